@@ -1,0 +1,1 @@
+"""Sizewise: find, make, prove and serve the language model that is the right size for your work."""

@@ -1,0 +1,340 @@
+"""Documents become a dataset: split by document, without duplicates across the split, with a leak ledger."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sizewise.documents import DEMOS, NGRAM, Reading, SeenText, read_demo, read_paths, words_of
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.records import (
+    SPLITS,
+    Dataset,
+    Document,
+    Example,
+    LeakEntry,
+    LeakLedger,
+    Message,
+    Split,
+    SplitSize,
+    fingerprint,
+)
+from sizewise.store import Store, Stored, offline
+
+TEST_SHARE = 0.12
+VALIDATION_SHARE = 0.06
+MIN_DERIVED_WORDS = 40
+DERIVED_PER_DOCUMENT = 6
+FAMILIARITY_NOTE = (
+    "No examples of the job were given: answers are compared with the second half of held-out passages. "
+    "That measures familiarity with the text, not a job."
+)
+
+
+class Passage(NamedTuple):
+    """A paragraph of a document, as a span of its text."""
+
+    item: str
+    """Id: document id, `#`, number."""
+    start: int
+    """First character."""
+    end: int
+    """One past the last character, the blank line after it included, so that spans cover the text."""
+
+
+@dataclass(frozen=True)
+class DatasetContents:
+    """A dataset in memory.
+
+    Attributes:
+        record: the record.
+        documents: split -> documents.
+        examples: split -> examples.
+        leaks: item id -> what it shares with training, for the test split.
+    """
+
+    record: Dataset
+    documents: dict[Split, tuple[Document, ...]]
+    examples: dict[Split, tuple[Example, ...]]
+    leaks: dict[str, LeakEntry]
+
+
+def passages(document: Document) -> list[Passage]:
+    """Cut a document at its blank lines; the spans cover all of its text."""
+    spans = []
+    start = 0
+    text = document.text
+    while start < len(text):
+        blank = text.find("\n\n", start)
+        end = len(text) if blank < 0 else blank + 2
+        spans.append(Passage(f"{document.id}#{len(spans)}", start, end))
+        start = end
+    return spans
+
+
+def read(
+    sources: Sequence[str | Path],
+    *,
+    store: Store | None = None,
+    name: str | None = None,
+    domain: str | None = None,
+    seed: int = 0,
+    all_test: bool = False,
+) -> Stored[Dataset]:
+    """Read documents and examples into a dataset and write it to the store.
+
+    Args:
+        sources: files, folders, or `demo:NAME`.
+        store: where records live; by default SIZEWISE_HOME.
+        name: what a person would call the dataset.
+        domain: field of work.
+        seed: seed of the split.
+        all_test: put everything into the test split, for text that nothing was trained on.
+
+    Returns:
+        The dataset. Reading the same again gives the same id.
+
+    Raises:
+        SizewiseError: nothing could be read, or a split would have no document.
+    """
+    store = store or Store()
+    if not sources:
+        raise UsageError("Nothing to read was named.", "a path or demo:NAME", "sizewise read demo:fhir")
+    readings = []
+    for source in sources:
+        demo = str(source).removeprefix("demo:")
+        if str(source).startswith("demo:"):
+            readings.append(read_demo(demo, store.wheels_folder(), offline()))
+            domain = domain or DEMOS[demo].split(":")[0]
+        else:
+            readings.append(read_paths([source]))
+    named = [str(source) for source in sources]
+    contents = build(readings, named, name, domain or "general", seed, all_test=all_test)
+    dataset_id = f"data-{contents.record.sha256[:10]}"
+    if not store.exists("dataset", dataset_id):
+        return save(store, dataset_id, contents)
+    return store.get(Dataset, dataset_id)
+
+
+def build(
+    readings: Sequence[Reading],
+    sources: Sequence[str],
+    name: str | None,
+    domain: str,
+    seed: int,
+    *,
+    all_test: bool = False,
+) -> DatasetContents:
+    """Build a dataset of readings: a pure function of its arguments."""
+    documents, removed = _without_duplicate_documents([d for r in readings for d in r.documents])
+    given = [example for reading in readings for example in reading.examples]
+    notes = [note for reading in readings for note in reading.notes]
+    split_of = _all_test(documents, given) if all_test else _split(documents, given, seed)
+    by_split = {split: tuple(d for d in documents if split_of[d.id] == split) for split in SPLITS}
+    derived = not given
+    if derived:
+        given = [example for document in documents for example in _derived(document)]
+        notes.append(FAMILIARITY_NOTE)
+    kept, removed_examples = _without_duplicate_answers(given, split_of)
+    seen = SeenText()
+    seen.add(text for d in by_split["train"] for text in (d.text, *d.text.split("\n\n")))
+    seen.add(answer for e in kept["train"] for answer in e.references)
+    leaks = list(_leaks(by_split["test"], kept["test"], seen))
+    sizes = {
+        split: SplitSize(
+            documents=len(by_split[split]),
+            characters=sum(len(d.text) for d in by_split[split]),
+            examples=len(kept[split]),
+        )
+        for split in SPLITS
+    }
+    not_read: Counter[str] = Counter()
+    for reading in readings:
+        not_read.update(reading.not_read)
+    record = Dataset(
+        name=name or ", ".join(sources),
+        domain=domain,
+        sources=tuple(sources),
+        seed=seed,
+        splits=sizes,
+        leak=_leak_sums(leaks, removed + removed_examples),
+        licences=dict(Counter(d.licence for d in documents)),
+        not_read=dict(not_read),
+        derived=derived,
+        notes=tuple(notes),
+        sha256=_content_hash(by_split, kept, seed),
+    )
+    return DatasetContents(record, by_split, kept, {entry.item: entry for entry in leaks})
+
+
+def save(store: Store, dataset_id: str, contents: DatasetContents) -> Stored[Dataset]:
+    """Write a dataset's texts, then its record."""
+    folder = store.folder("dataset", dataset_id)
+    for split in SPLITS:
+        store.write_rows(folder, f"{split}.documents.jsonl", contents.documents[split])
+        store.write_rows(folder, f"{split}.examples.jsonl", contents.examples[split])
+    store.write_rows(folder, "leaks.jsonl", contents.leaks.values())
+    return store.write(dataset_id, contents.record)
+
+
+def load(store: Store, dataset_id: str) -> DatasetContents:
+    """Load a dataset with its texts.
+
+    Raises:
+        SizewiseError: it does not exist or is damaged.
+    """
+    record = store.read(Dataset, dataset_id)
+    folder = store.folder("dataset", dataset_id)
+    leaks = store.read_rows(folder, "leaks.jsonl", LeakEntry)
+    return DatasetContents(
+        record,
+        {s: tuple(store.read_rows(folder, f"{s}.documents.jsonl", Document)) for s in SPLITS},
+        {s: tuple(store.read_rows(folder, f"{s}.examples.jsonl", Example)) for s in SPLITS},
+        {entry.item: entry for entry in leaks},
+    )
+
+
+def _normal(text: str) -> str:
+    return " ".join(words_of(text)) or text.strip()
+
+
+def _without_duplicate_documents(documents: Iterable[Document]) -> tuple[list[Document], int]:
+    seen: set[str] = set()
+    kept: list[Document] = []
+    removed = 0
+    for document in documents:
+        key = _normal(document.text)
+        if key in seen:
+            removed += 1
+            continue
+        seen.add(key)
+        kept.append(document)
+    return kept, removed
+
+
+def _split(documents: Sequence[Document], examples: Sequence[Example], seed: int) -> dict[str, Split]:
+    """Assign each source (document, or example without a document) to a split."""
+    known = [document.id for document in documents]
+    loose = sorted({example.source for example in examples} - set(known))
+    split_of: dict[str, Split] = {}
+    for sources, what in ((known, "document"), (loose, "example source")):
+        if not sources:
+            continue
+        if len(sources) < 3:
+            if what == "document" or not known:
+                raise SizewiseError(
+                    f"With {len(sources)} {what}(s) the split leaves none for testing.",
+                    f"at least 3 {what}s, so that training, validation and test have one each",
+                    "add documents, or cut one long file into several; then run the same command again",
+                )
+            split_of |= dict.fromkeys(sources, "train")
+            continue
+        shuffled = list(sources)
+        random.Random(seed).shuffle(shuffled)
+        test = max(1, round(len(shuffled) * TEST_SHARE))
+        validation = max(1, round(len(shuffled) * VALIDATION_SHARE))
+        for i, source in enumerate(shuffled):
+            split_of[source] = "test" if i < test else "validation" if i < test + validation else "train"
+    return split_of
+
+
+def _all_test(documents: Sequence[Document], examples: Sequence[Example]) -> dict[str, Split]:
+    return dict.fromkeys([d.id for d in documents] + [e.source for e in examples], "test")
+
+
+def _derived(document: Document) -> list[Example]:
+    examples = []
+    for passage in passages(document):
+        text = document.text[passage.start : passage.end].strip()
+        words = text.split()
+        if len(words) < MIN_DERIVED_WORDS:
+            continue
+        half = min(len(words) // 2, 100)
+        first, second = " ".join(words[:half]), " ".join(words[half : half + 60])
+        examples.append(
+            Example(
+                id=f"{passage.item}/half",
+                messages=(Message(role="user", content=f"Continue this passage:\n\n{first}"),),
+                references=(second,),
+                tags=("derived",),
+                source=document.id,
+                copy_text=first,
+            )
+        )
+        if len(examples) == DERIVED_PER_DOCUMENT:
+            break
+    return examples
+
+
+def _without_duplicate_answers(
+    examples: Sequence[Example], split_of: dict[str, Split]
+) -> tuple[dict[Split, tuple[Example, ...]], int]:
+    """Drop examples whose answer was already given in an earlier split, or twice in test or validation.
+
+    Labels (answers of at most three words, as in classification) repeat by nature: for them the prompt
+    counts with the answer.
+    """
+    kept: dict[Split, list[Example]] = {split: [] for split in SPLITS}
+    seen: set[str] = set()
+    removed = 0
+    for split in SPLITS:
+        for example in examples:
+            if split_of.get(example.source, "train") != split:
+                continue
+            answer = _normal(example.references[0])
+            key = answer if len(answer.split()) > 3 else f"{_normal(example.prompt)} -> {answer}"
+            if key in seen:
+                removed += 1
+                continue
+            seen.add(key)
+            kept[split].append(example)
+    return {split: tuple(kept[split]) for split in SPLITS}, removed
+
+
+def _leaks(documents: Sequence[Document], examples: Sequence[Example], seen: SeenText) -> Iterable[LeakEntry]:
+    for document in documents:
+        for passage in passages(document):
+            exact, shared, words = seen.look_up(document.text[passage.start : passage.end])
+            yield LeakEntry(item=passage.item, kind="passage", exact=exact, shared_words=shared, words=words)
+    for example in examples:
+        exact, shared, words = seen.look_up(example.references[0])
+        # A label is no leak: the same few answers are right in all splits.
+        label = words <= 3
+        yield LeakEntry(
+            item=example.id, kind="example", exact=exact and not label, shared_words=shared, words=words
+        )
+
+
+def _leak_sums(leaks: Sequence[LeakEntry], removed: int) -> LeakLedger:
+    def count(test: Callable[[LeakEntry], bool]) -> int:
+        return sum(1 for entry in leaks if test(entry))
+
+    of_text = [entry for entry in leaks if entry.kind == "passage"]
+    return LeakLedger(
+        ngram=NGRAM,
+        passages=len(of_text),
+        clean_passages=count(lambda e: e.kind == "passage" and e.clean),
+        examples=count(lambda e: e.kind == "example"),
+        clean_examples=count(lambda e: e.kind == "example" and e.clean),
+        words=sum(entry.words for entry in of_text),
+        shared_words=sum(entry.shared_words for entry in of_text),
+        exact=count(lambda e: e.exact),
+        duplicates_removed=removed,
+    )
+
+
+def _content_hash(
+    documents: dict[Split, tuple[Document, ...]], examples: dict[Split, tuple[Example, ...]], seed: int
+) -> str:
+    content = {
+        split: [
+            [[d.id, d.sha256] for d in documents[split]],
+            [e.model_dump(mode="json") for e in examples[split]],
+        ]
+        for split in SPLITS
+    }
+    return fingerprint([seed, content], 64)

@@ -1,0 +1,179 @@
+"""Read text, Markdown and JSONL files into documents and examples."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sizewise.documents.cleaning import clean_text
+from sizewise.documents.reading import Reading, make_document
+from sizewise.errors import SizewiseError
+from sizewise.records import Document, Example, Message
+
+TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
+ROW_KINDS = (".jsonl", ".ndjson")
+MAX_FILE_BYTES = 512 * 1024 * 1024
+MAX_ROW_CHARACTERS = 10_000_000
+_NAMED = 5
+
+
+class _Unreadable(Exception):
+    """A file that cannot be read; the message is its kind in the count of files not read."""
+
+
+def read_paths(paths: Sequence[Path | str]) -> Reading:
+    """Read files and folders (recursively, hidden files left out).
+
+    Kinds that are not read, binary files and files in another encoding than UTF-8 are counted and named.
+
+    Raises:
+        SizewiseError: a path does not exist, a row is not what it should be, or nothing could be read.
+    """
+    documents: list[Document] = []
+    examples: list[Example] = []
+    not_read: Counter[str] = Counter()
+    named: dict[str, list[str]] = {}
+    for given in paths:
+        root = Path(given).expanduser()
+        if not root.exists():
+            raise SizewiseError(
+                f"There is no file or folder {root}.", "a path that exists", "sizewise read PATH..."
+            )
+        for path in _files(root):
+            name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+            try:
+                new_documents, new_examples = _read_file(path, name)
+            except _Unreadable as reason:
+                not_read[str(reason)] += 1
+                named.setdefault(str(reason), []).append(name)
+            else:
+                documents += new_documents
+                examples += new_examples
+    notes = tuple(
+        f"not read, {kind}: {', '.join(names[:_NAMED])}"
+        + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        for kind, names in named.items()
+    )
+    if not documents and not examples:
+        found = "; ".join(notes) or "the folder is empty"
+        raise SizewiseError(
+            f"No text was found in {', '.join(str(path) for path in paths)}: {found}.",
+            f"files of the kinds {', '.join(TEXT_KINDS + ROW_KINDS)} in UTF-8",
+            "sizewise read PATH, with a folder that holds such files, or sizewise read demo:fhir",
+        )
+    return Reading(_with_unique_ids(documents), tuple(examples), dict(not_read), notes)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+        return
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
+            yield path
+
+
+def _read_file(path: Path, name: str) -> tuple[list[Document], list[Example]]:
+    kind = path.suffix.lower()
+    if kind not in TEXT_KINDS + ROW_KINDS:
+        raise _Unreadable(f"kind {kind or 'without ending'}")
+    text = _decoded(path)
+    if kind in ROW_KINDS:
+        return _read_rows(text, path, name)
+    cleaned = clean_text(text)
+    if not cleaned:
+        raise _Unreadable("empty")
+    return [make_document(name, path.stem, cleaned, str(path))], []
+
+
+def _decoded(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise _Unreadable(f"larger than {MAX_FILE_BYTES // 2**20} MB")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _Unreadable(f"unreadable ({error.strerror})") from error
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif b"\x00" in raw[:65536]:
+        raise _Unreadable("binary")
+    else:
+        encoding = "utf-8-sig"
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _Unreadable(f"not {encoding.removesuffix('-sig').upper()}") from error
+
+
+def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[Example]]:
+    documents: list[Document] = []
+    examples: list[Example] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            if len(line) > MAX_ROW_CHARACTERS:
+                raise ValueError(f"a row of {len(line)} characters")
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("not a JSON object")
+            if "text" in row:
+                cleaned = clean_text(str(row["text"]))
+                if cleaned:
+                    row_id = str(row.get("id", f"{name}:{number}"))
+                    licence = str(row.get("licence", "not stated"))
+                    documents.append(
+                        make_document(row_id, str(row.get("title", row_id)), cleaned, where, licence)
+                    )
+            else:
+                examples.append(_example(row, f"{name}:{number}"))
+        except (ValueError, ValidationError, RecursionError) as error:
+            raise SizewiseError(
+                f"{where}: {str(error).splitlines()[0]}.",
+                'rows {"text": ...} or {"id", "prompt" or "messages", "references", "tags", "source"}',
+                f"mend line {number} of {path} and run the same command again",
+            ) from error
+    return documents, examples
+
+
+def _example(row: dict[str, Any], fallback_id: str) -> Example:
+    known = {"id", "prompt", "messages", "references", "tags", "source", "copy_text"}
+    unknown = sorted(set(row) - known)
+    if unknown:
+        raise ValueError(f"unknown keys {', '.join(unknown)}")
+    if ("prompt" in row) == ("messages" in row):
+        raise ValueError("an example needs either prompt or messages")
+    references = row.get("references") or []
+    if isinstance(references, str):
+        references = [references]
+    references = tuple(str(reference).strip() for reference in references if str(reference).strip())
+    if not references:
+        raise ValueError("an example without references cannot be measured")
+    messages = row.get("messages") or [{"role": "user", "content": str(row["prompt"])}]
+    example_id = str(row.get("id", fallback_id))
+    return Example(
+        id=example_id,
+        messages=tuple(Message(**message) for message in messages),
+        references=references,
+        tags=tuple(str(tag) for tag in row.get("tags", ())),
+        source=str(row.get("source", example_id)),
+        copy_text=str(row.get("copy_text", "")),
+    )
+
+
+def _with_unique_ids(documents: list[Document]) -> tuple[Document, ...]:
+    seen: Counter[str] = Counter()
+    unique = []
+    for document in documents:
+        seen[document.id] += 1
+        count = seen[document.id]
+        unique.append(
+            document if count == 1 else document.model_copy(update={"id": f"{document.id}~{count}"})
+        )
+    return tuple(unique)

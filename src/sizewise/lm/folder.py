@@ -1,0 +1,183 @@
+"""Hugging Face folders on disk: load and save networks and tokenizers. Safetensors only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from sizewise.errors import SizewiseError
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' own bars and advice off the terminal; our errors say what matters."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
+    logging.getLogger("torch._inductor").setLevel(logging.ERROR)
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that a folder holds a model that may be loaded.
+
+    Raises:
+        SizewiseError: it is not a model folder, or its weights are pickle files, which can run code.
+    """
+    if not (folder / "config.json").is_file():
+        raise SizewiseError(
+            f"{folder} is not a model folder: it has no config.json.",
+            "a Hugging Face folder with config.json, tokenizer.json and *.safetensors",
+            "sizewise models",
+        )
+    if not list(folder.glob("*.safetensors")):
+        pickles = [path.name for path in folder.glob("*.bin")] + [path.name for path in folder.glob("*.pt*")]
+        found = f"only pickle weights ({', '.join(pickles)}), which can run code" if pickles else "no weights"
+        raise SizewiseError(
+            f"{folder} holds {found}.", "weights in *.safetensors", "convert the weights to safetensors first"
+        )
+
+
+def load_config(folder: Path) -> Any:
+    """Load a network's configuration, without remote code."""
+    check_folder(folder)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(folder, error) from error
+
+
+def load_network(folder: Path, precision: str) -> Any:
+    """Load a causal language model for reading and writing text.
+
+    Args:
+        folder: a Hugging Face folder.
+        precision: `bf16` or `fp32`.
+
+    Raises:
+        SizewiseError: the folder is not a model, is damaged, or does not match its config.
+    """
+    check_folder(folder)
+    quiet_libraries()
+    try:
+        network, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=PRECISIONS[precision],
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _damaged(folder, error) from error
+    wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(
+        map(str, report.get("mismatched_keys", ()))
+    )
+    if wrong:
+        raise SizewiseError(
+            f"The config in {folder} does not match its weights: {len(wrong)} of them are missing or of "
+            f"another shape, for example {wrong[0]}.",
+            "a folder whose config.json belongs to its weights",
+            "fetch the model again",
+        )
+    network.eval()
+    return network
+
+
+def _damaged(folder: Path, error: Exception) -> SizewiseError:
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return SizewiseError(
+        f"The model in {folder} cannot be loaded: {first}",
+        "a complete Hugging Face folder of a known architecture",
+        f"remove {folder} and make or fetch it again",
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load a model's tokenizer; prompts are padded on the left."""
+    quiet_libraries()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(folder, error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def save_model(network: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a network in bf16 with its tokenizer; the folder appears only when it is whole.
+
+    Raises:
+        SizewiseError: the disk is full or the folder cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        network.to(torch.bfloat16).save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        for path in temporary.iterdir():
+            path.chmod(0o644)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise SizewiseError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            "a folder with room that can be written",
+            "export SIZEWISE_HOME=FOLDER, or free some room; then run the same command again",
+        ) from error
+
+
+def layers_of(network: Any) -> Any:
+    """Give a network's transformer blocks."""
+    return network.get_decoder().layers
+
+
+def decoder_of(network: Any) -> Any:
+    """Give the network without its head: it turns token ids into hidden states."""
+    return network.get_decoder()
+
+
+def head_of(network: Any) -> Any:
+    """Give the weights that turn hidden states into logits, (vocabulary, hidden)."""
+    head = network.get_output_embeddings()
+    if getattr(head, "bias", None) is not None or getattr(network.config, "final_logit_softcapping", None):
+        raise SizewiseError(
+            f"{type(network).__name__} changes its logits after the head (bias or soft-capping).",
+            "Llama, Mistral, Qwen, Granite or Gemma 3",
+            "choose another model: sizewise models",
+        )
+    return head.weight
+
+
+def attention_words(config: Any) -> str:
+    """Say in words which attention a network uses."""
+    kinds = list(getattr(config, "layer_types", None) or [])
+    window = getattr(config, "sliding_window", None)
+    if window and "sliding_attention" in kinds and "full_attention" in kinds:
+        full = kinds.count("full_attention")
+        return f"window {window} in {len(kinds) - full} of {len(kinds)} blocks, full in {full}"
+    if window and (not kinds or "sliding_attention" in kinds):
+        return f"window {window}"
+    return "full"
+
+
+def parameters_of(network: Any) -> int:
+    """Count a network's parameters; tied weights count once."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a small JSON file into a model folder."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,150 @@
+"""Greedy answers in batches; a row that is done leaves its batch, so that nobody waits for the slowest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import DynamicCache
+
+from sizewise.lm.folder import decoder_of, head_of
+
+TILE = 16_384  # words of the vocabulary whose logits exist at once
+SHRINK_AT = 0.8  # share of a batch still running below which the others are dropped from it
+
+
+class Answer(NamedTuple):
+    """One generated answer."""
+
+    index: int
+    """Place of the prompt in the request."""
+    text: str
+    """Decoded answer, cut at the stop text."""
+    tokens: int
+    """Tokens written, the end token included."""
+    finish: str
+    """`stop` or `length`."""
+    seconds: float
+    """Seconds of the batch, divided by its answers."""
+
+
+@torch.inference_mode()
+def generate(
+    network: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    *,
+    max_tokens: int,
+    stop: Sequence[str] = (),
+    batch: int = 64,
+) -> Iterator[Answer]:
+    """Answer prompts greedily, shortest prompt first, as each batch is done.
+
+    Args:
+        network: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: token ids, special tokens included; none empty.
+        max_tokens: longest answer.
+        stop: texts that end an answer.
+        batch: prompts at once. In bf16 an answer may depend on who shares its batch.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    ends = _end_ids(network, tokenizer)
+    for start in range(0, len(order), batch):
+        members = order[start : start + batch]
+        begun = time.perf_counter()
+        written = _run_batch(network, tokenizer, [prompts[i] for i in members], max_tokens, stop, ends)
+        seconds = (time.perf_counter() - begun) / len(members)
+        for i, new in zip(members, written, strict=True):
+            yield _answer(tokenizer, new, i, ends, stop, seconds)
+
+
+def _end_ids(network: Any, tokenizer: Any) -> set[int]:
+    configured = getattr(network.generation_config, "eos_token_id", None)
+    listed = configured if isinstance(configured, list | tuple) else [configured]
+    return {end for end in (tokenizer.eos_token_id, *listed) if end is not None}
+
+
+def _run_batch(
+    network: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    max_tokens: int,
+    stop: Sequence[str],
+    ends: set[int],
+) -> list[list[int]]:
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
+    mask = torch.zeros((len(prompts), longest), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    head = head_of(network)
+    cache = DynamicCache(config=network.config)
+    written: list[list[int]] = [[] for _ in prompts]
+    active = list(range(len(prompts)))  # row of the batch -> prompt
+    done: set[int] = set()
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    while True:
+        hidden = decoder_of(network)(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+        ids = _likeliest(hidden, head)[:, None]
+        for row, token in enumerate(ids[:, 0].tolist()):
+            prompt = active[row]
+            if prompt not in done:
+                written[prompt].append(token)
+                if _is_done(tokenizer, written[prompt], max_tokens, stop, ends):
+                    done.add(prompt)
+        if len(done) == len(prompts):
+            return written
+        positions = positions[:, -1:] + 1
+        running = [row for row, prompt in enumerate(active) if prompt not in done]
+        if len(running) < SHRINK_AT * len(active):
+            keep = torch.tensor(running)
+            cache.batch_select_indices(keep)
+            ids, positions, mask = ids[keep], positions[keep], mask[keep]
+            active = [active[row] for row in running]
+        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+
+
+def _likeliest(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Give the likeliest token of each row, (rows, width) -> (rows,), a part of the vocabulary at a time."""
+    best = torch.full((len(hidden),), -torch.inf, dtype=hidden.dtype)
+    token = torch.zeros(len(hidden), dtype=torch.long)
+    for start in range(0, head.shape[0], TILE):
+        value, index = (hidden @ head[start : start + TILE].T).max(dim=-1)
+        better = value > best
+        best = torch.where(better, value, best)
+        token = torch.where(better, index + start, token)
+    return token
+
+
+def _is_done(
+    tokenizer: Any, new: list[int], max_tokens: int, stop: Sequence[str], ends: set[int]
+) -> bool:
+    if new[-1] in ends or len(new) >= max_tokens:
+        return True
+    if not stop:
+        return False
+    tail = tokenizer.decode(new[-8:])  # stop texts are short
+    return any(mark in tail for mark in stop)
+
+
+def _answer(
+    tokenizer: Any, new: list[int], index: int, ends: set[int], stop: Sequence[str], seconds: float
+) -> Answer:
+    ended = new[-1] in ends
+    text = tokenizer.decode(
+        new[:-1] if ended else new, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    cuts = [text.find(mark) for mark in stop if mark in text]
+    if cuts:
+        text, ended = text[: min(cuts)], True
+    return Answer(index, text.strip(), len(new), "stop" if ended else "length", seconds)

@@ -1,0 +1,49 @@
+"""Turn a GGUF file into an ordinary Hugging Face folder, weights dequantised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sizewise.errors import SizewiseError
+from sizewise.lm.folder import quiet_libraries, save_model
+
+# Plain Jinja; the double braces are Jinja's, the text is ours.
+FALLBACK_TEXT = "The quick brown fox, 42 times: naïve café.\n\n  indented"
+
+
+def convert_gguf(path: Path, folder: Path) -> None:
+    """Dequantise a GGUF file and save it as safetensors in bf16 with tokenizer and chat template.
+
+    Raises:
+        SizewiseError: the file is damaged, or its tokenizer does not give text back as it was.
+    """
+    quiet_libraries()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        packed = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise SizewiseError(
+            f"{path} cannot be read as GGUF: {(str(error) or type(error).__name__).splitlines()[0]}",
+            "a complete GGUF file",
+            f"remove {path} and run the same command again",
+        ) from error
+    config = packed.config
+    del config.quantization_config  # what is saved is not quantised any more
+    network = AutoModelForCausalLM.from_config(config)
+    network.load_state_dict(packed.state_dict())
+    del packed
+    ids = tokenizer(FALLBACK_TEXT, add_special_tokens=False).input_ids
+    back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    if back != FALLBACK_TEXT:
+        raise SizewiseError(
+            f"The tokenizer in {path} turns {FALLBACK_TEXT!r} into {back!r}.",
+            "a tokenizer that gives text back as it was",
+            "use another model: sizewise models",
+        )
+    tokenizer.model_max_length = config.max_position_embeddings
+    save_model(network, tokenizer, folder)

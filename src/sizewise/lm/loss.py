@@ -1,0 +1,62 @@
+"""Cross-entropy in chunks: the logits of all tokens never exist at once.
+
+The gradient is worked out in the forward pass, chunk by chunk, as in Liger Kernel (Hsu et al., 2024).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+CHUNK = 1024
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int
+    ) -> torch.Tensor:
+        total = torch.zeros((), dtype=torch.float32)
+        hidden_gradient = torch.empty_like(hidden)
+        wants_head = ctx.needs_input_grad[1]
+        head_gradient = torch.zeros(head.shape, dtype=torch.float32) if wants_head else None
+        count = max(1, len(targets))
+        for start in range(0, len(targets), chunk):
+            part, wanted = hidden[start : start + chunk], targets[start : start + chunk]
+            logits = (part @ head.T).float()
+            normaliser = torch.logsumexp(logits, dim=-1, keepdim=True)
+            chosen = logits.gather(1, wanted[:, None])
+            total += (normaliser - chosen).sum()
+            gradient = logits.sub_(normaliser).exp_()
+            gradient.scatter_add_(1, wanted[:, None], torch.full_like(chosen, -1.0))
+            small = gradient.mul_(1 / count).to(hidden.dtype)
+            hidden_gradient[start : start + chunk] = small @ head
+            if head_gradient is not None:
+                head_gradient += (small.T @ part).float()
+        ctx.save_for_backward(hidden_gradient, head_gradient)
+        ctx.head_dtype = head.dtype
+        return total / count
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden_gradient, head_gradient = ctx.saved_tensors
+        factor = gradients[0]
+        of_head = None if head_gradient is None else (head_gradient * factor).to(ctx.head_dtype)
+        return hidden_gradient * factor, of_head, None, None
+
+
+def cross_entropy(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int = CHUNK
+) -> torch.Tensor:
+    """Give the mean negative log-likelihood of targets, nats a token.
+
+    Args:
+        hidden: (tokens, width) hidden states before the head.
+        head: (vocabulary, width) weights of the head.
+        targets: (tokens,) ids to predict; -100 where nothing is predicted (those cost nothing).
+        chunk: tokens whose logits exist at once.
+    """
+    wanted = targets != -100
+    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[wanted], head, targets[wanted], chunk)
+    return result

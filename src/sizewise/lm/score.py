@@ -1,0 +1,110 @@
+"""Log-likelihood of text: a rolling window in which each token is predicted exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sizewise.lm.folder import decoder_of, head_of
+from sizewise.lm.tokenizer import prefix_id
+
+TILE = 4096  # words of the vocabulary whose logits exist at once: they stay in the processor's cache
+BATCH_TOKENS = 4096
+
+
+class Window(NamedTuple):
+    """Part of a token sequence that goes through the network at once."""
+
+    start: int
+    """First input token."""
+    end: int
+    """One past the last token that is predicted."""
+    first: int
+    """First token that is predicted here."""
+
+
+def windows(tokens: int, size: int) -> list[Window]:
+    """Cover tokens 1 to `tokens` - 1 (token 0 is the prefix): each is predicted exactly once.
+
+    All but the first window begin half a window back, so that each prediction has at least half a window
+    of context.
+
+    Args:
+        tokens: length with the prefix.
+        size: longest input.
+    """
+    found: list[Window] = []
+    first = 1
+    while first < tokens:
+        start = 0 if first == 1 else first - size // 2
+        end = min(tokens, start + size + 1)
+        found.append(Window(start, end, first))
+        first = end
+    return found
+
+
+class TokenScores(NamedTuple):
+    """Log-likelihoods of one text's tokens."""
+
+    nats: npt.NDArray[np.float64]
+    """(tokens,) negative log-likelihood."""
+    starts: npt.NDArray[np.int64]
+    """(tokens,) first character of each token."""
+
+
+@torch.inference_mode()
+def score_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[npt.NDArray[np.float64]]:
+    """Give the negative log-likelihood, in nats, of all tokens but the first of each sequence."""
+    results = [np.zeros(len(ids) - 1) for ids in sequences]
+    parts = [(i, w) for i, ids in enumerate(sequences) for w in windows(len(ids), size)]
+    parts.sort(key=lambda part: (part[1].start - part[1].end, part[0], part[1].start))
+    head = head_of(network)
+    while parts:
+        longest = parts[0][1].end - parts[0][1].start - 1
+        batch, parts = _split_at(parts, max(1, BATCH_TOKENS // max(1, longest)))
+        inputs = torch.zeros((len(batch), longest), dtype=torch.long)
+        for row, (i, w) in enumerate(batch):
+            inputs[row, : w.end - w.start - 1] = torch.tensor(sequences[i][w.start : w.end - 1])
+        # Padding stands at the right, where a causal network does not see it: no mask is needed.
+        hidden = decoder_of(network)(input_ids=inputs, use_cache=False).last_hidden_state
+        for row, (i, w) in enumerate(batch):
+            states = hidden[row, w.first - w.start - 1 : w.end - w.start - 1]
+            wanted = torch.tensor(sequences[i][w.first : w.end])
+            results[i][w.first - 1 : w.end - 1] = _nats(states, head, wanted).numpy()
+    return results
+
+
+def _split_at(parts: list[tuple[int, Window]], size: int) -> tuple[list[Any], list[Any]]:
+    return parts[:size], parts[size:]
+
+
+def _nats(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Give -log p of wanted tokens: (tokens, width), (vocabulary, width), (tokens,) -> (tokens,) in fp64."""
+    normaliser = torch.full((len(hidden),), -torch.inf)
+    for start in range(0, head.shape[0], TILE):
+        logits = (hidden @ head[start : start + TILE].T).float()
+        normaliser = torch.logaddexp(normaliser, torch.logsumexp(logits, dim=-1))
+    chosen = (hidden.float() * head[wanted].float()).sum(-1)
+    if hidden.dtype != torch.float32:
+        chosen = chosen.to(hidden.dtype).float()  # rounded as the logits in the normaliser are
+    return (normaliser - chosen).double()
+
+
+def score_texts(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> Iterator[TokenScores]:
+    """Score texts, each from its own beginning."""
+    prefix = prefix_id(tokenizer)
+    for text in texts:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        starts = np.array([start for start, _ in encoded.offset_mapping], dtype=np.int64)
+        (nats,) = score_ids(network, [[prefix, *encoded.input_ids]], size)
+        yield TokenScores(nats, starts)
+
+
+def bits_per_byte(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> float:
+    """Give bits per byte of UTF-8 over all texts together."""
+    total = sum(float(scores.nats.sum()) for scores in score_texts(network, tokenizer, texts, size))
+    return total / np.log(2) / sum(len(text.encode("utf-8")) for text in texts)

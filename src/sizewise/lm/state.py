@@ -1,0 +1,88 @@
+"""Checkpoints of a running training: everything that it needs to go on, checksummed and atomic."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sizewise.errors import SizewiseError
+
+KEPT = 2
+_NAME = re.compile(r"state-(\d{8})\.safetensors")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("state-*.safetensors") if _NAME.fullmatch(path.name))
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_state(folder: Path, step: int, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
+    """Write a checkpoint; the newest two are kept.
+
+    Args:
+        folder: where checkpoints of this run lie.
+        step: optimiser steps done.
+        tensors: weights and optimiser state.
+        progress: plain JSON data: curve, counters.
+
+    Raises:
+        SizewiseError: the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"state-{step:08d}.safetensors"
+    temporary = folder / f".{path.name}.part"
+    try:
+        plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, metadata={"progress": json.dumps(progress)})
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        checksum = folder / f".{path.name}.sha256.part"
+        checksum.write_text(_checksum(temporary), encoding="utf-8")
+        os.replace(checksum, path.with_suffix(".sha256"))
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise SizewiseError(
+            f"The training's checkpoint {path} cannot be written: {error}.",
+            "room on the disk",
+            "free some room and run the same command again: training goes on from the checkpoint before",
+        ) from error
+    for old in _files(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+        old.with_suffix(".sha256").unlink(missing_ok=True)
+
+
+def load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """Load the newest checkpoint that is whole; a damaged one is passed over for the one before.
+
+    Returns:
+        Tensors and progress, or None if there is none.
+    """
+    for path in reversed(_files(folder)):
+        try:
+            if _checksum(path) != path.with_suffix(".sha256").read_text(encoding="utf-8").strip():
+                continue
+            with safe_open(path, "pt") as file:
+                progress = json.loads(file.metadata()["progress"])
+                return {name: file.get_tensor(name) for name in file.keys()}, progress  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def remove_states(folder: Path) -> None:
+    """Remove all checkpoints of a run that is finished."""
+    for path in folder.glob("*state-*"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""Models in a Hugging Face folder, run by transformers on this machine."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sizewise.errors import SizewiseError
+from sizewise.models.base import ScoredText
+from sizewise.models.size import cache_bytes, weight_bytes
+from sizewise.records import Completion, ModelDescription, Request
+
+ENGINE = "transformers"
+# A longer window would cost more time than it gains on documents of a few pages.
+LONGEST_WINDOW = 2048
+CACHE_TOKENS = 1024
+
+
+class LocalModel:
+    """A causal language model in a folder.
+
+    Args:
+        folder: a Hugging Face folder with safetensors.
+        uri: how it was asked for.
+        origin: where its weights come from.
+        licence: licence of the weights.
+        precision: `bf16` or `fp32`.
+        trained_on: dataset id, if it was trained here.
+        start: model URI that training started from, if it was trained here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        uri: str,
+        origin: str,
+        licence: str,
+        precision: str = "bf16",
+        trained_on: str | None = None,
+        start: str | None = None,
+    ) -> None:
+        from sizewise.lm import folder as folders
+
+        self._network = folders.load_network(folder, precision)
+        self._tokenizer = folders.load_tokenizer(folder)
+        config = self._network.config
+        width = 2 if precision == "bf16" else 4
+        parameters = folders.parameters_of(self._network)
+        self._window = min(int(getattr(config, "max_position_embeddings", LONGEST_WINDOW)), LONGEST_WINDOW)
+        self._description = ModelDescription(
+            uri=uri,
+            origin=origin,
+            licence=licence,
+            engine=ENGINE,
+            precision=precision,
+            attention=folders.attention_words(config),
+            context=getattr(config, "max_position_embeddings", None),
+            parameters=parameters,
+            memory_bytes=parameters * width + cache_bytes(config.to_dict(), CACHE_TOKENS, width),
+            disk_bytes=weight_bytes(folder),
+            can_score=True,
+            can_chat=bool(self._tokenizer.chat_template),
+            trained_on=trained_on,
+            start=start,
+        )
+
+    def describe(self) -> ModelDescription:
+        """Say what the model is."""
+        return self._description
+
+    def signature(self) -> str:
+        """Say how log-likelihoods are computed."""
+        from sizewise.lm.tokenizer import prefix_id
+
+        prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))
+        return (
+            f"window:{self._window}|stride:{self._window // 2}|prefix:{prefix}"
+            f"|precision:{self._description.precision}|engine:{ENGINE}"
+        )
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer greedily, in batches."""
+        from sizewise.lm.generate import generate
+
+        prompts = [self._ids(request) for request in requests]
+        room = self._description.context
+        groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+        for i, request in enumerate(requests):
+            need = len(prompts[i]) + request.max_tokens
+            if room is not None and need > room:
+                yield Completion(
+                    id=request.id,
+                    text="",
+                    prompt_tokens=len(prompts[i]),
+                    completion_tokens=0,
+                    seconds=0.0,
+                    finish="error",
+                    error=f"prompt and answer need {need} tokens, {need - room} more than the context of {room}",
+                )
+                continue
+            groups.setdefault((request.max_tokens, request.stop), []).append(i)
+        for (max_tokens, stop), members in groups.items():
+            answers = generate(
+                self._network,
+                self._tokenizer,
+                [prompts[i] for i in members],
+                max_tokens=max_tokens,
+                stop=stop,
+            )
+            for answer in answers:
+                i = members[answer.index]
+                yield Completion(
+                    id=requests[i].id,
+                    text=answer.text,
+                    prompt_tokens=len(prompts[i]),
+                    completion_tokens=answer.tokens,
+                    seconds=answer.seconds,
+                    finish="stop" if answer.finish == "stop" else "length",
+                )
+
+    def _ids(self, request: Request) -> list[int]:
+        from sizewise.lm.tokenizer import render_chat, text_ids
+
+        if request.text is not None:
+            return list(self._tokenizer(request.text, verbose=False).input_ids) or [
+                self._tokenizer.bos_token_id
+            ]
+        if not self._description.can_chat:
+            raise SizewiseError(
+                f"{self._description.uri} has no chat template.",
+                "a plain prompt, or a model with a chat template",
+                "sizewise models",
+            )
+        return text_ids(self._tokenizer, render_chat(self._tokenizer, request.messages))
+
+    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+        """Give token log-likelihoods over a rolling window."""
+        from sizewise.lm.score import score_texts
+
+        for scores in score_texts(self._network, self._tokenizer, texts, self._window):
+            yield ScoredText(scores.nats, scores.starts)
+
+    def close(self) -> None:
+        """Free the weights."""
+        del self._network
+        gc.collect()

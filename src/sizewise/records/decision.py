@@ -1,0 +1,119 @@
+"""Records of the decision: needs, recommendation and the whole study."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sizewise.records.base import Record
+from sizewise.records.training import Recipe
+
+Outcome = Literal["pick", "none_good_enough", "not_decisive", "keep_large", "do_not_train", "fall_back"]
+
+
+class Needs(Record):
+    """What the user requires. Everything is optional; what is not said does not limit."""
+
+    quality: str | None = None
+    """Metric that stands for quality; by default `bleu` where examples were given, else `bits_per_byte`."""
+    least_quality: float | None = None
+    """Worst acceptable value of that metric."""
+    greatest_latency_s: float | None = Field(default=None, gt=0)
+    """Longest acceptable median time of one answer to one user, in seconds."""
+    greatest_memory_gb: float | None = Field(default=None, gt=0)
+    """Most memory the model may take, in GB."""
+    greatest_cost_usd_per_1000: float | None = Field(default=None, gt=0)
+    """Most money for 1,000 answers, in US dollars."""
+    machine_usd_per_hour: float | None = Field(default=None, gt=0)
+    """What an hour of the own machine costs; without it the cost of own models is missing."""
+    local_only: bool = False
+    """Whether no text may leave this machine."""
+
+
+class Recommendation(Record):
+    """Which model to use, why, why not each other, and what would change the answer."""
+
+    comparison: str
+    """Id of the comparison it was drawn from."""
+    needs: Needs
+    """What was required."""
+    quality: str
+    """Metric that stood for quality."""
+    outcome: Outcome
+    """Kind of answer."""
+    pick: str | None
+    """Name of the candidate to use, if any."""
+    decisive: bool
+    """Whether the evidence separates the pick from every other fitting candidate."""
+    sentence: str
+    """The answer in one sentence for a manager."""
+    why: tuple[str, ...]
+    """Evidence for the answer."""
+    why_not: dict[str, str]
+    """Candidate -> why it is not the pick."""
+    would_change: tuple[str, ...]
+    """What would change the answer."""
+
+
+class Candidate(Record):
+    """A model to try: one that exists, or one to be trained first."""
+
+    name: str = Field(min_length=1)
+    """Short name, used in tables."""
+    model: str
+    """Model URI, or `scratch`."""
+    train: Recipe | None = None
+    """How to train it first, if it is to be trained."""
+
+
+class Missing(Record):
+    """Something that was not measured, and the command that would measure it."""
+
+    what: str
+    """The measure."""
+    command: str
+    """The command."""
+
+
+class Study(Record):
+    """The whole way from documents to a decision."""
+
+    name: str
+    """Name of the study."""
+    domain: str
+    """Field of work."""
+    seed: int
+    """Seed of everything."""
+    outcome: Outcome
+    """Kind of answer."""
+    pick: str | None
+    """Name of the candidate to use, if any."""
+    decisive: bool
+    """Whether the evidence separates the pick from the others."""
+    sentence: str
+    """The answer in one sentence."""
+    why: tuple[str, ...]
+    """Evidence for the answer."""
+    why_not: dict[str, str]
+    """Candidate -> why it is not the pick."""
+    dataset: str
+    """Dataset id."""
+    candidates: tuple[Candidate, ...]
+    """What was tried."""
+    checkpoints: dict[str, str]
+    """Candidate -> checkpoint id, where it was trained here."""
+    evaluations: dict[str, str]
+    """Candidate -> evaluation id."""
+    comparison: str
+    """Comparison id."""
+    recommendation: str
+    """Recommendation id."""
+    missing: tuple[Missing, ...]
+    """What was not measured."""
+    report: str
+    """Path of the HTML report."""
+    seconds: float
+    """Wall time of this session's work on the study."""
+    peak_memory_bytes: int
+    """Largest resident memory of the process."""

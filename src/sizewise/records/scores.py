@@ -1,0 +1,160 @@
+"""Records of measurement: scores, evaluations and comparisons."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from sizewise.records.base import Record
+from sizewise.records.service import ModelDescription
+
+
+class Score(Record):
+    """A measured value that is never a bare number. `value` is None if and only if `missing` says why."""
+
+    metric: str
+    """Name of the measure."""
+    value: float | None = None
+    """The point estimate."""
+    low: float | None = None
+    """Lower end of the 95 % interval, where there is one."""
+    high: float | None = None
+    """Upper end of the 95 % interval, where there is one."""
+    n: int
+    """Number of items measured."""
+    unit: str
+    """Unit of the value."""
+    signature: str
+    """How it was measured, in a form that can be compared."""
+    missing: str | None = None
+    """Why there is no value."""
+
+    @model_validator(mode="after")
+    def _value_or_reason(self) -> Score:
+        if (self.value is None) != bool(self.missing):
+            raise ValueError(f"score {self.metric}: value is null if and only if missing has text")
+        return self
+
+
+class ItemRow(Record):
+    """What was measured of one item; rows lie in items.jsonl beside the evaluation."""
+
+    item: str
+    """Id of the example or passage."""
+    kind: Literal["example", "passage"]
+    """What kind of item it is."""
+    cluster: str
+    """Id of the source document: items of one document are resampled together."""
+    clean: bool
+    """Shares no 13-gram with training."""
+    prompt: str = ""
+    """What was asked (examples only)."""
+    references: tuple[str, ...] = ()
+    """Right answers (examples only)."""
+    completion: str | None = None
+    """What the model answered (examples only)."""
+    finish: str = ""
+    """Why the answer ended (examples only)."""
+    error: str | None = None
+    """Why the item could not be measured."""
+    stats: dict[str, tuple[float, ...]] = {}
+    """Metric -> additive statistics of this item; a metric's value is a function of their sum."""
+
+
+class Prompting(Record):
+    """Which form of prompt was used, and how it was chosen."""
+
+    form: Literal["chat", "few_shot"]
+    """The model's chat template, or plain text with worked examples before the question."""
+    shots: int
+    """Number of worked examples."""
+    tried: dict[str, float]
+    """Form -> value on the validation examples."""
+    metric: str
+    """Measure that decided."""
+    n: int
+    """Validation examples asked for each form."""
+    max_tokens: int
+    """Longest answer allowed."""
+
+
+class Evaluation(Record):
+    """One model measured on one dataset. Each item's statistics are kept in items.jsonl."""
+
+    model: ModelDescription
+    """The model measured."""
+    data: str
+    """Dataset id."""
+    seed: int
+    """Seed of the sample and of the resampling."""
+    limit: int | None
+    """Greatest number of examples and of passages, if limited."""
+    metrics: tuple[str, ...]
+    """Metrics asked for."""
+    scores: dict[str, Score]
+    """Name -> score on items that share nothing with training; `NAME@all` is measured on all items."""
+    prompting: Prompting | None = None
+    """How answers were asked for."""
+    items: int
+    """Rows in items.jsonl."""
+    failed: int
+    """Items that could not be measured; they count in no score."""
+    seconds: float
+    """Wall time of the measurement."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know."""
+    versions: dict[str, str]
+    """Versions of the packages that matter."""
+
+
+class Difference(Record):
+    """One claim: left against right on one metric, paired over the same items."""
+
+    metric: str
+    """Name of the measure."""
+    left: str
+    """Name of the first candidate."""
+    right: str
+    """Name of the second candidate."""
+    value: float
+    """Left minus right."""
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end of the 95 % interval."""
+    p: float
+    """Two-sided bootstrap p-value of this claim alone."""
+    p_holm: float
+    """The same after Holm's correction over all claims on this metric."""
+    n: int
+    """Items that both have."""
+    clusters: int
+    """Source documents that were resampled."""
+    unit: str
+    """Unit of the difference."""
+    better: str | None
+    """Name of the better one, or None if the claim is not decisive at 5 %."""
+
+
+class Comparison(Record):
+    """Evaluations side by side."""
+
+    data: str
+    """Dataset id that all were measured on."""
+    evaluations: dict[str, str]
+    """Candidate name -> evaluation id."""
+    models: dict[str, ModelDescription]
+    """Candidate name -> what it is."""
+    scores: dict[str, dict[str, Score]]
+    """Metric -> candidate -> score."""
+    better: dict[str, Literal["higher", "lower"]]
+    """Metric -> which way is better."""
+    differences: tuple[Difference, ...]
+    """All pairs on all paired metrics."""
+    rounds: int
+    """Bootstrap rounds."""
+    seed: int
+    """Seed of the resampling."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know."""

@@ -1,0 +1,141 @@
+"""Records of text: documents, examples, and the dataset made of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sizewise.records.base import Record
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Document(Record):
+    """A text with where it came from and under which licence."""
+
+    id: str
+    """Stable name, unique within a dataset."""
+    title: str = ""
+    """What a person would call it."""
+    text: str
+    """The cleaned text; paragraphs are separated by blank lines."""
+    origin: str
+    """File or package that it was read from."""
+    licence: str = "not stated"
+    """Licence of the text, as stated by its source."""
+    sha256: str
+    """Content hash of `text` in UTF-8."""
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    """Who speaks."""
+    content: str
+    """What is said."""
+
+
+class Example(Record):
+    """A piece of the job: what is asked and the answers that count as right."""
+
+    id: str
+    """Stable name, unique within a dataset."""
+    messages: tuple[Message, ...] = Field(min_length=1)
+    """The conversation that the model must continue."""
+    references: tuple[str, ...] = Field(min_length=1)
+    """Right answers; the first is used for training."""
+    tags: tuple[str, ...] = ()
+    """Labels to slice results by."""
+    source: str
+    """Id of the document that the example was drawn from; the split follows it."""
+    copy_text: str = ""
+    """What somebody who only copies would answer (empty: the whole prompt): the trivial baseline."""
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last user turn."""
+        return self.messages[-1].content
+
+
+class LeakEntry(Record):
+    """What one test item shares with the training text."""
+
+    item: str
+    """Id of the passage or example."""
+    kind: Literal["passage", "example"]
+    """Whether the text of a document or the answer of an example was looked at."""
+    exact: bool
+    """The whole item stands in the training text (compared without case and punctuation)."""
+    shared_words: int
+    """Words that lie in a 13-gram also seen in training."""
+    words: int
+    """Words of the item."""
+
+    @property
+    def clean(self) -> bool:
+        """True if nothing is shared: the headline is measured on such items."""
+        return not self.exact and self.shared_words == 0
+
+
+class LeakLedger(Record):
+    """Overlap between the test split and the training split, in sums."""
+
+    ngram: int = 13
+    """Length in words of the n-grams compared."""
+    passages: int
+    """Test passages looked at."""
+    clean_passages: int
+    """Test passages that share nothing with training."""
+    examples: int
+    """Test examples looked at."""
+    clean_examples: int
+    """Test examples whose first reference shares nothing with training."""
+    words: int
+    """Words in the test passages."""
+    shared_words: int
+    """Words in test passages that lie in an n-gram seen in training."""
+    exact: int
+    """Items that stand whole in the training text."""
+    duplicates_removed: int
+    """Documents and examples removed before the split's end because their text was already in another split."""
+
+
+class SplitSize(Record):
+    """How much text and how many examples one split holds."""
+
+    documents: int
+    """Number of documents."""
+    characters: int
+    """Characters in all documents."""
+    examples: int
+    """Number of examples."""
+
+
+class Dataset(Record):
+    """Documents and examples in train, validation and test; the texts lie in JSONL files beside it."""
+
+    name: str
+    """What a person would call it."""
+    domain: str
+    """Field of work, for example medical."""
+    sources: tuple[str, ...]
+    """Paths or demo names that were read."""
+    seed: int
+    """Seed of the split."""
+    splits: dict[Split, SplitSize]
+    """Size of each split."""
+    leak: LeakLedger
+    """What the test split shares with training."""
+    licences: dict[str, int]
+    """Licence -> number of documents under it."""
+    not_read: dict[str, int] = {}
+    """File kind -> number of files that were found and not read."""
+    derived: bool
+    """True if no examples were given and they were derived from the text: then they measure familiarity, not a job."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the scores should know about this data."""
+    sha256: str
+    """Hash over all documents and examples in their splits."""

@@ -1,0 +1,6 @@
+"""The only place that decides paths: records on disk, and the append-only ledger."""
+
+from sizewise.store.ledger import Ledger
+from sizewise.store.store import Store, Stored, make_folder, offline, versions, write_atomically
+
+__all__ = ["Ledger", "Store", "Stored", "make_folder", "offline", "versions", "write_atomically"]

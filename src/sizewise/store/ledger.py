@@ -1,0 +1,56 @@
+"""The append-only ledger: what grows while a job runs, safe against a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Ledger:
+    """An append-only SQLite file of JSON entries under a topic and a key.
+
+    The first entry of a (topic, key) stays; appending it again changes nothing, so a replay never doubles.
+
+    Args:
+        path: the file; its folder is made if needed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, timeout=30)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS entries "
+            "(number INTEGER PRIMARY KEY, topic TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, "
+            "UNIQUE (topic, key))"
+        )
+
+    def append(self, topic: str, key: str, body: dict[str, Any]) -> None:
+        """Append one entry; it is on disk when this returns."""
+        with self._connection:
+            self._connection.execute(
+                "INSERT OR IGNORE INTO entries (topic, key, body) VALUES (?, ?, ?)",
+                (topic, key, json.dumps(body, ensure_ascii=False)),
+            )
+
+    def entries(self, topic: str) -> dict[str, dict[str, Any]]:
+        """Give all entries of a topic by key, in the order of arrival."""
+        rows = self._connection.execute(
+            "SELECT key, body FROM entries WHERE topic = ? ORDER BY number", (topic,)
+        )
+        return {key: json.loads(body) for key, body in rows}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
