@@ -1,1 +1,40 @@
-"""Sizewise: find, make, prove and serve the language model that is the right size for your work."""
+"""Sizewise: find, make, prove and serve the language model that is the right size for your work.
+
+The verbs are functions here, loaded when first used: `import sizewise` loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sizewise.choice import choose
+    from sizewise.comparison import compare
+    from sizewise.dataset import read
+    from sizewise.evaluation import evaluate
+    from sizewise.models import open_model
+    from sizewise.studies import study
+    from sizewise.training import train
+
+_HOMES = {
+    "read": "sizewise.dataset",
+    "train": "sizewise.training",
+    "evaluate": "sizewise.evaluation",
+    "compare": "sizewise.comparison",
+    "choose": "sizewise.choice",
+    "study": "sizewise.studies",
+    "open_model": "sizewise.models",
+}
+
+__all__ = ["choose", "compare", "evaluate", "open_model", "read", "study", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'sizewise' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

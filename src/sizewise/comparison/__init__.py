@@ -1,0 +1,5 @@
+"""Evaluations side by side; opens no model."""
+
+from sizewise.comparison.comparing import compare
+
+__all__ = ["compare"]

@@ -119,13 +119,13 @@ class Difference(Record):
     """Name of the second candidate."""
     value: float
     """Left minus right."""
-    low: float
-    """Lower end of the 95 % interval."""
-    high: float
-    """Upper end of the 95 % interval."""
-    p: float
+    low: float | None
+    """Lower end of the 95 % interval; None with a single source document."""
+    high: float | None
+    """Upper end of the 95 % interval; None with a single source document."""
+    p: float | None
     """Two-sided bootstrap p-value of this claim alone."""
-    p_holm: float
+    p_holm: float | None
     """The same after Holm's correction over all claims on this metric."""
     n: int
     """Items that both have."""
@@ -152,6 +152,8 @@ class Comparison(Record):
     """Metric -> which way is better."""
     differences: tuple[Difference, ...]
     """All pairs on all paired metrics."""
+    familiarity: bool
+    """True if the examples were derived from the text: they measure familiarity, not a job."""
     rounds: int
     """Bootstrap rounds."""
     seed: int

@@ -1,0 +1,340 @@
+"""decide(): the recommendation as a pure function of a comparison and needs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sizewise.errors import UsageError
+from sizewise.records import Comparison, Difference, Needs, Outcome, Recommendation, Score
+
+GB = 1e9
+TITLES = {
+    "bits_per_byte": "bits per byte",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "exact_match": "exact match",
+    "perplexity": "perplexity",
+}
+
+
+class _Verdict(NamedTuple):
+    outcome: Outcome
+    pick: str | None
+    decisive: bool
+    pool: list[str]
+    """Candidates that fit, best first."""
+
+
+class Choice:
+    """One decision under way: who fits, who is good enough, who is better than whom.
+
+    Args:
+        comparison: the evidence.
+        needs: what is required.
+
+    Raises:
+        UsageError: the metric that stands for quality was not measured.
+    """
+
+    def __init__(self, comparison: Comparison, needs: Needs) -> None:
+        self.comparison, self.needs = comparison, needs
+        self.names = [name for name, model in comparison.models.items() if model.role == "candidate"]
+        self.quality = needs.quality or self._default_quality()
+        if self.quality not in comparison.scores or self.quality not in TITLES:
+            raise UsageError(
+                f"Quality is to be '{self.quality}', which was not measured.",
+                " or ".join(name for name in TITLES if name in comparison.scores),
+                "evaluate again with --metrics, or change quality in the needs",
+            )
+        self.higher = comparison.better[self.quality] == "higher"
+        self.why_not: dict[str, str] = {}
+
+    def _default_quality(self) -> str:
+        answered = any(s.value is not None for s in self.comparison.scores.get("bleu", {}).values())
+        return "bleu" if answered and not self.comparison.familiarity else "bits_per_byte"
+
+    def score(self, metric: str, name: str) -> Score | None:
+        """Give a score, if it was measured at all."""
+        return self.comparison.scores.get(metric, {}).get(name)
+
+    def value(self, metric: str, name: str) -> float | None:
+        """Give the value of a score, None if it is missing."""
+        score = self.score(metric, name)
+        return score.value if score else None
+
+    def rank(self, name: str) -> float:
+        """Give the quality so that smaller is better."""
+        value = self.value(self.quality, name)
+        if value is None:
+            return float("inf")
+        return -value if self.higher else value
+
+    def memory(self, name: str) -> float:
+        """Give the memory in bytes, infinite where it is not known."""
+        return self.value("memory_bytes", name) or float("inf")
+
+    def cost(self, name: str) -> float | None:
+        """Give US dollars for 1,000 answers on the own machine, None where it cannot be told."""
+        speed, price = self.value("answers_per_s", name), self.needs.machine_usd_per_hour
+        return price / 3600 * 1000 / speed if speed and price else None
+
+    def difference(self, left: str, right: str) -> Difference | None:
+        """Give the paired difference in quality between two candidates, in either order."""
+        for found in self.comparison.differences:
+            if found.metric == self.quality and {found.left, found.right} == {left, right}:
+                return found
+        return None
+
+    def beats(self, left: str, right: str) -> bool:
+        """Tell whether left is decisively better in quality than right."""
+        found = self.difference(left, right)
+        return found is not None and found.better == left
+
+    def limit_missed(self, name: str) -> str | None:
+        """Say which hard limit a candidate misses and by how much, None if none."""
+        needs = self.needs
+        if needs.local_only and not self.comparison.models[name].local:
+            return "text would leave this machine"
+        memory = self.value("memory_bytes", name)
+        limits = (
+            ("median time of an answer", self.value("latency_s", name), needs.greatest_latency_s, "s"),
+            ("memory", memory / GB if memory is not None else None, needs.greatest_memory_gb, "GB"),
+            ("cost of 1,000 answers", self.cost(name), needs.greatest_cost_usd_per_1000, "USD"),
+        )
+        for what, value, greatest, unit in limits:
+            if greatest is None:
+                continue
+            if value is None:
+                return f"its {what} was not measured, so the limit of {greatest:g} {unit} is not shown to be kept"
+            if value > greatest:
+                return f"its {what} is {value:.3g} {unit}, {value / greatest:.2g} times the limit of {greatest:g}"
+        return None
+
+    def good_enough(self, name: str) -> bool | None:
+        """Tell whether the least quality is reached; None if the interval does not tell."""
+        least, score = self.needs.least_quality, self.score(self.quality, name)
+        if least is None or score is None or score.value is None:
+            return None
+        low = score.low if score.low is not None else score.value
+        high = score.high if score.high is not None else score.value
+        if self.higher:
+            return True if low >= least else False if high < least else None
+        return True if high <= least else False if low > least else None
+
+    def verdict(self) -> _Verdict:
+        """Decide: hard limits, then the least quality, then who is better."""
+        fitting = []
+        for name in self.names:
+            missed = self.limit_missed(name)
+            if missed:
+                self.why_not[name] = missed
+            elif self.value(self.quality, name) is None:
+                score = self.score(self.quality, name)
+                reason = score.missing if score else "not measured"
+                self.why_not[name] = f"its {TITLES[self.quality]} is missing: {reason}"
+            else:
+                fitting.append(name)
+        fitting.sort(key=lambda name: (self.rank(name), self.memory(name), name))
+        if not fitting:
+            return _Verdict("none_good_enough", None, True, [])
+        if self.needs.least_quality is not None:
+            return self._with_bar(fitting, self.needs.least_quality)
+        return self._best(fitting)
+
+    def _with_bar(self, fitting: list[str], least: float) -> _Verdict:
+        title = TITLES[self.quality]
+        good = [name for name in fitting if self.good_enough(name)]
+        unsure = [name for name in fitting if self.good_enough(name) is None]
+        for name in fitting:
+            if name not in good:
+                told = "may or may not reach" if name in unsure else "does not reach"
+                self.why_not[name] = f"{self.said(self.quality, name)} {told} the least {title} of {least:g}"
+        if not good:
+            outcome: Outcome = "not_decisive" if unsure else "none_good_enough"
+            return _Verdict(outcome, None, not unsure, fitting)
+        # All of these are good enough: the right size is the smallest, the better one where sizes are equal.
+        good.sort(key=lambda name: (self.memory(name), self.rank(name), name))
+        for name in good[1:]:
+            self.why_not[name] = (
+                f"good enough too, but larger ({self.size(name)})"
+                if self.memory(name) > self.memory(good[0])
+                else f"good enough too, but no better: {self.said(self.quality, name)}"
+            )
+        return _Verdict(self._kind(good[0], good), good[0], not unsure, good)
+
+    def _best(self, fitting: list[str]) -> _Verdict:
+        leader = fitting[0]
+        tied = [name for name in fitting[1:] if not self.beats(leader, name)]
+        for name in fitting[1:]:
+            self.why_not[name] = self._against(leader, name)
+        if not tied:
+            return _Verdict(self._kind(leader, fitting), leader, True, fitting)
+        untrained = [name for name in (leader, *tied) if self.comparison.models[name].start is None]
+        if len(untrained) == 1 and len(untrained) < len(tied) + 1:
+            pick = untrained[0]
+            self.why_not.pop(pick, None)
+            for name in (leader, *tied):
+                if name != pick:
+                    self.why_not[name] = f"training it is not shown to help: {self._against(pick, name)}"
+            return _Verdict("do_not_train", pick, False, fitting)
+        for name in (leader, *tied):
+            self.why_not[name] = "not decisive: " + "; ".join(
+                self._against(name, other) for other in (leader, *tied) if other != name
+            )
+        return _Verdict("not_decisive", None, False, fitting)
+
+    def _kind(self, pick: str, fitting: list[str]) -> Outcome:
+        models = self.comparison.models
+        trained = [name for name in self.names if models[name].start is not None]
+        if models[pick].start is not None or not trained:
+            return "pick" if models[pick].local else "keep_large"
+        larger = all((models[pick].parameters or 0) > (models[name].parameters or 0) for name in trained)
+        return "keep_large" if larger or not models[pick].local else "do_not_train"
+
+    def _against(self, better: str, name: str) -> str:
+        found = self.difference(better, name)
+        if found is None:
+            return f"{self.said(self.quality, name)}; no paired difference to {better}"
+        sign = 1 if found.left == name else -1
+        ends = sorted(sign * end for end in (found.low, found.high) if end is not None)
+        between = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if ends else ""
+        p = f", p = {found.p_holm:.2g} after Holm" if found.p_holm is not None else ""
+        return (
+            f"{TITLES[self.quality]} {sign * found.value:+.3g}{between} against {better} "
+            f"(n = {found.n}, {found.clusters} documents{p})"
+        )
+
+    def said(self, metric: str, name: str) -> str:
+        """Say a score in words."""
+        score = self.score(metric, name)
+        title = TITLES.get(metric, metric)
+        if score is None or score.value is None:
+            return f"{title} missing ({score.missing if score else 'not measured'})"
+        between = f" [{score.low:.3g}, {score.high:.3g}]" if score.low is not None else ""
+        return f"{title} {score.value:.3g}{between}, n = {score.n}"
+
+    def size(self, name: str) -> str:
+        """Say parameters and memory in words."""
+        model = self.comparison.models[name]
+        parameters = f"{model.parameters / 1e6:,.0f}M parameters" if model.parameters else "size not known"
+        return parameters + (f", {model.memory_bytes / GB:.2f} GB" if model.memory_bytes else "")
+
+
+def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommendation:
+    """Recommend a model; pure.
+
+    Args:
+        comparison: the evidence.
+        comparison_id: its id.
+        needs: what is required.
+
+    Raises:
+        UsageError: the metric that stands for quality was not measured.
+    """
+    choice = Choice(comparison, needs)
+    verdict = choice.verdict()
+    why_not = {name: reason for name, reason in choice.why_not.items() if name != verdict.pick}
+    return Recommendation(
+        comparison=comparison_id,
+        needs=needs,
+        quality=choice.quality,
+        outcome=verdict.outcome,
+        pick=verdict.pick,
+        decisive=verdict.decisive,
+        sentence=_sentence(choice, verdict),
+        why=tuple(_why(choice, verdict)),
+        why_not=why_not,
+        would_change=tuple(_would_change(choice, verdict)),
+    )
+
+
+def _sentence(choice: Choice, verdict: _Verdict) -> str:
+    title, pick = TITLES[choice.quality], verdict.pick
+    if pick is None:
+        if verdict.outcome == "none_good_enough":
+            return "Use none of these: no candidate fits the needs" + (
+                f" (least {title} {choice.needs.least_quality:g})."
+                if choice.needs.least_quality is not None
+                else "."
+            )
+        leaders = " and ".join(verdict.pool[:2]) if len(verdict.pool) > 1 else verdict.pool[0]
+        return f"Not decisive: this test set cannot tell whether {leaders} should be used; see what would tell."
+    start = {
+        "pick": f"Use {pick}",
+        "do_not_train": f"Do not train: use {pick} as it is",
+        "keep_large": f"Keep the larger model: use {pick}",
+        "fall_back": f"Use {pick} first, and the large model when needed",
+        "none_good_enough": "",
+        "not_decisive": "",
+    }[verdict.outcome]
+    rest = [name for name in verdict.pool if name != pick]
+    against = ""
+    if rest and verdict.decisive and choice.needs.least_quality is None:
+        best = min(rest, key=choice.rank)
+        against = (
+            f"; it is shown to be better than all {len(rest)} others on this work "
+            f"({title} {choice.value(choice.quality, pick):.3g}, next {choice.value(choice.quality, best):.3g})"
+        )
+    elif choice.needs.least_quality is not None:
+        against = (
+            f"; it is shown to reach the least {title} of {choice.needs.least_quality:g} and is the smallest that does"
+        )
+    else:
+        against = "; no other is shown to be better"
+    bar = (
+        ""
+        if choice.needs.least_quality is not None
+        else " Best of these; not shown to be good enough, because no least quality was given."
+    )
+    return f"{start} ({choice.size(pick)}){against}.{bar}"
+
+
+def _why(choice: Choice, verdict: _Verdict) -> list[str]:
+    names = [verdict.pick] if verdict.pick else verdict.pool
+    lines = []
+    for name in names:
+        facts = [choice.said(choice.quality, name)]
+        if choice.quality != "bits_per_byte" and choice.value("bits_per_byte", name) is not None:
+            facts.append(choice.said("bits_per_byte", name))
+        latency = choice.value("latency_s", name)
+        if latency is not None:
+            facts.append(f"an answer takes {latency:.2g} s (median, one user)")
+        cost = choice.cost(name)
+        if cost is not None:
+            facts.append(f"1,000 answers cost {cost:.2g} USD of machine time")
+        lines.append(f"{name}: {'; '.join(facts)}; {choice.size(name)}")
+    if verdict.pick:
+        for name in verdict.pool:
+            if name != verdict.pick and choice.beats(verdict.pick, name):
+                lines.append(f"better than {name}: {choice._against(name, verdict.pick)}")
+    if choice.comparison.familiarity:
+        lines.append("no examples of the job were given: this measures familiarity with the text, not a job")
+    return lines
+
+
+def _would_change(choice: Choice, verdict: _Verdict) -> list[str]:
+    title = TITLES[choice.quality]
+    lines = []
+    if choice.needs.least_quality is None:
+        lines.append(
+            f"a least quality: set least_quality (in {title}) in [needs]; what people accept as good enough "
+            "must be asked of people"
+        )
+    if choice.comparison.familiarity:
+        lines.append("examples of the real job, as JSONL with prompt and references: examples = FILE in [data]")
+    for left, right in ((a, b) for i, a in enumerate(verdict.pool) for b in verdict.pool[i + 1 :]):
+        found = choice.difference(left, right)
+        if found is None or found.better is not None or found.low is None or found.high is None:
+            continue
+        involved = verdict.pick in (left, right) or verdict.pick is None
+        if involved and abs(found.value) > 0:
+            # An interval shrinks with the square root of the number of items.
+            factor = ((found.high - found.low) / 2 / abs(found.value)) ** 2
+            lines.append(
+                f"about {max(found.n + 1, round(factor * found.n)):,} test items (now {found.n}) would separate "
+                f"{left} from {right}, if the difference stays {abs(found.value):.2g} {title}"
+            )
+    if choice.needs.machine_usd_per_hour is None:
+        lines.append("the price of an hour of the machine: set machine_usd_per_hour in [needs]; cost is missing now")
+    lines.append("another candidate: this verdict speaks only of those that were tried")
+    return lines

@@ -1,0 +1,49 @@
+"""`sizewise evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sizewise.cli.options import Json, Seed
+from sizewise.cli.output import print_line, print_stored, print_table, reporting
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def evaluate(
+        model: Annotated[str, typer.Argument(help="Model URI.")],
+        data: Annotated[str, typer.Option(help="Dataset id, or a JSONL file of test data.")],
+        metrics: Annotated[
+            str | None, typer.Option(help="Names with commas: bits_per_byte,perplexity,bleu,chrf,exact_match.")
+        ] = None,
+        limit: Annotated[int | None, typer.Option(help="At most so many examples, and passages.")] = None,
+        seed: Seed = 0,
+        json: Json = False,
+    ) -> None:
+        """Measure a model; every score has its interval, n and signature.
+
+        Example: sizewise evaluate pkg:smollm2-135m --data data-1234567890 --metrics bits_per_byte,bleu
+        """
+        from sizewise.evaluation import DEFAULT_METRICS
+        from sizewise.evaluation import evaluate as evaluate_model
+        from sizewise.report.words import MEASURES, value_text
+
+        names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else DEFAULT_METRICS
+        with reporting() as reporter:
+            stored = evaluate_model(model, data, names, limit=limit, seed=seed, reporter=reporter)
+        if print_stored(stored, json):
+            return
+        rows = []
+        for name, score in stored.record.scores.items():
+            measure = MEASURES[name.removesuffix("@all")]
+            said = value_text(score) if score.value is not None else f"missing: {score.missing}"
+            rows.append([name, said, measure.unit or score.unit, str(score.n), score.signature])
+        print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)
+        print_line("@all: on all items; without: on items that share no 13 words in a row with training")
+        if stored.record.failed:
+            print_line(f"{stored.record.failed} items could not be measured: see items.jsonl")
+        print_line(f"evaluation: {stored.id}")

@@ -1,0 +1,62 @@
+"""The app: commands, errors and exit codes (0 done, 1 failed, 2 wrong usage, 3 bar missed, 130 interrupted)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import NoReturn
+
+import click
+import typer
+
+from sizewise.cli import choose, compare, evaluate, models, read, runs, study, train
+from sizewise.errors import SizewiseError
+
+app = typer.Typer(
+    name="sizewise",
+    help="Find, make, prove and serve the language model that is the right size for your work.\n\n"
+    "Start with: sizewise study   (the embedded demo), or: sizewise study FOLDER   (your own text).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (study, read, train, evaluate, compare, choose, models, runs):
+    module.register(app)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        code = app(standalone_mode=False)
+    except SizewiseError as error:
+        fail(error.what, error.expected, error.next_step, as_json)
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "sizewise"
+        fail(error.format_message(), "", f"{command} --help", as_json)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        fail("Interrupted; what was done is kept.", "", "run the same command again: it goes on", as_json)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        fail(f"The system refused: {error}.", "room on the disk and folders that can be read and written",
+             "mend that and run the same command again: it goes on", as_json)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def fail(what: str, expected: str, next_step: str, as_json: bool) -> None:
+    """Say what went wrong: one JSON object on stdout with --json, else words on stderr."""
+    if as_json:
+        error = {"what": what, "expected": expected, "next": next_step}
+        sys.stdout.write(json.dumps({"schema": 1, "error": error}, ensure_ascii=False) + "\n")
+        return
+    sys.stderr.write(f"error: {what}\n")
+    if expected:
+        sys.stderr.write(f"expected: {expected}\n")
+    if next_step:
+        sys.stderr.write(f"next: {next_step}\n")

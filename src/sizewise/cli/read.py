@@ -1,0 +1,50 @@
+"""`sizewise read`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sizewise.cli.options import Json, Seed
+from sizewise.cli.output import print_line, print_stored, print_table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def read(
+        paths: Annotated[list[str], typer.Argument(help="Files, folders, or demo:fhir.")],
+        domain: Annotated[str | None, typer.Option(help="Field of work.")] = None,
+        name: Annotated[str | None, typer.Option(help="Name of the dataset.")] = None,
+        seed: Seed = 0,
+        json: Json = False,
+    ) -> None:
+        """Read documents and examples into a dataset, split, with a leak ledger.
+
+        Example: sizewise read contracts/ examples.jsonl
+        """
+        from sizewise.dataset import read as read_dataset
+
+        stored = read_dataset(paths, name=name, domain=domain, seed=seed)
+        if print_stored(stored, json):
+            return
+        record, leak = stored.record, stored.record.leak
+        print_table(
+            ["split", "documents", "characters", "examples"],
+            [
+                [split, f"{size.documents:,}", f"{size.characters:,}", f"{size.examples:,}"]
+                for split, size in record.splits.items()
+            ],
+        )
+        print_line(
+            f"share no {leak.ngram} words in a row with training: {leak.clean_passages} of {leak.passages} test "
+            f"passages, {leak.clean_examples} of {leak.examples} test examples; "
+            f"{leak.duplicates_removed} duplicates removed"
+        )
+        for kind, count in record.not_read.items():
+            print_line(f"not read: {count} x {kind}")
+        for note in record.notes:
+            print_line(f"note: {note}")
+        print_line(f"dataset: {stored.id}")

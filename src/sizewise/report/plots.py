@@ -1,0 +1,184 @@
+"""Plots as SVG, in a light and a dark form, drawn without network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sizewise.errors import MissingExtraError
+from sizewise.records import Checkpoint, Comparison, Difference
+from sizewise.report.words import MEASURES
+
+# Okabe and Ito's colours, told apart by most colour-blind readers; shapes repeat the distinction.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
+INK = {"light": "#24292f", "dark": "#e6e6e6"}
+GRID = {"light": "#e3e3e0", "dark": "#3a3d42"}
+FONT = "system-ui, sans-serif"
+
+
+class Plot(NamedTuple):
+    """One plot with its caption."""
+
+    title: str
+    caption: str
+    light: str
+    """SVG for a light page."""
+    dark: str
+    """SVG for a dark page."""
+
+
+def _altair() -> Any:
+    try:
+        import altair
+        import vl_convert  # noqa: F401 (altair needs it to draw)
+    except ImportError as error:
+        raise MissingExtraError("altair", "study") from error
+    return altair
+
+
+def _draw(title: str, caption: str, chart: Any) -> Plot:
+    import vl_convert
+
+    drawn = {}
+    for scheme in ("light", "dark"):
+        themed = (
+            chart.configure(font=FONT, background="transparent")
+            .configure_axis(
+                labelColor=INK[scheme],
+                titleColor=INK[scheme],
+                gridColor=GRID[scheme],
+                domainColor=GRID[scheme],
+                tickColor=GRID[scheme],
+                labelFontSize=12,
+                titleFontSize=12,
+                titleFontWeight="normal",
+            )
+            .configure_legend(
+                labelColor=INK[scheme], titleColor=INK[scheme], labelFontSize=12, labelLimit=260, orient="bottom"
+            )
+            .configure_view(stroke=None)
+        )
+        drawn[scheme] = vl_convert.vegalite_to_svg(themed.to_dict())
+    return Plot(title, caption, drawn["light"], drawn["dark"])
+
+
+def tradeoff_plots(comparison: Comparison, quality: str) -> list[Plot]:
+    """Draw quality against memory, time of an answer and answers a second."""
+    plots = []
+    for metric in ("memory_bytes", "latency_s", "answers_per_s"):
+        rows = _points(comparison, quality, metric)
+        if len(rows) >= 2:
+            plots.append(_tradeoff(rows, quality, metric))
+    return plots
+
+
+def _points(comparison: Comparison, quality: str, metric: str) -> list[dict[str, Any]]:
+    rows = []
+    for name, model in comparison.models.items():
+        x, y = comparison.scores.get(metric, {}).get(name), comparison.scores.get(quality, {}).get(name)
+        if model.role == "baseline" or not x or not y or not x.value or y.value is None:
+            continue
+        rows.append(
+            {
+                "candidate": name,
+                "x": x.value / MEASURES[metric].divisor,
+                "y": y.value,
+                "low": y.low if y.low is not None else y.value,
+                "high": y.high if y.high is not None else y.value,
+            }
+        )
+    return rows
+
+
+def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str) -> Plot:
+    alt = _altair()
+    measure = MEASURES[metric]
+    heading = measure.title + (f" ({measure.unit})" if measure.unit else "")
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("x:Q", title=heading, scale=alt.Scale(type="log", nice=False, padding=24)),
+        color=alt.Color("candidate:N", scale=alt.Scale(range=COLOURS), title=None, sort=None, legend=alt.Legend(columns=2)),
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(
+        y=alt.Y("low:Q", title=MEASURES[quality].title, scale=alt.Scale(zero=False)), y2="high:Q"
+    )
+    points = base.mark_point(size=110, filled=True, opacity=1).encode(
+        y="y:Q", shape=alt.Shape("candidate:N", title=None, sort=None)
+    )
+    chart = alt.layer(bars, points).properties(width=300, height=230)
+    better = "up" if quality in ("bleu", "chrf", "exact_match") else "down"
+    return _draw(
+        f"{MEASURES[quality].title} against {measure.title.lower()}",
+        f"Bars are 95 % intervals. Better quality is {better}; the horizontal scale is logarithmic.",
+        chart,
+    )
+
+
+def difference_plot(comparison: Comparison, pick: str, metric: str) -> Plot | None:
+    """Draw the paired differences of the pick against all others, on one metric."""
+    rows = []
+    for found in comparison.differences:
+        if found.metric != metric or pick not in (found.left, found.right) or found.low is None:
+            continue
+        rows.append(_signed(found, pick))
+    if not rows:
+        return None
+    alt = _altair()
+    title = MEASURES[metric].title
+    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("other:N", title=None, sort="x"))
+    axis = alt.X("low:Q", title=f"{title}: {pick} minus the other")
+    chart = alt.layer(
+        alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 4], color="#888").encode(x="zero:Q"),
+        base.mark_rule(strokeWidth=3, color=COLOURS[0]).encode(x=axis, x2="high:Q"),
+        base.mark_point(filled=True, size=90, color=COLOURS[0], opacity=1).encode(x="x:Q"),
+    ).properties(width=300, height=max(90, 42 * len(rows)))
+    better = comparison.better[metric]
+    return _draw(
+        f"Is it shown? {title}",
+        f"Paired 95 % intervals over the same items. Where one does not touch the dashed line, the difference "
+        f"is shown; {'right' if better == 'higher' else 'left'} of it {pick} is better.",
+        chart,
+    )
+
+
+def _signed(found: Difference, pick: str) -> dict[str, Any]:
+    low, high = found.low or 0.0, found.high or 0.0
+    if found.left == pick:
+        return {"other": found.right, "x": found.value, "low": low, "high": high}
+    return {"other": found.left, "x": -found.value, "low": -high, "high": -low}
+
+
+def curve_plot(name: str, checkpoint: Checkpoint) -> Plot:
+    """Draw validation bits per byte and training loss over tokens."""
+    alt = _altair()
+    validation = [{"tokens": 0, "bits": checkpoint.start_bits_per_byte}]
+    validation += [
+        {"tokens": p.tokens, "bits": p.bits_per_byte}
+        for p in checkpoint.curve
+        if p.bits_per_byte is not None
+    ]
+    losses = [{"tokens": p.tokens, "loss": p.loss} for p in _thinned(checkpoint.curve, 200)]
+    axis = alt.X("tokens:Q", title="tokens seen", axis=alt.Axis(format="~s"))
+    upper = (
+        alt.Chart(alt.Data(values=validation))
+        .mark_line(color=COLOURS[0], point=alt.OverlayMarkDef(color=COLOURS[0], size=60))
+        .encode(x=axis, y=alt.Y("bits:Q", title="bits per byte", scale=alt.Scale(zero=False)))
+        .properties(width=300, height=130)
+    )
+    lower = (
+        alt.Chart(alt.Data(values=losses))
+        .mark_line(color=COLOURS[1], strokeWidth=1.5)
+        .encode(x=axis, y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(zero=False)))
+        .properties(width=300, height=110)
+    )
+    speed = f"{checkpoint.tokens_per_s:,.0f} tokens/s after a first step of {checkpoint.warmup_s:.0f} s"
+    return _draw(
+        f"Training {name}",
+        f"Above: validation text, lower is better. Below: loss of each step in nats a token. "
+        f"{checkpoint.tokens:,} tokens in {checkpoint.seconds:.0f} s, {speed}.",
+        alt.vconcat(upper, lower),
+    )
+
+
+def _thinned(points: Sequence[Any], most: int) -> list[Any]:
+    step = max(1, len(points) // most)
+    return list(points[::step])

@@ -1,0 +1,160 @@
+"""Scores and records in words, the same on every surface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sizewise.records import Comparison, Score
+
+
+class Measure(NamedTuple):
+    """How a measure is shown."""
+
+    title: str
+    """Heading of its column."""
+    sentence: str
+    """What it is, which way is better, what it cannot tell."""
+    divisor: float = 1.0
+    """Divides the value for display."""
+    unit: str = ""
+    """Unit shown instead of the score's own."""
+    digits: int = 3
+    """Significant digits."""
+
+
+MEASURES = {
+    "bleu": Measure(
+        "BLEU",
+        "Share of word sequences an answer has in common with the right one, 0 to 100. Higher is better. "
+        "It counts other wording as wrong and does not know whether an answer is true.",
+    ),
+    "chrf": Measure(
+        "chrF",
+        "The same with letter sequences, 0 to 100: kinder to other word forms. Higher is better.",
+    ),
+    "exact_match": Measure(
+        "Exact match",
+        "Share of answers that are the right one letter for letter. Higher is better. Made for short answers.",
+    ),
+    "bits_per_byte": Measure(
+        "Bits per byte",
+        "How surprised the model is by held-out text. Lower is better. It shows knowledge of the text's "
+        "language and content; it says nothing about answers.",
+    ),
+    "perplexity": Measure(
+        "Perplexity",
+        "As how many equally likely tokens the next one feels. Lower is better. Only models with the same "
+        "tokenizer can be compared.",
+    ),
+    "latency_s": Measure(
+        "Time of an answer", "Median seconds for one answer to one user on this machine. Lower is better.", unit="s"
+    ),
+    "answers_per_s": Measure(
+        "Answers a second", "Answers a second when many are asked at once on this machine. Higher is better."
+    ),
+    "memory_bytes": Measure(
+        "Memory", "Weights and one user's cache at 1,024 tokens. Lower is better.", 1e9, "GB"
+    ),
+    "parameters": Measure("Parameters", "Number of weights, counted exactly.", 1e6, "million", 4),
+    "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
+}
+TABLE = (
+    "bleu",
+    "chrf",
+    "exact_match",
+    "bits_per_byte",
+    "perplexity",
+    "latency_s",
+    "answers_per_s",
+    "memory_bytes",
+    "parameters",
+)
+
+
+class Cell(NamedTuple):
+    """One score in a table."""
+
+    text: str
+    """Value with its interval, or `missing`."""
+    note: str
+    """n, or why it is missing."""
+    title: str
+    """Unit and signature."""
+    missing: bool
+    full: str
+    """The same on all items, clean or not, where that was measured."""
+    best: bool
+    """Whether no other candidate has a better value."""
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits, never in scientific form."""
+    if value == 0:
+        return "0"
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        text = f"{float(text):,.0f}" if abs(value) >= 1 else f"{value:.6f}".rstrip("0")
+    return text
+
+
+def value_text(score: Score) -> str:
+    """Write value and interval without unit."""
+    measure = MEASURES.get(score.metric.removesuffix("@all"), Measure(score.metric, ""))
+    if score.value is None:
+        return "missing"
+    text = number(score.value / measure.divisor, measure.digits)
+    if score.low is not None and score.high is not None and score.low != score.high:
+        low, high = (number(end / measure.divisor, measure.digits) for end in (score.low, score.high))
+        text += f" [{low}, {high}]"
+    return text
+
+
+def score_text(score: Score) -> str:
+    """Write a score whole: value, interval, unit and n, or why it is missing."""
+    if score.value is None:
+        return f"missing: {score.missing}"
+    measure = MEASURES.get(score.metric.removesuffix("@all"), Measure(score.metric, ""))
+    return f"{value_text(score)} {measure.unit or score.unit}, n = {score.n}"
+
+
+class Row(NamedTuple):
+    """One candidate in a table."""
+
+    name: str
+    cells: dict[str, Cell]
+
+
+def shown_metrics(comparison: Comparison) -> list[str]:
+    """Give the columns of the table, those that were measured."""
+    return [metric for metric in TABLE if metric in comparison.scores]
+
+
+def table_rows(comparison: Comparison) -> list[Row]:
+    """Give the table of candidates and scores, baselines last."""
+    metrics = shown_metrics(comparison)
+    names = sorted(comparison.models, key=lambda name: comparison.models[name].role == "baseline")
+    return [Row(name, {metric: _cell(comparison, metric, name) for metric in metrics}) for name in names]
+
+
+def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
+    score = comparison.scores[metric].get(name)
+    if score is None:
+        return Cell("missing", "not measured", "", True, "", False)
+    measure = MEASURES[metric]
+    full = comparison.scores.get(f"{metric}@all", {}).get(name)
+    return Cell(
+        text=value_text(score),
+        note=f"n = {score.n}" if score.value is not None else str(score.missing),
+        title=f"{measure.unit or score.unit}; {score.signature}",
+        missing=score.value is None,
+        full=f"all {full.n}: {number(full.value, measure.digits)}" if full and full.value is not None else "",
+        best=metric in ("bleu", "chrf", "exact_match", "bits_per_byte")
+        and score.value is not None
+        and score.value == _best(comparison, metric, comparison.scores[metric].values()),
+    )
+
+
+def _best(comparison: Comparison, metric: str, scores: Iterable[Score]) -> float:
+    values = [score.value for score in scores if score.value is not None]
+    return max(values) if comparison.better.get(metric) == "higher" else min(values)

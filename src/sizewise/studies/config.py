@@ -1,0 +1,182 @@
+"""The study file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from sizewise.choice.needs import check_keys, make_needs, read_toml
+from sizewise.errors import UsageError
+from sizewise.evaluation import DEFAULT_METRICS
+from sizewise.metrics import find_metric
+from sizewise.records import Candidate, Needs, Recipe, Record
+
+TABLES = ("study", "data", "candidates", "needs")
+
+
+class StudyConfig(Record):
+    """What a study file says."""
+
+    name: str
+    """Name of the study."""
+    domain: str = "general"
+    """Field of work."""
+    seed: int = 0
+    """Seed of split, training, samples and resampling."""
+    documents: tuple[str, ...] = ()
+    """Files, folders or `demo:NAME`."""
+    examples: tuple[str, ...] = ()
+    """JSONL files with examples of the job."""
+    limit: int | None = Field(default=None, gt=0)
+    """At most so many test examples, and documents until so many passages."""
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    """What is measured."""
+    baseline: bool = True
+    """Whether the copying baseline stands in the table."""
+    candidates: tuple[Candidate, ...]
+    """What is tried."""
+    needs: Needs = Needs()
+    """What is required."""
+
+
+def demo_config() -> StudyConfig:
+    """Give the study of the embedded demo."""
+    return _parse(_default(), "the demo study", Path.cwd())
+
+
+def folder_config(folder: Path) -> StudyConfig:
+    """Give the default study on a folder of text."""
+    values = _default()
+    values["study"] |= {"name": folder.resolve().name, "domain": "general"}
+    values["data"]["documents"] = [str(folder.resolve())]
+    return _parse(values, str(folder), Path.cwd())
+
+
+def read_config(path: Path) -> StudyConfig:
+    """Read a study file; paths in it are relative to it.
+
+    Raises:
+        UsageError: it cannot be read, has unknown keys, or says something that cannot be.
+    """
+    return _parse(read_toml(path), str(path), path.resolve().parent)
+
+
+def config_text(config: StudyConfig) -> str:
+    """Write a config as a study file."""
+    lines = ["[study]", f"name = {_toml(config.name)}", f"domain = {_toml(config.domain)}", f"seed = {config.seed}"]
+    lines += ["", "[data]", f"documents = {_toml(list(config.documents))}"]
+    if config.examples:
+        lines.append(f"examples = {_toml(list(config.examples))}")
+    if config.limit is not None:
+        lines.append(f"limit = {config.limit}")
+    if config.metrics != DEFAULT_METRICS:
+        lines.append(f"metrics = {_toml(list(config.metrics))}")
+    if not config.baseline:
+        lines.append("baseline = false")
+    for candidate in config.candidates:
+        lines += ["", "[[candidates]]", f"name = {_toml(candidate.name)}", f"model = {_toml(candidate.model)}"]
+        if candidate.train:
+            said = candidate.train.model_dump(exclude_defaults=True, exclude={"start"})
+            said = {key: value for key, value in said.items() if value is not None}
+            lines.append("train = { " + ", ".join(f"{k} = {_toml(v)}" for k, v in said.items()) + " }")
+    needs = {k: v for k, v in config.needs.model_dump(exclude_defaults=True).items() if v is not None}
+    if needs:
+        lines += ["", "[needs]", *(f"{key} = {_toml(value)}" for key, value in needs.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    return str(value)
+
+
+def _default() -> dict[str, Any]:
+    return tomllib.loads((resources.files("sizewise.studies") / "default.toml").read_text(encoding="utf-8"))
+
+
+def _table(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    table = values.get(name, {})
+    if not isinstance(table, dict):
+        raise UsageError(f"'{name}' in {where} is not a table.", f"[{name}]", f"mend {where}")
+    return dict(table)
+
+
+def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
+    check_keys(values, TABLES, where)
+    study, data = _table(values, "study", where), _table(values, "data", where)
+    check_keys(study, ("name", "domain", "seed"), f"{where} [study]")
+    check_keys(data, ("documents", "examples", "limit", "metrics", "baseline"), f"{where} [data]")
+    seed = study.get("seed", 0)
+    rows = values.get("candidates", [])
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise UsageError(
+            f"{where} names no candidates.", "[[candidates]] with name and model", "sizewise study --example"
+        )
+    for key in ("documents", "examples"):
+        given = data.get(key, [])
+        data[key] = [_place(str(path), base) for path in ([given] if isinstance(given, str) else given)]
+    if not data["documents"] and not data["examples"]:
+        raise UsageError(
+            f"{where} names no documents.", '[data] documents = ["FOLDER"]', "sizewise study --example"
+        )
+    for metric in data.get("metrics", ()):
+        find_metric(metric)
+    try:
+        config = StudyConfig(
+            name=study.get("name", Path(where).stem),
+            domain=study.get("domain", "general"),
+            seed=seed,
+            candidates=tuple(_candidate(row, f"{where} [[candidates]]", seed, base) for row in rows),
+            needs=make_needs(_table(values, "needs", where), f"{where} [needs]"),
+            **data,
+        )
+    except ValidationError as error:
+        raise _refused(error, where) from error
+    names = [candidate.name for candidate in config.candidates]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"Two candidates in {where} are named '{twice[0]}'.", "different names", f"mend {where}")
+    return config
+
+
+def _place(path: str, base: Path) -> str:
+    if path.startswith("demo:") or Path(path).expanduser().is_absolute():
+        return path
+    return str(base / path)
+
+
+def _candidate(row: Mapping[str, Any], where: str, seed: int, base: Path) -> Candidate:
+    check_keys(row, ("name", "model", "train"), where)
+    model = str(row.get("model", ""))
+    if not model:
+        raise UsageError(f"A candidate in {where} has no model.", 'model = "pkg:smollm2-135m"', f"mend {where}")
+    if ":" not in model and model != "scratch":
+        model = _place(model, base)
+    train = row.get("train")
+    recipe = None
+    if train is not None:
+        check_keys(train, [key for key in Recipe.model_fields if key != "start"], f"{where} train")
+        recipe = Recipe(start=model, **({"seed": seed} | dict(train)))
+    elif model == "scratch":
+        raise UsageError(
+            f"A candidate from scratch in {where} says nothing of its training.",
+            "train = { minutes = 1 }",
+            f"mend {where}",
+        )
+    return Candidate(name=str(row.get("name", model)), model=model, train=recipe)
+
+
+def _refused(error: ValidationError, where: str) -> UsageError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "a value"
+    return UsageError(f"{where}: {key}: {first['msg']}.", "a fitting value", f"mend {where}")

@@ -1,0 +1,158 @@
+"""study(): read, train, evaluate, compare, choose, report. Each stage is a record that is made once."""
+
+from __future__ import annotations
+
+import time
+
+from sizewise import dataset as datasets
+from sizewise.choice import choose
+from sizewise.comparison import compare
+from sizewise.errors import SizewiseError
+from sizewise.evaluation import evaluate
+from sizewise.progress import Reporter, Silent
+from sizewise.records import Missing, Study, fingerprint
+from sizewise.report import load_view, write_study_report
+from sizewise.store import Store, Stored
+from sizewise.studies.config import StudyConfig, config_text
+from sizewise.training import train
+from sizewise.training.training import peak_memory_bytes
+
+BASELINE = "copying (baseline)"
+
+
+def study(
+    config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None
+) -> Stored[Study]:
+    """Take documents to a decision and its proof.
+
+    Every stage writes a record and is skipped where that record exists, so a study that was stopped goes on
+    where it was, and the same study again only writes its report anew.
+
+    Args:
+        config: what the study file says.
+        store: where records live; by default SIZEWISE_HOME.
+        reporter: told how far it is.
+
+    Raises:
+        SizewiseError: a stage failed; what was done before it is kept.
+    """
+    store, reporter = store or Store(), reporter or Silent()
+    begun = time.monotonic()
+    study_id = f"study-{fingerprint(config.model_dump(mode='json'))}"
+    with store.lock("study", study_id):
+        reporter.say(f"reading {', '.join(config.documents + config.examples)}")
+        sources = [*config.documents, *config.examples]
+        data = datasets.read(
+            sources, store=store, name=config.name, domain=config.domain, seed=config.seed
+        )
+        sizes = data.record.splits
+        reporter.say(
+            f"{data.id}: {sizes['train'].documents} documents to train on, {sizes['test'].documents} to test with"
+        )
+        checkpoints, uris = _train_all(config, data.id, store, reporter)
+        evaluations = _evaluate_all(config, uris, data.id, store, reporter)
+        reporter.say("comparing")
+        compared = compare(evaluations, store=store, seed=config.seed)
+        chosen = choose(compared.id, config.needs, store=store)
+        folder = store.folder("study", study_id)
+        recommendation = chosen.record
+        record = Study(
+            name=config.name,
+            domain=config.domain,
+            seed=config.seed,
+            outcome=recommendation.outcome,
+            pick=recommendation.pick,
+            decisive=recommendation.decisive,
+            sentence=recommendation.sentence,
+            why=recommendation.why,
+            why_not=recommendation.why_not,
+            dataset=data.id,
+            candidates=config.candidates,
+            checkpoints=checkpoints,
+            evaluations=evaluations,
+            comparison=compared.id,
+            recommendation=chosen.id,
+            missing=tuple(_missing(config, compared.id)),
+            report=str(folder / "report.html"),
+            seconds=time.monotonic() - begun,
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+        reporter.say("writing the report")
+        text = config_text(config)
+        write_study_report(load_view(store, study_id, record, text), folder)
+        return store.write(study_id, record)
+
+
+def _train_all(
+    config: StudyConfig, data: str, store: Store, reporter: Reporter
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Train what is to be trained; give candidate -> checkpoint id, and candidate -> model URI."""
+    checkpoints: dict[str, str] = {}
+    uris: dict[str, str] = {}
+    for candidate in config.candidates:
+        uris[candidate.name] = candidate.model
+        if candidate.train is not None:
+            reporter.say(f"training {candidate.name}")
+            made = train(candidate.train, data, store=store, reporter=reporter)
+            checkpoints[candidate.name] = made.id
+            uris[candidate.name] = f"run:{made.id}"
+            reporter.say(
+                f"{made.id}: {made.record.start_bits_per_byte:.3f} -> {made.record.best_bits_per_byte:.3f} "
+                f"bits/byte in validation, {made.record.tokens:,} tokens, {made.record.seconds:.0f} s"
+            )
+    return checkpoints, uris
+
+
+def _evaluate_all(
+    config: StudyConfig, uris: dict[str, str], data: str, store: Store, reporter: Reporter
+) -> dict[str, str]:
+    evaluations: dict[str, str] = {}
+    measured = uris | ({BASELINE: "fake:copy"} if config.baseline else {})
+    for name, uri in measured.items():
+        reporter.say(f"measuring {name}")
+        evaluations[name] = evaluate(
+            uri,
+            data,
+            config.metrics,
+            store=store,
+            limit=config.limit,
+            seed=config.seed,
+            reporter=reporter,
+        ).id
+    if len(evaluations) < 2:
+        raise SizewiseError(
+            "There is only one candidate and nothing to compare it with.",
+            "two candidates, or the baseline",
+            "add a [[candidates]] table to the study file",
+        )
+    return evaluations
+
+
+def _missing(config: StudyConfig, comparison: str) -> list[Missing]:
+    """Say what was not measured, and what would measure it."""
+    missing = [
+        Missing(
+            what="people's blind judgement of the answers (commands planned, not in this version)",
+            command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
+        ),
+        Missing(
+            what="bias and fairness (suites planned, not in this version)",
+            command="sizewise evaluate MODEL --suite bbq --data PATH",
+        ),
+        Missing(
+            what="large remote models such as GPT-4o (planned, not in this version)",
+            command='[[candidates]] model = "openai:gpt-4o"',
+        ),
+        Missing(
+            what="speed with many users at once (planned, not in this version)",
+            command="sizewise load URL --users 1,8",
+        ),
+    ]
+    if config.needs.machine_usd_per_hour is None:
+        missing.append(
+            Missing(
+                what="cost in money",
+                command=f"sizewise choose {comparison} --needs FILE, with machine_usd_per_hour = PRICE",
+            )
+        )
+    return missing
