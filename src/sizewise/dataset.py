@@ -65,7 +65,7 @@ class DatasetContents:
 
 def passages(document: Document) -> list[Passage]:
     """Cut a document at its blank lines; the spans cover all of its text."""
-    spans = []
+    spans: list[Passage] = []
     start = 0
     text = document.text
     while start < len(text):
@@ -304,9 +304,7 @@ def _leaks(documents: Sequence[Document], examples: Sequence[Example], seen: See
         exact, shared, words = seen.look_up(example.references[0])
         # A label is no leak: the same few answers are right in all splits.
         label = words <= 3
-        yield LeakEntry(
-            item=example.id, kind="example", exact=exact and not label, shared_words=shared, words=words
-        )
+        yield LeakEntry(item=example.id, kind="example", exact=exact and not label, shared_words=shared, words=words)
 
 
 def _leak_sums(leaks: Sequence[LeakEntry], removed: int) -> LeakLedger:

@@ -86,8 +86,7 @@ def _verified(path: Path, wheel: Wheel, by_hand: str) -> Path:
     found = sha256_of(path)
     if found != wheel.sha256:
         raise SizewiseError(
-            f"{path} is truncated or not the right file: its sha256 is {found[:16]}..., "
-            f"{path.stat().st_size} bytes.",
+            f"{path} is truncated or not the right file: its sha256 is {found[:16]}..., {path.stat().st_size} bytes.",
             f"{wheel.file} with sha256 {wheel.sha256[:16]}...",
             f"remove {path} and run the same command again, or {by_hand}",
         )

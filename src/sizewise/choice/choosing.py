@@ -7,9 +7,7 @@ from sizewise.records import Comparison, Needs, Recommendation, fingerprint
 from sizewise.store import Store, Stored
 
 
-def choose(
-    comparison: str, needs: Needs | None = None, *, store: Store | None = None
-) -> Stored[Recommendation]:
+def choose(comparison: str, needs: Needs | None = None, *, store: Store | None = None) -> Stored[Recommendation]:
     """Recommend a model.
 
     Args:
@@ -23,6 +21,4 @@ def choose(
     store = store or Store()
     needs = needs or Needs()
     recommendation = decide(store.read(Comparison, comparison), comparison, needs)
-    return store.write(
-        f"choice-{fingerprint([comparison, needs.model_dump(mode='json')])}", recommendation
-    )
+    return store.write(f"choice-{fingerprint([comparison, needs.model_dump(mode='json')])}", recommendation)

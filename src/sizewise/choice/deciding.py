@@ -169,19 +169,22 @@ class Choice:
             self.why_not[name] = self._against(leader, name)
         if not tied:
             return _Verdict(self._kind(leader, fitting), leader, True, fitting)
-        untrained = [name for name in (leader, *tied) if self.comparison.models[name].start is None]
-        if len(untrained) == 1 and len(untrained) < len(tied) + 1:
-            pick = untrained[0]
-            self.why_not.pop(pick, None)
-            for name in (leader, *tied):
-                if name != pick:
-                    self.why_not[name] = f"training it is not shown to help: {self._against(pick, name)}"
-            return _Verdict("do_not_train", pick, False, fitting)
+        models = self.comparison.models
+        only_trained = all(models[name].start is not None for name in tied)
+        if models[leader].start is None and only_trained and self._intervals_known(leader, tied):
+            # The untrained one leads, and those that training made are not even better by value.
+            for name in tied:
+                self.why_not[name] = f"training is not shown to help: {self._against(leader, name)}"
+            return _Verdict("do_not_train", leader, False, fitting)
         for name in (leader, *tied):
             self.why_not[name] = "not decisive: " + "; ".join(
                 self._against(name, other) for other in (leader, *tied) if other != name
             )
         return _Verdict("not_decisive", None, False, fitting)
+
+    def _intervals_known(self, leader: str, others: list[str]) -> bool:
+        found = [self.difference(leader, name) for name in others]
+        return all(difference is not None and difference.low is not None for difference in found)
 
     def _kind(self, pick: str, fitting: list[str]) -> Outcome:
         models = self.comparison.models
@@ -253,9 +256,7 @@ def _sentence(choice: Choice, verdict: _Verdict) -> str:
     if pick is None:
         if verdict.outcome == "none_good_enough":
             return "Use none of these: no candidate fits the needs" + (
-                f" (least {title} {choice.needs.least_quality:g})."
-                if choice.needs.least_quality is not None
-                else "."
+                f" (least {title} {choice.needs.least_quality:g})." if choice.needs.least_quality is not None else "."
             )
         leaders = " and ".join(verdict.pool[:2]) if len(verdict.pool) > 1 else verdict.pool[0]
         return f"Not decisive: this test set cannot tell whether {leaders} should be used; see what would tell."

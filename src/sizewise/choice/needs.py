@@ -41,7 +41,9 @@ def make_needs(values: Mapping[str, Any], where: str) -> Needs:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(
-            f"{where}: {key} = {first['input']!r}: {first['msg'].lower()}.", "a fitting value", f"mend {where}"
+            f"{where}: {key} = {first['input']!r}: {first['msg'].lower()}.",
+            "a fitting value",
+            f"mend {where}",
         ) from error
 
 

@@ -32,9 +32,7 @@ def register(app: typer.Typer) -> None:
             return
         comparison = stored.record
         metrics = shown_metrics(comparison)
-        rows = [
-            [row.name, *(row.cells[metric].text for metric in metrics)] for row in table_rows(comparison)
-        ]
+        rows = [[row.name, *(row.cells[metric].text for metric in metrics)] for row in table_rows(comparison)]
         print_table(["candidate", *(MEASURES[metric].title for metric in metrics)], rows)
         print_table(
             ["left", "right", "measure", "left - right [95 %]", "p (Holm)", "n", "shown to be better"],

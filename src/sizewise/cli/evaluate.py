@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
         model: Annotated[str, typer.Argument(help="Model URI.")],
         data: Annotated[str, typer.Option(help="Dataset id, or a JSONL file of test data.")],
         metrics: Annotated[
-            str | None, typer.Option(help="Names with commas: bits_per_byte,perplexity,bleu,chrf,exact_match.")
+            str | None,
+            typer.Option(help="Names with commas: bits_per_byte,perplexity,bleu,chrf,exact_match."),
         ] = None,
         limit: Annotated[int | None, typer.Option(help="At most so many examples, and passages.")] = None,
         seed: Seed = 0,

@@ -43,8 +43,12 @@ def main() -> NoReturn:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        fail(f"The system refused: {error}.", "room on the disk and folders that can be read and written",
-             "mend that and run the same command again: it goes on", as_json)
+        fail(
+            f"The system refused: {error}.",
+            "room on the disk and folders that can be read and written",
+            "mend that and run the same command again: it goes on",
+            as_json,
+        )
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -65,9 +65,7 @@ def register(app: typer.Typer) -> None:
         ]
         if json:
             print_line(
-                json_format.dumps(
-                    {"schema": 1, "kind": "models", "id": None, "path": None, "record": {"models": rows}}
-                )
+                json_format.dumps({"schema": 1, "kind": "models", "id": None, "path": None, "record": {"models": rows}})
             )
             return
         print_table(

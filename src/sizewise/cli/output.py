@@ -95,7 +95,9 @@ class TerminalReporter:
             if done >= total or now - self._told.get(what, 0.0) >= EVERY_S:
                 self._told[what] = now
                 self._console.print(
-                    f"{what}: {100 * done / max(total, 1e-9):.0f}% {detail}".rstrip(), markup=False, soft_wrap=True
+                    f"{what}: {100 * done / max(total, 1e-9):.0f}% {detail}".rstrip(),
+                    markup=False,
+                    soft_wrap=True,
                 )
             return
         if what not in self._bars:

@@ -29,7 +29,13 @@ def register(app: typer.Typer) -> None:
         if json:
             print_line(
                 json_format.dumps(
-                    {"schema": 1, "kind": "runs", "id": None, "path": str(store.home), "record": {"runs": rows}}
+                    {
+                        "schema": 1,
+                        "kind": "runs",
+                        "id": None,
+                        "path": str(store.home),
+                        "record": {"runs": rows},
+                    }
                 )
             )
             return

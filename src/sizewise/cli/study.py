@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise study my-documents/
         """
+        from sizewise.records import Comparison
         from sizewise.report import table_rows
         from sizewise.report.words import MEASURES, shown_metrics
         from sizewise.store import Store
@@ -50,10 +51,13 @@ def register(app: typer.Typer) -> None:
         if print_stored(stored, json):
             return
         record = stored.record
-        comparison = Store().read(_comparison_type(), record.comparison)
+        comparison = Store().read(Comparison, record.comparison)
         metrics = [metric for metric in shown_metrics(comparison) if metric not in ("perplexity", "parameters")]
         print_table(
-            ["candidate", *(MEASURES[m].title + (f" ({MEASURES[m].unit})" * bool(MEASURES[m].unit)) for m in metrics)],
+            [
+                "candidate",
+                *(MEASURES[m].title + (f" ({MEASURES[m].unit})" * bool(MEASURES[m].unit)) for m in metrics),
+            ],
             [[row.name, *(row.cells[m].text for m in metrics)] for row in table_rows(comparison)],
             "value [95 % interval], on test items that share no 13 words in a row with training",
         )
@@ -66,9 +70,3 @@ def register(app: typer.Typer) -> None:
             print_line(f"  not measured: {missing.what}: {missing.command}")
         print_line(f"outcome: {record.outcome}")
         print_line(f"report: {record.report}")
-
-
-def _comparison_type() -> type:
-    from sizewise.records import Comparison
-
-    return Comparison

@@ -53,9 +53,7 @@ def compare(
     store = store or Store()
     named = dict(evaluations) if isinstance(evaluations, Mapping) else _named(list(evaluations), store)
     if len(named) < 2:
-        raise UsageError(
-            f"{len(named)} evaluation cannot be compared.", "two or more", "sizewise compare ID ID"
-        )
+        raise UsageError(f"{len(named)} evaluation cannot be compared.", "two or more", "sizewise compare ID ID")
     records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
     _check_same(records)
     rows = {
@@ -65,13 +63,13 @@ def compare(
     first = next(iter(records.values()))
     differences, notes = _differences(records, rows, rounds, seed)
     scores: dict[str, dict[str, Score]] = {}
-    for name, record in records.items():
-        for metric, score in record.scores.items():
+    for name, measured in records.items():
+        for metric, score in measured.scores.items():
             scores.setdefault(metric, {})[name] = score
-    record = Comparison(
+    comparison = Comparison(
         data=first.data,
         evaluations=named,
-        models={name: record.model for name, record in records.items()},
+        models={name: measured.model for name, measured in records.items()},
         scores=scores,
         better={m: METRICS[m].better for m in first.metrics} | FACTS_BETTER,
         differences=tuple(differences),
@@ -80,7 +78,7 @@ def compare(
         seed=seed,
         notes=tuple(notes),
     )
-    return store.write(f"comparison-{fingerprint([named, seed, rounds])}", record)
+    return store.write(f"comparison-{fingerprint([named, seed, rounds])}", comparison)
 
 
 def _named(ids: list[str], store: Store) -> dict[str, str]:
@@ -161,9 +159,7 @@ def _claim(
     found, p = paired_difference(
         stats_array(metric, left_rows), stats_array(metric, right_rows), clusters, metric.value, rounds, seed
     )
-    return _Claim(
-        left, right, found.value, found.low, found.high, p, len(left_rows), len(np.unique(clusters))
-    )
+    return _Claim(left, right, found.value, found.low, found.high, p, len(left_rows), len(np.unique(clusters)))
 
 
 def _difference(metric: Metric, claim: _Claim, p_holm: float) -> Difference:

@@ -41,9 +41,7 @@ def read_paths(paths: Sequence[Path | str]) -> Reading:
     for given in paths:
         root = Path(given).expanduser()
         if not root.exists():
-            raise SizewiseError(
-                f"There is no file or folder {root}.", "a path that exists", "sizewise read PATH..."
-            )
+            raise SizewiseError(f"There is no file or folder {root}.", "a path that exists", "sizewise read PATH...")
         for path in _files(root):
             name = path.relative_to(root).as_posix() if root.is_dir() else path.name
             try:
@@ -128,9 +126,7 @@ def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[E
                 if cleaned:
                     row_id = str(row.get("id", f"{name}:{number}"))
                     licence = str(row.get("licence", "not stated"))
-                    documents.append(
-                        make_document(row_id, str(row.get("title", row_id)), cleaned, where, licence)
-                    )
+                    documents.append(make_document(row_id, str(row.get("title", row_id)), cleaned, where, licence))
             else:
                 examples.append(_example(row, f"{name}:{number}"))
         except (ValueError, ValidationError, RecursionError) as error:
@@ -173,7 +169,5 @@ def _with_unique_ids(documents: list[Document]) -> tuple[Document, ...]:
     for document in documents:
         seen[document.id] += 1
         count = seen[document.id]
-        unique.append(
-            document if count == 1 else document.model_copy(update={"id": f"{document.id}~{count}"})
-        )
+        unique.append(document if count == 1 else document.model_copy(update={"id": f"{document.id}~{count}"}))
     return tuple(unique)

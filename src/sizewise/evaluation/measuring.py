@@ -199,9 +199,7 @@ class _Measuring:
         size = sum(len(d.text) for d in documents)
         read = size - sum(len(d.text) for d in todo)
         begun, tokens = time.monotonic(), 0
-        for document, scored in zip(
-            todo, self.model.score([document.text for document in todo]), strict=True
-        ):
+        for document, scored in zip(todo, self.model.score([document.text for document in todo]), strict=True):
             self.ledger.append("text", document.id, {"passages": _by_passage(document, scored)})
             read, tokens = read + len(document.text), tokens + len(scored.nats)
             speed = tokens / (time.monotonic() - begun)
@@ -219,9 +217,7 @@ class _Measuring:
                         cluster=document.id,
                         clean=self._clean(item),
                         error=None if good else "the log-likelihood is not a number",
-                        stats={m.name: m.measure_likelihood(measured) for m in self.text_metrics}
-                        if good
-                        else {},
+                        stats={m.name: m.measure_likelihood(measured) for m in self.text_metrics} if good else {},
                     )
                 )
         return rows, ""
@@ -257,9 +253,7 @@ class _Measuring:
         return {key: Completion.model_validate(body) for key, body in self.ledger.entries(topic).items()}
 
     def _requests(self, examples: Sequence[Example], form: Form) -> list[Request]:
-        return [
-            make_request(example, form, self.shots, self.max_tokens, self.stop) for example in examples
-        ]
+        return [make_request(example, form, self.shots, self.max_tokens, self.stop) for example in examples]
 
     def _choose_prompting(self) -> Prompting:
         """Try each form on validation examples and keep the better one."""
@@ -359,7 +353,11 @@ class _Measuring:
     def _size(self) -> dict[str, Score]:
         facts = {
             "parameters": (self.description.parameters, "parameters", "exact count"),
-            "memory_bytes": (self.description.memory_bytes, "bytes", "weights + one user's cache at 1024 tokens"),
+            "memory_bytes": (
+                self.description.memory_bytes,
+                "bytes",
+                "weights + one user's cache at 1024 tokens",
+            ),
             "disk_bytes": (self.description.disk_bytes, "bytes", "weight files"),
         }
         found = {}

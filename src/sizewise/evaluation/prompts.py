@@ -44,9 +44,7 @@ def make_request(
 ) -> Request:
     """Turn an example into a request of a form."""
     if form == "chat":
-        return Request(
-            id=example.id, messages=example.messages, max_tokens=max_tokens, copy_text=example.copy_text
-        )
+        return Request(id=example.id, messages=example.messages, max_tokens=max_tokens, copy_text=example.copy_text)
     blocks = [f"Question: {shot.prompt}\nAnswer: {shot.references[0]}" for shot in shots]
     asked = "\n".join(message.content for message in example.messages)
     return Request(

@@ -78,9 +78,7 @@ def load_network(folder: Path, precision: str) -> Any:
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(folder, error) from error
-    wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(
-        map(str, report.get("mismatched_keys", ()))
-    )
+    wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
     if wrong:
         raise SizewiseError(
             f"The config in {folder} does not match its weights: {len(wrong)} of them are missing or of "

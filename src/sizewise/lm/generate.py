@@ -18,7 +18,7 @@ SHRINK_AT = 0.8  # share of a batch still running below which the others are dro
 class Answer(NamedTuple):
     """One generated answer."""
 
-    index: int
+    prompt: int
     """Place of the prompt in the request."""
     text: str
     """Decoded answer, cut at the stop text."""
@@ -97,15 +97,15 @@ def _run_batch(
         ).last_hidden_state[:, -1]
         ids = _likeliest(hidden, head)[:, None]
         for row, token in enumerate(ids[:, 0].tolist()):
-            prompt = active[row]
-            if prompt not in done:
-                written[prompt].append(token)
-                if _is_done(tokenizer, written[prompt], max_tokens, stop, ends):
-                    done.add(prompt)
+            member = active[row]
+            if member not in done:
+                written[member].append(token)
+                if _is_done(tokenizer, written[member], max_tokens, stop, ends):
+                    done.add(member)
         if len(done) == len(prompts):
             return written
         positions = positions[:, -1:] + 1
-        running = [row for row, prompt in enumerate(active) if prompt not in done]
+        running = [row for row, member in enumerate(active) if member not in done]
         if len(running) < SHRINK_AT * len(active):
             keep = torch.tensor(running)
             cache.batch_select_indices(keep)
@@ -126,9 +126,7 @@ def _likeliest(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
     return token
 
 
-def _is_done(
-    tokenizer: Any, new: list[int], max_tokens: int, stop: Sequence[str], ends: set[int]
-) -> bool:
+def _is_done(tokenizer: Any, new: list[int], max_tokens: int, stop: Sequence[str], ends: set[int]) -> bool:
     if new[-1] in ends or len(new) >= max_tokens:
         return True
     if not stop:
@@ -137,13 +135,9 @@ def _is_done(
     return any(mark in tail for mark in stop)
 
 
-def _answer(
-    tokenizer: Any, new: list[int], index: int, ends: set[int], stop: Sequence[str], seconds: float
-) -> Answer:
+def _answer(tokenizer: Any, new: list[int], index: int, ends: set[int], stop: Sequence[str], seconds: float) -> Answer:
     ended = new[-1] in ends
-    text = tokenizer.decode(
-        new[:-1] if ended else new, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    text = tokenizer.decode(new[:-1] if ended else new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     cuts = [text.find(mark) for mark in stop if mark in text]
     if cuts:
         text, ended = text[: min(cuts)], True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import torch
@@ -10,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sizewise.errors import SizewiseError
 from sizewise.lm.folder import quiet_libraries, save_model
 
-# Plain Jinja; the double braces are Jinja's, the text is ours.
-FALLBACK_TEXT = "The quick brown fox, 42 times: naïve café.\n\n  indented"
+# Digits, accents, punctuation, indentation: what broken tokenizers lose first.
+ROUND_TRIP = "The quick brown fox, 42 times: naïve café.\n\n  indented"
 
 
 def convert_gguf(path: Path, folder: Path) -> None:
@@ -22,10 +24,11 @@ def convert_gguf(path: Path, folder: Path) -> None:
     """
     quiet_libraries()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-        packed = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
-        )
+        with redirect_stderr(io.StringIO()):  # a progress bar that cannot be switched off
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            packed = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise SizewiseError(
             f"{path} cannot be read as GGUF: {(str(error) or type(error).__name__).splitlines()[0]}",
@@ -37,11 +40,11 @@ def convert_gguf(path: Path, folder: Path) -> None:
     network = AutoModelForCausalLM.from_config(config)
     network.load_state_dict(packed.state_dict())
     del packed
-    ids = tokenizer(FALLBACK_TEXT, add_special_tokens=False).input_ids
+    ids = tokenizer(ROUND_TRIP, add_special_tokens=False).input_ids
     back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    if back != FALLBACK_TEXT:
+    if back != ROUND_TRIP:
         raise SizewiseError(
-            f"The tokenizer in {path} turns {FALLBACK_TEXT!r} into {back!r}.",
+            f"The tokenizer in {path} turns {ROUND_TRIP!r} into {back!r}.",
             "a tokenizer that gives text back as it was",
             "use another model: sizewise models",
         )

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +19,8 @@ from sizewise.lm.folder import decoder_of, head_of, layers_of, quiet_libraries
 from sizewise.lm.loss import cross_entropy
 from sizewise.lm.optimiser import MasterAdamW
 from sizewise.lm.packing import Mix, Rows
-from sizewise.lm.state import load_state, remove_states, save_state
+from sizewise.lm.score import bits_per_byte
+from sizewise.lm.state import load_state, save_state
 
 WARMUP_SHARE = 0.05
 LAST_RATE_SHARE = 0.05
@@ -71,6 +72,18 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Point:
+    """One moment of the run: the fields of a record's CurvePoint."""
+
+    step: int
+    tokens: int
+    loss: float
+    bits_per_byte: float | None
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Result:
     """What a run came to. The network holds the best weights.
 
@@ -80,7 +93,7 @@ class Result:
         best_step: step whose weights were kept.
         best_bits_per_byte: their validation bits per byte.
         start_bits_per_byte: validation before the first step.
-        points: (step, tokens, loss, bits per byte or None, rate, seconds) over the run.
+        points: the run over time.
         seconds: wall time, all sessions.
         warmup_s: seconds of the first step.
         tokens_per_s: median speed.
@@ -92,7 +105,7 @@ class Result:
     best_step: int
     best_bits_per_byte: float
     start_bits_per_byte: float
-    points: list[tuple[int, int, float, float | None, float, float]]
+    points: list[Point]
     seconds: float
     warmup_s: float
     tokens_per_s: float
@@ -145,6 +158,19 @@ def loss_of(network: Any, rows: Rows) -> torch.Tensor:
     )
 
 
+def validation_bits(network: Any, tokenizer: Any, texts: list[str], context: int) -> float:
+    """Give bits per byte of validation texts under a network that is being trained.
+
+    Scoring reads whole texts without a mask of segments: the fused attention is right for that.
+    """
+    base = base_of(network)
+    base.set_attn_implementation("sdpa")
+    try:
+        return bits_per_byte(base, tokenizer, texts, context)
+    finally:
+        base.set_attn_implementation(attention.NAME)
+
+
 def rate_at(done: float, peak: float) -> float:
     """Give the learning rate after a share of the budget: linear warm-up, then cosine to a small rest."""
     if done < WARMUP_SHARE:
@@ -178,7 +204,7 @@ class _Run:
         self.optimiser = MasterAdamW(network.named_parameters(), plan.weight_decay)
         self.step = 0
         self.tokens = 0
-        self.points: list[tuple[int, int, float, float | None, float, float]] = []
+        self.points: list[Point] = []
         self.start_bits_per_byte = float("nan")
         self.best: tuple[int, float] = (0, float("inf"))
         self.best_weights = {name: master.clone() for name, master in self.optimiser.masters.items()}
@@ -190,7 +216,7 @@ class _Run:
         progress = {
             "step": self.step,
             "tokens": self.tokens,
-            "points": self.points,
+            "points": [asdict(point) for point in self.points],
             "start": self.start_bits_per_byte,
             "best": self.best,
             "sessions": self.sessions,
@@ -206,7 +232,7 @@ class _Run:
         self.optimiser.load(tensors)
         self.best_weights = {name: tensors[f"best.{name}"] for name in self.best_weights}
         self.step, self.tokens = progress["step"], progress["tokens"]
-        self.points = [tuple(point) for point in progress["points"]]
+        self.points = [Point(**point) for point in progress["points"]]
         self.start_bits_per_byte, self.best = progress["start"], tuple(progress["best"])
         self.sessions, self.seconds = progress["sessions"] + 1, progress["seconds"]
         return True
@@ -277,11 +303,9 @@ def train_network(
             if any(before < mark <= run.tokens for mark in due) or run.tokens >= plan.tokens:
                 bits = run.validate(validate)
             run.seconds = clock.seconds()
-            run.points.append((run.step, run.tokens, value, bits, rate, run.seconds))
+            run.points.append(Point(run.step, run.tokens, value, bits, rate, run.seconds))
             speed = median(speeds) if speeds else None
-            on_progress(
-                Progress(run.step, run.tokens, plan.tokens, value, rate, bits, speed, run.seconds)
-            )
+            on_progress(Progress(run.step, run.tokens, plan.tokens, value, rate, bits, speed, run.seconds))
             if time.monotonic() - saved > SAVE_EVERY_S:
                 run.save(folder)
                 saved = time.monotonic()
@@ -314,18 +338,3 @@ class _Clock:
 
     def seconds(self) -> float:
         return self._before + time.monotonic() - self._start
-
-
-__all__ = [
-    "Plan",
-    "Progress",
-    "Result",
-    "can_compile",
-    "finish",
-    "loss_of",
-    "prepare",
-    "probe",
-    "rate_at",
-    "remove_states",
-    "train_network",
-]

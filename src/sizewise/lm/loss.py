@@ -14,9 +14,7 @@ CHUNK = 1024
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int
-    ) -> torch.Tensor:
+    def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32)
         hidden_gradient = torch.empty_like(hidden)
         wants_head = ctx.needs_input_grad[1]
@@ -46,9 +44,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return hidden_gradient * factor, of_head, None, None
 
 
-def cross_entropy(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int = CHUNK
-) -> torch.Tensor:
+def cross_entropy(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
     """Give the mean negative log-likelihood of targets, nats a token.
 
     Args:

@@ -94,9 +94,7 @@ def render_chat(tokenizer: Any, messages: Sequence[Message], answer: str | None 
     if answer is not None:
         turns.append({"role": "assistant", "content": answer})
     try:
-        return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer is None)
-        )
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer is None))
     except (TemplateError, ValueError, TypeError) as error:
         raise SizewiseError(
             f"The model's chat template refuses this conversation: {str(error).splitlines()[0]}",

@@ -83,12 +83,8 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str,
     measured = [row for row in rows if metric.name in row.stats]
     full = "|".join(part for part in (metric.signature(), signature) if part)
     if not measured:
-        return Score(
-            metric=name, n=0, unit=metric.unit, signature=full, missing="no item could be measured"
-        )
-    found = interval(
-        stats_array(metric, measured), [row.cluster for row in measured], metric.value, ROUNDS, seed
-    )
+        return Score(metric=name, n=0, unit=metric.unit, signature=full, missing="no item could be measured")
+    found = interval(stats_array(metric, measured), [row.cluster for row in measured], metric.value, ROUNDS, seed)
     if not isfinite(found.value):
         return Score(
             metric=name,

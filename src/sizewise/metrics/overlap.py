@@ -50,7 +50,10 @@ class Bleu(_Overlap):
 
     name = "bleu"
     unit = "0-100"
-    sentence = "Share of word sequences that an answer has in common with the reference; higher is better; other wording counts as wrong."
+    sentence = (
+        "Share of word sequences that an answer has in common with the reference; higher is better; "
+        "other wording counts as wrong."
+    )
 
     @cached_property
     def _scorer(self) -> Any:
@@ -71,9 +74,7 @@ class Bleu(_Overlap):
             precision = np.where(matches > 0, matches, 1 / smoothing) / totals
             logs = np.where(totals > 0, np.log(precision), -np.inf).mean(axis=-1)
             brevity = np.where(answer < reference, 1 - reference / answer, 0.0)
-            result: FloatArray = np.where(
-                (matches.sum(axis=-1) > 0) & (answer > 0), 100 * np.exp(logs + brevity), 0.0
-            )
+            result: FloatArray = np.where((matches.sum(axis=-1) > 0) & (answer > 0), 100 * np.exp(logs + brevity), 0.0)
         return result
 
 
@@ -85,7 +86,10 @@ class Chrf(_Overlap):
 
     name = "chrf"
     unit = "0-100"
-    sentence = "Share of letter sequences in common with the reference, kinder to other word forms than BLEU; higher is better."
+    sentence = (
+        "Share of letter sequences in common with the reference, kinder to other word forms than BLEU; "
+        "higher is better."
+    )
     beta = 2
 
     @cached_property

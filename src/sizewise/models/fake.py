@@ -30,9 +30,7 @@ class FakeModel:
 
     def __init__(self, name: str) -> None:
         if name not in NAMES:
-            raise UsageError(
-                f"There is no fake model '{name}'.", ", ".join(f"fake:{known}" for known in NAMES), ""
-            )
+            raise UsageError(f"There is no fake model '{name}'.", ", ".join(f"fake:{known}" for known in NAMES), "")
         self._name = name
 
     def describe(self) -> ModelDescription:

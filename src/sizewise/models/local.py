@@ -110,7 +110,7 @@ class LocalModel:
                 stop=stop,
             )
             for answer in answers:
-                i = members[answer.index]
+                i = members[answer.prompt]
                 yield Completion(
                     id=requests[i].id,
                     text=answer.text,
@@ -124,9 +124,7 @@ class LocalModel:
         from sizewise.lm.tokenizer import render_chat, text_ids
 
         if request.text is not None:
-            return list(self._tokenizer(request.text, verbose=False).input_ids) or [
-                self._tokenizer.bos_token_id
-            ]
+            return list(self._tokenizer(request.text, verbose=False).input_ids) or [self._tokenizer.bos_token_id]
         if not self._description.can_chat:
             raise SizewiseError(
                 f"{self._description.uri} has no chat template.",

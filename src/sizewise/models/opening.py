@@ -55,9 +55,7 @@ def open_model(
     )
 
 
-def resolve_folder(
-    uri: str, store: Store, say: Callable[[str], None] = lambda line: None
-) -> tuple[Path, str, str]:
+def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda line: None) -> tuple[Path, str, str]:
     """Give the folder, origin and licence of a model that lives in a folder.
 
     Raises:

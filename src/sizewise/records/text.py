@@ -131,7 +131,7 @@ class Dataset(Record):
     """What the test split shares with training."""
     licences: dict[str, int]
     """Licence -> number of documents under it."""
-    not_read: dict[str, int] = {}
+    not_read: dict[str, int] = Field(default_factory=dict)
     """File kind -> number of files that were found and not read."""
     derived: bool
     """True if no examples were given and they were derived from the text: then they measure familiarity, not a job."""

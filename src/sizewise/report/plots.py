@@ -54,7 +54,11 @@ def _draw(title: str, caption: str, chart: Any) -> Plot:
                 titleFontWeight="normal",
             )
             .configure_legend(
-                labelColor=INK[scheme], titleColor=INK[scheme], labelFontSize=12, labelLimit=260, orient="bottom"
+                labelColor=INK[scheme],
+                titleColor=INK[scheme],
+                labelFontSize=12,
+                labelLimit=260,
+                orient="bottom",
             )
             .configure_view(stroke=None)
         )
@@ -96,7 +100,9 @@ def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str) -> Plot:
     heading = measure.title + (f" ({measure.unit})" if measure.unit else "")
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("x:Q", title=heading, scale=alt.Scale(type="log", nice=False, padding=24)),
-        color=alt.Color("candidate:N", scale=alt.Scale(range=COLOURS), title=None, sort=None, legend=alt.Legend(columns=2)),
+        color=alt.Color(
+            "candidate:N", scale=alt.Scale(range=COLOURS), title=None, sort=None, legend=alt.Legend(columns=2)
+        ),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
         y=alt.Y("low:Q", title=MEASURES[quality].title, scale=alt.Scale(zero=False)), y2="high:Q"
@@ -152,9 +158,7 @@ def curve_plot(name: str, checkpoint: Checkpoint) -> Plot:
     alt = _altair()
     validation = [{"tokens": 0, "bits": checkpoint.start_bits_per_byte}]
     validation += [
-        {"tokens": p.tokens, "bits": p.bits_per_byte}
-        for p in checkpoint.curve
-        if p.bits_per_byte is not None
+        {"tokens": p.tokens, "bits": p.bits_per_byte} for p in checkpoint.curve if p.bits_per_byte is not None
     ]
     losses = [{"tokens": p.tokens, "loss": p.loss} for p in _thinned(checkpoint.curve, 200)]
     axis = alt.X("tokens:Q", title="tokens seen", axis=alt.Axis(format="~s"))

@@ -48,14 +48,14 @@ MEASURES = {
         "tokenizer can be compared.",
     ),
     "latency_s": Measure(
-        "Time of an answer", "Median seconds for one answer to one user on this machine. Lower is better.", unit="s"
+        "Time of an answer",
+        "Median seconds for one answer to one user on this machine. Lower is better.",
+        unit="s",
     ),
     "answers_per_s": Measure(
         "Answers a second", "Answers a second when many are asked at once on this machine. Higher is better."
     ),
-    "memory_bytes": Measure(
-        "Memory", "Weights and one user's cache at 1,024 tokens. Lower is better.", 1e9, "GB"
-    ),
+    "memory_bytes": Measure("Memory", "Weights and one user's cache at 1,024 tokens. Lower is better.", 1e9, "GB"),
     "parameters": Measure("Parameters", "Number of weights, counted exactly.", 1e6, "million", 4),
     "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
 }

@@ -110,9 +110,7 @@ def _samples(view: StudyView) -> list[SideBySide]:
     samples = []
     for row in examples[::step][:SAMPLES]:
         given = {name: by_item[row.item] for name, by_item in answers.items() if row.item in by_item}
-        samples.append(
-            SideBySide(row, {name: r.completion or (r.error or "(no answer)") for name, r in given.items()})
-        )
+        samples.append(SideBySide(row, {name: r.completion or (r.error or "(no answer)") for name, r in given.items()}))
     return samples
 
 

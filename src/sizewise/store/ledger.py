@@ -38,9 +38,7 @@ class Ledger:
 
     def entries(self, topic: str) -> dict[str, dict[str, Any]]:
         """Give all entries of a topic by key, in the order of arrival."""
-        rows = self._connection.execute(
-            "SELECT key, body FROM entries WHERE topic = ? ORDER BY number", (topic,)
-        )
+        rows = self._connection.execute("SELECT key, body FROM entries WHERE topic = ? ORDER BY number", (topic,))
         return {key: json.loads(body) for key, body in rows}
 
     def close(self) -> None:

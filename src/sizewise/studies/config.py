@@ -68,7 +68,12 @@ def read_config(path: Path) -> StudyConfig:
 
 def config_text(config: StudyConfig) -> str:
     """Write a config as a study file."""
-    lines = ["[study]", f"name = {_toml(config.name)}", f"domain = {_toml(config.domain)}", f"seed = {config.seed}"]
+    lines = [
+        "[study]",
+        f"name = {_toml(config.name)}",
+        f"domain = {_toml(config.domain)}",
+        f"seed = {config.seed}",
+    ]
     lines += ["", "[data]", f"documents = {_toml(list(config.documents))}"]
     if config.examples:
         lines.append(f"examples = {_toml(list(config.examples))}")
@@ -79,7 +84,12 @@ def config_text(config: StudyConfig) -> str:
     if not config.baseline:
         lines.append("baseline = false")
     for candidate in config.candidates:
-        lines += ["", "[[candidates]]", f"name = {_toml(candidate.name)}", f"model = {_toml(candidate.model)}"]
+        lines += [
+            "",
+            "[[candidates]]",
+            f"name = {_toml(candidate.name)}",
+            f"model = {_toml(candidate.model)}",
+        ]
         if candidate.train:
             said = candidate.train.model_dump(exclude_defaults=True, exclude={"start"})
             said = {key: value for key, value in said.items() if value is not None}
@@ -126,9 +136,7 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
         given = data.get(key, [])
         data[key] = [_place(str(path), base) for path in ([given] if isinstance(given, str) else given)]
     if not data["documents"] and not data["examples"]:
-        raise UsageError(
-            f"{where} names no documents.", '[data] documents = ["FOLDER"]', "sizewise study --example"
-        )
+        raise UsageError(f"{where} names no documents.", '[data] documents = ["FOLDER"]', "sizewise study --example")
     for metric in data.get("metrics", ()):
         find_metric(metric)
     try:

@@ -20,9 +20,7 @@ from sizewise.training.training import peak_memory_bytes
 BASELINE = "copying (baseline)"
 
 
-def study(
-    config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None
-) -> Stored[Study]:
+def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Stored[Study]:
     """Take documents to a decision and its proof.
 
     Every stage writes a record and is skipped where that record exists, so a study that was stopped goes on
@@ -42,9 +40,7 @@ def study(
     with store.lock("study", study_id):
         reporter.say(f"reading {', '.join(config.documents + config.examples)}")
         sources = [*config.documents, *config.examples]
-        data = datasets.read(
-            sources, store=store, name=config.name, domain=config.domain, seed=config.seed
-        )
+        data = datasets.read(sources, store=store, name=config.name, domain=config.domain, seed=config.seed)
         sizes = data.record.splits
         reporter.say(
             f"{data.id}: {sizes['train'].documents} documents to train on, {sizes['test'].documents} to test with"

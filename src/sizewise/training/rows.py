@@ -68,9 +68,7 @@ def example_unit(tokenizer: Any, example: Example, prefix: int) -> Unit:
 def validation_texts(contents: DatasetContents, characters: int) -> list[str]:
     """Give held-out text to watch training by: validation documents up to a size, else examples."""
     texts: list[str] = []
-    for text in [d.text for d in contents.documents["validation"]] or _as_text(
-        contents.examples["validation"]
-    ):
+    for text in [d.text for d in contents.documents["validation"]] or _as_text(contents.examples["validation"]):
         if texts and sum(map(len, texts)) >= characters:
             break
         texts.append(text[:characters])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import resource
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +16,7 @@ from sizewise.errors import SizewiseError
 from sizewise.lm import adapt, architecture, loop
 from sizewise.lm import folder as folders
 from sizewise.lm import tokenizer as tokenizers
-from sizewise.lm.score import bits_per_byte
+from sizewise.lm.state import remove_states
 from sizewise.models.opening import resolve_folder
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, CurvePoint, Recipe, fingerprint
@@ -74,7 +71,7 @@ def train(
     run_id = f"run-{fingerprint([recipe.model_dump(mode='json'), data])}"
     if not store.exists("checkpoint", run_id):
         with store.lock("checkpoint", run_id):
-            _train(recipe, data, contents, store, store.folder("checkpoint", run_id), run_id, reporter)
+            _train(recipe, data, contents, store, run_id, reporter)
     stored = store.get(Checkpoint, run_id)
     if out is not None:
         _copy(stored, out)
@@ -96,67 +93,34 @@ def _train(
     data: str,
     contents: DatasetContents,
     store: Store,
-    folder: Path,
     run_id: str,
     reporter: Reporter,
 ) -> None:
+    folder = store.folder("checkpoint", run_id)
     start = _open_start(recipe, contents, store, reporter)
     material = make_mix(contents, start.tokenizer, recipe)
     _check_size(material, recipe, data)
-    with _named_failures():
-        plan, notes = _plan(recipe, start, material, folder / "plan.json", reporter)
-        loop.prepare(start.network, plan.compiled)
-        texts = validation_texts(contents, VALIDATION_CHARACTERS)
-        base = adapt.base_of(start.network)
-
-        def validate() -> float:
-            # Scoring reads whole texts without a mask of segments: the fused attention is right for that.
-            base.set_attn_implementation("sdpa")
-            try:
-                return bits_per_byte(base, start.tokenizer, texts, recipe.context)
-            finally:
-                base.set_attn_implementation(loop.attention.NAME)
-
-        result = loop.train_network(
-            start.network,
-            material.mix,
-            plan,
-            validate,
-            folder / "state",
-            lambda progress: _tell(progress, recipe, reporter),
-        )
+    plan, notes = _plan(recipe, start, material, folder / "plan.json", reporter)
+    result = _fit(recipe, contents, start, material, plan, folder, reporter)
     peak = peak_memory_bytes()
     trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
-    loop.finish(start.network)
-    if start.way == "lora":
-        start.network.save_pretrained(folder / "adapter")
-    network = adapt.merge_lora(start.network) if start.way == "lora" else start.network
-    parameters = folders.parameters_of(network)
-    folders.save_model(network, start.tokenizer, folder / "model")
-    made = {"run": run_id, "start": recipe.start, "data": data, "recipe": recipe.model_dump(mode="json")}
-    folders.write_json(folder / "model" / "sizewise.json", made)
-    epochs = result.tokens / material.mix.tokens_per_epoch()
+    network = _save(start, folder, {"run": run_id, "data": data, "recipe": recipe.model_dump(mode="json")})
     if result.best_step < result.steps:
-        notes.append(f"the weights of step {result.best_step} of {result.steps} were kept: the best in validation")
+        notes.append(f"the weights of step {result.best_step} of {result.steps} were kept: best in validation")
     record = Checkpoint(
         start=recipe.start,
         recipe=recipe,
         data=data,
-        parameters=parameters,
+        parameters=folders.parameters_of(network),
         trained_parameters=trained,
         attention=folders.attention_words(network.config),
         tokens=result.tokens,
         steps=result.steps,
-        epochs=epochs,
+        epochs=result.tokens / material.mix.tokens_per_epoch(),
         best_step=result.best_step,
         best_bits_per_byte=result.best_bits_per_byte,
         start_bits_per_byte=result.start_bits_per_byte,
-        curve=tuple(
-            CurvePoint(
-                step=step, tokens=tokens, loss=loss, bits_per_byte=bits, learning_rate=rate, seconds=seconds
-            )
-            for step, tokens, loss, bits, rate, seconds in result.points
-        ),
+        curve=tuple(CurvePoint(**asdict(point)) for point in result.points),
         seconds=result.seconds,
         warmup_s=result.warmup_s,
         tokens_per_s=result.tokens_per_s,
@@ -169,9 +133,48 @@ def _train(
         versions=versions("torch", "transformers", "peft", "tokenizers"),
     )
     store.write(run_id, record)
-    loop.remove_states(folder / "state")
-    del start, network
-    gc.collect()
+    remove_states(folder / "state")
+
+
+def _fit(
+    recipe: Recipe,
+    contents: DatasetContents,
+    start: _Start,
+    material: Material,
+    plan: loop.Plan,
+    folder: Path,
+    reporter: Reporter,
+) -> loop.Result:
+    texts = validation_texts(contents, VALIDATION_CHARACTERS)
+    loop.prepare(start.network, plan.compiled)
+    try:
+        result = loop.train_network(
+            start.network,
+            material.mix,
+            plan,
+            lambda: loop.validation_bits(start.network, start.tokenizer, texts, recipe.context),
+            folder / "state",
+            lambda progress: _tell(progress, recipe, reporter),
+        )
+    except FloatingPointError as error:
+        raise SizewiseError(
+            f"Training diverged: {error}.",
+            "a loss that stays finite",
+            "train again with a lower --learning-rate",
+        ) from error
+    loop.finish(start.network)
+    return result
+
+
+def _save(start: _Start, folder: Path, made: dict[str, Any]) -> Any:
+    """Write adapter and merged model; give the plain network."""
+    network = start.network
+    if start.way == "lora":
+        network.save_pretrained(folder / "adapter")
+        network = adapt.merge_lora(network)
+    folders.save_model(network, start.tokenizer, folder / "model")
+    folders.write_json(folder / "model" / "sizewise.json", made)
+    return network
 
 
 def _open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter: Reporter) -> _Start:
@@ -243,10 +246,7 @@ def _plan(
     if wanted and not compiled:
         notes.append("no C++ compiler was found: trained without compiled blocks, which is slower")
         reporter.say("no C++ compiler (g++ or clang++) was found: training runs eagerly, at about half the speed")
-    if recipe.tokens is not None:
-        tokens = recipe.tokens
-    else:
-        tokens = _probe_tokens(recipe, start, material, compiled, reporter)
+    tokens = recipe.tokens or _probe_tokens(recipe, start, material, compiled, reporter)
     most = int(recipe.max_epochs * material.mix.tokens_per_epoch())
     if tokens > most:
         notes.append(
@@ -264,9 +264,7 @@ def _plan(
     return plan, notes
 
 
-def _probe_tokens(
-    recipe: Recipe, start: _Start, material: Material, compiled: bool, reporter: Reporter
-) -> int:
+def _probe_tokens(recipe: Recipe, start: _Start, material: Material, compiled: bool, reporter: Reporter) -> int:
     """Measure the speed for a moment and give the tokens that fit into the minutes.
 
     Validation takes about a third of a training step's time for each of its tokens.
@@ -282,24 +280,10 @@ def _probe_tokens(
     return max(int(left * speed), recipe.rows_per_step * recipe.context)
 
 
-@contextmanager
-def _named_failures() -> Iterator[None]:
-    try:
-        yield
-    except FloatingPointError as error:
-        raise SizewiseError(
-            f"Training diverged: {error}.",
-            "a loss that stays finite",
-            "train again with a lower --learning-rate",
-        ) from error
-
-
 def _tell(progress: loop.Progress, recipe: Recipe, reporter: Reporter) -> None:
     parts = [f"loss {progress.loss:.3f}"]
     if progress.bits_per_byte is not None:
-        reporter.say(
-            f"validation after {progress.tokens:,} tokens: {progress.bits_per_byte:.4f} bits/byte"
-        )
+        reporter.say(f"validation after {progress.tokens:,} tokens: {progress.bits_per_byte:.4f} bits/byte")
     if progress.tokens_per_s:
         parts.append(f"{progress.tokens_per_s:,.0f} tokens/s")
     reporter.advance(f"training {recipe.start}", progress.tokens, progress.budget, ", ".join(parts))

