@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizewise.choice import decide, read_needs
+from sizewise.errors import UsageError
+from sizewise.records import Comparison, Difference, ModelDescription, Needs, Recommendation, Score
+
+Facts = tuple[float, float, str | None]  # quality, memory in GB, start
+
+
+def comparison(facts: dict[str, Facts], error: float = 1.0, familiarity: bool = False) -> Comparison:
+    """A comparison in which a difference is shown if it is larger than the error."""
+    names = list(facts)
+
+    def score(metric: str, value: float, half: float) -> Score:
+        return Score(metric=metric, value=value, low=value - half, high=value + half, n=100, unit="u", signature="s")
+
+    differences = []
+    for i, left in enumerate(names):
+        for right in names[i + 1 :]:
+            value = facts[left][0] - facts[right][0]
+            better = None if abs(value) <= error else left if value > 0 else right
+            differences.append(
+                Difference(
+                    metric="bleu",
+                    left=left,
+                    right=right,
+                    value=value,
+                    low=value - error,
+                    high=value + error,
+                    p=0.01,
+                    p_holm=0.01 if better else 0.5,
+                    n=100,
+                    clusters=20,
+                    unit="u",
+                    better=better,
+                )
+            )
+    return Comparison(
+        data="data-1",
+        evaluations={name: f"eval-{name}" for name in names},
+        models={
+            name: ModelDescription(
+                uri=name,
+                origin="x",
+                licence="x",
+                engine="test",
+                precision="none",
+                parameters=int(memory * 1e9),
+                memory_bytes=int(memory * 1e9),
+                start=start,
+            )
+            for name, (_, memory, start) in facts.items()
+        },
+        scores={
+            "bleu": {name: score("bleu", quality, error) for name, (quality, _, _) in facts.items()},
+            "memory_bytes": {name: score("memory_bytes", memory * 1e9, 0) for name, (_, memory, _) in facts.items()},
+            "latency_s": {name: score("latency_s", memory, 0) for name, (_, memory, _) in facts.items()},
+            "answers_per_s": {name: score("answers_per_s", 2.0, 0) for name in names},
+        },
+        better={"bleu": "higher", "memory_bytes": "lower", "latency_s": "lower", "answers_per_s": "higher"},
+        differences=tuple(differences),
+        familiarity=familiarity,
+        rounds=100,
+        seed=0,
+    )
+
+
+def choose(facts: dict[str, Facts], error: float = 1.0, **needs: object) -> Recommendation:
+    return decide(comparison(facts, error), "comparison-1", Needs.model_validate(needs))
+
+
+def test_the_better_one_is_picked_and_said_not_to_be_good_enough() -> None:
+    found = choose({"adapted": (8, 0.3, "base"), "base": (3, 0.3, None), "big": (4, 0.6, None)})
+    assert (found.outcome, found.pick, found.decisive) == ("pick", "adapted", True)
+    assert "not shown to be good enough" in found.sentence
+    assert any("least_quality" in line for line in found.would_change)
+    assert set(found.why_not) == {"base", "big"}
+
+
+def test_a_tie_is_not_decisive_and_says_what_would_tell() -> None:
+    found = choose({"adapted": (3.5, 0.3, "base"), "base": (3, 0.3, None)})
+    assert (found.outcome, found.pick, found.decisive) == ("not_decisive", None, False)
+    assert any("test items" in line for line in found.would_change)
+
+
+def test_training_that_does_not_help_is_not_done() -> None:
+    found = choose({"adapted": (2.9, 0.3, "base"), "base": (3, 0.3, None)})
+    assert (found.outcome, found.pick) == ("do_not_train", "base")
+    clear = choose({"adapted": (1, 0.3, "base"), "base": (5, 0.3, None)})
+    assert (clear.outcome, clear.pick, clear.decisive) == ("do_not_train", "base", True)
+
+
+def test_a_larger_untrained_winner_is_kept() -> None:
+    found = choose({"adapted": (3, 0.3, "base"), "big": (9, 0.6, None)})
+    assert (found.outcome, found.pick) == ("keep_large", "big")
+
+
+def test_with_a_bar_the_smallest_that_reaches_it_is_right() -> None:
+    facts: dict[str, Facts] = {"small": (6, 0.1, "base"), "middle": (7, 0.3, "base"), "big": (9, 0.6, None)}
+    found = choose(facts, least_quality=5)
+    assert (found.outcome, found.pick) == ("pick", "small")
+    assert "larger" in found.why_not["big"]
+    assert choose(facts, least_quality=20).outcome == "none_good_enough"
+    unsure = choose(facts, least_quality=9.5)
+    assert (unsure.outcome, unsure.pick, unsure.decisive) == ("not_decisive", None, False)
+
+
+def test_hard_limits_come_first() -> None:
+    facts: dict[str, Facts] = {"small": (3, 0.1, "base"), "big": (9, 0.6, None)}
+    found = choose(facts, greatest_memory_gb=0.5)
+    assert found.pick == "small"
+    assert "1.2 times the limit" in found.why_not["big"]
+    assert choose(facts, greatest_latency_s=0.01).outcome == "none_good_enough"
+    cost = choose(facts, greatest_cost_usd_per_1000=1, machine_usd_per_hour=0.36)
+    assert any("0.05 USD" in line for line in cost.why)
+    unknown = choose(facts, greatest_cost_usd_per_1000=1)
+    assert unknown.outcome == "none_good_enough"
+    assert "not shown to be kept" in unknown.why_not["big"]
+
+
+def test_familiarity_is_judged_by_likelihood_not_by_answers() -> None:
+    with pytest.raises(UsageError, match="bits_per_byte"):
+        decide(comparison({"a": (1, 1, None), "b": (2, 1, None)}, familiarity=True), "c", Needs())
+
+
+QUALITIES = st.tuples(st.integers(0, 20).map(float), st.integers(1, 9).map(float), st.sampled_from([None, "base"]))
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), QUALITIES, min_size=2), st.one_of(st.none(), st.integers(0, 20)))
+def test_a_dominated_model_is_never_preferred(facts: dict[str, Facts], least: int | None) -> None:
+    found = choose(facts, error=0.5, least_quality=least)
+    if found.pick is None:
+        return
+    quality, memory, _ = facts[found.pick]
+    for other_quality, other_memory, _ in facts.values():
+        dominated = other_quality >= quality and other_memory <= memory
+        assert not (dominated and (other_quality > quality + 0.5 or (other_memory < memory and least is not None)))
+
+
+def test_needs_files_name_the_nearest_key(tmp_path: Path) -> None:
+    path = tmp_path / "needs.toml"
+    path.write_text("[needs]\nleast_qualty = 5\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="did you mean 'least_quality'"):
+        read_needs(path)
+    path.write_text("least_quality = 5\n", encoding="utf-8")
+    assert read_needs(path).least_quality == 5
+    path.write_text("greatest_latency_s = -1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="greatest_latency_s"):
+        read_needs(path)
+    path.write_text("broken [", encoding="utf-8")
+    with pytest.raises(UsageError, match="not TOML"):
+        read_needs(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_needs(tmp_path / "none.toml")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sizewise.cli.main import main
+
+
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["sizewise", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    captured = capsys.readouterr()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, captured.out, captured.err
+
+
+def test_from_reading_to_choosing(
+    text_folder: Path,
+    examples_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(*arguments: str) -> dict[str, object]:
+        code, out, _ = call(capsys, monkeypatch, *arguments, "--json")
+        assert code == 0
+        assert out.count("\n") == 1
+        whole = json.loads(out)
+        assert set(whole) == {"schema", "kind", "id", "path", "record"}
+        if whole["path"]:
+            assert Path(whole["path"]).exists()
+        return dict(whole)
+
+    data = run("read", str(text_folder), str(examples_file))
+    assert data["kind"] == "dataset"
+    trained = run("train", "scratch", "--data", str(data["id"]), "--tokens", "2000", "--parameters", "500000",
+                  "--context", "128")  # fmt: skip
+    one = run("evaluate", f"run:{trained['id']}", "--data", str(data["id"]), "--metrics", "bits_per_byte,bleu")
+    two = run("evaluate", "fake:echo", "--data", str(data["id"]), "--metrics", "bits_per_byte,bleu")
+    compared = run("compare", str(one["id"]), str(two["id"]))
+    needs = tmp_path / "needs.toml"
+    needs.write_text('quality = "bits_per_byte"\n', encoding="utf-8")
+    chosen = run("choose", str(compared["id"]), "--needs", str(needs))
+    assert chosen["record"]["pick"] == f"run:{trained['id']}"  # type: ignore[index]
+    listed = run("runs")
+    assert len(listed["record"]["runs"]) == 6  # type: ignore[index]
+    for words in (
+        ("read", str(text_folder), str(examples_file)),
+        ("evaluate", "fake:echo", "--data", str(data["id"]), "--metrics", "bits_per_byte,bleu"),
+        ("compare", str(one["id"]), str(two["id"])),
+        ("choose", str(compared["id"])),
+        ("runs",),
+        ("models",),
+        ("models", "fake:echo"),
+    ):
+        code, out, _ = call(capsys, monkeypatch, *words)
+        assert code == 0
+        assert out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("evaluate", "fake:echo", "--data", "data-none"), 1, "sizewise runs"),
+        (("read", "no/such/place"), 1, "no/such/place"),
+        (("evaluate", "fake:echo"), 2, "--data"),
+        (("nosuch",), 2, "nosuch"),
+        (("study", "no.toml"), 2, "no.toml"),
+        (("train", "scratch", "--data", "x"), 2, "--minutes"),
+        (("train", "scratch", "--data", "x", "--tokens", "5", "--method", "lora"), 2, "lora"),
+        (("compare", "../../etc", "b"), 1, "not a record id"),
+    ],
+)
+def test_failures_have_their_code_and_words(
+    arguments: tuple[str, ...],
+    code: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, out, err = call(capsys, monkeypatch, *arguments)
+    assert found == code
+    assert said in err
+    assert out == ""
+    found, out, err = call(capsys, monkeypatch, *arguments, "--json")
+    assert found == code
+    assert set(json.loads(out)["error"]) == {"what", "expected", "next"}
+
+
+def test_an_example_study_file_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import tomllib
+
+    code, out, _ = call(capsys, monkeypatch, "study", "--example")
+    assert code == 0
+    assert len(tomllib.loads(out)["candidates"]) == 4
+
+
+def test_every_command_has_an_example_in_its_help(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("study", "read", "train", "evaluate", "compare", "choose", "models", "runs"):
+        code, out, _ = call(capsys, monkeypatch, command, "--help")
+        assert code == 0
+        assert f"Example: sizewise {command}" in out
+
+
+def test_ctrl_c_ends_with_130_and_the_run_goes_on(text_folder: Path, home: Path) -> None:
+    environment = os.environ | {"SIZEWISE_HOME": str(home)}
+    command = [sys.executable, "-m", "sizewise"]
+    read = subprocess.run(
+        [*command, "read", str(text_folder), "--json"], env=environment, capture_output=True, check=True
+    )
+    data = json.loads(read.stdout)["id"]
+    train = [*command, "train", "scratch", "--data", data, "--tokens", "400000", "--parameters", "500000"]
+    process = subprocess.Popen(train, env=environment, stderr=subprocess.PIPE, text=True)
+    states = home / "checkpoint"
+    deadline = time.monotonic() + 60
+    while not list(states.glob("*/plan.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again" in err
+    assert list(states.glob("*/state/*.safetensors"))
+    assert not list(states.glob("*/record.json"))

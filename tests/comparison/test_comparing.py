@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from sizewise.comparison import compare
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation import evaluate
+from sizewise.records import Dataset, Evaluation, ItemRow, ModelDescription
+from sizewise.store import Store, Stored
+
+
+def describe(uri: str) -> ModelDescription:
+    return ModelDescription(uri=uri, origin=uri, licence="x", engine="test", precision="none")
+
+
+def plant(store: Store, data: str, name: str, rate: float, n: int = 200, seed: int = 0, documents: int = 50) -> str:
+    """Write an evaluation whose exact matches were drawn at a known rate."""
+    rng = random.Random(seed)
+    rows = [
+        ItemRow(
+            item=f"i{i}",
+            kind="example",
+            cluster=f"d{i % documents}",
+            clean=True,
+            stats={"exact_match": (float(rng.random() < rate), 1.0)},
+        )
+        for i in range(n)
+    ]
+    record = Evaluation(
+        model=describe(name),
+        data=data,
+        seed=0,
+        limit=None,
+        metrics=("exact_match",),
+        scores={},
+        items=n,
+        failed=0,
+        seconds=0,
+        versions={},
+    )
+    store.write_rows(store.folder("evaluation", f"eval-{name}"), "items.jsonl", rows)
+    store.write(f"eval-{name}", record)
+    return f"eval-{name}"
+
+
+def test_a_true_difference_is_shown(dataset: Stored[Dataset], store: Store) -> None:
+    ids = [plant(store, dataset.id, "good", 0.8, seed=1), plant(store, dataset.id, "bad", 0.4, seed=2)]
+    (difference,) = compare(ids, store=store).record.differences
+    assert difference.better == "good"
+    assert difference.low is not None
+    assert difference.low > 0
+    assert (difference.n, difference.clusters) == (200, 50)
+
+
+def test_equals_are_not_told_apart(dataset: Stored[Dataset], store: Store) -> None:
+    ids = [plant(store, dataset.id, f"m{seed}", 0.5, seed=seed) for seed in range(4)]
+    differences = compare(ids, store=store).record.differences
+    assert len(differences) == 6
+    assert sum(difference.better is not None for difference in differences) <= 1
+    assert all(d.p_holm is not None and d.p is not None and d.p_holm >= d.p for d in differences)
+
+
+def test_one_document_decides_nothing(dataset: Stored[Dataset], store: Store) -> None:
+    ids = [plant(store, dataset.id, "good", 1.0, documents=1), plant(store, dataset.id, "bad", 0.0, documents=1)]
+    (difference,) = compare(ids, store=store).record.differences
+    assert difference.better is None
+    assert difference.low is None
+
+
+def test_swapping_sides_swaps_the_sign(dataset: Stored[Dataset], store: Store) -> None:
+    a, b = plant(store, dataset.id, "a", 0.6, seed=1), plant(store, dataset.id, "b", 0.5, seed=2)
+    (one,), (two,) = (compare(ids, store=store).record.differences for ids in ([a, b], [b, a]))
+    assert one.value == pytest.approx(-two.value)
+    assert one.p == two.p
+
+
+def test_other_items_are_refused(dataset: Stored[Dataset], store: Store) -> None:
+    ids = [
+        evaluate("fake:echo", dataset.id, store=store).id,
+        evaluate("fake:silent", dataset.id, store=store, limit=2).id,
+    ]
+    with pytest.raises(SizewiseError, match="limit is None and 2"):
+        compare(ids, store=store)
+    with pytest.raises(UsageError):
+        compare(ids[:1], store=store)
+
+
+def test_perplexity_of_different_tokens_is_not_compared(dataset: Stored[Dataset], store: Store) -> None:
+    ids = []
+    for name, tokens in (("a", 5.0), ("b", 6.0)):
+        row = ItemRow(item="i", kind="passage", cluster="d", clean=True, stats={"perplexity": (9.0, tokens, 20.0)})
+        record = Evaluation(
+            model=describe(name),
+            data=dataset.id,
+            seed=0,
+            limit=None,
+            metrics=("perplexity",),
+            scores={},
+            items=1,
+            failed=0,
+            seconds=0,
+            versions={},
+        )
+        store.write_rows(store.folder("evaluation", name), "items.jsonl", [row])
+        ids.append(store.write(name, record).id)
+    comparison = compare(ids, store=store).record
+    assert comparison.differences == ()
+    assert "tokens differ" in comparison.notes[0]

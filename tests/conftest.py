@@ -1,0 +1,98 @@
+"""Shared fixtures: a home of its own for each test, documents, and tiny random networks."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise.dataset import read
+from sizewise.records import Dataset
+from sizewise.store import Store, Stored
+
+CONTEXT = 256
+NOUNS = ["patient", "record", "code", "element", "device", "order", "value", "system", "person", "date", "result", "claim", "plan", "account"]
+BOILERPLATE = "as the general terms say that hold for all of the records and plans"
+VERBS = ["names", "holds", "describes", "gives", "links", "lists", "marks", "shows"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test out of the home folder and off the network."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("SIZEWISE_HOME", str(home))
+    monkeypatch.setenv("SIZEWISE_OFFLINE", "1")
+    return home
+
+
+@pytest.fixture
+def store(home: Path) -> Store:
+    return Store(home)
+
+
+def sentence(rng: random.Random) -> str:
+    words = [rng.choice(["The", "A", "Each"]), rng.choice(NOUNS), rng.choice(VERBS), "the", rng.choice(NOUNS)]
+    return " ".join([*words, "of", "the", rng.choice(NOUNS), str(rng.randint(1, 99))]) + "."
+
+
+@pytest.fixture
+def text_folder(tmp_path: Path) -> Path:
+    """A folder of twenty small text files."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(20):
+        rng = random.Random(number)
+        paragraphs = [" ".join(sentence(rng) for _ in range(6)) for _ in range(5)]
+        (folder / f"doc{number:02d}.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def examples_file(tmp_path: Path) -> Path:
+    """Examples whose source are the documents of `text_folder`."""
+    import json
+
+    path = tmp_path / "examples.jsonl"
+    rows = []
+    for number in range(20):
+        rng = random.Random(1000 + number)
+        for k in range(4):
+            answer = sentence(rng)
+            if k == 3:  # boilerplate that training has seen too
+                answer = f"{answer} {BOILERPLATE}"
+            rows.append(
+                {
+                    "id": f"q{number}-{k}",
+                    "prompt": f"What does item {number}-{k} say?",
+                    "references": [answer],
+                    "source": f"doc{number:02d}.txt",
+                    "copy_text": " ".join(answer.split()[:5]),
+                }
+            )
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def dataset(text_folder: Path, examples_file: Path, store: Store) -> Stored[Dataset]:
+    return read([text_folder, examples_file], store=store, name="test", seed=1)
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path, text_folder: Path) -> Path:
+    """A random network of a few thousand weights with a tokenizer of its own, as a Hugging Face folder."""
+    return make_tiny(tmp_path / "tiny", text_folder, "full")
+
+
+def make_tiny(folder: Path, texts: Path, attention: str) -> Path:
+    from sizewise.lm.architecture import Shape, build_network
+    from sizewise.lm.folder import save_model
+    from sizewise.lm.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer([path.read_text(encoding="utf-8") for path in sorted(texts.glob("*"))], 400, CONTEXT)
+    ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    network: Any = build_network(Shape(2, 64, len(tokenizer)), attention, CONTEXT, ids, seed=3)
+    save_model(network, tokenizer, folder)
+    return folder

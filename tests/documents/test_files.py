@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizewise.documents import SeenText, clean_text, read_paths, words_of
+from sizewise.errors import SizewiseError
+
+
+def test_text_markdown_and_rows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.\r\n\r\n\r\n\r\nTwo.", encoding="utf-8")
+    (tmp_path / "b.md").write_text("# Title\n\nText.", encoding="utf-8")
+    rows = [{"text": "Three.", "id": "t3", "licence": "CC0"}, {"prompt": "Q?", "references": ["A"], "source": "a.txt"}]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    reading = read_paths([tmp_path])
+    assert [d.text for d in reading.documents] == ["One.\n\nTwo.", "# Title\n\nText.", "Three."]
+    assert reading.documents[2].licence == "CC0"
+    assert reading.examples[0].references == ("A",)
+    assert reading.not_read == {}
+
+
+def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Fine.", encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes("Käse".encode("latin-1"))
+    (tmp_path / "c.txt").write_bytes(b"\x00\x01\x02")
+    (tmp_path / "d.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "e.txt").write_text("  \n ", encoding="utf-8")
+    reading = read_paths([tmp_path])
+    assert reading.not_read == {"not UTF-8": 1, "binary": 1, "kind .pdf": 1, "empty": 1}
+    assert any("b.txt" in note for note in reading.notes)
+
+
+def test_utf16_with_a_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("Grüße".encode("utf-16"))
+    assert read_paths([tmp_path]).documents[0].text == "Grüße"
+
+
+@pytest.mark.parametrize("make", ["empty", "binary", "absent"])
+def test_nothing_to_read_is_an_error_with_the_next_command(tmp_path: Path, make: str) -> None:
+    folder = tmp_path / "in"
+    if make != "absent":
+        folder.mkdir()
+    if make == "binary":
+        (folder / "x.bin").write_bytes(b"\x00")
+    with pytest.raises(SizewiseError) as error:
+        read_paths([folder])
+    assert "sizewise read" in error.value.next_step
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"prompt": "Q", "references": []}',
+        '{"prompt": "Q"}',
+        '{"prompt": "Q", "references": ["A"], "refrences": 1}',
+        '{"prompt": "Q", "messages": [], "references": ["A"]}',
+        "[1]",
+        "{broken",
+        '{"messages": [{"role": "robot", "content": "x"}], "references": ["A"]}',
+    ],
+)
+def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "Q", "references": ["A"]}\n' + row, encoding="utf-8")
+    with pytest.raises(SizewiseError, match="line 2"):
+        read_paths([path])
+
+
+@given(st.text())
+def test_cleaning_twice_changes_nothing_more(text: str) -> None:
+    assert clean_text(clean_text(text)) == clean_text(text)
+
+
+def test_overlap_finds_copied_words_only() -> None:
+    seen = SeenText()
+    seen.add(["one two three four five six seven eight nine ten eleven twelve thirteen fourteen"])
+    copied = "Zero! One, two three four five six seven eight nine ten eleven twelve thirteen. Other words."
+    assert seen.look_up(copied) == (False, 13, 16)
+    assert seen.look_up("one two three four five six seven eight nine ten eleven twelve other") == (False, 0, 13)
+    whole = "ONE two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    assert seen.look_up(whole) == (True, 14, 14)
+
+
+@given(st.lists(st.sampled_from("abcdefg"), min_size=13, max_size=60))
+def test_a_verbatim_copy_is_always_found(words: list[str]) -> None:
+    seen = SeenText()
+    seen.add([" ".join(words)])
+    exact, shared, total = seen.look_up(" ".join(words).upper())
+    assert exact
+    assert shared == total == len(words) == len(words_of(" ".join(words)))

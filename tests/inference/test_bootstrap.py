@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from sizewise.inference import cluster_weights, interval, paired_p
+from sizewise.inference.bootstrap import FloatArray, cluster_sums, paired_difference
+
+
+def ratio(sums: FloatArray) -> FloatArray:
+    result: FloatArray = sums[..., 0] / sums[..., 1]
+    return result
+
+
+def test_weights_are_resamples_of_the_same_size() -> None:
+    weights = cluster_weights(7, 100, 0)
+    assert weights.shape == (100, 7)
+    assert (weights.sum(axis=1) == 7).all()
+
+
+def test_interval_agrees_with_scipy_on_single_item_clusters() -> None:
+    values = np.random.default_rng(1).normal(5, 2, 60)
+    stats = np.stack([values, np.ones(60)], axis=1)
+    found = interval(stats, [str(i) for i in range(60)], ratio, rounds=20_000)
+    known = scipy_stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, random_state=0)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(known.confidence_interval.low, abs=0.03)
+    assert found.high == pytest.approx(known.confidence_interval.high, abs=0.03)
+
+
+def test_clusters_widen_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    group = np.repeat(rng.normal(0, 1, 10), 20)
+    stats = np.stack([group + rng.normal(0, 0.1, 200), np.ones(200)], axis=1)
+    apart = interval(stats, [str(i) for i in range(200)], ratio)
+    together = interval(stats, [str(i // 20) for i in range(200)], ratio)
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_intervals_of_clustered_data_cover_the_truth() -> None:
+    covered = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        values = np.repeat(rng.normal(3, 1, 30), 5) + rng.normal(0, 1, 150)
+        stats = np.stack([values, np.ones(150)], axis=1)
+        found = interval(stats, [str(i // 5) for i in range(150)], ratio, rounds=500, seed=seed)
+        covered += found.low <= 3 <= found.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=30), st.randoms())
+def test_a_total_does_not_depend_on_order(values: list[float], rng: object) -> None:
+    stats = np.array([[value, 1.0] for value in values])
+    order = np.random.default_rng(0).permutation(len(values))
+    names = [f"{i % 3}" for i in range(len(values))]
+    one = interval(stats, names, ratio, rounds=50)
+    other = interval(stats[order], [names[i] for i in order], ratio, rounds=50)
+    assert one == pytest.approx(other)
+
+
+def test_a_single_cluster_has_no_interval() -> None:
+    found = interval(np.array([[1.0, 1.0], [3.0, 1.0]]), ["a", "a"], ratio)
+    assert found.value == 2
+    assert np.isnan(found.low)
+
+
+def test_a_system_does_not_differ_from_itself() -> None:
+    stats = np.random.default_rng(0).random((40, 2)) + 1
+    names = [str(i) for i in range(40)]
+    difference, p = paired_difference(stats, stats, names, ratio, rounds=500)
+    assert difference == (0, 0, 0)
+    assert p == 1
+
+
+def test_false_alarms_stay_near_the_level() -> None:
+    alarms = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        left, right = rng.normal(0, 1, (40, 1)), rng.normal(0, 1, (40, 1))
+        ones = np.ones((40, 1))
+        _, p = paired_difference(
+            np.hstack([left, ones]), np.hstack([right, ones]), [str(i) for i in range(40)], ratio, 500, seed
+        )
+        alarms += p < 0.05
+    assert alarms / 300 < 0.09
+
+
+def test_p_is_small_for_a_clear_difference_and_never_zero() -> None:
+    assert 0 < paired_p(np.full(999, 2.0)) < 0.01
+    assert paired_p(np.array([-1.0, 1.0] * 50)) > 0.9
+
+
+def test_cluster_sums_add_up() -> None:
+    sums = cluster_sums(np.array([[1.0], [2.0], [4.0]]), ["b", "a", "b"])
+    assert sums.tolist() == [[2.0], [5.0]]

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+import sacrebleu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sizewise.errors import UsageError
+from sizewise.metrics import METRICS, AnswerItem, LikelihoodItem, find_metric, total
+from sizewise.records import ItemRow
+
+WORDS = ["the", "a", "patient,", "record.", "of", "code", "(for)", "identifier", "system", "used", "when", "naïve", "42"]
+SENTENCES = st.lists(st.sampled_from(WORDS), max_size=15).map(" ".join)
+PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES.filter(bool)), min_size=1, max_size=12)
+ORACLES = {"bleu": sacrebleu.corpus_bleu, "chrf": sacrebleu.corpus_chrf}
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+@settings(max_examples=150, deadline=None)
+@given(pairs=PAIRS)
+def test_equal_to_sacrebleu(name: str, pairs: list[tuple[str, str]]) -> None:
+    metric = METRICS[name]
+    sums = np.sum([metric.measure_answer(AnswerItem(h, (r,))) for h, r in pairs], axis=0)
+    plain = ORACLES[name]([h for h, _ in pairs], [[r for _, r in pairs]]).score
+    assert float(metric.value(sums)) == pytest.approx(plain, abs=1e-9)
+
+
+def test_several_references_equal_sacrebleu() -> None:
+    metric = METRICS["bleu"]
+    sums = np.array(metric.measure_answer(AnswerItem("the record of code", ("a record of code", "the record when"))))
+    plain = sacrebleu.corpus_bleu(["the record of code"], [["a record of code"], ["the record when"]]).score
+    assert float(metric.value(sums)) == pytest.approx(plain)
+
+
+@given(SENTENCES.filter(lambda s: len(s.split()) >= 4))
+def test_a_text_against_itself_is_perfect(text: str) -> None:
+    for name, best in (("bleu", 100), ("chrf", 100), ("exact_match", 1)):
+        metric = METRICS[name]
+        sums = np.array(metric.measure_answer(AnswerItem(text, (text,))))
+        assert float(metric.value(sums)) == pytest.approx(best)
+
+
+def test_signature_is_sacrebleus_own() -> None:
+    bleu = sacrebleu.BLEU()
+    bleu.corpus_score(["a"], [["a"]])
+    theirs = dict(part.split(":") for part in str(bleu.get_signature()).split("|"))
+    ours = dict(part.split(":") for part in METRICS["bleu"].signature().split("|")[1:])
+    assert ours == {key: theirs[key] for key in ("case", "eff", "tok", "smooth", "version")}
+
+
+def test_a_uniform_model() -> None:
+    item = LikelihoodItem(nats=10 * math.log(256), tokens=10, bytes=10)
+    sums = np.array(METRICS["perplexity"].measure_likelihood(item))
+    assert float(METRICS["perplexity"].value(sums)) == pytest.approx(256)
+    assert float(METRICS["bits_per_byte"].value(sums)) == pytest.approx(8)
+
+
+def test_exact_match_folds_case_and_space() -> None:
+    metric = METRICS["exact_match"]
+    assert metric.measure_answer(AnswerItem("  Spam ", ("ham", "spam"))) == (1, 1)
+    assert metric.measure_answer(AnswerItem("spam!", ("spam",))) == (0, 1)
+
+
+def rows(n: int) -> list[ItemRow]:
+    rng = random.Random(0)
+    return [
+        ItemRow(
+            item=str(i),
+            kind="example",
+            cluster=str(i % 5),
+            clean=True,
+            stats={"exact_match": (float(rng.random() < 0.4), 1.0)},
+        )
+        for i in range(n)
+    ]
+
+
+def test_totals_have_interval_n_and_signature() -> None:
+    score = total(METRICS["exact_match"], rows(50), name="exact_match", signature="prompt:chat", seed=0)
+    assert score.value is not None
+    assert score.low is not None
+    assert score.high is not None
+    assert score.low < score.value < score.high
+    assert score.n == 50
+    assert score.signature.endswith("prompt:chat")
+
+
+def test_no_item_is_missing_and_not_zero() -> None:
+    score = total(METRICS["exact_match"], [], name="exact_match", signature="", seed=0)
+    assert score.value is None
+    assert score.missing
+
+
+def test_an_unknown_metric_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean bleu"):
+        find_metric("blue")
+
+
+def test_metrics_refuse_what_they_do_not_measure() -> None:
+    with pytest.raises(TypeError):
+        METRICS["bleu"].measure_likelihood(LikelihoodItem(1, 1, 1))
+    with pytest.raises(TypeError):
+        METRICS["perplexity"].measure_answer(AnswerItem("a", ("a",)))

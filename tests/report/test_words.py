@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from sizewise.records import Score
+from sizewise.report import score_text
+from sizewise.report.words import number
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(0, 3, "0"), (8.1234, 3, "8.12"), (0.000123, 3, "0.000123"), (134515008, 4, "134,500,000"), (-1.5, 3, "-1.5")],
+)
+def test_numbers_are_never_in_scientific_form(value: float, digits: int, text: str) -> None:
+    assert number(value, digits) == text
+
+
+def test_a_score_is_never_a_bare_number() -> None:
+    score = Score(metric="bleu", value=8.139, low=4.59, high=13.33, n=177, unit="0-100", signature="s")
+    assert score_text(score) == "8.14 [4.59, 13.3] 0-100, n = 177"
+    missing = Score(metric="bleu", n=0, unit="0-100", signature="s", missing="no examples")
+    assert score_text(missing) == "missing: no examples"

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sizewise.errors import SizewiseError
+from sizewise.records import Comparison, Needs, Recommendation, Score
+from sizewise.store import Store, write_atomically
+
+
+def recommendation(sentence: str = "Use a.") -> Recommendation:
+    return Recommendation(
+        comparison="comparison-1",
+        needs=Needs(),
+        quality="bleu",
+        outcome="pick",
+        pick="a",
+        decisive=True,
+        sentence=sentence,
+        why=("because",),
+        why_not={},
+        would_change=(),
+    )
+
+
+def test_a_record_comes_back_as_it_was(store: Store) -> None:
+    stored = store.write("choice-1", recommendation())
+    assert store.read(Recommendation, "choice-1") == recommendation()
+    assert stored.path == store.home / "recommendation" / "choice-1" / "record.json"
+    assert store.kind_of("choice-1") == "recommendation"
+    assert [(kind, record_id) for _, kind, record_id, _ in store.listing()] == [("recommendation", "choice-1")]
+
+
+@given(
+    st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), st.integers(0, 10**9), st.text(min_size=1)
+)
+def test_score_to_json_and_back_is_identity(value: float | None, n: int, text: str) -> None:
+    score = Score(metric="m", value=value, n=n, unit="u", signature=text, missing=None if value is not None else text)
+    assert Score.model_validate_json(score.model_dump_json()) == score
+
+
+def test_a_value_needs_no_reason_and_a_missing_one_needs_it() -> None:
+    with pytest.raises(ValueError, match="if and only if"):
+        Score(metric="m", value=None, n=0, unit="u", signature="s")
+    with pytest.raises(ValueError, match="if and only if"):
+        Score(metric="m", value=1.0, n=1, unit="u", signature="s", missing="why")
+
+
+def test_unknown_and_damaged_records_name_the_next_command(store: Store) -> None:
+    with pytest.raises(SizewiseError) as unknown:
+        store.read(Comparison, "comparison-9")
+    assert unknown.value.next_step == "sizewise runs"
+    path = store.write("choice-1", recommendation()).path
+    path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
+    with pytest.raises(SizewiseError, match="damaged"):
+        store.read(Recommendation, "choice-1")
+
+
+def test_a_newer_schema_is_refused(store: Store) -> None:
+    path = store.write("choice-1", recommendation()).path
+    envelope = json.loads(path.read_text(encoding="utf-8")) | {"schema": 99}
+    path.write_text(json.dumps(envelope), encoding="utf-8")
+    with pytest.raises(SizewiseError, match="newer"):
+        store.read(Recommendation, "choice-1")
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden"])
+def test_ids_cannot_leave_the_home(store: Store, name: str) -> None:
+    with pytest.raises(SizewiseError, match="not a record id"):
+        store.folder("study", name)
+
+
+def test_two_processes_do_not_write_one_record(store: Store) -> None:
+    lock = store.lock("study", "study-1")
+    with pytest.raises(SizewiseError, match="Another process"):
+        Store(store.home).lock("study", "study-1")
+    lock.release()
+    Store(store.home).lock("study", "study-1").release()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="cannot be made"):
+        write_atomically(tmp_path / "file" / "inside.json", "x")
+
+
+def test_ledger_keeps_the_first_entry_and_the_order(store: Store) -> None:
+    with store.ledger("evaluation", "eval-1") as ledger:
+        ledger.append("test", "b", {"x": 1})
+        ledger.append("test", "a", {"x": 2})
+        ledger.append("test", "b", {"x": 3})
+        ledger.append("other", "b", {"x": 4})
+    with store.ledger("evaluation", "eval-1") as ledger:
+        assert ledger.entries("test") == {"b": {"x": 1}, "a": {"x": 2}}
+
+
+def test_ledger_survives_a_kill(store: Store) -> None:
+    code = (
+        "import sys\nfrom sizewise.store import Store\n"
+        f"ledger = Store({str(store.home)!r}).ledger('evaluation', 'eval-1')\n"
+        "for i in range(100000):\n"
+        "    ledger.append('test', str(i), {'i': i})\n"
+        "    print(i, flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        acknowledged = int(line)
+        if acknowledged >= 20:
+            break
+    time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with store.ledger("evaluation", "eval-1") as ledger:
+        entries = ledger.entries("test")
+    assert len(entries) > acknowledged
+    assert all(entries[str(i)] == {"i": i} for i in range(acknowledged + 1))

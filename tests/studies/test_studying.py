@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from sizewise.errors import UsageError
+from sizewise.records import Study
+from sizewise.store import Store
+from sizewise.studies import demo_config, folder_config, read_config, study
+from sizewise.studies.config import config_text
+
+STUDY = """
+[study]
+name = "Tiny <b>study</b>"
+domain = "medical"
+seed = 1
+
+[data]
+documents = ["texts"]
+examples = "examples.jsonl"
+
+[[candidates]]
+name = "echo"
+model = "fake:echo"
+
+[[candidates]]
+name = "tiny"
+model = "scratch"
+train = { tokens = 9000, parameters = 500000, context = 128 }
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, text_folder: Path, examples_file: Path) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY, encoding="utf-8")
+    return path
+
+
+class Page(HTMLParser):
+    """Collects what a page would load from elsewhere, and whether tags are balanced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br", "link", "img", "input", "hr"):
+            self.open.append(tag)
+        self.loads += [
+            value or "" for key, value in attrs if key in ("src", "href") and not (value or "").startswith("#")
+        ]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_whole_way(study_file: Path, store: Store) -> None:
+    stored = study(read_config(study_file), store=store)
+    record = stored.record
+    assert set(record.evaluations) == {"echo", "tiny", "copying (baseline)"}
+    assert record.outcome in ("pick", "not_decisive", "do_not_train", "keep_large")
+    assert any("people" in missing.what for missing in record.missing)
+    html = Path(record.report).read_text(encoding="utf-8")
+    page = Page()
+    page.feed(html)
+    assert page.open == []
+    assert page.loads == []
+    assert "<svg" in html
+    assert "Tiny &lt;b&gt;study&lt;/b&gt;" in html
+    assert "<b>study</b>" not in html
+    assert record.sentence.split(";")[0] in Path(record.report).with_suffix(".md").read_text(encoding="utf-8")
+    again = study(read_config(study_file), store=store).record
+    volatile = {"seconds", "peak_memory_bytes"}
+    assert again.model_dump(exclude=volatile) == record.model_dump(exclude=volatile)
+
+
+def test_a_config_written_out_is_the_same_study(study_file: Path, tmp_path: Path) -> None:
+    config = read_config(study_file)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(config_text(config), encoding="utf-8")
+    assert read_config(copy) == config
+    demo = tmp_path / "demo.toml"
+    demo.write_text(config_text(demo_config()), encoding="utf-8")
+    assert read_config(demo) == demo_config()
+
+
+def test_a_folder_gets_the_default_candidates(text_folder: Path) -> None:
+    config = folder_config(text_folder)
+    assert config.documents == (str(text_folder.resolve()),)
+    assert config.candidates == demo_config().candidates
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("seed = 1", "sede = 1"), "did you mean 'seed'"),
+        (("tokens = 9000", "tokns = 9000"), "did you mean 'tokens'"),
+        (("tokens = 9000", "tokens = -1"), "positive"),
+        (("tokens = 9000, ", ""), "tokens or minutes"),
+        (('name = "tiny"', 'name = "echo"'), "Two candidates"),
+        (("train = { tokens = 9000, parameters = 500000, context = 128 }", ""), "says nothing of its training"),
+        (('documents = ["texts"]\nexamples = "examples.jsonl"', ""), "names no documents"),
+        (("[data]", "[dta]"), "did you mean 'data'"),
+        (("[data]", "[data]\nlimit = 0"), "limit"),
+        (('model = "fake:echo"', ""), "has no model"),
+    ],
+)
+def test_a_wrong_study_file_says_what_is_wrong(study_file: Path, change: tuple[str, str], said: str) -> None:
+    assert change[0] in STUDY
+    study_file.write_text(STUDY.replace(*change), encoding="utf-8")
+    with pytest.raises(UsageError) as error:
+        read_config(study_file)
+    assert said in str(error.value)
+
+
+def test_killed_studies_end_in_the_same_verdict(study_file: Path, tmp_path: Path) -> None:
+    def run(home: Path, kill_after: float | None) -> int:
+        environment = os.environ | {"SIZEWISE_HOME": str(home)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sizewise", "study", str(study_file), "--json"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        if kill_after is not None:
+            time.sleep(kill_after)
+            os.kill(process.pid, signal.SIGKILL)
+        out, _ = process.communicate()
+        if kill_after is None:
+            results.append(json.loads(out)["record"])
+        return process.returncode
+
+    results: list[dict[str, object]] = []
+    rng = random.Random(0)
+    assert run(tmp_path / "whole", None) == 0
+    for _ in range(3):
+        run(tmp_path / "killed", rng.uniform(2.5, 9))
+    assert run(tmp_path / "killed", None) == 0
+    one, two = (Study.model_validate(result) for result in results)
+    assert one.sentence == two.sentence
+    assert one.why == two.why

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sizewise.dataset import build
+from sizewise.documents import Reading
+from sizewise.documents.reading import make_document
+from sizewise.lm.packing import NO_TARGET
+from sizewise.lm.tokenizer import train_tokenizer
+from sizewise.records import Example, Message, Recipe
+from sizewise.training.rows import make_mix
+
+TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
+
+
+def contents(prompt_words: int, answer_words: int) -> Any:
+    documents = tuple(make_document(f"d{i}", "", f"Text {i} of the patient. " * 30, "test") for i in range(10))
+    examples = tuple(
+        Example(
+            id=f"e{i}",
+            messages=(Message(role="user", content="what " * prompt_words),),
+            references=(f"the record {i} " + "of the " * answer_words,),
+            source=f"d{i}",
+        )
+        for i in range(10)
+    )
+    return build([Reading(documents, examples)], ["x"], None, "general", 0)
+
+
+def test_prose_counts_whole_and_examples_count_their_answer() -> None:
+    recipe = Recipe(start="scratch", tokens=1, context=64)
+    mix, notes = make_mix(contents(3, 2), TOKENIZER, recipe)
+    assert notes == ()
+    text = TOKENIZER.decode(mix.examples.targets[mix.examples.targets != NO_TARGET])
+    assert "what" not in text
+    assert text.count("<|im_end|>") == int((np.diff(mix.examples.segments) > 0).sum()) + len(mix.examples)
+
+
+def test_what_is_cut_is_said() -> None:
+    recipe = Recipe(start="scratch", tokens=1, context=64)
+    _, notes = make_mix(contents(3, 200), TOKENIZER, recipe)
+    assert "were cut at 64 tokens" in notes[0]
+    mix, notes = make_mix(contents(200, 2), TOKENIZER, recipe)
+    assert "left out" in notes[0]
+    assert mix.share == 0
+
+
+def test_a_tokenizer_without_template_is_asked_in_plain_text() -> None:
+    plain: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
+    plain.chat_template = None
+    mix, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", tokens=1, context=64))
+    assert "Question: what" in plain.decode(mix.examples.ids[0])

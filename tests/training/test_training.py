@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from sizewise.errors import SizewiseError
+from sizewise.lm import loop
+from sizewise.records import Dataset, Recipe
+from sizewise.store import Store, Stored
+from sizewise.training import train, training
+
+TINY = {"start": "scratch", "method": "full", "parameters": 500_000, "context": 64, "rows_per_step": 2}
+
+
+def test_training_from_scratch_learns(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 12_000, "attention": "window:16"})
+    stored = train(recipe, dataset.id, store=store, out=tmp_path / "copy")
+    record = stored.record
+    assert record.best_bits_per_byte < 0.8 * record.start_bits_per_byte
+    assert record.attention == "window 16"
+    assert record.tokens >= 12_000
+    assert record.curve[-1].bits_per_byte is not None
+    assert (tmp_path / "copy" / "model.safetensors").is_file()
+    assert (tmp_path / "copy" / "sizewise.json").is_file()
+    assert train(recipe, dataset.id, store=store) == stored
+
+
+def test_lora_changes_adapters_only_and_learns(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:
+    recipe = Recipe(start=str(tiny_folder), tokens=6_000, context=64, rank=4, learning_rate=1e-2)
+    record = train(recipe, dataset.id, store=store).record
+    assert record.best_bits_per_byte < record.start_bits_per_byte
+    assert 0 < record.trained_parameters < record.parameters / 3
+    folder = store.folder("checkpoint", next(store.home.glob("checkpoint/*")).name)
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    before = load_file(tiny_folder / "model.safetensors")
+    after = load_file(folder / "model" / "model.safetensors")
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert changed
+    assert not any("embed" in name or "norm" in name for name in changed)
+
+
+def test_best_weights_are_kept(
+    dataset: Stored[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([3.0, 2.0, 1.0, 5.0, 6.0])
+    monkeypatch.setattr(loop, "validation_bits", lambda *arguments: next(values))
+    recipe = Recipe(start=str(tiny_folder), tokens=4_000, context=64, rank=4)
+    record = train(recipe, dataset.id, store=store).record
+    assert record.best_bits_per_byte == 1
+    assert record.best_step < record.steps
+    assert any("were kept" in note for note in record.notes)
+
+
+def start_run(home: Path, data: str, recipe: Recipe) -> subprocess.Popen[str]:
+    code = (
+        "from sizewise.lm import loop; loop.SAVE_EVERY_S = 0.0\n"
+        "from sizewise.records import Recipe\nfrom sizewise.training import train\n"
+        "class Tell:\n"
+        "    def say(self, line): pass\n"
+        "    def advance(self, *arguments): print(arguments[1], flush=True)\n"
+        f"print('done', train(Recipe.model_validate_json({recipe.model_dump_json()!r}), {data!r}, reporter=Tell()).id)"
+    )
+    environment = os.environ | {"SIZEWISE_HOME": str(home)}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_killed_run_ends_in_the_same_weights(dataset: Stored[Dataset], store: Store) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 3_000})
+    run_id = train(recipe, dataset.id, store=store).id
+    folder = store.folder("checkpoint", run_id)
+    whole = (folder / "model" / "model.safetensors").read_bytes()
+    (folder / "record.json").unlink()
+    (folder / "model" / "model.safetensors").unlink()
+    for kill_after in (3, 9, 6):
+        process = start_run(store.home, dataset.id, recipe)
+        assert process.stdout is not None
+        for _ in range(kill_after):
+            process.stdout.readline()
+        time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert not (folder / "record.json").exists()
+    again = train(recipe, dataset.id, store=store)
+    assert again.id == run_id
+    assert again.record.sessions > 1
+    assert (folder / "model" / "model.safetensors").read_bytes() == whole
+    assert not list((folder / "state").glob("*.safetensors"))
+
+
+def test_minutes_become_tokens_once_and_epochs_are_capped(
+    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes: list[int] = []
+
+    def probe(*arguments: object) -> tuple[float, float]:
+        probes.append(1)
+        return 1.0, 100.0
+
+    monkeypatch.setattr(loop, "probe", probe)
+    monkeypatch.setattr(training, "VALIDATION_CHARACTERS", 400)
+    recipe = Recipe.model_validate(TINY | {"minutes": 0.2})
+    record = train(recipe, dataset.id, store=store).record
+    # 12 s less 1 s of warm-up and 5 validations of 100 tokens at a third of a step's cost, at 100 tokens/s.
+    assert record.tokens == pytest.approx(933, abs=2 * 64)
+    assert train(recipe, dataset.id, store=store).record == record
+    assert len(probes) == 1
+    capped = train(recipe.model_copy(update={"max_epochs": 0.02}), dataset.id, store=store).record
+    assert any("capped" in note for note in capped.notes)
+
+
+def test_divergence_is_an_error_with_advice(
+    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "rate_at", lambda done, peak: float("nan"))
+    with pytest.raises(SizewiseError, match="diverged") as error:
+        train(Recipe.model_validate(TINY | {"tokens": 2_000}), dataset.id, store=store)
+    assert "learning-rate" in error.value.next_step
+
+
+def test_attention_of_a_pretrained_model_cannot_be_changed(
+    dataset: Stored[Dataset], store: Store, tiny_folder: Path
+) -> None:
+    recipe = Recipe(start=str(tiny_folder), tokens=1_000, attention="window:8")
+    with pytest.raises(SizewiseError, match="part of how it was made"):
+        train(recipe, dataset.id, store=store)
+
+
+def test_a_recipe_needs_a_dial() -> None:
+    with pytest.raises(ValueError, match="tokens or minutes"):
+        Recipe(start="scratch")
+
+
+def test_without_a_compiler_it_is_said(dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "can_compile", lambda: False)
+    monkeypatch.setattr(training, "COMPILE_FROM_TOKENS", {"scratch": 1})
+    record = train(Recipe.model_validate(TINY | {"tokens": 1_000}), dataset.id, store=store).record
+    assert not record.compiled
+    assert any("no C++ compiler" in note for note in record.notes)
