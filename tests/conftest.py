@@ -13,7 +13,22 @@ from sizewise.records import Dataset
 from sizewise.store import Store, Stored
 
 CONTEXT = 256
-NOUNS = ["patient", "record", "code", "element", "device", "order", "value", "system", "person", "date", "result", "claim", "plan", "account"]
+NOUNS = [
+    "patient",
+    "record",
+    "code",
+    "element",
+    "device",
+    "order",
+    "value",
+    "system",
+    "person",
+    "date",
+    "result",
+    "claim",
+    "plan",
+    "account",
+]
 BOILERPLATE = "as the general terms say that hold for all of the records and plans"
 VERBS = ["names", "holds", "describes", "gives", "links", "lists", "marks", "shows"]
 

@@ -13,7 +13,21 @@ from sizewise.errors import UsageError
 from sizewise.metrics import METRICS, AnswerItem, LikelihoodItem, find_metric, total
 from sizewise.records import ItemRow
 
-WORDS = ["the", "a", "patient,", "record.", "of", "code", "(for)", "identifier", "system", "used", "when", "naïve", "42"]
+WORDS = [
+    "the",
+    "a",
+    "patient,",
+    "record.",
+    "of",
+    "code",
+    "(for)",
+    "identifier",
+    "system",
+    "used",
+    "when",
+    "naïve",
+    "42",
+]
 SENTENCES = st.lists(st.sampled_from(WORDS), max_size=15).map(" ".join)
 PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES.filter(bool)), min_size=1, max_size=12)
 ORACLES = {"bleu": sacrebleu.corpus_bleu, "chrf": sacrebleu.corpus_chrf}

@@ -132,13 +132,13 @@ def _differences(
             if not items:
                 continue
             if metric_name == "perplexity" and not _same_tokens(left_rows, right_rows):
-                notes.append(
-                    f"perplexity of {left} and {right} is not compared: their tokens differ (see bits_per_byte)"
-                )
+                notes.append(f"{left} and {right}")
                 continue
             claims.append(_claim(metric, left, right, left_rows, right_rows, rounds, seed))
         for claim, p_holm in zip(claims, holm([claim.p for claim in claims]), strict=True):
             found.append(_difference(metric, claim, p_holm))
+    if notes:
+        notes = [f"perplexity is not compared between {', '.join(notes)}: their tokens differ (see bits per byte)"]
     return found, notes
 
 

@@ -13,7 +13,7 @@ from sizewise.report.words import MEASURES
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 INK = {"light": "#24292f", "dark": "#e6e6e6"}
 GRID = {"light": "#e3e3e0", "dark": "#3a3d42"}
-FONT = "system-ui, sans-serif"
+FONT = "Helvetica, Arial, sans-serif"
 
 
 class Plot(NamedTuple):
@@ -42,7 +42,8 @@ def _draw(title: str, caption: str, chart: Any) -> Plot:
     drawn = {}
     for scheme in ("light", "dark"):
         themed = (
-            chart.configure(font=FONT, background="transparent")
+            chart.properties(padding={"left": 24, "right": 24, "top": 6, "bottom": 6})  # fonts differ in width
+            .configure(font=FONT, background="transparent")
             .configure_axis(
                 labelColor=INK[scheme],
                 titleColor=INK[scheme],
@@ -53,13 +54,7 @@ def _draw(title: str, caption: str, chart: Any) -> Plot:
                 titleFontSize=12,
                 titleFontWeight="normal",
             )
-            .configure_legend(
-                labelColor=INK[scheme],
-                titleColor=INK[scheme],
-                labelFontSize=12,
-                labelLimit=260,
-                orient="bottom",
-            )
+            .configure_text(color=INK[scheme], fontSize=12)
             .configure_view(stroke=None)
         )
         drawn[scheme] = vl_convert.vegalite_to_svg(themed.to_dict())
@@ -99,18 +94,21 @@ def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str) -> Plot:
     measure = MEASURES[metric]
     heading = measure.title + (f" ({measure.unit})" if measure.unit else "")
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("x:Q", title=heading, scale=alt.Scale(type="log", nice=False, padding=24)),
-        color=alt.Color(
-            "candidate:N", scale=alt.Scale(range=COLOURS), title=None, sort=None, legend=alt.Legend(columns=2)
-        ),
+        x=alt.X("x:Q", title=heading, scale=alt.Scale(type="log", nice=False, padding=60)),
+        color=alt.Color("candidate:N", scale=alt.Scale(range=COLOURS), sort=None, legend=None),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
         y=alt.Y("low:Q", title=MEASURES[quality].title, scale=alt.Scale(zero=False)), y2="high:Q"
     )
     points = base.mark_point(size=110, filled=True, opacity=1).encode(
-        y="y:Q", shape=alt.Shape("candidate:N", title=None, sort=None)
+        y="y:Q", shape=alt.Shape("candidate:N", sort=None, legend=None)
     )
-    chart = alt.layer(bars, points).properties(width=300, height=230)
+    names = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_text(align="center", baseline="bottom", dy=-5)
+        .encode(x="x:Q", y="high:Q", text="candidate:N")
+    )
+    chart = alt.layer(bars, points, names).properties(width=300, height=230)
     better = "up" if quality in ("bleu", "chrf", "exact_match") else "down"
     return _draw(
         f"{MEASURES[quality].title} against {measure.title.lower()}",
@@ -130,8 +128,12 @@ def difference_plot(comparison: Comparison, pick: str, metric: str) -> Plot | No
         return None
     alt = _altair()
     title = MEASURES[metric].title
-    base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("other:N", title=None, sort="x"))
-    axis = alt.X("low:Q", title=f"{title}: {pick} minus the other")
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("other:N", title=None, sort="x", axis=alt.Axis(labelLimit=200))
+    )
+    axis = alt.X(
+        "low:Q", title=f"{title}: {pick} minus the other", scale=alt.Scale(type="symlog", constant=_scale(rows))
+    )
     chart = alt.layer(
         alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 4], color="#888").encode(x="zero:Q"),
         base.mark_rule(strokeWidth=3, color=COLOURS[0]).encode(x=axis, x2="high:Q"),
@@ -144,6 +146,11 @@ def difference_plot(comparison: Comparison, pick: str, metric: str) -> Plot | No
         f"is shown; {'right' if better == 'higher' else 'left'} of it {pick} is better.",
         chart,
     )
+
+
+def _scale(rows: Sequence[dict[str, Any]]) -> float:
+    """Give the range within which the scale is about linear: one far-off loser must not flatten the rest."""
+    return float(min(abs(row["x"]) for row in rows)) or 1.0
 
 
 def _signed(found: Difference, pick: str) -> dict[str, Any]:
