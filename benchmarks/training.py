@@ -44,6 +44,7 @@ class Ours:
         self.optimiser = MasterAdamW(self.network.named_parameters(), 0.0)
 
     def step(self, rows: Rows) -> float:
+        """Take one optimiser step and give the loss."""
         loss = loop.loss_of(self.network, rows)
         loss.backward()
         self.optimiser.step(RATE)
@@ -67,6 +68,7 @@ class Plain:
         self.trained = trained
 
     def step(self, rows: Rows) -> float:
+        """Take one optimiser step and give the loss."""
         ids = torch.from_numpy(rows.ids)
         with torch.autocast("cpu", torch.bfloat16):
             loss = self.network(input_ids=ids, labels=ids).loss

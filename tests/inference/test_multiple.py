@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ def test_never_smaller_never_above_one_and_order_kept(values: list[float]) -> No
     adjusted = holm(values)
     assert all(p <= a <= 1 for p, a in zip(values, adjusted, strict=True))
     by_value = sorted(zip(values, adjusted, strict=True))
-    assert all(a[1] <= b[1] for a, b in zip(by_value, by_value[1:], strict=False))
+    assert all(a[1] <= b[1] for a, b in pairwise(by_value))
 
 
 def test_a_claim_without_p_stays_without() -> None:

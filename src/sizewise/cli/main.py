@@ -6,11 +6,12 @@ import json
 import sys
 from typing import NoReturn
 
-import click
 import typer
 
 from sizewise.cli import choose, compare, evaluate, models, read, runs, study, train
 from sizewise.errors import SizewiseError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="sizewise",
@@ -32,13 +33,8 @@ def main() -> NoReturn:
     except SizewiseError as error:
         fail(error.what, error.expected, error.next_step, as_json)
         sys.exit(error.exit_code)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "sizewise"
-        fail(error.format_message(), "", f"{command} --help", as_json)
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        fail("Interrupted; what was done is kept.", "", "run the same command again: it goes on", as_json)
-        sys.exit(130)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -50,6 +46,16 @@ def main() -> NoReturn:
             as_json,
         )
         sys.exit(1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        # Wrong usage: typer carries click's exceptions along without naming them in public.
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "sizewise"
+        fail(error.format_message(), "", f"{command} --help", as_json)
+        sys.exit(2)
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+        fail("Interrupted; what was done is kept.", "", "run the same command again: it goes on", as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
