@@ -77,6 +77,13 @@ def test_too_few_documents_are_refused(tmp_path: Path, store: Store) -> None:
         read([tmp_path / "only.txt"], store=store)
 
 
+def test_a_single_note_beside_many_examples_goes_to_training() -> None:
+    rows = tuple(make_example(f"e{i}", f"An answer of number {i}", f"e{i}", f"Question {i}") for i in range(30))
+    contents = build([Reading((make_document("note", "", "A note.", "test"),), rows)], ["x"], None, "general", 0)
+    assert [d.id for d in contents.documents["train"]] == ["note"]
+    assert contents.examples["test"]
+
+
 def test_nothing_named_is_a_usage_error(store: Store) -> None:
     with pytest.raises(UsageError):
         read([], store=store)

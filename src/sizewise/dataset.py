@@ -25,6 +25,7 @@ from sizewise.records import (
 )
 from sizewise.store import Store, Stored, offline
 
+LEAST_SOURCES = 3
 TEST_SHARE = 0.12
 VALIDATION_SHARE = 0.06
 MIN_DERIVED_WORDS = 40
@@ -217,20 +218,22 @@ def _without_duplicate_documents(documents: Iterable[Document]) -> tuple[list[Do
 
 
 def _split(documents: Sequence[Document], examples: Sequence[Example], seed: int) -> dict[str, Split]:
-    """Assign each source (document, or example without a document) to a split."""
+    """Assign each source (document, or example without a document) to a split.
+
+    Where there are too few of one kind to split, they go to training.
+    """
     known = [document.id for document in documents]
     loose = sorted({example.source for example in examples} - set(known))
+    if max(len(known), len(loose)) < LEAST_SOURCES:
+        raise SizewiseError(
+            f"With {len(known)} document(s) and {len(loose)} further example source(s) the split leaves none for "
+            "testing.",
+            f"at least {LEAST_SOURCES} documents or examples, so that training, validation and test have one each",
+            "add documents, or cut one long file into several; then run the same command again",
+        )
     split_of: dict[str, Split] = {}
-    for sources, what in ((known, "document"), (loose, "example source")):
-        if not sources:
-            continue
-        if len(sources) < 3:
-            if what == "document" or not known:
-                raise SizewiseError(
-                    f"With {len(sources)} {what}(s) the split leaves none for testing.",
-                    f"at least 3 {what}s, so that training, validation and test have one each",
-                    "add documents, or cut one long file into several; then run the same command again",
-                )
+    for sources in (known, loose):
+        if len(sources) < LEAST_SOURCES:
             split_of |= dict.fromkeys(sources, "train")
             continue
         shuffled = list(sources)

@@ -56,7 +56,8 @@ def test_nothing_to_read_is_an_error_with_the_next_command(tmp_path: Path, make:
     [
         '{"prompt": "Q", "references": []}',
         '{"prompt": "Q"}',
-        '{"prompt": "Q", "references": ["A"], "refrences": 1}',
+        '{"prompt": "Q", "refrences": ["A"]}',
+        '{"prompt": "Q", "references": 7}',
         '{"prompt": "Q", "messages": [], "references": ["A"]}',
         "[1]",
         "{broken",
@@ -67,6 +68,21 @@ def test_a_wrong_row_is_named_by_its_line(tmp_path: Path, row: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"prompt": "Q", "references": ["A"]}\n' + row, encoding="utf-8")
     with pytest.raises(SizewiseError, match="line 2"):
+        read_paths([path])
+
+
+def test_other_names_for_the_same_thing_are_understood(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"question": "Q?", "answer": "A", "url": "u"}), encoding="utf-8")
+    reading = read_paths([path])
+    assert (reading.examples[0].prompt, reading.examples[0].references) == ("Q?", ("A",))
+    assert reading.notes == ("x.jsonl: columns not used: url",)
+
+
+def test_a_misspelt_key_is_pointed_at(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"prompt": "Q", "refrences": ["A"]}', encoding="utf-8")
+    with pytest.raises(SizewiseError, match="is 'refrences' meant to be 'references'"):
         read_paths([path])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from sizewise.records import Document, Example, Message
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
 ROW_KINDS = (".jsonl", ".ndjson")
+# Names that people use for the same thing; the first is ours.
+PROMPT_KEYS = ("prompt", "question", "input", "instruction")
+REFERENCE_KEYS = ("references", "reference", "answer", "output", "response")
 MAX_FILE_BYTES = 512 * 1024 * 1024
 MAX_ROW_CHARACTERS = 10_000_000
 _NAMED = 5
@@ -38,6 +42,7 @@ def read_paths(paths: Sequence[Path | str]) -> Reading:
     examples: list[Example] = []
     not_read: Counter[str] = Counter()
     named: dict[str, list[str]] = {}
+    notes: list[str] = []
     for given in paths:
         root = Path(given).expanduser()
         if not root.exists():
@@ -45,18 +50,19 @@ def read_paths(paths: Sequence[Path | str]) -> Reading:
         for path in _files(root):
             name = path.relative_to(root).as_posix() if root.is_dir() else path.name
             try:
-                new_documents, new_examples = _read_file(path, name)
+                new_documents, new_examples, new_notes = _read_file(path, name)
             except _Unreadable as reason:
                 not_read[str(reason)] += 1
                 named.setdefault(str(reason), []).append(name)
             else:
                 documents += new_documents
                 examples += new_examples
-    notes = tuple(
+                notes += new_notes
+    notes += [
         f"not read, {kind}: {', '.join(names[:_NAMED])}"
         + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         for kind, names in named.items()
-    )
+    ]
     if not documents and not examples:
         found = "; ".join(notes) or "the folder is empty"
         raise SizewiseError(
@@ -64,7 +70,7 @@ def read_paths(paths: Sequence[Path | str]) -> Reading:
             f"files of the kinds {', '.join(TEXT_KINDS + ROW_KINDS)} in UTF-8",
             "sizewise read PATH, with a folder that holds such files, or sizewise read demo:fhir",
         )
-    return Reading(_with_unique_ids(documents), tuple(examples), dict(not_read), notes)
+    return Reading(_with_unique_ids(documents), tuple(examples), dict(not_read), tuple(notes))
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -76,7 +82,7 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _read_file(path: Path, name: str) -> tuple[list[Document], list[Example]]:
+def _read_file(path: Path, name: str) -> tuple[list[Document], list[Example], list[str]]:
     kind = path.suffix.lower()
     if kind not in TEXT_KINDS + ROW_KINDS:
         raise _Unreadable(f"kind {kind or 'without ending'}")
@@ -86,7 +92,7 @@ def _read_file(path: Path, name: str) -> tuple[list[Document], list[Example]]:
     cleaned = clean_text(text)
     if not cleaned:
         raise _Unreadable("empty")
-    return [make_document(name, path.stem, cleaned, str(path))], []
+    return [make_document(name, path.stem, cleaned, str(path))], [], []
 
 
 def _decoded(path: Path) -> str:
@@ -108,9 +114,10 @@ def _decoded(path: Path) -> str:
         raise _Unreadable(f"not {encoding.removesuffix('-sig').upper()}") from error
 
 
-def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[Example]]:
+def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[Example], list[str]]:
     documents: list[Document] = []
     examples: list[Example] = []
+    unused: set[str] = set()
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -128,39 +135,58 @@ def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[E
                     licence = str(row.get("licence", "not stated"))
                     documents.append(make_document(row_id, str(row.get("title", row_id)), cleaned, where, licence))
             else:
-                examples.append(_example(row, f"{name}:{number}"))
+                example, not_used = _example(row, f"{name}:{number}")
+                examples.append(example)
+                unused |= not_used
         except (ValueError, ValidationError, RecursionError) as error:
             raise SizewiseError(
                 f"{where}: {str(error).splitlines()[0]}.",
-                'rows {"text": ...} or {"id", "prompt" or "messages", "references", "tags", "source"}',
+                'rows {"text": ...} or {"prompt" or "messages", "references"} with "id", "tags", "source" if known',
                 f"mend line {number} of {path} and run the same command again",
             ) from error
-    return documents, examples
+    notes = [f"{name}: columns not used: {', '.join(sorted(unused))}"] if unused else []
+    return documents, examples, notes
 
 
-def _example(row: dict[str, Any], fallback_id: str) -> Example:
-    known = {"id", "prompt", "messages", "references", "tags", "source", "copy_text"}
-    unknown = sorted(set(row) - known)
-    if unknown:
-        raise ValueError(f"unknown keys {', '.join(unknown)}")
-    if ("prompt" in row) == ("messages" in row):
-        raise ValueError("an example needs either prompt or messages")
-    references = row.get("references") or []
-    if isinstance(references, str):
-        references = [references]
+def _example(row: dict[str, Any], fallback_id: str) -> tuple[Example, set[str]]:
+    """Make an example of a row; give also the keys that were not used."""
+    prompt_key, answer_key = _present(row, PROMPT_KEYS), _present(row, REFERENCE_KEYS)
+    if (prompt_key is None) == ("messages" not in row):
+        raise ValueError(f"an example needs either prompt or messages{_nearest(row, PROMPT_KEYS)}")
+    given = row[answer_key] if answer_key else []
+    references = [given] if isinstance(given, str) else given
+    if not isinstance(references, list):
+        raise ValueError(f"{answer_key} is neither a text nor a list of texts")
     references = tuple(str(reference).strip() for reference in references if str(reference).strip())
     if not references:
-        raise ValueError("an example without references cannot be measured")
-    messages = row.get("messages") or [{"role": "user", "content": str(row["prompt"])}]
+        raise ValueError(
+            f"an example without references cannot be measured{_nearest(row, REFERENCE_KEYS) if not answer_key else ''}"
+        )
+    messages = [{"role": "user", "content": str(row[prompt_key])}] if prompt_key else row["messages"]
     example_id = str(row.get("id", fallback_id))
-    return Example(
+    tags = row.get("tags", ())
+    example = Example(
         id=example_id,
         messages=tuple(Message(**message) for message in messages),
         references=references,
-        tags=tuple(str(tag) for tag in row.get("tags", ())),
+        tags=(tags,) if isinstance(tags, str) else tuple(str(tag) for tag in tags),
         source=str(row.get("source", example_id)),
         copy_text=str(row.get("copy_text", "")),
     )
+    used = {prompt_key, answer_key, "id", "messages", "tags", "source", "copy_text"}
+    return example, set(row) - used
+
+
+def _present(row: dict[str, Any], keys: Sequence[str]) -> str | None:
+    return next((key for key in keys if key in row), None)
+
+
+def _nearest(row: dict[str, Any], keys: Sequence[str]) -> str:
+    for key in row:
+        near = get_close_matches(key, keys, n=1, cutoff=0.7)
+        if near:
+            return f"; is '{key}' meant to be '{near[0]}'?"
+    return ""
 
 
 def _with_unique_ids(documents: list[Document]) -> tuple[Document, ...]:
