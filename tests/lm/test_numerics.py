@@ -90,6 +90,16 @@ def test_answers_equal_those_of_transformers(tiny: tuple[Any, Any]) -> None:
         assert ours[i].text == text.strip()
 
 
+def test_a_shared_beginning_is_read_once_and_changes_nothing(tiny: tuple[Any, Any]) -> None:
+    network, tokenizer = tiny
+    begin = text_ids(tokenizer, TEXT[:60])
+    prompts = [begin + text_ids(tokenizer, TEXT[i : i + 5 + 9 * i]) for i in range(5)]
+    together = {answer.prompt: answer.text for answer in generate(network, tokenizer, prompts, max_tokens=12)}
+    for i, prompt in enumerate(prompts):
+        (alone,) = generate(network, tokenizer, [prompt], max_tokens=12)
+        assert together[i] == alone.text
+
+
 def test_a_stop_text_ends_an_answer(tiny: tuple[Any, Any]) -> None:
     network, tokenizer = tiny
     prompts = [text_ids(tokenizer, TEXT[i : i + 30]) for i in range(3)]

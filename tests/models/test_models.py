@@ -8,6 +8,7 @@ import torch
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.models import open_model
+from sizewise.models.opening import revision_of
 from sizewise.models.size import cache_bytes
 from sizewise.records import Message, Request
 from sizewise.store import Store
@@ -38,6 +39,14 @@ def test_a_folder_describes_answers_and_scores(tiny_folder: Path, store: Store) 
     (scored,) = model.score(["The patient names the record."])
     assert len(scored.nats) == len(scored.starts) > 3
     model.close()
+
+
+def test_a_changed_folder_is_another_model(tiny_folder: Path) -> None:
+    before = revision_of(str(tiny_folder))
+    assert before == revision_of(str(tiny_folder))
+    (tiny_folder / "generation_config.json").write_text("{}", encoding="utf-8")
+    assert revision_of(str(tiny_folder)) != before
+    assert revision_of("pkg:smollm2-135m") == ""
 
 
 def test_pickle_weights_are_refused(tmp_path: Path, store: Store) -> None:

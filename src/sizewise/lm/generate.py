@@ -12,6 +12,7 @@ from transformers import DynamicCache
 from sizewise.lm.folder import decoder_of, head_of
 
 TILE = 16_384  # words of the vocabulary whose logits exist at once
+SHARED_FROM = 16  # tokens that all prompts of a batch must share before the prefix is read once
 SHRINK_AT = 0.8  # share of a batch still running below which the others are dropped from it
 
 
@@ -75,18 +76,24 @@ def _run_batch(
     stop: Sequence[str],
     ends: set[int],
 ) -> list[list[int]]:
-    longest = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
-    mask = torch.zeros((len(prompts), longest), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
     head = head_of(network)
     cache = DynamicCache(config=network.config)
+    shared = _shared_prefix(prompts)
+    if shared:
+        # Worked examples stand before every question: they are read once for the whole batch.
+        decoder_of(network)(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(prompts))
+    longest = max(len(prompt) for prompt in prompts) - shared
+    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
+    mask = torch.ones((len(prompts), shared + longest), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        padding = longest - (len(prompt) - shared)
+        ids[row, padding:] = torch.tensor(prompt[shared:])
+        mask[row, shared : shared + padding] = 0
     written: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))  # row of the batch -> prompt
     done: set[int] = set()
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     while True:
         hidden = decoder_of(network)(
             input_ids=ids,
@@ -112,6 +119,14 @@ def _run_batch(
             ids, positions, mask = ids[keep], positions[keep], mask[keep]
             active = [active[row] for row in running]
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+
+
+def _shared_prefix(prompts: Sequence[list[int]]) -> int:
+    """Give how many first tokens all prompts share, if it pays; one token of each prompt is left over."""
+    first, last = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    shared = next((i for i in range(most) if first[i] != last[i]), max(most, 0))
+    return shared if len(prompts) > 1 and shared >= SHARED_FROM else 0
 
 
 def _likeliest(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ class LocalModel:
     Args:
         folder: a Hugging Face folder with safetensors.
         uri: how it was asked for.
+        revision: tells two states of the same URI apart.
         origin: where its weights come from.
         licence: licence of the weights.
         precision: `bf16` or `fp32`.
@@ -35,6 +36,7 @@ class LocalModel:
         folder: Path,
         *,
         uri: str,
+        revision: str,
         origin: str,
         licence: str,
         precision: str = "bf16",
@@ -51,6 +53,7 @@ class LocalModel:
         self._window = min(int(getattr(config, "max_position_embeddings", LONGEST_WINDOW)), LONGEST_WINDOW)
         self._description = ModelDescription(
             uri=uri,
+            revision=revision,
             origin=origin,
             licence=licence,
             engine=ENGINE,

@@ -12,7 +12,7 @@ from sizewise.models.catalogue import PACKAGED
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
 from sizewise.models.package import packaged_folder
-from sizewise.records import Checkpoint
+from sizewise.records import Checkpoint, fingerprint
 from sizewise.store import Store, offline
 
 EXPECTED = "pkg:NAME, hf:ORG/NAME, run:ID, fake:NAME or a Hugging Face folder"
@@ -47,12 +47,22 @@ def open_model(
     return LocalModel(
         folder,
         uri=uri,
+        revision=revision_of(uri),
         origin=origin,
         licence=licence,
         precision=precision,
         trained_on=trained.data if trained else None,
         start=trained.start if trained else None,
     )
+
+
+def revision_of(uri: str) -> str:
+    """Tell two states of a user's folder apart; models that never change under their name have none."""
+    path = Path(uri).expanduser()
+    if ":" in uri or not path.is_dir():
+        return ""
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    return fingerprint([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
 
 
 def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda line: None) -> tuple[Path, str, str]:

@@ -17,7 +17,7 @@ from sizewise.lm import adapt, architecture, loop
 from sizewise.lm import folder as folders
 from sizewise.lm import tokenizer as tokenizers
 from sizewise.lm.state import remove_states
-from sizewise.models.opening import resolve_folder
+from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, CurvePoint, Recipe, fingerprint
 from sizewise.store import Store, Stored, versions, write_atomically
@@ -68,7 +68,7 @@ def train(
     """
     store, reporter = store or Store(), reporter or Silent()
     contents = datasets.load(store, data)
-    run_id = f"run-{fingerprint([recipe.model_dump(mode='json'), data])}"
+    run_id = f"run-{fingerprint([recipe.model_dump(mode='json'), data, revision_of(recipe.start)])}"
     if not store.exists("checkpoint", run_id):
         with store.lock("checkpoint", run_id):
             _train(recipe, data, contents, store, run_id, reporter)
