@@ -30,7 +30,7 @@ class Recipe(Record):
     """Peak learning rate; by default what suits the method and size."""
     context: int = 512
     """Tokens in a training row."""
-    rows_per_step: int = 4
+    rows_per_step: int = 2
     """Rows in an optimiser step."""
     example_share: float = 0.5
     """Share of the training tokens that come from examples, where there are any."""

@@ -23,8 +23,9 @@ from sizewise.records import Checkpoint, CurvePoint, Recipe, fingerprint
 from sizewise.store import Store, Stored, versions, write_atomically
 from sizewise.training.rows import Material, make_mix, validation_texts
 
-# Peak learning rates: LoRA after Schulman et al. (2025), about ten times that of full training.
-LEARNING_RATES = {"lora": 2e-3, "full": 1e-4, "scratch": 3e-3}
+# Peak learning rates at a width; they fall in proportion to the width (Yang et al., 2022, Tensor Programs V).
+# Measured for LoRA on SmolLM2-135M: see docs/log.md. Full training takes about a tenth of LoRA's rate.
+LEARNING_RATES = {"lora": (3e-3, 576), "full": (2e-4, 576), "scratch": (3e-3, 256)}
 WEIGHT_DECAYS = {"lora": 0.0, "full": 0.0, "scratch": 0.1}
 VALIDATIONS = 4
 VALIDATION_CHARACTERS = 12_000
@@ -255,13 +256,18 @@ def _plan(
         tokens = most
     plan = loop.Plan(
         tokens=tokens,
-        learning_rate=recipe.learning_rate or LEARNING_RATES[start.way],
+        learning_rate=recipe.learning_rate or _learning_rate(start),
         weight_decay=WEIGHT_DECAYS[start.way],
         compiled=compiled,
         validations=VALIDATIONS,
     )
     write_atomically(path, json.dumps({"plan": asdict(plan), "notes": notes}, indent=1))
     return plan, notes
+
+
+def _learning_rate(start: _Start) -> float:
+    rate, width = LEARNING_RATES[start.way]
+    return rate * width / int(adapt.base_of(start.network).config.hidden_size)
 
 
 def _probe_tokens(recipe: Recipe, start: _Start, material: Material, compiled: bool, reporter: Reporter) -> int:
