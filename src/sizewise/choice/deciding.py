@@ -166,7 +166,7 @@ class Choice:
         leader = fitting[0]
         tied = [name for name in fitting[1:] if not self.beats(leader, name)]
         for name in fitting[1:]:
-            self.why_not[name] = self._against(leader, name)
+            self.why_not[name] = self.against(leader, name)
         if not tied:
             return _Verdict(self._kind(leader, fitting), leader, True, fitting)
         models = self.comparison.models
@@ -174,11 +174,11 @@ class Choice:
         if models[leader].start is None and only_trained and self._intervals_known(leader, tied):
             # The untrained one leads, and those that training made are not even better by value.
             for name in tied:
-                self.why_not[name] = f"training is not shown to help: {self._against(leader, name)}"
+                self.why_not[name] = f"training is not shown to help: {self.against(leader, name)}"
             return _Verdict("do_not_train", leader, False, fitting)
         for name in (leader, *tied):
             self.why_not[name] = "not decisive: " + "; ".join(
-                self._against(name, other) for other in (leader, *tied) if other != name
+                self.against(name, other) for other in (leader, *tied) if other != name
             )
         return _Verdict("not_decisive", None, False, fitting)
 
@@ -194,7 +194,8 @@ class Choice:
         larger = all((models[pick].parameters or 0) > (models[name].parameters or 0) for name in trained)
         return "keep_large" if larger or not models[pick].local else "do_not_train"
 
-    def _against(self, better: str, name: str) -> str:
+    def against(self, better: str, name: str) -> str:
+        """Say in words how far a candidate is from another in quality."""
         found = self.difference(better, name)
         if found is None:
             return f"{self.said(self.quality, name)}; no paired difference to {better}"
@@ -307,7 +308,7 @@ def _why(choice: Choice, verdict: _Verdict) -> list[str]:
     if verdict.pick:
         for name in verdict.pool:
             if name != verdict.pick and choice.beats(verdict.pick, name):
-                lines.append(f"better than {name}: {choice._against(name, verdict.pick)}")
+                lines.append(f"better than {name}: {choice.against(name, verdict.pick)}")
     if choice.comparison.familiarity:
         lines.append("no examples of the job were given: this measures familiarity with the text, not a job")
     return lines

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from functools import lru_cache
 from pathlib import Path
 
+import gguf
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -16,6 +19,17 @@ from sizewise.lm.folder import quiet_libraries, save_model
 ROUND_TRIP = "The quick brown fox, 42 times: naïve café.\n\n  indented"
 
 
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let transformers parse a file once, not three times: Gemma's token list takes 13 s to read."""
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = lru_cache(maxsize=1)(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
+
+
 def convert_gguf(path: Path, folder: Path) -> None:
     """Dequantise a GGUF file and save it as safetensors in bf16 with tokenizer and chat template.
 
@@ -24,7 +38,8 @@ def convert_gguf(path: Path, folder: Path) -> None:
     """
     quiet_libraries()
     try:
-        with redirect_stderr(io.StringIO()):  # a progress bar that cannot be switched off
+        # The bar of the conversion cannot be switched off.
+        with redirect_stderr(io.StringIO()), _parsed_once():
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             packed = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
@@ -37,8 +52,10 @@ def convert_gguf(path: Path, folder: Path) -> None:
         ) from error
     config = packed.config
     del config.quantization_config  # what is saved is not quantised any more
-    network = AutoModelForCausalLM.from_config(config)
-    network.load_state_dict(packed.state_dict())
+    with torch.device("meta"):  # takes over the tensors instead of copying them
+        network = AutoModelForCausalLM.from_config(config)
+    network.load_state_dict(packed.state_dict(), assign=True)
+    network.tie_weights()
     del packed
     ids = tokenizer(ROUND_TRIP, add_special_tokens=False).input_ids
     back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
