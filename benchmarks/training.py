@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 import time
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -61,7 +62,9 @@ class Plain:
         network.config.use_cache = False
         config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
         torch.manual_seed(0)
-        self.network = get_peft_model(network, config)
+        with warnings.catch_warnings():  # peft's, about a name that transformers will drop
+            warnings.simplefilter("ignore", FutureWarning)
+            self.network = get_peft_model(network, config)
         self.network.train()
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, lr=RATE, betas=(0.9, 0.95), weight_decay=0.0)

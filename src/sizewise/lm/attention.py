@@ -12,6 +12,7 @@ import torch
 from transformers import AttentionInterface
 
 NAME = "sizewise_packed"
+BLOCK = 256  # queries at once; smaller blocks skip more but make smaller products
 
 
 def packed_attention(
@@ -22,9 +23,13 @@ def packed_attention(
     attention_mask: torch.Tensor,
     scaling: float,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend with an additive mask; several query heads share a key head without copies.
+
+    Queries go in blocks, each against the keys that it may see: what lies after it, or before its window, costs
+    nothing.
 
     Args:
         module: the attention module (not used).
@@ -34,6 +39,7 @@ def packed_attention(
         attention_mask: (rows, 1, tokens, tokens), 0 or minus infinity, fp32.
         scaling: factor of the scores.
         dropout: not used, there is none.
+        sliding_window: keys further back are not even looked at.
         unused: further arguments of transformers' interface.
 
     Returns:
@@ -41,11 +47,18 @@ def packed_attention(
     """
     rows, heads, tokens, size = query.shape
     groups = key.shape[1]
-    grouped = (query * scaling).reshape(rows, groups, heads // groups * tokens, size)
-    scores = torch.matmul(grouped, key.transpose(2, 3)).view(rows, heads, tokens, tokens)
-    weights = torch.softmax(scores.float() + attention_mask, dim=-1).to(query.dtype)
-    mixed = torch.matmul(weights.view(rows, groups, heads // groups * tokens, tokens), value)
-    return mixed.view(rows, heads, tokens, size).transpose(1, 2).contiguous(), None
+    query = query * scaling
+    mixed = []
+    for start in range(0, tokens, BLOCK):
+        end = min(start + BLOCK, tokens)
+        first = 0 if sliding_window is None else max(0, start - sliding_window + 1)
+        length = heads // groups * (end - start)
+        part = query[:, :, start:end].reshape(rows, groups, length, size)
+        scores = torch.matmul(part, key[:, :, first:end].transpose(2, 3)).view(rows, heads, end - start, end - first)
+        masked = scores.float() + attention_mask[:, :, start:end, first:end]
+        weights = torch.softmax(masked, dim=-1).to(query.dtype).view(rows, groups, length, end - first)
+        mixed.append(torch.matmul(weights, value[:, :, first:end]).view(rows, heads, end - start, size))
+    return torch.cat(mixed, dim=2).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 CHUNK = 1024
+TINY = 1e-38  # the smallest probability whose logarithm fp32 can tell
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -22,16 +23,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         count = max(1, len(targets))
         for start in range(0, len(targets), chunk):
             part, wanted = hidden[start : start + chunk], targets[start : start + chunk]
-            logits = (part @ head.T).float()
-            normaliser = torch.logsumexp(logits, dim=-1, keepdim=True)
-            chosen = logits.gather(1, wanted[:, None])
-            total += (normaliser - chosen).sum()
-            gradient = logits.sub_(normaliser).exp_()
-            gradient.scatter_add_(1, wanted[:, None], torch.full_like(chosen, -1.0))
-            small = gradient.mul_(1 / count).to(hidden.dtype)
-            hidden_gradient[start : start + chunk] = small @ head
+            # One fused pass gives the probabilities; they are the gradient but for the wanted token.
+            probability = torch.softmax(part @ head.T, dim=-1, dtype=torch.float32)
+            chosen = probability.gather(1, wanted[:, None])
+            total -= chosen.clamp_min(TINY).log().sum()
+            gradient = probability.scatter_(1, wanted[:, None], chosen - 1).to(hidden.dtype)
+            hidden_gradient[start : start + chunk] = (gradient @ head).div_(count)
             if head_gradient is not None:
-                head_gradient += (small.T @ part).float()
+                head_gradient += (gradient.T @ part).float().div_(count)
         ctx.save_for_backward(hidden_gradient, head_gradient)
         ctx.head_dtype = head.dtype
         return total / count
