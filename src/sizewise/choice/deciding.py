@@ -220,8 +220,8 @@ class Choice:
     def size(self, name: str) -> str:
         """Say parameters and memory in words."""
         model = self.comparison.models[name]
-        parameters = f"{model.parameters / 1e6:,.0f}M parameters" if model.parameters else "size not known"
-        return parameters + (f", {model.memory_bytes / GB:.2f} GB" if model.memory_bytes else "")
+        parameters = f"{model.parameters / 1e6:,.3g}M parameters" if model.parameters else "size not known"
+        return parameters + (f", {model.memory_bytes / GB:.2g} GB" if model.memory_bytes else "")
 
 
 def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommendation:
