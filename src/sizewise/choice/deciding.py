@@ -273,8 +273,9 @@ def _sentence(choice: Choice, verdict: _Verdict) -> str:
     against = ""
     if rest and verdict.decisive and choice.needs.least_quality is None:
         best = min(rest, key=choice.rank)
+        others = f"all {len(rest)} others" if len(rest) > 1 else rest[0]
         against = (
-            f"; it is shown to be better than all {len(rest)} others on this work "
+            f"; it is shown to be better than {others} on this work "
             f"({title} {choice.value(choice.quality, pick):.3g}, next {choice.value(choice.quality, best):.3g})"
         )
     elif choice.needs.least_quality is not None:
