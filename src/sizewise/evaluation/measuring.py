@@ -259,7 +259,9 @@ class _Measuring:
         if self.shots and self.description.engine != "rule":
             forms.append("few_shot")
         forms = forms or ["few_shot"]
-        metric = self.answer_metrics[0]
+        by_name = {metric.name: metric for metric in self.answer_metrics}
+        # On so few short answers BLEU mostly counts what is not there; chrF has far less noise.
+        metric = by_name.get("chrf", self.answer_metrics[0])
         examples = self._sample(self.contents.examples["validation"], PROMPT_EXAMPLES)
         tried: dict[str, float] = {}
         if len(forms) > 1 and examples:
