@@ -35,12 +35,6 @@ class UsageError(SizewiseError):
     exit_code = 2
 
 
-class MissedBarError(SizewiseError):
-    """A bar that the user asked for was missed: exit code 3."""
-
-    exit_code = 3
-
-
 class MissingExtraError(SizewiseError):
     """An optional part is not installed; the error names the command that installs it."""
 

@@ -80,11 +80,15 @@ def test_ids_cannot_leave_the_home(store: Store, name: str) -> None:
 
 
 def test_two_processes_do_not_write_one_record(store: Store) -> None:
-    lock = store.lock("study", "study-1")
-    with pytest.raises(SizewiseError, match="Another process"):
-        Store(store.home).lock("study", "study-1")
-    lock.release()
-    Store(store.home).lock("study", "study-1").release()
+    other = Store(store.home)
+    with (
+        store.lock("study", "study-1"),
+        pytest.raises(SizewiseError, match="Another process"),
+        other.lock("study", "study-1"),
+    ):
+        pass
+    with other.lock("study", "study-1"):
+        pass
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

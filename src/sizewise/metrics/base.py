@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.inference import interval
+from sizewise.inference import interval, wilson
 from sizewise.records import ItemRow, Score
 
 FloatArray = npt.NDArray[np.float64]
@@ -85,6 +85,11 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str,
     if not measured:
         return Score(metric=name, n=0, unit=metric.unit, signature=full, missing="no item could be measured")
     found = interval(stats_array(metric, measured), [row.cluster for row in measured], metric.value, ROUNDS, seed)
+    if metric.unit == "share" and found.low == found.high:
+        # All alike: resampling shows no spread where there may well be some.
+        hits = found.value * len(measured)
+        low, high = wilson(hits, len(measured))
+        found = found._replace(low=low, high=high)
     if not isfinite(found.value):
         return Score(
             metric=name,

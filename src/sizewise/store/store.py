@@ -212,8 +212,9 @@ class Store:
         """Open the ledger of a record that is still growing."""
         return Ledger(self.folder(kind, record_id) / "ledger.sqlite")
 
-    def lock(self, kind: str, record_id: str) -> FileLock:
-        """Lock a record against a second process that would write it.
+    @contextlib.contextmanager
+    def lock(self, kind: str, record_id: str) -> Iterator[None]:
+        """Hold a record against a second process that would write it.
 
         Raises:
             SizewiseError: another process works on it.
@@ -229,7 +230,10 @@ class Store:
                 "one process for each record",
                 "wait for it, or stop it; then run the same command again",
             ) from error
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def make_folder(folder: Path) -> None:
