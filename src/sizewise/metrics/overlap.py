@@ -26,9 +26,12 @@ class _Overlap:
     better: Literal["higher", "lower"] = "higher"
     name = ""
 
+    scorer = ""
+    """Name of sacrebleu's class."""
+
     @cached_property
     def _scorer(self) -> Any:
-        raise NotImplementedError
+        return getattr(_sacrebleu(), self.scorer)()
 
     def measure_answer(self, item: AnswerItem) -> tuple[float, ...]:
         """Give sacrebleu's own statistics of one answer."""
@@ -49,15 +52,12 @@ class Bleu(_Overlap):
     """
 
     name = "bleu"
+    scorer = "BLEU"
     unit = "0-100"
     sentence = (
         "Share of word sequences that an answer has in common with the reference; higher is better; "
         "other wording counts as wrong."
     )
-
-    @cached_property
-    def _scorer(self) -> Any:
-        return _sacrebleu().BLEU()
 
     def signature(self) -> str:
         """Give sacrebleu's signature; the number of references stands in the data."""
@@ -85,16 +85,13 @@ class Chrf(_Overlap):
     """
 
     name = "chrf"
+    scorer = "CHRF"
     unit = "0-100"
     sentence = (
         "Share of letter sequences in common with the reference, kinder to other word forms than BLEU; "
         "higher is better."
     )
     beta = 2
-
-    @cached_property
-    def _scorer(self) -> Any:
-        return _sacrebleu().CHRF()
 
     def signature(self) -> str:
         """Give sacrebleu's signature."""
