@@ -83,6 +83,14 @@ def test_the_better_one_is_picked_and_said_not_to_be_good_enough() -> None:
     assert set(found.why_not) == {"base", "big"}
 
 
+def test_few_items_are_said_to_be_few() -> None:
+    few = comparison({"adapted": (8, 0.3, "base"), "base": (3, 0.3, None)})
+    scores = {name: score.model_copy(update={"n": 6}) for name, score in few.scores["bleu"].items()}
+    found = decide(few.model_copy(update={"scores": few.scores | {"bleu": scores}}), "comparison-1", Needs())
+    assert any("only 6 test items" in line for line in found.why)
+    assert not any("caution" in line for line in decide(few, "comparison-1", Needs()).why)
+
+
 def test_a_tie_is_not_decisive_and_says_what_would_tell() -> None:
     found = choose({"adapted": (3.5, 0.3, "base"), "base": (3, 0.3, None)})
     assert (found.outcome, found.pick, found.decisive) == ("not_decisive", None, False)

@@ -8,6 +8,7 @@ from sizewise.errors import UsageError
 from sizewise.records import Comparison, Difference, Needs, Outcome, Recommendation, Score
 
 GB = 1e9
+FEW_ITEMS = 30
 TITLES = {
     "bits_per_byte": "bits per byte",
     "bleu": "BLEU",
@@ -310,6 +311,9 @@ def _why(choice: Choice, verdict: _Verdict) -> list[str]:
         for name in verdict.pool:
             if name != verdict.pick and choice.beats(verdict.pick, name):
                 lines.append(f"better than {name}: {choice.against(name, verdict.pick)}")
+    fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
+    if fewest < FEW_ITEMS:
+        lines.append(f"caution: only {fewest} test items share nothing with the training text; the rest do not count")
     if choice.comparison.familiarity:
         lines.append("no examples of the job were given: this measures familiarity with the text, not a job")
     return lines
