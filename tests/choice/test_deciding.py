@@ -104,6 +104,19 @@ def test_training_that_does_not_help_is_not_done() -> None:
     assert (clear.outcome, clear.pick, clear.decisive) == ("do_not_train", "base", True)
 
 
+def test_a_tie_with_a_model_trained_from_another_is_not_about_training() -> None:
+    found = choose({"adapted": (6.9, 0.3, "base"), "big": (7, 0.6, None)})
+    assert (found.outcome, found.pick) == ("not_decisive", None)
+
+
+def test_without_an_interval_no_bar_is_shown_to_be_reached() -> None:
+    whole = comparison({"a": (8, 0.3, None), "b": (7, 0.3, None)})
+    bare = {name: s.model_copy(update={"low": None, "high": None}) for name, s in whole.scores["bleu"].items()}
+    one_document = whole.model_copy(update={"scores": whole.scores | {"bleu": bare}})
+    found = decide(one_document, "comparison-1", Needs(least_quality=1))
+    assert (found.outcome, found.pick) == ("not_decisive", None)
+
+
 def test_a_larger_untrained_winner_is_kept() -> None:
     found = choose({"adapted": (3, 0.3, "base"), "big": (9, 0.6, None)})
     assert (found.outcome, found.pick) == ("keep_large", "big")

@@ -88,6 +88,20 @@ def test_false_alarms_stay_near_the_level() -> None:
     assert alarms / 300 < 0.09
 
 
+@pytest.mark.parametrize("clusters", [2, 3, 5, 8, 20])
+def test_few_clusters_raise_no_more_false_alarms(clusters: int) -> None:
+    alarms = 0
+    for seed in range(200):
+        effect = np.random.default_rng(seed).normal(0, 1, (clusters, 1))
+        left = np.hstack([effect, np.ones((clusters, 1))])
+        right = np.hstack([np.zeros((clusters, 1)), np.ones((clusters, 1))])
+        _, p = paired_difference(left, right, [str(i) for i in range(clusters)], ratio, 500, seed)
+        alarms += p < 0.05
+    assert alarms / 200 <= 0.09
+    if clusters <= 5:
+        assert alarms == 0
+
+
 def test_p_is_small_for_a_clear_difference_and_never_zero() -> None:
     assert 0 < paired_p(np.full(999, 2.0)) < 0.01
     assert paired_p(np.array([-1.0, 1.0] * 50)) > 0.9

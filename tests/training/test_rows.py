@@ -30,7 +30,7 @@ def contents(prompt_words: int, answer_words: int) -> Any:
 
 
 def test_prose_counts_whole_and_examples_count_their_answer() -> None:
-    recipe = Recipe(start="scratch", tokens=1, context=64)
+    recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
     mix, notes = make_mix(contents(3, 2), TOKENIZER, recipe)
     assert notes == ()
     text = TOKENIZER.decode(mix.examples.targets[mix.examples.targets != NO_TARGET])
@@ -39,7 +39,7 @@ def test_prose_counts_whole_and_examples_count_their_answer() -> None:
 
 
 def test_what_is_cut_is_said() -> None:
-    recipe = Recipe(start="scratch", tokens=1, context=64)
+    recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
     _, notes = make_mix(contents(3, 200), TOKENIZER, recipe)
     assert "were cut at 64 tokens" in notes[0]
     mix, notes = make_mix(contents(200, 2), TOKENIZER, recipe)
@@ -50,5 +50,5 @@ def test_what_is_cut_is_said() -> None:
 def test_a_tokenizer_without_template_is_asked_in_plain_text() -> None:
     plain: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
     plain.chat_template = None
-    mix, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", tokens=1, context=64))
+    mix, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64))
     assert "Question: what" in plain.decode(mix.examples.ids[0])

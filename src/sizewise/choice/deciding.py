@@ -116,11 +116,11 @@ class Choice:
         least, score = self.needs.least_quality, self.score(self.quality, name)
         if least is None or score is None or score.value is None:
             return None
-        low = score.low if score.low is not None else score.value
-        high = score.high if score.high is not None else score.value
+        if score.low is None or score.high is None:
+            return None  # one source document shows nothing of what the next would give
         if self.higher:
-            return True if low >= least else False if high < least else None
-        return True if high <= least else False if low > least else None
+            return True if score.low >= least else False if score.high < least else None
+        return True if score.high <= least else False if score.low > least else None
 
     def verdict(self) -> _Verdict:
         """Decide: hard limits, then the least quality, then who is better."""
@@ -171,7 +171,7 @@ class Choice:
         if not tied:
             return _Verdict(self._kind(leader, fitting), leader, True, fitting)
         models = self.comparison.models
-        only_trained = all(models[name].start is not None for name in tied)
+        only_trained = all(models[name].start == models[leader].uri for name in tied)
         if models[leader].start is None and only_trained and self._intervals_known(leader, tied):
             # The untrained one leads, and those that training made are not even better by value.
             for name in tied:

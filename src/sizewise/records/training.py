@@ -45,6 +45,8 @@ class Recipe(Record):
             raise ValueError("a recipe needs tokens or minutes")
         if (self.tokens is not None and self.tokens <= 0) or (self.minutes is not None and self.minutes <= 0):
             raise ValueError("tokens and minutes must be positive")
+        if self.start == "scratch" and self.method != "full":
+            raise ValueError("a network from scratch is trained in full: method must be full")
         return self
 
 

@@ -174,7 +174,8 @@ def _candidate(row: Mapping[str, Any], where: str, seed: int, base: Path) -> Can
     recipe = None
     if train is not None:
         check_keys(train, [key for key in Recipe.model_fields if key != "start"], f"{where} train")
-        recipe = Recipe(start=model, **({"seed": seed} | dict(train)))
+        ways: dict[str, Any] = {"seed": seed, "method": "full" if model == "scratch" else "lora"}
+        recipe = Recipe(start=model, **(ways | dict(train)))
     elif model == "scratch":
         raise UsageError(
             f"A candidate from scratch in {where} says nothing of its training.",
