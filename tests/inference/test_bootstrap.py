@@ -98,8 +98,6 @@ def test_few_clusters_raise_no_more_false_alarms(clusters: int) -> None:
         _, p = paired_difference(left, right, [str(i) for i in range(clusters)], ratio, 500, seed)
         alarms += p < 0.05
     assert alarms / 200 <= 0.09
-    if clusters <= 5:
-        assert alarms == 0
 
 
 def test_p_is_small_for_a_clear_difference_and_never_zero() -> None:
