@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sizewise.documents import DEMOS, NGRAM, Reading, SeenText, read_demo, read_paths, words_of
 from sizewise.errors import SizewiseError, UsageError
@@ -26,7 +26,7 @@ from sizewise.records import (
 from sizewise.store import Store, Stored, offline
 
 LEAST_SOURCES = 3
-TEST_SHARE = 0.12
+TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.06
 MIN_DERIVED_WORDS = 40
 DERIVED_PER_DOCUMENT = 6
@@ -131,6 +131,7 @@ def build(
     all_test: bool = False,
 ) -> DatasetContents:
     """Build a dataset of readings: a pure function of its arguments."""
+    readings = _with_unique_ids(readings)
     documents, removed = _without_duplicate_documents([d for r in readings for d in r.documents])
     given = [example for reading in readings for example in reading.examples]
     notes = [note for reading in readings for note in reading.notes]
@@ -141,6 +142,12 @@ def build(
         given = [example for document in documents for example in _derived(document)]
         notes.append(FAMILIARITY_NOTE)
     kept, removed_examples = _without_duplicate_answers(given, split_of)
+    if not by_split["test"] and not kept["test"]:
+        raise SizewiseError(
+            "No document and no example is left for testing once repeated text is removed.",
+            "text that differs between its sources",
+            "add documents or examples; then run the same command again",
+        )
     seen = SeenText()
     seen.add(text for d in by_split["train"] for text in (d.text, *d.text.split("\n\n")))
     seen.add(answer for e in kept["train"] for answer in e.references)
@@ -167,7 +174,7 @@ def build(
         not_read=dict(not_read),
         derived=derived,
         notes=tuple(notes),
-        sha256=_content_hash(by_split, kept, seed),
+        sha256=_content_hash(by_split, kept, [seed, dict(not_read), notes, sorted({d.licence for d in documents})]),
     )
     return DatasetContents(record, by_split, kept, {entry.item: entry for entry in leaks})
 
@@ -201,6 +208,32 @@ def load(store: Store, dataset_id: str) -> DatasetContents:
 
 def _normal(text: str) -> str:
     return " ".join(words_of(text)) or text.strip()
+
+
+def _with_unique_ids(readings: Sequence[Reading]) -> list[Reading]:
+    """Give ids that occur twice, in one source or in several, a number; an example follows its own document."""
+    used: Counter[str] = Counter()
+
+    def unique(name: str) -> str:
+        used[name] += 1
+        return name if used[name] == 1 else f"{name}~{used[name]}"
+
+    found = []
+    for reading in readings:
+        names: dict[str, str] = {}
+        documents = []
+        for document in reading.documents:
+            new = unique(document.id)
+            names.setdefault(document.id, new)
+            documents.append(document.model_copy(update={"id": new}))
+        examples = []
+        for example in reading.examples:
+            new = unique(f"{example.id}")
+            own = example.source == example.id
+            source = new if own else names.get(example.source, example.source)
+            examples.append(example.model_copy(update={"id": new, "source": source}))
+        found.append(replace(reading, documents=tuple(documents), examples=tuple(examples)))
+    return found
 
 
 def _without_duplicate_documents(documents: Iterable[Document]) -> tuple[list[Document], int]:
@@ -276,7 +309,7 @@ def _derived(document: Document) -> list[Example]:
 def _without_duplicate_answers(
     examples: Sequence[Example], split_of: dict[str, Split]
 ) -> tuple[dict[Split, tuple[Example, ...]], int]:
-    """Drop examples whose answer was already given in an earlier split, or twice in test or validation.
+    """Drop examples whose answer was already given, in an earlier split or in the same.
 
     Labels (answers of at most three words, as in classification) repeat by nature: for them the prompt
     counts with the answer.
@@ -329,7 +362,7 @@ def _leak_sums(leaks: Sequence[LeakEntry], removed: int) -> LeakLedger:
 
 
 def _content_hash(
-    documents: dict[Split, tuple[Document, ...]], examples: dict[Split, tuple[Example, ...]], seed: int
+    documents: dict[Split, tuple[Document, ...]], examples: dict[Split, tuple[Example, ...]], rest: list[Any]
 ) -> str:
     content = {
         split: [
@@ -338,4 +371,4 @@ def _content_hash(
         ]
         for split in SPLITS
     }
-    return fingerprint([seed, content], 64)
+    return fingerprint([rest, content], 64)

@@ -146,8 +146,17 @@ def test_hard_limits_come_first() -> None:
 
 
 def test_familiarity_is_judged_by_likelihood_not_by_answers() -> None:
-    with pytest.raises(UsageError, match="bits_per_byte"):
-        decide(comparison({"a": (1, 1, None), "b": (2, 1, None)}, familiarity=True), "c", Needs())
+    whole = comparison({"a": (1, 1, None), "b": (2, 1, None)}, familiarity=True)
+    bits = {name: s.model_copy(update={"metric": "bits_per_byte"}) for name, s in whole.scores["bleu"].items()}
+    both = whole.model_copy(
+        update={
+            "scores": whole.scores | {"bits_per_byte": bits},
+            "better": whole.better | {"bits_per_byte": "lower"},
+        }
+    )
+    assert decide(both, "c", Needs()).quality == "bits_per_byte"
+    with pytest.raises(UsageError, match="was not measured"):
+        decide(whole, "c", Needs(quality="bits_per_byte"))
 
 
 QUALITIES = st.tuples(st.integers(0, 20).map(float), st.integers(1, 9).map(float), st.sampled_from([None, "base"]))

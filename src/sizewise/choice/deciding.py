@@ -9,6 +9,7 @@ from sizewise.records import Comparison, Difference, Needs, Outcome, Recommendat
 
 GB = 1e9
 FEW_ITEMS = 30
+BY_TEXT = ("bits_per_byte", "perplexity")
 TITLES = {
     "bits_per_byte": "bits per byte",
     "bleu": "BLEU",
@@ -51,8 +52,13 @@ class Choice:
         self.why_not: dict[str, str] = {}
 
     def _default_quality(self) -> str:
-        answered = any(s.value is not None for s in self.comparison.scores.get("bleu", {}).values())
-        return "bleu" if answered and not self.comparison.familiarity else "bits_per_byte"
+        by_answers = ("bleu", "chrf", "exact_match")
+        order = TITLES if self.comparison.familiarity else (*by_answers, *TITLES)
+        for metric in order:
+            scores = self.comparison.scores.get(metric, {}).values()
+            if any(score.value is not None for score in scores):
+                return metric
+        return "bits_per_byte"
 
     def score(self, metric: str, name: str) -> Score | None:
         """Give a score, if it was measured at all."""
@@ -314,6 +320,8 @@ def _why(choice: Choice, verdict: _Verdict) -> list[str]:
     fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
     if fewest < FEW_ITEMS:
         lines.append(f"caution: only {fewest} test items share nothing with the training text; the rest do not count")
+    if choice.quality in BY_TEXT and not choice.comparison.familiarity:
+        lines.append("caution: no answers stand for quality: this shows knowledge of the text, not of a job")
     if choice.comparison.familiarity:
         lines.append("no examples of the job were given: this measures familiarity with the text, not a job")
     return lines

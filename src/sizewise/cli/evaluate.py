@@ -46,5 +46,7 @@ def register(app: typer.Typer) -> None:
         print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)
         print_line("@all: on all items; without: on items that share no 13 words in a row with training")
         if stored.record.failed:
-            print_line(f"{stored.record.failed} items could not be measured: see items.jsonl")
+            print_line(f"{stored.record.failed} items had an error: see items.jsonl")
+        for note in stored.record.notes:
+            print_line(f"note: {note}")
         print_line(f"evaluation: {stored.id}")

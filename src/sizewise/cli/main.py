@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from typing import NoReturn
 
@@ -38,7 +39,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         fail(
             f"The system refused: {error}.",
             "room on the disk and folders that can be read and written",

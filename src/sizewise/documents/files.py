@@ -70,7 +70,7 @@ def read_paths(paths: Sequence[Path | str]) -> Reading:
             f"files of the kinds {', '.join(TEXT_KINDS + ROW_KINDS)} in UTF-8",
             "sizewise read PATH, with a folder that holds such files, or sizewise read demo:fhir",
         )
-    return Reading(_with_unique_ids(documents), tuple(examples), dict(not_read), tuple(notes))
+    return Reading(tuple(documents), tuple(examples), dict(not_read), tuple(notes))
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -131,14 +131,14 @@ def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[E
             if "text" in row:
                 cleaned = clean_text(str(row["text"]))
                 if cleaned:
-                    row_id = str(row.get("id", f"{name}:{number}"))
-                    licence = str(row.get("licence", "not stated"))
-                    documents.append(make_document(row_id, str(row.get("title", row_id)), cleaned, where, licence))
+                    row_id = str(row.get("id") or f"{name}:{number}")
+                    licence = str(row.get("licence") or "not stated")
+                    documents.append(make_document(row_id, str(row.get("title") or row_id), cleaned, where, licence))
             else:
                 example, not_used = _example(row, f"{name}:{number}")
                 examples.append(example)
                 unused |= not_used
-        except (ValueError, ValidationError, RecursionError) as error:
+        except (ValueError, TypeError, ValidationError, RecursionError) as error:
             raise SizewiseError(
                 f"{where}: {str(error).splitlines()[0]}.",
                 'rows {"text": ...} or {"prompt" or "messages", "references"} with "id", "tags", "source" if known',
@@ -163,15 +163,15 @@ def _example(row: dict[str, Any], fallback_id: str) -> tuple[Example, set[str]]:
             f"an example without references cannot be measured{_nearest(row, REFERENCE_KEYS) if not answer_key else ''}"
         )
     messages = [{"role": "user", "content": str(row[prompt_key])}] if prompt_key else row["messages"]
-    example_id = str(row.get("id", fallback_id))
-    tags = row.get("tags", ())
+    example_id = str(row.get("id") or fallback_id)
+    tags = row.get("tags") or ()
     example = Example(
         id=example_id,
         messages=tuple(Message(**message) for message in messages),
         references=references,
         tags=(tags,) if isinstance(tags, str) else tuple(str(tag) for tag in tags),
-        source=str(row.get("source", example_id)),
-        copy_text=str(row.get("copy_text", "")),
+        source=str(row.get("source") or example_id),
+        copy_text=str(row.get("copy_text") or ""),
     )
     used = {prompt_key, answer_key, "id", "messages", "tags", "source", "copy_text"}
     return example, set(row) - used
@@ -187,13 +187,3 @@ def _nearest(row: dict[str, Any], keys: Sequence[str]) -> str:
         if near:
             return f"; is '{key}' meant to be '{near[0]}'?"
     return ""
-
-
-def _with_unique_ids(documents: list[Document]) -> tuple[Document, ...]:
-    seen: Counter[str] = Counter()
-    unique = []
-    for document in documents:
-        seen[document.id] += 1
-        count = seen[document.id]
-        unique.append(document if count == 1 else document.model_copy(update={"id": f"{document.id}~{count}"}))
-    return tuple(unique)

@@ -126,6 +126,10 @@ class _Measuring:
 
     def run(self, data_id: str, names: tuple[str, ...]) -> tuple[Evaluation, list[ItemRow]]:
         begun = time.monotonic()
+        if self.description.trained_on not in (None, data_id):
+            self.notes.append(
+                f"trained on {self.description.trained_on}: what this data shares with that text was not looked at"
+            )
         scores: dict[str, Score] = {}
         rows: list[ItemRow] = []
         prompting = None
@@ -221,18 +225,22 @@ class _Measuring:
         return rows, ""
 
     def _sampled_documents(self) -> list[Document]:
+        """Take the beginning of every document, so that a limit costs passages and not documents.
+
+        Intervals rest on the number of documents.
+        """
         documents = list(self.contents.documents["test"])
-        if self.limit is None:
+        if self.limit is None or not documents:
             return documents
-        random.Random(self.seed).shuffle(documents)
-        kept: list[Document] = []
-        found = 0
+        each = -(-self.limit // len(documents))
+        if each == 1:
+            documents = random.Random(self.seed).sample(documents, min(len(documents), self.limit))
+        shortened = []
         for document in documents:
-            if found >= self.limit:
-                break
-            kept.append(document)
-            found += len(datasets.passages(document))
-        return kept
+            end = datasets.passages(document)[:each][-1].end
+            shortened.append(document.model_copy(update={"text": document.text[:end]}))
+        self.notes.append(f"text: the first {each} passages of {len(documents)} test documents")
+        return shortened
 
     # -- answers ------------------------------------------------------------------------------------
 
@@ -270,7 +278,7 @@ class _Measuring:
                     f"validation:{form}", f"trying the {form} prompt", self._requests(examples, form)
                 )
                 rows = [self._answer_row(example, answers[example.id]) for example in examples]
-                good = [row for row in rows if not row.error]
+                good = [row for row in rows if metric.name in row.stats]
                 if good:
                     tried[form] = float(metric.value(stats_array(metric, good).sum(axis=0)))
         sign = 1 if metric.better == "higher" else -1
@@ -291,11 +299,11 @@ class _Measuring:
     def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
         item = AnswerItem(answer.text, example.references)
         stats, error = {}, answer.error
-        if error is None:
-            try:
-                stats = {metric.name: metric.measure_answer(item) for metric in self.answer_metrics}
-            except (ValueError, ArithmeticError) as failure:
-                error = f"a metric failed: {failure}"
+        try:
+            # No answer is scored as an empty one: a model must not look better for what it cannot take.
+            stats = {metric.name: metric.measure_answer(item) for metric in self.answer_metrics}
+        except (ValueError, ArithmeticError) as failure:
+            error = f"a metric failed: {failure}"
         return ItemRow(
             item=example.id,
             kind="example",
@@ -325,7 +333,9 @@ class _Measuring:
                 for name, unit in (("latency_s", "s"), ("answers_per_s", "answers/s"))
             }
         times = []
-        for request in self._requests(examples[:LATENCY_REQUESTS], form):
+        answered = {answer.id for answer in answers}
+        timed = [example for example in examples if example.id in answered][:LATENCY_REQUESTS]
+        for request in self._requests(timed, form):
             start = time.perf_counter()
             list(self.model.complete([request]))
             times.append(time.perf_counter() - start)

@@ -281,6 +281,7 @@ def train_network(
     saved = time.monotonic()
     speeds: list[float] = []
     warmup = 0.0
+    whole = True  # whether weights and counters belong together: a save in between would spoil the run
     try:
         while run.tokens < plan.tokens:
             rows = mix.step(run.step)
@@ -291,6 +292,7 @@ def train_network(
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise FloatingPointError(f"the loss became {value} at step {run.step + 1}")
+            whole = False
             run.optimiser.step(rate)
             took = time.perf_counter() - begun
             new = int((rows.segments > 0).sum())
@@ -304,13 +306,15 @@ def train_network(
                 bits = run.validate(validate)
             run.seconds = clock.seconds()
             run.points.append(Point(run.step, run.tokens, value, bits, rate, run.seconds))
+            whole = True
             speed = median(speeds) if speeds else None
             on_progress(Progress(run.step, run.tokens, plan.tokens, value, rate, bits, speed, run.seconds))
             if time.monotonic() - saved > SAVE_EVERY_S:
                 run.save(folder)
                 saved = time.monotonic()
     except KeyboardInterrupt:
-        run.save(folder)
+        if whole:
+            run.save(folder)
         raise
     for name, master in run.best_weights.items():
         run.optimiser.masters[name].copy_(master)

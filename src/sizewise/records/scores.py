@@ -57,7 +57,7 @@ class ItemRow(Record):
     finish: str = ""
     """Why the answer ended (examples only)."""
     error: str | None = None
-    """Why the item could not be measured."""
+    """What went wrong: an answer that did not come is scored as an empty one."""
     stats: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Metric -> additive statistics of this item; a metric's value is a function of their sum."""
 
@@ -99,7 +99,7 @@ class Evaluation(Record):
     items: int
     """Rows in items.jsonl."""
     failed: int
-    """Items that could not be measured; they count in no score."""
+    """Items with an error: without an answer (scored as an empty one) or without a likelihood (not scored)."""
     seconds: float
     """Wall time of the measurement."""
     notes: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
 
@@ -24,19 +24,19 @@ class Recipe(Record):
     """Time to spend; a probe turns it once into a token budget that the run keeps."""
     parameters: int = 5_000_000
     """Size of a network from scratch."""
-    rank: int = 16
+    rank: int = Field(default=16, gt=0)
     """LoRA rank."""
-    learning_rate: float | None = None
+    learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate; by default what suits the method and size."""
-    context: int = 512
+    context: int = Field(default=512, ge=16)
     """Tokens in a training row."""
-    rows_per_step: int = 2
+    rows_per_step: int = Field(default=2, gt=0)
     """Rows in an optimiser step."""
-    example_share: float = 0.5
+    example_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the training tokens that come from examples, where there are any."""
-    max_epochs: float = 8.0
+    max_epochs: float = Field(default=8.0, gt=0)
     """Upper bound of passes over the training text."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of initial weights and of the order of data."""
 
     @model_validator(mode="after")

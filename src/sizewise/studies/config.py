@@ -26,7 +26,7 @@ class StudyConfig(Record):
     """Name of the study."""
     domain: str = "general"
     """Field of work."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of split, training, samples and resampling."""
     documents: tuple[str, ...] = ()
     """Files, folders or `demo:NAME`."""
@@ -134,6 +134,8 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
         )
     for key in ("documents", "examples"):
         given = data.get(key, [])
+        if not isinstance(given, str | list):
+            raise UsageError(f"{key} in {where} is neither a path nor a list.", f'{key} = ["PATH"]', f"mend {where}")
         data[key] = [_place(str(path), base) for path in ([given] if isinstance(given, str) else given)]
     if not data["documents"] and not data["examples"]:
         raise UsageError(f"{where} names no documents.", '[data] documents = ["FOLDER"]', "sizewise study --example")
@@ -150,6 +152,12 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
         )
     except ValidationError as error:
         raise _refused(error, where) from error
+    if config.needs.quality and config.needs.quality not in config.metrics:
+        raise UsageError(
+            f"{where}: quality is to be '{config.needs.quality}', which is not measured.",
+            " or ".join(config.metrics),
+            f"mend {where}",
+        )
     names = [candidate.name for candidate in config.candidates]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -173,6 +181,8 @@ def _candidate(row: Mapping[str, Any], where: str, seed: int, base: Path) -> Can
     train = row.get("train")
     recipe = None
     if train is not None:
+        if not isinstance(train, dict):
+            raise UsageError(f"train in {where} is not a table.", "train = { minutes = 1 }", f"mend {where}")
         check_keys(train, [key for key in Recipe.model_fields if key != "start"], f"{where} train")
         ways: dict[str, Any] = {"seed": seed, "method": "full" if model == "scratch" else "lora"}
         recipe = Recipe(start=model, **(ways | dict(train)))

@@ -101,6 +101,12 @@ def _train(
     start = _open_start(recipe, contents, store, reporter)
     material = make_mix(contents, start.tokenizer, recipe)
     _check_size(material, recipe, data)
+    if not validation_texts(contents, VALIDATION_CHARACTERS):
+        raise SizewiseError(
+            f"{data} has no text to watch training by: its validation split is empty.",
+            "a document or an example in the validation split",
+            "add documents and read them again: sizewise read PATH...",
+        )
     plan, notes = _plan(recipe, start, material, folder / "plan.json", reporter)
     result = _fit(recipe, contents, start, material, plan, folder, reporter)
     peak = peak_memory_bytes()
