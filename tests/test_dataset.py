@@ -84,6 +84,31 @@ def test_a_single_note_beside_many_examples_goes_to_training() -> None:
     assert contents.examples["test"]
 
 
+def test_equal_names_in_several_sources_stay_apart(tmp_path: Path, store: Store) -> None:
+    sources = []
+    for name in "abc":
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "notes.txt").write_text(f"The notes of {name}.", encoding="utf-8")
+        row = {"prompt": f"What is {name}?", "references": [f"It is the folder {name}."], "source": "notes.txt"}
+        (folder / "ex.jsonl").write_text(json.dumps(row | {"id": None}), encoding="utf-8")
+        sources.append(folder)
+    contents = load(store, read(sources, store=store).id)
+    for split in SPLITS:
+        (document,), (example,) = contents.documents[split], contents.examples[split]
+        assert example.source == document.id
+        assert example.references[0].split()[-1] == document.text.split()[-1]
+    assert len({e.id for split in SPLITS for e in contents.examples[split]}) == 3
+
+
+def test_a_file_that_is_not_read_makes_another_dataset(text_folder: Path, store: Store) -> None:
+    before = read([text_folder], store=store)
+    (text_folder / "new.pdf").write_bytes(b"%PDF-1.7")
+    after = read([text_folder], store=store)
+    assert after.id != before.id
+    assert after.record.not_read == {"kind .pdf": 1}
+
+
 def test_nothing_named_is_a_usage_error(store: Store) -> None:
     with pytest.raises(UsageError):
         read([], store=store)

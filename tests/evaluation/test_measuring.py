@@ -16,8 +16,9 @@ from sizewise.evaluation import evaluate
 from sizewise.evaluation.prompts import answer_limit, make_request, stop_texts
 from sizewise.lm.folder import load_tokenizer
 from sizewise.models.fake import FakeModel
-from sizewise.records import Dataset, Evaluation, Example, ItemRow, Message
+from sizewise.records import Dataset, Evaluation, Example, ItemRow, Message, Recipe
 from sizewise.store import Store, Stored
+from sizewise.training import train
 
 
 def rows_of(store: Store, stored: Stored[Evaluation]) -> list[ItemRow]:
@@ -137,6 +138,36 @@ def test_one_failing_item_is_a_row_and_not_a_crash(
     stored = evaluate("fake:echo", dataset.id, ["exact_match"], store=store)
     assert stored.record.failed == 1
     assert stored.record.scores["exact_match@all"].n == stored.record.items - 1
+
+
+def test_a_prompt_too_long_for_a_model_counts_as_an_empty_answer(
+    tmp_path: Path, store: Store, tiny_folder: Path
+) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = [{"id": "long", "prompt": "word " * 900, "references": ["an answer"]}]
+    rows += [{"id": f"{i}", "prompt": f"{i}?", "references": ["an answer"]} for i in range(3)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    record = evaluate(str(tiny_folder), path, ["exact_match"], store=store).record
+    assert record.failed == 1
+    assert record.scores["exact_match"].n == 4
+    assert record.scores["latency_s"].n == 3
+
+
+def test_a_limit_spreads_over_all_documents(dataset: Stored[Dataset], store: Store) -> None:
+    documents = load(store, dataset.id).documents["test"]
+    stored = evaluate("fake:echo", dataset.id, ["bits_per_byte"], store=store, limit=2 * len(documents))
+    rows = rows_of(store, stored)
+    assert {row.cluster for row in rows} == {document.id for document in documents}
+    assert len(rows) == 2 * len(documents)
+
+
+def test_text_that_a_model_was_trained_on_elsewhere_is_pointed_at(
+    dataset: Stored[Dataset], store: Store, examples_file: Path
+) -> None:
+    recipe = Recipe(start="scratch", method="full", parameters=500_000, context=64, tokens=500)
+    run = train(recipe, dataset.id, store=store)
+    record = evaluate(f"run:{run.id}", examples_file, ["exact_match"], store=store).record
+    assert any(dataset.id in note for note in record.notes)
 
 
 def test_a_file_is_test_data(tmp_path: Path, store: Store) -> None:

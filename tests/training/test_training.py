@@ -95,6 +95,37 @@ def test_a_killed_run_ends_in_the_same_weights(dataset: Stored[Dataset], store: 
     assert not list((folder / "state").glob("*.safetensors"))
 
 
+@pytest.mark.parametrize("where", ["validation", "step", "loss"])
+def test_ctrl_c_at_any_place_leaves_the_same_end(
+    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 3_000})
+    run_id = train(recipe, dataset.id, store=store).id
+    folder = store.folder("checkpoint", run_id)
+    whole = (folder / "model" / "model.safetensors").read_bytes()
+    (folder / "record.json").unlink()
+    owner, name = {
+        "validation": (loop, "validation_bits"),
+        "step": (loop.MasterAdamW, "copy_to_network"),
+        "loss": (loop, "loss_of"),
+    }[where]
+    plain = getattr(owner, name)
+    calls = iter(range(1000))
+
+    def interrupted(*arguments: object) -> object:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, dataset.id, store=store)
+    monkeypatch.setattr(owner, name, plain)
+    assert train(recipe, dataset.id, store=store).id == run_id
+    assert (folder / "model" / "model.safetensors").read_bytes() == whole
+
+
 def test_minutes_become_tokens_once_and_epochs_are_capped(
     dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
