@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM
 from sizewise import dataset as datasets
 from sizewise.lm import adapt, loop
 from sizewise.lm.folder import load_network, load_tokenizer
+from sizewise.lm.kernels import can_compile
 from sizewise.lm.optimiser import MasterAdamW
 from sizewise.lm.packing import Mix, Rows
 from sizewise.models.opening import resolve_folder
@@ -41,7 +42,7 @@ class Ours:
 
     def __init__(self, folder: Path) -> None:
         self.network = adapt.add_lora(load_network(folder, "bf16"), RANK, seed=0)
-        loop.prepare(self.network, compiled=loop.can_compile())
+        loop.prepare(self.network, compiled=can_compile())
         self.optimiser = MasterAdamW(self.network.named_parameters(), 0.0)
 
     def step(self, rows: Rows) -> float:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from sizewise.lm import loop
-from sizewise.lm.attention import packed_mask
 from sizewise.lm.folder import load_network, load_tokenizer
 from sizewise.lm.generate import generate
 from sizewise.lm.loss import cross_entropy
@@ -22,7 +21,7 @@ from tests.conftest import make_tiny
 TEXT = "Each patient names the record of the code 12. A plan holds the device of the claim 7. " * 12
 
 
-@pytest.fixture(params=["full", "window:16"])
+@pytest.fixture(params=["full", "window:16", "pattern:SL:16"])
 def tiny(request: pytest.FixtureRequest, tmp_path: Path, text_folder: Path) -> tuple[Any, Any]:
     folder = make_tiny(tmp_path / "net", text_folder, request.param)
     return load_network(folder, "fp32"), load_tokenizer(folder)
@@ -137,8 +136,3 @@ def test_packed_rows_give_the_loss_of_separate_texts(tiny: tuple[Any, Any]) -> N
     loop.prepare(network, compiled=False)
     with torch.no_grad():
         assert float(loop.loss_of(network, rows)) == pytest.approx(plain, abs=1e-4)
-
-
-def test_the_mask_keeps_segments_apart_and_honours_the_window() -> None:
-    seen = torch.isfinite(packed_mask(torch.tensor([[1, 1, 1, 2, 2]]), window=2))[0, 0].int().tolist()
-    assert seen == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]

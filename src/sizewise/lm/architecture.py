@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MinistralConfig,
+    MinistralForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from sizewise.errors import UsageError
 
 HEAD_SIZE = 64
+NETWORKS = {LlamaConfig: LlamaForCausalLM, MistralConfig: MistralForCausalLM, MinistralConfig: MinistralForCausalLM}
 # A small vocabulary keeps the embedding from eating a small network's parameters.
 VOCABULARIES = ((10_000_000, 4_096), (50_000_000, 8_192), (10**12, 32_768))
 
@@ -59,26 +67,59 @@ def shape_for(parameters: int) -> Shape:
     return min(shapes, key=lambda shape: (abs(shape.parameters - parameters), shape.layers))
 
 
-def parse_attention(attention: str) -> int | None:
-    """Read `full` (None) or `window:N` (N).
+class Attention(NamedTuple):
+    """Which tokens a network's blocks look at."""
+
+    pattern: str
+    """One letter a block, repeated: `L` looks at all that came before, `S` at a window. The last block is `L`
+    unless all are `S`."""
+    window: int | None
+    """Tokens that an `S` block sees, itself included; None: a quarter of the context."""
+
+    def kinds(self, layers: int) -> list[str]:
+        """Give transformers' name of each block's attention."""
+        letters = [self.pattern[i % len(self.pattern)] for i in range(layers)]
+        if "L" in self.pattern:
+            letters[-1] = "L"
+        return ["full_attention" if letter == "L" else "sliding_attention" for letter in letters]
+
+
+def parse_attention(attention: str) -> Attention:
+    """Read `full`, `window:N`, `pattern:SSSL` or `pattern:SSSL:N`.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is none of them.
     """
+    kind, _, rest = attention.partition(":")
     if attention == "full":
-        return None
-    kind, _, size = attention.partition(":")
-    if kind == "window" and size.isdigit() and int(size) > 0:
-        return int(size)
-    raise UsageError(f"Unknown attention '{attention}'.", "full or window:N, for example window:128", "")
+        return Attention("L", None)
+    if kind == "window" and rest.isdigit() and int(rest) > 0:
+        return Attention("S", int(rest))
+    pattern, _, size = rest.partition(":")
+    if kind == "pattern" and set(pattern) == {"S", "L"} and (not size or (size.isdigit() and int(size) > 0)):
+        return Attention(pattern, int(size) if size else None)
+    raise UsageError(
+        f"Unknown attention '{attention}'.",
+        "full, window:N, pattern:SSSL or pattern:SSSL:N (S: a window of N tokens, L: all that came before)",
+        "--attention window:128",
+    )
+
+
+def _config(attention: Attention, context: int, layers: int, common: dict[str, Any]) -> Any:
+    if attention.pattern == "L":
+        return LlamaConfig(**common)
+    window = attention.window or max(1, context // 4)
+    if attention.pattern == "S":
+        return MistralConfig(**common, sliding_window=window)
+    return MinistralConfig(**common, sliding_window=window, layer_types=attention.kinds(layers))
 
 
 def build_network(shape: Shape, attention: str, context: int, token_ids: dict[str, int], seed: int) -> Any:
-    """Make a Llama-shaped network, or a Mistral-shaped one with a sliding window, with random weights.
+    """Make a Llama-shaped network with random weights; with windows a Mistral- or Ministral-shaped one.
 
     Args:
         shape: its shape.
-        attention: `full` or `window:N`.
+        attention: as `parse_attention` reads it.
         context: longest input in tokens.
         token_ids: ids of `bos`, `eos` and `pad`.
         seed: seed of the weights.
@@ -86,7 +127,6 @@ def build_network(shape: Shape, attention: str, context: int, token_ids: dict[st
     Returns:
         A network in fp32.
     """
-    window = parse_attention(attention)
     common: dict[str, Any] = {
         "vocab_size": shape.vocabulary,
         "hidden_size": shape.width,
@@ -104,6 +144,56 @@ def build_network(shape: Shape, attention: str, context: int, token_ids: dict[st
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if window is None:
-            return LlamaForCausalLM(LlamaConfig(**common))
-        return MistralForCausalLM(MistralConfig(**common, sliding_window=window))
+        config = _config(parse_attention(attention), context, shape.layers, common)
+        return NETWORKS[type(config)](config)
+
+
+def with_attention(network: Any, attention: str, context: int) -> Any:
+    """Give a pretrained network other windows, its weights as they are; training gets it used to them.
+
+    Only Llama-shaped networks can be told to: the others' windows are part of what their class is.
+
+    Args:
+        network: a Llama, Mistral or Ministral network.
+        attention: as `parse_attention` reads it; `full` leaves the network as it is.
+        context: tokens in a training row, from which a pattern's window is taken where it names none.
+
+    Raises:
+        UsageError: the network is of another architecture.
+    """
+    wanted = parse_attention(attention)
+    if attention == "full":
+        return network
+    config = network.config
+    if type(config) not in NETWORKS or getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False):
+        raise UsageError(
+            f"The attention of {config.model_type} is part of how it was made and cannot become {attention}.",
+            "a Llama- or Mistral-shaped network, or --attention full",
+            f"sizewise train scratch --data ID --attention {attention} --minutes 1",
+        )
+    kept = config.to_dict()
+    own = ("model_type", "architectures", "sliding_window", "layer_types", "attention_bias", "mlp_bias")
+    common = {key: value for key, value in kept.items() if key not in (*own, "pretraining_tp", "transformers_version")}
+    changed = _config(wanted, context, config.num_hidden_layers, common)
+    changed.dtype = network.dtype
+    with torch.device("meta"):
+        other = NETWORKS[type(changed)](changed)
+    other.load_state_dict(network.state_dict(), strict=True, assign=True)
+    other.tie_weights()
+    other.model.rotary_emb = network.model.rotary_emb  # its frequencies are no weights
+    other.generation_config = network.generation_config
+    return other.eval()
+
+
+def cache_bytes(config: Any, tokens: int, bytes_each: int = 2) -> int:
+    """Give the memory of keys and values for one conversation of so many tokens.
+
+    Blocks with a window keep no more than the window.
+    """
+    kinds = list(getattr(config, "layer_types", None) or [])
+    window = getattr(config, "sliding_window", None)
+    if not kinds:
+        kinds = ["sliding_attention" if window else "full_attention"] * config.num_hidden_layers
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = sum(min(tokens, window) if kind == "sliding_attention" and window else tokens for kind in kinds)
+    return int(kept * 2 * config.num_key_value_heads * size * bytes_each)

@@ -1,18 +1,167 @@
-"""Attention by plain matrix products over packed rows.
+"""Attention over packed rows: block by block, and only where a token may look.
 
-On CPU in bf16, PyTorch's fused attention is slower than this at 512 tokens once the block is compiled,
-and it takes no mask of documents without leaving its fast path.
+Queries go in blocks, each against the keys between the beginning of its sequence (or window) and its own end. What
+lies outside is not computed, so a window saves time, and so do short sequences in a long row. Only one number a query
+is kept for the way back; the weights are computed again there (Dao et al., 2022, FlashAttention). On CPU in bf16 this
+is faster than PyTorch's fused attention, which leaves its fast path once a mask of sequences is given.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface
 
+from sizewise.lm.kernels import fused
+
 NAME = "sizewise_packed"
-BLOCK = 256  # queries at once; smaller blocks skip more but make smaller products
+BLOCK = 128  # queries at once; smaller blocks skip more but make smaller products
+
+
+@fused
+def _weigh(scores: torch.Tensor, bias: torch.Tensor, scaling: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn scores (rows, heads, queries, keys) into weights and the logarithm of what they were divided by."""
+    masked = scores.float() * scaling + bias
+    highest = masked.amax(-1, keepdim=True)
+    raised = torch.exp(masked - highest)
+    total = raised.sum(-1, keepdim=True)
+    return (raised / total).to(scores.dtype), (highest + total.log()).squeeze(-1)
+
+
+@fused
+def _weigh_back(
+    scores: torch.Tensor, gradient: torch.Tensor, normaliser: torch.Tensor, bias: torch.Tensor, scaling: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the weights again, and the gradient of the scores from that of the weights."""
+    weights = torch.exp(scores.float() * scaling + bias - normaliser[..., None])
+    weighted = weights * gradient.float()
+    of_scores = (weighted - weights * weighted.sum(-1, keepdim=True)) * scaling
+    return weights.to(scores.dtype), of_scores.to(scores.dtype)
+
+
+@lru_cache(maxsize=256)
+def _near(length: int, seen: int, window: int, device: torch.device) -> torch.Tensor:
+    """Give the bias of a block in one sequence, (1, 1, queries, keys): 0, or minus infinity after or too far before."""
+    query = torch.arange(seen - length, seen, device=device)[:, None]
+    distance = query - torch.arange(seen, device=device)
+    return torch.where((distance >= 0) & (distance < window), 0.0, float("-inf"))[None, None]
+
+
+class _Block(NamedTuple):
+    """Queries `start` to `end`, and the keys `first` to `end` that they may look at."""
+
+    first: int
+    start: int
+    end: int
+    bias: torch.Tensor
+    """(rows or 1, 1, queries, keys), added to the scores, fp32."""
+
+
+def _blocks(segments: torch.Tensor, window: int) -> Iterator[_Block]:
+    tokens = segments.shape[1]
+    new = torch.ones_like(segments, dtype=torch.bool)
+    new[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    begins = torch.where(new, torch.arange(tokens, device=segments.device), 0).cummax(dim=1).values
+    earliest = begins.amin(dim=0)[::BLOCK].tolist()
+    latest = begins.amax(dim=0).tolist()
+    for number, start in enumerate(range(0, tokens, BLOCK)):
+        end = min(start + BLOCK, tokens)
+        first = max(earliest[number], start - window + 1)
+        bias = _near(end - start, end - first, window, segments.device)
+        if latest[end - 1] > first:  # more than one sequence: none looks into another
+            same = segments[:, start:end, None] == segments[:, None, first:end]
+            bias = torch.where(same[:, None], bias, float("-inf"))
+        yield _Block(first, start, end, bias)
+
+
+@torch.library.custom_op("sizewise::attend", mutates_args=())
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: torch.Tensor, scaling: float, window: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, heads, tokens, size = query.shape
+    groups = key.shape[1]
+    output = query.new_empty(rows, heads, tokens, value.shape[-1])
+    normaliser = query.new_empty(rows, heads, tokens, dtype=torch.float32)
+    keys, values = key.flatten(0, 1), value.flatten(0, 1)
+    for first, start, end, bias in _blocks(segments, window):
+        length = end - start
+        part = query[:, :, start:end].reshape(rows * groups, -1, size)
+        scores = torch.bmm(part, keys[:, first:end].transpose(1, 2)).view(rows, heads, length, end - first)
+        weights, normaliser[:, :, start:end] = _weigh(scores, bias, scaling)
+        mixed = torch.bmm(weights.view(rows * groups, -1, end - first), values[:, first:end])
+        output[:, :, start:end] = mixed.view(rows, heads, length, -1)
+    return output, normaliser
+
+
+@_attend.register_fake
+def _(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: torch.Tensor, scaling: float, window: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, heads, tokens, _size = query.shape
+    normaliser = query.new_empty(rows, heads, tokens, dtype=torch.float32)
+    return query.new_empty(rows, heads, tokens, value.shape[-1]), normaliser
+
+
+@torch.library.custom_op("sizewise::attend_back", mutates_args=())
+def _attend_back(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    normaliser: torch.Tensor,
+    segments: torch.Tensor,
+    scaling: float,
+    window: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rows, heads, _tokens, size = query.shape
+    groups = key.shape[1]
+    keys, values = key.flatten(0, 1), value.flatten(0, 1)
+    of_query = torch.empty_like(query, memory_format=torch.contiguous_format)
+    # Blocks overlap in keys, and their sum would lose digits in bf16.
+    of_keys, of_values = torch.zeros_like(keys, dtype=torch.float32), torch.zeros_like(values, dtype=torch.float32)
+    for first, start, end, bias in _blocks(segments, window):
+        length, seen = end - start, end - first
+        part = query[:, :, start:end].reshape(rows * groups, -1, size)
+        wanted = gradient[:, :, start:end].reshape(rows * groups, -1, value.shape[-1])
+        scores = torch.bmm(part, keys[:, first:end].transpose(1, 2)).view(rows, heads, length, seen)
+        of_weights = torch.bmm(wanted, values[:, first:end].transpose(1, 2)).view(rows, heads, length, seen)
+        weights, of_scores = _weigh_back(scores, of_weights, normaliser[:, :, start:end], bias, scaling)
+        weights, of_scores = (some.view(rows * groups, -1, seen) for some in (weights, of_scores))
+        of_query[:, :, start:end] = torch.bmm(of_scores, keys[:, first:end]).view(rows, heads, length, size)
+        of_keys[:, first:end] += torch.bmm(of_scores.transpose(1, 2), part)
+        of_values[:, first:end] += torch.bmm(weights.transpose(1, 2), wanted)
+    return of_query, of_keys.to(key.dtype).view(key.shape), of_values.to(value.dtype).view(value.shape)
+
+
+@_attend_back.register_fake
+def _(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    normaliser: torch.Tensor,
+    segments: torch.Tensor,
+    scaling: float,
+    window: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+    query, key, value, segments, ctx.scaling, ctx.window = inputs
+    ctx.save_for_backward(query, key, value, output[1], segments)
+
+
+def _back(ctx: Any, gradient: torch.Tensor, _unused: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    query, key, value, normaliser, segments = ctx.saved_tensors
+    gradients = _attend_back(gradient, query, key, value, normaliser, segments, ctx.scaling, ctx.window)
+    return (*gradients, None, None, None)
+
+
+_attend.register_autograd(_back, setup_context=_keep)
 
 
 def packed_attention(
@@ -21,76 +170,44 @@ def packed_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor,
-    scaling: float,
+    scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend with an additive mask; several query heads share a key head without copies.
-
-    Queries go in blocks, each against the keys that it may see: what lies after it, or before its window, costs
-    nothing.
+    """Attend within packed sequences; several query heads share a key head without copies.
 
     Args:
         module: the attention module (not used).
         query: (rows, heads, tokens, head size).
         key: (rows, key heads, tokens, head size).
         value: like key.
-        attention_mask: (rows, 1, tokens, tokens), 0 or minus infinity, fp32.
-        scaling: factor of the scores.
+        attention_mask: from `masks_for`.
+        scaling: factor of the scores; by default 1 / sqrt(head size).
         dropout: not used, there is none.
-        sliding_window: keys further back are not even looked at.
+        sliding_window: a token sees itself and the `sliding_window - 1` before it.
         unused: further arguments of transformers' interface.
 
     Returns:
         (rows, tokens, heads, head size) and no weights.
     """
-    rows, heads, tokens, size = query.shape
-    groups = key.shape[1]
-    query = query * scaling
-    mixed = []
-    for start in range(0, tokens, BLOCK):
-        end = min(start + BLOCK, tokens)
-        first = 0 if sliding_window is None else max(0, start - sliding_window + 1)
-        length = heads // groups * (end - start)
-        part = query[:, :, start:end].reshape(rows, groups, length, size)
-        scores = torch.matmul(part, key[:, :, first:end].transpose(2, 3)).view(rows, heads, end - start, end - first)
-        masked = scores.float() + attention_mask[:, :, start:end, first:end]
-        weights = torch.softmax(masked, dim=-1).to(query.dtype).view(rows, groups, length, end - first)
-        mixed.append(torch.matmul(weights, value[:, :, first:end]).view(rows, heads, end - start, size))
-    return torch.cat(mixed, dim=2).transpose(1, 2).contiguous(), None
+    factor = scaling if scaling is not None else query.shape[-1] ** -0.5
+    output, _ = _attend(query, key, value, attention_mask[:, 0, 0], factor, sliding_window or query.shape[2])
+    return output.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(NAME, packed_attention)
 
 
-def packed_mask(segments: torch.Tensor, window: int | None = None) -> torch.Tensor:
-    """Build the additive mask of packed rows: causal, within a segment, and within the window if given.
+def masks_for(config: Any, segments: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Give what a network's decoder takes as attention_mask: the segments, once or for each kind of block.
 
     Args:
+        config: the network's.
         segments: (rows, tokens) number of the sequence that each token belongs to.
-        window: a token sees itself and the `window - 1` before it.
-
-    Returns:
-        (rows, 1, tokens, tokens) of 0 and minus infinity, fp32.
     """
-    tokens = segments.shape[1]
-    position = torch.arange(tokens)
-    distance = position[:, None] - position[None, :]
-    seen = distance >= 0
-    if window is not None:
-        seen = seen & (distance < window)
-    allowed = (segments[:, None, :, None] == segments[:, None, None, :]) & seen
-    return torch.zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))
-
-
-def masks_for(config: Any, segments: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Build what a network's decoder takes as attention_mask: one mask, or one for each kind of block."""
-    window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
-    if config.model_type in ("mistral",):
-        return packed_mask(segments, window)
-    if "sliding_attention" in kinds:
-        masks = {"full_attention": packed_mask(segments), "sliding_attention": packed_mask(segments, window)}
-        return {kind: masks[kind] for kind in ("full_attention", "sliding_attention")}
-    return packed_mask(segments)
+    four = segments[:, None, None, :]  # transformers hands four dimensions on as they are
+    if "sliding_attention" in kinds and config.model_type != "mistral":
+        return dict.fromkeys(("full_attention", "sliding_attention"), four)
+    return four

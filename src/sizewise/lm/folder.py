@@ -148,6 +148,13 @@ def decoder_of(network: Any) -> Any:
     return network.get_decoder()
 
 
+def hidden_states(network: Any, **inputs: Any) -> torch.Tensor:
+    """Run a network up to its head: (rows, tokens, width), to be multiplied by `head_of`'s weights."""
+    hidden: torch.Tensor = decoder_of(network)(**inputs).last_hidden_state
+    scaling = getattr(network.config, "logits_scaling", None)  # Granite divides its logits
+    return hidden / scaling if scaling else hidden
+
+
 def head_of(network: Any) -> Any:
     """Give the weights that turn hidden states into logits, (vocabulary, hidden)."""
     head = network.get_output_embeddings()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,10 +14,12 @@ import torch
 
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
-from sizewise.lm.folder import decoder_of, head_of, layers_of, quiet_libraries
+from sizewise.lm.folder import head_of, hidden_states, layers_of, quiet_libraries
+from sizewise.lm.kernels import enable_kernels, keep_memory
 from sizewise.lm.loss import cross_entropy
 from sizewise.lm.optimiser import MasterAdamW
 from sizewise.lm.packing import Mix, Rows
+from sizewise.lm.products import fuse_adapters, unfuse_adapters
 from sizewise.lm.score import bits_per_byte
 from sizewise.lm.state import load_state, save_state
 
@@ -112,11 +113,6 @@ class Result:
     sessions: int
 
 
-def can_compile() -> bool:
-    """Tell whether a C++ compiler is at hand, which torch.compile needs on CPU."""
-    return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
-
-
 def prepare(network: Any, compiled: bool) -> None:
     """Make a network ready for packed rows; with `compiled`, each block is compiled once."""
     quiet_libraries()
@@ -124,6 +120,9 @@ def prepare(network: Any, compiled: bool) -> None:
     base.config.use_cache = False
     base.set_attn_implementation(attention.NAME)
     network.train()
+    enable_kernels(compiled)
+    keep_memory()
+    fuse_adapters(network)
     if compiled:
         for layer in layers_of(base):
             layer.compile(dynamic=False)
@@ -136,26 +135,32 @@ def finish(network: Any) -> None:
     base.set_attn_implementation("sdpa")
     for layer in layers_of(base):
         layer._compiled_call_impl = None
+    unfuse_adapters(network)
     network.eval()
+
+
+def hidden_of(network: Any, rows: Rows) -> torch.Tensor:
+    """Give the hidden states of packed rows before the head, (rows, tokens, width)."""
+    base = base_of(network)
+    device = base.device
+    embedded = base.get_input_embeddings()(torch.from_numpy(rows.ids).to(device))
+    if torch.is_grad_enabled() and not embedded.requires_grad:
+        # One graph then serves all blocks: a first block without gradient would be compiled a second time.
+        embedded = embedded.requires_grad_()
+    return hidden_states(
+        base,
+        inputs_embeds=embedded,
+        attention_mask=attention.masks_for(base.config, torch.from_numpy(rows.segments).to(device)),
+        position_ids=torch.from_numpy(rows.positions).to(device),
+        use_cache=False,
+    )
 
 
 def loss_of(network: Any, rows: Rows) -> torch.Tensor:
     """Give the mean loss of packed rows, nats a predicted token."""
-    base = base_of(network)
-    ids = torch.from_numpy(rows.ids)
-    embedded = base.get_input_embeddings()(ids)
-    if torch.is_grad_enabled() and not embedded.requires_grad:
-        # One graph then serves all blocks: a first block without gradient would be compiled a second time.
-        embedded = embedded.requires_grad_()
-    hidden = decoder_of(base)(
-        inputs_embeds=embedded,
-        attention_mask=attention.masks_for(base.config, torch.from_numpy(rows.segments)),
-        position_ids=torch.from_numpy(rows.positions),
-        use_cache=False,
-    ).last_hidden_state
-    return cross_entropy(
-        hidden.reshape(-1, hidden.shape[-1]), head_of(base), torch.from_numpy(rows.targets).reshape(-1)
-    )
+    hidden = hidden_of(network, rows)
+    targets = torch.from_numpy(rows.targets).to(hidden.device)
+    return cross_entropy(hidden.flatten(0, 1), head_of(base_of(network)), targets.flatten())
 
 
 def validation_bits(network: Any, tokenizer: Any, texts: list[str], context: int) -> float:

@@ -9,25 +9,37 @@ from typing import Any
 
 import torch
 
-CHUNK = 1024
-TINY = 1e-38  # the smallest probability whose logarithm fp32 can tell
+from sizewise.lm.kernels import fused
+
+CHUNK = 512
+
+
+@fused
+def _probabilities(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give softmax, in the type of the logits, and (tokens, 1) the logarithm of what it was divided by."""
+    exact = logits.float()
+    highest = exact.amax(-1, keepdim=True)
+    raised = torch.exp(exact - highest)
+    total = raised.sum(-1, keepdim=True)
+    return (raised / total).to(logits.dtype), highest + total.log()
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int) -> torch.Tensor:
-        total = torch.zeros((), dtype=torch.float32)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden)
         wants_head = ctx.needs_input_grad[1]
-        head_gradient = torch.zeros(head.shape, dtype=torch.float32) if wants_head else None
+        head_gradient = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
         count = max(1, len(targets))
         for start in range(0, len(targets), chunk):
             part, wanted = hidden[start : start + chunk], targets[start : start + chunk]
-            # One fused pass gives the probabilities; they are the gradient but for the wanted token.
-            probability = torch.softmax(part @ head.T, dim=-1, dtype=torch.float32)
-            chosen = probability.gather(1, wanted[:, None])
-            total -= chosen.clamp_min(TINY).log().sum()
-            gradient = probability.scatter_(1, wanted[:, None], chosen - 1).to(hidden.dtype)
+            logits = part @ head.T
+            chosen = logits.gather(1, wanted[:, None]).float()
+            gradient, normaliser = _probabilities(logits)
+            total += (normaliser - chosen).sum()
+            # The probabilities are the gradient but for the wanted token.
+            gradient.scatter_(1, wanted[:, None], torch.expm1(chosen - normaliser).to(gradient.dtype))
             hidden_gradient[start : start + chunk] = (gradient @ head).div_(count)
             if head_gradient is not None:
                 head_gradient += (gradient.T @ part).float().div_(count)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.lm.folder import decoder_of, head_of
+from sizewise.lm.folder import head_of, hidden_states
 from sizewise.lm.tokenizer import prefix_id
 
 TILE = 4096  # words of the vocabulary whose logits exist at once: they stay in the processor's cache
@@ -70,7 +70,7 @@ def score_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[n
         for row, (i, w) in enumerate(batch):
             inputs[row, : w.end - w.start - 1] = torch.tensor(sequences[i][w.start : w.end - 1])
         # Padding stands at the right, where a causal network does not see it: no mask is needed.
-        hidden = decoder_of(network)(input_ids=inputs, use_cache=False).last_hidden_state
+        hidden = hidden_states(network, input_ids=inputs, use_cache=False)
         for row, (i, w) in enumerate(batch):
             states = hidden[row, w.first - w.start - 1 : w.end - w.start - 1]
             wanted = torch.tensor(sequences[i][w.first : w.end])

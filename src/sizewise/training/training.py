@@ -16,6 +16,7 @@ from sizewise.errors import SizewiseError
 from sizewise.lm import adapt, architecture, loop
 from sizewise.lm import folder as folders
 from sizewise.lm import tokenizer as tokenizers
+from sizewise.lm.kernels import can_compile
 from sizewise.lm.state import remove_states
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
@@ -249,7 +250,7 @@ def _plan(
         if recipe.tokens is not None
         else (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.way]
     )
-    compiled = wanted and loop.can_compile()
+    compiled = wanted and can_compile()
     if wanted and not compiled:
         notes.append("no C++ compiler was found: trained without compiled blocks, which is slower")
         reporter.say("no C++ compiler (g++ or clang++) was found: training runs eagerly, at about half the speed")

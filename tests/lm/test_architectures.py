@@ -1,0 +1,151 @@
+"""Every architecture in our packed rows and in our scoring, against transformers' own logits in fp32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MinistralConfig,
+    MinistralForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from sizewise.errors import UsageError
+from sizewise.lm import loop
+from sizewise.lm.architecture import cache_bytes, with_attention
+from sizewise.lm.folder import head_of, hidden_states
+from sizewise.lm.packing import Unit, pack
+from sizewise.lm.score import score_ids
+
+VOCABULARY = 97
+COMMON: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+MIXED = ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"]
+MAKE = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON)),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**COMMON, sliding_window=12)),
+    "ministral": lambda: MinistralForCausalLM(MinistralConfig(**COMMON, sliding_window=12, layer_types=MIXED)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**COMMON, use_sliding_window=False)),
+    "qwen2 mixed": lambda: Qwen2ForCausalLM(
+        Qwen2Config(**COMMON, use_sliding_window=True, sliding_window=12, layer_types=MIXED)
+    ),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**COMMON)),
+    "granite": lambda: GraniteForCausalLM(
+        GraniteConfig(
+            **COMMON, embedding_multiplier=6.0, logits_scaling=4.0, residual_multiplier=0.4, attention_multiplier=0.2
+        )
+    ),
+    "gemma3": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(**COMMON, sliding_window=12, layer_types=MIXED, query_pre_attn_scalar=8)
+    ),
+}
+
+
+def make(name: str) -> Any:
+    torch.manual_seed(5)
+    network = MAKE[name]()
+    with torch.no_grad():
+        for parameter in network.parameters():  # random biases and norms too, or a forgotten one would not show
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def plain_nats(network: Any, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        logits = network(torch.tensor([ids])).logits[0, :-1].double()
+    return -torch.log_softmax(logits, -1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
+def sequences() -> list[list[int]]:
+    generator = np.random.default_rng(3)
+    return [generator.integers(3, VOCABULARY, length).tolist() for length in (70, 41, 17, 60)]
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_logits_in_packed_rows_equal_transformers(name: str) -> None:
+    network = make(name)
+    with torch.no_grad():
+        plain = [network(torch.tensor([ids])).logits[0] for ids in sequences()]
+    rows = pack([Unit(ids, 1) for ids in sequences()], 128, 0)
+    loop.prepare(network, compiled=False)
+    network.eval()
+    with torch.no_grad():
+        logits = loop.hidden_of(network, rows) @ head_of(network).T
+    loop.finish(network)
+    found = [
+        logits[row][torch.from_numpy(rows.segments[row] == segment)]
+        for row in range(len(rows))
+        for segment in range(1, int(rows.segments[row].max()) + 1)
+    ]
+    for expected in plain:
+        (same,) = [part for part in found if part.shape == expected.shape]
+        assert (same - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_scores_equal_transformers(name: str) -> None:
+    network = make(name)
+    for ids, nats in zip(sequences(), score_ids(network, sequences(), 128), strict=True):
+        assert np.abs(nats - plain_nats(network, ids).numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_gradients_equal_a_plain_loop(name: str) -> None:
+    network, other = make(name), make(name)
+    ids = sequences()[0]
+    plain = other(torch.tensor([ids]), labels=torch.tensor([ids])).loss
+    plain.backward()
+    loop.prepare(network, compiled=False)
+    loss = loop.loss_of(network, pack([Unit(ids, 1)], 128, 0))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(float(plain.detach()), abs=1e-5)
+    for (where, one), (_, two) in zip(network.named_parameters(), other.named_parameters(), strict=True):
+        assert one.grad is not None
+        assert torch.allclose(one.grad, two.grad, atol=1e-4), where
+
+
+def test_a_pretrained_network_takes_windows_with_its_weights() -> None:
+    network = make("llama")
+    (ids, *_) = sequences()
+    changed = with_attention(network, "window:12", 128)
+    assert type(changed).__name__ == "MistralForCausalLM"
+    short = torch.tensor([ids[:12]])
+    with torch.no_grad():
+        assert torch.allclose(changed(short).logits, network(short).logits, atol=1e-5)
+        assert not torch.allclose(changed(torch.tensor([ids])).logits, network(torch.tensor([ids])).logits, atol=1e-3)
+    mixed = with_attention(make("llama"), "pattern:SL:12", 128)
+    assert mixed.config.layer_types == ["sliding_attention", "full_attention"] * 2
+    with pytest.raises(UsageError, match="qwen3"):
+        with_attention(make("qwen3"), "window:12", 128)
+
+
+def test_cache_memory_follows_the_windows() -> None:
+    one = 2 * 2 * 8 * 2  # keys and values, heads, size, bytes
+    assert cache_bytes(make("llama").config, 100) == 4 * 100 * one
+    assert cache_bytes(make("mistral").config, 100) == 4 * 12 * one
+    assert cache_bytes(make("gemma3").config, 100) == (3 * 12 + 100) * one
