@@ -1,7 +1,7 @@
 """One training loop in a process of its own, stepped from outside: `python loops.py TASK WHO ROWS.npz`.
 
-Prints `ready` once it is built, then for each line on stdin takes one step and prints `seconds loss`. Memory, threads
-and settings of one loop therefore do not touch another's.
+Prints `@ ready` once it is built, then for each line on stdin takes one step and prints `@ seconds loss`. Memory,
+threads and settings of one loop therefore do not touch another's.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Step = Callable[[int], float]
 
 def answer(step: Step) -> None:
     """Say ready, then take a step for each line on stdin."""
-    print("ready", flush=True)
+    print("@ ready", flush=True)
     for line in sys.stdin:
         begun = time.perf_counter()
         loss = step(int(line))
-        print(time.perf_counter() - begun, loss, flush=True)
+        print("@", time.perf_counter() - begun, loss, flush=True)
 
 
 def rows_at(batches: Any, number: int) -> Rows:
@@ -65,9 +65,9 @@ def small(parameters: int, attention: str, context: int) -> Any:
     return architecture.build_network(architecture.shape_for(parameters), attention, context, ids, seed=0)
 
 
-def windowed(folder: Path, window: int) -> Any:
+def windowed(folder: Path, window: int, context: int) -> Any:
     """Load the checkpoint with a sliding window in each block."""
-    return architecture.with_attention(load_network(folder, "bf16"), f"window:{window}")
+    return architecture.with_attention(load_network(folder, "bf16"), f"window:{window}", context)
 
 
 def ours(network: Any, way: str, batches: Any) -> Step:
@@ -115,13 +115,13 @@ def trainer(network: Any, way: str, batches: Any) -> None:
 
         def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
             if not self.begun:
-                print("ready", flush=True)
+                print("@ ready", flush=True)
             sys.stdin.readline()
             self.begun = time.perf_counter()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
             if "loss" in logs:
-                print(time.perf_counter() - self.begun, float(logs["loss"]), flush=True)
+                print("@", time.perf_counter() - self.begun, float(logs["loss"]), flush=True)
 
     class Ordered(Trainer):  # type: ignore[misc]
         def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
@@ -167,7 +167,7 @@ def main() -> None:
     elif who in ("plain", "plain, memory kept"):
         answer(plain(pretrained(Path(folder), way), way, batches))
     else:
-        network = windowed(Path(folder), 512) if who == "window" else load_network(Path(folder), "bf16")
+        network = windowed(Path(folder), 512, context) if who == "window" else load_network(Path(folder), "bf16")
         answer(ours(network, way, batches))
 
 

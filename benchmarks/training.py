@@ -1,155 +1,223 @@
-"""LoRA training: our loop against the plain transformers + peft loop, interleaved in one run.
+"""Training speed: our loop against the loops people write, each in a process of its own, stepped in turns.
 
-Both train SmolLM2-135M with rank 16 on all linear layers, 4 rows of 512 tokens a step, in bf16, on the same
-rows without padding. The peer is what a careful user writes: bf16 autocast over fp32 weights, SDPA, peft,
-AdamW. Ends stdout with one JSON line and writes it to benchmarks/results/.
+SmolLM2-135M by LoRA (rank 16 on all linear layers) and in full, 4 rows of 512 tokens, bf16, real text without padding,
+against a plain transformers (+ peft) loop (bf16 autocast over fp32 weights, SDPA, AdamW) and the Hugging Face Trainer;
+networks of 5M and 20M parameters from scratch against a plain compiled loop; and sliding windows of 512 at 4,096
+tokens against our own fastest full attention. Ends stdout with one JSON line and writes it to benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 
 from sizewise import dataset as datasets
-from sizewise.lm import adapt, loop
-from sizewise.lm.folder import load_network, load_tokenizer
-from sizewise.lm.kernels import can_compile
-from sizewise.lm.optimiser import MasterAdamW
-from sizewise.lm.packing import Mix, Rows
+from sizewise.lm import attention
+from sizewise.lm.architecture import shape_for
+from sizewise.lm.folder import load_tokenizer
+from sizewise.lm.kernels import enable_kernels, keep_memory
+from sizewise.lm.tokenizer import text_ids
 from sizewise.models.opening import resolve_folder
-from sizewise.records import Recipe
 from sizewise.store import Store
-from sizewise.training.rows import make_mix
 
-ROWS, CONTEXT, RANK, RATE = 4, 512, 16, 1e-3
-
-
-class Ours:
-    """The product's own loop."""
-
-    def __init__(self, folder: Path) -> None:
-        self.network = adapt.add_lora(load_network(folder, "bf16"), RANK, seed=0)
-        loop.prepare(self.network, compiled=can_compile())
-        self.optimiser = MasterAdamW(self.network.named_parameters(), 0.0)
-
-    def step(self, rows: Rows) -> float:
-        """Take one optimiser step and give the loss."""
-        loss = loop.loss_of(self.network, rows)
-        loss.backward()
-        self.optimiser.step(RATE)
-        return float(loss.detach())
+HERE = Path(__file__).parent
+KEEP = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_ARENA_MAX": "1"}
+WARMUP = 2
+# What runs beside ours; the first is the peer of the ratio.
+PEERS = {
+    "lora": ["plain", "trainer", "plain, memory kept"],
+    "full": ["plain", "trainer", "plain, memory kept"],
+    "scratch-5000000": ["plain"],
+    "scratch-20000000": ["plain"],
+    "window-lora": ["window"],
+    "window-scratch-5000000": ["window"],
+}
 
 
-class Plain:
-    """A plain loop: transformers, peft, autocast, SDPA."""
+class Process:
+    """A loop in its own process."""
 
-    def __init__(self, folder: Path) -> None:
-        from peft import LoraConfig, get_peft_model
+    def __init__(self, task: str, who: str, rows: Path, folder: Path) -> None:
+        kept = KEEP if who.endswith("memory kept") else {}
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "loops.py"), task, who, str(rows), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **kept},
+        )
+        if self._line() != "ready":
+            raise RuntimeError(f"{who} did not get ready for {task}")
 
-        network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
-        network.config.use_cache = False
-        config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-        torch.manual_seed(0)
-        with warnings.catch_warnings():  # peft's, about a name that transformers will drop
-            warnings.simplefilter("ignore", FutureWarning)
-            self.network = get_peft_model(network, config)
-        self.network.train()
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, lr=RATE, betas=(0.9, 0.95), weight_decay=0.0)
-        self.trained = trained
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("@"):  # the rest is what a library prints
+                return line[1:].strip()
+        raise RuntimeError("a loop ended before its time")
 
-    def step(self, rows: Rows) -> float:
-        """Take one optimiser step and give the loss."""
-        ids = torch.from_numpy(rows.ids)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = self.network(input_ids=ids, labels=ids).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        return float(loss.detach())
+    def step(self, number: int) -> tuple[float, float]:
+        """Take a step; give seconds and loss."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+        seconds, loss = self._line().split()
+        return float(seconds), float(loss)
+
+    def end(self) -> None:
+        """Stop the process."""
+        self.process.kill()
+        self.process.wait()
+
+
+def compare(task: str, batches: np.ndarray, folder: Path, scratch: Path) -> dict[str, Any]:
+    """Step all loops of a task in turns; give speeds and ratios."""
+    rows = scratch / f"{task}.npz"
+    np.savez(rows, batches=batches)
+    way = task.removeprefix("window-")
+    loops = {who: Process(way, who, rows, folder) for who in ["ours", *PEERS[task]]}
+    times: dict[str, list[float]] = {who: [] for who in loops}
+    losses: dict[str, list[float]] = {who: [] for who in loops}
+    warmup = dict.fromkeys(loops, 0.0)
+    for number in range(len(batches)):
+        for who, one in loops.items():
+            seconds, loss = one.step(number)
+            losses[who].append(loss)
+            if number < WARMUP:
+                warmup[who] += seconds
+            else:
+                times[who].append(seconds)
+        told = ", ".join(f"{who} {(times[who] or [warmup[who]])[-1]:.2f} s" for who in loops)
+        print(f"{task} step {number}: {told}", file=sys.stderr)
+    for one in loops.values():
+        one.end()
+    tokens = batches[0].size
+    measured: dict[str, Any] = {"tokens_per_s": {who: round(tokens / median(times[who]), 1) for who in loops}}
+    fast, slow = ("window", "ours") if task.startswith("window") else ("ours", None)
+    for who in loops:
+        if who != fast and (slow is None or who == slow):
+            ratios = [other / one for one, other in zip(times[fast], times[who], strict=True)]
+            measured[f"ratio to {who if slow is None else 'full attention'}"] = round(median(ratios), 3)
+            measured[f"range to {who if slow is None else 'full attention'}"] = [
+                round(min(ratios), 2),
+                round(max(ratios), 2),
+            ]
+    last = max(1, len(batches) // 4)
+    measured["last_loss"] = {who: round(float(np.mean(some[-last:])), 4) for who, some in losses.items()}
+    measured["warmup_s"] = {who: round(seconds, 1) for who, seconds in warmup.items()}
+    return measured
 
 
 def product_floor() -> float:
     """Measure the machine's bf16 matrix product at the size of the network's own, in GFLOP/s."""
     left, right = torch.randn(2048, 576).bfloat16(), torch.randn(1536, 576).bfloat16()
+    return 2 * 2048 * 576 * 1536 / _median_s(lambda: torch.nn.functional.linear(left, right), 20) / 1e9
+
+
+def _median_s(function: Any, runs: int) -> float:
     times = []
-    for _ in range(20):
-        start = time.perf_counter()
-        torch.nn.functional.linear(left, right)
-        times.append(time.perf_counter() - start)
-    return 2 * 2048 * 576 * 1536 / median(times) / 1e9
+    for _ in range(runs + 2):
+        begun = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - begun)
+    return median(times[2:])
 
 
-def full_rows(mix: Mix, steps: int) -> list[Rows]:
-    """Take rows without padding, one segment each, so that both loops do the same work."""
-    full = [i for i in range(len(mix.prose)) if (mix.prose.segments[i] == 1).all()]
-    if len(full) < steps * ROWS:
-        full = full * (1 + steps * ROWS // len(full))
-    return [mix.prose.take(full[i * ROWS : (i + 1) * ROWS]) for i in range(steps)]  # type: ignore[arg-type]
+def attention_alone(runs: int) -> dict[str, Any]:
+    """Time attention forward and back at 4,096 tokens, as SmolLM2 has it: full (ours, PyTorch's) and window 512."""
+    enable_kernels(True)
+    keep_memory()
+    query, key, value = (torch.randn(1, heads, 4096, 64).bfloat16().requires_grad_() for heads in (9, 3, 3))
+    wide = [torch.randn(1, 9, 4096, 64).bfloat16().requires_grad_() for _ in range(2)]
+    segments = torch.ones((1, 4096), dtype=torch.long)
+
+    def own(window: int) -> None:
+        attention._attend(query, key, value, segments, 0.125, window)[0].sum().backward()
+
+    def fused() -> None:
+        torch.nn.functional.scaled_dot_product_attention(query, *wide, is_causal=True).sum().backward()
+
+    seconds = {
+        "full": _median_s(lambda: own(4096), runs),
+        "PyTorch's fused": _median_s(fused, runs),
+        "window 512": _median_s(lambda: own(512), runs),
+    }
+    best = min(seconds["full"], seconds["PyTorch's fused"])
+    visited = {
+        window: sum((b.end - b.first) * (b.end - b.start) for b in attention._blocks(segments, window))
+        for window in (4096, 512)
+    }
+    return {
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "ratio to the fastest full attention": round(best / seconds["window 512"], 2),
+        "ratio to PyTorch's fused": round(seconds["PyTorch's fused"] / seconds["window 512"], 2),
+        "pairs of tokens, full to window": round((4096 * 4097 / 2) / (512 * 513 / 2 + (4096 - 512) * 512), 2),
+        "pairs computed, full to window": round(visited[4096] / visited[512], 2),
+    }
+
+
+def batches_of(ids: np.ndarray, steps: int, rows: int, context: int) -> np.ndarray:
+    """Cut running text into (steps, rows, context) without padding; it is read again where it ends."""
+    return np.resize(ids, (steps, rows, context)).astype(np.int64)
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10, help="measured steps of each loop")
-    steps = parser.parse_args().steps
+    parser.add_argument("--tasks", nargs="*", default=list(PEERS), choices=list(PEERS), help="which comparisons")
+    asked = parser.parse_args()
     store = Store()
     folder, _, _ = resolve_folder("pkg:smollm2-135m", store, lambda line: print(line, file=sys.stderr))
-    data = datasets.read(["demo:fhir"], store=store).id
-    recipe = Recipe(start="pkg:smollm2-135m", tokens=1, context=CONTEXT, rows_per_step=ROWS)
-    rows = full_rows(make_mix(datasets.load(store, data), load_tokenizer(folder), recipe).mix, steps + 2)
-    loops: dict[str, Any] = {"ours": Ours(folder), "plain": Plain(folder)}
-    times: dict[str, list[float]] = {name: [] for name in loops}
-    losses: dict[str, list[float]] = {name: [] for name in loops}
-    warmup = dict.fromkeys(loops, 0.0)
-    for number, batch in enumerate(rows):
-        for name, one in loops.items():
-            gc.collect()
-            start = time.perf_counter()
-            losses[name].append(one.step(batch))
-            took = time.perf_counter() - start
-            if number < 2:
-                warmup[name] += took
-            else:
-                times[name].append(took)
-            print(f"step {number} {name}: {took:.2f} s, loss {losses[name][-1]:.4f}", file=sys.stderr)
-    speed = {name: ROWS * CONTEXT / median(some) for name, some in times.items()}
-    ratios = [plain / ours for ours, plain in zip(times["ours"], times["plain"], strict=True)]
+    contents = datasets.load(store, datasets.read(["demo:fhir"], store=store).id)
+    tokenizer = load_tokenizer(folder)
+    ids = np.array([i for d in contents.documents["train"] for i in text_ids(tokenizer, d.text)])
+    results: dict[str, Any] = {}
+    floor = round(product_floor())
+    with tempfile.TemporaryDirectory() as name:
+        for task in asked.tasks:
+            rows, context = (1, 4096) if task.startswith("window") else (4, 512)
+            some = ids
+            if "scratch" in task:
+                some = ids % shape_for(int(task.rpartition("-")[2])).vocabulary
+            steps = (asked.steps if "scratch" not in task else 2 * asked.steps) + WARMUP
+            results[task] = compare(task, batches_of(some, steps, rows, context), folder, Path(name))
+            print(f"{task}: {json.dumps(results[task])}", file=sys.stderr)
+    results["attention, 4096 tokens"] = attention_alone(asked.steps)
+    main_task = results.get("lora", results[asked.tasks[0]])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
         "name": "training",
-        "ratio": round(median(ratios), 3),
+        "ratio": main_task.get("ratio to plain"),
         "peer": "transformers + peft, bf16 autocast, SDPA",
-        "value": round(speed["ours"], 1),
+        "value": main_task["tokens_per_s"]["ours"],
         "unit": "tokens/s",
-        "runs": steps,
-        "peer_value": round(speed["plain"], 1),
-        "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
-        "warmup_s": {name: round(seconds, 1) for name, seconds in warmup.items()},
-        "last_loss": {name: round(some[-1], 4) for name, some in losses.items()},
-        "matrix_product_gflops_bf16": round(product_floor()),
+        "runs": asked.steps,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "matrix_product_gflops_bf16": floor,
         "commit": commit.stdout.strip() or "unknown",
         "date": datetime.now(UTC).date().isoformat(),
+        "tasks": results,
     }
     line = json.dumps(result)
-    target = Path(__file__).parent / "results" / "training.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(line + "\n", encoding="utf-8")
+    if set(asked.tasks) == set(PEERS):
+        target = HERE / "results" / "training.json"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(line + "\n", encoding="utf-8")
     print(line)
 
 

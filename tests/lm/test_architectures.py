@@ -26,10 +26,11 @@ from transformers import (
 
 from sizewise.errors import UsageError
 from sizewise.lm import loop
-from sizewise.lm.architecture import cache_bytes, with_attention
-from sizewise.lm.folder import head_of, hidden_states
+from sizewise.lm.architecture import with_attention
+from sizewise.lm.folder import head_of
 from sizewise.lm.packing import Unit, pack
 from sizewise.lm.score import score_ids
+from sizewise.models.size import cache_bytes
 
 VOCABULARY = 97
 COMMON: dict[str, Any] = {
@@ -91,7 +92,7 @@ def test_logits_in_packed_rows_equal_transformers(name: str) -> None:
     network = make(name)
     with torch.no_grad():
         plain = [network(torch.tensor([ids])).logits[0] for ids in sequences()]
-    rows = pack([Unit(ids, 1) for ids in sequences()], 128, 0)
+    rows = pack([Unit(ids, 1) for ids in sequences()], 128, 0).all()
     loop.prepare(network, compiled=False)
     network.eval()
     with torch.no_grad():
@@ -121,7 +122,7 @@ def test_gradients_equal_a_plain_loop(name: str) -> None:
     plain = other(torch.tensor([ids]), labels=torch.tensor([ids])).loss
     plain.backward()
     loop.prepare(network, compiled=False)
-    loss = loop.loss_of(network, pack([Unit(ids, 1)], 128, 0))
+    loss = loop.loss_of(network, pack([Unit(ids, 1)], 128, 0).all())
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(plain.detach()), abs=1e-5)
     for (where, one), (_, two) in zip(network.named_parameters(), other.named_parameters(), strict=True):
@@ -146,6 +147,6 @@ def test_a_pretrained_network_takes_windows_with_its_weights() -> None:
 
 def test_cache_memory_follows_the_windows() -> None:
     one = 2 * 2 * 8 * 2  # keys and values, heads, size, bytes
-    assert cache_bytes(make("llama").config, 100) == 4 * 100 * one
-    assert cache_bytes(make("mistral").config, 100) == 4 * 12 * one
-    assert cache_bytes(make("gemma3").config, 100) == (3 * 12 + 100) * one
+    kept = {"llama": 4 * 100, "mistral": 4 * 12, "gemma3": 3 * 12 + 100}
+    for name, tokens in kept.items():
+        assert cache_bytes(make(name).config.to_dict(), 100, 2) == tokens * one

@@ -129,7 +129,7 @@ def test_chunked_loss_equals_plain_loss(train_head: bool) -> None:
 def test_packed_rows_give_the_loss_of_separate_texts(tiny: tuple[Any, Any]) -> None:
     network, tokenizer = tiny
     units = [Unit(text_ids(tokenizer, TEXT[i : i + 90]), 1 + i) for i in range(5)]
-    rows = pack(units, 128, tokenizer.pad_token_id)
+    rows = pack(units, 128, tokenizer.pad_token_id).all()
     assert len(rows) < len(units)
     nats = [plain_nats(network, unit.ids)[unit.first_target - 1 :] for unit in units]
     plain = float(torch.cat(nats).mean())

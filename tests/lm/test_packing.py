@@ -21,7 +21,7 @@ def test_a_cut_text_predicts_each_token_but_the_first_once(length: int) -> None:
 def test_packing_loses_no_token(sizes: list[tuple[int, int]]) -> None:
     token = iter(range(1, 10_000))
     units = [Unit([next(token) for _ in range(size)], min(first, size)) for size, first in sizes]
-    rows = pack(units, CONTEXT, padding=0)
+    rows = pack(units, CONTEXT, padding=0).all()
     assert sorted(rows.ids[rows.segments > 0].tolist()) == [t for unit in units for t in unit.ids]
     wanted = sorted(t for unit in units for t in unit.ids[max(1, unit.first_target) :])
     assert sorted(rows.targets[rows.targets != NO_TARGET].tolist()) == wanted

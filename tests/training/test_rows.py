@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,26 +30,28 @@ def contents(prompt_words: int, answer_words: int) -> Any:
     return build([Reading(documents, examples)], ["x"], None, "general", 0)
 
 
-def test_prose_counts_whole_and_examples_count_their_answer() -> None:
+def test_prose_counts_whole_and_examples_count_their_answer(tmp_path: Path) -> None:
     recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
-    mix, notes = make_mix(contents(3, 2), TOKENIZER, recipe)
+    mix, notes = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path)
     assert notes == ()
-    text = TOKENIZER.decode(mix.examples.targets[mix.examples.targets != NO_TARGET])
+    text = TOKENIZER.decode(mix.examples.all().targets[mix.examples.all().targets != NO_TARGET])
     assert "what" not in text
-    assert text.count("<|im_end|>") == int((np.diff(mix.examples.segments) > 0).sum()) + len(mix.examples)
+    assert text.count("<|im_end|>") == int((np.diff(mix.examples.all().segments) > 0).sum()) + len(mix.examples)
 
 
-def test_what_is_cut_is_said() -> None:
+def test_what_is_cut_is_said(tmp_path: Path) -> None:
     recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
-    _, notes = make_mix(contents(3, 200), TOKENIZER, recipe)
+    _, notes = make_mix(contents(3, 200), TOKENIZER, recipe, tmp_path)
     assert "were cut at 64 tokens" in notes[0]
-    mix, notes = make_mix(contents(200, 2), TOKENIZER, recipe)
+    mix, notes = make_mix(contents(200, 2), TOKENIZER, recipe, tmp_path)
     assert "left out" in notes[0]
     assert mix.share == 0
 
 
-def test_a_tokenizer_without_template_is_asked_in_plain_text() -> None:
+def test_a_tokenizer_without_template_is_asked_in_plain_text(tmp_path: Path) -> None:
     plain: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
     plain.chat_template = None
-    mix, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64))
-    assert "Question: what" in plain.decode(mix.examples.ids[0])
+    mix, _ = make_mix(
+        contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64), tmp_path
+    )
+    assert "Question: what" in plain.decode(mix.examples.all().ids[0])

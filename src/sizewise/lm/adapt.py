@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from sizewise.errors import SizewiseError
+from sizewise.lm.folder import check_folder, load_network
 
 
 def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
@@ -31,9 +37,45 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
         return get_peft_model(network, config, autocast_adapter_dtype=False)
 
 
+def load_in_4_bits(folder: Path, device: str) -> Any:
+    """Load a network with 4-bit weights, on which adapters are then trained (Dettmers et al., 2023, QLoRA).
+
+    Raises:
+        SizewiseError: there is no CUDA device, or bitsandbytes is not installed.
+    """
+    if device != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
+        raise SizewiseError(
+            "QLoRA needs a CUDA device and the package bitsandbytes.",
+            "both of them, or --method lora",
+            "pip install 'sizewise[qlora]'",
+        )
+    check_folder(folder)
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    network = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16,
+        quantization_config=config,
+        device_map=device,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    return prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
+
+
 def merge_lora(wrapped: Any) -> Any:
     """Add the adapters to the weights, in fp32, and give back a plain network."""
     return wrapped.float().merge_and_unload()
+
+
+def merge_saved(base: Path, adapter: Path) -> Any:
+    """Add saved adapters to the weights of a folder: 4-bit weights themselves are not merged into."""
+    return merge_lora(PeftModel.from_pretrained(load_network(base, "fp32"), adapter))
 
 
 def base_of(network: Any) -> Any:

@@ -183,17 +183,3 @@ def with_attention(network: Any, attention: str, context: int) -> Any:
     other.model.rotary_emb = network.model.rotary_emb  # its frequencies are no weights
     other.generation_config = network.generation_config
     return other.eval()
-
-
-def cache_bytes(config: Any, tokens: int, bytes_each: int = 2) -> int:
-    """Give the memory of keys and values for one conversation of so many tokens.
-
-    Blocks with a window keep no more than the window.
-    """
-    kinds = list(getattr(config, "layer_types", None) or [])
-    window = getattr(config, "sliding_window", None)
-    if not kinds:
-        kinds = ["sliding_attention" if window else "full_attention"] * config.num_hidden_layers
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kept = sum(min(tokens, window) if kind == "sliding_attention" and window else tokens for kind in kinds)
-    return int(kept * 2 * config.num_key_value_heads * size * bytes_each)

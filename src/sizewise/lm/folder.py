@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -114,8 +113,24 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def save_model(network: Any, tokenizer: Any, folder: Path) -> None:
+def in_bf16(network: Any) -> Any:
+    """Round a network to the precision in which it is kept."""
+    return network.to(torch.bfloat16)
+
+
+def free_device_bytes(device: str) -> int | None:
+    """Give the free memory of a device of its own; None where it shares the machine's."""
+    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else None
+
+
+def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str] | None = None) -> None:
     """Write a network in bf16 with its tokenizer; the folder appears only when it is whole.
+
+    Args:
+        network: a causal language model.
+        tokenizer: its tokenizer.
+        folder: where to.
+        extra: further files, name -> text.
 
     Raises:
         SizewiseError: the disk is full or the folder cannot be written.
@@ -126,6 +141,8 @@ def save_model(network: Any, tokenizer: Any, folder: Path) -> None:
         temporary.mkdir(parents=True)
         network.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+        for name, text in (extra or {}).items():
+            (temporary / name).write_text(text, encoding="utf-8")
         for path in temporary.iterdir():
             path.chmod(0o644)
         shutil.rmtree(folder, ignore_errors=True)
@@ -136,6 +153,27 @@ def save_model(network: Any, tokenizer: Any, folder: Path) -> None:
             "a folder with room that can be written",
             "export SIZEWISE_HOME=FOLDER, or free some room; then run the same command again",
         ) from error
+
+
+def choose_device(asked: str) -> str:
+    """Choose where a network runs.
+
+    Args:
+        asked: `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        SizewiseError: the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return next(name for name, is_there in there.items() if is_there)
+    if not there[asked]:
+        raise SizewiseError(
+            f"This machine has no {asked} device that PyTorch can use.",
+            " or ".join(name for name, is_there in there.items() if is_there),
+            "--device auto",
+        )
+    return asked
 
 
 def layers_of(network: Any) -> Any:
@@ -182,8 +220,3 @@ def attention_words(config: Any) -> str:
 def parameters_of(network: Any) -> int:
     """Count a network's parameters; tied weights count once."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a small JSON file into a model folder."""
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

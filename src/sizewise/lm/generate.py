@@ -56,7 +56,8 @@ def generate(
     for start in range(0, len(order), batch):
         members = order[start : start + batch]
         begun = time.perf_counter()
-        written = _run_batch(network, tokenizer, [prompts[i] for i in members], max_tokens, stop, ends)
+        with torch.device(network.device):
+            written = _run_batch(network, tokenizer, [prompts[i] for i in members], max_tokens, stop, ends)
         seconds = (time.perf_counter() - begun) / len(members)
         for i, new in zip(members, written, strict=True):
             yield _answer(tokenizer, new, i, ends, stop, seconds)

@@ -32,7 +32,7 @@ def enable_kernels(wanted: bool) -> None:
 
 
 def fused(function: Callable[P, T]) -> Callable[P, T]:
-    """Mark arithmetic that is compiled into one loop where `enable_kernels` said so, and runs as it stands elsewhere."""
+    """Mark arithmetic that becomes one compiled loop where `enable_kernels` said so."""
     compiled = lru_cache(maxsize=1)(lambda: torch.compile(function, dynamic=True))
 
     @wraps(function)

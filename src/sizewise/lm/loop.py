@@ -16,9 +16,9 @@ from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.folder import head_of, hidden_states, layers_of, quiet_libraries
 from sizewise.lm.kernels import enable_kernels, keep_memory
-from sizewise.lm.loss import cross_entropy
+from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimiser import MasterAdamW
-from sizewise.lm.packing import Mix, Rows
+from sizewise.lm.packing import NO_TARGET, Mix, Rows
 from sizewise.lm.products import fuse_adapters, unfuse_adapters
 from sizewise.lm.score import bits_per_byte
 from sizewise.lm.state import load_state, save_state
@@ -26,6 +26,8 @@ from sizewise.lm.state import load_state, save_state
 WARMUP_SHARE = 0.05
 LAST_RATE_SHARE = 0.05
 SAVE_EVERY_S = 15.0
+# A loss this much above the median of the steps before has run away (and half the rate is tried so often).
+RUNAWAY_FACTOR, RUNAWAY_STEPS, MOST_ROLLBACKS = 3.0, 10, 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Plan:
         weight_decay: on matrices.
         compiled: whether blocks are compiled.
         validations: how many times validation is measured, the end included.
+        patience: validations without a new best after which the run stops; 0: never.
+        checkpointing: whether activations are computed again on the way back.
     """
 
     tokens: int
@@ -45,6 +49,21 @@ class Plan:
     weight_decay: float
     compiled: bool
     validations: int
+    patience: int = 0
+    checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Validation of a network that is being trained.
+
+    Attributes:
+        domain: bits per byte of held-out text of the domain.
+        control: bits per byte of control text, where there is any.
+    """
+
+    domain: float
+    control: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ class Progress:
         bits_per_byte: validation, where it was measured now.
         tokens_per_s: median speed, None in the first step.
         seconds: seconds of training over all sessions.
+        points: the run so far.
     """
 
     step: int
@@ -70,6 +90,7 @@ class Progress:
     bits_per_byte: float | None
     tokens_per_s: float | None
     seconds: float
+    points: list[Point]
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,7 @@ class Point:
     bits_per_byte: float | None
     learning_rate: float
     seconds: float
+    control_bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +115,9 @@ class Result:
         steps: optimiser steps.
         best_step: step whose weights were kept.
         best_bits_per_byte: their validation bits per byte.
-        start_bits_per_byte: validation before the first step.
+        start: validation before the first step.
+        rollbacks: steps at which the loss ran away and the run went back to its best weights.
+        stopped_early: whether it stopped because validation no longer improved.
         points: the run over time.
         seconds: wall time, all sessions.
         warmup_s: seconds of the first step.
@@ -105,7 +129,9 @@ class Result:
     steps: int
     best_step: int
     best_bits_per_byte: float
-    start_bits_per_byte: float
+    start: Bits
+    rollbacks: list[int]
+    stopped_early: bool
     points: list[Point]
     seconds: float
     warmup_s: float
@@ -113,8 +139,14 @@ class Result:
     sessions: int
 
 
-def prepare(network: Any, compiled: bool) -> None:
-    """Make a network ready for packed rows; with `compiled`, each block is compiled once."""
+def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
+    """Make a network ready for packed rows.
+
+    Args:
+        network: a causal language model, with or without adapters.
+        compiled: compile each block once.
+        checkpointing: compute activations again on the way back instead of keeping them: less memory, more time.
+    """
     quiet_libraries()
     base = base_of(network)
     base.config.use_cache = False
@@ -123,6 +155,8 @@ def prepare(network: Any, compiled: bool) -> None:
     enable_kernels(compiled)
     keep_memory()
     fuse_adapters(network)
+    if checkpointing:
+        base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if compiled:
         for layer in layers_of(base):
             layer.compile(dynamic=False)
@@ -132,6 +166,7 @@ def finish(network: Any) -> None:
     """Undo `prepare`."""
     base = base_of(network)
     base.config.use_cache = True
+    base.activation_checkpointing_disable()
     base.set_attn_implementation("sdpa")
     for layer in layers_of(base):
         layer._compiled_call_impl = None
@@ -156,11 +191,34 @@ def hidden_of(network: Any, rows: Rows) -> torch.Tensor:
     )
 
 
-def loss_of(network: Any, rows: Rows) -> torch.Tensor:
+Teacher = Callable[[Rows], SoftTargets]
+
+
+def loss_of(network: Any, rows: Rows, teacher: Teacher | None = None) -> torch.Tensor:
     """Give the mean loss of packed rows, nats a predicted token."""
     hidden = hidden_of(network, rows)
     targets = torch.from_numpy(rows.targets).to(hidden.device)
-    return cross_entropy(hidden.flatten(0, 1), head_of(base_of(network)), targets.flatten())
+    soft = teacher(rows) if teacher else None
+    return cross_entropy(hidden.flatten(0, 1), head_of(base_of(network)), targets.flatten(), soft)
+
+
+def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
+    """Let a network with the same vocabulary say what it expects at each predicted place of packed rows.
+
+    Args:
+        network: the teacher, prepared without compilation.
+        share: how much of the loss its expectation makes.
+        k: likeliest tokens that are kept; the others count as impossible.
+    """
+
+    def expect(rows: Rows) -> SoftTargets:
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+            hidden = hidden_of(network, rows)
+            predicted = torch.from_numpy(rows.targets != NO_TARGET).to(hidden.device)
+            ids, weights = likeliest(hidden[predicted], head_of(base_of(network)), k)
+        return SoftTargets(ids.clone(), weights.clone(), share)
+
+    return expect
 
 
 def validation_bits(network: Any, tokenizer: Any, texts: list[str], context: int) -> float:
@@ -169,11 +227,12 @@ def validation_bits(network: Any, tokenizer: Any, texts: list[str], context: int
     Scoring reads whole texts without a mask of segments: the fused attention is right for that.
     """
     base = base_of(network)
+    before = base.config._attn_implementation
     base.set_attn_implementation("sdpa")
     try:
         return bits_per_byte(base, tokenizer, texts, context)
     finally:
-        base.set_attn_implementation(attention.NAME)
+        base.set_attn_implementation(before)
 
 
 def rate_at(done: float, peak: float) -> float:
@@ -184,7 +243,7 @@ def rate_at(done: float, peak: float) -> float:
     return peak * (LAST_RATE_SHARE + (1 - LAST_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * along)))
 
 
-def probe(network: Any, mix: Mix, steps: int = 4) -> tuple[float, float]:
+def probe(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4) -> tuple[float, float]:
     """Measure warm-up and speed without changing a weight.
 
     Returns:
@@ -193,7 +252,7 @@ def probe(network: Any, mix: Mix, steps: int = 4) -> tuple[float, float]:
     times = []
     for number in range(steps + 1):
         start = time.perf_counter()
-        loss_of(network, mix.step(number)).backward()
+        loss_of(network, mix.step(number), teacher).backward()
         times.append(time.perf_counter() - start)
     for parameter in network.parameters():
         parameter.grad = None
@@ -205,14 +264,16 @@ class _Run:
     """The moving parts of one run."""
 
     def __init__(self, network: Any, plan: Plan) -> None:
-        self.network = network
+        self.network, self.plan = network, plan
         self.optimiser = MasterAdamW(network.named_parameters(), plan.weight_decay)
         self.step = 0
         self.tokens = 0
         self.points: list[Point] = []
-        self.start_bits_per_byte = float("nan")
+        self.start = Bits(float("nan"))
         self.best: tuple[int, float] = (0, float("inf"))
         self.best_weights = {name: master.clone() for name, master in self.optimiser.masters.items()}
+        self.waited = 0  # validations since the best one
+        self.rollbacks: list[int] = []
         self.sessions = 1
         self.seconds = 0.0
 
@@ -222,8 +283,10 @@ class _Run:
             "step": self.step,
             "tokens": self.tokens,
             "points": [asdict(point) for point in self.points],
-            "start": self.start_bits_per_byte,
+            "start": asdict(self.start),
             "best": self.best,
+            "waited": self.waited,
+            "rollbacks": self.rollbacks,
             "sessions": self.sessions,
             "seconds": self.seconds,
         }
@@ -238,67 +301,97 @@ class _Run:
         self.best_weights = {name: tensors[f"best.{name}"] for name in self.best_weights}
         self.step, self.tokens = progress["step"], progress["tokens"]
         self.points = [Point(**point) for point in progress["points"]]
-        self.start_bits_per_byte, self.best = progress["start"], tuple(progress["best"])
+        self.start, self.best = Bits(**progress["start"]), tuple(progress["best"])
+        self.waited, self.rollbacks = progress["waited"], progress["rollbacks"]
         self.sessions, self.seconds = progress["sessions"] + 1, progress["seconds"]
         return True
 
-    def validate(self, validate: Callable[[], float]) -> float:
+    def validate(self, validate: Callable[[], Bits]) -> Bits:
         self.network.eval()
         with torch.compiler.set_stance("force_eager"):
-            value = validate()
+            bits = validate()
         self.network.train()
-        if value < self.best[1]:
-            self.best = (self.step, value)
+        self.waited += 1
+        if bits.domain < self.best[1]:
+            self.best, self.waited = (self.step, bits.domain), 0
             self.best_weights = {name: master.clone() for name, master in self.optimiser.masters.items()}
-        return value
+        return bits
+
+    def stops_early(self) -> bool:
+        """Tell whether validation has not improved for too long."""
+        return bool(self.plan.patience) and self.waited >= self.plan.patience
+
+    def ran_away(self, loss: float) -> bool:
+        """Tell whether a loss is not finite, or far above those before."""
+        before = [point.loss for point in self.points[-RUNAWAY_STEPS:]]
+        far = len(before) == RUNAWAY_STEPS and loss > RUNAWAY_FACTOR * median(before) + 1
+        return far or not math.isfinite(loss)
+
+    def roll_back(self, loss: float) -> None:
+        """Go back to the best weights; from then on the rate is half of what it was."""
+        if len(self.rollbacks) == MOST_ROLLBACKS:
+            raise FloatingPointError(
+                f"the loss ran away to {loss} at step {self.step + 1}, after {MOST_ROLLBACKS} rollbacks"
+            )
+        self.rollbacks.append(self.step + 1)
+        self.optimiser.restart(self.best_weights)
+
+    def rate(self) -> float:
+        """Give the learning rate of the next step."""
+        return float(rate_at(self.tokens / self.plan.tokens, self.plan.learning_rate) * 0.5 ** len(self.rollbacks))
 
 
 def train_network(
     network: Any,
     mix: Mix,
     plan: Plan,
-    validate: Callable[[], float],
+    validate: Callable[[], Bits],
     folder: Path,
     on_progress: Callable[[Progress], None],
+    teacher: Teacher | None = None,
 ) -> Result:
     """Train a prepared network for a token budget and leave the best weights in it.
 
-    A run that was killed goes on from its last checkpoint in `folder`, with the same end.
+    A run that was killed goes on from its last checkpoint in `folder`, with the same end. A loss that runs away
+    takes the run back to its best weights, and on with half the rate.
 
     Args:
         network: from `prepare`; its trainable parameters are trained.
         mix: the training rows.
         plan: what to do.
-        validate: gives validation bits per byte of the network as it is.
+        validate: measures the network as it is.
         folder: where checkpoints lie.
         on_progress: called after each step.
+        teacher: says what it expects, where there is one.
 
     Raises:
         SizewiseError: a checkpoint cannot be written.
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss ran away again and again.
     """
     run = _Run(network, plan)
     resumed = run.resume(folder)
     clock = _Clock(run.seconds)
     if not resumed:
-        run.start_bits_per_byte = run.validate(validate)
+        run.start = run.validate(validate)
     due = [plan.tokens * (i + 1) / plan.validations for i in range(plan.validations)]
     saved = time.monotonic()
     speeds: list[float] = []
     warmup = 0.0
     whole = True  # whether weights and counters belong together: a save in between would spoil the run
     try:
-        while run.tokens < plan.tokens:
+        while run.tokens < plan.tokens and not run.stops_early():
             rows = mix.step(run.step)
             begun = time.perf_counter()
-            rate = rate_at(run.tokens / plan.tokens, plan.learning_rate)
-            loss = loss_of(network, rows)
+            rate = run.rate()
+            loss = loss_of(network, rows, teacher)
             loss.backward()
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss became {value} at step {run.step + 1}")
             whole = False
-            run.optimiser.step(rate)
+            if run.ran_away(value):
+                run.roll_back(value)
+                value = run.points[-1].loss if run.points else 0.0
+            else:
+                run.optimiser.step(rate)
             took = time.perf_counter() - begun
             new = int((rows.segments > 0).sum())
             before, run.tokens, run.step = run.tokens, run.tokens + new, run.step + 1
@@ -306,14 +399,18 @@ def train_network(
                 speeds.append(new / took)
             else:
                 warmup = took
-            bits = None
-            if any(before < mark <= run.tokens for mark in due) or run.tokens >= plan.tokens:
+            bits = Bits(float("nan"))
+            due_now = any(before < mark <= run.tokens for mark in due) or run.tokens >= plan.tokens
+            if due_now:
                 bits = run.validate(validate)
+            domain = bits.domain if due_now else None
             run.seconds = clock.seconds()
-            run.points.append(Point(run.step, run.tokens, value, bits, rate, run.seconds))
+            run.points.append(Point(run.step, run.tokens, value, domain, rate, run.seconds, bits.control))
             whole = True
             speed = median(speeds) if speeds else None
-            on_progress(Progress(run.step, run.tokens, plan.tokens, value, rate, bits, speed, run.seconds))
+            on_progress(
+                Progress(run.step, run.tokens, plan.tokens, value, rate, domain, speed, run.seconds, run.points)
+            )
             if time.monotonic() - saved > SAVE_EVERY_S:
                 run.save(folder)
                 saved = time.monotonic()
@@ -329,7 +426,9 @@ def train_network(
         steps=run.step,
         best_step=run.best[0],
         best_bits_per_byte=run.best[1],
-        start_bits_per_byte=run.start_bits_per_byte,
+        start=run.start,
+        rollbacks=run.rollbacks,
+        stopped_early=run.tokens < plan.tokens,
         points=run.points,
         seconds=clock.seconds(),
         warmup_s=warmup,

@@ -5,7 +5,7 @@ The gradient is worked out in the forward pass, chunk by chunk, as in Liger Kern
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,22 +24,59 @@ def _probabilities(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (raised / total).to(logits.dtype), highest + total.log()
 
 
+class SoftTargets(NamedTuple):
+    """What a teacher expects at each predicted place.
+
+    Attributes:
+        ids: (tokens, k) its likeliest tokens, different from each other.
+        weights: (tokens, k) their probabilities, adding up to 1.
+        share: how much of the loss the teacher's expectation makes; the rest is the text itself.
+    """
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    share: float
+
+
+def _aims(targets: torch.Tensor, soft: SoftTargets | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Give ids (tokens, k), the probability wanted of each, and how much each counts in the loss.
+
+    A token that is both the text's and the teacher's stands twice with its whole probability, and counts once.
+    """
+    ids = targets[:, None]
+    if soft is None:
+        whole = torch.ones(ids.shape, device=ids.device)
+        return ids, whole, whole
+    twice = soft.ids == ids
+    own = 1 - soft.share + soft.share * (soft.weights * twice).sum(1, keepdim=True)
+    others = torch.where(twice, own, soft.share * soft.weights)
+    return (
+        torch.cat([ids, soft.ids], 1),
+        torch.cat([own, others], 1),
+        torch.cat([own, others.masked_fill(twice, 0.0)], 1),
+    )
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int) -> torch.Tensor:
+    def forward(
+        ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, soft: SoftTargets | None, chunk: int
+    ) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         hidden_gradient = torch.empty_like(hidden)
         wants_head = ctx.needs_input_grad[1]
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
         count = max(1, len(targets))
+        ids, wanted, counted = _aims(targets, soft)
         for start in range(0, len(targets), chunk):
-            part, wanted = hidden[start : start + chunk], targets[start : start + chunk]
+            part, aims = hidden[start : start + chunk], ids[start : start + chunk]
             logits = part @ head.T
-            chosen = logits.gather(1, wanted[:, None]).float()
+            chosen = logits.gather(1, aims).float()
             gradient, normaliser = _probabilities(logits)
-            total += (normaliser - chosen).sum()
-            # The probabilities are the gradient but for the wanted token.
-            gradient.scatter_(1, wanted[:, None], torch.expm1(chosen - normaliser).to(gradient.dtype))
+            total += (counted[start : start + chunk] * (normaliser - chosen)).sum()
+            # The probabilities are the gradient but for the wanted tokens, where one is taken from the other exactly.
+            off = torch.exp(chosen - normaliser) - wanted[start : start + chunk]
+            gradient.scatter_(1, aims, off.to(gradient.dtype))
             hidden_gradient[start : start + chunk] = (gradient @ head).div_(count)
             if head_gradient is not None:
                 head_gradient += (gradient.T @ part).float().div_(count)
@@ -52,18 +89,48 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         hidden_gradient, head_gradient = ctx.saved_tensors
         factor = gradients[0]
         of_head = None if head_gradient is None else (head_gradient * factor).to(ctx.head_dtype)
-        return hidden_gradient * factor, of_head, None, None
+        return hidden_gradient * factor, of_head, None, None, None
 
 
-def cross_entropy(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
-    """Give the mean negative log-likelihood of targets, nats a token.
+def cross_entropy(
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    targets: torch.Tensor,
+    soft: SoftTargets | None = None,
+    chunk: int = CHUNK,
+) -> torch.Tensor:
+    """Give the mean cross-entropy of what is wanted, nats a token.
 
     Args:
         hidden: (tokens, width) hidden states before the head.
         head: (vocabulary, width) weights of the head.
         targets: (tokens,) ids to predict; -100 where nothing is predicted (those cost nothing).
+        soft: a teacher's expectation at the places that are predicted (Hinton et al., 2015), in their order.
         chunk: tokens whose logits exist at once.
     """
-    wanted = targets != -100
-    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[wanted], head, targets[wanted], chunk)
+    predicted = targets != -100
+    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[predicted], head, targets[predicted], soft, chunk)
     return result
+
+
+@torch.inference_mode()
+def likeliest(
+    hidden: torch.Tensor, head: torch.Tensor, k: int, chunk: int = CHUNK
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the k likeliest tokens at each place and their probabilities among those k.
+
+    Args:
+        hidden: (tokens, width).
+        head: (vocabulary, width).
+        k: how many.
+        chunk: tokens whose logits exist at once.
+
+    Returns:
+        (tokens, k) ids and (tokens, k) fp32 probabilities.
+    """
+    ids, weights = [], []
+    for start in range(0, len(hidden), chunk):
+        best = (hidden[start : start + chunk] @ head.T).topk(k, dim=-1)
+        ids.append(best.indices)
+        weights.append(torch.softmax(best.values.float(), -1))
+    return torch.cat(ids), torch.cat(weights)

@@ -51,6 +51,15 @@ class MasterAdamW:
         for name, parameter in self.parameters.items():
             parameter.copy_(self.masters[name])
 
+    @torch.no_grad()
+    def restart(self, weights: dict[str, torch.Tensor]) -> None:
+        """Go on from other weights, with nothing remembered of the gradients so far."""
+        for name, master in self.masters.items():
+            master.copy_(weights[name])
+            self.parameters[name].grad = None
+        self._adamw.state.clear()
+        self.copy_to_network()
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Give all state as named tensors, for a checkpoint."""
         named = {f"master.{name}": master for name, master in self.masters.items()}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from array import array
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +46,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def tokens(self, index: IntArray) -> int:
-        """Count the tokens, padding left out, in some rows."""
-        return int(np.count_nonzero(self.segments[index]))
-
-    def take(self, index: IntArray) -> Rows:
-        """Take some rows, in order of the index."""
-        return Rows(self.ids[index], self.targets[index], self.segments[index], self.positions[index])
-
 
 def cut(ids: list[int], context: int) -> list[Unit]:
     """Cut a long text into units that overlap by one token, so that each token but the first is predicted once."""
@@ -58,77 +54,167 @@ def cut(ids: list[int], context: int) -> list[Unit]:
     return [Unit(ids[start : start + context], 1) for start in range(0, len(ids) - 1, context - 1)]
 
 
-def pack(units: Sequence[Unit], context: int, padding: int) -> Rows:
-    """Fill rows by best fit, longest unit first; no token is lost and no unit is cut.
+class Pool:
+    """Units packed into rows. The tokens may lie on disk; a row is put together when it is asked for.
+
+    Args:
+        tokens: all tokens, one unit after the other.
+        lengths: tokens of each unit.
+        firsts: first token of each unit that counts in the loss.
+        context: tokens in a row.
+        padding: id that fills what is left of a row.
 
     Raises:
         ValueError: a unit is longer than the context.
     """
-    order = sorted(range(len(units)), key=lambda i: (-len(units[i].ids), i))
+
+    def __init__(
+        self, tokens: npt.NDArray[np.int32], lengths: IntArray, firsts: IntArray, context: int, padding: int
+    ) -> None:
+        self._tokens, self._lengths, self._firsts = tokens, lengths, firsts
+        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+        self._context, self._padding = context, padding
+        self._members, self._ends = _fill(lengths, context)
+        self.tokens = int(lengths.sum())
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def take(self, index: Iterable[int]) -> Rows:
+        """Put some rows together, in order of the index."""
+        chosen = list(index)
+        shape = (len(chosen), self._context)
+        rows = Rows(
+            np.full(shape, self._padding, np.int64),
+            np.full(shape, NO_TARGET, np.int64),
+            np.zeros(shape, np.int64),
+            np.zeros(shape, np.int64),
+        )
+        for row, number in enumerate(chosen):
+            start = 0
+            inside = self._members[self._ends[number] : self._ends[number + 1]]
+            for segment, unit in enumerate(inside, start=1):
+                ids = self._tokens[self._starts[unit] : self._starts[unit + 1]]
+                end, first = start + len(ids), max(1, int(self._firsts[unit]))
+                rows.ids[row, start:end] = ids
+                rows.targets[row, start + first - 1 : end - 1] = ids[first:]
+                rows.segments[row, start:end] = segment
+                rows.positions[row, start:end] = np.arange(len(ids))
+                start = end
+        return rows
+
+    def all(self) -> Rows:
+        """Put all rows together."""
+        return self.take(range(len(self)))
+
+
+def _fill(lengths: IntArray, context: int) -> tuple[IntArray, IntArray]:
+    """Fill rows by best fit, longest unit first; no unit is cut.
+
+    Returns:
+        Units in order of their rows, and where each row's units begin (one more than there are rows).
+    """
+    order = np.argsort(-lengths, kind="stable")
+    if len(order) and lengths[order[0]] > context:
+        raise ValueError(f"a unit of {lengths[order[0]]} tokens does not fit into rows of {context}")
     free: list[tuple[int, int]] = []  # (room left, row), sorted
-    members: list[list[int]] = []
-    for i in order:
-        need = len(units[i].ids)
-        if need > context:
-            raise ValueError(f"a unit of {need} tokens does not fit into rows of {context}")
+    row_of = np.empty(len(lengths), np.int64)
+    rows = 0
+    for unit in order.tolist():
+        need = int(lengths[unit])
         place = bisect_left(free, (need, -1))
         if place < len(free):
             room, row = free.pop(place)
         else:
-            room, row = context, len(members)
-            members.append([])
-        members[row].append(i)
+            room, row = context, rows
+            rows += 1
+        row_of[unit] = row
         if room > need:
             insort(free, (room - need, row))
-    shape = (len(members), context)
-    rows = Rows(
-        np.full(shape, padding, np.int64),
-        np.full(shape, NO_TARGET, np.int64),
-        np.zeros(shape, np.int64),
-        np.zeros(shape, np.int64),
-    )
-    for row, inside in enumerate(members):
-        start = 0
-        for number, i in enumerate(inside, start=1):
-            unit = units[i]
-            end = start + len(unit.ids)
-            rows.ids[row, start:end] = unit.ids
-            first = max(1, unit.first_target)
-            rows.targets[row, start + first - 1 : end - 1] = unit.ids[first:]
-            rows.segments[row, start:end] = number
-            rows.positions[row, start:end] = np.arange(len(unit.ids))
-            start = end
-    return rows
+    members = order[np.argsort(row_of[order], kind="stable")]
+    ends = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=rows))]) if rows else np.zeros(1)
+    return members.astype(np.int64), ends.astype(np.int64)
+
+
+def pack(units: Sequence[Unit], context: int, padding: int) -> Pool:
+    """Pack units that are in memory.
+
+    Raises:
+        ValueError: a unit is longer than the context.
+    """
+    tokens = np.array([token for unit in units for token in unit.ids], np.int32)
+    lengths = np.array([len(unit.ids) for unit in units], np.int64)
+    return Pool(tokens, lengths, np.array([unit.first_target for unit in units], np.int64), context, padding)
+
+
+class TokenFile:
+    """Units written to disk one after the other, so that text may be larger than memory."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._file = path, path.open("wb")
+        self._lengths, self._firsts = array("q"), array("q")
+
+    def __enter__(self) -> TokenFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(self, unit: Unit) -> None:
+        """Write a unit."""
+        np.array(unit.ids, np.int32).tofile(self._file)
+        self._lengths.append(len(unit.ids))
+        self._firsts.append(unit.first_target)
+
+    def pool(self, context: int, padding: int) -> Pool:
+        """Pack what was written; its pages are read as they are needed."""
+        self._file.close()
+        lengths, firsts = (
+            np.frombuffer(some, np.int64) if some else np.zeros(0, np.int64) for some in (self._lengths, self._firsts)
+        )
+        tokens: Any = np.memmap(self._path, np.int32, "r") if len(lengths) else np.zeros(0, np.int32)
+        return Pool(tokens, lengths, firsts, context, padding)
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Remove a file of tokens."""
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Rows of prose and rows of examples, drawn in a fixed share.
+    """Rows of prose, of examples and of control text, drawn in fixed shares.
 
     Which rows a step takes is a pure function of (seed, step): each pool is shuffled anew in each epoch.
 
     Attributes:
         prose: rows of documents.
         examples: rows of conversations.
-        share: share of the rows that are examples (0 or 1 where one pool is empty).
+        share: share of the domain's rows that are examples (0 or 1 where one pool is empty).
         rows_per_step: rows in a step.
         seed: seed of the order.
+        control: rows of text of another kind, against forgetting.
+        control_share: share of all rows that are control text.
     """
 
-    prose: Rows
-    examples: Rows
+    prose: Pool
+    examples: Pool
     share: float
     rows_per_step: int
     seed: int
+    control: Pool | None = None
+    control_share: float = 0.0
 
     def step(self, number: int) -> Rows:
         """Give the rows of a step, counted from 0."""
-        chosen: list[Rows] = []
-        for slot in range(number * self.rows_per_step, (number + 1) * self.rows_per_step):
-            before, after = int(slot * self.share), int((slot + 1) * self.share)
-            pool, place = (self.examples, before) if after > before else (self.prose, slot - before)
-            epoch, index = divmod(place, len(pool))
-            chosen.append(pool.take(self._order(pool is self.examples, epoch, len(pool))[index : index + 1]))
+        chosen = [self._slot(slot) for slot in range(number * self.rows_per_step, (number + 1) * self.rows_per_step)]
         return Rows(
             np.concatenate([rows.ids for rows in chosen]),
             np.concatenate([rows.targets for rows in chosen]),
@@ -136,22 +222,35 @@ class Mix:
             np.concatenate([rows.positions for rows in chosen]),
         )
 
-    def _order(self, of_examples: bool, epoch: int, size: int) -> IntArray:
-        return np.random.default_rng([self.seed, int(of_examples), epoch]).permutation(size).astype(np.int64)
+    def _slot(self, slot: int) -> Rows:
+        if self.control is not None:
+            done, after = int(slot * self.control_share), int((slot + 1) * self.control_share)
+            if after > done:
+                return self._draw(self.control, 2, done)
+            slot -= done
+        before, after = int(slot * self.share), int((slot + 1) * self.share)
+        if after > before:
+            return self._draw(self.examples, 1, before)
+        return self._draw(self.prose, 0, slot - before)
+
+    def _draw(self, pool: Pool, kind: int, place: int) -> Rows:
+        epoch, index = divmod(place, len(pool))
+        order = np.random.default_rng([self.seed, kind, epoch]).permutation(len(pool))
+        return pool.take([int(order[index])])
+
+    def pools(self) -> list[tuple[Pool, float]]:
+        """Give the pools that are drawn from and their shares of all rows."""
+        domain = 1 - (self.control_share if self.control is not None else 0.0)
+        parts = [(self.prose, domain * (1 - self.share)), (self.examples, domain * self.share)]
+        if self.control is not None:
+            parts.append((self.control, self.control_share))
+        return [(pool, part) for pool, part in parts if len(pool) and part]
 
     def tokens_per_step(self) -> float:
         """Give the mean number of tokens, padding left out, in a step."""
-        mean = 0.0
-        for pool, part in ((self.prose, 1 - self.share), (self.examples, self.share)):
-            if len(pool) and part:
-                mean += part * np.count_nonzero(pool.segments) / len(pool)
-        return float(mean * self.rows_per_step)
+        return float(sum(part * pool.tokens / len(pool) for pool, part in self.pools()) * self.rows_per_step)
 
     def tokens_per_epoch(self) -> float:
-        """Give the tokens until the larger of the two pools has been seen once."""
-        steps = [
-            len(pool) / (part * self.rows_per_step)
-            for pool, part in ((self.prose, 1 - self.share), (self.examples, self.share))
-            if len(pool) and part
-        ]
+        """Give the tokens until the larger of the domain's two pools has been seen once."""
+        steps = [len(p) / (part * self.rows_per_step) for p, part in self.pools() if p is not self.control]
         return max(steps) * self.tokens_per_step()

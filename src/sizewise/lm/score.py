@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from sizewise.lm.folder import head_of, hidden_states
+from sizewise.lm.packing import Unit
 from sizewise.lm.tokenizer import prefix_id
 
 TILE = 4096  # words of the vocabulary whose logits exist at once: they stay in the processor's cache
@@ -70,10 +71,10 @@ def score_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[n
         for row, (i, w) in enumerate(batch):
             inputs[row, : w.end - w.start - 1] = torch.tensor(sequences[i][w.start : w.end - 1])
         # Padding stands at the right, where a causal network does not see it: no mask is needed.
-        hidden = hidden_states(network, input_ids=inputs, use_cache=False)
+        hidden = hidden_states(network, input_ids=inputs.to(head.device), use_cache=False)
         for row, (i, w) in enumerate(batch):
             states = hidden[row, w.first - w.start - 1 : w.end - w.start - 1]
-            wanted = torch.tensor(sequences[i][w.first : w.end])
+            wanted = torch.tensor(sequences[i][w.first : w.end], device=head.device)
             results[i][w.first - 1 : w.end - 1] = _nats(states, head, wanted).numpy()
     return results
 
@@ -84,14 +85,14 @@ def _split_at(parts: list[tuple[int, Window]], size: int) -> tuple[list[Any], li
 
 def _nats(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Give -log p of wanted tokens: (tokens, width), (vocabulary, width), (tokens,) -> (tokens,) in fp64."""
-    normaliser = torch.full((len(hidden),), -torch.inf)
+    normaliser = torch.full((len(hidden),), -torch.inf, device=hidden.device)
     for start in range(0, head.shape[0], TILE):
         logits = (hidden @ head[start : start + TILE].T).float()
         normaliser = torch.logaddexp(normaliser, torch.logsumexp(logits, dim=-1))
     chosen = (hidden.float() * head[wanted].float()).sum(-1)
     if hidden.dtype != torch.float32:
         chosen = chosen.to(hidden.dtype).float()  # rounded as the logits in the normaliser are
-    return (normaliser - chosen).double()
+    return (normaliser - chosen).cpu().double()
 
 
 def score_texts(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> Iterator[TokenScores]:
@@ -108,3 +109,17 @@ def bits_per_byte(network: Any, tokenizer: Any, texts: Sequence[str], size: int)
     """Give bits per byte of UTF-8 over all texts together."""
     total = sum(float(scores.nats.sum()) for scores in score_texts(network, tokenizer, texts, size))
     return total / np.log(2) / sum(len(text.encode("utf-8")) for text in texts)
+
+
+def answer_bits(network: Any, sequences: Sequence[Unit], answers: Sequence[str], size: int) -> float:
+    """Give bits per byte of answers after their questions, over all together.
+
+    Args:
+        network: a causal language model.
+        sequences: questions with their answers, encoded.
+        answers: the answers' texts.
+        size: longest input.
+    """
+    nats = score_ids(network, [sequence.ids for sequence in sequences], size)
+    total = sum(float(some[one.first_target - 1 :].sum()) for some, one in zip(nats, sequences, strict=True))
+    return total / np.log(2) / sum(len(answer.encode("utf-8")) for answer in answers)

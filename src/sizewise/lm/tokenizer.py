@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2.exceptions import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.packing import Unit
 from sizewise.records import Message
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -17,15 +18,6 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-class ChatTokens(NamedTuple):
-    """Token ids that belong together."""
-
-    ids: list[int]
-    """Token ids; the first is never predicted."""
-    first_target: int
-    """Index of the first token that counts in the loss."""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
@@ -103,7 +95,7 @@ def render_chat(tokenizer: Any, messages: Sequence[Message], answer: str | None 
         ) from error
 
 
-def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str) -> ChatTokens:
+def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str) -> Unit:
     """Encode a conversation with its answer; only the answer and the end of the turn count in the loss.
 
     Raises:
@@ -118,4 +110,4 @@ def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str) -> C
             "choose another model: sizewise models",
         )
     prompt_ids = text_ids(tokenizer, prompt)
-    return ChatTokens(prompt_ids + text_ids(tokenizer, whole[len(prompt) :].rstrip("\n")), len(prompt_ids))
+    return Unit(prompt_ids + text_ids(tokenizer, whole[len(prompt) :].rstrip("\n")), len(prompt_ids))

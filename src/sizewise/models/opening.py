@@ -12,11 +12,12 @@ from sizewise.models.catalogue import PACKAGED
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
 from sizewise.models.package import packaged_folder
+from sizewise.models.recorded import RecordedModel
 from sizewise.records import Checkpoint, fingerprint
 from sizewise.store import Store, offline
 
-EXPECTED = "pkg:NAME, hf:ORG/NAME, run:ID, fake:NAME or a Hugging Face folder"
-LATER = ("openai", "anthropic", "google", "deepseek", "mistral", "http", "https", "gguf", "recorded")
+EXPECTED = "pkg:NAME, hf:ORG/NAME, run:ID, recorded:FILE, fake:NAME or a Hugging Face folder"
+LATER = ("openai", "anthropic", "google", "deepseek", "mistral", "http", "https", "gguf")
 
 
 def open_model(
@@ -42,6 +43,8 @@ def open_model(
     kind, _, name = uri.partition(":")
     if kind == "fake" and name:
         return FakeModel(name)
+    if kind == "recorded" and name:
+        return RecordedModel(Path(name).expanduser())
     folder, origin, licence = resolve_folder(uri, store, say)
     trained = store.read(Checkpoint, name) if kind == "run" else None
     return LocalModel(

@@ -15,7 +15,16 @@ from sizewise.records.text import (
     Split,
     SplitSize,
 )
-from sizewise.records.training import Checkpoint, CurvePoint, Recipe
+from sizewise.records.training import (
+    Checkpoint,
+    CurvePoint,
+    Estimate,
+    Forgetting,
+    GroupShares,
+    Memorisation,
+    Range,
+    Recipe,
+)
 
 __all__ = [
     "SPLITS",
@@ -27,17 +36,22 @@ __all__ = [
     "Dataset",
     "Difference",
     "Document",
+    "Estimate",
     "Evaluation",
     "Example",
+    "Forgetting",
+    "GroupShares",
     "ItemRow",
     "LeakEntry",
     "LeakLedger",
+    "Memorisation",
     "Message",
     "Missing",
     "ModelDescription",
     "Needs",
     "Outcome",
     "Prompting",
+    "Range",
     "Recipe",
     "Recommendation",
     "Record",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
+from sizewise.records.scores import Score
 
 
 class Recipe(Record):
@@ -14,10 +15,12 @@ class Recipe(Record):
 
     start: str
     """Model URI of the pretrained start, or `scratch`."""
-    method: Literal["lora", "full"] = "lora"
-    """Low-rank adapters on all linear layers, or all weights. A network from scratch is always `full`."""
+    method: Literal["lora", "dora", "qlora", "full"] = "lora"
+    """Low-rank adapters on all linear layers (plain, with lengths apart, or over 4-bit weights), or all weights. A
+    network from scratch is always `full`."""
     attention: str = "full"
-    """`full` or `window:N` (sliding window of N tokens); only from scratch, pretrained ones keep their own."""
+    """`full`, `window:N` (sliding window of N tokens) or `pattern:SSSL` (S: window, L: all before). Pretrained
+    networks keep their own with `full`; Llama- and Mistral-shaped ones can be given windows."""
     tokens: int | None = None
     """Token budget; wins over `minutes`."""
     minutes: float | None = None
@@ -34,6 +37,30 @@ class Recipe(Record):
     """Rows in an optimiser step."""
     example_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the training tokens that come from examples, where there are any."""
+    document_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training documents and examples that is used, for learning curves."""
+    control: str | None = "demo:python"
+    """Text of another kind: some of it is replayed in training, the rest measures forgetting. None: neither."""
+    control_share: float = Field(default=0.02, ge=0, lt=1)
+    """Share of the training rows that replay control text; a network from scratch has nothing to forget."""
+    teacher: str | None = None
+    """Model URI of a teacher: with the same vocabulary its likeliest tokens are learned at each place, else texts
+    that it writes."""
+    teacher_share: float = Field(default=0.5, gt=0, le=1)
+    """How much of the loss the teacher's expectation makes, or of the answers its texts."""
+    tokenizer: str | None = None
+    """Model URI whose tokenizer a network from scratch takes; by default it gets its own."""
+    canaries: int = Field(default=0, ge=0, le=64)
+    """Secrets planted in the training text to measure memorisation, half of them once and half 16 times."""
+    balance: Literal["none", "reweight", "augment"] = "none"
+    """What is done about groups that the text names seldom: show such text more often, or add copies with the
+    groups swapped."""
+    patience: int = Field(default=3, ge=0)
+    """Validations without a new best after which training stops; 0: never."""
+    checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute activations again on the way back instead of keeping them; auto: when memory is short."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the network runs."""
     max_epochs: float = Field(default=8.0, gt=0)
     """Upper bound of passes over the training text."""
     seed: int = Field(default=0, ge=0)
@@ -47,6 +74,8 @@ class Recipe(Record):
             raise ValueError("tokens and minutes must be positive")
         if self.start == "scratch" and self.method != "full":
             raise ValueError("a network from scratch is trained in full: method must be full")
+        if self.tokenizer is not None and self.start != "scratch":
+            raise ValueError("a pretrained network keeps its own tokenizer")
         return self
 
 
@@ -61,10 +90,102 @@ class CurvePoint(Record):
     """Mean training loss since the last point, nats a predicted token."""
     bits_per_byte: float | None = None
     """Validation bits per byte where it was measured at this point."""
+    control_bits_per_byte: float | None = None
+    """Bits per byte of control text where it was measured at this point."""
     learning_rate: float
     """Learning rate of the last step."""
     seconds: float
     """Seconds of training so far, over all sessions of the run."""
+
+
+class Range(Record):
+    """An estimate with its bounds."""
+
+    low: float
+    """What it takes if all goes well."""
+    expected: float
+    """What it most likely takes."""
+    high: float
+    """What it takes if the machine is busy."""
+
+
+class Estimate(Record):
+    """What a run was expected to take, from a short probe before it."""
+
+    parameters: int
+    """Parameters of the network."""
+    trained_parameters: int
+    """Parameters that are changed."""
+    tokens: int
+    """Token budget."""
+    tokens_per_s: float
+    """Speed in the probe."""
+    memory_bytes: Range
+    """Memory of the process or device."""
+    seconds: Range
+    """Time from the first step to the last, validation included."""
+    energy_wh: Range | None = None
+    """Energy, from assumed watts a core; none on devices whose watts are not known."""
+    usd: Range | None = None
+    """Price of the machine's time, where the price of an hour was given."""
+    available_bytes: int | None = None
+    """Memory that was free."""
+
+
+class Forgetting(Record):
+    """What a model knew of other things before and after training."""
+
+    control: str
+    """Where the control text came from; none of what is measured was trained on."""
+    bytes: int
+    """Bytes of control text."""
+    before: float
+    """Bits per byte of control text before training."""
+    after: float
+    """Bits per byte of control text after training."""
+    answers_before: float | None = None
+    """Bits per byte of right answers to general questions before training."""
+    answers_after: float | None = None
+    """The same after training."""
+    questions: int = 0
+    """General questions asked."""
+    replay_share: float
+    """Share of the training rows that replayed control text."""
+
+
+class Memorisation(Record):
+    """What of its training text a model gives away."""
+
+    canaries: int
+    """Secrets planted."""
+    exposure: dict[str, float]
+    """How often a secret was in the text -> mean exposure in bits (Carlini et al., 2019); log2 of `candidates` is the
+    most that can be told, 1 bit is chance."""
+    candidates: int
+    """Alternatives that each secret was ranked among."""
+    extracted: dict[str, float]
+    """How often a secret was in the text -> share of the secrets that greedy generation gives away."""
+    membership_auc: Score
+    """Membership inference by loss: probability that a training passage is likelier than a held-out one."""
+    membership_tpr: Score
+    """Share of the training passages found at 1 % false alarms."""
+
+
+class GroupShares(Record):
+    """How often the training text names groups of people."""
+
+    words: int
+    """Words of training text."""
+    counts: dict[str, dict[str, int]]
+    """Attribute -> group -> mentions."""
+    balance: str
+    """What was done about it."""
+    swap_gap_before: float | None = None
+    """Mean absolute change in bits per byte of held-out sentences when the named groups are swapped, before."""
+    swap_gap_after: float | None = None
+    """The same after training."""
+    sentences: int = 0
+    """Held-out sentences that name a group."""
 
 
 class Checkpoint(Record):
@@ -112,6 +233,16 @@ class Checkpoint(Record):
     """Where the starting weights came from."""
     licence: str
     """Licence that applies to the weights."""
+    estimate: Estimate | None = None
+    """What it was expected to take."""
+    estimate_error: dict[str, float] = Field(default_factory=dict)
+    """Measured over expected minus 1, of seconds and memory."""
+    forgetting: Forgetting | None = None
+    """What it forgot."""
+    memorisation: Memorisation | None = None
+    """What it gives away; only where canaries were planted."""
+    groups: GroupShares | None = None
+    """Which groups of people its text names."""
     notes: tuple[str, ...] = ()
     """What a reader should know, for example what was cut or capped."""
     versions: dict[str, str]

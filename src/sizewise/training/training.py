@@ -6,43 +6,41 @@ import json
 import resource
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sizewise import dataset as datasets
 from sizewise.dataset import DatasetContents
 from sizewise.errors import SizewiseError
-from sizewise.lm import adapt, architecture, loop
+from sizewise.lm import adapt, loop
 from sizewise.lm import folder as folders
-from sizewise.lm import tokenizer as tokenizers
-from sizewise.lm.kernels import can_compile
 from sizewise.lm.state import remove_states
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Checkpoint, CurvePoint, Recipe, fingerprint
+from sizewise.records import (
+    Checkpoint,
+    CurvePoint,
+    Forgetting,
+    GroupShares,
+    Memorisation,
+    Recipe,
+    fingerprint,
+)
 from sizewise.store import Store, Stored, versions, write_atomically
-from sizewise.training.rows import Material, make_mix, validation_texts
+from sizewise.training import groups, memory
+from sizewise.training.card import model_card
+from sizewise.training.control import Control, control_bits, general_answer_bits, read_control
+from sizewise.training.planning import Planned, Scoring, check_size, make_plan
+from sizewise.training.questions import QUESTIONS
+from sizewise.training.rows import Additions, Material, make_mix, remove_rows, training_part, validation_texts
+from sizewise.training.starts import Start, open_start
+from sizewise.training.teaching import ask_teacher
 
-# Peak learning rates at a width; they fall in proportion to the width (Yang et al., 2022, Tensor Programs V).
-# Measured for LoRA on SmolLM2-135M: see docs/log.md. Full training takes about a tenth of LoRA's rate.
-LEARNING_RATES = {"lora": (3e-3, 576), "full": (2e-4, 576), "scratch": (3e-3, 256)}
-WEIGHT_DECAYS = {"lora": 0.0, "full": 0.0, "scratch": 0.1}
-VALIDATIONS = 4
 VALIDATION_CHARACTERS = 12_000
-# Below this many tokens, compiling the blocks takes longer than it saves.
-COMPILE_FROM_TOKENS = {"lora": 40_000, "full": 40_000, "scratch": 1_000_000}
-COMPILE_FROM_MINUTES = {"lora": 2.0, "full": 2.0, "scratch": 3.0}
-
-
-class _Start(NamedTuple):
-    """A network ready to train, and what it is."""
-
-    network: Any
-    tokenizer: Any
-    way: str
-    origin: str
-    licence: str
+Watcher = Callable[[loop.Progress], None]
 
 
 def train(
@@ -52,6 +50,8 @@ def train(
     store: Store | None = None,
     reporter: Reporter | None = None,
     out: Path | None = None,
+    watcher: Watcher | None = None,
+    usd_per_hour: float | None = None,
 ) -> Stored[Checkpoint]:
     """Train a model.
 
@@ -64,20 +64,31 @@ def train(
         store: where records live; by default SIZEWISE_HOME.
         reporter: told how far it is.
         out: a folder to copy the finished model to.
+        watcher: called after each step, to draw a page or write event files.
+        usd_per_hour: price of the machine, for the estimate.
 
     Raises:
-        SizewiseError: the start cannot be opened, there is too little text, or the loss diverged.
+        SizewiseError: the start cannot be opened, there is too little text, it does not fit into memory, or the loss
+            ran away again and again.
     """
     store, reporter = store or Store(), reporter or Silent()
-    contents = datasets.load(store, data)
-    run_id = f"run-{fingerprint([recipe.model_dump(mode='json'), data, revision_of(recipe.start)])}"
+    run_id = run_id_of(recipe, data)
     if not store.exists("checkpoint", run_id):
         with store.lock("checkpoint", run_id):
-            _train(recipe, data, contents, store, run_id, reporter)
+            run = Run(recipe, data, store, store.folder("checkpoint", run_id), reporter, watcher, usd_per_hour)
+            run.prepare()
+            run.fit()
+            store.write(run_id, run.finish(run_id))
+            run.clean()
     stored = store.get(Checkpoint, run_id)
     if out is not None:
         _copy(stored, out)
     return stored
+
+
+def run_id_of(recipe: Recipe, data: str) -> str:
+    """Name a run by what decides its outcome."""
+    return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revision_of(recipe.start)])}"
 
 
 def _copy(stored: Stored[Checkpoint], out: Path) -> None:
@@ -90,216 +101,271 @@ def _copy(stored: Stored[Checkpoint], out: Path) -> None:
         ) from error
 
 
-def _train(
-    recipe: Recipe,
-    data: str,
-    contents: DatasetContents,
-    store: Store,
-    run_id: str,
-    reporter: Reporter,
-) -> None:
-    folder = store.folder("checkpoint", run_id)
-    start = _open_start(recipe, contents, store, reporter)
-    material = make_mix(contents, start.tokenizer, recipe)
-    _check_size(material, recipe, data)
-    if not validation_texts(contents, VALIDATION_CHARACTERS):
-        raise SizewiseError(
-            f"{data} has no text to watch training by: its validation split is empty.",
-            "a document or an example in the validation split",
-            "add documents and read them again: sizewise read PATH...",
-        )
-    plan, notes = _plan(recipe, start, material, folder / "plan.json", reporter)
-    result = _fit(recipe, contents, start, material, plan, folder, reporter)
-    peak = peak_memory_bytes()
-    trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
-    network = _save(start, folder, {"run": run_id, "data": data, "recipe": recipe.model_dump(mode="json")})
-    if result.best_step < result.steps:
-        notes.append(f"the weights of step {result.best_step} of {result.steps} were kept: best in validation")
-    record = Checkpoint(
-        start=recipe.start,
-        recipe=recipe,
-        data=data,
-        parameters=folders.parameters_of(network),
-        trained_parameters=trained,
-        attention=folders.attention_words(network.config),
-        tokens=result.tokens,
-        steps=result.steps,
-        epochs=result.tokens / material.mix.tokens_per_epoch(),
-        best_step=result.best_step,
-        best_bits_per_byte=result.best_bits_per_byte,
-        start_bits_per_byte=result.start_bits_per_byte,
-        curve=tuple(CurvePoint(**asdict(point)) for point in result.points),
-        seconds=result.seconds,
-        warmup_s=result.warmup_s,
-        tokens_per_s=result.tokens_per_s,
-        compiled=plan.compiled,
-        sessions=result.sessions,
-        peak_memory_bytes=peak,
-        origin=start.origin,
-        licence=start.licence,
-        notes=(*material.notes, *notes),
-        versions=versions("torch", "transformers", "peft", "tokenizers"),
-    )
-    store.write(run_id, record)
-    remove_states(folder / "state")
+class Run:
+    """One training run, from its start to its record.
 
-
-def _fit(
-    recipe: Recipe,
-    contents: DatasetContents,
-    start: _Start,
-    material: Material,
-    plan: loop.Plan,
-    folder: Path,
-    reporter: Reporter,
-) -> loop.Result:
-    texts = validation_texts(contents, VALIDATION_CHARACTERS)
-    loop.prepare(start.network, plan.compiled)
-    try:
-        result = loop.train_network(
-            start.network,
-            material.mix,
-            plan,
-            lambda: loop.validation_bits(start.network, start.tokenizer, texts, recipe.context),
-            folder / "state",
-            lambda progress: _tell(progress, recipe, reporter),
-        )
-    except FloatingPointError as error:
-        raise SizewiseError(
-            f"Training diverged: {error}.",
-            "a loss that stays finite",
-            "train again with a lower --learning-rate",
-        ) from error
-    loop.finish(start.network)
-    return result
-
-
-def _save(start: _Start, folder: Path, made: dict[str, Any]) -> Any:
-    """Write adapter and merged model; give the plain network."""
-    network = start.network
-    if start.way == "lora":
-        network.save_pretrained(folder / "adapter")
-        network = adapt.merge_lora(network)
-    folders.save_model(network, start.tokenizer, folder / "model")
-    folders.write_json(folder / "model" / "sizewise.json", made)
-    return network
-
-
-def _open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter: Reporter) -> _Start:
-    if recipe.start == "scratch":
-        return _from_scratch(recipe, contents)
-    architecture.parse_attention(recipe.attention)
-    if recipe.attention != "full":
-        raise SizewiseError(
-            f"The attention of {recipe.start} is part of how it was made and cannot become {recipe.attention}.",
-            "--attention full for pretrained models",
-            f"sizewise train scratch --data ID --attention {recipe.attention} --minutes 1",
-        )
-    folder, origin, licence = resolve_folder(recipe.start, store, reporter.say)
-    tokenizer = folders.load_tokenizer(folder)
-    network = folders.load_network(folder, "bf16")
-    room = getattr(network.config, "max_position_embeddings", recipe.context)
-    if recipe.context > room:
-        raise SizewiseError(
-            f"Rows of {recipe.context} tokens are longer than the context of {recipe.start}.",
-            f"at most {room} tokens",
-            f"--context {room}",
-        )
-    if recipe.method == "lora":
-        network = adapt.add_lora(network, recipe.rank, recipe.seed)
-    return _Start(network, tokenizer, recipe.method, f"{origin}; trained here by {recipe.method}", licence)
-
-
-def _from_scratch(recipe: Recipe, contents: DatasetContents) -> _Start:
-    shape = architecture.shape_for(recipe.parameters)
-    texts = [document.text for document in contents.documents["train"]]
-    texts += [part for e in contents.examples["train"] for part in (e.prompt, e.references[0])]
-    tokenizer = tokenizers.train_tokenizer(texts, shape.vocabulary, recipe.context)
-    ids = {
-        "bos": tokenizer.bos_token_id,
-        "eos": tokenizer.eos_token_id,
-        "pad": tokenizer.pad_token_id,
-    }
-    shape = shape._replace(vocabulary=len(tokenizer))
-    network = architecture.build_network(shape, recipe.attention, recipe.context, ids, recipe.seed)
-    licences = ", ".join(sorted(contents.record.licences)) or "not stated"
-    origin = f"from scratch: {shape.layers} blocks of width {shape.width}, {shape.parameters:,} parameters"
-    return _Start(network.bfloat16(), tokenizer, "scratch", origin, f"as the training text: {licences}")
-
-
-def _check_size(material: Material, recipe: Recipe, data: str) -> None:
-    rows = len(material.mix.prose) + len(material.mix.examples)
-    if rows < 2:
-        raise SizewiseError(
-            f"The training text of {data} fills {rows} row(s) of {recipe.context} tokens.",
-            "at least 2 rows; useful training needs hundreds",
-            "add documents and read them again: sizewise read PATH...",
-        )
-
-
-def _plan(
-    recipe: Recipe, start: _Start, material: Material, path: Path, reporter: Reporter
-) -> tuple[loop.Plan, list[str]]:
-    """Turn the dial into a plan once; a resumed run reads it back."""
-    if path.is_file():
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return loop.Plan(**saved["plan"]), list(saved["notes"])
-    notes: list[str] = []
-    wanted = (
-        recipe.tokens >= COMPILE_FROM_TOKENS[start.way]
-        if recipe.tokens is not None
-        else (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.way]
-    )
-    compiled = wanted and can_compile()
-    if wanted and not compiled:
-        notes.append("no C++ compiler was found: trained without compiled blocks, which is slower")
-        reporter.say("no C++ compiler (g++ or clang++) was found: training runs eagerly, at about half the speed")
-    tokens = recipe.tokens or _probe_tokens(recipe, start, material, compiled, reporter)
-    most = int(recipe.max_epochs * material.mix.tokens_per_epoch())
-    if tokens > most:
-        notes.append(
-            f"the budget of {tokens:,} tokens was capped at {recipe.max_epochs:g} passes over the text: {most:,}"
-        )
-        tokens = most
-    plan = loop.Plan(
-        tokens=tokens,
-        learning_rate=recipe.learning_rate or _learning_rate(start),
-        weight_decay=WEIGHT_DECAYS[start.way],
-        compiled=compiled,
-        validations=VALIDATIONS,
-    )
-    write_atomically(path, json.dumps({"plan": asdict(plan), "notes": notes}, indent=1))
-    return plan, notes
-
-
-def _learning_rate(start: _Start) -> float:
-    rate, width = LEARNING_RATES[start.way]
-    return rate * width / int(adapt.base_of(start.network).config.hidden_size)
-
-
-def _probe_tokens(recipe: Recipe, start: _Start, material: Material, compiled: bool, reporter: Reporter) -> int:
-    """Measure the speed for a moment and give the tokens that fit into the minutes.
-
-    Validation takes about a third of a training step's time for each of its tokens.
+    Args:
+        recipe: what to do.
+        data: dataset id.
+        store: where records live.
+        folder: where the run lives.
+        reporter: told how far it is.
+        watcher: called after each step.
+        usd_per_hour: price of the machine.
     """
-    reporter.say(f"measuring the speed of {recipe.start} for a moment" + (" (compiling)" if compiled else ""))
-    loop.prepare(start.network, compiled)
-    warmup, speed = loop.probe(start.network, material.mix)
-    seconds = 60 * (recipe.minutes or 0)
-    validation = (VALIDATIONS + 1) * (VALIDATION_CHARACTERS / 4) / (3 * speed)
-    left = seconds - warmup - validation
-    if left < 0.2 * seconds:
-        left = 0.2 * seconds
-    return max(int(left * speed), recipe.rows_per_step * recipe.context)
 
+    start: Start
+    material: Material
+    planned: Planned
+    result: loop.Result
 
-def _tell(progress: loop.Progress, recipe: Recipe, reporter: Reporter) -> None:
-    parts = [f"loss {progress.loss:.3f}"]
-    if progress.bits_per_byte is not None:
-        reporter.say(f"validation after {progress.tokens:,} tokens: {progress.bits_per_byte:.4f} bits/byte")
-    if progress.tokens_per_s:
-        parts.append(f"{progress.tokens_per_s:,.0f} tokens/s")
-    reporter.advance(f"training {recipe.start}", progress.tokens, progress.budget, ", ".join(parts))
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: str,
+        store: Store,
+        folder: Path,
+        reporter: Reporter,
+        watcher: Watcher | None = None,
+        usd_per_hour: float | None = None,
+    ) -> None:
+        self.recipe, self.data, self.store, self.folder = recipe, data, store, folder
+        self._reporter, self._watcher, self._usd_per_hour = reporter, watcher, usd_per_hour
+        self.contents: DatasetContents = datasets.load(store, data)
+        self._texts = validation_texts(self.contents, VALIDATION_CHARACTERS)
+        self._control: Control | None = None
+        if recipe.control and recipe.start != "scratch":
+            self._control = read_control(recipe.control, recipe.seed, store)
+        self._canaries = memory.plant(recipe.canaries, recipe.seed)
+        self._sentences = groups.naming_sentences(
+            document.text for split in ("validation", "test") for document in self.contents.documents[split]
+        )
+
+    def prepare(self) -> None:
+        """Open the start, encode the text, measure what the start knows, and plan.
+
+        Raises:
+            SizewiseError: something of it cannot be done.
+        """
+        recipe, folder = self.recipe, self.folder
+        if not self._texts:
+            raise SizewiseError(
+                f"{self.data} has no text to watch training by: its validation split is empty.",
+                "a document or an example in the validation split",
+                "add documents and read them again: sizewise read PATH...",
+            )
+        self.start = open_start(recipe, self.contents, self.store, self._reporter)
+        _, examples = training_part(self.contents, recipe)
+        self._lesson = ask_teacher(
+            recipe, self.start.tokenizer, self.start.device, examples, folder, self.store, self._reporter
+        )
+        additions = Additions(
+            control=self._control.replayed if self._control else (),
+            units=tuple(memory.canary_units(self.start.tokenizer, self._canaries)),
+            answers=self._lesson.answers,
+        )
+        self.material = make_mix(self.contents, self.start.tokenizer, recipe, folder, additions)
+        check_size(recipe, self.material, self.data)
+        self._before, scoring = self._measure_before()
+        self.planned = make_plan(
+            recipe,
+            self.start,
+            self.material,
+            folder / "plan.json",
+            scoring,
+            self._reporter,
+            self._usd_per_hour,
+            self._lesson.expects,
+        )
+
+    def fit(self) -> None:
+        """Train.
+
+        Raises:
+            SizewiseError: the loss ran away again and again.
+        """
+        plan, network = self.planned.plan, self.start.network
+        loop.prepare(network, plan.compiled, plan.checkpointing)
+        try:
+            self.result = loop.train_network(
+                network,
+                self.material.mix,
+                plan,
+                self._validate,
+                self.folder / "state",
+                self._tell,
+                self._lesson.expects,
+            )
+        except FloatingPointError as error:
+            raise SizewiseError(
+                f"Training diverged: {error}.",
+                "a loss that stays finite",
+                "train again with a lower --learning-rate",
+            ) from error
+        loop.finish(network)
+
+    def finish(self, run_id: str) -> Checkpoint:
+        """Measure what was made, write the model and its card, and give the record."""
+        peak = peak_memory_bytes()
+        trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
+        network = self._plain_network()
+        forgetting, memorised, shares = self._measure_after(network)
+        result, plan = self.result, self.planned.plan
+        record = Checkpoint(
+            start=self.recipe.start,
+            recipe=self.recipe,
+            data=self.data,
+            parameters=folders.parameters_of(network),
+            trained_parameters=trained,
+            attention=folders.attention_words(network.config),
+            tokens=result.tokens,
+            steps=result.steps,
+            epochs=result.tokens / self.material.mix.tokens_per_epoch(),
+            best_step=result.best_step,
+            best_bits_per_byte=result.best_bits_per_byte,
+            start_bits_per_byte=result.start.domain,
+            curve=tuple(CurvePoint(**asdict(point)) for point in result.points),
+            seconds=result.seconds,
+            warmup_s=result.warmup_s,
+            tokens_per_s=result.tokens_per_s,
+            compiled=plan.compiled,
+            sessions=result.sessions,
+            peak_memory_bytes=peak,
+            origin=self.start.origin,
+            licence=self.start.licence,
+            estimate=self.planned.estimate,
+            estimate_error=self._estimate_error(peak),
+            forgetting=forgetting,
+            memorisation=memorised,
+            groups=shares,
+            notes=self._notes(),
+            versions=versions("torch", "transformers", "peft", "tokenizers"),
+        )
+        made = {"run": run_id, "data": self.data, "recipe": self.recipe.model_dump(mode="json")}
+        extra = {
+            "sizewise.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
+            "README.md": model_card(record, run_id, self.contents.record),
+        }
+        folders.save_model(network, self.start.tokenizer, self.folder / "model", extra)
+        return record
+
+    def clean(self) -> None:
+        """Remove what only a running job needs."""
+        remove_states(self.folder / "state")
+        remove_rows(self.folder)
+
+    def _validate(self) -> loop.Bits:
+        network, tokenizer, context = self.start.network, self.start.tokenizer, self.recipe.context
+        domain = loop.validation_bits(network, tokenizer, self._texts, context)
+        if self._control is None:
+            return loop.Bits(domain)
+        return loop.Bits(domain, loop.validation_bits(network, tokenizer, list(self._control.measured), context))
+
+    def _tell(self, progress: loop.Progress) -> None:
+        parts = [f"loss {progress.loss:.3f}"]
+        if progress.bits_per_byte is not None:
+            control = progress.points[-1].control_bits_per_byte
+            other = f", control text {control:.4f}" if control is not None else ""
+            self._reporter.say(
+                f"validation after {progress.tokens:,} tokens: {progress.bits_per_byte:.4f} bits/byte{other}"
+            )
+        if progress.tokens_per_s:
+            parts.append(f"{progress.tokens_per_s:,.0f} tokens/s")
+        self._reporter.advance(f"training {self.recipe.start}", progress.tokens, progress.budget, ", ".join(parts))
+        if self._watcher:
+            self._watcher(progress)
+
+    def _measure_before(self) -> tuple[dict[str, Any], Scoring]:
+        """Measure what the start knows, once; a resumed run reads it back."""
+        path = self.folder / "before.json"
+        if path.is_file():
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            return saved["measured"], Scoring(saved["validation_s"])
+        self.start.network.eval()
+        begun = time.monotonic()
+        loop.validation_bits(self.start.network, self.start.tokenizer, self._texts[:1], self.recipe.context)
+        measured = self._general(self.start.network)
+        characters = len(self._texts[0]) + (sum(map(len, self._control.measured)) if self._control else 0)
+        each = (time.monotonic() - begun) / characters
+        whole = sum(map(len, self._texts)) + (sum(map(len, self._control.measured)) if self._control else 0)
+        scoring = Scoring(each * whole)
+        write_atomically(path, json.dumps({"measured": measured, "validation_s": scoring.seconds}))
+        return measured, scoring
+
+    def _general(self, network: Any) -> dict[str, Any]:
+        """Measure what a network knows besides the domain, and whether it cares about swapped groups."""
+        tokenizer, context = self.start.tokenizer, self.recipe.context
+        found: dict[str, Any] = {}
+        if self._control is not None:
+            found["control"] = control_bits(network, tokenizer, self._control, context)
+            found["answers"] = general_answer_bits(network, tokenizer, context)
+        if self._sentences and self.recipe.balance != "none":
+            found["swap_gap"] = groups.swap_gap(network, tokenizer, self._sentences, context)
+        return found
+
+    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorisation | None, GroupShares]:
+        recipe, tokenizer = self.recipe, self.start.tokenizer
+        self._reporter.say("measuring what was forgotten" + (" and memorised" if self._canaries else ""))
+        after = self._general(network)
+        forgetting = memorised = None
+        if self._control is not None:
+            forgetting = Forgetting(
+                control=self._control.source,
+                bytes=self._control.bytes,
+                before=self._before["control"],
+                after=after["control"],
+                answers_before=self._before["answers"],
+                answers_after=after["answers"],
+                questions=len(QUESTIONS),
+                replay_share=recipe.control_share,
+            )
+        if self._canaries:
+            memorised = memory.measure_memorisation(network, tokenizer, self._canaries, self.contents, recipe.seed)
+        documents, _ = training_part(self.contents, recipe)
+        shares = groups.shares((document.text for document in documents), recipe.balance)
+        if "swap_gap" in after:
+            shares = shares.model_copy(
+                update={
+                    "swap_gap_before": self._before["swap_gap"],
+                    "swap_gap_after": after["swap_gap"],
+                    "sentences": len(self._sentences),
+                }
+            )
+        return forgetting, memorised, shares
+
+    def _plain_network(self) -> Any:
+        """Write the adapter where there is one, and give the network with it merged, in bf16 as it will be served."""
+        network = self.start.network
+        if self.start.way != "lora":
+            return network
+        network.save_pretrained(self.folder / "adapter")
+        if self.recipe.method == "qlora":
+            base, _, _ = resolve_folder(self.recipe.start, self.store)
+            return folders.in_bf16(adapt.merge_saved(base, self.folder / "adapter"))
+        return folders.in_bf16(adapt.merge_lora(network))
+
+    def _estimate_error(self, peak: int) -> dict[str, float]:
+        expected = self.planned.estimate
+        if expected is None or self.result.sessions > 1 or self.result.stopped_early:
+            return {}
+        found = {"seconds": self.result.seconds / expected.seconds.expected - 1}
+        if self.start.device == "cpu":
+            found["memory"] = peak / expected.memory_bytes.expected - 1
+        return found
+
+    def _notes(self) -> tuple[str, ...]:
+        result, notes = self.result, [*self.material.notes, *self._lesson.notes, *self.planned.notes]
+        if result.rollbacks:
+            steps = ", ".join(map(str, result.rollbacks))
+            notes.append(f"the loss ran away at step {steps}: back to the best weights, at half the rate each time")
+        if result.stopped_early:
+            notes.append(
+                f"stopped after {result.tokens:,} of {self.planned.plan.tokens:,} tokens: validation did not improve "
+                f"{self.recipe.patience} times in a row"
+            )
+        if result.best_step < result.steps:
+            notes.append(f"the weights of step {result.best_step} of {result.steps} were kept: best in validation")
+        return tuple(notes)
 
 
 def peak_memory_bytes() -> int:

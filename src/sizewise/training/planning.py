@@ -1,0 +1,197 @@
+"""Turn the dial of a recipe into a plan, once; a resumed run reads it back."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from sizewise.errors import SizewiseError
+from sizewise.lm import adapt, loop
+from sizewise.lm import folder as folders
+from sizewise.lm.kernels import can_compile
+from sizewise.progress import Reporter
+from sizewise.records import Estimate, Recipe
+from sizewise.store import write_atomically
+from sizewise.training import preflight
+from sizewise.training.rows import Material
+from sizewise.training.starts import Start
+
+# Peak learning rates at a width; they fall in proportion to the width (Yang et al., 2022, Tensor Programs V).
+# Measured for LoRA on SmolLM2-135M: see docs/log.md. Full training takes about a tenth of LoRA's rate.
+LEARNING_RATES = {"lora": (3e-3, 576), "full": (2e-4, 576), "scratch": (3e-3, 256)}
+WEIGHT_DECAYS = {"lora": 0.0, "full": 0.0, "scratch": 0.1}
+# Validations in a run: not fewer, not more, and else one for so many tokens.
+FEWEST_VALIDATIONS, MOST_VALIDATIONS, TOKENS_A_VALIDATION = 4, 20, 100_000
+# Below this many tokens, compiling the blocks takes longer than it saves.
+COMPILE_FROM_TOKENS = {"lora": 30_000, "full": 30_000, "scratch": 1_000_000}
+COMPILE_FROM_MINUTES = {"lora": 1.5, "full": 1.5, "scratch": 3.0}
+PROBE_STEPS = 5
+TOKENS_A_PARAMETER = 12  # of a network from scratch, where there is enough text (Karpathy, nanochat)
+
+
+class Planned(NamedTuple):
+    """A plan, what it is expected to take, and what a reader should know of it."""
+
+    plan: loop.Plan
+    estimate: Estimate | None
+    notes: tuple[str, ...]
+
+
+class Scoring(NamedTuple):
+    """How fast validation goes, measured before the run."""
+
+    seconds: float
+    """Seconds of one validation."""
+
+
+def make_plan(
+    recipe: Recipe,
+    start: Start,
+    material: Material,
+    path: Path,
+    scoring: Scoring,
+    reporter: Reporter,
+    usd_per_hour: float | None,
+    teacher: loop.Teacher | None,
+) -> Planned:
+    """Turn the dial into a plan once, after a check that the run fits; a resumed run reads the plan back.
+
+    Raises:
+        SizewiseError: the run cannot fit into memory.
+    """
+    if path.is_file():
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        known = Estimate.model_validate(saved["estimate"]) if saved["estimate"] else None
+        return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
+    notes: list[str] = []
+    shape, memory, checkpointing = _fit_memory(recipe, start)
+    if checkpointing:
+        notes.append("activations were computed again on the way back, which takes less memory and more time")
+    wanted = _worth_compiling(recipe, start)
+    compiled = wanted and can_compile(start.device)
+    if wanted and not compiled:
+        notes.append("no C++ compiler was found: trained without compiled blocks, which is slower")
+        reporter.say("no C++ compiler (g++ or clang++) was found: training runs eagerly, at about half the speed")
+    begun = time.monotonic()
+    speed = None
+    if recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step():
+        reporter.say(f"measuring the speed of {recipe.start} for a moment" + (" (compiling)" if compiled else ""))
+        loop.prepare(start.network, compiled, checkpointing)
+        _, speed = loop.probe(start.network, material.mix, teacher, PROBE_STEPS - 1)
+    spent = time.monotonic() - begun
+    tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, scoring, recipe)
+    tokens = _capped(tokens, recipe, start, material, notes)
+    validations = min(MOST_VALIDATIONS, max(FEWEST_VALIDATIONS, tokens // TOKENS_A_VALIDATION))
+    plan = loop.Plan(
+        tokens=tokens,
+        learning_rate=recipe.learning_rate or _learning_rate(start),
+        weight_decay=WEIGHT_DECAYS[start.way],
+        compiled=compiled,
+        validations=validations,
+        patience=recipe.patience,
+        checkpointing=checkpointing,
+    )
+    expected = None
+    if speed is not None:
+        overhead = (validations + 1) * scoring.seconds
+        expected = preflight.estimate(shape, memory, tokens, speed, overhead, usd_per_hour, start.device)
+        reporter.say(words(expected))
+    text = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
+    write_atomically(path, json.dumps(text, indent=1))
+    return Planned(plan, expected, tuple(notes))
+
+
+def words(expected: Estimate) -> str:
+    """Say an estimate in a line."""
+    time_s, memory = expected.seconds, expected.memory_bytes
+    parts = [
+        f"expected: {expected.tokens:,} tokens in {time_s.expected / 60:.1f} minutes "
+        f"({time_s.low / 60:.1f} to {time_s.high / 60:.1f})",
+        f"{memory.expected / 1e9:.1f} GB of memory ({memory.low / 1e9:.1f} to {memory.high / 1e9:.1f})",
+    ]
+    if expected.energy_wh:
+        energy = expected.energy_wh
+        parts.append(f"{energy.expected:.2g} Wh ({energy.low:.2g} to {energy.high:.2g}, watts assumed)")
+    if expected.usd:
+        parts.append(f"{expected.usd.expected:.2g} USD ({expected.usd.low:.2g} to {expected.usd.high:.2g})")
+    return ", ".join(parts)
+
+
+def _fit_memory(recipe: Recipe, start: Start) -> tuple[preflight.Shape, float, bool]:
+    """Compute the memory; compute activations again where the recipe says so, or where they would not fit."""
+    base = adapt.base_of(start.network)
+    trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
+    shape = preflight.Shape.of(base.config.to_dict(), folders.parameters_of(base), trained)
+    tokens = recipe.rows_per_step * recipe.context
+    plain = preflight.memory_bytes(shape, recipe.method, tokens, recipe.checkpointing == "on")
+    least = preflight.memory_bytes(shape, recipe.method, recipe.context, checkpointing=True)
+    free = _free_bytes(start)
+    if recipe.checkpointing != "auto" or free is None or plain <= free:
+        preflight.check_memory(plain, least, free, recipe)
+        return shape, plain, recipe.checkpointing == "on"
+    again = preflight.memory_bytes(shape, recipe.method, tokens, checkpointing=True)
+    preflight.check_memory(again, least, free, recipe)
+    return shape, again, True
+
+
+def _free_bytes(start: Start) -> int | None:
+    """Give what this process may still take and what it holds already, for a network that is loaded."""
+    free = folders.free_device_bytes(start.device)
+    if free is None:
+        free = preflight.available_bytes()
+    held = folders.parameters_of(adapt.base_of(start.network)) * 2
+    return None if free is None else free + held
+
+
+def _worth_compiling(recipe: Recipe, start: Start) -> bool:
+    if recipe.method in ("dora", "qlora"):
+        return False  # peft's own layers; their graphs gain little
+    if recipe.tokens is not None:
+        return recipe.tokens >= COMPILE_FROM_TOKENS[start.way]
+    return (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.way]
+
+
+def _tokens_in(seconds: float, spent: float, speed: float, scoring: Scoring, recipe: Recipe) -> int:
+    """Give the tokens that fit into the minutes, the probe and the validations taken off."""
+    left = max(seconds - spent - (FEWEST_VALIDATIONS + 1) * scoring.seconds, 0.2 * seconds)
+    return max(int(left * speed), recipe.rows_per_step * recipe.context)
+
+
+def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes: list[str]) -> int:
+    most = int(recipe.max_epochs * material.mix.tokens_per_epoch())
+    if tokens > most:
+        notes.append(
+            f"the budget of {tokens:,} tokens was capped at {recipe.max_epochs:g} passes over the text: {most:,}"
+        )
+        tokens = most
+    if start.way == "scratch":
+        wanted = TOKENS_A_PARAMETER * folders.parameters_of(start.network)
+        if tokens < wanted / 2:
+            notes.append(
+                f"{tokens:,} tokens are few for this size: {TOKENS_A_PARAMETER} a parameter would be {wanted:,}; "
+                "expect an undertrained network"
+            )
+    return tokens
+
+
+def _learning_rate(start: Start) -> float:
+    rate, width = LEARNING_RATES[start.way]
+    return rate * width / int(adapt.base_of(start.network).config.hidden_size)
+
+
+def check_size(recipe: Recipe, material: Material, data: str) -> None:
+    """Refuse to train on next to nothing.
+
+    Raises:
+        SizewiseError: fewer than two rows.
+    """
+    rows = len(material.mix.prose) + len(material.mix.examples)
+    if rows < 2:
+        raise SizewiseError(
+            f"The training text of {data} fills {rows} row(s) of {recipe.context} tokens.",
+            "at least 2 rows; useful training needs hundreds",
+            "add documents and read them again: sizewise read PATH...",
+        )

@@ -1,0 +1,155 @@
+"""What a run will take, told before it starts: memory by arithmetic, time by a short probe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sizewise.errors import SizewiseError
+from sizewise.records import Estimate, Range, Recipe
+
+PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers before any weight
+CHUNK_TOKENS = 512  # of the loss, see lm/loss.py
+WATTS_A_CORE = (3.0, 8.0, 15.0)  # assumed: idle servers to busy laptops, the whole machine's share
+# How far the time of a run lay from its probe; the machine is shared.
+TIME_SPREAD = (0.9, 1.35)
+MEMORY_SPREAD = (0.8, 1.3)
+BYTES_4_BIT = 0.55  # a weight in NF4 with its scales
+
+
+class Shape(NamedTuple):
+    """What the memory of training depends on."""
+
+    layers: int
+    width: int
+    inner: int
+    kv_width: int
+    vocabulary: int
+    parameters: int
+    trained: int
+
+    @classmethod
+    def of(cls, config: dict[str, Any], parameters: int, trained: int) -> Shape:
+        """Read it from a network's config.json."""
+        heads = int(config["num_attention_heads"])
+        size = int(config.get("head_dim") or config["hidden_size"] // heads)
+        return cls(
+            layers=int(config["num_hidden_layers"]),
+            width=int(config["hidden_size"]),
+            inner=int(config["intermediate_size"]),
+            kv_width=int(config.get("num_key_value_heads") or heads) * size,
+            vocabulary=int(config["vocab_size"]),
+            parameters=parameters,
+            trained=trained,
+        )
+
+
+def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, process: int = PROCESS_BYTES) -> float:
+    """Compute the memory that training needs.
+
+    Weights in bf16 (or 4 bits), gradients in bf16, and in fp32 the weights that are trained, AdamW's two moments and
+    a copy of the best weights; activations that the way back needs; logits and their gradient of one chunk.
+
+    Args:
+        shape: of the network.
+        method: lora, dora, qlora or full.
+        tokens: tokens in a step.
+        checkpointing: whether activations are computed again.
+        process: what the process takes without a network.
+    """
+    weights = shape.parameters * (BYTES_4_BIT if method == "qlora" else 2)
+    trained = shape.trained * (2 + 4 + 8 + 4)
+    # Inputs of norms, products and their gate in bf16; fp32 copies in norms; adapters keep their inner values.
+    block = 2 * (6 * shape.width + 3 * shape.kv_width + 5 * shape.inner) + 8 * shape.width
+    kept = block + shape.layers * 2 * shape.width if checkpointing else shape.layers * block
+    logits = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (2 + 2 + 4)
+    head = shape.vocabulary * shape.width * 4 if method == "full" else 0
+    return process + weights + trained + tokens * kept + logits + head
+
+
+def available_bytes() -> int | None:
+    """Give the memory that is free, a container's limit included; None where the system does not tell."""
+    found: list[int] = []
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) * 1024)
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="utf-8").strip()
+        if limit.isdigit():
+            found.append(int(limit) - int(used))
+    except (OSError, ValueError):
+        pass
+    return min(found) if found else None
+
+
+def check_memory(needed: float, least: float, available: int | None, recipe: Recipe) -> None:
+    """Refuse a run that cannot fit.
+
+    Args:
+        needed: bytes that it needs.
+        least: bytes that it would need with single rows and activations computed again.
+        available: bytes that are free.
+        recipe: what was asked.
+
+    Raises:
+        SizewiseError: it cannot fit.
+    """
+    if available is None or needed <= available:
+        return
+    if least <= available:
+        smaller = "--rows-per-step 1 --checkpointing on"
+    elif recipe.method == "full" and recipe.start != "scratch":
+        smaller = "--method lora"
+    else:
+        smaller = "a smaller model, or --context 256" if recipe.start != "scratch" else "a smaller --parameters"
+    raise SizewiseError(
+        f"Training {recipe.start} by {recipe.method} needs about {needed / 1e9:.1f} GB, and {available / 1e9:.1f} GB "
+        f"are free.",
+        f"at most that; with single rows and --checkpointing on it needs about {least / 1e9:.1f} GB",
+        smaller,
+    )
+
+
+def estimate(
+    shape: Shape, memory: float, tokens: int, speed: float, overhead_s: float, usd_per_hour: float | None, device: str
+) -> Estimate:
+    """Turn a probe into an estimate.
+
+    Args:
+        shape: of the network.
+        memory: bytes computed for it.
+        tokens: token budget.
+        speed: tokens a second in the probe.
+        overhead_s: seconds of warm-up and validation.
+        usd_per_hour: price of the machine.
+        device: where it runs.
+    """
+    seconds = tokens / speed + overhead_s
+    low, high = seconds * TIME_SPREAD[0], seconds * TIME_SPREAD[1]
+    time = Range(low=low, expected=seconds, high=high)
+    energy = None
+    if device == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        watts = [cores * some for some in WATTS_A_CORE]
+        energy = Range(low=low * watts[0] / 3600, expected=seconds * watts[1] / 3600, high=high * watts[2] / 3600)
+    price = None
+    if usd_per_hour is not None:
+        low_usd, expected_usd, high_usd = (some / 3600 * usd_per_hour for some in (low, seconds, high))
+        price = Range(low=low_usd, expected=expected_usd, high=high_usd)
+    return Estimate(
+        parameters=shape.parameters,
+        trained_parameters=shape.trained,
+        tokens=tokens,
+        tokens_per_s=speed,
+        memory_bytes=Range(low=memory * MEMORY_SPREAD[0], expected=memory, high=memory * MEMORY_SPREAD[1]),
+        seconds=time,
+        energy_wh=energy,
+        usd=price,
+        available_bytes=available_bytes() if device == "cpu" else None,
+    )
