@@ -51,7 +51,5 @@ def test_what_is_cut_is_said(tmp_path: Path) -> None:
 def test_a_tokenizer_without_template_is_asked_in_plain_text(tmp_path: Path) -> None:
     plain: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
     plain.chat_template = None
-    mix, _ = make_mix(
-        contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64), tmp_path
-    )
+    mix, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64), tmp_path)
     assert "Question: what" in plain.decode(mix.examples.all().ids[0])

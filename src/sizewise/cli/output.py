@@ -26,14 +26,13 @@ def print_stored(stored: Stored[Any], as_json: bool) -> bool:
     Returns:
         Whether it was printed; otherwise the command prints words.
     """
+    return print_object(stored.kind, stored.id, str(stored.path), stored.record, as_json)
+
+
+def print_object(kind: str, name: str, path: str, record: Any, as_json: bool) -> bool:
+    """Print the one JSON object of the contract if asked for; `print_stored` does it for what lies in the store."""
     if as_json:
-        whole = {
-            "schema": 1,
-            "kind": stored.kind,
-            "id": stored.id,
-            "path": str(stored.path),
-            "record": stored.record.model_dump(mode="json"),
-        }
+        whole = {"schema": 1, "kind": kind, "id": name, "path": path, "record": record.model_dump(mode="json")}
         sys.stdout.write(json.dumps(whole, ensure_ascii=False) + "\n")
     return as_json
 

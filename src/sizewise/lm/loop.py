@@ -80,6 +80,7 @@ class Progress:
         tokens_per_s: median speed, None in the first step.
         seconds: seconds of training over all sessions.
         points: the run so far.
+        start_bits_per_byte: validation before the first step.
     """
 
     step: int
@@ -91,6 +92,7 @@ class Progress:
     tokens_per_s: float | None
     seconds: float
     points: list[Point]
+    start_bits_per_byte: float
 
 
 @dataclass(frozen=True)
@@ -409,7 +411,18 @@ def train_network(
             whole = True
             speed = median(speeds) if speeds else None
             on_progress(
-                Progress(run.step, run.tokens, plan.tokens, value, rate, domain, speed, run.seconds, run.points)
+                Progress(
+                    run.step,
+                    run.tokens,
+                    plan.tokens,
+                    value,
+                    rate,
+                    domain,
+                    speed,
+                    run.seconds,
+                    run.points,
+                    run.start.domain,
+                )
             )
             if time.monotonic() - saved > SAVE_EVERY_S:
                 run.save(folder)

@@ -11,7 +11,7 @@ import torch
 
 from sizewise.lm.folder import head_of, hidden_states
 from sizewise.lm.packing import Unit
-from sizewise.lm.tokenizer import prefix_id
+from sizewise.lm.tokenizer import prefix_id, text_ids
 
 TILE = 4096  # words of the vocabulary whose logits exist at once: they stay in the processor's cache
 BATCH_TOKENS = 4096
@@ -107,7 +107,9 @@ def score_texts(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -
 
 def bits_per_byte(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> float:
     """Give bits per byte of UTF-8 over all texts together."""
-    total = sum(float(scores.nats.sum()) for scores in score_texts(network, tokenizer, texts, size))
+    prefix = prefix_id(tokenizer)
+    nats = score_ids(network, [[prefix, *text_ids(tokenizer, text)] for text in texts], size)
+    total = sum(float(some.sum()) for some in nats)
     return total / np.log(2) / sum(len(text.encode("utf-8")) for text in texts)
 
 

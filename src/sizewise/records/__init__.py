@@ -18,12 +18,16 @@ from sizewise.records.text import (
 from sizewise.records.training import (
     Checkpoint,
     CurvePoint,
+    CurveStep,
     Estimate,
     Forgetting,
     GroupShares,
+    LearningCurve,
     Memorisation,
     Range,
     Recipe,
+    Trial,
+    Tuning,
 )
 
 __all__ = [
@@ -33,6 +37,7 @@ __all__ = [
     "Comparison",
     "Completion",
     "CurvePoint",
+    "CurveStep",
     "Dataset",
     "Difference",
     "Document",
@@ -44,6 +49,7 @@ __all__ = [
     "ItemRow",
     "LeakEntry",
     "LeakLedger",
+    "LearningCurve",
     "Memorisation",
     "Message",
     "Missing",
@@ -60,5 +66,7 @@ __all__ = [
     "Split",
     "SplitSize",
     "Study",
+    "Trial",
+    "Tuning",
     "fingerprint",
 ]

@@ -247,3 +247,54 @@ class Checkpoint(Record):
     """What a reader should know, for example what was cut or capped."""
     versions: dict[str, str]
     """Versions of the packages that matter."""
+
+
+class Trial(Record):
+    """One recipe that a search tried."""
+
+    settings: dict[str, float]
+    """What was varied."""
+    bits_per_byte: float | None = None
+    """Best validation bits per byte, None where it was stopped before its end."""
+    pruned: bool = False
+    """Whether it was stopped because others were better at the same point."""
+
+
+class Tuning(Record):
+    """A search over recipes on a part of the token budget."""
+
+    data: str
+    """Dataset id."""
+    recipe: Recipe
+    """The recipe with the best settings, with the whole budget."""
+    tokens_each: int
+    """Tokens of a trial."""
+    trials: tuple[Trial, ...]
+    """What was tried, in order."""
+
+
+class CurveStep(Record):
+    """Training on a share of the documents."""
+
+    share: float
+    """Share of the training documents."""
+    run: str
+    """Checkpoint id."""
+    tokens: int
+    """Tokens seen."""
+    bits_per_byte: float
+    """Validation bits per byte."""
+
+
+class LearningCurve(Record):
+    """What more documents would bring."""
+
+    data: str
+    """Dataset id."""
+    steps: tuple[CurveStep, ...]
+    """From few documents to all of them."""
+    twice: Range
+    """Validation bits per byte with twice as many documents: cautious, likely and hopeful, in this order from high
+    to low; the cautious end assumes that more documents bring nothing."""
+    sentence: str
+    """The same in words."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sizewise.errors import MissingExtraError
-from sizewise.records import Checkpoint, Comparison, Difference
+from sizewise.records import Comparison, CurvePoint, Difference
 from sizewise.report.words import MEASURES
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; shapes repeat the distinction.
@@ -160,19 +160,33 @@ def _signed(found: Difference, pick: str) -> dict[str, Any]:
     return {"other": found.left, "x": -found.value, "low": -high, "high": -low}
 
 
-def curve_plot(name: str, checkpoint: Checkpoint) -> Plot:
-    """Draw validation bits per byte and training loss over tokens."""
+def curve_plot(name: str, curve: Sequence[CurvePoint], start: float | None, caption: str) -> Plot:
+    """Draw validation bits per byte, of the domain and of control text, and training loss over tokens.
+
+    Args:
+        name: what is trained.
+        curve: the run over time.
+        start: validation bits per byte before the first step.
+        caption: what stands below.
+    """
     alt = _altair()
-    validation = [{"tokens": 0, "bits": checkpoint.start_bits_per_byte}]
-    validation += [
-        {"tokens": p.tokens, "bits": p.bits_per_byte} for p in checkpoint.curve if p.bits_per_byte is not None
-    ]
-    losses = [{"tokens": p.tokens, "loss": p.loss} for p in _thinned(checkpoint.curve, 200)]
+    validation = [{"tokens": 0, "bits": start, "text": "domain"}] if start is not None else []
+    for point in curve:
+        for text, bits in (("domain", point.bits_per_byte), ("control text", point.control_bits_per_byte)):
+            if bits is not None:
+                validation.append({"tokens": point.tokens, "bits": bits, "text": text})
+    losses = [{"tokens": p.tokens, "loss": p.loss} for p in _thinned(curve, 200)]
     axis = alt.X("tokens:Q", title="tokens seen", axis=alt.Axis(format="~s"))
+    texts = [text for text in ("domain", "control text") if any(row["text"] == text for row in validation)]
+    legend = alt.Legend(orient="top", title=None) if len(texts) > 1 else None
     upper = (
         alt.Chart(alt.Data(values=validation))
-        .mark_line(color=COLOURS[0], point=alt.OverlayMarkDef(color=COLOURS[0], size=60))
-        .encode(x=axis, y=alt.Y("bits:Q", title="bits per byte", scale=alt.Scale(zero=False)))
+        .mark_line(point=alt.OverlayMarkDef(size=60))
+        .encode(
+            x=axis,
+            y=alt.Y("bits:Q", title="bits per byte", scale=alt.Scale(zero=False)),
+            color=alt.Color("text:N", scale=alt.Scale(domain=texts, range=[COLOURS[0], COLOURS[2]]), legend=legend),
+        )
         .properties(width=300, height=130)
     )
     lower = (
@@ -181,13 +195,7 @@ def curve_plot(name: str, checkpoint: Checkpoint) -> Plot:
         .encode(x=axis, y=alt.Y("loss:Q", title="training loss", scale=alt.Scale(zero=False)))
         .properties(width=300, height=110)
     )
-    speed = f"{checkpoint.tokens_per_s:,.0f} tokens/s after a first step of {checkpoint.warmup_s:.0f} s"
-    return _draw(
-        f"Training {name}",
-        f"Above: validation text, lower is better. Below: loss of each step in nats a token. "
-        f"{checkpoint.tokens:,} tokens in {checkpoint.seconds:.0f} s, {speed}.",
-        alt.vconcat(upper, lower),
-    )
+    return _draw(f"Training {name}", caption, alt.vconcat(upper, lower))
 
 
 def _thinned(points: Sequence[Any], most: int) -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sizewise.errors import MissingExtraError
 from sizewise.metrics import find_metric
-from sizewise.records import ItemRow
+from sizewise.records import Checkpoint, ItemRow
 from sizewise.report.plots import Plot, curve_plot, difference_plot, tradeoff_plots
 from sizewise.report.view import StudyView
 from sizewise.report.words import MEASURES, number, score_text, shown_metrics, table_rows, value_text
@@ -44,13 +44,18 @@ def write_study_report(view: StudyView, folder: Path) -> Path:
         The path of the HTML report.
     """
     content = _content(view)
-    environment = _environment()
+    environment = make_environment()
     for name in ("report.md", "report.html"):
         write_atomically(folder / name, environment.get_template(f"{name}.jinja").render(**content))
     return folder / "report.html"
 
 
-def _environment() -> Any:
+def make_environment() -> Any:
+    """Give the templates with their filters.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError as error:
@@ -98,7 +103,15 @@ def _plots(view: StudyView) -> list[Plot]:
         for metric in dict.fromkeys((quality, "bits_per_byte")):
             plot = difference_plot(view.comparison, view.study.pick, metric)
             plots += [plot] if plot else []
-    return plots + [curve_plot(name, checkpoint) for name, checkpoint in view.checkpoints.items()]
+    return plots + [_curve(name, checkpoint) for name, checkpoint in view.checkpoints.items()]
+
+
+def _curve(name: str, made: Checkpoint) -> Plot:
+    caption = (
+        f"Above: validation text, lower is better. Below: loss of each step in nats a token. {made.tokens:,} tokens in "
+        f"{made.seconds:.0f} s, {made.tokens_per_s:,.0f} tokens/s after a first step of {made.warmup_s:.0f} s."
+    )
+    return curve_plot(name, made.curve, made.start_bits_per_byte, caption)
 
 
 def _samples(view: StudyView) -> list[SideBySide]:

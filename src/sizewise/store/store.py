@@ -24,9 +24,11 @@ from sizewise.records import (
     Comparison,
     Dataset,
     Evaluation,
+    LearningCurve,
     Recommendation,
     Record,
     Study,
+    Tuning,
 )
 from sizewise.store.ledger import Ledger
 
@@ -40,6 +42,8 @@ KINDS: dict[str, type[Record]] = {
     "comparison": Comparison,
     "recommendation": Recommendation,
     "study": Study,
+    "tuning": Tuning,
+    "curve": LearningCurve,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Schema number n -> the named function that turns an envelope of schema n into one of n + 1.

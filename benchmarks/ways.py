@@ -1,0 +1,127 @@
+"""Every way and attention on one dataset: the table of docs/ways.md.
+
+    python benchmarks/ways.py NAME SOURCE... [--tokens N] [--limit N] [--only WAY ...]
+
+Each row is trained on the same token budget and evaluated on the same held-out items; rows that exist are not made
+again. Results go to benchmarks/results/ways-NAME.json; `--table` writes the Markdown of all such files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sizewise import dataset as datasets
+from sizewise.evaluation import evaluate
+from sizewise.records import Checkpoint, Evaluation, Recipe
+from sizewise.store import Store
+from sizewise.training import train
+
+RESULTS = Path(__file__).parent / "results"
+METRICS = ("bits_per_byte", "bleu")
+SCRATCH = 14  # a network from scratch sees so many times the tokens: it is that much smaller
+
+WAYS: dict[str, dict[str, Any] | None] = {
+    "as it is": None,
+    "LoRA": {},
+    "DoRA": {"method": "dora"},
+    "full": {"method": "full"},
+    "continued pretraining (text only, LoRA)": {"example_share": 0.0},
+    "instruction tuning (answers only, LoRA)": {"example_share": 1.0},
+    "LoRA without replay of control text": {"control_share": 0.0},
+    "LoRA, replay 10 %": {"control_share": 0.1},
+    "LoRA, window 256": {"attention": "window:256"},
+    "LoRA, pattern SSSL, window 128": {"attention": "pattern:SSSL:128"},
+    "LoRA, taught by TEACHER": {"teacher": "TEACHER"},
+    "from scratch, 5M": {"start": "scratch"},
+    "from scratch, 5M, window 128": {"start": "scratch", "attention": "window:128"},
+    "from scratch, 5M, pattern SSSL": {"start": "scratch", "attention": "pattern:SSSL:64"},
+    "from scratch, 17M, distilled from TEACHER": {
+        "start": "scratch",
+        "teacher": "TEACHER",
+        "tokenizer": "pkg:smollm2-135m",
+    },
+}
+
+
+class Tell:
+    """Says what is going on."""
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        print(line, file=sys.stderr, flush=True)
+
+    def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
+        """Stay silent."""
+
+
+def recipe_of(changes: dict[str, Any], tokens: int, teacher: str) -> Recipe:
+    """Make the recipe of a row."""
+    values: dict[str, Any] = {"start": "pkg:smollm2-135m", "tokens": tokens, "canaries": 8, "patience": 0} | changes
+    if values.get("teacher"):
+        values["teacher"] = teacher
+    if values["start"] == "scratch":
+        values |= {"method": "full", "tokens": tokens * (SCRATCH if "tokenizer" not in values else 2)}
+    return Recipe.model_validate(values)
+
+
+def row(made: Checkpoint | None, measured: Evaluation) -> dict[str, Any]:
+    """Give what the table shows of a row."""
+    found: dict[str, Any] = {
+        name: [measured.scores[name].value, measured.scores[name].low, measured.scores[name].high] for name in METRICS
+    }
+    if made is None:
+        return found
+    found |= {
+        "minutes": made.seconds / 60,
+        "tokens": made.tokens,
+        "tokens_per_s": made.tokens_per_s,
+        "memory_gb": made.peak_memory_bytes / 1e9,
+        "parameters": made.parameters,
+        "validation": [made.start_bits_per_byte, made.best_bits_per_byte],
+        "estimate_error": made.estimate_error,
+    }
+    if made.forgetting:
+        card = made.forgetting
+        found["control"] = [card.before, card.after]
+        found["answers"] = [card.answers_before, card.answers_after]
+    if made.memorisation:
+        found["exposure"] = made.memorisation.exposure
+        found["extracted"] = made.memorisation.extracted
+        found["membership_auc"] = made.memorisation.membership_auc.value
+    return found
+
+
+def main() -> None:
+    """Make the rows that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("sources", nargs="*")
+    parser.add_argument("--tokens", type=int, default=24_000)
+    parser.add_argument("--limit", type=int, default=60)
+    parser.add_argument("--teacher", default="", help="model URI")
+    parser.add_argument("--only", nargs="*", default=list(WAYS))
+    asked = parser.parse_args()
+    store = Store()
+    data = datasets.read(asked.sources, store=store).id
+    path = RESULTS / f"ways-{asked.name}.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    for way in asked.only:
+        changes = WAYS[way]
+        made = None
+        uri = "pkg:smollm2-135m"
+        if changes is not None:
+            stored = train(recipe_of(changes, asked.tokens, asked.teacher), data, store=store, reporter=Tell())
+            made, uri = stored.record, f"run:{stored.id}"
+        measured = evaluate(uri, data, metrics=METRICS, limit=asked.limit, store=store, reporter=Tell())
+        rows[way] = row(made, measured.record)
+        print(way, json.dumps(rows[way]), flush=True)
+        text = {"data": data, "tokens": asked.tokens, "limit": asked.limit, "teacher": asked.teacher, "rows": rows}
+        path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

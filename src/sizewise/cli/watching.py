@@ -1,0 +1,115 @@
+"""What looks on while a model is trained: a page that is written again, and event files for other tools."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sizewise.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from sizewise.records import Recipe
+    from sizewise.training import Watcher
+
+PAGE_EVERY_S = 20.0
+
+
+class PageWatcher:
+    """Writes a run's page now and then, and at each validation.
+
+    Args:
+        path: of the page.
+        recipe: what is done.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path, self._recipe = path, recipe
+        self._written = 0.0
+
+    def __call__(self, progress: Any) -> None:
+        """Write the page if it is time."""
+        from sizewise.records import CurvePoint
+        from sizewise.report import write_training_page
+
+        now = time.monotonic()
+        if now - self._written < PAGE_EVERY_S and progress.bits_per_byte is None:
+            return
+        write_training_page(
+            self.path,
+            self._recipe,
+            [CurvePoint(**asdict(point)) for point in progress.points],
+            progress.budget,
+            speed=progress.tokens_per_s,
+            start=progress.start_bits_per_byte,
+            finished=progress.tokens >= progress.budget,
+        )
+        self._written = time.monotonic()
+
+
+class TensorBoardWatcher:
+    """Writes event files for TensorBoard.
+
+    Args:
+        folder: where to.
+
+    Raises:
+        MissingExtraError: tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError("tensorboardX", "tensorboard") from error
+        self._writer = SummaryWriter(str(folder))
+
+    def __call__(self, progress: Any) -> None:
+        """Write the values of a step."""
+        values = {"loss": progress.loss, "learning_rate": progress.learning_rate, "tokens": progress.tokens}
+        if progress.bits_per_byte is not None:
+            values["validation/bits_per_byte"] = progress.bits_per_byte
+            control = progress.points[-1].control_bits_per_byte
+            if control is not None:
+                values["validation/control_bits_per_byte"] = control
+            self._writer.flush()
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, progress.step)
+
+
+class MlflowWatcher:
+    """Logs to an MLflow server or folder.
+
+    Args:
+        uri: tracking URI.
+        name: name of the run.
+
+    Raises:
+        MissingExtraError: mlflow is not installed.
+    """
+
+    def __init__(self, uri: str, name: str) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise MissingExtraError("mlflow", "mlflow") from error
+        self._mlflow = mlflow
+        mlflow.set_tracking_uri(uri)
+        mlflow.start_run(run_name=name)
+
+    def __call__(self, progress: Any) -> None:
+        """Log the values of a step."""
+        self._mlflow.log_metric("loss", progress.loss, step=progress.step)
+        if progress.bits_per_byte is not None:
+            self._mlflow.log_metric("bits_per_byte", progress.bits_per_byte, step=progress.step)
+
+
+def together(watchers: list[Watcher]) -> Watcher:
+    """Let several look on."""
+
+    def watch(progress: Any) -> None:
+        for watcher in watchers:
+            watcher(progress)
+
+    return watch
