@@ -74,7 +74,7 @@ def test_from_reading_to_choosing(
         (("evaluate", "fake:echo"), 2, "--data"),
         (("nosuch",), 2, "nosuch"),
         (("study", "no.toml"), 2, "no.toml"),
-        (("train", "scratch", "--data", "x"), 2, "--minutes"),
+        (("train", "pkg:smollm2-135m", "--data", "x"), 2, "--minutes"),
         (("train", "scratch", "--data", "x", "--tokens", "5", "--method", "lora"), 2, "lora"),
         (("compare", "../../etc", "b"), 1, "not a record id"),
     ],

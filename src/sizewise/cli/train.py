@@ -132,7 +132,9 @@ def _recipe(**values: Any) -> Recipe:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "the recipe"
         given = f" (given: {first['input']})" if first["loc"] else ""
-        raise UsageError(f"{name}: {first['msg']}{given}.", "a fitting value", "sizewise train --help") from error
+        raise UsageError(
+            f"{name}: {first['msg'].removeprefix('Value error, ')}{given}.", "a fitting value", "sizewise train --help"
+        ) from error
 
 
 def _number(size: str) -> int:

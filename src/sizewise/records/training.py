@@ -73,7 +73,7 @@ class Recipe(Record):
         if (self.tokens is not None and self.tokens <= 0) or (self.minutes is not None and self.minutes <= 0):
             raise ValueError("tokens and minutes must be positive")
         if self.start == "scratch" and self.method != "full":
-            raise ValueError("a network from scratch is trained in full: method must be full")
+            raise ValueError(f"a network from scratch is trained in full: method must be full, not {self.method}")
         if self.tokenizer is not None and self.start != "scratch":
             raise ValueError("a pretrained network keeps its own tokenizer")
         return self

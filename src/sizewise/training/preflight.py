@@ -45,8 +45,8 @@ class Shape(NamedTuple):
         )
 
 
-def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, process: int = PROCESS_BYTES) -> float:
-    """Compute the memory that training needs.
+def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool) -> float:
+    """Compute the memory that training needs besides the process itself.
 
     Weights in bf16 (or 4 bits), gradients in bf16, and in fp32 the weights that are trained, AdamW's two moments and
     a copy of the best weights; activations that the way back needs; logits and their gradient of one chunk.
@@ -56,7 +56,6 @@ def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, pr
         method: lora, dora, qlora or full.
         tokens: tokens in a step.
         checkpointing: whether activations are computed again.
-        process: what the process takes without a network.
     """
     weights = shape.parameters * (BYTES_4_BIT if method == "qlora" else 2)
     trained = shape.trained * (2 + 4 + 8 + 4)
@@ -65,7 +64,7 @@ def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, pr
     kept = block + shape.layers * 2 * shape.width if checkpointing else shape.layers * block
     logits = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (2 + 2 + 4)
     head = shape.vocabulary * shape.width * 4 if method == "full" else 0
-    return process + weights + trained + tokens * kept + logits + head
+    return weights + trained + tokens * kept + logits + head
 
 
 def available_bytes() -> int | None:
@@ -123,7 +122,7 @@ def estimate(
 
     Args:
         shape: of the network.
-        memory: bytes computed for it.
+        memory: bytes computed for it, without the process.
         tokens: token budget.
         speed: tokens a second in the probe.
         overhead_s: seconds of warm-up and validation.
@@ -131,6 +130,8 @@ def estimate(
         device: where it runs.
     """
     seconds = tokens / speed + overhead_s
+    if device == "cpu":
+        memory += PROCESS_BYTES
     low, high = seconds * TIME_SPREAD[0], seconds * TIME_SPREAD[1]
     time = Range(low=low, expected=seconds, high=high)
     energy = None

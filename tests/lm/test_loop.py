@@ -1,0 +1,127 @@
+"""What the loop does when things go wrong, and what a teacher adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sizewise.lm import loop
+from sizewise.lm.folder import load_network
+from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
+from sizewise.lm.packing import Mix, Pool, Rows, Unit, pack
+
+PLAN = loop.Plan(tokens=64 * 20, learning_rate=1e-3, weight_decay=0.0, compiled=False, validations=10, patience=0)
+
+
+def mix() -> Mix:
+    generator = np.random.default_rng(0)
+    units = [Unit(generator.integers(3, 300, 64).tolist(), 1) for _ in range(30)]
+    empty: Pool = pack([], 64, 0)
+    return Mix(pack(units, 64, 0), empty, 0.0, 1, 0)
+
+
+def run(folder: Path, state: Path, plan: loop.Plan, validate: Any, teacher: Any = None) -> loop.Result:
+    network = load_network(folder, "fp32")
+    loop.prepare(network, compiled=False)
+    return loop.train_network(network, mix(), plan, validate, state, lambda progress: None, teacher)
+
+
+def test_a_loss_that_runs_away_goes_back_to_the_best_weights(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = loop.loss_of
+    calls = iter(range(1000))
+
+    def sometimes(network: Any, rows: Rows, teacher: Any = None) -> torch.Tensor:
+        loss = plain(network, rows, teacher)
+        return loss * float("nan") if next(calls) in (5, 12) else loss
+
+    monkeypatch.setattr(loop, "loss_of", sometimes)
+    bits = iter(np.linspace(3, 2, 100))
+    result = run(tiny_folder, tmp_path / "state", PLAN, lambda: loop.Bits(next(bits)))
+    assert result.rollbacks == [6, 13]
+    assert all(np.isfinite(point.loss) for point in result.points)
+    rates = [point.learning_rate for point in result.points]
+    assert rates[7] == pytest.approx(loop.rate_at(7 * 64 / PLAN.tokens, 1e-3) / 2)
+    assert rates[15] == pytest.approx(loop.rate_at(15 * 64 / PLAN.tokens, 1e-3) / 4)
+
+
+def test_training_stops_when_validation_no_longer_improves(tiny_folder: Path, tmp_path: Path) -> None:
+    bits = iter([3.0, 2.0, 2.5, 2.4, 1.0])
+    plan = loop.Plan(**{**PLAN.__dict__, "patience": 2})
+    result = run(tiny_folder, tmp_path / "state", plan, lambda: loop.Bits(next(bits)))
+    assert result.stopped_early
+    assert result.best_bits_per_byte == 2.0
+    assert result.tokens == 6 * 64
+
+
+def test_activations_computed_again_give_the_same_gradient(tiny_folder: Path) -> None:
+    rows = mix().step(0)
+    gradients = []
+    for again in (False, True):
+        network = load_network(tiny_folder, "fp32")
+        loop.prepare(network, compiled=False, checkpointing=again)
+        loop.loss_of(network, rows).backward()
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+        loop.finish(network)
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_soft_targets_equal_the_plain_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(20, 8, generator=generator, requires_grad=True)
+    head = torch.randn(30, 8, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 30, (20,), generator=generator)
+    targets[4] = -100
+    teacher = torch.randn(19, 30, generator=generator)
+    weights, ids = torch.softmax(teacher, -1).topk(5, -1)
+    weights = weights / weights.sum(-1, keepdim=True)
+    kept = targets != -100
+    logs = torch.log_softmax(hidden[kept] @ head.T, -1)
+    text = -logs.gather(1, targets[kept][:, None])[:, 0]
+    expectation = -(weights * logs.gather(1, ids)).sum(-1)
+    plain = (0.7 * text + 0.3 * expectation).mean()
+    ours = cross_entropy(hidden, head, targets, SoftTargets(ids, weights, 0.3), chunk=6)
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), abs=1e-5)
+    for one, other in zip(
+        torch.autograd.grad(ours, [hidden, head]), torch.autograd.grad(plain, [hidden, head]), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_likeliest_tokens_are_found_chunk_by_chunk() -> None:
+    hidden, head = torch.randn(11, 8), torch.randn(40, 8)
+    ids, weights = likeliest(hidden, head, 4, chunk=3)
+    best = (hidden @ head.T).topk(4, -1)
+    assert ids.equal(best.indices)
+    assert torch.allclose(weights, torch.softmax(best.values, -1), atol=1e-6)
+
+
+def test_a_student_comes_closer_to_its_teacher(tiny_folder: Path, tmp_path: Path) -> None:
+    teacher = load_network(tiny_folder, "fp32")
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    loop.prepare(teacher, compiled=False)
+    teacher.eval()
+    rows = mix().step(0)
+    student = load_network(tiny_folder, "fp32")
+    loop.prepare(student, compiled=False)
+    taught = loop.teacher_of(teacher, share=1.0, k=20)
+    with torch.no_grad():
+        before = float(loop.loss_of(student, rows, taught))
+    plan = loop.Plan(**{**PLAN.__dict__, "learning_rate": 1e-2})
+    loop.train_network(student, mix(), plan, improving(), tmp_path / "state", lambda progress: None, taught)
+    with torch.no_grad():
+        assert float(loop.loss_of(student, rows, taught)) < before
+
+
+def improving() -> Any:
+    """Validation that always improves, so that the last weights are kept."""
+    values = iter(np.linspace(2, 1, 1000))
+    return lambda: loop.Bits(float(next(values)))

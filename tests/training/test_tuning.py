@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from sizewise.records import Dataset, LearningCurve, Recipe, Tuning
+from sizewise.store import Store, Stored
+from sizewise.training import growing, learning_curve, tune, tuning
+from tests.training.test_training import TINY
+
+
+class Stop(Exception):
+    """A kill in the middle of a search."""
+
+
+def test_a_search_goes_on_after_a_kill_and_finds_no_worse_recipe(
+    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 8_000})
+    plain, calls = tuning._try, iter(range(100))
+
+    def killed(*arguments: object) -> float:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return float(plain(*arguments))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tuning, "_try", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tune(recipe, dataset.id, 3, store=store)
+    monkeypatch.setattr(tuning, "_try", plain)
+    stored = tune(recipe, dataset.id, 3, store=store)
+    record = stored.record
+    assert len(record.trials) == 3
+    assert record.trials[0].settings["rate_factor"] == 1.0  # the recipe as it stands comes first
+    assert record.tokens_each == 2_000
+    values = [trial.bits_per_byte for trial in record.trials if trial.bits_per_byte is not None]
+    best = min(record.trials, key=lambda t: t.bits_per_byte if t.bits_per_byte is not None else 99)
+    assert best.bits_per_byte == min(values)
+    assert record.recipe.learning_rate == pytest.approx(3e-3 * best.settings["rate_factor"])
+    assert record.recipe.tokens == 8_000
+    assert store.read(Tuning, stored.id) == record
+    assert tune(recipe, dataset.id, 3, store=store) == stored
+    assert not list(stored.path.parent.glob("trial-*"))
+
+
+def test_looking_ahead_is_cautious() -> None:
+    more = growing.look_ahead([1.2, 1.0, 0.9])
+    assert (more.low, more.expected, more.high) == pytest.approx((0.8, 0.85, 0.9))
+    none = growing.look_ahead([1.0, 0.9, 0.95])
+    assert none.low == none.expected == none.high == 0.95
+
+
+def test_a_learning_curve_trains_on_shares_of_the_documents(dataset: Stored[Dataset], store: Store) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 4_000})
+    stored = learning_curve(recipe, dataset.id, store=store)
+    record = stored.record
+    assert [step.share for step in record.steps] == [0.25, 0.5, 1.0]
+    assert len({step.run for step in record.steps}) == 3
+    assert "documents" in record.sentence
+    assert store.read(LearningCurve, stored.id) == record
