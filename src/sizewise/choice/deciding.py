@@ -9,6 +9,7 @@ from sizewise.records import Comparison, Difference, Needs, Outcome, Recommendat
 
 GB = 1e9
 FEW_ITEMS = 30
+LEVEL = 0.05
 BY_TEXT = ("bits_per_byte", "perplexity")
 TITLES = {
     "bits_per_byte": "bits per byte",
@@ -50,6 +51,7 @@ class Choice:
             )
         self.higher = comparison.better[self.quality] == "higher"
         self.why_not: dict[str, str] = {}
+        self.fitting = len(self.names)
 
     def _default_quality(self) -> str:
         by_answers = ("bleu", "chrf", "exact_match")
@@ -93,9 +95,22 @@ class Choice:
         return None
 
     def beats(self, left: str, right: str) -> bool:
-        """Tell whether left is decisively better in quality than right."""
+        """Tell whether left is decisively better in quality than right.
+
+        To call one of k the best it must beat each other one; a wrong one can be called so only by beating the true
+        best, and there are k - 1 wrong ones: each p-value is corrected by k - 1 (Hsu, 1984, multiple comparisons with
+        the best), whatever else stands in the table.
+        """
         found = self.difference(left, right)
-        return found is not None and found.better == left
+        if found is None or found.low is None or found.high is None or found.low <= 0 <= found.high:
+            return False
+        left_higher = (found.value > 0) == (found.left == left)
+        p = self.corrected_p(found)
+        return p is not None and p < LEVEL and left_higher == self.higher
+
+    def corrected_p(self, found: Difference) -> float | None:
+        """Give the p-value of a difference between two of those that may be the best."""
+        return None if found.p is None else min(1.0, found.p * max(1, self.fitting - 1))
 
     def limit_missed(self, name: str) -> str | None:
         """Say which hard limit a candidate misses and by how much, None if none."""
@@ -142,6 +157,7 @@ class Choice:
             else:
                 fitting.append(name)
         fitting.sort(key=lambda name: (self.rank(name), self.memory(name), name))
+        self.fitting = len(fitting)
         if not fitting:
             return _Verdict("none_good_enough", None, True, [])
         if self.needs.least_quality is not None:
@@ -209,7 +225,8 @@ class Choice:
         sign = 1 if found.left == name else -1
         ends = sorted(sign * end for end in (found.low, found.high) if end is not None)
         between = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if ends else ""
-        p = f", p = {found.p_holm:.2g} after Holm" if found.p_holm is not None else ""
+        corrected = self.corrected_p(found)
+        p = f", p = {corrected:.2g} for {self.fitting} candidates" if corrected is not None else ""
         return (
             f"{TITLES[self.quality]} {sign * found.value:+.3g}{between} against {better} "
             f"(n = {found.n}, {found.clusters} documents{p})"
@@ -339,7 +356,9 @@ def _would_change(choice: Choice, verdict: _Verdict) -> list[str]:
         lines.append("examples of the real job, as JSONL with prompt and references: examples = FILE in [data]")
     for left, right in ((a, b) for i, a in enumerate(verdict.pool) for b in verdict.pool[i + 1 :]):
         found = choice.difference(left, right)
-        if found is None or found.better is not None or found.low is None or found.high is None:
+        if found is None or found.low is None or found.high is None:
+            continue
+        if choice.beats(left, right) or choice.beats(right, left):
             continue
         involved = verdict.pick in (left, right) or verdict.pick is None
         if involved and abs(found.value) > 0:
