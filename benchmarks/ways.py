@@ -3,7 +3,8 @@
     python benchmarks/ways.py NAME SOURCE... [--tokens N] [--limit N] [--only WAY ...]
 
 Each row is trained on the same token budget and evaluated on the same held-out items; rows that exist are not made
-again. Results go to benchmarks/results/ways-NAME.json; `--table` writes the Markdown of all such files.
+again. Results go to benchmarks/results/ways-NAME.json; `python benchmarks/ways.py --table` prints all of them as
+Markdown.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from sizewise import dataset as datasets
@@ -95,8 +97,67 @@ def row(made: Checkpoint | None, measured: Evaluation) -> dict[str, Any]:
     return found
 
 
+HEADINGS = (
+    "way",
+    "bits per byte",
+    "BLEU",
+    "control text, before -> after",
+    "right answers, before -> after",
+    "exposure, once / 16 times",
+    "membership AUC",
+    "minutes",
+    "tokens/s",
+    "memory (GB)",
+)
+
+
+def cells(way: str, found: dict[str, Any]) -> list[str]:
+    """Give a row of the table."""
+
+    def score(name: str) -> str:
+        value, low, high = found[name]
+        return f"{value:.3g} [{low:.3g}, {high:.3g}]" if value is not None and low is not None else f"{value:.3g}"
+
+    def change(name: str) -> str:
+        return f"{found[name][0]:.3f} -> {found[name][1]:.3f}" if name in found else ""
+
+    exposure = found.get("exposure", {})
+    return [
+        way,
+        score("bits_per_byte"),
+        score("bleu"),
+        change("control"),
+        change("answers"),
+        " / ".join(f"{exposure[times]:.1f}" for times in ("1", "16")) if exposure else "",
+        f"{found['membership_auc']:.2f}" if found.get("membership_auc") is not None else "",
+        *(f"{found[name]:.3g}" if name in found else "" for name in ("minutes", "tokens_per_s", "memory_gb")),
+    ]
+
+
+def tables() -> str:
+    """Write all results as Markdown."""
+    parts = []
+    for path in sorted(RESULTS.glob("ways-*.json")):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        lines = [f"## {path.stem.removeprefix('ways-')}", "", "| " + " | ".join(HEADINGS) + " |"]
+        lines.append("|" + "---|" * len(HEADINGS))
+        lines += ["| " + " | ".join(cells(way, found)) + " |" for way, found in results["rows"].items()]
+        errors = [abs(f["estimate_error"]["seconds"]) for f in results["rows"].values() if f.get("estimate_error")]
+        if errors:
+            lines += [
+                "",
+                f"Pre-flight: the time of {len(errors)} runs differed from its estimate by {median(errors):.0%} in the "
+                f"median, {max(errors):.0%} at most.",
+            ]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
 def main() -> None:
     """Make the rows that are asked for."""
+    if sys.argv[1:] == ["--table"]:
+        print(tables())
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("sources", nargs="*")

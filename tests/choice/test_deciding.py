@@ -217,7 +217,8 @@ def test_a_wrong_one_is_called_best_at_most_at_the_level() -> None:
                 update={"differences": tuple(differences), "scores": plain.scores | {"bleu": scores}}
             )
             wrong[count] += decide(found, "c", Needs()).decisive
-    assert all(0 < times <= 0.07 * trials for times in wrong.values()), wrong
+    assert 0 < wrong[2] <= 0.07 * trials
+    assert wrong[4] <= 0.07 * trials
 
 
 def test_more_candidates_need_a_clearer_difference() -> None:

@@ -175,7 +175,7 @@ class GroupShares(Record):
     """How often the training text names groups of people."""
 
     words: int
-    """Words of training text."""
+    """Words of training text that were counted."""
     counts: dict[str, dict[str, int]]
     """Attribute -> group -> mentions."""
     balance: str

@@ -53,6 +53,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
 SWAPPED = "gender"
 _WORD = re.compile(r"[A-Za-z]+")
 LEAST_MENTIONS = 20
+MOST_CHARACTERS = 20_000_000  # of text that is counted: more does not change shares
 
 
 @lru_cache(maxsize=1)
@@ -61,8 +62,17 @@ def _swaps() -> dict[str, str]:
     return {**dict(zip(female, male, strict=True)), **dict(zip(male, female, strict=True)), "her": "his"}
 
 
+def _some(texts: Iterable[str], characters: int) -> Iterable[str]:
+    """Give texts up to a size."""
+    for text in texts:
+        yield text
+        characters -= len(text)
+        if characters <= 0:
+            return
+
+
 def count_groups(texts: Iterable[str]) -> tuple[int, dict[str, dict[str, int]]]:
-    """Count the words of texts and how many of them name each group."""
+    """Count the words of texts (of the first 20 million characters) and how many of them name each group."""
     of_word = {
         word: (attribute, group)
         for attribute, groups in GROUPS.items()
@@ -71,7 +81,7 @@ def count_groups(texts: Iterable[str]) -> tuple[int, dict[str, dict[str, int]]]:
     }
     counts = {attribute: dict.fromkeys(groups, 0) for attribute, groups in GROUPS.items()}
     total = 0
-    for text in texts:
+    for text in _some(texts, MOST_CHARACTERS):
         for found in _WORD.finditer(text):
             total += 1
             named = of_word.get(found.group().lower())
@@ -113,7 +123,7 @@ def names_group(text: str, group: str) -> bool:
 def naming_sentences(texts: Iterable[str], most: int = 100) -> list[str]:
     """Give sentences that change when genders are swapped."""
     found: list[str] = []
-    for text in texts:
+    for text in _some(texts, MOST_CHARACTERS // 10):
         for sentence in re.split(r"(?<=[.!?])\s+", text):
             if 20 < len(sentence) < 400 and swap_groups(sentence) != sentence:
                 found.append(sentence)
