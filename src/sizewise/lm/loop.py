@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.folder import head_of, hidden_states, layers_of, quiet_libraries
-from sizewise.lm.kernels import enable_kernels, keep_memory
+from sizewise.lm.kernels import enable_kernels, keep_memory, release_memory
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimiser import MasterAdamW
-from sizewise.lm.packing import NO_TARGET, Mix, Rows
+from sizewise.lm.packing import NO_TARGET, Mix, Rows, cut, pack
 from sizewise.lm.products import fuse_adapters, unfuse_adapters
-from sizewise.lm.score import bits_per_byte
 from sizewise.lm.state import load_state, save_state
+from sizewise.lm.tokenizer import prefix_id, text_ids
 
 WARMUP_SHARE = 0.05
 LAST_RATE_SHARE = 0.05
 SAVE_EVERY_S = 15.0
+VALIDATION_ROWS = 4
 # A loss this much above the median of the steps before has run away (and half the rate is tried so often).
 RUNAWAY_FACTOR, RUNAWAY_STEPS, MOST_ROLLBACKS = 3.0, 10, 3
 
@@ -173,6 +175,7 @@ def finish(network: Any) -> None:
     for layer in layers_of(base):
         layer._compiled_call_impl = None
     unfuse_adapters(network)
+    release_memory()
     network.eval()
 
 
@@ -214,7 +217,7 @@ def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
     """
 
     def expect(rows: Rows) -> SoftTargets:
-        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+        with torch.inference_mode():
             hidden = hidden_of(network, rows)
             predicted = torch.from_numpy(rows.targets != NO_TARGET).to(hidden.device)
             ids, weights = likeliest(hidden[predicted], head_of(base_of(network)), k)
@@ -223,18 +226,45 @@ def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
     return expect
 
 
-def validation_bits(network: Any, tokenizer: Any, texts: list[str], context: int) -> float:
-    """Give bits per byte of validation texts under a network that is being trained.
+class Held(NamedTuple):
+    """Held-out text to watch a run by, packed into rows; each token is predicted once."""
 
-    Scoring reads whole texts without a mask of segments: the fused attention is right for that.
-    """
-    base = base_of(network)
-    before = base.config._attn_implementation
-    base.set_attn_implementation("sdpa")
+    rows: Rows
+    bytes: int
+
+    @classmethod
+    def of(cls, tokenizer: Any, texts: Sequence[str], context: int) -> Held:
+        """Pack texts."""
+        prefix = prefix_id(tokenizer)
+        units = [unit for text in texts for unit in cut([prefix, *text_ids(tokenizer, text)], context)]
+        rows = pack(units, context, tokenizer.pad_token_id).all()
+        return cls(rows, sum(len(text.encode("utf-8")) for text in texts))
+
+
+@torch.no_grad()
+def validation_bits(network: Any, held: Held) -> float:
+    """Give bits per byte of held-out text under a prepared network, in rows as it is trained in."""
+    nats = 0.0
+    with _uncompiled_blocks(network):
+        for start in range(0, len(held.rows), VALIDATION_ROWS):
+            rows = Rows(*(some[start : start + VALIDATION_ROWS] for some in held.rows.arrays()))
+            predicted = int((rows.targets != NO_TARGET).sum())
+            nats += float(loss_of(network, rows)) * predicted
+    return nats / math.log(2) / held.bytes
+
+
+@contextmanager
+def _uncompiled_blocks(network: Any) -> Iterator[None]:
+    """Run blocks as they stand for a moment: compiled ones would be compiled again for the way there alone."""
+    layers = list(layers_of(base_of(network)))
+    compiled = [layer._compiled_call_impl for layer in layers]
+    for layer in layers:
+        layer._compiled_call_impl = None
     try:
-        return bits_per_byte(base, tokenizer, texts, context)
+        yield
     finally:
-        base.set_attn_implementation(before)
+        for layer, one in zip(layers, compiled, strict=True):
+            layer._compiled_call_impl = one
 
 
 def rate_at(done: float, peak: float) -> float:
@@ -310,8 +340,7 @@ class _Run:
 
     def validate(self, validate: Callable[[], Bits]) -> Bits:
         self.network.eval()
-        with torch.compiler.set_stance("force_eager"):
-            bits = validate()
+        bits = validate()
         self.network.train()
         self.waited += 1
         if bits.domain < self.best[1]:

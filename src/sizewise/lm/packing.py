@@ -46,6 +46,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def arrays(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Give ids, targets, segments and positions."""
+        return self.ids, self.targets, self.segments, self.positions
+
 
 def cut(ids: list[int], context: int) -> list[Unit]:
     """Cut a long text into units that overlap by one token, so that each token but the first is predicted once."""

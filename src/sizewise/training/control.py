@@ -15,6 +15,7 @@ from sizewise.training.questions import QUESTIONS
 from sizewise.training.rows import example_unit
 
 MEASURED_CHARACTERS = 8_000
+WATCHED_PIECES = 3  # of the measured ones, at each validation
 PIECE_CHARACTERS = 1_200
 REPLAY_CHARACTERS = 2_000_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import shutil
@@ -32,14 +33,14 @@ from sizewise.records import (
 from sizewise.store import Store, Stored, versions, write_atomically
 from sizewise.training import groups, memory
 from sizewise.training.card import model_card
-from sizewise.training.control import Control, control_bits, general_answer_bits, read_control
+from sizewise.training.control import WATCHED_PIECES, Control, control_bits, general_answer_bits, read_control
 from sizewise.training.planning import Planned, Scoring, check_size, make_plan
 from sizewise.training.questions import QUESTIONS
 from sizewise.training.rows import Additions, Material, make_mix, remove_rows, training_part, validation_texts
 from sizewise.training.starts import Start, open_start
 from sizewise.training.teaching import ask_teacher
 
-VALIDATION_CHARACTERS = 12_000
+VALIDATION_CHARACTERS = 8_000
 Watcher = Callable[[loop.Progress], None]
 
 
@@ -155,6 +156,7 @@ class Run:
                 "add documents and read them again: sizewise read PATH...",
             )
         self.start = open_start(recipe, self.contents, self.store, self._reporter)
+        forget_memory_peak()  # fetching and converting weights is not training
         _, examples = training_part(self.contents, recipe)
         self._lesson = ask_teacher(
             recipe, self.start.tokenizer, self.start.device, examples, folder, self.store, self._reporter
@@ -166,6 +168,10 @@ class Run:
         )
         self.material = make_mix(self.contents, self.start.tokenizer, recipe, folder, additions)
         check_size(recipe, self.material, self.data)
+        tokenizer, context = self.start.tokenizer, recipe.context
+        self._held = loop.Held.of(tokenizer, self._texts, context)
+        watched = self._control.measured[:WATCHED_PIECES] if self._control else ()
+        self._held_control = loop.Held.of(tokenizer, watched, context) if watched else None
         self._before, scoring = self._measure_before()
         self.planned = make_plan(
             recipe,
@@ -206,7 +212,7 @@ class Run:
 
     def finish(self, run_id: str) -> Checkpoint:
         """Measure what was made, write the model and its card, and give the record."""
-        peak = peak_memory_bytes()
+        peak = memory_peak_bytes()
         trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
         network = self._plain_network()
         forgetting, memorised, shares = self._measure_after(network)
@@ -255,11 +261,9 @@ class Run:
         remove_rows(self.folder)
 
     def _validate(self) -> loop.Bits:
-        network, tokenizer, context = self.start.network, self.start.tokenizer, self.recipe.context
-        domain = loop.validation_bits(network, tokenizer, self._texts, context)
-        if self._control is None:
-            return loop.Bits(domain)
-        return loop.Bits(domain, loop.validation_bits(network, tokenizer, list(self._control.measured), context))
+        domain = loop.validation_bits(self.start.network, self._held)
+        control = self._held_control
+        return loop.Bits(domain, None if control is None else loop.validation_bits(self.start.network, control))
 
     def _tell(self, progress: loop.Progress) -> None:
         parts = [f"loss {progress.loss:.3f}"]
@@ -281,14 +285,15 @@ class Run:
         if path.is_file():
             saved = json.loads(path.read_text(encoding="utf-8"))
             return saved["measured"], Scoring(saved["validation_s"])
-        self.start.network.eval()
+        network = self.start.network
+        network.eval()
+        measured = self._general(network)
+        loop.prepare(network, compiled=False)
+        network.eval()
         begun = time.monotonic()
-        loop.validation_bits(self.start.network, self.start.tokenizer, self._texts[:1], self.recipe.context)
-        measured = self._general(self.start.network)
-        characters = len(self._texts[0]) + (sum(map(len, self._control.measured)) if self._control else 0)
-        each = (time.monotonic() - begun) / characters
-        whole = sum(map(len, self._texts)) + (sum(map(len, self._control.measured)) if self._control else 0)
-        scoring = Scoring(each * whole)
+        self._validate()
+        scoring = Scoring(time.monotonic() - begun)
+        loop.finish(network)
         write_atomically(path, json.dumps({"measured": measured, "validation_s": scoring.seconds}))
         return measured, scoring
 
@@ -368,7 +373,26 @@ class Run:
         return tuple(notes)
 
 
+_highest = 0  # peak before it was last forgotten
+
+
+def forget_memory_peak() -> None:
+    """Let the memory peak of what comes be counted alone, where the system can (Linux)."""
+    global _highest
+    _highest = peak_memory_bytes()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def memory_peak_bytes() -> int:
+    """Give the largest resident memory since `forget_memory_peak`; since the process began where that cannot be."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    return peak_memory_bytes()
+
+
 def peak_memory_bytes() -> int:
     """Give the largest resident memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return max(_highest, peak if sys.platform == "darwin" else peak * 1024)
