@@ -28,7 +28,7 @@ from sizewise import dataset as datasets
 from sizewise.lm import attention
 from sizewise.lm.architecture import shape_for
 from sizewise.lm.folder import load_tokenizer
-from sizewise.lm.kernels import enable_kernels, keep_memory
+from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.tokenizer import text_ids
 from sizewise.models.opening import resolve_folder
 from sizewise.store import Store
@@ -140,7 +140,6 @@ def _median_s(function: Any, runs: int) -> float:
 def attention_alone(runs: int) -> dict[str, Any]:
     """Time attention forward and back at 4,096 tokens, as SmolLM2 has it: full (ours, PyTorch's) and window 512."""
     enable_kernels(True)
-    keep_memory()
     query, key, value = (torch.randn(1, heads, 4096, 64).bfloat16().requires_grad_() for heads in (9, 3, 3))
     wide = [torch.randn(1, 9, 4096, 64).bfloat16().requires_grad_() for _ in range(2)]
     segments = torch.ones((1, 4096), dtype=torch.long)

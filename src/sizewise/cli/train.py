@@ -161,8 +161,8 @@ def _train(
     tensorboard: Path | None,
     mlflow: str | None,
 ) -> Stored[Checkpoint]:
-    from sizewise.cli.watching import MlflowWatcher, PageWatcher, TensorBoardWatcher, together
-    from sizewise.report import write_training_page
+    from sizewise.cli.watching import MlflowWatcher, TensorBoardWatcher, together
+    from sizewise.report import PageWatcher
     from sizewise.training import Watcher, run_id_of
     from sizewise.training import train as train_model
 
@@ -178,17 +178,7 @@ def _train(
     stored = train_model(
         recipe, data, store=store, reporter=reporter, out=out, watcher=together(watchers), usd_per_hour=usd_per_hour
     )
-    record = stored.record
-    write_training_page(
-        page.path,
-        recipe,
-        record.curve,
-        record.tokens,
-        speed=record.tokens_per_s,
-        start=record.start_bits_per_byte,
-        estimate=record.estimate,
-        finished=True,
-    )
+    page.finish(stored.record)
     return stored
 
 

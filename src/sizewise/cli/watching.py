@@ -1,51 +1,14 @@
-"""What looks on while a model is trained: a page that is written again, and event files for other tools."""
+"""What looks on while a model is trained, for other tools: event files and tracking servers."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sizewise.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from sizewise.records import Recipe
     from sizewise.training import Watcher
-
-PAGE_EVERY_S = 20.0
-
-
-class PageWatcher:
-    """Writes a run's page now and then, and at each validation.
-
-    Args:
-        path: of the page.
-        recipe: what is done.
-    """
-
-    def __init__(self, path: Path, recipe: Recipe) -> None:
-        self.path, self._recipe = path, recipe
-        self._written = 0.0
-
-    def __call__(self, progress: Any) -> None:
-        """Write the page if it is time."""
-        from sizewise.records import CurvePoint
-        from sizewise.report import write_training_page
-
-        now = time.monotonic()
-        if now - self._written < PAGE_EVERY_S and progress.bits_per_byte is None:
-            return
-        write_training_page(
-            self.path,
-            self._recipe,
-            [CurvePoint(**asdict(point)) for point in progress.points],
-            progress.budget,
-            speed=progress.tokens_per_s,
-            start=progress.start_bits_per_byte,
-            finished=progress.tokens >= progress.budget,
-        )
-        self._written = time.monotonic()
 
 
 class TensorBoardWatcher:

@@ -18,6 +18,7 @@ from transformers import AttentionInterface
 from sizewise.lm.kernels import fused
 
 NAME = "sizewise_packed"
+STEP = 64  # where the keys of a block may begin: each new shape of a product costs time and memory of its own
 BLOCK = 128  # queries at once; smaller blocks skip more but make smaller products
 
 
@@ -70,6 +71,7 @@ def _blocks(segments: torch.Tensor, window: int) -> Iterator[_Block]:
     for number, start in enumerate(range(0, tokens, BLOCK)):
         end = min(start + BLOCK, tokens)
         first = max(earliest[number], start - window + 1)
+        first -= first % STEP
         bias = _near(end - start, end - first, window, segments.device)
         if latest[end - 1] > first:  # more than one sequence: none looks into another
             same = segments[:, start:end, None] == segments[:, None, first:end]

@@ -1,22 +1,16 @@
-"""What makes arithmetic fast: compiled loops between the matrix products, and memory that is kept for reuse."""
+"""What makes arithmetic fast: compiled loops between the matrix products."""
 
 from __future__ import annotations
 
-import ctypes
 import shutil
-import sys
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# Of mallopt(3): what to keep at the top of the heap, from where on to map apart, how many heaps.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-KEPT = ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1))
-USUAL = ((M_MMAP_THRESHOLD, 2**25), (M_TRIM_THRESHOLD, 2**26))
 
 _enabled = False
 
@@ -41,35 +35,3 @@ def fused(function: Callable[P, T]) -> Callable[P, T]:
         return compiled()(*args, **kwargs) if _enabled else function(*args, **kwargs)
 
     return run
-
-
-def keep_memory() -> bool:
-    """Ask glibc to keep freed memory for this process instead of giving it back to the system after each use.
-
-    Training takes and frees the same large blocks in each step; without this, a tenth of its time goes into fetching
-    their pages anew.
-
-    Returns:
-        Whether the system took it: only Linux with glibc does.
-    """
-    library = _libc()
-    return library is not None and all(library.mallopt(what, value) for what, value in KEPT)
-
-
-def release_memory() -> None:
-    """Undo `keep_memory`, and give back what is free."""
-    library = _libc()
-    if library is not None:
-        for what, value in USUAL:
-            library.mallopt(what, value)
-        library.malloc_trim(0)
-
-
-def _libc() -> Any:
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return library if library.mallopt and library.malloc_trim else None
-    except (OSError, AttributeError):
-        return None

@@ -16,7 +16,7 @@ import torch
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.folder import head_of, hidden_states, layers_of, quiet_libraries
-from sizewise.lm.kernels import enable_kernels, keep_memory, release_memory
+from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimiser import MasterAdamW
 from sizewise.lm.packing import NO_TARGET, Mix, Rows, cut, pack
@@ -157,7 +157,6 @@ def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
     base.set_attn_implementation(attention.NAME)
     network.train()
     enable_kernels(compiled)
-    keep_memory()
     fuse_adapters(network)
     if checkpointing:
         base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -175,7 +174,6 @@ def finish(network: Any) -> None:
     for layer in layers_of(base):
         layer._compiled_call_impl = None
     unfuse_adapters(network)
-    release_memory()
     network.eval()
 
 

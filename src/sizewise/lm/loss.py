@@ -12,16 +12,18 @@ import torch
 from sizewise.lm.kernels import fused
 
 CHUNK = 512
+STEP = 32
 
 
 @fused
-def _probabilities(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give softmax, in the type of the logits, and (tokens, 1) the logarithm of what it was divided by."""
+def _to_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Turn logits into their softmax in place, and give (tokens, 1) the logarithm of what it was divided by."""
     exact = logits.float()
     highest = exact.amax(-1, keepdim=True)
     raised = torch.exp(exact - highest)
     total = raised.sum(-1, keepdim=True)
-    return (raised / total).to(logits.dtype), highest + total.log()
+    logits.copy_(raised / total)
+    return highest + total.log()
 
 
 class SoftTargets(NamedTuple):
@@ -68,16 +70,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
         count = max(1, len(targets))
         ids, wanted, counted = _aims(targets, soft)
+        # One buffer for all chunks, and sizes in steps: each new shape of a product costs time and memory of its own.
+        padded = torch.nn.functional.pad(hidden, (0, 0, 0, -len(targets) % STEP))
+        buffer = hidden.new_empty(min(chunk + -chunk % STEP, len(padded)), head.shape[0])
         for start in range(0, len(targets), chunk):
             part, aims = hidden[start : start + chunk], ids[start : start + chunk]
-            logits = part @ head.T
-            chosen = logits.gather(1, aims).float()
-            gradient, normaliser = _probabilities(logits)
+            wide = padded[start : start + len(part) + -len(part) % STEP]
+            logits = torch.mm(wide, head.T, out=buffer[: len(wide)])
+            gradient = logits[: len(part)]
+            chosen = gradient.gather(1, aims).float()
+            normaliser = _to_probabilities(gradient)
             total += (counted[start : start + chunk] * (normaliser - chosen)).sum()
             # The probabilities are the gradient but for the wanted tokens, where one is taken from the other exactly.
             off = torch.exp(chosen - normaliser) - wanted[start : start + chunk]
             gradient.scatter_(1, aims, off.to(gradient.dtype))
-            hidden_gradient[start : start + chunk] = (gradient @ head).div_(count)
+            hidden_gradient[start : start + chunk] = (logits @ head)[: len(part)].div_(count)
             if head_gradient is not None:
                 head_gradient += (gradient.T @ part).float().div_(count)
         ctx.save_for_backward(hidden_gradient, head_gradient)

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from sizewise.records import CurvePoint, Estimate, Recipe
+from sizewise.records import Checkpoint, CurvePoint, Estimate, Recipe
 from sizewise.report.plots import curve_plot
 from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
+
+PAGE_EVERY_S = 20.0
+
+
+class PageWatcher:
+    """Writes a run's page now and then, and at each validation; called after each step of a training.
+
+    Args:
+        path: of the page.
+        recipe: what is done.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path, self._recipe = path, recipe
+        self._written = 0.0
+
+    def __call__(self, progress: Any) -> None:
+        """Write the page if it is time."""
+        if time.monotonic() - self._written < PAGE_EVERY_S and progress.bits_per_byte is None:
+            return
+        write_training_page(
+            self.path,
+            self._recipe,
+            [CurvePoint(**asdict(point)) for point in progress.points],
+            progress.budget,
+            speed=progress.tokens_per_s,
+            start=progress.start_bits_per_byte,
+        )
+        self._written = time.monotonic()
+
+    def finish(self, record: Checkpoint) -> None:
+        """Write the page of a finished run."""
+        write_training_page(
+            self.path,
+            record.recipe,
+            record.curve,
+            record.tokens,
+            speed=record.tokens_per_s,
+            start=record.start_bits_per_byte,
+            estimate=record.estimate,
+            finished=True,
+        )
 
 
 def write_training_page(

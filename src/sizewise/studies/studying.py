@@ -11,10 +11,10 @@ from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Missing, Study, fingerprint
-from sizewise.report import load_view, write_study_report
+from sizewise.report import PageWatcher, load_view, write_study_report
 from sizewise.store import Store, Stored
 from sizewise.studies.config import StudyConfig, config_text
-from sizewise.training import train
+from sizewise.training import run_id_of, train
 from sizewise.training.training import peak_memory_bytes
 
 BASELINE = "copying (baseline)"
@@ -99,7 +99,11 @@ def _train_all(
         uris[candidate.name] = candidate.model
         if candidate.train is not None:
             reporter.say(f"training {candidate.name}")
-            made = train(candidate.train, data, store=store, reporter=reporter)
+            page = PageWatcher(
+                store.folder("checkpoint", run_id_of(candidate.train, data)) / "training.html", candidate.train
+            )
+            made = train(candidate.train, data, store=store, reporter=reporter, watcher=page)
+            page.finish(made.record)
             checkpoints[candidate.name] = made.id
             uris[candidate.name] = f"run:{made.id}"
             reporter.say(
