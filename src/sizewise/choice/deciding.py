@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+from statistics import NormalDist
 from typing import NamedTuple
 
 from sizewise.errors import UsageError
@@ -9,7 +11,7 @@ from sizewise.records import Comparison, Difference, Needs, Outcome, Recommendat
 
 GB = 1e9
 FEW_ITEMS = 30
-LEVEL = 0.05
+LEVEL, POWER = 0.05, 0.8
 BY_TEXT = ("bits_per_byte", "perplexity")
 TITLES = {
     "bits_per_byte": "bits per byte",
@@ -111,6 +113,18 @@ class Choice:
     def corrected_p(self, found: Difference) -> float | None:
         """Give the p-value of a difference between two of those that may be the best."""
         return None if found.p is None else min(1.0, found.p * max(1, self.fitting - 1))
+
+    def factor_to_decide(self, found: Difference) -> float | None:
+        """Give how many times the test items a difference of this size needs to be shown with a power of 80 %.
+
+        An interval shrinks with the square root of the number of items: normal approximation of the p-value.
+        """
+        if not found.p or found.p >= 1:
+            return None
+        normal = NormalDist()
+        now = normal.inv_cdf(1 - found.p / 2)
+        needed = normal.inv_cdf(1 - LEVEL / max(1, self.fitting - 1) / 2) + normal.inv_cdf(POWER)
+        return max(1.01, (needed / now) ** 2)
 
     def limit_missed(self, name: str) -> str | None:
         """Say which hard limit a candidate misses and by how much, None if none."""
@@ -362,11 +376,13 @@ def _would_change(choice: Choice, verdict: _Verdict) -> list[str]:
             continue
         involved = verdict.pick in (left, right) or verdict.pick is None
         if involved and abs(found.value) > 0:
-            # An interval shrinks with the square root of the number of items.
-            factor = ((found.high - found.low) / 2 / abs(found.value)) ** 2
+            factor = choice.factor_to_decide(found)
+            if factor is None:
+                continue
             lines.append(
-                f"about {max(found.n + 1, round(factor * found.n)):,} test items (now {found.n}) would separate "
-                f"{left} from {right}, if the difference stays {abs(found.value):.2g} {title}"
+                f"about {ceil(factor * found.n):,} test items from {ceil(factor * found.clusters):,} documents (now "
+                f"{found.n:,} from {found.clusters:,}) would separate {left} from {right} in four of five studies, if "
+                f"the difference stays {abs(found.value):.2g} {title}"
             )
     if choice.needs.machine_usd_per_hour is None:
         lines.append("the price of an hour of the machine: set machine_usd_per_hour in [needs]; cost is missing now")
