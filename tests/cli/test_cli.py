@@ -121,7 +121,8 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on(text_folder: Path, home: Path)
     data = json.loads(read.stdout)["id"]
     train = [*command, "train", "scratch", "--data", data, "--tokens", "400000", "--parameters", "500000"]
     states = home / "checkpoint"
-    for wait_s in (2, 8, 9, 10):  # in the middle of a step nothing is saved: weights and counters would not belong together
+    # In the middle of a step nothing is saved: weights and counters would not belong together.
+    for wait_s in (2, 8, 9, 10):
         process = subprocess.Popen(train, env=environment, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
         while not list(states.glob("*/plan.json")) and time.monotonic() < deadline:
