@@ -125,3 +125,27 @@ def improving() -> Any:
     """Validation that always improves, so that the last weights are kept."""
     values = iter(np.linspace(2, 1, 1000))
     return lambda: loop.Bits(float(next(values)))
+
+
+def test_losses_of_different_kinds_in_turns_are_no_runaway(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers at 0.1 nats and now and then text at 3 nats: the run must not go back each time."""
+    plain = loop.loss_of
+    calls = iter(range(1000))
+
+    def in_turns(network: Any, rows: Rows, teacher: Any = None) -> torch.Tensor:
+        loss = plain(network, rows, teacher)
+        return loss / loss.detach() * (3.0 if next(calls) % 9 == 0 else 0.1)
+
+    monkeypatch.setattr(loop, "loss_of", in_turns)
+    assert run(tiny_folder, tmp_path / "state", PLAN, improving()).rollbacks == []
+
+
+def test_a_loss_far_above_all_before_is_one(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = loop.loss_of
+    calls = iter(range(1000))
+    monkeypatch.setattr(
+        loop, "loss_of", lambda network, rows, teacher=None: plain(network, rows) + (9 if next(calls) == 14 else 0)
+    )
+    assert run(tiny_folder, tmp_path / "state", PLAN, improving()).rollbacks == [15]

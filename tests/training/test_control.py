@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from sizewise.errors import SizewiseError
 from sizewise.lm.folder import load_network, load_tokenizer
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Store, Stored
@@ -29,7 +32,7 @@ def test_forgetting_is_measured_and_replay_mixed_in(dataset: Stored[Dataset], st
     values = {"start": str(tiny_folder), "tokens": 3_000, "context": 64, "rank": 4}
     replayed = train(Recipe.model_validate(values | {"control_share": 0.5}), dataset.id, store=store).record
     plain = train(Recipe.model_validate(values | {"control_share": 0.0}), dataset.id, store=store).record
-    without = train(Recipe.model_validate(values | {"control": None}), dataset.id, store=store).record
+    without = train(Recipe.model_validate(values | {"control": "none"}), dataset.id, store=store).record
     assert without.forgetting is None
     assert replayed.forgetting is not None
     assert plain.forgetting is not None
@@ -37,3 +40,11 @@ def test_forgetting_is_measured_and_replay_mixed_in(dataset: Stored[Dataset], st
     assert replayed.forgetting.after < plain.forgetting.after
     assert replayed.curve[-1].control_bits_per_byte is not None
     assert replayed.forgetting.questions == 40
+
+
+def test_control_text_without_text_is_refused(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "only.jsonl"
+    path.write_text('{"id": "a", "prompt": "What?", "references": ["That."]}\n', encoding="utf-8")
+    with pytest.raises(SizewiseError, match="no text") as error:
+        read_control(str(path), 0, store)
+    assert "--control none" in error.value.next_step

@@ -8,10 +8,10 @@ import numpy as np
 from sizewise.dataset import build
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
-from sizewise.lm.packing import NO_TARGET
+from sizewise.lm.packing import NO_TARGET, Unit
 from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Example, Message, Recipe
-from sizewise.training.rows import make_mix
+from sizewise.training.rows import Additions, make_mix
 
 TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
 
@@ -53,3 +53,14 @@ def test_a_tokenizer_without_template_is_asked_in_plain_text(tmp_path: Path) -> 
     plain.chat_template = None
     mix, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64), tmp_path)
     assert "Question: what" in plain.decode(mix.examples.all().ids[0])
+
+
+def test_secrets_stand_where_training_looks(tmp_path: Path) -> None:
+    secret = Unit([7, 8, 9], 1)
+    for share, pool in ((1.0, "examples"), (0.5, "prose")):
+        recipe = Recipe(start="scratch", method="full", tokens=1, context=64, example_share=share)
+        mix, _ = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path, Additions(units=(secret,)))
+        for name in ("examples", "prose"):
+            rows = getattr(mix, name).all().ids.tolist()
+            found = any(row[i : i + 3] == [7, 8, 9] for row in rows for i in range(len(row)))
+            assert found == (name == pool)

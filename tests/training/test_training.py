@@ -51,7 +51,7 @@ def test_best_weights_are_kept(
 ) -> None:
     values = iter([9.0, 3.0, 2.0, 1.0, 5.0, 6.0])  # the first only times a validation
     monkeypatch.setattr(loop, "validation_bits", lambda *arguments: next(values))
-    recipe = Recipe(start=str(tiny_folder), tokens=4_000, context=64, rank=4, control=None)
+    recipe = Recipe(start=str(tiny_folder), tokens=4_000, context=64, rank=4, control="none")
     record = train(recipe, dataset.id, store=store).record
     assert record.best_bits_per_byte == 1
     assert record.best_step < record.steps

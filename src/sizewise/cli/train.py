@@ -94,7 +94,7 @@ def register(app: typer.Typer) -> None:
             teacher=teacher,
             teacher_share=teacher_share,
             tokenizer=tokenizer,
-            control=None if control == "none" else control,
+            control=control,
             control_share=control_share,
             canaries=canaries,
             balance=balance,

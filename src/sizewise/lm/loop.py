@@ -27,9 +27,11 @@ from sizewise.lm.tokenizer import prefix_id, text_ids
 WARMUP_SHARE = 0.05
 LAST_RATE_SHARE = 0.05
 SAVE_EVERY_S = 15.0
+SAVE_SHARE = 0.03  # of the time at most: the state of a large network takes seconds to write
 VALIDATION_ROWS = 4
-# A loss this much above the median of the steps before has run away (and half the rate is tried so often).
-RUNAWAY_FACTOR, RUNAWAY_STEPS, MOST_ROLLBACKS = 3.0, 10, 3
+# A loss so many nats above the worst of the steps before has run away. Not above their mean: answers, text and control
+# text take turns and differ by far.
+RUNAWAY_NATS, FEWEST_STEPS, MOST_STEPS, MOST_ROLLBACKS = 3.0, 10, 100, 3
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,10 @@ def finish(network: Any) -> None:
     base.config.use_cache = True
     base.activation_checkpointing_disable()
     base.set_attn_implementation("sdpa")
-    for layer in layers_of(base):
+    layers = list(layers_of(base))
+    if any(layer._compiled_call_impl for layer in layers):
+        torch.compiler.reset()  # or the next network would soon meet the limit of graphs for one block, and run eagerly
+    for layer in layers:
         layer._compiled_call_impl = None
     unfuse_adapters(network)
     network.eval()
@@ -352,8 +357,8 @@ class _Run:
 
     def ran_away(self, loss: float) -> bool:
         """Tell whether a loss is not finite, or far above those before."""
-        before = [point.loss for point in self.points[-RUNAWAY_STEPS:]]
-        far = len(before) == RUNAWAY_STEPS and loss > RUNAWAY_FACTOR * median(before) + 1
+        before = [point.loss for point in self.points[-MOST_STEPS:]]
+        far = len(before) >= FEWEST_STEPS and loss > max(before) + RUNAWAY_NATS
         return far or not math.isfinite(loss)
 
     def roll_back(self, loss: float) -> None:
@@ -403,7 +408,7 @@ def train_network(
     if not resumed:
         run.start = run.validate(validate)
     due = [plan.tokens * (i + 1) / plan.validations for i in range(plan.validations)]
-    saved = time.monotonic()
+    saved, save_every_s = time.monotonic(), SAVE_EVERY_S
     speeds: list[float] = []
     warmup = 0.0
     whole = True  # whether weights and counters belong together: a save in between would spoil the run
@@ -451,9 +456,11 @@ def train_network(
                     run.start.domain,
                 )
             )
-            if time.monotonic() - saved > SAVE_EVERY_S:
+            if time.monotonic() - saved > save_every_s:
+                begun_saving = time.monotonic()
                 run.save(folder)
                 saved = time.monotonic()
+                save_every_s = max(SAVE_EVERY_S, (saved - begun_saving) / SAVE_SHARE)
     except KeyboardInterrupt:
         if whole:
             run.save(folder)

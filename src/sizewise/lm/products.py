@@ -1,7 +1,7 @@
 """A linear layer and its low-rank adapter as one step, forward and back.
 
 Adding an adapter's part costs a pass over the outputs when it is an operation of its own; here it is added while it is
-multiplied, and the frozen weights get no gradient. Twice as many calls as a plain layer become none.
+multiplied, and the frozen weights get no gradient.
 """
 
 from __future__ import annotations
@@ -30,12 +30,7 @@ def _adapted(
 
 @_adapted.register_fake
 def _(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    down: torch.Tensor,
-    up: torch.Tensor,
-    scaling: float,
+    x: torch.Tensor, weight: torch.Tensor, _bias: torch.Tensor | None, down: torch.Tensor, *_others: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     tokens = x.numel() // x.shape[-1]
     return x.new_empty(*x.shape[:-1], weight.shape[0]), x.new_empty(tokens, down.shape[0])
@@ -60,13 +55,12 @@ def _adapted_back(
 
 @_adapted_back.register_fake
 def _(
-    gradient: torch.Tensor,
+    _gradient: torch.Tensor,
     x: torch.Tensor,
-    weight: torch.Tensor,
+    _weight: torch.Tensor,
     down: torch.Tensor,
     up: torch.Tensor,
-    inner: torch.Tensor,
-    scaling: float,
+    *_others: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return x.new_empty(x.shape), down.new_empty(down.shape), up.new_empty(up.shape)
 

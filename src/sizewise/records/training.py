@@ -39,8 +39,8 @@ class Recipe(Record):
     """Share of the training tokens that come from examples, where there are any."""
     document_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the training documents and examples that is used, for learning curves."""
-    control: str | None = "demo:python"
-    """Text of another kind: some of it is replayed in training, the rest measures forgetting. None: neither."""
+    control: str = "demo:python"
+    """Text of another kind: some of it is replayed in training, the rest measures forgetting. `none`: neither."""
     control_share: float = Field(default=0.02, ge=0, lt=1)
     """Share of the training rows that replay control text; a network from scratch has nothing to forget."""
     teacher: str | None = None

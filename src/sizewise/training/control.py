@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sizewise.documents import read_demo, read_paths
+from sizewise.errors import SizewiseError
 from sizewise.lm.score import answer_bits, bits_per_byte
 from sizewise.lm.tokenizer import prefix_id
 from sizewise.records import Example, Message
@@ -58,6 +59,12 @@ def read_control(source: str, seed: int, store: Store) -> Control:
     )
     texts = [document.text for document in reading.documents]
     random.Random(seed).shuffle(texts)
+    if not any(text.strip() for text in texts):
+        raise SizewiseError(
+            f"{source} holds no text that could show what is forgotten.",
+            "documents, not only examples",
+            "--control PATH, or --control none",
+        )
     half = (len(texts) + 1) // 2
     measured: list[str] = []
     for text in texts[:half]:

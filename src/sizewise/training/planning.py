@@ -40,19 +40,12 @@ class Planned(NamedTuple):
     notes: tuple[str, ...]
 
 
-class Scoring(NamedTuple):
-    """How fast validation goes, measured before the run."""
-
-    seconds: float
-    """Seconds of one validation."""
-
-
 def make_plan(
     recipe: Recipe,
     start: Start,
     material: Material,
     path: Path,
-    scoring: Scoring,
+    validation_s: float,
     reporter: Reporter,
     usd_per_hour: float | None,
     teacher: loop.Teacher | None,
@@ -82,7 +75,7 @@ def make_plan(
         loop.prepare(start.network, compiled, checkpointing)
         _, speed = loop.probe(start.network, material.mix, teacher, PROBE_STEPS - 1)
     spent = time.monotonic() - begun
-    tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, scoring, recipe)
+    tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, validation_s, recipe)
     tokens = _capped(tokens, recipe, start, material, notes)
     validations = min(MOST_VALIDATIONS, max(FEWEST_VALIDATIONS, tokens // TOKENS_A_VALIDATION))
     plan = loop.Plan(
@@ -96,7 +89,7 @@ def make_plan(
     )
     expected = None
     if speed is not None:
-        overhead = (validations + 1) * scoring.seconds
+        overhead = (validations + 1) * validation_s
         expected = preflight.estimate(shape, memory, tokens, speed, overhead, usd_per_hour, start.device)
         reporter.say(words(expected))
     text = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
@@ -154,9 +147,9 @@ def _worth_compiling(recipe: Recipe, start: Start) -> bool:
     return (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.way]
 
 
-def _tokens_in(seconds: float, spent: float, speed: float, scoring: Scoring, recipe: Recipe) -> int:
+def _tokens_in(seconds: float, spent: float, speed: float, validation_s: float, recipe: Recipe) -> int:
     """Give the tokens that fit into the minutes, the probe and the validations taken off."""
-    left = max(seconds - spent - (FEWEST_VALIDATIONS + 1) * scoring.seconds, 0.2 * seconds)
+    left = max(seconds - spent - (FEWEST_VALIDATIONS + 1) * validation_s, 0.2 * seconds)
     return max(int(left * speed), recipe.rows_per_step * recipe.context)
 
 

@@ -67,13 +67,18 @@ def make_mix(
     documents, examples = training_part(contents, recipe)
     prefix = prefix_id(tokenizer)
     texts, notes = _balanced(documents, recipe)
+    only_examples = recipe.example_share == 1 and bool(examples)
     with TokenFile(folder / "prose.tokens") as prose:
         for unit in _prose(texts, tokenizer, prefix, recipe.context):
             prose.add(unit)
-        for unit in additions.units:
-            prose.add(unit)
+        if not only_examples:
+            for unit in additions.units:
+                prose.add(unit)
     with TokenFile(folder / "examples.tokens") as conversations:
         notes += _add_examples(conversations, examples, tokenizer, recipe, additions.answers)
+        if only_examples:  # the text is never shown, and what stands in it would not be either
+            for unit in additions.units:
+                conversations.add(unit)
     with TokenFile(folder / "control.tokens") as control:
         if recipe.start != "scratch" and recipe.control_share:
             for unit in _prose(additions.control, tokenizer, prefix, recipe.context):

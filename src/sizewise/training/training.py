@@ -34,7 +34,7 @@ from sizewise.store import Store, Stored, versions, write_atomically
 from sizewise.training import groups, memory
 from sizewise.training.card import model_card
 from sizewise.training.control import WATCHED_PIECES, Control, control_bits, general_answer_bits, read_control
-from sizewise.training.planning import Planned, Scoring, check_size, make_plan
+from sizewise.training.planning import Planned, check_size, make_plan
 from sizewise.training.questions import QUESTIONS
 from sizewise.training.rows import Additions, Material, make_mix, remove_rows, training_part, validation_texts
 from sizewise.training.starts import Start, open_start
@@ -89,7 +89,9 @@ def train(
 
 def run_id_of(recipe: Recipe, data: str) -> str:
     """Name a run by what decides its outcome."""
-    return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revision_of(recipe.start)])}"
+    folders_named = (recipe.start, recipe.teacher, recipe.tokenizer, recipe.control)
+    revisions = [revision_of(name) for name in folders_named if name]
+    return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revisions])}"
 
 
 def _copy(stored: Stored[Checkpoint], out: Path) -> None:
@@ -135,7 +137,7 @@ class Run:
         self.contents: DatasetContents = datasets.load(store, data)
         self._texts = validation_texts(self.contents, VALIDATION_CHARACTERS)
         self._control: Control | None = None
-        if recipe.control and recipe.start != "scratch":
+        if recipe.control != "none" and recipe.start != "scratch":
             self._control = read_control(recipe.control, recipe.seed, store)
         self._canaries = memory.plant(recipe.canaries, recipe.seed)
         self._sentences = groups.naming_sentences(
@@ -172,13 +174,13 @@ class Run:
         self._held = loop.Held.of(tokenizer, self._texts, context)
         watched = self._control.measured[:WATCHED_PIECES] if self._control else ()
         self._held_control = loop.Held.of(tokenizer, watched, context) if watched else None
-        self._before, scoring = self._measure_before()
+        self._before, validation_s = self._measure_before()
         self.planned = make_plan(
             recipe,
             self.start,
             self.material,
             folder / "plan.json",
-            scoring,
+            validation_s,
             self._reporter,
             self._usd_per_hour,
             self._lesson.expects,
@@ -279,12 +281,12 @@ class Run:
         if self._watcher:
             self._watcher(progress)
 
-    def _measure_before(self) -> tuple[dict[str, Any], Scoring]:
-        """Measure what the start knows, once; a resumed run reads it back."""
+    def _measure_before(self) -> tuple[dict[str, Any], float]:
+        """Measure what the start knows, and the seconds of a validation, once; a resumed run reads it back."""
         path = self.folder / "before.json"
         if path.is_file():
             saved = json.loads(path.read_text(encoding="utf-8"))
-            return saved["measured"], Scoring(saved["validation_s"])
+            return saved["measured"], float(saved["validation_s"])
         network = self.start.network
         network.eval()
         measured = self._general(network)
@@ -292,10 +294,10 @@ class Run:
         network.eval()
         begun = time.monotonic()
         self._validate()
-        scoring = Scoring(time.monotonic() - begun)
+        validation_s = time.monotonic() - begun
         loop.finish(network)
-        write_atomically(path, json.dumps({"measured": measured, "validation_s": scoring.seconds}))
-        return measured, scoring
+        write_atomically(path, json.dumps({"measured": measured, "validation_s": validation_s}))
+        return measured, validation_s
 
     def _general(self, network: Any) -> dict[str, Any]:
         """Measure what a network knows besides the domain, and whether it cares about swapped groups."""
