@@ -119,7 +119,7 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on(text_folder: Path, home: Path)
         [*command, "read", str(text_folder), "--json"], env=environment, capture_output=True, check=True
     )
     data = json.loads(read.stdout)["id"]
-    train = [*command, "train", "scratch", "--data", data, "--tokens", "400000", "--parameters", "500000"]
+    train = [*command, "train", "scratch", "--data", data, "--tokens", "400000", "--size", "8M"]
     states = home / "checkpoint"
     # In the middle of a step nothing is saved: weights and counters would not belong together.
     for wait_s in (2, 8, 9, 10):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sizewise.errors import SizewiseError
+from sizewise.lm import folder as folders
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Store, Stored
 from sizewise.training import planning, preflight, train
@@ -63,8 +65,8 @@ def test_a_run_without_room_keeps_fewer_activations_or_is_refused(
         return plain(shape, *arguments)
 
     monkeypatch.setattr(preflight, "memory_bytes", lambda shape, *a, **k: watched(shape, *a, *k.values()))
-    monkeypatch.setattr(preflight, "available_bytes", lambda: -10_000_000)
-    with pytest.raises(SizewiseError, match="are free"):
+    monkeypatch.setattr(preflight, "available_bytes", lambda: 2_100_000)
+    with pytest.raises(SizewiseError, match=r"needs about .* are free"):
         train(recipe, dataset.id, store=store)
     tokens = recipe.rows_per_step * recipe.context
     kept, again = (plain(shapes[0], "full", tokens, some) for some in (False, True))
@@ -72,6 +74,17 @@ def test_a_run_without_room_keeps_fewer_activations_or_is_refused(
     monkeypatch.setattr(planning, "_free_bytes", lambda start: int((kept + again) / 2))
     record = train(recipe, dataset.id, store=store).record
     assert any("computed again" in note for note in record.notes)
+
+
+def test_weights_that_do_not_fit_are_not_even_loaded(
+    dataset: Stored[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "available_bytes", lambda: 1_000)
+    monkeypatch.setattr(folders, "load_network", lambda *arguments: pytest.fail("it was loaded"))
+    for start, method in ((str(tiny_folder), "lora"), ("scratch", "full")):
+        recipe = Recipe.model_validate({"start": start, "method": method, "tokens": 1_000, "context": 64})
+        with pytest.raises(SizewiseError, match=r"weights of .* alone"):
+            train(recipe, dataset.id, store=store)
 
 
 def test_the_estimate_and_its_error_are_kept(dataset: Stored[Dataset], store: Store) -> None:

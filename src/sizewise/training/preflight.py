@@ -87,6 +87,26 @@ def available_bytes() -> int | None:
     return min(found) if found else None
 
 
+def check_weights(weights: float, available: int | None, recipe: Recipe) -> None:
+    """Refuse weights that would not even fit by themselves, before they are loaded.
+
+    Args:
+        weights: their bytes in memory.
+        available: bytes that are free.
+        recipe: what was asked.
+
+    Raises:
+        SizewiseError: they do not fit.
+    """
+    if available is None or weights <= available:
+        return
+    raise SizewiseError(
+        f"The weights of {recipe.start} alone need {weights / 1e9:.1f} GB, and {available / 1e9:.1f} GB are free.",
+        f"a model of at most {available / 1e9:.1f} GB",
+        "a smaller --size" if recipe.start == "scratch" else "choose a smaller model: sizewise models",
+    )
+
+
 def check_memory(needed: float, least: float, available: int | None, recipe: Recipe) -> None:
     """Refuse a run that cannot fit.
 

@@ -10,9 +10,11 @@ from sizewise.lm import adapt, architecture
 from sizewise.lm import folder as folders
 from sizewise.lm import tokenizer as tokenizers
 from sizewise.models.opening import resolve_folder
+from sizewise.models.size import weight_bytes
 from sizewise.progress import Reporter
 from sizewise.records import Recipe
 from sizewise.store import Store
+from sizewise.training import preflight
 from sizewise.training.rows import training_part
 
 TOKENIZER_CHARACTERS = 20_000_000  # more text does not make a better small vocabulary, but fills the memory
@@ -44,6 +46,8 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     architecture.parse_attention(recipe.attention)
     folder, origin, licence = resolve_folder(recipe.start, store, reporter.say)
     tokenizer = folders.load_tokenizer(folder)
+    if device != "cuda":  # there the weights go where `check_memory` looks
+        preflight.check_weights(weight_bytes(folder), preflight.available_bytes(), recipe)
     if recipe.method == "qlora":
         network = adapt.load_in_4_bits(folder, device)
     else:
@@ -71,6 +75,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
 
 def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, device: str) -> Start:
     shape = architecture.shape_for(recipe.parameters)
+    preflight.check_weights(4 * shape.parameters, preflight.available_bytes(), recipe)
     if recipe.tokenizer:
         folder, _, _ = resolve_folder(recipe.tokenizer, store)
         tokenizer = folders.load_tokenizer(folder)
