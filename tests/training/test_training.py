@@ -32,6 +32,15 @@ def test_training_from_scratch_learns(dataset: Stored[Dataset], store: Store, tm
     assert train(recipe, dataset.id, store=store) == stored
 
 
+def test_where_only_answers_count_they_are_watched(dataset: Stored[Dataset], store: Store) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 2_000})
+    text = train(recipe, dataset.id, store=store).record
+    answers = train(recipe.model_copy(update={"example_share": 1.0}), dataset.id, store=store).record
+    assert any("held-out answers" in note for note in answers.notes)
+    assert answers.start_bits_per_byte != text.start_bits_per_byte
+    assert answers.best_bits_per_byte < answers.start_bits_per_byte
+
+
 def test_lora_changes_adapters_only_and_learns(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:
     recipe = Recipe(start=str(tiny_folder), tokens=6_000, context=64, rank=4, learning_rate=1e-2)
     record = train(recipe, dataset.id, store=store).record

@@ -162,10 +162,12 @@ def _train(
     mlflow: str | None,
 ) -> Stored[Checkpoint]:
     from sizewise.cli.watching import MlflowWatcher, TensorBoardWatcher, together
+    from sizewise.records import Dataset
     from sizewise.report import PageWatcher
     from sizewise.training import Watcher, run_id_of
     from sizewise.training import train as train_model
 
+    store.get(Dataset, data)  # or its absence would be told after a page was promised
     run_id = run_id_of(recipe, data)
     page = PageWatcher(store.folder("checkpoint", run_id) / "training.html", recipe)
     watchers: list[Watcher] = [page]
@@ -234,7 +236,7 @@ def _print(stored: Stored[Checkpoint]) -> None:
     if record.forgetting:
         card = record.forgetting
         print_line(
-            f"forgetting: control text {card.before:.4f} -> {card.after:.4f} bits/byte; right answers to "
+            f"forgetting (bits/byte): control text {card.before:.4f} -> {card.after:.4f}; right answers to "
             f"{card.questions} general questions {card.answers_before or 0:.3f} -> {card.answers_after or 0:.3f}"
         )
     if record.memorisation:

@@ -19,7 +19,7 @@ from sizewise.lm.folder import head_of, hidden_states, layers_of, quiet_librarie
 from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimiser import MasterAdamW
-from sizewise.lm.packing import NO_TARGET, Mix, Rows, cut, pack
+from sizewise.lm.packing import NO_TARGET, Mix, Rows, Unit, cut, pack
 from sizewise.lm.products import fuse_adapters, unfuse_adapters
 from sizewise.lm.state import load_state, save_state
 from sizewise.lm.tokenizer import prefix_id, text_ids
@@ -236,12 +236,17 @@ class Held(NamedTuple):
     bytes: int
 
     @classmethod
-    def of(cls, tokenizer: Any, texts: Sequence[str], context: int) -> Held:
-        """Pack texts."""
-        prefix = prefix_id(tokenizer)
-        units = [unit for text in texts for unit in cut([prefix, *text_ids(tokenizer, text)], context)]
+    def of(cls, tokenizer: Any, units: Sequence[Unit], texts: Sequence[str], context: int) -> Held:
+        """Pack encoded units; `texts` is what is predicted of them."""
         rows = pack(units, context, tokenizer.pad_token_id).all()
         return cls(rows, sum(len(text.encode("utf-8")) for text in texts))
+
+    @classmethod
+    def of_texts(cls, tokenizer: Any, texts: Sequence[str], context: int) -> Held:
+        """Pack whole texts."""
+        prefix = prefix_id(tokenizer)
+        units = [unit for text in texts for unit in cut([prefix, *text_ids(tokenizer, text)], context)]
+        return cls.of(tokenizer, units, texts, context)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from sizewise.report import PageWatcher, load_view, write_study_report
 from sizewise.store import Store, Stored
 from sizewise.studies.config import StudyConfig, config_text
 from sizewise.training import run_id_of, train
-from sizewise.training.training import peak_memory_bytes
+from sizewise.training.preflight import peak_memory_bytes
 
 BASELINE = "copying (baseline)"
 

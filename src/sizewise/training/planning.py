@@ -29,6 +29,7 @@ FEWEST_VALIDATIONS, MOST_VALIDATIONS, TOKENS_A_VALIDATION = 4, 20, 100_000
 COMPILE_FROM_TOKENS = {"lora": 30_000, "full": 30_000, "scratch": 1_000_000}
 COMPILE_FROM_MINUTES = {"lora": 1.5, "full": 1.5, "scratch": 3.0}
 PROBE_STEPS = 5
+FAR_FROM_ASKED = 0.25  # of a network's size, before a note says so
 TOKENS_A_PARAMETER = 12  # of a network from scratch, where there is enough text (Karpathy, nanochat)
 
 
@@ -90,6 +91,7 @@ def make_plan(
     expected = None
     if speed is not None:
         overhead = (validations + 1) * validation_s
+        memory = preflight.expected_memory(shape, memory, start.device)
         expected = preflight.estimate(shape, memory, tokens, speed, overhead, usd_per_hour, start.device)
         reporter.say(words(expected))
     text = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
@@ -161,7 +163,10 @@ def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes
         )
         tokens = most
     if start.way == "scratch":
-        wanted = TOKENS_A_PARAMETER * folders.parameters_of(start.network)
+        made = folders.parameters_of(start.network)
+        if abs(made / recipe.parameters - 1) > FAR_FROM_ASKED:
+            notes.append(f"{recipe.parameters:,} parameters were asked for; with this vocabulary there are {made:,}")
+        wanted = TOKENS_A_PARAMETER * made
         if tokens < wanted / 2:
             notes.append(
                 f"{tokens:,} tokens are few for this size: {TOKENS_A_PARAMETER} a parameter would be {wanted:,}; "

@@ -1,8 +1,11 @@
-"""What a run will take, told before it starts: memory by arithmetic, time by a short probe."""
+"""What a run will take, told before it starts: arithmetic says whether it fits, a short probe how much and how long."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +17,8 @@ CHUNK_TOKENS = 512  # of the loss, see lm/loss.py
 WATTS_A_CORE = (3.0, 8.0, 15.0)  # assumed: idle servers to busy laptops, the whole machine's share
 # How far the time of a run lay from its probe; the machine is shared.
 TIME_SPREAD = (0.9, 1.35)
-MEMORY_SPREAD = (0.8, 1.3)
+MEMORY_SPREAD = (0.9, 1.25)
+OPTIMISER_BYTES = 16  # a trained parameter in fp32, AdamW's two moments, the best weights
 BYTES_4_BIT = 0.55  # a weight in NF4 with its scales
 
 
@@ -58,7 +62,7 @@ def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool) ->
         checkpointing: whether activations are computed again.
     """
     weights = shape.parameters * (BYTES_4_BIT if method == "qlora" else 2)
-    trained = shape.trained * (2 + 4 + 8 + 4)
+    trained = shape.trained * (2 + OPTIMISER_BYTES)
     # Inputs of norms, products and their gate in bf16; fp32 copies in norms; adapters keep their inner values.
     block = 2 * (6 * shape.width + 3 * shape.kv_width + 5 * shape.inner) + 8 * shape.width
     kept = block + shape.layers * 2 * shape.width if checkpointing else shape.layers * block
@@ -142,7 +146,7 @@ def estimate(
 
     Args:
         shape: of the network.
-        memory: bytes computed for it, without the process.
+        memory: bytes of the process or device.
         tokens: token budget.
         speed: tokens a second in the probe.
         overhead_s: seconds of warm-up and validation.
@@ -150,8 +154,6 @@ def estimate(
         device: where it runs.
     """
     seconds = tokens / speed + overhead_s
-    if device == "cpu":
-        memory += PROCESS_BYTES
     low, high = seconds * TIME_SPREAD[0], seconds * TIME_SPREAD[1]
     time = Range(low=low, expected=seconds, high=high)
     energy = None
@@ -174,3 +176,41 @@ def estimate(
         usd=price,
         available_bytes=available_bytes() if device == "cpu" else None,
     )
+
+
+def expected_memory(shape: Shape, computed: float, device: str) -> float:
+    """Give the bytes that a run will hold, after its probe.
+
+    Args:
+        shape: of the network.
+        computed: bytes computed for it, without the process.
+        device: where it runs; on the CPU the probe's own peak is known, and only the optimiser comes on top.
+    """
+    if device != "cpu":
+        return computed
+    return memory_peak_bytes() + shape.trained * OPTIMISER_BYTES
+
+
+_highest = 0  # peak before it was last forgotten
+
+
+def forget_memory_peak() -> None:
+    """Let the memory peak of what comes be counted alone, where the system can (Linux)."""
+    global _highest
+    _highest = peak_memory_bytes()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def memory_peak_bytes() -> int:
+    """Give the largest resident memory since `forget_memory_peak`; since the process began where that cannot be."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+    return peak_memory_bytes()
+
+
+def peak_memory_bytes() -> int:
+    """Give the largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(_highest, peak if sys.platform == "darwin" else peak * 1024)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.dataset import DatasetContents
+from sizewise.lm.loop import Held
 from sizewise.lm.packing import Mix, TokenFile, Unit, cut
 from sizewise.lm.tokenizer import chat_sequence, prefix_id, text_ids
 from sizewise.records import Document, Example, Recipe
@@ -163,14 +164,30 @@ def example_unit(tokenizer: Any, example: Example, prefix: int) -> Unit:
     return Unit(prompt + text_ids(tokenizer, f" {answer}\n"), len(prompt))
 
 
-def validation_texts(contents: DatasetContents, characters: int) -> list[str]:
-    """Give held-out text to watch training by: validation documents up to a size, else examples."""
+def watched(contents: DatasetContents, tokenizer: Any, recipe: Recipe, characters: int) -> tuple[Held, list[str]]:
+    """Give held-out text to watch training by, up to a size, and what a reader should know of it.
+
+    It is of the kind that is trained on: documents, or, where only answers count in training, answers.
+    """
+    documents, examples = contents.documents["validation"], contents.examples["validation"]
+    if recipe.example_share == 1 and examples and contents.examples["train"]:
+        prefix, units, answers = prefix_id(tokenizer), [], []
+        for example in examples:
+            unit = example_unit(tokenizer, example, prefix)
+            if len(unit.ids) <= recipe.context:
+                units.append(unit)
+                answers.append(example.references[0])
+            if sum(map(len, answers)) >= characters:
+                break
+        if units:
+            note = f"only answers were trained on: validation is on {len(units)} held-out answers, not on text"
+            return Held.of(tokenizer, units, answers, recipe.context), [note]
     texts: list[str] = []
-    for text in [d.text for d in contents.documents["validation"]] or _as_text(contents.examples["validation"]):
+    for text in [d.text for d in documents] or _as_text(examples):
         if texts and sum(map(len, texts)) >= characters:
             break
         texts.append(text[:characters])
-    return texts
+    return Held.of_texts(tokenizer, texts, recipe.context), []
 
 
 def _as_text(examples: Sequence[Example]) -> list[str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -35,8 +32,9 @@ from sizewise.training import groups, memory
 from sizewise.training.card import model_card
 from sizewise.training.control import WATCHED_PIECES, Control, control_bits, general_answer_bits, read_control
 from sizewise.training.planning import Planned, check_size, make_plan
+from sizewise.training.preflight import forget_memory_peak, memory_peak_bytes
 from sizewise.training.questions import QUESTIONS
-from sizewise.training.rows import Additions, Material, make_mix, remove_rows, training_part, validation_texts
+from sizewise.training.rows import Additions, Material, make_mix, remove_rows, training_part, watched
 from sizewise.training.starts import Start, open_start
 from sizewise.training.teaching import ask_teacher
 
@@ -135,7 +133,6 @@ class Run:
         self.recipe, self.data, self.store, self.folder = recipe, data, store, folder
         self._reporter, self._watcher, self._usd_per_hour = reporter, watcher, usd_per_hour
         self.contents: DatasetContents = datasets.load(store, data)
-        self._texts = validation_texts(self.contents, VALIDATION_CHARACTERS)
         self._control: Control | None = None
         if recipe.control != "none" and recipe.start != "scratch":
             self._control = read_control(recipe.control, recipe.seed, store)
@@ -151,7 +148,7 @@ class Run:
             SizewiseError: something of it cannot be done.
         """
         recipe, folder = self.recipe, self.folder
-        if not self._texts:
+        if not any(len(some["validation"]) for some in (self.contents.documents, self.contents.examples)):
             raise SizewiseError(
                 f"{self.data} has no text to watch training by: its validation split is empty.",
                 "a document or an example in the validation split",
@@ -171,9 +168,9 @@ class Run:
         self.material = make_mix(self.contents, self.start.tokenizer, recipe, folder, additions)
         check_size(recipe, self.material, self.data)
         tokenizer, context = self.start.tokenizer, recipe.context
-        self._held = loop.Held.of(tokenizer, self._texts, context)
-        watched = self._control.measured[:WATCHED_PIECES] if self._control else ()
-        self._held_control = loop.Held.of(tokenizer, watched, context) if watched else None
+        self._held, self._watched_notes = watched(self.contents, tokenizer, recipe, VALIDATION_CHARACTERS)
+        control = self._control.measured[:WATCHED_PIECES] if self._control else ()
+        self._held_control = loop.Held.of_texts(tokenizer, control, context) if control else None
         self._before, validation_s = self._measure_before()
         self.planned = make_plan(
             recipe,
@@ -312,7 +309,9 @@ class Run:
 
     def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorisation | None, GroupShares]:
         recipe, tokenizer = self.recipe, self.start.tokenizer
-        self._reporter.say("measuring what was forgotten" + (" and memorised" if self._canaries else ""))
+        looked_for = [what for what, some in (("forgotten", self._control), ("memorised", self._canaries)) if some]
+        if looked_for:
+            self._reporter.say(f"measuring what was {' and '.join(looked_for)}")
         after = self._general(network)
         forgetting = memorised = None
         if self._control is not None:
@@ -361,7 +360,10 @@ class Run:
         return found
 
     def _notes(self) -> tuple[str, ...]:
-        result, notes = self.result, [*self.material.notes, *self._lesson.notes, *self.planned.notes]
+        result, notes = (
+            self.result,
+            [*self.material.notes, *self._lesson.notes, *self._watched_notes, *self.planned.notes],
+        )
         if result.rollbacks:
             steps = ", ".join(map(str, result.rollbacks))
             notes.append(f"the loss ran away at step {steps}: back to the best weights, at half the rate each time")
@@ -373,28 +375,3 @@ class Run:
         if result.best_step < result.steps:
             notes.append(f"the weights of step {result.best_step} of {result.steps} were kept: best in validation")
         return tuple(notes)
-
-
-_highest = 0  # peak before it was last forgotten
-
-
-def forget_memory_peak() -> None:
-    """Let the memory peak of what comes be counted alone, where the system can (Linux)."""
-    global _highest
-    _highest = peak_memory_bytes()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def memory_peak_bytes() -> int:
-    """Give the largest resident memory since `forget_memory_peak`; since the process began where that cannot be."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
-    return peak_memory_bytes()
-
-
-def peak_memory_bytes() -> int:
-    """Give the largest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(_highest, peak if sys.platform == "darwin" else peak * 1024)
