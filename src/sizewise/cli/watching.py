@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sizewise.errors import MissingExtraError
+from sizewise.errors import MissingExtraError, SizewiseError
 
 if TYPE_CHECKING:
     from sizewise.training import Watcher
@@ -30,19 +30,15 @@ class TensorBoardWatcher:
 
     def __call__(self, progress: Any) -> None:
         """Write the values of a step."""
-        values = {"loss": progress.loss, "learning_rate": progress.learning_rate, "tokens": progress.tokens}
+        values = _values(progress)
         if progress.bits_per_byte is not None:
-            values["validation/bits_per_byte"] = progress.bits_per_byte
-            control = progress.points[-1].control_bits_per_byte
-            if control is not None:
-                values["validation/control_bits_per_byte"] = control
             self._writer.flush()
         for name, value in values.items():
             self._writer.add_scalar(name, value, progress.step)
 
 
 class MlflowWatcher:
-    """Logs to an MLflow server or folder.
+    """Logs to an MLflow server or database.
 
     Args:
         uri: tracking URI.
@@ -50,6 +46,7 @@ class MlflowWatcher:
 
     Raises:
         MissingExtraError: mlflow is not installed.
+        SizewiseError: it cannot log there.
     """
 
     def __init__(self, uri: str, name: str) -> None:
@@ -58,14 +55,29 @@ class MlflowWatcher:
         except ImportError as error:
             raise MissingExtraError("mlflow", "mlflow") from error
         self._mlflow = mlflow
-        mlflow.set_tracking_uri(uri)
-        mlflow.start_run(run_name=name)
+        try:
+            mlflow.set_tracking_uri(uri)
+            mlflow.start_run(run_name=name)
+        except Exception as error:  # each of its stores has exceptions of its own
+            reason = str(error).splitlines()[0]
+            raise SizewiseError(
+                f"MLflow cannot log to {uri}: {reason}", "a server or a database", "--mlflow sqlite:///mlflow.db"
+            ) from error
 
     def __call__(self, progress: Any) -> None:
         """Log the values of a step."""
-        self._mlflow.log_metric("loss", progress.loss, step=progress.step)
-        if progress.bits_per_byte is not None:
-            self._mlflow.log_metric("bits_per_byte", progress.bits_per_byte, step=progress.step)
+        self._mlflow.log_metrics(_values(progress), step=progress.step)
+
+
+def _values(progress: Any) -> dict[str, float]:
+    """Give what is logged of a step."""
+    values = {"loss": progress.loss, "learning_rate": progress.learning_rate, "tokens": progress.tokens}
+    if progress.bits_per_byte is not None:
+        values["validation/bits_per_byte"] = progress.bits_per_byte
+        control = progress.points[-1].control_bits_per_byte
+        if control is not None:
+            values["validation/control_bits_per_byte"] = control
+    return values
 
 
 def together(watchers: list[Watcher]) -> Watcher:
