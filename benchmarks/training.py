@@ -51,7 +51,10 @@ class Process:
     """A loop in its own process."""
 
     def __init__(self, task: str, who: str, rows: Path, folder: Path) -> None:
-        kept = KEEP if who.endswith("memory kept") else {}
+        # Huge pages are a setting of the product (sizewise/__init__.py): plain loops have none unless they are told.
+        kept = {"THP_MEM_ALLOC_ENABLE": "0"} if who in ("plain", "trainer") else {"THP_MEM_ALLOC_ENABLE": "1"}
+        if who.endswith("memory kept"):
+            kept |= KEEP
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "loops.py"), task, who, str(rows), str(folder)],
             stdin=subprocess.PIPE,

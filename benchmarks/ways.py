@@ -86,6 +86,9 @@ def row(made: Checkpoint | None, measured: Evaluation) -> dict[str, Any]:
         "validation": [made.start_bits_per_byte, made.best_bits_per_byte],
         "estimate_error": made.estimate_error,
     }
+    if made.trade:
+        found["cache_bytes"] = made.trade.cache_bytes
+        found["places"] = [[some.first, some.last, some.bits] for some in made.trade.positions]
     if made.forgetting:
         card = made.forgetting
         found["control"] = [card.before, card.after]
@@ -105,6 +108,8 @@ HEADINGS = (
     "right answers, before -> after",
     "exposure, once / 16 times",
     "membership AUC",
+    "cache of a user (MB)",
+    "bits a token, first to last places",
     "minutes",
     "tokens/s",
     "memory (GB)",
@@ -130,6 +135,8 @@ def cells(way: str, found: dict[str, Any]) -> list[str]:
         change("answers"),
         " / ".join(f"{exposure[times]:.1f}" for times in ("1", "16")) if exposure else "",
         f"{found['membership_auc']:.2f}" if found.get("membership_auc") is not None else "",
+        f"{found['cache_bytes'] / 1e6:.1f}" if "cache_bytes" in found else "",
+        " / ".join(f"{bits:.2f}" for _, _, bits in found.get("places", ())),
         *(f"{found[name]:.3g}" if name in found else "" for name in ("minutes", "tokens_per_s", "memory_gb")),
     ]
 

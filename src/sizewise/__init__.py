@@ -5,6 +5,7 @@ The verbs are functions here, loaded when first used: `import sizewise` loads no
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from sizewise.models import open_model
     from sizewise.studies import study
     from sizewise.training import train
+
+# PyTorch reads it at its first tensor: large tensors lie in huge pages where the system offers them (Linux), which
+# spares most page faults.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _HOMES = {
     "read": "sizewise.dataset",

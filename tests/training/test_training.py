@@ -25,6 +25,10 @@ def test_training_from_scratch_learns(dataset: Stored[Dataset], store: Store, tm
     record = stored.record
     assert record.best_bits_per_byte < 0.8 * record.start_bits_per_byte
     assert record.attention == "window 16"
+    assert record.trade is not None
+    assert record.trade.full_cache_bytes == 4 * record.trade.cache_bytes  # 64 tokens and a window of 16
+    assert [(some.first, some.last) for some in record.trade.positions] == [(0, 63)]
+    assert 0 < record.trade.positions[0].bits < 20
     assert record.tokens >= 12_000
     assert record.curve[-1].bits_per_byte is not None
     assert (tmp_path / "copy" / "model.safetensors").is_file()

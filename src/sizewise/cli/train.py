@@ -228,11 +228,15 @@ def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json:
 
 
 def _print(stored: Stored[Checkpoint]) -> None:
+    from sizewise.training.attending import trade_words
+
     record = stored.record
     print_line(
         f"validation {record.start_bits_per_byte:.4f} -> {record.best_bits_per_byte:.4f} bits/byte; "
         f"{record.tokens:,} tokens in {record.seconds:.0f} s at {record.tokens_per_s:,.0f} tokens/s"
     )
+    if record.trade:
+        print_line(f"attention {record.attention}: {trade_words(record.trade)}")
     if record.forgetting:
         card = record.forgetting
         print_line(

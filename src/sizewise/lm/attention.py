@@ -23,24 +23,25 @@ BLOCK = 128  # queries at once; smaller blocks skip more but make smaller produc
 
 
 @fused
-def _weigh(scores: torch.Tensor, bias: torch.Tensor, scaling: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn scores (rows, heads, queries, keys) into weights and the logarithm of what they were divided by."""
+def _weigh(scores: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Turn scores (rows, heads, queries, keys) into weights, in place; give the logarithm of what divides them."""
     masked = scores.float() * scaling + bias
     highest = masked.amax(-1, keepdim=True)
     raised = torch.exp(masked - highest)
     total = raised.sum(-1, keepdim=True)
-    return (raised / total).to(scores.dtype), (highest + total.log()).squeeze(-1)
+    scores.copy_(raised / total)
+    return (highest + total.log()).squeeze(-1)
 
 
 @fused
 def _weigh_back(
     scores: torch.Tensor, gradient: torch.Tensor, normaliser: torch.Tensor, bias: torch.Tensor, scaling: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the weights again, and the gradient of the scores from that of the weights."""
+) -> None:
+    """Turn scores into weights again, and the gradient of the weights into that of the scores, both in place."""
     weights = torch.exp(scores.float() * scaling + bias - normaliser[..., None])
     weighted = weights * gradient.float()
-    of_scores = (weighted - weights * weighted.sum(-1, keepdim=True)) * scaling
-    return weights.to(scores.dtype), of_scores.to(scores.dtype)
+    gradient.copy_((weighted - weights * weighted.sum(-1, keepdim=True)) * scaling)
+    scores.copy_(weights)
 
 
 @lru_cache(maxsize=64)
@@ -92,8 +93,8 @@ def _attend(
         length = end - start
         part = query[:, :, start:end].reshape(rows * groups, -1, size)
         scores = torch.bmm(part, keys[:, first:end].transpose(1, 2)).view(rows, heads, length, end - first)
-        weights, normaliser[:, :, start:end] = _weigh(scores, bias, scaling)
-        mixed = torch.bmm(weights.view(rows * groups, -1, end - first), values[:, first:end])
+        normaliser[:, :, start:end] = _weigh(scores, bias, scaling)
+        mixed = torch.bmm(scores.view(rows * groups, -1, end - first), values[:, first:end])
         output[:, :, start:end] = mixed.view(rows, heads, length, -1)
     return output, normaliser
 
@@ -128,8 +129,8 @@ def _attend_back(
         wanted = gradient[:, :, start:end].reshape(rows * groups, -1, value.shape[-1])
         scores = torch.bmm(part, keys[:, first:end].transpose(1, 2)).view(rows, heads, length, seen)
         of_weights = torch.bmm(wanted, values[:, first:end].transpose(1, 2)).view(rows, heads, length, seen)
-        weights, of_scores = _weigh_back(scores, of_weights, normaliser[:, :, start:end], bias, scaling)
-        weights, of_scores = (some.view(rows * groups, -1, seen) for some in (weights, of_scores))
+        _weigh_back(scores, of_weights, normaliser[:, :, start:end], bias, scaling)
+        weights, of_scores = (some.view(rows * groups, -1, seen) for some in (scores, of_weights))
         of_query[:, :, start:end] = torch.bmm(of_scores, keys[:, first:end]).view(rows, heads, length, size)
         of_keys[:, first:end] += torch.bmm(of_scores.transpose(1, 2), part)
         of_values[:, first:end] += torch.bmm(weights.transpose(1, 2), wanted)

@@ -125,3 +125,35 @@ def answer_bits(network: Any, sequences: Sequence[Unit], answers: Sequence[str],
     nats = score_ids(network, [sequence.ids for sequence in sequences], size)
     total = sum(float(some[one.first_target - 1 :].sum()) for some, one in zip(nats, sequences, strict=True))
     return total / np.log(2) / sum(len(answer.encode("utf-8")) for answer in answers)
+
+
+class Place(NamedTuple):
+    """Tokens between two places of their texts, and how well they are predicted."""
+
+    first: int
+    last: int
+    tokens: int
+    bits: float
+    """Mean bits a token."""
+
+
+def bits_by_place(network: Any, tokenizer: Any, texts: Sequence[str], size: int, nearest: int = 64) -> list[Place]:
+    """Give bits a token by distance from the beginning of the text, in ranges that double.
+
+    Args:
+        network: a causal language model.
+        tokenizer: its tokenizer.
+        texts: each from its own beginning; what lies beyond `size` tokens is left out.
+        size: tokens of a text that are looked at.
+        nearest: tokens in the first range.
+    """
+    prefix = prefix_id(tokenizer)
+    nats = score_ids(network, [[prefix, *text_ids(tokenizer, text)][: size + 1] for text in texts], size)
+    found, first = [], 0
+    while first < size:
+        end = min(size, max(nearest, 2 * first))
+        inside = np.concatenate([np.zeros(0), *(some[first:end] for some in nats)])
+        if len(inside):
+            found.append(Place(first, end - 1, len(inside), float(inside.mean() / np.log(2))))
+        first = end
+    return found

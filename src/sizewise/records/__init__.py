@@ -16,6 +16,7 @@ from sizewise.records.text import (
     SplitSize,
 )
 from sizewise.records.training import (
+    AttentionTrade,
     Checkpoint,
     CurvePoint,
     CurveStep,
@@ -24,6 +25,7 @@ from sizewise.records.training import (
     GroupShares,
     LearningCurve,
     Memorisation,
+    PositionBits,
     Range,
     Recipe,
     Trial,
@@ -32,6 +34,7 @@ from sizewise.records.training import (
 
 __all__ = [
     "SPLITS",
+    "AttentionTrade",
     "Candidate",
     "Checkpoint",
     "Comparison",
@@ -56,6 +59,7 @@ __all__ = [
     "ModelDescription",
     "Needs",
     "Outcome",
+    "PositionBits",
     "Prompting",
     "Range",
     "Recipe",

@@ -171,6 +171,32 @@ class Memorisation(Record):
     """Share of the training passages found at 1 % false alarms."""
 
 
+class PositionBits(Record):
+    """How well tokens at some distance from the beginning of a text are predicted."""
+
+    first: int
+    """First place, counted in tokens from the beginning."""
+    last: int
+    """Last place."""
+    tokens: int
+    """Tokens measured."""
+    bits: float
+    """Bits a token; falling with the place where what came long before is of use."""
+
+
+class AttentionTrade(Record):
+    """What a choice of attention costs and saves, on this data."""
+
+    context: int
+    """Tokens of one user's cache."""
+    cache_bytes: int
+    """One user's cache of keys and values in bf16."""
+    full_cache_bytes: int
+    """The same if all blocks looked at all that came before."""
+    positions: tuple[PositionBits, ...] = ()
+    """Held-out text by place; comparable between models with the same tokenizer."""
+
+
 class GroupShares(Record):
     """How often the training text names groups of people."""
 
@@ -243,6 +269,8 @@ class Checkpoint(Record):
     """What it gives away; only where canaries were planted."""
     groups: GroupShares | None = None
     """Which groups of people its text names."""
+    trade: AttentionTrade | None = None
+    """What its attention costs and saves."""
     notes: tuple[str, ...] = ()
     """What a reader should know, for example what was cut or capped."""
     versions: dict[str, str]

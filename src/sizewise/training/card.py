@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sizewise.records import Checkpoint, Dataset, Score
+from sizewise.training.attending import trade_words
 
 
 def model_card(record: Checkpoint, run_id: str, data: Dataset) -> str:
@@ -90,6 +91,8 @@ def _measured(record: Checkpoint) -> str:
     rows = {
         "validation, bits per byte": f"{record.start_bits_per_byte:.4f} before, {record.best_bits_per_byte:.4f} after"
     }
+    if record.trade:
+        rows["attention"] = trade_words(record.trade)
     forgetting = record.forgetting
     if forgetting:
         rows[f"control text ({forgetting.control}), bits per byte"] = (

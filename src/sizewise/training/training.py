@@ -29,6 +29,7 @@ from sizewise.records import (
 )
 from sizewise.store import Store, Stored, versions, write_atomically
 from sizewise.training import groups, memory
+from sizewise.training.attending import measure_trade
 from sizewise.training.card import model_card
 from sizewise.training.control import WATCHED_PIECES, Control, control_bits, general_answer_bits, read_control
 from sizewise.training.planning import Planned, check_size, make_plan
@@ -243,6 +244,7 @@ class Run:
             forgetting=forgetting,
             memorisation=memorised,
             groups=shares,
+            trade=measure_trade(network, self.start.tokenizer, self._held_documents(), self.recipe.context),
             notes=self._notes(),
             versions=versions("torch", "transformers", "peft", "tokenizers"),
         )
@@ -338,6 +340,9 @@ class Run:
                 }
             )
         return forgetting, memorised, shares
+
+    def _held_documents(self) -> list[str]:
+        return [document.text for document in self.contents.documents["validation"]]
 
     def _plain_network(self) -> Any:
         """Write the adapter where there is one, and give the network with it merged, in bf16 as it will be served."""
