@@ -19,6 +19,7 @@ from sizewise.documents.reading import make_document
 from sizewise.records import Recipe
 from sizewise.store import Store
 from sizewise.training import Run
+from telling import Tell
 
 DOCUMENT = 50_000  # characters
 
@@ -36,17 +37,6 @@ def write_dataset(store: Store, megabytes: float) -> str:
             some = f"Part {number}. " + text[start : start + DOCUMENT]
             file.write(make_document(f"d{number}", "", some, "benchmark").model_dump_json() + "\n")
     return data
-
-
-class Tell:
-    """Says what is going on."""
-
-    def say(self, line: str) -> None:
-        """Print a line."""
-        print(line, file=sys.stderr, flush=True)
-
-    def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """Stay silent."""
 
 
 def child(megabytes: float) -> None:

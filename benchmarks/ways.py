@@ -21,6 +21,7 @@ from sizewise.evaluation import evaluate
 from sizewise.records import Checkpoint, Evaluation, Recipe
 from sizewise.store import Store
 from sizewise.training import train
+from telling import Tell
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("bits_per_byte", "bleu")
@@ -47,17 +48,6 @@ WAYS: dict[str, dict[str, Any] | None] = {
         "tokenizer": "pkg:smollm2-135m",
     },
 }
-
-
-class Tell:
-    """Says what is going on."""
-
-    def say(self, line: str) -> None:
-        """Print a line."""
-        print(line, file=sys.stderr, flush=True)
-
-    def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """Stay silent."""
 
 
 def recipe_of(changes: dict[str, Any], tokens: int, teacher: str) -> Recipe:

@@ -1,0 +1,74 @@
+"""What kind of model: one domain, or everything? `python benchmarks/kinds.py` shows what a small network makes of each.
+
+Networks of 5M parameters from scratch see the same number of tokens: of one domain (FHIR), of the other (the manual
+of Python), or of both. All, and a pretrained model as it is, are then measured on held-out text of both domains.
+Ends stdout with one JSON line and writes it to benchmarks/results/kinds.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from sizewise import dataset as datasets
+from sizewise.dataset import DatasetContents
+from sizewise.evaluation import evaluate
+from sizewise.records import SPLITS, Recipe, fingerprint
+from sizewise.store import Store
+from sizewise.training import train
+from telling import Tell
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def both(store: Store, first: str, second: str) -> str:
+    """Join the splits of two datasets, so that what is held out of one is held out of the whole."""
+    one, two = datasets.load(store, first), datasets.load(store, second)
+    contents = DatasetContents(
+        one.record,
+        {split: one.documents[split] + two.documents[split] for split in SPLITS},
+        {split: one.examples[split] + two.examples[split] for split in SPLITS},
+        one.leaks | two.leaks,
+    )
+    return datasets.save(store, f"data-{fingerprint([first, second])}", contents).id
+
+
+def main() -> None:
+    """Train, measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=450_000)
+    parser.add_argument("--limit", type=int, default=100)
+    asked = parser.parse_args()
+    store = Store()
+    domains = {name: datasets.read([f"demo:{name}"], store=store).id for name in ("fhir", "python")}
+    texts = domains | {"both": both(store, *domains.values())}
+    models = {"SmolLM2-135M as it is": "pkg:smollm2-135m"}
+    for name, data in texts.items():
+        recipe = Recipe(start="scratch", method="full", tokens=asked.tokens, example_share=0.0, patience=0)
+        models[f"5M trained on {name}"] = f"run:{train(recipe, data, store=store, reporter=Tell()).id}"
+    table: dict[str, dict[str, list[float | None]]] = {}
+    for name, uri in models.items():
+        table[name] = {}
+        for domain, data in domains.items():
+            found = evaluate(uri, data, metrics=["bits_per_byte"], limit=asked.limit, store=store, reporter=Tell())
+            score = found.record.scores["bits_per_byte"]
+            table[name][domain] = [score.value, score.low, score.high]
+        print(name, json.dumps(table[name]), file=sys.stderr, flush=True)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    result = {
+        "name": "kinds",
+        "unit": "bits per byte of held-out text [value, low, high]",
+        "tokens": asked.tokens,
+        "table": table,
+        "commit": commit.stdout.strip() or "unknown",
+    }
+    line = json.dumps(result)
+    (RESULTS / "kinds.json").write_text(line + "\n", encoding="utf-8")
+    print(line)
+
+
+if __name__ == "__main__":
+    main()
