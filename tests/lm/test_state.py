@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import random
+import resource
 from pathlib import Path
 
+import pytest
 import torch
 
+from sizewise.errors import SizewiseError
 from sizewise.lm.state import load_state, remove_states, save_state
 
 
@@ -43,3 +46,18 @@ def test_a_truncated_or_absent_file_is_no_checkpoint(tmp_path: Path) -> None:
     path = next(tmp_path.glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:20])
     assert load_state(tmp_path) is None
+
+
+def test_a_full_disk_is_told_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
+    fill(tmp_path, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # a file can hold no more, as on a full disk
+    try:
+        with pytest.raises(SizewiseError, match="cannot be written"):
+            save_state(tmp_path, 2, {"w": torch.zeros(100_000)}, {"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    found = load_state(tmp_path)
+    assert found is not None
+    assert found[1] == {"step": 1}
+    assert not list(tmp_path.glob("*.part"))

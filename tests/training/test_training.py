@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from sizewise.errors import SizewiseError
 from sizewise.lm import loop
+from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Store, Stored
 from sizewise.training import planning, train, training
@@ -172,6 +173,13 @@ def test_divergence_is_an_error_with_advice(
 def test_a_pretrained_model_can_be_given_windows(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:
     recipe = Recipe(start=str(tiny_folder), tokens=2_000, context=64, attention="pattern:SL:8")
     assert train(recipe, dataset.id, store=store).record.attention == "window 8 in 1 of 2 blocks, full in 1"
+
+
+def test_a_tokenizer_of_another_network_is_refused(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:
+    words = " ".join(f"word{i} {i * 7919}" for i in range(3_000))
+    train_tokenizer([words], 1_500, 64).save_pretrained(tiny_folder)
+    with pytest.raises(SizewiseError, match="tokenizer"):
+        train(Recipe(start=str(tiny_folder), tokens=1_000, context=64), dataset.id, store=store)
 
 
 def test_a_recipe_needs_a_dial() -> None:

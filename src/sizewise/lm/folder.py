@@ -113,6 +113,21 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def check_tokenizer(network: Any, tokenizer: Any, folder: Path) -> None:
+    """Refuse a tokenizer that knows more tokens than its network, those added later aside (Gemma 3 has one for images).
+
+    Raises:
+        SizewiseError: it belongs to another network.
+    """
+    embedded = network.get_input_embeddings().num_embeddings
+    if tokenizer.vocab_size > embedded:
+        raise SizewiseError(
+            f"The tokenizer in {folder} knows {tokenizer.vocab_size:,} tokens, the network {embedded:,}.",
+            "a tokenizer that belongs to the network",
+            f"put the right tokenizer files into {folder}",
+        )
+
+
 def in_bf16(network: Any) -> Any:
     """Round a network to the precision in which it is kept."""
     return network.to(torch.bfloat16)

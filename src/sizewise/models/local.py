@@ -47,6 +47,7 @@ class LocalModel:
 
         self._network = folders.load_network(folder, precision)
         self._tokenizer = folders.load_tokenizer(folder)
+        folders.check_tokenizer(self._network, self._tokenizer, folder)
         config = self._network.config
         width = 2 if precision == "bf16" else 4
         parameters = folders.parameters_of(self._network)

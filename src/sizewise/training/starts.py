@@ -60,13 +60,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
             f"at most {room} tokens",
             f"--context {room}",
         )
-    embedded = network.get_input_embeddings().num_embeddings
-    if len(tokenizer) > embedded:
-        raise SizewiseError(
-            f"The tokenizer of {recipe.start} knows {len(tokenizer):,} tokens, its network {embedded:,}.",
-            "a tokenizer that belongs to the network",
-            f"put the right tokenizer files into {folder}",
-        )
+    folders.check_tokenizer(network, tokenizer, folder)
     if recipe.method != "full":
         network = adapt.add_lora(network, recipe.rank, recipe.seed, dora=recipe.method == "dora")
     way = "full" if recipe.method == "full" else "lora"
