@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sizewise.cli.options import Json
-from sizewise.cli.output import print_line, print_table, reporting
+from sizewise.cli.output import print_line, print_object, print_table, reporting
 
 
 def register(app: typer.Typer) -> None:
@@ -19,34 +19,16 @@ def register(app: typer.Typer) -> None:
         uri: Annotated[str | None, typer.Argument(help="Model URI to open and describe.")] = None,
         json: Json = False,
     ) -> None:
-        """List the models that can be opened by pip alone, or describe one.
+        """List the models that can be opened by pip alone, or say how large one is, from its config alone.
 
-        Example: sizewise models pkg:smollm2-135m
+        Example: sizewise models hf:mistralai/Mistral-7B-v0.1
         """
-        from sizewise.models import PACKAGED, open_model
+        from sizewise.models import PACKAGED
         from sizewise.models.fake import NAMES
         from sizewise.store import Store
 
         if uri is not None:
-            with reporting() as reporter:
-                described = open_model(uri, say=reporter.say).describe()
-            if json:
-                print_line(
-                    json_format.dumps(
-                        {
-                            "schema": 1,
-                            "kind": "model",
-                            "id": uri,
-                            "path": None,
-                            "record": described.model_dump(mode="json"),
-                        }
-                    )
-                )
-                return
-            for field, value in described.model_dump().items():
-                if value not in (None, ""):
-                    said = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-                    print_line(f"{field}: {said}")
+            _describe(uri, json)
             return
         store = Store()
         rows = [
@@ -82,3 +64,43 @@ def register(app: typer.Typer) -> None:
             ],
         )
         print_line("also: hf:ORG/NAME, a Hugging Face folder, run:ID (trained here; see `sizewise runs`)")
+
+
+def _describe(uri: str, as_json: bool) -> None:
+    from sizewise.models import model_size, open_model
+
+    if uri.startswith(("fake:", "recorded:")):
+        described = open_model(uri).describe()
+        if print_object("model", uri, None, described, as_json):
+            return
+        for field, value in described.model_dump().items():
+            if value not in (None, ""):
+                print_line(f"{field}: {_said(value)}")
+        return
+    with reporting() as reporter:
+        size, origin, licence = model_size(uri, say=reporter.say)
+    if print_object("model", uri, None, size, as_json):
+        return
+    print_line(f"{origin}; licence: {licence}")
+    active = f", {size.active_parameters:,} at work on each token" if size.active_parameters < size.parameters else ""
+    print_line(f"{size.architecture}: {size.parameters:,} parameters{active}")
+    print_line(f"attention: {size.attention}; context: {size.context or 'not stated'} tokens")
+    print_line(f"{size.operations / 1e9:,.2f} billion operations a token (after 1,024 others)")
+    print_table(
+        ["weights in", "memory (GB)", "with one user, fits here"],
+        [
+            [name, f"{count / 1e9:,.2f}", {True: "yes", False: "no", None: "unknown"}[size.fits.get(name)]]
+            for name, count in size.weight_bytes.items()
+        ],
+    )
+    rows = [[f"{tokens:,}", f"{count / 1e6:,.1f}"] for tokens, count in size.cache_bytes.items()]
+    if size.full_cache_bytes != size.cache_bytes:
+        rows = [[*row, f"{full / 1e6:,.1f}"] for row, full in zip(rows, size.full_cache_bytes.values(), strict=True)]
+    headings = ["tokens of a user", "cache (MB, bf16)", "without windows"]
+    print_table(headings[: len(rows[0])], rows)
+    if size.free_bytes is not None:
+        print_line(f"free here: {size.free_bytes / 1e9:.1f} GB")
+
+
+def _said(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -29,7 +29,7 @@ def print_stored(stored: Stored[Any], as_json: bool) -> bool:
     return print_object(stored.kind, stored.id, str(stored.path), stored.record, as_json)
 
 
-def print_object(kind: str, name: str, path: str, record: Any, as_json: bool) -> bool:
+def print_object(kind: str, name: str, path: str | None, record: Any, as_json: bool) -> bool:
     """Print the one JSON object of the contract if asked for; `print_stored` does it for what lies in the store."""
     if as_json:
         whole = {"schema": 1, "kind": kind, "id": name, "path": path, "record": record.model_dump(mode="json")}

@@ -2,6 +2,6 @@
 
 from sizewise.models.base import Model, ScoredText
 from sizewise.models.catalogue import PACKAGED, PackagedModel
-from sizewise.models.opening import open_model
+from sizewise.models.opening import model_size, open_model
 
-__all__ = ["PACKAGED", "Model", "PackagedModel", "ScoredText", "open_model"]
+__all__ = ["PACKAGED", "Model", "PackagedModel", "ScoredText", "model_size", "open_model"]

@@ -7,16 +7,18 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.models import size
 from sizewise.models.base import Model
 from sizewise.models.catalogue import PACKAGED
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
 from sizewise.models.package import packaged_folder
 from sizewise.models.recorded import RecordedModel
-from sizewise.records import Checkpoint, fingerprint
+from sizewise.records import Checkpoint, ModelSize, fingerprint
 from sizewise.store import Store, offline
 
 EXPECTED = "pkg:NAME, hf:ORG/NAME, run:ID, recorded:FILE, fake:NAME or a Hugging Face folder"
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
 LATER = ("openai", "anthropic", "google", "deepseek", "mistral", "http", "https", "gguf")
 
 
@@ -59,6 +61,27 @@ def open_model(
     )
 
 
+def model_size(
+    uri: str, *, store: Store | None = None, say: Callable[[str], None] = lambda line: None
+) -> tuple[ModelSize, str, str]:
+    """Say how large a model is, from its config alone: of a model on the hub nothing else is fetched.
+
+    Returns:
+        The size, where the weights come from, and their licence.
+
+    Raises:
+        UsageError: no model with a config can be meant by this URI.
+        SizewiseError: the config cannot be fetched or understood, or is not that of the weights beside it.
+    """
+    kind, _, name = uri.partition(":")
+    free = size.available_bytes()
+    if kind == "hf":
+        folder = _from_hub(name, ["config.json"])
+        return size.size_of(size.read_config(folder), uri, None, free), *_hub_facts(name)
+    folder, origin, licence = resolve_folder(uri, store or Store(), say)
+    return size.size_of(size.read_config(folder), uri, size.stored_parameters(folder), free), origin, licence
+
+
 def revision_of(uri: str) -> str:
     """Tell two states of a user's folder apart; models that never change under their name have none."""
     path = Path(uri).expanduser()
@@ -83,7 +106,7 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         checkpoint = store.read(Checkpoint, name)
         return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.licence
     if kind == "hf":
-        return _from_hub(name), f"Hugging Face Hub, {name}", "as stated on the model's page"
+        return _from_hub(name, HUB_FILES), *_hub_facts(name)
     path = Path(uri).expanduser()
     if path.is_dir():
         return path, f"folder {path.name}", "not stated"
@@ -101,7 +124,11 @@ def _unknown(uri: str, kind: str) -> UsageError:
     return UsageError(f"No model can be opened as '{uri}'{hint}", EXPECTED, "sizewise models")
 
 
-def _from_hub(name: str) -> Path:
+def _hub_facts(name: str) -> tuple[str, str]:
+    return f"Hugging Face Hub, {name}", "as stated on the model's page"
+
+
+def _from_hub(name: str, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -109,7 +136,7 @@ def _from_hub(name: str) -> Path:
         return Path(
             snapshot_download(
                 name,
-                allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"],
+                allow_patterns=files,
                 local_files_only=offline(),
             )
         )

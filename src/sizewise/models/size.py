@@ -1,9 +1,20 @@
-"""Size of a model from its files alone: no torch."""
+"""Size of a model from its files and config alone: no weight is loaded."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
+
+from sizewise.errors import SizewiseError
+from sizewise.records import ModelSize
+
+BITS = {"fp32": 32.0, "bf16": 16.0, "int8": 8.5, "int4": 4.5}
+"""Bits a weight, the scales of blocks of 32 included (as in GGUF's Q8_0 and Q4_0)."""
+CONTEXTS = (1_024, 8_192, 32_768, 131_072)
+OPERATIONS_AT = 1_024
+BF16 = 2
 
 
 def weight_bytes(folder: Path) -> int:
@@ -11,20 +22,135 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
+def stored_parameters(folder: Path) -> int | None:
+    """Count the numbers in a folder's weight files by their headers; None where there are none."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    total = 0
+    for path in files:
+        try:
+            with safe_open(path, "np") as file:
+                for name in file.keys():  # noqa: SIM118 (not a dict)
+                    count = 1
+                    for length in file.get_slice(name).get_shape():
+                        count *= length
+                    total += count
+        except (OSError, SafetensorError) as error:
+            raise SizewiseError(
+                f"{path} is no whole safetensors file: {error}", "a whole file", "fetch the model again"
+            ) from error
+    return total if files else None
+
+
+def _seen(config: dict[str, Any], tokens: int) -> int:
+    """Add up the tokens that each block looks back at; one with a sliding window sees at most that."""
+    layers = int(config["num_hidden_layers"])
+    window = config.get("sliding_window")
+    kinds = config.get("layer_types") or ["sliding_attention" if window else "full_attention"] * layers
+    return sum(min(tokens, window) if window and kind == "sliding_attention" else tokens for kind in kinds)
+
+
+def _head_size(config: dict[str, Any]) -> int:
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
 def cache_bytes(config: dict[str, Any], tokens: int, bytes_per_value: int) -> int:
     """Give the key-value cache of one user in bytes.
 
-    A block with a sliding window keeps at most the window.
+    A block with a sliding window keeps at most the window. Multi-head latent attention (DeepSeek-V2, 2024) keeps one
+    compressed vector a token and block.
 
     Args:
         config: a network's config.json.
         tokens: tokens in the cache.
         bytes_per_value: 2 for bf16.
     """
-    layers = int(config["num_hidden_layers"])
-    heads = int(config.get("num_key_value_heads") or config["num_attention_heads"])
-    size = int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
-    window = config.get("sliding_window")
-    kinds = config.get("layer_types") or ["sliding_attention" if window else "full_attention"] * layers
-    kept = sum(min(tokens, window) if window and kind == "sliding_attention" else tokens for kind in kinds)
-    return 2 * heads * size * bytes_per_value * kept
+    if config.get("kv_lora_rank"):
+        values = int(config["kv_lora_rank"]) + int(config["qk_rope_head_dim"])
+    else:
+        heads = int(config.get("num_key_value_heads") or config["num_attention_heads"])
+        values = 2 * heads * _head_size(config)
+    return values * bytes_per_value * _seen(config, tokens)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a folder's config.json.
+
+    Raises:
+        SizewiseError: there is none, or it is not JSON.
+    """
+    path = folder / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise SizewiseError(
+            f"{path} cannot be read: {error}", "the config.json of a Hugging Face model", "sizewise models"
+        ) from error
+    return found
+
+
+def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_bytes: int | None = None) -> ModelSize:
+    """Say how large a model is.
+
+    Args:
+        config: its config.json.
+        uri: how it is opened.
+        stored: numbers in its weight files, where they are here.
+        free_bytes: memory that is free on this machine.
+
+    Raises:
+        SizewiseError: the config cannot be understood, or is not that of the weights.
+    """
+    from sizewise.lm.sizing import count
+
+    counted = count(config)
+    if stored is not None and not counted.parameters <= stored <= counted.parameters + counted.table:
+        raise SizewiseError(
+            f"The config of {uri} describes {counted.parameters:,} parameters, its weight files hold {stored:,}.",
+            "a config.json that belongs to the weights",
+            "fetch the model again",
+        )
+    full = counted.config | {"sliding_window": None}
+    longest = counted.config.get("max_position_embeddings")
+    contexts = [tokens for tokens in CONTEXTS if not longest or tokens <= longest] or [int(longest or CONTEXTS[0])]
+    weights = {name: round(counted.parameters * bits / 8) for name, bits in BITS.items()}
+    cache = {tokens: cache_bytes(counted.config, tokens, BF16) for tokens in contexts}
+    heads = int(counted.config["num_attention_heads"]) * _head_size(counted.config)
+    room = cache[contexts[0]]
+    return ModelSize(
+        uri=uri,
+        architecture=str((config.get("architectures") or [config.get("model_type")])[0]),
+        attention=counted.attention,
+        context=longest,
+        parameters=counted.parameters,
+        active_parameters=counted.active,
+        weight_bytes=weights,
+        cache_bytes=cache,
+        full_cache_bytes={tokens: cache_bytes(full, tokens, BF16) for tokens in contexts},
+        operations=2 * (counted.active - counted.looked_up) + 4 * heads * _seen(counted.config, OPERATIONS_AT),
+        free_bytes=free_bytes,
+        fits={} if free_bytes is None else {name: size + room <= free_bytes for name, size in weights.items()},
+    )
+
+
+def available_bytes() -> int | None:
+    """Give the memory that is free, a container's limit included; None where the system does not tell."""
+    found: list[int] = []
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) * 1024)
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="utf-8").strip()
+        if limit.isdigit():
+            found.append(int(limit) - int(used))
+    except (OSError, ValueError):
+        pass
+    return min(found) if found else None

@@ -3,7 +3,7 @@
 from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
 from sizewise.records.scores import Comparison, Difference, Evaluation, ItemRow, Prompting, Score
-from sizewise.records.service import Completion, ModelDescription, Request
+from sizewise.records.service import Completion, ModelDescription, ModelSize, Request
 from sizewise.records.text import (
     SPLITS,
     Dataset,
@@ -57,6 +57,7 @@ __all__ = [
     "Message",
     "Missing",
     "ModelDescription",
+    "ModelSize",
     "Needs",
     "Outcome",
     "PositionBits",

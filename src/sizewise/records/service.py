@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from sizewise.records.base import Record
 from sizewise.records.text import Message
 
@@ -81,3 +83,32 @@ class ModelDescription(Record):
     """Whether text stays on this machine."""
     role: Literal["candidate", "baseline"] = "candidate"
     """A baseline stands in tables and is never picked."""
+
+
+class ModelSize(Record):
+    """How large a model is, computed from its config alone."""
+
+    uri: str
+    """How it is opened."""
+    architecture: str
+    """Name of its architecture."""
+    attention: str
+    """Full, window or mixed."""
+    context: int | None
+    """Longest input in tokens."""
+    parameters: int
+    """Exact number of parameters; shared ones count once."""
+    active_parameters: int
+    """Parameters that work on each token: fewer where only some of several experts are chosen."""
+    weight_bytes: dict[str, int]
+    """Number format -> memory of the weights."""
+    cache_bytes: dict[int, int]
+    """Tokens -> one user's cache in bf16."""
+    full_cache_bytes: dict[int, int]
+    """The same if no block had a window."""
+    operations: int
+    """Floating-point operations to write a token after 1,024 others; a multiplication and its addition are two."""
+    free_bytes: int | None = None
+    """Memory that was free on this machine."""
+    fits: dict[str, bool] = Field(default_factory=dict)
+    """Number format -> whether weights and one user's cache fit into it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.errors import SizewiseError
+from sizewise.models.size import available_bytes as available_bytes
 from sizewise.records import Estimate, Range, Recipe
 
 PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers before any weight
@@ -69,26 +70,6 @@ def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool) ->
     logits = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (2 + 2 + 4)
     head = shape.vocabulary * shape.width * 4 if method == "full" else 0
     return weights + trained + tokens * kept + logits + head
-
-
-def available_bytes() -> int | None:
-    """Give the memory that is free, a container's limit included; None where the system does not tell."""
-    found: list[int] = []
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) * 1024)
-    except OSError:
-        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="utf-8").strip()
-        if limit.isdigit():
-            found.append(int(limit) - int(used))
-    except (OSError, ValueError):
-        pass
-    return min(found) if found else None
 
 
 def check_weights(weights: float, available: int | None, recipe: Recipe) -> None:

@@ -1,0 +1,74 @@
+"""Count a network's parameters from its config alone: it is built without memory for its weights."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from sizewise.errors import SizewiseError
+from sizewise.lm.folder import UNUSABLE, attention_words, quiet_libraries
+
+MOST_LAYERS, MOST_EXPERTS = 1_000, 1_024  # a config that says more is no network that exists
+_ACTIVE = ("num_experts_per_tok", "moe_top_k", "num_experts_per_token")
+_EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts")
+
+
+class Counted(NamedTuple):
+    """What a config says of a network."""
+
+    parameters: int
+    """All parameters; shared ones once."""
+    active: int
+    """Those that work on each token: of several experts only the chosen ones."""
+    looked_up: int
+    """Those of a table that tokens are looked up in, and that nothing is multiplied with."""
+    table: int
+    """Those of that table; files may hold it twice where it is shared with the head."""
+    attention: str
+    """Attention in words."""
+    config: dict[str, Any]
+    """The config with all defaults filled in."""
+
+
+def count(config: dict[str, Any]) -> Counted:
+    """Count the parameters of the network that a config.json describes.
+
+    Raises:
+        SizewiseError: transformers does not know the architecture, or the config contradicts itself.
+    """
+    quiet_libraries()
+    settings = {name: value for name, value in config.items() if name not in ("auto_map", "quantization_config")}
+    kind = settings.pop("model_type", None)
+    layers = settings.get("num_hidden_layers") or 0
+    experts = _first(settings, _EXPERTS) or 0
+    if not isinstance(layers, int) or layers > MOST_LAYERS or not isinstance(experts, int) or experts > MOST_EXPERTS:
+        raise SizewiseError(f"The config names {layers} blocks and {experts} experts.", "a network that exists", "")
+    try:
+        known = AutoConfig.for_model(kind, **settings)
+        text = known.get_text_config()
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(text, trust_remote_code=False)
+    except (*UNUSABLE, AttributeError, ZeroDivisionError, ImportError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise SizewiseError(
+            f"The config of a '{kind}' network cannot be understood: {reason}",
+            "the config.json of an architecture that transformers knows",
+            "",
+        ) from error
+    named = dict(network.named_parameters())
+    parameters = sum(parameter.numel() for parameter in named.values())
+    settings = text.to_dict()
+    routed = sum(p.numel() for name, p in named.items() if ".experts." in name)
+    total, chosen = _first(settings, _EXPERTS), _first(settings, _ACTIVE)
+    idle = routed - routed * chosen // total if routed and total and chosen else 0
+    table = network.get_input_embeddings().weight
+    shared = network.get_output_embeddings().weight is table
+    return Counted(
+        parameters, parameters - idle, 0 if shared else table.numel(), table.numel(), attention_words(text), settings
+    )
+
+
+def _first(settings: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((settings[name] for name in names if settings.get(name)), None)
