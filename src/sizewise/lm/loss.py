@@ -83,7 +83,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             total += (counted[start : start + chunk] * (normaliser - chosen)).sum()
             # The probabilities are the gradient but for the wanted tokens, where one is taken from the other exactly.
             off = torch.exp(chosen - normaliser) - wanted[start : start + chunk]
-            gradient.scatter_(1, aims, off.to(gradient.dtype))
+            gradient[torch.arange(len(part), device=aims.device)[:, None], aims] = off.to(gradient.dtype)
             hidden_gradient[start : start + chunk] = (logits @ head)[: len(part)].div_(count)
             if head_gradient is not None:
                 head_gradient += (gradient.T @ part).float().div_(count)
