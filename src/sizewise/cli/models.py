@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json as json_format
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sizewise.cli.options import Json
 from sizewise.cli.output import print_line, print_object, print_table, reporting
+
+if TYPE_CHECKING:
+    from sizewise.records import MarketModel
 
 
 def register(app: typer.Typer) -> None:
@@ -19,11 +22,11 @@ def register(app: typer.Typer) -> None:
         uri: Annotated[str | None, typer.Argument(help="Model URI to open and describe.")] = None,
         json: Json = False,
     ) -> None:
-        """List the models that can be opened by pip alone, or say how large one is, from its config alone.
+        """List models, or say what is known of one: facts with sources, and its size from its config alone.
 
         Example: sizewise models hf:mistralai/Mistral-7B-v0.1
         """
-        from sizewise.models import PACKAGED
+        from sizewise.models import PACKAGED, market
         from sizewise.models.fake import NAMES
         from sizewise.store import Store
 
@@ -46,9 +49,9 @@ def register(app: typer.Typer) -> None:
             for name, rule in NAMES.items()
         ]
         if json:
-            print_line(
-                json_format.dumps({"schema": 1, "kind": "models", "id": None, "path": None, "record": {"models": rows}})
-            )
+            known = [model.model_dump(mode="json") for model in market().values()]
+            record = {"models": rows, "market": known}
+            print_line(json_format.dumps({"schema": 1, "kind": "models", "id": None, "path": None, "record": record}))
             return
         print_table(
             ["model", "parameters", "licence", "here", "origin"],
@@ -63,12 +66,54 @@ def register(app: typer.Typer) -> None:
                 for row in rows
             ],
         )
+        print_table(
+            ["asked about", "maker", "parameters (billion)", "attention", "context", "USD for a million tokens"],
+            [_market_row(model) for model in market().values()],
+        )
+        print_line("what is known of one, and from where: sizewise models NAME")
         print_line("also: hf:ORG/NAME, a Hugging Face folder, run:ID (trained here; see `sizewise runs`)")
 
 
-def _describe(uri: str, as_json: bool) -> None:
-    from sizewise.models import model_size, open_model
+def _market_row(model: MarketModel) -> list[str]:
+    from sizewise.models import price_of
 
+    price = price_of(model.uri)
+    size = f"{model.parameters / 1e9:,.3g}" if model.parameters else "not published"
+    if model.active_parameters:
+        size += f" ({model.active_parameters / 1e9:,.3g} at work)"
+    return [
+        model.name,
+        model.maker,
+        size,
+        model.attention or "not published",
+        f"{model.context:,}" if model.context else "not published",
+        f"{price.read:g} read, {price.written:g} written" if price else "",
+    ]
+
+
+def _facts(model: MarketModel, as_json: bool) -> None:
+    from sizewise.models import price_of
+
+    if print_object("market", model.name, None, model, as_json):
+        return
+    for field, value in model.model_dump(exclude={"sources"}).items():
+        if value not in (None, "", ()):
+            print_line(f"{field}: {', '.join(value) if isinstance(value, tuple) else _said(value)}")
+    price = price_of(model.uri)
+    if price:
+        print_line(f"price: {price.read:g} USD for a million tokens read, {price.written:g} written (genai-prices)")
+    for source in model.sources:
+        read, note = "read" if source.verified else "not read", f"; {source.note}" if source.note else ""
+        print_line(f"source of {source.fact}: {source.url} ({read} on {source.seen}{note})")
+
+
+def _describe(uri: str, as_json: bool) -> None:
+    from sizewise.models import find, model_size, open_model
+
+    known = find(uri)
+    if known and (known.weights == "closed" or not uri.startswith(("hf:", "pkg:"))):
+        _facts(known, as_json)
+        return
     if uri.startswith(("fake:", "recorded:")):
         described = open_model(uri).describe()
         if print_object("model", uri, None, described, as_json):

@@ -2,6 +2,18 @@
 
 from sizewise.models.base import Model, ScoredText
 from sizewise.models.catalogue import PACKAGED, PackagedModel
+from sizewise.models.market import Price, find, market, price_of
 from sizewise.models.opening import model_size, open_model
 
-__all__ = ["PACKAGED", "Model", "PackagedModel", "ScoredText", "model_size", "open_model"]
+__all__ = [
+    "PACKAGED",
+    "Model",
+    "PackagedModel",
+    "Price",
+    "ScoredText",
+    "find",
+    "market",
+    "model_size",
+    "open_model",
+    "price_of",
+]

@@ -3,7 +3,7 @@
 from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
 from sizewise.records.scores import Comparison, Difference, Evaluation, ItemRow, Prompting, Score
-from sizewise.records.service import Completion, ModelDescription, ModelSize, Request
+from sizewise.records.service import Completion, MarketModel, ModelDescription, ModelSize, Request, Source
 from sizewise.records.text import (
     SPLITS,
     Dataset,
@@ -53,6 +53,7 @@ __all__ = [
     "LeakEntry",
     "LeakLedger",
     "LearningCurve",
+    "MarketModel",
     "Memorisation",
     "Message",
     "Missing",
@@ -68,6 +69,7 @@ __all__ = [
     "Record",
     "Request",
     "Score",
+    "Source",
     "Split",
     "SplitSize",
     "Study",

@@ -112,3 +112,53 @@ class ModelSize(Record):
     """Memory that was free on this machine."""
     fits: dict[str, bool] = Field(default_factory=dict)
     """Number format -> whether weights and one user's cache fit into it."""
+
+
+class Source(Record):
+    """Where a fact stands."""
+
+    fact: str
+    """Names of the facts, with commas."""
+    url: str
+    """Page or paper."""
+    seen: str
+    """Day on which it was looked up."""
+    verified: bool
+    """Whether the text itself was read; otherwise the source is only known to state it."""
+    note: str = ""
+    """What of it, or what kind of text it is."""
+
+
+class MarketModel(Record):
+    """What is publicly known of a model that people ask about; what is not published is absent, never zero."""
+
+    name: str
+    """Its usual name."""
+    maker: str
+    """Who made it."""
+    uri: str
+    """How it is opened."""
+    released: str | None = None
+    """Year and month."""
+    weights: Literal["open", "closed"]
+    """Whether its weights can be had."""
+    licence: str | None = None
+    """Licence or terms."""
+    parameters: int | None = None
+    """Published number of parameters."""
+    active_parameters: int | None = None
+    """Those that work on each token, where experts are chosen."""
+    parameters_note: str | None = None
+    """What else is said of its size; an estimate is called one."""
+    architecture: str | None = None
+    """In a few words."""
+    attention: str | None = None
+    """Full, window or mixed."""
+    context: int | None = None
+    """Longest input in tokens."""
+    modalities: tuple[str, ...] = ()
+    """What it reads."""
+    hardware: str | None = None
+    """What it takes to run it."""
+    sources: tuple[Source, ...]
+    """Where the facts stand."""
