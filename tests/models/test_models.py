@@ -79,7 +79,7 @@ def test_damaged_weights_are_named(tiny_folder: Path, store: Store) -> None:
         ("pkg:smollm", "smollm2-135m"),
         ("fake:nosuch", "fake:echo"),
         ("nosuch", "No model can be opened"),
-        ("openai:gpt-4o", "cannot be opened by this version"),
+        ("gguf:model.gguf", "cannot be opened by this version"),
     ],
 )
 def test_unknown_models_are_usage_errors(uri: str, said: str, store: Store) -> None:

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
             typer.Option(help="Names with commas: bits_per_byte,perplexity,bleu,chrf,exact_match."),
         ] = None,
         limit: Annotated[int | None, typer.Option(help="At most so many examples, and passages.")] = None,
+        max_usd: Annotated[float | None, typer.Option(help="Most to spend on a remote model.", min=0)] = None,
         seed: Seed = 0,
         json: Json = False,
     ) -> None:
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else DEFAULT_METRICS
         with reporting() as reporter:
-            stored = evaluate_model(model, data, names, limit=limit, seed=seed, reporter=reporter)
+            stored = evaluate_model(model, data, names, limit=limit, seed=seed, max_usd=max_usd, reporter=reporter)
         if print_stored(stored, json):
             return
         rows = []

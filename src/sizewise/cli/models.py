@@ -108,13 +108,13 @@ def _facts(model: MarketModel, as_json: bool) -> None:
 
 
 def _describe(uri: str, as_json: bool) -> None:
-    from sizewise.models import find, model_size, open_model
+    from sizewise.models import PROVIDERS, find, model_size, open_model
 
     known = find(uri)
     if known and (known.weights == "closed" or not uri.startswith(("hf:", "pkg:"))):
         _facts(known, as_json)
         return
-    if uri.startswith(("fake:", "recorded:")):
+    if uri.partition(":")[0] in ("fake", "recorded", "http", "https", *PROVIDERS):
         described = open_model(uri).describe()
         if print_object("model", uri, None, described, as_json):
             return

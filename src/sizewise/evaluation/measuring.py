@@ -47,6 +47,7 @@ def evaluate(
     store: Store | None = None,
     limit: int | None = None,
     seed: int = 0,
+    max_usd: float | None = None,
     reporter: Reporter | None = None,
 ) -> Stored[Evaluation]:
     """Measure a model on the test split of a dataset.
@@ -61,6 +62,7 @@ def evaluate(
         store: where records live; by default SIZEWISE_HOME.
         limit: at most so many examples, and documents until so many passages.
         seed: seed of the sample, of the worked examples and of the resampling.
+        max_usd: most that may be spent on a remote model; what was answered before it ends is kept.
         reporter: told how far it is.
 
     Raises:
@@ -73,7 +75,7 @@ def evaluate(
         raise UsageError(f"A limit of {limit} measures nothing.", "a positive number", "")
     data_id = dataset_id(data, store, seed)
     contents = datasets.load(store, data_id)
-    opened = open_model(model, store=store, say=reporter.say)
+    opened = open_model(model, store=store, max_usd=max_usd, say=reporter.say)
     try:
         description = opened.describe()
         names = tuple(metric.name for metric in chosen)
@@ -249,14 +251,19 @@ class _Measuring:
         done = self.ledger.entries(topic)
         todo = [request for request in requests if request.id not in done]
         count = len(requests) - len(todo)
+        failed: dict[str, Completion] = {}  # may be answered when the same command is run again
         begun, tokens = time.monotonic(), 0
-        for start in range(0, len(todo), CHUNK):
-            for answer in self.model.complete(todo[start : start + CHUNK]):
-                self.ledger.append(topic, answer.id, answer.model_dump(mode="json"))
+        size = max(1, len(todo)) if self.description.api else CHUNK
+        for start in range(0, len(todo), size):
+            for answer in self.model.complete(todo[start : start + size]):
+                if answer.finish == "error":
+                    failed[answer.id] = answer
+                else:
+                    self.ledger.append(topic, answer.id, answer.model_dump(mode="json"))
                 count, tokens = count + 1, tokens + answer.completion_tokens
                 speed = tokens / max(1e-9, time.monotonic() - begun)
                 self.reporter.advance(what, count, len(requests), f"{speed:,.0f} tokens/s")
-        return {key: Completion.model_validate(body) for key, body in self.ledger.entries(topic).items()}
+        return failed | {key: Completion.model_validate(body) for key, body in self.ledger.entries(topic).items()}
 
     def _requests(self, examples: Sequence[Example], form: Form) -> list[Request]:
         return [make_request(example, form, self.shots, self.max_tokens, self.stop) for example in examples]
@@ -332,6 +339,8 @@ class _Measuring:
                 name: Score(metric=name, n=0, unit=unit, signature=where, missing=missing)
                 for name, unit in (("latency_s", "s"), ("answers_per_s", "answers/s"))
             }
+        if self.description.api:
+            return self._speed_of_api(answers, where)
         times = []
         answered = {answer.id for answer in answers}
         timed = [example for example in examples if example.id in answered][:LATENCY_REQUESTS]
@@ -357,6 +366,32 @@ class _Measuring:
                 n=len(answers),
                 unit="answers/s",
                 signature=f"batched:64|tokens:{tokens}|{where}",
+            ),
+        }
+
+    def _speed_of_api(self, answers: Sequence[Completion], where: str) -> dict[str, Score]:
+        """Give the time of the answers as they came, many at once (asking again would cost money), and note their cost."""
+        times = sorted(answer.seconds for answer in answers)
+        paid = [answer.usd for answer in answers if answer.usd is not None]
+        if paid:
+            self.notes.append(f"{len(paid)} answers cost {sum(paid):.4f} USD by list prices (genai-prices)")
+        middle = slice(len(times) // 40, len(times) - len(times) // 40)
+        return {
+            "latency_s": Score(
+                metric="latency_s",
+                value=median(times),
+                low=times[middle][0],
+                high=times[middle][-1],
+                n=len(times),
+                unit="s",
+                signature=f"median, 2.5 to 97.5 %|users:many|{where}",
+            ),
+            "answers_per_s": Score(
+                metric="answers_per_s",
+                n=0,
+                unit="answers/s",
+                signature=where,
+                missing="the provider's limits decide it",
             ),
         }
 

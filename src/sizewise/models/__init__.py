@@ -4,9 +4,11 @@ from sizewise.models.base import Model, ScoredText
 from sizewise.models.catalogue import PACKAGED, PackagedModel
 from sizewise.models.market import Price, find, market, price_of
 from sizewise.models.opening import model_size, open_model
+from sizewise.models.remote import PROVIDERS
 
 __all__ = [
     "PACKAGED",
+    "PROVIDERS",
     "Model",
     "PackagedModel",
     "Price",

@@ -14,12 +14,16 @@ from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
 from sizewise.models.package import packaged_folder
 from sizewise.models.recorded import RecordedModel
+from sizewise.models.remote import PROVIDERS, RemoteModel
 from sizewise.records import Checkpoint, ModelSize, fingerprint
 from sizewise.store import Store, offline
 
-EXPECTED = "pkg:NAME, hf:ORG/NAME, run:ID, recorded:FILE, fake:NAME or a Hugging Face folder"
+EXPECTED = (
+    "pkg:NAME, hf:ORG/NAME, run:ID, a Hugging Face folder, openai:NAME, anthropic:NAME, google:NAME, deepseek:NAME, "
+    "mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE or fake:NAME"
+)
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
-LATER = ("openai", "anthropic", "google", "deepseek", "mistral", "http", "https", "gguf")
+LATER = ("gguf",)
 
 
 def open_model(
@@ -27,6 +31,7 @@ def open_model(
     *,
     store: Store | None = None,
     precision: str = "bf16",
+    max_usd: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Open a model.
@@ -35,6 +40,7 @@ def open_model(
         uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `fake:echo`.
         store: where weights and runs live; by default SIZEWISE_HOME.
         precision: `bf16` or `fp32`, for models that run here.
+        max_usd: most that may be spent on a remote model while it is open.
         say: told what is going on, one line at a time.
 
     Raises:
@@ -47,6 +53,8 @@ def open_model(
         return FakeModel(name)
     if kind == "recorded" and name:
         return RecordedModel(Path(name).expanduser())
+    if kind in PROVIDERS or kind in ("http", "https"):
+        return RemoteModel(uri, store.home / "answers" / f"{fingerprint([uri])}.sqlite", max_usd)
     folder, origin, licence = resolve_folder(uri, store, say)
     trained = store.read(Checkpoint, name) if kind == "run" else None
     return LocalModel(

@@ -38,8 +38,16 @@ class Completion(Record):
     """Tokens read, in the model's tokens."""
     completion_tokens: int
     """Tokens written, in the model's tokens."""
+    reasoning: str = ""
+    """What the model thought before it answered, where it says so; never part of the answer."""
+    reasoning_tokens: int = 0
+    """Tokens of that, as the provider counts them; part of the completion's."""
     seconds: float
-    """Seconds of the batch, divided by the answers in it."""
+    """Seconds of the batch, divided by the answers in it; of a remote model, those of the request itself."""
+    first_token_s: float | None = None
+    """Seconds to the first piece of the answer, where it was streamed."""
+    usd: float | None = None
+    """Money by list prices, where there is a price."""
     finish: Literal["stop", "length", "error"]
     """Why it ended."""
     error: str | None = None
@@ -81,6 +89,8 @@ class ModelDescription(Record):
     """Model URI that training started from (None: not trained here)."""
     local: bool = True
     """Whether text stays on this machine."""
+    api: bool = False
+    """Whether answers come over a connection: many requests may be under way at once."""
     role: Literal["candidate", "baseline"] = "candidate"
     """A baseline stands in tables and is never picked."""
 

@@ -41,6 +41,13 @@ class Ledger:
         rows = self._connection.execute("SELECT key, body FROM entries WHERE topic = ? ORDER BY number", (topic,))
         return {key: json.loads(body) for key, body in rows}
 
+    def entry(self, topic: str, key: str) -> dict[str, Any] | None:
+        """Give one entry, or None."""
+        found = self._connection.execute(
+            "SELECT body FROM entries WHERE topic = ? AND key = ?", (topic, key)
+        ).fetchone()
+        return None if found is None else dict(json.loads(found[0]))
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()

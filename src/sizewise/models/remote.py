@@ -1,0 +1,461 @@
+"""Models behind an API: OpenAI, Anthropic, Google, DeepSeek, Mistral, and any server that speaks OpenAI's format.
+
+The official clients do the talking (through pydantic-ai); what is added here is what a measurement needs: requests at
+once that adapt to what the provider allows, patience with faults, a budget, and answers that are never paid for twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import threading
+import time
+import warnings
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from sizewise.errors import MissingExtraError, SizewiseError, UsageError
+from sizewise.models.base import ScoredText
+from sizewise.models.market import PRICED, find, market
+from sizewise.records import Completion, ModelDescription, Request, fingerprint
+from sizewise.store import Ledger, offline
+
+TIMEOUT_S = 120.0
+ATTEMPTS = 6
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
+AT_ONCE, MOST_AT_ONCE = 8, 200
+FAILED_IN_A_ROW = 20  # requests given up one after the other: the service is down
+BYTES_A_TOKEN = 2  # cautious, for the budget
+TOPIC = "answers"
+
+
+class Provider(NamedTuple):
+    """Where a kind of URI is served."""
+
+    title: str
+    key: str
+    """Environment variable with the key."""
+    address: str
+    """Environment variable with another address than the provider's own."""
+    default: str | None
+    """Address, where the client does not know it."""
+
+
+PROVIDERS = {
+    "openai": Provider("OpenAI", "OPENAI_API_KEY", "OPENAI_BASE_URL", "https://api.openai.com/v1"),
+    "anthropic": Provider("Anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
+    "google": Provider(
+        "Google", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"
+    ),
+    "deepseek": Provider("DeepSeek", "DEEPSEEK_API_KEY", "DEEPSEEK_BASE_URL", "https://api.deepseek.com"),
+    "mistral": Provider("Mistral", "MISTRAL_API_KEY", "MISTRAL_BASE_URL", "https://api.mistral.ai/v1"),
+}
+
+
+class _Gate:
+    """How many requests are under way at once: more while all goes well, half when the provider says it is too many."""
+
+    def __init__(self) -> None:
+        self.limit = float(AT_ONCE)
+        self._under_way = 0
+        self._not_before = 0.0
+        self._halved = 0.0
+        self._changed = asyncio.Condition()
+
+    async def __aenter__(self) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._under_way < int(self.limit))
+            self._under_way += 1
+        wait = self._not_before - time.monotonic()
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    async def __aexit__(self, *_unused: object) -> None:
+        async with self._changed:
+            self._under_way -= 1
+            self._changed.notify_all()
+
+    def went_well(self) -> None:
+        self.limit = min(MOST_AT_ONCE, self.limit + 1 / self.limit)
+
+    def too_many(self, wait_s: float) -> None:
+        now = time.monotonic()
+        if now - self._halved > 1.0:  # the refusals of one moment are one piece of news
+            self.limit, self._halved = max(1.0, self.limit / 2), now
+        self._not_before = max(self._not_before, now + wait_s)
+
+
+class _Budget:
+    """US dollars that may be spent; what is under way counts with the most that it can cost."""
+
+    def __init__(self, most: float | None, price: Callable[[int, int], float | None]) -> None:
+        self._most, self._price = most, price
+        self.spent = 0.0
+        self._reserved = 0.0
+
+    def reserve(self, request: Request) -> float:
+        if self._most is None:
+            return 0.0
+        size = sum(len(message.content.encode()) for message in request.messages) + len((request.text or "").encode())
+        price = self._price(size // BYTES_A_TOKEN + 50, request.max_tokens) or 0.0
+        if self.spent + self._reserved + price > self._most:
+            raise SizewiseError(
+                f"The next answer could pass the budget of {self._most:g} USD; {self.spent:.4f} USD are spent.",
+                "a larger budget; all answers so far are kept",
+                f"run the same command again with --max-usd {2 * self._most:g}",
+            )
+        self._reserved += price
+        return price
+
+    def settle(self, reserved: float, cost: float | None) -> None:
+        self._reserved -= reserved
+        self.spent += cost or 0.0
+
+
+class RemoteModel:
+    """A model behind an API.
+
+    Args:
+        uri: `openai:gpt-4o` and the like, or `http://host:port/v1#name`.
+        answers: file of answers that were given before.
+        max_usd: most that may be spent while it is open; None for no bound.
+
+    Raises:
+        UsageError: the URI names no model.
+        SizewiseError: the key is missing, there is no price for a budget, or connections are forbidden.
+        MissingExtraError: the clients are not installed.
+    """
+
+    def __init__(self, uri: str, answers: Path, max_usd: float | None = None) -> None:
+        kind, name, address, key = _where(uri)
+        self._uri, self._kind, self._name, self._address = uri, kind, name, address
+        self._client, self._disconnect = _client(kind, name, address, key)
+        self._budget = _Budget(max_usd, self._price)
+        if max_usd is not None and self._price(1000, 1000) is None:
+            raise SizewiseError(
+                f"No price is known for {uri}, so --max-usd cannot be kept.",
+                "a model with a list price (genai-prices)",
+                "the same command without --max-usd",
+            )
+        self._ledger = Ledger(answers)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=uri, daemon=True)
+        self._thread.start()
+        self._gate = self._run(_make_gate())
+        self._given_up = 0
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def describe(self) -> ModelDescription:
+        """Say what the model is."""
+        known = find(self._uri)
+        title = PROVIDERS[self._kind].title if self._kind in PROVIDERS else urlsplit(self._address).netloc
+        return ModelDescription(
+            uri=self._uri,
+            origin=f"{self._name}, served by {title}",
+            licence=(known.licence if known and known.licence else "terms of the provider"),
+            engine=f"API of {title}",
+            precision="not published",
+            attention=(known.attention if known and known.attention else "not published"),
+            context=known.context if known else None,
+            parameters=known.parameters if known else None,
+            can_score=False,
+            can_chat=True,
+            local=_is_loopback(self._address),
+            api=True,
+        )
+
+    def signature(self) -> str:
+        """Say how log-likelihoods are computed."""
+        return "none"
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer requests as answers arrive; one that was answered before costs nothing.
+
+        Raises:
+            SizewiseError: the key is refused, the model is not known, the budget ends, or the service is down. Answers
+                that were given are kept.
+        """
+        todo = []
+        for request in requests:
+            known = self._ledger.entry(TOPIC, self._key(request))
+            if known is None:
+                todo.append(request)
+            else:
+                yield Completion.model_validate(known | {"id": request.id})
+        arrived: SimpleQueue[Completion | BaseException] = SimpleQueue()
+        work = asyncio.run_coroutine_threadsafe(self._answer_all(todo, arrived.put), self._loop)
+        by_id = {request.id: request for request in todo}
+        try:
+            for _ in todo:
+                answer = arrived.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                if answer.error is None:
+                    self._ledger.append(TOPIC, self._key(by_id[answer.id]), answer.model_dump(mode="json"))
+                yield answer
+        finally:
+            work.cancel()
+
+    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+        """Refuse: chat APIs give no log-likelihoods of given text."""
+        raise SizewiseError(f"{self._uri} gives no log-likelihoods of text.", "a model that runs here", "")
+
+    def close(self) -> None:
+        """Close connections and files."""
+        self._run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+        self._ledger.close()
+
+    async def _end(self) -> None:
+        await self._disconnect()
+        await self._loop.shutdown_asyncgens()
+        await asyncio.sleep(0.01)  # sockets close in the turns after
+
+    @property
+    def spent_usd(self) -> float:
+        """US dollars spent since it was opened, by list prices."""
+        return self._budget.spent
+
+    def _key(self, request: Request) -> str:
+        asked = request.model_dump(mode="json", exclude={"id", "copy_text"})
+        return fingerprint([self._kind, self._name, self._address, asked])
+
+    def _price(self, read: int, written: int) -> float | None:
+        from genai_prices import Usage, calc_price
+
+        if self._kind not in PRICED:
+            return None
+        try:
+            usage = Usage(input_tokens=read, output_tokens=written)
+            return float(calc_price(usage, self._name, provider_id=PRICED[self._kind]).total_price)
+        except LookupError:
+            return None
+
+    # -- in the loop's thread -----------------------------------------------------------------------
+
+    async def _answer_all(
+        self, requests: Sequence[Request], tell: Callable[[Completion | BaseException], None]
+    ) -> None:
+        """Answer requests with as many workers as may ever be under way, so that memory does not grow with them.
+
+        After a failure that ends all, what is under way is still waited for: it is paid for.
+        """
+        left = iter(requests)
+        failures: list[BaseException] = []
+
+        async def work() -> None:
+            for request in left:
+                if failures:
+                    return
+                try:
+                    tell(await self._answer(request))
+                except Exception as error:
+                    failures.append(error)
+
+        await asyncio.gather(*(work() for _ in range(min(MOST_AT_ONCE, len(requests)))))
+        if failures:
+            tell(failures[0])
+
+    async def _answer(self, request: Request) -> Completion:
+        from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
+
+        reserved, cost = self._budget.reserve(request), None
+        try:
+            for attempt in range(ATTEMPTS):
+                try:
+                    async with self._gate:
+                        answer = await self._ask(request)
+                except ModelAPIError as error:
+                    self._refuse_fatal(error)
+                    if not _passing(error):
+                        return self._failed(request, str(error))
+                    reason = str(error)
+                    wait = _wait_s(attempt, getattr(error, "retry_after", None))
+                    if _too_many(error):
+                        self._gate.too_many(wait)
+                    if attempt + 1 < ATTEMPTS:
+                        await asyncio.sleep(wait)
+                except UnexpectedModelBehavior as error:
+                    return self._failed(request, str(error))
+                else:
+                    self._gate.went_well()
+                    self._given_up = 0
+                    cost = answer.usd
+                    return answer
+            self._given_up += 1
+            if self._given_up >= FAILED_IN_A_ROW:
+                raise SizewiseError(
+                    f"{self._uri} gave up {FAILED_IN_A_ROW} requests in a row, each {ATTEMPTS} times: {reason}",
+                    "a service that answers; all answers so far are kept",
+                    "run the same command again later",
+                )
+            return self._failed(request, f"given up after {ATTEMPTS} attempts: {reason}")
+        finally:
+            self._budget.settle(reserved, cost)
+
+    async def _ask(self, request: Request) -> Completion:
+        from pydantic_ai.direct import model_request_stream
+        from pydantic_ai.messages import TextPart, ThinkingPart
+        from pydantic_ai.settings import ModelSettings
+
+        settings = ModelSettings(max_tokens=request.max_tokens, temperature=0.0, timeout=TIMEOUT_S)
+        if request.stop:
+            settings["stop_sequences"] = list(request.stop)
+        begun = time.perf_counter()
+        first = None
+        async with model_request_stream(self._client, _messages(request), model_settings=settings) as stream:
+            async for _ in stream:
+                first = first or time.perf_counter() - begun
+            response = stream.get()
+        seconds = time.perf_counter() - begun
+        text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+        thought = "".join(part.content for part in response.parts if isinstance(part, ThinkingPart))
+        if response.finish_reason == "content_filter":
+            return self._failed(request, "the provider's content filter held the answer back")
+        usage = response.usage
+        return Completion(
+            id=request.id,
+            text=text,
+            reasoning=thought,
+            reasoning_tokens=int(usage.details.get("reasoning_tokens") or 0),
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+            seconds=seconds,
+            first_token_s=first,
+            usd=self._price(usage.input_tokens, usage.output_tokens),
+            finish="length" if response.finish_reason == "length" else "stop",
+        )
+
+    def _failed(self, request: Request, reason: str) -> Completion:
+        return Completion(
+            id=request.id, text="", prompt_tokens=0, completion_tokens=0, seconds=0, finish="error", error=reason
+        )
+
+    def _refuse_fatal(self, error: Exception) -> None:
+        """Stop for what no other request would escape either."""
+        from pydantic_ai.exceptions import ModelAuthenticationError, ModelNotFoundError, ModelQuotaExceededError
+
+        key = PROVIDERS[self._kind].key if self._kind in PROVIDERS else "SIZEWISE_API_KEY"
+        if isinstance(error, ModelAuthenticationError):
+            raise SizewiseError(f"The key in {key} was refused: {error}", "a key that is valid", f"export {key}=...")
+        if isinstance(error, ModelQuotaExceededError):
+            raise SizewiseError(f"{self._uri}: the account's quota is used up: {error}", "credit with the provider", "")
+        if isinstance(error, ModelNotFoundError):
+            names = [model.uri for model in market().values() if model.uri.startswith(f"{self._kind}:")]
+            raise UsageError(
+                f"{self._uri} is not known there: {error}",
+                " or ".join(names) or "a model of the server",
+                "sizewise models",
+            )
+
+
+async def _make_gate() -> _Gate:
+    return _Gate()
+
+
+def _where(uri: str) -> tuple[str, str, str, str]:
+    """Give kind, model name, address and key of a URI."""
+    kind, _, name = uri.partition(":")
+    if kind in ("http", "https"):
+        address, _, name = uri.partition("#")
+        if not urlsplit(address).netloc:
+            raise UsageError(f"'{uri}' names no server.", "http://host:port/v1#model", "sizewise models")
+        key = os.environ.get("SIZEWISE_API_KEY") or "none"
+    else:
+        provider = PROVIDERS[kind]
+        address = os.environ.get(provider.address) or provider.default or ""
+        key = os.environ.get(provider.key, "")
+        if not key and name:
+            raise SizewiseError(
+                f"{provider.title} wants a key, and {provider.key} is not set.",
+                f"a key in {provider.key}; answers you already have (recorded:FILE) and models that run here need none",
+                f"export {provider.key}=...",
+            )
+    if not name:
+        raise UsageError(f"'{uri}' names no model.", "openai:gpt-4o or http://host:port/v1#name", "sizewise models")
+    if offline() and not _is_loopback(address):
+        raise SizewiseError(
+            f"SIZEWISE_OFFLINE forbids the connection to {urlsplit(address).netloc} that {uri} needs.",
+            "a model that runs here",
+            "unset SIZEWISE_OFFLINE",
+        )
+    return kind, name, address, key
+
+
+def _is_loopback(address: str) -> bool:
+    return (urlsplit(address).hostname or "") in ("127.0.0.1", "localhost", "::1")
+
+
+def _client(kind: str, name: str, address: str, key: str) -> tuple[Any, Callable[[], Coroutine[Any, Any, None]]]:
+    """Build the official client, and what closes it; it shall not try again by itself: patience is ours."""
+    # Models that think choose their own temperature; the client says so at every request.
+    warnings.filterwarnings("ignore", "Sampling parameters", UserWarning)
+    try:
+        if kind == "anthropic":
+            from anthropic import AsyncAnthropic
+            from pydantic_ai.models.anthropic import AnthropicModel
+            from pydantic_ai.providers.anthropic import AnthropicProvider
+
+            client = AsyncAnthropic(api_key=key, base_url=address, max_retries=0)
+            return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client)), client.close
+        if kind == "google":
+            from httpx2 import AsyncClient
+            from pydantic_ai.models.google import GoogleModel
+            from pydantic_ai.providers.google import GoogleProvider
+
+            http = AsyncClient(timeout=TIMEOUT_S)
+            google = GoogleProvider(api_key=key, base_url=address, http_client=http)
+            return GoogleModel(name, provider=google), http.aclose
+        from openai import AsyncOpenAI
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.providers.deepseek import DeepSeekProvider
+        from pydantic_ai.providers.openai import OpenAIProvider
+
+        talk = AsyncOpenAI(api_key=key, base_url=address, max_retries=0)
+        provider = DeepSeekProvider(openai_client=talk) if kind == "deepseek" else OpenAIProvider(openai_client=talk)
+        return OpenAIChatModel(name, provider=provider), talk.close
+    except ImportError as error:
+        raise MissingExtraError("pydantic-ai-slim", "remote") from error
+
+
+def _messages(request: Request) -> list[Any]:
+    """Turn a conversation into the client's; a plain text is what a user says."""
+    from pydantic_ai.messages import ModelRequest, ModelResponse, SystemPromptPart, TextPart, UserPromptPart
+
+    if request.text is not None:
+        return [ModelRequest(parts=[UserPromptPart(request.text)])]
+    said: list[Any] = []
+    for message in request.messages:
+        if message.role == "assistant":
+            said.append(ModelResponse(parts=[TextPart(message.content)]))
+        else:
+            part = (SystemPromptPart if message.role == "system" else UserPromptPart)(message.content)
+            said.append(ModelRequest(parts=[part]))
+    return said
+
+
+def _too_many(error: Exception) -> bool:
+    from pydantic_ai.exceptions import ModelRateLimitError, ModelUnavailableError
+
+    return isinstance(error, ModelRateLimitError | ModelUnavailableError)
+
+
+def _passing(error: Exception) -> bool:
+    """Tell whether the same request may be answered if it is asked again."""
+    from pydantic_ai.exceptions import ModelConnectionError, ModelServerError
+
+    return _too_many(error) or isinstance(error, ModelConnectionError | ModelServerError)
+
+
+def _wait_s(attempt: int, asked: float | None) -> float:
+    """Give the seconds to wait: what the provider asks for, else twice as long each time, with jitter."""
+    usual = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)
+    return min(LONGEST_WAIT_S, asked) if asked else usual * random.uniform(0.5, 1.0)

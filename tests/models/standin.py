@@ -1,0 +1,177 @@
+"""A server that speaks the published HTTP formats of OpenAI, Anthropic and Google, faults included."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Fault = Callable[[int], tuple[int, dict[str, str]] | str | None]
+
+
+class StandIn:
+    """Answers each request with `echo: ` and what the user said last.
+
+    Args:
+        fault: told the number of a request, from 0; gives a status and headers, "cut" to break the connection in the
+            middle of an answer, "slow" to wait before each piece, "filter" for a content filter, or None for no fault.
+    """
+
+    def __init__(self, fault: Fault = lambda number: None) -> None:
+        self.fault = fault
+        self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                stand_in.serve(self)
+
+            def log_message(self, *unused: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 256
+            daemon_threads = True
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
+        with self._lock:
+            number = len(self.bodies)
+            self.bodies.append(body)
+            self.paths.append(handler.path)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            fault = self.fault(number)
+            if isinstance(fault, tuple):
+                self._refuse(handler, *fault)
+                return
+            if handler.path.endswith("/chat/completions"):
+                self._stream(handler, openai(body, fault), fault)
+            elif handler.path.endswith("/messages"):
+                self._stream(handler, anthropic(body, fault), fault)
+            else:
+                self._stream(handler, google(body, fault), fault)
+        except OSError:
+            pass
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def _refuse(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
+        kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 529: "overloaded_error"}
+        kind = kinds.get(status, "api_error")
+        told = {"error": {"message": f"refused with {status}", "type": kind, "code": status, "status": kind.upper()}}
+        raw = json.dumps(told | {"type": "error"}).encode()
+        handler.send_response(status)
+        for name, value in {"content-type": "application/json", "content-length": str(len(raw)), **headers}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(raw)
+
+    def _stream(self, handler: BaseHTTPRequestHandler, events: list[str], fault: object) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "text/event-stream")
+        handler.send_header("transfer-encoding", "chunked")
+        handler.end_headers()
+        for place, event in enumerate(events):
+            if fault == "cut" and place == len(events) // 2:
+                handler.close_connection = True
+                handler.connection.close()
+                return
+            if fault == "slow":
+                time.sleep(0.05)
+            raw = event.encode()
+            handler.wfile.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
+            handler.wfile.flush()
+        handler.wfile.write(b"0\r\n\r\n")
+
+
+def _event(data: dict[str, Any], name: str = "") -> str:
+    return (f"event: {name}\n" if name else "") + f"data: {json.dumps(data)}\n\n"
+
+
+def openai(body: dict[str, Any], fault: object) -> list[str]:
+    said = f"echo: {body['messages'][-1]['content']}"
+    base = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
+        return _event(base | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+    thought = [chunk({"reasoning_content": "let me think"})] if "reasoner" in body["model"] else []
+    if "tags" in body["model"]:
+        thought = [chunk({"content": "<think>"}), chunk({"content": "hm"}), chunk({"content": "</think>"})]
+    finish = "content_filter" if fault == "filter" else "stop"
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    if thought:
+        usage["completion_tokens_details"] = {"reasoning_tokens": 3}  # type: ignore[assignment]
+    return [
+        chunk({"role": "assistant", "content": ""}),
+        *thought,
+        chunk({"content": said[:4]}),
+        chunk({"content": said[4:]}),
+        chunk({}, finish),
+        _event(base | {"choices": [], "usage": usage}),
+        "data: [DONE]\n\n",
+    ]
+
+
+def anthropic(body: dict[str, Any], fault: object) -> list[str]:
+    content = body["messages"][-1]["content"]
+    said = "echo: " + (content if isinstance(content, str) else content[-1]["text"])
+    message = {
+        "id": "m1",
+        "type": "message",
+        "role": "assistant",
+        "model": body["model"],
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 7, "output_tokens": 1},
+    }
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+
+    def delta(text: str) -> str:
+        piece = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+        return _event(piece, "content_block_delta")
+
+    ended = {"stop_reason": "refusal" if fault == "filter" else "end_turn", "stop_sequence": None}
+    return [
+        _event({"type": "message_start", "message": message}, "message_start"),
+        _event(start, "content_block_start"),
+        delta(said[:4]),
+        delta(said[4:]),
+        _event({"type": "content_block_stop", "index": 0}, "content_block_stop"),
+        _event({"type": "message_delta", "delta": ended, "usage": {"output_tokens": 5}}, "message_delta"),
+        _event({"type": "message_stop"}, "message_stop"),
+    ]
+
+
+def google(body: dict[str, Any], fault: object) -> list[str]:
+    said = f"echo: {body['contents'][-1]['parts'][-1]['text']}"
+
+    def chunk(text: str, finish: str | None = None) -> str:
+        candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
+        if finish:
+            candidate["finishReason"] = finish
+        usage = {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12}
+        return f"data: {json.dumps({'candidates': [candidate], 'usageMetadata': usage, 'modelVersion': 'g'})}\r\n\r\n"
+
+    return [chunk(said[:4]), chunk(said[4:], "SAFETY" if fault == "filter" else "STOP")]
