@@ -370,7 +370,7 @@ class _Measuring:
         }
 
     def _speed_of_api(self, answers: Sequence[Completion], where: str) -> dict[str, Score]:
-        """Give the time of the answers as they came, many at once (asking again would cost money), and note their cost."""
+        """Give the time of answers as they came, many at once (to ask again costs money), and note their cost."""
         times = sorted(answer.seconds for answer in answers)
         paid = [answer.usd for answer in answers if answer.usd is not None]
         if paid:
