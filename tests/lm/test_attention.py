@@ -60,3 +60,15 @@ def test_the_operations_obey_autograd() -> None:
     query, key, value = (torch.randn(1, 2, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
     segments = torch.tensor([[1, 1, 1, 1, 2, 2, 2, 2, 2]])
     torch.library.opcheck(attention._attend, (query, key, value, segments, 0.5, 3))
+
+
+def test_gradients_of_a_single_row_lie_as_compiled_blocks_expect() -> None:
+    """A network hands over keys as a view of (rows, tokens, heads, size); with one row it could be taken for another."""
+    query, key, value = (torch.randn(1, 9, heads, 4).transpose(1, 2).requires_grad_() for heads in (4, 2, 2))
+    segments = torch.ones((1, 9), dtype=torch.long)
+    output, normaliser = attention._attend(query, key, value, segments, 0.5, 9)
+    given = (torch.randn_like(output), query, key, value, normaliser, segments, 0.5, 9)
+    torch.library.opcheck(attention._attend_back, given, test_utils=("test_schema", "test_faketensor"))
+    for some, of_some in zip((query, key, value), attention._attend_back(*given), strict=True):
+        assert of_some.shape == some.shape
+        assert of_some.is_contiguous()

@@ -121,8 +121,8 @@ def _attend_back(
     groups = key.shape[1]
     keys, values = key.flatten(0, 1), value.flatten(0, 1)
     of_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-    # Blocks overlap in keys, and their sum would lose digits in bf16.
-    of_keys, of_values = torch.zeros_like(keys, dtype=torch.float32), torch.zeros_like(values, dtype=torch.float32)
+    # Blocks overlap in keys, and their sum would lose digits in bf16. Rows lie one after the other, whatever the keys do.
+    of_keys, of_values = (torch.zeros(some.shape, dtype=torch.float32, device=some.device) for some in (keys, values))
     for first, start, end, bias in _blocks(segments, window):
         length, seen = end - start, end - first
         part = query[:, :, start:end].reshape(rows * groups, -1, size)

@@ -150,7 +150,7 @@ def _missing(config: StudyConfig, comparison: str) -> list[Missing]:
             command="sizewise evaluate MODEL --suite bbq --data PATH",
         ),
         Missing(
-            what="large remote models such as GPT-4o (planned, not in this version)",
+            what="large remote models such as GPT-4o (extra [remote], and a key)",
             command='[[candidates]] model = "openai:gpt-4o"',
         ),
         Missing(
