@@ -121,7 +121,7 @@ def _attend_back(
     groups = key.shape[1]
     keys, values = key.flatten(0, 1), value.flatten(0, 1)
     of_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-    # Blocks overlap in keys, and their sum would lose digits in bf16. Rows lie one after the other, whatever the keys do.
+    # Blocks overlap in keys: their sum would lose digits in bf16. Rows lie one after the other, whatever the keys do.
     of_keys, of_values = (torch.zeros(some.shape, dtype=torch.float32, device=some.device) for some in (keys, values))
     for first, start, end, bias in _blocks(segments, window):
         length, seen = end - start, end - first
