@@ -63,7 +63,7 @@ def test_the_operations_obey_autograd() -> None:
 
 
 def test_gradients_of_a_single_row_lie_as_compiled_blocks_expect() -> None:
-    """A network hands over keys as a view of (rows, tokens, heads, size): with one row, one layout looks like another."""
+    """A network hands over keys as a view of (rows, tokens, heads, size); of one row, one layout looks like another."""
     query, key, value = (torch.randn(1, 9, heads, 4).transpose(1, 2).requires_grad_() for heads in (4, 2, 2))
     segments = torch.ones((1, 9), dtype=torch.long)
     output, normaliser = attention._attend(query, key, value, segments, 0.5, 9)
