@@ -112,6 +112,7 @@ def test_every_command_has_an_example_in_its_help(
         assert f"Example: sizewise {command}" in out
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_the_run_goes_on(text_folder: Path, home: Path) -> None:
     environment = os.environ | {"SIZEWISE_HOME": str(home)}
     command = [sys.executable, "-m", "sizewise"]
