@@ -450,9 +450,9 @@ def _too_many(error: Exception) -> bool:
 
 def _passing(error: Exception) -> bool:
     """Tell whether the same request may be answered if it is asked again."""
-    from pydantic_ai.exceptions import ModelConnectionError, ModelServerError
+    from pydantic_ai.exceptions import ModelConnectionError, ModelRequestTimeout, ModelServerError
 
-    return _too_many(error) or isinstance(error, ModelConnectionError | ModelServerError)
+    return _too_many(error) or isinstance(error, ModelConnectionError | ModelServerError | ModelRequestTimeout)
 
 
 def _wait_s(attempt: int, asked: float | None) -> float:
