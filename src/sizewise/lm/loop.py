@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -416,7 +418,6 @@ def train_network(
     saved, save_every_s = time.monotonic(), SAVE_EVERY_S
     speeds: list[float] = []
     warmup = 0.0
-    whole = True  # whether weights and counters belong together: a save in between would spoil the run
     try:
         while run.tokens < plan.tokens and not run.stops_early():
             rows = mix.step(run.step)
@@ -425,27 +426,26 @@ def train_network(
             loss = loss_of(network, rows, teacher)
             loss.backward()
             value = float(loss.detach())
-            whole = False
-            if run.ran_away(value):
-                run.roll_back(value)
-                value = run.points[-1].loss if run.points else 0.0
-            else:
-                run.optimiser.step(rate)
-            took = time.perf_counter() - begun
-            new = int((rows.segments > 0).sum())
-            before, run.tokens, run.step = run.tokens, run.tokens + new, run.step + 1
-            if warmup:
-                speeds.append(new / took)
-            else:
-                warmup = took
-            bits = Bits(float("nan"))
-            due_now = any(before < mark <= run.tokens for mark in due) or run.tokens >= plan.tokens
-            if due_now:
-                bits = run.validate(validate)
-            domain = bits.domain if due_now else None
-            run.seconds = clock.seconds()
-            run.points.append(Point(run.step, run.tokens, value, domain, rate, run.seconds, bits.control))
-            whole = True
+            with _uninterrupted():  # weights and counters belong together
+                if run.ran_away(value):
+                    run.roll_back(value)
+                    value = run.points[-1].loss if run.points else 0.0
+                else:
+                    run.optimiser.step(rate)
+                took = time.perf_counter() - begun
+                new = int((rows.segments > 0).sum())
+                before, run.tokens, run.step = run.tokens, run.tokens + new, run.step + 1
+                if warmup:
+                    speeds.append(new / took)
+                else:
+                    warmup = took
+                bits = Bits(float("nan"))
+                due_now = any(before < mark <= run.tokens for mark in due) or run.tokens >= plan.tokens
+                if due_now:
+                    bits = run.validate(validate)
+                domain = bits.domain if due_now else None
+                run.seconds = clock.seconds()
+                run.points.append(Point(run.step, run.tokens, value, domain, rate, run.seconds, bits.control))
             speed = median(speeds) if speeds else None
             on_progress(
                 Progress(
@@ -467,8 +467,7 @@ def train_network(
                 saved = time.monotonic()
                 save_every_s = max(SAVE_EVERY_S, (saved - begun_saving) / SAVE_SHARE)
     except KeyboardInterrupt:
-        if whole:
-            run.save(folder)
+        run.save(folder)
         raise
     for name, master in run.best_weights.items():
         run.optimiser.masters[name].copy_(master)
@@ -487,6 +486,23 @@ def train_network(
         tokens_per_s=median(speeds) if speeds else 0.0,
         sessions=run.sessions,
     )
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the end of what is done here."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # signals never come here, or (in a job in the background) are not wanted
+        return
+    noted: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted:
+        before(signal.SIGINT, None)
 
 
 class _Clock:
