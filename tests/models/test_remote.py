@@ -175,7 +175,7 @@ def test_a_budget_stops_before_it_is_passed(server: StandIn, monkeypatch: pytest
     got = []
     with pytest.raises(SizewiseError, match="budget"):
         got.extend(model.complete(asked(100, tokens=40)))
-    assert 0 < model.spent_usd <= 0.002
+    assert 0.0014 < model.spent_usd <= 0.002  # the next could cost 0.0005 more
     model.close()
     assert server.bodies
     with pytest.raises(SizewiseError, match="No price"):

@@ -96,24 +96,34 @@ class _Budget:
         self._most, self._price = most, price
         self.spent = 0.0
         self._reserved = 0.0
+        self._under_way = 0
+        self._settled = asyncio.Condition()
 
-    def reserve(self, request: Request) -> float:
+    async def reserve(self, request: Request) -> float:
+        """Set aside the most that a request can cost; wait where only what others may still cost stands against it."""
         if self._most is None:
             return 0.0
         size = sum(len(message.content.encode()) for message in request.messages) + len((request.text or "").encode())
         price = self._price(size // BYTES_A_TOKEN + 50, request.max_tokens) or 0.0
-        if self.spent + self._reserved + price > self._most:
-            raise SizewiseError(
-                f"The next answer could pass the budget of {self._most:g} USD; {self.spent:.4f} USD are spent.",
-                "a larger budget; all answers so far are kept",
-                f"run the same command again with --max-usd {2 * self._most:g}",
-            )
-        self._reserved += price
+        async with self._settled:
+            while self._reserved and self.spent + self._reserved + price > self._most:
+                await self._settled.wait()
+            if self.spent + price > self._most:
+                raise SizewiseError(
+                    f"The next answer could pass the budget of {self._most:g} USD; {self.spent:.4f} USD are spent.",
+                    "a larger budget; all answers so far are kept",
+                    f"run the same command again with --max-usd {2 * self._most:g}",
+                )
+            self._reserved += price
+            self._under_way += 1 if price else 0
         return price
 
-    def settle(self, reserved: float, cost: float | None) -> None:
-        self._reserved -= reserved
-        self.spent += cost or 0.0
+    async def settle(self, reserved: float, cost: float | None) -> None:
+        async with self._settled:
+            self._under_way -= 1 if reserved else 0
+            self._reserved = self._reserved - reserved if self._under_way else 0.0  # no rest of rounding
+            self.spent += cost or 0.0
+            self._settled.notify_all()
 
 
 class RemoteModel:
@@ -267,7 +277,7 @@ class RemoteModel:
     async def _answer(self, request: Request) -> Completion:
         from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
 
-        reserved, cost = self._budget.reserve(request), None
+        reserved, cost = await self._budget.reserve(request), None
         try:
             for attempt in range(ATTEMPTS):
                 try:
@@ -299,7 +309,7 @@ class RemoteModel:
                 )
             return self._failed(request, f"given up after {ATTEMPTS} attempts: {reason}")
         finally:
-            self._budget.settle(reserved, cost)
+            await self._budget.settle(reserved, cost)
 
     async def _ask(self, request: Request) -> Completion:
         from pydantic_ai.direct import model_request_stream

@@ -91,7 +91,7 @@ def write_training_page(
         "points": points,
         "tokens": tokens,
         "budget": budget,
-        "left": "time not known" if left_s is None else f"{left_s / 60:.0f} min" if left_s > 90 else f"{left_s:.0f} s",
+        "left": None if left_s is None else f"{left_s / 60:.0f} min" if left_s > 90 else f"{left_s:.0f} s",
         "speed": f"{speed:,.0f} tokens/s" if speed else "speed not measured yet",
         "first": start,
         "best": min((point.bits_per_byte for point in measured if point.bits_per_byte is not None), default=None),
