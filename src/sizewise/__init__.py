@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sizewise.comparison import compare
     from sizewise.dataset import read
     from sizewise.evaluation import evaluate
+    from sizewise.exporting import export
     from sizewise.models import open_model
     from sizewise.studies import study
     from sizewise.training import train
@@ -28,11 +29,12 @@ _HOMES = {
     "evaluate": "sizewise.evaluation",
     "compare": "sizewise.comparison",
     "choose": "sizewise.choice",
+    "export": "sizewise.exporting",
     "study": "sizewise.studies",
     "open_model": "sizewise.models",
 }
 
-__all__ = ["choose", "compare", "evaluate", "open_model", "read", "study", "train"]
+__all__ = ["choose", "compare", "evaluate", "export", "open_model", "read", "study", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -79,7 +79,7 @@ def test_damaged_weights_are_named(tiny_folder: Path, store: Store) -> None:
         ("pkg:smollm", "smollm2-135m"),
         ("fake:nosuch", "fake:echo"),
         ("nosuch", "No model can be opened"),
-        ("gguf:model.gguf", "cannot be opened by this version"),
+        ("gguf:model.gguf", "There is no file model.gguf"),
     ],
 )
 def test_unknown_models_are_usage_errors(uri: str, said: str, store: Store) -> None:

@@ -138,7 +138,8 @@ class _Measuring:
         if self.text_metrics:
             text_rows, reason = self._text_rows()
             rows += text_rows
-            scores |= self._totals(self.text_metrics, text_rows, self.model.signature(), reason)
+            signature = self.model.signature() if self.description.can_score else ""
+            scores |= self._totals(self.text_metrics, text_rows, signature, reason)
         if self.answer_metrics:
             examples = self._sample(self.contents.examples["test"], self.limit)
             prompting = self._choose_prompting() if examples else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,14 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.folder import check_folder, load_network
+
+
+@contextmanager
+def _quiet_peft() -> Iterator[None]:
+    """Do without a warning: peft asks transformers by a name that it is about to drop; it does no harm."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+        yield
 
 
 def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
@@ -30,9 +40,7 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
         The network wrapped by peft.
     """
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=dora)
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # peft asks transformers by a name that transformers is about to drop; it does no harm.
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+    with torch.random.fork_rng(devices=[]), _quiet_peft():
         torch.manual_seed(seed)
         return get_peft_model(network, config, autocast_adapter_dtype=False)
 
@@ -73,9 +81,16 @@ def merge_lora(wrapped: Any) -> Any:
     return wrapped.float().merge_and_unload()
 
 
+def load_adapted(base: Path, adapter: Path) -> Any:
+    """Load a network in fp32 with its saved adapters beside the weights, not added to them."""
+    network = load_network(base, "fp32")
+    with _quiet_peft():
+        return PeftModel.from_pretrained(network, adapter).eval()
+
+
 def merge_saved(base: Path, adapter: Path) -> Any:
     """Add saved adapters to the weights of a folder: 4-bit weights themselves are not merged into."""
-    return merge_lora(PeftModel.from_pretrained(load_network(base, "fp32"), adapter))
+    return merge_lora(load_adapted(base, adapter))
 
 
 def base_of(network: Any) -> Any:

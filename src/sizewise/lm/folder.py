@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
@@ -238,3 +240,9 @@ def attention_words(config: Any) -> str:
 def parameters_of(network: Any) -> int:
     """Count a network's parameters; tied weights count once."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def vectors_of(network: Any) -> list[npt.NDArray[np.float32]]:
+    """Give a network's vectors in fp32: weights of norms, biases, frequencies of positions."""
+    found = [*network.parameters(), *network.buffers()]
+    return [values.detach().float().cpu().numpy() for values in found if values.ndim == 1]

@@ -29,6 +29,8 @@ class Answer(NamedTuple):
     """`stop` or `length`."""
     seconds: float
     """Seconds of the batch, divided by its answers."""
+    ids: list[int]
+    """Its tokens, the end token included."""
 
 
 @torch.inference_mode()
@@ -52,7 +54,7 @@ def generate(
         batch: prompts at once. In bf16 an answer may depend on who shares its batch.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-    ends = _end_ids(network, tokenizer)
+    ends = end_ids(network, tokenizer)
     for start in range(0, len(order), batch):
         members = order[start : start + batch]
         begun = time.perf_counter()
@@ -63,7 +65,8 @@ def generate(
             yield _answer(tokenizer, new, i, ends, stop, seconds)
 
 
-def _end_ids(network: Any, tokenizer: Any) -> set[int]:
+def end_ids(network: Any, tokenizer: Any) -> set[int]:
+    """Give the tokens that end an answer."""
     configured = getattr(network.generation_config, "eos_token_id", None)
     listed = configured if isinstance(configured, list | tuple) else [configured]
     return {end for end in (tokenizer.eos_token_id, *listed) if end is not None}
@@ -157,4 +160,23 @@ def _answer(tokenizer: Any, new: list[int], index: int, ends: set[int], stop: Se
     cuts = [text.find(mark) for mark in stop if mark in text]
     if cuts:
         text, ended = text[: min(cuts)], True
-    return Answer(index, text.strip(), len(new), "stop" if ended else "length", seconds)
+    return Answer(index, text.strip(), len(new), "stop" if ended else "length", seconds, new)
+
+
+@torch.inference_mode()
+def next_tokens(network: Any, sequences: Sequence[list[int]], starts: Sequence[int]) -> list[list[int]]:
+    """Give the token that a network finds likeliest at each place of given texts, each after what stands before it.
+
+    Args:
+        network: a causal language model.
+        sequences: token ids.
+        starts: first place that is asked about, of each sequence; at least 1.
+    """
+    head = head_of(network)
+    found = []
+    for ids, start in zip(sequences, starts, strict=True):
+        inputs = torch.tensor([ids[:-1]], device=network.device)
+        hidden = decoder_of(network)(input_ids=inputs, use_cache=False).last_hidden_state[0, start - 1 :]
+        with torch.device(network.device):
+            found.append(_likeliest(hidden, head).tolist())
+    return found

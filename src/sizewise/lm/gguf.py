@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import gguf
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.folder import quiet_libraries, save_model
@@ -20,18 +21,34 @@ ROUND_TRIP = "The quick brown fox, 42 times: naïve café.\n\n  indented"
 
 
 @contextmanager
-def _parsed_once() -> Iterator[None]:
-    """Let transformers parse a file once, not three times: Gemma's token list takes 13 s to read."""
-    reader = gguf.GGUFReader
+def _helped() -> Iterator[None]:
+    """Help transformers: a file is parsed once, not three times (Gemma's token list takes 13 s), and Mistral is known.
+
+    A GGUF file of a Mistral is one of the architecture "llama" with another name, which gguf does not know.
+    """
+    reader, named = gguf.GGUFReader, modeling_gguf_pytorch_utils.get_gguf_hf_weights_map
     gguf.GGUFReader = lru_cache(maxsize=1)(reader)
+
+    def names(network: Any, processor: Any, model_type: str | None = None, *rest: Any, **more: Any) -> Any:
+        kind = model_type or network.config.model_type
+        return named(network, processor, "llama" if kind == "mistral" else model_type, *rest, **more)
+
+    modeling_gguf_pytorch_utils.get_gguf_hf_weights_map = names
     try:
         yield
     finally:
         gguf.GGUFReader = reader
+        modeling_gguf_pytorch_utils.get_gguf_hf_weights_map = named
 
 
 def convert_gguf(path: Path, folder: Path) -> None:
-    """Dequantise a GGUF file and save it as safetensors in bf16 with tokenizer and chat template.
+    """Dequantise a GGUF file and save it as safetensors in bf16 with tokenizer and chat template; see `read_gguf`."""
+    network, tokenizer = read_gguf(path)
+    save_model(network, tokenizer, folder)
+
+
+def read_gguf(path: Path) -> tuple[Any, Any]:
+    """Read network, in fp32, and tokenizer of a GGUF file.
 
     Raises:
         SizewiseError: the file is damaged, or its tokenizer does not give text back as it was.
@@ -39,7 +56,7 @@ def convert_gguf(path: Path, folder: Path) -> None:
     quiet_libraries()
     try:
         # The bar of the conversion cannot be switched off.
-        with redirect_stderr(io.StringIO()), _parsed_once():
+        with redirect_stderr(io.StringIO()), _helped():
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             packed = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
@@ -56,6 +73,9 @@ def convert_gguf(path: Path, folder: Path) -> None:
         network = AutoModelForCausalLM.from_config(config)
     network.load_state_dict(packed.state_dict(), assign=True)
     network.tie_weights()
+    for name, buffer in packed.named_buffers():  # those that no file holds, such as the frequencies of positions
+        owner, _, last = name.rpartition(".")
+        network.get_submodule(owner).register_buffer(last, buffer, persistent=False)
     del packed
     ids = tokenizer(ROUND_TRIP, add_special_tokens=False).input_ids
     back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
@@ -66,4 +86,4 @@ def convert_gguf(path: Path, folder: Path) -> None:
             "use another model: sizewise models",
         )
     tokenizer.model_max_length = config.max_position_embeddings
-    save_model(network, tokenizer, folder)
+    return network.eval(), tokenizer

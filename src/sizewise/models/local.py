@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.base import ScoredText
@@ -88,21 +89,12 @@ class LocalModel:
         """Answer greedily, in batches."""
         from sizewise.lm.generate import generate
 
-        prompts = [self._ids(request) for request in requests]
-        room = self._description.context
+        prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
         groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
         for i, request in enumerate(requests):
-            need = len(prompts[i]) + request.max_tokens
-            if room is not None and need > room:
-                yield Completion(
-                    id=request.id,
-                    text="",
-                    prompt_tokens=len(prompts[i]),
-                    completion_tokens=0,
-                    seconds=0.0,
-                    finish="error",
-                    error=f"prompt and answer need {need} tokens, {need - room} more than the context of {room}",
-                )
+            refusal = refuse_too_long(request, len(prompts[i]), self._description.context)
+            if refusal:
+                yield refusal
                 continue
             groups.setdefault((request.max_tokens, request.stop), []).append(i)
         for (max_tokens, stop), members in groups.items():
@@ -124,19 +116,6 @@ class LocalModel:
                     finish="stop" if answer.finish == "stop" else "length",
                 )
 
-    def _ids(self, request: Request) -> list[int]:
-        from sizewise.lm.tokenizer import render_chat, text_ids
-
-        if request.text is not None:
-            return list(self._tokenizer(request.text, verbose=False).input_ids) or [self._tokenizer.bos_token_id]
-        if not self._description.can_chat:
-            raise SizewiseError(
-                f"{self._description.uri} has no chat template.",
-                "a plain prompt, or a model with a chat template",
-                "sizewise models",
-            )
-        return text_ids(self._tokenizer, render_chat(self._tokenizer, request.messages))
-
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
         """Give token log-likelihoods over a rolling window."""
         from sizewise.lm.score import score_texts
@@ -148,3 +127,38 @@ class LocalModel:
         """Free the weights."""
         del self._network
         gc.collect()
+
+
+def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) -> list[int]:
+    """Turn a request into tokens.
+
+    Raises:
+        SizewiseError: it is a conversation, and the model has no chat template.
+    """
+    from sizewise.lm.tokenizer import render_chat, text_ids
+
+    if request.text is not None:
+        return list(tokenizer(request.text, verbose=False).input_ids) or [tokenizer.bos_token_id]
+    if not description.can_chat:
+        raise SizewiseError(
+            f"{description.uri} has no chat template.",
+            "a plain prompt, or a model with a chat template",
+            "sizewise models",
+        )
+    return text_ids(tokenizer, render_chat(tokenizer, request.messages))
+
+
+def refuse_too_long(request: Request, prompt_tokens: int, context: int | None) -> Completion | None:
+    """Say by how much a request is too long for a context; nothing is ever cut."""
+    need = prompt_tokens + request.max_tokens
+    if context is None or need <= context:
+        return None
+    return Completion(
+        id=request.id,
+        text="",
+        prompt_tokens=prompt_tokens,
+        completion_tokens=0,
+        seconds=0.0,
+        finish="error",
+        error=f"prompt and answer need {need} tokens, {need - context} more than the context of {context}",
+    )

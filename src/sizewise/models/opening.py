@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.models import size
+from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.catalogue import PACKAGED
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
 from sizewise.models.package import packaged_folder
+from sizewise.models.plugins import open_plugin, plugins
 from sizewise.models.recorded import RecordedModel
 from sizewise.models.remote import PROVIDERS, RemoteModel
 from sizewise.records import Checkpoint, ModelSize, fingerprint
 from sizewise.store import Store, offline
 
 EXPECTED = (
-    "pkg:NAME, hf:ORG/NAME, run:ID, a Hugging Face folder, openai:NAME, anthropic:NAME, google:NAME, deepseek:NAME, "
-    "mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE or fake:NAME"
+    "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
+    "google:NAME, deepseek:NAME, mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE, fake:NAME, or a plug-in's URI"
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
-LATER = ("gguf",)
+Engine = Literal["transformers", "openvino", "auto"]
 
 
 def open_model(
@@ -31,15 +36,18 @@ def open_model(
     *,
     store: Store | None = None,
     precision: str = "bf16",
+    engine: Engine = "transformers",
     max_usd: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Open a model.
 
     Args:
-        uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `fake:echo`.
+        uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's own.
         store: where weights and runs live; by default SIZEWISE_HOME.
         precision: `bf16` or `fp32`, for models that run here.
+        engine: what runs a model of this machine: `transformers` scores and trains every architecture; `openvino`
+            answers many users faster; `auto` takes openvino where it is installed and reads the architecture.
         max_usd: most that may be spent on a remote model while it is open.
         say: told what is going on, one line at a time.
 
@@ -55,18 +63,46 @@ def open_model(
         return RecordedModel(Path(name).expanduser())
     if kind in PROVIDERS or kind in ("http", "https"):
         return RemoteModel(uri, store.home / "answers" / f"{fingerprint([uri])}.sqlite", max_usd)
+    if kind in plugins():
+        return open_plugin(kind, name)
     folder, origin, licence = resolve_folder(uri, store, say)
     trained = store.read(Checkpoint, name) if kind == "run" else None
-    return LocalModel(
+    revision = revision_of(uri)
+    fast = (folder / openvino.MODEL_FILE).is_file()
+    if not fast and (engine == "openvino" or (engine == "auto" and _openvino_fits(folder))):
+        folder, fast = _openvino_folder(uri, folder, revision, licence, store, say), True
+        revision = f"{revision}+openvino"
+    return (openvino.OpenvinoModel if fast else LocalModel)(
         folder,
         uri=uri,
-        revision=revision_of(uri),
+        revision=revision,
         origin=origin,
         licence=licence,
         precision=precision,
         trained_on=trained.data if trained else None,
         start=trained.start if trained else None,
     )
+
+
+def _openvino_fits(folder: Path) -> bool:
+    """Tell whether openvino-genai is here and reads a model as it is."""
+    config = size.read_config(folder)
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    plain = not window and config.get("model_type") in openvino.READS
+    return plain and importlib.util.find_spec("openvino_genai") is not None
+
+
+def _openvino_folder(
+    uri: str, folder: Path, revision: str, licence: str, store: Store, say: Callable[[str], None]
+) -> Path:
+    """Give the folder of a model in openvino-genai's format, made once."""
+    made = store.weights_folder(f"openvino-{fingerprint([uri, revision])}")
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(made.parent / f".{made.name}.lock"):
+        if not (made / openvino.MODEL_FILE).is_file():
+            say(f"preparing {uri} for openvino-genai")
+            openvino.convert(folder, made, uri, licence)
+    return made
 
 
 def model_size(
@@ -92,10 +128,14 @@ def model_size(
 
 def revision_of(uri: str) -> str:
     """Tell two states of a user's folder apart; models that never change under their name have none."""
-    path = Path(uri).expanduser()
-    if ":" in uri or not path.is_dir():
+    kind, _, name = uri.partition(":")
+    path = Path(name if kind == "gguf" else uri).expanduser()
+    if kind == "gguf" and path.is_file():
+        files = [path]
+    elif ":" not in uri and path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+    else:
         return ""
-    files = sorted(file for file in path.iterdir() if file.is_file())
     return fingerprint([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
 
 
@@ -115,17 +155,30 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.licence
     if kind == "hf":
         return _from_hub(name, HUB_FILES), *_hub_facts(name)
+    if kind == "gguf" and name:
+        return _from_gguf(Path(name).expanduser(), store, say), f"{Path(name).name}, dequantised", "not stated"
     path = Path(uri).expanduser()
     if path.is_dir():
         return path, f"folder {path.name}", "not stated"
-    raise _unknown(uri, kind)
+    raise _unknown(uri)
 
 
-def _unknown(uri: str, kind: str) -> UsageError:
-    if kind in LATER and ":" in uri:
-        return UsageError(
-            f"Models of the kind '{kind}:' cannot be opened by this version.", EXPECTED, "sizewise models"
-        )
+def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
+    """Give the folder that a GGUF file was turned into, once for each state of the file."""
+    from sizewise.lm.gguf import convert_gguf
+
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.", "gguf:FILE, one GGUF file", "sizewise models")
+    made = store.weights_folder(f"gguf-{fingerprint([path.name, revision_of(f'gguf:{path}')])}")
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(made.parent / f".{made.name}.lock"):
+        if not (made / "config.json").is_file():
+            say(f"dequantising {path.name} into {made}")
+            convert_gguf(path, made)
+    return made
+
+
+def _unknown(uri: str) -> UsageError:
     known = [f"pkg:{name}" for name in PACKAGED] + [f"fake:{name}" for name in NAMES]
     near = get_close_matches(uri, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""

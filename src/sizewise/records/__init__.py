@@ -2,6 +2,7 @@
 
 from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
+from sizewise.records.exports import Export, Parity
 from sizewise.records.scores import Comparison, Difference, Evaluation, ItemRow, Prompting, Score
 from sizewise.records.service import Completion, MarketModel, ModelDescription, ModelSize, Request, Source
 from sizewise.records.text import (
@@ -47,6 +48,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Example",
+    "Export",
     "Forgetting",
     "GroupShares",
     "ItemRow",
@@ -61,6 +63,7 @@ __all__ = [
     "ModelSize",
     "Needs",
     "Outcome",
+    "Parity",
     "PositionBits",
     "Prompting",
     "Range",

@@ -24,6 +24,7 @@ from sizewise.records import (
     Comparison,
     Dataset,
     Evaluation,
+    Export,
     LearningCurve,
     Recommendation,
     Record,
@@ -44,6 +45,7 @@ KINDS: dict[str, type[Record]] = {
     "study": Study,
     "tuning": Tuning,
     "curve": LearningCurve,
+    "export": Export,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Schema number n -> the named function that turns an envelope of schema n into one of n + 1.

@@ -1,0 +1,102 @@
+"""llama.cpp as a reader of GGUF files, where its bindings (`xllamacpp`) are installed: what Ollama runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sizewise.errors import SizewiseError
+from sizewise.records import Message
+
+AT_ONCE = 4
+TIMEOUT_S = 600
+
+
+def is_installed() -> bool:
+    """Tell whether llama.cpp can be asked."""
+    return importlib.util.find_spec("xllamacpp") is not None
+
+
+def name() -> str:
+    """Name it with the version of its bindings."""
+    return f"llama.cpp (xllamacpp {metadata.version('xllamacpp')})"
+
+
+class Engine:
+    """llama.cpp with a GGUF file open.
+
+    Args:
+        path: the file.
+        context: longest prompt with its answer, in tokens.
+
+    Raises:
+        SizewiseError: it does not open the file.
+    """
+
+    def __init__(self, path: Path, context: int) -> None:
+        import xllamacpp
+
+        settings = xllamacpp.CommonParams()
+        settings.model.path = str(path)
+        settings.n_parallel = AT_ONCE
+        settings.n_ctx = context * AT_ONCE
+        settings.cpuparams.n_threads = os.cpu_count() or 1
+        settings.verbosity = -1
+        try:
+            self._server = xllamacpp.Server(settings)
+        except RuntimeError as error:
+            raise SizewiseError(
+                f"llama.cpp does not open {path.name}: {error}", "a GGUF file that it reads", ""
+            ) from error
+
+    def greedy(self, prompts: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
+        """Give so many likeliest tokens after each prompt, whatever they are."""
+
+        def ask(prompt: list[int], length: int) -> list[int]:
+            asked = {
+                "prompt": prompt,
+                "max_tokens": length,
+                "temperature": 0,
+                "logprobs": 1,
+                "ignore_eos": False,
+                "logit_bias": [],
+                "cache_prompt": False,
+            }
+            answer = self._server.handle_completions(asked)
+            if "error" in answer:
+                raise SizewiseError(f"llama.cpp failed: {answer['error'].get('message')}", "", "")
+            choice = answer["choices"][0]
+            return [int(token["id"]) for token in (choice.get("logprobs") or {}).get("content", ())]
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(ask, prompts, lengths))
+
+    def encode(self, asked: Sequence[Message] | str) -> list[int]:
+        """Turn a conversation, or a text, into tokens with the file's own template and tokenizer."""
+        text = asked
+        if not isinstance(text, str):
+            turns = [message.model_dump() for message in asked if not isinstance(message, str)]
+            text = str(self._post("/apply-template", {"messages": turns})["prompt"])
+        found = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": True})
+        return [int(token) for token in found["tokens"]]
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(
+            self._server.listening_address + path,
+            json.dumps(body).encode("utf-8"),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def close(self) -> None:
+        """Stop it."""
+        del self._server

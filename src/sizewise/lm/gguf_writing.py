@@ -1,0 +1,228 @@
+"""Write a network and its tokenizer as one GGUF file, as llama.cpp, Ollama and openvino-genai read it.
+
+Source: the GGUF specification and the tensor names of the `gguf` package.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sizewise.errors import SizewiseError
+
+F16 = "f16"
+QUANTISATIONS = {
+    name: gguf.GGMLQuantizationType[name.upper()] for name in (F16, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+}
+
+
+class _Family(NamedTuple):
+    """How an architecture is called in GGUF, and how its weights are kept there."""
+
+    name: str
+    rotates_pairs: bool = False
+    """Rotary positions turn neighbouring dimensions, so that rows of queries and keys are put in another order."""
+    adds_one: bool = False
+    """Norms are stored as what the network multiplies with: one more than Hugging Face's."""
+
+
+FAMILIES = {
+    "llama": _Family("llama", rotates_pairs=True),
+    "mistral": _Family("llama", rotates_pairs=True),
+    "qwen2": _Family("qwen2"),
+    "qwen3": _Family("qwen3"),
+    "gemma3_text": _Family("gemma3", adds_one=True),
+}
+_DIGITS_APART = "smollm"  # digits one by one, then the splits of GPT-2
+_PLAIN = "gpt-2"
+# How the first part of a tokenizer's pattern is called in GGUF.
+_PATTERNS = {
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*": "llama-bpe",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*": "qwen2",
+}
+
+
+def write_gguf(network: Any, tokenizer: Any, path: Path, quantisation: str, name: str, licence: str) -> None:
+    """Write one file with weights, tokenizer and chat template.
+
+    Args:
+        network: a causal language model, best in fp32: each weight is rounded once.
+        tokenizer: its tokenizer.
+        path: file to write.
+        quantisation: one of QUANTISATIONS.
+        name: what the model is called.
+        licence: licence of its weights.
+
+    Raises:
+        SizewiseError: GGUF has no place for this architecture, its attention or its tokenizer.
+    """
+    config = network.config
+    family = _family(config)
+    writer = gguf.GGUFWriter(path, family.name)
+    try:
+        writer.add_name(name)
+        writer.add_license(licence)
+        writer.add_file_type(
+            gguf.LlamaFileType.MOSTLY_F16
+            if quantisation == F16
+            else gguf.LlamaFileType[f"MOSTLY_{quantisation.upper()}"]
+        )
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        _add_shape(writer, config)
+        _add_tokenizer(writer, tokenizer, config.vocab_size)
+        for title, values, kind in _tensors(network, family, QUANTISATIONS[quantisation]):
+            writer.add_tensor(title, gguf.quants.quantize(values, kind), raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+def _refuse(what: str, expected: str) -> SizewiseError:
+    return SizewiseError(f"GGUF: {what}", expected, "sizewise export ID --to hf")
+
+
+def _family(config: Any) -> _Family:
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise _refuse(
+            f"an export of the architecture '{config.model_type}' could not be read back and checked here.",
+            f"one of {', '.join(FAMILIES)}",
+        )
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None) if not kinds or "sliding_attention" in kinds else None
+    if window and family.name != "gemma3" and window < config.max_position_embeddings:
+        raise _refuse(
+            f"its '{family.name}' networks know no attention window: what was trained with a window of {window} would "
+            "read with full attention.",
+            "full attention, or Gemma 3",
+        )
+    rope = getattr(config, "rope_parameters", None) or {}
+    flat = rope if "rope_type" in rope else next((part for part in rope.values() if isinstance(part, dict)), {})
+    if flat.get("rope_type", "default") != "default":
+        raise _refuse(f"positions of the kind '{flat['rope_type']}' are not written.", "plain rotary positions")
+    return family
+
+
+def _add_shape(writer: gguf.GGUFWriter, config: Any) -> None:
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(width)
+    writer.add_value_length(width)
+    writer.add_rope_dimension_count(width)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    rope = config.rope_parameters
+    writer.add_rope_freq_base(rope["rope_theta"] if "rope_theta" in rope else rope["full_attention"]["rope_theta"])
+    if config.model_type == "gemma3_text":
+        writer.add_sliding_window(config.sliding_window)
+
+
+def _tensors(
+    network: Any, family: _Family, kind: gguf.GGMLQuantizationType
+) -> list[tuple[str, npt.NDArray[np.float32], gguf.GGMLQuantizationType]]:
+    """Give (GGUF name, values, kind) of each weight; vectors stay in fp32, and rows that a kind cannot cut in F16."""
+    config = network.config
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.name.upper()], config.num_hidden_layers)
+    head = network.get_output_embeddings().weight
+    tied = head is network.get_input_embeddings().weight
+    found = []
+    for name, weight in network.state_dict().items():
+        if tied and name.startswith("lm_head."):
+            continue
+        title = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if title is None:
+            raise _refuse(f"it has no name for the weight {name}.", "an architecture that it knows")
+        values = weight.detach().to(device="cpu", dtype=torch.float32).numpy()
+        if family.rotates_pairs and name.rpartition(".")[0].endswith(("q_proj", "k_proj")):
+            query = name.rpartition(".")[0].endswith("q_proj")
+            values = _pairs_together(values, config.num_attention_heads if query else config.num_key_value_heads)
+        if family.adds_one and name.endswith("norm.weight"):
+            values = values + 1
+        block = gguf.GGML_QUANT_SIZES[kind][0]
+        here = kind if values.ndim > 1 and values.shape[-1] % block == 0 else gguf.GGMLQuantizationType.F16
+        found.append((title, np.ascontiguousarray(values), here if values.ndim > 1 else gguf.GGMLQuantizationType.F32))
+    return found
+
+
+def _pairs_together(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
+    """Put the two halves of each head's rows side by side, (heads x width, ...)."""
+    shape = values.shape
+    return values.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = described["model"]
+    if model["type"] != "BPE":
+        raise _refuse(f"a tokenizer of the kind {model['type']} is not written.", "byte-pair encoding")
+    pieces: list[str] = [f"[PAD{i}]" for i in range(rows)]
+    kinds = [gguf.TokenType.UNUSED] * rows
+    for piece, i in model["vocab"].items():
+        if i < rows:
+            raw = model["byte_fallback"] and len(piece) == 6 and piece.startswith("<0x")
+            pieces[i], kinds[i] = piece, gguf.TokenType.BYTE if raw else gguf.TokenType.NORMAL
+    for added in described["added_tokens"]:
+        if added["id"] < rows:
+            pieces[added["id"]] = added["content"]
+            kinds[added["id"]] = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    if model["byte_fallback"]:
+        writer.add_tokenizer_model("llama")
+        writer.add_token_scores(_merge_ranks(pieces, merges))
+        writer.add_add_space_prefix(False)
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(_pattern_name(described["pre_tokenizer"]))
+        writer.add_token_merges(merges)
+    writer.add_token_list(pieces)
+    writer.add_token_types(kinds)
+    for add, i in (
+        (writer.add_bos_token_id, tokenizer.bos_token_id),
+        (writer.add_eos_token_id, tokenizer.eos_token_id),
+        (writer.add_pad_token_id, tokenizer.pad_token_id),
+        (writer.add_unk_token_id, tokenizer.unk_token_id),
+    ):
+        if i is not None:
+            add(i)
+    first = tokenizer("a").input_ids[:1]
+    writer.add_add_bos_token(bool(first) and first[0] == tokenizer.bos_token_id)
+    if tokenizer.chat_template:
+        writer.add_chat_template(tokenizer.chat_template)
+
+
+def _merge_ranks(pieces: list[str], merges: list[str]) -> list[float]:
+    """Give scores that make SentencePiece's readers merge in the order of the list: the earlier, the higher."""
+    ranks: dict[str, int] = {}
+    for rank, merge in enumerate(merges):
+        ranks.setdefault(merge.replace(" ", "", 1), rank)
+    return [-float(ranks.get(piece, len(merges))) for piece in pieces]
+
+
+def _pattern_name(splitter: dict[str, Any] | None) -> str:
+    """Name the way in which text is cut before bytes are merged."""
+    parts = splitter.get("pretokenizers", [splitter]) if splitter else []
+    kinds = [part["type"] for part in parts]
+    if kinds == ["ByteLevel"] and parts[0]["use_regex"]:
+        return _PLAIN
+    if kinds == ["Digits", "ByteLevel"] and parts[0]["individual_digits"] and parts[1]["use_regex"]:
+        return _DIGITS_APART
+    if kinds == ["Split", "ByteLevel"] and not parts[1]["use_regex"]:
+        pattern = parts[0]["pattern"].get("Regex", "")
+        found = next((name for start, name in _PATTERNS.items() if pattern.startswith(start)), None)
+        if found:
+            return found
+    raise _refuse("the tokenizer cuts text in a way that has no name there.", "the tokenizer of a known model")

@@ -1,0 +1,437 @@
+"""Models run by openvino-genai: fast answers on a CPU, many at once (continuous batching)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sizewise.errors import MissingExtraError, SizewiseError
+from sizewise.models.base import ScoredText
+from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, prompt_ids, refuse_too_long
+from sizewise.models.size import cache_bytes, read_config
+from sizewise.records import Completion, ModelDescription, Request
+
+MODEL_FILE = "openvino_model.xml"
+READS = ("llama", "mistral", "qwen2", "qwen3")  # architectures whose GGUF openvino-genai reads
+CACHE_GB = 1
+SCORED_AT_ONCE = 32
+_CHECKED_EVERY = 8  # last tokens that are looked at for the texts that end an answer
+
+
+def engine_name() -> str:
+    """Name the engine with its version."""
+    return f"openvino-genai {metadata.version('openvino-genai')}"
+
+
+def require() -> None:
+    """Make sure that the engine is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if importlib.util.find_spec("openvino_genai") is None:
+        raise MissingExtraError("openvino-genai", "openvino")
+
+
+def convert(folder: Path, out: Path, name: str, licence: str) -> None:
+    """Turn a Hugging Face folder into one that openvino-genai opens, by way of an F16 GGUF file.
+
+    Args:
+        folder: a Hugging Face folder.
+        out: where to; it appears only when it is whole.
+        name: what the model is called.
+        licence: licence of its weights.
+
+    Raises:
+        MissingExtraError: openvino-genai is not installed.
+        SizewiseError: the architecture is not one that it reads.
+    """
+    from sizewise.lm import folder as folders
+
+    require()
+    network, tokenizer = folders.load_network(folder, "fp32"), folders.load_tokenizer(folder)
+    convert_network(network, tokenizer, out, name, licence)
+
+
+def convert_network(network: Any, tokenizer: Any, out: Path, name: str, licence: str) -> None:
+    """Turn a network and its tokenizer into a folder that openvino-genai opens; see `convert`."""
+    require()
+    import openvino
+    import openvino_genai
+    from openvino_tokenizers import convert_tokenizer
+
+    from sizewise.lm.folder import vectors_of
+    from sizewise.lm.gguf_writing import F16, write_gguf
+
+    if network.config.model_type not in READS:
+        raise SizewiseError(
+            f"openvino-genai does not read GGUF of the architecture '{network.config.model_type}'.",
+            " or ".join(READS),
+            "--to hf, or --engine transformers",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        made = Path(temporary) / "model"
+        made.mkdir()
+        packed = Path(temporary) / "model.gguf"
+        write_gguf(network, tokenizer, packed, F16, name, licence)
+        # It is saved beside the file that it was read from.
+        pipeline = openvino_genai.LLMPipeline(str(packed), "CPU", enable_save_ov_model=True)
+        del pipeline
+        graph = openvino.Core().read_model(Path(temporary) / MODEL_FILE)
+        _restore_vectors(graph, vectors_of(network))
+        openvino.save_model(graph, made / MODEL_FILE, compress_to_fp16=False)
+        del graph
+        # The tokenizer that it makes of a GGUF file cuts digits in its own way; this one is made of ours.
+        parts = convert_tokenizer(tokenizer, with_detokenizer=True, skip_special_tokens=True)
+        for title, part in zip(("openvino_tokenizer.xml", "openvino_detokenizer.xml"), parts, strict=True):
+            openvino.save_model(part, made / title, compress_to_fp16=False)
+        network.config.save_pretrained(made)
+        network.generation_config.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        shutil.rmtree(out, ignore_errors=True)
+        made.rename(out)
+
+
+def _restore_vectors(graph: Any, vectors: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+    """Put vectors back in fp32 that openvino-genai rounds to F16 when it saves a model.
+
+    Those are the norms' weights and the frequencies of the rotary positions, whose error grows with the length of the
+    text.
+    """
+    from openvino import op
+
+    rounded = {vector.astype(np.float16).tobytes(): vector for vector in vectors}
+    for node in graph.get_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type().get_type_name() != "f16":
+            continue
+        shape = tuple(node.get_output_shape(0))
+        exact = rounded.get(node.data.tobytes()) if int(np.prod(shape)) == max(shape, default=0) else None
+        if exact is None:
+            continue
+        whole = op.Constant(exact.reshape(shape))
+        for user in node.output(0).get_target_inputs():
+            convert = user.get_node()
+            for wanting in convert.output(0).get_target_inputs():
+                wanting.replace_source_output(whole.output(0))
+
+
+class _Piece(NamedTuple):
+    """Tokens of an answer, or its end."""
+
+    ids: list[int]
+    finish: str | None
+    nats: list[float]
+
+
+class Engine:
+    """openvino-genai's continuous batching in a thread of its own: whoever asks joins the batch under way.
+
+    Args:
+        folder: folder with openvino_model.xml.
+        precision: `bf16` or `fp32`.
+        cache_gb: memory for the cache of all users.
+    """
+
+    def __init__(self, folder: Path, precision: str, cache_gb: int = CACHE_GB) -> None:
+        require()
+        import openvino
+        import openvino_genai
+
+        self._tensor = openvino.Tensor
+        self._genai = openvino_genai
+        scheduler = openvino_genai.SchedulerConfig()
+        scheduler.cache_size = cache_gb
+        scheduler.enable_prefix_caching = False
+        exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+        quick = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "bf16"}
+        try:
+            self._pipeline = openvino_genai.ContinuousBatchingPipeline(
+                str(folder), scheduler, "CPU", exact if precision == "fp32" else quick
+            )
+        except RuntimeError as error:
+            raise SizewiseError(
+                f"The model in {folder} cannot be opened by openvino-genai: {str(error).strip().splitlines()[-1]}",
+                "a folder as `sizewise export --to openvino` writes it",
+                "export it again",
+            ) from error
+        self._waiting: SimpleQueue[tuple[list[int], Any, SimpleQueue[_Piece], threading.Event]] = SimpleQueue()
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="openvino", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, ids: list[int], max_tokens: int, ends: set[int], *, echo: bool = False
+    ) -> tuple[SimpleQueue[_Piece], threading.Event]:
+        """Ask for a greedy answer; give the queue in which its pieces arrive, and an event that ends it early.
+
+        Args:
+            ids: the prompt.
+            max_tokens: longest answer.
+            ends: tokens that end it; none: it is as long as may be.
+            echo: give the prompt's log-likelihoods, too.
+        """
+        config = self._genai.GenerationConfig()
+        config.max_new_tokens = max_tokens
+        config.do_sample = False
+        config.echo = echo
+        config.logprobs = 1 if echo else 0
+        if ends:
+            config.stop_token_ids = ends
+        else:
+            config.ignore_eos = True
+        pieces: SimpleQueue[_Piece] = SimpleQueue()
+        stop = threading.Event()
+        self._waiting.put((ids, config, pieces, stop))
+        self._wake.set()
+        return pieces, stop
+
+    def _work(self) -> None:
+        running: list[tuple[Any, SimpleQueue[_Piece], threading.Event]] = []
+        number = 0
+        while not self._closed:
+            if not running and self._waiting.empty():
+                self._wake.wait()
+                self._wake.clear()
+            while not self._waiting.empty():
+                ids, config, pieces, stop = self._waiting.get()
+                tensor = self._tensor(np.array([ids], dtype=np.int64))
+                try:
+                    running.append((self._pipeline.add_request(number, tensor, config), pieces, stop))
+                except RuntimeError as error:
+                    pieces.put(_Piece([], f"error: {str(error).strip().splitlines()[-1]}", []))
+                number += 1
+            if not running:
+                continue
+            try:
+                self._pipeline.step()
+            except RuntimeError as error:
+                for _, pieces, _ in running:
+                    pieces.put(_Piece([], f"error: {str(error).strip().splitlines()[-1]}", []))
+                running = []
+                continue
+            running = [member for member in running if not self._read(*member)]
+
+    def _read(self, handle: Any, pieces: SimpleQueue[_Piece], stop: threading.Event) -> bool:
+        """Pass on what was written; tell whether the answer is at its end."""
+        finished = False
+        while handle.can_read():
+            (output,) = handle.read().values()
+            reason = output.finish_reason
+            finished = reason != self._genai.GenerationFinishReason.NONE
+            finish = None
+            if finished:
+                finish = "length" if reason == self._genai.GenerationFinishReason.LENGTH else "stop"
+            nats = [-float(value) for value in output.generated_log_probs]
+            pieces.put(_Piece(list(output.generated_ids), finish, nats))
+        status = handle.get_status()
+        if not finished and status in (
+            self._genai.GenerationStatus.IGNORED,
+            self._genai.GenerationStatus.CANCEL,
+            self._genai.GenerationStatus.STOP,
+        ):
+            given_up = status == self._genai.GenerationStatus.IGNORED
+            pieces.put(_Piece([], "error: it does not fit into the cache" if given_up else "stop", []))
+            return True
+        if not finished and stop.is_set():
+            handle.stop()
+        return finished
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(timeout=10)
+        del self._pipeline
+
+    # -- many at once -------------------------------------------------------------------------------
+
+    def greedy(self, prompts: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
+        """Give so many likeliest tokens after each prompt, whatever they are."""
+        queues = [self.submit(ids, length, set())[0] for ids, length in zip(prompts, lengths, strict=True)]
+        return [_all(queue).ids for queue in queues]
+
+    def nats(self, sequences: Sequence[list[int]]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+        """Give the negative log-likelihoods of all tokens but the first of each sequence."""
+        found = []
+        for start in range(0, len(sequences), SCORED_AT_ONCE):
+            part = sequences[start : start + SCORED_AT_ONCE]
+            queues = [self.submit(ids, 1, set(), echo=True)[0] for ids in part]
+            for ids, queue in zip(part, queues, strict=True):
+                found.append(np.array(_all(queue).nats[1 : len(ids)], dtype=np.float64))
+        return found
+
+
+def _all(queue: SimpleQueue[_Piece]) -> _Piece:
+    """Wait for the end of an answer.
+
+    Raises:
+        SizewiseError: the engine failed.
+    """
+    ids: list[int] = []
+    nats: list[float] = []
+    while True:
+        piece = queue.get()
+        ids += piece.ids
+        nats += piece.nats
+        if piece.finish is not None and piece.finish.startswith("error"):
+            raise SizewiseError(f"openvino-genai failed: {piece.finish.removeprefix('error: ')}.", "", "")
+        if piece.finish is not None:
+            return _Piece(ids, piece.finish, nats)
+
+
+def _configured_ends(folder: Path) -> list[int]:
+    """Give the tokens that end an answer as the folder's generation_config.json names them."""
+    path = folder / "generation_config.json"
+    found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    return found if isinstance(found, list) else [found] if found is not None else []
+
+
+class OpenvinoModel:
+    """A causal language model in a folder that `convert` made.
+
+    Args:
+        folder: the folder.
+        uri: how it was asked for.
+        revision: tells two states of the same URI apart.
+        origin: where its weights come from.
+        licence: licence of the weights.
+        precision: `bf16` or `fp32`.
+        trained_on: dataset id, if it was trained here.
+        start: model URI that training started from, if it was trained here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        uri: str,
+        revision: str,
+        origin: str,
+        licence: str,
+        precision: str = "bf16",
+        trained_on: str | None = None,
+        start: str | None = None,
+    ) -> None:
+        from sizewise.lm import folder as folders
+        from sizewise.lm.sizing import count
+
+        require()
+        self._tokenizer = folders.load_tokenizer(folder)
+        counted = count(read_config(folder))
+        context = int(counted.config["max_position_embeddings"])
+        self._ends = {self._tokenizer.eos_token_id, *_configured_ends(folder)} - {None}
+        width = 2 if precision == "bf16" else 4
+        self._window = min(context, LONGEST_WINDOW)
+        self._description = ModelDescription(
+            uri=uri,
+            revision=revision,
+            origin=origin,
+            licence=licence,
+            engine=engine_name(),
+            precision=precision,
+            attention=counted.attention,
+            context=context,
+            parameters=counted.parameters,
+            memory_bytes=counted.parameters * width + cache_bytes(counted.config, CACHE_TOKENS, width),
+            disk_bytes=(folder / "openvino_model.bin").stat().st_size,
+            can_score=True,
+            can_chat=bool(self._tokenizer.chat_template),
+            trained_on=trained_on,
+            start=start,
+        )
+        self._engine = Engine(folder, precision)
+
+    def describe(self) -> ModelDescription:
+        """Say what the model is."""
+        return self._description
+
+    def signature(self) -> str:
+        """Say how log-likelihoods are computed."""
+        from sizewise.lm.tokenizer import prefix_id
+
+        prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))
+        return (
+            f"window:{self._window}|stride:{self._window // 2}|prefix:{prefix}"
+            f"|precision:{self._description.precision}|engine:{self._description.engine}"
+        )
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer greedily, all at once, in order."""
+        begun = time.perf_counter()
+        asked = []
+        for request in requests:
+            ids = prompt_ids(self._tokenizer, self._description, request)
+            refusal = refuse_too_long(request, len(ids), self._description.context)
+            if refusal:
+                yield refusal
+                continue
+            asked.append((request, len(ids), *self._engine.submit(ids, request.max_tokens, self._ends)))
+        for done, (request, read, pieces, stop) in enumerate(asked, 1):
+            yield self._collect(request, read, pieces, stop, begun, done)
+
+    def _collect(
+        self,
+        request: Request,
+        read: int,
+        pieces: SimpleQueue[_Piece],
+        stop: threading.Event,
+        begun: float,
+        done: int,
+    ) -> Completion:
+        ids: list[int] = []
+        first = None
+        finish = ""
+        while not finish:
+            piece = pieces.get()
+            first = first or time.perf_counter() - begun
+            ids += piece.ids
+            finish = piece.finish or ""
+            if request.stop and not finish:
+                tail = self._tokenizer.decode(ids[-_CHECKED_EVERY:])
+                if any(mark in tail for mark in request.stop):
+                    stop.set()
+        text = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        cuts = [text.find(mark) for mark in request.stop if mark in text]
+        failed = finish.startswith("error")
+        return Completion(
+            id=request.id,
+            text="" if failed else (text[: min(cuts)] if cuts else text).strip(),
+            prompt_tokens=read,
+            completion_tokens=len(ids),
+            seconds=(time.perf_counter() - begun) / done,
+            first_token_s=first,
+            finish="error" if failed else "stop" if cuts or finish == "stop" else "length",
+            error=f"openvino-genai failed: {finish.removeprefix('error: ')}" if failed else None,
+        )
+
+    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+        """Give token log-likelihoods over a rolling window."""
+        from sizewise.lm.score import windows
+        from sizewise.lm.tokenizer import prefix_id
+
+        prefix = prefix_id(self._tokenizer)
+        for text in texts:
+            encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            ids = [prefix, *encoded.input_ids]
+            parts = windows(len(ids), self._window)
+            nats = np.zeros(len(ids) - 1)
+            for part, found in zip(parts, self._engine.nats([ids[p.start : p.end] for p in parts]), strict=True):
+                nats[part.first - 1 : part.end - 1] = found[part.first - part.start - 1 :]
+            yield ScoredText(nats, np.array([start for start, _ in encoded.offset_mapping], dtype=np.int64))
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._engine.close()
