@@ -65,6 +65,8 @@ class StandIn:
                 return
             if handler.path.endswith("/chat/completions"):
                 self._stream(handler, openai(body, fault), fault)
+            elif handler.path.endswith("/completions"):
+                self._answer(handler, echo(body))
             elif handler.path.endswith("/messages"):
                 self._stream(handler, anthropic(body, fault), fault)
             else:
@@ -86,6 +88,17 @@ class StandIn:
         handler.end_headers()
         handler.wfile.write(raw)
 
+    def _answer(self, handler: BaseHTTPRequestHandler, told: dict[str, Any] | None) -> None:
+        if told is None:
+            self._refuse(handler, 404, {})
+            return
+        raw = json.dumps(told).encode()
+        handler.send_response(200)
+        handler.send_header("content-type", "application/json")
+        handler.send_header("content-length", str(len(raw)))
+        handler.end_headers()
+        handler.wfile.write(raw)
+
     def _stream(self, handler: BaseHTTPRequestHandler, events: list[str], fault: object) -> None:
         handler.send_response(200)
         handler.send_header("content-type", "text/event-stream")
@@ -104,12 +117,27 @@ class StandIn:
         handler.wfile.write(b"0\r\n\r\n")
 
 
+def echo(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Score a prompt as vLLM does: a token is a letter, each of log-likelihood -1, the first of none."""
+    if "scores" not in body["model"]:
+        return None
+    text = body["prompt"] + "!"
+    likely = {
+        "tokens": list(text),
+        "token_logprobs": [None, *[-1.0] * (len(text) - 1)],
+        "text_offset": list(range(len(text))),
+        "top_logprobs": None,
+    }
+    return {"choices": [{"index": 0, "text": text, "logprobs": likely, "finish_reason": "length"}], "usage": {}}
+
+
 def _event(data: dict[str, Any], name: str = "") -> str:
     return (f"event: {name}\n" if name else "") + f"data: {json.dumps(data)}\n\n"
 
 
 def openai(body: dict[str, Any], fault: object) -> list[str]:
-    said = f"echo: {body['messages'][-1]['content']}"
+    content = body["messages"][-1]["content"]
+    said = "echo: " + (content if isinstance(content, str) else content[-1]["text"])
     base = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> str:

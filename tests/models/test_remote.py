@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -226,3 +228,64 @@ def test_a_remote_model_is_measured_and_priced_and_a_kill_costs_nothing_twice(
     assert any("USD" in note for note in record.notes)
     asked_for = [str(body["messages"]) for body in server.bodies]
     assert len(asked_for) == len(set(asked_for))  # what was answered before the budget ended was not asked again
+
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
+)
+
+
+@pytest.mark.parametrize("uri", list(KINDS)[:3])
+def test_images_reach_the_provider_and_answers_are_kept_by_what_they_show(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, uri: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "scan.png"
+    path.write_bytes(PNG)
+    model = opened(server, monkeypatch, uri)
+    request = Request(id="a", messages=(Message(role="user", content="What is this?", images=(str(path),)),))
+    assert [answer.text for answer in model.complete([request])] == ["echo: What is this?"]
+    assert base64.b64encode(PNG).decode()[:60] in json.dumps(server.bodies[-1]).replace("_", "/").replace("-", "+")
+    list(model.complete([request]))
+    assert len(server.bodies) == 1
+    path.write_bytes(PNG + b"more")
+    list(model.complete([request]))
+    assert len(server.bodies) == 2
+    path.rename(path.with_suffix(".exe"))
+    other = Request(id="b", messages=(Message(role="user", content="?", images=(str(path.with_suffix(".exe")),)),))
+    with pytest.raises(SizewiseError, match="cannot be sent"):
+        list(model.complete([other]))
+    model.close()
+
+
+def test_examples_with_images_are_measured_where_they_are_seen_and_refused_elsewhere(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: Store
+) -> None:
+    (tmp_path / "scan.png").write_bytes(PNG)
+    rows = [{"prompt": f"What is {i}?", "references": ["a scan"], "images": ["scan.png"]} for i in range(3)]
+    data = tmp_path / "seen.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    opened(server, monkeypatch, "openai:gpt-4o").close()
+    record = evaluate("openai:gpt-4o", data, ["bleu"], store=store).record
+    assert record.failed == 0
+    assert any(isinstance(body["messages"][-1]["content"], list) for body in server.bodies)
+    with pytest.raises(SizewiseError, match="takes text only, and 3 of 3 examples show images"):
+        evaluate("fake:echo", data, ["bleu"], store=store)
+    (tmp_path / "scan.png").unlink()
+    with pytest.raises(SizewiseError, match="there is no image"):
+        evaluate("fake:echo", data, ["bleu"], store=Store(tmp_path / "other"))
+
+
+def test_a_server_that_echoes_likelihoods_scores(server: StandIn, dataset: Stored[Dataset], store: Store) -> None:
+    scoring, silent = open_model(f"{server.url}/v1#scores"), open_model(f"{server.url}/v1#plain")
+    assert (scoring.describe().can_score, silent.describe().can_score) == (True, False)
+    (scored,) = scoring.score(["abcé"])
+    assert scored.nats.tolist() == [1.0, 1.0, 1.0]
+    assert scored.starts.tolist() == [1, 2, 3]
+    with pytest.raises(SizewiseError, match="no log-likelihoods"):
+        list(silent.score(["a"]))
+    scoring.close()
+    silent.close()
+    record = evaluate(f"{server.url}/v1#scores", dataset.id, ["bits_per_byte"], store=store, limit=4).record
+    assert 1.3 < (record.scores["bits_per_byte"].value or 0) < 1.45  # log2(e) a letter, the first of a text free
+    assert "first token:left out" in record.scores["bits_per_byte"].signature

@@ -135,7 +135,7 @@ def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[E
                     licence = str(row.get("licence") or "not stated")
                     documents.append(make_document(row_id, str(row.get("title") or row_id), cleaned, where, licence))
             else:
-                example, not_used = _example(row, f"{name}:{number}")
+                example, not_used = _example(row, f"{name}:{number}", path.parent)
                 examples.append(example)
                 unused |= not_used
         except (ValueError, TypeError, ValidationError, RecursionError) as error:
@@ -148,8 +148,8 @@ def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[E
     return documents, examples, notes
 
 
-def _example(row: dict[str, Any], fallback_id: str) -> tuple[Example, set[str]]:
-    """Make an example of a row; give also the keys that were not used."""
+def _example(row: dict[str, Any], fallback_id: str, folder: Path) -> tuple[Example, set[str]]:
+    """Make an example of a row, its images in a folder; give also the keys that were not used."""
     prompt_key, answer_key = _present(row, PROMPT_KEYS), _present(row, REFERENCE_KEYS)
     if (prompt_key is None) == ("messages" not in row):
         raise ValueError(f"an example needs either prompt or messages{_nearest(row, PROMPT_KEYS)}")
@@ -163,18 +163,29 @@ def _example(row: dict[str, Any], fallback_id: str) -> tuple[Example, set[str]]:
             f"an example without references cannot be measured{_nearest(row, REFERENCE_KEYS) if not answer_key else ''}"
         )
     messages = [{"role": "user", "content": str(row[prompt_key])}] if prompt_key else row["messages"]
+    if prompt_key and row.get("images"):
+        messages[0]["images"] = row["images"]
     example_id = str(row.get("id") or fallback_id)
     tags = row.get("tags") or ()
     example = Example(
         id=example_id,
-        messages=tuple(Message(**message) for message in messages),
+        messages=tuple(_with_images(Message(**message), folder) for message in messages),
         references=references,
         tags=(tags,) if isinstance(tags, str) else tuple(str(tag) for tag in tags),
         source=str(row.get("source") or example_id),
         copy_text=str(row.get("copy_text") or ""),
     )
-    used = {prompt_key, answer_key, "id", "messages", "tags", "source", "copy_text"}
+    used = {prompt_key, answer_key, "images", "id", "messages", "tags", "source", "copy_text"}
     return example, set(row) - used
+
+
+def _with_images(message: Message, folder: Path) -> Message:
+    """Find the images of a message beside the file that names them."""
+    paths = [folder / Path(image).expanduser() for image in message.images]
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"there is no image {path}")
+    return message.model_copy(update={"images": tuple(str(path.resolve()) for path in paths)})
 
 
 def _present(row: dict[str, Any], keys: Sequence[str]) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sizewise import dataset as datasets
 from sizewise.dataset import DatasetContents
-from sizewise.errors import UsageError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.prompts import Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.metrics import AnswerItem, LikelihoodItem, Metric, find_metric, stats_array, total
 from sizewise.models import Model, ScoredText, open_model
@@ -142,6 +142,7 @@ class _Measuring:
             scores |= self._totals(self.text_metrics, text_rows, signature, reason)
         if self.answer_metrics:
             examples = self._sample(self.contents.examples["test"], self.limit)
+            self._refuse_images(examples)
             prompting = self._choose_prompting() if examples else None
             answer_rows = self._answer_rows(examples, prompting.form) if prompting else []
             rows += answer_rows
@@ -165,6 +166,15 @@ class _Measuring:
             versions=versions("torch", "transformers", "sacrebleu", "numpy"),
         )
         return record, rows
+
+    def _refuse_images(self, examples: Sequence[Example]) -> None:
+        seen = [example for example in examples if any(message.images for message in example.messages)]
+        if seen and not self.description.can_see:
+            raise SizewiseError(
+                f"{self.description.uri} takes text only, and {len(seen)} of {len(examples)} examples show images.",
+                "a model that sees (openai:gpt-4o, anthropic:..., google:...), or examples without images",
+                "sizewise models",
+            )
 
     def _sample(self, examples: Sequence[Example], size: int | None) -> list[Example]:
         if size is None or len(examples) <= size:

@@ -82,7 +82,7 @@ def render_chat(tokenizer: Any, messages: Sequence[Message], answer: str | None 
         messages: the conversation.
         answer: the assistant's answer; without it the text ends where the assistant would begin.
     """
-    turns = [message.model_dump() for message in messages]
+    turns = [{"role": message.role, "content": message.content} for message in messages]
     if answer is not None:
         turns.append({"role": "assistant", "content": answer})
     try:

@@ -7,6 +7,7 @@ once that adapt to what the provider allows, patience with faults, a budget, and
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import threading
@@ -20,6 +21,8 @@ from urllib.parse import urlsplit
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models.base import ScoredText
+from sizewise.models.conversations import client_messages, read_image
+from sizewise.models.echo import EchoScorer
 from sizewise.models.market import PRICED, find, market
 from sizewise.records import Completion, ModelDescription, Request, fingerprint
 from sizewise.store import Ledger, offline
@@ -151,6 +154,7 @@ class RemoteModel:
                 "a model with a list price (genai-prices)",
                 "the same command without --max-usd",
             )
+        self._echo = EchoScorer.find(address, name, key) if kind in ("http", "https") else None
         self._ledger = Ledger(answers)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=uri, daemon=True)
@@ -174,15 +178,16 @@ class RemoteModel:
             attention=(known.attention if known and known.attention else "not published"),
             context=known.context if known else None,
             parameters=known.parameters if known else None,
-            can_score=False,
+            can_score=self._echo is not None,
             can_chat=True,
+            can_see="image" in known.modalities if known and known.modalities else True,
             local=_is_loopback(self._address),
             api=True,
         )
 
     def signature(self) -> str:
         """Say how log-likelihoods are computed."""
-        return "none"
+        return self._echo.signature() if self._echo else "none"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer requests as answers arrive; one that was answered before costs nothing.
@@ -213,8 +218,14 @@ class RemoteModel:
             work.cancel()
 
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
-        """Refuse: chat APIs give no log-likelihoods of given text."""
-        raise SizewiseError(f"{self._uri} gives no log-likelihoods of text.", "a model that runs here", "")
+        """Give token log-likelihoods where the server gives them (`echo` with `logprobs`).
+
+        Raises:
+            SizewiseError: it gives none, as the providers' own chat APIs.
+        """
+        if self._echo is None:
+            raise SizewiseError(f"{self._uri} gives no log-likelihoods of text.", "a model that runs here", "")
+        yield from self._echo.score(texts)
 
     def close(self) -> None:
         """Close connections and files."""
@@ -236,7 +247,12 @@ class RemoteModel:
 
     def _key(self, request: Request) -> str:
         asked = request.model_dump(mode="json", exclude={"id", "copy_text"})
-        return fingerprint([self._kind, self._name, self._address, asked])
+        shown = [
+            hashlib.sha256(raw).hexdigest()
+            for message in request.messages
+            for raw, _ in map(read_image, message.images)
+        ]
+        return fingerprint([self._kind, self._name, self._address, asked, *shown])
 
     def _price(self, read: int, written: int) -> float | None:
         from genai_prices import Usage, calc_price
@@ -321,7 +337,7 @@ class RemoteModel:
             settings["stop_sequences"] = list(request.stop)
         begun = time.perf_counter()
         first = None
-        async with model_request_stream(self._client, _messages(request), model_settings=settings) as stream:
+        async with model_request_stream(self._client, client_messages(request), model_settings=settings) as stream:
             async for _ in stream:
                 first = first or time.perf_counter() - begun
             response = stream.get()
@@ -434,22 +450,6 @@ def _client(kind: str, name: str, address: str, key: str) -> tuple[Any, Callable
         return OpenAIChatModel(name, provider=provider), talk.close
     except ImportError as error:
         raise MissingExtraError("pydantic-ai-slim", "remote") from error
-
-
-def _messages(request: Request) -> list[Any]:
-    """Turn a conversation into the client's; a plain text is what a user says."""
-    from pydantic_ai.messages import ModelRequest, ModelResponse, SystemPromptPart, TextPart, UserPromptPart
-
-    if request.text is not None:
-        return [ModelRequest(parts=[UserPromptPart(request.text)])]
-    said: list[Any] = []
-    for message in request.messages:
-        if message.role == "assistant":
-            said.append(ModelResponse(parts=[TextPart(message.content)]))
-        else:
-            part = (SystemPromptPart if message.role == "system" else UserPromptPart)(message.content)
-            said.append(ModelRequest(parts=[part]))
-    return said
 
 
 def _too_many(error: Exception) -> bool:

@@ -83,6 +83,8 @@ class ModelDescription(Record):
     """Whether it gives log-likelihoods of text."""
     can_chat: bool = False
     """Whether it has a chat template."""
+    can_see: bool = False
+    """Whether images may be shown to it."""
     trained_on: str | None = None
     """Dataset it was trained on here."""
     start: str | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from sizewise.records.base import Record
 
@@ -36,6 +36,15 @@ class Message(Record):
     """Who speaks."""
     content: str
     """What is said."""
+    images: tuple[str, ...] = ()
+    """Paths of images that are shown with it."""
+
+    @model_serializer(mode="wrap")
+    def _without_no_images(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        if not self.images:
+            del found["images"]
+        return found
 
 
 class Example(Record):
