@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install study test test-slow check format bench-training clean
+.PHONY: install study test test-slow check format bench-training bench-models clean
 
 $(VENV)/.study: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +39,14 @@ format: $(VENV)/.all
 
 bench-training: $(VENV)/.all  ## our LoRA loop against plain transformers + peft, in one run
 	$(BIN)/python benchmarks/training.py
+
+bench-models: $(VENV)/.all $(VENV)-harness/.done  ## one door against the bare SDK, lm-evaluation-harness, openvino-genai
+	$(BIN)/python benchmarks/models.py --lm-eval $(VENV)-harness/bin/python
+
+$(VENV)-harness/.done:
+	python3 -m venv $(VENV)-harness
+	$(VENV)-harness/bin/python -m pip install -c constraints.txt 'lm-eval[hf]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from sizewise.cli.options import Json, Seed
 from sizewise.cli.output import print_line, print_stored, print_table, reporting
+
+Engine = Literal["transformers", "openvino", "auto"]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +25,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         limit: Annotated[int | None, typer.Option(help="At most so many examples, and passages.")] = None,
         max_usd: Annotated[float | None, typer.Option(help="Most to spend on a remote model.", min=0)] = None,
+        engine: Annotated[
+            Engine, typer.Option(help="What runs a model of this machine: transformers is the reference.")
+        ] = "transformers",
         seed: Seed = 0,
         json: Json = False,
     ) -> None:
@@ -36,7 +41,9 @@ def register(app: typer.Typer) -> None:
 
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else DEFAULT_METRICS
         with reporting() as reporter:
-            stored = evaluate_model(model, data, names, limit=limit, seed=seed, max_usd=max_usd, reporter=reporter)
+            stored = evaluate_model(
+                model, data, names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, reporter=reporter
+            )
         if print_stored(stored, json):
             return
         rows = []

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise models hf:mistralai/Mistral-7B-v0.1
         """
-        from sizewise.models import PACKAGED, market
+        from sizewise.models import PACKAGED, market, plugins
         from sizewise.models.fake import NAMES
         from sizewise.store import Store
 
@@ -70,8 +70,10 @@ def register(app: typer.Typer) -> None:
             ["asked about", "maker", "parameters (billion)", "attention", "context", "USD for a million tokens"],
             [_market_row(model) for model in market().values()],
         )
+        for kind, point in plugins().items():
+            print_line(f"{kind}:NAME is opened by the plug-in {point.dist.name if point.dist else point.value}")
         print_line("what is known of one, and from where: sizewise models NAME")
-        print_line("also: hf:ORG/NAME, a Hugging Face folder, run:ID (trained here; see `sizewise runs`)")
+        print_line("also: hf:ORG/NAME, a Hugging Face folder, gguf:FILE, run:ID (trained here; see `sizewise runs`)")
 
 
 def _market_row(model: MarketModel) -> list[str]:
@@ -108,13 +110,13 @@ def _facts(model: MarketModel, as_json: bool) -> None:
 
 
 def _describe(uri: str, as_json: bool) -> None:
-    from sizewise.models import PROVIDERS, find, model_size, open_model
+    from sizewise.models import PROVIDERS, find, model_size, open_model, plugins
 
     known = find(uri)
     if known and (known.weights == "closed" or not uri.startswith(("hf:", "pkg:"))):
         _facts(known, as_json)
         return
-    if uri.partition(":")[0] in ("fake", "recorded", "http", "https", *PROVIDERS):
+    if uri.partition(":")[0] in ("fake", "recorded", "http", "https", *PROVIDERS, *plugins()):
         described = open_model(uri).describe()
         if print_object("model", uri, None, described, as_json):
             return

@@ -15,7 +15,7 @@ from sizewise.dataset import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.prompts import Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.metrics import AnswerItem, LikelihoodItem, Metric, find_metric, stats_array, total
-from sizewise.models import Model, ScoredText, open_model
+from sizewise.models import Engine, Model, ScoredText, open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Completion,
@@ -48,6 +48,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     max_usd: float | None = None,
+    engine: Engine = "transformers",
     reporter: Reporter | None = None,
 ) -> Stored[Evaluation]:
     """Measure a model on the test split of a dataset.
@@ -63,6 +64,7 @@ def evaluate(
         limit: at most so many examples, and documents until so many passages.
         seed: seed of the sample, of the worked examples and of the resampling.
         max_usd: most that may be spent on a remote model; what was answered before it ends is kept.
+        engine: what runs a model of this machine; `transformers` is the reference.
         reporter: told how far it is.
 
     Raises:
@@ -75,7 +77,7 @@ def evaluate(
         raise UsageError(f"A limit of {limit} measures nothing.", "a positive number", "")
     data_id = dataset_id(data, store, seed)
     contents = datasets.load(store, data_id)
-    opened = open_model(model, store=store, max_usd=max_usd, say=reporter.say)
+    opened = open_model(model, store=store, engine=engine, max_usd=max_usd, say=reporter.say)
     try:
         description = opened.describe()
         names = tuple(metric.name for metric in chosen)
@@ -163,7 +165,7 @@ class _Measuring:
             failed=sum(1 for row in rows if row.error),
             seconds=time.monotonic() - begun,
             notes=tuple(self.notes),
-            versions=versions("torch", "transformers", "sacrebleu", "numpy"),
+            versions=versions("torch", "transformers", "openvino-genai", "sacrebleu", "numpy"),
         )
         return record, rows
 

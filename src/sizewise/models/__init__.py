@@ -3,12 +3,14 @@
 from sizewise.models.base import Model, ScoredText
 from sizewise.models.catalogue import PACKAGED, PackagedModel
 from sizewise.models.market import Price, find, market, price_of
-from sizewise.models.opening import model_size, open_model
+from sizewise.models.opening import Engine, model_size, open_model
+from sizewise.models.plugins import plugins
 from sizewise.models.remote import PROVIDERS
 
 __all__ = [
     "PACKAGED",
     "PROVIDERS",
+    "Engine",
     "Model",
     "PackagedModel",
     "Price",
@@ -17,5 +19,6 @@ __all__ = [
     "market",
     "model_size",
     "open_model",
+    "plugins",
     "price_of",
 ]
