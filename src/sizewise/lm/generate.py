@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,7 +59,13 @@ def generate(
         members = order[start : start + batch]
         begun = time.perf_counter()
         with torch.device(network.device):
-            written = _run_batch(network, tokenizer, [prompts[i] for i in members], max_tokens, stop, ends)
+            written = _run_batch(
+                network,
+                tokenizer,
+                [prompts[i] for i in members],
+                lambda _, new: _is_done(tokenizer, new, max_tokens, stop, ends),
+                lambda hidden, head, _: _likeliest(hidden, head),
+            )
         seconds = (time.perf_counter() - begun) / len(members)
         for i, new in zip(members, written, strict=True):
             yield _answer(tokenizer, new, i, ends, stop, seconds)
@@ -76,10 +82,18 @@ def _run_batch(
     network: Any,
     tokenizer: Any,
     prompts: Sequence[list[int]],
-    max_tokens: int,
-    stop: Sequence[str],
-    ends: set[int],
+    is_done: Callable[[int, list[int]], bool],
+    choose: Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor],
 ) -> list[list[int]]:
+    """Write tokens after prompts until each is done.
+
+    Args:
+        network: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: token ids.
+        is_done: told a prompt's place and all its new tokens; tells whether it ends.
+        choose: (rows, width), the head, and the place of each row's prompt -> (rows,) tokens.
+    """
     head = head_of(network)
     cache = DynamicCache(config=network.config)
     shared = _shared_prefix(prompts)
@@ -106,12 +120,12 @@ def _run_batch(
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, -1]
-        ids = _likeliest(hidden, head)[:, None]
+        ids = choose(hidden, head, active)[:, None]
         for row, token in enumerate(ids[:, 0].tolist()):
             member = active[row]
             if member not in done:
                 written[member].append(token)
-                if _is_done(tokenizer, written[member], max_tokens, stop, ends):
+                if is_done(member, written[member]):
                     done.add(member)
         if len(done) == len(prompts):
             return written
@@ -161,6 +175,63 @@ def _answer(tokenizer: Any, new: list[int], index: int, ends: set[int], stop: Se
     if cuts:
         text, ended = text[: min(cuts)], True
     return Answer(index, text.strip(), len(new), "stop" if ended else "length", seconds, new)
+
+
+class Wanted(NamedTuple):
+    """An answer that is wanted while others are written beside it."""
+
+    prompt: list[int]
+    """Token ids, special tokens included."""
+    temperature: float
+    """Zero: the likeliest token each time."""
+    top_p: float
+    """Tokens are drawn from the likeliest ones that together have this probability."""
+    seed: int | None
+    """Seed of the drawing."""
+    take: Callable[[int, float], bool]
+    """Told each token and its log-likelihood; tells whether the answer ends."""
+
+
+@torch.inference_mode()
+def generate_together(network: Any, tokenizer: Any, wanted: Sequence[Wanted]) -> None:
+    """Write several answers at once, each told token by token."""
+    device = network.device
+    generators = [
+        torch.Generator(device).manual_seed(one.seed) if one.seed is not None else torch.Generator(device)
+        for one in wanted
+    ]
+    for generator, one in zip(generators, wanted, strict=True):
+        if one.seed is None:
+            generator.seed()
+    likely: dict[int, float] = {}
+
+    def choose(hidden: torch.Tensor, head: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
+        logits = hidden.float() @ head.float().T if hidden.dtype == torch.float32 else (hidden @ head.T).float()
+        rows = torch.log_softmax(logits, dim=-1)
+        chosen = rows.argmax(dim=-1)
+        for row, member in enumerate(members):
+            one = wanted[member]
+            if one.temperature > 0:
+                chosen[row] = _draw(rows[row] / one.temperature, one.top_p, generators[member])
+            likely[member] = float(rows[row, chosen[row]])
+        return chosen
+
+    with torch.device(device):
+        _run_batch(
+            network,
+            tokenizer,
+            [one.prompt for one in wanted],
+            lambda member, new: wanted[member].take(new[-1], likely[member]),
+            choose,
+        )
+
+
+def _draw(scores: torch.Tensor, top_p: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw a token: (vocabulary,) -> ()."""
+    probabilities, order = torch.softmax(scores, dim=-1).sort(descending=True)
+    before = probabilities.cumsum(0) - probabilities
+    probabilities = torch.where(before < top_p, probabilities, 0.0)
+    return order[torch.multinomial(probabilities, 1, generator=generator)[0]]
 
 
 @torch.inference_mode()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +21,24 @@ class ScoredText(NamedTuple):
     """(tokens,) first character of each token."""
 
 
+class Piece(NamedTuple):
+    """A part of an answer, as it is written; the last one has no text and carries the whole."""
+
+    text: str = ""
+    tokens: tuple[str, ...] = ()
+    """Its tokens as text, where log-likelihoods were asked for."""
+    logprobs: tuple[float, ...] = ()
+    """Log-likelihood of each of them."""
+    end: Completion | None = None
+    """The whole answer; only with the last piece."""
+
+
+Deliver = Callable[[Piece], None]
+"""Takes a piece; called from any thread."""
+Cancel = Callable[[], None]
+"""Ends an answer early; harmless afterwards."""
+
+
 class Model(Protocol):
     """Answers requests; scores texts where it can (`describe().can_score`)."""
 
@@ -29,6 +48,10 @@ class Model(Protocol):
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer requests, in any order, as answers arrive."""
+        ...
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Begin to answer one request and return at once; its pieces are delivered as they are written."""
         ...
 
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
@@ -46,3 +69,42 @@ class Model(Protocol):
     def close(self) -> None:
         """Free memory."""
         ...
+
+
+def answer_whole(model: Model, request: Request, deliver: Deliver) -> Cancel:
+    """Deliver an answer in one piece: `start` of models that do not stream."""
+    (answer,) = model.complete([request])
+    if answer.text:
+        deliver(Piece(answer.text))
+    deliver(Piece(end=answer))
+    return lambda: None
+
+
+def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completion]:
+    """Start requests all at once and give their answers as they end: `complete` of models that batch by themselves."""
+    ended: SimpleQueue[Completion] = SimpleQueue()
+
+    def keep(piece: Piece) -> None:
+        if piece.end is not None:
+            ended.put(piece.end)
+
+    cancels = [model.start(request, keep) for request in requests]
+    try:
+        for _ in requests:
+            yield ended.get()
+    finally:
+        for cancel in cancels:
+            cancel()
+
+
+def failed(request: Request, reason: str, prompt_tokens: int = 0) -> Completion:
+    """Report that a request has no answer."""
+    return Completion(
+        id=request.id,
+        text="",
+        prompt_tokens=prompt_tokens,
+        completion_tokens=0,
+        seconds=0.0,
+        finish="error",
+        error=reason,
+    )

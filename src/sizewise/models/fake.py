@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from sizewise.errors import UsageError
-from sizewise.models.base import ScoredText
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText
 from sizewise.records import Completion, ModelDescription, Request
 
 NAMES = {
@@ -18,20 +22,51 @@ NAMES = {
 }
 
 
+class _Later:
+    """Calls functions after a while, all in one thread."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def call(self, delay_s: float, function: Callable[[], None]) -> None:
+        """Call a function after so many seconds."""
+        with self._changed:
+            heapq.heappush(self._waiting, (time.monotonic() + delay_s, next(self._numbers), function))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="fake", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting or self._waiting[0][0] > time.monotonic():
+                    self._changed.wait(self._waiting[0][0] - time.monotonic() if self._waiting else None)
+                function = heapq.heappop(self._waiting)[2]
+            function()
+
+
+_LATER = _Later()
+
+
 class FakeModel:
     """Answers by a fixed rule; gives each byte the probability 1/256.
 
     Args:
         name: one of NAMES.
+        delay_s: seconds that each word takes where an answer is streamed.
 
     Raises:
         UsageError: there is no such rule.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, delay_s: float = 0.0) -> None:
         if name not in NAMES:
             raise UsageError(f"There is no fake model '{name}'.", ", ".join(f"fake:{known}" for known in NAMES), "")
-        self._name = name
+        self._name, self._delay_s = name, delay_s
 
     def describe(self) -> ModelDescription:
         """Say what the rule is."""
@@ -48,6 +83,7 @@ class FakeModel:
             disk_bytes=0,
             can_score=not copy,
             can_chat=True,
+            offers=("sampling", "logprobs"),
             role="baseline" if copy else "candidate",
         )
 
@@ -68,6 +104,25 @@ class FakeModel:
                 seconds=0.0,
                 finish="stop",
             )
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Answer word by word, each after the delay."""
+        (answer,) = self.complete([request])
+        words = [word + " " for word in answer.text.split(" ")]
+        words[-1] = words[-1][:-1]
+        cancelled = threading.Event()
+        begun = time.perf_counter()
+
+        def tell(place: int) -> None:
+            if cancelled.is_set() or place == len(words):
+                seconds = time.perf_counter() - begun
+                deliver(Piece(end=answer.model_copy(update={"seconds": seconds, "first_token_s": self._delay_s})))
+                return
+            deliver(Piece(words[place], (words[place],), (0.0,)) if request.logprobs else Piece(words[place]))
+            _LATER.call(self._delay_s, lambda: tell(place + 1))
+
+        _LATER.call(self._delay_s, lambda: tell(0 if answer.text else len(words)))
+        return cancelled.set
 
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
         """Give each byte log 256 nats; a token is a byte."""

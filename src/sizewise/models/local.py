@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from sizewise.errors import SizewiseError
-from sizewise.models.base import ScoredText
+from sizewise.models.answering import Answer
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.records import Completion, ModelDescription, Request
 
@@ -16,6 +20,7 @@ ENGINE = "transformers"
 # A longer window would cost more time than it gains on documents of a few pages.
 LONGEST_WINDOW = 2048
 CACHE_TOKENS = 1024
+TOGETHER = 16  # answers that are written at once where they are streamed
 
 
 class LocalModel:
@@ -46,6 +51,8 @@ class LocalModel:
     ) -> None:
         from sizewise.lm import folder as folders
 
+        self._waiting: SimpleQueue[tuple[list[int], Answer] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._network = folders.load_network(folder, precision)
         self._tokenizer = folders.load_tokenizer(folder)
         folders.check_tokenizer(self._network, self._tokenizer, folder)
@@ -67,6 +74,8 @@ class LocalModel:
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
+            offers=("ids", "sampling", "logprobs"),
+            cache_tokens=TOGETHER * CACHE_TOKENS,
             trained_on=trained_on,
             start=start,
         )
@@ -116,6 +125,41 @@ class LocalModel:
                     finish="stop" if answer.finish == "stop" else "length",
                 )
 
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Begin to answer; requests that wait are answered together, the next ones when all of these are done."""
+        ids = prompt_ids(self._tokenizer, self._description, request)
+        refusal = refuse_too_long(request, len(ids), self._description.context)
+        if refusal:
+            deliver(Piece(end=refusal))
+            return lambda: None
+        answer = Answer(self._tokenizer, request, len(ids), deliver)
+        self._waiting.put((ids, answer))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="transformers", daemon=True)
+            self._thread.start()
+        return answer.cancelled.set
+
+    def _work(self) -> None:
+        from sizewise.lm.generate import Wanted, end_ids, generate_together
+
+        ends = end_ids(self._network, self._tokenizer)
+        while True:
+            batch = [self._waiting.get()]
+            while not self._waiting.empty() and len(batch) < TOGETHER:
+                batch.append(self._waiting.get())
+            if None in batch:
+                return
+            wanted = []
+            for ids, answer in (member for member in batch if member is not None):
+                asked = answer.request
+                take = partial(answer.take_one, ends)
+                wanted.append(Wanted(ids, asked.temperature, asked.top_p, asked.seed, take))
+            try:
+                generate_together(self._network, self._tokenizer, wanted)
+            except (RuntimeError, MemoryError, SizewiseError) as error:
+                for _, answer in (member for member in batch if member is not None):
+                    answer.end(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
         """Give token log-likelihoods over a rolling window."""
         from sizewise.lm.score import score_texts
@@ -125,6 +169,9 @@ class LocalModel:
 
     def close(self) -> None:
         """Free the weights."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(timeout=60)
         del self._network
         gc.collect()
 
@@ -137,6 +184,8 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
     """
     from sizewise.lm.tokenizer import render_chat, text_ids
 
+    if request.ids is not None:
+        return list(request.ids)
     if request.text is not None:
         return list(tokenizer(request.text, verbose=False).input_ids) or [tokenizer.bos_token_id]
     if not description.can_chat:

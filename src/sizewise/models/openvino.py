@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import secrets
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sizewise.errors import MissingExtraError, SizewiseError
-from sizewise.models.base import ScoredText
+from sizewise.models.answering import Answer
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, prompt_ids, refuse_too_long
 from sizewise.models.size import cache_bytes, read_config
 from sizewise.records import Completion, ModelDescription, Request
@@ -26,7 +28,6 @@ MODEL_FILE = "openvino_model.xml"
 READS = ("llama", "mistral", "qwen2", "qwen3")  # architectures whose GGUF openvino-genai reads
 CACHE_GB = 1
 SCORED_AT_ONCE = 32
-_CHECKED_EVERY = 8  # last tokens that are looked at for the texts that end an answer
 
 
 def engine_name() -> str:
@@ -127,12 +128,21 @@ def _restore_vectors(graph: Any, vectors: Sequence[np.ndarray[Any, np.dtype[np.f
                 wanting.replace_source_output(whole.output(0))
 
 
-class _Piece(NamedTuple):
-    """Tokens of an answer, or its end."""
+class Part(NamedTuple):
+    """Tokens that were written, or the end."""
 
     ids: list[int]
-    finish: str | None
     nats: list[float]
+    """Negative log-likelihoods, where they were asked for."""
+    finish: str | None
+    """`stop`, `length` or what went wrong; None while it goes on."""
+
+
+class _Job(NamedTuple):
+    ids: list[int]
+    config: Any
+    deliver: Callable[[Part], None]
+    cancelled: threading.Event
 
 
 class Engine:
@@ -166,88 +176,104 @@ class Engine:
                 "a folder as `sizewise export --to openvino` writes it",
                 "export it again",
             ) from error
-        self._waiting: SimpleQueue[tuple[list[int], Any, SimpleQueue[_Piece], threading.Event]] = SimpleQueue()
+        self._waiting: SimpleQueue[_Job] = SimpleQueue()
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="openvino", daemon=True)
         self._thread.start()
 
     def submit(
-        self, ids: list[int], max_tokens: int, ends: set[int], *, echo: bool = False
-    ) -> tuple[SimpleQueue[_Piece], threading.Event]:
-        """Ask for a greedy answer; give the queue in which its pieces arrive, and an event that ends it early.
+        self, ids: list[int], config: Any, deliver: Callable[[Part], None], cancelled: threading.Event | None = None
+    ) -> None:
+        """Ask for an answer; its parts are delivered from the engine's thread.
 
         Args:
             ids: the prompt.
+            config: what `config` makes.
+            deliver: takes each part.
+            cancelled: ends it early once it is set.
+        """
+        self._waiting.put(_Job(ids, config, deliver, cancelled or threading.Event()))
+        self._wake.set()
+
+    def config(self, max_tokens: int, ends: set[int], request: Request | None = None, *, echo: bool = False) -> Any:
+        """Say how to answer.
+
+        Args:
             max_tokens: longest answer.
             ends: tokens that end it; none: it is as long as may be.
+            request: what else is asked for; None: the likeliest tokens.
             echo: give the prompt's log-likelihoods, too.
         """
         config = self._genai.GenerationConfig()
         config.max_new_tokens = max_tokens
         config.do_sample = False
         config.echo = echo
-        config.logprobs = 1 if echo else 0
+        config.logprobs = 1 if echo or (request and request.logprobs) else 0
         if ends:
             config.stop_token_ids = ends
         else:
             config.ignore_eos = True
-        pieces: SimpleQueue[_Piece] = SimpleQueue()
-        stop = threading.Event()
-        self._waiting.put((ids, config, pieces, stop))
-        self._wake.set()
-        return pieces, stop
+        if request and request.temperature > 0:
+            config.do_sample = True
+            config.temperature, config.top_p = request.temperature, request.top_p
+            config.rng_seed = request.seed if request.seed is not None else secrets.randbits(31)
+        if request and request.json_schema is not None:
+            config.structured_output_config = self._genai.StructuredOutputConfig(json_schema=request.json_schema)
+        return config
 
     def _work(self) -> None:
-        running: list[tuple[Any, SimpleQueue[_Piece], threading.Event]] = []
+        running: list[tuple[Any, _Job]] = []
         number = 0
         while not self._closed:
             if not running and self._waiting.empty():
                 self._wake.wait()
                 self._wake.clear()
             while not self._waiting.empty():
-                ids, config, pieces, stop = self._waiting.get()
-                tensor = self._tensor(np.array([ids], dtype=np.int64))
-                try:
-                    running.append((self._pipeline.add_request(number, tensor, config), pieces, stop))
-                except RuntimeError as error:
-                    pieces.put(_Piece([], f"error: {str(error).strip().splitlines()[-1]}", []))
+                job = self._waiting.get()
                 number += 1
+                if job.cancelled.is_set():
+                    job.deliver(Part([], [], "stop"))
+                    continue
+                try:
+                    tensor = self._tensor(np.array([job.ids], dtype=np.int64))
+                    running.append((self._pipeline.add_request(number, tensor, job.config), job))
+                except RuntimeError as error:
+                    job.deliver(Part([], [], _last_line(error)))
             if not running:
                 continue
             try:
                 self._pipeline.step()
             except RuntimeError as error:
-                for _, pieces, _ in running:
-                    pieces.put(_Piece([], f"error: {str(error).strip().splitlines()[-1]}", []))
+                for handle, job in running:
+                    job.deliver(Part([], [], _last_line(error)))
+                    handle.stop()
                 running = []
                 continue
-            running = [member for member in running if not self._read(*member)]
+            running = [(handle, job) for handle, job in running if not self._read(handle, job)]
+        for _, job in running:
+            job.deliver(Part([], [], "the engine was closed"))
 
-    def _read(self, handle: Any, pieces: SimpleQueue[_Piece], stop: threading.Event) -> bool:
+    def _read(self, handle: Any, job: _Job) -> bool:
         """Pass on what was written; tell whether the answer is at its end."""
-        finished = False
         while handle.can_read():
             (output,) = handle.read().values()
-            reason = output.finish_reason
-            finished = reason != self._genai.GenerationFinishReason.NONE
-            finish = None
-            if finished:
+            reason, finish = output.finish_reason, None
+            if reason != self._genai.GenerationFinishReason.NONE:
                 finish = "length" if reason == self._genai.GenerationFinishReason.LENGTH else "stop"
-            nats = [-float(value) for value in output.generated_log_probs]
-            pieces.put(_Piece(list(output.generated_ids), finish, nats))
+            nats = [-float(value) for value in output.generated_log_probs] if job.config.logprobs else []
+            job.deliver(Part(list(output.generated_ids), nats, finish))
+            if finish:
+                return True
         status = handle.get_status()
-        if not finished and status in (
-            self._genai.GenerationStatus.IGNORED,
-            self._genai.GenerationStatus.CANCEL,
-            self._genai.GenerationStatus.STOP,
-        ):
-            given_up = status == self._genai.GenerationStatus.IGNORED
-            pieces.put(_Piece([], "error: it does not fit into the cache" if given_up else "stop", []))
+        if status == self._genai.GenerationStatus.IGNORED:
+            job.deliver(Part([], [], "the request does not fit into the cache"))
             return True
-        if not finished and stop.is_set():
+        if job.cancelled.is_set():
             handle.stop()
-        return finished
+            job.deliver(Part([], [], "stop"))
+            return True
+        return False
 
     def close(self) -> None:
         """Stop the thread."""
@@ -260,36 +286,43 @@ class Engine:
 
     def greedy(self, prompts: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
         """Give so many likeliest tokens after each prompt, whatever they are."""
-        queues = [self.submit(ids, length, set())[0] for ids, length in zip(prompts, lengths, strict=True)]
-        return [_all(queue).ids for queue in queues]
+        configs = [self.config(length, set()) for length in lengths]
+        return [part.ids for part in self._all(prompts, configs)]
 
     def nats(self, sequences: Sequence[list[int]]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
         """Give the negative log-likelihoods of all tokens but the first of each sequence."""
         found = []
         for start in range(0, len(sequences), SCORED_AT_ONCE):
-            part = sequences[start : start + SCORED_AT_ONCE]
-            queues = [self.submit(ids, 1, set(), echo=True)[0] for ids in part]
-            for ids, queue in zip(part, queues, strict=True):
-                found.append(np.array(_all(queue).nats[1 : len(ids)], dtype=np.float64))
+            some = sequences[start : start + SCORED_AT_ONCE]
+            parts = self._all(some, [self.config(1, set(), echo=True)] * len(some))
+            found += [
+                np.array(part.nats[1 : len(ids)], dtype=np.float64) for ids, part in zip(some, parts, strict=True)
+            ]
+        return found
+
+    def _all(self, prompts: Sequence[list[int]], configs: Sequence[Any]) -> list[Part]:
+        """Wait for all answers.
+
+        Raises:
+            SizewiseError: the engine failed.
+        """
+        queues: list[SimpleQueue[Part]] = [SimpleQueue() for _ in prompts]
+        for ids, config, queue in zip(prompts, configs, queues, strict=True):
+            self.submit(list(ids), config, queue.put)
+        found = []
+        for queue in queues:
+            whole = Part([], [], None)
+            while whole.finish is None:
+                part = queue.get()
+                whole = Part(whole.ids + part.ids, whole.nats + part.nats, part.finish)
+            if whole.finish not in ("stop", "length"):
+                raise SizewiseError(f"openvino-genai failed: {whole.finish}.", "", "")
+            found.append(whole)
         return found
 
 
-def _all(queue: SimpleQueue[_Piece]) -> _Piece:
-    """Wait for the end of an answer.
-
-    Raises:
-        SizewiseError: the engine failed.
-    """
-    ids: list[int] = []
-    nats: list[float] = []
-    while True:
-        piece = queue.get()
-        ids += piece.ids
-        nats += piece.nats
-        if piece.finish is not None and piece.finish.startswith("error"):
-            raise SizewiseError(f"openvino-genai failed: {piece.finish.removeprefix('error: ')}.", "", "")
-        if piece.finish is not None:
-            return _Piece(ids, piece.finish, nats)
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1] or type(error).__name__
 
 
 def _configured_ends(folder: Path) -> list[int]:
@@ -349,6 +382,8 @@ class OpenvinoModel:
             disk_bytes=(folder / "openvino_model.bin").stat().st_size,
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
+            offers=("ids", "sampling", "logprobs", "json_schema", "echo"),
+            cache_tokens=CACHE_GB * 2**30 // cache_bytes(counted.config, 1, width),
             trained_on=trained_on,
             start=start,
         )
@@ -369,53 +404,32 @@ class OpenvinoModel:
         )
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer greedily, all at once, in order."""
-        begun = time.perf_counter()
-        asked = []
-        for request in requests:
-            ids = prompt_ids(self._tokenizer, self._description, request)
-            refusal = refuse_too_long(request, len(ids), self._description.context)
-            if refusal:
-                yield refusal
-                continue
-            asked.append((request, len(ids), *self._engine.submit(ids, request.max_tokens, self._ends)))
-        for done, (request, read, pieces, stop) in enumerate(asked, 1):
-            yield self._collect(request, read, pieces, stop, begun, done)
+        """Answer all at once, as answers end."""
+        last = time.perf_counter()
+        for answer in complete_all(self, requests):
+            now = time.perf_counter()
+            yield answer.model_copy(update={"seconds": now - last})
+            last = now
 
-    def _collect(
-        self,
-        request: Request,
-        read: int,
-        pieces: SimpleQueue[_Piece],
-        stop: threading.Event,
-        begun: float,
-        done: int,
-    ) -> Completion:
-        ids: list[int] = []
-        first = None
-        finish = ""
-        while not finish:
-            piece = pieces.get()
-            first = first or time.perf_counter() - begun
-            ids += piece.ids
-            finish = piece.finish or ""
-            if request.stop and not finish:
-                tail = self._tokenizer.decode(ids[-_CHECKED_EVERY:])
-                if any(mark in tail for mark in request.stop):
-                    stop.set()
-        text = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        cuts = [text.find(mark) for mark in request.stop if mark in text]
-        failed = finish.startswith("error")
-        return Completion(
-            id=request.id,
-            text="" if failed else (text[: min(cuts)] if cuts else text).strip(),
-            prompt_tokens=read,
-            completion_tokens=len(ids),
-            seconds=(time.perf_counter() - begun) / done,
-            first_token_s=first,
-            finish="error" if failed else "stop" if cuts or finish == "stop" else "length",
-            error=f"openvino-genai failed: {finish.removeprefix('error: ')}" if failed else None,
-        )
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Begin to answer; see `Model.start`."""
+        ids = prompt_ids(self._tokenizer, self._description, request)
+        refusal = refuse_too_long(request, len(ids), self._description.context)
+        if refusal:
+            deliver(Piece(end=refusal))
+            return lambda: None
+        answer = Answer(self._tokenizer, request, len(ids), deliver)
+
+        def take(part: Part) -> None:
+            if answer.take(part.ids, part.nats):
+                answer.cancelled.set()
+            elif part.finish:
+                answer.end(
+                    part.finish if part.finish in ("stop", "length") else f"openvino-genai failed: {part.finish}"
+                )
+
+        self._engine.submit(ids, self._engine.config(request.max_tokens, self._ends, request), take, answer.cancelled)
+        return answer.cancelled.set
 
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
         """Give token log-likelihoods over a rolling window."""

@@ -6,10 +6,11 @@ The name of an entry point is the kind of a URI, its value a callable: `acme = "
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 
 from sizewise.errors import SizewiseError
-from sizewise.models.base import Model
+from sizewise.models.base import Model, answer_whole
 
 GROUP = "sizewise.models"
 
@@ -34,6 +35,8 @@ def open_plugin(kind: str, name: str) -> Model:
     try:
         model: Model = point.load()(name)
         model.describe()
+        if not hasattr(model, "start"):
+            model.start = partial(answer_whole, model)  # type: ignore[method-assign]
     except SizewiseError:
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.errors import SizewiseError
-from sizewise.models.base import ScoredText
+from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
 
 ID_KEYS = ("id", "custom_id")
@@ -115,6 +115,10 @@ class RecordedModel:
                 seconds=0.0,
                 finish="length" if found.finish == "length" else "stop",
             )
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Give a recorded answer in one piece."""
+        return answer_whole(self, request, deliver)
 
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
         """Refuse: recorded answers have no log-likelihoods."""

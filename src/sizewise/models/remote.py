@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.models.base import ScoredText
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, failed
 from sizewise.models.conversations import client_messages, read_image
 from sizewise.models.echo import EchoScorer
 from sizewise.models.market import PRICED, find, market
@@ -180,6 +180,7 @@ class RemoteModel:
             parameters=known.parameters if known else None,
             can_score=self._echo is not None,
             can_chat=True,
+            offers=("sampling",),
             can_see="image" in known.modalities if known and known.modalities else True,
             local=_is_loopback(self._address),
             api=True,
@@ -217,6 +218,24 @@ class RemoteModel:
         finally:
             work.cancel()
 
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Begin to answer; what arrives is passed on at once, and nothing is kept."""
+
+        async def answer() -> None:
+            try:
+                deliver(Piece(end=await self._answer(request, deliver)))
+            except SizewiseError as error:
+                deliver(Piece(end=failed(request, error.what)))
+            except asyncio.CancelledError:
+                deliver(Piece(end=failed(request, "cancelled")))
+
+        work = asyncio.run_coroutine_threadsafe(answer(), self._loop)
+
+        def cancel() -> None:
+            work.cancel()
+
+        return cancel
+
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
         """Give token log-likelihoods where the server gives them (`echo` with `logprobs`).
 
@@ -246,7 +265,7 @@ class RemoteModel:
         return self._budget.spent
 
     def _key(self, request: Request) -> str:
-        asked = request.model_dump(mode="json", exclude={"id", "copy_text"})
+        asked = request.model_dump(mode="json", exclude={"id", "copy_text"}, exclude_defaults=True)
         shown = [
             hashlib.sha256(raw).hexdigest()
             for message in request.messages
@@ -290,19 +309,28 @@ class RemoteModel:
         if failures:
             tell(failures[0])
 
-    async def _answer(self, request: Request) -> Completion:
+    async def _answer(self, request: Request, deliver: Deliver | None = None) -> Completion:
+        """Answer a request, with patience while nothing of the answer was passed on."""
         from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
 
         reserved, cost = await self._budget.reserve(request), None
+        passed_on = 0
+
+        def told(text: str) -> None:
+            nonlocal passed_on
+            passed_on += 1
+            if deliver:
+                deliver(Piece(text))
+
         try:
             for attempt in range(ATTEMPTS):
                 try:
                     async with self._gate:
-                        answer = await self._ask(request)
+                        answer = await self._ask(request, told)
                 except ModelAPIError as error:
                     self._refuse_fatal(error)
-                    if not _passing(error):
-                        return self._failed(request, str(error))
+                    if not _passing(error) or (deliver and passed_on):
+                        return failed(request, str(error))
                     reason = str(error)
                     wait = _wait_s(attempt, getattr(error, "retry_after", None))
                     if _too_many(error):
@@ -310,7 +338,7 @@ class RemoteModel:
                     if attempt + 1 < ATTEMPTS:
                         await asyncio.sleep(wait)
                 except UnexpectedModelBehavior as error:
-                    return self._failed(request, str(error))
+                    return failed(request, str(error))
                 else:
                     self._gate.went_well()
                     self._given_up = 0
@@ -323,29 +351,39 @@ class RemoteModel:
                     "a service that answers; all answers so far are kept",
                     "run the same command again later",
                 )
-            return self._failed(request, f"given up after {ATTEMPTS} attempts: {reason}")
+            return failed(request, f"given up after {ATTEMPTS} attempts: {reason}")
         finally:
             await self._budget.settle(reserved, cost)
 
-    async def _ask(self, request: Request) -> Completion:
+    async def _ask(self, request: Request, told: Callable[[str], None]) -> Completion:
         from pydantic_ai.direct import model_request_stream
-        from pydantic_ai.messages import TextPart, ThinkingPart
+        from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta, ThinkingPart
         from pydantic_ai.settings import ModelSettings
 
-        settings = ModelSettings(max_tokens=request.max_tokens, temperature=0.0, timeout=TIMEOUT_S)
+        settings = ModelSettings(
+            max_tokens=request.max_tokens, temperature=request.temperature, top_p=request.top_p, timeout=TIMEOUT_S
+        )
+        if request.top_p == 1.0:
+            del settings["top_p"]
+        if request.seed is not None:
+            settings["seed"] = request.seed
         if request.stop:
             settings["stop_sequences"] = list(request.stop)
         begun = time.perf_counter()
         first = None
         async with model_request_stream(self._client, client_messages(request), model_settings=settings) as stream:
-            async for _ in stream:
+            async for event in stream:
                 first = first or time.perf_counter() - begun
+                if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart) and event.part.content:
+                    told(event.part.content)
+                elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                    told(event.delta.content_delta)
             response = stream.get()
         seconds = time.perf_counter() - begun
         text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
         thought = "".join(part.content for part in response.parts if isinstance(part, ThinkingPart))
         if response.finish_reason == "content_filter":
-            return self._failed(request, "the provider's content filter held the answer back")
+            return failed(request, "the provider's content filter held the answer back")
         usage = response.usage
         return Completion(
             id=request.id,
@@ -358,11 +396,6 @@ class RemoteModel:
             first_token_s=first,
             usd=self._price(usage.input_tokens, usage.output_tokens),
             finish="length" if response.finish_reason == "length" else "stop",
-        )
-
-    def _failed(self, request: Request, reason: str) -> Completion:
-        return Completion(
-            id=request.id, text="", prompt_tokens=0, completion_tokens=0, seconds=0, finish="error", error=reason
         )
 
     def _refuse_fatal(self, error: Exception) -> None:

@@ -25,6 +25,18 @@ class Request(Record):
     """Longest answer, in the model's tokens."""
     copy_text: str = ""
     """What the copying baseline answers."""
+    ids: tuple[int, ...] | None = None
+    """A prompt that is tokens already; then neither `messages` nor `text` is used."""
+    temperature: float = 0.0
+    """Zero: the likeliest token each time."""
+    top_p: float = 1.0
+    """Tokens are drawn from the likeliest ones that together have this probability."""
+    seed: int | None = None
+    """Seed of the drawing; None: another each time."""
+    logprobs: bool = False
+    """Whether the log-likelihood of each token written is wanted."""
+    json_schema: str | None = None
+    """A JSON schema that the answer must fit."""
 
 
 class Completion(Record):
@@ -85,6 +97,10 @@ class ModelDescription(Record):
     """Whether it has a chat template."""
     can_see: bool = False
     """Whether images may be shown to it."""
+    offers: tuple[str, ...] = ()
+    """What a request may ask for besides a greedy answer: ids, sampling, logprobs, json_schema, echo."""
+    cache_tokens: int | None = None
+    """Tokens of all users together that it can hold at once."""
     trained_on: str | None = None
     """Dataset it was trained on here."""
     start: str | None = None

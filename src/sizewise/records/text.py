@@ -43,7 +43,7 @@ class Message(Record):
     def _without_no_images(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
         if not self.images:
-            del found["images"]
+            found.pop("images", None)
         return found
 
 
