@@ -137,6 +137,6 @@ class Answer:
         self._deliver(Piece(end=whole))
 
     def _pass_on(self, text: str, ids: Sequence[int], nats: Sequence[float]) -> None:
-        named = tuple(self._tokenizer.convert_ids_to_tokens(list(ids))) if self.request.logprobs and ids else ()
+        named = tuple(str(self._tokenizer.decode([one])) for one in ids) if self.request.logprobs else ()
         if text or named:
             self._deliver(Piece(text, named, tuple(-nat for nat in nats) if named else ()))

@@ -74,7 +74,7 @@ class LocalModel:
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
-            offers=("ids", "sampling", "logprobs"),
+            offers=("ids", "sampling", "logprobs", "echo"),
             cache_tokens=TOGETHER * CACHE_TOKENS,
             trained_on=trained_on,
             start=start,
@@ -128,6 +128,7 @@ class LocalModel:
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Begin to answer; requests that wait are answered together, the next ones when all of these are done."""
         ids = prompt_ids(self._tokenizer, self._description, request)
+        request = fitted(request, len(ids), self._description.context)
         refusal = refuse_too_long(request, len(ids), self._description.context)
         if refusal:
             deliver(Piece(end=refusal))
@@ -138,6 +139,14 @@ class LocalModel:
             self._thread = threading.Thread(target=self._work, name="transformers", daemon=True)
             self._thread.start()
         return answer.cancelled.set
+
+    def likelihoods(self, request: Request) -> tuple[list[str], list[float]]:
+        """Give a prompt's tokens as text, and the log-likelihood of all but the first."""
+        from sizewise.lm.score import score_ids
+
+        ids = prompt_ids(self._tokenizer, self._description, request)
+        (nats,) = score_ids(self._network, [ids], self._window)
+        return [str(self._tokenizer.decode([one])) for one in ids], [-float(nat) for nat in nats]
 
     def _work(self) -> None:
         from sizewise.lm.generate import Wanted, end_ids, generate_together
@@ -195,6 +204,13 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
             "sizewise models",
         )
     return text_ids(tokenizer, render_chat(tokenizer, request.messages))
+
+
+def fitted(request: Request, prompt_tokens: int, context: int | None) -> Request:
+    """Shorten the answer to what the context leaves, where the request allows it."""
+    if not request.fit or context is None or prompt_tokens >= context:
+        return request
+    return request.model_copy(update={"max_tokens": min(request.max_tokens, context - prompt_tokens)})
 
 
 def refuse_too_long(request: Request, prompt_tokens: int, context: int | None) -> Completion | None:

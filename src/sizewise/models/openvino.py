@@ -20,7 +20,7 @@ import numpy as np
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.models.answering import Answer
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, complete_all
-from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, prompt_ids, refuse_too_long
+from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, fitted, prompt_ids, refuse_too_long
 from sizewise.models.size import cache_bytes, read_config
 from sizewise.records import Completion, ModelDescription, Request
 
@@ -414,6 +414,7 @@ class OpenvinoModel:
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Begin to answer; see `Model.start`."""
         ids = prompt_ids(self._tokenizer, self._description, request)
+        request = fitted(request, len(ids), self._description.context)
         refusal = refuse_too_long(request, len(ids), self._description.context)
         if refusal:
             deliver(Piece(end=refusal))
@@ -430,6 +431,12 @@ class OpenvinoModel:
 
         self._engine.submit(ids, self._engine.config(request.max_tokens, self._ends, request), take, answer.cancelled)
         return answer.cancelled.set
+
+    def likelihoods(self, request: Request) -> tuple[list[str], list[float]]:
+        """Give a prompt's tokens as text, and the log-likelihood of all but the first."""
+        ids = prompt_ids(self._tokenizer, self._description, request)
+        (nats,) = self._engine.nats([ids]) if len(ids) > 1 else (np.zeros(0),)
+        return [str(self._tokenizer.decode([one])) for one in ids], [-float(nat) for nat in nats]
 
     def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
         """Give token log-likelihoods over a rolling window."""

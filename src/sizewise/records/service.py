@@ -25,6 +25,8 @@ class Request(Record):
     """Longest answer, in the model's tokens."""
     copy_text: str = ""
     """What the copying baseline answers."""
+    fit: bool = False
+    """Shorten `max_tokens` to what the context leaves, where the prompt itself fits."""
     ids: tuple[int, ...] | None = None
     """A prompt that is tokens already; then neither `messages` nor `text` is used."""
     temperature: float = 0.0

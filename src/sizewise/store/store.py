@@ -219,6 +219,15 @@ class Store:
         return Ledger(self.folder(kind, record_id) / "ledger.sqlite")
 
     @contextlib.contextmanager
+    def service_ledger(self) -> Iterator[Ledger]:
+        """Open the ledger of what users of the service said: thumbs."""
+        ledger = Ledger(self.home / "service" / "ledger.sqlite")
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    @contextlib.contextmanager
     def lock(self, kind: str, record_id: str) -> Iterator[None]:
         """Hold a record against a second process that would write it.
 

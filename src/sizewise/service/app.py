@@ -1,0 +1,217 @@
+"""The service: OpenAI's endpoints, health, metrics and the pages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request as HttpRequest
+
+from sizewise.errors import SizewiseError
+from sizewise.models import Model
+from sizewise.service import wire
+from sizewise.service.jobs import Job, echo, numbered
+from sizewise.service.limits import BodyLimit
+from sizewise.service.served import Served, summary
+from sizewise.service.state import Settings, State
+from sizewise.service.wire import ChatForm, ChatRequest, Refused, TextForm, TextRequest
+from sizewise.store import Store
+
+MONITOR_S = 300.0
+SAFE_PAGE = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Thumb(BaseModel):
+    """A thumb for an answer: biased by who presses it, so it is kept apart from votes."""
+
+    answer: str = Field(min_length=1, max_length=100)
+    model: str = Field(max_length=200)
+    up: bool
+
+
+def create_app(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> FastAPI:
+    """Make the service.
+
+    Args:
+        models: name that clients use -> model; the first is the one the pages begin with.
+        settings: how it behaves.
+        store: where thumbs are kept.
+    """
+    state = State(models, settings or Settings(), store or Store())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(_warm_up(state))
+        yield
+        state.draining = True
+        warming.cancel()
+
+    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.state.sizewise = state
+    app.add_middleware(BodyLimit, most_bytes=state.settings.most_body_bytes)
+    if "*" not in state.settings.hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(state.settings.hosts), www_redirect=False)
+    _add_errors(app)
+    _add_answers(app, state)
+    _add_facts(app, state)
+    return app
+
+
+async def _warm_up(state: State) -> None:
+    for one in state.served:
+        await one.warm_up()
+
+
+def _add_errors(app: FastAPI) -> None:
+    def told(message: str, status: int, param: str | None = None, code: str | None = None) -> JSONResponse:
+        return JSONResponse(wire.error_body(message, status, param, code), status)
+
+    @app.exception_handler(Refused)
+    async def refused(_: HttpRequest, error: Refused) -> JSONResponse:
+        answer = told(error.message, error.status, error.param, error.code)
+        answer.headers.update(error.headers)
+        return answer
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return told("The body is no JSON.", 400, None, "invalid_json")
+        place = ".".join(str(part) for part in first["loc"] if part != "body")
+        return told(f"{place or 'body'}: {first['msg']}", 400, place or None, "invalid_value")
+
+    @app.exception_handler(HTTPException)
+    async def http(_: HttpRequest, error: HTTPException) -> JSONResponse:
+        answer = told(str(error.detail), error.status_code)
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(SizewiseError)
+    async def expected(_: HttpRequest, error: SizewiseError) -> JSONResponse:
+        return told(error.what, 400)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: HttpRequest, error: Exception) -> JSONResponse:
+        return told(f"{type(error).__name__} in the service.", 500)
+
+
+def _add_answers(app: FastAPI, state: State) -> None:
+    @app.post("/v1/chat/completions")
+    async def chat(body: ChatRequest, http: HttpRequest) -> Response:
+        key = state.settings.keys.admit(http.headers.get("authorization"))
+        one = state.find(body.model, key)
+        wire.refuse_unknown(body, one.description, state.settings.lenient)
+        if not one.description.can_chat:
+            raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
+        asked = wire.chat_request(body, state.settings.lenient)
+        job = Job(state, one, key, [numbered(asked, i) for i in range(body.n or 1)], http)
+        return await job.stream(ChatForm(one.name, body)) if body.stream else await job.whole(ChatForm(one.name, body))
+
+    @app.post("/v1/completions")
+    async def text(body: TextRequest, http: HttpRequest) -> Response:
+        key = state.settings.keys.admit(http.headers.get("authorization"))
+        one = state.find(body.model, key)
+        wire.refuse_unknown(body, one.description, state.settings.lenient)
+        asked = [wire.text_request(body, prompt) for prompt in body.prompts()]
+        if any(one_.ids is not None for one_ in asked) and "ids" not in one.description.offers:
+            raise Refused(f"{one.description.engine} takes text, not tokens.", "prompt")
+        if body.echo or body.max_tokens == 0:
+            if body.stream:
+                raise Refused("An echo is not streamed.", "stream")
+            return await echo(state, one, key, body, asked)
+        requests = [numbered(request, i) for request in asked for i in range(body.n or 1)]
+        job = Job(state, one, key, requests, http)
+        return await job.stream(TextForm(one.name, body)) if body.stream else await job.whole(TextForm(one.name, body))
+
+    @app.post("/v1/embeddings")
+    async def embeddings(http: HttpRequest) -> Response:
+        state.settings.keys.admit(http.headers.get("authorization"))
+        raise Refused("No model that is served here gives embeddings.", "model", "unsupported", 400)
+
+
+def _add_facts(app: FastAPI, state: State) -> None:
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        waiting = [one.name for one in state.served if not one.ready]
+        good = not waiting and not state.draining
+        word = "ready" if good else "stopping" if state.draining else "starting"
+        return JSONResponse(
+            {"status": word, "models": list(state.by_name), "waiting_for": waiting}, 200 if good else 503
+        )
+
+    @app.get("/v1/models")
+    async def models(http: HttpRequest) -> dict[str, Any]:
+        key = state.settings.keys.admit(http.headers.get("authorization"))
+        shown = [one for one in state.served if not key or not key.models or one.name in key.models]
+        return {"object": "list", "data": [_about(one) for one in shown]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str, http: HttpRequest) -> dict[str, Any]:
+        return _about(state.find(name, state.settings.keys.admit(http.headers.get("authorization"))))
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(state.counts.written(state.served), media_type="text/plain; version=0.0.4")
+
+    @app.get("/monitor/data")
+    async def monitor_data(http: HttpRequest) -> dict[str, Any]:
+        state.settings.keys.admit(http.headers.get("authorization"))
+        return {"seconds": MONITOR_S, "models": summary(state.served, MONITOR_S), "thumbs": _thumbs(state)}
+
+    @app.post("/feedback")
+    async def feedback(body: Thumb, http: HttpRequest) -> dict[str, str]:
+        state.settings.keys.admit(http.headers.get("authorization"))
+        with state.store.service_ledger() as ledger:
+            ledger.append("thumbs", body.answer, body.model_dump())
+        return {"status": "kept"}
+
+    for path, name in (("/", "chat.html"), ("/monitor", "monitor.html")):
+        app.add_api_route(path, _page(name), response_class=HTMLResponse, include_in_schema=False)
+
+
+def _thumbs(state: State) -> dict[str, list[int]]:
+    """Count thumbs up and down of each model."""
+    found: dict[str, list[int]] = {}
+    with state.store.service_ledger() as ledger:
+        for body in ledger.entries("thumbs").values():
+            found.setdefault(str(body["model"]), [0, 0])[0 if body["up"] else 1] += 1
+    return found
+
+
+def _about(one: Served) -> dict[str, Any]:
+    told = one.description
+    return {
+        "id": one.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "sizewise",
+        "context": told.context,
+        "engine": told.engine,
+        "precision": told.precision,
+        "origin": told.origin,
+        "licence": told.licence,
+        "local": told.local,
+        "can_chat": told.can_chat,
+    }
+
+
+def _page(name: str) -> Callable[[], HTMLResponse]:
+    def page() -> HTMLResponse:
+        text = files("sizewise.service").joinpath("pages", name).read_text(encoding="utf-8")
+        return HTMLResponse(text, headers=SAFE_PAGE)
+
+    return page

@@ -1,0 +1,249 @@
+"""The answers to one HTTP request: a place first, then the work, which ends when nobody listens any more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
+from time import monotonic
+from typing import Any
+
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import Request as HttpRequest
+
+from sizewise.records import Completion, Request
+from sizewise.service import wire
+from sizewise.service.admission import Busy
+from sizewise.service.keys import Key
+from sizewise.service.served import Served
+from sizewise.service.state import State
+from sizewise.service.wire import ChatForm, Refused, TextRequest
+
+CLIENT_LEFT = 499
+DRAIN_RETRY_S = 5
+LISTENS_EVERY_S = 0.25
+
+
+def numbered(request: Request, number: int) -> Request:
+    """Give a request its place among several, and a seed of its own."""
+    seed = request.seed + number if request.seed is not None else None
+    return request.model_copy(update={"id": str(number), "seed": seed})
+
+
+class Job:
+    """The answers to one HTTP request."""
+
+    def __init__(self, state: State, one: Served, key: Key | None, requests: list[Request], http: HttpRequest) -> None:
+        self._state, self._one, self._key, self._requests, self._http = state, one, key, requests, http
+        self._begun = monotonic()
+        self._first: float | None = None
+        self._size = sum(one.size_of(request) for request in requests)
+
+    async def whole(self, form: ChatForm) -> Response:
+        """Answer in one piece; the work ends when the client goes away."""
+        async with AsyncExitStack() as place:
+            await self._enter(place)
+            work = asyncio.create_task(self._collect(form))
+            gone = asyncio.create_task(self._gone())
+            try:
+                await asyncio.wait(
+                    {work, gone}, return_when=asyncio.FIRST_COMPLETED, timeout=self._state.settings.timeout_s
+                )
+                if not work.done():
+                    status = CLIENT_LEFT if gone.done() else 504
+                    self._keep(status, None)
+                    raise Refused(
+                        "The answer took too long." if status == 504 else "The client went away.", status=status
+                    )
+                choices, ends = await work
+            finally:
+                work.cancel()
+                gone.cancel()
+                await asyncio.gather(work, gone, return_exceptions=True)
+        body = wire.base(form.whole, wire.new_id(form.prefix), form.model) | {
+            "choices": choices,
+            "usage": form.usage(ends),
+        }
+        self._keep(200, ends)
+        return JSONResponse(body)
+
+    async def _gone(self) -> None:
+        while not await self._http.is_disconnected():
+            await asyncio.sleep(LISTENS_EVERY_S)
+
+    async def _collect(self, form: ChatForm) -> tuple[list[dict[str, Any]], list[Completion]]:
+        async def one(index: int, request: Request) -> tuple[dict[str, Any], Completion]:
+            parts: list[str] = []
+            tokens: list[str] = []
+            values: list[float] = []
+            async with aclosing(self._one.answer(request)) as pieces:
+                async for piece in pieces:
+                    if piece.end is not None:
+                        if piece.end.error:
+                            raise _failure(piece.end)
+                        return form.choice(index, "".join(parts), piece.end.finish, tokens, values), piece.end
+                    self._first = self._first or monotonic() - self._begun
+                    parts.append(piece.text)
+                    tokens += piece.tokens
+                    values += piece.logprobs
+            raise Refused("The engine gave no end.", status=500)
+
+        try:
+            found = await asyncio.gather(*(one(i, request) for i, request in enumerate(self._requests)))
+        except Refused as error:
+            self._keep(error.status, None)
+            raise
+        return [choice for choice, _ in found], [end for _, end in found]
+
+    async def stream(self, form: ChatForm) -> Response:
+        """Answer piece by piece. What is refused is refused before the stream begins."""
+        place = AsyncExitStack()
+        await self._enter(place)
+        events = self._events(form)
+        try:
+            first = await anext(events)
+        except BaseException:
+            await events.aclose()
+            await place.aclose()
+            raise
+
+        async def body() -> AsyncGenerator[bytes, None]:
+            try:
+                yield first
+                async for event in events:
+                    yield event
+            finally:
+                await events.aclose()
+                await place.aclose()
+
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
+
+    async def _events(self, form: ChatForm) -> AsyncGenerator[bytes, None]:
+        """Give the stream's events; the first only when an engine has begun, so that its refusal has a status."""
+        base = wire.base(form.piece, wire.new_id(form.prefix), form.model)
+        queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+
+        async def pump(index: int, request: Request) -> None:
+            async with aclosing(self._one.answer(request)) as pieces:
+                async for piece in pieces:
+                    await queue.put((index, piece))
+
+        pumps = [asyncio.create_task(pump(i, request)) for i, request in enumerate(self._requests)]
+        ends: list[Completion] = []
+        begun: set[int] = set()
+        status = CLIENT_LEFT
+        try:
+            while len(ends) < len(pumps):
+                index, piece = await asyncio.wait_for(queue.get(), self._state.settings.timeout_s)
+                if piece.end is not None and piece.end.error:
+                    status = 400 if not begun else 500
+                    if not begun:
+                        raise _failure(piece.end)
+                    yield _event(wire.error_body(piece.end.error, 500))
+                    return
+                if index not in begun:
+                    begun.add(index)
+                    first = form.first(index)
+                    if first is not None:
+                        yield _event(base | {"choices": [first]})
+                if piece.end is not None:
+                    ends.append(piece.end)
+                    yield _event(base | {"choices": [form.last(index, piece.end.finish)]})
+                    continue
+                self._first = self._first or monotonic() - self._begun
+                yield _event(base | {"choices": [form.delta(index, piece.text, piece.tokens, piece.logprobs)]})
+            if form.wants_usage:
+                yield _event(base | {"choices": [], "usage": form.usage(ends)})
+            status = 200
+            yield b"data: [DONE]\n\n"
+        finally:
+            # Nothing is awaited here: whoever left may have cancelled every await.
+            self._keep(status, ends)
+            for task in pumps:
+                task.cancel()
+
+    async def _enter(self, place: AsyncExitStack) -> None:
+        """Take a place before any work is done."""
+        one = self._one
+        if self._state.draining or not one.ready:
+            wait = {"Retry-After": str(DRAIN_RETRY_S)}
+            raise Refused("The service is starting or stopping.", None, "unavailable", 503, wait)
+        context = one.description.context
+        longest = max(one.size_of(request) for request in self._requests)
+        if self._size > one.admission.most_tokens or (context and longest > 8 * context):
+            self._keep(400, None)
+            raise Refused(
+                f"About {self._size:,} tokens are asked for; {one.name} holds {one.admission.most_tokens:,} for all "
+                + (f"users, {context:,} for one." if context else "users."),
+                "max_tokens",
+                "context_length_exceeded",
+            )
+        who = self._key.name if self._key else (self._http.client.host if self._http.client else "")
+        try:
+            await place.enter_async_context(one.admission.place(who, self._size))
+        except Busy as busy:
+            self._keep(429, None)
+            wait = {"Retry-After": str(busy.retry_s)}
+            raise Refused(f"All places are taken; try again in {busy.retry_s} s.", None, "busy", 429, wait) from None
+
+    def _keep(self, status: int, ends: list[Completion] | None) -> None:
+        for end in ends or [None]:  # type: ignore[list-item]
+            self._one.keep(self._begun, status, end, self._first)
+            self._state.counts.count(self._one.name, status, monotonic() - self._begun, self._first, end)
+            if end is not None:
+                self._state.settings.keys.spend(self._key, end.prompt_tokens + end.completion_tokens)
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8") + b"\n\n"
+
+
+def _failure(end: Completion) -> Refused:
+    """Turn an answer that failed into an error: too long is the client's, the rest the engine's."""
+    message = end.error or "The engine failed."
+    if "more than the context" in message:
+        return Refused(message, "messages", "context_length_exceeded")
+    return Refused(message, None, "engine_failed", 500)
+
+
+async def echo(state: State, one: Served, key: Key | None, body: TextRequest, asked: list[Request]) -> Response:
+    """Give prompts back with the log-likelihood of their tokens, and one token after each if it is asked for."""
+    if "echo" not in one.description.offers:
+        raise Refused(f"{one.description.engine} gives no log-likelihoods of prompts.", "echo", "unsupported_parameter")
+    read: Callable[[Request], tuple[list[str], list[float]]] = one.model.likelihoods  # type: ignore[attr-defined]
+    begun = monotonic()
+    choices = []
+    total = 0
+    try:
+        async with one.admission.place(key.name if key else "", sum(one.size_of(request) for request in asked)):
+            for index, request in enumerate(asked):
+                tokens, values = await asyncio.to_thread(read, request)
+                if one.description.context and len(tokens) > one.description.context:
+                    raise Refused(
+                        f"The prompt has {len(tokens)} tokens, the context {one.description.context}.", "prompt"
+                    )
+                likely: list[float | None] = [None, *values]
+                finish = "length"
+                if body.max_tokens:
+                    async with aclosing(one.answer(request.model_copy(update={"logprobs": True}))) as pieces:
+                        async for piece in pieces:
+                            if piece.end is not None:
+                                if piece.end.error:
+                                    raise _failure(piece.end)
+                                finish = piece.end.finish
+                            tokens += piece.tokens
+                            likely += piece.logprobs
+                total += len(tokens)
+                shown = wire.text_logprobs(tokens, likely) if body.logprobs is not None else None
+                text = "".join(tokens)
+                choices.append({"index": index, "text": text, "logprobs": shown, "finish_reason": finish})
+    except Busy as busy:
+        raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
+    one.keep(begun, 200, None, None)
+    state.settings.keys.spend(key, total)
+    usage = {"prompt_tokens": total, "completion_tokens": 0, "total_tokens": total}
+    return JSONResponse(
+        wire.base("text_completion", wire.new_id("cmpl"), one.name) | {"choices": choices, "usage": usage}
+    )

@@ -1,0 +1,132 @@
+"""API keys: only their hashes are kept; each has its models and its budget."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+import tomllib
+from collections import deque
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sizewise.errors import SizewiseError
+from sizewise.service.wire import Refused
+
+MINUTE_S, DAY_S = 60.0, 86_400.0
+LONGEST_NAME = 60
+
+
+class Key(BaseModel):
+    """A key as the file holds it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    models: tuple[str, ...] = ()
+    """Names that it may ask; empty: all."""
+    requests_per_minute: int | None = Field(None, ge=1)
+    tokens_per_day: int | None = Field(None, ge=1)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    key: tuple[Key, ...] = Field(min_length=1)
+
+
+class Keys:
+    """The keys of a service; with none, whoever reaches it may ask.
+
+    Args:
+        keys: keys that are known.
+    """
+
+    def __init__(self, keys: tuple[Key, ...] = ()) -> None:
+        self._by_hash = {key.sha256: key for key in keys}
+        self._asked: dict[str, deque[float]] = {key.name: deque() for key in keys}
+        self._spent: dict[str, deque[tuple[float, int]]] = {key.name: deque() for key in keys}
+
+    @classmethod
+    def load(cls, path: Path) -> Keys:
+        """Read a file of keys.
+
+        Raises:
+            SizewiseError: it cannot be read, or is not one.
+        """
+        try:
+            return cls(_File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).key)
+        except (OSError, ValueError, ValidationError) as error:
+            raise SizewiseError(
+                f"{path} is no file of keys: {str(error).splitlines()[0]}",
+                '[[key]] tables with "name" and "sha256"',
+                f"sizewise serve MODEL --keys {path} --new-key NAME",
+            ) from error
+
+    @property
+    def needed(self) -> bool:
+        """Whether a key must be shown."""
+        return bool(self._by_hash)
+
+    def admit(self, header: str | None) -> Key | None:
+        """Find the key of an Authorization header, and count the request.
+
+        Raises:
+            Refused: it is missing or wrong, or its budget is used up.
+        """
+        if not self.needed:
+            return None
+        given = (header or "").removeprefix("Bearer ").strip()
+        key = self._by_hash.get(hashlib.sha256(given.encode("utf-8")).hexdigest())
+        if key is None:
+            raise Refused(
+                "This service wants a key: Authorization: Bearer KEY.", None, "invalid_api_key", 401,
+                {"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+        now = time.monotonic()
+        asked, spent = self._asked[key.name], self._spent[key.name]
+        while asked and asked[0] < now - MINUTE_S:
+            asked.popleft()
+        while spent and spent[0][0] < now - DAY_S:
+            spent.popleft()
+        if key.requests_per_minute and len(asked) >= key.requests_per_minute:
+            wait = max(1, round(asked[0] + MINUTE_S - now))
+            raise Refused("The key's requests of this minute are used up.", None, "rate_limit", 429, _retry(wait))
+        if key.tokens_per_day and sum(count for _, count in spent) >= key.tokens_per_day:
+            wait = max(1, round(spent[0][0] + DAY_S - now))
+            raise Refused("The key's tokens of this day are used up.", None, "insufficient_quota", 429, _retry(wait))
+        asked.append(now)
+        return key
+
+    def spend(self, key: Key | None, tokens: int) -> None:
+        """Count the tokens of an answer."""
+        if key is not None:
+            self._spent[key.name].append((time.monotonic(), tokens))
+
+
+def _retry(seconds: int) -> dict[str, str]:
+    return {"Retry-After": str(seconds)}
+
+
+def add_key(path: Path, name: str) -> str:
+    """Make a new key, append its hash to a file, and give the key: it is shown this once.
+
+    Raises:
+        SizewiseError: the file cannot be written, or has the name already.
+    """
+    known = Keys.load(path)._asked if path.exists() else {}
+    if name in known or not name or len(name) > LONGEST_NAME or not name.isprintable() or '"' in name or "\\" in name:
+        raise SizewiseError(f"'{name}' cannot name a new key.", "a short name that is not there yet", "")
+    made = f"sw-{secrets.token_urlsafe(32)}"
+    hashed = hashlib.sha256(made.encode("utf-8")).hexdigest()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f'[[key]]\nname = "{name}"\nsha256 = "{hashed}"\n\n')
+        path.chmod(0o600)
+    except OSError as error:
+        raise SizewiseError(
+            f"{path} cannot be written: {error.strerror}.", "a place that can be written", ""
+        ) from error
+    return made

@@ -1,0 +1,131 @@
+"""serve(): open models and keep the service running until it is told to stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from sizewise.errors import MissingExtraError, SizewiseError, UsageError
+from sizewise.models import Engine, Model, open_model
+from sizewise.models.fake import FakeModel
+from sizewise.progress import Reporter, Silent
+from sizewise.service.app import create_app
+from sizewise.service.keys import Keys
+from sizewise.service.state import Settings
+from sizewise.store import Store
+
+DRAIN_S = 30
+KEEP_ALIVE_S = 30
+
+
+def open_all(
+    uris: Sequence[str], store: Store, engine: Engine, delay_s: float = 0.0, reporter: Reporter | None = None
+) -> dict[str, Model]:
+    """Open models under the names that clients will use.
+
+    Raises:
+        UsageError: two models would have one name.
+        SizewiseError: one cannot be opened.
+    """
+    reporter = reporter or Silent()
+    found: dict[str, Model] = {}
+    for uri in uris:
+        name = name_of(uri)
+        if name in found:
+            raise UsageError(f"Two models would be called '{name}'.", "models of different names", "")
+        reporter.say(f"opening {uri}")
+        fake = uri.partition(":")[2] if uri.startswith("fake:") else None
+        found[name] = (
+            FakeModel(fake, delay_s) if fake else open_model(uri, store=store, engine=engine, say=reporter.say)
+        )
+    return found
+
+
+def name_of(uri: str) -> str:
+    """Name a model for clients: what stands after the kind, the last part of a path."""
+    kind, found, name = uri.partition(":")
+    if kind in ("http", "https"):
+        return uri.partition("#")[2] or uri
+    return Path(name if found else uri).name
+
+
+def serve(
+    uris: Sequence[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    keys: Path | None = None,
+    engine: Engine = "auto",
+    lenient: bool = False,
+    delay_s: float = 0.0,
+    store: Store | None = None,
+    reporter: Reporter | None = None,
+) -> None:
+    """Serve models until SIGINT or SIGTERM; then answers under way are finished.
+
+    Args:
+        uris: model URIs.
+        host: address to listen at; any but this machine's own needs keys.
+        port: port; 0 takes a free one.
+        keys: file of API keys.
+        engine: what runs models of this machine.
+        lenient: take unknown model names and leave out what cannot be done.
+        delay_s: seconds a word of fake models.
+        store: where records live.
+        reporter: told what is going on.
+
+    Raises:
+        UsageError: the address is open to others and there are no keys.
+        SizewiseError: a model cannot be opened, or the port is taken.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtraError("uvicorn", "serve") from error
+    store, reporter = store or Store(), reporter or Silent()
+    known = Keys.load(keys) if keys else Keys()
+    if not _is_own(host) and not known.needed:
+        raise UsageError(
+            f"At {host} everybody who reaches this machine could ask the models.",
+            "API keys for any address but 127.0.0.1",
+            "--keys FILE, made with: sizewise serve MODEL --keys FILE --new-key NAME",
+        )
+    models = open_all(uris, store, engine, delay_s, reporter)
+    hosts = ("127.0.0.1", "localhost", "[::1]", "::1", host) if _is_own(host) else ("*",)
+    app = create_app(models, Settings(keys=known, hosts=hosts, lenient=lenient), store)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        server_header=False,
+        backlog=2048,
+    )
+    try:
+        listening = config.bind_socket()
+    except SystemExit as error:
+        raise SizewiseError(
+            f"Port {port} at {host} is taken.", "a free port", "--port 0 takes one that is free"
+        ) from error
+    address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
+    reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {', '.join(models)}")
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains, and then hands the signal on
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        for model in models.values():
+            model.close()
+
+
+def _is_own(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,150 @@
+"""A model that is served: its name, its places, and how it did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from time import monotonic, time
+from typing import Any, NamedTuple
+
+from sizewise.models import Model
+from sizewise.models.base import Piece
+from sizewise.records import Completion, Request
+from sizewise.service.admission import Admission
+
+RUNNING = 64
+REMOTE_RUNNING = 200
+REMOTE_TOKENS = 2_000_000
+WAITING_SHARE = 0.5  # what may wait, as a share of what may run
+KEPT = 5_000
+LETTERS_A_TOKEN = 3
+MESSAGE_TOKENS = 8
+
+
+class Done(NamedTuple):
+    """A request that has ended, without its text."""
+
+    at: float
+    """Unix time."""
+    model: str
+    status: int
+    """HTTP status; 499 where the client went away."""
+    seconds: float
+    first_token_s: float | None
+    read: int
+    written: int
+    usd: float | None
+
+
+class Served:
+    """A model that is served.
+
+    Args:
+        name: what clients call it.
+        model: the model.
+    """
+
+    def __init__(self, name: str, model: Model) -> None:
+        self.name, self.model = name, model
+        self.description = model.describe()
+        tokens = self.description.cache_tokens or REMOTE_TOKENS
+        running = RUNNING if self.description.cache_tokens else REMOTE_RUNNING
+        self.admission = Admission(running, tokens, int(tokens * WAITING_SHARE))
+        self.done: deque[Done] = deque(maxlen=KEPT)
+        self.ready = False
+
+    def size_of(self, request: Request) -> int:
+        """Estimate the tokens of a request, prompt and longest answer, before anything is done for it."""
+        if request.ids is not None:
+            read = len(request.ids)
+        else:
+            letters = len(request.text or "") + sum(len(message.content) for message in request.messages)
+            read = letters // LETTERS_A_TOKEN + MESSAGE_TOKENS * len(request.messages)
+        context = self.description.context
+        longest = read + request.max_tokens
+        return min(longest, context) if context and request.fit else longest
+
+    async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
+        """Give an answer piece by piece; when nobody listens any more, the work ends."""
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[Piece] = asyncio.Queue()
+
+        def deliver(piece: Piece) -> None:
+            with suppress(RuntimeError):  # the service has stopped, and nobody listens any more
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        cancel = self.model.start(request, deliver)
+        try:
+            while True:
+                piece = await pieces.get()
+                yield piece
+                if piece.end is not None:
+                    return
+        finally:
+            cancel()
+
+    def keep(self, begun: float, status: int, end: Completion | None, first: float | None) -> None:
+        """Keep how a request went."""
+        self.done.append(
+            Done(
+                time(),
+                self.name,
+                status,
+                monotonic() - begun,
+                first,
+                end.prompt_tokens if end else 0,
+                end.completion_tokens if end else 0,
+                end.usd if end else None,
+            )
+        )
+
+    async def warm_up(self) -> None:
+        """Answer one request, so that the first client does not wait longer than the others."""
+        if not self.description.api:
+            asked = Request(id="warm-up", text="One two three", max_tokens=2)
+            async with aclosing(self.answer(asked)) as pieces:
+                async for _ in pieces:
+                    pass
+        self.ready = True
+
+
+def summary(served: list[Served], since_s: float) -> dict[str, Any]:
+    """Sum up what went on in the last seconds, model by model, for the monitor."""
+    now = time()
+    found: dict[str, Any] = {}
+    for one in served:
+        rows = [done for done in one.done if done.at >= now - since_s]
+        good = [done for done in rows if done.status == 200]
+        firsts = sorted(done.first_token_s for done in good if done.first_token_s is not None)
+        seconds = sorted(done.seconds for done in good)
+        paid = [done.usd for done in good if done.usd is not None]
+        found[one.name] = {
+            "engine": one.description.engine,
+            "precision": one.description.precision,
+            "ready": one.ready,
+            "requests": len(rows),
+            "answered": len(good),
+            "refused": sum(done.status == 429 for done in rows),
+            "failed": sum(done.status >= 500 for done in rows),
+            "left": sum(done.status == 499 for done in rows),
+            "wrong": sum(400 <= done.status < 500 and done.status not in (429, 499) for done in rows),
+            "first_token_s": _middle_and_p95(firsts),
+            "seconds": _middle_and_p95(seconds),
+            "tokens_per_s": sum(done.written for done in good) / since_s,
+            "tokens_read": sum(done.read for done in good),
+            "tokens_written": sum(done.written for done in good),
+            "usd": sum(paid) if paid else None,
+            "running": one.admission.running,
+            "waiting": one.admission.waiting,
+            "tokens_held": one.admission.tokens,
+            "tokens_most": one.admission.most_tokens,
+        }
+    return found
+
+
+def _middle_and_p95(ordered: list[float]) -> list[float] | None:
+    if not ordered:
+        return None
+    return [ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]]

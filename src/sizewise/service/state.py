@@ -1,0 +1,53 @@
+"""What the routes of a service share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sizewise.models import Model
+from sizewise.service.counting import Counts
+from sizewise.service.keys import Key, Keys
+from sizewise.service.served import Served
+from sizewise.service.wire import Refused
+from sizewise.store import Store
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a service behaves."""
+
+    keys: Keys = field(default_factory=Keys)
+    """Who may ask."""
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]", "testserver")
+    """Names under which it may be reached; other Host headers are refused (DNS rebinding)."""
+    lenient: bool = False
+    """Take unknown model names, and leave out what cannot be done instead of refusing it."""
+    timeout_s: float = 600.0
+    """Longest time of an answer."""
+    most_body_bytes: int = 8_000_000
+    """Longest body."""
+
+
+class State:
+    """What the routes share."""
+
+    def __init__(self, models: dict[str, Model], settings: Settings, store: Store) -> None:
+        self.served = [Served(name, model) for name, model in models.items()]
+        self.by_name = {one.name: one for one in self.served}
+        self.settings, self.store = settings, store
+        self.counts = Counts()
+        self.draining = False
+
+    def find(self, name: str, key: Key | None) -> Served:
+        """Find a model by its name.
+
+        Raises:
+            Refused: there is none, or the key may not ask it.
+        """
+        one = self.by_name.get(name) or (self.served[0] if self.settings.lenient else None)
+        if one is None:
+            known = ", ".join(self.by_name)
+            raise Refused(f"There is no model '{name[:200]}' here; there is {known}.", "model", "model_not_found", 404)
+        if key and key.models and one.name not in key.models:
+            raise Refused(f"This key may not ask {one.name}.", "model", "permission_denied", 403)
+        return one

@@ -1,0 +1,282 @@
+"""The service through the official client, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+openai = pytest.importorskip("openai")
+uvicorn = pytest.importorskip("uvicorn")
+
+import httpx  # noqa: E402
+
+from sizewise.models import Model, open_model  # noqa: E402
+from sizewise.models.fake import FakeModel  # noqa: E402
+from sizewise.service import Settings, create_app  # noqa: E402
+from sizewise.service.keys import Keys, add_key  # noqa: E402
+from sizewise.store import Store  # noqa: E402
+
+HELLO = [{"role": "user", "content": "hello there my friend"}]
+
+
+@contextmanager
+def running(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> Iterator[str]:
+    """Serve in a thread; give the address."""
+    app = create_app(models, settings, store)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        for _ in range(400):
+            if server.started and httpx.get(f"{address}/health").status_code == 200:
+                break
+            time.sleep(0.02)
+        try:
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join(timeout=10)
+
+
+def client(address: str, key: str = "none") -> Any:
+    return openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0)
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    with running({"echo": FakeModel("echo", 0.005)}) as found:
+        yield found
+
+
+def test_the_official_client_gets_whole_and_streamed_answers(address: str) -> None:
+    talk = client(address)
+    assert [model.id for model in talk.models.list()] == ["echo"]
+    assert talk.models.retrieve("echo").owned_by == "sizewise"
+    whole = talk.chat.completions.create(model="echo", messages=HELLO)
+    assert whole.choices[0].message.content == "hello there my friend"
+    assert whole.choices[0].finish_reason == "stop"
+    assert whole.usage.total_tokens == 8
+    stream = talk.chat.completions.create(
+        model="echo", messages=HELLO, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    assert len({chunk.id for chunk in chunks}) == 1
+    with_choice = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in with_choice) == "hello there my friend"
+    assert [choice.delta.role for choice in with_choice].count("assistant") == 1
+    assert [choice.finish_reason for choice in with_choice if choice.finish_reason] == ["stop"]
+    assert chunks[-1].usage.completion_tokens == 4
+    several = talk.chat.completions.create(model="echo", messages=HELLO, n=3, logprobs=True)
+    assert [choice.index for choice in several.choices] == [0, 1, 2]
+    assert several.usage.prompt_tokens == 4
+    assert len(several.choices[2].logprobs.content) == 4
+    text = talk.completions.create(model="echo", prompt=["one two", "three"])
+    assert [choice.text for choice in text.choices] == ["one two", "three"]
+
+
+def test_errors_are_those_that_clients_know(address: str) -> None:
+    talk = client(address)
+    with pytest.raises(openai.NotFoundError) as unknown:
+        talk.chat.completions.create(model="gpt-4", messages=HELLO)
+    assert unknown.value.body["code"] == "model_not_found"
+    for change in ({"tools": [{"type": "function"}]}, {"top_logprobs": 3}, {"frequency_penalty": 1.0}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            talk.chat.completions.create(model="echo", messages=HELLO, **change)
+        assert refused.value.param in change
+    with pytest.raises(openai.BadRequestError):
+        talk.embeddings.create(model="echo", input="x")
+    shown = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}]
+    with pytest.raises(openai.BadRequestError, match="image_url"):
+        talk.chat.completions.create(model="echo", messages=[{"role": "user", "content": shown}])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"model": "echo"}',
+        b'{"model": "echo", "messages": []}',
+        b'{"model": 3, "messages": [{"role": "user", "content": "x"}]}',
+        b'{"model": "echo", "messages": [{"role": "boss", "content": "x"}]}',
+        b'{"model": "echo", "messages": [{"role": "user"}]}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "temperature": "hot"}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "n": 1000}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "max_tokens": 0}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "response_format": {"type": "xml"}}',
+        b'{"model": "echo", "messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    ],
+)
+def test_bad_bodies_are_400(address: str, body: bytes) -> None:
+    answer = httpx.post(f"{address}/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_long_bodies_other_hosts_and_other_paths_are_refused(address: str) -> None:
+    long = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "x" * 9_000_000}]})
+    assert httpx.post(f"{address}/v1/chat/completions", content=long).status_code == 413
+    parts = (b"x" * 1_000_000 for _ in range(9))
+    assert httpx.post(f"{address}/v1/chat/completions", content=parts).status_code == 413
+    assert httpx.get(f"{address}/health", headers={"host": "evil.example"}).status_code == 400
+    assert httpx.get(f"{address}/v1/nothing").status_code == 404
+    assert httpx.get(f"{address}/v1/chat/completions").status_code == 405
+
+
+def test_nul_bytes_emoji_and_right_to_left_come_back_as_they_were(address: str) -> None:
+    said = "a\x00b 👩‍🚀 שלום"
+    answer = client(address).chat.completions.create(model="echo", messages=[{"role": "user", "content": said}])
+    assert answer.choices[0].message.content == said
+
+
+def test_keys_scopes_and_budgets(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    first, second = add_key(path, "one"), add_key(path, "two")
+    assert first not in path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8").replace(
+        'name = "two"\n', 'name = "two"\nmodels = ["other"]\nrequests_per_minute = 3\n'
+    )
+    path.write_text(text, encoding="utf-8")
+    models: dict[str, Model] = {"echo": FakeModel("echo"), "other": FakeModel("echo")}
+    with running(models, Settings(keys=Keys.load(path))) as address:
+        assert httpx.get(f"{address}/health").status_code == 200
+        with pytest.raises(openai.AuthenticationError):
+            client(address, "sw-wrong").models.list()
+        assert len(list(client(address, first).models.list())) == 2
+        narrow = client(address, second)
+        assert [model.id for model in narrow.models.list()] == ["other"]
+        with pytest.raises(openai.PermissionDeniedError):
+            narrow.chat.completions.create(model="echo", messages=HELLO)
+        narrow.chat.completions.create(model="other", messages=HELLO)
+        with pytest.raises(openai.RateLimitError) as limited:
+            narrow.chat.completions.create(model="other", messages=HELLO)
+        assert int(limited.value.response.headers["retry-after"]) > 0
+
+
+def test_a_full_house_refuses_at_once_and_recovers() -> None:
+    with running({"echo": FakeModel("echo", 0.2)}) as address:
+        state_body = {"model": "echo", "messages": HELLO}
+        with httpx.Client(base_url=address, timeout=30, limits=httpx.Limits(max_connections=600)) as talk:
+            asked = {"max_tokens": 20_000} | state_body
+            begun = time.monotonic()
+
+            def ask(_: int) -> tuple[int, float, str | None]:
+                sent = time.monotonic()
+                answer = talk.post("/v1/chat/completions", json=asked)
+                return answer.status_code, time.monotonic() - sent, answer.headers.get("retry-after")
+
+            with ThreadPoolExecutor(200) as pool:
+                found = list(pool.map(ask, range(200)))
+            assert {status for status, _, _ in found} == {200, 429}
+            assert all(retry for status, _, retry in found if status == 429)
+            assert time.monotonic() - begun < 15
+            assert talk.post("/v1/chat/completions", json=state_body).status_code == 200
+        data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
+        assert data["refused"] == sum(status == 429 for status, _, _ in found)
+        assert data["running"] == data["waiting"] == 0
+
+
+def leave_in_the_middle(talk: httpx.Client, url: str, body: dict[str, Any]) -> None:
+    with talk.stream("POST", url, json=body) as answer:
+        next(answer.iter_bytes())
+        raise httpx.ReadTimeout("left")
+
+
+def test_whoever_leaves_frees_the_place() -> None:
+    with running({"echo": FakeModel("echo", 0.3)}) as address:
+        body = {"model": "echo", "messages": [{"role": "user", "content": "word " * 200}]}
+        for streams in (False, True):
+            with httpx.Client(timeout=0.7) as talk, pytest.raises(httpx.ReadTimeout):
+                leave_in_the_middle(talk, f"{address}/v1/chat/completions", body | {"stream": streams})
+        for _ in range(100):
+            data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
+            if data["left"] == 2 and data["running"] == 0:
+                break
+            time.sleep(0.05)
+        assert data["left"] == 2
+        assert data["running"] == 0
+
+
+def test_health_tells_the_truth_and_the_pages_are_there(address: str, home: Path) -> None:
+    assert httpx.get(f"{address}/health").json()["status"] == "ready"
+    for path, title in (("/", "Sizewise chat"), ("/monitor", "Sizewise monitor")):
+        page = httpx.get(f"{address}{path}")
+        assert title in page.text
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "http" not in page.text.replace("http://www.w3.org/2000/svg", "")
+    thumb = {"answer": "chatcmpl-1", "model": "echo", "up": True}
+    assert httpx.post(f"{address}/feedback", json=thumb).status_code == 200
+    assert httpx.get(f"{address}/monitor/data").json()["thumbs"] == {"echo": [1, 0]}
+    client(address).chat.completions.create(model="echo", messages=HELLO)
+    counted = httpx.get(f"{address}/metrics").text
+    assert 'sizewise_requests_total{model="echo",status="200"} 1.0' in counted
+    assert "hello" not in counted
+
+
+@pytest.mark.parametrize("engine", ["transformers", "openvino"])
+def test_a_real_engine_behind_the_wire(tiny_folder: Path, store: Store, engine: Any) -> None:
+    model = open_model(str(tiny_folder), store=store, precision="fp32", engine=engine)
+    with running({"tiny": model}) as address:
+        talk = client(address)
+        whole = talk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=12, temperature=0)
+        stream = talk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=12, temperature=0, stream=True)
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+        assert text == whole.choices[0].message.content
+        drawn = [
+            talk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=12, temperature=1.5, seed=7)
+            for _ in range(2)
+        ]
+        assert drawn[0].choices[0].message.content == drawn[1].choices[0].message.content
+        with pytest.raises(openai.BadRequestError, match="more than the context"):
+            talk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=250)
+        fitting = talk.chat.completions.create(model="tiny", messages=HELLO)
+        assert fitting.usage.total_tokens <= 256
+        ids = [5, 6, 7, 8]
+        echoed = talk.completions.create(model="tiny", prompt=ids, max_tokens=1, echo=True, logprobs=1)
+        likely = echoed.choices[0].logprobs.token_logprobs
+        assert likely[0] is None
+        assert len(likely) == 5
+        whole_text = talk.completions.create(model="tiny", prompt=ids, max_tokens=5, logprobs=1)
+        assert len(whole_text.choices[0].logprobs.tokens) == 5
+        with ThreadPoolExecutor(8) as pool:
+            found = list(
+                pool.map(
+                    lambda i: talk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=4 + i), range(8)
+                )
+            )
+        assert [answer.usage.completion_tokens <= 4 + i for i, answer in enumerate(found)] == [True] * 8
+    model.close()
+
+
+def test_json_keeps_to_its_schema(tiny_folder: Path, store: Store) -> None:
+    model = open_model(str(tiny_folder), store=store, engine="openvino")
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "boolean"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    with running({"tiny": model}) as address:
+        answer = client(address).chat.completions.create(
+            model="tiny", messages=HELLO, max_tokens=60, response_format=form
+        )
+        # A random network may write blanks for ever between two tokens; it never leaves the grammar.
+        assert answer.choices[0].message.content.startswith("{")
+        assert set(answer.choices[0].message.content) <= set('{}":, \t\n\ratruefls')
+    model.close()
