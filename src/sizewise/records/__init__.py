@@ -3,6 +3,7 @@
 from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
 from sizewise.records.exports import Export, Parity
+from sizewise.records.judging import Agreement, JudgePlan, Ranked, Ranking
 from sizewise.records.scores import Comparison, Difference, Evaluation, ItemRow, Prompting, Score
 from sizewise.records.service import Completion, MarketModel, ModelDescription, ModelSize, Request, Source
 from sizewise.records.text import (
@@ -35,6 +36,7 @@ from sizewise.records.training import (
 
 __all__ = [
     "SPLITS",
+    "Agreement",
     "AttentionTrade",
     "Candidate",
     "Checkpoint",
@@ -52,6 +54,7 @@ __all__ = [
     "Forgetting",
     "GroupShares",
     "ItemRow",
+    "JudgePlan",
     "LeakEntry",
     "LeakLedger",
     "LearningCurve",
@@ -67,6 +70,8 @@ __all__ = [
     "PositionBits",
     "Prompting",
     "Range",
+    "Ranked",
+    "Ranking",
     "Recipe",
     "Recommendation",
     "Record",

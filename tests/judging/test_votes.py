@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sizewise.cli.main import app
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.inference.ranking import bradley_terry, win_matrix
+from sizewise.judging import agreement, plan, rank
+
+NONE = None
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def ratings(path: Path, table: list[list[Any]]) -> Path:
+    """One row a rater, one column an item."""
+    return write(
+        path,
+        [
+            {"rater": f"r{r}", "item": f"i{i}", "label": label}
+            for r, row in enumerate(table)
+            for i, label in enumerate(row)
+            if label is not None
+        ],
+    )
+
+
+# Krippendorff (2011), Computing Krippendorff's alpha-reliability, section D: four observers, twelve units.
+FOUR = [
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, NONE, NONE, NONE],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NONE, 3],
+    [NONE, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NONE],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NONE],
+]
+# Fleiss (1971), as in Wikipedia's worked example: 10 subjects, 14 raters, 5 categories.
+FLEISS = [
+    [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
+    [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("level", "published"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
+def test_alpha_is_that_of_krippendorffs_example(tmp_path: Path, level: Any, published: float) -> None:
+    found = agreement(ratings(tmp_path / "four.csv", FOUR), level)
+    score = found.scores["krippendorff_alpha"]
+    assert score.value == pytest.approx(published, abs=5e-4)
+    assert score.low is not None
+    assert score.low < published < (score.high or 0)
+    assert found.items == 11
+    assert found.raters == 4
+
+
+def test_kappa_is_that_of_fleiss_example(tmp_path: Path) -> None:
+    table: list[list[Any]] = [[None] * 10 for _ in range(14)]
+    for item, counts in enumerate(FLEISS):
+        labels = [label for label, count in enumerate(counts) for _ in range(count)]
+        for rater, label in enumerate(labels):
+            table[rater][item] = label
+    found = agreement(ratings(tmp_path / "fleiss.csv", table))
+    assert found.scores["fleiss_kappa"].value == pytest.approx(0.210, abs=5e-4)
+
+
+def test_kappa_of_two_raters_and_gwets_answer_to_rare_labels(tmp_path: Path) -> None:
+    # Cohen's kappa with 20, 5, 10 and 15 of 50 is 0.4 (observed 0.7, by chance 0.5).
+    pairs = ["yy"] * 20 + ["yn"] * 5 + ["ny"] * 10 + ["nn"] * 15
+    found = agreement(ratings(tmp_path / "two.csv", [[pair[0] for pair in pairs], [pair[1] for pair in pairs]]))
+    assert found.scores["cohen_kappa"].value == pytest.approx(0.4)
+    # Gwet (2008): 118 and 2 on the diagonal, 5 off it, of 125: kappa is near zero, AC1 is not (0.9 and more).
+    skewed = ["yy"] * 118 + ["yn"] * 5 + ["nn"] * 2
+    rare = agreement(ratings(tmp_path / "rare.csv", [[pair[0] for pair in skewed], [pair[1] for pair in skewed]]))
+    assert (rare.scores["gwet_ac1"].value or 0) > 0.94
+    assert (rare.scores["cohen_kappa"].value or 1) < 0.5
+
+
+def test_own_packages_agree_with_known_ones(tmp_path: Path) -> None:
+    krippendorff = pytest.importorskip("krippendorff")
+    random = np.random.default_rng(3)
+    table = random.integers(1, 6, (5, 40)).astype(float)
+    table[random.random((5, 40)) < 0.3] = np.nan
+    rows = [[None if np.isnan(x) else int(x) for x in row] for row in table]
+    for level in ("nominal", "ordinal", "interval"):
+        own = agreement(ratings(tmp_path / f"{level}.csv", rows), level).scores["krippendorff_alpha"].value
+        assert own == pytest.approx(krippendorff.alpha(table, level_of_measurement=level), abs=1e-9)
+
+
+def test_strengths_are_the_likeliest(tmp_path: Path) -> None:
+    # Two players: the strength is the share of wins; three in a circle are alike.
+    rows = [{"left": "a", "right": "b", "winner": "left"}] * 3 + [{"left": "b", "right": "a", "winner": "left"}]
+    found = rank(write(tmp_path / "two.csv", rows))
+    assert [row.name for row in found.table] == ["a", "b"]
+    assert found.table[0].score.value == pytest.approx(0.75, abs=1e-9)
+    assert found.left_share.value == 1.0
+    circle = [{"left": x, "right": y, "winner": "left"} for x, y in ("ab", "bc", "ca")]
+    for row in rank(write(tmp_path / "circle.csv", circle)).table:
+        assert row.score.value == pytest.approx(1 / 3, abs=1e-9)
+        assert row.ranks == (1, 3)
+
+
+def test_intervals_hold_what_they_promise() -> None:
+    from sizewise.inference import percentile_interval
+    from sizewise.inference.ranking import resampled_strengths
+
+    truth = np.array([0.5, 0.3, 0.2])
+    random = np.random.default_rng(0)
+    inside = 0
+    for trial in range(200):
+        left, right = random.integers(0, 3, 300), random.integers(0, 2, 300)
+        right = (left + 1 + right) % 3
+        share = (random.random(300) < truth[left] / (truth[left] + truth[right])).astype(float)
+        samples = resampled_strengths(left, right, share, (), 3, 200, trial)
+        low, high = percentile_interval(samples[:, 0])
+        inside += low <= truth[0] <= high
+    assert 0.90 <= inside / 200 <= 0.99
+
+
+def test_whoever_never_wins_is_last_and_said_so(tmp_path: Path) -> None:
+    rows = [{"left": "a", "right": "b", "winner": "left"}] * 5
+    found = rank(write(tmp_path / "one.csv", rows))
+    assert [row.score.value for row in found.table] == [1.0, 0.0]
+    assert any("not all are linked" in note for note in found.notes)
+    ties = rank(write(tmp_path / "ties.csv", [{"left": "a", "right": "b", "winner": "tie"}] * 5))
+    assert ties.left_share.missing == "all votes are ties"
+    assert [row.score.value for row in ties.table] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"left": "a", "right": "b"}], "no column winner"),
+        ([{"left": "a", "right": "b", "winner": "A"}], "winner 'A'"),
+        ([{"left": "a", "right": "a", "winner": "tie"}], "with itself"),
+        ([{"left": "a", "right": "", "winner": "tie"}], "has no right"),
+    ],
+)
+def test_bad_votes_are_named(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(SizewiseError, match=said):
+        rank(write(tmp_path / "bad.csv", rows))
+
+
+def test_bad_ratings_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SizewiseError, match="two ratings of one item by one rater"):
+        agreement(write(tmp_path / "twice.csv", [{"rater": "a", "item": "1", "label": "x"}] * 2))
+    with pytest.raises(SizewiseError, match="No item"):
+        agreement(ratings(tmp_path / "one.csv", [["x", "y"]]))
+    with pytest.raises(SizewiseError, match="no numbers"):
+        agreement(ratings(tmp_path / "words.csv", [["x"], ["y"]]), "interval")
+    alike = agreement(ratings(tmp_path / "alike.csv", [["x", "x"], ["x", "x"]]))
+    assert alike.scores["krippendorff_alpha"].missing is not None
+
+
+def test_a_plan_finds_what_it_promises() -> None:
+    found = plan(0.1, 0.8, tie_share=0.2)
+    random = np.random.default_rng(1)
+    seen = 0
+    for _ in range(2_000):
+        votes = random.choice([1.0, 0.5, 0.0], found.votes, p=[0.5, 0.2, 0.3])
+        error = votes.std(ddof=1) / np.sqrt(len(votes))
+        seen += abs(votes.mean() - 0.5) / error > 1.96
+    assert 0.76 <= seen / 2_000 <= 0.86
+    assert plan(0.05).votes > 3.5 * plan(0.1).votes
+    assert plan(0.1, votes_an_item=3).votes > plan(0.1).votes
+    with pytest.raises(UsageError):
+        plan(0.7)
+
+
+def test_commands_print_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"left": "a", "right": "b", "winner": w, "rater": f"r{i % 3}", "item": f"q{i % 5}"}
+        for i, w in enumerate(["left", "right", "tie", "left", "both_bad"] * 6)
+    ]
+    app(["judge", "rank", str(write(tmp_path / "v.csv", rows))], standalone_mode=False)
+    app(["judge", "agreement", str(ratings(tmp_path / "a.csv", FOUR)), "--level", "ordinal"], standalone_mode=False)
+    app(["judge", "plan", "--detect", "0.1", "--power", "0.8"], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "resampled: raters, prompts" in said
+    assert "krippendorff alpha" in said
+    assert "minutes each" in said
+
+
+@pytest.mark.data
+def test_the_golden_scores_of_llmfao_are_reproduced() -> None:
+    folder = Path(os.environ["SIZEWISE_TEST_DATA"]) / "llmfao"
+    with (folder / "evalica_llmfao.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (folder / "llmfao-golden.csv").open(encoding="utf-8", newline="") as file:
+        golden = {r["item"]: float(r["score"]) for r in csv.DictReader(file) if r["algorithm"] == "bradley_terry"}
+    names = sorted(golden)
+    place = {name: i for i, name in enumerate(names)}
+    left, right = (np.array([place[row[side]] for row in rows]) for side in ("left", "right"))
+    share = np.array([{"left": 1.0, "right": 0.0, "tie": 0.5}[row["winner"]] for row in rows])
+    strengths = bradley_terry(win_matrix(left, right, share, np.ones(len(rows)), len(names)))
+    expected = np.array([golden[name] for name in names])
+    np.testing.assert_allclose(strengths, expected / expected.sum(), atol=1e-6)
