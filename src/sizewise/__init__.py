@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sizewise.choice import choose
     from sizewise.comparison import compare
+    from sizewise.crowd import load
     from sizewise.dataset import read
     from sizewise.evaluation import evaluate
     from sizewise.exporting import export
@@ -30,11 +31,12 @@ _HOMES = {
     "compare": "sizewise.comparison",
     "choose": "sizewise.choice",
     "export": "sizewise.exporting",
+    "load": "sizewise.crowd",
     "study": "sizewise.studies",
     "open_model": "sizewise.models",
 }
 
-__all__ = ["choose", "compare", "evaluate", "export", "open_model", "read", "study", "train"]
+__all__ = ["choose", "compare", "evaluate", "export", "load", "open_model", "read", "study", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from sizewise.records.text import (
     Split,
     SplitSize,
 )
+from sizewise.records.traffic import Load, LoadLevel
 from sizewise.records.training import (
     AttentionTrade,
     Checkpoint,
@@ -58,6 +59,8 @@ __all__ = [
     "LeakEntry",
     "LeakLedger",
     "LearningCurve",
+    "Load",
+    "LoadLevel",
     "MarketModel",
     "Memorisation",
     "Message",

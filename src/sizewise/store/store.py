@@ -26,6 +26,7 @@ from sizewise.records import (
     Evaluation,
     Export,
     LearningCurve,
+    Load,
     Recommendation,
     Record,
     Study,
@@ -46,6 +47,7 @@ KINDS: dict[str, type[Record]] = {
     "tuning": Tuning,
     "curve": LearningCurve,
     "export": Export,
+    "load": Load,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Schema number n -> the named function that turns an envelope of schema n into one of n + 1.

@@ -1,0 +1,321 @@
+"""load(): many users against any endpoint of OpenAI's format.
+
+Times are those of vLLM's benchmark: to the first token; a token after the first, (whole - first) / (tokens - 1); the
+gaps between pieces. Goodput counts answers within stated limits (Zhong et al., 2024, DistServe).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from sizewise.errors import MissingExtraError, SizewiseError, UsageError
+from sizewise.inference import percentile_interval, wilson
+from sizewise.progress import Reporter, Silent
+from sizewise.records import Load, LoadLevel, Score, fingerprint
+from sizewise.store import Store, Stored, offline, versions
+
+TIMEOUT_S = 300.0
+LEAST_REQUESTS, REQUESTS_A_USER = 24, 4
+ROUNDS = 1_000
+WITHIN = 0.95
+GAIN = 1.05  # throughput must grow by so much for more users to be worth a try
+SHARED_STORY = (
+    "A small town keeps a library, a market and a school beside the river. Every morning the baker opens first, and "
+    "the smell of bread draws people into the square before the bells ring. "
+)
+
+
+class _Answer(NamedTuple):
+    """What one request met with."""
+
+    error: str | None
+    first_s: float
+    whole_s: float
+    tokens: int
+    gaps: tuple[float, ...]
+
+
+def load(
+    url: str,
+    users: Sequence[int] = (1, 8, 32),
+    *,
+    model: str | None = None,
+    rate: float | None = None,
+    requests: int | None = None,
+    max_tokens: int = 64,
+    limit_first_token_s: float = 1.0,
+    limit_token_s: float = 0.1,
+    key: str = "",
+    prompts: Sequence[str] = (),
+    store: Store | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Stored[Load]:
+    """Ask an endpoint as many users would, and keep how it did.
+
+    Args:
+        url: base URL, with or without `/v1`.
+        users: numbers of users at once, tried from few to many until more of them bring nothing.
+        model: model to ask; by default the first that the endpoint names.
+        rate: requests a second at random times instead of users that wait for answers.
+        requests: requests at each level; by default four a user and at least 24.
+        max_tokens: longest answer.
+        limit_first_token_s: longest time to the first token that users bear.
+        limit_token_s: longest time of a further token that users bear.
+        key: API key.
+        prompts: what is asked, in turns; by default stories of 40 words that all differ.
+        store: where the record lives.
+        seed: seed of the times and the resampling.
+        reporter: told how far it is.
+
+    Raises:
+        UsageError: there are no users, or no such URL.
+        SizewiseError: nothing answers there.
+    """
+    try:
+        import httpx2
+    except ImportError as error:
+        raise MissingExtraError("httpx2", "load") from error
+    base = url.rstrip("/").removesuffix("/v1")
+    if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).netloc:
+        raise UsageError(f"'{url}' is no address.", "http://host:port", "sizewise load http://127.0.0.1:8000")
+    if (rate is None and (not users or min(users) < 1)) or (rate is not None and rate <= 0) or (requests or 1) < 1:
+        raise UsageError("There is nobody to ask.", "--users 1,8,32 or --rate poisson:5", "")
+    if offline() and urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise SizewiseError(f"SIZEWISE_OFFLINE forbids the connection to {base}.", "this machine", "")
+    reporter = reporter or Silent()
+
+    async def run() -> Load:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        async with httpx2.AsyncClient(timeout=TIMEOUT_S, limits=limits, headers=headers) as client:
+            crowd = _Crowd(client, base, max_tokens, prompts, seed, limit_first_token_s, limit_token_s)
+            name, engine = await crowd.meet(model)
+            levels = []
+            if rate is not None:
+                levels.append(await crowd.at_rate(rate, requests or LEAST_REQUESTS * 4, reporter))
+            for count in sorted(set(users)) if rate is None else ():
+                number = requests or max(LEAST_REQUESTS, REQUESTS_A_USER * count)
+                levels.append(await crowd.together(count, number, reporter))
+                if len(levels) > 1 and _saturated(levels[-2], levels[-1], limit_first_token_s):
+                    break
+            skipped = len(set(users)) - len(levels) if rate is None else 0
+            notes = [f"stopped here: more users bring no more answers ({skipped} levels left out)"] if skipped else []
+            if engine == "not stated":
+                notes.append("the endpoint does not name its engine: compare it as deployed only")
+            good = [one.users for one in levels if one.users and (one.scores["within_limits"].value or 0) >= WITHIN]
+            return Load(
+                url=base,
+                model=name,
+                engine=engine,
+                max_tokens=max_tokens,
+                prompt_words=float(np.mean([len(text.split()) for text in crowd.prompts])),
+                limit_first_token_s=limit_first_token_s,
+                limit_token_s=limit_token_s,
+                levels=tuple(levels),
+                most_users=max(good) if good else None,
+                notes=tuple(notes),
+                versions=versions("httpx2"),
+            )
+
+    record = asyncio.run(run())
+    return (store or Store()).write(f"load-{fingerprint(record.model_dump(mode='json'))}", record)
+
+
+def _saturated(before: LoadLevel, now: LoadLevel, limit_s: float) -> bool:
+    """Tell whether more users bring no more answers, only longer waiting."""
+    rate = [one.scores["tokens_per_s"].value or 0.0 for one in (before, now)]
+    first = now.scores["first_token_s_p95"].value
+    return rate[1] < GAIN * rate[0] and (first is None or first > limit_s)
+
+
+class _Crowd:
+    """The users of an endpoint."""
+
+    def __init__(
+        self,
+        client: Any,
+        base: str,
+        max_tokens: int,
+        prompts: Sequence[str],
+        seed: int,
+        limit_first_s: float,
+        limit_token_s: float,
+    ) -> None:
+        self._client, self._base, self._max_tokens = client, base, max_tokens
+        self._limits = (limit_first_s, limit_token_s)
+        self._random, self._seed = random.Random(seed), seed
+        self.prompts = list(prompts) or [
+            f"Story {i}: {SHARED_STORY}Tell what happened on day {i * 37 % 365} of the year." for i in range(200)
+        ]
+        self._asked = 0
+        self._model = ""
+
+    async def meet(self, model: str | None) -> tuple[str, str]:
+        """Find the model and what runs it.
+
+        Raises:
+            SizewiseError: nothing answers there, or not this model.
+        """
+        import httpx2
+
+        try:
+            found = (await self._client.get(f"{self._base}/v1/models")).json()["data"]
+        except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise SizewiseError(
+                f"{self._base} does not say which models it has: {str(error) or type(error).__name__}",
+                "a running server of OpenAI's format",
+                "sizewise serve MODEL --port 8000",
+            ) from error
+        names = [str(one["id"]) for one in found]
+        if not names or (model and model not in names):
+            raise UsageError(f"{self._base} has no model '{model or ''}'.", " or ".join(names) or "a model", "")
+        self._model = model or names[0]
+        told = found[names.index(self._model)]
+        engine = f"{told['engine']}, {told.get('precision')}" if told.get("engine") else "not stated"
+        warm = await self._ask()
+        if warm.error:
+            raise SizewiseError(f"{self._base} does not answer: {warm.error}", "an answer", "")
+        return self._model, engine
+
+    async def together(self, users: int, requests: int, reporter: Reporter) -> LoadLevel:
+        """Let so many users ask, each again when it is answered."""
+        answers: list[_Answer] = []
+        left = iter(range(requests))
+
+        async def user() -> None:
+            for _ in left:
+                answers.append(await self._ask())
+                reporter.advance(f"{users} users", len(answers), requests)
+
+        begun = perf_counter()
+        await asyncio.gather(*(user() for _ in range(users)))
+        return self._level(users, None, answers, perf_counter() - begun)
+
+    async def at_rate(self, rate: float, requests: int, reporter: Reporter) -> LoadLevel:
+        """Send requests at random times, whether or not the earlier ones are answered."""
+        answers: list[_Answer] = []
+
+        async def one() -> None:
+            answers.append(await self._ask())
+            reporter.advance(f"{rate:g} requests a second", len(answers), requests)
+
+        begun = perf_counter()
+        tasks = []
+        for _ in range(requests):
+            tasks.append(asyncio.create_task(one()))
+            await asyncio.sleep(self._random.expovariate(rate))
+        await asyncio.gather(*tasks)
+        return self._level(None, rate, answers, perf_counter() - begun)
+
+    async def _ask(self) -> _Answer:
+        import httpx2
+
+        self._asked += 1
+        body = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": self.prompts[self._asked % len(self.prompts)]}],
+            "max_tokens": self._max_tokens,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        begun = perf_counter()
+        first, last, pieces, counted = 0.0, begun, 0, 0
+        gaps: list[float] = []
+        try:
+            async with self._client.stream("POST", f"{self._base}/v1/chat/completions", json=body) as answer:
+                if answer.status_code != 200:
+                    await answer.aread()
+                    return _Answer(f"status {answer.status_code}", 0.0, perf_counter() - begun, 0, ())
+                async for line in answer.aiter_lines():
+                    if not line.startswith("data: ") or line == "data: [DONE]":
+                        continue
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        return _Answer("error in the stream", 0.0, perf_counter() - begun, 0, ())
+                    counted = (event.get("usage") or {}).get("completion_tokens") or counted
+                    if event.get("choices") and event["choices"][0].get("delta", {}).get("content"):
+                        now = perf_counter()
+                        if pieces:
+                            gaps.append(now - last)
+                        else:
+                            first = now - begun
+                        pieces, last = pieces + 1, now
+        except (httpx2.HTTPError, ValueError) as error:
+            return _Answer(type(error).__name__, 0.0, perf_counter() - begun, 0, ())
+        if not pieces:
+            return _Answer("empty answer", 0.0, perf_counter() - begun, 0, ())
+        return _Answer(None, first, last - begun, counted or pieces, tuple(gaps))
+
+    def _level(self, users: int | None, rate: float | None, answers: list[_Answer], seconds: float) -> LoadLevel:
+        good = [answer for answer in answers if answer.error is None]
+        first = np.array([answer.first_s for answer in good])
+        token = np.array([(a.whole_s - a.first_s) / (a.tokens - 1) for a in good if a.tokens > 1])
+        whole = np.array([answer.whole_s for answer in good])
+        gaps = np.array([gap for answer in good for gap in answer.gaps])
+        kept = sum(
+            a.first_s <= self._limits[0]
+            and (a.tokens < 2 or (a.whole_s - a.first_s) / (a.tokens - 1) <= self._limits[1])
+            for a in good
+        )
+        way = f"users:{users}" if users else f"poisson:{rate:g}/s"
+        scores = {
+            name: self._quantile(name, values, share, way)
+            for name, values, share in (
+                ("first_token_s_p50", first, 0.5),
+                ("first_token_s_p95", first, 0.95),
+                ("token_s_p50", token, 0.5),
+                ("token_s_p95", token, 0.95),
+                ("gap_s_p95", gaps, 0.95),
+                ("answer_s_p50", whole, 0.5),
+                ("answer_s_p95", whole, 0.95),
+            )
+        }
+        low, high = wilson(kept, len(answers))
+        limits = f"{way}|first token <= {self._limits[0]:g} s|token <= {self._limits[1]:g} s"
+        scores["within_limits"] = Score(
+            metric="within_limits",
+            value=kept / len(answers),
+            low=low,
+            high=high,
+            n=len(answers),
+            unit="share",
+            signature=f"{limits}|wilson",
+        )
+        for name, count, unit, signature in (
+            ("tokens_per_s", sum(answer.tokens for answer in good), "tokens/s", way),
+            ("requests_per_s", len(good), "requests/s", way),
+            ("goodput_per_s", kept, "requests/s", limits),
+        ):
+            scores[name] = Score(metric=name, value=count / seconds, n=len(good), unit=unit, signature=signature)
+        errors = Counter(answer.error for answer in answers if answer.error)
+        return LoadLevel(
+            users=users, rate=rate, requests=len(answers), errors=dict(errors), seconds=seconds, scores=scores
+        )
+
+    def _quantile(self, name: str, values: npt.NDArray[np.float64], share: float, way: str) -> Score:
+        if not len(values):
+            return Score(metric=name, n=0, unit="s", signature=way, missing="no answer")
+        find: Callable[..., Any] = np.quantile
+        drawn = np.random.default_rng(self._seed).integers(0, len(values), (ROUNDS, len(values)))
+        low, high = percentile_interval(find(values[drawn], share, axis=1))
+        return Score(
+            metric=name,
+            value=float(find(values, share)),
+            low=low,
+            high=high,
+            n=len(values),
+            unit="s",
+            signature=f"{way}|bootstrap:requests",
+        )
