@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from sizewise.cli import choose, compare, evaluate, export, judge, load, models, read, runs, serve, study, train
+from sizewise.cli import choose, compare, evaluate, export, judge, load, models, read, route, runs, serve, study, train
 from sizewise.errors import SizewiseError
 
 INTERRUPTED = 130
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (study, read, train, evaluate, compare, choose, judge, export, models, serve, load, runs):
+for module in (study, read, train, evaluate, compare, choose, judge, export, models, serve, load, route, runs):
     module.register(app)
 
 

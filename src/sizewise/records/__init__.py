@@ -4,6 +4,7 @@ from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
 from sizewise.records.exports import Export, Parity
 from sizewise.records.judging import Agreement, JudgePlan, Ranked, Ranking
+from sizewise.records.routing import Calibration, RiskPoint
 from sizewise.records.scores import Comparison, Difference, Evaluation, ItemRow, Prompting, Score
 from sizewise.records.service import Completion, MarketModel, ModelDescription, ModelSize, Request, Source
 from sizewise.records.text import (
@@ -39,6 +40,7 @@ __all__ = [
     "SPLITS",
     "Agreement",
     "AttentionTrade",
+    "Calibration",
     "Candidate",
     "Checkpoint",
     "Comparison",
@@ -79,6 +81,7 @@ __all__ = [
     "Recommendation",
     "Record",
     "Request",
+    "RiskPoint",
     "Score",
     "Source",
     "Split",

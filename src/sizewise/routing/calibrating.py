@@ -1,0 +1,267 @@
+"""calibrate(): a threshold for a stated risk, from anybody's prompts and what both models made of them.
+
+The chance that the small model does is a logistic model of the prompt's text, fitted in folds, so that each prompt is
+judged by a model that has not seen it. APGR and CPT are those of RouteLLM (Ong et al., 2024); the threshold is chosen
+by conformal risk control (Angelopoulos et al., 2022). The decision needs no model and no network.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+from scipy.special import expit
+
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.inference import percentile_interval, wilson
+from sizewise.records import Calibration, RiskPoint, Score
+
+VOCABULARY = 2**12
+LETTERS = (3, 4)
+FOLDS, ROUNDS, PARTS = 5, 1_000, 10
+LEAST = 20
+PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
+CURVE_POINTS = 51
+MOST_LETTERS = 4_000
+
+Array = npt.NDArray[np.float64]
+
+
+def features_of(prompt: str) -> dict[int, float]:
+    """Count the letter sequences of a prompt, hashed, with its length; the vector has length one besides the length."""
+    text = " ".join(prompt.lower().split())[:MOST_LETTERS]
+    counts: Counter[int] = Counter()
+    for size in LETTERS:
+        for start in range(len(text) - size + 1):
+            counts[zlib.crc32(text[start : start + size].encode("utf-8")) % VOCABULARY] += 1
+    damped = {i: 1 + math.log(n) for i, n in counts.items()}
+    norm = math.sqrt(sum(value**2 for value in damped.values())) or 1.0
+    return {i: value / norm for i, value in damped.items()} | {VOCABULARY: math.log1p(len(text)) / 5}
+
+
+def _matrix(prompts: list[str]) -> csr_matrix:
+    rows, columns, values = [], [], []
+    for row, prompt in enumerate(prompts):
+        for column, value in features_of(prompt).items():
+            rows.append(row)
+            columns.append(column)
+            values.append(value)
+    return csr_matrix((values, (rows, columns)), shape=(len(prompts), VOCABULARY + 1))
+
+
+def _fit(matrix: csr_matrix, labels: Array, penalty: float) -> Array:
+    """Fit a logistic model with a squared penalty; the last weight is the constant."""
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        scores = matrix @ weights[:-1] + weights[-1]
+        signed = np.where(labels > 0, scores, -scores)
+        value = float(np.logaddexp(0, -signed).sum() + 0.5 * penalty * (weights[:-1] ** 2).sum())
+        wrong = expit(scores) - labels
+        return value, np.append(matrix.T @ wrong + penalty * weights[:-1], wrong.sum())
+
+    found: Array = minimize(loss, np.zeros(matrix.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    return found
+
+
+def _chances(matrix: csr_matrix, weights: Array) -> Array:
+    found: Array = expit(matrix @ weights[:-1] + weights[-1])
+    return found
+
+
+def chance_of(calibration: Calibration, prompt: str) -> float:
+    """Give the chance that the small model answers a prompt well."""
+    score = calibration.offset
+    for i, value in features_of(prompt).items():
+        score += calibration.weights.get(i, 0.0) * value
+    return float(expit(score))
+
+
+def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibration:
+    """Learn a router and choose its threshold.
+
+    Args:
+        path: CSV with `prompt`, `weak_ok`, `strong_ok` (0 or 1).
+        risk: most share of all prompts whose answer may be worse than the large model's.
+        seed: seed of the folds and of the resampling.
+
+    Raises:
+        UsageError: the risk is no share.
+        SizewiseError: the file is not of this form, or has too few prompts.
+    """
+    if risk is not None and not 0 < risk < 1:
+        raise UsageError(f"A risk of {risk} is no share.", "for example 0.02", "--risk 0.02")
+    prompts, weak, strong = _read(path)
+    count = len(prompts)
+    notes = []
+    matrix = _matrix(prompts)
+    chances, weights = _cross_fitted(matrix, weak, seed)
+    if len(set(weak)) == 1:
+        notes.append("the small model is always right, or never: there is nothing to learn from the prompts")
+    order = np.argsort(-chances, kind="stable")
+    curve = _curve(chances[order], weak[order], strong[order])
+    worse_if_small = (strong > weak).astype(float)
+    chosen, bound = None, None
+    if risk is not None:
+        bound = 1 / (count + 1)
+        chosen = _within(risk, chances, worse_if_small, weak, strong)
+        if chosen is None:
+            notes.append(
+                f"{count} prompts cannot vouch for a risk of {risk:.1%}: the least they can is {bound:.1%}"
+                if risk < bound
+                else f"no threshold keeps the risk at {risk:.1%}: everything would go to the large model"
+            )
+    random = np.random.default_rng(seed)
+    samples = random.integers(0, count, (ROUNDS, count))
+    drawn = [_summary(chances[rows], weak[rows], strong[rows]) for rows in samples]
+    point = _summary(chances, weak, strong)
+    gap = float(strong.mean() - weak.mean())
+    if gap <= 0:
+        notes.append("the large model is no better on these prompts: use the small one alone")
+
+    def score(name: str, unit: str, way: str) -> Score:
+        if not np.isfinite(point[name]):
+            return Score(metric=name, n=count, unit=unit, signature=way, missing="there is no gap between the models")
+        low, high = percentile_interval(np.array([one[name] for one in drawn]))
+        return Score(metric=name, value=point[name], low=low, high=high, n=count, unit=unit, signature=way)
+
+    folds = f"folds:{FOLDS}|bootstrap:prompts"
+    return Calibration(
+        source=path.name,
+        prompts=count,
+        small_quality=_share("small_quality", weak),
+        large_quality=_share("large_quality", strong),
+        oracle_quality=_share("oracle_quality", np.maximum(weak, strong)),
+        apgr=score("apgr", "share", folds),
+        cpt50=score("cpt50", "share", folds),
+        cpt80=score("cpt80", "share", folds),
+        calibration_error=score("calibration_error", "share", f"parts:{PARTS}|{folds}"),
+        risk=risk,
+        bound=bound,
+        chosen=chosen,
+        curve=tuple(curve),
+        vocabulary=VOCABULARY,
+        weights={int(i): float(weights[i]) for i in np.flatnonzero(np.abs(weights[:-1]) > 1e-9)},
+        offset=float(weights[-1]),
+        notes=tuple(notes),
+    )
+
+
+def _read(path: Path) -> tuple[list[str], Array, Array]:
+    needed = ("prompt", "weak_ok", "strong_ok")
+    truth = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+    prompts: list[str] = []
+    answers: list[tuple[float, float]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines, strict=True)
+            missing = [name for name in needed if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ValueError(f"it has no column {' or '.join(missing)}")
+            for row in reader:
+                told = [str(row[name]).strip().lower() for name in needed[1:]]
+                if any(one not in truth for one in told) or not row["prompt"]:
+                    raise ValueError(f"line {reader.line_num} is no prompt with two of 0 or 1")
+                prompts.append(row["prompt"])
+                answers.append((truth[told[0]], truth[told[1]]))
+    except (OSError, ValueError, csv.Error) as error:
+        raise SizewiseError(
+            f"{path} cannot be read: {error}.", f"a CSV file with the columns {', '.join(needed)}", ""
+        ) from error
+    if len(prompts) < LEAST:
+        raise SizewiseError(f"{path} has {len(prompts)} prompts.", f"at least {LEAST}; a few hundred are better", "")
+    table = np.array(answers)
+    return prompts, table[:, 0], table[:, 1]
+
+
+def _cross_fitted(matrix: csr_matrix, labels: Array, seed: int) -> tuple[Array, Array]:
+    """Give each prompt's chance by a model that has not seen it, and the weights of a model of all."""
+    count = len(labels)
+    if len(set(labels)) == 1:
+        constant = np.zeros(matrix.shape[1] + 1)
+        constant[-1] = math.log((labels.sum() + 1) / (count - labels.sum() + 1))
+        return np.full(count, float(expit(constant[-1]))), constant
+    fold = np.random.default_rng(seed).permutation(count) % FOLDS
+    tried: dict[float, Array] = {}
+    for penalty in PENALTIES:
+        chances = np.zeros(count)
+        for one in range(FOLDS):
+            seen = fold != one
+            chances[~seen] = _chances(matrix[~seen], _fit(matrix[seen], labels[seen], penalty))
+        tried[penalty] = chances
+
+    def log_loss(chances: Array) -> float:
+        clipped = np.clip(chances, 1e-6, 1 - 1e-6)
+        return float(-np.where(labels > 0, np.log(clipped), np.log(1 - clipped)).mean())
+
+    best = min(PENALTIES, key=lambda penalty: log_loss(tried[penalty]))
+    return tried[best], _fit(matrix, labels, best)
+
+
+def _curve(chances: Array, weak: Array, strong: Array) -> list[RiskPoint]:
+    """Give what each share of small answers is worth; prompts come with the surest first."""
+    count = len(chances)
+    points = []
+    for small in sorted({round(i * count / (CURVE_POINTS - 1)) for i in range(CURVE_POINTS)}):
+        points.append(
+            RiskPoint(
+                threshold=float(chances[small - 1]) if small else 1.0,
+                small_share=small / count,
+                quality=float((weak[:small].sum() + strong[small:].sum()) / count),
+                worse=float((strong[:small] > weak[:small]).sum() / count),
+            )
+        )
+    return points
+
+
+def _within(risk: float, chances: Array, worse: Array, weak: Array, strong: Array) -> RiskPoint | None:
+    """Choose the lowest threshold whose risk is kept on a further prompt (conformal risk control)."""
+    count = len(chances)
+    kept = None
+    for threshold in np.unique(chances)[::-1]:
+        small = chances >= threshold
+        if (count / (count + 1)) * float((worse * small).mean()) + 1 / (count + 1) > risk:
+            break
+        kept = RiskPoint(
+            threshold=float(threshold),
+            small_share=float(small.mean()),
+            quality=float(np.where(small, weak, strong).mean()),
+            worse=float((worse * small).mean()),
+        )
+    return kept
+
+
+def _summary(chances: Array, weak: Array, strong: Array) -> dict[str, float]:
+    """Give APGR, CPT and the calibration error of one sample."""
+    count = len(chances)
+    order = np.argsort(chances, kind="stable")  # the least sure go to the large model first
+    gained = np.concatenate([[0.0], np.cumsum((strong - weak)[order])]) / count
+    gap = gained[-1]
+    found = {"calibration_error": _calibration_error(chances, weak)}
+    if gap <= 0:
+        return found | dict.fromkeys(("apgr", "cpt50", "cpt80"), math.nan)
+    recovered = gained / gap
+    share = np.arange(count + 1) / count
+    found["apgr"] = float(np.trapezoid(recovered, share))
+    for name, wanted in (("cpt50", 0.5), ("cpt80", 0.8)):
+        found[name] = float(share[np.argmax(recovered >= wanted)])
+    return found
+
+
+def _calibration_error(chances: Array, labels: Array) -> float:
+    order = np.argsort(chances, kind="stable")
+    parts = [part for part in np.array_split(order, PARTS) if len(part)]
+    return float(sum(len(p) * abs(chances[p].mean() - labels[p].mean()) for p in parts) / len(chances))
+
+
+def _share(name: str, values: Array) -> Score:
+    low, high = wilson(float(values.sum()), len(values))
+    return Score(
+        metric=name, value=float(values.mean()), low=low, high=high, n=len(values), unit="share", signature="wilson"
+    )
