@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
 from sizewise.service import Settings, create_app  # noqa: E402
 from sizewise.service.keys import Keys, add_key  # noqa: E402
+from sizewise.service.running import listen  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 
 HELLO = [{"role": "user", "content": "hello there my friend"}]
@@ -32,8 +32,7 @@ HELLO = [{"role": "user", "content": "hello there my friend"}]
 def running(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> Iterator[str]:
     """Serve in a thread; give the address."""
     app = create_app(models, settings, store)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+    with listen("127.0.0.1", 0) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
