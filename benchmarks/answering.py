@@ -44,7 +44,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             length = int(head.split("content-length:")[1].split("\r\n")[0])
             asked = json.loads(await reader.readexactly(length))
             await asyncio.sleep(0.02)
-            if chance.random() < FAULTS:
+            if "messages" not in asked:  # somebody tries whether log-likelihoods are echoed
+                writer.write(refusal(404))
+            elif chance.random() < FAULTS:
                 kind = chance.choice([429, 500, "cut"])
                 if kind == "cut":
                     writer.write(answer(asked)[:300])
