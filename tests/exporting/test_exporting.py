@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,18 @@ def test_openvino_scores_and_stops_as_transformers_do(trained: Any) -> None:
     assert "more than the context of 128" in str(expected["long"].error)
     fast.close()
     slow.close()
+
+
+def test_a_signal_after_the_engine_was_closed_is_an_ordinary_one(trained: Any) -> None:
+    store, run, _ = trained
+    open_model(f"run:{run.id}", store=store, engine="openvino").close()
+    gc.collect()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @LLAMA

@@ -128,6 +128,10 @@ def _restore_vectors(graph: Any, vectors: Sequence[np.ndarray[Any, np.dtype[np.f
                 wanting.replace_source_output(whole.output(0))
 
 
+_LAST_CLOSED: list[Any] = []
+"""Keeps one pipeline: once the last one of a process is gone, openvino-genai 2026.4 crashes it at the next signal."""
+
+
 class Part(NamedTuple):
     """Tokens that were written, or the end."""
 
@@ -280,6 +284,7 @@ class Engine:
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=10)
+        _LAST_CLOSED[:] = [self._pipeline]
         del self._pipeline
 
     # -- many at once -------------------------------------------------------------------------------
