@@ -12,7 +12,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, failed
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.records import Completion, ModelDescription, Request
 
@@ -218,12 +218,5 @@ def refuse_too_long(request: Request, prompt_tokens: int, context: int | None) -
     need = prompt_tokens + request.max_tokens
     if context is None or need <= context:
         return None
-    return Completion(
-        id=request.id,
-        text="",
-        prompt_tokens=prompt_tokens,
-        completion_tokens=0,
-        seconds=0.0,
-        finish="error",
-        error=f"prompt and answer need {need} tokens, {need - context} more than the context of {context}",
-    )
+    reason = f"prompt and answer need {need} tokens, {need - context} more than the context of {context}"
+    return failed(request, reason, prompt_tokens)

@@ -158,6 +158,9 @@ class Job:
                 yield _event(base | {"choices": [], "usage": form.usage(ends)})
             status = 200
             yield b"data: [DONE]\n\n"
+        except TimeoutError:
+            status = 504
+            yield _event(wire.error_body("The answer took too long.", 504))
         finally:
             # Nothing is awaited here: whoever left may have cancelled every await.
             self._keep(status, ends)
