@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from queue import SimpleQueue
@@ -255,6 +256,9 @@ class Engine:
                 running = []
                 continue
             running = [(handle, job) for handle, job in running if not self._read(handle, job)]
+            if not running and self._pipeline.has_non_finished_requests():
+                with suppress(RuntimeError):
+                    self._pipeline.step()  # gives back the places of what was cancelled
         for _, job in running:
             job.deliver(Part([], [], "the engine was closed"))
 
