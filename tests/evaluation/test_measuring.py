@@ -126,7 +126,7 @@ def test_one_failing_item_is_a_row_and_not_a_crash(
 ) -> None:
     from sizewise.metrics import METRICS
 
-    whole = METRICS["exact_match"].measure_answer
+    whole = METRICS["exact_match"].measure
     calls = iter(range(1000))
 
     def fail_once(item: Any) -> tuple[float, ...]:
@@ -134,7 +134,7 @@ def test_one_failing_item_is_a_row_and_not_a_crash(
             raise ValueError("planted")
         return whole(item)
 
-    monkeypatch.setattr(METRICS["exact_match"], "measure_answer", fail_once)
+    monkeypatch.setattr(METRICS["exact_match"], "measure", fail_once)
     stored = evaluate("fake:echo", dataset.id, ["exact_match"], store=store)
     assert stored.record.failed == 1
     assert stored.record.scores["exact_match@all"].n == stored.record.items - 1

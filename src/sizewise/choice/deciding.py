@@ -7,19 +7,21 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from sizewise.errors import UsageError
+from sizewise.metrics import METRICS
 from sizewise.records import Comparison, Difference, Needs, Outcome, Recommendation, Score
 
 GB = 1e9
 FEW_ITEMS = 30
 LEVEL, POWER = 0.05, 0.8
 BY_TEXT = ("bits_per_byte", "perplexity")
-TITLES = {
-    "bits_per_byte": "bits per byte",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "exact_match": "exact match",
-    "perplexity": "perplexity",
-}
+# What stands for quality if the needs do not say: labels and JSON have their own measure, and only where it was taken.
+BY_ANSWERS = ("accuracy", "json_f1", "bleu", "chrf", "exact_match")
+
+
+def _title(metric: str) -> str:
+    """Give a metric's title as it stands in a sentence."""
+    title = METRICS[metric].title if metric in METRICS else metric
+    return title if title[:2].isupper() or title == "chrF" else title[0].lower() + title[1:]
 
 
 class _Verdict(NamedTuple):
@@ -45,24 +47,27 @@ class Choice:
         self.comparison, self.needs = comparison, needs
         self.names = [name for name, model in comparison.models.items() if model.role == "candidate"]
         self.quality = needs.quality or self._default_quality()
-        if self.quality not in comparison.scores or self.quality not in TITLES:
+        if self.quality not in comparison.scores or (self.quality not in METRICS and not self._compared()):
             raise UsageError(
                 f"Quality is to be '{self.quality}', which was not measured.",
-                " or ".join(name for name in TITLES if name in comparison.scores),
+                ", ".join(name for name in comparison.scores if name in METRICS),
                 "evaluate again with --metrics, or change quality in the needs",
             )
+        self.title = _title(self.quality)
         self.higher = comparison.better[self.quality] == "higher"
         self.why_not: dict[str, str] = {}
         self.fitting = len(self.names)
 
     def _default_quality(self) -> str:
-        by_answers = ("bleu", "chrf", "exact_match")
-        order = TITLES if self.comparison.familiarity else (*by_answers, *TITLES)
+        order = (*BY_TEXT, *BY_ANSWERS) if self.comparison.familiarity else (*BY_ANSWERS, *BY_TEXT)
         for metric in order:
             scores = self.comparison.scores.get(metric, {}).values()
             if any(score.value is not None for score in scores):
                 return metric
         return "bits_per_byte"
+
+    def _compared(self) -> bool:
+        return any(found.metric == self.quality for found in self.comparison.differences)
 
     def score(self, metric: str, name: str) -> Score | None:
         """Give a score, if it was measured at all."""
@@ -167,7 +172,7 @@ class Choice:
             elif self.value(self.quality, name) is None:
                 score = self.score(self.quality, name)
                 reason = score.missing if score else "not measured"
-                self.why_not[name] = f"its {TITLES[self.quality]} is missing: {reason}"
+                self.why_not[name] = f"its {self.title} is missing: {reason}"
             else:
                 fitting.append(name)
         fitting.sort(key=lambda name: (self.rank(name), self.memory(name), name))
@@ -179,7 +184,7 @@ class Choice:
         return self._best(fitting)
 
     def _with_bar(self, fitting: list[str], least: float) -> _Verdict:
-        title = TITLES[self.quality]
+        title = self.title
         good = [name for name in fitting if self.good_enough(name)]
         unsure = [name for name in fitting if self.good_enough(name) is None]
         for name in fitting:
@@ -242,14 +247,14 @@ class Choice:
         corrected = self.corrected_p(found)
         p = f", p = {corrected:.2g} for {self.fitting} candidates" if corrected is not None else ""
         return (
-            f"{TITLES[self.quality]} {sign * found.value:+.3g}{between} against {better} "
+            f"{self.title} {sign * found.value:+.3g}{between} against {better} "
             f"(n = {found.n}, {found.clusters} documents{p})"
         )
 
     def said(self, metric: str, name: str) -> str:
         """Say a score in words."""
         score = self.score(metric, name)
-        title = TITLES.get(metric, metric)
+        title = _title(metric)
         if score is None or score.value is None:
             return f"{title} missing ({score.missing if score else 'not measured'})"
         between = f" [{score.low:.3g}, {score.high:.3g}]" if score.low is not None else ""
@@ -291,7 +296,7 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
 
 
 def _sentence(choice: Choice, verdict: _Verdict) -> str:
-    title, pick = TITLES[choice.quality], verdict.pick
+    title, pick = choice.title, verdict.pick
     if pick is None:
         if verdict.outcome == "none_good_enough":
             return "Use none of these: no candidate fits the needs" + (
@@ -359,7 +364,7 @@ def _why(choice: Choice, verdict: _Verdict) -> list[str]:
 
 
 def _would_change(choice: Choice, verdict: _Verdict) -> list[str]:
-    title = TITLES[choice.quality]
+    title = choice.title
     lines = []
     if choice.needs.least_quality is None:
         lines.append(

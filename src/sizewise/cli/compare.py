@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         """
         from sizewise.comparison import compare as compare_evaluations
         from sizewise.report import table_rows
-        from sizewise.report.words import MEASURES, number, shown_metrics
+        from sizewise.report.words import measure_of, number, shown_metrics
 
         stored = compare_evaluations(ids, seed=seed)
         if print_stored(stored, json):
@@ -33,14 +33,14 @@ def register(app: typer.Typer) -> None:
         comparison = stored.record
         metrics = shown_metrics(comparison)
         rows = [[row.name, *(row.cells[metric].text for metric in metrics)] for row in table_rows(comparison)]
-        print_table(["candidate", *(MEASURES[metric].title for metric in metrics)], rows)
+        print_table(["candidate", *(measure_of(metric).title for metric in metrics)], rows)
         print_table(
             ["left", "right", "measure", "left - right [95 %]", "p (Holm)", "n", "shown to be better"],
             [
                 [
                     d.left,
                     d.right,
-                    MEASURES[d.metric].title,
+                    measure_of(d.metric).title,
                     number(d.value)
                     + (f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""),
                     number(d.p_holm, 2) if d.p_holm is not None else "-",

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
         data: Annotated[str, typer.Option(help="Dataset id, or a JSONL file of test data.")],
         metrics: Annotated[
             str | None,
-            typer.Option(help="Names with commas: bits_per_byte,perplexity,bleu,chrf,exact_match."),
+            typer.Option(help="Names with commas (bits_per_byte,bleu,...); if none, those that fit the data."),
         ] = None,
         limit: Annotated[int | None, typer.Option(help="At most so many examples, and passages.")] = None,
         max_usd: Annotated[float | None, typer.Option(help="Most to spend on a remote model.", min=0)] = None,
@@ -35,11 +35,10 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise evaluate pkg:smollm2-135m --data data-1234567890 --metrics bits_per_byte,bleu
         """
-        from sizewise.evaluation import DEFAULT_METRICS
         from sizewise.evaluation import evaluate as evaluate_model
-        from sizewise.report.words import MEASURES, value_text
+        from sizewise.report.words import measure_of, value_text
 
-        names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else DEFAULT_METRICS
+        names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
         with reporting() as reporter:
             stored = evaluate_model(
                 model, data, names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, reporter=reporter
@@ -48,7 +47,7 @@ def register(app: typer.Typer) -> None:
             return
         rows = []
         for name, score in stored.record.scores.items():
-            measure = MEASURES[name.removesuffix("@all")]
+            measure = measure_of(name)
             said = value_text(score) if score.value is not None else f"missing: {score.missing}"
             rows.append([name, said, measure.unit or score.unit, str(score.n), score.signature])
         print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)

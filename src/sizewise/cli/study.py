@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         """
         from sizewise.records import Comparison
         from sizewise.report import table_rows
-        from sizewise.report.words import MEASURES, shown_metrics
+        from sizewise.report.words import measure_of, shown_metrics
         from sizewise.store import Store
         from sizewise.studies import demo_config, folder_config, read_config
         from sizewise.studies import study as run_study
@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         print_table(
             [
                 "candidate",
-                *(MEASURES[m].title + (f" ({MEASURES[m].unit})" * bool(MEASURES[m].unit)) for m in metrics),
+                *(measure_of(m).title + (f" ({measure_of(m).unit})" * bool(measure_of(m).unit)) for m in metrics),
             ],
             [[row.name, *(row.cells[m].text for m in metrics)] for row in table_rows(comparison)],
             "value [95 % interval], on test items that share no 13 words in a row with training",

@@ -12,7 +12,7 @@ import numpy as np
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.inference import holm
 from sizewise.inference.bootstrap import paired_difference
-from sizewise.metrics import METRICS, Metric, find_metric, stats_array
+from sizewise.metrics import Metric, find_metric, stats_array
 from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, Score, fingerprint
 from sizewise.store import Store, Stored
 
@@ -71,7 +71,7 @@ def compare(
         evaluations=named,
         models={name: measured.model for name, measured in records.items()},
         scores=scores,
-        better={m: METRICS[m].better for m in first.metrics} | FACTS_BETTER,
+        better={m: find_metric(m).better for m in first.metrics} | FACTS_BETTER,
         differences=tuple(differences),
         familiarity=store.read(Dataset, first.data).derived,
         rounds=rounds,

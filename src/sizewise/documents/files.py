@@ -165,6 +165,9 @@ def _example(row: dict[str, Any], fallback_id: str, folder: Path) -> tuple[Examp
     messages = [{"role": "user", "content": str(row[prompt_key])}] if prompt_key else row["messages"]
     if prompt_key and row.get("images"):
         messages[0]["images"] = row["images"]
+    schema = row.get("schema")
+    if schema is not None and not isinstance(schema, dict):
+        raise ValueError("schema is no JSON object")
     example_id = str(row.get("id") or fallback_id)
     tags = row.get("tags") or ()
     example = Example(
@@ -174,8 +177,10 @@ def _example(row: dict[str, Any], fallback_id: str, folder: Path) -> tuple[Examp
         tags=(tags,) if isinstance(tags, str) else tuple(str(tag) for tag in tags),
         source=str(row.get("source") or example_id),
         copy_text=str(row.get("copy_text") or ""),
+        choices=tuple(str(choice).strip() for choice in row.get("choices") or ()),
+        answer_schema=json.dumps(schema, sort_keys=True) if schema else "",
     )
-    used = {prompt_key, answer_key, "images", "id", "messages", "tags", "source", "copy_text"}
+    used = {prompt_key, answer_key, "images", "id", "messages", "tags", "source", "copy_text", "choices", "schema"}
     return example, set(row) - used
 
 

@@ -1,5 +1,5 @@
 """Measure a model on a dataset and keep every item."""
 
-from sizewise.evaluation.measuring import DEFAULT_METRICS, evaluate
+from sizewise.evaluation.measuring import default_metrics, evaluate
 
-__all__ = ["DEFAULT_METRICS", "evaluate"]
+__all__ = ["default_metrics", "evaluate"]

@@ -6,16 +6,15 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-
-import numpy as np
 
 from sizewise import dataset as datasets
 from sizewise.dataset import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.prompts import Form, answer_limit, choose_shots, make_request, stop_texts
-from sizewise.metrics import AnswerItem, LikelihoodItem, Metric, find_metric, stats_array, total
-from sizewise.models import Engine, Model, ScoredText, open_model
+from sizewise.evaluation.speed import size_scores, speed_scores
+from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
+from sizewise.models import Engine, Model, open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Completion,
@@ -32,17 +31,18 @@ from sizewise.records import (
 )
 from sizewise.store import Ledger, Store, Stored, versions
 
-DEFAULT_METRICS = ("bits_per_byte", "perplexity", "bleu", "chrf", "exact_match")
+ALWAYS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
+# Metrics that are added where they make sense, with the first word of each group tried on the data.
+WHERE_FITTING = (("accuracy", "macro_f1"), ("json_valid", "json_f1"))
+OF_CHOICES = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration")
 PROMPT_EXAMPLES = 30
-# Six single answers: the smallest and the largest are a 97 % interval of the median (order statistics).
-LATENCY_REQUESTS = 6
 CHUNK = 128
 
 
 def evaluate(
     model: str,
     data: str | Path,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: Sequence[str] = (),
     *,
     store: Store | None = None,
     limit: int | None = None,
@@ -59,7 +59,7 @@ def evaluate(
     Args:
         model: model URI.
         data: dataset id, or a JSONL file, all of which is then test data.
-        metrics: names of metrics.
+        metrics: names of metrics; if none, those that fit the data.
         store: where records live; by default SIZEWISE_HOME.
         limit: at most so many examples, and documents until so many passages.
         seed: seed of the sample, of the worked examples and of the resampling.
@@ -72,15 +72,16 @@ def evaluate(
         SizewiseError: data or model cannot be opened.
     """
     store, reporter = store or Store(), reporter or Silent()
-    chosen = tuple(find_metric(name) for name in dict.fromkeys(metrics))
+    for name in metrics:
+        find_metric(name)
     if limit is not None and limit <= 0:
         raise UsageError(f"A limit of {limit} measures nothing.", "a positive number", "")
     data_id = dataset_id(data, store, seed)
     contents = datasets.load(store, data_id)
+    names = tuple(dict.fromkeys(metrics)) or default_metrics(contents)
     opened = open_model(model, store=store, engine=engine, max_usd=max_usd, say=reporter.say)
     try:
         description = opened.describe()
-        names = tuple(metric.name for metric in chosen)
         identity = [description.uri, description.revision, data_id, names, limit, seed]
         evaluation_id = f"eval-{fingerprint(identity)}"
         if store.exists("evaluation", evaluation_id):
@@ -89,12 +90,28 @@ def evaluate(
             store.lock("evaluation", evaluation_id),
             store.ledger("evaluation", evaluation_id) as ledger,
         ):
-            run = _Measuring(opened, description, contents, chosen, ledger, limit, seed, reporter)
-            record, rows = run.run(data_id, names)
+            run = _Measuring(opened, description, contents, names, ledger, limit, seed, reporter)
+            record, rows = run.run(data_id)
             store.write_rows(store.folder("evaluation", evaluation_id), "items.jsonl", rows)
             return store.write(evaluation_id, record)
     finally:
         opened.close()
+
+
+def default_metrics(contents: DatasetContents) -> tuple[str, ...]:
+    """Give the metrics that fit a dataset: labels, JSON and choices have their own beside the common ones."""
+    examples = contents.examples["test"]
+    references = [example.references for example in examples]
+    found = list(ALWAYS)
+    for group in WHERE_FITTING if examples else ():
+        try:
+            find_metric(group[0]).prepared(references)
+        except CannotMeasure:
+            continue
+        found += group
+    if any(example.choices for example in examples):
+        found += OF_CHOICES
+    return tuple(found)
 
 
 def dataset_id(data: str | Path, store: Store, seed: int) -> str:
@@ -113,22 +130,37 @@ class _Measuring:
         model: Model,
         description: ModelDescription,
         contents: DatasetContents,
-        metrics: Sequence[Metric],
+        names: Sequence[str],
         ledger: Ledger,
         limit: int | None,
         seed: int,
         reporter: Reporter,
     ) -> None:
         self.model, self.description, self.contents = model, description, contents
-        self.answer_metrics = [metric for metric in metrics if metric.needs == "answers"]
-        self.text_metrics = [metric for metric in metrics if metric.needs == "likelihood"]
+        self.names = tuple(names)
+        self.cannot: dict[str, str] = {}
+        metrics = [self._prepared(name) for name in names]
+        self.answer_metrics, self.text_metrics, self.choice_metrics = (
+            [metric for metric in metrics if metric.needs == needs] for needs in ("answers", "likelihood", "choices")
+        )
         self.ledger, self.limit, self.seed, self.reporter = ledger, limit, seed, reporter
         self.notes: list[str] = []
         known = contents.examples["train"] or contents.examples["test"]
         self.max_tokens, self.stop = answer_limit(known), stop_texts(known)
         self.shots = choose_shots(contents, seed)
 
-    def run(self, data_id: str, names: tuple[str, ...]) -> tuple[Evaluation, list[ItemRow]]:
+    def _prepared(self, name: str) -> Metric:
+        """Give a metric that knows the right answers of the whole test split; note the reason if it cannot be."""
+        metric = find_metric(name)
+        examples = self.contents.examples["test"]
+        if metric.needs == "answers" and examples:
+            try:
+                return metric.prepared([example.references for example in examples])
+            except CannotMeasure as reason:
+                self.cannot[name] = str(reason)
+        return metric
+
+    def run(self, data_id: str) -> tuple[Evaluation, list[ItemRow]]:
         begun = time.monotonic()
         if self.description.trained_on not in (None, data_id):
             self.notes.append(
@@ -138,27 +170,31 @@ class _Measuring:
         rows: list[ItemRow] = []
         prompting = None
         if self.text_metrics:
-            text_rows, reason = self._text_rows()
-            rows += text_rows
-            signature = self.model.signature() if self.description.can_score else ""
-            scores |= self._totals(self.text_metrics, text_rows, signature, reason)
+            found, reason = self._text_rows()
+            rows += found
+            scores |= self._totals(self.text_metrics, found, self._likelihood_signature(), reason)
         if self.answer_metrics:
             examples = self._sample(self.contents.examples["test"], self.limit)
             self._refuse_images(examples)
             prompting = self._choose_prompting() if examples else None
-            answer_rows = self._answer_rows(examples, prompting.form) if prompting else []
-            rows += answer_rows
+            found = self._answer_rows(examples, prompting.form) if prompting else []
+            rows += found
             signature = f"prompt:{prompting.form}|shots:{prompting.shots}" if prompting else ""
             reason = "" if examples else "the dataset has no test examples"
-            scores |= self._totals(self.answer_metrics, answer_rows, signature, reason)
+            scores |= self._totals(self.answer_metrics, found, signature, reason)
             scores |= self._speed(examples, prompting.form if prompting else "chat")
-        scores |= self._size()
+        if self.choice_metrics:
+            found, reason = self._choice_rows()
+            rows += found
+            signature = f"plain question|shots:0|{self._likelihood_signature()}".rstrip("|")
+            scores |= self._totals(self.choice_metrics, found, signature, reason)
+        scores |= size_scores(self.description)
         record = Evaluation(
             model=self.description,
             data=data_id,
             seed=self.seed,
             limit=self.limit,
-            metrics=names,
+            metrics=self.names,
             scores=scores,
             prompting=prompting,
             items=len(rows),
@@ -196,13 +232,20 @@ class _Measuring:
         for metric in metrics:
             for name, part, which in ((metric.name, clean, "clean"), (f"{metric.name}@all", rows, "all")):
                 full = f"{signature}|items:{which}".lstrip("|")
-                if reason:
-                    found[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing=reason)
+                why = reason or self.cannot.get(metric.name)
+                if why:
+                    found[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing=why)
                 else:
                     found[name] = total(metric, part, name=name, signature=full, seed=self.seed)
         return found
 
-    # -- text ---------------------------------------------------------------------------------------
+    # -- likelihood -------------------------------------------------------------------------------------
+
+    def _likelihood_signature(self) -> str:
+        return self.model.signature() if self.description.can_score else ""
+
+    def _marked(self, rows: Sequence[ItemRow]) -> list[ItemRow]:
+        return [row.model_copy(update={"clean": self._clean(row.item)}) for row in rows]
 
     def _text_rows(self) -> tuple[list[ItemRow], str]:
         """Measure the likelihood of held-out passages; the reason if that is not possible."""
@@ -211,33 +254,17 @@ class _Measuring:
         documents = self._sampled_documents()
         if not documents:
             return [], "the dataset has no test documents"
-        done = self.ledger.entries("text")
-        todo = [document for document in documents if document.id not in done]
-        size = sum(len(d.text) for d in documents)
-        read = size - sum(len(d.text) for d in todo)
-        begun, tokens = time.monotonic(), 0
-        for document, scored in zip(todo, self.model.score([document.text for document in todo]), strict=True):
-            self.ledger.append("text", document.id, {"passages": _by_passage(document, scored)})
-            read, tokens = read + len(document.text), tokens + len(scored.nats)
-            speed = tokens / (time.monotonic() - begun)
-            self.reporter.advance("reading held-out text", read, size, f"{speed:,.0f} tokens/s")
-        rows = []
-        entries = self.ledger.entries("text")
-        for document in documents:
-            for item, nats, count, size_bytes in entries[document.id]["passages"]:
-                measured = LikelihoodItem(nats, count, size_bytes)
-                good = bool(np.isfinite(nats))
-                rows.append(
-                    ItemRow(
-                        item=item,
-                        kind="passage",
-                        cluster=document.id,
-                        clean=self._clean(item),
-                        error=None if good else "the log-likelihood is not a number",
-                        stats={m.name: m.measure_likelihood(measured) for m in self.text_metrics} if good else {},
-                    )
-                )
-        return rows, ""
+        return self._marked(text_rows(self.model, documents, self.text_metrics, self.ledger, self.reporter)), ""
+
+    def _choice_rows(self) -> tuple[list[ItemRow], str]:
+        """Measure which choices are found most likely; the reason if that is not possible."""
+        examples = [example for example in self.contents.examples["test"] if example.choices]
+        if not examples:
+            return [], "no test example has choices"
+        if not self.description.can_score:
+            return [], f"{self.description.uri} gives no log-likelihoods of text"
+        examples = self._sample(examples, self.limit)
+        return self._marked(choice_rows(self.model, examples, self.choice_metrics, self.ledger, self.reporter)), ""
 
     def _sampled_documents(self) -> list[Document]:
         """Take the beginning of every document, so that a limit costs passages and not documents.
@@ -317,13 +344,17 @@ class _Measuring:
         return [self._answer_row(example, answers[example.id]) for example in examples]
 
     def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
-        item = AnswerItem(answer.text, example.references)
+        asked = "\n".join(message.content for message in example.messages)
+        # No answer is scored as an empty one: a model must not look better for what it cannot take.
+        item = AnswerItem(answer.text, example.references, asked, example.answer_schema)
         stats, error = {}, answer.error
-        try:
-            # No answer is scored as an empty one: a model must not look better for what it cannot take.
-            stats = {metric.name: metric.measure_answer(item) for metric in self.answer_metrics}
-        except (ValueError, ArithmeticError) as failure:
-            error = f"a metric failed: {failure}"
+        for metric in self.answer_metrics:
+            if metric.name in self.cannot:
+                continue
+            try:
+                stats[metric.name] = metric.measure(item)
+            except Exception as failure:  # metrics may be a plug-in's: one item must not cost all others
+                error = f"metric {metric.name} failed: {type(failure).__name__}: {failure}"
         return ItemRow(
             item=example.id,
             kind="example",
@@ -337,110 +368,13 @@ class _Measuring:
             stats=stats,
         )
 
-    # -- speed and size -----------------------------------------------------------------------------
-
     def _speed(self, examples: Sequence[Example], form: Form) -> dict[str, Score]:
-        """Measure the time of single answers, and the speed in batches from the answers already given."""
-        answers = [Completion.model_validate(body) for body in self.ledger.entries("test").values()]
-        answers = [answer for answer in answers if answer.finish != "error"]
-        seconds = sum(answer.seconds for answer in answers)
-        tokens = sum(answer.completion_tokens for answer in answers)
-        where = f"engine:{self.description.engine}|precision:{self.description.precision}"
-        if self.description.engine == "rule" or not answers or not seconds:
-            missing = "a rule has no speed" if self.description.engine == "rule" else "no answer was given"
-            return {
-                name: Score(metric=name, n=0, unit=unit, signature=where, missing=missing)
-                for name, unit in (("latency_s", "s"), ("answers_per_s", "answers/s"))
-            }
-        if self.description.api:
-            return self._speed_of_api(answers, where)
-        times = []
-        answered = {answer.id for answer in answers}
-        timed = [example for example in examples if example.id in answered][:LATENCY_REQUESTS]
-        for request in self._requests(timed, form):
-            start = time.perf_counter()
-            list(self.model.complete([request]))
-            times.append(time.perf_counter() - start)
-            self.reporter.advance("timing single answers", len(times), LATENCY_REQUESTS)
-        enough = len(times) >= LATENCY_REQUESTS
-        return {
-            "latency_s": Score(
-                metric="latency_s",
-                value=median(times),
-                low=min(times) if enough else None,
-                high=max(times) if enough else None,
-                n=len(times),
-                unit="s",
-                signature=f"median|users:1|{where}",
-            ),
-            "answers_per_s": Score(
-                metric="answers_per_s",
-                value=len(answers) / seconds,
-                n=len(answers),
-                unit="answers/s",
-                signature=f"batched:64|tokens:{tokens}|{where}",
-            ),
-        }
-
-    def _speed_of_api(self, answers: Sequence[Completion], where: str) -> dict[str, Score]:
-        """Give the time of answers as they came, many at once (to ask again costs money), and note their cost."""
-        times = sorted(answer.seconds for answer in answers)
+        """Give the speed of answering, and note what the answers cost."""
+        entries = [Completion.model_validate(body) for body in self.ledger.entries("test").values()]
+        answers = [answer for answer in entries if answer.finish != "error"]
         paid = [answer.usd for answer in answers if answer.usd is not None]
         if paid:
             self.notes.append(f"{len(paid)} answers cost {sum(paid):.4f} USD by list prices (genai-prices)")
-        middle = slice(len(times) // 40, len(times) - len(times) // 40)
-        return {
-            "latency_s": Score(
-                metric="latency_s",
-                value=median(times),
-                low=times[middle][0],
-                high=times[middle][-1],
-                n=len(times),
-                unit="s",
-                signature=f"median, 2.5 to 97.5 %|users:many|{where}",
-            ),
-            "answers_per_s": Score(
-                metric="answers_per_s",
-                n=0,
-                unit="answers/s",
-                signature=where,
-                missing="the provider's limits decide it",
-            ),
-        }
-
-    def _size(self) -> dict[str, Score]:
-        facts = {
-            "parameters": (self.description.parameters, "parameters", "exact count"),
-            "memory_bytes": (
-                self.description.memory_bytes,
-                "bytes",
-                "weights + one user's cache at 1024 tokens",
-            ),
-            "disk_bytes": (self.description.disk_bytes, "bytes", "weight files"),
-        }
-        found = {}
-        for name, (value, unit, signature) in facts.items():
-            found[name] = Score(
-                metric=name,
-                value=value,
-                low=value,
-                high=value,
-                n=1,
-                unit=unit,
-                signature=signature,
-                missing=None if value is not None else "not published",
-            )
-        return found
-
-
-def _by_passage(document: Document, scored: ScoredText) -> list[tuple[str, float, int, int]]:
-    """Give (item, nats, tokens, bytes) of each passage; a token belongs to where it begins."""
-    spans = datasets.passages(document)
-    edges = np.array([span.start for span in spans] + [len(document.text)])
-    index = np.clip(np.searchsorted(edges, scored.starts, side="right") - 1, 0, len(spans) - 1)
-    nats = np.bincount(index, weights=scored.nats, minlength=len(spans))
-    tokens = np.bincount(index, minlength=len(spans))
-    return [
-        (span.item, float(nats[i]), int(tokens[i]), len(document.text[span.start : span.end].encode("utf-8")))
-        for i, span in enumerate(spans)
-    ]
+        answered = {answer.id for answer in answers}
+        requests = self._requests([example for example in examples if example.id in answered], form)
+        return speed_scores(self.model, answers, requests, self.reporter)

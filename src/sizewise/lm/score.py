@@ -15,6 +15,7 @@ from sizewise.lm.tokenizer import prefix_id, text_ids
 
 TILE = 4096  # words of the vocabulary whose logits exist at once: they stay in the processor's cache
 BATCH_TOKENS = 4096
+GROUP_TOKENS = 4 * BATCH_TOKENS  # texts that are sorted by length and scored together
 
 
 class Window(NamedTuple):
@@ -96,13 +97,18 @@ def _nats(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> tor
 
 
 def score_texts(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> Iterator[TokenScores]:
-    """Score texts, each from its own beginning."""
+    """Score texts, each from its own beginning; short ones that follow each other go through the network at once."""
     prefix = prefix_id(tokenizer)
-    for text in texts:
+    waiting: list[list[int]] = []
+    places: list[npt.NDArray[np.int64]] = []
+    for number, text in enumerate(texts, start=1):
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        starts = np.array([start for start, _ in encoded.offset_mapping], dtype=np.int64)
-        (nats,) = score_ids(network, [[prefix, *encoded.input_ids]], size)
-        yield TokenScores(nats, starts)
+        waiting.append([prefix, *encoded.input_ids])
+        places.append(np.array([start for start, _ in encoded.offset_mapping], dtype=np.int64))
+        if number == len(texts) or sum(len(ids) for ids in waiting) >= GROUP_TOKENS:
+            for nats, starts in zip(score_ids(network, waiting, size), places, strict=True):
+                yield TokenScores(nats, starts)
+            waiting, places = [], []
 
 
 def bits_per_byte(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> float:

@@ -1,6 +1,27 @@
 """Measures. A metric never sees a model: it gets items and gives additive statistics and their total."""
 
-from sizewise.metrics.base import AnswerItem, LikelihoodItem, Metric, stats_array, total
-from sizewise.metrics.registry import METRICS, find_metric
+from sizewise.metrics.base import (
+    AnswerItem,
+    CannotMeasure,
+    ChoiceItem,
+    LikelihoodItem,
+    Mean,
+    Metric,
+    stats_array,
+    total,
+)
+from sizewise.metrics.registry import METRICS, find_metric, metric_names
 
-__all__ = ["METRICS", "AnswerItem", "LikelihoodItem", "Metric", "find_metric", "stats_array", "total"]
+__all__ = [
+    "METRICS",
+    "AnswerItem",
+    "CannotMeasure",
+    "ChoiceItem",
+    "LikelihoodItem",
+    "Mean",
+    "Metric",
+    "find_metric",
+    "metric_names",
+    "stats_array",
+    "total",
+]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ class AnswerItem(NamedTuple):
 
     completion: str
     references: tuple[str, ...]
+    prompt: str = ""
+    """What was asked, with any passage that was given."""
+    schema: str = ""
+    """JSON Schema that the answer must keep, as text."""
 
 
 class LikelihoodItem(NamedTuple):
@@ -32,6 +36,21 @@ class LikelihoodItem(NamedTuple):
     nats: float
     tokens: int
     bytes: int
+    words: int = 0
+    """Words between white space."""
+
+
+class ChoiceItem(NamedTuple):
+    """Log-likelihood of each answer that could be chosen."""
+
+    nats: tuple[float, ...]
+    bytes: tuple[int, ...]
+    right: int
+    """Which one is right."""
+
+
+Needs = Literal["answers", "likelihood", "choices"]
+Better = Literal["higher", "lower"]
 
 
 class Metric(Protocol):
@@ -39,30 +58,69 @@ class Metric(Protocol):
 
     name: str
     """Name on the command line."""
-    needs: Literal["answers", "likelihood"]
-    """What must be measured of a model for it."""
+    title: str
+    """Heading of its column."""
+    needs: Needs
+    """What must be measured of a model for it, and so what an item is."""
     unit: str
     """Unit of the value."""
-    better: Literal["higher", "lower"]
+    better: Better
     """Which way is better."""
     sentence: str
-    """What it is, in one plain sentence."""
+    """What it is, which way is better, what it cannot tell."""
 
     def signature(self) -> str:
         """Say how the value is computed."""
         ...
 
-    def measure_answer(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give the additive statistics of an answer (only if it needs answers)."""
+    def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
+        """Give the metric for a test set, of which all right answers are known.
+
+        Raises:
+            CannotMeasure: it makes no sense on this data.
+        """
         ...
 
-    def measure_likelihood(self, item: LikelihoodItem) -> tuple[float, ...]:
-        """Give the additive statistics of a text (only if it needs likelihood)."""
+    def measure(self, item: Any) -> tuple[float, ...]:
+        """Give the additive statistics of an AnswerItem, LikelihoodItem or ChoiceItem, as `needs` says."""
         ...
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Turn sums of statistics, (..., k), into values, (...)."""
         ...
+
+
+class CannotMeasure(ValueError):
+    """A metric makes no sense on this data; the message becomes the reason why its score is missing."""
+
+
+class Mean:
+    """A metric whose value is first statistic over second: the base of most of ours, and of plug-ins."""
+
+    name = ""
+    title = ""
+    needs: Needs = "answers"
+    unit = "share"
+    better: Better = "higher"
+    sentence = ""
+
+    def signature(self) -> str:
+        """Give the name."""
+        return self.name
+
+    def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
+        """Give the metric itself."""
+        return self
+
+    def measure(self, item: Any) -> tuple[float, ...]:
+        """Give (amount, count)."""
+        raise NotImplementedError
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Divide amount by count."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result: FloatArray = sums[..., 0] / sums[..., 1]
+        return result
 
 
 def stats_array(metric: Metric, rows: Sequence[ItemRow]) -> FloatArray:

@@ -1,29 +1,19 @@
-"""How well a model predicts text: perplexity and bits per byte."""
+"""How well a model predicts text: perplexity of tokens, words and bytes, and bits per byte."""
 
 from __future__ import annotations
 
 from math import log
-from typing import Literal
 
 import numpy as np
 
-from sizewise.metrics.base import AnswerItem, FloatArray, LikelihoodItem
+from sizewise.metrics.base import Better, FloatArray, LikelihoodItem, Mean, Needs
 
 
-class _Likelihood:
-    needs: Literal["answers", "likelihood"] = "likelihood"
-    better: Literal["higher", "lower"] = "lower"
-    name = ""
+class _Likelihood(Mean):
+    needs: Needs = "likelihood"
+    better: Better = "lower"
 
-    def signature(self) -> str:
-        """Name the metric; the model says the rest."""
-        return self.name
-
-    def measure_answer(self, item: AnswerItem) -> tuple[float, ...]:
-        """Refuse: this metric is about text, not answers."""
-        raise TypeError(f"{self.name} needs likelihoods")
-
-    def measure_likelihood(self, item: LikelihoodItem) -> tuple[float, ...]:
+    def measure(self, item: LikelihoodItem) -> tuple[float, ...]:
         """Give (nats, tokens, bytes)."""
         return item.nats, float(item.tokens), float(item.bytes)
 
@@ -31,9 +21,11 @@ class _Likelihood:
 class BitsPerByte(_Likelihood):
     """Bits needed for a byte of UTF-8: comparable between models whatever their tokenizer."""
 
-    name = "bits_per_byte"
-    unit = "bits/byte"
-    sentence = "How surprised the model is by held-out text; lower is better; it says nothing about answers."
+    name, title, unit = "bits_per_byte", "Bits per byte", "bits/byte"
+    sentence = (
+        "How surprised the model is by held-out text. Lower is better. It shows knowledge of the text's "
+        "language and content; it says nothing about answers."
+    )
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Divide bits by bytes."""
@@ -45,12 +37,54 @@ class BitsPerByte(_Likelihood):
 class Perplexity(_Likelihood):
     """Exponential of the mean nats a token: only comparable between models with one tokenizer."""
 
-    name = "perplexity"
-    unit = "per token"
-    sentence = "As how many equally likely tokens the next one feels; compare only models with the same tokenizer."
+    name, title, unit = "perplexity", "Perplexity", "per token"
+    sentence = (
+        "As how many equally likely tokens the next one feels. Lower is better. Only models with the same "
+        "tokenizer can be compared."
+    )
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Exponentiate the mean nats a token."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            result: FloatArray = np.exp(sums[..., 0] / sums[..., 1])
+        return result
+
+
+class BytePerplexity(_Likelihood):
+    """Exponential of the mean nats a byte: bits per byte in the form that lm-evaluation-harness prints."""
+
+    name, title, unit = "byte_perplexity", "Perplexity a byte", "per byte"
+    sentence = (
+        "As how many equally likely bytes the next one feels: two to the power of bits per byte. Lower is better. "
+        "It tells no more than bits per byte does."
+    )
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Exponentiate the mean nats a byte."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            result: FloatArray = np.exp(sums[..., 0] / sums[..., 2])
+        return result
+
+
+class WordPerplexity(_Likelihood):
+    """Exponential of the mean nats a word: comparable between models, on one text."""
+
+    name, title, unit = "word_perplexity", "Perplexity a word", "per word"
+    sentence = (
+        "As how many equally likely words the next one feels. Lower is better. Comparable between models on one "
+        "text, not between texts or languages."
+    )
+
+    def signature(self) -> str:
+        """Say what a word is."""
+        return "word_perplexity|words:white space"
+
+    def measure(self, item: LikelihoodItem) -> tuple[float, ...]:
+        """Give (nats, words)."""
+        return item.nats, float(item.words)
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Exponentiate the mean nats a word."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             result: FloatArray = np.exp(sums[..., 0] / sums[..., 1])
         return result

@@ -1,14 +1,14 @@
-"""How much an answer shares with the reference: BLEU and chrF, by sacrebleu's own statistics."""
+"""How much an answer shares with the reference: BLEU, chrF and TER, by sacrebleu's own statistics."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from sizewise.errors import MissingExtraError
-from sizewise.metrics.base import AnswerItem, FloatArray, LikelihoodItem
+from sizewise.metrics.base import AnswerItem, Better, FloatArray, Mean
 
 ORDER = 4  # longest n-gram of BLEU
 
@@ -21,10 +21,8 @@ def _sacrebleu() -> Any:
     return metrics
 
 
-class _Overlap:
-    needs: Literal["answers", "likelihood"] = "answers"
-    better: Literal["higher", "lower"] = "higher"
-    name = ""
+class _Overlap(Mean):
+    unit = "0-100"
 
     scorer = ""
     """Name of sacrebleu's class."""
@@ -33,15 +31,11 @@ class _Overlap:
     def _scorer(self) -> Any:
         return getattr(_sacrebleu(), self.scorer)()
 
-    def measure_answer(self, item: AnswerItem) -> tuple[float, ...]:
+    def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Give sacrebleu's own statistics of one answer."""
         references = [[reference] for reference in item.references]
         stats = self._scorer._extract_corpus_statistics([item.completion], references)[0]
         return tuple(float(number) for number in stats)
-
-    def measure_likelihood(self, item: LikelihoodItem) -> tuple[float, ...]:
-        """Refuse: this metric is about answers, not text."""
-        raise TypeError(f"{self.name} needs answers")
 
 
 class Bleu(_Overlap):
@@ -51,12 +45,10 @@ class Bleu(_Overlap):
     (13a tokens, exponential smoothing).
     """
 
-    name = "bleu"
-    scorer = "BLEU"
-    unit = "0-100"
+    name, title, scorer = "bleu", "BLEU", "BLEU"
     sentence = (
-        "Share of word sequences that an answer has in common with the reference; higher is better; "
-        "other wording counts as wrong."
+        "Share of word sequences an answer has in common with the right one, 0 to 100. Higher is better. "
+        "It counts other wording as wrong and does not know whether an answer is true."
     )
 
     def signature(self) -> str:
@@ -84,12 +76,10 @@ class Chrf(_Overlap):
     Source: Popovic (2015); sacrebleu's defaults (character 6-grams, no word n-grams, beta 2).
     """
 
-    name = "chrf"
-    scorer = "CHRF"
-    unit = "0-100"
+    name, title, scorer = "chrf", "chrF", "CHRF"
     sentence = (
-        "Share of letter sequences in common with the reference, kinder to other word forms than BLEU; "
-        "higher is better."
+        "Share of letter sequences an answer has in common with the right one, 0 to 100: kinder to other word forms "
+        "than BLEU. Higher is better. It does not know whether an answer is true."
     )
     beta = 2
 
@@ -111,4 +101,32 @@ class Chrf(_Overlap):
             square = self.beta**2
             score = (1 + square) * precision * recall / (square * precision + recall)
         result: FloatArray = np.where(precision + recall > 0, 100 * score, 0.0)
+        return result
+
+
+class Ter(_Overlap):
+    """Translation edit rate over all answers, 0 upwards.
+
+    Source: Snover et al. (2006); sacrebleu's defaults (lower case, tercom tokens).
+    """
+
+    name, title, scorer = "ter", "TER", "TER"
+    unit = "edits/100 words"
+    better: Better = "lower"
+    sentence = (
+        "Words to insert, delete, replace or move until an answer is the right one, for 100 of its words. Lower is "
+        "better. It counts other wording as wrong."
+    )
+
+    def signature(self) -> str:
+        """Give sacrebleu's signature."""
+        from sacrebleu import __version__
+
+        return f"ter|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:{__version__}"
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Compute TER from (edits, words of the reference)."""
+        edits, words = sums[..., 0], sums[..., 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result: FloatArray = np.where(words > 0, 100 * edits / words, np.where(edits > 0, 100.0, 0.0))
         return result

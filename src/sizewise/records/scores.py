@@ -42,7 +42,7 @@ class ItemRow(Record):
 
     item: str
     """Id of the example or passage."""
-    kind: Literal["example", "passage"]
+    kind: Literal["example", "passage", "choice"]
     """What kind of item it is."""
     cluster: str
     """Id of the source document: items of one document are resampled together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sizewise.records.base import Record
 
@@ -62,6 +62,24 @@ class Example(Record):
     """Id of the document that the example was drawn from; the split follows it."""
     copy_text: str = ""
     """What somebody who only copies would answer (empty: the whole prompt): the trivial baseline."""
+    choices: tuple[str, ...] = ()
+    """Answers that could be chosen, the right one among them."""
+    answer_schema: str = ""
+    """JSON Schema that an answer must keep, as text."""
+
+    @model_validator(mode="after")
+    def _right_choice(self) -> Example:
+        if self.choices and self.references[0] not in self.choices:
+            raise ValueError(f"the right answer '{self.references[0][:50]}' is not among the choices")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_given(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        for name in ("choices", "answer_schema"):
+            if not found.get(name):
+                found.pop(name, None)
+        return found
 
     @property
     def prompt(self) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sizewise.errors import MissingExtraError
+from sizewise.metrics import find_metric
 from sizewise.records import Comparison, CurvePoint, Difference
-from sizewise.report.words import MEASURES
+from sizewise.report.words import measure_of
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; shapes repeat the distinction.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -80,7 +81,7 @@ def _points(comparison: Comparison, quality: str, metric: str) -> list[dict[str,
         rows.append(
             {
                 "candidate": name,
-                "x": x.value / MEASURES[metric].divisor,
+                "x": x.value / measure_of(metric).divisor,
                 "y": y.value,
                 "low": y.low if y.low is not None else y.value,
                 "high": y.high if y.high is not None else y.value,
@@ -91,14 +92,14 @@ def _points(comparison: Comparison, quality: str, metric: str) -> list[dict[str,
 
 def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str) -> Plot:
     alt = _altair()
-    measure = MEASURES[metric]
+    measure = measure_of(metric)
     heading = measure.title + (f" ({measure.unit})" if measure.unit else "")
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("x:Q", title=heading, scale=alt.Scale(type="log", nice=False, padding=60)),
         color=alt.Color("candidate:N", scale=alt.Scale(range=COLOURS), sort=None, legend=None),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
-        y=alt.Y("low:Q", title=MEASURES[quality].title, scale=alt.Scale(zero=False)), y2="high:Q"
+        y=alt.Y("low:Q", title=measure_of(quality).title, scale=alt.Scale(zero=False)), y2="high:Q"
     )
     points = base.mark_point(size=110, filled=True, opacity=1).encode(
         y="y:Q", shape=alt.Shape("candidate:N", sort=None, legend=None)
@@ -109,9 +110,9 @@ def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str) -> Plot:
         .encode(x="x:Q", y="high:Q", text="candidate:N")
     )
     chart = alt.layer(bars, points, names).properties(width=300, height=230)
-    better = "up" if quality in ("bleu", "chrf", "exact_match") else "down"
+    better = "up" if find_metric(quality).better == "higher" else "down"
     return _draw(
-        f"{MEASURES[quality].title} against {measure.title.lower()}",
+        f"{measure_of(quality).title} against {measure.title.lower()}",
         f"Bars are 95 % intervals. Better quality is {better}; the horizontal scale is logarithmic.",
         chart,
     )
@@ -127,7 +128,7 @@ def difference_plot(comparison: Comparison, pick: str, metric: str) -> Plot | No
     if not rows:
         return None
     alt = _altair()
-    title = MEASURES[metric].title
+    title = measure_of(metric).title
     base = alt.Chart(alt.Data(values=rows)).encode(
         y=alt.Y("other:N", title=None, sort="x", axis=alt.Axis(labelLimit=200))
     )

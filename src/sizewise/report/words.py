@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from sizewise.errors import SizewiseError
+from sizewise.metrics import METRICS, find_metric
 from sizewise.records import Comparison, Score
 
 
@@ -23,30 +25,7 @@ class Measure(NamedTuple):
     """Significant digits."""
 
 
-MEASURES = {
-    "bleu": Measure(
-        "BLEU",
-        "Share of word sequences an answer has in common with the right one, 0 to 100. Higher is better. "
-        "It counts other wording as wrong and does not know whether an answer is true.",
-    ),
-    "chrf": Measure(
-        "chrF",
-        "The same with letter sequences, 0 to 100: kinder to other word forms. Higher is better.",
-    ),
-    "exact_match": Measure(
-        "Exact match",
-        "Share of answers that are the right one letter for letter. Higher is better. Made for short answers.",
-    ),
-    "bits_per_byte": Measure(
-        "Bits per byte",
-        "How surprised the model is by held-out text. Lower is better. It shows knowledge of the text's "
-        "language and content; it says nothing about answers.",
-    ),
-    "perplexity": Measure(
-        "Perplexity",
-        "As how many equally likely tokens the next one feels. Lower is better. Only models with the same "
-        "tokenizer can be compared.",
-    ),
+FACTS = {
     "latency_s": Measure(
         "Time of an answer",
         "Median seconds for one answer to one user on this machine. Lower is better.",
@@ -59,17 +38,26 @@ MEASURES = {
     "parameters": Measure("Parameters", "Number of weights, counted exactly.", 1e6, "million", 4),
     "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
 }
-TABLE = (
-    "bleu",
-    "chrf",
-    "exact_match",
-    "bits_per_byte",
-    "perplexity",
-    "latency_s",
-    "answers_per_s",
-    "memory_bytes",
-    "parameters",
+MEASURES = {name: Measure(metric.title, metric.sentence) for name, metric in METRICS.items()} | FACTS
+# Columns of the table of candidates, and what is left out where a metric made for the data is there.
+COLUMNS = (
+    *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
+    *("bleu", "chrf", "exact_match", "bits_per_byte", "perplexity"),
+    *("latency_s", "answers_per_s", "memory_bytes", "parameters"),
 )
+INSTEAD = {"accuracy": ("bleu", "chrf", "exact_match"), "json_f1": ("bleu", "chrf", "exact_match")}
+
+
+def measure_of(name: str) -> Measure:
+    """Say how a score is shown, a plug-in's too."""
+    name = name.removesuffix("@all")
+    if name in MEASURES:
+        return MEASURES[name]
+    try:
+        metric = find_metric(name)
+    except SizewiseError:
+        return Measure(name, "")
+    return Measure(metric.title, metric.sentence)
 
 
 class Cell(NamedTuple):
@@ -100,7 +88,7 @@ def number(value: float, digits: int = 3) -> str:
 
 def value_text(score: Score) -> str:
     """Write value and interval without unit."""
-    measure = MEASURES.get(score.metric.removesuffix("@all"), Measure(score.metric, ""))
+    measure = measure_of(score.metric)
     if score.value is None:
         return "missing"
     text = number(score.value / measure.divisor, measure.digits)
@@ -114,7 +102,7 @@ def score_text(score: Score) -> str:
     """Write a score whole: value, interval, unit and n, or why it is missing."""
     if score.value is None:
         return f"missing: {score.missing}"
-    measure = MEASURES.get(score.metric.removesuffix("@all"), Measure(score.metric, ""))
+    measure = measure_of(score.metric)
     return f"{value_text(score)} {measure.unit or score.unit}, n = {score.n}"
 
 
@@ -126,8 +114,11 @@ class Row(NamedTuple):
 
 
 def shown_metrics(comparison: Comparison) -> list[str]:
-    """Give the columns of the table, those that were measured."""
-    return [metric for metric in TABLE if metric in comparison.scores]
+    """Give the columns of the table: what was measured, without what says less on such data."""
+    measured = [metric for metric in comparison.scores if not metric.endswith("@all")]
+    others = [metric for metric in measured if metric not in MEASURES]  # of plug-ins
+    left_out = {name for metric in measured for name in INSTEAD.get(metric, ())}
+    return [metric for metric in (*COLUMNS, *others) if metric in measured and metric not in left_out]
 
 
 def table_rows(comparison: Comparison) -> list[Row]:
@@ -141,7 +132,7 @@ def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
     score = comparison.scores[metric].get(name)
     if score is None:
         return Cell("missing", "not measured", "", True, "", False)
-    measure = MEASURES[metric]
+    measure = measure_of(metric)
     full = comparison.scores.get(f"{metric}@all", {}).get(name)
     return Cell(
         text=value_text(score),
@@ -149,7 +140,7 @@ def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
         title=f"{measure.unit or score.unit}; {score.signature}",
         missing=score.value is None,
         full=f"all {full.n}: {number(full.value, measure.digits)}" if full and full.value is not None else "",
-        best=metric in ("bleu", "chrf", "exact_match", "bits_per_byte")
+        best=metric not in (*FACTS, "perplexity")
         and score.value is not None
         and score.value == _best(comparison, metric, comparison.scores[metric].values()),
     )

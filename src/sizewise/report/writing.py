@@ -13,7 +13,7 @@ from sizewise.metrics import find_metric
 from sizewise.records import Checkpoint, ItemRow
 from sizewise.report.plots import Plot, curve_plot, difference_plot, tradeoff_plots
 from sizewise.report.view import StudyView
-from sizewise.report.words import MEASURES, number, score_text, shown_metrics, table_rows, value_text
+from sizewise.report.words import measure_of, number, score_text, shown_metrics, table_rows, value_text
 from sizewise.store import write_atomically
 
 SAMPLES = 5
@@ -87,7 +87,7 @@ def _content(view: StudyView) -> dict[str, Any]:
         "dataset": view.dataset,
         "rows": table_rows(view.comparison),
         "metrics": shown_metrics(view.comparison),
-        "measures": MEASURES,
+        "measures": {name: measure_of(name) for name in (*shown_metrics(view.comparison), view.recommendation.quality)},
         "plots": _plots(view),
         "samples": _samples(view),
         "worst": {name: _worst(items) for name, items in view.items.items()},

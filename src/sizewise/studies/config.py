@@ -12,7 +12,6 @@ from pydantic import Field, ValidationError
 
 from sizewise.choice.needs import check_keys, make_needs, read_toml
 from sizewise.errors import UsageError
-from sizewise.evaluation import DEFAULT_METRICS
 from sizewise.metrics import find_metric
 from sizewise.records import Candidate, Needs, Recipe, Record
 
@@ -34,8 +33,8 @@ class StudyConfig(Record):
     """JSONL files with examples of the job."""
     limit: int | None = Field(default=None, gt=0)
     """At most so many test examples, and documents until so many passages."""
-    metrics: tuple[str, ...] = DEFAULT_METRICS
-    """What is measured."""
+    metrics: tuple[str, ...] = ()
+    """What is measured; if nothing is named, what fits the data."""
     baseline: bool = True
     """Whether the copying baseline stands in the table."""
     candidates: tuple[Candidate, ...]
@@ -79,7 +78,7 @@ def config_text(config: StudyConfig) -> str:
         lines.append(f"examples = {_toml(list(config.examples))}")
     if config.limit is not None:
         lines.append(f"limit = {config.limit}")
-    if config.metrics != DEFAULT_METRICS:
+    if config.metrics:
         lines.append(f"metrics = {_toml(list(config.metrics))}")
     if not config.baseline:
         lines.append("baseline = false")
@@ -152,12 +151,14 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
         )
     except ValidationError as error:
         raise _refused(error, where) from error
-    if config.needs.quality and config.needs.quality not in config.metrics:
+    if config.needs.quality and config.metrics and config.needs.quality not in config.metrics:
         raise UsageError(
             f"{where}: quality is to be '{config.needs.quality}', which is not measured.",
             " or ".join(config.metrics),
             f"mend {where}",
         )
+    if config.needs.quality:
+        find_metric(config.needs.quality)
     names = [candidate.name for candidate in config.candidates]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

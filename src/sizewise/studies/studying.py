@@ -8,7 +8,7 @@ from sizewise import dataset as datasets
 from sizewise.choice import choose
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError
-from sizewise.evaluation import evaluate
+from sizewise.evaluation import default_metrics, evaluate
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Missing, Study, fingerprint
 from sizewise.report import PageWatcher, load_view, write_study_report
@@ -117,13 +117,16 @@ def _evaluate_all(
     config: StudyConfig, uris: dict[str, str], data: str, store: Store, reporter: Reporter
 ) -> dict[str, str]:
     evaluations: dict[str, str] = {}
+    metrics = config.metrics or default_metrics(datasets.load(store, data))
+    if config.needs.quality and config.needs.quality not in metrics:
+        metrics += (config.needs.quality,)
     measured = uris | ({BASELINE: "fake:copy"} if config.baseline else {})
     for name, uri in measured.items():
         reporter.say(f"measuring {name}")
         evaluations[name] = evaluate(
             uri,
             data,
-            config.metrics,
+            metrics,
             store=store,
             limit=config.limit,
             seed=config.seed,

@@ -1,0 +1,111 @@
+"""Speed and size of a model, as scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from statistics import median
+
+from sizewise.models import Model
+from sizewise.progress import Reporter
+from sizewise.records import Completion, ModelDescription, Request, Score
+
+# Six single answers: the smallest and the largest are a 97 % interval of the median (order statistics).
+LATENCY_REQUESTS = 6
+
+
+def speed_scores(
+    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
+) -> dict[str, Score]:
+    """Time some single answers, and give the speed in batches from the answers already given.
+
+    Args:
+        model: what answers.
+        answers: given before, without those that failed.
+        requests: what was answered.
+        reporter: told how far it is.
+    """
+    description = model.describe()
+    seconds = sum(answer.seconds for answer in answers)
+    tokens = sum(answer.completion_tokens for answer in answers)
+    where = f"engine:{description.engine}|precision:{description.precision}"
+    if description.engine == "rule" or not answers or not seconds:
+        missing = "a rule has no speed" if description.engine == "rule" else "no answer was given"
+        return {
+            name: Score(metric=name, n=0, unit=unit, signature=where, missing=missing)
+            for name, unit in (("latency_s", "s"), ("answers_per_s", "answers/s"))
+        }
+    if description.api:
+        return _speed_of_api(answers, where)
+    times = []
+    timed = requests[:LATENCY_REQUESTS]
+    for request in timed:
+        start = time.perf_counter()
+        list(model.complete([request]))
+        times.append(time.perf_counter() - start)
+        reporter.advance("timing single answers", len(times), len(timed))
+    enough = len(times) >= LATENCY_REQUESTS
+    return {
+        "latency_s": Score(
+            metric="latency_s",
+            value=median(times),
+            low=min(times) if enough else None,
+            high=max(times) if enough else None,
+            n=len(times),
+            unit="s",
+            signature=f"median|users:1|{where}",
+        ),
+        "answers_per_s": Score(
+            metric="answers_per_s",
+            value=len(answers) / seconds,
+            n=len(answers),
+            unit="answers/s",
+            signature=f"batched:64|tokens:{tokens}|{where}",
+        ),
+    }
+
+
+def _speed_of_api(answers: Sequence[Completion], where: str) -> dict[str, Score]:
+    """Give the time of answers as they came, many at once: to ask again costs money."""
+    times = sorted(answer.seconds for answer in answers)
+    middle = slice(len(times) // 40, len(times) - len(times) // 40)
+    return {
+        "latency_s": Score(
+            metric="latency_s",
+            value=median(times),
+            low=times[middle][0],
+            high=times[middle][-1],
+            n=len(times),
+            unit="s",
+            signature=f"median, 2.5 to 97.5 %|users:many|{where}",
+        ),
+        "answers_per_s": Score(
+            metric="answers_per_s",
+            n=0,
+            unit="answers/s",
+            signature=where,
+            missing="the provider's limits decide it",
+        ),
+    }
+
+
+def size_scores(description: ModelDescription) -> dict[str, Score]:
+    """Give parameters, memory and disk of a model."""
+    facts = {
+        "parameters": (description.parameters, "parameters", "exact count"),
+        "memory_bytes": (description.memory_bytes, "bytes", "weights + one user's cache at 1024 tokens"),
+        "disk_bytes": (description.disk_bytes, "bytes", "weight files"),
+    }
+    return {
+        name: Score(
+            metric=name,
+            value=value,
+            low=value,
+            high=value,
+            n=1,
+            unit=unit,
+            signature=signature,
+            missing=None if value is not None else "not published",
+        )
+        for name, (value, unit, signature) in facts.items()
+    }

@@ -1,0 +1,128 @@
+"""Extraction: whether an answer is the JSON that was asked for, and whether its fields are right."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sizewise.errors import MissingExtraError
+from sizewise.metrics.base import AnswerItem, CannotMeasure, FloatArray, Mean, Metric
+
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.S)
+
+
+def json_in(answer: str) -> Any:
+    """Read the JSON of an answer: all of it, or what stands in a fence of Markdown.
+
+    Raises:
+        ValueError: there is none.
+    """
+    fenced = _FENCE.search(answer)
+    try:
+        return json.loads(fenced.group(1) if fenced else answer)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+@lru_cache(maxsize=64)
+def _validator(schema: str) -> Any:
+    try:
+        from jsonschema.validators import validator_for
+    except ImportError as error:
+        raise MissingExtraError("jsonschema", "study") from error
+    body = json.loads(schema)
+    return validator_for(body)(body)
+
+
+def _needs_json(references: Sequence[tuple[str, ...]]) -> None:
+    def is_json(text: str) -> bool:
+        try:
+            return isinstance(json_in(text), dict | list)
+        except ValueError:
+            return False
+
+    plain = sum(1 for options in references if not is_json(options[0]))
+    if plain:
+        raise CannotMeasure(f"{plain} of {len(references)} right answers are not JSON objects or lists")
+
+
+class JsonValid(Mean):
+    """Share of answers that are JSON and keep the schema of their example, if it has one."""
+
+    name, title = "json_valid", "Valid JSON"
+    sentence = (
+        "Share of answers that are JSON and keep the schema given. Higher is better. It says nothing about whether "
+        "the values are right."
+    )
+
+    def signature(self) -> str:
+        """Say what counts."""
+        return "json_valid|fence:allowed|schema:of the example"
+
+    def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
+        """Give the metric itself, if JSON is asked for."""
+        _needs_json(references)
+        return self
+
+    def measure(self, item: AnswerItem) -> tuple[float, ...]:
+        """Give (1 or 0, 1)."""
+        try:
+            body = json_in(item.completion)
+        except ValueError:
+            return 0.0, 1.0
+        return float(not item.schema or _validator(item.schema).is_valid(body)), 1.0
+
+
+class JsonF1(Mean):
+    """F1 of fields and their values, over all answers."""
+
+    name, title = "json_f1", "Field F1"
+    sentence = (
+        "How well the fields of an answer and their values agree with the right ones, 0 to 1. Higher is better. A "
+        "value in other words counts as wrong."
+    )
+
+    def signature(self) -> str:
+        """Say what a field is."""
+        return "json_f1|field:path and value|list:any order|case:folded"
+
+    def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
+        """Give the metric itself, if JSON is asked for."""
+        _needs_json(references)
+        return self
+
+    def measure(self, item: AnswerItem) -> tuple[float, ...]:
+        """Give (right fields, fields answered, fields to find), by the reference that fits best."""
+        try:
+            answered = Counter(_fields(json_in(item.completion)))
+        except ValueError:
+            answered = Counter()
+        found = []
+        for reference in item.references:
+            right = Counter(_fields(json_in(reference)))
+            found.append((float((answered & right).total()), float(answered.total()), float(right.total())))
+        return max(found, key=lambda stats: stats[0] / max(1.0, stats[1] + stats[2]))
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """Compute micro-averaged F1."""
+        both = sums[..., 1] + sums[..., 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result: FloatArray = np.where(both > 0, 2 * sums[..., 0] / both, 1.0)
+        return result
+
+
+def _fields(body: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(body, dict):
+        for key, value in body.items():
+            yield from _fields(value, f"{path}.{key}")
+    elif isinstance(body, list):
+        for value in body:
+            yield from _fields(value, f"{path}[]")
+    else:
+        yield path, " ".join(str(body).casefold().split())
