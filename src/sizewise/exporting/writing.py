@@ -204,7 +204,8 @@ def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Boun
     """Give the programs that read an export, each with its bounds."""
     if to == "openvino":
         encode = _openvino_encode(made)
-        for precision, limits in (("fp32", bounds), ("bf16", SERVED)):
+        quick = [("bf16", SERVED)] if folders.machine_precision() == "bf16" else []
+        for precision, limits in [("fp32", bounds), *quick]:
             engine = openvino.Engine(made, precision)
             try:
                 yield (

@@ -133,9 +133,19 @@ def check_tokenizer(network: Any, tokenizer: Any, folder: Path) -> None:
         )
 
 
-def in_bf16(network: Any) -> Any:
-    """Round a network to the precision in which it is kept."""
-    return network.to(torch.bfloat16)
+def machine_precision(device: str = "cpu") -> str:
+    """Give the precision that this machine computes in: `bf16`, or `fp32` where the processor has no bf16.
+
+    Without such instructions products of bf16 are several times slower than those of fp32.
+    """
+    if device != "cpu":
+        return "bf16"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+
+
+def in_precision(network: Any, precision: str) -> Any:
+    """Round a network to a precision; bf16 is the one in which it is kept."""
+    return network.to(PRECISIONS[precision])
 
 
 def free_device_bytes(device: str) -> int | None:

@@ -32,7 +32,7 @@ class LocalModel:
         revision: tells two states of the same URI apart.
         origin: where its weights come from.
         licence: licence of the weights.
-        precision: `bf16` or `fp32`.
+        precision: `bf16` or `fp32`; by default what the processor computes in.
         trained_on: dataset id, if it was trained here.
         start: model URI that training started from, if it was trained here.
     """
@@ -45,7 +45,7 @@ class LocalModel:
         revision: str,
         origin: str,
         licence: str,
-        precision: str = "bf16",
+        precision: str | None = None,
         trained_on: str | None = None,
         start: str | None = None,
     ) -> None:
@@ -53,6 +53,7 @@ class LocalModel:
 
         self._waiting: SimpleQueue[tuple[list[int], Answer] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        precision = precision or folders.machine_precision()
         self._network = folders.load_network(folder, precision)
         self._tokenizer = folders.load_tokenizer(folder)
         folders.check_tokenizer(self._network, self._tokenizer, folder)

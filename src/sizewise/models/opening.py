@@ -35,7 +35,7 @@ def open_model(
     uri: str,
     *,
     store: Store | None = None,
-    precision: str = "bf16",
+    precision: str | None = None,
     engine: Engine = "transformers",
     max_usd: float | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -45,7 +45,7 @@ def open_model(
     Args:
         uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's own.
         store: where weights and runs live; by default SIZEWISE_HOME.
-        precision: `bf16` or `fp32`, for models that run here.
+        precision: `bf16` or `fp32`, for models that run here; by default what the processor computes in.
         engine: what runs a model of this machine: `transformers` scores and trains every architecture; `openvino`
             answers many users faster; `auto` takes openvino where it is installed and reads the architecture.
         max_usd: most that may be spent on a remote model while it is open.

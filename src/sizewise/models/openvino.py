@@ -350,7 +350,7 @@ class OpenvinoModel:
         revision: tells two states of the same URI apart.
         origin: where its weights come from.
         licence: licence of the weights.
-        precision: `bf16` or `fp32`.
+        precision: `bf16` or `fp32`; by default what the processor computes in.
         trained_on: dataset id, if it was trained here.
         start: model URI that training started from, if it was trained here.
     """
@@ -363,7 +363,7 @@ class OpenvinoModel:
         revision: str,
         origin: str,
         licence: str,
-        precision: str = "bf16",
+        precision: str | None = None,
         trained_on: str | None = None,
         start: str | None = None,
     ) -> None:
@@ -371,6 +371,7 @@ class OpenvinoModel:
         from sizewise.lm.sizing import count
 
         require()
+        precision = precision or folders.machine_precision()
         self._tokenizer = folders.load_tokenizer(folder)
         counted = count(read_config(folder))
         context = int(counted.config["max_position_embeddings"])

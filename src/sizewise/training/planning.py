@@ -121,13 +121,14 @@ def _fit_memory(recipe: Recipe, start: Start) -> tuple[preflight.Shape, float, b
     trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
     shape = preflight.Shape.of(base.config.to_dict(), folders.parameters_of(base), trained)
     tokens = recipe.rows_per_step * recipe.context
-    plain = preflight.memory_bytes(shape, recipe.method, tokens, recipe.checkpointing == "on")
-    least = preflight.memory_bytes(shape, recipe.method, recipe.context, checkpointing=True)
+    width = 2 if recipe.method == "qlora" or folders.machine_precision(start.device) == "bf16" else 4
+    plain = preflight.memory_bytes(shape, recipe.method, tokens, recipe.checkpointing == "on", width)
+    least = preflight.memory_bytes(shape, recipe.method, recipe.context, checkpointing=True, width=width)
     free = _free_bytes(start)
     if recipe.checkpointing != "auto" or free is None or plain <= free:
         preflight.check_memory(plain, least, free, recipe)
         return shape, plain, recipe.checkpointing == "on"
-    again = preflight.memory_bytes(shape, recipe.method, tokens, checkpointing=True)
+    again = preflight.memory_bytes(shape, recipe.method, tokens, checkpointing=True, width=width)
     preflight.check_memory(again, least, free, recipe)
     return shape, again, True
 

@@ -50,10 +50,10 @@ class Shape(NamedTuple):
         )
 
 
-def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool) -> float:
+def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, width: int = 2) -> float:
     """Compute the memory that training needs besides the process itself.
 
-    Weights in bf16 (or 4 bits), gradients in bf16, and in fp32 the weights that are trained, AdamW's two moments and
+    Weights (or 4 bits) and gradients as the machine computes, and in fp32 the weights that are trained, AdamW's two moments and
     a copy of the best weights; activations that the way back needs; logits and their gradient of one chunk.
 
     Args:
@@ -61,13 +61,14 @@ def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool) ->
         method: lora, dora, qlora or full.
         tokens: tokens in a step.
         checkpointing: whether activations are computed again.
+        width: bytes of a value that the network computes with, 2 for bf16.
     """
-    weights = shape.parameters * (BYTES_4_BIT if method == "qlora" else 2)
-    trained = shape.trained * (2 + OPTIMISER_BYTES)
-    # Inputs of norms, products and their gate in bf16; fp32 copies in norms; adapters keep their inner values.
-    block = 2 * (6 * shape.width + 3 * shape.kv_width + 5 * shape.inner) + 8 * shape.width
-    kept = block + shape.layers * 2 * shape.width if checkpointing else shape.layers * block
-    logits = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (2 + 2 + 4)
+    weights = shape.parameters * (BYTES_4_BIT if method == "qlora" else width)
+    trained = shape.trained * (width + OPTIMISER_BYTES)
+    # Inputs of norms, products and their gate as computed; fp32 copies in norms; adapters keep their inner values.
+    block = width * (6 * shape.width + 3 * shape.kv_width + 5 * shape.inner) + 8 * shape.width
+    kept = block + shape.layers * width * shape.width if checkpointing else shape.layers * block
+    logits = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (2 * width + 4)
     head = shape.vocabulary * shape.width * 4 if method == "full" else 0
     return weights + trained + tokens * kept + logits + head
 

@@ -51,7 +51,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     if recipe.method == "qlora":
         network = adapt.load_in_4_bits(folder, device)
     else:
-        network = folders.load_network(folder, "bf16").to(device)
+        network = folders.load_network(folder, folders.machine_precision(device)).to(device)
     network = architecture.with_attention(network, recipe.attention, recipe.context)
     room = getattr(network.config, "max_position_embeddings", recipe.context)
     if recipe.context > room:
@@ -88,7 +88,12 @@ def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, devic
     licences = ", ".join(sorted(contents.record.licences)) or "not stated"
     origin = f"from scratch: {shape.layers} blocks of width {shape.width}, {shape.parameters:,} parameters"
     return Start(
-        network.bfloat16().to(device), tokenizer, "scratch", origin, f"as the training text: {licences}", device
+        folders.in_precision(network, folders.machine_precision(device)).to(device),
+        tokenizer,
+        "scratch",
+        origin,
+        f"as the training text: {licences}",
+        device,
     )
 
 

@@ -61,7 +61,7 @@ def ask_teacher(
     if kind in WEIGHTS or Path(recipe.teacher).expanduser().is_dir():
         place, _, _ = resolve_folder(recipe.teacher, store, reporter.say)
         if folders.load_tokenizer(place).get_vocab() == tokenizer.get_vocab():
-            network = folders.load_network(place, "bf16").to(device)
+            network = folders.load_network(place, folders.machine_precision(device)).to(device)
             loop.prepare(network, compiled=False)
             network.eval()
             note = f"{recipe.teacher} taught by its likeliest tokens, {recipe.teacher_share:.0%} of the loss"
