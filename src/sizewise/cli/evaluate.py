@@ -18,7 +18,13 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def evaluate(
         model: Annotated[str, typer.Argument(help="Model URI.")],
-        data: Annotated[str, typer.Option(help="Dataset id, or a JSONL file of test data.")],
+        data: Annotated[
+            str | None, typer.Option(help="Dataset id, or a JSONL file of test data; of a suite the path of its data.")
+        ] = None,
+        suite: Annotated[
+            str | None,
+            typer.Option(help="Bias: bias (in the package), crows-pairs, stereoset, winobias, winogender, bbq."),
+        ] = None,
         metrics: Annotated[
             str | None,
             typer.Option(help="Names with commas (bits_per_byte,bleu,...); if none, those that fit the data."),
@@ -35,14 +41,21 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise evaluate pkg:smollm2-135m --data data-1234567890 --metrics bits_per_byte,bleu
         """
+        from sizewise.errors import UsageError
         from sizewise.evaluation import evaluate as evaluate_model
+        from sizewise.evaluation import evaluate_suite
         from sizewise.report.words import measure_of, value_text
 
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
+        if suite is None and data is None:
+            raise UsageError("Nothing to measure with was named.", "--data ID, or --suite NAME", "sizewise runs")
         with reporting() as reporter:
-            stored = evaluate_model(
-                model, data, names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, reporter=reporter
-            )
+            if suite is not None:
+                stored = evaluate_suite(model, suite, data, limit=limit, seed=seed, engine=engine, reporter=reporter)
+            else:
+                stored = evaluate_model(
+                    model, str(data), names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, reporter=reporter
+                )
         if print_stored(stored, json):
             return
         rows = []
@@ -51,9 +64,12 @@ def register(app: typer.Typer) -> None:
             said = value_text(score) if score.value is not None else f"missing: {score.missing}"
             rows.append([name, said, measure.unit or score.unit, str(score.n), score.signature])
         print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)
-        print_line("@all: on all items; without: on items that share no 13 words in a row with training")
+        if suite is None:
+            print_line("@all: on all items; without: on items that share no 13 words in a row with training")
         if stored.record.failed:
             print_line(f"{stored.record.failed} items had an error: see items.jsonl")
+        for name in stored.record.metrics if suite is not None else ():
+            print_line(f"{name}: {measure_of(name).sentence}")
         for note in stored.record.notes:
             print_line(f"note: {note}")
         print_line(f"evaluation: {stored.id}")

@@ -73,7 +73,7 @@ def compare(
         scores=scores,
         better={m: find_metric(m).better for m in first.metrics} | FACTS_BETTER,
         differences=tuple(differences),
-        familiarity=store.read(Dataset, first.data).derived,
+        familiarity=not first.data.startswith("suite:") and store.read(Dataset, first.data).derived,
         rounds=rounds,
         seed=seed,
         notes=tuple(notes),

@@ -73,7 +73,8 @@ def evaluate(
     """
     store, reporter = store or Store(), reporter or Silent()
     for name in metrics:
-        find_metric(name)
+        if find_metric(name).needs == "suite":
+            raise UsageError(f"{name} is measured by a suite.", "--suite NAME", "sizewise evaluate MODEL --suite bias")
     if limit is not None and limit <= 0:
         raise UsageError(f"A limit of {limit} measures nothing.", "a positive number", "")
     data_id = dataset_id(data, store, seed)

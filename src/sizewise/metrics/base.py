@@ -49,7 +49,7 @@ class ChoiceItem(NamedTuple):
     """Which one is right."""
 
 
-Needs = Literal["answers", "likelihood", "choices"]
+Needs = Literal["answers", "likelihood", "choices", "suite"]
 Better = Literal["higher", "lower"]
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.base import Metric
+from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
 from sizewise.metrics.labels import Accuracy, MacroF1
 from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, Perplexity, WordPerplexity
@@ -31,6 +32,7 @@ METRICS = _by_name(
         *(Bleu(), Chrf(), Ter(), RougeL(), TokenF1(), ExactMatch()),
         *(Accuracy(), MacroF1(), ChoiceAccuracy(), ChoiceAccuracyByByte(), ChoiceCalibration()),
         *(JsonValid(), JsonF1(), Grounded(), Refusals(), AnswerWords()),
+        *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity()),
     )
 )

@@ -42,6 +42,7 @@ MEASURES = {name: Measure(metric.title, metric.sentence) for name, metric in MET
 # Columns of the table of candidates, and what is left out where a metric made for the data is there.
 COLUMNS = (
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
+    *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("bleu", "chrf", "exact_match", "bits_per_byte", "perplexity"),
     *("latency_s", "answers_per_s", "memory_bytes", "parameters"),
 )
@@ -50,7 +51,10 @@ INSTEAD = {"accuracy": ("bleu", "chrf", "exact_match"), "json_f1": ("bleu", "chr
 
 def measure_of(name: str) -> Measure:
     """Say how a score is shown, a plug-in's too."""
-    name = name.removesuffix("@all")
+    name, _, group = name.removesuffix("@all").partition("#")
+    if group:
+        measure = measure_of(name)
+        return measure._replace(title=f"{measure.title}: {group}")
     if name in MEASURES:
         return MEASURES[name]
     try:
@@ -116,7 +120,7 @@ class Row(NamedTuple):
 def shown_metrics(comparison: Comparison) -> list[str]:
     """Give the columns of the table: what was measured, without what says less on such data."""
     measured = [metric for metric in comparison.scores if not metric.endswith("@all")]
-    others = [metric for metric in measured if metric not in MEASURES]  # of plug-ins
+    others = [metric for metric in measured if metric not in MEASURES and "#" not in metric]  # of plug-ins
     left_out = {name for metric in measured for name in INSTEAD.get(metric, ())}
     return [metric for metric in (*COLUMNS, *others) if metric in measured and metric not in left_out]
 

@@ -53,7 +53,7 @@ class Shape(NamedTuple):
 def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, width: int = 2) -> float:
     """Compute the memory that training needs besides the process itself.
 
-    Weights (or 4 bits) and gradients as the machine computes, and in fp32 the weights that are trained, AdamW's two moments and
+    Weights (or 4 bits) and gradients as the machine computes; in fp32 the weights that are trained, two moments and
     a copy of the best weights; activations that the way back needs; logits and their gradient of one chunk.
 
     Args:

@@ -1,0 +1,148 @@
+"""evaluate_suite(): weigh a suite's texts with a model, add up over all and by group."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sizewise.errors import SizewiseError
+from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
+from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
+from sizewise.metrics import find_metric, total
+from sizewise.models import Engine, Model, open_model
+from sizewise.progress import Reporter, Silent
+from sizewise.records import Evaluation, ItemRow, Score, fingerprint
+from sizewise.store import Store, Stored, versions
+
+FEW = 30
+WARNING = "no gap shown is no proof of fairness: these sets hold few groups, one language and the writers' own views"
+
+
+class _Run(NamedTuple):
+    name: str
+    suite: Suite
+    items: list[SuiteItem]
+    data: str
+    limit: int | None
+    seed: int
+
+
+def evaluate_suite(
+    model: str,
+    name: str,
+    path: str | Path | None = None,
+    *,
+    store: Store | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    engine: Engine = "transformers",
+    reporter: Reporter | None = None,
+) -> Stored[Evaluation]:
+    """Measure a model on a suite of bias, by log-likelihood.
+
+    Args:
+        model: model URI.
+        name: of the suite, see `SUITES`.
+        path: of its data, where the package does not hold it.
+        store: where records live; by default SIZEWISE_HOME.
+        limit: at most so many items, drawn with the seed.
+        seed: of the draw and of the resampling.
+        engine: what runs a model of this machine.
+        reporter: told how far it is.
+
+    Raises:
+        UsageError: there is no such suite, or it needs a path.
+        SizewiseError: its data is damaged, or the model cannot be opened or gives no log-likelihoods.
+    """
+    store, reporter = store or Store(), reporter or Silent()
+    place = Path(path).expanduser() if path is not None else None
+    suite = find_suite(name, place)
+    items = suite.load(place)
+    if not items:
+        raise SizewiseError(f"No item of {name} was found in {path}.", f"the files of {name}", "")
+    if limit is not None and limit < len(items):
+        chosen = np.random.default_rng(seed).choice(len(items), limit, replace=False)
+        items = [items[i] for i in sorted(chosen)]
+    content = [(item.id, item.group, [one.context + one.text for one in item.texts]) for item in items]
+    data = f"suite:{name}:{hashlib.sha256(repr(content).encode('utf-8')).hexdigest()[:10]}"
+    opened = open_model(model, store=store, engine=engine, say=reporter.say)
+    try:
+        description = opened.describe()
+        if not description.can_score:
+            raise SizewiseError(
+                f"{description.uri} gives no log-likelihoods, which the suite {name} weighs.",
+                "a model of this machine, or a server that gives them",
+                "sizewise models",
+            )
+        found = f"eval-{fingerprint([description.uri, description.revision, data, limit, seed])}"
+        if store.exists("evaluation", found):
+            return store.get(Evaluation, found)
+        run = _Run(name, suite, items, data, limit, seed)
+        with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
+            begun = time.monotonic()
+            pairs = [(item.id, item.texts) for item in items]
+            nats = continuation_nats(opened, pairs, "suite", f"weighing {name}", ledger, reporter)
+            rows = [_row(item, nats[item.id]) for item in items]
+            record = _record(opened, run, rows, time.monotonic() - begun)
+            store.write_rows(store.folder("evaluation", found), "items.jsonl", rows)
+            return store.write(found, record)
+    finally:
+        opened.close()
+
+
+def _row(item: SuiteItem, measured: Sequence[tuple[float, int]]) -> ItemRow:
+    nats, tokens = (np.array(part, dtype=np.float64) for part in zip(*measured, strict=True))
+    good = bool(np.isfinite(nats).all())
+    return ItemRow(
+        item=item.id,
+        kind="choice",
+        cluster=item.cluster,
+        clean=True,
+        prompt=item.texts[0].context,
+        references=tuple(one.text.strip() for one in item.texts),
+        completion=item.texts[int(np.argmin(nats))].text.strip() if good else None,
+        error=None if good else NOT_A_NUMBER,
+        stats=item.measure(nats, tokens) if good else {},
+    )
+
+
+def _record(model: Model, run: _Run, rows: Sequence[ItemRow], seconds: float) -> Evaluation:
+    signature = f"suite:{run.name}|{model.signature()}"
+    scores: dict[str, Score] = {}
+    metrics = [find_metric(metric) for metric in run.suite.metrics]
+    for metric in metrics:
+        add = partial(total, metric, signature=signature, seed=run.seed)
+        scores[metric.name] = add(rows, name=metric.name)
+        for group in groups_of(run.items):
+            part = [row for row, item in zip(rows, run.items, strict=True) if item.group == group]
+            part = [row for row in part if metric.name in row.stats]
+            name = f"{metric.name}#{group}"
+            if len(part) < FEW:
+                scores[name] = Score(
+                    metric=name,
+                    n=len(part),
+                    unit=metric.unit,
+                    signature=signature,
+                    missing=f"{len(part)} items, fewer than {FEW}",
+                )
+            else:
+                scores[name] = add(part, name=name)
+    return Evaluation(
+        model=model.describe(),
+        data=run.data,
+        seed=run.seed,
+        limit=run.limit,
+        metrics=run.suite.metrics,
+        scores=scores,
+        items=len(rows),
+        failed=sum(1 for row in rows if row.error),
+        seconds=seconds,
+        notes=(f"{run.suite.source}; known flaws: {run.suite.flaws}", WARNING),
+        versions=versions("torch", "transformers", "openvino-genai", "numpy"),
+    )
