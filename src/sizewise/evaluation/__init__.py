@@ -1,7 +1,7 @@
 """Measure a model on a dataset or on a suite, and keep every item."""
 
 from sizewise.evaluation.measuring import default_metrics, evaluate
-from sizewise.evaluation.suite_run import WARNING, evaluate_suite
+from sizewise.evaluation.suite_run import evaluate_suite
 from sizewise.evaluation.suites import SUITES
 
-__all__ = ["SUITES", "WARNING", "default_metrics", "evaluate", "evaluate_suite"]
+__all__ = ["SUITES", "default_metrics", "evaluate", "evaluate_suite"]

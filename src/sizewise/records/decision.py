@@ -105,6 +105,8 @@ class Study(Record):
     """Candidate -> checkpoint id, where it was trained here."""
     evaluations: dict[str, str]
     """Candidate -> evaluation id."""
+    bias: dict[str, str] = Field(default_factory=dict)
+    """Candidate name -> evaluation id on the packaged bias set, for those that give log-likelihoods."""
     comparison: str
     """Comparison id."""
     recommendation: str

@@ -29,9 +29,15 @@ class StudyView:
     recommendation: Recommendation
     evaluations: dict[str, Evaluation]
     items: dict[str, tuple[ItemRow, ...]]
+    bias: dict[str, Evaluation]
+    """Candidate -> its scores on the packaged bias set."""
     checkpoints: dict[str, Checkpoint]
     config: str
     """The study file, as it would be written."""
+
+    def bias_metrics(self) -> tuple[str, ...]:
+        """Give the measures of the bias set, without its groups."""
+        return next((found.metrics for found in self.bias.values()), ())
 
 
 def load_view(store: Store, study_id: str, study: Study, config: str) -> StudyView:
@@ -48,6 +54,7 @@ def load_view(store: Store, study_id: str, study: Study, config: str) -> StudyVi
         comparison=store.read(Comparison, study.comparison),
         recommendation=store.read(Recommendation, study.recommendation),
         evaluations={name: store.read(Evaluation, i) for name, i in study.evaluations.items()},
+        bias={name: store.read(Evaluation, i) for name, i in study.bias.items()},
         items={
             name: tuple(store.read_rows(store.folder("evaluation", i), "items.jsonl", ItemRow))
             for name, i in study.evaluations.items()

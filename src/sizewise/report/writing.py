@@ -87,7 +87,7 @@ def _content(view: StudyView) -> dict[str, Any]:
         "dataset": view.dataset,
         "rows": table_rows(view.comparison),
         "metrics": shown_metrics(view.comparison),
-        "measures": {name: measure_of(name) for name in (*shown_metrics(view.comparison), view.recommendation.quality)},
+        "measures": {name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics())},
         "plots": _plots(view),
         "samples": _samples(view),
         "worst": {name: _worst(items) for name, items in view.items.items()},

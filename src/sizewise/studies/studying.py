@@ -8,9 +8,9 @@ from sizewise import dataset as datasets
 from sizewise.choice import choose
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError
-from sizewise.evaluation import default_metrics, evaluate
+from sizewise.evaluation import default_metrics, evaluate, evaluate_suite
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Missing, Study, fingerprint
+from sizewise.records import Evaluation, Missing, Study, fingerprint
 from sizewise.report import PageWatcher, load_view, write_study_report
 from sizewise.store import Store, Stored
 from sizewise.studies.config import StudyConfig, config_text
@@ -47,6 +47,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         )
         checkpoints, uris = _train_all(config, data.id, store, reporter)
         evaluations = _evaluate_all(config, uris, data.id, store, reporter)
+        bias = _bias_all(config, uris, evaluations, store, reporter)
         reporter.say("comparing")
         compared = compare(evaluations, store=store, seed=config.seed)
         chosen = choose(compared.id, config.needs, store=store)
@@ -66,6 +67,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             candidates=config.candidates,
             checkpoints=checkpoints,
             evaluations=evaluations,
+            bias=bias,
             comparison=compared.id,
             recommendation=chosen.id,
             missing=tuple(_missing(config, compared.id)),
@@ -141,6 +143,18 @@ def _evaluate_all(
     return evaluations
 
 
+def _bias_all(
+    config: StudyConfig, uris: dict[str, str], evaluations: dict[str, str], store: Store, reporter: Reporter
+) -> dict[str, str]:
+    """Measure the packaged bias set with every candidate that gives log-likelihoods."""
+    found = {}
+    for name, uri in uris.items():
+        if store.read(Evaluation, evaluations[name]).model.can_score:
+            reporter.say(f"weighing bias of {name}")
+            found[name] = evaluate_suite(uri, "bias", store=store, seed=config.seed, reporter=reporter).id
+    return found
+
+
 def _missing(config: StudyConfig, comparison: str) -> list[Missing]:
     """Say what was not measured, and what would measure it."""
     missing = [
@@ -149,7 +163,7 @@ def _missing(config: StudyConfig, comparison: str) -> list[Missing]:
             command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
         ),
         Missing(
-            what="bias and fairness (suites planned, not in this version)",
+            what="bias beyond the small set in the package (public suites, with their data)",
             command="sizewise evaluate MODEL --suite bbq --data PATH",
         ),
         Missing(
