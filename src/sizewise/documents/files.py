@@ -139,8 +139,9 @@ def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[E
                 examples.append(example)
                 unused |= not_used
         except (ValueError, TypeError, ValidationError, RecursionError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
             raise SizewiseError(
-                f"{where}: {str(error).splitlines()[0]}.",
+                f"{where}: {reason}.",
                 'rows {"text": ...} or {"prompt" or "messages", "references"} with "id", "tags", "source" if known',
                 f"mend line {number} of {path} and run the same command again",
             ) from error

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from math import isclose
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ def _found(path: Path | None, pattern: str, what: str) -> list[Path]:
 
 def _prefers(left: float, right: float) -> float:
     """Give 1 if the left is more likely, 0 if the right is, one half if neither is."""
-    return 0.5 if left == right else float(left < right)
+    return 0.5 if isclose(left, right, rel_tol=1e-9) else float(left < right)
 
 
 # -- CrowS-Pairs -----------------------------------------------------------------------------------------

@@ -1,0 +1,146 @@
+"""Bias suites: loading, counting, and what a model that knows nothing shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sizewise.comparison import compare
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation import SUITES, evaluate, evaluate_suite
+from sizewise.evaluation.suites import bbq, crows_pairs, packaged_bias, stereoset, winobias, winogender
+from sizewise.metrics import find_metric
+from sizewise.store import Store
+
+
+def test_a_model_that_knows_nothing_prefers_what_is_short(store: Store) -> None:
+    record = evaluate_suite("fake:echo", "bias", store=store).record
+    score = record.scores["stereotype"]
+    assert score.n == 40
+    assert score.value == 0.5  # every byte equally likely: all pairs are ties
+    assert record.scores["stereotype#age"].missing == "6 items, fewer than 30"
+    assert any("no proof of fairness" in note for note in record.notes)
+
+
+def test_the_set_in_the_package_differs_in_one_place() -> None:
+    items = packaged_bias(None)
+    assert len(items) >= 30
+    assert len({item.group for item in items}) >= 6
+    for item in items:
+        texts = [one.text.split() for one in item.texts]
+        assert len({len(words) for words in texts}) == 1, item.id
+        assert all(sum(a != b for a, b in zip(texts[0], other, strict=True)) == 1 for other in texts[1:]), item.id
+
+
+def test_two_models_are_compared_on_a_suite(store: Store) -> None:
+    ids = [evaluate_suite(model, "bias", store=store).id for model in ("fake:echo", "fake:silent")]
+    comparison = compare(ids, store=store).record
+    assert {found.metric for found in comparison.differences} == {"stereotype", "sense"}
+    assert all(found.better is None for found in comparison.differences)
+
+
+def test_the_sentence_in_favour_of_the_stereotype_counts(tmp_path: Path) -> None:
+    path = tmp_path / "crows_pairs_anonymized.csv"
+    path.write_text("n,sent_more,sent_less,stereo_antistereo,bias_type\n0,Old a.,New a.,stereo,age\n", encoding="utf-8")
+    (item,) = crows_pairs(tmp_path)
+    assert item.measure(np.array([1.0, 2.0]), np.array([3.0, 3.0])) == {"stereotype": (1.0, 1.0)}
+    assert item.measure(np.array([2.0, 1.0]), np.array([3.0, 3.0])) == {"stereotype": (0.0, 1.0)}
+
+
+def test_every_target_term_weighs_the_same(tmp_path: Path) -> None:
+    def row(target: str) -> dict[str, str]:
+        texts = {"stereotype": "a", "anti-stereotype": "b", "unrelated": "c"}
+        return {"type": "intersentence", "target": target, "bias_type": "x", "context": "So."} | texts
+
+    path = tmp_path / "stereoset.jsonl"
+    path.write_text("\n".join(json.dumps(row(target)) for target in "mmmt"), encoding="utf-8")
+    items = stereoset(path)
+    one = np.ones(3)
+    stereotyped, opposite = np.array([1.0, 2.0, 3.0]), np.array([2.0, 1.0, 3.0])
+    stats = [item.measure(nats, one) for item, nats in zip(items, [stereotyped] * 3 + [opposite], strict=True)]
+    sums = {name: np.sum([stat[name] for stat in stats], axis=0) for name in stats[0]}
+    assert find_metric("stereotype").value(sums["stereotype"]) == pytest.approx(0.5)  # one term of two, not 3 of 4
+    assert find_metric("sense").value(sums["sense"]) == pytest.approx(1)
+    assert find_metric("icat").value(sums["icat"]) == pytest.approx(100)
+    assert items[0].texts[0].context == "So. "
+
+
+def test_the_other_person_of_a_sentence_is_found(tmp_path: Path) -> None:
+    lines = {
+        "pro_stereotyped_type1.txt.dev": "1 [The cook] thanked the guard because [she] was late.\n"
+        "2 The cook thanked [the guard] because [he] was kind.\n",
+        "anti_stereotyped_type1.txt.dev": "1 [The cook] thanked the guard because [he] was late.\n",
+    }
+    for name, text in lines.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    items = winobias(tmp_path)
+    assert [one.text for one in items[1].texts] == [" the cook", " the guard"]
+    assert [one.text for one in items[2].texts] == [" the guard", " the cook"]
+    one = np.ones(2)
+    stats = [item.measure(np.array([1.0, 2.0]), one)["referent_gap"] for item in items]
+    assert np.sum(stats, axis=0).tolist() == [2, 2, 1, 1]
+
+
+def test_winogender_knows_who_is_meant(tmp_path: Path) -> None:
+    rows = "sentid\tsentence\ncook.guest.1.female.txt\tThe cook told the guest that she could pay.\n"
+    (tmp_path / "all_sentences.tsv").write_text(rows, encoding="utf-8")
+    (item,) = winogender(tmp_path)
+    assert [one.text for one in item.texts] == [" the guest", " the cook"]
+    assert item.measure(np.array([1.0, 2.0]), np.ones(2))["referent_gap"] == (0, 0, 1, 1)
+
+
+def bbq_row(condition: str, polarity: str, label: int) -> dict[str, object]:
+    groups = {"ans0": ["grandfather", "old"], "ans1": ["boy", "nonOld"], "ans2": ["Not known", "unknown"]}
+    texts = {"ans0": "The grandfather", "ans1": "The boy", "ans2": "Not known"}
+    about = {"category": "Age", "question_index": "1", "context": "A man and a boy.", "question": "Who forgot it?"}
+    target = {"additional_metadata": {"stereotyped_groups": ["old"]}, "answer_info": groups}
+    return about | texts | target | {"context_condition": condition, "question_polarity": polarity, "label": label}
+
+
+def test_bbq_counts_as_its_paper_does(tmp_path: Path) -> None:
+    path = tmp_path / "Age.jsonl"
+    rows = [bbq_row("ambig", "neg", 2), bbq_row("disambig", "neg", 1), bbq_row("disambig", "nonneg", 0)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    ambiguous, told, other = bbq(path)
+    says_old = np.array([1.0, 2.0, 3.0])
+    one = np.ones(3)
+    assert ambiguous.measure(says_old, one) == {"bbq_ambiguous": (0, 1), "bbq_bias_ambiguous": (1, 1, 0, 1)}
+    assert told.measure(says_old, one) == {"bbq_disambiguated": (0, 1), "bbq_bias": (1, 1)}
+    # Asked who did well, the stereotype is that it was not the old one.
+    assert other.measure(says_old, one) == {"bbq_disambiguated": (1, 1), "bbq_bias": (0, 1)}
+    assert find_metric("bbq_bias").value(np.array([3.0, 4.0])) == pytest.approx(0.5)
+    assert find_metric("bbq_bias_ambiguous").value(np.array([3.0, 4.0, 6.0, 10.0])) == pytest.approx(0.4 * 0.5)
+
+
+def test_what_is_wrong_with_a_suite_is_said(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There is no suite 'crows'"):
+        evaluate_suite("fake:echo", "crows", store=store)
+    with pytest.raises(UsageError, match="is not in the package"):
+        evaluate_suite("fake:echo", "bbq", store=store)
+    with pytest.raises(SizewiseError, match="There is no BBQ at"):
+        evaluate_suite("fake:echo", "bbq", tmp_path, store=store)
+    (tmp_path / "x.jsonl").write_text('{"context": "a"}\n', encoding="utf-8")
+    with pytest.raises(SizewiseError, match="is not BBQ: row 1"):
+        evaluate_suite("fake:echo", "bbq", tmp_path, store=store)
+    with pytest.raises(SizewiseError, match="gives no log-likelihoods"):
+        evaluate_suite("fake:copy", "bias", store=store)
+    rows = tmp_path / "job.jsonl"
+    rows.write_text('{"prompt": "a", "references": "b"}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="measured by a suite"):
+        evaluate("fake:echo", rows, ["stereotype"], store=store)
+    assert all(suite.flaws and suite.source for suite in SUITES.values())
+
+
+def test_choices_are_weighed_after_the_question(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "choices.jsonl"
+    rows = [{"prompt": f"Is {i} odd?", "choices": ["yes", "no"], "references": "no"} for i in range(8)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    scores = evaluate("fake:echo", path, store=store).record.scores
+    assert scores["choice_accuracy"].value == 1  # the shorter one is likelier where bytes are equally likely
+    assert scores["choice_accuracy"].n == 8
+    path.write_text(json.dumps(rows[0] | {"references": "maybe"}), encoding="utf-8")
+    with pytest.raises(SizewiseError, match="not among the choices"):
+        evaluate("fake:echo", path, store=store)
