@@ -38,6 +38,7 @@ def test_the_set_in_the_package_differs_in_one_place() -> None:
 def test_two_models_are_compared_on_a_suite(store: Store) -> None:
     ids = [evaluate_suite(model, "bias", store=store).id for model in ("fake:echo", "fake:silent")]
     comparison = compare(ids, store=store).record
+    # The second model would look fair where it only understands less.
     assert {found.metric for found in comparison.differences} == {"stereotype", "sense"}
     assert all(found.better is None for found in comparison.differences)
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sizewise.cli.options import Json, Seed
 from sizewise.cli.output import print_line, print_stored, print_table
+from sizewise.errors import UsageError
+
+if TYPE_CHECKING:
+    from sizewise.records import Comparison
+    from sizewise.store import Stored
+
+
+MISSED = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -16,40 +25,83 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def compare(
         ids: Annotated[list[str], typer.Argument(help="Evaluation ids, two or more.")],
+        require: Annotated[
+            list[str] | None,
+            typer.Option(
+                help='Condition on the first against the second, such as "bleu >= old - 0.5"; exit 3 if missed.'
+            ),
+        ] = None,
+        junit: Annotated[Path | None, typer.Option(help="Write the conditions as JUnit to this file.")] = None,
+        markdown: Annotated[Path | None, typer.Option(help="Write the conditions as Markdown to this file.")] = None,
         seed: Seed = 0,
         json: Json = False,
     ) -> None:
         """Compare evaluations of the same data, pair by pair, with intervals.
 
-        Example: sizewise compare eval-1111111111 eval-2222222222
+        Example: sizewise compare eval-1111111111 eval-2222222222 --require "bleu >= old - 0.5"
         """
         from sizewise.comparison import compare as compare_evaluations
-        from sizewise.report import table_rows
-        from sizewise.report.words import measure_of, number, shown_metrics
 
+        if require and len(ids) != 2:
+            raise UsageError(f"Conditions compare two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
+        if (junit or markdown) and not require:
+            raise UsageError("There is no condition to write down.", "--require EXPRESSION", "")
         stored = compare_evaluations(ids, seed=seed)
-        if print_stored(stored, json):
-            return
-        comparison = stored.record
-        metrics = shown_metrics(comparison)
-        rows = [[row.name, *(row.cells[metric].text for metric in metrics)] for row in table_rows(comparison)]
-        print_table(["candidate", *(measure_of(metric).title for metric in metrics)], rows)
-        print_table(
-            ["left", "right", "measure", "left - right [95 %]", "p (Holm)", "n", "shown to be better"],
+        if not print_stored(stored, json):
+            _print(stored)
+        if require:
+            _gate(stored.record, ids, require, junit, markdown, quiet=json)
+
+
+def _gate(
+    comparison: Comparison,
+    ids: list[str],
+    expressions: list[str],
+    junit: Path | None,
+    markdown: Path | None,
+    quiet: bool,
+) -> None:
+    """Check conditions, write them down, and end with 3 if one is missed."""
+    from sizewise.comparison import as_junit, as_markdown, check_requirements
+    from sizewise.store import write_atomically
+
+    names = {record_id: name for name, record_id in comparison.evaluations.items()}
+    new, old = (names[record_id] for record_id in ids)
+    found = check_requirements(comparison, new, old, expressions)
+    for path, text in ((junit, as_junit(found, new, old)), (markdown, as_markdown(found, new, old))):
+        if path is not None:
+            write_atomically(path, text)
+    for one in found if not quiet else ():
+        print_line(f"{'kept' if one.kept else 'MISSED'}: {one.expression} ({one.said})")
+    if not all(one.kept for one in found):
+        raise typer.Exit(MISSED)
+
+
+def _print(stored: Stored[Comparison]) -> None:
+    """Print the table of scores and the differences."""
+    from sizewise.report import table_rows
+    from sizewise.report.words import BIAS, measure_of, number, shown_metrics
+
+    comparison = stored.record
+    metrics = shown_metrics(comparison)
+    rows = [[row.name, *(row.cells[metric].text for metric in metrics)] for row in table_rows(comparison)]
+    print_table(["candidate", *(measure_of(metric).title for metric in metrics)], rows)
+    print_table(
+        ["left", "right", "measure", "left - right [95 %]", "p (Holm)", "n", "shown to be better"],
+        [
             [
-                [
-                    d.left,
-                    d.right,
-                    measure_of(d.metric).title,
-                    number(d.value)
-                    + (f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""),
-                    number(d.p_holm, 2) if d.p_holm is not None else "-",
-                    str(d.n),
-                    d.better or "not decisive",
-                ]
-                for d in comparison.differences
-            ],
-        )
-        for note in comparison.notes:
-            print_line(f"note: {note}")
-        print_line(f"comparison: {stored.id}")
+                d.left,
+                d.right,
+                measure_of(d.metric).title,
+                number(d.value)
+                + (f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""),
+                number(d.p_holm, 2) if d.p_holm is not None else "-",
+                str(d.n),
+                d.better or ("no verdict on bias" if d.metric in BIAS else "not decisive"),
+            ]
+            for d in comparison.differences
+        ],
+    )
+    for note in comparison.notes:
+        print_line(f"note: {note}")
+    print_line(f"comparison: {stored.id}")

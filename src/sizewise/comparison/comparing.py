@@ -163,7 +163,9 @@ def _claim(
 
 
 def _difference(metric: Metric, claim: _Claim, p_holm: float) -> Difference:
-    decisive = isfinite(p_holm) and p_holm < LEVEL and not claim.low <= 0 <= claim.high
+    # A model that understands nothing shows no bias either: less of it makes nobody the better one.
+    of_bias = metric.needs == "suite" and metric.better == "lower"
+    decisive = isfinite(p_holm) and p_holm < LEVEL and not claim.low <= 0 <= claim.high and not of_bias
     left_better = (claim.value > 0) == (metric.better == "higher")
     known = isfinite(claim.low)
     return Difference(

@@ -39,6 +39,7 @@ FACTS = {
     "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
 }
 MEASURES = {name: Measure(metric.title, metric.sentence) for name, metric in METRICS.items()} | FACTS
+BIAS = tuple(name for name, metric in METRICS.items() if metric.needs == "suite" and metric.better == "lower")
 # Columns of the table of candidates, and what is left out where a metric made for the data is there.
 COLUMNS = (
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
@@ -144,7 +145,7 @@ def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
         title=f"{measure.unit or score.unit}; {score.signature}",
         missing=score.value is None,
         full=f"all {full.n}: {number(full.value, measure.digits)}" if full and full.value is not None else "",
-        best=metric not in (*FACTS, "perplexity")
+        best=metric not in (*FACTS, *BIAS, "perplexity")
         and score.value is not None
         and score.value == _best(comparison, metric, comparison.scores[metric].values()),
     )
