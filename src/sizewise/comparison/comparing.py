@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import holm
+from sizewise.inference import detectable_difference, holm
 from sizewise.inference.bootstrap import paired_difference
 from sizewise.metrics import Metric, find_metric, stats_array
 from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, Score, fingerprint
@@ -177,6 +177,7 @@ def _difference(metric: Metric, claim: _Claim, p_holm: float) -> Difference:
         high=claim.high if known else None,
         p=claim.p if known else None,
         p_holm=p_holm if known else None,
+        detectable=detectable_difference(claim.low, claim.high) if known else None,
         n=claim.n,
         clusters=claim.clusters,
         unit=metric.unit,

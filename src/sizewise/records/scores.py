@@ -127,6 +127,8 @@ class Difference(Record):
     """Two-sided bootstrap p-value of this claim alone."""
     p_holm: float | None
     """The same after Holm's correction over all claims on this metric."""
+    detectable: float | None = None
+    """Least true difference that so many source documents would show in 80 % of cases, before Holm's correction."""
     n: int
     """Items that both have."""
     clusters: int

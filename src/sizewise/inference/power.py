@@ -1,0 +1,21 @@
+"""What a test set can show."""
+
+from __future__ import annotations
+
+from scipy.stats import norm
+
+
+def detectable_difference(low: float, high: float, level: float = 0.05, power: float = 0.8) -> float:
+    """Give the least true difference that is shown with some power, from the interval of a measured one.
+
+    Args:
+        low: lower end of the interval at confidence 1 - level.
+        high: its upper end.
+        level: of the two-sided test.
+        power: share of cases in which a difference of that size is shown.
+
+    Source: Cohen (1988), Statistical power analysis, with the normal approximation.
+    """
+    half = float(norm.ppf(1 - level / 2))
+    error = (high - low) / (2 * half)
+    return (half + float(norm.ppf(power))) * error
