@@ -30,10 +30,10 @@ WORDS = [
 ]
 SENTENCES = st.lists(st.sampled_from(WORDS), max_size=15).map(" ".join)
 PAIRS = st.lists(st.tuples(SENTENCES, SENTENCES.filter(bool)), min_size=1, max_size=12)
-ORACLES = {"bleu": sacrebleu.corpus_bleu, "chrf": sacrebleu.corpus_chrf}
+ORACLES = {"bleu": sacrebleu.corpus_bleu, "chrf": sacrebleu.corpus_chrf, "ter": sacrebleu.corpus_ter}
 
 
-@pytest.mark.parametrize("name", ["bleu", "chrf"])
+@pytest.mark.parametrize("name", ["bleu", "chrf", "ter"])
 @settings(max_examples=150, deadline=None)
 @given(pairs=PAIRS)
 def test_equal_to_sacrebleu(name: str, pairs: list[tuple[str, str]]) -> None:
