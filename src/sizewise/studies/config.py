@@ -139,7 +139,7 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
     if not data["documents"] and not data["examples"]:
         raise UsageError(f"{where} names no documents.", '[data] documents = ["FOLDER"]', "sizewise study --example")
     for metric in data.get("metrics", ()):
-        find_metric(metric)
+        _check_metric(metric, where)
     try:
         config = StudyConfig(
             name=study.get("name", Path(where).stem),
@@ -158,12 +158,22 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
             f"mend {where}",
         )
     if config.needs.quality:
-        find_metric(config.needs.quality)
+        _check_metric(config.needs.quality, where)
     names = [candidate.name for candidate in config.candidates]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"Two candidates in {where} are named '{twice[0]}'.", "different names", f"mend {where}")
     return config
+
+
+def _check_metric(name: str, where: str) -> None:
+    """Refuse, before anything is trained, what a study does not measure on its data."""
+    if find_metric(name).needs == "suite":
+        raise UsageError(
+            f"{where}: {name} is measured by a suite, not on documents and examples.",
+            "another metric; the study weighs the packaged bias set by itself",
+            f"mend {where}",
+        )
 
 
 def _place(path: str, base: Path) -> str:
