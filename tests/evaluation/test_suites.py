@@ -126,6 +126,9 @@ def test_what_is_wrong_with_a_suite_is_said(store: Store, tmp_path: Path) -> Non
     (tmp_path / "x.jsonl").write_text('{"context": "a"}\n', encoding="utf-8")
     with pytest.raises(SizewiseError, match="is not BBQ: row 1"):
         evaluate_suite("fake:echo", "bbq", tmp_path, store=store)
+    (tmp_path / "crows_pairs_anonymized.csv").write_bytes("sent_more,sent_less\n\xe9".encode("latin-1"))
+    with pytest.raises(SizewiseError, match="is not CrowS-Pairs: not in UTF-8"):
+        evaluate_suite("fake:echo", "crows-pairs", tmp_path, store=store)
     with pytest.raises(SizewiseError, match="gives no log-likelihoods"):
         evaluate_suite("fake:copy", "bias", store=store)
     rows = tmp_path / "job.jsonl"

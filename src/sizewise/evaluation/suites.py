@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from io import StringIO
 from math import isclose
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,9 +51,16 @@ class Suite(NamedTuple):
     needs_path: bool = True
 
 
+def _text(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, what, "not in UTF-8") from error
+
+
 def _rows(path: Path, what: str) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        return [json.loads(line) for line in _text(path, what).split("\n") if line.strip()]
     except ValueError as error:
         raise _damaged(path, what, str(error)) from error
 
@@ -91,7 +99,7 @@ def crows_pairs(path: Path | None) -> list[SuiteItem]:
     """Read CrowS-Pairs: the whole sentences are weighed, as is usual for models that read left to right."""
     (file, *_) = _found(path, "crows_pairs_anonymized.csv", "CrowS-Pairs")
     items = []
-    with file.open(encoding="utf-8", newline="") as handle:
+    with StringIO(_text(file, "CrowS-Pairs"), newline="") as handle:
         for number, row in enumerate(csv.DictReader(handle)):
             try:
                 texts = (Continuation("", row["sent_more"]), Continuation("", row["sent_less"]))
@@ -178,7 +186,7 @@ def winobias(path: Path | None) -> list[SuiteItem]:
     lines = [
         (file, line.strip().partition(" ")[2])
         for file in files
-        for line in file.read_text(encoding="utf-8").split("\n")
+        for line in _text(file, "WinoBias").split("\n")
         if line.strip()
     ]
     bracketed = [re.findall(r"\[(.*?)\]", line) for _, line in lines]
@@ -211,7 +219,7 @@ def winogender(path: Path | None) -> list[SuiteItem]:
     """Read WinoGender: who is meant by a male, female or neutral pronoun."""
     (file, *_) = _found(path, "all_sentences.tsv", "WinoGender")
     items = []
-    with file.open(encoding="utf-8", newline="") as handle:
+    with StringIO(_text(file, "WinoGender"), newline="") as handle:
         for row in csv.DictReader(handle, delimiter="\t"):
             try:
                 occupation, participant, answer, gender, _ = row["sentid"].split(".")
