@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from sizewise.inference import cluster_weights, interval, paired_p
-from sizewise.inference.bootstrap import FloatArray, cluster_sums, paired_difference
+from sizewise.inference import interval, paired_p
+from sizewise.inference.bootstrap import FloatArray, cluster_sums, paired_difference, resampled_sums
 
 
 def ratio(sums: FloatArray) -> FloatArray:
@@ -15,10 +15,18 @@ def ratio(sums: FloatArray) -> FloatArray:
     return result
 
 
-def test_weights_are_resamples_of_the_same_size() -> None:
-    weights = cluster_weights(7, 100, 0)
-    assert weights.shape == (100, 7)
-    assert (weights.sum(axis=1) == 7).all()
+def test_resamples_are_of_the_same_size() -> None:
+    ones = resampled_sums(np.eye(7), 100, 0)
+    assert ones.shape == (100, 7)
+    assert (ones.sum(axis=1) == 7).all()
+    assert ones.mean() == pytest.approx(1)
+    assert ones.var() == pytest.approx(6 / 7, rel=0.2)
+
+
+def test_resamples_do_not_depend_on_what_is_summed() -> None:
+    stats = np.random.default_rng(0).normal(size=(50, 3))
+    apart = np.hstack([resampled_sums(stats[:, [i]], 300, 4) for i in range(3)])
+    assert resampled_sums(stats, 300, 4) == pytest.approx(apart)
 
 
 def test_interval_agrees_with_scipy_on_single_item_clusters() -> None:

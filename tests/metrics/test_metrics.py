@@ -103,11 +103,13 @@ def test_totals_have_interval_n_and_signature() -> None:
     assert score.signature.endswith("prompt:chat")
 
 
-def test_no_hit_in_thirty_is_not_shown_to_be_none() -> None:
-    misses = [row.model_copy(update={"stats": {"exact_match": (0.0, 1.0)}}) for row in rows(30)]
-    score = total(METRICS["exact_match"], misses, name="exact_match", signature="", seed=0)
-    assert score.value == 0
-    assert score.high == pytest.approx(0.1135, abs=1e-3)  # Wilson's upper end of 0 of 30
+def test_no_hit_in_thirty_documents_is_not_shown_to_be_none() -> None:
+    of_one_each = [row.model_copy(update={"cluster": row.item}) for row in rows(30)]
+    for some, high in ((of_one_each, 0.095), (rows(30), 0.4507)):  # the rule of three over 30 and over 5 documents
+        misses = [row.model_copy(update={"stats": {"exact_match": (0.0, 1.0)}}) for row in some]
+        score = total(METRICS["exact_match"], misses, name="exact_match", signature="", seed=0)
+        assert score.value == 0
+        assert score.high == pytest.approx(high, abs=1e-3)
 
 
 def test_no_item_is_missing_and_not_zero() -> None:

@@ -87,7 +87,18 @@ def _print(stored: Stored[Comparison]) -> None:
     rows = [[row.name, *(row.cells[metric].text for metric in metrics)] for row in table_rows(comparison)]
     print_table(["candidate", *(measure_of(metric).title for metric in metrics)], rows)
     print_table(
-        ["left", "right", "measure", "left - right [95 %]", "could show", "p (Holm)", "n", "shown to be better"],
+        [
+            "left",
+            "right",
+            "measure",
+            "left - right [95 %]",
+            "could show",
+            "documents for it",
+            "p (Holm)",
+            "other p",
+            "n",
+            "shown to be better",
+        ],
         [
             [
                 d.left,
@@ -96,7 +107,9 @@ def _print(stored: Stored[Comparison]) -> None:
                 number(d.value)
                 + (f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""),
                 number(d.detectable, 2) if d.detectable is not None else "-",
+                f"{d.clusters} of {d.needed:,}" if d.needed is not None else str(d.clusters),
                 number(d.p_holm, 2) if d.p_holm is not None else "-",
+                ", ".join(f"{test} {number(p, 2)}" for test, p in d.other_p.items()) or "-",
                 str(d.n),
                 d.better or ("no verdict on bias" if d.metric in BIAS else "not decisive"),
             ]

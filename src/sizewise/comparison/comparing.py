@@ -10,14 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import detectable_difference, holm
-from sizewise.inference.bootstrap import paired_difference
+from sizewise.inference import detectable_difference, holm, needed_for
+from sizewise.inference.bootstrap import FloatArray, Interval, paired_differences
+from sizewise.inference.customary import bootstrap_p, mcnemar_p, randomisation_p
 from sizewise.metrics import Metric, find_metric, stats_array
 from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, Score, fingerprint
 from sizewise.store import Store, Stored
 
 ROUNDS = 10_000
 LEVEL = 0.05
+SACREBLEU_METRICS = ("bleu", "chrf", "ter")
 # Which way is better, for scores that are not metrics of items.
 FACTS_BETTER = {
     "latency_s": "lower",
@@ -106,78 +108,118 @@ def _check_same(records: Mapping[str, Evaluation]) -> None:
 class _Claim(NamedTuple):
     left: str
     right: str
-    value: float
-    low: float
-    high: float
+    found: Interval
     p: float
     n: int
     clusters: int
+    other_p: dict[str, float]
 
 
 def _differences(
     records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[ItemRow]], rounds: int, seed: int
 ) -> tuple[list[Difference], list[str]]:
     found: list[Difference] = []
-    notes: list[str] = []
+    apart: list[str] = []
     for metric_name in next(iter(records.values())).metrics:
         metric = find_metric(metric_name)
         by_item = {
-            name: {row.item: row for row in some if row.clean and metric_name in row.stats}
-            for name, some in rows.items()
+            name: {row.item: row for row in rows[name] if row.clean and metric_name in row.stats} for name in records
         }
         claims = []
-        for left, right in combinations([name for name in records if by_item[name]], 2):
-            items = [item for item in by_item[left] if item in by_item[right]]
-            left_rows, right_rows = [by_item[left][i] for i in items], [by_item[right][i] for i in items]
-            if not items:
-                continue
-            if metric_name == "perplexity" and not _same_tokens(left_rows, right_rows):
-                notes.append(f"{left} and {right}")
-                continue
-            claims.append(_claim(metric, left, right, left_rows, right_rows, rounds, seed))
+        for names in _same_items(by_item):
+            items = [item for item in by_item[names[0]] if all(item in by_item[name] for name in names)]
+            measured = {name: [by_item[name][item] for item in items] for name in names}
+            pairs = list(combinations(names, 2))
+            if metric_name == "perplexity":
+                differing = [pair for pair in pairs if not _same_tokens(measured[pair[0]], measured[pair[1]])]
+                apart += [" and ".join(pair) for pair in differing]
+                pairs = [pair for pair in pairs if pair not in differing]
+            claims += _claims(metric, measured, pairs, rounds, seed)
+        order = {pair: i for i, pair in enumerate(combinations(records, 2))}
+        claims.sort(key=lambda claim: order[claim.left, claim.right])
         for claim, p_holm in zip(claims, holm([claim.p for claim in claims]), strict=True):
             found.append(_difference(metric, claim, p_holm))
-    if notes:
-        notes = [f"perplexity is not compared between {', '.join(notes)}: their tokens differ (see bits per byte)"]
+    notes = (
+        [f"perplexity is not compared between {', '.join(apart)}: their tokens differ (see bits per byte)"]
+        if apart
+        else []
+    )
     return found, notes
+
+
+def _same_items(by_item: Mapping[str, Mapping[str, ItemRow]]) -> list[list[str]]:
+    """Give groups of names that are compared together: all, or each pair over the items that both have."""
+    names = [name for name, items in by_item.items() if items]
+    if all(by_item[name].keys() == by_item[names[0]].keys() for name in names[1:]):
+        return [names] if len(names) > 1 else []
+    return [[left, right] for left, right in combinations(names, 2) if by_item[left].keys() & by_item[right].keys()]
 
 
 def _same_tokens(left: Sequence[ItemRow], right: Sequence[ItemRow]) -> bool:
     return all(a.stats["perplexity"][1] == b.stats["perplexity"][1] for a, b in zip(left, right, strict=True))
 
 
-def _claim(
+def _claims(
     metric: Metric,
-    left: str,
-    right: str,
-    left_rows: Sequence[ItemRow],
-    right_rows: Sequence[ItemRow],
+    measured: Mapping[str, Sequence[ItemRow]],
+    pairs: Sequence[tuple[str, str]],
     rounds: int,
     seed: int,
-) -> _Claim:
-    clusters = [row.cluster for row in left_rows]
-    found, p = paired_difference(
-        stats_array(metric, left_rows), stats_array(metric, right_rows), clusters, metric.value, rounds, seed
+) -> list[_Claim]:
+    """Compare candidates over the same items in the same order."""
+    places = {name: i for i, name in enumerate(measured)}
+    stats = [stats_array(metric, rows) for rows in measured.values()]
+    clusters = [row.cluster for row in next(iter(measured.values()))]
+    found = paired_differences(
+        stats, [(places[left], places[right]) for left, right in pairs], clusters, metric.value, rounds, seed
     )
-    return _Claim(left, right, found.value, found.low, found.high, p, len(left_rows), len(np.unique(clusters)))
+    return [
+        _Claim(
+            left,
+            right,
+            interval,
+            p,
+            len(clusters),
+            len(set(clusters)),
+            _other_p(metric, stats[places[left]], stats[places[right]]),
+        )
+        for (left, right), (interval, p) in zip(pairs, found, strict=True)
+    ]
+
+
+def _other_p(metric: Metric, left: FloatArray, right: FloatArray) -> dict[str, float]:
+    """Give the p-values that the field is used to; they take items for independent and decide nothing here."""
+    if metric.name in SACREBLEU_METRICS:
+        return {
+            "approximate randomisation": randomisation_p(left, right, metric.value),
+            "paired bootstrap": bootstrap_p(left, right, metric.value),
+        }
+    both = np.vstack([left, right])
+    if both.shape[1] == 2 and metric.unit == "share" and np.isin(both[:, 0], (0, 1)).all() and (both[:, 1] == 1).all():
+        return {"McNemar": mcnemar_p(left[:, 0], right[:, 0])}
+    return {}
 
 
 def _difference(metric: Metric, claim: _Claim, p_holm: float) -> Difference:
     # A model that understands nothing shows no bias either: less of it makes nobody the better one.
     of_bias = metric.needs == "suite" and metric.better == "lower"
-    decisive = isfinite(p_holm) and p_holm < LEVEL and not claim.low <= 0 <= claim.high and not of_bias
-    left_better = (claim.value > 0) == (metric.better == "higher")
-    known = isfinite(claim.low)
+    value, low, high = claim.found
+    decisive = isfinite(p_holm) and p_holm < LEVEL and not low <= 0 <= high and not of_bias
+    left_better = (value > 0) == (metric.better == "higher")
+    known = isfinite(low)
+    detectable = detectable_difference(low, high) if known else None
     return Difference(
         metric=metric.name,
         left=claim.left,
         right=claim.right,
-        value=claim.value,
-        low=claim.low if known else None,
-        high=claim.high if known else None,
+        value=value,
+        low=low if known else None,
+        high=high if known else None,
         p=claim.p if known else None,
         p_holm=p_holm if known else None,
-        detectable=detectable_difference(claim.low, claim.high) if known else None,
+        other_p=claim.other_p,
+        detectable=detectable,
+        needed=needed_for(value, detectable, claim.clusters) if detectable and value else None,
         n=claim.n,
         clusters=claim.clusters,
         unit=metric.unit,

@@ -1,17 +1,20 @@
 """Statistics, pure: arrays in, arrays out."""
 
-from sizewise.inference.bootstrap import Interval, cluster_weights, interval, paired_p, percentile_interval
+from sizewise.inference.bootstrap import Interval, interval, paired_p, percentile_interval
 from sizewise.inference.multiple import holm
-from sizewise.inference.power import detectable_difference
-from sizewise.inference.rates import wilson
+from sizewise.inference.power import detectable_difference, needed_for
+from sizewise.inference.rates import rule_of_three, wilson
+from sizewise.inference.sequential import PairedBet
 
 __all__ = [
     "Interval",
-    "cluster_weights",
+    "PairedBet",
     "detectable_difference",
     "holm",
     "interval",
+    "needed_for",
     "paired_p",
     "percentile_interval",
+    "rule_of_three",
     "wilson",
 ]

@@ -1,7 +1,7 @@
 """Cluster bootstrap on additive statistics.
 
 A metric is a function of the sum of its items' statistics, so a resample is a vector of weights over
-clusters (source documents) and all resamples together are one matrix product.
+clusters (source documents), and resamples of all systems together are one matrix product.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993); the cluster form after Cameron,
 Gelbach and Miller (2008), Bootstrap-Based Improvements for Inference with Clustered Errors.
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.stats import t as student_t
 
 FloatArray = npt.NDArray[np.float64]
+DRAWS = 2**17  # clusters drawn at once
 ValueOfSums = Callable[[FloatArray], FloatArray]
 
 
@@ -44,14 +45,30 @@ def cluster_sums(stats: FloatArray, clusters: Sequence[str]) -> FloatArray:
     return sums
 
 
-def cluster_weights(clusters: int, rounds: int, seed: int) -> FloatArray:
-    """Draw bootstrap weights: how often each cluster is in each resample.
+def resampled_sums(sums: FloatArray, rounds: int, seed: int) -> FloatArray:
+    """Draw clusters with replacement, as many as there are, and add up each resample.
+
+    Resamples of the same number of clusters, rounds and seed hold the same clusters, whatever is summed.
+
+    Args:
+        sums: (clusters, k) sums of each cluster.
+        rounds: number of resamples.
+        seed: seed of the resampling.
 
     Returns:
-        (rounds, clusters) whole numbers that sum to `clusters` in each row.
+        (rounds, k).
     """
     random = np.random.default_rng(seed)
-    return random.multinomial(clusters, np.full(clusters, 1 / clusters), size=rounds).astype(np.float64)
+    clusters = len(sums)
+    found = np.empty((rounds, sums.shape[1]))
+    at_once = max(1, DRAWS // clusters)  # the weights of all rounds need not fit into memory
+    for start in range(0, rounds, at_once):
+        some = min(at_once, rounds - start)
+        drawn = random.integers(0, clusters, (some, clusters), dtype=np.int32)
+        drawn += np.arange(some, dtype=np.int32)[:, None] * clusters
+        weights = np.bincount(drawn.ravel(), minlength=some * clusters).reshape(some, clusters)
+        found[start : start + some] = weights.astype(np.float64) @ sums
+    return found
 
 
 def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
@@ -80,7 +97,7 @@ def interval(
     point = float(value(sums.sum(axis=0)))
     if len(sums) < 2:
         return Interval(point, float("nan"), float("nan"))
-    resampled = value(cluster_weights(len(sums), rounds, seed) @ sums)
+    resampled = value(resampled_sums(sums, rounds, seed))
     low, high = percentile_interval(resampled)
     return Interval(point, low, high)
 
@@ -93,32 +110,51 @@ def paired_difference(
     rounds: int = 10_000,
     seed: int = 0,
 ) -> tuple[Interval, float]:
-    """Compare two systems on the same items.
+    """Compare two systems on the same items: `paired_differences` of one pair."""
+    return paired_differences([left, right], [(0, 1)], clusters, value, rounds, seed)[0]
 
-    Both are resampled with the same weights, so that what makes an item hard cancels. With few clusters the
+
+def paired_differences(
+    stats: Sequence[FloatArray],
+    pairs: Sequence[tuple[int, int]],
+    clusters: Sequence[str],
+    value: ValueOfSums,
+    rounds: int = 10_000,
+    seed: int = 0,
+) -> list[tuple[Interval, float]]:
+    """Compare systems on the same items.
+
+    All are resampled with the same weights, so that what makes an item hard cancels. With few clusters the
     bootstrap alone sees far too many differences, so the p-value is the larger of the bootstrap's and that of
     a t-test on the delete-one-cluster jackknife with clusters - 1 degrees of freedom (MacKinnon, Nielsen and
     Webb, 2023, Cluster-robust inference: a guide to empirical practice, the CV3 variance).
 
     Args:
-        left: (items, k) additive statistics of the first system.
-        right: the same of the second, in the same order of items.
+        stats: (items, k) additive statistics of each system, in the same order of items.
+        pairs: places of the two systems of each comparison.
         clusters: one cluster name an item.
         value: turns sums (..., k) into values (...).
         rounds: bootstrap rounds.
         seed: seed of the resampling.
 
     Returns:
-        The difference left minus right with its interval, and the two-sided p-value.
+        Of each pair the difference left minus right with its interval, and the two-sided p-value.
     """
-    left_sums, right_sums = cluster_sums(left, clusters), cluster_sums(right, clusters)
-    point = float(value(left_sums.sum(axis=0)) - value(right_sums.sum(axis=0)))
-    if len(left_sums) < 2:
-        return Interval(point, float("nan"), float("nan")), float("nan")
-    weights = cluster_weights(len(left_sums), rounds, seed)
-    differences = value(weights @ left_sums) - value(weights @ right_sums)
-    low, high = percentile_interval(differences)
-    return Interval(point, low, high), max(paired_p(differences), _jackknife_p(left_sums, right_sums, value))
+    sums = [cluster_sums(one, clusters) for one in stats]
+    points = [float(value(one.sum(axis=0))) for one in sums]
+    if len(sums[0]) < 2:
+        nan = float("nan")
+        return [(Interval(points[left] - points[right], nan, nan), nan) for left, right in pairs]
+    wide = sums[0].shape[1]
+    drawn = resampled_sums(np.hstack(sums), rounds, seed)
+    values = [value(drawn[:, i * wide : (i + 1) * wide]) for i in range(len(sums))]
+    found = []
+    for left, right in pairs:
+        differences = values[left] - values[right]
+        low, high = percentile_interval(differences)
+        p = max(paired_p(differences), _jackknife_p(sums[left], sums[right], value))
+        found.append((Interval(points[left] - points[right], low, high), p))
+    return found
 
 
 def _jackknife_p(left: FloatArray, right: FloatArray, value: ValueOfSums) -> float:

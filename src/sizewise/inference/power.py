@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from scipy.stats import norm
 
 
@@ -19,3 +21,13 @@ def detectable_difference(low: float, high: float, level: float = 0.05, power: f
     half = float(norm.ppf(1 - level / 2))
     error = (high - low) / (2 * half)
     return (half + float(norm.ppf(power))) * error
+
+
+def needed_for(difference: float, detectable: float, n: int) -> int:
+    """Give how many items it takes in all to show a difference, where n show one of `detectable`.
+
+    The error falls with the square root of the number; with few source documents it is those that must be more.
+    """
+    if difference == 0 or detectable <= 0:
+        raise ValueError(f"needs a difference other than 0 and detectable > 0, got {difference} and {detectable}")
+    return max(n, ceil(n * (detectable / difference) ** 2))

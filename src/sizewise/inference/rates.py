@@ -7,6 +7,16 @@ from math import sqrt
 from scipy.stats import norm
 
 
+def rule_of_three(n: int) -> float:
+    """Give the highest rate that fits with no case in n, at 95 % (one-sided): about 3 / n.
+
+    Source: Hanley and Lippman-Hand (1983), If nothing goes wrong, is everything all right? In its exact form.
+    """
+    if n <= 0:
+        raise ValueError(f"rule_of_three needs n > 0, got {n}")
+    return float(1 - 0.05 ** (1 / n))
+
+
 def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """Give Wilson's score interval of a rate.
 

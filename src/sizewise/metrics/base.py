@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.inference import interval, wilson
+from sizewise.inference import interval, rule_of_three, wilson
 from sizewise.records import ItemRow, Score
 
 FloatArray = npt.NDArray[np.float64]
@@ -128,6 +128,14 @@ def stats_array(metric: Metric, rows: Sequence[ItemRow]) -> FloatArray:
     return np.array([row.stats[metric.name] for row in rows], dtype=np.float64)
 
 
+def _bounds_of_alike(share: float, documents: int) -> tuple[float, float]:
+    """Give an interval where all documents have the same share: by the rule of three where it is none or all."""
+    if share in (0, 1):
+        most = rule_of_three(documents)
+        return (0.0, most) if share == 0 else (1 - most, 1.0)
+    return wilson(share * documents, documents)
+
+
 def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str, seed: int) -> Score:
     """Give a metric's value with its 95 % interval, source documents resampled.
 
@@ -145,8 +153,8 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str,
     found = interval(stats_array(metric, measured), [row.cluster for row in measured], metric.value, ROUNDS, seed)
     if metric.unit == "share" and found.low == found.high:
         # All alike: resampling shows no spread where there may well be some.
-        hits = found.value * len(measured)
-        low, high = wilson(hits, len(measured))
+        # Documents are counted, not items: those of one document may all be alike for the same reason.
+        low, high = _bounds_of_alike(found.value, len({row.cluster for row in measured}))
         found = found._replace(low=low, high=high)
     if not isfinite(found.value):
         return Score(

@@ -129,6 +129,10 @@ class Difference(Record):
     """The same after Holm's correction over all claims on this metric."""
     detectable: float | None = None
     """Least true difference that so many source documents would show in 80 % of cases, before Holm's correction."""
+    needed: int | None = None
+    """Source documents in all that would show a difference of this size in 80 % of cases."""
+    other_p: dict[str, float] = Field(default_factory=dict)
+    """Customary test -> its two-sided p-value, items taken for independent; for the reader, they decide nothing."""
     n: int
     """Items that both have."""
     clusters: int
