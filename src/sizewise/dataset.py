@@ -334,13 +334,13 @@ def _without_duplicate_answers(
 def _leaks(documents: Sequence[Document], examples: Sequence[Example], seen: SeenText) -> Iterable[LeakEntry]:
     for document in documents:
         for passage in passages(document):
-            exact, shared, words = seen.look_up(document.text[passage.start : passage.end])
-            yield LeakEntry(item=passage.item, kind="passage", exact=exact, shared_words=shared, words=words)
+            found = seen.look_up(document.text[passage.start : passage.end])
+            yield LeakEntry(item=passage.item, kind="passage", **found._asdict())
     for example in examples:
-        exact, shared, words = seen.look_up(example.references[0])
+        found = seen.look_up(example.references[0])
         # A label is no leak: the same few answers are right in all splits.
-        label = words <= 3
-        yield LeakEntry(item=example.id, kind="example", exact=exact and not label, shared_words=shared, words=words)
+        label = found.words <= 3
+        yield LeakEntry(item=example.id, kind="example", **found._replace(exact=found.exact and not label)._asdict())
 
 
 def _leak_sums(leaks: Sequence[LeakEntry], removed: int) -> LeakLedger:

@@ -95,16 +95,16 @@ def test_overlap_finds_copied_words_only() -> None:
     seen = SeenText()
     seen.add(["one two three four five six seven eight nine ten eleven twelve thirteen fourteen"])
     copied = "Zero! One, two three four five six seven eight nine ten eleven twelve thirteen. Other words."
-    assert seen.look_up(copied) == (False, 13, 16)
-    assert seen.look_up("one two three four five six seven eight nine ten eleven twelve other") == (False, 0, 13)
+    assert seen.look_up(copied) == (False, 13, True, 16)
+    assert seen.look_up("one two three four five six seven eight nine ten eleven twelve other") == (False, 0, True, 13)
     whole = "ONE two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-    assert seen.look_up(whole) == (True, 14, 14)
+    assert seen.look_up(whole) == (True, 14, True, 14)
 
 
 @given(st.lists(st.sampled_from("abcdefg"), min_size=13, max_size=60))
 def test_a_verbatim_copy_is_always_found(words: list[str]) -> None:
     seen = SeenText()
     seen.add([" ".join(words)])
-    exact, shared, total = seen.look_up(" ".join(words).upper())
+    exact, shared, _, total = seen.look_up(" ".join(words).upper())
     assert exact
     assert shared == total == len(words) == len(words_of(" ".join(words)))

@@ -65,7 +65,9 @@ def register(app: typer.Typer) -> None:
             rows.append([name, said, measure.unit or score.unit, str(score.n), score.signature])
         print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)
         if suite is None:
-            print_line("@all: on all items; without: on items that share no 13 words in a row with training")
+            print_line(
+                "@all: on all items; without: on items that are no copies of training text, whole, in part or edited"
+            )
         if stored.record.failed:
             print_line(f"{stored.record.failed} items had an error: see items.jsonl")
         for name in stored.record.metrics if suite is not None else ():

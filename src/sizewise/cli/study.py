@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
                 *(measure_of(m).title + (f" ({measure_of(m).unit})" * bool(measure_of(m).unit)) for m in metrics),
             ],
             [[row.name, *(row.cells[m].text for m in metrics)] for row in table_rows(comparison)],
-            "value [95 % interval], on test items that share no 13 words in a row with training",
+            "value [95 % interval], on test items that are no copies of training text",
         )
         print_line(record.sentence)
         for line in record.why:

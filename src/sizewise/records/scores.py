@@ -47,7 +47,7 @@ class ItemRow(Record):
     cluster: str
     """Id of the source document: items of one document are resampled together."""
     clean: bool
-    """Shares no 13-gram with training."""
+    """Shares no 13-gram with training and is no edited copy of its text."""
     prompt: str = ""
     """What was asked (examples only)."""
     references: tuple[str, ...] = ()
