@@ -45,7 +45,7 @@ bench-models: $(VENV)/.all $(VENV)-harness/.done  ## one door against the bare S
 
 $(VENV)-harness/.done:
 	python3 -m venv $(VENV)-harness
-	$(VENV)-harness/bin/python -m pip install -c constraints.txt 'lm-eval[hf]'
+	$(VENV)-harness/bin/python -m pip install -c constraints.txt -e '.[study,harness]' 'lm-eval[hf]'
 	touch $@
 
 clean:

@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         suite: Annotated[
             str | None,
-            typer.Option(help="Bias: bias (in the package), crows-pairs, stereoset, winobias, winogender, bbq."),
+            typer.Option(
+                help="Bias: bias (in the package), crows-pairs, stereoset, winobias, winogender, bbq; or lm-eval:TASK."
+            ),
         ] = None,
         metrics: Annotated[
             str | None,

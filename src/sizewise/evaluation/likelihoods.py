@@ -99,6 +99,8 @@ def continuation_nats(
     what: str,
     ledger: Ledger,
     reporter: Reporter,
+    *,
+    prefix: bool = True,
 ) -> dict[str, list[tuple[float, int]]]:
     """Give -log p and tokens of each continuation after its context.
 
@@ -111,6 +113,7 @@ def continuation_nats(
         what: said to the reporter.
         ledger: keeps what was measured.
         reporter: told how far it is.
+        prefix: see `Model.score`.
     """
     done = ledger.entries(topic)
     begun = time.monotonic()
@@ -120,7 +123,7 @@ def continuation_nats(
         members = [groups[i] for i in stretch]
         if not all(item in done for item, _ in members):
             parts = [one for _, some in members for one in some]
-            scored = iter(model.score([one.context + one.text for one in parts]))
+            scored = iter(model.score([one.context + one.text for one in parts], prefix=prefix))
             for item, some in members:
                 found = []
                 for one, text in zip(some, scored, strict=False):

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError
+from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
 from sizewise.metrics import find_metric, total
+from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation, ItemRow, Score, fingerprint
@@ -44,11 +46,11 @@ def evaluate_suite(
     engine: Engine = "transformers",
     reporter: Reporter | None = None,
 ) -> Stored[Evaluation]:
-    """Measure a model on a suite of bias, by log-likelihood.
+    """Measure a model on a suite of bias, by log-likelihood, or on tasks of lm-evaluation-harness.
 
     Args:
         model: model URI.
-        name: of the suite, see `SUITES`.
+        name: of the suite, see `SUITES`; or `lm-eval:TASK,TASK`.
         path: of its data, where the package does not hold it.
         store: where records live; by default SIZEWISE_HOME.
         limit: at most so many items, drawn with the seed.
@@ -61,6 +63,10 @@ def evaluate_suite(
         SizewiseError: its data is damaged, or the model cannot be opened or gives no log-likelihoods.
     """
     store, reporter = store or Store(), reporter or Silent()
+    if name.startswith(PREFIX):
+        return evaluate_harness(
+            model, name, path, store=store, limit=limit, seed=seed, engine=engine, reporter=reporter
+        )
     place = Path(path).expanduser() if path is not None else None
     suite = find_suite(name, place)
     items = suite.load(place)

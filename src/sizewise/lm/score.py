@@ -11,7 +11,7 @@ import torch
 
 from sizewise.lm.folder import head_of, hidden_states
 from sizewise.lm.packing import Unit
-from sizewise.lm.tokenizer import prefix_id, text_ids
+from sizewise.lm.tokenizer import encoded_text, prefix_id, text_ids
 
 TILE = 4096  # words of the vocabulary whose logits exist at once: they stay in the processor's cache
 BATCH_TOKENS = 4096
@@ -96,18 +96,22 @@ def _nats(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> tor
     return (normaliser - chosen).cpu().double()
 
 
-def score_texts(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> Iterator[TokenScores]:
-    """Score texts, each from its own beginning; short ones that follow each other go through the network at once."""
-    prefix = prefix_id(tokenizer)
+def score_texts(
+    network: Any, tokenizer: Any, texts: Sequence[str], size: int, prefix: bool = True
+) -> Iterator[TokenScores]:
+    """Score texts, each from its own beginning; short ones that follow each other go through the network at once.
+
+    Without `prefix` a text begins as the tokenizer begins it, see `encoded_text`.
+    """
     waiting: list[list[int]] = []
     places: list[npt.NDArray[np.int64]] = []
     for number, text in enumerate(texts, start=1):
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        waiting.append([prefix, *encoded.input_ids])
-        places.append(np.array([start for start, _ in encoded.offset_mapping], dtype=np.int64))
+        ids, starts = encoded_text(tokenizer, text, prefix)
+        waiting.append(ids)
+        places.append(np.array(starts, dtype=np.int64))
         if number == len(texts) or sum(len(ids) for ids in waiting) >= GROUP_TOKENS:
-            for nats, starts in zip(score_ids(network, waiting, size), places, strict=True):
-                yield TokenScores(nats, starts)
+            for nats, begins in zip(score_ids(network, waiting, size), places, strict=True):
+                yield TokenScores(nats, begins)
             waiting, places = [], []
 
 

@@ -48,6 +48,22 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
     return fast
 
 
+def encoded_text(tokenizer: Any, text: str, prefix: bool = True) -> tuple[list[int], list[int]]:
+    """Give a text's tokens, led by one that is not predicted, and where each predicted one begins.
+
+    Args:
+        tokenizer: of the model.
+        text: the text.
+        prefix: put `prefix_id` before the text; else only what the tokenizer itself puts there, and if that is
+            nothing the first token of the text is not predicted.
+    """
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, starts = list(encoded.input_ids), [start for start, _ in encoded.offset_mapping]
+    if prefix or len(tokenizer("a").input_ids) > len(tokenizer("a", add_special_tokens=False).input_ids):
+        return [prefix_id(tokenizer), *ids], starts
+    return ids, starts[1:]
+
+
 def prefix_id(tokenizer: Any) -> int:
     """Give the token that stands before a text, so that its first token is predicted too.
 

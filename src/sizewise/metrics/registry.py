@@ -13,6 +13,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.base import Metric
 from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
+from sizewise.metrics.harness import PREFIX, HarnessMetric
 from sizewise.metrics.labels import Accuracy, MacroF1
 from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, Perplexity, WordPerplexity
 from sizewise.metrics.manner import AnswerWords, Grounded, Refusals
@@ -52,6 +53,8 @@ def find_metric(name: str) -> Metric:
     """
     if name in METRICS:
         return METRICS[name]
+    if name.startswith(PREFIX):
+        return HarnessMetric(name)
     for point in entry_points(group=GROUP, name=name):
         package = point.dist.name if point.dist else point.value
         try:

@@ -54,8 +54,13 @@ class Model(Protocol):
         """Begin to answer one request and return at once; its pieces are delivered as they are written."""
         ...
 
-    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give token log-likelihoods of texts, in order.
+
+        Args:
+            texts: each begins anew.
+            prefix: lead each text by a token, so that its first one is predicted too; else only where the tokenizer
+                does so itself. A server follows its own rule, see `signature`.
 
         Raises:
             SizewiseError: this model gives none.

@@ -43,7 +43,7 @@ class EchoScorer:
         """Say how log-likelihoods are computed."""
         return "echo of the server|first token:left out"
 
-    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Score texts, each whole.
 
         Raises:

@@ -124,7 +124,7 @@ class FakeModel:
         _LATER.call(self._delay_s, lambda: tell(0 if answer.text else len(words)))
         return cancelled.set
 
-    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give each byte log 256 nats; a token is a byte."""
         for text in texts:
             starts = [i for i, letter in enumerate(text) for _ in letter.encode("utf-8")]

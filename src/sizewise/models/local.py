@@ -170,11 +170,11 @@ class LocalModel:
                 for _, answer in (member for member in batch if member is not None):
                     answer.end(f"{type(error).__name__}: {str(error).splitlines()[0]}")
 
-    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give token log-likelihoods over a rolling window."""
         from sizewise.lm.score import score_texts
 
-        for scores in score_texts(self._network, self._tokenizer, texts, self._window):
+        for scores in score_texts(self._network, self._tokenizer, texts, self._window, prefix):
             yield ScoredText(scores.nats, scores.starts)
 
     def close(self) -> None:

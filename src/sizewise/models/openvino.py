@@ -448,20 +448,18 @@ class OpenvinoModel:
         (nats,) = self._engine.nats([ids]) if len(ids) > 1 else (np.zeros(0),)
         return [str(self._tokenizer.decode([one])) for one in ids], [-float(nat) for nat in nats]
 
-    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give token log-likelihoods over a rolling window."""
         from sizewise.lm.score import windows
-        from sizewise.lm.tokenizer import prefix_id
+        from sizewise.lm.tokenizer import encoded_text
 
-        prefix = prefix_id(self._tokenizer)
         for text in texts:
-            encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-            ids = [prefix, *encoded.input_ids]
+            ids, starts = encoded_text(self._tokenizer, text, prefix)
             parts = windows(len(ids), self._window)
             nats = np.zeros(len(ids) - 1)
             for part, found in zip(parts, self._engine.nats([ids[p.start : p.end] for p in parts]), strict=True):
                 nats[part.first - 1 : part.end - 1] = found[part.first - part.start - 1 :]
-            yield ScoredText(nats, np.array([start for start, _ in encoded.offset_mapping], dtype=np.int64))
+            yield ScoredText(nats, np.array(starts, dtype=np.int64))
 
     def close(self) -> None:
         """Free the weights."""

@@ -120,7 +120,7 @@ class RecordedModel:
         """Give a recorded answer in one piece."""
         return answer_whole(self, request, deliver)
 
-    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Refuse: recorded answers have no log-likelihoods."""
         raise SizewiseError(
             f"recorded:{self._path.name} gives no log-likelihoods of text.", "a model that runs here", ""

@@ -236,7 +236,7 @@ class RemoteModel:
 
         return cancel
 
-    def score(self, texts: Sequence[str]) -> Iterator[ScoredText]:
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give token log-likelihoods where the server gives them (`echo` with `logprobs`).
 
         Raises:
@@ -244,7 +244,7 @@ class RemoteModel:
         """
         if self._echo is None:
             raise SizewiseError(f"{self._uri} gives no log-likelihoods of text.", "a model that runs here", "")
-        yield from self._echo.score(texts)
+        yield from self._echo.score(texts, prefix=prefix)
 
     def close(self) -> None:
         """Close connections and files."""
