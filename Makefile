@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install study test test-slow check format bench-training bench-models clean
+.PHONY: install study test test-slow check format bench-training bench-models bench-eval clean
 
 $(VENV)/.study: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +42,9 @@ bench-training: $(VENV)/.all  ## our LoRA loop against plain transformers + peft
 
 bench-models: $(VENV)/.all $(VENV)-harness/.done  ## one door against the bare SDK, lm-evaluation-harness, openvino-genai
 	$(BIN)/python benchmarks/models.py --lm-eval $(VENV)-harness/bin/python
+
+bench-eval: $(VENV)/.all $(VENV)-harness/.done  ## parity with sacrebleu and lm-evaluation-harness, false alarms, leaks
+	$(BIN)/python benchmarks/evaluating.py --lm-eval $(VENV)-harness/bin/python
 
 $(VENV)-harness/.done:
 	python3 -m venv $(VENV)-harness

@@ -1,0 +1,632 @@
+"""Evaluation that can be trusted: parity with the field's tools, false alarms, power, leaks, speed.
+
+1. BLEU, chrF, TER and their p-values beside sacrebleu's, on random and on real systems; and processor time of both.
+2. Log-likelihoods beside lm-evaluation-harness with `hf`, fp32, on local tasks; where `--lm-eval PYTHON` names an
+   interpreter that has it (`make bench-eval` makes one).
+3. 1,000 comparisons of a model with itself, its answers drawn anew: two models, eight, and looking after each item;
+   and how often a true difference of the size claimed to be detectable is found.
+4. Leaks planted into held-out text: verbatim, and with up to a tenth of the words replaced; and false alarms.
+5. Resampling 10,000 items x 8 models x 10,000 rounds on one core.
+6. Time of an evaluation outside the model.
+
+Real data come from the folder that SIZEWISE_TEST_DATA names; without it the demo's text stands in and the parts that
+need more are left out. `python benchmarks/evaluating.py` ends stdout with one JSON line and writes it to
+benchmarks/results/eval.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
+MODEL = "pkg:smollm2-135m"
+LEVEL = 0.05
+PARTS = ("sacrebleu", "harness", "alarms", "leaks", "resampling", "overhead")
+
+
+def jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read rows."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def demo() -> Any:
+    """Give the demo's dataset."""
+    from sizewise import dataset as datasets
+    from sizewise.store import Store
+
+    store = Store()
+    return datasets.load(store, datasets.read(["demo:fhir"], store=store).id)
+
+
+def sentences() -> list[tuple[str, str]]:
+    """Give (document, sentence): what answers are made from."""
+    if DATA.exists():
+        rows = jsonl(DATA / "sgd_support" / "sgd_bank_payment_service_turns.jsonl")
+        return [(row["dialogue_id"], row["reply"]) for row in rows if len(row["reply"].split()) >= 5]
+    examples = demo().examples["test"]
+    return [(e.source, e.references[0]) for e in examples if len(e.references[0].split()) >= 5]
+
+
+def item_rows(name: str, stats: Sequence[tuple[float, ...]], clusters: Sequence[str]) -> list[Any]:
+    """Make rows as an evaluation keeps them."""
+    from sizewise.records import ItemRow
+
+    return [
+        ItemRow(item=str(i), kind="example", cluster=cluster, clean=True, stats={name: one})
+        for i, (one, cluster) in enumerate(zip(stats, clusters, strict=True))
+    ]
+
+
+# -- 1. sacrebleu --------------------------------------------------------------------------------------------------
+
+
+def systems() -> dict[str, tuple[list[str], list[str], list[str]]]:
+    """Give pairs of systems: name -> references, answers of the one, answers of the other."""
+    found = {}
+    texts = [text for _, text in sentences()]
+    for seed in range(3):
+        rng = random.Random(seed)
+        references = rng.sample(texts, 150)
+        words = [word for text in references for word in text.split()]
+        noisy = [
+            [
+                " ".join(rng.choice(words) if rng.random() < share else word for word in text.split())
+                for text in references
+            ]
+            for share in (0.30, 0.34)
+        ]
+        found[f"random {seed}"] = (references, *noisy)
+    if DATA.exists():
+        folder = DATA / "aci_bench"
+        for part in ("test1", "test2"):
+            read = {
+                name: list(csv.DictReader((folder / f"{part}_{name}.csv").open(encoding="utf-8-sig", newline="")))
+                for name in ("gpt-4", "chatgpt")
+            }
+            short = [
+                [row[column][:900] for row in read[name]]
+                for name, column in (("gpt-4", "Reference Summaries"), ("gpt-4", "note"), ("chatgpt", "note"))
+            ]
+            found[f"ACI-Bench {part}, GPT-4 and ChatGPT"] = (short[0], short[1], short[2])
+    return found
+
+
+def sacrebleu_part() -> dict[str, Any]:
+    """Compare scores and p-values."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.metrics.ter import TER
+    from sacrebleu.significance import PairedTest
+
+    from sizewise.inference.customary import bootstrap_p, randomisation_p
+    from sizewise.metrics import AnswerItem, find_metric
+
+    rows, ratios = [], []
+    for name, (references, left, right) in systems().items():
+        for metric_name, theirs in (("bleu", BLEU()), ("chrf", CHRF()), ("ter", TER())):
+            metric = find_metric(metric_name)
+            stats = [
+                np.array([metric.measure(AnswerItem(a, (r,), "")) for a, r in zip(answers, references, strict=True)])
+                for answers in (left, right)
+            ]
+            ours = [float(metric.value(one.sum(axis=0))) for one in stats]
+            known = [theirs.corpus_score(answers, [references]).score for answers in (left, right)]
+            begun = time.process_time()
+            our_p = [test(stats[0], stats[1], metric.value) for test in (randomisation_p, bootstrap_p)]
+            used = time.process_time() - begun
+            begun = time.process_time()
+            their_p = []
+            for test in ("ar", "bs"):
+                _, scores = PairedTest(
+                    [("left", left), ("right", right)], {metric_name: theirs}, [references], test_type=test
+                )()
+                their_p += [results[1].p_value for key, results in scores.items() if key != "System"]
+            ratios.append((time.process_time() - begun) / used)
+            row = {
+                "systems": name,
+                "metric": metric_name,
+                "scores": ours,
+                "sacrebleu": known,
+                "p": our_p,
+                "sacrebleu_p": their_p,
+                "equal": all(f"{a:.4f}" == f"{b:.4f}" for a, b in zip(ours + our_p, known + their_p, strict=True)),
+            }
+            rows.append(row)
+            p = " ".join(f"{one:.4f}" for one in our_p)
+            print(f"{name}, {metric_name}: {ours[0]:.4f} {ours[1]:.4f} p {p} equal {row['equal']}")
+    return {"equal": all(row["equal"] for row in rows), "time_ratio": median(ratios), "rows": rows}
+
+
+# -- 2. lm-evaluation-harness --------------------------------------------------------------------------------------
+
+TASK = """task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {path}
+test_split: test
+output_type: {kind}
+doc_to_text: "{text}"
+doc_to_target: {target}
+{more}
+metric_list:
+{metrics}
+metadata:
+  version: 1
+"""
+
+
+def write_tasks(folder: Path, count: int) -> list[str]:
+    """Write local tasks over real data, `count` items each."""
+    rng = random.Random(0)
+    tasks: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    spam = [
+        line.split("\t", 1) for line in (DATA / "sms_spam" / "SMSSpamCollection").read_text("utf-8").split("\n") if line
+    ]
+    tasks["local_sms"] = (
+        "multiple_choice",
+        [
+            {"q": f"Message: {text}\nKind:", "choices": ["ham", "spam"], "right": int(kind == "spam")}
+            for kind, text in spam
+        ],
+    )
+    pubmed = json.loads((DATA / "pubmedqa" / "ori_pqal.json").read_text("utf-8")).values()
+    answers = ["yes", "no", "maybe"]
+    tasks["local_pubmedqa"] = (
+        "multiple_choice",
+        [
+            {
+                "q": f"{' '.join(one['CONTEXTS'])[:900]}\nQuestion: {one['QUESTION']}\nAnswer:",
+                "choices": answers,
+                "right": answers.index(one["final_decision"]),
+            }
+            for one in pubmed
+        ],
+    )
+    tasks["local_bbq"] = (
+        "multiple_choice",
+        [
+            {
+                "q": f"{one['context']} {one['question']}\nAnswer:",
+                "choices": [one["ans0"], one["ans1"], one["ans2"]],
+                "right": one["label"],
+            }
+            for one in jsonl(DATA / "bbq" / "Age.jsonl")
+        ],
+    )
+    tasks["local_webquestions"] = (
+        "loglikelihood",
+        [
+            {"q": f"Question: {one['question']}\nAnswer:", "a": f" {one['answer'][0]}"}
+            for one in jsonl(DATA / "webquestions" / "webq-test.jsonl")
+        ],
+    )
+    law = [
+        {"text": row["text"][:1500]} for row in jsonl(DATA / "dc_code" / "dc_code_sections.jsonl") if row.get("text")
+    ]
+    tasks["local_law"] = ("loglikelihood_rolling", law)
+    means = "  - metric: {0}\n    aggregation: mean\n    higher_is_better: true"
+    weighted = "  - metric: {0}\n    aggregation: {1}\n    higher_is_better: false"
+    for name, (kind, rows) in tasks.items():
+        some = rng.sample(rows, min(count, len(rows)))
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+        if kind == "multiple_choice":
+            text, target, more = "{{q}}", "right", 'doc_to_choice: "{{choices}}"\ntarget_delimiter: " "'
+            metrics = "\n".join(means.format(one) for one in ("acc", "acc_norm"))
+        elif kind == "loglikelihood":
+            text, target, more = "{{q}}", '"{{a}}"', 'target_delimiter: ""'
+            metrics = "\n".join([weighted.format("perplexity", "perplexity"), means.format("acc")])
+        else:
+            text, target, more = "", '"{{text}}"', ""
+            pairs = [("word_perplexity", "weighted_perplexity"), ("bits_per_byte", "bits_per_byte")]
+            metrics = "\n".join(weighted.format(*pair) for pair in pairs)
+        (folder / f"{name}.yaml").write_text(
+            TASK.format(name=name, path=path, kind=kind, text=text, target=target, more=more, metrics=metrics),
+            encoding="utf-8",
+        )
+    return list(tasks)
+
+
+def job_harness(folder: str, names: str) -> dict[str, Any]:
+    """Measure the same tasks by the harness' own model and by ours, both in fp32."""
+    import torch
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    from sizewise.evaluation import harness
+    from sizewise.lm import folder as folders
+    from sizewise.models import open_model
+    from sizewise.models.opening import resolve_folder
+    from sizewise.progress import Silent
+    from sizewise.store import Ledger, Store
+
+    folders.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
+    asked = names.split(",")
+    weights = str(resolve_folder(MODEL, Store())[0])
+    tasks, _ = harness._tasks(asked, folder)
+    theirs_model = HFLM(pretrained=weights, dtype=torch.float32, batch_size=1, device="cpu")
+    theirs = simple_evaluate(model=theirs_model, tasks=list(tasks.values()), bootstrap_iters=0, log_samples=True)
+    del theirs_model
+    ours_model = open_model(MODEL, store=Store())
+    tasks, _ = harness._tasks(asked, folder)
+    with Ledger(Path(folder) / "ledger.db") as ledger:
+        ours = harness._run(ours_model, tasks, ledger, None, 0, Silent())
+    rows = {}
+    for name in asked:
+        pairs = []
+        for mine, known in zip(ours["samples"][name], theirs["samples"][name], strict=True):
+            if mine["doc_hash"] != known["doc_hash"]:
+                raise RuntimeError("the items differ")
+            pairs += list(zip(numbers(mine["resps"]), numbers(known["resps"]), strict=True))
+        mine, known = (np.array(column) for column in zip(*pairs, strict=True))
+        scores = {
+            key: [ours["results"][name][key], value]
+            for key, value in theirs["results"][name].items()
+            if "," in key and "stderr" not in key
+        }
+        rows[name] = {"likelihoods": len(pairs), "apart": float(np.abs(mine / known - 1).max()), "scores": scores}
+    return rows
+
+
+def numbers(nested: Any) -> list[float]:
+    """Give the log-likelihoods in nested answers."""
+    if isinstance(nested, bool):
+        return []
+    if isinstance(nested, (int, float)):
+        return [float(nested)]
+    if isinstance(nested, str):
+        return [float(nested)] if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", nested) else []
+    return [number for part in nested for number in numbers(part)]
+
+
+def harness_part(interpreter: str, count: int) -> dict[str, Any]:
+    """Compare log-likelihoods in an environment that has the harness."""
+    with tempfile.TemporaryDirectory() as temporary:
+        names = write_tasks(Path(temporary), count)
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": f"{temporary}/cache"}
+        done = subprocess.run(
+            [interpreter, __file__, "--job", "harness", temporary, ",".join(names)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+        )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    rows = json.loads(done.stdout.strip().split("\n")[-1])
+    for name, row in rows.items():
+        print(f"{name}: {row['likelihoods']} log-likelihoods, at most {row['apart']:.1e} apart; {row['scores']}")
+    return {"apart": max(row["apart"] for row in rows.values()), "tasks": rows}
+
+
+# -- 3. false alarms and power -------------------------------------------------------------------------------------
+
+
+class Answering:
+    """A model whose answers are drawn anew: documents differ in difficulty, and so do items."""
+
+    def __init__(self, seed: int, documents: int = 60, each: int = 4) -> None:
+        rng = np.random.default_rng(seed)
+        self.clusters = [str(i // each) for i in range(documents * each)]
+        hardness = np.repeat(rng.normal(0, 1, documents), each) + rng.normal(0, 1, documents * each)
+        self.chance = 1 / (1 + np.exp(-hardness))
+
+    def right(self, rng: np.random.Generator, more: float = 0.0) -> np.ndarray:
+        """Draw which answers are right; `more` adds to the chance of each, cut at 1."""
+        return (rng.random(len(self.chance)) < np.clip(self.chance + more, 0, 1)).astype(float)
+
+
+def found_better(
+    names: Sequence[str], stats: Sequence[Any], clusters: Sequence[str], metric: str, seed: int
+) -> list[Any]:
+    """Compare as `sizewise compare` does."""
+    from sizewise.comparison.comparing import ROUNDS, _differences
+
+    records: Any = {name: SimpleNamespace(metrics=(metric,)) for name in names}
+    rows = {name: item_rows(metric, one, clusters) for name, one in zip(names, stats, strict=True)}
+    return _differences(records, rows, ROUNDS, seed)[0]
+
+
+def exact(right: np.ndarray) -> list[tuple[float, float]]:
+    """Give statistics of exact match."""
+    return [(float(one), 1.0) for one in right]
+
+
+def noisy_bleu(rng: np.random.Generator, texts: Sequence[str], vocabulary: Sequence[str], share: float) -> list[Any]:
+    """Give BLEU's statistics of answers that are the right ones with words replaced."""
+    from sizewise.metrics import AnswerItem, find_metric
+
+    metric = find_metric("bleu")
+    found = []
+    for text in texts:
+        words = text.split()
+        wrong = rng.random(len(words)) < share
+        said = [
+            vocabulary[rng.integers(len(vocabulary))] if bad else word for word, bad in zip(words, wrong, strict=True)
+        ]
+        found.append(metric.measure(AnswerItem(" ".join(said), (text,), "")))
+    return found
+
+
+def alarms_part(times: int) -> dict[str, Any]:
+    """Count false alarms, and true differences found."""
+    from sizewise.inference import PairedBet
+
+    said = sentences()
+    documents = list(dict.fromkeys(document for document, _ in said))[:50]
+    pool = [(document, text) for document, text in said if document in set(documents)][:160]
+    texts, text_clusters = [text for _, text in pool], [document for document, _ in pool]
+    vocabulary = sorted({word for text in texts for word in text.split()})
+    counts = dict.fromkeys(
+        (
+            "exact match, two models",
+            "BLEU, two models",
+            "exact match, eight models",
+            "exact match, looking after each item",
+        ),
+        0,
+    )
+    detectable = []
+    for seed in range(times):
+        rng = np.random.default_rng(seed)
+        model = Answering(seed)
+        two = found_better("ab", [exact(model.right(rng)) for _ in "ab"], model.clusters, "exact_match", seed)
+        counts["exact match, two models"] += two[0].better is not None
+        detectable.append(two[0].detectable)
+        eight = found_better(
+            "abcdefgh", [exact(model.right(rng)) for _ in range(8)], model.clusters, "exact_match", seed
+        )
+        counts["exact match, eight models"] += any(one.better for one in eight)
+        bleu = [noisy_bleu(rng, texts, vocabulary, 0.3) for _ in "ab"]
+        counts["BLEU, two models"] += found_better("ab", bleu, text_clusters, "bleu", seed)[0].better is not None
+        bet = PairedBet()
+        differences = model.right(rng) - model.right(rng)
+        bet.add(by_document(differences, model.clusters, rng))
+        counts["exact match, looking after each item"] += bet.p < LEVEL
+    claimed = float(np.median(detectable))
+    found, stopped = 0, []
+    for seed in range(times):
+        rng = np.random.default_rng(10**6 + seed)
+        model = Answering(seed)
+        # The chance is cut at 1, so more is added than shows in the mean.
+        more = fitting(model.chance, claimed)
+        stats = [exact(model.right(rng, more)), exact(model.right(rng))]
+        found += found_better("ab", stats, model.clusters, "exact_match", seed)[0].better == "a"
+        bet, order = PairedBet(), by_document(model.right(rng, more) - model.right(rng), model.clusters, rng)
+        for one in order:
+            bet.add([one])
+            if bet.p < LEVEL:
+                break
+        stopped.append(bet.n / len(order))
+    rates = {name: count / times for name, count in counts.items()}
+    for name, rate in rates.items():
+        print(f"{name}: a false 'better' in {rate:.1%} of {times}")
+    print(f"a true difference of {claimed:.3f}, claimed to be found in 80 %: found in {found / times:.1%}")
+    return {
+        "times": times,
+        "false_better": rates,
+        "claimed_difference": claimed,
+        "power": found / times,
+        "read_before_decided": float(np.mean(stopped)),
+    }
+
+
+def fitting(chance: np.ndarray, wanted: float) -> float:
+    """Give what must be added to chances, cut at 1, so that their mean rises by `wanted`."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (np.clip(chance + middle, 0, 1) - chance).mean() < wanted else (low, middle)
+    return high
+
+
+def by_document(differences: np.ndarray, clusters: Sequence[str], rng: np.random.Generator) -> list[float]:
+    """Give the mean difference of each document in random order: documents are independent, their items are not."""
+    names = np.array(clusters)
+    means = [float(differences[names == name].mean()) for name in dict.fromkeys(clusters)]
+    return [means[i] for i in rng.permutation(len(means))]
+
+
+# -- 4. leaks ------------------------------------------------------------------------------------------------------
+
+
+def passages_of(name: str) -> list[str]:
+    """Give passages of 13 to 400 words."""
+    if name == "law":
+        texts = [row.get("text") or "" for row in jsonl(DATA / "dc_code" / "dc_code_sections.jsonl")]
+    elif name == "medicine":
+        rows = jsonl(DATA / "medquad" / "medquad_qa.jsonl")
+        texts = [part for row in rows for part in re.split(r"(?<=\.)\s{2,}|\n\n", row.get("answer") or "")]
+    elif name == "support":
+        rows = jsonl(DATA / "ms_office_support" / "articles.jsonl")
+        texts = [part for row in rows for value in row.values() if isinstance(value, str) for part in value.split("\n")]
+    else:
+        texts = [part for split in demo().documents.values() for d in split for part in d.text.split("\n\n")]
+    return [text for text in dict.fromkeys(texts) if 13 <= len(text.split()) <= 400]
+
+
+def edited(words: Sequence[str], vocabulary: Sequence[str], share: float, rng: random.Random) -> str:
+    """Replace a share of the words."""
+    words = list(words)
+    for place in rng.sample(range(len(words)), int(share * len(words))):
+        words[place] = rng.choice(vocabulary)
+    return " ".join(words)
+
+
+def leaks_part() -> dict[str, Any]:
+    """Plant passages of the training text, and look at text of another field for false alarms."""
+    from sizewise.documents import SeenText, words_of
+
+    fields = ("law", "medicine", "support") if DATA.exists() else ("demo",)
+    pools = {name: passages_of(name) for name in fields}
+    rows = {}
+    for name, passages in pools.items():
+        rng = random.Random(0)
+        rng.shuffle(passages)
+        train = passages[: min(12_000, len(passages) * 3 // 4)]
+        seen = SeenText()
+        seen.add(train)
+        vocabulary = [word for text in train for word in words_of(text)]
+        planted = rng.sample(train, min(2_000, len(train)))
+        others = [text for other, texts in pools.items() if other != name for text in texts]
+        fresh = rng.sample(others, min(5_000, len(others))) if others else []
+
+        def caught(texts: Sequence[str], seen: SeenText = seen) -> float:
+            found = [seen.look_up(text) for text in texts]
+            return sum(one.exact or one.edited or one.shared_words > 0 for one in found) / max(1, len(found))
+
+        ten = [edited(words_of(text), vocabulary, 0.1, rng) for text in planted]
+        rows[name] = {
+            "verbatim": caught(planted),
+            "tenth_replaced": caught(ten),
+            "tenth_replaced_under_60_words": caught([text for text in ten if len(text.split()) < 60]),
+            "twentieth_replaced": caught([edited(words_of(text), vocabulary, 0.05, rng) for text in planted]),
+            "false_alarms": caught(fresh),
+            "planted": len(planted),
+            "fresh": len(fresh),
+        }
+        print(f"{name}: {rows[name]}")
+    return rows
+
+
+# -- 5. and 6. speed -----------------------------------------------------------------------------------------------
+
+
+def resampling_part(runs: int) -> dict[str, Any]:
+    """Time the resampling of 10,000 items of 8 models in 10,000 rounds, one core."""
+    from sizewise.inference.bootstrap import paired_differences
+
+    rng = np.random.default_rng(0)
+    stats = [np.column_stack([rng.random(10_000), np.ones(10_000)]) for _ in range(8)]
+    names = [str(i) for i in range(10_000)]
+    seconds = []
+    for _ in range(runs):
+        begun = time.process_time()
+        paired_differences(stats, list(combinations(range(8), 2)), names, lambda s: s[..., 0] / s[..., 1])
+        seconds.append(time.process_time() - begun)
+    print(f"resampling: {median(seconds):.2f} s of one core")
+    return {"cpu_seconds": median(seconds)}
+
+
+def overhead_part() -> dict[str, Any]:
+    """Time an evaluation, and what of it the model took."""
+    from sizewise.evaluation import measuring
+    from sizewise.store import Store
+
+    inside = [0.0]
+    opened = measuring.open_model
+
+    class Timed:
+        """A model that adds up the time spent in it."""
+
+        def __init__(self, model: Any) -> None:
+            self.model = model
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.model, name)
+
+        def _timed(self, answers: Iterator[Any]) -> Iterator[Any]:
+            while True:
+                begun = time.perf_counter()
+                try:
+                    one = next(answers)
+                except StopIteration:
+                    return
+                finally:
+                    inside[0] += time.perf_counter() - begun
+                yield one
+
+        def complete(self, requests: Any) -> Iterator[Any]:
+            return self._timed(iter(self.model.complete(requests)))
+
+        def score(self, texts: Any, **rest: Any) -> Iterator[Any]:
+            return self._timed(iter(self.model.score(texts, **rest)))
+
+    def open_timed(*args: Any, **rest: Any) -> Any:
+        begun = time.perf_counter()
+        model = Timed(opened(*args, **rest))
+        inside[0] += time.perf_counter() - begun
+        return model
+
+    with tempfile.TemporaryDirectory() as temporary:
+        store = Store(Path(temporary))
+        from sizewise import dataset as datasets
+
+        data_id = datasets.read(["demo:fhir"], store=store).id
+        measuring.open_model = open_timed  # type: ignore[assignment]
+        begun = time.perf_counter()
+        measuring.evaluate(MODEL, data_id, store=store, limit=60)
+        seconds = time.perf_counter() - begun
+        measuring.open_model = opened
+    share = 1 - inside[0] / seconds
+    print(f"overhead beyond the model: {share:.2%} of {seconds:.1f} s")
+    return {"share": share, "seconds": seconds}
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--job", nargs="+")
+    parser.add_argument("--only", nargs="*", default=PARTS)
+    parser.add_argument("--times", type=int, default=1_000)
+    parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
+    asked = parser.parse_args()
+    if asked.job:
+        name, *rest = asked.job
+        print(json.dumps(globals()[f"job_{name}"](*rest)))
+        return
+    path = HERE / "results" / "eval.json"
+    parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
+    todo = {
+        "sacrebleu": sacrebleu_part,
+        "alarms": lambda: alarms_part(asked.times),
+        "leaks": leaks_part,
+        "resampling": lambda: resampling_part(3),
+        "overhead": overhead_part,
+    }
+    if asked.lm_eval and DATA.exists():
+        todo["harness"] = lambda: harness_part(asked.lm_eval, 30)
+    for name in PARTS:
+        if name in asked.only and name in todo:
+            parts[name] = todo[name]()
+            sys.stdout.flush()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    result = {
+        "name": "eval",
+        "ratio": parts.get("sacrebleu", {}).get("time_ratio"),
+        "peer": "sacrebleu's paired tests, the same p-values: its processor time over ours",
+        "value": parts.get("resampling", {}).get("cpu_seconds"),
+        "unit": "s for 10,000 items x 8 models x 10,000 rounds",
+        "runs": 3,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parts": parts,
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
