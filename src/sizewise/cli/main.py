@@ -9,7 +9,23 @@ from typing import NoReturn
 
 import typer
 
-from sizewise.cli import choose, compare, evaluate, export, judge, load, models, read, route, runs, serve, study, train
+from sizewise.cli import (
+    choose,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    init,
+    judge,
+    load,
+    models,
+    read,
+    route,
+    runs,
+    serve,
+    study,
+    train,
+)
 from sizewise.errors import SizewiseError
 
 INTERRUPTED = 130
@@ -22,7 +38,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (study, read, train, evaluate, compare, choose, judge, export, models, serve, load, route, runs):
+COMMANDS = (
+    *(study, init, read, train, evaluate, compare, choose, judge, export, models, serve, load, route, runs, doctor),
+)
+for module in COMMANDS:
     module.register(app)
 
 

@@ -50,7 +50,7 @@ def print_table(headings: list[str], rows: list[list[str]], title: str = "") -> 
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 160
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+    Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
 
 
 class TerminalReporter:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sizewise.cli.options import Json
-from sizewise.cli.output import print_line, print_stored, print_table, reporting
+from sizewise.cli.output import print_line, print_object, print_stored, print_table, reporting
 from sizewise.errors import UsageError
+
+if TYPE_CHECKING:
+    from sizewise.records import Range
+    from sizewise.studies.config import StudyConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +25,9 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Argument(help="A study file (TOML) or a folder of text; nothing: the demo.")
         ] = None,
         example: Annotated[bool, typer.Option("--example", help="Print a study file to start from.")] = False,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Only read the data, and say what the rest would take and show.")
+        ] = False,
         json: Json = False,
     ) -> None:
         """Take documents to a decision: read, train, evaluate, compare, choose, report.
@@ -46,6 +53,9 @@ def register(app: typer.Typer) -> None:
         if example:
             print_line(config_text(config).rstrip())
             return
+        if dry_run:
+            _outlook(config, json)
+            return
         with reporting() as reporter:
             stored = run_study(config, reporter=reporter)
         if print_stored(stored, json):
@@ -70,3 +80,55 @@ def register(app: typer.Typer) -> None:
             print_line(f"  not measured: {missing.what}: {missing.command}")
         print_line(f"outcome: {record.outcome}")
         print_line(f"report: {record.report}")
+
+
+def _outlook(config: StudyConfig, as_json: bool) -> None:
+    """Print what a study will take and can show."""
+    from sizewise.studies.outlook import outlook
+
+    with reporting() as reporter:
+        found = outlook(config, reporter=reporter)
+    if print_object("outlook", found.dataset, None, found, as_json):
+        return
+    print_line(
+        f"to train on: {found.train_documents} documents, {found.train_bytes / 1e3:,.0f} kB; to test with: "
+        f"{found.test_passages} passages and {found.test_examples} examples ({found.clean_examples} share nothing with "
+        f"training) from {found.test_documents} documents"
+    )
+    if found.can_show:
+        print_line(
+            f"can show a difference of {found.can_show.low:.0%} to {found.can_show.high:.0%} in a share of right "
+            "answers, in four of five studies"
+        )
+    print_table(
+        ["candidate", "parameters", "memory", "fits", "training", "measuring", "money", "notes"],
+        [
+            [
+                row.name,
+                f"{row.parameters / 1e6:,.0f}M" if row.parameters else "-",
+                f"{row.memory_bytes / 1e9:.1f} GB" if row.memory_bytes else "-",
+                {None: "-", True: "yes", False: "NO"}[row.fits],
+                f"{row.train_minutes:.1f} min" if row.train_minutes else "-",
+                _between(row.measure_minutes, " min") if row.measure_minutes else "-",
+                _between(row.usd, " USD", 2) if row.usd else "-",
+                "; ".join(row.notes),
+            ]
+            for row in found.candidates
+        ],
+    )
+    print_line(
+        f"in all: {_between(found.minutes, ' minutes')}, {_between(found.usd, ' USD', 2)}, about "
+        f"{found.disk_bytes / 1e9:.1f} GB on the disk"
+    )
+    for line in found.warnings:
+        print_line(f"weak: {line}")
+    for line in found.blockers:
+        print_line(f"in the way: {line}")
+    print_line("ready" if not found.blockers else "not ready")
+
+
+def _between(found: Range, unit: str, digits: int = 1) -> str:
+    """Say an estimate with its bounds."""
+    if not found.high:
+        return f"0{unit}"
+    return f"{found.expected:.{digits}f}{unit} ({found.low:.{digits}f} to {found.high:.{digits}f})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from sizewise.dataset import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.prompts import Form, answer_limit, choose_shots, make_request, stop_texts
+from sizewise.evaluation.sampling import sample_documents, sample_examples
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
 from sizewise.models import Engine, Model, open_model
@@ -19,7 +19,6 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Completion,
     Dataset,
-    Document,
     Evaluation,
     Example,
     ItemRow,
@@ -175,7 +174,7 @@ class _Measuring:
             rows += found
             scores |= self._totals(self.text_metrics, found, self._likelihood_signature(), reason)
         if self.answer_metrics:
-            examples = self._sample(self.contents.examples["test"], self.limit)
+            examples = sample_examples(self.contents.examples["test"], self.limit, self.seed)
             self._refuse_images(examples)
             prompting = self._choose_prompting() if examples else None
             found = self._answer_rows(examples, prompting.form) if prompting else []
@@ -215,11 +214,6 @@ class _Measuring:
                 "sizewise models",
             )
 
-    def _sample(self, examples: Sequence[Example], size: int | None) -> list[Example]:
-        if size is None or len(examples) <= size:
-            return list(examples)
-        return random.Random(self.seed).sample(list(examples), size)
-
     def _clean(self, item: str) -> bool:
         entry = self.contents.leaks.get(item)
         return entry is None or entry.clean
@@ -252,9 +246,11 @@ class _Measuring:
         """Measure the likelihood of held-out passages; the reason if that is not possible."""
         if not self.description.can_score:
             return [], f"{self.description.uri} gives no log-likelihoods of text"
-        documents = self._sampled_documents()
+        documents, each = sample_documents(self.contents.documents["test"], self.limit, self.seed)
         if not documents:
             return [], "the dataset has no test documents"
+        if each is not None:
+            self.notes.append(f"text: the first {each} passages of {len(documents)} test documents")
         return self._marked(text_rows(self.model, documents, self.text_metrics, self.ledger, self.reporter)), ""
 
     def _choice_rows(self) -> tuple[list[ItemRow], str]:
@@ -264,26 +260,8 @@ class _Measuring:
             return [], "no test example has choices"
         if not self.description.can_score:
             return [], f"{self.description.uri} gives no log-likelihoods of text"
-        examples = self._sample(examples, self.limit)
+        examples = sample_examples(examples, self.limit, self.seed)
         return self._marked(choice_rows(self.model, examples, self.choice_metrics, self.ledger, self.reporter)), ""
-
-    def _sampled_documents(self) -> list[Document]:
-        """Take the beginning of every document, so that a limit costs passages and not documents.
-
-        Intervals rest on the number of documents.
-        """
-        documents = list(self.contents.documents["test"])
-        if self.limit is None or not documents:
-            return documents
-        each = -(-self.limit // len(documents))
-        if each == 1:
-            documents = random.Random(self.seed).sample(documents, min(len(documents), self.limit))
-        shortened = []
-        for document in documents:
-            end = datasets.passages(document)[:each][-1].end
-            shortened.append(document.model_copy(update={"text": document.text[:end]}))
-        self.notes.append(f"text: the first {each} passages of {len(documents)} test documents")
-        return shortened
 
     # -- answers ------------------------------------------------------------------------------------
 
@@ -318,7 +296,7 @@ class _Measuring:
         by_name = {metric.name: metric for metric in self.answer_metrics}
         # On so few short answers BLEU mostly counts what is not there; chrF has far less noise.
         metric = by_name.get("chrf", self.answer_metrics[0])
-        examples = self._sample(self.contents.examples["validation"], PROMPT_EXAMPLES)
+        examples = sample_examples(self.contents.examples["validation"], PROMPT_EXAMPLES, self.seed)
         tried: dict[str, float] = {}
         if len(forms) > 1 and examples:
             for form in forms:

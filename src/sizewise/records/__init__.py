@@ -4,6 +4,7 @@ from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
 from sizewise.records.exports import Export, Parity
 from sizewise.records.judging import Agreement, JudgePlan, Ranked, Ranking
+from sizewise.records.outlook import CandidateOutlook, Check, Health, Outlook
 from sizewise.records.routing import Calibration, RiskPoint
 from sizewise.records.scores import Comparison, Difference, Evaluation, ItemRow, Prompting, Score
 from sizewise.records.service import Completion, MarketModel, ModelDescription, ModelSize, Request, Source
@@ -42,6 +43,8 @@ __all__ = [
     "AttentionTrade",
     "Calibration",
     "Candidate",
+    "CandidateOutlook",
+    "Check",
     "Checkpoint",
     "Comparison",
     "Completion",
@@ -56,6 +59,7 @@ __all__ = [
     "Export",
     "Forgetting",
     "GroupShares",
+    "Health",
     "ItemRow",
     "JudgePlan",
     "LeakEntry",
@@ -71,6 +75,7 @@ __all__ = [
     "ModelSize",
     "Needs",
     "Outcome",
+    "Outlook",
     "Parity",
     "PositionBits",
     "Prompting",

@@ -69,41 +69,42 @@ def config_text(config: StudyConfig) -> str:
     """Write a config as a study file."""
     lines = [
         "[study]",
-        f"name = {_toml(config.name)}",
-        f"domain = {_toml(config.domain)}",
+        f"name = {to_toml(config.name)}",
+        f"domain = {to_toml(config.domain)}",
         f"seed = {config.seed}",
     ]
-    lines += ["", "[data]", f"documents = {_toml(list(config.documents))}"]
+    lines += ["", "[data]", f"documents = {to_toml(list(config.documents))}"]
     if config.examples:
-        lines.append(f"examples = {_toml(list(config.examples))}")
+        lines.append(f"examples = {to_toml(list(config.examples))}")
     if config.limit is not None:
         lines.append(f"limit = {config.limit}")
     if config.metrics:
-        lines.append(f"metrics = {_toml(list(config.metrics))}")
+        lines.append(f"metrics = {to_toml(list(config.metrics))}")
     if not config.baseline:
         lines.append("baseline = false")
     for candidate in config.candidates:
         lines += [
             "",
             "[[candidates]]",
-            f"name = {_toml(candidate.name)}",
-            f"model = {_toml(candidate.model)}",
+            f"name = {to_toml(candidate.name)}",
+            f"model = {to_toml(candidate.model)}",
         ]
         if candidate.train:
             said = candidate.train.model_dump(exclude_defaults=True, exclude={"start"})
             said = {key: value for key, value in said.items() if value is not None}
-            lines.append("train = { " + ", ".join(f"{k} = {_toml(v)}" for k, v in said.items()) + " }")
+            lines.append("train = { " + ", ".join(f"{k} = {to_toml(v)}" for k, v in said.items()) + " }")
     needs = {k: v for k, v in config.needs.model_dump(exclude_defaults=True).items() if v is not None}
     if needs:
-        lines += ["", "[needs]", *(f"{key} = {_toml(value)}" for key, value in needs.items())]
+        lines += ["", "[needs]", *(f"{key} = {to_toml(value)}" for key, value in needs.items())]
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
+    """Write a plain value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(to_toml(item) for item in value) + "]"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     return str(value)
