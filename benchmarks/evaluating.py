@@ -253,6 +253,7 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     import torch
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from transformers import AutoTokenizer
 
     from sizewise.evaluation import harness
     from sizewise.lm import folder as folders
@@ -265,7 +266,10 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     asked = names.split(",")
     weights = str(resolve_folder(MODEL, Store())[0])
     tasks, _ = harness._tasks(asked, folder)
-    theirs_model = HFLM(pretrained=weights, dtype=torch.float32, batch_size=1, device="cpu")
+    # By itself the harness begins a text with this tokenizer's bos, <|im_start|>, which is a mark of chats: both begin
+    # with the end-of-text token, which stood between documents in pretraining.
+    begin = AutoTokenizer.from_pretrained(weights).convert_tokens_to_ids("<|endoftext|>")
+    theirs_model = HFLM(pretrained=weights, dtype=torch.float32, batch_size=1, device="cpu", prefix_token_id=int(begin))
     theirs = simple_evaluate(model=theirs_model, tasks=list(tasks.values()), bootstrap_iters=0, log_samples=True)
     del theirs_model
     ours_model = open_model(MODEL, store=Store())
@@ -285,7 +289,13 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
             for key, value in theirs["results"][name].items()
             if "," in key and "stderr" not in key
         }
-        rows[name] = {"likelihoods": len(pairs), "apart": float(np.abs(mine / known - 1).max()), "scores": scores}
+        rows[name] = {
+            "likelihoods": len(pairs),
+            "apart": float(np.abs(mine / known - 1).max()),
+            "nats_apart": float(np.abs(mine - known).max()),
+            "median_apart": float(np.median(np.abs(mine / known - 1))),
+            "scores": scores,
+        }
     return rows
 
 
@@ -316,7 +326,10 @@ def harness_part(interpreter: str, count: int) -> dict[str, Any]:
         raise RuntimeError(done.stderr[-2000:])
     rows = json.loads(done.stdout.strip().split("\n")[-1])
     for name, row in rows.items():
-        print(f"{name}: {row['likelihoods']} log-likelihoods, at most {row['apart']:.1e} apart; {row['scores']}")
+        print(
+            f"{name}: {row['likelihoods']} log-likelihoods, relatively at most {row['apart']:.1e} apart (median "
+            f"{row['median_apart']:.1e}), {row['nats_apart']:.1e} nats; {row['scores']}"
+        )
     return {"apart": max(row["apart"] for row in rows.values()), "tasks": rows}
 
 

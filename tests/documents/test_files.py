@@ -27,10 +27,10 @@ def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Fine.", encoding="utf-8")
     (tmp_path / "b.txt").write_bytes("Käse".encode("latin-1"))
     (tmp_path / "c.txt").write_bytes(b"\x00\x01\x02")
-    (tmp_path / "d.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "d.doc").write_bytes(b"old")
     (tmp_path / "e.txt").write_text("  \n ", encoding="utf-8")
     reading = read_paths([tmp_path])
-    assert reading.not_read == {"not UTF-8": 1, "binary": 1, "kind .pdf": 1, "empty": 1}
+    assert reading.not_read == {"not UTF-8": 1, "binary": 1, "kind .doc": 1, "empty": 1}
     assert any("b.txt" in note for note in reading.notes)
 
 

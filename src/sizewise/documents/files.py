@@ -1,7 +1,9 @@
-"""Read text, Markdown and JSONL files into documents and examples."""
+"""Read text, Markdown, JSONL, CSV and what `converting` knows into documents and examples."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sizewise.documents import converting
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import Reading, make_document
 from sizewise.errors import SizewiseError
@@ -18,6 +21,7 @@ from sizewise.records import Document, Example, Message
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
 ROW_KINDS = (".jsonl", ".ndjson")
+TABLE_KINDS = (".csv", ".tsv")
 # Names that people use for the same thing; the first is ours.
 PROMPT_KEYS = ("prompt", "question", "input", "instruction")
 REFERENCE_KEYS = ("references", "reference", "answer", "output", "response")
@@ -43,14 +47,10 @@ def read_paths(paths: Sequence[Path | str]) -> Reading:
     not_read: Counter[str] = Counter()
     named: dict[str, list[str]] = {}
     notes: list[str] = []
-    for given in paths:
-        root = Path(given).expanduser()
-        if not root.exists():
-            raise SizewiseError(f"There is no file or folder {root}.", "a path that exists", "sizewise read PATH...")
-        for path in _files(root):
-            name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+    with converting.Converter() as converter:
+        for path, name in _named_files(paths):
             try:
-                new_documents, new_examples, new_notes = _read_file(path, name)
+                new_documents, new_examples, new_notes = _read_file(path, name, converter)
             except _Unreadable as reason:
                 not_read[str(reason)] += 1
                 named.setdefault(str(reason), []).append(name)
@@ -67,10 +67,20 @@ def read_paths(paths: Sequence[Path | str]) -> Reading:
         found = "; ".join(notes) or "the folder is empty"
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {found}.",
-            f"files of the kinds {', '.join(TEXT_KINDS + ROW_KINDS)} in UTF-8",
+            f"files of the kinds {', '.join(TEXT_KINDS + ROW_KINDS + TABLE_KINDS + converting.KINDS)}, text in UTF-8",
             "sizewise read PATH, with a folder that holds such files, or sizewise read demo:fhir",
         )
     return Reading(tuple(documents), tuple(examples), dict(not_read), tuple(notes))
+
+
+def _named_files(paths: Sequence[Path | str]) -> Iterator[tuple[Path, str]]:
+    """Yield files with the names that they have below what was named."""
+    for given in paths:
+        root = Path(given).expanduser()
+        if not root.exists():
+            raise SizewiseError(f"There is no file or folder {root}.", "a path that exists", "sizewise read PATH...")
+        for path in _files(root):
+            yield path, path.relative_to(root).as_posix() if root.is_dir() else path.name
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -82,23 +92,43 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _read_file(path: Path, name: str) -> tuple[list[Document], list[Example], list[str]]:
+def _read_file(
+    path: Path, name: str, converter: converting.Converter
+) -> tuple[list[Document], list[Example], list[str]]:
     kind = path.suffix.lower()
-    if kind not in TEXT_KINDS + ROW_KINDS:
-        raise _Unreadable(f"kind {kind or 'without ending'}")
-    text = _decoded(path)
     if kind in ROW_KINDS:
-        return _read_rows(text, path, name)
+        return _read_rows(_json_rows(_decoded(path), path), path, name)
+    if kind in TABLE_KINDS:
+        return _read_rows(_table_rows(_decoded(path), kind), path, name)
+    if kind in TEXT_KINDS:
+        text = _decoded(path)
+    elif kind in converting.KINDS:
+        _check_size(path)
+        try:
+            text = converter.text_of(path)
+        except converting.CannotConvert as error:
+            raise _Unreadable(f"kind {kind}, {error}") from error
+        if not text.strip():
+            raise _Unreadable(f"kind {kind}, no text in it (scanned pages?)")
+    else:
+        raise _Unreadable(f"kind {kind or 'without ending'}")
     cleaned = clean_text(text)
     if not cleaned:
         raise _Unreadable("empty")
     return [make_document(name, path.stem, cleaned, str(path))], [], []
 
 
-def _decoded(path: Path) -> str:
+def _check_size(path: Path) -> None:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise _Unreadable(f"larger than {MAX_FILE_BYTES // 2**20} MB")
+    except OSError as error:
+        raise _Unreadable(f"unreadable ({error.strerror})") from error
+
+
+def _decoded(path: Path) -> str:
+    _check_size(path)
+    try:
         raw = path.read_bytes()
     except OSError as error:
         raise _Unreadable(f"unreadable ({error.strerror})") from error
@@ -114,37 +144,68 @@ def _decoded(path: Path) -> str:
         raise _Unreadable(f"not {encoding.removesuffix('-sig').upper()}") from error
 
 
-def _read_rows(text: str, path: Path, name: str) -> tuple[list[Document], list[Example], list[str]]:
-    documents: list[Document] = []
-    examples: list[Example] = []
-    unused: set[str] = set()
+def _json_rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
         try:
             if len(line) > MAX_ROW_CHARACTERS:
                 raise ValueError(f"a row of {len(line)} characters")
             row = json.loads(line)
             if not isinstance(row, dict):
                 raise ValueError("not a JSON object")
+        except (ValueError, RecursionError) as error:
+            raise _bad_row(path, number, str(error).splitlines()[0]) from error
+        yield number, row
+
+
+def _table_rows(text: str, kind: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows of a table with a heading; empty cells are left out, `choices` and `tags` are split at |."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",")
+    known = ("text", "messages", *PROMPT_KEYS)
+    if not any(key in known for key in reader.fieldnames or ()):
+        raise _Unreadable(f"kind {kind}, no column {', '.join(known[:1] + PROMPT_KEYS)}")
+    for cells in reader:
+        row: dict[str, Any] = {key: cell for key, cell in cells.items() if key and cell}
+        for key in ("choices", "tags"):
+            if key in row:
+                row[key] = [part.strip() for part in row[key].split("|") if part.strip()]
+        yield reader.line_num, row
+
+
+def _bad_row(path: Path, number: int, reason: str) -> SizewiseError:
+    return SizewiseError(
+        f"{path}, line {number}: {reason}.",
+        'rows {"text": ...} or {"prompt" or "messages", "references"} with "id", "tags", "source" if known',
+        f"mend line {number} of {path} and run the same command again",
+    )
+
+
+def _read_rows(
+    rows: Iterator[tuple[int, dict[str, Any]]], path: Path, name: str
+) -> tuple[list[Document], list[Example], list[str]]:
+    documents: list[Document] = []
+    examples: list[Example] = []
+    unused: set[str] = set()
+    for number, row in rows:
+        try:
             if "text" in row:
                 cleaned = clean_text(str(row["text"]))
                 if cleaned:
                     row_id = str(row.get("id") or f"{name}:{number}")
                     licence = str(row.get("licence") or "not stated")
-                    documents.append(make_document(row_id, str(row.get("title") or row_id), cleaned, where, licence))
+                    documents.append(
+                        make_document(
+                            row_id, str(row.get("title") or row_id), cleaned, f"{path}, line {number}", licence
+                        )
+                    )
             else:
                 example, not_used = _example(row, f"{name}:{number}", path.parent)
                 examples.append(example)
                 unused |= not_used
         except (ValueError, TypeError, ValidationError, RecursionError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
-            raise SizewiseError(
-                f"{where}: {reason}.",
-                'rows {"text": ...} or {"prompt" or "messages", "references"} with "id", "tags", "source" if known',
-                f"mend line {number} of {path} and run the same command again",
-            ) from error
+            raise _bad_row(path, number, reason) from error
     notes = [f"{name}: columns not used: {', '.join(sorted(unused))}"] if unused else []
     return documents, examples, notes
 

@@ -1,0 +1,102 @@
+"""PDF, DOCX, HTML and tables, made here byte by byte; and what a parser may not do to us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sizewise.documents import read_paths
+from sizewise.documents.converting import CannotConvert, Converter
+
+WORDS = "The patient takes two tablets of the medicine each day after the meal."
+DOCX_TYPES = """<?xml version="1.0" encoding="UTF-8"?>
+<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">
+<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>
+<Override PartName="/word/document.xml"
+ ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>"""
+DOCX_RELATIONS = """<?xml version="1.0" encoding="UTF-8"?>
+<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r1"
+ Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
+ Target="word/document.xml"/></Relationships>"""
+DOCX_BODY = """<?xml version="1.0" encoding="UTF-8"?>
+<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>
+<w:p><w:r><w:t>{words}</w:t></w:r></w:p></w:body></w:document>"""
+
+
+def make_docx(path: Path, words: str = WORDS) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("[Content_Types].xml", DOCX_TYPES)
+        file.writestr("_rels/.rels", DOCX_RELATIONS)
+        file.writestr("word/document.xml", DOCX_BODY.format(words=words))
+
+
+def make_pdf(path: Path, words: str = WORDS) -> None:
+    stream = f"BT /F1 12 Tf 40 700 Td ({words}) Tj ET".encode()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
+        b"/Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    body, places = b"%PDF-1.4\n", []
+    for number, content in enumerate(objects, start=1):
+        places.append(len(body))
+        body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    end = b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(body)
+    path.write_bytes(body + b"xref\n0 6\n0000000000 65535 f \n" + table + end)
+
+
+def test_a_folder_of_office_files_is_read_and_what_cannot_be_is_named(tmp_path: Path) -> None:
+    make_docx(tmp_path / "a.docx")
+    make_pdf(tmp_path / "b.pdf")
+    (tmp_path / "c.html").write_text(
+        f"<html><head><script>alert(1)</script></head><body><h1>Dose</h1><p>{WORDS}</p></body></html>", encoding="utf-8"
+    )
+    (tmp_path / "d.pdf").write_bytes(b"%PDF-1.7 broken")
+    (tmp_path / "e.docx").write_bytes(b"no zip")
+    make_pdf(tmp_path / "f.pdf", "")
+    reading = read_paths([tmp_path])
+    assert {document.id for document in reading.documents} == {"a.docx", "b.pdf", "c.html"}
+    for document in reading.documents:
+        assert WORDS in " ".join(document.text.split()), document.id
+        assert "alert" not in document.text
+    assert sum(reading.not_read.values()) == 3
+    assert any("scanned" in kind for kind in reading.not_read)
+    said = " ".join(reading.notes)
+    assert "d.pdf" in said
+    assert "e.docx" in said
+
+
+def test_a_file_that_takes_too_long_costs_only_itself(tmp_path: Path) -> None:
+    make_pdf(tmp_path / "a.pdf")
+    with Converter(seconds=0.01) as converter, pytest.raises(CannotConvert, match="longer than"):
+        converter.text_of(tmp_path / "a.pdf")
+    with Converter() as converter:
+        assert "tablets" in converter.text_of(tmp_path / "a.pdf")
+        assert converter._process is not None
+        os.kill(converter._process.pid, signal.SIGKILL)  # as the system does where memory ends
+        with pytest.raises(CannotConvert, match="memory"):
+            converter.text_of(tmp_path / "a.pdf")
+        assert "tablets" in converter.text_of(tmp_path / "a.pdf")
+
+
+def test_tables_hold_documents_or_examples(tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text('id,text\none,"Line one,\nline two."\ntwo,Other.\n', encoding="utf-8")
+    (tmp_path / "examples.tsv").write_text(
+        "prompt\treference\tchoices\ttags\nIs it spam?\tham\tham|spam\tshort|mail\n", encoding="utf-8"
+    )
+    (tmp_path / "numbers.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    reading = read_paths([tmp_path])
+    assert [document.text for document in reading.documents] == ["Line one,\nline two.", "Other."]
+    (example,) = reading.examples
+    assert example.references == ("ham",)
+    assert example.choices == ("ham", "spam")
+    assert example.tags == ("short", "mail")
+    assert any("no column" in kind for kind in reading.not_read)
