@@ -354,11 +354,11 @@ def found_better(
     names: Sequence[str], stats: Sequence[Any], clusters: Sequence[str], metric: str, seed: int
 ) -> list[Any]:
     """Compare as `sizewise compare` does."""
-    from sizewise.comparison.comparing import ROUNDS, _differences
+    from sizewise.comparison.comparing import ROUNDS, differences
 
     records: Any = {name: SimpleNamespace(metrics=(metric,)) for name in names}
     rows = {name: item_rows(metric, one, clusters) for name, one in zip(names, stats, strict=True)}
-    return _differences(records, rows, ROUNDS, seed)[0]
+    return differences(records, rows, ROUNDS, seed)[0]
 
 
 def exact(right: np.ndarray) -> list[tuple[float, float]]:

@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from sizewise.cli import (
+    audit,
     choose,
     compare,
     doctor,
@@ -39,7 +40,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = (
-    *(study, init, read, train, evaluate, compare, choose, judge, export, models, serve, load, route, runs, doctor),
+    *(
+        study,
+        init,
+        read,
+        train,
+        evaluate,
+        compare,
+        choose,
+        judge,
+        export,
+        models,
+        serve,
+        load,
+        route,
+        runs,
+        audit,
+        doctor,
+    ),
 )
 for module in COMMANDS:
     module.register(app)

@@ -63,7 +63,7 @@ def compare(
         for name, record_id in named.items()
     }
     first = next(iter(records.values()))
-    differences, notes = _differences(records, rows, rounds, seed)
+    found, notes = differences(records, rows, rounds, seed)
     scores: dict[str, dict[str, Score]] = {}
     for name, measured in records.items():
         for metric, score in measured.scores.items():
@@ -74,7 +74,7 @@ def compare(
         models={name: measured.model for name, measured in records.items()},
         scores=scores,
         better={m: find_metric(m).better for m in first.metrics} | FACTS_BETTER,
-        differences=tuple(differences),
+        differences=tuple(found),
         familiarity=not first.data.startswith("suite:") and store.read(Dataset, first.data).derived,
         rounds=rounds,
         seed=seed,
@@ -115,9 +115,20 @@ class _Claim(NamedTuple):
     other_p: dict[str, float]
 
 
-def _differences(
+def differences(
     records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[ItemRow]], rounds: int, seed: int
 ) -> tuple[list[Difference], list[str]]:
+    """Compare all pairs on all metrics; pure.
+
+    Args:
+        records: name -> evaluation, all of the same metrics.
+        rows: name -> its items.
+        rounds: bootstrap rounds.
+        seed: seed of the resampling.
+
+    Returns:
+        The differences, and what a reader should know of them.
+    """
     found: list[Difference] = []
     apart: list[str] = []
     for metric_name in next(iter(records.values())).metrics:

@@ -1,5 +1,6 @@
 """Frozen records for every word of the house."""
 
+from sizewise.records.auditing import Audit, Recomputed
 from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
 from sizewise.records.exports import Export, Parity
@@ -41,6 +42,7 @@ __all__ = [
     "SPLITS",
     "Agreement",
     "AttentionTrade",
+    "Audit",
     "Calibration",
     "Candidate",
     "CandidateOutlook",
@@ -84,6 +86,7 @@ __all__ = [
     "Ranking",
     "Recipe",
     "Recommendation",
+    "Recomputed",
     "Record",
     "Request",
     "RiskPoint",
