@@ -159,3 +159,14 @@ def test_killed_studies_end_in_the_same_verdict(study_file: Path, tmp_path: Path
     # Everything but measured time is the same to the last digit.
     timeless = [re.sub(r"an answer takes [^;]*; ", "", " ".join(record.why)) for record in (one, two)]
     assert timeless[0] == timeless[1]
+
+
+def test_files_that_a_candidate_names_lie_beside_the_study_file(tmp_path: Path, text_folder: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(
+        '[study]\nname = "x"\n[data]\ndocuments = "texts"\n[[candidates]]\nmodel = "recorded:answers.jsonl"\n'
+        '[[candidates]]\nname = "b"\nmodel = "gguf:/models/b.gguf"\n',
+        encoding="utf-8",
+    )
+    found = [candidate.model for candidate in read_config(path).candidates]
+    assert found == [f"recorded:{tmp_path / 'answers.jsonl'}", "gguf:/models/b.gguf"]

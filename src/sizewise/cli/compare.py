@@ -8,15 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sizewise.cli.options import Json, Seed
-from sizewise.cli.output import print_line, print_stored, print_table
+from sizewise.cli.output import print_line, print_object, print_stored, print_table
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sizewise.records import Comparison
+    from collections.abc import Callable
+
+    from sizewise.records import Comparison, Difference, Score
     from sizewise.store import Stored
 
 
 MISSED = 3
+DIFFERENCE_HEADINGS = [
+    "left",
+    "right",
+    "measure",
+    "left - right [95 %]",
+    "could show",
+    "documents for it",
+    "p (Holm)",
+    "other p",
+    "n",
+    "shown to be better",
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +38,10 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def compare(
-        ids: Annotated[list[str], typer.Argument(help="Evaluation ids, two or more.")],
+        ids: Annotated[list[str] | None, typer.Argument(help="Evaluation ids, two or more.")] = None,
+        history: Annotated[
+            str | None, typer.Option(help="Model URI, dataset id or name: all its evaluations over time.")
+        ] = None,
         require: Annotated[
             list[str] | None,
             typer.Option(
@@ -42,6 +59,11 @@ def register(app: typer.Typer) -> None:
         """
         from sizewise.comparison import compare as compare_evaluations
 
+        if history is not None:
+            _history(history, seed, json)
+            return
+        if not ids:
+            raise UsageError("No evaluations were named.", "two ids, or --history NAME", "sizewise runs")
         if require and len(ids) != 2:
             raise UsageError(f"Conditions compare two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
         if (junit or markdown) and not require:
@@ -51,6 +73,39 @@ def register(app: typer.Typer) -> None:
             _print(stored)
         if require:
             _gate(stored.record, ids, require, junit, markdown, quiet=json)
+
+
+def _history(name: str, seed: int, as_json: bool) -> None:
+    """Print a history and its changes."""
+    from sizewise.comparison import history as gather
+
+    found = gather(name, seed=seed)
+    if print_object("history", name, None, found, as_json):
+        return
+    from sizewise.report.words import measure_of, value_text
+
+    metrics = list(dict.fromkeys(metric for entry in found.entries for metric in entry.scores))
+    print_table(
+        ["measured (UTC)", "evaluation", "model", "data", *(measure_of(metric).title for metric in metrics)],
+        [
+            [
+                entry.created.removesuffix("+00:00"),
+                entry.evaluation,
+                entry.model,
+                entry.data,
+                *(_said(entry.scores.get(metric), value_text) for metric in metrics),
+            ]
+            for entry in found.entries
+        ],
+    )
+    if found.changes:
+        print_table(DIFFERENCE_HEADINGS, [_difference(one) for one in found.changes])
+    for note in found.notes:
+        print_line(f"note: {note}")
+
+
+def _said(score: Score | None, said: Callable[[Score], str]) -> str:
+    return "-" if score is None or score.value is None else said(score)
 
 
 def _gate(
@@ -80,42 +135,32 @@ def _gate(
 def _print(stored: Stored[Comparison]) -> None:
     """Print the table of scores and the differences."""
     from sizewise.report import table_rows
-    from sizewise.report.words import BIAS, measure_of, number, shown_metrics
+    from sizewise.report.words import measure_of, shown_metrics
 
     comparison = stored.record
     metrics = shown_metrics(comparison)
     rows = [[row.name, *(row.cells[metric].text for metric in metrics)] for row in table_rows(comparison)]
     print_table(["candidate", *(measure_of(metric).title for metric in metrics)], rows)
-    print_table(
-        [
-            "left",
-            "right",
-            "measure",
-            "left - right [95 %]",
-            "could show",
-            "documents for it",
-            "p (Holm)",
-            "other p",
-            "n",
-            "shown to be better",
-        ],
-        [
-            [
-                d.left,
-                d.right,
-                measure_of(d.metric).title,
-                number(d.value)
-                + (f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""),
-                number(d.detectable, 2) if d.detectable is not None else "-",
-                f"{d.clusters} of {d.needed:,}" if d.needed is not None else str(d.clusters),
-                number(d.p_holm, 2) if d.p_holm is not None else "-",
-                ", ".join(f"{test} {number(p, 2)}" for test, p in d.other_p.items()) or "-",
-                str(d.n),
-                d.better or ("no verdict on bias" if d.metric in BIAS else "not decisive"),
-            ]
-            for d in comparison.differences
-        ],
-    )
+    print_table(DIFFERENCE_HEADINGS, [_difference(one) for one in comparison.differences])
     for note in comparison.notes:
         print_line(f"note: {note}")
     print_line(f"comparison: {stored.id}")
+
+
+def _difference(d: Difference) -> list[str]:
+    """Give the cells of one difference."""
+    from sizewise.report.words import BIAS, measure_of, number
+
+    between = f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""
+    return [
+        d.left,
+        d.right,
+        measure_of(d.metric).title,
+        number(d.value) + between,
+        number(d.detectable, 2) if d.detectable is not None else "-",
+        f"{d.clusters} of {d.needed:,}" if d.needed is not None else str(d.clusters),
+        number(d.p_holm, 2) if d.p_holm is not None else "-",
+        ", ".join(f"{test} {number(p, 2)}" for test, p in d.other_p.items()) or "-",
+        str(d.n),
+        d.better or ("no verdict on bias" if d.metric in BIAS else "not decisive"),
+    ]

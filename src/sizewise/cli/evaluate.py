@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from sizewise.cli.options import Json, Seed
-from sizewise.cli.output import print_line, print_stored, print_table, reporting
+from sizewise.cli.output import print_line, print_object, print_stored, print_table, reporting
 
 Engine = Literal["transformers", "openvino", "auto"]
+MISSED = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def evaluate(
-        model: Annotated[str, typer.Argument(help="Model URI.")],
+        model: Annotated[str | None, typer.Argument(help="Model URI.")] = None,
         data: Annotated[
             str | None, typer.Option(help="Dataset id, or a JSONL file of test data; of a suite the path of its data.")
         ] = None,
@@ -36,6 +37,9 @@ def register(app: typer.Typer) -> None:
         engine: Annotated[
             Engine, typer.Option(help="What runs a model of this machine: transformers is the reference.")
         ] = "transformers",
+        again: Annotated[
+            str | None, typer.Option(help="Id of an evaluation: measure it once more; exit 3 if it does not come out.")
+        ] = None,
         seed: Seed = 0,
         json: Json = False,
     ) -> None:
@@ -48,6 +52,11 @@ def register(app: typer.Typer) -> None:
         from sizewise.evaluation import evaluate_suite
         from sizewise.report.words import measure_of, value_text
 
+        if again is not None:
+            _again(again, data, max_usd, json)
+            return
+        if model is None:
+            raise UsageError("No model was named.", "a model URI", "sizewise models")
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
         if suite is None and data is None:
             raise UsageError("Nothing to measure with was named.", "--data ID, or --suite NAME", "sizewise runs")
@@ -77,3 +86,31 @@ def register(app: typer.Typer) -> None:
         for note in stored.record.notes:
             print_line(f"note: {note}")
         print_line(f"evaluation: {stored.id}")
+
+
+def _again(evaluation: str, path: str | None, max_usd: float | None, as_json: bool) -> None:
+    """Measure once more and print both values of each score."""
+    from sizewise.evaluation.again import again as measure_again
+    from sizewise.report.words import value_text
+
+    with reporting() as reporter:
+        found = measure_again(evaluation, path, max_usd=max_usd, reporter=reporter)
+    if not print_object("again", evaluation, None, found, as_json):
+        state = dict.fromkeys(found.equal, "equal") | dict.fromkeys(found.within, "within the interval")
+        print_table(
+            ["score", "then [95 %]", "now [95 %]", ""],
+            [
+                [
+                    name,
+                    *(value_text(s) if s.value is not None else "missing" for s in (score, found.after[name])),
+                    state.get(name, "OUTSIDE the interval"),
+                ]
+                for name, score in found.before.items()
+            ],
+        )
+        print_line(f"{found.answers_changed} answers are other than then")
+        for package, said in found.versions_changed.items():
+            print_line(f"{package}: {said}")
+        print_line("reproduced" if not found.outside else f"not reproduced: {', '.join(found.outside)}")
+    if found.outside:
+        raise typer.Exit(MISSED)

@@ -73,7 +73,7 @@ class RecordedModel:
         """Say what the model is."""
         named = sorted({answer.model for answer in (self._by_id | self._by_question).values() if answer.model})
         return ModelDescription(
-            uri=f"recorded:{self._path.name}",
+            uri=f"recorded:{self._path}",
             revision=self._revision,
             origin=f"{self._rows:,} recorded answers" + (f" of {', '.join(named)}" if named else ""),
             licence="not stated",
@@ -122,9 +122,7 @@ class RecordedModel:
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Refuse: recorded answers have no log-likelihoods."""
-        raise SizewiseError(
-            f"recorded:{self._path.name} gives no log-likelihoods of text.", "a model that runs here", ""
-        )
+        raise SizewiseError(f"recorded:{self._path} gives no log-likelihoods of text.", "a model that runs here", "")
 
     def close(self) -> None:
         """Nothing to free."""

@@ -7,7 +7,17 @@ from sizewise.records.exports import Export, Parity
 from sizewise.records.judging import Agreement, JudgePlan, Ranked, Ranking
 from sizewise.records.outlook import CandidateOutlook, Check, Health, Outlook
 from sizewise.records.routing import Calibration, RiskPoint
-from sizewise.records.scores import Comparison, Difference, Evaluation, ItemRow, Prompting, Score
+from sizewise.records.scores import (
+    Again,
+    Comparison,
+    Difference,
+    Evaluation,
+    History,
+    HistoryEntry,
+    ItemRow,
+    Prompting,
+    Score,
+)
 from sizewise.records.service import Completion, MarketModel, ModelDescription, ModelSize, Request, Source
 from sizewise.records.text import (
     SPLITS,
@@ -40,6 +50,7 @@ from sizewise.records.training import (
 
 __all__ = [
     "SPLITS",
+    "Again",
     "Agreement",
     "AttentionTrade",
     "Audit",
@@ -62,6 +73,8 @@ __all__ = [
     "Forgetting",
     "GroupShares",
     "Health",
+    "History",
+    "HistoryEntry",
     "ItemRow",
     "JudgePlan",
     "LeakEntry",

@@ -166,3 +166,52 @@ class Comparison(Record):
     """Seed of the resampling."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
+
+
+class Again(Record):
+    """A measurement done once more, beside the first."""
+
+    evaluation: str
+    """Id of the first one."""
+    before: dict[str, Score]
+    """Scores of the first, those that speak of time and size left out."""
+    after: dict[str, Score]
+    """The same, measured now."""
+    equal: tuple[str, ...]
+    """Scores with the same value to nine digits."""
+    within: tuple[str, ...]
+    """Others whose new value lies in the old interval."""
+    outside: tuple[str, ...]
+    """Others: not reproduced."""
+    answers_changed: int
+    """Items whose answer is another."""
+    versions_changed: dict[str, str]
+    """Package -> its version then and now."""
+
+
+class HistoryEntry(Record):
+    """One evaluation in a history."""
+
+    created: str
+    """When, UTC."""
+    evaluation: str
+    """Its id."""
+    model: str
+    """Model URI."""
+    data: str
+    """Dataset id."""
+    scores: dict[str, Score]
+    """Its scores on clean items."""
+
+
+class History(Record):
+    """What was measured of a model or on a dataset, over time."""
+
+    name: str
+    """Model URI, dataset id or dataset name that was asked for."""
+    entries: tuple[HistoryEntry, ...]
+    """The oldest first."""
+    changes: tuple[Difference, ...]
+    """Each entry (left, by its id) against the one before it on the same items."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know."""

@@ -15,6 +15,7 @@ from sizewise.errors import UsageError
 from sizewise.metrics import find_metric
 from sizewise.records import Candidate, Needs, Recipe, Record
 
+FILE_KINDS = ("recorded", "gguf")
 TABLES = ("study", "data", "candidates", "needs")
 
 
@@ -188,7 +189,10 @@ def _candidate(row: Mapping[str, Any], where: str, seed: int, base: Path) -> Can
     model = str(row.get("model", ""))
     if not model:
         raise UsageError(f"A candidate in {where} has no model.", 'model = "pkg:smollm2-135m"', f"mend {where}")
-    if ":" not in model and model != "scratch":
+    kind, colon, place = model.partition(":")
+    if kind in FILE_KINDS and colon:
+        model = f"{kind}:{_place(place, base)}"
+    elif not colon and model != "scratch":
         model = _place(model, base)
     train = row.get("train")
     recipe = None
