@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 MODEL = "pkg:smollm2-135m"
 LEVEL = 0.05
-PARTS = ("sacrebleu", "harness", "alarms", "leaks", "resampling", "overhead")
+PARTS = ("sacrebleu", "harness", "float64", "alarms", "leaks", "resampling", "overhead")
 
 
 def jsonl(path: Path) -> list[dict[str, Any]]:
@@ -333,6 +333,41 @@ def harness_part(interpreter: str, count: int) -> dict[str, Any]:
     return {"apart": max(row["apart"] for row in rows.values()), "tasks": rows}
 
 
+def float64_part() -> dict[str, Any]:
+    """Measure how far our fp32 and that of transformers lie from the same network in float64."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from sizewise.lm import folder as folders
+    from sizewise.models import open_model
+    from sizewise.models.opening import resolve_folder
+    from sizewise.store import Store
+
+    folders.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
+    weights = str(resolve_folder(MODEL, Store())[0])
+    texts = [text for _, text in sentences()[:24]]
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+
+    def sums(precision: torch.dtype) -> np.ndarray:
+        network = AutoModelForCausalLM.from_pretrained(weights, dtype=precision).eval()
+        found = []
+        with torch.no_grad():
+            for text in texts:
+                ids = tokenizer(text, return_tensors="pt").input_ids
+                likely = network(ids).logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])
+                found.append(-float(likely.double().sum()))
+        return np.array(found)
+
+    exact = sums(torch.float64)
+    ours = np.array([one.nats.sum() for one in open_model(MODEL, store=Store()).score(texts, prefix=False)])
+    apart = {
+        "ours": float(np.abs(ours / exact - 1).max()),
+        "transformers": float(np.abs(sums(torch.float32) / exact - 1).max()),
+    }
+    print(f"log-likelihoods beside float64, relatively at most: {apart}")
+    return apart
+
+
 # -- 3. false alarms and power -------------------------------------------------------------------------------------
 
 
@@ -613,6 +648,7 @@ def main() -> None:
     parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
     todo = {
         "sacrebleu": sacrebleu_part,
+        "float64": float64_part,
         "alarms": lambda: alarms_part(asked.times),
         "leaks": leaks_part,
         "resampling": lambda: resampling_part(3),
