@@ -18,9 +18,12 @@ BY_TEXT = ("bits_per_byte", "perplexity")
 BY_ANSWERS = ("accuracy", "json_f1", "bleu", "chrf", "exact_match")
 
 
+TITLES = {"people": "people's preference"}
+
+
 def _title(metric: str) -> str:
     """Give a metric's title as it stands in a sentence."""
-    title = METRICS[metric].title if metric in METRICS else metric
+    title = METRICS[metric].title if metric in METRICS else TITLES.get(metric, metric)
     return title if title[:2].isupper() or title == "chrF" else title[0].lower() + title[1:]
 
 
@@ -60,11 +63,18 @@ class Choice:
 
     def _default_quality(self) -> str:
         order = (*BY_TEXT, *BY_ANSWERS) if self.comparison.familiarity else (*BY_ANSWERS, *BY_TEXT)
+        if self._voted():
+            return "people"
         for metric in order:
             scores = self.comparison.scores.get(metric, {}).values()
             if any(score.value is not None for score in scores):
                 return metric
         return "bits_per_byte"
+
+    def _voted(self) -> bool:
+        """Tell whether people voted on every pair: then nothing measures quality better."""
+        pairs = len(self.names) * (len(self.names) - 1) // 2
+        return pairs == sum(found.metric == "people" for found in self.comparison.differences) > 0
 
     def _compared(self) -> bool:
         return any(found.metric == self.quality for found in self.comparison.differences)

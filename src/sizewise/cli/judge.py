@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json as json_format
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sizewise.cli.options import Json, Seed
-from sizewise.cli.output import print_line, print_object, print_table
+from sizewise.cli.output import print_line, print_object, print_table, reporting
+
+if TYPE_CHECKING:
+    from sizewise.store import Store
 
 Level = Literal["nominal", "ordinal", "interval"]
+Kind = Literal["pair", "rating", "origin"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     judge = typer.Typer(help="What people say: how many votes it takes, who is better, how far raters agree.")
-    for command in (plan, rank, agreement):
-        judge.command()(command)
+    for command in (plan, open_, report, rank, agreement):
+        judge.command(command.__name__.rstrip("_"))(command)
     app.add_typer(judge, name="judge")
 
 
@@ -48,6 +56,167 @@ def plan(
         f"where there is none with {found.alpha:.0%}; assumes {ties:.0%} ties"
         + (f" and a correlation of {found.item_correlation:g} on one item" if votes_an_item > 1 else "")
     )
+
+
+def open_(
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID...", help="A study, a comparison, evaluations; or a round made before.")
+    ],
+    kind: Annotated[Kind, typer.Option(help="Pairs, ratings of one answer, or who wrote it.")] = "pair",
+    items: Annotated[int, typer.Option(help="Most examples.", min=1)] = 60,
+    raters: Annotated[str, typer.Option(help="How many, or their names with commas.")] = "3",
+    votes_an_item: Annotated[int, typer.Option(help="Raters that see each example.", min=1)] = 1,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Raters are programs: their votes are marked and enter no verdict.")
+    ] = False,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Show answers with their own typography.")] = False,
+    hide_reference: Annotated[bool, typer.Option("--hide-reference", help="Do not show the right answer.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen at; links hold secret tokens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8100,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="Only make the round and print its links.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Make a round of blind judging and serve its page; raters need nothing but their link.
+
+    Example: sizewise judge open study-1234567890 --raters Ada,Ben --items 40
+    """
+    from sizewise.judging import Invitation, open_round
+    from sizewise.records import JudgeRound
+    from sizewise.service.judging import serve_round
+    from sizewise.store import Store
+
+    store = Store()
+    invitations: tuple[Invitation, ...] = ()
+    if len(ids) == 1 and store.exists("round", ids[0]):
+        stored = store.get(JudgeRound, ids[0])
+    else:
+        names = [f"rater {i + 1}" for i in range(int(raters))] if raters.isdigit() else raters.split(",")
+        opened = open_round(
+            ids,
+            store=store,
+            kind=kind,
+            items=items,
+            raters=[name.strip() for name in names if name.strip()],
+            votes_an_item=votes_an_item,
+            origin="simulated" if simulated else "person",
+            plain=not as_is,
+            show_reference=not hide_reference,
+            seed=seed,
+        )
+        stored, invitations = opened.stored, opened.invitations
+    record = stored.record
+    if json:
+        body = record.model_dump(mode="json") | {"links": {one.rater: f"/r/{one.token}" for one in invitations}}
+        whole = {"schema": 1, "kind": "round", "id": stored.id, "path": str(stored.path), "record": body}
+        print_line(json_format.dumps(whole, ensure_ascii=False))
+    else:
+        print_line(
+            f"{record.items} examples, {record.tasks} tasks, {len(record.raters)} raters; until {record.expires}"
+        )
+        print_line(f"round: {stored.id}")
+        if no_serve:
+            for one in invitations:
+                print_line(f"{one.rater}: /r/{one.token}")
+    sys.stdout.flush()
+    if not no_serve:
+        with reporting() as reporter:
+            serve_round(stored.id, invitations, host=host, port=port, store=store, reporter=reporter)
+
+
+def report(
+    round_id: Annotated[
+        str, typer.Argument(metavar="ID", help="A round, or the comparison or study it was made from.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Page to write; by default beside the round.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="Write the votes as CSV (left, right, winner, ...).")] = None,
+    dpo: Annotated[
+        Path | None, typer.Option(help="Write preference pairs as JSONL (prompt, chosen, rejected).")
+    ] = None,
+    close: Annotated[bool, typer.Option("--close", help="Take no more votes from now on.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Say what a round says so far, and what it would take to decide.
+
+    Example: sizewise judge report round-1234567890 --votes votes.csv
+    """
+    from sizewise.judging import Ballot, preferences, vote_rows
+    from sizewise.judging import report as make_report
+    from sizewise.report.judging import write_judge_page
+    from sizewise.report.words import value_text
+    from sizewise.store import Store, write_atomically
+
+    store = Store()
+    round_id = _round(round_id, store)
+    ballot = Ballot(store, round_id)
+    try:
+        if close:
+            ballot.close_votes()
+        record, rows, pairs = ballot.round, vote_rows(ballot), preferences(ballot)
+    finally:
+        ballot.close()
+    found = make_report(round_id, store=store, seed=seed)
+    page = write_judge_page(out or store.folder("round", round_id) / "report.html", found, record)
+    if votes is not None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, ["left", "right", "winner", "rater", "item", "origin"])
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(votes, text.getvalue())
+    if dpo is not None:
+        write_atomically(dpo, "".join(json_format.dumps(row, ensure_ascii=False) + "\n" for row in pairs))
+    if print_object("judge_report", round_id, str(page), found, json):
+        return
+    said = ", ".join(f"{count} {origin}" for origin, count in found.origins.items())
+    print_line(f"{found.votes} votes ({said}); {found.open_tasks} tasks open" + ("; closed" if found.closed else ""))
+    if found.pairs:
+        print_table(
+            ["left", "right", "win rate of left [95 %]", "votes", "p", "p at any time", "preferred", "votes more"],
+            [
+                [
+                    one.left,
+                    one.right,
+                    value_text(one.win_rate),
+                    str(one.votes),
+                    "-" if one.p is None else f"{one.p:.3g}",
+                    f"{one.p_anytime:.3g}",
+                    one.better or "not decisive",
+                    "enough" if one.decided else "-" if one.more_votes is None else f"about {one.more_votes:,}",
+                ]
+                for one in found.pairs
+            ],
+        )
+    if found.scores:
+        print_table(
+            ["measure", "candidate", "value [95 %]", "n"],
+            [
+                [name.replace("_", " "), candidate, value_text(score), str(score.n)]
+                for name, row in found.scores.items()
+                for candidate, score in row.items()
+            ],
+        )
+    for name, score in (found.agreement.scores if found.agreement else {}).items():
+        print_line(f"{name.replace('_', ' ')}: {value_text(score)} on {score.n} tasks")
+    for note in found.notes:
+        print_line(f"note: {note}")
+    print_line(f"page: {page}")
+
+
+def _round(name: str, store: Store) -> str:
+    """Find a round by its id, or the newest one made from a comparison or study."""
+    from sizewise.comparison import rounds_of
+    from sizewise.errors import SizewiseError
+    from sizewise.records import Study
+
+    kind = store.kind_of(name)
+    if kind == "round":
+        return name
+    comparison = store.read(Study, name).comparison if kind == "study" else name
+    found = rounds_of(comparison, store)
+    if not found:
+        raise SizewiseError(f"No round was made from {name}.", "a round", f"sizewise judge open {name}")
+    return found[-1]
 
 
 def rank(

@@ -3,5 +3,16 @@
 from sizewise.comparison.comparing import compare, differences
 from sizewise.comparison.history import history
 from sizewise.comparison.requiring import Requirement, as_junit, as_markdown, check_requirements
+from sizewise.comparison.voting import add_votes, rounds_of
 
-__all__ = ["Requirement", "as_junit", "as_markdown", "check_requirements", "compare", "differences", "history"]
+__all__ = [
+    "Requirement",
+    "add_votes",
+    "as_junit",
+    "as_markdown",
+    "check_requirements",
+    "compare",
+    "differences",
+    "history",
+    "rounds_of",
+]

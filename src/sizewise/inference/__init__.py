@@ -1,6 +1,6 @@
 """Statistics, pure: arrays in, arrays out."""
 
-from sizewise.inference.bootstrap import Interval, interval, paired_p, percentile_interval
+from sizewise.inference.bootstrap import Interval, interval, paired_differences, paired_p, percentile_interval
 from sizewise.inference.multiple import holm
 from sizewise.inference.power import detectable_difference, needed_for
 from sizewise.inference.rates import rule_of_three, wilson
@@ -13,6 +13,7 @@ __all__ = [
     "holm",
     "interval",
     "needed_for",
+    "paired_differences",
     "paired_p",
     "percentile_interval",
     "rule_of_three",

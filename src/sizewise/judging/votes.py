@@ -72,14 +72,24 @@ def rank(path: Path, seed: int = 0) -> Ranking:
     Raises:
         SizewiseError: the file is not of this form.
     """
-    rows = _rows(path, ("left", "right", "winner"))
+    return rank_rows(_rows(path, ("left", "right", "winner")), path.name, seed)
+
+
+def rank_rows(rows: list[dict[str, str]], source: str, seed: int = 0) -> Ranking:
+    """Rank what was compared in pairs; see `rank`.
+
+    Args:
+        rows: left, right, winner; perhaps rater and item.
+        source: where they come from.
+        seed: seed of the resampling.
+    """
     wrong = next((row["winner"] for row in rows if row["winner"] not in SHARES), None)
     if wrong is not None:
-        raise SizewiseError(f"{path} has the winner '{wrong}'.", " or ".join(SHARES), "")
+        raise SizewiseError(f"{source} has the winner '{wrong}'.", " or ".join(SHARES), "")
     names, places = np.unique([row["left"] for row in rows] + [row["right"] for row in rows], return_inverse=True)
     left, right = places[: len(rows)].astype(np.int64), places[len(rows) :].astype(np.int64)
     if (left == right).any():
-        raise SizewiseError(f"{path} compares {names[left[left == right][0]]} with itself.", "two different ones", "")
+        raise SizewiseError(f"{source} compares {names[left[left == right][0]]} with itself.", "two different ones", "")
     share = np.array([SHARES[row["winner"]] for row in rows])
     wins = win_matrix(left, right, share, np.ones(len(rows)), len(names))
     strengths = bradley_terry(wins)
@@ -119,7 +129,7 @@ def rank(path: Path, seed: int = 0) -> Ranking:
     left_won = int((share == 1).sum())
     side = wilson(left_won, decided) if decided else None
     return Ranking(
-        source=path.name,
+        source=source,
         votes=len(rows),
         ties=len(rows) - decided,
         both_bad=sum(row["winner"] == "both_bad" for row in rows),
@@ -164,12 +174,23 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     """
     if level not in get_args(Level):
         raise UsageError(f"'{level}' is no level.", " or ".join(get_args(Level)), "")
-    rows = _rows(path, ("rater", "item", "label"))
+    return agree_rows(_rows(path, ("rater", "item", "label")), path.name, level, seed)
+
+
+def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal", seed: int = 0) -> Agreement:
+    """Say how far raters agree; see `agreement`.
+
+    Args:
+        rows: rater, item, label.
+        source: where they come from.
+        level: what a difference between labels means.
+        seed: seed of the resampling.
+    """
     if len({(row["rater"], row["item"]) for row in rows}) < len(rows):
-        raise SizewiseError(f"{path} has two ratings of one item by one rater.", "one rating each", "")
+        raise SizewiseError(f"{source} has two ratings of one item by one rater.", "one rating each", "")
     raters, rater = np.unique([row["rater"] for row in rows], return_inverse=True)
     items, item = np.unique([row["item"] for row in rows], return_inverse=True)
-    labels, values = _ordered_labels(sorted({row["label"] for row in rows}), level, path)
+    labels, values = _ordered_labels(sorted({row["label"] for row in rows}), level, source)
     place = {name: i for i, name in enumerate(labels)}
     label = np.array([place[row["label"]] for row in rows])
     counts = np.zeros((len(items), len(labels)))
@@ -177,7 +198,7 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     several = int((counts.sum(axis=1) > 1).sum())
     if not several:
         raise SizewiseError(
-            f"No item of {path} was rated twice: agreement cannot be seen.", "items with two ratings or more", ""
+            f"No item of {source} was rated twice: agreement cannot be seen.", "items with two ratings or more", ""
         )
     alpha = partial(coefficients.alpha, level=level, values=values)
     shares = coefficients.fleiss_sums(counts)
@@ -217,7 +238,7 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     if (counts.sum(axis=0) > 0).sum() == 1:
         notes.append("there is one label only: agreement beyond chance cannot be seen")
     return Agreement(
-        source=path.name,
+        source=source,
         ratings=len(rows),
         raters=len(raters),
         items=several,
@@ -229,16 +250,16 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     )
 
 
-def _ordered_labels(labels: list[str], level: Level, path: Path) -> tuple[list[str], np.ndarray]:
+def _ordered_labels(labels: list[str], level: Level, source: str) -> tuple[list[str], np.ndarray]:
     """Give labels in their order, and their numbers."""
     if len(labels) > MOST_LABELS:
-        raise SizewiseError(f"{path} has {len(labels)} different labels.", f"at most {MOST_LABELS}", "")
+        raise SizewiseError(f"{source} has {len(labels)} different labels.", f"at most {MOST_LABELS}", "")
     try:
         numbers = sorted((float(label), label) for label in labels)
     except ValueError:
         if level != "nominal":
             raise SizewiseError(
-                f"{path} has labels that are no numbers.",
+                f"{source} has labels that are no numbers.",
                 f"numbers, for agreement of {level} labels",
                 "--level nominal",
             ) from None

@@ -4,7 +4,23 @@ from sizewise.records.auditing import Audit, Recomputed
 from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
 from sizewise.records.exports import Export, Parity
-from sizewise.records.judging import Agreement, JudgePlan, Ranked, Ranking
+from sizewise.records.judging import (
+    CHOICES,
+    SCALES,
+    Agreement,
+    JudgeKind,
+    JudgePlan,
+    JudgeRater,
+    JudgeReport,
+    JudgeRound,
+    JudgeTask,
+    Origin,
+    PairVerdict,
+    Ranked,
+    Ranking,
+    RaterQuality,
+    Vote,
+)
 from sizewise.records.outlook import CandidateOutlook, Check, Health, Outlook
 from sizewise.records.routing import Calibration, RiskPoint
 from sizewise.records.scores import (
@@ -49,6 +65,8 @@ from sizewise.records.training import (
 )
 
 __all__ = [
+    "CHOICES",
+    "SCALES",
     "SPLITS",
     "Again",
     "Agreement",
@@ -76,7 +94,12 @@ __all__ = [
     "History",
     "HistoryEntry",
     "ItemRow",
+    "JudgeKind",
     "JudgePlan",
+    "JudgeRater",
+    "JudgeReport",
+    "JudgeRound",
+    "JudgeTask",
     "LeakEntry",
     "LeakLedger",
     "LearningCurve",
@@ -89,14 +112,17 @@ __all__ = [
     "ModelDescription",
     "ModelSize",
     "Needs",
+    "Origin",
     "Outcome",
     "Outlook",
+    "PairVerdict",
     "Parity",
     "PositionBits",
     "Prompting",
     "Range",
     "Ranked",
     "Ranking",
+    "RaterQuality",
     "Recipe",
     "Recommendation",
     "Recomputed",
@@ -110,5 +136,6 @@ __all__ = [
     "Study",
     "Trial",
     "Tuning",
+    "Vote",
     "fingerprint",
 ]

@@ -111,6 +111,10 @@ class Study(Record):
     """Comparison id."""
     recommendation: str
     """Recommendation id."""
+    votes: str | None = None
+    """Round of people's votes that entered."""
+    simulation: bool = False
+    """Whether it says of itself that it is a simulation: simulated votes count in it, and nowhere else."""
     missing: tuple[Missing, ...]
     """What was not measured."""
     report: str

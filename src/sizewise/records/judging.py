@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
 from sizewise.records.scores import Score
@@ -100,3 +100,195 @@ class JudgePlan(Record):
     """Assumed time of a vote."""
     minutes_a_rater: float
     """Time that each rater gives."""
+
+
+JudgeKind = Literal["pair", "rating", "origin"]
+Origin = Literal["person", "simulated", "model"]
+SCALES = ("relevance", "correctness", "sense", "completeness", "tone")
+"""What is rated from 1 to 5 in a round of ratings; 5 is best."""
+CHOICES = {"pair": ("left", "right", "tie", "both_bad"), "rating": ("rated",), "origin": ("person", "model")}
+"""Answers to a task, besides `skip`."""
+
+
+class JudgeTask(Record):
+    """One thing to judge. Names stand here and never on the page."""
+
+    id: str
+    """Id of the task."""
+    item: str
+    """Example that was answered."""
+    cluster: str
+    """Source document of the example."""
+    prompt: str
+    """What was asked."""
+    passage: str = ""
+    """Source passage or right answer shown beside, where there is one."""
+    left: str
+    """Who gave the left text, or the only one."""
+    right: str = ""
+    """Who gave the right one."""
+    left_text: str
+    """The left text, as shown."""
+    right_text: str = ""
+    """The right one."""
+    tags: tuple[str, ...] = ()
+    """Tags of the example."""
+    purpose: Literal["vote", "repeat", "gold"] = "vote"
+    """A repeat shows an earlier task with sides swapped; the right choice of a gold task is known."""
+    repeats: str = ""
+    """Task that a repeat shows again."""
+    right_choice: str = ""
+    """Right choice of a gold task."""
+
+
+class JudgeRater(Record):
+    """Somebody who judges, known by a token."""
+
+    name: str
+    """Name in the tables."""
+    token_sha256: str
+    """Hash of the token in the link; the token itself is printed once and never kept."""
+    origin: Origin
+    """A person, a simulated one, or a model."""
+    tasks: tuple[str, ...]
+    """Tasks in order."""
+
+
+class JudgeRound(Record):
+    """A round of blind judging; its tasks lie in tasks.jsonl and its votes in the ledger beside it."""
+
+    kind: JudgeKind
+    """Pairs, ratings of one answer, or whether a person or a model wrote it."""
+    question: str
+    """What raters are asked."""
+    data: str
+    """Dataset id."""
+    comparison: str | None
+    """Comparison that it belongs to."""
+    evaluations: dict[str, str]
+    """Candidate -> evaluation id."""
+    items: int
+    """Examples."""
+    tasks: int
+    """Different tasks, repeats and gold ones included."""
+    raters: tuple[JudgeRater, ...]
+    """Who judges."""
+    seed: int
+    """Seed of the draw, of the sides and of the order."""
+    plain: bool
+    """Whether typography was evened out."""
+    expires: str
+    """When links end, UTC."""
+
+
+class Vote(Record):
+    """One judgement, as it arrived."""
+
+    task: str
+    """Task."""
+    rater: str
+    """Who."""
+    choice: str
+    """left, right, tie, both_bad; rated; person, model; or skip."""
+    harm: bool = False
+    """Whether it could cause harm: of a pair, either answer."""
+    ratings: dict[str, int] = Field(default_factory=dict)
+    """Scale -> 1 to 5."""
+    comment: str = Field(default="", max_length=4_000)
+    """What the rater said; the reason of a skip."""
+    correction: str = Field(default="", max_length=20_000)
+    """A better text, where one was written."""
+    seconds: float = Field(default=0.0, ge=0)
+    """Time on the page, by the rater's clock, cut at an hour."""
+
+    @model_validator(mode="after")
+    def _ratings_in_range(self) -> Vote:
+        if any(name not in SCALES or not 1 <= value <= 5 for name, value in self.ratings.items()):
+            raise ValueError(f"ratings are 1 to 5 of {', '.join(SCALES)}")
+        self.__dict__["seconds"] = min(self.seconds, 3_600.0)
+        return self
+
+
+class RaterQuality(Record):
+    """How far a rater can be relied on."""
+
+    name: str
+    """Who."""
+    origin: Origin
+    """A person, a simulated one, or a model."""
+    votes: int
+    """Votes that count."""
+    skipped: int
+    """Tasks skipped."""
+    gold: Score
+    """Share of gold tasks answered rightly."""
+    consistent: Score
+    """Share of repeats with the same answer, sides swapped."""
+    left: Score
+    """Share of decided votes for the left side; one half where the side does not matter."""
+    left_p: float | None
+    """How likely a share so far from one half is where the side does not matter."""
+    median_seconds: float | None
+    """Median time of a vote."""
+    warnings: tuple[str, ...] = ()
+    """What speaks against relying on this rater."""
+
+
+class PairVerdict(Record):
+    """What the votes say of two candidates."""
+
+    left: str
+    """One."""
+    right: str
+    """The other."""
+    votes: int
+    """Votes on this pair."""
+    win_rate: Score
+    """Share of the left one's wins; a tie counts one half; examples resampled."""
+    p: float | None
+    """p-value of the win rate against one half."""
+    p_anytime: float
+    """The same, valid however often one looked."""
+    better: str | None
+    """Who is shown to be better, corrected for the number of pairs."""
+    decided: bool
+    """Whether one may stop asking about this pair."""
+    more_votes: int | None
+    """Votes more that would show a difference of this size in four of five rounds; None where decided or even."""
+
+
+class JudgeReport(Record):
+    """What a round says so far."""
+
+    round: str
+    """Id of the round."""
+    kind: JudgeKind
+    """What was judged."""
+    origins: dict[str, int]
+    """person, simulated, model -> votes."""
+    votes: int
+    """Votes that count."""
+    open_tasks: int
+    """Assigned tasks without a vote."""
+    closed: bool
+    """Whether no more votes are taken."""
+    ranking: Ranking | None
+    """Bradley-Terry ranking of a round of pairs."""
+    pairs: tuple[PairVerdict, ...] = ()
+    """Each pair of candidates."""
+    scores: dict[str, dict[str, Score]] = Field(default_factory=dict)
+    """Measure -> candidate -> score: harm, ratings, share taken for a person's."""
+    by_tag: dict[str, dict[str, Score]] = Field(default_factory=dict)
+    """Tag -> candidate -> win rate."""
+    longer: Score | None = None
+    """Share of decided votes that the longer answer won."""
+    agreement: Agreement | None = None
+    """How far raters agree, where several saw the same."""
+    raters: tuple[RaterQuality, ...]
+    """How far each can be relied on."""
+    comments: tuple[tuple[str, str, str], ...] = ()
+    """(task, rater, comment)."""
+    corrections: int = 0
+    """Better texts that raters wrote."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know."""

@@ -158,6 +158,10 @@ class Comparison(Record):
     """Metric -> which way is better."""
     differences: tuple[Difference, ...]
     """All pairs on all paired metrics."""
+    votes: str | None = None
+    """Round whose votes are the measure `people`."""
+    simulated_votes: bool = False
+    """Whether they are those of simulated raters, in a study that is a simulation."""
     familiarity: bool
     """True if the examples were derived from the text: they measure familiarity, not a job."""
     rounds: int

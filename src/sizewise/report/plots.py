@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sizewise.errors import MissingExtraError
-from sizewise.metrics import find_metric
-from sizewise.records import Comparison, CurvePoint, Difference
+from sizewise.records import Comparison, CurvePoint, Difference, PairVerdict
 from sizewise.report.words import measure_of
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; shapes repeat the distinction.
@@ -68,7 +67,7 @@ def tradeoff_plots(comparison: Comparison, quality: str) -> list[Plot]:
     for metric in ("memory_bytes", "latency_s", "answers_per_s"):
         rows = _points(comparison, quality, metric)
         if len(rows) >= 2:
-            plots.append(_tradeoff(rows, quality, metric))
+            plots.append(_tradeoff(rows, quality, metric, comparison.better[quality] == "higher"))
     return plots
 
 
@@ -90,7 +89,7 @@ def _points(comparison: Comparison, quality: str, metric: str) -> list[dict[str,
     return rows
 
 
-def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str) -> Plot:
+def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str, higher: bool) -> Plot:
     alt = _altair()
     measure = measure_of(metric)
     heading = measure.title + (f" ({measure.unit})" if measure.unit else "")
@@ -110,7 +109,7 @@ def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str) -> Plot:
         .encode(x="x:Q", y="high:Q", text="candidate:N")
     )
     chart = alt.layer(bars, points, names).properties(width=300, height=230)
-    better = "up" if find_metric(quality).better == "higher" else "down"
+    better = "up" if higher else "down"
     return _draw(
         f"{measure_of(quality).title} against {measure.title.lower()}",
         f"Bars are 95 % intervals. Better quality is {better}; the horizontal scale is logarithmic.",
@@ -202,3 +201,32 @@ def curve_plot(name: str, curve: Sequence[CurvePoint], start: float | None, capt
 def _thinned(points: Sequence[Any], most: int) -> list[Any]:
     step = max(1, len(points) // most)
     return list(points[::step])
+
+
+def votes_plot(pairs: Sequence[PairVerdict]) -> Plot:
+    """Draw the win rate of each pair with its interval."""
+    rows = [
+        {
+            "pair": f"{one.left} against {one.right}",
+            "x": one.win_rate.value,
+            "low": one.win_rate.value if one.win_rate.low is None else one.win_rate.low,
+            "high": one.win_rate.value if one.win_rate.high is None else one.win_rate.high,
+        }
+        for one in pairs
+        if one.win_rate.value is not None
+    ]
+    alt = _altair()
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("pair:N", title=None, sort=None, axis=alt.Axis(labelLimit=0))
+    )
+    axis = alt.X("low:Q", title="share of votes for the first", scale=alt.Scale(domain=[0, 1]))
+    chart = alt.layer(
+        alt.Chart(alt.Data(values=[{"even": 0.5}])).mark_rule(strokeDash=[4, 4], color="#888").encode(x="even:Q"),
+        base.mark_rule(strokeWidth=3, color=COLOURS[0]).encode(x=axis, x2="high:Q"),
+        base.mark_point(filled=True, size=90, color=COLOURS[0], opacity=1).encode(x="x:Q"),
+    ).properties(width=300, height=max(60, 42 * len(rows)))
+    return _draw(
+        "Who is preferred?",
+        "95 % intervals, source documents resampled. Where one does not touch the dashed line, it is shown.",
+        chart,
+    )

@@ -38,10 +38,18 @@ FACTS = {
     "parameters": Measure("Parameters", "Number of weights, counted exactly.", 1e6, "million", 4),
     "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
 }
-MEASURES = {name: Measure(metric.title, metric.sentence) for name, metric in METRICS.items()} | FACTS
+PEOPLE = {
+    "people": Measure(
+        "People's preference",
+        "Share of blind pairwise votes that it won, a tie counting one half. Higher is better; it says what these "
+        "raters preferred, not what is right.",
+    )
+}
+MEASURES = {name: Measure(metric.title, metric.sentence) for name, metric in METRICS.items()} | FACTS | PEOPLE
 BIAS = tuple(name for name, metric in METRICS.items() if metric.needs == "suite" and metric.better == "lower")
 # Columns of the table of candidates, and what is left out where a metric made for the data is there.
 COLUMNS = (
+    "people",
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("bleu", "chrf", "exact_match", "bits_per_byte", "perplexity"),

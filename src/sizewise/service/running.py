@@ -87,14 +87,14 @@ def serve(
         raise MissingExtraError("uvicorn", "serve") from error
     store, reporter = store or Store(), reporter or Silent()
     known = Keys.load(keys) if keys else Keys()
-    if not _is_own(host) and not known.needed:
+    if not is_own(host) and not known.needed:
         raise UsageError(
             f"At {host} everybody who reaches this machine could ask the models.",
             "API keys for any address but 127.0.0.1",
             "--keys FILE, made with: sizewise serve MODEL --keys FILE --new-key NAME",
         )
     models = open_all(uris, store, engine, delay_s, reporter)
-    hosts = ("127.0.0.1", "localhost", "[::1]", "::1", host) if _is_own(host) else ("*",)
+    hosts = ("127.0.0.1", "localhost", "[::1]", "::1", host) if is_own(host) else ("*",)
     app = create_app(models, Settings(keys=known, hosts=hosts, lenient=lenient), store)
     config = uvicorn.Config(
         app,
@@ -143,7 +143,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _is_own(host: str) -> bool:
+def is_own(host: str) -> bool:
+    """Tell whether an address is reached from this machine alone."""
     if host == "localhost":
         return True
     try:

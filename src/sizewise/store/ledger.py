@@ -16,11 +16,12 @@ class Ledger:
 
     Args:
         path: the file; its folder is made if needed.
+        any_thread: let another thread than the one that opened it use it, one at a time.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, any_thread: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=30)
+        self._connection = sqlite3.connect(path, timeout=30, check_same_thread=not any_thread)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS entries "

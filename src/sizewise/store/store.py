@@ -25,6 +25,7 @@ from sizewise.records import (
     Dataset,
     Evaluation,
     Export,
+    JudgeRound,
     LearningCurve,
     Load,
     Recommendation,
@@ -48,6 +49,7 @@ KINDS: dict[str, type[Record]] = {
     "curve": LearningCurve,
     "export": Export,
     "load": Load,
+    "round": JudgeRound,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Schema number n -> the named function that turns an envelope of schema n into one of n + 1.
@@ -216,9 +218,9 @@ class Store:
                 f"remove the folder {folder} and run the command that made it again",
             ) from error
 
-    def ledger(self, kind: str, record_id: str) -> Ledger:
+    def ledger(self, kind: str, record_id: str, any_thread: bool = False) -> Ledger:
         """Open the ledger of a record that is still growing."""
-        return Ledger(self.folder(kind, record_id) / "ledger.sqlite")
+        return Ledger(self.folder(kind, record_id) / "ledger.sqlite", any_thread)
 
     @contextlib.contextmanager
     def service_ledger(self) -> Iterator[Ledger]:

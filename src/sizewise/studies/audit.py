@@ -8,13 +8,16 @@ import math
 import os
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sizewise.choice import decide
 from sizewise.comparison import differences
+from sizewise.comparison.voting import PEOPLE, VOTES_FILE, people
 from sizewise.errors import SizewiseError
+from sizewise.judging.rounds import TASKS_FILE
 from sizewise.metrics import METRICS, CannotMeasure, Metric, find_metric, total
 from sizewise.records import (
     Audit,
@@ -23,11 +26,14 @@ from sizewise.records import (
     Dataset,
     Evaluation,
     ItemRow,
+    JudgeRound,
+    JudgeTask,
     Recommendation,
     Recomputed,
     Record,
     Score,
     Study,
+    Vote,
 )
 from sizewise.store import Store, make_folder
 
@@ -79,6 +85,7 @@ def _audited(store: Store, root: str, out: Path | None, verify: bool, listed: di
         files=files,
         licences=licences,
         versions=versions,
+        people=dict(_people(store, records)),
         changed=changed,
         recomputed=again,
         sound=not changed and not any(one.differing for one in again),
@@ -119,12 +126,13 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
     if kind == "comparison":
         compared = store.read(Comparison, record_id)
         data = [] if compared.data.startswith("suite:") else [(compared.data, "dataset")]
-        return [*data, *((one, "evaluation") for one in compared.evaluations.values())]
+        votes = [(compared.votes, "round")] if compared.votes else []
+        return [*data, *votes, *((one, "evaluation") for one in compared.evaluations.values())]
     if kind == "evaluation":
         measured = store.read(Evaluation, record_id)
         found = [] if measured.data.startswith("suite:") else [(measured.data, "dataset")]
-        uri = measured.model.uri.removeprefix("run:")
-        return [*found, *([(uri, "checkpoint")] if store.exists("checkpoint", uri) else [])]
+        kind, _, run = measured.model.uri.partition(":")
+        return [*found, *([(run, "checkpoint")] if kind == "run" else [])]
     if kind == "checkpoint":
         return [(store.read(Checkpoint, record_id).data, "dataset")]
     return []
@@ -132,7 +140,13 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
 
 def _files(store: Store, kind: str, record_id: str) -> list[Path]:
     folder = store.folder(kind, record_id)
-    beside = {"evaluation": EVALUATION_FILES, "dataset": DATASET_FILES, "study": ("report.html",)}.get(kind, ())
+    beside = {
+        "evaluation": EVALUATION_FILES,
+        "dataset": DATASET_FILES,
+        "round": (TASKS_FILE,),
+        "comparison": (VOTES_FILE,),
+        "study": ("report.html",),
+    }.get(kind, ())
     return [store.record_path(kind, record_id), *(folder / name for name in beside if (folder / name).is_file())]
 
 
@@ -153,6 +167,18 @@ def _facts(store: Store, records: dict[str, str]) -> tuple[dict[str, str], dict[
         elif kind == "dataset":
             licences |= {f"text: {name}": f"{count} documents" for name, count in _licences(store, record_id).items()}
     return licences, {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())}
+
+
+def _people(store: Store, records: dict[str, str]) -> Counter[str]:
+    """Count the votes that entered, by the origin of their raters."""
+    counts: Counter[str] = Counter()
+    for record_id, kind in records.items():
+        votes = store.read(Comparison, record_id).votes if kind == "comparison" else None
+        if votes:
+            origins = {rater.name: rater.origin for rater in store.read(JudgeRound, votes).raters}
+            rows = store.read_rows(store.folder("comparison", record_id), VOTES_FILE, Vote)
+            counts.update(origins[row.rater] for row in rows if row.choice != "skip")
+    return counts
 
 
 def _licences(store: Store, dataset: str) -> dict[str, int]:
@@ -227,7 +253,7 @@ def _recomputed(store: Store, records: dict[str, str]) -> Iterator[Recomputed]:
         elif kind == "study":
             study = store.read(Study, record_id)
             verdict = store.read(Recommendation, study.recommendation)
-            shared = ["outcome", "pick", "decisive", "sentence", "why", "why_not"]
+            shared = ["outcome", "pick", "decisive", "sentence", "why_not"]
             yield _same("study", record_id, study, verdict, shared)
 
 
@@ -289,9 +315,15 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
         name: store.read_rows(store.folder("evaluation", one), "items.jsonl", ItemRow)
         for name, one in before.evaluations.items()
     }
-    after = {
-        (one.metric, one.left, one.right): one for one in differences(measured, rows, before.rounds, before.seed)[0]
-    }
+    found = differences(measured, rows, before.rounds, before.seed)[0]
+    voted: dict[str, Score] = {}
+    if before.votes:
+        round_ = store.read(JudgeRound, before.votes)
+        tasks = store.read_rows(store.folder("round", before.votes), TASKS_FILE, JudgeTask)
+        votes = store.read_rows(store.folder("comparison", record_id), VOTES_FILE, Vote)
+        voted, more = people(round_, {task.id: task for task in tasks}, votes, before.seed, before.simulated_votes)
+        found += more
+    after = {(one.metric, one.left, one.right): one for one in found}
     differing = []
     for one in before.differences:
         again = after.pop((one.metric, one.left, one.right), None)
@@ -307,7 +339,7 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
     differing += [f"{' '.join(key)}: not in the record" for key in after]
     for metric, row in before.scores.items():
         for name, score in row.items():
-            if measured[name].scores.get(metric) != score:
+            if (voted.get(name) if metric == PEOPLE else measured[name].scores.get(metric)) != score:
                 differing.append(f"{metric} of {name}: not as in its evaluation")
     return Recomputed(kind="comparison", id=record_id, numbers=7 * len(before.differences), differing=tuple(differing))
 

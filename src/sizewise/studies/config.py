@@ -26,6 +26,8 @@ class StudyConfig(Record):
     """Name of the study."""
     domain: str = "general"
     """Field of work."""
+    simulation: bool = False
+    """Whether simulated raters may count as people: the study is then marked as a simulation."""
     seed: int = Field(default=0, ge=0)
     """Seed of split, training, samples and resampling."""
     documents: tuple[str, ...] = ()
@@ -73,6 +75,7 @@ def config_text(config: StudyConfig) -> str:
         f"name = {to_toml(config.name)}",
         f"domain = {to_toml(config.domain)}",
         f"seed = {config.seed}",
+        *(["simulation = true"] if config.simulation else []),
     ]
     lines += ["", "[data]", f"documents = {to_toml(list(config.documents))}"]
     if config.examples:
@@ -125,7 +128,7 @@ def _table(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
 def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
     check_keys(values, TABLES, where)
     study, data = _table(values, "study", where), _table(values, "data", where)
-    check_keys(study, ("name", "domain", "seed"), f"{where} [study]")
+    check_keys(study, ("name", "domain", "seed", "simulation"), f"{where} [study]")
     check_keys(data, ("documents", "examples", "limit", "metrics", "baseline"), f"{where} [data]")
     seed = study.get("seed", 0)
     rows = values.get("candidates", [])
@@ -147,6 +150,7 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
             name=study.get("name", Path(where).stem),
             domain=study.get("domain", "general"),
             seed=seed,
+            simulation=study.get("simulation", False),
             candidates=tuple(_candidate(row, f"{where} [[candidates]]", seed, base) for row in rows),
             needs=make_needs(_table(values, "needs", where), f"{where} [needs]"),
             **data,

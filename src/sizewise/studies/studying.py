@@ -6,11 +6,11 @@ import time
 
 from sizewise import dataset as datasets
 from sizewise.choice import choose
-from sizewise.comparison import compare
+from sizewise.comparison import add_votes, compare, rounds_of
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import default_metrics, evaluate, evaluate_suite
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Evaluation, Missing, Study, fingerprint
+from sizewise.records import Comparison, Evaluation, Missing, Recommendation, Study, fingerprint
 from sizewise.report import PageWatcher, load_view, write_study_report
 from sizewise.store import Store, Stored
 from sizewise.studies.config import StudyConfig, config_text
@@ -51,6 +51,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         reporter.say("comparing")
         compared = compare(evaluations, store=store, seed=config.seed)
         chosen = choose(compared.id, config.needs, store=store)
+        compared, chosen, votes, changed = _with_votes(config, compared, chosen, store, reporter)
         folder = store.folder("study", study_id)
         recommendation = chosen.record
         record = Study(
@@ -61,7 +62,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             pick=recommendation.pick,
             decisive=recommendation.decisive,
             sentence=recommendation.sentence,
-            why=recommendation.why,
+            why=(*changed, *recommendation.why),
             why_not=recommendation.why_not,
             dataset=data.id,
             candidates=config.candidates,
@@ -70,7 +71,9 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             bias=bias,
             comparison=compared.id,
             recommendation=chosen.id,
-            missing=tuple(_missing(config, compared.id)),
+            votes=votes,
+            simulation=config.simulation,
+            missing=tuple(_missing(config, compared.id, votes)),
             report=str(folder / "report.html"),
             seconds=time.monotonic() - begun,
             peak_memory_bytes=peak_memory_bytes(),
@@ -155,13 +158,39 @@ def _bias_all(
     return found
 
 
-def _missing(config: StudyConfig, comparison: str) -> list[Missing]:
+def _with_votes(
+    config: StudyConfig,
+    compared: Stored[Comparison],
+    chosen: Stored[Recommendation],
+    store: Store,
+    reporter: Reporter,
+) -> tuple[Stored[Comparison], Stored[Recommendation], str | None, tuple[str, ...]]:
+    """Let in the votes of the newest round on this comparison, and say whether they change the verdict."""
+    for round_id in reversed(rounds_of(compared.id, store)):
+        try:
+            voted = add_votes(compared.id, round_id, store=store, simulation=config.simulation)
+        except SizewiseError as error:
+            reporter.say(f"{round_id} is left out: {error.what}")
+            continue
+        after = choose(voted.id, config.needs, store=store)
+        whose = "simulated votes" if config.simulation else "people's votes"
+        before, now = chosen.record, after.record
+        if (before.outcome, before.pick) == (now.outcome, now.pick):
+            said = f"{whose} ({round_id}) do not change the verdict"
+        else:
+            said = f"{whose} ({round_id}) changed the verdict; without them: {before.sentence}"
+        return voted, after, round_id, (said,)
+    return compared, chosen, None, ()
+
+
+def _missing(config: StudyConfig, comparison: str, votes: str | None) -> list[Missing]:
     """Say what was not measured, and what would measure it."""
+    judged = Missing(
+        what="people's blind judgement of the answers; it enters when the study is run again",
+        command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
+    )
     missing = [
-        Missing(
-            what="people's blind judgement of the answers (commands planned, not in this version)",
-            command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
-        ),
+        *([] if votes else [judged]),
         Missing(
             what="bias beyond the small set in the package (public suites, with their data)",
             command="sizewise evaluate MODEL --suite bbq --data PATH",
@@ -171,8 +200,8 @@ def _missing(config: StudyConfig, comparison: str) -> list[Missing]:
             command='[[candidates]] model = "openai:gpt-4o"',
         ),
         Missing(
-            what="speed with many users at once (planned, not in this version)",
-            command="sizewise load URL --users 1,8",
+            what="speed with many users at once",
+            command="sizewise serve MODEL --port 8000; sizewise load http://127.0.0.1:8000/v1 --users 1,8",
         ),
     ]
     if config.needs.machine_usd_per_hour is None:

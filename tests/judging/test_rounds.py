@@ -1,0 +1,242 @@
+"""Rounds of blind judging: who sees what, what is kept, and what it says."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sizewise.choice import choose
+from sizewise.comparison import add_votes, compare
+from sizewise.dataset import load
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation import evaluate
+from sizewise.judging import Ballot, Opened, open_round, preferences, report, vote_rows
+from sizewise.records import Dataset, JudgeRound, JudgeTask, Needs, Vote
+from sizewise.store import Store, Stored
+from sizewise.studies.audit import audit
+
+
+@pytest.fixture
+def compared(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> str:
+    """Three recorded candidates on the same examples: right, half right, wrong."""
+    examples = load(store, dataset.id).examples["test"]
+    said = {
+        "right": lambda text: text,
+        "half": lambda text: text[: len(text) // 2],
+        "wrong": lambda text: "**No** idea \u2013 \u201creally\u201d",
+    }
+    ids = {}
+    for name, answer in said.items():
+        path = tmp_path / f"{name}.jsonl"
+        rows = [{"id": e.id, "completion": answer(e.references[0])} for e in examples]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        ids[name] = evaluate(f"recorded:{path}", dataset.id, ["bleu"], store=store).id
+    return compare(ids, store=store).id
+
+
+def judge_all(opened: Opened, store: Store, strength: dict[str, float], noise: float = 0.0) -> None:
+    """Let each rater prefer the stronger one, now and then the other."""
+    rng = random.Random(0)
+    ballot = Ballot(store, opened.stored.id)
+    for invitation in opened.invitations:
+        rater = ballot.rater(invitation.token)
+        while task := ballot.next_task(rater):
+            better = strength.get(task.left, 0.0) > strength.get(task.right, 0.0)
+            if task.purpose == "gold":
+                better = task.right_choice == "left"
+            choice = "left" if better != (rng.random() < noise) else "right"
+            vote = Vote(task=task.id, rater=rater.name, choice=choice, seconds=4.0)
+            ballot.vote(rater, vote, f"nonce-{rng.random()}")
+    ballot.close()
+
+
+def test_a_round_is_blind_balanced_and_shows_nobody_an_item_twice_but_in_repeats(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["a", "b", "c"], votes_an_item=2, items=24)
+    record = opened.stored.record
+    ballot = Ballot(store, opened.stored.id)
+    sides: Counter[tuple[str, str]] = Counter()
+    seen: Counter[str] = Counter()
+    for rater in record.raters:
+        tasks = [ballot.tasks[name] for name in rater.tasks]
+        items = [task.item for task in tasks if task.purpose != "repeat"]
+        assert len(items) == len(set(items))
+        seen.update(task.id for task in tasks if task.purpose == "vote")
+        for repeat in (task for task in tasks if task.purpose == "repeat"):
+            first = ballot.tasks[repeat.repeats]
+            assert (repeat.left, repeat.left_text) == (first.right, first.right_text)
+            assert rater.tasks.index(repeat.id) > rater.tasks.index(first.id)
+    assert set(seen.values()) == {2}
+    for task in ballot.tasks.values():
+        if task.purpose == "vote":
+            sides[task.left, task.right] += 1
+    pairs = {frozenset(pair) for pair in sides}
+    assert len(pairs) == 3
+    assert max(sides.values()) - min(sides.values()) <= 1
+    shown = " ".join(task.left_text + task.right_text for task in ballot.tasks.values())
+    assert 'No idea - "really"' in shown
+    assert "**" not in shown
+    body = opened.stored.path.read_text(encoding="utf-8")
+    assert not [one for one in opened.invitations if one.token in body]
+    ballot.close()
+
+
+def test_the_votes_say_who_is_better_and_how_far_raters_can_be_trusted(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=12)
+    judge_all(opened, store, {"right": 2, "half": 1})
+    found = report(opened.stored.id, store=store)
+    assert found.open_tasks == 0
+    assert found.ranking is not None
+    assert [row.name for row in found.ranking.table] == ["right", "half", "wrong"]
+    assert {(one.left, one.right): one.better for one in found.pairs} == {
+        ("right", "half"): "right", ("right", "wrong"): "right", ("half", "wrong"): "half",
+    }  # fmt: skip
+    assert all(rater.gold.value == 1 and rater.consistent.value == 1 for rater in found.raters)
+    assert found.agreement is not None
+    assert found.agreement.scores["krippendorff_alpha"].value == 1
+    ballot = Ballot(store, opened.stored.id)
+    assert {row["winner"] for row in vote_rows(ballot)} == {"left", "right"}
+    assert all(set(row) == {"prompt", "chosen", "rejected"} for row in preferences(ballot))
+    ballot.close()
+
+
+def test_a_rater_who_always_presses_left_is_named(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["lazy"], items=30)
+    ballot = Ballot(store, opened.stored.id)
+    rater = ballot.rater(opened.invitations[0].token)
+    while task := ballot.next_task(rater):
+        ballot.vote(rater, Vote(task=task.id, rater="lazy", choice="left"), f"nonce{task.id}")
+    ballot.close()
+    (found,) = report(opened.stored.id, store=store).raters
+    assert any("left side" in warning for warning in found.warnings)
+    assert found.consistent.value == 0
+
+
+def test_replays_forgeries_other_tasks_and_late_votes_change_nothing(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["a", "b"])
+    ballot = Ballot(store, opened.stored.id)
+    a, b = (ballot.rater(one.token) for one in opened.invitations)
+    first = ballot.next_task(a)
+    assert first is not None
+    vote = Vote(task=first.id, rater="a", choice="left")
+    for _ in range(3):
+        ballot.vote(a, vote, "nonce-1234")
+    ballot.vote(a, vote.model_copy(update={"choice": "tie"}), "nonce-5678")
+    ballot.vote(a, vote, "nonce-1234")  # an old one arrives once more
+    assert [one.choice for one in ballot.votes()] == ["tie"]
+    others = next(name for name in b.tasks if name not in a.tasks)
+    with pytest.raises(SizewiseError, match="not yours"):
+        ballot.vote(a, Vote(task=others, rater="a", choice="left"), "nonce-9999")
+    with pytest.raises(SizewiseError, match="not yours"):
+        ballot.vote(a, vote.model_copy(update={"rater": "b"}), "nonce-9998")
+    with pytest.raises(SizewiseError, match="no choice"):
+        ballot.vote(a, vote.model_copy(update={"choice": "person"}), "nonce-9997")
+    with pytest.raises(SizewiseError, match="not known"):
+        ballot.rater("x" * 24)
+    ballot.undo(a, "undo-1234")
+    ballot.undo(a, "undo-1234")
+    assert ballot.votes() == []
+    assert ballot.next_task(a) == first
+    ballot.vote(a, vote, "nonce-4321")
+    ballot.close_votes()
+    with pytest.raises(SizewiseError, match="closed"):
+        ballot.vote(a, vote, "nonce-0000")
+    ballot.close()
+    again = Ballot(store, opened.stored.id)  # after a kill
+    assert [one.choice for one in again.votes()] == ["left"]
+    assert again.closed
+    again.close()
+
+
+def test_an_expired_link_is_refused(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store)
+    body = json.loads(opened.stored.path.read_text(encoding="utf-8"))
+    body["record"]["expires"] = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    opened.stored.path.write_text(json.dumps(body), encoding="utf-8")
+    ballot = Ballot(store, opened.stored.id)
+    with pytest.raises(SizewiseError, match="over"):
+        ballot.rater(opened.invitations[0].token)
+    ballot.close()
+
+
+@pytest.mark.parametrize("kind", ["rating", "origin"])
+def test_ratings_and_who_wrote_it(kind: str, compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, kind=kind, raters=["a"], items=40)  # type: ignore[arg-type]
+    ballot = Ballot(store, opened.stored.id)
+    rater = ballot.rater(opened.invitations[0].token)
+    while task := ballot.next_task(rater):
+        assert not task.right_text
+        good = task.left in ("right", "reference")
+        vote = (
+            Vote(task=task.id, rater="a", choice="rated", ratings={"correctness": 5 if good else 2}, harm=not good)
+            if kind == "rating"
+            else Vote(task=task.id, rater="a", choice="person" if good else "model")
+        )
+        ballot.vote(rater, vote, f"nonce{task.id}")
+    ballot.close()
+    found = report(opened.stored.id, store=store)
+    if kind == "rating":
+        assert found.scores["correctness"]["right"].value == 5
+        assert found.scores["harm"]["wrong"].value == 1
+        bound = found.scores["harm"]["right"]
+        assert bound.value == 0
+        assert bound.high is not None
+        assert bound.high > 0
+    else:
+        assert found.scores["taken_for_a_person"]["wrong"].value == 0
+        assert found.scores["told_apart"]["all"].n == found.votes
+    assert found.ranking is None
+    with pytest.raises(ValueError, match="1 to 5"):
+        Vote(task="t", rater="a", choice="rated", ratings={"correctness": 6})
+
+
+def test_votes_enter_the_verdict_and_are_computed_again_by_an_audit(compared: str, store: Store) -> None:
+    # By BLEU the right one leads; these people prefer the half ones, whatever BLEU says.
+    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2)
+    judge_all(opened, store, {"half": 2, "right": 1})
+    voted = add_votes(compared, opened.stored.id, store=store)
+    assert voted.record.scores["people"]["half"].value == 1
+    before, after = choose(compared, store=store).record, choose(voted.id, store=store)
+    assert before.pick == "right" or before.outcome == "not_decisive"
+    assert after.record.quality == "people"
+    assert after.record.pick == "half"
+    assert "people's preference" in after.record.sentence
+    assert choose(voted.id, Needs(quality="bleu"), store=store).record.quality == "bleu"
+    found = audit(after.id, store=store, verify=True)
+    assert found.sound
+    assert found.people["person"] > 10
+    path = store.folder("comparison", voted.id) / "votes.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"left"', '"right"', 6), encoding="utf-8")
+    assert not audit(after.id, store=store, verify=True).sound
+
+
+def test_simulated_votes_enter_no_verdict_but_that_of_a_simulation(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["robot"], origin="simulated")
+    judge_all(opened, store, {"half": 1})
+    with pytest.raises(SizewiseError, match="No person"):
+        add_votes(compared, opened.stored.id, store=store)
+    marked = add_votes(compared, opened.stored.id, store=store, simulation=True).record
+    assert marked.simulated_votes
+    assert any("not people's" in note for note in marked.notes)
+    assert any("enter no verdict" in note for note in report(opened.stored.id, store=store).notes)
+
+
+def test_what_cannot_be_a_round_is_refused(compared: str, store: Store, dataset: Stored[Dataset]) -> None:
+    with pytest.raises(UsageError, match="cannot see each"):
+        open_round([compared], store=store, raters=["a"], votes_an_item=2)
+    with pytest.raises(UsageError, match="names of their own"):
+        open_round([compared], store=store, raters=["a", "a"])
+    with pytest.raises(UsageError, match="cannot be judged"):
+        open_round([dataset.id], store=store)
+    one = evaluate("fake:echo", dataset.id, ["bleu"], store=store).id
+    with pytest.raises(UsageError, match="one candidate"):
+        open_round([one], store=store)
+    texts = evaluate("fake:silent", dataset.id, ["bits_per_byte"], store=store).id
+    with pytest.raises(SizewiseError, match="no example"):
+        open_round([texts, one], store=store)
+    assert isinstance(store.read(JudgeRound, open_round([one], store=store, kind="rating").stored.id), JudgeRound)
+    assert JudgeTask.model_fields["purpose"].default == "vote"
