@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install study test test-slow check format bench-training bench-models bench-eval clean
+.PHONY: install study test test-slow check format bench-training bench-models bench-eval bench-judge clean
 
 $(VENV)/.study: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,6 +45,9 @@ bench-models: $(VENV)/.all $(VENV)-harness/.done  ## one door against the bare S
 
 bench-eval: $(VENV)/.all $(VENV)-harness/.done  ## parity with sacrebleu and lm-evaluation-harness, false alarms, leaks
 	$(BIN)/python benchmarks/evaluating.py --lm-eval $(VENV)-harness/bin/python
+
+bench-judge: $(VENV)/.all  ## golden scores, coverage, one-sided raters, early stops, 50 raters at once
+	$(BIN)/python benchmarks/judging.py
 
 $(VENV)-harness/.done:
 	python3 -m venv $(VENV)-harness

@@ -1,0 +1,334 @@
+"""Blind judging: golden scores, intervals, raters that press one side, early stops, and a crowd on the page.
+
+1. Bradley-Terry on LLMFAO beside its golden scores, and time beside evalica where that is installed.
+2. 1,000 simulated rounds: how often the intervals of win rates and of Bradley-Terry strengths cover the truth.
+3. Raters that always press the same side: found within 30 votes? And how often honest ones are named.
+4. Stopping as soon as a pair is decided: votes saved, and wrong decisions.
+5. 50 raters at once, 5,000 votes through the page: lost, doubled, p95; killed in the middle: every acknowledged vote.
+
+LLMFAO comes from the folder that SIZEWISE_TEST_DATA names; without it part 1 is left out. `python
+benchmarks/judging.py` ends stdout with one JSON line and writes it to benchmarks/results/judge.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+import os
+import platform
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
+PARTS = ("golden", "cover", "sides", "stopping", "crowd")
+
+
+def golden_part() -> dict[str, Any]:
+    """Compare strengths with the golden ones, and the time with evalica's."""
+    from sizewise.inference.ranking import bradley_terry, win_matrix
+
+    folder = DATA / "llmfao"
+    with (folder / "evalica_llmfao.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (folder / "llmfao-golden.csv").open(encoding="utf-8", newline="") as file:
+        golden = {
+            row["item"]: float(row["score"]) for row in csv.DictReader(file) if row["algorithm"] == "bradley_terry"
+        }
+    names, places = np.unique([r["left"] for r in rows] + [r["right"] for r in rows], return_inverse=True)
+    left, right = places[: len(rows)].astype(np.int64), places[len(rows) :].astype(np.int64)
+    share = np.array([{"left": 1.0, "right": 0.0, "tie": 0.5}[row["winner"]] for row in rows])
+    seconds = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        found = bradley_terry(win_matrix(left, right, share, np.ones(len(rows)), len(names)))
+        seconds.append(time.perf_counter() - begun)
+    known = np.array([golden[name] for name in names])
+    apart = float(np.abs(found / found.sum() - known / known.sum()).max())
+    result = {"votes": len(rows), "models": len(names), "apart": apart, "seconds": median(seconds)}
+    try:
+        import evalica
+    except ImportError:
+        print(f"golden: {result}")
+        return result
+    winners = [
+        {"left": evalica.Winner.X, "right": evalica.Winner.Y, "tie": evalica.Winner.Draw}[r["winner"]] for r in rows
+    ]
+    theirs = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        evalica.bradley_terry([r["left"] for r in rows], [r["right"] for r in rows], winners)
+        theirs.append(time.perf_counter() - begun)
+    result["evalica_seconds"] = median(theirs)
+    print(f"golden: {result}")
+    return result
+
+
+def simulated_votes(rng: np.random.Generator, strengths: np.ndarray, items: int, votes: int) -> list[dict[str, Any]]:
+    """Draw votes: an item leans to one side for all its raters, and there are ties."""
+    rows = []
+    for item in range(items):
+        a, b = rng.choice(len(strengths), 2, replace=False)
+        lean = rng.normal(0, 0.5)
+        for rater in rng.choice(12, votes, replace=False):
+            chance = 1 / (1 + np.exp(-(np.log(strengths[a]) - np.log(strengths[b]) + lean)))
+            tie = rng.random() < 0.15
+            winner = "tie" if tie else "left" if rng.random() < chance else "right"
+            rows.append({"left": str(a), "right": str(b), "winner": winner, "rater": str(rater), "item": str(item)})
+    return rows
+
+
+def cover_part(times: int) -> dict[str, Any]:
+    """Count how often intervals hold the truth, which is what very many votes say."""
+    from sizewise.inference import paired_differences
+    from sizewise.judging.votes import rank_rows
+
+    strengths = np.array([0.1, 0.15, 0.25, 0.5])
+    truth = {
+        row.name: row.score.value
+        for row in rank_rows(simulated_votes(np.random.default_rng(10**6), strengths, 120_000, 1), "truth").table
+    }
+    rng = np.random.default_rng(0)
+    even = rng.normal(0, 0.5, 400_000)
+    step = np.log(strengths[3]) - np.log(strengths[2])
+    rate = float(0.15 * 0.5 + 0.85 * (1 / (1 + np.exp(-(step + even)))).mean())
+    covered, pairs, all_ = 0, 0, 0
+    for seed in range(times):
+        rng = np.random.default_rng(seed)
+        for row in rank_rows(simulated_votes(rng, strengths, 240, 1), "simulated", seed).table:
+            all_ += 1
+            covered += row.score.low <= truth[row.name] <= row.score.high
+        rows = simulated_votes(rng, strengths[2:], 150, 2)
+        won = np.array([[{"left": 1.0, "tie": 0.5, "right": 0.0}[r["winner"]], 1.0] for r in rows])
+        of_second = np.array([r["left"] == "1" for r in rows])
+        won[~of_second, 0] = 1 - won[~of_second, 0]
+        lost = np.column_stack([1 - won[:, 0], won[:, 1]])
+        ((found, _),) = paired_differences(
+            [won, lost], [(0, 1)], [r["item"] for r in rows], lambda s: s[..., 0] / s[..., 1], 2_000, seed
+        )
+        pairs += (found.low + 1) / 2 <= rate <= (found.high + 1) / 2
+    result = {"times": times, "bradley_terry": covered / all_, "win_rate": pairs / times}
+    print(f"intervals cover the truth: {result}")
+    return result
+
+
+def sides_part(times: int) -> dict[str, Any]:
+    """Look for raters that press one side, after 30 votes."""
+    from scipy.stats import binomtest
+
+    from sizewise.judging.reporting import SIDE_P
+
+    rng = np.random.default_rng(0)
+    always = float(binomtest(30, 30).pvalue) < SIDE_P
+    least = next(n for n in range(1, 31) if binomtest(n, n).pvalue < SIDE_P)
+    honest = float(np.mean([binomtest(int(rng.binomial(30, 0.5)), 30).pvalue < SIDE_P for _ in range(times)]))
+    result = {"found_within_30": always, "votes_needed": least, "honest_named": honest}
+    print(f"one-sided raters: {result}")
+    return result
+
+
+def stopping_part(times: int) -> dict[str, Any]:
+    """Compare asking until decided with the plan's fixed number of votes, at the same error."""
+    from sizewise.inference import PairedBet
+    from sizewise.judging import plan
+
+    rates = {}
+    for win in (0.5, 0.6, 0.65, 0.7, 0.8):
+        fixed = plan(0.1, 0.8, tie_share=0.15).votes
+        used, shown, wrong = [], 0, 0
+        for seed in range(times):
+            rng = np.random.default_rng(seed)
+            bet = PairedBet()
+            share = win - 0.075  # a tie counts one half
+            for _ in range(fixed):
+                drawn = rng.random()
+                bet.add([0.0 if drawn < 0.15 else 1.0 if drawn < 0.15 + share else -1.0])
+                if bet.p < 0.05:
+                    break
+            used.append(bet.n)
+            shown += bet.p < 0.05
+            wrong += bet.p < 0.05 and (win == 0.5 or bet.mean < 0)
+        rates[f"win rate {win}"] = {
+            "votes": float(np.mean(used)),
+            "fixed": fixed,
+            "saved": 1 - float(np.mean(used)) / fixed,
+            "decided": shown / times,
+            "wrong": wrong / times,
+        }
+    for name, row in rates.items():
+        print(f"stopping, {name}: {row}")
+    return rates
+
+
+# -- 5. a crowd on the page ----------------------------------------------------------------------------------------
+
+
+def make_round(home: Path, raters: int, items: int) -> tuple[str, dict[str, str]]:
+    """Make a round of two recorded candidates; give its id and each rater's token."""
+    os.environ["SIZEWISE_HOME"] = str(home)
+    from sizewise.evaluation import evaluate
+    from sizewise.judging import open_round
+    from sizewise.store import Store
+
+    rng = random.Random(0)
+    rows = [
+        {"id": f"e{i}", "prompt": f"Question {i}?", "references": [f"right {i}"], "source": f"d{i}"}
+        for i in range(items + 250)
+    ]
+    (home / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ids = []
+    for name in ("one", "two"):
+        answers = [
+            {"id": row["id"], "completion": " ".join(rng.choice(["a", "b", "c"]) for _ in range(40))} for row in rows
+        ]
+        (home / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
+        uri = f"recorded:{home / name}.jsonl"
+        ids.append(evaluate(uri, home / "data.jsonl", ["exact_match"], store=Store(home)).id)
+    opened = open_round(ids, store=Store(home), raters=[f"r{i}" for i in range(raters)], items=items)
+    return opened.stored.id, {one.rater: one.token for one in opened.invitations}
+
+
+async def judge(address: str, token: str, wanted: int, seconds: list[float], kept: set[tuple[str, str]]) -> None:
+    """Judge as a browser does, and note what was acknowledged."""
+    import httpx2 as httpx
+
+    async with httpx.AsyncClient(base_url=f"{address}/r/{token}", timeout=30) as client:
+        try:
+            state = (await client.get("/state")).json()
+            for number in range(wanted):
+                if state["task"] is None:
+                    return
+                body = {"task": state["task"]["id"], "choice": "left", "nonce": secrets.token_hex(8), "seconds": 1.0}
+                begun = time.perf_counter()
+                answer = await client.post("/vote", json=body)
+                seconds.append(time.perf_counter() - begun)
+                answer.raise_for_status()
+                kept.add((token, body["task"]))
+                if number % 5 == 0:
+                    await client.post("/vote", json=body)  # a double click
+                state = answer.json()
+        except (httpx.HTTPError, KeyError):
+            return
+
+
+def crowd_part(raters: int = 50, items: int = 4_400) -> dict[str, Any]:
+    """Let 50 raters judge at once through a server of its own; then do it again and kill the server in the middle."""
+    result = {}
+    for name, kill_after in (("whole", None), ("killed", 6.0)):
+        with tempfile.TemporaryDirectory() as temporary:
+            result[name] = one_crowd(Path(temporary), raters, items, kill_after)
+        print(f"crowd, {name}: {result[name]}")
+    return result
+
+
+def one_crowd(home: Path, raters: int, items: int, kill_after: float | None) -> dict[str, float]:
+    """Let raters judge, and count what was acknowledged and what is there afterwards."""
+    from sizewise.judging import Ballot
+    from sizewise.store import Store
+
+    round_id, tokens = make_round(home, raters, items)
+    port = random.randint(20_000, 40_000)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "sizewise", "judge", "open", round_id, "--port", str(port)],
+        env=os.environ | {"SIZEWISE_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    wait_for(address)
+    seconds: list[float] = []
+    kept: set[tuple[str, str]] = set()
+
+    async def everybody() -> None:
+        if kill_after is not None:
+            asyncio.get_running_loop().call_later(kill_after, lambda: server.send_signal(signal.SIGKILL))
+        await asyncio.gather(*(judge(address, token, 100, seconds, kept) for token in tokens.values()))
+
+    begun = time.perf_counter()
+    asyncio.run(everybody())
+    took = time.perf_counter() - begun
+    server.kill()
+    server.wait()
+    ballot = Ballot(Store(home), round_id)
+    stored = [(vote.rater, vote.task) for vote in ballot.votes()]
+    ballot.close()
+    by_token = {token: name for name, token in tokens.items()}
+    acknowledged = {(by_token[token], task) for token, task in kept}
+    row: dict[str, float] = {
+        "acknowledged": len(acknowledged),
+        "stored": len(stored),
+        "lost": len(acknowledged - set(stored)),
+        "doubled": len(stored) - len(set(stored)),
+    }
+    if kill_after is None:
+        row |= {"p95_ms": 1000 * float(np.quantile(seconds, 0.95)), "votes_per_s": len(acknowledged) / took}
+    return row
+
+
+def wait_for(address: str) -> None:
+    """Wait until a server answers."""
+    import httpx2 as httpx
+
+    for _ in range(300):
+        try:
+            httpx.get(f"{address}/health")
+            return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    raise RuntimeError("the server did not start")
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=PARTS)
+    parser.add_argument("--times", type=int, default=1_000)
+    asked = parser.parse_args()
+    path = HERE / "results" / "judge.json"
+    parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
+    todo = {
+        "cover": lambda: cover_part(asked.times),
+        "sides": lambda: sides_part(20_000),
+        "stopping": lambda: stopping_part(asked.times),
+        "crowd": crowd_part,
+    }
+    if DATA.exists():
+        todo["golden"] = golden_part
+    for name in PARTS:
+        if name in asked.only and name in todo:
+            parts[name] = todo[name]()
+            sys.stdout.flush()
+    golden = parts.get("golden", {})
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    theirs, ours = golden.get("evalica_seconds"), golden.get("seconds")
+    result = {
+        "name": "judge",
+        "ratio": ours / theirs if ours and theirs else None,
+        "peer": "evalica's Bradley-Terry on LLMFAO: our time over its time",
+        "value": parts.get("crowd", {}).get("whole", {}).get("p95_ms"),
+        "unit": "ms, 95th percentile of a vote with 50 raters at once",
+        "runs": 5,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parts": parts,
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
