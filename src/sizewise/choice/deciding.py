@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from math import ceil
 from statistics import NormalDist
 from typing import NamedTuple
 
+from sizewise.choice.costing import break_even, cost_line
 from sizewise.errors import UsageError
 from sizewise.metrics import METRICS
-from sizewise.records import Comparison, Difference, Needs, Outcome, Recommendation, Score
+from sizewise.records import BreakEven, Comparison, CostLine, Difference, Needs, Outcome, Recommendation, Score
 
 GB = 1e9
 FEW_ITEMS = 30
@@ -99,10 +101,17 @@ class Choice:
         """Give the memory in bytes, infinite where it is not known."""
         return self.value("memory_bytes", name) or float("inf")
 
-    def cost(self, name: str) -> float | None:
-        """Give US dollars for 1,000 answers on the own machine, None where it cannot be told."""
-        speed, price = self.value("answers_per_s", name), self.needs.machine_usd_per_hour
-        return price / 3600 * 1000 / speed if speed and price else None
+    def cost(self, name: str) -> CostLine:
+        """Say what a candidate costs."""
+        return cost_line(self.comparison, name, self.needs)
+
+    def cost_at_most(self, name: str) -> float | None:
+        """Give the greatest US dollars for 1,000 answers; None where only an assumption stands for the machine."""
+        line = self.cost(name)
+        own = line.usd_per_1000 is not None and self.value("usd_per_1000", name) is None
+        if line.usd_per_1000 is None or (own and self.needs.machine_usd_per_hour is None):
+            return None
+        return line.usd_per_1000.high if self.needs.requests_per_month or not own else line.usd_per_1000.low
 
     def difference(self, left: str, right: str) -> Difference | None:
         """Give the paired difference in quality between two candidates, in either order."""
@@ -146,11 +155,18 @@ class Choice:
         needs = self.needs
         if needs.local_only and not self.comparison.models[name].local:
             return "text would leave this machine"
+        model = self.comparison.models[name]
+        refused = next((w for w in self.needs.refused_licences if w.lower() in model.licence.lower()), None)
+        if refused is not None:
+            return f"its licence, {model.licence}, is one of those refused ({refused})"
+        if needs.least_context is not None and (model.context is None or model.context < needs.least_context):
+            known = "not known" if model.context is None else f"{model.context:,}"
+            return f"it reads at most {known} tokens at once, and {needs.least_context:,} are needed"
         memory = self.value("memory_bytes", name)
         limits = (
             ("median time of an answer", self.value("latency_s", name), needs.greatest_latency_s, "s"),
             ("memory", memory / GB if memory is not None else None, needs.greatest_memory_gb, "GB"),
-            ("cost of 1,000 answers", self.cost(name), needs.greatest_cost_usd_per_1000, "USD"),
+            ("cost of 1,000 answers", self.cost_at_most(name), needs.greatest_cost_usd_per_1000, "USD"),
         )
         for what, value, greatest, unit in limits:
             if greatest is None:
@@ -302,7 +318,53 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
         why=tuple(_why(choice, verdict)),
         why_not=why_not,
         would_change=tuple(_would_change(choice, verdict)),
+        costs=tuple(choice.cost(name) for name in choice.names),
+        break_even=tuple(_break_even(choice)),
+        best_share=_best_share(choice, verdict),
     )
+
+
+def _best_share(choice: Choice, verdict: _Verdict) -> dict[str, float]:
+    """Give how often each fitting candidate is the best in resamples, among those that fit."""
+    shares = choice.comparison.best.get(choice.quality, {})
+    fitting = {name: shares[name] for name in verdict.pool if name in shares}
+    whole = sum(fitting.values())
+    return {name: share / whole for name, share in fitting.items()} if whole else {}
+
+
+def _break_even(choice: Choice) -> list[BreakEven]:
+    paid = [name for name in choice.names if choice.value("usd_per_1000", name)]
+    own = [name for name in choice.names if name not in paid]
+    found = [break_even(choice.comparison, one, other, choice.needs) for one in own for other in paid]
+    return [one for one in found if one is not None]
+
+
+LIMITS = {
+    "local_only": False,
+    "greatest_latency_s": None,
+    "greatest_memory_gb": None,
+    "greatest_cost_usd_per_1000": None,
+    "refused_licences": (),
+    "least_context": None,
+}
+
+
+def _nearest(choice: Choice) -> list[str]:
+    """Say which limit alone keeps all out, or which two do together, and who would fit without."""
+    given = [name for name, absent in LIMITS.items() if getattr(choice.needs, name) != absent]
+    for size in (1, 2):
+        lines = []
+        for some in combinations(given, size):
+            without = choice.needs.model_copy(update={name: LIMITS[name] for name in some})
+            relaxed = Choice(choice.comparison, without)
+            fits = [name for name in relaxed.names if relaxed.limit_missed(name) is None]
+            if fits:
+                limits = " and ".join(f"{name} = {getattr(choice.needs, name)}" for name in some)
+                reasons = "; ".join(f"{name}: {choice.limit_missed(name)}" for name in fits[:3])
+                lines.append(f"nearest possible: without {limits}, {', '.join(fits[:3])} would fit ({reasons})")
+        if lines:
+            return lines
+    return ["no candidate fits with any two of the limits left out: try other candidates"] if given else []
 
 
 def _sentence(choice: Choice, verdict: _Verdict) -> str:
@@ -355,9 +417,13 @@ def _why(choice: Choice, verdict: _Verdict) -> list[str]:
         latency = choice.value("latency_s", name)
         if latency is not None:
             facts.append(f"an answer takes {latency:.2g} s (median, one user)")
-        cost = choice.cost(name)
-        if cost is not None:
-            facts.append(f"1,000 answers cost {cost:.2g} USD of machine time")
+        line = choice.cost(name)
+        cost = line.usd_per_1000
+        if cost is not None and line.machines is None and choice.value("usd_per_1000", name) is None:
+            facts.append(f"1,000 answers cost at least {cost.low:.2g} USD of machine time")
+        elif cost is not None:
+            between = f" ({cost.low:.2g} to {cost.high:.2g})" if cost.low != cost.high else ""
+            facts.append(f"1,000 answers cost about {cost.expected:.2g} USD{between}")
         lines.append(f"{name}: {'; '.join(facts)}; {choice.size(name)}")
     if verdict.pick:
         for name in verdict.pool:
@@ -400,6 +466,13 @@ def _would_change(choice: Choice, verdict: _Verdict) -> list[str]:
                 f"the difference stays {abs(found.value):.2g} {title}"
             )
     if choice.needs.machine_usd_per_hour is None:
-        lines.append("the price of an hour of the machine: set machine_usd_per_hour in [needs]; cost is missing now")
+        lines.append("the price of an hour of the machine: set machine_usd_per_hour in [needs]; it is assumed now")
+    lines += _nearest(choice) if not choice.fitting else []
+    for one in _break_even(choice):
+        if one.low > one.machine_can:
+            said = f"never on one machine, which can answer {one.machine_can:,} a month"
+        else:
+            said = f"from {one.low:,} to {one.high:,} requests a month on"
+        lines.append(f"volume: {one.own} costs less than {one.paid} {said}")
     lines.append("another candidate: this verdict speaks only of those that were tried")
     return lines

@@ -11,13 +11,14 @@ import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.inference import detectable_difference, holm, needed_for
-from sizewise.inference.bootstrap import FloatArray, Interval, paired_differences
+from sizewise.inference.bootstrap import FloatArray, Interval, best_shares, paired_differences
 from sizewise.inference.customary import bootstrap_p, mcnemar_p, randomisation_p
 from sizewise.metrics import Metric, find_metric, stats_array
 from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, Score, fingerprint
 from sizewise.store import Store, Stored
 
 ROUNDS = 10_000
+BEST_ROUNDS = 2_000
 LEVEL = 0.05
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
 # Which way is better, for scores that are not metrics of items.
@@ -27,6 +28,9 @@ FACTS_BETTER = {
     "parameters": "lower",
     "memory_bytes": "lower",
     "disk_bytes": "lower",
+    "usd_per_1000": "lower",
+    "prompt_tokens": "lower",
+    "answer_tokens": "lower",
 }
 
 
@@ -64,6 +68,7 @@ def compare(
     }
     first = next(iter(records.values()))
     found, notes = differences(records, rows, rounds, seed)
+    best = _best(records, rows, seed)
     scores: dict[str, dict[str, Score]] = {}
     for name, measured in records.items():
         for metric, score in measured.scores.items():
@@ -76,6 +81,7 @@ def compare(
         better={m: find_metric(m).better for m in first.metrics} | FACTS_BETTER,
         differences=tuple(found),
         familiarity=not first.data.startswith("suite:") and store.read(Dataset, first.data).derived,
+        best=best,
         rounds=rounds,
         seed=seed,
         notes=tuple(notes),
@@ -113,6 +119,28 @@ class _Claim(NamedTuple):
     n: int
     clusters: int
     other_p: dict[str, float]
+
+
+def _best(
+    records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[ItemRow]], seed: int
+) -> dict[str, dict[str, float]]:
+    """Give how often each candidate is the best in resamples, on metrics that all have over the same items."""
+    names = [name for name, record in records.items() if record.model.role == "candidate"]
+    found = {}
+    for metric_name in next(iter(records.values())).metrics:
+        metric = find_metric(metric_name)
+        by_item = {
+            name: {row.item: row for row in rows[name] if row.clean and metric_name in row.stats} for name in names
+        }
+        groups = _same_items(by_item)
+        if len(names) < 2 or not groups or set(groups[0]) != set(names) or metric_name == "perplexity":
+            continue
+        items = list(by_item[names[0]])
+        stats = [stats_array(metric, [by_item[name][item] for item in items]) for name in names]
+        clusters = [by_item[names[0]][item].cluster for item in items]
+        shares = best_shares(stats, clusters, metric.value, metric.better == "higher", BEST_ROUNDS, seed)
+        found[metric_name] = dict(zip(names, shares, strict=True))
+    return found
 
 
 def differences(

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from statistics import median
 
+import numpy as np
+
 from sizewise.models import Model
 from sizewise.progress import Reporter
 from sizewise.records import Completion, ModelDescription, Request, Score
@@ -17,7 +19,7 @@ LATENCY_REQUESTS = 6
 def speed_scores(
     model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
 ) -> dict[str, Score]:
-    """Time some single answers, and give the speed in batches from the answers already given.
+    """Time some single answers, and give speed in batches, tokens and money from the answers already given.
 
     Args:
         model: what answers.
@@ -25,6 +27,39 @@ def speed_scores(
         requests: what was answered.
         reporter: told how far it is.
     """
+    return _speed(model, answers, requests, reporter) | _use(answers)
+
+
+def _use(answers: Sequence[Completion]) -> dict[str, Score]:
+    """Give tokens an answer, and money where answers are paid for."""
+    values: dict[str, tuple[str, list[float]]] = {
+        "prompt_tokens": ("tokens", [float(answer.prompt_tokens) for answer in answers]),
+        "answer_tokens": ("tokens", [float(answer.completion_tokens) for answer in answers]),
+    }
+    paid = [1000 * answer.usd for answer in answers if answer.usd is not None]
+    if paid:
+        values["usd_per_1000"] = ("USD", paid)
+    found = {}
+    for name, (unit, numbers) in values.items():
+        if not numbers or not any(numbers):
+            continue
+        half = 1.96 * float(np.std(numbers, ddof=1)) / len(numbers) ** 0.5 if len(numbers) > 1 else None
+        mean = float(np.mean(numbers))
+        found[name] = Score(
+            metric=name,
+            value=mean,
+            low=None if half is None else max(0.0, mean - half),
+            high=None if half is None else mean + half,
+            n=len(numbers),
+            unit=unit,
+            signature="mean of answers|normal" + ("|list prices (genai-prices)" if unit == "USD" else ""),
+        )
+    return found
+
+
+def _speed(
+    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
+) -> dict[str, Score]:
     description = model.describe()
     seconds = sum(answer.seconds for answer in answers)
     tokens = sum(answer.completion_tokens for answer in answers)

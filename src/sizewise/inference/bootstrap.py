@@ -157,6 +157,34 @@ def paired_differences(
     return found
 
 
+def best_shares(
+    stats: Sequence[FloatArray],
+    clusters: Sequence[str],
+    value: ValueOfSums,
+    higher: bool,
+    rounds: int = 2_000,
+    seed: int = 0,
+) -> list[float]:
+    """Give the share of resamples in which each system is the best; systems that tie share it.
+
+    Args:
+        stats: (items, k) additive statistics of each system, in the same order of items.
+        clusters: one cluster name an item.
+        value: turns sums (..., k) into values (...).
+        higher: whether more is better.
+        rounds: bootstrap rounds.
+        seed: seed of the resampling.
+    """
+    sums = [cluster_sums(one, clusters) for one in stats]
+    wide = sums[0].shape[1]
+    drawn = resampled_sums(np.hstack(sums), rounds, seed)
+    values = np.stack([value(drawn[:, i * wide : (i + 1) * wide]) for i in range(len(sums))], axis=1)
+    values = np.nan_to_num(values if higher else -values, nan=-np.inf)
+    best = values == values.max(axis=1, keepdims=True)
+    shares: FloatArray = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
+    return [float(share) for share in shares]
+
+
 def _jackknife_p(left: FloatArray, right: FloatArray, value: ValueOfSums) -> float:
     """Give the two-sided p-value of the difference by leaving out one cluster at a time."""
     clusters = len(left)

@@ -2,7 +2,7 @@
 
 from sizewise.records.auditing import Audit, Recomputed
 from sizewise.records.base import Record, fingerprint
-from sizewise.records.decision import Candidate, Missing, Needs, Outcome, Recommendation, Study
+from sizewise.records.decision import BreakEven, Candidate, CostLine, Missing, Needs, Outcome, Recommendation, Study
 from sizewise.records.exports import Export, Parity
 from sizewise.records.judging import (
     CHOICES,
@@ -72,6 +72,7 @@ __all__ = [
     "Agreement",
     "AttentionTrade",
     "Audit",
+    "BreakEven",
     "Calibration",
     "Candidate",
     "CandidateOutlook",
@@ -79,6 +80,7 @@ __all__ = [
     "Checkpoint",
     "Comparison",
     "Completion",
+    "CostLine",
     "CurvePoint",
     "CurveStep",
     "Dataset",

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sizewise.records.base import Record
-from sizewise.records.training import Recipe
+from sizewise.records.training import Range, Recipe
 
 Outcome = Literal["pick", "none_good_enough", "not_decisive", "keep_large", "do_not_train", "fall_back"]
 
@@ -29,6 +29,46 @@ class Needs(Record):
     """What an hour of the own machine costs; without it the cost of own models is missing."""
     local_only: bool = False
     """Whether no text may leave this machine."""
+    requests_per_month: int | None = Field(default=None, gt=0)
+    """Requests a month, for the cost of a month and the machines that it takes."""
+    one_off_usd: float = Field(default=0.0, ge=0)
+    """What training, people's time and setting up cost once, in US dollars."""
+    months: int = Field(default=12, gt=0)
+    """Months over which that is shared out, until the model is trained anew."""
+    refused_licences: tuple[str, ...] = ()
+    """Words that the licence of the weights must not contain."""
+    least_context: int | None = Field(default=None, gt=0)
+    """Tokens that the model must be able to read at once."""
+
+
+class CostLine(Record):
+    """What one candidate costs."""
+
+    name: str
+    """Candidate."""
+    usd_per_1000: Range | None
+    """US dollars for 1,000 answers; None where it cannot be told."""
+    usd_per_month: Range | None
+    """US dollars a month at the requests that are needed."""
+    machines: int | None
+    """Machines that it takes; None for paid models and where requests are not given."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, or why there is no cost."""
+
+
+class BreakEven(Record):
+    """From how many requests a month on a model of one's own costs less than a paid one."""
+
+    own: str
+    """Model of one's own."""
+    paid: str
+    """Paid model."""
+    low: int
+    """Requests a month, if the machine is as cheap as it may be."""
+    high: int
+    """Requests a month, if it is as dear as it may be."""
+    machine_can: int
+    """Requests a month that one machine can answer; a break-even above it is none."""
 
 
 class Recommendation(Record):
@@ -54,6 +94,12 @@ class Recommendation(Record):
     """Candidate -> why it is not the pick."""
     would_change: tuple[str, ...]
     """What would change the answer."""
+    costs: tuple[CostLine, ...] = ()
+    """What each candidate costs."""
+    break_even: tuple[BreakEven, ...] = ()
+    """Each model of one's own against each paid one."""
+    best_share: dict[str, float] = Field(default_factory=dict)
+    """Fitting candidate -> share of resamples in which it has the best quality."""
 
 
 class Candidate(Record):

@@ -164,6 +164,8 @@ class Comparison(Record):
     """Whether they are those of simulated raters, in a study that is a simulation."""
     familiarity: bool
     """True if the examples were derived from the text: they measure familiarity, not a job."""
+    best: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Metric -> candidate -> share of resamples in which it is the best of the candidates, baselines left out."""
     rounds: int
     """Bootstrap rounds."""
     seed: int

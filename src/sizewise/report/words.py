@@ -36,6 +36,11 @@ FACTS = {
     ),
     "memory_bytes": Measure("Memory", "Weights and one user's cache at 1,024 tokens. Lower is better.", 1e9, "GB"),
     "parameters": Measure("Parameters", "Number of weights, counted exactly.", 1e6, "million", 4),
+    "usd_per_1000": Measure(
+        "1,000 answers", "US dollars for 1,000 answers by list prices. Lower is better.", unit="USD"
+    ),
+    "prompt_tokens": Measure("Tokens asked", "Mean tokens of a question, in the model's own tokens."),
+    "answer_tokens": Measure("Tokens answered", "Mean tokens of an answer, in the model's own tokens."),
     "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
 }
 PEOPLE = {
@@ -53,7 +58,7 @@ COLUMNS = (
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("bleu", "chrf", "exact_match", "bits_per_byte", "perplexity"),
-    *("latency_s", "answers_per_s", "memory_bytes", "parameters"),
+    *("latency_s", "answers_per_s", "usd_per_1000", "memory_bytes", "parameters"),
 )
 INSTEAD = {"accuracy": ("bleu", "chrf", "exact_match"), "json_f1": ("bleu", "chrf", "exact_match")}
 

@@ -1,0 +1,117 @@
+"""What candidates cost: measured speed and tokens times a price, from few to many requests a month."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from sizewise.records import BreakEven, Comparison, CostLine, ModelDescription, Needs, Range
+
+ASSUMED_USD_PER_HOUR = (0.05, 0.20)
+"""Rented machines with two cores and 8 GB; an assumption of 2026, not looked up: give machine_usd_per_hour."""
+MONTH_S = 730 * 3600.0
+BUSY = 0.6
+"""Share of a month that a machine can be busy before answers queue."""
+LEAST_BUSY = 0.05
+"""Where no number of requests is given, a machine is taken to be busy between so much of the time and always."""
+
+
+def hour_prices(needs: Needs) -> tuple[float, float]:
+    """Give the least and greatest price of an hour of the machine."""
+    if needs.machine_usd_per_hour is not None:
+        return needs.machine_usd_per_hour, needs.machine_usd_per_hour
+    return ASSUMED_USD_PER_HOUR
+
+
+def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
+    """Say what a candidate costs for 1,000 answers, and a month.
+
+    A model of one's own costs the machine's time: at least while it answers, at most while the machines that so many
+    requests need are on all month; with training and people's time shared out over the months. A paid one costs what
+    its measured answers cost.
+    """
+    model = comparison.models[name]
+    paid, speed = _value(comparison, "usd_per_1000", name), _value(comparison, "answers_per_s", name)
+    requests = needs.requests_per_month
+    if paid is not None:
+        month = None if requests is None else Range(low=paid[0], expected=paid[1], high=paid[2])
+        return CostLine(
+            name=name,
+            usd_per_1000=Range(low=paid[0], expected=paid[1], high=paid[2]),
+            usd_per_month=_times(month, requests),
+            machines=None,
+            notes=("list price of the measured answers",),
+        )
+    if not model.local or model.engine in ("rule", "recorded"):
+        return _unknown(name, "no price of its answers is known")
+    if speed is None:
+        return _unknown(name, "its speed was not measured")
+    low_price, high_price = hour_prices(needs)
+    notes = [] if needs.machine_usd_per_hour is not None else ["the price of the machine is an assumption"]
+    one_off = _one_off(model, needs)
+    if one_off:
+        notes.append(f"{needs.one_off_usd:g} USD of training and people's time shared out over {needs.months} months")
+    per_second = speed[1]
+    busy = [price / 3600 * 1000 / per_second for price in (low_price, high_price)]
+    if requests is None:
+        middle = (busy[0] * busy[1] / LEAST_BUSY) ** 0.5
+        notes.append(f"busy between {LEAST_BUSY:.0%} and all of the time: requests_per_month is not given")
+        return CostLine(
+            name=name,
+            usd_per_1000=Range(low=busy[0], expected=middle, high=busy[1] / LEAST_BUSY),
+            usd_per_month=None,
+            machines=None,
+            notes=tuple(notes),
+        )
+    machines = max(1, ceil(requests / (per_second * MONTH_S * BUSY)))
+    always = [machines * price * MONTH_S / 3600 for price in (low_price, high_price)]
+    low = busy[0] * requests / 1000 + one_off
+    high = always[1] + one_off
+    month = Range(low=low, expected=always[0] + one_off, high=high)
+    return CostLine(
+        name=name,
+        usd_per_1000=Range(
+            low=low / requests * 1000, expected=month.expected / requests * 1000, high=high / requests * 1000
+        ),
+        usd_per_month=month,
+        machines=machines,
+        notes=tuple(notes),
+    )
+
+
+def break_even(comparison: Comparison, own: str, paid: str, needs: Needs) -> BreakEven | None:
+    """Say from how many requests a month on a model of one's own, on one machine that is always on, costs less.
+
+    Returns:
+        None where one of the two has no price or speed.
+    """
+    price, speed = _value(comparison, "usd_per_1000", paid), _value(comparison, "answers_per_s", own)
+    if price is None or speed is None or price[1] <= 0 or not comparison.models[own].local:
+        return None
+    month = [one * MONTH_S / 3600 + _one_off(comparison.models[own], needs) for one in hour_prices(needs)]
+    most = int(speed[1] * MONTH_S * BUSY)
+    volumes = [ceil(month[0] / price[2] * 1000), ceil(month[1] / price[0] * 1000) if price[0] > 0 else most]
+    return BreakEven(own=own, paid=paid, low=volumes[0], high=max(volumes), machine_can=most)
+
+
+def _value(comparison: Comparison, metric: str, name: str) -> tuple[float, float, float] | None:
+    score = comparison.scores.get(metric, {}).get(name)
+    if score is None or score.value is None:
+        return None
+    low = score.value if score.low is None else score.low
+    return low, score.value, score.value if score.high is None else score.high
+
+
+def _one_off(model: ModelDescription, needs: Needs) -> float:
+    """Give the monthly share of what training cost once; a model used as it is was not trained."""
+    return needs.one_off_usd / needs.months if model.start is not None else 0.0
+
+
+def _times(cost: Range | None, requests: int | None) -> Range | None:
+    if cost is None or requests is None:
+        return None
+    share = requests / 1000
+    return Range(low=cost.low * share, expected=cost.expected * share, high=cost.high * share)
+
+
+def _unknown(name: str, reason: str) -> CostLine:
+    return CostLine(name=name, usd_per_1000=None, usd_per_month=None, machines=None, notes=(reason,))
