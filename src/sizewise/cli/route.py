@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sizewise.cli.options import Json, Seed
 from sizewise.cli.output import print_line, print_object, print_table
 
+if TYPE_CHECKING:
+    from sizewise.records import Replay
+
+MISSED = 3
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     route = typer.Typer(help="Small first, large when needed: which prompts the small model may answer.")
-    route.command()(calibrate)
-    route.callback()(lambda: None)
+    for command in (calibrate, replay, report):
+        route.command()(command)
     app.add_typer(route, name="route")
 
 
@@ -23,6 +28,15 @@ def calibrate(
     file: Annotated[Path, typer.Argument(help="CSV: prompt, weak_ok, strong_ok (0 or 1).")],
     risk: Annotated[
         float | None, typer.Option(help="Most share of answers that may be worse than the large model's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Policy file to write, for `sizewise serve --policy`.")] = None,
+    small: Annotated[str | None, typer.Option(help="Name of the small model, kept in the policy.")] = None,
+    large: Annotated[str | None, typer.Option(help="Name of the large model.")] = None,
+    confidential: Annotated[
+        list[str] | None, typer.Option(help="Regular expression: what matches never leaves the small model.")
+    ] = None,
+    longest: Annotated[
+        int | None, typer.Option(help="Longer conversations (characters) go to the large model.")
     ] = None,
     seed: Seed = 0,
     json: Json = False,
@@ -32,8 +46,11 @@ def calibrate(
     Example: sizewise route calibrate answers.csv --risk 0.02
     """
     from sizewise.routing import calibrate as learn
+    from sizewise.routing import make_policy, write_policy
 
     found = learn(file, risk, seed)
+    if out is not None:
+        write_policy(make_policy(found, small, large, confidential or (), longest), out)
     if print_object("calibration", file.name, None, found, json):
         return
     rows = []
@@ -57,12 +74,73 @@ def calibrate(
             f"at a chance of {point.threshold:.3f} or more the small model answers: {point.small_share:.0%} of the "
             f"prompts; quality {point.quality:.3f}; {point.worse:.1%} of all answers are worse than the large model's"
         )
-        print_line(f"on average over such files at most {found.risk:.1%} are")
+        print_line(f"with a confidence of 95 % at most {found.risk:.1%} of answers to such prompts are")
     for note in found.notes:
         print_line(f"note: {note}")
+    if out is not None:
+        print_line(f"policy: {out}; next: sizewise serve SMALL LARGE --policy {out}")
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="CSV: prompt, weak_ok, strong_ok; not the one it was learnt from.")],
+    policy: Annotated[Path, typer.Option(help="Policy file.")],
+    json: Json = False,
+) -> None:
+    """Let a policy decide on labelled prompts: was the stated risk kept?  Exit 3 if not.
+
+    Example: sizewise route replay held-out.csv --policy policy.json
+    """
+    from sizewise.routing import read_policy
+    from sizewise.routing import replay as replay_policy
+
+    found = replay_policy(file, read_policy(policy))
+    if not print_object("replay", file.name, None, found, json):
+        _print_replay(found)
+    if found.kept is False:
+        raise typer.Exit(MISSED)
+
+
+def report(
+    file: Annotated[Path, typer.Argument(help="CSV: prompt, weak_ok, strong_ok.")],
+    policy: Annotated[Path, typer.Option(help="Policy file.")],
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("route.html"),
+    json: Json = False,
+) -> None:
+    """Write a page: quality against large calls, beside one model alone, chance and always right.
+
+    Example: sizewise route report held-out.csv --policy policy.json
+    """
+    from sizewise.report.routing import write_route_page
+    from sizewise.routing import read_policy
+    from sizewise.routing import replay as replay_policy
+
+    read = read_policy(policy)
+    found = replay_policy(file, read)
+    write_route_page(out, found, read)
+    if print_object("route_report", file.name, str(out.resolve()), found, json):
+        return
+    _print_replay(found)
+    print_line(f"page: {out}")
+
+
+def _print_replay(found: Replay) -> None:
+    rows = []
+    for score in (found.small_share, found.quality, found.worse, found.best_single, found.random, found.oracle):
+        rows.append([WORDS[score.metric], f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]", str(score.n)])
+    print_table(["measure", "value [95 %]", "prompts"], rows)
+    if found.risk is not None:
+        state = "kept" if found.kept else "NOT kept"
+        print_line(f"stated risk {found.risk:.1%}: {state} here ({found.worse.value:.1%} worse)")
+    print_line(f"prompts like those it was made from: p = {found.drift:.2g}; {found.confidential} confidential")
 
 
 WORDS = {
+    "small_share": "answered by the small model",
+    "quality": "good answers",
+    "worse": "worse than the large model's",
+    "best_single": "the better model alone",
+    "random": "as many small answers, at random",
+    "oracle": "the right model each time",
     "small_quality": "small model alone",
     "large_quality": "large model alone",
     "oracle_quality": "the right one each time",

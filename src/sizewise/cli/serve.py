@@ -30,6 +30,9 @@ def register(app: typer.Typer) -> None:
         lenient: Annotated[
             bool, typer.Option("--lenient", help="Take unknown model names; leave out what an engine cannot do.")
         ] = False,
+        policy: Annotated[
+            Path | None, typer.Option(help="Policy file: the model `auto` asks the first, small, or the second, large.")
+        ] = None,
         delay_ms: Annotated[float, typer.Option(help="Milliseconds a word of fake models.", min=0)] = 0.0,
     ) -> None:
         """Serve models behind OpenAI's API, with a chat page and a monitor.
@@ -54,6 +57,7 @@ def register(app: typer.Typer) -> None:
                 engine=engine,
                 lenient=lenient,
                 delay_s=delay_ms / 1000,
+                policy=policy,
                 reporter=reporter,
             )
 

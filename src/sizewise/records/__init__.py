@@ -22,7 +22,7 @@ from sizewise.records.judging import (
     Vote,
 )
 from sizewise.records.outlook import CandidateOutlook, Check, Health, Outlook
-from sizewise.records.routing import Calibration, RiskPoint
+from sizewise.records.routing import Calibration, Policy, Replay, RiskPoint
 from sizewise.records.scores import (
     Again,
     Comparison,
@@ -119,6 +119,7 @@ __all__ = [
     "Outlook",
     "PairVerdict",
     "Parity",
+    "Policy",
     "PositionBits",
     "Prompting",
     "Range",
@@ -129,6 +130,7 @@ __all__ = [
     "Recommendation",
     "Recomputed",
     "Record",
+    "Replay",
     "Request",
     "RiskPoint",
     "Score",

@@ -45,11 +45,13 @@ class Calibration(Record):
     risk: float | None = None
     """Most share of answers that may be worse than the large model's."""
     bound: float | None = None
-    """Smallest risk that so many prompts can vouch for."""
+    """Smallest risk that so many prompts can vouch for, with a confidence of 95 %."""
     chosen: RiskPoint | None = None
     """The threshold that keeps the risk; None if there is none, or none was asked for."""
     curve: tuple[RiskPoint, ...] = ()
     """From all large to all small."""
+    spread: tuple[float, ...] = ()
+    """Quantiles of the chances of the prompts that it was learnt from, from the least to the greatest."""
     vocabulary: int = 0
     """Features of the text."""
     weights: dict[int, float] = Field(default_factory=dict)
@@ -58,3 +60,53 @@ class Calibration(Record):
     """Its constant."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
+
+
+class Policy(Record):
+    """Which model answers what: a file that a service reads."""
+
+    small: str | None = None
+    """Name of the small model that it was made for; None: any."""
+    large: str | None = None
+    """Name of the large one."""
+    threshold: float = Field(ge=0, le=1)
+    """A prompt goes to the small model if its chance of a good answer is at least this."""
+    confidential: tuple[str, ...] = ()
+    """Regular expressions; a conversation in which one is found never leaves the small model."""
+    longest: int | None = Field(default=None, gt=0)
+    """Characters; longer conversations go to the large model."""
+    drift_p: float = Field(default=1e-4, gt=0, lt=1)
+    """The latest prompts are as unlike those it was made from as this p-value: then the large model answers all."""
+    calibration: Calibration
+    """What it was learnt from."""
+
+
+class Replay(Record):
+    """A policy on labelled prompts that it was not made from."""
+
+    source: str
+    """File."""
+    prompts: int
+    """Prompts in it."""
+    small_share: Score
+    """Share that the small model answers."""
+    quality: Score
+    """Share of good answers."""
+    worse: Score
+    """Share of all prompts where the small model answers and only the large one is right."""
+    best_single: Score
+    """Quality of the better of the two alone."""
+    random: Score
+    """Quality expected if as many prompts, drawn at random, went to the small model."""
+    oracle: Score
+    """Quality if the right model were known each time."""
+    calls_saved: Score
+    """Large calls saved."""
+    risk: float | None
+    """Risk that was stated."""
+    kept: bool | None
+    """Whether the observed share of worse answers is within it; None where none was stated."""
+    drift: float
+    """p-value of the prompts being like those that the policy was made from."""
+    confidential: int
+    """Prompts kept back as confidential."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sizewise.errors import MissingExtraError
-from sizewise.records import Comparison, CurvePoint, Difference, PairVerdict
+from sizewise.records import Calibration, Comparison, CurvePoint, Difference, PairVerdict, Replay
 from sizewise.report.words import measure_of
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; shapes repeat the distinction.
@@ -228,5 +228,31 @@ def votes_plot(pairs: Sequence[PairVerdict]) -> Plot:
     return _draw(
         "Who is preferred?",
         "95 % intervals, source documents resampled. Where one does not touch the dashed line, it is shown.",
+        chart,
+    )
+
+
+def route_plot(calibration: Calibration, replay: Replay) -> Plot:
+    """Draw quality against the share of large calls: the router in cross-validation, by chance, and where it stands."""
+    alt = _altair()
+    rows = [{"large": 1 - p.small_share, "quality": p.quality, "who": "router"} for p in calibration.curve]
+    small, large = calibration.small_quality.value or 0.0, calibration.large_quality.value or 0.0
+    rows += [{"large": share, "quality": small + share * (large - small), "who": "at random"} for share in (0.0, 1.0)]
+    here = [{"large": 1 - (replay.small_share.value or 0.0), "quality": replay.quality.value, "who": "these prompts"}]
+    names = ["router", "at random", "these prompts"]
+    colour = alt.Color(
+        "who:N", scale=alt.Scale(domain=names, range=COLOURS[:3]), legend=alt.Legend(orient="top", title=None)
+    )
+    axis = alt.X("large:Q", title="share of large calls", scale=alt.Scale(domain=[0, 1]))
+    up = alt.Y("quality:Q", title="share of good answers", scale=alt.Scale(zero=False))
+    chart = alt.layer(
+        alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=2.5).encode(x=axis, y=up, color=colour),
+        alt.Chart(alt.Data(values=here))
+        .mark_point(filled=True, size=120, opacity=1)
+        .encode(x=axis, y=up, color=colour),
+    ).properties(width=320, height=240)
+    return _draw(
+        "Quality against large calls",
+        "The router's line is cross-validated on the prompts it was learnt from; the dot is what it does on these.",
         chart,
     )

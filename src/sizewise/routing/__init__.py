@@ -1,5 +1,25 @@
-"""Small first, large when needed: which prompts the small model may answer, at a stated risk."""
+"""Small first, large when needed: learnt from what both made of the same prompts."""
 
-from sizewise.routing.calibrating import calibrate, chance_of
+from sizewise.routing.calibrating import calibrate, calibrate_rows, chance_of
+from sizewise.routing.policy import (
+    Decision,
+    DriftWatch,
+    decide_prompt,
+    make_policy,
+    read_policy,
+    replay,
+    write_policy,
+)
 
-__all__ = ["calibrate", "chance_of"]
+__all__ = [
+    "Decision",
+    "DriftWatch",
+    "calibrate",
+    "calibrate_rows",
+    "chance_of",
+    "decide_prompt",
+    "make_policy",
+    "read_policy",
+    "replay",
+    "write_policy",
+]

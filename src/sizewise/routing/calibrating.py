@@ -2,7 +2,8 @@
 
 The chance that the small model does is a logistic model of the prompt's text, fitted in folds, so that each prompt is
 judged by a model that has not seen it. APGR and CPT are those of RouteLLM (Ong et al., 2024); the threshold is chosen
-by conformal risk control (Angelopoulos et al., 2022). The decision needs no model and no network.
+so that the risk is kept with a confidence of 95 % (Bates et al., 2021, Distribution-free, risk-controlling prediction
+sets). The decision needs no model and no network.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 from scipy.special import expit
+from scipy.stats import beta
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.inference import percentile_interval, wilson
@@ -27,8 +29,10 @@ VOCABULARY = 2**12
 LETTERS = (3, 4)
 FOLDS, ROUNDS, PARTS = 5, 1_000, 10
 LEAST = 20
+CONFIDENCE = 0.95
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 CURVE_POINTS = 51
+SPREAD_POINTS = 201
 MOST_LETTERS = 4_000
 
 Array = npt.NDArray[np.float64]
@@ -97,7 +101,28 @@ def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibrati
     """
     if risk is not None and not 0 < risk < 1:
         raise UsageError(f"A risk of {risk} is no share.", "for example 0.02", "--risk 0.02")
-    prompts, weak, strong = _read(path)
+    prompts, weak, strong = read_answers(path)
+    return calibrate_rows(prompts, weak, strong, path.name, risk, seed)
+
+
+def calibrate_rows(
+    prompts: list[str], weak: Array, strong: Array, source: str, risk: float | None = None, seed: int = 0
+) -> Calibration:
+    """Learn a router from prompts and what both models made of them; see `calibrate`.
+
+    Args:
+        prompts: what was asked, at least 20.
+        weak: (prompts,) 1 where the small model did well.
+        strong: (prompts,) 1 where the large one did.
+        source: where they come from.
+        risk: most share of all prompts whose answer may be worse than the large model's.
+        seed: seed of the folds and of the resampling.
+
+    Raises:
+        SizewiseError: there are too few prompts.
+    """
+    if len(prompts) < LEAST:
+        raise SizewiseError(f"{source} has {len(prompts)} prompts.", f"at least {LEAST}; a few hundred are better", "")
     count = len(prompts)
     notes = []
     matrix = _matrix(prompts)
@@ -109,7 +134,7 @@ def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibrati
     worse_if_small = (strong > weak).astype(float)
     chosen, bound = None, None
     if risk is not None:
-        bound = 1 / (count + 1)
+        bound = _risk_at_most(0, count)
         chosen = _within(risk, chances, worse_if_small, weak, strong)
         if chosen is None:
             notes.append(
@@ -133,7 +158,7 @@ def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibrati
 
     folds = f"folds:{FOLDS}|bootstrap:prompts"
     return Calibration(
-        source=path.name,
+        source=source,
         prompts=count,
         small_quality=_share("small_quality", weak),
         large_quality=_share("large_quality", strong),
@@ -146,6 +171,7 @@ def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibrati
         bound=bound,
         chosen=chosen,
         curve=tuple(curve),
+        spread=tuple(float(one) for one in np.quantile(chances, np.linspace(0, 1, SPREAD_POINTS))),
         vocabulary=VOCABULARY,
         weights={int(i): float(weights[i]) for i in np.flatnonzero(np.abs(weights[:-1]) > 1e-9)},
         offset=float(weights[-1]),
@@ -153,7 +179,12 @@ def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibrati
     )
 
 
-def _read(path: Path) -> tuple[list[str], Array, Array]:
+def read_answers(path: Path) -> tuple[list[str], Array, Array]:
+    """Read prompts with what both models made of them.
+
+    Raises:
+        SizewiseError: the file is not of this form, or is empty.
+    """
     needed = ("prompt", "weak_ok", "strong_ok")
     truth = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
     prompts: list[str] = []
@@ -174,8 +205,8 @@ def _read(path: Path) -> tuple[list[str], Array, Array]:
         raise SizewiseError(
             f"{path} cannot be read: {error}.", f"a CSV file with the columns {', '.join(needed)}", ""
         ) from error
-    if len(prompts) < LEAST:
-        raise SizewiseError(f"{path} has {len(prompts)} prompts.", f"at least {LEAST}; a few hundred are better", "")
+    if not prompts:
+        raise SizewiseError(f"{path} has no prompts.", f"at least {LEAST}; a few hundred are better", "")
     table = np.array(answers)
     return prompts, table[:, 0], table[:, 1]
 
@@ -221,12 +252,15 @@ def _curve(chances: Array, weak: Array, strong: Array) -> list[RiskPoint]:
 
 
 def _within(risk: float, chances: Array, worse: Array, weak: Array, strong: Array) -> RiskPoint | None:
-    """Choose the lowest threshold whose risk is kept on a further prompt (conformal risk control)."""
+    """Choose the lowest threshold whose risk is kept with a confidence of 95 %, and so are those of all above it.
+
+    The risk only rises as the threshold falls, so one bound at each threshold is enough (Bates et al., 2021).
+    """
     count = len(chances)
     kept = None
     for threshold in np.unique(chances)[::-1]:
         small = chances >= threshold
-        if (count / (count + 1)) * float((worse * small).mean()) + 1 / (count + 1) > risk:
+        if _risk_at_most(int((worse * small).sum()), count) > risk:
             break
         kept = RiskPoint(
             threshold=float(threshold),
@@ -235,6 +269,11 @@ def _within(risk: float, chances: Array, worse: Array, weak: Array, strong: Arra
             worse=float((worse * small).mean()),
         )
     return kept
+
+
+def _risk_at_most(bad: int, count: int) -> float:
+    """Give the bound that a share lies below with a confidence of 95 % (Clopper and Pearson, 1934, one-sided)."""
+    return 1.0 if bad >= count else float(beta.ppf(CONFIDENCE, bad + 1, count - bad))
 
 
 def _summary(chances: Array, weak: Array, strong: Array) -> dict[str, float]:

@@ -21,6 +21,7 @@ from sizewise.models import Model
 from sizewise.service import wire
 from sizewise.service.jobs import Job, echo, numbered
 from sizewise.service.limits import BodyLimit
+from sizewise.service.router import AUTO
 from sizewise.service.served import Served, summary
 from sizewise.service.state import Settings, State
 from sizewise.service.wire import ChatForm, ChatRequest, Refused, TextForm, TextRequest
@@ -113,13 +114,25 @@ def _add_answers(app: FastAPI, state: State) -> None:
     @app.post("/v1/chat/completions")
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         key = state.settings.keys.admit(http.headers.get("authorization"))
-        one = state.find(body.model, key)
-        wire.refuse_unknown(body, one.description, state.settings.lenient)
-        if not one.description.can_chat:
-            raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
+
+        async def by(one: Served) -> Response:
+            wire.refuse_unknown(body, one.description, state.settings.lenient)
+            if not one.description.can_chat:
+                raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
+            job = Job(state, one, key, requests, http)
+            form = ChatForm(one.name, body)
+            return await job.stream(form) if body.stream else await job.whole(form)
+
+        routed = state.router if body.model == AUTO else None
+        one = state.find(routed.small.name if routed else body.model, key)
         asked = wire.chat_request(body, state.settings.lenient)
-        job = Job(state, one, key, [numbered(asked, i) for i in range(body.n or 1)], http)
-        return await job.stream(ChatForm(one.name, body)) if body.stream else await job.whole(ChatForm(one.name, body))
+        requests = [numbered(asked, i) for i in range(body.n or 1)]
+        if routed is None:
+            return await by(one)
+        decision = routed.decide(requests)
+        if decision.may_leave:
+            state.find(routed.large.name, key)
+        return await routed.answer(decision, by)
 
     @app.post("/v1/completions")
     async def text(body: TextRequest, http: HttpRequest) -> Response:
@@ -157,7 +170,10 @@ def _add_facts(app: FastAPI, state: State) -> None:
     async def models(http: HttpRequest) -> dict[str, Any]:
         key = state.settings.keys.admit(http.headers.get("authorization"))
         shown = [one for one in state.served if not key or not key.models or one.name in key.models]
-        return {"object": "list", "data": [_about(one) for one in shown]}
+        rows = [_about(one) for one in shown]
+        if state.router is not None and len(shown) == len(state.served):
+            rows.insert(0, _about(state.router.small) | {"id": AUTO, "routes": [one.name for one in state.served[:2]]})
+        return {"object": "list", "data": rows}
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str, http: HttpRequest) -> dict[str, Any]:
@@ -170,7 +186,9 @@ def _add_facts(app: FastAPI, state: State) -> None:
     @app.get("/monitor/data")
     async def monitor_data(http: HttpRequest) -> dict[str, Any]:
         state.settings.keys.admit(http.headers.get("authorization"))
-        return {"seconds": MONITOR_S, "models": summary(state.served, MONITOR_S), "thumbs": _thumbs(state)}
+        routing = state.router.summary() if state.router else None
+        models = summary(state.served, MONITOR_S)
+        return {"seconds": MONITOR_S, "models": models, "thumbs": _thumbs(state), "routing": routing}
 
     @app.post("/feedback")
     async def feedback(body: Thumb, http: HttpRequest) -> dict[str, str]:

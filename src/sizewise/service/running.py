@@ -12,8 +12,10 @@ from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
 from sizewise.progress import Reporter, Silent
+from sizewise.routing import read_policy
 from sizewise.service.app import create_app
 from sizewise.service.keys import Keys
+from sizewise.service.router import AUTO
 from sizewise.service.state import Settings
 from sizewise.store import Store
 
@@ -61,6 +63,7 @@ def serve(
     engine: Engine = "auto",
     lenient: bool = False,
     delay_s: float = 0.0,
+    policy: Path | None = None,
     store: Store | None = None,
     reporter: Reporter | None = None,
 ) -> None:
@@ -74,6 +77,7 @@ def serve(
         engine: what runs models of this machine.
         lenient: take unknown model names and leave out what cannot be done.
         delay_s: seconds a word of fake models.
+        policy: file that says which of two models answers what is asked of `auto`.
         store: where records live.
         reporter: told what is going on.
 
@@ -93,9 +97,12 @@ def serve(
             "API keys for any address but 127.0.0.1",
             "--keys FILE, made with: sizewise serve MODEL --keys FILE --new-key NAME",
         )
+    routed = read_policy(policy) if policy else None
+    if routed is not None and len(uris) < 2:
+        raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
     models = open_all(uris, store, engine, delay_s, reporter)
     hosts = ("127.0.0.1", "localhost", "[::1]", "::1", host) if is_own(host) else ("*",)
-    app = create_app(models, Settings(keys=known, hosts=hosts, lenient=lenient), store)
+    app = create_app(models, Settings(keys=known, hosts=hosts, lenient=lenient, policy=routed), store)
     config = uvicorn.Config(
         app,
         host=host,
@@ -114,7 +121,8 @@ def serve(
             f"Port {port} at {host} is taken.", "a free port", "--port 0 takes one that is free"
         ) from error
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
-    reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {', '.join(models)}")
+    names = ", ".join([AUTO, *models] if routed else models)
+    reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {names}")
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains, and then hands the signal on
     try:
         uvicorn.Server(config).run(sockets=[listening])

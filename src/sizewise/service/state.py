@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sizewise.models import Model
+from sizewise.records import Policy
 from sizewise.service.counting import Counts
 from sizewise.service.keys import Key, Keys
+from sizewise.service.router import Router
 from sizewise.service.served import Served
 from sizewise.service.wire import Refused
 from sizewise.store import Store
@@ -26,6 +28,8 @@ class Settings:
     """Longest time of an answer."""
     most_body_bytes: int = 8_000_000
     """Longest body."""
+    policy: Policy | None = None
+    """Who of the first two models answers what is asked of `auto`."""
 
 
 class State:
@@ -36,6 +40,8 @@ class State:
         self.by_name = {one.name: one for one in self.served}
         self.settings, self.store = settings, store
         self.counts = Counts()
+        policy = settings.policy
+        self.router = Router(policy, self.served[0], self.served[1]) if policy is not None else None
         self.draining = False
 
     def find(self, name: str, key: Key | None) -> Served:

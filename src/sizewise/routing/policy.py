@@ -1,0 +1,191 @@
+"""A policy: a file that says which model answers what, how it decides, and how it did on other prompts."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import ValidationError
+from scipy.stats import ks_2samp
+
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.inference import wilson
+from sizewise.records import Calibration, Policy, Replay, Score
+from sizewise.routing.calibrating import chance_of, read_answers
+from sizewise.store import write_atomically
+
+LATEST, LEAST_FOR_DRIFT, LOOK_EVERY = 200, 60, 10
+
+
+class Decision(NamedTuple):
+    """Who answers a prompt, and why."""
+
+    model: Literal["small", "large"]
+    chance: float
+    """Chance that the small model answers well."""
+    why: str
+    may_leave: bool
+    """False where the prompt is confidential: no other model may see it, whatever happens."""
+
+
+def make_policy(
+    calibration: Calibration,
+    small: str | None = None,
+    large: str | None = None,
+    confidential: Sequence[str] = (),
+    longest: int | None = None,
+) -> Policy:
+    """Make a policy of a calibration.
+
+    Raises:
+        SizewiseError: the calibration chose no threshold.
+        UsageError: a rule is no regular expression.
+    """
+    if calibration.chosen is None:
+        raise SizewiseError(
+            "This calibration chose no threshold, so there is nothing to decide by.",
+            "a risk that so many prompts can vouch for",
+            "sizewise route calibrate FILE.csv --risk 0.05",
+        )
+    for rule in confidential:
+        _check_rule(rule)
+    return Policy(
+        small=small,
+        large=large,
+        threshold=calibration.chosen.threshold,
+        confidential=tuple(confidential),
+        longest=longest,
+        calibration=calibration,
+    )
+
+
+def _check_rule(rule: str) -> None:
+    try:
+        re.compile(rule)
+    except re.error as error:
+        raise UsageError(f"'{rule}' is no regular expression: {error}.", "a rule such as '(?i)salary'", "") from error
+
+
+def write_policy(policy: Policy, path: Path) -> None:
+    """Write a policy as JSON."""
+    write_atomically(path, policy.model_dump_json(indent=1) + "\n")
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a policy.
+
+    Raises:
+        SizewiseError: it cannot be read, or is none.
+    """
+    try:
+        policy = Policy.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise SizewiseError(
+            f"{path} is no policy: {str(error).splitlines()[0]}",
+            "a file that --out wrote",
+            "sizewise route calibrate FILE.csv --risk 0.02 --out policy.json",
+        ) from error
+    for rule in policy.confidential:
+        _check_rule(rule)
+    return policy
+
+
+@lru_cache(maxsize=64)
+def _rule(text: str) -> re.Pattern[str]:
+    return re.compile(text)
+
+
+def decide_prompt(policy: Policy, prompt: str) -> Decision:
+    """Decide before anything is answered; needs no model and no network.
+
+    Args:
+        policy: what it goes by.
+        prompt: the conversation as text; the last question counts for the chance, all of it for the rules.
+    """
+    chance = chance_of(policy.calibration, prompt)
+    if any(_rule(rule).search(prompt) for rule in policy.confidential):
+        return Decision("small", chance, "confidential: it does not leave the small model", False)
+    if policy.longest is not None and len(prompt) > policy.longest:
+        return Decision("large", chance, f"longer than {policy.longest:,} characters", True)
+    if chance >= policy.threshold:
+        return Decision("small", chance, f"chance {chance:.3f} of a good answer, at least {policy.threshold:.3f}", True)
+    return Decision("large", chance, f"chance {chance:.3f} of a good answer, below {policy.threshold:.3f}", True)
+
+
+def drift_p(policy: Policy, chances: Sequence[float]) -> float:
+    """Give the p-value of these chances coming from prompts like those that the policy was made from.
+
+    Source: Kolmogorov and Smirnov's test of two samples.
+    """
+    if not policy.calibration.spread or not chances:
+        return 1.0
+    return float(ks_2samp(chances, policy.calibration.spread).pvalue)
+
+
+class DriftWatch:
+    """Looks whether the latest prompts are still like those that a policy was made from.
+
+    Args:
+        policy: the policy.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._latest: deque[float] = deque(maxlen=LATEST)
+        self._seen = 0
+        self.p = 1.0
+        self.drifted = False
+
+    def add(self, chance: float) -> None:
+        """Take the chance of one more prompt; once drifted, it stays so until the service starts anew."""
+        self._latest.append(chance)
+        self._seen += 1
+        if self._seen % LOOK_EVERY == 0 and len(self._latest) >= LEAST_FOR_DRIFT:
+            self.p = drift_p(self._policy, list(self._latest))
+            self.drifted = self.drifted or self.p < self._policy.drift_p
+
+
+def replay(path: Path, policy: Policy) -> Replay:
+    """Let a policy decide on labelled prompts; those it was made from would flatter it.
+
+    Args:
+        path: CSV with `prompt`, `weak_ok`, `strong_ok`.
+        policy: the policy.
+
+    Raises:
+        SizewiseError: the file is not of this form.
+    """
+    prompts, weak, strong = read_answers(path)
+    decisions = [decide_prompt(policy, prompt) for prompt in prompts]
+    small = np.array([decision.model == "small" for decision in decisions])
+    n = len(prompts)
+    answered = np.where(small, weak, strong)
+    worse = small & (strong > weak)
+    share = float(small.mean())
+    singles = {"small": float(weak.mean()), "large": float(strong.mean())}
+    risk = policy.calibration.risk
+    return Replay(
+        source=path.name,
+        prompts=n,
+        small_share=_rate("small_share", small.sum(), n),
+        quality=_rate("quality", answered.sum(), n),
+        worse=_rate("worse", worse.sum(), n),
+        best_single=_rate("best_single", max(singles.values()) * n, n),
+        random=_rate("random", (share * singles["small"] + (1 - share) * singles["large"]) * n, n),
+        oracle=_rate("oracle", np.maximum(weak, strong).sum(), n),
+        calls_saved=_rate("calls_saved", small.sum(), n),
+        risk=risk,
+        kept=None if risk is None else bool(worse.mean() <= risk),
+        drift=drift_p(policy, [decision.chance for decision in decisions]),
+        confidential=sum(not decision.may_leave for decision in decisions),
+    )
+
+
+def _rate(name: str, right: float, n: int) -> Score:
+    low, high = wilson(float(right), n)
+    return Score(metric=name, value=float(right) / n, low=low, high=high, n=n, unit="share", signature="wilson")

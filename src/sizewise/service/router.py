@@ -1,0 +1,104 @@
+"""The model `auto`: a policy decides who answers; what is confidential never reaches the large model."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi.responses import JSONResponse, Response
+
+from sizewise.errors import SizewiseError
+from sizewise.records import Policy, Request
+from sizewise.routing import Decision, DriftWatch, decide_prompt
+from sizewise.service.served import Served
+from sizewise.service.wire import Refused
+
+AUTO = "auto"
+PASSING = (429, 499)  # of these, only "busy" is worth asking another model for
+Answering = Callable[[Served], Awaitable[Response]]
+
+
+class Router:
+    """Decides between a small and a large model, and keeps count.
+
+    Args:
+        policy: what it goes by.
+        small: the small model.
+        large: the large one.
+
+    Raises:
+        SizewiseError: the policy was made for other models.
+    """
+
+    def __init__(self, policy: Policy, small: Served, large: Served) -> None:
+        for what, made_for, served in (("small", policy.small, small.name), ("large", policy.large, large.name)):
+            if made_for is not None and made_for != served:
+                raise SizewiseError(
+                    f"This policy was made for the {what} model '{made_for}', and '{served}' is served.",
+                    f"sizewise serve SMALL LARGE with {what} {made_for}",
+                    "sizewise route calibrate FILE.csv --small NAME --large NAME --out policy.json",
+                )
+        self.policy, self.small, self.large = policy, small, large
+        self.watch = DriftWatch(policy)
+        self.counts: Counter[str] = Counter()
+
+    def decide(self, requests: list[Request]) -> Decision:
+        """Decide for a conversation; its last question counts for the chance, all of it for the rules."""
+        asked = requests[0]
+        whole = "\n".join(message.content for message in asked.messages) or (asked.text or "")
+        last = asked.messages[-1].content if asked.messages else whole
+        rules = decide_prompt(self.policy, whole)
+        if not rules.may_leave:
+            self.counts["confidential"] += 1
+            return rules
+        found = decide_prompt(self.policy, last)
+        self.watch.add(found.chance)
+        if rules.why.startswith("longer"):
+            return rules
+        if self.watch.drifted and found.model == "small":
+            self.counts["drift"] += 1
+            return found._replace(
+                model="large",
+                why=f"prompts are no longer like those the policy was made from (p = {self.watch.p:.1g})",
+            )
+        return found
+
+    async def answer(self, decision: Decision, answering: Answering) -> Response:
+        """Let the chosen model answer; where the large one fails before its first word, the small one does, marked."""
+        chosen = self.small if decision.model == "small" else self.large
+        why = decision.why
+        try:
+            response = await answering(chosen)
+        except Refused as error:
+            failed = error.status >= 500 or error.status == 429
+            if chosen is self.small or not failed:
+                raise
+            self.counts["large_failed"] += 1
+            why = f"the large model failed ({error.status}); {why}"
+            chosen = self.small
+            response = await answering(chosen)
+        self.counts[chosen.name] += 1
+        response.headers["X-Sizewise-Model"] = chosen.name
+        response.headers["X-Sizewise-Why"] = why.encode("ascii", "replace").decode("ascii")
+        response.headers["X-Sizewise-Chance"] = f"{decision.chance:.4f}"
+        if isinstance(response, JSONResponse):
+            return _told(response, {"model": chosen.name, "why": why, "chance": decision.chance})
+        return response
+
+    def summary(self) -> dict[str, Any]:
+        """Say how it did, for the monitor."""
+        return {
+            "counts": dict(self.counts),
+            "threshold": self.policy.threshold,
+            "drift_p": self.watch.p,
+            "drifted": self.watch.drifted,
+        }
+
+
+def _told(response: JSONResponse, told: dict[str, Any]) -> JSONResponse:
+    """Put who answered and why into the body, beside what clients know."""
+    body = json.loads(bytes(response.body)) | {"sizewise": told}
+    headers = {key: value for key, value in response.headers.items() if key.lower().startswith("x-sizewise")}
+    return JSONResponse(body, response.status_code, headers)

@@ -1,0 +1,106 @@
+"""Policies: who answers, what never leaves, whether the risk is kept, and drift."""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.records import Policy
+from sizewise.routing import DriftWatch, calibrate, decide_prompt, make_policy, read_policy, replay, write_policy
+
+EASY, HARD = (
+    ["what are your opening hours", "where is the office"],
+    ["derive the tax treatment of the merger", "prove it"],
+)
+
+
+def write_csv(path: Path, count: int, seed: int, easy: float = 0.6) -> Path:
+    rng = random.Random(seed)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "weak_ok", "strong_ok"])
+        for number in range(count):
+            simple = rng.random() < easy
+            weak = rng.random() < (0.97 if simple else 0.1)
+            words = rng.choice(EASY if simple else HARD)
+            writer.writerow([f"{words} {number % 17}", int(weak), int(rng.random() < 0.98)])
+    return path
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    return make_policy(calibrate(write_csv(tmp_path / "a.csv", 600, 0), 0.08), "small", "large", ["(?i)salary"], 500)
+
+
+def test_a_policy_survives_its_file_and_decides_with_a_reason(policy: Policy, tmp_path: Path) -> None:
+    write_policy(policy, tmp_path / "p.json")
+    read = read_policy(tmp_path / "p.json")
+    assert read == policy
+    easy, hard = decide_prompt(read, EASY[0]), decide_prompt(read, HARD[0])
+    assert (easy.model, hard.model) == ("small", "large")
+    assert easy.chance > read.threshold > hard.chance
+    assert "chance" in easy.why
+    secret = decide_prompt(read, f"{HARD[0]} given my SALARY")
+    assert (secret.model, secret.may_leave) == ("small", False)
+    assert decide_prompt(read, EASY[0] * 30).model == "large"
+
+
+def test_the_stated_risk_is_kept_on_other_prompts(policy: Policy, tmp_path: Path) -> None:
+    found = replay(write_csv(tmp_path / "b.csv", 2_000, 1), policy)
+    assert found.kept
+    assert found.small_share.value is not None
+    assert found.small_share.value > 0.4
+    assert found.quality.value is not None
+    assert found.random.value is not None
+    assert found.oracle.value is not None
+    assert found.random.value < found.quality.value <= found.oracle.value
+    assert found.drift > 0.001
+
+
+def test_the_risk_is_kept_in_nearly_all_of_many_splits(tmp_path: Path) -> None:
+    from sizewise.routing.calibrating import calibrate_rows, read_answers
+
+    prompts, weak, strong = read_answers(write_csv(tmp_path / "all.csv", 1_600, 3))
+    kept = 0
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(len(prompts))
+        first, rest = order[:400], order[400:]
+        found = calibrate_rows([prompts[i] for i in first], weak[first], strong[first], "x", 0.05, seed)
+        if found.chosen is None:
+            kept += 1
+            continue
+        policy = make_policy(found)
+        small = np.array([decide_prompt(policy, prompts[i]).model == "small" for i in rest])
+        kept += bool((small & (strong[rest] > weak[rest])).mean() <= 0.05)
+    assert kept >= 18
+
+
+def test_other_prompts_are_noticed_and_the_same_kind_is_not(policy: Policy) -> None:
+    rng = random.Random(0)
+    same, other = DriftWatch(policy), DriftWatch(policy)
+    for number in range(200):
+        simple = rng.random() < 0.6
+        same.add(decide_prompt(policy, f"{rng.choice(EASY if simple else HARD)} {number % 17}").chance)
+        other.add(decide_prompt(policy, f"merger tax {number}").chance)
+    assert not same.drifted
+    assert other.drifted
+
+
+def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="no policy"):
+        read_policy(path)
+    calibration = calibrate(write_csv(tmp_path / "a.csv", 40, 0), 0.01)
+    assert calibration.chosen is None
+    with pytest.raises(SizewiseError, match="no threshold"):
+        make_policy(calibration)
+    good = calibrate(write_csv(tmp_path / "b.csv", 400, 0), 0.1)
+    with pytest.raises(UsageError, match=re.escape("'(' is no regular expression")):
+        make_policy(good, confidential=["("])

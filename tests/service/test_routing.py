@@ -1,0 +1,119 @@
+"""The model `auto`: who answers, who never sees what, and what happens when the large one is down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from starlette.testclient import TestClient
+
+from sizewise.errors import SizewiseError
+from sizewise.models.base import Cancel, Deliver, Piece, failed
+from sizewise.models.fake import FakeModel
+from sizewise.records import ModelDescription, Policy, Request
+from sizewise.routing import calibrate, make_policy
+from sizewise.service.app import create_app
+from sizewise.service.router import Router
+from sizewise.service.state import Settings
+from sizewise.store import Store
+from tests.routing.test_policy import EASY, HARD, write_csv
+
+
+class Large(FakeModel):
+    """A large model at the wire: remembers all that it was shown, and may be down."""
+
+    def __init__(self) -> None:
+        super().__init__("copy")
+        self.seen: list[str] = []
+        self.down = False
+
+    def describe(self) -> ModelDescription:
+        return super().describe().model_copy(update={"local": False, "api": True})
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        self.seen.append(request.model_dump_json())
+        if self.down:
+            deliver(Piece(end=failed(request, "the provider is down")))
+            return lambda: None
+        return super().start(request, deliver)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    return make_policy(calibrate(write_csv(tmp_path / "a.csv", 600, 0), 0.08), "small", "large", ["(?i)salary"])
+
+
+@pytest.fixture
+def large() -> Large:
+    return Large()
+
+
+@pytest.fixture
+def client(policy: Policy, large: Large, store: Store) -> Iterator[TestClient]:
+    app = create_app({"small": FakeModel("echo"), "large": large}, Settings(policy=policy), store)
+    with TestClient(app) as client:
+        for _ in range(100):
+            if client.get("/health").status_code == 200:
+                break
+        yield client
+
+
+def ask(client: TestClient, text: str, **more: Any) -> Any:
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}]} | more
+    return client.post("/v1/chat/completions", json=body)
+
+
+def test_the_policy_decides_and_says_why(client: TestClient, large: Large) -> None:
+    easy, hard = ask(client, EASY[0]), ask(client, HARD[0])
+    assert easy.json()["sizewise"]["model"] == easy.json()["model"] == "small"
+    assert hard.json()["model"] == "large"
+    assert hard.headers["x-sizewise-model"] == "large"
+    assert "chance" in hard.json()["sizewise"]["why"]
+    assert len(large.seen) == 1
+    assert [row["id"] for row in client.get("/v1/models").json()["data"]] == ["auto", "small", "large"]
+    assert client.get("/monitor/data").json()["routing"]["counts"] == {"small": 1, "large": 1}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_confidential_reaches_the_large_model(client: TestClient, large: Large, stream: bool) -> None:
+    body = {"stream": True} if stream else {}
+    answer = ask(client, f"{HARD[0]}; my salary is 1234567", **body)
+    assert answer.status_code == 200
+    assert answer.headers["x-sizewise-model"] == "small"
+    earlier = [
+        {"role": "user", "content": "my Salary is 1234567"},
+        {"role": "assistant", "content": "I see"},
+        {"role": "user", "content": HARD[1]},
+    ]
+    assert ask(client, "", messages=earlier, **body).headers["x-sizewise-model"] == "small"
+    assert large.seen == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_with_the_large_model_down_the_small_one_answers_marked(client: TestClient, large: Large, stream: bool) -> None:
+    large.down = True
+    answer = ask(client, HARD[0], stream=stream)
+    assert answer.status_code == 200
+    assert answer.headers["x-sizewise-model"] == "small"
+    assert "large model failed" in answer.headers["x-sizewise-why"]
+    assert client.get("/monitor/data").json()["routing"]["counts"]["large_failed"] == 1
+
+
+def test_unlike_prompts_go_to_the_large_model_within_200(client: TestClient) -> None:
+    for number in range(200):
+        ask(client, f"merger tax {number}")
+    assert client.get("/monitor/data").json()["routing"]["drifted"]
+    answer = ask(client, EASY[0])
+    assert answer.headers["x-sizewise-model"] == "large"
+    assert "no longer like" in answer.headers["x-sizewise-why"]
+
+
+def test_a_policy_for_other_models_is_refused(policy: Policy, large: Large, store: Store) -> None:
+    with pytest.raises(SizewiseError, match="made for the small model 'small'"):
+        create_app({"other": FakeModel("echo"), "large": large}, Settings(policy=policy), store)
+    assert Router.__name__ == "Router"
