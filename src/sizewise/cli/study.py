@@ -28,6 +28,20 @@ def register(app: typer.Typer) -> None:
         dry_run: Annotated[
             bool, typer.Option("--dry-run", help="Only read the data, and say what the rest would take and show.")
         ] = False,
+        log: Annotated[
+            Path | None,
+            typer.Option(help="Log of requests to a large model with its answers: what would a small one save?"),
+        ] = None,
+        pays: Annotated[str | None, typer.Option(help="What they cost, such as 4200/month (US dollars).")] = None,
+        loss: Annotated[
+            float, typer.Option(help="With --log: most that an answer may be worse, share of the range.")
+        ] = 0.05,
+        risk: Annotated[float, typer.Option(help="With --log: most share of answers worse by more.")] = 0.05,
+        minutes: Annotated[float, typer.Option(help="With --log: minutes of training.", min=0)] = 3.2,
+        limit: Annotated[int, typer.Option(help="With --log: most requests to measure on.", min=1)] = 240,
+        usd_per_hour: Annotated[
+            float | None, typer.Option(help="With --log: price of an hour of the own machine.", min=0)
+        ] = None,
         json: Json = False,
     ) -> None:
         """Take documents to a decision: read, train, evaluate, compare, choose, report.
@@ -38,18 +52,16 @@ def register(app: typer.Typer) -> None:
         from sizewise.report import table_rows
         from sizewise.report.words import measure_of, shown_metrics
         from sizewise.store import Store
-        from sizewise.studies import demo_config, folder_config, read_config
         from sizewise.studies import study as run_study
         from sizewise.studies.config import config_text
 
-        if source is None:
-            config = demo_config()
-        elif source.is_dir():
-            config = folder_config(source)
-        elif source.exists():
-            config = read_config(source)
-        else:
-            raise UsageError(f"There is no {source}.", "a study file or a folder of text", "sizewise study --example")
+        if (log is None) != (pays is None):
+            raise UsageError("A saving needs a log and what it costs.", "--log FILE --pays SUM/month", "")
+        if log is not None:
+            documents = [str(source)] if source else []
+            _saving(log, str(pays), documents, loss, risk, minutes, limit, usd_per_hour, json)
+            return
+        config = _config(source)
         if example:
             print_line(config_text(config).rstrip())
             return
@@ -80,6 +92,19 @@ def register(app: typer.Typer) -> None:
             print_line(f"  not measured: {missing.what}: {missing.command}")
         print_line(f"outcome: {record.outcome}")
         print_line(f"report: {record.report}")
+
+
+def _config(source: Path | None) -> StudyConfig:
+    """Give the study that a path means."""
+    from sizewise.studies import demo_config, folder_config, read_config
+
+    if source is None:
+        return demo_config()
+    if source.is_dir():
+        return folder_config(source)
+    if source.exists():
+        return read_config(source)
+    raise UsageError(f"There is no {source}.", "a study file or a folder of text", "sizewise study --example")
 
 
 def _outlook(config: StudyConfig, as_json: bool) -> None:
@@ -132,3 +157,53 @@ def _between(found: Range, unit: str, digits: int = 1) -> str:
     if not found.high:
         return f"0{unit}"
     return f"{found.expected:.{digits}f}{unit} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+def _saving(
+    log: Path,
+    pays: str,
+    documents: list[str],
+    loss: float,
+    risk: float,
+    minutes: float,
+    limit: int,
+    usd_per_hour: float | None,
+    as_json: bool,
+) -> None:
+    """Print what a small model would save."""
+    from sizewise.records import Study
+    from sizewise.report.words import value_text
+    from sizewise.store import Store
+    from sizewise.studies.saving import read_pays, saving
+
+    sum_ = read_pays(pays)
+    with reporting() as reporter:
+        found = saving(
+            log,
+            sum_,
+            documents=documents,
+            loss=loss,
+            risk=risk,
+            minutes=minutes,
+            limit=limit,
+            usd_per_hour=usd_per_hour,
+            reporter=reporter,
+        )
+    report = Store().read(Study, found.study).report
+    if print_object("saving", found.study, report, found, as_json):
+        return
+    print_line(found.sentence)
+    print_table(
+        ["kind of request", "answered well enough [95 %]", "n"],
+        [[kind, value_text(score), str(score.n)] for kind, score in found.kinds.items()],
+    )
+    print_line(
+        f"mean loss of all answers: {value_text(found.mean_loss)} of the range of {found.metric}, n = {found.tested}"
+    )
+    print_line(
+        f"the machine: {_between(found.machine_usd, ' USD a month', 0)}; today: {found.pays_usd:,.0f} USD a month"
+    )
+    if found.policy:
+        print_line(f"serve it: sizewise serve SMALL LARGE --policy {found.policy}")
+    print_line(f"study: {found.study}")
+    print_line(f"report: {report}")

@@ -30,6 +30,50 @@ class _Answer(NamedTuple):
     model: str
 
 
+class LoggedRequest(NamedTuple):
+    """One request of a log, with the answer that was given and, where the log holds them, right answers."""
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str
+    references: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def read_log(path: Path) -> list[LoggedRequest]:
+    """Read a log of requests to a model, in any of the forms that recorded answers have.
+
+    Besides the answer a row may hold `references` (right answers, a text or a list) and `tags`.
+
+    Raises:
+        SizewiseError: the file cannot be read, or a row does not say what was asked.
+    """
+    found = []
+    number = 0
+    try:
+        for number, row in _rows(path):
+            messages, answer = _asked_and_answered(row)
+            if not messages:
+                raise ValueError("nothing says what was asked")
+            name = next((row[key] for key in ID_KEYS if row.get(key) not in (None, "")), f"row-{number}")
+            given, tags = row.get("references") or row.get("reference") or (), row.get("tags") or ()
+            found.append(
+                LoggedRequest(
+                    str(name),
+                    messages,
+                    answer.text,
+                    (given,) if isinstance(given, str) else tuple(str(one) for one in given),
+                    (tags,) if isinstance(tags, str) else tuple(str(one) for one in tags),
+                )
+            )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, csv.Error) as error:
+        reason = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error or type(error).__name__
+        raise SizewiseError(f"{path}, line {number} cannot be read as a log: {reason}", FORMS, "") from error
+    if not found:
+        raise SizewiseError(f"{path} holds no requests.", FORMS, "")
+    return found
+
+
 class RecordedModel:
     """Gives the recorded answer to each request, found by its id, else by what was asked.
 

@@ -2,7 +2,17 @@
 
 from sizewise.records.auditing import Audit, Recomputed
 from sizewise.records.base import Record, fingerprint
-from sizewise.records.decision import BreakEven, Candidate, CostLine, Missing, Needs, Outcome, Recommendation, Study
+from sizewise.records.decision import (
+    BreakEven,
+    Candidate,
+    CostLine,
+    Missing,
+    Needs,
+    Outcome,
+    Recommendation,
+    Saving,
+    Study,
+)
 from sizewise.records.exports import Export, Parity
 from sizewise.records.judging import (
     CHOICES,
@@ -133,6 +143,7 @@ __all__ = [
     "Replay",
     "Request",
     "RiskPoint",
+    "Saving",
     "Score",
     "Source",
     "Split",

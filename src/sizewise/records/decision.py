@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sizewise.records.base import Record
+from sizewise.records.scores import Score
 from sizewise.records.training import Range, Recipe
 
 Outcome = Literal["pick", "none_good_enough", "not_decisive", "keep_large", "do_not_train", "fall_back"]
@@ -169,3 +170,43 @@ class Study(Record):
     """Wall time of this session's work on the study."""
     peak_memory_bytes: int
     """Largest resident memory of the process."""
+
+
+class Saving(Record):
+    """What of today's requests to a large model a small one could answer, and what that saves."""
+
+    study: str
+    """Id of the study behind it."""
+    sentence: str
+    """The answer in one sentence."""
+    basis: Literal["references", "agreement"]
+    """Loss against right answers in the log; or only whether the small one says what the large one said, which is no
+    measure of quality."""
+    requests: int
+    """Requests in the log."""
+    tested: int
+    """Of them measured on, none of which was trained on."""
+    small: str
+    """Candidate that would answer."""
+    metric: str
+    """Measure of one answer."""
+    loss: float
+    """Most that an answer may be worse, as a share of the measure's range."""
+    risk: float
+    """Most share of all answers that may be worse by more than that, with a confidence of 95 %."""
+    share: Score
+    """Share of requests that the small one may answer."""
+    mean_loss: Score
+    """Mean loss of those answers, as a share of the measure's range; below zero it is better."""
+    pays_usd: float
+    """What a month costs today."""
+    saves_usd: Range | None
+    """What a month would save, the machine paid for; None where it is not known."""
+    machine_usd: Range
+    """What the machine costs a month."""
+    kinds: dict[str, Score]
+    """Kind of request -> share that the small one answers well enough."""
+    not_these: tuple[str, ...]
+    """Kinds that it should not answer."""
+    policy: str | None
+    """File for `sizewise serve --policy`."""

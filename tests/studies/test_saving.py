@@ -1,0 +1,106 @@
+"""From the bill to the saving: what a log of requests says."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.store import Store
+from sizewise.studies.config import StudyConfig
+from sizewise.studies.saving import read_pays, saving
+
+TINY = {"minutes": 0.05, "limit": 80, "seed": 0}
+
+
+def write_log(path: Path, rows: int, references: bool) -> Path:
+    """Requests whose easy kind a model that repeats the question answers, and whose hard kind it cannot."""
+    rng = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            easy = number % 2 == 0
+            text = f"{'repeat' if easy else 'explain'} the clause {number} of part {rng.randint(1, 99)} of the plan"
+            answer = text if easy else f"because number {rng.randint(1, 10**6)} holds here"
+            row = {
+                "id": f"r{number}",
+                "request": {"messages": [{"role": "user", "content": text}]},
+                "response": {"choices": [{"message": {"content": answer}, "finish_reason": "stop"}], "model": "gpt"},
+                "tags": ["easy" if easy else "hard"],
+            }
+            file.write(json.dumps(row | ({"references": [answer]} if references else {})) + "\n")
+    return path
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Stand in for training: the trained small one is a rule here, and what is tested is what its answers say."""
+    import sizewise.studies.studying as studying
+
+    def trained(config: StudyConfig, *_: object) -> tuple[dict[str, str], dict[str, str]]:
+        return {}, {candidate.name: candidate.model for candidate in config.candidates}
+
+    monkeypatch.setattr(studying, "_train_all", trained)
+    return "fake:echo"
+
+
+def test_a_log_with_right_answers_says_what_it_saves_and_which_kinds_not(
+    tmp_path: Path, store: Store, start: str
+) -> None:
+    log = write_log(tmp_path / "log.jsonl", 900, references=True)
+    found = saving(log, 4_200.0, store=store, start=start, **TINY | {"limit": 240}, usd_per_hour=0.1, risk=0.05)  # type: ignore[arg-type]
+    assert found.basis == "references"
+    assert found.requests == 900
+    assert found.share.value is not None
+    assert found.share.low is not None
+    assert 0.3 < found.share.value < 0.6
+    assert found.not_these == ("hard",)
+    assert found.saves_usd is not None
+    assert found.saves_usd.low < found.saves_usd.expected == pytest.approx(found.share.value * 4_200 - 73)
+    assert "not these kinds: hard" in found.sentence
+    assert found.policy is not None
+    assert Path(found.policy).is_file()
+
+
+def test_without_right_answers_nothing_is_claimed(tmp_path: Path, store: Store, start: str) -> None:
+    log = write_log(tmp_path / "log.jsonl", 400, references=False)
+    found = saving(log, 4_200.0, store=store, start=start, **TINY)  # type: ignore[arg-type]
+    assert found.basis == "agreement"
+    assert found.saves_usd is None
+    assert found.sentence.startswith("Not known")
+    assert f"judge open {found.study}" in found.sentence
+
+
+def test_a_bad_small_model_or_a_small_bill_saves_nothing(tmp_path: Path, store: Store, start: str) -> None:
+    log = write_log(tmp_path / "log.jsonl", 900, references=True)
+    bad = saving(log, 4_200.0, store=store, start="fake:silent", **TINY)  # type: ignore[arg-type]
+    assert bad.sentence.startswith("Nothing would be saved: at no threshold")
+    assert bad.policy is None
+    cheap = saving(log, 5.0, store=store, start=start, **TINY | {"limit": 240})  # type: ignore[arg-type]
+    assert "machine costs more" in cheap.sentence
+
+
+def test_bad_input_is_told(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(SizewiseError, match="holds 10 requests"):
+        saving(write_log(tmp_path / "log.jsonl", 10, references=True), 1.0, store=store)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"completion": "x"}\n', encoding="utf-8")
+    with pytest.raises(SizewiseError, match=r"line 1 .* nothing says what was asked"):
+        saving(bad, 1.0, store=store)
+    with pytest.raises(UsageError, match="no share"):
+        saving(bad, 1.0, risk=2.0, store=store)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("4200/month", 4200), ("1,200 / year", 100), ("$70/day", 70 * 365 / 12), ("12", 12)]
+)
+def test_sums_of_money_are_understood(text: str, value: float) -> None:
+    assert read_pays(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["much/month", "4/fortnight", "-3/month", "0"])
+def test_what_is_no_sum_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_pays(text)
