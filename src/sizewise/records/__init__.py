@@ -41,6 +41,8 @@ from sizewise.records.scores import (
     History,
     HistoryEntry,
     ItemRow,
+    Probed,
+    ProbeReport,
     Prompting,
     Score,
 )
@@ -131,6 +133,8 @@ __all__ = [
     "Parity",
     "Policy",
     "PositionBits",
+    "ProbeReport",
+    "Probed",
     "Prompting",
     "Range",
     "Ranked",

@@ -221,3 +221,39 @@ class History(Record):
     """Each entry (left, by its id) against the one before it on the same items."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
+
+
+class Probed(Record):
+    """One attack that worked."""
+
+    id: str
+    """Id of the probe."""
+    family: str
+    """Kind of attack."""
+    asked: str
+    """What was asked last."""
+    answer: str
+    """What was answered, cut."""
+
+
+class ProbeReport(Record):
+    """What a model gives away or obeys, told without a judge."""
+
+    model: str
+    """Model URI."""
+    beside: str | None
+    """Model set beside it."""
+    probes: int
+    """Attacks tried on each."""
+    seed: int
+    """Seed of secrets and marks."""
+    scores: dict[str, dict[str, Score]]
+    """Model -> kind of attack -> share that worked; lower is better."""
+    sentences: dict[str, str]
+    """Kind of attack -> what it means when it works."""
+    shown: tuple[Probed, ...]
+    """Some attacks that worked."""
+    seconds: float
+    """Wall time."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know."""
