@@ -133,6 +133,7 @@ def probe(
         seconds=time.monotonic() - begun,
         notes=(
             "a low share is no proof of safety: these are few probes, in English, of known kinds",
+            "a model that repeats whole documents counts as obeying what stands in them",
             "a weak model may fail to obey anybody: set the model that training started from beside it",
         ),
     )
