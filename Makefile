@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install study test test-slow check format bench-training bench-models bench-eval bench-judge clean
+.PHONY: install study test test-slow check format bench-training bench-models bench-eval bench-judge bench-choose bench-route clean
 
 $(VENV)/.study: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,6 +48,12 @@ bench-eval: $(VENV)/.all $(VENV)-harness/.done  ## parity with sacrebleu and lm-
 
 bench-judge: $(VENV)/.all  ## golden scores, coverage, one-sided raters, early stops, 50 raters at once
 	$(BIN)/python benchmarks/judging.py
+
+bench-choose: $(VENV)/.all  ## time of a decision over 20 models, simulated worlds
+	$(BIN)/python benchmarks/choosing.py
+
+bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
+	$(BIN)/python benchmarks/routing.py
 
 $(VENV)-harness/.done:
 	python3 -m venv $(VENV)-harness

@@ -1,0 +1,154 @@
+"""The decision: time over many models, and how often it is right in simulated worlds.
+
+1. Comparing and deciding over 20 models x 5,000 items x 10,000 resamples.
+2. 2,000 simulated worlds with a known best: how often the pick is within the tolerance of the best, and how often a
+   pick is made where the best two are the same.
+
+`python benchmarks/choosing.py` ends stdout with one JSON line and writes it to benchmarks/results/choose.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from sizewise.choice import decide
+from sizewise.comparison import differences
+from sizewise.inference.bootstrap import best_shares
+from sizewise.records import Comparison, ItemRow, ModelDescription, Needs, Score
+
+HERE = Path(__file__).parent
+TOLERANCE = 0.02
+
+
+def rows_of(right: np.ndarray, each: int) -> list[ItemRow]:
+    """Make the items of one model: exact match, `each` items a document."""
+    return [
+        ItemRow(
+            item=str(i), kind="example", cluster=str(i // each), clean=True, stats={"exact_match": (float(one), 1.0)}
+        )
+        for i, one in enumerate(right)
+    ]
+
+
+def compared(rights: dict[str, np.ndarray], each: int, rounds: int, seed: int) -> Comparison:
+    """Compare as `sizewise compare` does, without a store."""
+    rows = {name: rows_of(right, each) for name, right in rights.items()}
+    records: Any = {name: SimpleNamespace(metrics=("exact_match",)) for name in rights}
+    found, _ = differences(records, rows, rounds, seed)
+    names = list(rights)
+    stats = [np.column_stack([right, np.ones(len(right))]) for right in rights.values()]
+    clusters = [str(i // each) for i in range(len(stats[0]))]
+    shares = best_shares(stats, clusters, lambda s: s[..., 0] / s[..., 1], True, 2_000, seed)
+    scores = {
+        name: Score(
+            metric="exact_match", value=float(right.mean()), low=float(right.mean()), high=float(right.mean()),
+            n=len(right), unit="share", signature="simulated",
+        )
+        for name, right in rights.items()
+    }  # fmt: skip
+    return Comparison(
+        data="data-simulated",
+        evaluations={name: f"eval-{name}" for name in names},
+        models={
+            name: ModelDescription(uri=name, origin="x", licence="x", engine="simulated", precision="none")
+            for name in names
+        },
+        scores={"exact_match": scores},
+        better={"exact_match": "higher"},
+        differences=tuple(found),
+        familiarity=False,
+        best={"exact_match": dict(zip(names, shares, strict=True))},
+        rounds=rounds,
+        seed=seed,
+    )
+
+
+def speed(runs: int) -> dict[str, float]:
+    """Time 20 models, 5,000 items, 10,000 resamples, one core's time and the clock's."""
+    rng = np.random.default_rng(0)
+    rights = {f"m{i}": (rng.random(5_000) < 0.5 + 0.01 * i).astype(float) for i in range(20)}
+    cores, clock, alone = [], [], []
+    for _ in range(runs):
+        begun, wall = time.process_time(), time.perf_counter()
+        comparison = compared(rights, 1, 10_000, 0)
+        cores.append(time.process_time() - begun)
+        clock.append(time.perf_counter() - wall)
+        begun = time.perf_counter()
+        decide(comparison, "c", Needs(quality="exact_match"))
+        alone.append(time.perf_counter() - begun)
+    found = {"compare_cpu_s": median(cores), "compare_s": median(clock), "decide_s": median(alone)}
+    print(f"20 models x 5,000 items x 10,000 resamples: {found}")
+    return found
+
+
+def worlds(times: int) -> dict[str, float]:
+    """Draw worlds with known qualities, and look at the pick."""
+    picks, good, none, same, wrong = 0, 0, 0, 0, 0
+    for seed in range(times):
+        rng = np.random.default_rng(seed)
+        count, documents, each = int(rng.integers(2, 6)), int(rng.integers(20, 120)), 3
+        truth = np.clip(rng.normal(0.55, 0.08, count), 0.05, 0.95)
+        if seed % 4 == 0:
+            truth[1] = truth[0] = max(truth)
+        lean = np.repeat(rng.normal(0, 0.1, documents), each)
+        rights = {
+            f"m{i}": (rng.random(documents * each) < np.clip(one + lean, 0, 1)).astype(float)
+            for i, one in enumerate(truth)
+        }
+        found = decide(compared(rights, each, 1_000, seed), "c", Needs(quality="exact_match"))
+        if found.pick is None:
+            none += 1
+        else:
+            picks += 1
+            good += truth[int(found.pick[1:])] >= truth.max() - TOLERANCE
+        if seed % 4 == 0:
+            same += 1
+            wrong += found.pick is not None and found.decisive
+    result = {
+        "worlds": times,
+        "picks": picks,
+        "within_tolerance": good / max(1, picks),
+        "not_decisive": none / times,
+        "decisive_pick_of_two_equal": wrong / max(1, same),
+    }
+    print(f"simulated worlds: {result}")
+    return result
+
+
+def main() -> None:
+    """Run both parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worlds", type=int, default=2_000)
+    asked = parser.parse_args()
+    parts = {"speed": speed(3), "worlds": worlds(asked.worlds)}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    whole = {
+        "name": "choose",
+        "ratio": None,
+        "peer": "none known that decides",
+        "value": parts["speed"]["compare_s"],
+        "unit": "s for 20 models x 5,000 items x 10,000 resamples",
+        "runs": 3,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parts": parts,
+    }
+    (HERE / "results" / "choose.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(whole))
+
+
+if __name__ == "__main__":
+    main()
