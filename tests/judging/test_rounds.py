@@ -6,37 +6,17 @@ import json
 import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from sizewise.choice import choose
-from sizewise.comparison import add_votes, compare
-from sizewise.dataset import load
+from sizewise.comparison import add_votes
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
 from sizewise.judging import Ballot, Opened, open_round, preferences, report, vote_rows
 from sizewise.records import Dataset, JudgeRound, JudgeTask, Needs, Vote
 from sizewise.store import Store, Stored
 from sizewise.studies.audit import audit
-
-
-@pytest.fixture
-def compared(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> str:
-    """Three recorded candidates on the same examples: right, half right, wrong."""
-    examples = load(store, dataset.id).examples["test"]
-    said = {
-        "right": lambda text: text,
-        "half": lambda text: text[: len(text) // 2],
-        "wrong": lambda text: "**No** idea \u2013 \u201creally\u201d",
-    }
-    ids = {}
-    for name, answer in said.items():
-        path = tmp_path / f"{name}.jsonl"
-        rows = [{"id": e.id, "completion": answer(e.references[0])} for e in examples]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        ids[name] = evaluate(f"recorded:{path}", dataset.id, ["bleu"], store=store).id
-    return compare(ids, store=store).id
 
 
 def judge_all(opened: Opened, store: Store, strength: dict[str, float], noise: float = 0.0) -> None:
@@ -50,7 +30,7 @@ def judge_all(opened: Opened, store: Store, strength: dict[str, float], noise: f
             if task.purpose == "gold":
                 better = task.right_choice == "left"
             choice = "left" if better != (rng.random() < noise) else "right"
-            vote = Vote(task=task.id, rater=rater.name, choice=choice, seconds=4.0)
+            vote = Vote(task=task.id, rater=rater.name, origin=rater.origin, choice=choice, seconds=4.0)
             ballot.vote(rater, vote, f"nonce-{rng.random()}")
     ballot.close()
 
@@ -109,7 +89,7 @@ def test_a_rater_who_always_presses_left_is_named(compared: str, store: Store) -
     ballot = Ballot(store, opened.stored.id)
     rater = ballot.rater(opened.invitations[0].token)
     while task := ballot.next_task(rater):
-        ballot.vote(rater, Vote(task=task.id, rater="lazy", choice="left"), f"nonce{task.id}")
+        ballot.vote(rater, Vote(task=task.id, rater="lazy", origin="person", choice="left"), f"nonce{task.id}")
     ballot.close()
     (found,) = report(opened.stored.id, store=store).raters
     assert any("left side" in warning for warning in found.warnings)
@@ -122,7 +102,7 @@ def test_replays_forgeries_other_tasks_and_late_votes_change_nothing(compared: s
     a, b = (ballot.rater(one.token) for one in opened.invitations)
     first = ballot.next_task(a)
     assert first is not None
-    vote = Vote(task=first.id, rater="a", choice="left")
+    vote = Vote(task=first.id, rater="a", origin="person", choice="left")
     for _ in range(3):
         ballot.vote(a, vote, "nonce-1234")
     ballot.vote(a, vote.model_copy(update={"choice": "tie"}), "nonce-5678")
@@ -130,7 +110,7 @@ def test_replays_forgeries_other_tasks_and_late_votes_change_nothing(compared: s
     assert [one.choice for one in ballot.votes()] == ["tie"]
     others = next(name for name in b.tasks if name not in a.tasks)
     with pytest.raises(SizewiseError, match="not yours"):
-        ballot.vote(a, Vote(task=others, rater="a", choice="left"), "nonce-9999")
+        ballot.vote(a, Vote(task=others, rater="a", origin="person", choice="left"), "nonce-9999")
     with pytest.raises(SizewiseError, match="not yours"):
         ballot.vote(a, vote.model_copy(update={"rater": "b"}), "nonce-9998")
     with pytest.raises(SizewiseError, match="no choice"):
@@ -172,9 +152,16 @@ def test_ratings_and_who_wrote_it(kind: str, compared: str, store: Store) -> Non
         assert not task.right_text
         good = task.left in ("right", "reference")
         vote = (
-            Vote(task=task.id, rater="a", choice="rated", ratings={"correctness": 5 if good else 2}, harm=not good)
+            Vote(
+                task=task.id,
+                rater="a",
+                origin="person",
+                choice="rated",
+                ratings={"correctness": 5 if good else 2},
+                harm=not good,
+            )
             if kind == "rating"
-            else Vote(task=task.id, rater="a", choice="person" if good else "model")
+            else Vote(task=task.id, rater="a", origin="person", choice="person" if good else "model")
         )
         ballot.vote(rater, vote, f"nonce{task.id}")
     ballot.close()
@@ -191,7 +178,7 @@ def test_ratings_and_who_wrote_it(kind: str, compared: str, store: Store) -> Non
         assert found.scores["told_apart"]["all"].n == found.votes
     assert found.ranking is None
     with pytest.raises(ValueError, match="1 to 5"):
-        Vote(task="t", rater="a", choice="rated", ratings={"correctness": 6})
+        Vote(task="t", rater="a", origin="person", choice="rated", ratings={"correctness": 6})
 
 
 def test_votes_enter_the_verdict_and_are_computed_again_by_an_audit(compared: str, store: Store) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.routing import calibrate, chance_of
+from sizewise.routing import calibrate, look_at
 
 EASY, HARD = "what is the opening time of the branch in {}", "explain why the derivative of clause {} fails for swaps"
 
@@ -38,7 +38,7 @@ def test_a_router_that_can_tell_is_better_than_chance(tmp_path: Path) -> None:
     assert found.chosen is not None
     assert 0.4 < found.chosen.small_share < 0.9
     assert found.chosen.worse <= 0.1
-    assert chance_of(found, EASY.format(7)) > 0.8 > 0.5 > chance_of(found, HARD.format(7))
+    assert look_at(found, EASY.format(7)).chance > 0.8 > 0.5 > look_at(found, HARD.format(7)).chance
 
 
 def test_where_nothing_can_be_told_it_says_chance(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_stated_risk_is_kept_on_new_prompts(tmp_path: Path) -> None:
             easy = chance.random() < 0.6
             prompt = (EASY if easy else HARD).format(chance.randint(1, 10**6))
             weak, strong = chance.random() < (0.95 if easy else 0.3), chance.random() < 0.95
-            count += strong > weak and chance_of(found, prompt) >= found.chosen.threshold
+            count += strong > weak and look_at(found, prompt).chance >= found.chosen.threshold
         worse.append(count / 500)
     assert sum(worse) / len(worse) <= 0.08
 
@@ -90,7 +90,7 @@ def test_a_decision_takes_no_time(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 60, 7))
     begun = time.process_time()
     for i in range(50):
-        chance_of(found, HARD.format(i))
+        look_at(found, HARD.format(i))
     assert time.process_time() - begun < 2.0  # a bound against accidents; the figure is in benchmarks
 
 

@@ -44,7 +44,7 @@ def test_a_policy_survives_its_file_and_decides_with_a_reason(policy: Policy, tm
     assert read == policy
     easy, hard = decide_prompt(read, EASY[0]), decide_prompt(read, HARD[0])
     assert (easy.model, hard.model) == ("small", "large")
-    assert easy.chance > read.threshold > hard.chance
+    assert easy.look.chance > read.threshold > hard.look.chance
     assert "chance" in easy.why
     secret = decide_prompt(read, f"{HARD[0]} given my SALARY")
     assert (secret.model, secret.may_leave) == ("small", False)
@@ -86,8 +86,8 @@ def test_other_prompts_are_noticed_and_the_same_kind_is_not(policy: Policy) -> N
     same, other = DriftWatch(policy), DriftWatch(policy)
     for number in range(200):
         simple = rng.random() < 0.6
-        same.add(decide_prompt(policy, f"{rng.choice(EASY if simple else HARD)} {number % 17}").chance)
-        other.add(decide_prompt(policy, f"merger tax {number}").chance)
+        same.add(decide_prompt(policy, f"{rng.choice(EASY if simple else HARD)} {number % 17}").look)
+        other.add(decide_prompt(policy, f"merger tax {number}").look)
     assert not same.drifted
     assert other.drifted
 

@@ -42,10 +42,10 @@ def test_a_rater_sees_no_names_and_votes_are_kept_once(opened: Opened, store: St
     assert "default-src 'self'" in page.headers["content-security-policy"]
     state = client.get(f"{link}/state")
     told = state.json()
-    assert set(told["task"]) == {"id", "prompt", "passage", "left", "right"}
+    assert set(told["task"]) == {"id", "prompt", "passage", "answers"}
     assert "recorded" not in state.text
-    assert EVIL in (told["task"]["left"], told["task"]["right"])
-    assert max(len(told["task"][side]) for side in ("left", "right")) < 21_000
+    assert EVIL in told["task"]["answers"]
+    assert max(len(text) for text in told["task"]["answers"]) < 21_000
     body = {"task": told["task"]["id"], "choice": "left", "nonce": "abcdefgh", "seconds": 3.5, "comment": "why"}
     for _ in range(2):
         after = client.post(f"{link}/vote", json=body).json()

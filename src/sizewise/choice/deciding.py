@@ -20,7 +20,7 @@ BY_TEXT = ("bits_per_byte", "perplexity")
 BY_ANSWERS = ("accuracy", "json_f1", "bleu", "chrf", "exact_match")
 
 
-TITLES = {"people": "people's preference"}
+TITLES = {"people": "people's preference", "judge_model": "a judge model's preference"}
 
 
 def _title(metric: str) -> str:
@@ -58,6 +58,13 @@ class Choice:
                 ", ".join(name for name in comparison.scores if name in METRICS),
                 "evaluate again with --metrics, or change quality in the needs",
             )
+        if self.quality == "judge_model" and not self._licensed():
+            licence = comparison.licence
+            raise UsageError(
+                f"The judge model is unverified: {licence.reason if licence else 'nobody voted beside it'}.",
+                "a judge model that was shown to agree with people",
+                f"sizewise judge report {comparison.votes} says what is missing",
+            )
         self.title = _title(self.quality)
         self.higher = comparison.better[self.quality] == "higher"
         self.why_not: dict[str, str] = {}
@@ -65,18 +72,23 @@ class Choice:
 
     def _default_quality(self) -> str:
         order = (*BY_TEXT, *BY_ANSWERS) if self.comparison.familiarity else (*BY_ANSWERS, *BY_TEXT)
-        if self._voted():
+        if self._voted("people"):
             return "people"
+        if self._voted("judge_model") and self._licensed():
+            return "judge_model"
         for metric in order:
             scores = self.comparison.scores.get(metric, {}).values()
             if any(score.value is not None for score in scores):
                 return metric
         return "bits_per_byte"
 
-    def _voted(self) -> bool:
-        """Tell whether people voted on every pair: then nothing measures quality better."""
+    def _licensed(self) -> bool:
+        return self.comparison.licence is not None and self.comparison.licence.licensed
+
+    def _voted(self, metric: str) -> bool:
+        """Tell whether there are votes on every pair: then nothing measures quality better."""
         pairs = len(self.names) * (len(self.names) - 1) // 2
-        return pairs == sum(found.metric == "people" for found in self.comparison.differences) > 0
+        return pairs == sum(found.metric == metric for found in self.comparison.differences) > 0
 
     def _compared(self) -> bool:
         return any(found.metric == self.quality for found in self.comparison.differences)

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from sizewise.store import Store
 
 Level = Literal["nominal", "ordinal", "interval"]
-Kind = Literal["pair", "rating", "origin"]
+Kind = Literal["pair", "best", "rating", "origin"]
+Form = Literal["csv", "jsonl", "label-studio", "argilla"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     judge = typer.Typer(help="What people say: how many votes it takes, who is better, how far raters agree.")
-    for command in (plan, open_, report, rank, agreement):
+    for command in (plan, open_, ask, export, import_, report, rank, agreement):
         judge.command(command.__name__.rstrip("_"))(command)
     app.add_typer(judge, name="judge")
 
@@ -62,7 +63,9 @@ def open_(
     ids: Annotated[
         list[str], typer.Argument(metavar="ID...", help="A study, a comparison, evaluations; or a round made before.")
     ],
-    kind: Annotated[Kind, typer.Option(help="Pairs, ratings of one answer, or who wrote it.")] = "pair",
+    kind: Annotated[
+        Kind, typer.Option(help="Pairs, the best of several, ratings of one answer, or who wrote it.")
+    ] = "pair",
     items: Annotated[int, typer.Option(help="Most examples.", min=1)] = 60,
     raters: Annotated[str, typer.Option(help="How many, or their names with commas.")] = "3",
     votes_an_item: Annotated[int, typer.Option(help="Raters that see each example.", min=1)] = 1,
@@ -71,6 +74,9 @@ def open_(
     ] = False,
     as_is: Annotated[bool, typer.Option("--as-is", help="Show answers with their own typography.")] = False,
     hide_reference: Annotated[bool, typer.Option("--hide-reference", help="Do not show the right answer.")] = False,
+    bar: Annotated[
+        float, typer.Option(help="Share of people's choices that a judge model must meet before it counts.")
+    ] = 0.7,
     host: Annotated[str, typer.Option(help="Address to listen at; links hold secret tokens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8100,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Only make the round and print its links.")] = False,
@@ -102,6 +108,7 @@ def open_(
             origin="simulated" if simulated else "person",
             plain=not as_is,
             show_reference=not hide_reference,
+            bar=bar,
             seed=seed,
         )
         stored, invitations = opened.stored, opened.invitations
@@ -122,6 +129,87 @@ def open_(
     if not no_serve:
         with reporting() as reporter:
             serve_round(stored.id, invitations, host=host, port=port, store=store, reporter=reporter)
+
+
+def ask(
+    round_id: Annotated[str, typer.Argument(metavar="ID", help="A round, or what it was made from.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The judge: any model.")],
+    more: Annotated[int, typer.Option(help="Examples to judge besides those of the round.", min=0)] = 0,
+    max_usd: Annotated[float | None, typer.Option(help="Most to spend on a remote model.", min=0)] = None,
+    json: Json = False,
+) -> None:
+    """Let a model judge the same pairs, sides swapped; it counts only once it was shown to say what people say.
+
+    Example: sizewise judge ask round-1234567890 openai:gpt-4o --more 200 --max-usd 5
+    """
+    from sizewise.judging import ask_judge, report
+    from sizewise.models import open_model
+    from sizewise.report.words import value_text
+    from sizewise.store import Store
+
+    store = Store()
+    round_id = _round(round_id, store)
+    with reporting() as reporter:
+        opened = open_model(model, store=store, max_usd=max_usd, say=reporter.say)
+        try:
+            votes = ask_judge(round_id, model, opened.complete, more=more, store=store, reporter=reporter)
+        finally:
+            opened.close()
+    found = report(round_id, store=store)
+    if print_object("judge_report", round_id, None, found, json):
+        return
+    print_line(f"{votes} votes of {model} in {round_id}")
+    for one in found.judges:
+        print_line(
+            f"{one.judge}: agrees with people in {value_text(one.agreement)}; people among themselves in "
+            f"{value_text(one.among_people)}; stands by its choice in {value_text(one.consistent)}"
+        )
+        print_line(f"{'counts' if one.licensed else 'unverified, enters no verdict'}: {one.reason}")
+
+
+def export(
+    round_id: Annotated[str, typer.Argument(metavar="ID", help="A round, or what it was made from.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    form: Annotated[Form, typer.Option("--format", help="Of which tool.")] = "csv",
+) -> None:
+    """Write the tasks of a round, blind, for another tool: CSV, JSONL, Label Studio or Argilla.
+
+    Example: sizewise judge export round-1234567890 --format label-studio --out tasks.json
+    """
+    from sizewise.judging import Ballot, write_tasks
+    from sizewise.store import Store
+
+    store = Store()
+    ballot = Ballot(store, _round(round_id, store))
+    try:
+        written = write_tasks(ballot, out, form)
+    finally:
+        ballot.close()
+    for path in written:
+        print_line(f"wrote {path}")
+
+
+def import_(
+    round_id: Annotated[str, typer.Argument(metavar="ID", help="A round, or what it was made from.")],
+    file: Annotated[Path, typer.Argument(help="Votes: CSV or JSONL (task, rater, choice), or an export of the tool.")],
+    form: Annotated[Form, typer.Option("--format", help="Of which tool.")] = "csv",
+) -> None:
+    """Take people's votes from another tool into a round.
+
+    Example: sizewise judge import round-1234567890 export.json --format label-studio
+    """
+    from sizewise.judging import Ballot, read_votes
+    from sizewise.store import Store
+
+    store = Store()
+    ballot = Ballot(store, _round(round_id, store))
+    try:
+        counts = read_votes(ballot, file, form)
+    finally:
+        ballot.close()
+    for name, count in counts.items():
+        print_line(f"{name}: {count} votes")
+    print_line(f"next: sizewise judge report {ballot.id}")
 
 
 def report(
@@ -153,11 +241,11 @@ def report(
     try:
         if close:
             ballot.close_votes()
-        record, rows, pairs = ballot.round, vote_rows(ballot), preferences(ballot)
+        record, tasks, rows, pairs = ballot.round, ballot.tasks, vote_rows(ballot), preferences(ballot)
     finally:
         ballot.close()
     found = make_report(round_id, store=store, seed=seed)
-    page = write_judge_page(out or store.folder("round", round_id) / "report.html", found, record)
+    page = write_judge_page(out or store.folder("round", round_id) / "report.html", found, record, tasks)
     if votes is not None:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, ["left", "right", "winner", "rater", "item", "origin"])
@@ -172,12 +260,23 @@ def report(
     print_line(f"{found.votes} votes ({said}); {found.open_tasks} tasks open" + ("; closed" if found.closed else ""))
     if found.pairs:
         print_table(
-            ["left", "right", "win rate of left [95 %]", "votes", "p", "p at any time", "preferred", "votes more"],
+            [
+                "left",
+                "right",
+                "win rate of left [95 %]",
+                "at even length",
+                "votes",
+                "p",
+                "p at any time",
+                "preferred",
+                "votes more",
+            ],
             [
                 [
                     one.left,
                     one.right,
                     value_text(one.win_rate),
+                    value_text(one.even_length),
                     str(one.votes),
                     "-" if one.p is None else f"{one.p:.3g}",
                     f"{one.p_anytime:.3g}",
@@ -198,6 +297,11 @@ def report(
         )
     for name, score in (found.agreement.scores if found.agreement else {}).items():
         print_line(f"{name.replace('_', ' ')}: {value_text(score)} on {score.n} tasks")
+    for judge in found.judges:
+        print_line(
+            f"judge {judge.judge}: agrees with people in {value_text(judge.agreement)} (people: "
+            f"{value_text(judge.among_people)}); {'counts' if judge.licensed else 'unverified'}: {judge.reason}"
+        )
     for note in found.notes:
         print_line(f"note: {note}")
     print_line(f"page: {page}")

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
-from sizewise.judging import Ballot, people_differences
-from sizewise.records import Comparison, Difference, JudgeRound, JudgeTask, Origin, Score, Vote, fingerprint
+from sizewise.judging import Ballot, licences, vote_differences
+from sizewise.records import Comparison, Difference, JudgeRound, JudgeTask, Licence, Origin, Score, Vote, fingerprint
 from sizewise.store import Store, Stored
 
-PEOPLE = "people"
+PEOPLE, JUDGE_MODEL = "people", "judge_model"
 VOTES_FILE = "votes.jsonl"
+
+
+class Voted(NamedTuple):
+    """What votes say, as measures of a comparison."""
+
+    scores: dict[str, dict[str, Score]]
+    """Measure -> candidate -> share of its votes on pairs that it won."""
+    differences: list[Difference]
+    """Of each measure and pair."""
+    licence: Licence | None
+    """How far the judge model whose votes are here agrees with people."""
 
 
 def add_votes(
     comparison: str, round_id: str, *, store: Store | None = None, simulation: bool = False
 ) -> Stored[Comparison]:
-    """Write a comparison that holds people's votes as the measure `people`.
+    """Write a comparison that holds votes as measures: `people`, and `judge_model` where a model has voted too.
 
     Args:
         comparison: id of a comparison.
-        round_id: id of a round of pairs on the same candidates.
+        round_id: id of a round that compares the same candidates.
         store: where records live; by default SIZEWISE_HOME.
         simulation: let simulated raters count as people, in a study that says of itself that it is a simulation.
 
@@ -33,27 +45,35 @@ def add_votes(
     record, votes = ballot.round, ballot.votes()
     ballot.close()
     others = {one for name, one in before.evaluations.items() if name in record.evaluations}
-    if record.kind != "pair" or others != set(record.evaluations.values()):
+    if record.kind not in ("pair", "best") or others != set(record.evaluations.values()):
         raise SizewiseError(
             f"{round_id} does not judge the candidates of {comparison}.",
             "a round of pairs that was made from this comparison",
             f"sizewise judge open {comparison}",
         )
-    scores, found = people(record, ballot.tasks, votes, before.seed, simulation)
-    count = sum(one.n for one in found)
+    found = voted(record, ballot.tasks, votes, before.seed, simulation)
+    count = sum(one.n for one in found.differences if one.metric == PEOPLE)
     if not count:
         raise SizewiseError(
             f"No person has voted in {round_id} yet.", "votes of people", "send raters their links: sizewise judge open"
         )
     what = "simulated votes, not people's" if simulation else "people's votes"
+    notes = [f"{what}: {count} in {round_id}"]
+    if found.licence:
+        counts = "counts as a judge" if found.licence.licensed else "unverified, enters no verdict"
+        notes.append(f"judge model {found.licence.judge}: {counts} ({found.licence.reason})")
     after = before.model_copy(
         update={
-            "scores": before.scores | {PEOPLE: scores},
-            "better": before.better | {PEOPLE: "higher"},
-            "differences": (*(one for one in before.differences if one.metric != PEOPLE), *found),
+            "scores": before.scores | found.scores,
+            "better": before.better | dict.fromkeys(found.scores, "higher"),
+            "differences": (
+                *(one for one in before.differences if one.metric not in (PEOPLE, JUDGE_MODEL)),
+                *found.differences,
+            ),
             "votes": round_id,
             "simulated_votes": simulation,
-            "notes": (*before.notes, f"{what}: {count} in {round_id}"),
+            "licence": found.licence,
+            "notes": (*before.notes, *notes),
         }
     )
     content = [comparison, round_id, [vote.model_dump(mode="json") for vote in votes], simulation]
@@ -62,17 +82,31 @@ def add_votes(
     return store.write(voted_id, after)
 
 
-def people(
+def voted(
     record: JudgeRound, tasks: Mapping[str, JudgeTask], votes: Sequence[Vote], seed: int, simulation: bool
-) -> tuple[dict[str, Score], list[Difference]]:
-    """Compute the measure `people` from the votes of a round."""
+) -> Voted:
+    """Compute measures from the votes of a round.
+
+    Of several judge models that voted, the one that agrees best with people stands.
+    """
     judged = [(tasks[vote.task], vote) for vote in votes]
-    origins: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
-    return people_differences(record, judged, list(record.evaluations), seed, origins)
+    names = list(record.evaluations)
+    whose: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
+    scores, differences = vote_differences([one for one in judged if one[1].origin in whose], names, PEOPLE, seed)
+    measures = {PEOPLE: scores}
+    known = licences(judged, record.bar, seed, whose)
+    licence = max(known, key=lambda one: (one.licensed, one.agreement.low or 0.0), default=None)
+    if licence:
+        own = [(task, vote) for task, vote in judged if vote.rater == licence.judge]
+        measures[JUDGE_MODEL], more = vote_differences(own, names, JUDGE_MODEL, seed)
+        differences += more
+    return Voted(measures, differences, licence)
 
 
 def rounds_of(comparison: str, store: Store) -> list[str]:
     """Give the rounds of pairs that were made from a comparison, the oldest first."""
     found = [record_id for created, kind, record_id, _ in store.listing() if kind == "round" and created]
     records = {one: store.read(JudgeRound, one) for one in found}
-    return [one for one, record in records.items() if record.comparison == comparison and record.kind == "pair"]
+    return [
+        one for one, record in records.items() if record.comparison == comparison and record.kind in ("pair", "best")
+    ]

@@ -1,6 +1,7 @@
 """Statistics, pure: arrays in, arrays out."""
 
 from sizewise.inference.bootstrap import Interval, interval, paired_differences, paired_p, percentile_interval
+from sizewise.inference.length import even_length_rate
 from sizewise.inference.multiple import holm
 from sizewise.inference.power import detectable_difference, needed_for
 from sizewise.inference.rates import rule_of_three, wilson
@@ -10,6 +11,7 @@ __all__ = [
     "Interval",
     "PairedBet",
     "detectable_difference",
+    "even_length_rate",
     "holm",
     "interval",
     "needed_for",

@@ -1,19 +1,30 @@
 """What people say: blind rounds, ranking, agreement, and how many votes it takes."""
 
-from sizewise.judging.reporting import people_differences, preferences, report, vote_rows
-from sizewise.judging.rounds import Ballot, Invitation, Opened, open_round
+from sizewise.judging.ballot import Ballot, tasks_of
+from sizewise.judging.exchange import Format, read_votes, write_tasks
+from sizewise.judging.licence import licences
+from sizewise.judging.machines import ask_judge
+from sizewise.judging.reporting import preferences, report, vote_differences, vote_rows
+from sizewise.judging.rounds import Invitation, Opened, more_tasks, open_round
 from sizewise.judging.votes import agreement, plan, rank
 
 __all__ = [
     "Ballot",
+    "Format",
     "Invitation",
     "Opened",
     "agreement",
+    "ask_judge",
+    "licences",
+    "more_tasks",
     "open_round",
-    "people_differences",
     "plan",
     "preferences",
     "rank",
+    "read_votes",
     "report",
+    "tasks_of",
+    "vote_differences",
     "vote_rows",
+    "write_tasks",
 ]

@@ -1,20 +1,19 @@
-"""A round of blind judging: who sees what in which order, and the votes as they arrive."""
+"""A round of blind judging: who sees what in which order."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import combinations, pairwise
-from typing import NamedTuple
+from itertools import combinations
+from typing import Any, NamedTuple
 
 from sizewise import dataset as datasets
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.judging.ballot import MORE_TASKS_FILE, TASKS_FILE, tasks_of, token_hash
 from sizewise.records import (
-    CHOICES,
     Comparison,
     Evaluation,
     Example,
@@ -25,20 +24,20 @@ from sizewise.records import (
     JudgeTask,
     Origin,
     Study,
-    Vote,
     fingerprint,
 )
 from sizewise.store import Store, Stored
 
-TASKS_FILE = "tasks.jsonl"
-VOTES, STATE = "votes", "state"
 REPEAT_SHARE, GOLD_SHARE = 0.1, 0.08
 REPEAT_AFTER = 4  # tasks between the first and the second showing
+MOST_AT_ONCE = 6  # answers to choose the best of
 MOST_SHOWN = 20_000  # characters of a text
 DAYS = 30
+BAR = 0.7
 REFERENCE = "reference"
 QUESTIONS: dict[JudgeKind, str] = {
     "pair": "Which answer serves better somebody who asked this?",
+    "best": "Which answer serves best somebody who asked this?",
     "rating": "How good is this answer?",
     "origin": "Was this written by a person or by a model?",
 }
@@ -58,113 +57,6 @@ class Opened(NamedTuple):
     invitations: tuple[Invitation, ...]
 
 
-class Ballot:
-    """The votes of one round; safe against replays, other people's tasks and a kill at any moment.
-
-    Args:
-        store: where records live.
-        round_id: id of the round.
-    """
-
-    def __init__(self, store: Store, round_id: str) -> None:
-        self.id = round_id
-        self.round = store.read(JudgeRound, round_id)
-        rows = store.read_rows(store.folder("round", round_id), TASKS_FILE, JudgeTask)
-        self.tasks = {task.id: task for task in rows}
-        self._by_token = {rater.token_sha256: rater for rater in self.round.raters}
-        self._ledger = store.ledger("round", round_id, any_thread=True)
-        self._votes: dict[tuple[str, str], Vote] = {}
-        for body in self._ledger.entries(VOTES).values():
-            self._take(body)
-
-    def _take(self, body: Mapping[str, object]) -> None:
-        vote = Vote.model_validate({key: value for key, value in body.items() if key != "undone"})
-        if body.get("undone"):
-            self._votes.pop((vote.rater, vote.task), None)
-        else:
-            self._votes[vote.rater, vote.task] = vote
-
-    @property
-    def closed(self) -> bool:
-        """Whether votes are no longer taken."""
-        return self._ledger.entry(STATE, "closed") is not None
-
-    def close_votes(self) -> None:
-        """Take no more votes from now on."""
-        self._ledger.append(STATE, "closed", {"at": datetime.now(UTC).isoformat(timespec="seconds")})
-
-    def rater(self, token: str) -> JudgeRater:
-        """Give the rater of a token.
-
-        Raises:
-            SizewiseError: the token is forged, or its time is over.
-        """
-        found = self._by_token.get(_hash(token))
-        if found is None:
-            raise SizewiseError("This link is not known.", "the link that you were given", "ask whoever sent it")
-        if datetime.now(UTC) > datetime.fromisoformat(self.round.expires):
-            raise SizewiseError("This link is over.", f"a vote before {self.round.expires}", "ask whoever sent it")
-        return found
-
-    def next_task(self, rater: JudgeRater) -> JudgeTask | None:
-        """Give the first task without a vote; None where all are done."""
-        name = next((name for name in rater.tasks if (rater.name, name) not in self._votes), None)
-        return None if name is None else self.tasks[name]
-
-    def done(self, rater: JudgeRater) -> int:
-        """Count a rater's tasks with a vote."""
-        return sum((rater.name, name) in self._votes for name in rater.tasks)
-
-    def last(self, rater: JudgeRater) -> str | None:
-        """Give the task that this rater judged last, of those that still count."""
-        found = [task for name, task in self._votes if name == rater.name]
-        return found[-1] if found else None
-
-    def vote(self, rater: JudgeRater, vote: Vote, nonce: str) -> None:
-        """Keep a vote; the same nonce again changes nothing, another vote on the same task takes its place.
-
-        Raises:
-            SizewiseError: the round is closed, the task is another's, or the choice does not fit.
-        """
-        if self.closed:
-            raise SizewiseError("This round is closed.", "a vote before its end", "")
-        if vote.task not in rater.tasks or vote.rater != rater.name:
-            raise SizewiseError("This task is not yours.", "a task of your own", "load the page again")
-        if vote.choice != "skip" and vote.choice not in CHOICES[self.round.kind]:
-            raise SizewiseError(f"'{vote.choice}' is no choice here.", " or ".join(CHOICES[self.round.kind]), "")
-        if vote.choice == "rated" and not vote.ratings:
-            raise SizewiseError("Nothing was rated.", "at least one scale", "")
-        self._keep(vote.model_dump(mode="json"), f"{rater.name}:{vote.task}:{nonce}")
-
-    def undo(self, rater: JudgeRater, nonce: str) -> None:
-        """Take back the last vote of a rater, if there is one."""
-        task = self.last(rater)
-        if task is not None and not self.closed:
-            body = self._votes[rater.name, task].model_dump(mode="json") | {"undone": True}
-            self._keep(body, f"{rater.name}:{task}:undo:{nonce}")
-
-    def _keep(self, body: dict[str, object], key: str) -> None:
-        if self._ledger.entry(VOTES, key) is None:
-            self._ledger.append(VOTES, key, body)
-            self._votes.pop((str(body["rater"]), str(body["task"])), None)  # the last one stands last
-            self._take(body)
-
-    def votes(self) -> list[Vote]:
-        """Give the votes that count, in the order of arrival."""
-        return list(self._votes.values())
-
-    def close(self) -> None:
-        """Close the ledger."""
-        self._ledger.close()
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8")).hexdigest()
-
-
-# -- making a round -------------------------------------------------------------------------------------
-
-
 def open_round(
     ids: Sequence[str],
     *,
@@ -176,6 +68,7 @@ def open_round(
     origin: Origin = "person",
     plain: bool = True,
     show_reference: bool = True,
+    bar: float = BAR,
     days: int = DAYS,
     seed: int = 0,
 ) -> Opened:
@@ -187,13 +80,14 @@ def open_round(
     Args:
         ids: a study, a comparison, or two evaluations or more.
         store: where records live; by default SIZEWISE_HOME.
-        kind: pairs, ratings of one answer, or who wrote it.
+        kind: pairs, the best of several, ratings of one answer, or who wrote it.
         items: most examples, drawn from those that share nothing with training and were answered by all.
         raters: names of those who will judge.
         votes_an_item: different raters that see each item.
         origin: whether they are people; what others say never enters a verdict.
         plain: even out typography, so that marks and quotes do not betray a model.
         show_reference: show the right answer beside.
+        bar: share of people's choices that a judge model must meet before its votes count.
         days: how long links hold.
         seed: seed of the draw, of the sides and of the order.
 
@@ -208,15 +102,18 @@ def open_round(
         raise UsageError(
             f"{votes_an_item} of {len(raters)} raters cannot see each item.", "at least as many raters", ""
         )
+    if not 0 < bar < 1:
+        raise UsageError(f"A judge model cannot be held to {bar:g}.", "a share between 0 and 1", "--bar 0.7")
     comparison, evaluations = _evaluations(ids, store)
     answers, data = _answers(evaluations, store)
-    wanted = round(GOLD_SHARE * items) + 2 if kind == "pair" else 0
+    shown = min(len(evaluations), MOST_AT_ONCE) if kind == "best" else 2
+    wanted = round(GOLD_SHARE * items) + shown if kind in ("pair", "best") else 0
     drawn = _examples(answers, data, store, items + wanted, seed)
-    kept = wanted if len(drawn) > 3 * wanted else 0
+    kept = wanted if len(drawn) >= 3 * wanted else 0
     examples, spare = drawn[: len(drawn) - kept], [row for row, _ in drawn[len(drawn) - kept :]]
     rng = random.Random(seed)
     tasks = list(_tasks(kind, evaluations, answers, examples, plain, show_reference, rng))
-    gold = list(_gold(spare, plain))
+    gold = list(_gold(spare, plain, kind, shown))
     people, more = _assign(tasks, gold, raters, votes_an_item, rng)
     invitations = tuple(Invitation(name, secrets.token_urlsafe(18)) for name in raters)
     every = [*tasks, *gold, *more]
@@ -229,11 +126,14 @@ def open_round(
         items=len(examples),
         tasks=len(every),
         raters=tuple(
-            JudgeRater(name=one.rater, token_sha256=_hash(one.token), origin=origin, tasks=tuple(people[one.rater]))
+            JudgeRater(
+                name=one.rater, token_sha256=token_hash(one.token), origin=origin, tasks=tuple(people[one.rater])
+            )
             for one in invitations
         ),
         seed=seed,
         plain=plain,
+        bar=bar,
         expires=(datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds"),
     )
     round_id = f"round-{fingerprint([record.model_dump(mode='json')])}"
@@ -280,7 +180,7 @@ def _answers(evaluations: Mapping[str, str], store: Store) -> tuple[dict[str, di
 
 
 def _examples(
-    answers: Mapping[str, Mapping[str, ItemRow]], data: str, store: Store, items: int, seed: int
+    answers: Mapping[str, Mapping[str, ItemRow]], data: str, store: Store, items: int | None, seed: int
 ) -> list[tuple[ItemRow, Example | None]]:
     first, *others = answers.values()
     rows = [row for item, row in first.items() if row.clean and all(item in other for other in others)]
@@ -294,7 +194,7 @@ def _examples(
     if not data.startswith("suite:"):
         known = {example.id: example for example in datasets.load(store, data).examples["test"]}
     rng = random.Random(seed)
-    chosen = rng.sample(rows, min(items, len(rows)))
+    chosen = rng.sample(rows, len(rows) if items is None else min(items, len(rows)))
     return [(row, known.get(row.item)) for row in chosen]
 
 
@@ -308,7 +208,7 @@ def _tasks(
     rng: random.Random,
 ) -> Iterable[JudgeTask]:
     names = list(names)
-    if kind == "pair" and len(names) < 2:
+    if kind in ("pair", "best") and len(names) < 2:
         raise UsageError("There is one candidate only.", "two to set side by side, or --kind rating", "")
     pairs = list(combinations(names, 2))
     singles = [*names, REFERENCE] if kind == "origin" else names
@@ -335,33 +235,68 @@ def _tasks(
                 right_text=_shown(answers[other][row.item].completion or "", plain),
                 **base,
             )
+        elif kind == "best":
+            if place % len(names) == 0:
+                rng.shuffle(names)
+            turn = place % len(names)  # each lies first equally often
+            order = [*names[turn:], *names[:turn]][:MOST_AT_ONCE]
+            said = [(name, _shown(answers[name][row.item].completion or "", plain)) for name in order]
+            yield _task(f"t{place}", said, **base)
         else:
             name = singles[place % len(singles)]
             text = row.references[0] if name == REFERENCE else answers[name][row.item].completion or ""
             yield JudgeTask(id=f"t{place}", left=name, left_text=_shown(text, plain), **base)
 
 
-def _gold(rows: Sequence[ItemRow], plain: bool) -> Iterable[JudgeTask]:
-    """Make tasks whose right choice is known: a right answer beside the right answer to something else."""
+def _task(name: str, said: Sequence[tuple[str, str]], **others: Any) -> JudgeTask:
+    (left, left_text), (right, right_text), *more = said
+    return JudgeTask(
+        id=name, left=left, left_text=left_text, right=right, right_text=right_text, more=tuple(more), **others
+    )
+
+
+def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, shown: int) -> Iterable[JudgeTask]:
+    """Make tasks whose right choice is known: a right answer beside the right answers to something else."""
     rows = [row for row in rows if row.references]
-    for number, (row, other) in enumerate(pairwise(rows)):
-        texts = [_shown(row.references[0], plain), _shown(other.references[0], plain)]
-        names = [REFERENCE, "another item's"]
-        if number % 2:
-            texts.reverse()
-            names.reverse()
-        yield JudgeTask(
-            id=f"g{number}",
+    for number in range(len(rows) - shown + 1):
+        row, *others = rows[number : number + shown]
+        said = [(f"another item's {i + 1}", _shown(other.references[0], plain)) for i, other in enumerate(others)]
+        place = number % shown
+        said.insert(place, (REFERENCE, _shown(row.references[0], plain)))
+        yield _task(
+            f"g{number}",
+            said,
             item=row.item,
             cluster=row.cluster,
             prompt=_shown(row.prompt, plain),
-            left=names[0],
-            right=names[1],
-            left_text=texts[0],
-            right_text=texts[1],
             purpose="gold",
-            right_choice="right" if number % 2 else "left",
+            right_choice=str(place + 1) if kind == "best" else ("left", "right")[place],
         )
+
+
+def more_tasks(round_id: str, most: int, *, store: Store | None = None, seed: int = 1) -> list[JudgeTask]:
+    """Draw further tasks for judge models, on examples that the round did not use; drawn once, the same ever after.
+
+    Args:
+        round_id: a round of pairs.
+        most: most examples.
+        store: where records live; by default SIZEWISE_HOME.
+        seed: seed of the draw.
+    """
+    store = store or Store()
+    record = store.read(JudgeRound, round_id)
+    known = tasks_of(round_id, store)
+    found = [task for task in known.values() if task.id.startswith("m")]
+    if len(found) >= most:
+        return found[:most]
+    answers, data = _answers(record.evaluations, store)
+    used = {task.item for task in known.values() if not task.id.startswith("m")}
+    free = [one for one in _examples(answers, data, store, None, seed) if one[0].item not in used]
+    rng = random.Random(seed)
+    made = _tasks(record.kind, record.evaluations, answers, free[:most], record.plain, True, rng)
+    tasks = [task.model_copy(update={"id": f"m{task.id[1:]}"}) for task in made]
+    store.write_rows(store.folder("round", round_id), MORE_TASKS_FILE, tasks)
+    return tasks
 
 
 def _assign(
@@ -389,12 +324,8 @@ def _assign(
         for task in gold:
             line.insert(rng.randrange(len(line) + 1), task.id)
         for task in own[: round(REPEAT_SHARE * len(own))] if tasks[0].right else ():
-            again = task.model_copy(
-                update={
-                    "id": f"r{number}-{task.id}", "left": task.right, "right": task.left, "purpose": "repeat",
-                    "left_text": task.right_text, "right_text": task.left_text, "repeats": task.id,
-                }
-            )  # fmt: skip
+            kept = {name: getattr(task, name) for name in ("item", "cluster", "prompt", "passage", "tags")}
+            again = _task(f"r{number}-{task.id}", task.answers[::-1], purpose="repeat", repeats=task.id, **kept)
             made.append(again)
             first = line.index(task.id)
             line.insert(rng.randint(min(len(line), first + REPEAT_AFTER), len(line)), again.id)

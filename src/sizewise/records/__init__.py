@@ -16,6 +16,7 @@ from sizewise.records.decision import (
 from sizewise.records.exports import Export, Parity
 from sizewise.records.judging import (
     CHOICES,
+    NONE,
     SCALES,
     Agreement,
     JudgeKind,
@@ -41,6 +42,7 @@ from sizewise.records.scores import (
     History,
     HistoryEntry,
     ItemRow,
+    Licence,
     Probed,
     ProbeReport,
     Prompting,
@@ -78,6 +80,7 @@ from sizewise.records.training import (
 
 __all__ = [
     "CHOICES",
+    "NONE",
     "SCALES",
     "SPLITS",
     "Again",
@@ -117,6 +120,7 @@ __all__ = [
     "LeakEntry",
     "LeakLedger",
     "LearningCurve",
+    "Licence",
     "Load",
     "LoadLevel",
     "MarketModel",

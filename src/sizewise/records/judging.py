@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
-from sizewise.records.scores import Score
+from sizewise.records.scores import Licence, Score
 
 
 class Ranked(Record):
@@ -102,12 +102,14 @@ class JudgePlan(Record):
     """Time that each rater gives."""
 
 
-JudgeKind = Literal["pair", "rating", "origin"]
+JudgeKind = Literal["pair", "best", "rating", "origin"]
 Origin = Literal["person", "simulated", "model"]
 SCALES = ("relevance", "correctness", "sense", "completeness", "tone")
 """What is rated from 1 to 5 in a round of ratings; 5 is best."""
 CHOICES = {"pair": ("left", "right", "tie", "both_bad"), "rating": ("rated",), "origin": ("person", "model")}
-"""Answers to a task, besides `skip`."""
+"""Answers to a task, besides `skip`; the best of several is chosen by its place, see `JudgeTask.choices`."""
+NONE = "none"
+"""None of several answers is of use."""
 
 
 class JudgeTask(Record):
@@ -131,6 +133,8 @@ class JudgeTask(Record):
     """The left text, as shown."""
     right_text: str = ""
     """The right one."""
+    more: tuple[tuple[str, str], ...] = ()
+    """Who gave each further answer, and its text, where the best of several is asked for."""
     tags: tuple[str, ...] = ()
     """Tags of the example."""
     purpose: Literal["vote", "repeat", "gold"] = "vote"
@@ -139,6 +143,24 @@ class JudgeTask(Record):
     """Task that a repeat shows again."""
     right_choice: str = ""
     """Right choice of a gold task."""
+
+    @property
+    def answers(self) -> tuple[tuple[str, str], ...]:
+        """Who gave each text and the text, in the order shown."""
+        right = ((self.right, self.right_text),) if self.right else ()
+        return ((self.left, self.left_text), *right, *self.more)
+
+    def choices(self, kind: JudgeKind) -> tuple[str, ...]:
+        """Give the answers to this task, besides `skip`."""
+        if kind == "best":
+            return (*(str(place + 1) for place in range(len(self.answers))), NONE)
+        return CHOICES[kind]
+
+    def winner(self, choice: str) -> str:
+        """Give the name that a choice favours, or the choice itself where it favours none."""
+        if choice.isdigit():
+            return self.answers[int(choice) - 1][0]
+        return {"left": self.left, "right": self.right}.get(choice, choice)
 
 
 class JudgeRater(Record):
@@ -177,6 +199,8 @@ class JudgeRound(Record):
     """Seed of the draw, of the sides and of the order."""
     plain: bool
     """Whether typography was evened out."""
+    bar: float = 0.7
+    """Share of people's choices that a judge model must meet before its votes count, set before anybody voted."""
     expires: str
     """When links end, UTC."""
 
@@ -188,8 +212,10 @@ class Vote(Record):
     """Task."""
     rater: str
     """Who."""
+    origin: Origin
+    """A person, a simulated one, or a model."""
     choice: str
-    """left, right, tie, both_bad; rated; person, model; or skip."""
+    """left, right, tie, both_bad; place of the best, none; rated; person, model; or skip."""
     harm: bool = False
     """Whether it could cause harm: of a pair, either answer."""
     ratings: dict[str, int] = Field(default_factory=dict)
@@ -225,9 +251,9 @@ class RaterQuality(Record):
     consistent: Score
     """Share of repeats with the same answer, sides swapped."""
     left: Score
-    """Share of decided votes for the left side; one half where the side does not matter."""
+    """Share of decided votes for the first of the answers; one in as many as are shown where place does not matter."""
     left_p: float | None
-    """How likely a share so far from one half is where the side does not matter."""
+    """How likely a share so far from that is where place does not matter."""
     median_seconds: float | None
     """Median time of a vote."""
     warnings: tuple[str, ...] = ()
@@ -245,6 +271,8 @@ class PairVerdict(Record):
     """Votes on this pair."""
     win_rate: Score
     """Share of the left one's wins; a tie counts one half; examples resampled."""
+    even_length: Score
+    """The same, were both answers of one length."""
     p: float | None
     """p-value of the win rate against one half."""
     p_anytime: float
@@ -286,6 +314,8 @@ class JudgeReport(Record):
     """How far raters agree, where several saw the same."""
     raters: tuple[RaterQuality, ...]
     """How far each can be relied on."""
+    judges: tuple[Licence, ...] = ()
+    """Judge models and whether their votes count."""
     comments: tuple[tuple[str, str, str], ...] = ()
     """(task, rater, comment)."""
     corrections: int = 0

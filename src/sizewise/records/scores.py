@@ -143,6 +143,29 @@ class Difference(Record):
     """Name of the better one, or None if the claim is not decisive at 5 %."""
 
 
+class Licence(Record):
+    """Whether a judge model's votes count: how far it says what people say, on the same tasks."""
+
+    judge: str
+    """The model."""
+    votes: int
+    """Its votes that count."""
+    agreement: Score
+    """Share of people's votes on the same tasks that chose the same; even is tie or both bad."""
+    among_people: Score
+    """The same among people."""
+    consistent: Score
+    """Share of tasks in which it chose the same with the sides swapped; elsewhere its vote is a tie."""
+    longer: Score
+    """Share of its decided votes for the longer answer; beside that of people it shows a lean."""
+    bar: float
+    """What the lower end of the agreement must reach."""
+    licensed: bool
+    """Whether it does, on enough votes."""
+    reason: str
+    """Why, or why not."""
+
+
 class Comparison(Record):
     """Evaluations side by side."""
 
@@ -162,6 +185,8 @@ class Comparison(Record):
     """Round whose votes are the measure `people`."""
     simulated_votes: bool = False
     """Whether they are those of simulated raters, in a study that is a simulation."""
+    licence: Licence | None = None
+    """Whether the judge model whose votes are the measure `judge_model` agrees with people well enough to count."""
     familiarity: bool
     """True if the examples were derived from the text: they measure familiarity, not a job."""
     best: dict[str, dict[str, float]] = Field(default_factory=dict)

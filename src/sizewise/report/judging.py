@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sizewise.records import JudgeReport, JudgeRound
+from sizewise.records import JudgeReport, JudgeRound, JudgeTask
 from sizewise.report.plots import votes_plot
 from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
@@ -24,11 +25,12 @@ TITLES = {
 }
 
 
-def write_judge_page(path: Path, report: JudgeReport, round_: JudgeRound) -> Path:
+def write_judge_page(path: Path, report: JudgeReport, round_: JudgeRound, tasks: Mapping[str, JudgeTask]) -> Path:
     """Write what a round says, with ranking, agreement, raters and what it would take to decide."""
     content: dict[str, Any] = {
         "report": report,
         "round": round_,
+        "tasks": tasks,
         "titles": TITLES,
         "plot": votes_plot(report.pairs) if report.pairs else None,
         "css": (resources.files("sizewise.report") / "templates" / "page.css").read_text(encoding="utf-8"),

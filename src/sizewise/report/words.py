@@ -48,13 +48,19 @@ PEOPLE = {
         "People's preference",
         "Share of blind pairwise votes that it won, a tie counting one half. Higher is better; it says what these "
         "raters preferred, not what is right.",
-    )
+    ),
+    "judge_model": Measure(
+        "A judge model's preference",
+        "Share of blind pairs that a model preferred, a tie counting one half. Higher is better; it counts only where "
+        "the model was shown to say what people say.",
+    ),
 }
 MEASURES = {name: Measure(metric.title, metric.sentence) for name, metric in METRICS.items()} | FACTS | PEOPLE
 BIAS = tuple(name for name, metric in METRICS.items() if metric.needs == "suite" and metric.better == "lower")
 # Columns of the table of candidates, and what is left out where a metric made for the data is there.
 COLUMNS = (
     "people",
+    "judge_model",
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("bleu", "chrf", "exact_match", "bits_per_byte", "perplexity"),

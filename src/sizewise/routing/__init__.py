@@ -1,6 +1,6 @@
 """Small first, large when needed: learnt from what both made of the same prompts."""
 
-from sizewise.routing.calibrating import calibrate, calibrate_rows, chance_of
+from sizewise.routing.calibrating import Look, calibrate, calibrate_rows, look_at
 from sizewise.routing.policy import (
     Decision,
     DriftWatch,
@@ -14,10 +14,11 @@ from sizewise.routing.policy import (
 __all__ = [
     "Decision",
     "DriftWatch",
+    "Look",
     "calibrate",
     "calibrate_rows",
-    "chance_of",
     "decide_prompt",
+    "look_at",
     "make_policy",
     "read_policy",
     "replay",

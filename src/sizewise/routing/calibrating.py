@@ -13,6 +13,7 @@ import math
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -79,12 +80,33 @@ def _chances(matrix: csr_matrix, weights: Array) -> Array:
     return found
 
 
-def chance_of(calibration: Calibration, prompt: str) -> float:
-    """Give the chance that the small model answers a prompt well."""
-    score = calibration.offset
+class Look(NamedTuple):
+    """What is seen of a prompt before it is answered."""
+
+    chance: float
+    """Chance that the small model answers it well."""
+    likeness: float
+    """Cosine between its letters and the mean of the prompts that the router was learnt from."""
+
+
+def look_at(calibration: Calibration, prompt: str) -> Look:
+    """Look at a prompt; needs no model."""
+    score, likeness = calibration.offset, 0.0
     for i, value in features_of(prompt).items():
         score += calibration.weights.get(i, 0.0) * value
-    return float(expit(score))
+        likeness += calibration.centre.get(i, 0.0) * value
+    return Look(float(expit(score)), likeness)
+
+
+def _centre(matrix: csr_matrix) -> tuple[Array, Array]:
+    """Give the mean direction of prompts' letters, and the cosine of each prompt with that of the others."""
+    letters = matrix[:, :VOCABULARY]
+    total = np.asarray(letters.sum(axis=0)).ravel()
+    length = float(np.linalg.norm(total))
+    own = np.asarray(letters.multiply(letters).sum(axis=1)).ravel()  # one, or nothing where there are no letters
+    along = letters @ total
+    others = np.sqrt(np.maximum(length**2 - 2 * along + own, 1e-12))
+    return total / (length or 1.0), (along - own) / others
 
 
 def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibration:
@@ -129,6 +151,7 @@ def calibrate_rows(
     chances, weights = _cross_fitted(matrix, weak, seed)
     if len(set(weak)) == 1:
         notes.append("the small model is always right, or never: there is nothing to learn from the prompts")
+    centre, likeness = _centre(matrix)
     order = np.argsort(-chances, kind="stable")
     curve = _curve(chances[order], weak[order], strong[order])
     worse_if_small = (strong > weak).astype(float)
@@ -172,6 +195,8 @@ def calibrate_rows(
         chosen=chosen,
         curve=tuple(curve),
         spread=tuple(float(one) for one in np.quantile(chances, np.linspace(0, 1, SPREAD_POINTS))),
+        centre={int(i): float(centre[i]) for i in np.flatnonzero(centre)},
+        likeness=(float(likeness.mean()), float(likeness.std(ddof=1))),
         vocabulary=VOCABULARY,
         weights={int(i): float(weights[i]) for i in np.flatnonzero(np.abs(weights[:-1]) > 1e-9)},
         offset=float(weights[-1]),

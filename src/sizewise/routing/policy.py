@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, ttest_ind_from_stats
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.inference import wilson
 from sizewise.records import Calibration, Policy, Replay, Score
-from sizewise.routing.calibrating import chance_of, read_answers
+from sizewise.routing.calibrating import Look, look_at, read_answers
 from sizewise.store import write_atomically
 
 LATEST, LEAST_FOR_DRIFT, LOOK_EVERY = 200, 60, 10
@@ -26,8 +26,8 @@ class Decision(NamedTuple):
     """Who answers a prompt, and why."""
 
     model: Literal["small", "large"]
-    chance: float
-    """Chance that the small model answers well."""
+    look: Look
+    """What was seen of the prompt."""
     why: str
     may_leave: bool
     """False where the prompt is confidential: no other model may see it, whatever happens."""
@@ -107,24 +107,34 @@ def decide_prompt(policy: Policy, prompt: str) -> Decision:
         policy: what it goes by.
         prompt: the conversation as text; the last question counts for the chance, all of it for the rules.
     """
-    chance = chance_of(policy.calibration, prompt)
+    look = look_at(policy.calibration, prompt)
     if any(_rule(rule).search(prompt) for rule in policy.confidential):
-        return Decision("small", chance, "confidential: it does not leave the small model", False)
+        return Decision("small", look, "confidential: it does not leave the small model", False)
     if policy.longest is not None and len(prompt) > policy.longest:
-        return Decision("large", chance, f"longer than {policy.longest:,} characters", True)
-    if chance >= policy.threshold:
-        return Decision("small", chance, f"chance {chance:.3f} of a good answer, at least {policy.threshold:.3f}", True)
-    return Decision("large", chance, f"chance {chance:.3f} of a good answer, below {policy.threshold:.3f}", True)
+        return Decision("large", look, f"longer than {policy.longest:,} characters", True)
+    said = f"chance {look.chance:.3f} of a good answer"
+    if look.chance >= policy.threshold:
+        return Decision("small", look, f"{said}, at least {policy.threshold:.3f}", True)
+    return Decision("large", look, f"{said}, below {policy.threshold:.3f}", True)
 
 
-def drift_p(policy: Policy, chances: Sequence[float]) -> float:
-    """Give the p-value of these chances coming from prompts like those that the policy was made from.
+def drift_p(policy: Policy, looks: Sequence[Look]) -> float:
+    """Give the p-value of these prompts being like those that the policy was made from.
 
-    Source: Kolmogorov and Smirnov's test of two samples.
+    Both how sure the router is and how like the letters are may change; the smaller p-value of the two counts, doubled.
+
+    Source: Kolmogorov and Smirnov's test of two samples for the chances, Welch's for the mean likeness; Bonferroni.
     """
-    if not policy.calibration.spread or not chances:
-        return 1.0
-    return float(ks_2samp(chances, policy.calibration.spread).pvalue)
+    known = policy.calibration
+    found = []
+    if looks and known.spread:
+        found.append(float(ks_2samp([look.chance for look in looks], known.spread).pvalue))
+    if len(looks) > 1 and known.likeness:
+        seen = [look.likeness for look in looks]
+        now = (float(np.mean(seen)), float(np.std(seen, ddof=1)), len(seen))
+        p = float(ttest_ind_from_stats(*now, *known.likeness, known.prompts, equal_var=False).pvalue)
+        found.append(p if np.isfinite(p) else 1.0)
+    return min(1.0, len(found) * min(found)) if found else 1.0
 
 
 class DriftWatch:
@@ -136,14 +146,14 @@ class DriftWatch:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._latest: deque[float] = deque(maxlen=LATEST)
+        self._latest: deque[Look] = deque(maxlen=LATEST)
         self._seen = 0
         self.p = 1.0
         self.drifted = False
 
-    def add(self, chance: float) -> None:
-        """Take the chance of one more prompt; once drifted, it stays so until the service starts anew."""
-        self._latest.append(chance)
+    def add(self, look: Look) -> None:
+        """Take one more prompt; once drifted, it stays so until the service starts anew."""
+        self._latest.append(look)
         self._seen += 1
         if self._seen % LOOK_EVERY == 0 and len(self._latest) >= LEAST_FOR_DRIFT:
             self.p = drift_p(self._policy, list(self._latest))
@@ -181,7 +191,7 @@ def replay(path: Path, policy: Policy) -> Replay:
         calls_saved=_rate("calls_saved", small.sum(), n),
         risk=risk,
         kept=None if risk is None else bool(worse.mean() <= risk),
-        drift=drift_p(policy, [decision.chance for decision in decisions]),
+        drift=drift_p(policy, [decision.look for decision in decisions]),
         confidential=sum(not decision.may_leave for decision in decisions),
     )
 

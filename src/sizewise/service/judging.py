@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.judging import Ballot, Invitation
 from sizewise.progress import Reporter, Silent
-from sizewise.records import CHOICES, SCALES, JudgeRater, JudgeTask, Vote
+from sizewise.records import SCALES, JudgeRater, JudgeTask, Vote
 from sizewise.service.app import SAFE_PAGE
 from sizewise.service.limits import BodyLimit
 from sizewise.service.running import is_own, listen
@@ -88,7 +88,7 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
     @app.post("/r/{token}/vote")
     async def vote(token: str, form: VoteForm) -> dict[str, Any]:
         rater = ballot.rater(token)
-        body = form.model_dump(exclude={"nonce"}) | {"rater": rater.name}
+        body = form.model_dump(exclude={"nonce"}) | {"rater": rater.name, "origin": rater.origin}
         try:
             one = Vote.model_validate(body)
         except ValueError as error:
@@ -118,7 +118,7 @@ def _state(ballot: Ballot, rater: JudgeRater) -> dict[str, Any]:
     return {
         "kind": ballot.round.kind,
         "question": ballot.round.question,
-        "choices": list(CHOICES[ballot.round.kind]),
+        "choices": list(task.choices(ballot.round.kind)) if task else [],
         "scales": list(SCALES),
         "done": ballot.done(rater),
         "total": len(rater.tasks),
@@ -128,14 +128,13 @@ def _state(ballot: Ballot, rater: JudgeRater) -> dict[str, Any]:
     }
 
 
-def _seen(task: JudgeTask) -> dict[str, str]:
+def _seen(task: JudgeTask) -> dict[str, Any]:
     """Give what a rater may see of a task: no names, and not what it is for."""
     return {
         "id": task.id,
         "prompt": task.prompt,
         "passage": task.passage,
-        "left": task.left_text,
-        "right": task.right_text,
+        "answers": [text for _, text in task.answers],
     }
 
 

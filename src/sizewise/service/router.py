@@ -54,7 +54,7 @@ class Router:
             self.counts["confidential"] += 1
             return rules
         found = decide_prompt(self.policy, last)
-        self.watch.add(found.chance)
+        self.watch.add(found.look)
         if rules.why.startswith("longer"):
             return rules
         if self.watch.drifted and found.model == "small":
@@ -82,9 +82,9 @@ class Router:
         self.counts[chosen.name] += 1
         response.headers["X-Sizewise-Model"] = chosen.name
         response.headers["X-Sizewise-Why"] = why.encode("ascii", "replace").decode("ascii")
-        response.headers["X-Sizewise-Chance"] = f"{decision.chance:.4f}"
+        response.headers["X-Sizewise-Chance"] = f"{decision.look.chance:.4f}"
         if isinstance(response, JSONResponse):
-            return _told(response, {"model": chosen.name, "why": why, "chance": decision.chance})
+            return _told(response, {"model": chosen.name, "why": why, "chance": decision.look.chance})
         return response
 
     def summary(self) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from typing import Any
 
 from sizewise.choice import decide
 from sizewise.comparison import differences
-from sizewise.comparison.voting import PEOPLE, VOTES_FILE, people
+from sizewise.comparison.voting import VOTES_FILE, voted
 from sizewise.errors import SizewiseError
-from sizewise.judging.rounds import TASKS_FILE
+from sizewise.judging import tasks_of
+from sizewise.judging.ballot import MORE_TASKS_FILE, TASKS_FILE
 from sizewise.metrics import METRICS, CannotMeasure, Metric, find_metric, total
 from sizewise.records import (
     Audit,
@@ -27,7 +28,6 @@ from sizewise.records import (
     Evaluation,
     ItemRow,
     JudgeRound,
-    JudgeTask,
     Recommendation,
     Recomputed,
     Record,
@@ -143,7 +143,7 @@ def _files(store: Store, kind: str, record_id: str) -> list[Path]:
     beside = {
         "evaluation": EVALUATION_FILES,
         "dataset": DATASET_FILES,
-        "round": (TASKS_FILE,),
+        "round": (TASKS_FILE, MORE_TASKS_FILE),
         "comparison": (VOTES_FILE,),
         "study": ("report.html",),
     }.get(kind, ())
@@ -175,9 +175,8 @@ def _people(store: Store, records: dict[str, str]) -> Counter[str]:
     for record_id, kind in records.items():
         votes = store.read(Comparison, record_id).votes if kind == "comparison" else None
         if votes:
-            origins = {rater.name: rater.origin for rater in store.read(JudgeRound, votes).raters}
             rows = store.read_rows(store.folder("comparison", record_id), VOTES_FILE, Vote)
-            counts.update(origins[row.rater] for row in rows if row.choice != "skip")
+            counts.update(row.origin for row in rows if row.choice != "skip")
     return counts
 
 
@@ -316,19 +315,23 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
         for name, one in before.evaluations.items()
     }
     found = differences(measured, rows, before.rounds, before.seed)[0]
-    voted: dict[str, Score] = {}
-    if before.votes:
-        round_ = store.read(JudgeRound, before.votes)
-        tasks = store.read_rows(store.folder("round", before.votes), TASKS_FILE, JudgeTask)
-        votes = store.read_rows(store.folder("comparison", record_id), VOTES_FILE, Vote)
-        voted, more = people(round_, {task.id: task for task in tasks}, votes, before.seed, before.simulated_votes)
-        found += more
-    after = {(one.metric, one.left, one.right): one for one in found}
+    by_votes: dict[str, dict[str, Score]] = {}
     differing = []
+    if before.votes:
+        votes = store.read_rows(store.folder("comparison", record_id), VOTES_FILE, Vote)
+        again = voted(
+            store.read(JudgeRound, before.votes), tasks_of(before.votes, store), votes, before.seed,
+            before.simulated_votes,
+        )  # fmt: skip
+        by_votes = again.scores
+        found += again.differences
+        if again.licence != before.licence:
+            differing.append("the licence of the judge model is another")
+    after = {(one.metric, one.left, one.right): one for one in found}
     for one in before.differences:
-        again = after.pop((one.metric, one.left, one.right), None)
+        now = after.pop((one.metric, one.left, one.right), None)
         for what in ("value", "low", "high", "p", "p_holm", "better", "n"):
-            left, right = getattr(one, what), getattr(again, what, None)
+            left, right = getattr(one, what), getattr(now, what, None)
             near = (
                 math.isclose(left, right, rel_tol=CLOSE, abs_tol=CLOSE)
                 if isinstance(left, float) and isinstance(right, float)
@@ -339,7 +342,7 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
     differing += [f"{' '.join(key)}: not in the record" for key in after]
     for metric, row in before.scores.items():
         for name, score in row.items():
-            if (voted.get(name) if metric == PEOPLE else measured[name].scores.get(metric)) != score:
+            if (by_votes[metric].get(name) if metric in by_votes else measured[name].scores.get(metric)) != score:
                 differing.append(f"{metric} of {name}: not as in its evaluation")
     return Recomputed(kind="comparison", id=record_id, numbers=7 * len(before.differences), differing=tuple(differing))
 

@@ -1,0 +1,209 @@
+"""Tasks out to other tools for annotation, and their votes back: CSV, JSONL, Label Studio, Argilla.
+
+Formats: https://labelstud.io/guide/tasks and /guide/export (Label Studio JSON, `result` of an annotation);
+https://docs.argilla.io, records as `Dataset.records.to_json` writes them (Argilla 2).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+from xml.sax.saxutils import quoteattr
+
+from pydantic import ValidationError
+
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.judging.ballot import Ballot
+from sizewise.records import SCALES, JudgeTask, Vote
+from sizewise.store import write_atomically
+
+Format = Literal["csv", "jsonl", "label-studio", "argilla"]
+MOST_BYTES = 200_000_000
+
+
+def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
+    """Write the tasks of a round for another tool: no names, no purposes, each task once.
+
+    Args:
+        ballot: the round.
+        path: file to write; Label Studio's labelling configuration is written beside it, as .xml.
+        form: format.
+
+    Returns:
+        The files that were written.
+    """
+    tasks = [task for task in ballot.tasks.values() if task.purpose in ("vote", "gold") and not _is_more(task)]
+    rows = [_row(task, ballot) for task in tasks]
+    written = [path]
+    if form == "csv":
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue())
+    elif form == "jsonl":
+        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    elif form == "label-studio":
+        write_atomically(path, json.dumps([{"data": row} for row in rows], ensure_ascii=False, indent=1))
+        written.append(path.with_suffix(".xml"))
+        write_atomically(written[1], _labelling(ballot, tasks))
+    else:
+        shown = [{key: value for key, value in row.items() if key not in ("task", "choices")} for row in rows]
+        records = [
+            {"id": row["task"], "fields": fields, "metadata": {"round": ballot.id}, "suggestions": {}, "responses": {}}
+            for row, fields in zip(rows, shown, strict=True)
+        ]
+        write_atomically(path, json.dumps(records, ensure_ascii=False, indent=1))
+    return written
+
+
+def _is_more(task: JudgeTask) -> bool:
+    return task.id.startswith("m")
+
+
+def _row(task: JudgeTask, ballot: Ballot) -> dict[str, str]:
+    texts = {f"answer_{place}": text for place, (_, text) in enumerate(task.answers, start=1)}
+    choices = " | ".join(task.choices(ballot.round.kind))
+    return {"task": task.id, "prompt": task.prompt, "passage": task.passage} | texts | {"choices": choices}
+
+
+def _labelling(ballot: Ballot, tasks: Sequence[JudgeTask]) -> str:
+    """Give the labelling configuration that shows these tasks in Label Studio."""
+    shown = max(len(task.answers) for task in tasks)
+    kind = ballot.round.kind
+    choices = tasks[0].choices(kind)
+    lines = ["<View>", f"  <Header value={quoteattr(ballot.round.question)}/>"]
+    lines.append('  <Text name="prompt" value="$prompt"/>')
+    if any(task.passage for task in tasks):
+        lines += ['  <Header value="Right answer, to compare with"/>', '  <Text name="passage" value="$passage"/>']
+    for place in range(1, shown + 1):
+        lines += [f'  <Header value="Answer {place}"/>', f'  <Text name="answer_{place}" value="$answer_{place}"/>']
+    if kind == "rating":
+        for scale in SCALES:
+            lines += [f'  <Header value="{scale}"/>', f'  <Rating name="{scale}" toName="prompt" maxRating="5"/>']
+    else:
+        lines.append('  <Choices name="choice" toName="prompt" choice="single" showInline="true" required="true">')
+        lines += [f'    <Choice value="{choice}"/>' for choice in (*choices, "skip")]
+        lines.append("  </Choices>")
+    lines += [
+        '  <Choices name="harm" toName="prompt" choice="multiple"><Choice value="could cause harm"/></Choices>',
+        '  <TextArea name="comment" toName="prompt" placeholder="Comment"/>',
+        '  <TextArea name="correction" toName="prompt" placeholder="A better text"/>',
+        "</View>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read_votes(ballot: Ballot, path: Path, form: Format) -> dict[str, int]:
+    """Take votes from a file of another tool into a round, as people's; the same file again changes nothing.
+
+    Args:
+        ballot: the round.
+        path: CSV or JSONL with `task`, `rater`, `choice` (perhaps `harm`, `comment`, `correction`, `seconds` and the
+            scales of ratings), or an export of Label Studio (JSON) or Argilla (`records.to_json`).
+        form: format.
+
+    Returns:
+        Rater -> number of votes in the file.
+
+    Raises:
+        SizewiseError: the file is not of this form; nothing of it is kept then.
+    """
+    if form not in get_args(Format):
+        raise UsageError(f"'{form}' is no format.", " or ".join(get_args(Format)), "")
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES / 1e6:.0f} MB")
+        votes = [_vote(row, ballot) for row in READERS[form](path)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        said = f"{error.errors()[0]['msg']}" if isinstance(error, ValidationError) else str(error)
+        raise SizewiseError(
+            f"{path} cannot be read as {form}: {said.splitlines()[0] if said else type(error).__name__}.",
+            "the tasks of this round with a rater and a choice each",
+            f"sizewise judge export {ballot.id} --format {form} --out FILE writes the tasks",
+        ) from error
+    if ballot.closed:
+        raise SizewiseError(f"{ballot.id} is closed.", "votes before its end", "")
+    counts: dict[str, int] = {}
+    raters = {
+        name: ballot.join(name, "person", [vote.task for vote in votes if vote.rater == name])
+        for name in dict.fromkeys(vote.rater for vote in votes)
+    }
+    for vote in votes:
+        ballot.vote(raters[vote.rater], vote, f"file:{vote.choice}:{vote.comment}:{vote.ratings}")
+        counts[vote.rater] = counts.get(vote.rater, 0) + 1
+    return counts
+
+
+def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
+    name = str(row["task"])
+    if name not in ballot.tasks:
+        raise ValueError(f"there is no task '{name}' in {ballot.id}")
+    ratings = {scale: int(row[scale]) for scale in SCALES if row.get(scale) not in (None, "")}
+    choice = str(row.get("choice") or ("rated" if ratings else ""))
+    choices = ballot.tasks[name].choices(ballot.round.kind)
+    if choice not in (*choices, "skip"):
+        raise ValueError(f"task '{name}' has the choice '{choice}', not {' or '.join((*choices, 'skip'))}")
+    return Vote(
+        task=name,
+        rater=f"imported {row['rater']}",
+        origin="person",
+        choice=choice,
+        harm=str(row.get("harm") or "").lower() in ("true", "1", "yes"),
+        ratings=ratings,
+        comment=str(row.get("comment") or ""),
+        correction=str(row.get("correction") or ""),
+        seconds=float(row.get("seconds") or 0.0),
+    )
+
+
+def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        yield from csv.DictReader(lines, strict=True)
+
+
+def _jsonl_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        yield from (json.loads(line) for line in lines if line.strip())
+
+
+def _label_studio_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    for task in json.loads(path.read_text(encoding="utf-8")):
+        for annotation in task["annotations"]:
+            if annotation.get("was_cancelled"):
+                continue
+            by = annotation.get("completed_by")
+            rater = (by.get("email") or by.get("id")) if isinstance(by, dict) else by
+            row: dict[str, Any] = {"task": task["data"]["task"], "rater": rater, "seconds": annotation.get("lead_time")}
+            for one in annotation["result"]:
+                row[one["from_name"]] = _label_studio_value(one["value"])
+            yield row | {"harm": "true" if row.get("harm") else ""}
+
+
+def _label_studio_value(value: Mapping[str, Any]) -> Any:
+    if "rating" in value:
+        return value["rating"]
+    found = value.get("choices") or value.get("text") or ""
+    return found if isinstance(found, str) else "\n".join(found)
+
+
+def _argilla_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    for record in json.loads(path.read_text(encoding="utf-8")):
+        by_user: dict[str, dict[str, Any]] = {}
+        for question, responses in record["responses"].items():
+            for response in responses:
+                row = by_user.setdefault(str(response["user_id"]), {"task": record["id"]})
+                row[question] = response["value"]
+        yield from (row | {"rater": user} for user, row in by_user.items())
+
+
+READERS: dict[str, Callable[[Path], Iterable[Mapping[str, Any]]]] = {
+    "csv": _csv_rows,
+    "jsonl": _jsonl_rows,
+    "label-studio": _label_studio_rows,
+    "argilla": _argilla_rows,
+}

@@ -1,0 +1,157 @@
+"""Votes as pairs: what each vote says of two candidates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from math import isfinite
+
+import numpy as np
+
+from sizewise.inference import (
+    PairedBet,
+    detectable_difference,
+    even_length_rate,
+    holm,
+    needed_for,
+    paired_differences,
+    wilson,
+)
+from sizewise.judging.votes import SHARES
+from sizewise.records import NONE, JudgeTask, PairVerdict, Score, Vote
+
+LEVEL = 0.05
+ROUNDS = 10_000
+LEAST_DECIDED = 20
+Judged = tuple[JudgeTask, Vote]
+
+
+def as_pairs(judged: Sequence[Judged]) -> Iterator[Judged]:
+    """Give votes on pairs as they are, and the best of several as the pairs that it won.
+
+    Where none was of use, all pairs are even. Whoever stood first stands left, so that a lean to the first still shows.
+    """
+    for task, vote in judged:
+        if not task.more and vote.choice in SHARES:
+            yield task, vote
+            continue
+        for left, right in combinations(range(len(task.answers)), 2):
+            best = None if vote.choice == NONE else int(vote.choice) - 1
+            if best is not None and best not in (left, right):
+                continue
+            (one, text), (other, other_text) = task.answers[left], task.answers[right]
+            sides = {"left": one, "left_text": text, "right": other, "right_text": other_text, "more": ()}
+            choice = "both_bad" if best is None else "left" if best == left else "right"
+            yield task.model_copy(update=sides), vote.model_copy(update={"choice": choice})
+
+
+def pair_rows(counted: Sequence[Judged]) -> list[dict[str, str]]:
+    """Give votes on pairs as `judge rank` reads them."""
+    return [
+        {"left": t.left, "right": t.right, "winner": v.choice, "rater": v.rater, "item": t.item} for t, v in counted
+    ]
+
+
+def share_of(task: JudgeTask, vote: Vote, name: str) -> float:
+    """Give 1 where this candidate won, 0 where it lost, one half for a tie."""
+    share = SHARES[vote.choice]
+    return share if task.left == name else 1 - share
+
+
+def rate(metric: str, right: float, n: int, missing: str) -> Score:
+    """Give a share with its Wilson interval."""
+    if n == 0:
+        return Score(metric=metric, n=0, unit="share", signature="wilson", missing=missing)
+    low, high = wilson(right, n)
+    return Score(metric=metric, value=right / n, low=low, high=high, n=n, unit="share", signature="wilson")
+
+
+def win_rate(metric: str, judged: Sequence[Judged], name: str) -> Score:
+    """Give a candidate's share of votes on pairs."""
+    return rate(metric, sum(share_of(task, vote, name) for task, vote in judged), len(judged), "no votes")
+
+
+def won_by_longer(counted: Sequence[Judged]) -> Score:
+    """Give the share of decided votes on pairs that the longer answer won."""
+    decided = [(task, vote) for task, vote in counted if vote.choice in ("left", "right")]
+    decided = [one for one in decided if len(one[0].left_text) != len(one[0].right_text)]
+    won = sum((vote.choice == "left") == (len(task.left_text) > len(task.right_text)) for task, vote in decided)
+    return rate("longer_won", won, len(decided), "no decided votes on answers of different length")
+
+
+def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int) -> list[PairVerdict]:
+    """Say of each pair of candidates who is preferred, from votes on pairs."""
+    found: list[tuple[str, str, list[float], list[str], float, float, float, float]] = []
+    for left, right in combinations(names, 2):
+        both = [(task, vote) for task, vote in counted if {task.left, task.right} == {left, right}]
+        shares = [share_of(task, vote, left) for task, vote in both]
+        clusters = [task.cluster for task, _ in both]
+        value, low, high, p = float("nan"), float("nan"), float("nan"), float("nan")
+        if shares:
+            won = np.array([[share, 1.0] for share in shares])
+            lost = np.array([[1 - share, 1.0] for share in shares])
+            ((interval, p),) = paired_differences(
+                [won, lost], [(0, 1)], clusters, lambda s: s[..., 0] / s[..., 1], ROUNDS, seed
+            )
+            value, low, high = ((one + 1) / 2 for one in interval)
+        found.append((left, right, shares, clusters, value, low, high, p))
+    adjusted = holm([one[-1] for one in found])
+    verdicts = []
+    for (left, right, shares, clusters, value, low, high, p), p_holm in zip(found, adjusted, strict=True):
+        bet = PairedBet()
+        for share in _by_cluster(shares, clusters):
+            bet.add([2 * share - 1])
+        known = isfinite(low)
+        shown = known and isfinite(p_holm) and p_holm < LEVEL and not low <= 0.5 <= high
+        decided = bet.p * max(1, len(found)) < LEVEL
+        better = None if not shown and not decided else left if value > 0.5 else right
+        more = None
+        if known and not better and value != 0.5:
+            least = detectable_difference(low, high)
+            more = max(0, needed_for(value - 0.5, least, len(shares)) - len(shares)) if least else None
+        signature = "ties:half|bootstrap:documents"
+        verdicts.append(
+            PairVerdict(
+                left=left,
+                right=right,
+                votes=len(shares),
+                win_rate=Score(
+                    metric="win_rate", n=len(shares), unit="share", signature=signature,
+                    value=value if shares else None, missing=None if shares else "no votes on this pair",
+                    low=low if known else None, high=high if known else None,
+                ),
+                even_length=_even_length(counted, left, right, seed),
+                p=p if isfinite(p) else None,
+                p_anytime=bet.p,
+                better=better,
+                decided=decided,
+                more_votes=more,
+            )
+        )  # fmt: skip
+    return verdicts
+
+
+def _by_cluster(shares: Sequence[float], clusters: Sequence[str]) -> list[float]:
+    """Give the mean share of each document in the order of its first vote."""
+    sums: dict[str, list[float]] = defaultdict(list)
+    for share, cluster in zip(shares, clusters, strict=True):
+        sums[cluster].append(share)
+    return [sum(some) / len(some) for some in sums.values()]
+
+
+def _even_length(counted: Sequence[Judged], name: str, other: str, seed: int) -> Score:
+    both = [(task, vote) for task, vote in counted if {task.left, task.right} == {name, other}]
+    unit, signature = "share", "fractional logit on length|bootstrap:documents"
+    decided = sum(vote.choice in ("left", "right") for _, vote in both)
+    if decided < LEAST_DECIDED:
+        missing = f"{decided} decided votes; {LEAST_DECIDED} are needed"
+        return Score(metric="even_length", n=len(both), unit=unit, signature=signature, missing=missing)
+    longer = [(len(task.left_text) - len(task.right_text)) * (1 if task.left == name else -1) for task, _ in both]
+    share = np.array([share_of(task, vote, name) for task, vote in both])
+    found = even_length_rate(share, np.array(longer, dtype=np.float64), [task.cluster for task, _ in both], seed=seed)
+    known = isfinite(found.low)
+    return Score(
+        metric="even_length", value=found.value, low=found.low if known else None, high=found.high if known else None,
+        n=len(both), unit=unit, signature=signature,
+    )  # fmt: skip

@@ -1,0 +1,32 @@
+"""What can be judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sizewise.comparison import compare
+from sizewise.dataset import load
+from sizewise.evaluation import evaluate
+from sizewise.records import Dataset
+from sizewise.store import Store, Stored
+
+
+@pytest.fixture
+def compared(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> str:
+    """Three recorded candidates on the same examples: right, half right, wrong."""
+    examples = load(store, dataset.id).examples["test"]
+    said = {
+        "right": lambda text: text,
+        "half": lambda text: text[: len(text) // 2],
+        "wrong": lambda text: "**No** idea \u2013 \u201creally\u201d",
+    }
+    ids = {}
+    for name, answer in said.items():
+        path = tmp_path / f"{name}.jsonl"
+        rows = [{"id": e.id, "completion": answer(e.references[0])} for e in examples]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        ids[name] = evaluate(f"recorded:{path}", dataset.id, ["bleu"], store=store).id
+    return compare(ids, store=store).id

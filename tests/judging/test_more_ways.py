@@ -1,0 +1,284 @@
+"""The best of several, judge models and their licence, and votes from other tools."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from sizewise.choice import choose
+from sizewise.comparison import add_votes
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.inference import even_length_rate
+from sizewise.judging import Ballot, Opened, ask_judge, open_round, preferences, read_votes, report, write_tasks
+from sizewise.judging.exchange import Format
+from sizewise.judging.machines import Complete, read_verdict
+from sizewise.records import Completion, JudgeTask, Needs, Request, Vote
+from sizewise.store import Store
+from sizewise.studies.audit import audit
+
+STRENGTH = {"right": 3, "half": 2, "wrong": 1}
+
+
+def best_of(task: JudgeTask) -> str:
+    strengths = [STRENGTH.get(name, 9 if name == "reference" else 0) for name, _ in task.answers]
+    return str(strengths.index(max(strengths)) + 1)
+
+
+def test_the_best_of_several_is_ranked_and_balanced(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, kind="best", raters=["a"], items=6)
+    ballot = Ballot(store, opened.stored.id)
+    firsts = Counter(task.left for task in ballot.tasks.values() if task.purpose == "vote")
+    assert max(firsts.values()) - min(firsts.values()) <= 1
+    for invitation in opened.invitations:
+        rater = ballot.rater(invitation.token)
+        while task := ballot.next_task(rater):
+            assert len(task.answers) == 3
+            wrong = Vote(task=task.id, rater=rater.name, origin="person", choice="left")
+            with pytest.raises(SizewiseError, match="'left' is no choice"):
+                ballot.vote(rater, wrong, "nonce")
+            vote = Vote(task=task.id, rater=rater.name, origin="person", choice=best_of(task))
+            ballot.vote(rater, vote, f"nonce-{task.id}")
+    pairs = preferences(ballot)
+    ballot.close()
+    found = report(opened.stored.id, store=store)
+    assert found.ranking is not None
+    assert found.ranking.table[0].name == "right"
+    assert all(rater.gold.value == 1 and rater.consistent.value == 1 for rater in found.raters)
+    assert not [warning for rater in found.raters for warning in rater.warnings]
+    assert len(pairs) == 2 * found.votes
+    assert add_votes(compared, opened.stored.id, store=store).record.scores["people"]["right"].value == 1
+
+
+def test_none_of_several_is_of_use(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, kind="best", raters=["a"], items=9)
+    ballot = Ballot(store, opened.stored.id)
+    rater = ballot.rater(opened.invitations[0].token)
+    while task := ballot.next_task(rater):
+        ballot.vote(rater, Vote(task=task.id, rater="a", origin="person", choice="none"), f"nonce-{task.id}")
+    assert preferences(ballot) == []
+    ballot.close()
+    found = report(opened.stored.id, store=store)
+    assert found.ranking is not None
+    assert found.ranking.both_bad == found.ranking.votes == 3 * found.votes
+    assert all(one.better is None for one in found.pairs)
+
+
+# -- judge models ------------------------------------------------------------------------------------------
+
+
+def judge(lean: str = "") -> tuple[list[Request], Complete]:
+    """Make a judge that knows texts by their length: the right one is longest here, the wrong one is marked."""
+    asked: list[Request] = []
+
+    def complete(requests: Sequence[Request]) -> Iterator[Completion]:
+        for request in requests:
+            asked.append(request)
+            said = request.messages[0].content
+            first, second = said.split("Answer 1:\n")[1].split("\n\nVerdict")[0].split("\n\nAnswer 2:\n")
+            places = [0 if "No idea" in text else len(text) for text in (first, second)]
+            verdict = lean or ("1" if places[0] > places[1] else "2")
+            yield Completion(
+                id=request.id, text=f"I weigh 1 and 2.\n**{verdict}**", prompt_tokens=9, completion_tokens=1,
+                seconds=0.5, finish="stop",
+            )  # fmt: skip
+
+    return asked, complete
+
+
+def by_people(opened: Opened, store: Store, noise: float) -> None:
+    rng = random.Random(1)
+    ballot = Ballot(store, opened.stored.id)
+    for invitation in opened.invitations:
+        rater = ballot.rater(invitation.token)
+        while task := ballot.next_task(rater):
+            better = STRENGTH.get(task.left, 0) > STRENGTH.get(task.right, 0)
+            choice = "left" if better != (rng.random() < noise) else "right"
+            vote = Vote(task=task.id, rater=rater.name, origin="person", choice=choice)
+            ballot.vote(rater, vote, f"nonce-{task.id}")
+    ballot.close()
+
+
+def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["a", "b", "c", "d"], votes_an_item=4, items=24)
+    asked, complete = judge()
+    votes = ask_judge(opened.stored.id, "fake:judge", complete, store=store)
+    assert len(asked) == 2 * votes
+    assert ask_judge(opened.stored.id, "fake:judge", complete, store=store) == votes
+    assert len(asked) == 2 * votes  # nothing was asked twice
+    alone = report(opened.stored.id, store=store)
+    assert not alone.judges[0].licensed
+    assert "30 are needed" in alone.judges[0].reason
+    with pytest.raises(SizewiseError, match="No person"):
+        add_votes(compared, opened.stored.id, store=store)
+
+    by_people(opened, store, noise=0.02)
+    found = report(opened.stored.id, store=store)
+    (licence,) = found.judges
+    assert licence.licensed
+    assert licence.consistent.value == 1
+    assert licence.among_people.value is not None
+    assert found.votes == alone.votes * 4  # the tables hold people's votes alone
+    voted = add_votes(compared, opened.stored.id, store=store)
+    assert voted.record.licence == licence
+    assert any("counts as a judge" in note for note in voted.record.notes)
+    chosen = choose(voted.id, store=store)
+    assert chosen.record.quality == "people"
+    by_judge = choose(voted.id, Needs(quality="judge_model"), store=store)
+    assert by_judge.record.pick == "right"
+    assert audit(by_judge.id, store=store, verify=True).sound
+
+
+def test_a_judge_that_takes_the_first_is_unverified_and_enters_no_verdict(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=24)
+    by_people(opened, store, noise=0.0)
+    ask_judge(opened.stored.id, "fake:first", judge(lean="1")[1], store=store)
+    (licence,) = report(opened.stored.id, store=store).judges
+    assert not licence.licensed
+    assert licence.consistent.value == 0
+    voted = add_votes(compared, opened.stored.id, store=store)
+    assert any("unverified" in note for note in voted.record.notes)
+    with pytest.raises(UsageError, match="unverified"):
+        choose(voted.id, Needs(quality="judge_model"), store=store)
+    assert choose(voted.id, store=store).record.quality == "people"
+
+
+def test_a_judge_goes_on_to_further_examples_and_one_that_says_nothing_is_an_error(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["a"], items=3)
+    complete = judge()[1]
+    few = ask_judge(opened.stored.id, "fake:judge", complete, store=store)
+    many = ask_judge(opened.stored.id, "fake:judge", complete, more=6, store=store)
+    assert many == few + 6
+    ballot = Ballot(store, opened.stored.id)
+    used = [task.item for task in ballot.tasks.values() if task.purpose == "vote"]
+    assert len(used) == len(set(used))
+    ballot.close()
+    with pytest.raises(SizewiseError, match="no verdict"):
+        ask_judge(opened.stored.id, "fake:mute", judge(lean="?")[1], store=store)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("1", "left"), ("Both are fine.\n\nVerdict: **2**.", "right"), ("TIE", "tie"), ("1\nboth bad", "both_bad"),
+     ("", None), ("Answer 12 is best", None), ("the first", None)],
+)  # fmt: skip
+def test_a_verdict_is_the_last_word(text: str, said: str | None) -> None:
+    assert read_verdict(text) == said
+
+
+# -- other tools -------------------------------------------------------------------------------------------
+
+
+def filled(form: Format, path: Path, ballot: Ballot) -> None:
+    """Answer exported tasks as each tool writes it."""
+    tasks = ballot.tasks
+    if form in ("csv", "jsonl"):
+        lines = path.read_text(encoding="utf-8")
+        rows = (
+            list(csv.DictReader(lines.splitlines(keepends=True)))
+            if form == "csv"
+            else map(json.loads, lines.splitlines())
+        )
+        votes = [
+            {"task": row["task"], "rater": "Ada", "choice": pick(tasks[row["task"]]), "comment": "ok"} for row in rows
+        ]
+        if form == "csv":
+            with path.open("w", encoding="utf-8", newline="") as out:
+                writer = csv.DictWriter(out, list(votes[0]))
+                writer.writeheader()
+                writer.writerows(votes)
+        else:
+            path.write_text("".join(json.dumps(vote) + "\n" for vote in votes), encoding="utf-8")
+    elif form == "label-studio":
+        config = ElementTree.parse(path.with_suffix(".xml")).getroot()
+        names = {one.get("value", "")[1:] for one in config.iter("Text")}
+        exported = json.loads(path.read_text(encoding="utf-8"))
+        assert all(names <= set(task["data"]) for task in exported)
+        for number, task in enumerate(exported):
+            value = {"choices": [pick(tasks[task["data"]["task"]])]}
+            result = [
+                {"from_name": "choice", "to_name": "prompt", "type": "choices", "value": value},
+                {"from_name": "comment", "to_name": "prompt", "type": "textarea", "value": {"text": ["a", "b"]}},
+            ]
+            task["annotations"] = [
+                {"completed_by": 7, "was_cancelled": False, "lead_time": 4.2, "result": result},
+                {"completed_by": 8, "was_cancelled": True, "lead_time": 1.0, "result": []},
+            ][: 1 + number % 2]
+        path.write_text(json.dumps(exported), encoding="utf-8")
+    else:
+        records = json.loads(path.read_text(encoding="utf-8"))
+        for record in records:
+            record["responses"] = {"choice": [{"value": pick(tasks[record["id"]]), "user_id": "u-1"}]}
+        path.write_text(json.dumps(records), encoding="utf-8")
+
+
+def pick(task: JudgeTask) -> str:
+    if task.purpose == "gold":
+        return task.right_choice
+    return "left" if STRENGTH.get(task.left, 0) > STRENGTH.get(task.right, 0) else "right"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "label-studio", "argilla"])
+def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str, store: Store, tmp_path: Path) -> None:
+    opened = open_round([compared], store=store, raters=["a"], items=12)
+    ballot = Ballot(store, opened.stored.id)
+    path = tmp_path / "tasks.json"
+    for one in write_tasks(ballot, path, form):
+        assert "gold" not in one.read_text(encoding="utf-8")
+        assert "recorded" not in one.read_text(encoding="utf-8")
+    filled(form, path, ballot)
+    counts = read_votes(ballot, path, form)
+    assert read_votes(ballot, path, form) == counts
+    ((name, count),) = counts.items()
+    assert len(ballot.votes()) == count
+    ballot.close()
+    found = report(opened.stored.id, store=store)
+    assert found.origins == {"person": found.votes}
+    assert found.ranking is not None
+    assert found.ranking.table[0].name == "right"
+    assert next(rater for rater in found.raters if rater.name == name).gold.value == 1
+    assert add_votes(compared, opened.stored.id, store=store).record.scores["people"]["right"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "said"),
+    [
+        ("csv", "task,rater,choice\nt999,Ada,left\n", "no task 't999'"),
+        ("csv", "task,rater,choice\nt0,Ada,maybe\n", "'maybe'"),
+        ("csv", "item,winner\n1,left\n", "task"),
+        ("jsonl", "{", "cannot be read"),
+        ("label-studio", '[{"data": {"task": "t0"}}]', "annotations"),
+        ("argilla", "{}{", "cannot be read"),
+    ],
+)
+def test_a_file_of_another_form_leaves_the_round_as_it_was(
+    form: Format, text: str, said: str, compared: str, store: Store, tmp_path: Path
+) -> None:
+    opened = open_round([compared], store=store, raters=["a"], items=6)
+    ballot = Ballot(store, opened.stored.id)
+    path = tmp_path / "votes"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SizewiseError, match=said):
+        read_votes(ballot, path, form)
+    assert ballot.votes() == []
+    assert list(ballot.raters) == ["a"]
+    ballot.close()
+
+
+def test_at_even_length_a_lean_to_the_longer_is_no_merit() -> None:
+    rng = np.random.default_rng(0)
+    longer = rng.normal(80, 100, 3_000)  # the left one is mostly longer
+    share = (rng.random(3_000) < 1 / (1 + np.exp(-longer / 60))).astype(float)  # and only length counts
+    assert share.mean() > 0.6
+    found = even_length_rate(share, longer, [str(i) for i in range(3_000)])
+    assert found.low < 0.5 < found.high
+    better = (rng.random(3_000) < 0.7).astype(float)  # the left one is better, whatever its length
+    found = even_length_rate(better, longer, [str(i) for i in range(3_000)])
+    assert found.low < 0.7 < found.high
