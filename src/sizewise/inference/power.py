@@ -7,7 +7,7 @@ from math import ceil
 from scipy.stats import norm
 
 
-def detectable_difference(low: float, high: float, level: float = 0.05, power: float = 0.8) -> float:
+def detectable_difference(low: float, high: float, level: float = 0.05, power: float = 0.8, claims: int = 1) -> float:
     """Give the least true difference that is shown with some power, from the interval of a measured one.
 
     Args:
@@ -15,12 +15,13 @@ def detectable_difference(low: float, high: float, level: float = 0.05, power: f
         high: its upper end.
         level: of the two-sided test.
         power: share of cases in which a difference of that size is shown.
+        claims: number of tests that the level is shared out among (Bonferroni).
 
     Source: Cohen (1988), Statistical power analysis, with the normal approximation.
     """
     half = float(norm.ppf(1 - level / 2))
     error = (high - low) / (2 * half)
-    return (half + float(norm.ppf(power))) * error
+    return (float(norm.ppf(1 - level / claims / 2)) + float(norm.ppf(power))) * error
 
 
 def needed_for(difference: float, detectable: float, n: int) -> int:

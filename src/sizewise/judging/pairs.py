@@ -108,7 +108,7 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int) ->
         better = None if not shown and not decided else left if value > 0.5 else right
         more = None
         if known and not better and value != 0.5:
-            least = detectable_difference(low, high)
+            least = detectable_difference(low, high, claims=len(found))
             more = max(0, needed_for(value - 0.5, least, len(shares)) - len(shares)) if least else None
         signature = "ties:half|bootstrap:documents"
         verdicts.append(

@@ -67,7 +67,9 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         ranking = rank_rows(pair_rows(compared), round_id, seed)
     counts = Counter(vote.origin for _, vote in every)
     if counts["simulated"] or not counts["person"]:
-        notes.append("not people's judgement: votes of simulated raters or models enter no verdict")
+        notes.append(
+            "not people's judgement: such votes enter no verdict, but that of a study that says it is a simulation"
+        )
     elif counts["model"]:
         notes.append("tables and ranking hold people's votes; those of judge models stand apart")
     if record.kind == "best":

@@ -16,7 +16,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.inference import agreement as coefficients
 from sizewise.inference import percentile_interval, wilson
 from sizewise.inference.agreement import Level
-from sizewise.inference.ranking import bradley_terry, ranks_of, resampled_strengths, win_matrix
+from sizewise.inference.ranking import PRIOR, bradley_terry, ranks_of, resampled_strengths, win_matrix
 from sizewise.records import Agreement, JudgePlan, Ranked, Ranking, Score
 
 ROUNDS = 1_000
@@ -92,7 +92,9 @@ def rank_rows(rows: list[dict[str, str]], source: str, seed: int = 0) -> Ranking
         raise SizewiseError(f"{source} compares {names[left[left == right][0]]} with itself.", "two different ones", "")
     share = np.array([SHARES[row["winner"]] for row in rows])
     wins = win_matrix(left, right, share, np.ones(len(rows)), len(names))
-    strengths = bradley_terry(wins)
+    linked = _connected(wins)
+    # Somebody unbeaten would have all strength: the weak prior of the resamples keeps it within its interval.
+    strengths = bradley_terry(wins if linked else wins + PRIOR * (1 - np.eye(len(names))))
     raters, prompts = _groups(rows, RATER_COLUMNS), _groups(rows, PROMPT_COLUMNS)
     known = [(word, group) for word, group in (("raters", raters), ("prompts", prompts)) if group is not None]
     kept = [(word, group) for word, group in known if group.max() > 0]
@@ -101,7 +103,7 @@ def rank_rows(rows: list[dict[str, str]], source: str, seed: int = 0) -> Ranking
         for word, group in kept
         if group.max() + 1 < FEW_GROUPS
     ]
-    if not _connected(wins):
+    if not linked:
         notes.append("not all are linked by votes: some strengths cannot be compared")
     if not kept:
         notes.append("raters and prompts are not named: every vote is taken as independent of the others")

@@ -1,0 +1,146 @@
+"""A whole round through the real page: a study, simulated raters in Chromium, the report, the study again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise.dataset import load, read
+from sizewise.store import Store
+from tests.browser.conftest import Browser, Serve
+
+pytestmark = pytest.mark.browser
+
+STUDY = """
+[study]
+name = "Judged"
+simulation = true
+
+[data]
+documents = ["texts"]
+examples = "examples.jsonl"
+"""
+
+
+def sizewise(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "sizewise", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, text_folder: Path, examples_file: Path, store: Store) -> Path:
+    """A study of three recorded candidates: one right, one half right, one wrong."""
+    dataset = read([text_folder, examples_file], store=store)
+    text = STUDY
+    for name, answer in {
+        "right": lambda said: said,
+        "half": lambda said: said[: len(said) // 2],
+        "wrong": lambda said: "<b>No</b> idea",
+    }.items():
+        rows = [{"id": e.id, "completion": answer(e.references[0])} for e in load(store, dataset.id).examples["test"]]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        text += f'\n[[candidates]]\nname = "{name}"\nmodel = "recorded:{name}.jsonl"\n'
+    path = tmp_path / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+LIKED = """(() => {
+    const texts = [...document.querySelectorAll("#answers .text")].map(one => one.textContent);
+    const right = document.getElementById("passage").textContent;
+    const known = text => !right ? text.length : text === right ? 1 : 2;
+    const worth = text => text.startsWith("<b>No</b>") ? 0 : known(text);
+    return worth(texts[0]) > worth(texts[1]) ? "1" : worth(texts[0]) < worth(texts[1]) ? "2" : "3";
+})()"""  # this rater prefers short answers, whatever BLEU says; where there is nothing to compare with, the longer
+
+
+def judged(browser: Browser, link: str) -> int:
+    browser.open(link)
+    browser.until("!document.getElementById('intro').hidden")
+    browser.shot("judge-before")
+    browser.press("Enter")
+    votes = 0
+    while True:
+        browser.until("!document.getElementById('task').hidden || !document.getElementById('end').hidden")
+        if browser.js("!document.getElementById('end').hidden"):
+            return votes
+        before = browser.js("document.getElementById('count').textContent")
+        if votes == 2:  # taken back, and judged again
+            browser.press("u")
+            browser.until(f"document.getElementById('count').textContent !== {json.dumps(before)}")
+            browser.press(browser.js(LIKED))
+            browser.until(f"document.getElementById('count').textContent === {json.dumps(before)}")
+        if votes == 3:
+            browser.shot("judge-desktop")
+            browser.size(390, 760)
+            browser.shot("judge-phone")
+            assert not browser.wide()
+            browser.size(1200, 800)
+        browser.press(browser.js(LIKED))
+        browser.until(f"document.getElementById('count').textContent !== {json.dumps(before)}")
+        votes += 1
+
+
+def test_a_round_in_the_browser_changes_the_verdict(study_file: Path, browser: Browser, served: Serve) -> None:
+    before = json.loads(sizewise("study", str(study_file), "--json"))
+    links: dict[str, Any] = {}
+    opened = json.loads(
+        sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann,bob", "--votes-an-item", "2",
+                 "--no-serve", "--json")
+    )  # fmt: skip
+    links = opened["record"]["links"]
+    with served("judge", "open", opened["id"], "--port", "0", told="still hold") as (address, *_):
+        for rater in ("ann", "bob"):
+            votes = judged(browser, f"{address}{links[rater]}")
+            assert votes == len(next(one for one in opened["record"]["raters"] if one["name"] == rater)["tasks"])
+        browser.open(f"{address}/r/{'x' * 24}", refused=True)
+        assert "not known" in browser.js("document.body.innerText")
+    assert browser.complaints() == []
+
+    said = json.loads(sizewise("judge", "report", opened["id"], "--json"))
+    assert said["record"]["open_tasks"] == 0
+    assert said["record"]["origins"] == {"simulated": said["record"]["votes"]}
+    assert said["record"]["agreement"]["scores"]["krippendorff_alpha"]["value"] == 1
+    browser.open(f"file://{said['path']}")
+    page = browser.js("document.body.innerText")
+    assert "SIMULATED" in page
+    assert "half" in page
+    assert not browser.wide()
+    browser.shot("judge-report-desktop")
+    browser.size(390, 900)
+    browser.shot("judge-report-phone")
+    assert not browser.wide()
+
+    after = json.loads(sizewise("study", str(study_file), "--json"))["record"]
+    assert any("changed the verdict" in line for line in after["why"] + [after.get("votes_said", "")]) or (
+        "changed the verdict" in json.dumps(after)
+    )
+    assert before["record"]["pick"] != after["pick"] == "half"
+    browser.open(f"file://{after['report']}")
+    assert "simulated" in browser.js("document.body.innerText").lower()
+
+
+def test_the_best_of_several_in_the_browser(study_file: Path, browser: Browser, served: Serve) -> None:
+    before = json.loads(sizewise("study", str(study_file), "--json"))
+    opened = json.loads(
+        sizewise(
+            "judge", "open", before["id"], "--kind", "best", "--simulated", "--raters", "ann", "--no-serve", "--json"
+        )
+    )
+    with served("judge", "open", opened["id"], "--port", "0", told="still hold") as (address, *_):
+        browser.open(address + opened["record"]["links"]["ann"])
+        browser.until("!document.getElementById('intro').hidden")
+        browser.press("Enter")
+        browser.until("document.querySelectorAll('#answers article').length === 3")
+        browser.shot("judge-best")
+        buttons = browser.js("[...document.querySelectorAll('#buttons button')].map(one => one.dataset.choice)")
+        assert buttons == ["1", "2", "3", "none", "skip"]
+        browser.js("document.querySelector('#buttons button[data-choice=\"2\"]').click(); 1")
+        browser.until("document.getElementById('count').textContent.startsWith('1 of')")
+    assert browser.complaints() == []
