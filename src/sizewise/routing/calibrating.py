@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import beta
 
 from sizewise.errors import SizewiseError, UsageError
@@ -257,7 +257,27 @@ def _cross_fitted(matrix: csr_matrix, labels: Array, seed: int) -> tuple[Array, 
         return float(-np.where(labels > 0, np.log(clipped), np.log(1 - clipped)).mean())
 
     best = min(PENALTIES, key=lambda penalty: log_loss(tried[penalty]))
-    return tried[best], _fit(matrix, labels, best)
+    slope, offset = _scaled(tried[best], labels)
+    weights = _fit(matrix, labels, best) * slope
+    weights[-1] += offset
+    return expit(slope * _logit(tried[best]) + offset), weights
+
+
+def _logit(chances: Array) -> Array:
+    found: Array = logit(np.clip(chances, 1e-6, 1 - 1e-6))
+    return found
+
+
+def _scaled(chances: Array, labels: Array) -> tuple[float, float]:
+    """Draw chances together where they are too sure (Platt, 1999); they are never spread further."""
+    scores = _logit(chances)
+    signs = 2 * labels - 1
+
+    def loss(at: Array) -> float:
+        return float(np.logaddexp(0, -signs * (at[0] * scores + at[1])).sum() + 0.5 * (at[0] - 1) ** 2)
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), bounds=[(0, 1), (None, None)]).x
+    return float(slope), float(offset)
 
 
 def _curve(chances: Array, weak: Array, strong: Array) -> list[RiskPoint]:
