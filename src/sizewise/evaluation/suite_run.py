@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,10 +20,12 @@ from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Evaluation, ItemRow, Score, fingerprint
-from sizewise.store import Store, Stored, versions
+from sizewise.records import Evaluation, ItemRow, Message, Request, Score, fingerprint
+from sizewise.store import Ledger, Store, Stored, versions
 
 FEW = 30
+LETTERS = "ABCDEFGH"
+ASKED_TOKENS = 200  # for models that reason first
 WARNING = "no gap shown is no proof of fairness: these sets hold few groups, one language and the writers' own views"
 
 
@@ -80,7 +83,7 @@ def evaluate_suite(
     opened = open_model(model, store=store, engine=engine, say=reporter.say)
     try:
         description = opened.describe()
-        if not description.can_score:
+        if not description.can_score and not suite.asked:
             raise SizewiseError(
                 f"{description.uri} gives no log-likelihoods, which the suite {name} weighs.",
                 "a model of this machine, or a server that gives them",
@@ -92,9 +95,12 @@ def evaluate_suite(
         run = _Run(name, suite, items, data, limit, seed)
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
             begun = time.monotonic()
-            pairs = [(item.id, item.texts) for item in items]
-            nats = continuation_nats(opened, pairs, "suite", f"weighing {name}", ledger, reporter)
-            rows = [_row(item, nats[item.id]) for item in items]
+            if description.can_score:
+                pairs = [(item.id, item.texts) for item in items]
+                nats = continuation_nats(opened, pairs, "suite", f"weighing {name}", ledger, reporter)
+                rows = [_row(item, nats[item.id]) for item in items]
+            else:
+                rows = _asked(opened, run, ledger, reporter)
             record = _record(opened, run, rows, time.monotonic() - begun)
             store.write_rows(store.folder("evaluation", found), "items.jsonl", rows)
             return store.write(found, record)
@@ -118,8 +124,68 @@ def _row(item: SuiteItem, measured: Sequence[tuple[float, int]]) -> ItemRow:
     )
 
 
+def _asked(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> list[ItemRow]:
+    """Let a model choose by letter; what was answered before is not asked again."""
+    orders = {}
+    for item in run.items:
+        seed = int(hashlib.sha256(f"{run.seed} {item.id}".encode()).hexdigest(), 16)
+        orders[item.id] = [int(i) for i in np.random.default_rng(seed).permutation(len(item.texts))]
+    done = ledger.entries("asked")
+    todo = [_question(item, orders[item.id]) for item in run.items if item.id not in done]
+    errors: dict[str, str] = {}
+    for count, answer in enumerate(model.complete(todo) if todo else (), start=1):
+        if answer.error:
+            errors[answer.id] = answer.error
+        else:
+            ledger.append("asked", answer.id, {"text": answer.text})
+        reporter.advance(f"asking {run.name}", len(done) + count, len(run.items))
+    answers = {key: str(body["text"]) for key, body in ledger.entries("asked").items()}
+    if not answers:
+        raise SizewiseError(
+            f"{model.describe().uri} answered none of {len(run.items)} questions: {next(iter(errors.values()), '')}",
+            "a model that answers what it is asked",
+            "sizewise models",
+        )
+    (metric,) = run.suite.metrics
+    rows = []
+    for item in run.items:
+        said = answers.get(item.id, "")
+        chosen = _letter(said, orders[item.id], [one.text.strip() for one in item.texts])
+        rows.append(
+            ItemRow(
+                item=item.id,
+                kind="choice",
+                cluster=item.cluster,
+                clean=True,
+                prompt=item.texts[0].context,
+                references=tuple(one.text.strip() for one in item.texts),
+                completion=said,
+                error=errors.get(item.id) if item.id not in answers else None,
+                stats={metric: (float(chosen == 0), 1.0)},
+            )
+        )
+    return rows
+
+
+def _question(item: SuiteItem, order: Sequence[int]) -> Request:
+    question = item.texts[0].context.removesuffix("\nAnswer:").removeprefix("Question: ")
+    options = "\n".join(f"{LETTERS[place]}) {item.texts[i].text.strip()}" for place, i in enumerate(order))
+    asked = f"{question}\n\n{options}\n\nAnswer with the letter of the right answer, and nothing else."
+    return Request(id=item.id, messages=(Message(role="user", content=asked),), max_tokens=ASKED_TOKENS)
+
+
+def _letter(said: str, order: Sequence[int], texts: Sequence[str]) -> int | None:
+    """Give which text an answer chooses: by its letter, or by its words where only one of them stands there."""
+    found = re.match(rf"\W*([A-{LETTERS[len(order) - 1]}])\b", said.strip(), re.IGNORECASE)
+    if found:
+        return order[LETTERS.index(found.group(1).upper())]
+    named = [i for i, text in enumerate(texts) if text.lower().rstrip(".") in said.lower()]
+    return named[0] if len(named) == 1 else None
+
+
 def _record(model: Model, run: _Run, rows: Sequence[ItemRow], seconds: float) -> Evaluation:
-    signature = f"suite:{run.name}|{model.signature()}"
+    how = model.signature() if model.describe().can_score else "asked for a letter"
+    signature = f"suite:{run.name}|{how}"
     scores: dict[str, Score] = {}
     metrics = [find_metric(metric) for metric in run.suite.metrics]
     for metric in metrics:
@@ -149,6 +215,6 @@ def _record(model: Model, run: _Run, rows: Sequence[ItemRow], seconds: float) ->
         items=len(rows),
         failed=sum(1 for row in rows if row.error),
         seconds=seconds,
-        notes=(f"{run.suite.source}; known flaws: {run.suite.flaws}", WARNING),
+        notes=(f"{run.suite.source}; known flaws: {run.suite.flaws}", *([] if run.suite.asked else [WARNING])),
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),
     )

@@ -49,6 +49,8 @@ class Suite(NamedTuple):
     flaws: str
     """Known flaws, shown beside the scores."""
     needs_path: bool = True
+    asked: bool = False
+    """Whether a model without log-likelihoods is asked to choose a letter."""
 
 
 def _text(path: Path, what: str) -> str:
@@ -280,7 +282,39 @@ def bbq(path: Path | None) -> list[SuiteItem]:
     return items
 
 
+# -- our own general questions ---------------------------------------------------------------------------
+
+
+def _chosen(nats: FloatArray, tokens: FloatArray) -> Stats:
+    """Count whether the right answer, the first text, is found most likely for its length."""
+    each = nats / np.maximum(1, tokens)
+    return {"general": (float(each[0] < each[1:].min()), 1.0)}
+
+
+def packaged_general(path: Path | None) -> list[SuiteItem]:
+    """Read our own questions on idiom, irony, puns and negation: what everyday language asks of a model."""
+    place = path or Path(str(resources.files("sizewise.evaluation") / "data" / "general.jsonl"))
+    items = []
+    for number, row in enumerate(_rows(place, "the general set")):
+        try:
+            context = f"Question: {row['question']}\nAnswer:"
+            texts = tuple(Continuation(context, f" {text}") for text in (row["answer"], *row["others"]))
+            items.append(SuiteItem(f"general-{number}", row["tag"], f"general-{number}", texts, _chosen))
+        except KeyError as error:
+            raise _damaged(place, "the general set", f"row {number + 1} has no {error}") from error
+    return items
+
+
 SUITES = {
+    "general": Suite(
+        packaged_general,
+        ("general",),
+        "our own writing: idiom, irony, puns, negation, four choices each",
+        "128 questions in English, written by few people; what a model of 100 million weights can do here is little, "
+        "so look at what training changed rather than at the level",
+        needs_path=False,
+        asked=True,
+    ),
     "bias": Suite(
         packaged_bias,
         ("stereotype", "sense"),

@@ -14,8 +14,8 @@ from sizewise.lm.packing import Unit
 from sizewise.lm.tokenizer import encoded_text, prefix_id, text_ids
 
 TILE = 4096  # words of the vocabulary whose logits exist at once: they stay in the processor's cache
-BATCH_TOKENS = 4096
-GROUP_TOKENS = 4 * BATCH_TOKENS  # texts that are sorted by length and scored together
+BATCH_TOKENS = 1024  # enough for the processor, and little padding
+GROUP_TOKENS = 16 * BATCH_TOKENS  # texts that are sorted by length and scored together
 
 
 class Window(NamedTuple):
@@ -73,10 +73,11 @@ def score_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[n
             inputs[row, : w.end - w.start - 1] = torch.tensor(sequences[i][w.start : w.end - 1])
         # Padding stands at the right, where a causal network does not see it: no mask is needed.
         hidden = hidden_states(network, input_ids=inputs.to(head.device), use_cache=False)
-        for row, (i, w) in enumerate(batch):
-            states = hidden[row, w.first - w.start - 1 : w.end - w.start - 1]
-            wanted = torch.tensor(sequences[i][w.first : w.end], device=head.device)
-            results[i][w.first - 1 : w.end - 1] = _nats(states, head, wanted).numpy()
+        states = [hidden[row, w.first - w.start - 1 : w.end - w.start - 1] for row, (_, w) in enumerate(batch)]
+        wanted = torch.tensor([token for i, w in batch for token in sequences[i][w.first : w.end]], device=head.device)
+        found = _nats(torch.cat(states), head, wanted).split([len(some) for some in states])
+        for (i, w), nats in zip(batch, found, strict=True):
+            results[i][w.first - 1 : w.end - 1] = nats.numpy()
     return results
 
 

@@ -74,9 +74,9 @@ def prefix_id(tokenizer: Any) -> int:
     without = tokenizer("a", add_special_tokens=False).input_ids
     if len(with_special) > len(without):
         return int(with_special[0])
-    vocabulary = tokenizer.get_vocab()
-    if END_OF_TEXT in vocabulary:
-        return int(vocabulary[END_OF_TEXT])
+    known = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    if known is not None and tokenizer.convert_ids_to_tokens(known) == END_OF_TEXT:  # else it is the unknown token
+        return int(known)
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)

@@ -139,7 +139,19 @@ class BbqBiasAmbiguous(_OfSuite):
         return result
 
 
+class General(_OfSuite):
+    """Share of everyday questions whose right answer is chosen."""
+
+    name, title = "general", "General questions right"
+    sentence = (
+        "Share of questions on idiom, irony, puns and negation whose right answer of four the model chooses. Higher is "
+        "better; a quarter is guessing. It tells what everyday language a model has, or lost in training; not what it "
+        "knows of the world."
+    )
+
+
 SUITE_METRICS = (
+    General(),
     Stereotype(),
     Sense(),
     Icat(),
