@@ -154,6 +154,10 @@ class Study(Record):
     """Candidate -> evaluation id."""
     bias: dict[str, str] = Field(default_factory=dict)
     """Candidate name -> evaluation id on the packaged bias set, for those that give log-likelihoods."""
+    general: str | None = None
+    """Comparison on the packaged general set, with what each trained candidate started from."""
+    bases: dict[str, str] = Field(default_factory=dict)
+    """Trained candidate -> name, in that comparison, of the model that it started from."""
     comparison: str
     """Comparison id."""
     recommendation: str

@@ -142,6 +142,11 @@ class Difference(Record):
     better: str | None
     """Name of the better one, or None if the claim is not decisive at 5 %."""
 
+    def turned(self) -> Difference:
+        """Give the same claim as right against left."""
+        ends = {} if self.low is None or self.high is None else {"low": -self.high, "high": -self.low}
+        return self.model_copy(update={"left": self.right, "right": self.left, "value": -self.value} | ends)
+
 
 class Licence(Record):
     """Whether a judge model's votes count: how far it says what people say, on the same tasks."""

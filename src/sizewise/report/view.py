@@ -8,6 +8,7 @@ from sizewise.records import (
     Checkpoint,
     Comparison,
     Dataset,
+    Difference,
     Evaluation,
     ItemRow,
     LeakEntry,
@@ -31,6 +32,10 @@ class StudyView:
     items: dict[str, tuple[ItemRow, ...]]
     bias: dict[str, Evaluation]
     """Candidate -> its scores on the packaged bias set."""
+    general: Comparison | None
+    """Candidates, and what trained ones started from, on the packaged general set."""
+    general_note: str
+    """What that set is, and its known flaws."""
     checkpoints: dict[str, Checkpoint]
     config: str
     """The study file, as it would be written."""
@@ -39,6 +44,21 @@ class StudyView:
         """Give the measures of the bias set, without its groups."""
         return next((found.metrics for found in self.bias.values()), ())
 
+    def lost(self, name: str) -> Difference | None:
+        """Give a trained candidate's general questions against those of the model that it started from."""
+        return self._against_base(self.general, "general", name)
+
+    def gained(self, name: str) -> Difference | None:
+        """Give the same for the study's own quality, where the start is a candidate too."""
+        return self._against_base(self.comparison, self.recommendation.quality, name)
+
+    def _against_base(self, comparison: Comparison | None, metric: str, name: str) -> Difference | None:
+        base = self.study.bases.get(name)
+        for one in comparison.differences if comparison else ():
+            if one.metric == metric and {one.left, one.right} == {name, base}:
+                return one if one.left == name else one.turned()
+        return None
+
 
 def load_view(store: Store, study_id: str, study: Study, config: str) -> StudyView:
     """Load all records that a study names.
@@ -46,6 +66,8 @@ def load_view(store: Store, study_id: str, study: Study, config: str) -> StudyVi
     Raises:
         SizewiseError: one of them is missing or damaged.
     """
+    general = store.read(Comparison, study.general) if study.general else None
+    asked = store.read(Evaluation, next(iter(general.evaluations.values()))) if general else None
     return StudyView(
         id=study_id,
         study=study,
@@ -55,6 +77,8 @@ def load_view(store: Store, study_id: str, study: Study, config: str) -> StudyVi
         recommendation=store.read(Recommendation, study.recommendation),
         evaluations={name: store.read(Evaluation, i) for name, i in study.evaluations.items()},
         bias={name: store.read(Evaluation, i) for name, i in study.bias.items()},
+        general=general,
+        general_note=asked.notes[0] if asked else "",
         items={
             name: tuple(store.read_rows(store.folder("evaluation", i), "items.jsonl", ItemRow))
             for name, i in study.evaluations.items()

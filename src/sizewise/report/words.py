@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
 from sizewise.metrics import METRICS, find_metric
-from sizewise.records import Comparison, Score
+from sizewise.records import Comparison, Difference, Score
 
 
 class Measure(NamedTuple):
@@ -120,6 +120,19 @@ def value_text(score: Score) -> str:
         low, high = (number(end / measure.divisor, measure.digits) for end in (score.low, score.high))
         text += f" [{low}, {high}]"
     return text
+
+
+def difference_text(found: Difference) -> str:
+    """Write a difference with its interval, and whether it is shown."""
+    measure = measure_of(found.metric)
+    low, high = found.low, found.high
+    ends = "" if low is None or high is None else f" [{_plus(low, measure)}, {_plus(high, measure)}]"
+    shown = "" if found.better else ", not decisive"
+    return f"{_plus(found.value, measure)}{ends}{shown}"
+
+
+def _plus(value: float, measure: Measure) -> str:
+    return f"{value / measure.divisor:+.3g}"
 
 
 def score_text(score: Score) -> str:

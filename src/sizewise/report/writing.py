@@ -13,7 +13,7 @@ from sizewise.metrics import find_metric
 from sizewise.records import Checkpoint, ItemRow
 from sizewise.report.plots import Plot, curve_plot, difference_plot, tradeoff_plots
 from sizewise.report.view import StudyView
-from sizewise.report.words import measure_of, number, score_text, shown_metrics, table_rows, value_text
+from sizewise.report.words import difference_text, measure_of, number, score_text, shown_metrics, table_rows, value_text
 from sizewise.store import write_atomically
 
 SAMPLES = 5
@@ -70,6 +70,7 @@ def make_environment() -> Any:
     )
     environment.filters |= {
         "number": number,
+        "difference": difference_text,
         "score": score_text,
         "value": value_text,
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
@@ -87,12 +88,25 @@ def _content(view: StudyView) -> dict[str, Any]:
         "dataset": view.dataset,
         "rows": table_rows(view.comparison),
         "metrics": shown_metrics(view.comparison),
-        "measures": {name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics())},
+        "measures": {name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics(), "general")},
+        **_general(view),
         "plots": _plots(view),
         "samples": _samples(view),
         "worst": {name: _worst(items) for name, items in view.items.items()},
         "leaking": leaking[:LEAKING],
         "css": (resources.files("sizewise.report") / "templates" / "page.css").read_text(encoding="utf-8"),
+    }
+
+
+def _general(view: StudyView) -> dict[str, Any]:
+    """Give what the panel of general questions says besides its scores."""
+    if view.general is None:
+        return {}
+    tags = [name.partition("#")[2] for name in view.general.scores if name.startswith("general#")]
+    least = [one.detectable for one in view.general.differences if one.metric == "general" and one.detectable]
+    return {
+        "general_tags": tags,
+        "general_power": f"differences of {max(least):.2g} or more" if least else "little",
     }
 
 

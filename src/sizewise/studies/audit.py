@@ -119,6 +119,7 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
             (study.comparison, "comparison"),
             (study.recommendation, "recommendation"),
             *((one, "evaluation") for one in (*study.evaluations.values(), *study.bias.values())),
+            *([(study.general, "comparison")] if study.general else []),
             *((one, "checkpoint") for one in study.checkpoints.values()),
         ]
     if kind == "recommendation":

@@ -48,6 +48,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         checkpoints, uris = _train_all(config, data.id, store, reporter)
         evaluations = _evaluate_all(config, uris, data.id, store, reporter)
         bias = _bias_all(config, uris, evaluations, store, reporter)
+        general, bases = _general_all(config, uris, store, reporter)
         reporter.say("comparing")
         compared = compare(evaluations, store=store, seed=config.seed)
         chosen = choose(compared.id, config.needs, store=store)
@@ -69,6 +70,8 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             checkpoints=checkpoints,
             evaluations=evaluations,
             bias=bias,
+            general=general,
+            bases=bases,
             comparison=compared.id,
             recommendation=chosen.id,
             votes=votes,
@@ -156,6 +159,33 @@ def _bias_all(
             reporter.say(f"weighing bias of {name}")
             found[name] = evaluate_suite(uri, "bias", store=store, seed=config.seed, reporter=reporter).id
     return found
+
+
+def _general_all(
+    config: StudyConfig, uris: dict[str, str], store: Store, reporter: Reporter
+) -> tuple[str | None, dict[str, str]]:
+    """Ask the packaged general questions of every candidate, and of what each trained one started from.
+
+    What training gained on the domain it may have lost elsewhere: both are set side by side.
+    """
+    bases: dict[str, str] = {}
+    asked = dict(uris)
+    for candidate in config.candidates:
+        if candidate.train is not None and candidate.model != "scratch":
+            untrained = next((name for name, uri in uris.items() if uri == candidate.model), None)
+            bases[candidate.name] = untrained or f"{candidate.model} (before training)"
+            asked.setdefault(bases[candidate.name], candidate.model)
+    found: dict[str, str] = {}
+    for name, uri in asked.items():
+        reporter.say(f"asking general questions of {name}")
+        try:
+            found[name] = evaluate_suite(uri, "general", store=store, seed=config.seed, reporter=reporter).id
+        except SizewiseError as error:  # recorded answers hold none
+            reporter.say(f"{name} is left out there: {error.what}")
+    if len(found) < 2:
+        return None, {}
+    kept = {name: base for name, base in bases.items() if name in found and base in found}
+    return compare(found, store=store, seed=config.seed).id, kept
 
 
 def _with_votes(
