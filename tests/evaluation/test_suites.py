@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,16 @@ import pytest
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import SUITES, evaluate, evaluate_suite
-from sizewise.evaluation.suites import bbq, crows_pairs, packaged_bias, stereoset, winobias, winogender
+from sizewise.evaluation.suite_run import _letter
+from sizewise.evaluation.suites import (
+    bbq,
+    crows_pairs,
+    packaged_bias,
+    packaged_general,
+    stereoset,
+    winobias,
+    winogender,
+)
 from sizewise.metrics import find_metric
 from sizewise.store import Store
 
@@ -148,3 +158,46 @@ def test_choices_are_weighed_after_the_question(store: Store, tmp_path: Path) ->
     path.write_text(json.dumps(rows[0] | {"references": "maybe"}), encoding="utf-8")
     with pytest.raises(SizewiseError, match="not among the choices"):
         evaluate("fake:echo", path, store=store)
+
+
+def test_the_general_set_has_enough_questions_of_each_kind() -> None:
+    items = packaged_general(None)
+    kinds = Counter(item.group for item in items)
+    assert kinds == {"idiom": 32, "irony": 32, "pun": 32, "negation": 32}
+    assert len({item.texts[0].context for item in items}) == len(items)
+    for item in items:
+        assert len({one.text for one in item.texts}) == 4, item.id
+    # The right answer must not show by its length.
+    longest = [max(range(4), key=lambda i: len(item.texts[i].text)) == 0 for item in items]
+    assert 0.1 < sum(longest) / len(longest) < 0.35
+
+
+def test_a_model_without_likelihoods_is_asked_for_a_letter(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = evaluate_suite("fake:echo", "general", store=store).record  # it gives log-likelihoods
+    assert asked.scores["general"].n == 128
+    assert "asked for a letter" not in asked.scores["general"].signature
+    from sizewise.models.fake import FakeModel
+
+    real = FakeModel.describe
+    monkeypatch.setattr(FakeModel, "describe", lambda self: real(self).model_copy(update={"can_score": False}))
+    said = evaluate_suite("fake:silent", "general", store=store).record
+    assert "asked for a letter" in said.scores["general"].signature
+    assert said.scores["general"].value == 0
+    with pytest.raises(SizewiseError, match="no log-likelihoods"):
+        evaluate_suite("fake:copy", "bias", store=store)
+
+
+@pytest.mark.parametrize(
+    ("said", "chosen"),
+    [
+        ("B", 0),
+        ("b) easy", 0),
+        ("(A)", 2),
+        ("The answer is easy.", 0),
+        ("sweet or easy", None),
+        ("", None),
+        ("Bad", None),
+    ],
+)
+def test_a_letter_or_the_words_themselves_choose(said: str, chosen: int | None) -> None:
+    assert _letter(said, [2, 0, 1, 3], ["easy", "sweet", "boring", "unfair"]) == chosen
