@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
         suite: Annotated[
             str | None,
             typer.Option(
-                help="Bias: bias (in the package), crows-pairs, stereoset, winobias, winogender, bbq; or lm-eval:TASK."
+                help="In the package: bias, general; on your test set: swaps; with their data: crows-pairs, stereoset, "
+                "winobias, winogender, bbq, bold; or lm-eval:TASK."
             ),
         ] = None,
         metrics: Annotated[

@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
+from sizewise.evaluation.swaps import SUITE as SWAPS
+from sizewise.evaluation.swaps import evaluate_swaps
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
@@ -53,7 +55,7 @@ def evaluate_suite(
 
     Args:
         model: model URI.
-        name: of the suite, see `SUITES`; or `lm-eval:TASK,TASK`.
+        name: of the suite, see `SUITES`; `swaps` on a test set of your own; or `lm-eval:TASK,TASK`.
         path: of its data, where the package does not hold it.
         store: where records live; by default SIZEWISE_HOME.
         limit: at most so many items, drawn with the seed.
@@ -70,6 +72,10 @@ def evaluate_suite(
         return evaluate_harness(
             model, name, path, store=store, limit=limit, seed=seed, engine=engine, reporter=reporter
         )
+    if name == SWAPS:
+        if path is None:
+            raise UsageError("Swaps need a test set.", "a dataset id, or a JSONL file", "--suite swaps --data ID")
+        return evaluate_swaps(model, str(path), store=store, limit=limit, seed=seed, engine=engine, reporter=reporter)
     place = Path(path).expanduser() if path is not None else None
     suite = find_suite(name, place)
     items = suite.load(place)
