@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.errors import UsageError
-from sizewise.records import Study
+from sizewise.records import Comparison, Study
 from sizewise.store import Store
 from sizewise.studies import demo_config, folder_config, read_config, study
 from sizewise.studies.config import config_text
@@ -69,7 +69,10 @@ class Page(HTMLParser):
 def test_the_whole_way(study_file: Path, store: Store) -> None:
     stored = study(read_config(study_file), store=store)
     record = stored.record
-    assert set(record.evaluations) == {"echo", "tiny", "copying (baseline)"}
+    baselines = {"copying (baseline)", "most frequent answer (baseline)", "n-gram (baseline)"}
+    assert set(record.evaluations) == {"echo", "tiny", *baselines}
+    general = store.read(Comparison, record.general or "")
+    assert set(general.evaluations) == {"echo", "tiny"}
     assert record.outcome in ("pick", "not_decisive", "do_not_train", "keep_large")
     assert any("people" in missing.what for missing in record.missing)
     html = Path(record.report).read_text(encoding="utf-8")

@@ -32,9 +32,11 @@ MOST_ITEMS, MOST_ASKED = 200, 40  # of one kind of group: weighed, and answered
 SUITE = "swaps"
 METRICS = ("swap_likelihood", "swap_quality", "swap_refusal", "swap_tone")
 # After these "her" stands for "him", before anything else for "his".
-_AFTER_HIM = frozenset(
-    "and or but to in on at for with from by that when if as was is were are had has who because the a an some any this these it them my your".split()  # noqa: SIM905
-)
+_AFTER_HIM = {
+    "and", "or", "but", "to", "in", "on", "at", "for", "with", "from", "by", "that",
+    "when", "if", "as", "was", "is", "were", "are", "had", "has", "who", "because", "the",
+    "a", "an", "some", "any", "this", "these", "it", "them", "my", "your",
+}  # fmt: skip
 FLAWS = (
     "word lists of our own, in English; a group's word may be rarer than another's, or not fit the question, and that "
     "costs by itself; a difference of groups is a question to a person, not a verdict"

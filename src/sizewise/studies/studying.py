@@ -17,7 +17,11 @@ from sizewise.studies.config import StudyConfig, config_text
 from sizewise.training import run_id_of, train
 from sizewise.training.preflight import peak_memory_bytes
 
-BASELINE = "copying (baseline)"
+BASELINES = {
+    "copying (baseline)": "fake:copy",
+    "most frequent answer (baseline)": "frequent:",
+    "n-gram (baseline)": "ngram:",
+}
 
 
 def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Stored[Study]:
@@ -128,7 +132,8 @@ def _evaluate_all(
     metrics = config.metrics or default_metrics(datasets.load(store, data))
     if config.needs.quality and config.needs.quality not in metrics:
         metrics += (config.needs.quality,)
-    measured = uris | ({BASELINE: "fake:copy"} if config.baseline else {})
+    baselines = {name: f"{kind}{data if kind.endswith(':') else ''}" for name, kind in BASELINES.items()}
+    measured = uris | (baselines if config.baseline else {})
     for name, uri in measured.items():
         reporter.say(f"measuring {name}")
         evaluations[name] = evaluate(

@@ -1,0 +1,49 @@
+"""Trivial baselines that are learnt from a dataset."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from sizewise.dataset import load
+from sizewise.evaluation import evaluate
+from sizewise.models import open_model
+from sizewise.models.baselines import NgramModel
+from sizewise.records import Dataset, Request
+from sizewise.store import Store, Stored
+
+
+def test_chances_of_an_ngram_model_add_up_to_one_and_fit_its_text(dataset: Stored[Dataset], store: Store) -> None:
+    model = NgramModel(dataset.id, store)
+    for before in (b"", b"The ", b"zzzz", b"\xff"):
+        assert sum(model.chance(before, bytes([i])) for i in range(256)) == pytest.approx(1)
+    text = load(store, dataset.id).documents["test"][0].text
+    (seen, other) = model.score([text, "Qwx! \u00fc zyk"])
+    assert len(seen.nats) == len(text.encode("utf-8"))
+    bits = float(seen.nats.mean()) / math.log(2)
+    assert 0.3 < bits < 3 < float(other.nats.mean()) / math.log(2)
+    (answer,) = model.complete([Request(id="a", text="The patient ")])
+    assert answer.text
+    assert model.describe().role == "baseline"
+
+
+def test_the_most_frequent_answer_is_that_of_training(tmp_path: Path, store: Store, text_folder: Path) -> None:
+    from sizewise.dataset import read
+
+    path = tmp_path / "labels.jsonl"
+    rows = "".join(
+        f'{{"prompt": "case {i}", "reference": "{"no" if i % 3 else "yes"}", "source": "d{i}"}}\n' for i in range(90)
+    )
+    path.write_text(rows, encoding="utf-8")
+    data = read([text_folder, path], store=store)
+    model = open_model(f"frequent:{data.id}", store=store)
+    (answer,) = model.complete([Request(id="a", text="case 3")])
+    assert answer.text == "no"
+    assert "seen" in model.describe().origin
+    record = evaluate(f"frequent:{data.id}", data.id, store=store).record
+    accuracy = record.scores["accuracy"].value
+    assert accuracy is not None
+    assert 0.4 < accuracy < 0.9
+    assert record.scores["bits_per_byte"].missing
