@@ -12,7 +12,9 @@ from sizewise.models import open_model
 from sizewise.records import Dataset
 from sizewise.store import Store, Stored
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "shouting_model.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE = EXAMPLES / "shouting_model.py"
+METRIC = EXAMPLES / "digits_metric.py"
 
 
 @pytest.fixture
@@ -22,9 +24,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     facts = site / "shouting_model-1.0.dist-info"
     facts.mkdir(parents=True)
     shutil.copy(EXAMPLE, site)
+    shutil.copy(METRIC, site)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: shouting-model\nVersion: 1.0\n", encoding="utf-8")
     (facts / "entry_points.txt").write_text(
-        "[sizewise.models]\nshout = shouting_model:ShoutingModel\nbroken = shouting_model:nothing\n", encoding="utf-8"
+        "[sizewise.models]\nshout = shouting_model:ShoutingModel\nbroken = shouting_model:nothing\n"
+        "[sizewise.metrics]\ndigits_kept = digits_metric:DigitsKept\n",
+        encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(site))
     importlib.invalidate_caches()
@@ -37,6 +42,18 @@ def test_the_example_opens_and_is_evaluated(installed: Path, dataset: Stored[Dat
     assert record.model.uri == "shout:loud"
     assert record.scores["bleu"].value is not None
     assert record.scores["bits_per_byte"].missing is not None
+
+
+def test_the_example_of_a_metric_measures_with_an_interval(
+    installed: Path, dataset: Stored[Dataset], store: Store
+) -> None:
+    assert len(METRIC.read_text(encoding="utf-8").splitlines()) < 40
+    copied = evaluate("fake:copy", dataset.id, ["digits_kept"], store=store).record.scores["digits_kept"]
+    silent = evaluate("fake:silent", dataset.id, ["digits_kept"], store=store).record.scores["digits_kept"]
+    assert silent.value == 0
+    assert copied.value is not None
+    assert copied.n > 0
+    assert "digits_kept" in copied.signature
 
 
 def test_a_broken_plug_in_is_named(installed: Path, store: Store) -> None:
