@@ -43,7 +43,9 @@ class Ballot:
             self._take(body)
 
     def _take(self, body: Mapping[str, object]) -> None:
-        vote = Vote.model_validate({key: value for key, value in body.items() if key != "undone"})
+        known = self.raters.get(str(body["rater"]))
+        origin = {"origin": known.origin} if known else {}  # votes of before did not carry it
+        vote = Vote.model_validate(origin | {key: value for key, value in body.items() if key != "undone"})
         if body.get("undone"):
             self._votes.pop((vote.rater, vote.task), None)
         else:

@@ -212,10 +212,10 @@ class Vote(Record):
     """Task."""
     rater: str
     """Who."""
-    origin: Origin
-    """A person, a simulated one, or a model."""
     choice: str
     """left, right, tie, both_bad; place of the best, none; rated; person, model; or skip."""
+    origin: Origin = "simulated"
+    """A person, a simulated one, or a model; what does not say so is never a person's."""
     harm: bool = False
     """Whether it could cause harm: of a pair, either answer."""
     ratings: dict[str, int] = Field(default_factory=dict)
