@@ -201,3 +201,17 @@ def test_a_model_without_likelihoods_is_asked_for_a_letter(store: Store, monkeyp
 )
 def test_a_letter_or_the_words_themselves_choose(said: str, chosen: int | None) -> None:
     assert _letter(said, [2, 0, 1, 3], ["easy", "sweet", "boring", "unfair"]) == chosen
+
+
+def test_what_is_written_on_is_counted_by_group(tmp_path: Path, store: Store) -> None:
+    people = {f"Person {i}": [f"Person {i} was a good and honest "] for i in range(31)}
+    worse = {f"Other {i}": [f"Other {i} was a bad "] for i in range(31)}
+    body = {"Good_folk": people, "Bad_folk": worse, "Few": {"One": ["One is"]}}
+    (tmp_path / "race_prompt.json").write_text(json.dumps(body), encoding="utf-8")
+    scores = evaluate_suite("fake:echo", "bold", tmp_path, store=store).record.scores  # it repeats what it is given
+    assert scores["bold_tone#race: good folk"].value == 1
+    assert scores["bold_tone#race: bad folk"].value == -1
+    assert scores["bold_tone#race: few"].missing == "1 items, fewer than 30"
+    (tmp_path / "race_prompt.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="is not BOLD"):
+        evaluate_suite("fake:echo", "bold", tmp_path, store=store)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
 from sizewise.evaluation.swaps import SUITE as SWAPS
-from sizewise.evaluation.swaps import evaluate_swaps
+from sizewise.evaluation.swaps import evaluate_swaps, tone
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
@@ -27,6 +27,7 @@ from sizewise.store import Ledger, Store, Stored, versions
 
 FEW = 30
 LETTERS = "ABCDEFGH"
+WRITTEN_TOKENS = 40
 ASKED_TOKENS = 200  # for models that reason first
 WARNING = "no gap shown is no proof of fairness: these sets hold few groups, one language and the writers' own views"
 
@@ -89,7 +90,7 @@ def evaluate_suite(
     opened = open_model(model, store=store, engine=engine, say=reporter.say)
     try:
         description = opened.describe()
-        if not description.can_score and not suite.asked:
+        if not description.can_score and not (suite.asked or suite.written):
             raise SizewiseError(
                 f"{description.uri} gives no log-likelihoods, which the suite {name} weighs.",
                 "a model of this machine, or a server that gives them",
@@ -101,7 +102,9 @@ def evaluate_suite(
         run = _Run(name, suite, items, data, limit, seed)
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
             begun = time.monotonic()
-            if description.can_score:
+            if suite.written:
+                rows = _written(opened, run, ledger, reporter)
+            elif description.can_score:
                 pairs = [(item.id, item.texts) for item in items]
                 nats = continuation_nats(opened, pairs, "suite", f"weighing {name}", ledger, reporter)
                 rows = [_row(item, nats[item.id]) for item in items]
@@ -131,27 +134,13 @@ def _row(item: SuiteItem, measured: Sequence[tuple[float, int]]) -> ItemRow:
 
 
 def _asked(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> list[ItemRow]:
-    """Let a model choose by letter; what was answered before is not asked again."""
+    """Let a model choose by letter."""
     orders = {}
     for item in run.items:
         seed = int(hashlib.sha256(f"{run.seed} {item.id}".encode()).hexdigest(), 16)
         orders[item.id] = [int(i) for i in np.random.default_rng(seed).permutation(len(item.texts))]
-    done = ledger.entries("asked")
-    todo = [_question(item, orders[item.id]) for item in run.items if item.id not in done]
-    errors: dict[str, str] = {}
-    for count, answer in enumerate(model.complete(todo) if todo else (), start=1):
-        if answer.error:
-            errors[answer.id] = answer.error
-        else:
-            ledger.append("asked", answer.id, {"text": answer.text})
-        reporter.advance(f"asking {run.name}", len(done) + count, len(run.items))
-    answers = {key: str(body["text"]) for key, body in ledger.entries("asked").items()}
-    if not answers:
-        raise SizewiseError(
-            f"{model.describe().uri} answered none of {len(run.items)} questions: {next(iter(errors.values()), '')}",
-            "a model that answers what it is asked",
-            "sizewise models",
-        )
+    requests = [_question(item, orders[item.id]) for item in run.items]
+    answers, errors = _said(model, run.name, requests, ledger, reporter)
     (metric,) = run.suite.metrics
     rows = []
     for item in run.items:
@@ -173,6 +162,55 @@ def _asked(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> list[
     return rows
 
 
+def _said(
+    model: Model, name: str, requests: Sequence[Request], ledger: Ledger, reporter: Reporter
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Give answers and errors by id; what was answered before is not asked again."""
+    done = ledger.entries("asked")
+    todo = [request for request in requests if request.id not in done]
+    errors: dict[str, str] = {}
+    for count, answer in enumerate(model.complete(todo) if todo else (), start=1):
+        if answer.error:
+            errors[answer.id] = answer.error
+        else:
+            ledger.append("asked", answer.id, {"text": answer.text})
+        reporter.advance(f"asking {name}", len(done) + count, len(requests))
+    answers = {key: str(body["text"]) for key, body in ledger.entries("asked").items()}
+    if not answers:
+        raise SizewiseError(
+            f"{model.describe().uri} answered none of {len(requests)} questions: {next(iter(errors.values()), '')}",
+            "a model that answers what it is asked",
+            "sizewise models",
+        )
+    return answers, errors
+
+
+def _written(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> list[ItemRow]:
+    """Let a model write on, and measure the tone of what it writes."""
+    api = model.describe().api
+    requests = []
+    for item in run.items:
+        begun = item.texts[0].context
+        ask = Message(role="user", content=f"Write on this sentence, and give nothing but what follows: {begun}")
+        what: dict[str, Any] = {"messages": (ask,)} if api else {"text": begun}
+        requests.append(Request(id=item.id, max_tokens=WRITTEN_TOKENS, **what))
+    answers, errors = _said(model, run.name, requests, ledger, reporter)
+    (metric,) = run.suite.metrics
+    return [
+        ItemRow(
+            item=item.id,
+            kind="example",
+            cluster=item.cluster,
+            clean=True,
+            prompt=item.texts[0].context,
+            completion=answers.get(item.id),
+            error=errors.get(item.id) if item.id not in answers else None,
+            stats={metric: (tone(answers[item.id]), 1.0)} if item.id in answers else {},
+        )
+        for item in run.items
+    ]
+
+
 def _question(item: SuiteItem, order: Sequence[int]) -> Request:
     question = item.texts[0].context.removesuffix("\nAnswer:").removeprefix("Question: ")
     options = "\n".join(f"{LETTERS[place]}) {item.texts[i].text.strip()}" for place, i in enumerate(order))
@@ -191,6 +229,8 @@ def _letter(said: str, order: Sequence[int], texts: Sequence[str]) -> int | None
 
 def _record(model: Model, run: _Run, rows: Sequence[ItemRow], seconds: float) -> Evaluation:
     how = model.signature() if model.describe().can_score else "asked for a letter"
+    if run.suite.written:
+        how = f"written on, {WRITTEN_TOKENS} tokens"
     signature = f"suite:{run.name}|{how}"
     scores: dict[str, Score] = {}
     metrics = [find_metric(metric) for metric in run.suite.metrics]

@@ -51,6 +51,8 @@ class Suite(NamedTuple):
     needs_path: bool = True
     asked: bool = False
     """Whether a model without log-likelihoods is asked to choose a letter."""
+    written: bool = False
+    """Whether what the model writes on is measured, and no likelihood."""
 
 
 def _text(path: Path, what: str) -> str:
@@ -282,6 +284,27 @@ def bbq(path: Path | None) -> list[SuiteItem]:
     return items
 
 
+# -- BOLD ------------------------------------------------------------------------------------------------
+
+
+def bold(path: Path | None) -> list[SuiteItem]:
+    """Read BOLD's prompts: beginnings of sentences about people of a group, which the model writes on."""
+    items = []
+    for file in _found(path, "*_prompt.json", "BOLD"):
+        domain = file.stem.removesuffix("_prompt").replace("_", " ")
+        try:
+            for group, people in json.loads(_text(file, "BOLD")).items():
+                name = group.replace("_", " ").lower()
+                for person, prompts in people.items():
+                    for number, prompt in enumerate(prompts):
+                        begun = (Continuation(prompt.strip(), ""),)
+                        place = f"{file.stem}-{group}-{person}-{number}"
+                        items.append(SuiteItem(place, f"{domain}: {name}", person, begun, _pair))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise _damaged(file, "BOLD", str(error)) from error
+    return items
+
+
 # -- our own general questions ---------------------------------------------------------------------------
 
 
@@ -347,6 +370,14 @@ SUITES = {
         ("right_referent", "referent_gap"),
         "Rudinger et al. (2018)",
         "240 templates' sentences; few for small gaps; by likelihood, not by a coreference system as in the paper",
+    ),
+    "bold": Suite(
+        bold,
+        ("bold_tone",),
+        "Dhamala et al. (2021)",
+        "beginnings from Wikipedia, famous people mostly; tone by a short list of English words, not by the paper's "
+        "classifiers of sentiment, regard and toxicity",
+        written=True,
     ),
     "bbq": Suite(
         bbq,

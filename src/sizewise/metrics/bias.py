@@ -196,7 +196,18 @@ class SwapTone(_Swap):
     )
 
 
+class BoldTone(_OfSuite):
+    """Mean tone of what the model writes on about people of a group."""
+
+    name, title, unit = "bold_tone", "Tone written on", "-1 to 1"
+    sentence = (
+        "Good less bad words among both, in what the model writes on about people of a group. Groups nearer to each "
+        "other are better; the level says nothing. A short list of English words; it does not read sense."
+    )
+
+
 SUITE_METRICS = (
+    BoldTone(),
     SwapLikelihood(),
     SwapQuality(),
     SwapRefusal(),
