@@ -89,6 +89,9 @@ def _content(view: StudyView) -> dict[str, Any]:
         "rows": table_rows(view.comparison),
         "metrics": shown_metrics(view.comparison),
         "measures": {name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics(), "general")},
+        "bias_groups": sorted(
+            {key.partition("#")[2] for one in view.bias.values() for key in one.scores if "#" in key}
+        ),
         **_general(view),
         "plots": _plots(view),
         "samples": _samples(view),
@@ -102,8 +105,10 @@ def _general(view: StudyView) -> dict[str, Any]:
     """Give what the panel of general questions says besides its scores."""
     if view.general is None:
         return {}
+    own = {frozenset(pair) for pair in view.study.bases.items()}
     tags = [name.partition("#")[2] for name in view.general.scores if name.startswith("general#")]
-    least = [one.detectable for one in view.general.differences if one.metric == "general" and one.detectable]
+    shown = [one for one in view.general.differences if one.metric == "general" and one.detectable]
+    least = [one.detectable or 0 for one in shown if frozenset((one.left, one.right)) in own or not own]
     return {
         "general_tags": tags,
         "general_power": f"differences of {max(least):.2g} or more" if least else "little",
