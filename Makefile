@@ -13,7 +13,7 @@ $(VENV)/.study: pyproject.toml constraints.txt
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[study,documents,tune,tensorboard,remote,openvino,llamacpp,serve,dev]'
+	$(PIP) install -c constraints.txt -e '.[study,documents,tune,tensorboard,remote,openvino,llamacpp,serve,guard,dev]'
 	touch $@ $(VENV)/.study
 
 install: $(VENV)/.all  ## environment with every extra that the tests need

@@ -6,6 +6,8 @@
 3. 200 splits of them: how often a stated risk, learnt on 1,000, is kept on the 9,083 others.
 4. How far the chances are off where only 100 labels were given; calls saved at one point of quality lost.
 5. A planted drift: after how many prompts of another kind the watch falls back to the large model.
+6. Which personal data is masked, by kind, and whether streams come back whole (see masking.py); false signs of
+   injection in real prompts.
 
 Banking77 comes from the folder that SIZEWISE_TEST_DATA names. `python benchmarks/routing.py` ends stdout with one JSON
 line and writes it to benchmarks/results/route.json.
@@ -29,6 +31,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
+import masking
+from sizewise.guard import signals_in
 from sizewise.records import Calibration
 from sizewise.routing import DriftWatch, calibrate_rows, decide_prompt, make_policy
 from sizewise.routing.calibrating import _calibration_error, _matrix, features_of
@@ -171,6 +175,10 @@ def main() -> None:
     print(f"100 labels: {result['few_labels']}")
     result["splits"] = splits(prompts, weak, strong, asked.splits)
     print(f"splits: {result['splits']}")
+    result["masking"] = masking.measure()
+    print(f"masking: {result['masking']}")
+    result["signals"] = {"ordinary_prompts": len(prompts), "signs": sum(bool(signals_in([one])) for one in prompts)}
+    print(f"signs of injection in ordinary prompts: {result['signals']}")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     whole = {
         "name": "route",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from sizewise.cli.output import print_line, reporting
 
 Engine = Literal["auto", "openvino", "transformers"]
+GuardPart = Literal["mask", "confidential", "signals", "audit"]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +34,16 @@ def register(app: typer.Typer) -> None:
         policy: Annotated[
             Path | None, typer.Option(help="Policy file: the model `auto` asks the first, small, or the second, large.")
         ] = None,
+        confidential: Annotated[
+            list[str] | None,
+            typer.Option(help="Regular expression: what matches is shown to no model off this machine."),
+        ] = None,
+        unguarded: Annotated[
+            list[GuardPart] | None, typer.Option(help="Part of the guard to switch off; all are on otherwise.")
+        ] = None,
+        refuse_signals: Annotated[
+            bool, typer.Option("--refuse-signals", help="Refuse what carries signs of prompt injection.")
+        ] = False,
         delay_ms: Annotated[float, typer.Option(help="Milliseconds a word of fake models.", min=0)] = 0.0,
     ) -> None:
         """Serve models behind OpenAI's API, with a chat page and a monitor.
@@ -40,6 +51,7 @@ def register(app: typer.Typer) -> None:
         Example: sizewise serve run-1234567890 pkg:gemma3-270m --port 8000
         """
         from sizewise.errors import UsageError
+        from sizewise.service import GuardRules
         from sizewise.service import serve as serve_models
         from sizewise.service.keys import add_key
 
@@ -58,6 +70,9 @@ def register(app: typer.Typer) -> None:
                 lenient=lenient,
                 delay_s=delay_ms / 1000,
                 policy=policy,
+                guard=GuardRules(
+                    frozenset(get_args(GuardPart)) - set(unguarded or ()), tuple(confidential or ()), refuse_signals
+                ),
                 reporter=reporter,
             )
 

@@ -2,6 +2,7 @@
 
 from sizewise.routing.calibrating import Look, calibrate, calibrate_rows, look_at
 from sizewise.routing.policy import (
+    CONFIDENTIAL,
     Decision,
     DriftWatch,
     decide_prompt,
@@ -12,6 +13,7 @@ from sizewise.routing.policy import (
 )
 
 __all__ = [
+    "CONFIDENTIAL",
     "Decision",
     "DriftWatch",
     "Look",

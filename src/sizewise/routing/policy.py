@@ -19,6 +19,7 @@ from sizewise.records import Calibration, Policy, Replay, Score
 from sizewise.routing.calibrating import Look, look_at, read_answers
 from sizewise.store import write_atomically
 
+CONFIDENTIAL = "confidential: it does not leave the small model"
 LATEST, LEAST_FOR_DRIFT, LOOK_EVERY = 200, 60, 10
 
 
@@ -109,7 +110,7 @@ def decide_prompt(policy: Policy, prompt: str) -> Decision:
     """
     look = look_at(policy.calibration, prompt)
     if any(_rule(rule).search(prompt) for rule in policy.confidential):
-        return Decision("small", look, "confidential: it does not leave the small model", False)
+        return Decision("small", look, CONFIDENTIAL, False)
     if policy.longest is not None and len(prompt) > policy.longest:
         return Decision("large", look, f"longer than {policy.longest:,} characters", True)
     said = f"chance {look.chance:.3f} of a good answer"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -121,12 +121,13 @@ def _add_answers(app: FastAPI, state: State) -> None:
                 raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
             job = Job(state, one, key, requests, http)
             form = ChatForm(one.name, body)
-            return await job.stream(form) if body.stream else await job.whole(form)
+            return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
 
         routed = state.router if body.model == AUTO else None
         one = state.find(routed.small.name if routed else body.model, key)
         asked = wire.chat_request(body, state.settings.lenient)
         requests = [numbered(asked, i) for i in range(body.n or 1)]
+        signs = await state.admit(requests)
         if routed is None:
             return await by(one)
         decision = routed.decide(requests)
@@ -147,8 +148,9 @@ def _add_answers(app: FastAPI, state: State) -> None:
                 raise Refused("An echo is not streamed.", "stream")
             return await echo(state, one, key, body, asked)
         requests = [numbered(request, i) for request in asked for i in range(body.n or 1)]
-        job = Job(state, one, key, requests, http)
-        return await job.stream(TextForm(one.name, body)) if body.stream else await job.whole(TextForm(one.name, body))
+        signs = await state.admit(requests)
+        job, form = Job(state, one, key, requests, http), TextForm(one.name, body)
+        return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
 
     @app.post("/v1/embeddings")
     async def embeddings(http: HttpRequest) -> Response:
@@ -181,14 +183,17 @@ def _add_facts(app: FastAPI, state: State) -> None:
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(state.counts.written(state.served), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            state.counts.written(state.served, state.guard.counts), media_type="text/plain; version=0.0.4"
+        )
 
     @app.get("/monitor/data")
     async def monitor_data(http: HttpRequest) -> dict[str, Any]:
         state.settings.keys.admit(http.headers.get("authorization"))
         routing = state.router.summary() if state.router else None
+        guard = dict(state.guard.counts)
         models = summary(state.served, MONITOR_S)
-        return {"seconds": MONITOR_S, "models": models, "thumbs": _thumbs(state), "routing": routing}
+        return {"seconds": MONITOR_S, "models": models, "thumbs": _thumbs(state), "routing": routing, "guard": guard}
 
     @app.post("/feedback")
     async def feedback(body: Thumb, http: HttpRequest) -> dict[str, str]:
@@ -199,6 +204,13 @@ def _add_facts(app: FastAPI, state: State) -> None:
 
     for path, name in (("/", "chat.html"), ("/monitor", "monitor.html")):
         app.add_api_route(path, _page(name), response_class=HTMLResponse, include_in_schema=False)
+
+
+def marked(response: Response, signs: Sequence[str]) -> Response:
+    """Say in a header which signs of injection were seen."""
+    if signs:
+        response.headers["X-Sizewise-Signals"] = ", ".join(signs)
+    return response
 
 
 def _thumbs(state: State) -> dict[str, list[int]]:

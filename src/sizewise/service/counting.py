@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -28,6 +28,7 @@ class Counts:
             "sizewise_request_seconds", "Time of a request", ["model"], buckets=SECONDS, registry=kept
         )
         self._running = Gauge("sizewise_running", "Requests that are worked on", ["model"], registry=kept)
+        self._guard = Gauge("sizewise_guard", "Places masked, restored, kept back, seen", ["what"], registry=kept)
         self._waiting = Gauge("sizewise_waiting", "Requests that wait", ["model"], registry=kept)
 
     def count(self, model: str, status: int, seconds: float, first: float | None, end: Completion | None) -> None:
@@ -43,8 +44,10 @@ class Counts:
             self._first.labels(model).observe(first)
         self._whole.labels(model).observe(seconds)
 
-    def written(self, served: Sequence[Served]) -> str:
+    def written(self, served: Sequence[Served], guarded: Mapping[str, int]) -> str:
         """Write all of it."""
+        for what, count in guarded.items():
+            self._guard.labels(what).set(count)
         for one in served:
             self._running.labels(one.name).set(one.admission.running)
             self._waiting.labels(one.name).set(one.admission.waiting)

@@ -170,6 +170,7 @@ class Job:
     async def _enter(self, place: AsyncExitStack) -> None:
         """Take a place before any work is done."""
         one = self._one
+        one.keep_back(self._requests)
         if self._state.draining or not one.ready:
             wait = {"Retry-After": str(DRAIN_RETRY_S)}
             raise Refused("The service is starting or stopping.", None, "unavailable", 503, wait)
@@ -216,6 +217,9 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
     if "echo" not in one.description.offers:
         raise Refused(f"{one.description.engine} gives no log-likelihoods of prompts.", "echo", "unsupported_parameter")
     read: Callable[[Request], tuple[list[str], list[float]]] = one.model.likelihoods  # type: ignore[attr-defined]
+    one.keep_back(asked)
+    if not one.description.local and state.guard.masks:
+        raise Refused(f"{one.name} is not on this machine, so what is sent is masked and not echoed.", "echo")
     begun = monotonic()
     choices = []
     total = 0

@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse, Response
 
 from sizewise.errors import SizewiseError
 from sizewise.records import Policy, Request
-from sizewise.routing import Decision, DriftWatch, decide_prompt
+from sizewise.routing import CONFIDENTIAL, Decision, DriftWatch, decide_prompt
+from sizewise.service.guarding import Guard
 from sizewise.service.served import Served
 from sizewise.service.wire import Refused
 
@@ -27,12 +28,13 @@ class Router:
         policy: what it goes by.
         small: the small model.
         large: the large one.
+        guard: says what may not leave this machine, whatever the policy says.
 
     Raises:
         SizewiseError: the policy was made for other models.
     """
 
-    def __init__(self, policy: Policy, small: Served, large: Served) -> None:
+    def __init__(self, policy: Policy, small: Served, large: Served, guard: Guard) -> None:
         for what, made_for, served in (("small", policy.small, small.name), ("large", policy.large, large.name)):
             if made_for is not None and made_for != served:
                 raise SizewiseError(
@@ -41,6 +43,7 @@ class Router:
                     "sizewise route calibrate FILE.csv --small NAME --large NAME --out policy.json",
                 )
         self.policy, self.small, self.large = policy, small, large
+        self._guard = guard
         self.watch = DriftWatch(policy)
         self.counts: Counter[str] = Counter()
 
@@ -50,6 +53,8 @@ class Router:
         whole = "\n".join(message.content for message in asked.messages) or (asked.text or "")
         last = asked.messages[-1].content if asked.messages else whole
         rules = decide_prompt(self.policy, whole)
+        if self._guard.is_confidential([whole]):
+            rules = rules._replace(model="small", why=CONFIDENTIAL, may_leave=False)
         if not rules.may_leave:
             self.counts["confidential"] += 1
             return rules

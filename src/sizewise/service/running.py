@@ -14,6 +14,7 @@ from sizewise.models.fake import FakeModel
 from sizewise.progress import Reporter, Silent
 from sizewise.routing import read_policy
 from sizewise.service.app import create_app
+from sizewise.service.guarding import GuardRules
 from sizewise.service.keys import Keys
 from sizewise.service.router import AUTO
 from sizewise.service.state import Settings
@@ -64,6 +65,7 @@ def serve(
     lenient: bool = False,
     delay_s: float = 0.0,
     policy: Path | None = None,
+    guard: GuardRules | None = None,
     store: Store | None = None,
     reporter: Reporter | None = None,
 ) -> None:
@@ -78,6 +80,7 @@ def serve(
         lenient: take unknown model names and leave out what cannot be done.
         delay_s: seconds a word of fake models.
         policy: file that says which of two models answers what is asked of `auto`.
+        guard: what stands in front of the models; None: all of it, without rules of one's own.
         store: where records live.
         reporter: told what is going on.
 
@@ -102,7 +105,10 @@ def serve(
         raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
     models = open_all(uris, store, engine, delay_s, reporter)
     hosts = ("127.0.0.1", "localhost", "[::1]", "::1", host) if is_own(host) else ("*",)
-    app = create_app(models, Settings(keys=known, hosts=hosts, lenient=lenient, policy=routed), store)
+    settings = Settings(keys=known, hosts=hosts, lenient=lenient, policy=routed, guard=guard or GuardRules())
+    app = create_app(models, settings, store)
+    if not all(model.describe().local for model in models.values()):
+        reporter.say(f"guard: {settings.guard.told()}")
     config = uvicorn.Config(
         app,
         host=host,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from time import monotonic, time
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from sizewise.models import Model
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Request
 from sizewise.service.admission import Admission
+from sizewise.service.guarding import Guard
 
 RUNNING = 64
 REMOTE_RUNNING = 200
@@ -44,10 +45,12 @@ class Served:
     Args:
         name: what clients call it.
         model: the model.
+        guard: stands in front of it where it is not on this machine.
     """
 
-    def __init__(self, name: str, model: Model) -> None:
+    def __init__(self, name: str, model: Model, guard: Guard) -> None:
         self.name, self.model = name, model
+        self._guard = guard
         self.description = model.describe()
         tokens = self.description.cache_tokens or REMOTE_TOKENS
         running = RUNNING if self.description.cache_tokens else REMOTE_RUNNING
@@ -66,8 +69,25 @@ class Served:
         longest = read + request.max_tokens
         return min(longest, context) if context and request.fit else longest
 
+    def keep_back(self, requests: Sequence[Request]) -> None:
+        """Stop what is confidential, where this model is not on this machine.
+
+        Raises:
+            Refused: something is.
+        """
+        if not self.description.local:
+            self._guard.keep_back(requests, self.name)
+
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
-        """Give an answer piece by piece; when nobody listens any more, the work ends."""
+        """Give an answer piece by piece, with what the guard masked put back."""
+        crossing = None if self.description.local else await self._guard.cross(request, self.name)
+        async with aclosing(self._pieces(crossing.request if crossing else request)) as pieces:
+            async for piece in pieces:
+                for one in [piece] if crossing is None else crossing.back(piece):
+                    yield one
+
+    async def _pieces(self, request: Request) -> AsyncGenerator[Piece, None]:
+        """Give an answer as the model gives it; when nobody listens any more, the work ends."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Piece] = asyncio.Queue()
 

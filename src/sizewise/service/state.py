@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sizewise.models import Model
-from sizewise.records import Policy
+from sizewise.records import Policy, Request
 from sizewise.service.counting import Counts
+from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.keys import Key, Keys
 from sizewise.service.router import Router
 from sizewise.service.served import Served
@@ -30,19 +33,44 @@ class Settings:
     """Longest body."""
     policy: Policy | None = None
     """Who of the first two models answers what is asked of `auto`."""
+    guard: GuardRules = field(default_factory=GuardRules)
+    """What stands in front of the models."""
+    most_answer_tokens: int = 8_192
+    """Longest answer that may be asked for."""
 
 
 class State:
     """What the routes share."""
 
     def __init__(self, models: dict[str, Model], settings: Settings, store: Store) -> None:
-        self.served = [Served(name, model) for name, model in models.items()]
+        policy = settings.policy
+        rules = settings.guard
+        if policy is not None:
+            rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
+        self.guard = Guard(rules, self._keep_crossing)
+        self.served = [Served(name, model, self.guard) for name, model in models.items()]
+        if not all(one.description.local for one in self.served):
+            self.guard.prepare()
         self.by_name = {one.name: one for one in self.served}
         self.settings, self.store = settings, store
         self.counts = Counts()
-        policy = settings.policy
-        self.router = Router(policy, self.served[0], self.served[1]) if policy is not None else None
+        self.router = Router(policy, self.served[0], self.served[1], self.guard) if policy is not None else None
         self.draining = False
+
+    async def admit(self, requests: Sequence[Request]) -> tuple[str, ...]:
+        """Look at what is asked before a model does; gives the signs of injection in it.
+
+        Raises:
+            Refused: a longer answer is asked for than is given here, or signs are refused.
+        """
+        most = self.settings.most_answer_tokens
+        if any(request.max_tokens > most for request in requests):
+            raise Refused(f"Answers here have at most {most:,} tokens.", "max_tokens")
+        return await self.guard.look(requests)
+
+    def _keep_crossing(self, key: str, line: dict[str, Any]) -> None:
+        with self.store.service_ledger() as ledger:
+            ledger.append("crossings", key, line)
 
     def find(self, name: str, key: Key | None) -> Served:
         """Find a model by its name.
