@@ -69,7 +69,7 @@ def test_too_small_a_risk_is_said_to_be_out_of_reach(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 40, 3), risk=0.01)
     assert found.chosen is None
     assert any("cannot vouch" in note for note in found.notes)
-    assert found.bound == pytest.approx(1 - 0.05 ** (1 / 40))
+    assert found.bound == pytest.approx(1 - 0.02 ** (1 / 40))
 
 
 def test_one_class_ties_and_bad_files(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from sizewise.cli import (
     audit,
+    chat,
     choose,
     compare,
     doctor,
@@ -52,6 +53,7 @@ COMMANDS = (
     export,
     models,
     serve,
+    chat,
     load,
     route,
     probe,

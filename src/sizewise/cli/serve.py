@@ -1,20 +1,20 @@
-"""`sizewise serve` and `sizewise chat`."""
+"""`sizewise serve`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import typer
 
 from sizewise.cli.output import print_line, reporting
 
 Engine = Literal["auto", "openvino", "transformers"]
-GuardPart = Literal["mask", "confidential", "signals", "audit"]
+PARTS = ("mask", "confidential", "signals", "audit")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
 
     @app.command()
     def serve(
@@ -34,12 +34,19 @@ def register(app: typer.Typer) -> None:
         policy: Annotated[
             Path | None, typer.Option(help="Policy file: the model `auto` asks the first, small, or the second, large.")
         ] = None,
+        agent: Annotated[
+            Literal["support"] | None, typer.Option(help="Serve an agent that answers from --docs, by the first model.")
+        ] = None,
+        docs: Annotated[Path | None, typer.Option(help="The organisation's documents, for the agent.")] = None,
+        sure: Annotated[
+            float, typer.Option(help="Least chance of an answer in the documents; else the agent does not know.")
+        ] = 0.5,
         confidential: Annotated[
             list[str] | None,
             typer.Option(help="Regular expression: what matches is shown to no model off this machine."),
         ] = None,
         unguarded: Annotated[
-            list[GuardPart] | None, typer.Option(help="Part of the guard to switch off; all are on otherwise.")
+            list[str] | None, typer.Option(help=f"Part of the guard to switch off: {', '.join(PARTS)}.")
         ] = None,
         refuse_signals: Annotated[
             bool, typer.Option("--refuse-signals", help="Refuse what carries signs of prompt injection.")
@@ -60,9 +67,11 @@ def register(app: typer.Typer) -> None:
                 raise UsageError("A new key needs a file to be kept in.", "--keys FILE", "")
             print_line(add_key(keys, new_key))
             return
+        if (agent is None) != (docs is None):
+            raise UsageError("An agent answers from documents.", "--agent support --docs FOLDER", "")
         with reporting() as reporter:
             serve_models(
-                [_uri(model) for model in models],
+                [uri_of(model) for model in models],
                 host=host,
                 port=port,
                 keys=keys,
@@ -70,64 +79,13 @@ def register(app: typer.Typer) -> None:
                 lenient=lenient,
                 delay_s=delay_ms / 1000,
                 policy=policy,
-                guard=GuardRules(
-                    frozenset(get_args(GuardPart)) - set(unguarded or ()), tuple(confidential or ()), refuse_signals
-                ),
+                documents=docs,
+                sure=sure,
+                guard=GuardRules.without(unguarded or (), tuple(confidential or ()), refuse_signals),
                 reporter=reporter,
             )
 
-    @app.command()
-    def chat(
-        model: Annotated[str, typer.Argument(help="Model URI, or id of a run.")],
-        engine: Annotated[Engine, typer.Option(help="What runs a model of this machine.")] = "auto",
-        max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 512,
-    ) -> None:
-        """Talk to a model in the terminal; an empty line ends it.
 
-        Example: sizewise chat pkg:smollm2-135m
-        """
-        import sys
-        from queue import SimpleQueue
-
-        from sizewise.models import open_model
-        from sizewise.models.base import Piece
-        from sizewise.records import Message, Request
-
-        with reporting() as reporter:
-            opened = open_model(_uri(model), engine=engine, say=reporter.say)
-        said: list[Message] = []
-        try:
-            while True:
-                try:
-                    line = input("you: " if sys.stdin.isatty() else "")
-                except EOFError:
-                    return
-                if not line.strip():
-                    return
-                said.append(Message(role="user", content=line))
-                arrived: SimpleQueue[Piece] = SimpleQueue()
-                request = Request(id="chat", messages=tuple(said), max_tokens=max_tokens, fit=True)
-                cancel = opened.start(request, arrived.put)
-                try:
-                    while (piece := arrived.get()).end is None:
-                        sys.stdout.write(piece.text)
-                        sys.stdout.flush()
-                except KeyboardInterrupt:
-                    cancel()
-                    while (piece := arrived.get()).end is None:
-                        pass
-                end = piece.end
-                sys.stdout.write("\n")
-                if end.error:
-                    sys.stderr.write(f"error: {end.error}\n")
-                    said.pop()
-                    continue
-                said.append(Message(role="assistant", content=end.text))
-                rate = end.completion_tokens / max(end.seconds, 1e-9)
-                sys.stderr.write(f"[{end.completion_tokens} tokens, {rate:.0f} tokens/s]\n")
-        finally:
-            opened.close()
-
-
-def _uri(model: str) -> str:
+def uri_of(model: str) -> str:
+    """Take the id of a run for its URI."""
     return f"run:{model}" if model.startswith("run-") else model

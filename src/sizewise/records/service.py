@@ -64,6 +64,8 @@ class Completion(Record):
     """Money by list prices, where there is a price."""
     finish: Literal["stop", "length", "error"]
     """Why it ended."""
+    sources: tuple[str, ...] = ()
+    """Documents that the answer cites, where it does."""
     error: str | None = None
     """What went wrong, if anything."""
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from pydantic import BaseModel, Field
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request as HttpRequest
@@ -21,27 +19,12 @@ from sizewise.models import Model
 from sizewise.service import wire
 from sizewise.service.jobs import Job, echo, numbered
 from sizewise.service.limits import BodyLimit
+from sizewise.service.monitoring import add_pages
 from sizewise.service.router import AUTO
-from sizewise.service.served import Served, summary
+from sizewise.service.served import Served
 from sizewise.service.state import Settings, State
 from sizewise.service.wire import ChatForm, ChatRequest, Refused, TextForm, TextRequest
 from sizewise.store import Store
-
-MONITOR_S = 300.0
-SAFE_PAGE = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "script-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-
-
-class Thumb(BaseModel):
-    """A thumb for an answer: biased by who presses it, so it is kept apart from votes."""
-
-    answer: str = Field(min_length=1, max_length=100)
-    model: str = Field(max_length=200)
-    up: bool
 
 
 def create_app(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> FastAPI:
@@ -69,6 +52,7 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
     _add_errors(app)
     _add_answers(app, state)
     _add_facts(app, state)
+    add_pages(app, state)
     return app
 
 
@@ -187,39 +171,12 @@ def _add_facts(app: FastAPI, state: State) -> None:
             state.counts.written(state.served, state.guard.counts), media_type="text/plain; version=0.0.4"
         )
 
-    @app.get("/monitor/data")
-    async def monitor_data(http: HttpRequest) -> dict[str, Any]:
-        state.settings.keys.admit(http.headers.get("authorization"))
-        routing = state.router.summary() if state.router else None
-        guard = dict(state.guard.counts)
-        models = summary(state.served, MONITOR_S)
-        return {"seconds": MONITOR_S, "models": models, "thumbs": _thumbs(state), "routing": routing, "guard": guard}
-
-    @app.post("/feedback")
-    async def feedback(body: Thumb, http: HttpRequest) -> dict[str, str]:
-        state.settings.keys.admit(http.headers.get("authorization"))
-        with state.store.service_ledger() as ledger:
-            ledger.append("thumbs", body.answer, body.model_dump())
-        return {"status": "kept"}
-
-    for path, name in (("/", "chat.html"), ("/monitor", "monitor.html")):
-        app.add_api_route(path, _page(name), response_class=HTMLResponse, include_in_schema=False)
-
 
 def marked(response: Response, signs: Sequence[str]) -> Response:
     """Say in a header which signs of injection were seen."""
     if signs:
         response.headers["X-Sizewise-Signals"] = ", ".join(signs)
     return response
-
-
-def _thumbs(state: State) -> dict[str, list[int]]:
-    """Count thumbs up and down of each model."""
-    found: dict[str, list[int]] = {}
-    with state.store.service_ledger() as ledger:
-        for body in ledger.entries("thumbs").values():
-            found.setdefault(str(body["model"]), [0, 0])[0 if body["up"] else 1] += 1
-    return found
 
 
 def _about(one: Served) -> dict[str, Any]:
@@ -237,11 +194,3 @@ def _about(one: Served) -> dict[str, Any]:
         "local": told.local,
         "can_chat": told.can_chat,
     }
-
-
-def _page(name: str) -> Callable[[], HTMLResponse]:
-    def page() -> HTMLResponse:
-        text = files("sizewise.service").joinpath("pages", name).read_text(encoding="utf-8")
-        return HTMLResponse(text, headers=SAFE_PAGE)
-
-    return page

@@ -42,6 +42,20 @@ class GuardRules:
                     f"'{rule}' is no regular expression: {error}.", "a rule such as '(?i)salary'", ""
                 ) from error
 
+    @classmethod
+    def without(
+        cls, off: Sequence[str], confidential: tuple[str, ...] = (), refuse_signals: bool = False
+    ) -> GuardRules:
+        """Make rules with some parts switched off.
+
+        Raises:
+            UsageError: there is no such part, or a rule is no regular expression.
+        """
+        unknown = sorted(set(off) - set(PARTS))
+        if unknown:
+            raise UsageError(f"The guard has no part '{unknown[0]}'.", ", ".join(PARTS), "--unguarded mask")
+        return cls(frozenset(part for part in PARTS if part not in off), confidential, refuse_signals)
+
     def told(self) -> str:
         """Say what it does with what leaves this machine."""
         if "mask" not in self.parts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from time import monotonic
 from typing import Any
@@ -66,7 +66,7 @@ class Job:
             "usage": form.usage(ends),
         }
         self._keep(200, ends)
-        return JSONResponse(body)
+        return JSONResponse(body | _besides(ends))
 
     async def _gone(self) -> None:
         while not await self._http.is_disconnected():
@@ -155,7 +155,7 @@ class Job:
                 self._first = self._first or monotonic() - self._begun
                 yield _event(base | {"choices": [form.delta(index, piece.text, piece.tokens, piece.logprobs)]})
             if form.wants_usage:
-                yield _event(base | {"choices": [], "usage": form.usage(ends)})
+                yield _event(base | {"choices": [], "usage": form.usage(ends)} | _besides(ends))
             status = 200
             yield b"data: [DONE]\n\n"
         except TimeoutError:
@@ -202,6 +202,17 @@ class Job:
 
 def _event(body: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8") + b"\n\n"
+
+
+def _besides(ends: Sequence[Completion]) -> dict[str, Any]:
+    """Say what clients of OpenAI do not know: documents cited, money by list prices."""
+    told: dict[str, Any] = {}
+    if any(end.sources for end in ends):
+        told["sources"] = [list(end.sources) for end in ends]
+    paid = [end.usd for end in ends if end.usd is not None]
+    if paid:
+        told["usd"] = sum(paid)
+    return {"sizewise": told} if told else {}
 
 
 def _failure(end: Completion) -> Refused:

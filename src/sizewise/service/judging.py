@@ -18,8 +18,8 @@ from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.judging import Ballot, Invitation
 from sizewise.progress import Reporter, Silent
 from sizewise.records import SCALES, JudgeRater, JudgeTask, Vote
-from sizewise.service.app import SAFE_PAGE
 from sizewise.service.limits import BodyLimit
+from sizewise.service.monitoring import SAFE_PAGE
 from sizewise.service.running import is_own, listen
 from sizewise.store import Store
 

@@ -29,6 +29,8 @@ class Key(BaseModel):
     """Names that it may ask; empty: all."""
     requests_per_minute: int | None = Field(None, ge=1)
     tokens_per_day: int | None = Field(None, ge=1)
+    staff: bool = False
+    """Whether conversations that were handed over may be read with it."""
 
 
 class _File(BaseModel):

@@ -104,6 +104,7 @@ class Router:
 
 def _told(response: JSONResponse, told: dict[str, Any]) -> JSONResponse:
     """Put who answered and why into the body, beside what clients know."""
-    body = json.loads(bytes(response.body)) | {"sizewise": told}
+    body = json.loads(bytes(response.body))
+    body["sizewise"] = body.get("sizewise", {}) | told
     headers = {key: value for key, value in response.headers.items() if key.lower().startswith("x-sizewise")}
     return JSONResponse(body, response.status_code, headers)

@@ -8,11 +8,15 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from sizewise.documents import read_paths
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
 from sizewise.progress import Reporter, Silent
+from sizewise.retrieval import Library, cut
 from sizewise.routing import read_policy
+from sizewise.service.agent import NAME as AGENT
+from sizewise.service.agent import SURE, Support
 from sizewise.service.app import create_app
 from sizewise.service.guarding import GuardRules
 from sizewise.service.keys import Keys
@@ -66,6 +70,8 @@ def serve(
     delay_s: float = 0.0,
     policy: Path | None = None,
     guard: GuardRules | None = None,
+    documents: Path | None = None,
+    sure: float = SURE,
     store: Store | None = None,
     reporter: Reporter | None = None,
 ) -> None:
@@ -80,6 +86,8 @@ def serve(
         lenient: take unknown model names and leave out what cannot be done.
         delay_s: seconds a word of fake models.
         policy: file that says which of two models answers what is asked of `auto`.
+        documents: files of the organisation; a support agent answers from them, with the first model.
+        sure: least chance that they hold the answer; below it the agent says that it does not know.
         guard: what stands in front of the models; None: all of it, without rules of one's own.
         store: where records live.
         reporter: told what is going on.
@@ -105,7 +113,9 @@ def serve(
         raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
     models = open_all(uris, store, engine, delay_s, reporter)
     hosts = ("127.0.0.1", "localhost", "[::1]", "::1", host) if is_own(host) else ("*",)
-    settings = Settings(keys=known, hosts=hosts, lenient=lenient, policy=routed, guard=guard or GuardRules())
+    support = None if documents is None else Support(_library(documents, reporter), sure)
+    guard = guard or GuardRules()
+    settings = Settings(keys=known, hosts=hosts, lenient=lenient, policy=routed, guard=guard, support=support)
     app = create_app(models, settings, store)
     if not all(model.describe().local for model in models.values()):
         reporter.say(f"guard: {settings.guard.told()}")
@@ -127,7 +137,7 @@ def serve(
             f"Port {port} at {host} is taken.", "a free port", "--port 0 takes one that is free"
         ) from error
     address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
-    names = ", ".join([AUTO, *models] if routed else models)
+    names = ", ".join([*([AUTO] if routed else []), *models, *([AGENT] if support else [])])
     reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {names}")
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains, and then hands the signal on
     try:
@@ -135,6 +145,15 @@ def serve(
     finally:
         for model in models.values():
             model.close()
+
+
+def _library(documents: Path, reporter: Reporter) -> Library:
+    reading = read_paths([documents])
+    library = Library(cut(reading.documents))
+    reporter.say(f"support agent: {len(reading.documents):,} documents, {len(library):,} passages")
+    for note in reading.notes:
+        reporter.say(note)
+    return library
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -50,7 +50,7 @@ class Served:
 
     def __init__(self, name: str, model: Model, guard: Guard) -> None:
         self.name, self.model = name, model
-        self._guard = guard
+        self.guard = guard
         self.description = model.describe()
         tokens = self.description.cache_tokens or REMOTE_TOKENS
         running = RUNNING if self.description.cache_tokens else REMOTE_RUNNING
@@ -76,11 +76,11 @@ class Served:
             Refused: something is.
         """
         if not self.description.local:
-            self._guard.keep_back(requests, self.name)
+            self.guard.keep_back(requests, self.name)
 
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
         """Give an answer piece by piece, with what the guard masked put back."""
-        crossing = None if self.description.local else await self._guard.cross(request, self.name)
+        crossing = None if self.description.local else await self.guard.cross(request, self.name)
         async with aclosing(self._pieces(crossing.request if crossing else request)) as pieces:
             async for piece in pieces:
                 for one in [piece] if crossing is None else crossing.back(piece):

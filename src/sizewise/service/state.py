@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from sizewise.models import Model
 from sizewise.records import Policy, Request
+from sizewise.service.agent import Agent, Support
 from sizewise.service.counting import Counts
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.keys import Key, Keys
@@ -35,6 +37,8 @@ class Settings:
     """Who of the first two models answers what is asked of `auto`."""
     guard: GuardRules = field(default_factory=GuardRules)
     """What stands in front of the models."""
+    support: Support | None = None
+    """What the support agent goes by; None: there is none."""
     most_answer_tokens: int = 8_192
     """Longest answer that may be asked for."""
 
@@ -47,10 +51,12 @@ class State:
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
-        self.guard = Guard(rules, self._keep_crossing)
+        self.guard = Guard(rules, partial(self._keep, "crossings"))
         self.served = [Served(name, model, self.guard) for name, model in models.items()]
         if not all(one.description.local for one in self.served):
             self.guard.prepare()
+        if settings.support is not None:
+            self.served.append(Agent(self.served[0], settings.support, partial(self._keep, "handovers")))
         self.by_name = {one.name: one for one in self.served}
         self.settings, self.store = settings, store
         self.counts = Counts()
@@ -68,9 +74,9 @@ class State:
             raise Refused(f"Answers here have at most {most:,} tokens.", "max_tokens")
         return await self.guard.look(requests)
 
-    def _keep_crossing(self, key: str, line: dict[str, Any]) -> None:
+    def _keep(self, topic: str, key: str, body: dict[str, Any]) -> None:
         with self.store.service_ledger() as ledger:
-            ledger.append("crossings", key, line)
+            ledger.append(topic, key, body)
 
     def find(self, name: str, key: Key | None) -> Served:
         """Find a model by its name.

@@ -1,0 +1,108 @@
+"""The pages: chat and monitor, thumbs, and the conversations that wait for a person."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
+from starlette.requests import Request as HttpRequest
+
+from sizewise.service.keys import Key
+from sizewise.service.served import summary
+from sizewise.service.state import State
+from sizewise.service.wire import Refused
+
+MONITOR_S = 300.0
+SAFE_PAGE = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "script-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Thumb(BaseModel):
+    """A thumb for an answer: biased by who presses it, so it is kept apart from votes."""
+
+    answer: str = Field(min_length=1, max_length=100)
+    model: str = Field(max_length=200)
+    up: bool
+
+
+def add_pages(app: FastAPI, state: State) -> None:
+    """Add the pages and what they ask for."""
+
+    @app.get("/monitor/data")
+    async def monitor_data(http: HttpRequest) -> dict[str, Any]:
+        key = state.settings.keys.admit(http.headers.get("authorization"))
+        routing = state.router.summary() if state.router else None
+        guard, waiting = dict(state.guard.counts), _handovers(state) if _is_staff(key) else []
+        models = summary(state.served, MONITOR_S)
+        return {
+            "seconds": MONITOR_S,
+            "models": models,
+            "thumbs": _thumbs(state),
+            "routing": routing,
+            "guard": guard,
+            "handovers": waiting,
+        }
+
+    @app.get("/handovers")
+    async def handovers(http: HttpRequest) -> dict[str, Any]:
+        if not _is_staff(state.settings.keys.admit(http.headers.get("authorization"))):
+            raise Refused("This key may not read conversations.", None, "permission_denied", 403)
+        return {"waiting": _handovers(state)}
+
+    @app.post("/handovers/{number}/done")
+    async def handover_done(number: str, http: HttpRequest) -> dict[str, str]:
+        if not _is_staff(state.settings.keys.admit(http.headers.get("authorization"))):
+            raise Refused("This key may not read conversations.", None, "permission_denied", 403)
+        with state.store.service_ledger() as ledger:
+            if ledger.entry("handovers", number) is None:
+                raise Refused(f"There is no handover {number[:20]}.", "number", "not_found", 404)
+            ledger.append("handovers_done", number, {"at": time.time()})
+        return {"status": "done"}
+
+    @app.post("/feedback")
+    async def feedback(body: Thumb, http: HttpRequest) -> dict[str, str]:
+        state.settings.keys.admit(http.headers.get("authorization"))
+        with state.store.service_ledger() as ledger:
+            ledger.append("thumbs", body.answer, body.model_dump())
+        return {"status": "kept"}
+
+    for path, name in (("/", "chat.html"), ("/monitor", "monitor.html")):
+        app.add_api_route(path, _page(name), response_class=HTMLResponse, include_in_schema=False)
+
+
+def _is_staff(key: Key | None) -> bool:
+    """Tell whether a key may read conversations; without keys only this machine's own people reach the service."""
+    return key is None or key.staff
+
+
+def _handovers(state: State) -> list[dict[str, Any]]:
+    """Give the conversations that wait for a person."""
+    with state.store.service_ledger() as ledger:
+        done = ledger.entries("handovers_done")
+        return [{"number": one} | body for one, body in ledger.entries("handovers").items() if one not in done]
+
+
+def _thumbs(state: State) -> dict[str, list[int]]:
+    """Count thumbs up and down of each model."""
+    found: dict[str, list[int]] = {}
+    with state.store.service_ledger() as ledger:
+        for body in ledger.entries("thumbs").values():
+            found.setdefault(str(body["model"]), [0, 0])[0 if body["up"] else 1] += 1
+    return found
+
+
+def _page(name: str) -> Callable[[], HTMLResponse]:
+    def page() -> HTMLResponse:
+        text = files("sizewise.service").joinpath("pages", name).read_text(encoding="utf-8")
+        return HTMLResponse(text, headers=SAFE_PAGE)
+
+    return page
