@@ -13,16 +13,13 @@ pytest.importorskip("bm25s")
 
 from starlette.testclient import TestClient
 
-from sizewise.errors import UsageError
 from sizewise.models.base import Cancel, Deliver, Piece
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Document, ModelDescription, Request
 from sizewise.retrieval import Library, cut
-from sizewise.service.agent import UNKNOWN, Agent, Support
+from sizewise.service.agent import UNKNOWN, Support
 from sizewise.service.app import create_app
-from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.keys import Key, Keys
-from sizewise.service.served import Served
 from sizewise.service.state import Settings
 from sizewise.store import Store
 
@@ -170,11 +167,19 @@ def test_conversations_are_read_by_staff_alone(talker: Talker, library: Library,
         assert client.get("/monitor/data", headers={"Authorization": "Bearer guest"}).json()["handovers"] == []
 
 
-def test_a_model_without_a_chat_template_is_refused(library: Library) -> None:
-    class Plain(FakeModel):
+def test_a_model_without_a_chat_template_continues_a_text(library: Library, store: Store) -> None:
+    class Plain(Talker):
         def describe(self) -> ModelDescription:
             return super().describe().model_copy(update={"can_chat": False})
 
-    base = Served("plain", Plain("echo"), Guard(GuardRules(), lambda *_: None))
-    with pytest.raises(UsageError, match="no chat template"):
-        Agent(base, Support(library), lambda *_: None)
+    plain = Plain()
+    with TestClient(create_app({"plain": plain}, Settings(support=Support(library)), store)) as client:
+        for _ in range(100):
+            if client.get("/health").status_code == 200:
+                break
+        plain.says = "Parcels to Norway take 7 working days."
+        answer = ask(client, "How long do parcels to Norway take?")
+    assert text_of(answer).startswith("Parcels to Norway take 7 working days. [1]")
+    asked = plain.seen[-1]
+    assert asked.messages == ()
+    assert (asked.text or "").endswith("Answer:")

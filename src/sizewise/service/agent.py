@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from sizewise.errors import UsageError
 from sizewise.guard import signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
@@ -26,9 +25,10 @@ NAME = "support"
 SURE = 0.5
 SHOWN = 4
 SUPPORTED = 0.6  # share of a sentence's telling words, by rarity, that must stand in the passage cited
+REPEATED = 0.8
 QUOTED = 3
 SHORT_QUESTION = 6
-MOST_WORDS = 320
+MOST_WORDS, MOST_ANSWER = 320, 200
 
 UNKNOWN = (
     "I do not find this in the documents that I have, so I will not guess. "
@@ -64,15 +64,10 @@ class Agent(Served):
         base: the model that writes.
         support: what it goes by.
         keep: keeps a conversation that is handed over, by its number.
-
-    Raises:
-        UsageError: the model cannot chat.
     """
 
     def __init__(self, base: Served, support: Support, keep: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__(NAME, base.model, base.guard)
-        if not base.description.can_chat:
-            raise UsageError(f"{base.name} has no chat template, so no agent can speak by it.", "a chat model", "")
         self.admission = base.admission
         self.description = base.description.model_copy(update={"offers": (), "can_chat": True, "can_score": False})
         self._base, self._support, self._keep_handover = base, support, keep
@@ -109,11 +104,12 @@ class Agent(Served):
         cited = Cited(self._support.library, passages)
         wrote = Completion(id=request.id, text="", prompt_tokens=0, completion_tokens=0, seconds=0, finish="stop")
         told: list[str] = []
-        async with aclosing(self._base.answer(grounded(request, said[:-1], question, passages))) as pieces:
+        async with aclosing(self._base.answer(self._grounded(request, said[:-1], question, passages))) as pieces:
             async for piece in pieces:
                 if piece.end is not None:
                     wrote = piece.end
-                for sentence in cited.feed(piece.text, ended=piece.end is not None):
+                ended = piece.end is not None and piece.end.finish == "stop"  # else the last sentence is a torso
+                for sentence in cited.feed(piece.text, ended):
                     told.append(sentence)
                     yield Piece(sentence)
         if wrote.error:
@@ -128,6 +124,27 @@ class Agent(Served):
         text = "".join([*told, sources])
         yield Piece(end=wrote.model_copy(update={"text": text, "seconds": seconds, "sources": cited.documents()}))
 
+    def _grounded(self, request: Request, before: list[Message], question: str, passages: list[Passage]) -> Request:
+        """Put passages before a question, as data; a model without a chat template continues a plain text."""
+        mark = secrets.token_hex(4)
+        shown = "\n".join(
+            f"<passage-{mark} {number}: {one.title}{' - ' + one.heading if one.heading else ''}>\n"
+            f"{' '.join(one.text.split()[:MOST_WORDS])}\n</passage-{mark}>"
+            for number, one in enumerate(passages, 1)
+        )
+        asked = f"{shown}\n\nQuestion: {question}"
+        if not self._base.description.can_chat:
+            text = f"{_ORDERS}\n\n{asked}\nAnswer:"
+            plain = {"messages": (), "text": text, "stop": (*request.stop[:3], "\nQuestion:"), "fit": True}
+            return request.model_copy(update=plain | {"max_tokens": min(request.max_tokens, MOST_ANSWER)})
+        messages = (
+            Message(role="system", content=_ORDERS),
+            *before[-4:],
+            Message(role="user", content=asked),
+        )
+        wanted = {"messages": messages, "text": None, "fit": True}
+        return request.model_copy(update=wanted | {"max_tokens": min(request.max_tokens, MOST_ANSWER)})
+
     def _knows(self, finding: Finding) -> bool:
         return finding.chance is None or finding.chance >= self._support.sure
 
@@ -136,22 +153,6 @@ class Agent(Served):
         conversation = [message.model_dump(mode="json") for message in said]
         self._keep_handover(number, {"at": time.time(), "conversation": conversation})
         return number
-
-
-def grounded(request: Request, before: list[Message], question: str, passages: list[Passage]) -> Request:
-    """Put passages before a question, as data."""
-    mark = secrets.token_hex(4)
-    shown = "\n".join(
-        f"<passage-{mark} {number}: {one.title}{' - ' + one.heading if one.heading else ''}>\n"
-        f"{' '.join(one.text.split()[:MOST_WORDS])}\n</passage-{mark}>"
-        for number, one in enumerate(passages, 1)
-    )
-    messages = (
-        Message(role="system", content=_ORDERS),
-        *before[-4:],
-        Message(role="user", content=f"{shown}\n\nQuestion: {question}"),
-    )
-    return request.model_copy(update={"messages": messages, "text": None, "fit": True})
 
 
 class Cited:
@@ -167,7 +168,7 @@ class Cited:
         self._rest = ""
         self._numbers: dict[str, int] = {}
         self._begun = False
-        self._said: set[str] = set()
+        self._said: list[str] = []
 
     def feed(self, text: str, ended: bool = False) -> list[str]:
         """Take a piece of an answer; gives the sentences that are whole by now and supported, with their marks."""
@@ -178,10 +179,9 @@ class Cited:
         found = []
         for sentence in whole:
             plain = re.sub(r"\s*\[\d+\]", "", sentence).strip()
-            key = plain.lower()
             place, share = self._library.support(plain, self._passages)
-            if share >= SUPPORTED and len(plain.split()) > 2 and key not in self._said:
-                self._said.add(key)
+            if share >= SUPPORTED and len(plain.split()) > 2 and not self._is_said(plain):
+                self._said.append(plain)
                 found.append(self._marked(plain, place))
         return found
 
@@ -192,6 +192,10 @@ class Cited:
         asked = {sentence: self._library.overlap(question, sentence) for sentence in sentences}
         best = sorted(sorted(sentences, key=lambda one: -asked[one])[:QUOTED], key=sentences.index)
         return [self._marked(sentence, 0) for sentence in best]
+
+    def _is_said(self, sentence: str) -> bool:
+        """Tell whether a sentence says again what was said."""
+        return any(self._library.overlap(sentence, said) >= REPEATED for said in self._said)
 
     def _marked(self, sentence: str, place: int) -> str:
         document = self._passages[place].document

@@ -1,0 +1,181 @@
+"""The support agent on real support articles: what it finds, what it admits not to know, how grounded its answers are.
+
+Questions are the symptoms of Microsoft's troubleshooting articles (CC BY 4.0); the section with the symptoms is taken
+out of the articles, so that a question is not found by itself. Half of the articles with a question are left out of the
+library: nothing answers their questions, or only a near-duplicate does. Questions of bank customers (Banking77) are
+about something else altogether.
+
+1. Found: whether the right article is among the first passages; what is answered at three thresholds, of each kind.
+2. Answers of a small model, as the agent and alone: share of numbers and telling words that stand in the right article,
+   and ROUGE-L with its resolution.
+
+`python benchmarks/support.py` reads the folder that SIZEWISE_TEST_DATA names, ends stdout with one JSON line and writes
+it to benchmarks/results/support.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import json
+import os
+import platform
+import random
+import re
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sizewise.inference import percentile_interval, wilson
+from sizewise.metrics.base import AnswerItem
+from sizewise.metrics.manner import Grounded
+from sizewise.metrics.match import RougeL
+from sizewise.models import open_model
+from sizewise.records import Document, Message, Request
+from sizewise.retrieval import Library, cut
+from sizewise.service.agent import UNKNOWN, Agent, Support
+from sizewise.service.guarding import Guard, GuardRules
+from sizewise.service.served import Served
+
+HERE = Path(__file__).parent
+DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
+BANK = 250
+THRESHOLDS = (0.3, 0.5, 0.7)
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """Read rows of the support data."""
+    return [json.loads(line) for line in (DATA / "ms_office_support" / name).read_text(encoding="utf-8").splitlines()]
+
+
+def share(values: list[bool]) -> dict[str, Any]:
+    """Give a share with Wilson's interval."""
+    low, high = wilson(float(sum(values)), len(values))
+    return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
+
+
+def mean(values: list[float]) -> dict[str, Any]:
+    """Give a mean with a bootstrap interval."""
+    draws = np.random.default_rng(0).integers(0, len(values), (2_000, len(values)))
+    low, high = percentile_interval(np.array(values)[draws].mean(axis=1))
+    return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
+
+
+async def said(one: Served, question: str) -> str:
+    """Ask a served model."""
+    request = Request(id="q", messages=(Message(role="user", content=question),), max_tokens=200, fit=True)
+    async for piece in one.answer(request):
+        if piece.end is not None:
+            return piece.end.text
+    return ""
+
+
+def main() -> None:
+    """Run both parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="pkg:smollm2-135m")
+    parser.add_argument("--answers", type=int, default=30)
+    asked = parser.parse_args()
+    articles, pairs = rows("articles.jsonl"), rows("symptom_resolution_qa.jsonl")
+    random.Random(0).shuffle(pairs)
+    gone = {pair["path"] for pair in pairs[: len(pairs) // 2]}
+    kept = [article for article in articles if article["path"] not in gone]
+    documents = [
+        Document(
+            id=one["path"],
+            title=one["title"],
+            text=re.sub(r"(?ms)^#+ *Symptoms?.*?(?=^#|\Z)", "", one["text"]),
+            origin="ms_office_support",
+            sha256="0" * 64,
+        )
+        for one in kept
+    ]
+    begun = time.perf_counter()
+    library = Library(cut(documents))
+    built = time.perf_counter() - begun
+    answered = [pair for pair in pairs if pair["path"] not in gone]
+    with (DATA / "banking77" / "test.csv").open(encoding="utf-8") as lines:
+        bank = [row["text"] for row in csv.DictReader(lines)]
+    random.Random(0).shuffle(bank)
+    kinds = {
+        "held": [pair["question"] for pair in answered],
+        "left_out": [pair["question"] for pair in pairs if pair["path"] in gone],
+        "elsewhere": bank[:BANK],
+    }
+    begun = time.process_time()
+    looked = {kind: [library.find(question) for question in questions] for kind, questions in kinds.items()}
+    spent = 1_000 * (time.process_time() - begun) / sum(map(len, kinds.values()))
+    found: dict[str, Any] = {"documents": len(documents), "passages": len(library), "built_s": built, "ms": spent}
+    for first in (1, 2, 4):
+        found[f"right_in_{first}"] = share(
+            [
+                any(hit.passage.document == pair["path"] for hit in finding.hits[:first])
+                for pair, finding in zip(answered, looked["held"], strict=True)
+            ]
+        )
+    found["answered"] = {
+        str(sure): {kind: share([(one.chance or 0.0) >= sure for one in ones]) for kind, ones in looked.items()}
+        for sure in THRESHOLDS
+    }
+    print(json.dumps(found, indent=1))
+    found["model"] = spoken(asked.model, asked.answers, library, answered, {one.id: one.text for one in documents})
+    print(json.dumps(found["model"], indent=1))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    agent, alone = found["model"]["agent"]["grounded"]["value"], found["model"]["alone"]["grounded"]["value"]
+    whole = {
+        "name": "support",
+        "ratio": agent / alone,
+        "peer": f"{asked.model} without the documents",
+        "value": agent,
+        "unit": "share of numbers and telling words that stand in the right article",
+        "runs": asked.answers,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parts": found,
+    }
+    (HERE / "results" / "support.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(whole))
+
+
+def spoken(
+    uri: str, count: int, library: Library, pairs: list[dict[str, str]], texts: dict[str, str]
+) -> dict[str, Any]:
+    """Let a model answer as the agent and alone; the agent's own 'I do not know' is counted apart."""
+    guard = Guard(GuardRules(), lambda *_: None)
+    alone = Served("alone", open_model(uri), guard)
+    ways = {"agent": Agent(alone, Support(library), lambda *_: None), "alone": alone}
+    told: dict[str, Any] = {}
+    for name, one in ways.items():
+        grounded, overlap, unknown, seconds = [], [], 0, []
+        for pair in pairs[:count]:
+            begun = time.perf_counter()
+            text = asyncio.run(said(one, pair["question"]))
+            seconds.append(time.perf_counter() - begun)
+            if text == UNKNOWN:
+                unknown += 1
+                continue
+            body = re.sub(r"\s*\[\d+\]", "", text.partition("\n\nSources:")[0])
+            right, words = Grounded().measure(_item(body, texts[pair["path"]], pair["answer"]))
+            grounded.append(right / max(1.0, words))
+            overlap.append(float(RougeL().value(np.array(RougeL().measure(_item(body, "", pair["answer"]))))))
+        told[name] = {
+            "grounded": mean(grounded),
+            "rouge_l": mean(overlap),
+            "unknown": unknown,
+            "seconds": float(np.median(seconds)),
+        }
+    return told
+
+
+def _item(completion: str, prompt: str, reference: str) -> AnswerItem:
+    return AnswerItem(completion=completion, references=(reference,), prompt=prompt)
+
+
+if __name__ == "__main__":
+    main()
