@@ -111,3 +111,36 @@ def make_tiny(folder: Path, texts: Path, attention: str) -> Path:
     network: Any = build_network(Shape(2, 64, len(tokenizer)), attention, CONTEXT, ids, seed=3)
     save_model(network, tokenizer, folder)
     return folder
+
+
+RECORDED_STUDY = """
+[study]
+name = "Judged"
+simulation = true
+
+[data]
+documents = ["texts"]
+examples = "examples.jsonl"
+"""
+
+
+@pytest.fixture
+def recorded_study(tmp_path: Path, text_folder: Path, examples_file: Path, store: Store) -> Path:
+    """A study of three recorded candidates: one right, one half right, one wrong."""
+    import json
+
+    from sizewise.dataset import load
+
+    dataset = read([text_folder, examples_file], store=store)
+    text = RECORDED_STUDY
+    for name, answer in {
+        "right": lambda said: said,
+        "half": lambda said: said[: len(said) // 2],
+        "wrong": lambda said: "<b>No</b> idea",
+    }.items():
+        rows = [{"id": e.id, "completion": answer(e.references[0])} for e in load(store, dataset.id).examples["test"]]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        text += f'\n[[candidates]]\nname = "{name}"\nmodel = "recorded:{name}.jsonl"\n'
+    path = tmp_path / "study.toml"
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -165,3 +165,9 @@ def served() -> Serve:
                 stream.close()  # type: ignore[union-attr]
 
     return run
+
+
+def sizewise(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "sizewise", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

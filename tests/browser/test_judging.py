@@ -3,53 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sizewise.dataset import load, read
-from sizewise.store import Store
-from tests.browser.conftest import Browser, Serve
+from tests.browser.conftest import Browser, Serve, sizewise
 
 pytestmark = pytest.mark.browser
-
-STUDY = """
-[study]
-name = "Judged"
-simulation = true
-
-[data]
-documents = ["texts"]
-examples = "examples.jsonl"
-"""
-
-
-def sizewise(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "sizewise", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture
-def study_file(tmp_path: Path, text_folder: Path, examples_file: Path, store: Store) -> Path:
-    """A study of three recorded candidates: one right, one half right, one wrong."""
-    dataset = read([text_folder, examples_file], store=store)
-    text = STUDY
-    for name, answer in {
-        "right": lambda said: said,
-        "half": lambda said: said[: len(said) // 2],
-        "wrong": lambda said: "<b>No</b> idea",
-    }.items():
-        rows = [{"id": e.id, "completion": answer(e.references[0])} for e in load(store, dataset.id).examples["test"]]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        text += f'\n[[candidates]]\nname = "{name}"\nmodel = "recorded:{name}.jsonl"\n'
-    path = tmp_path / "study.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
-
 
 LIKED = """(() => {
     const texts = [...document.querySelectorAll("#answers .text")].map(one => one.textContent);
@@ -87,8 +48,8 @@ def judged(browser: Browser, link: str) -> int:
         votes += 1
 
 
-def test_a_round_in_the_browser_changes_the_verdict(study_file: Path, browser: Browser, served: Serve) -> None:
-    before = json.loads(sizewise("study", str(study_file), "--json"))
+def test_a_round_in_the_browser_changes_the_verdict(recorded_study: Path, browser: Browser, served: Serve) -> None:
+    before = json.loads(sizewise("study", str(recorded_study), "--json"))
     links: dict[str, Any] = {}
     opened = json.loads(
         sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann,bob", "--votes-an-item", "2",
@@ -117,7 +78,7 @@ def test_a_round_in_the_browser_changes_the_verdict(study_file: Path, browser: B
     browser.shot("judge-report-phone")
     assert not browser.wide()
 
-    after = json.loads(sizewise("study", str(study_file), "--json"))["record"]
+    after = json.loads(sizewise("study", str(recorded_study), "--json"))["record"]
     assert any("changed the verdict" in line for line in after["why"] + [after.get("votes_said", "")]) or (
         "changed the verdict" in json.dumps(after)
     )
@@ -126,8 +87,8 @@ def test_a_round_in_the_browser_changes_the_verdict(study_file: Path, browser: B
     assert "simulated" in browser.js("document.body.innerText").lower()
 
 
-def test_the_best_of_several_in_the_browser(study_file: Path, browser: Browser, served: Serve) -> None:
-    before = json.loads(sizewise("study", str(study_file), "--json"))
+def test_the_best_of_several_in_the_browser(recorded_study: Path, browser: Browser, served: Serve) -> None:
+    before = json.loads(sizewise("study", str(recorded_study), "--json"))
     opened = json.loads(
         sizewise(
             "judge", "open", before["id"], "--kind", "best", "--simulated", "--raters", "ann", "--no-serve", "--json"

@@ -1,7 +1,19 @@
 """From a comparison and needs to a recommendation: a pure function of records."""
 
+from sizewise.choice.alternatives import Alternative, Slider, alternatives, sliders
+from sizewise.choice.asking import needs_text
 from sizewise.choice.choosing import choose
 from sizewise.choice.deciding import decide
-from sizewise.choice.needs import read_needs
+from sizewise.choice.needs import make_needs, read_needs
 
-__all__ = ["choose", "decide", "read_needs"]
+__all__ = [
+    "Alternative",
+    "Slider",
+    "alternatives",
+    "choose",
+    "decide",
+    "make_needs",
+    "needs_text",
+    "read_needs",
+    "sliders",
+]

@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def serve(
-        models: Annotated[list[str], typer.Argument(help="Model URIs, or ids of runs.")],
+        models: Annotated[list[str] | None, typer.Argument(help="Model URIs, or ids of runs.")] = None,
+        study: Annotated[
+            str | None, typer.Option(help="Open the page of this study instead, with needs that can be moved.")
+        ] = None,
         port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
         host: Annotated[
             str, typer.Option(help="Address to listen at; others than this machine's need --keys.")
@@ -58,7 +61,7 @@ def register(app: typer.Typer) -> None:
         Example: sizewise serve run-1234567890 pkg:gemma3-270m --port 8000
         """
         from sizewise.errors import UsageError
-        from sizewise.service import GuardRules
+        from sizewise.service import GuardRules, serve_study
         from sizewise.service import serve as serve_models
         from sizewise.service.keys import add_key
 
@@ -67,11 +70,17 @@ def register(app: typer.Typer) -> None:
                 raise UsageError("A new key needs a file to be kept in.", "--keys FILE", "")
             print_line(add_key(keys, new_key))
             return
+        if (not models) == (study is None):
+            raise UsageError("Either models are served or a study.", "sizewise serve MODEL, or: serve --study ID", "")
+        if study is not None:
+            with reporting() as reporter:
+                serve_study(study, host=host, port=port, reporter=reporter)
+            return
         if (agent is None) != (docs is None):
             raise UsageError("An agent answers from documents.", "--agent support --docs FOLDER", "")
         with reporting() as reporter:
             serve_models(
-                [uri_of(model) for model in models],
+                [uri_of(model) for model in models or ()],
                 host=host,
                 port=port,
                 keys=keys,

@@ -1,14 +1,19 @@
 """Any record as a table, Markdown, JSON or HTML with plots. No arithmetic here."""
 
 from sizewise.report.running import PageWatcher, write_training_page
-from sizewise.report.view import StudyView, load_view
+from sizewise.report.view import STUDY_FILE, StudyView, load_view
 from sizewise.report.words import score_text, table_rows
-from sizewise.report.writing import write_study_report
+from sizewise.report.writing import ItemOrder, render_answer, render_items, render_live_page, write_study_report
 
 __all__ = [
+    "STUDY_FILE",
+    "ItemOrder",
     "PageWatcher",
     "StudyView",
     "load_view",
+    "render_answer",
+    "render_items",
+    "render_live_page",
     "score_text",
     "table_rows",
     "write_study_report",

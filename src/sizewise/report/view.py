@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sizewise.records import (
     Checkpoint,
@@ -10,12 +11,15 @@ from sizewise.records import (
     Dataset,
     Difference,
     Evaluation,
+    Example,
     ItemRow,
     LeakEntry,
     Recommendation,
     Study,
 )
 from sizewise.store import Store
+
+STUDY_FILE = "study.toml"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class StudyView:
     checkpoints: dict[str, Checkpoint]
     config: str
     """The study file, as it would be written."""
+    tags: dict[str, tuple[str, ...]]
+    """Test example -> its tags."""
 
     def bias_metrics(self) -> tuple[str, ...]:
         """Give the measures of the bias set, without its groups."""
@@ -60,7 +66,7 @@ class StudyView:
         return None
 
 
-def load_view(store: Store, study_id: str, study: Study, config: str) -> StudyView:
+def load_view(store: Store, study_id: str, study: Study) -> StudyView:
     """Load all records that a study names.
 
     Raises:
@@ -84,5 +90,16 @@ def load_view(store: Store, study_id: str, study: Study, config: str) -> StudyVi
             for name, i in study.evaluations.items()
         },
         checkpoints={name: store.read(Checkpoint, i) for name, i in study.checkpoints.items()},
-        config=config,
+        config=_text(store.folder("study", study_id) / STUDY_FILE),
+        tags={
+            one.id: one.tags
+            for one in store.read_rows(store.folder("dataset", study.dataset), "test.examples.jsonl", Example)
+        },
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return "# the study file was not kept by the version that ran this study"

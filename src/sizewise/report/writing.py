@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from difflib import SequenceMatcher
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from sizewise.choice import alternatives, needs_text, sliders
 from sizewise.errors import MissingExtraError
-from sizewise.metrics import find_metric
-from sizewise.records import Checkpoint, ItemRow
+from sizewise.metrics import METRICS, find_metric
+from sizewise.records import Checkpoint, ItemRow, Recommendation
 from sizewise.report.plots import Plot, curve_plot, difference_plot, tradeoff_plots
 from sizewise.report.view import StudyView
 from sizewise.report.words import difference_text, measure_of, number, score_text, shown_metrics, table_rows, value_text
 from sizewise.store import write_atomically
 
-SAMPLES = 5
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+ItemOrder = Literal["spread", "apart", "worst"]
+SAMPLES, PAGE = 5, 10
 WORST = 10
 LEAKING = 10
 # Single answers are ranked by chrF: BLEU of one short answer is mostly zero.
 ITEM_METRIC = "chrf"
+_PUNCTUATION = re.compile(r"[^\w]+")
 
 
 class SideBySide(NamedTuple):
@@ -43,11 +54,88 @@ def write_study_report(view: StudyView, folder: Path) -> Path:
     Returns:
         The path of the HTML report.
     """
-    content = _content(view)
+    content = _content(view) | {
+        "alternatives": alternatives(view.comparison, view.study.comparison, view.recommendation.needs)
+    }
     environment = make_environment()
     for name in ("report.md", "report.html"):
         write_atomically(folder / name, environment.get_template(f"{name}.jinja").render(**content))
     return folder / "report.html"
+
+
+def render_live_page(view: StudyView) -> str:
+    """Render the same page with needs that can be moved and answers that can be looked through."""
+    needs = view.recommendation.needs
+    templates = resources.files("sizewise.report") / "templates"
+    start = json.dumps(needs.model_dump(mode="json")).replace("<", "\\u003c")
+    script = (templates / "study.js").read_text(encoding="utf-8")
+    content = _content(view) | {
+        "live": True,
+        "sliders": sliders(view.comparison, needs),
+        "qualities": [name for name in view.comparison.scores if name in METRICS or name == "people"],
+        "needs_text": needs_text(needs),
+        "script": f"const start = {start};\n{script}",
+        "tags": sorted({tag for tags in view.tags.values() for tag in tags}),
+    }
+    return str(make_environment().get_template("report.html.jinja").render(**content))
+
+
+def render_answer(view: StudyView, recommendation: Recommendation) -> str:
+    """Render the part of the page that depends on the needs."""
+    content = {
+        "answer": recommendation,
+        "answer_why": recommendation.why,
+        "simulation": view.study.simulation,
+        "measures": {name: measure_of(name) for name in view.comparison.scores},
+    }
+    return str(make_environment().get_template("answer.html.jinja").render(**content))
+
+
+def render_items(view: StudyView, tag: str, order: ItemOrder, first: int) -> str:
+    """Render some test examples with everybody's answers.
+
+    Args:
+        view: the study.
+        tag: only examples with this tag; empty: all.
+        order: which come first.
+        first: how many to leave out.
+    """
+    rows = [row for row in _examples(view) if not tag or tag in view.tags.get(row.item, ())]
+    if order == "spread":
+        rows = sorted(rows, key=lambda row: hashlib.sha256(row.item.encode()).hexdigest())
+    else:
+        values = {name: {row.item: _value(row) for row in items} for name, items in view.items.items()}
+        picked = values.get(view.study.pick or "") or next(iter(values.values()))
+
+        def key(row: ItemRow) -> float:
+            given = [found for by_item in values.values() if (found := by_item.get(row.item)) is not None]
+            return picked.get(row.item) or 0.0 if order == "worst" else min(given, default=0) - max(given, default=0)
+
+        rows = sorted(rows, key=lambda row: (key(row), row.item))
+    shown = [_side_by_side(view, row) for row in rows[first : first + PAGE]]
+    return str(make_environment().get_template("items.html.jinja").render(samples=shown))
+
+
+def marked(answer: str, reference: str) -> Markup:
+    """Mark the words of an answer that do not stand, in this order, in the right one."""
+    from markupsafe import Markup, escape
+
+    words, right = re.split(r"(\s+)", answer), reference.split()
+    places = [place for place, word in enumerate(words) if word.strip()]
+    plain = [_PUNCTUATION.sub("", words[place]).lower() for place in places]
+    same: set[int] = set()
+    matcher = SequenceMatcher(None, plain, [_PUNCTUATION.sub("", word).lower() for word in right], autojunk=False)
+    for block in matcher.get_matching_blocks():
+        same.update(places[block.a : block.a + block.size])
+    # A space between two marked words is marked too, so that a run of them is one mark.
+    other = [word.strip() != "" and place not in same for place, word in enumerate(words)]
+    for place in range(1, len(words) - 1, 2):
+        other[place] = other[place - 1] and other[place + 1]
+    told = []
+    for is_other, run in groupby(zip(other, words, strict=True), key=lambda pair: pair[0]):
+        text = "".join(word for _, word in run)
+        told.append(Markup("<mark>{}</mark>").format(text) if is_other else escape(text))
+    return Markup("").join(told)
 
 
 def make_environment() -> Any:
@@ -73,6 +161,7 @@ def make_environment() -> Any:
         "difference": difference_text,
         "score": score_text,
         "value": value_text,
+        "marked": marked,
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     }
     return environment
@@ -84,6 +173,11 @@ def _content(view: StudyView) -> dict[str, Any]:
         "view": view,
         "study": view.study,
         "recommendation": view.recommendation,
+        "answer": view.recommendation,
+        "answer_why": view.study.why,
+        "simulation": view.study.simulation,
+        "live": False,
+        "alternatives": [],
         "comparison": view.comparison,
         "dataset": view.dataset,
         "rows": table_rows(view.comparison),
@@ -135,20 +229,27 @@ def _curve(name: str, made: Checkpoint) -> Plot:
 
 def _samples(view: StudyView) -> list[SideBySide]:
     """Take clean examples evenly spread over the test set; nobody chose the nice ones."""
-    first = next(iter(view.items.values()))
-    examples = [row for row in first if row.kind == "example" and row.clean]
+    examples = [row for row in _examples(view) if row.clean]
     step = max(1, len(examples) // SAMPLES)
-    answers = {name: {row.item: row for row in rows} for name, rows in view.items.items()}
-    samples = []
-    for row in examples[::step][:SAMPLES]:
-        given = {name: by_item[row.item] for name, by_item in answers.items() if row.item in by_item}
-        samples.append(SideBySide(row, {name: r.completion or (r.error or "(no answer)") for name, r in given.items()}))
-    return samples
+    return [_side_by_side(view, row) for row in examples[::step][:SAMPLES]]
+
+
+def _examples(view: StudyView) -> list[ItemRow]:
+    return [row for row in next(iter(view.items.values())) if row.kind == "example"]
+
+
+def _side_by_side(view: StudyView, row: ItemRow) -> SideBySide:
+    given = {name: other for name, rows in view.items.items() for other in rows if other.item == row.item}
+    return SideBySide(row, {name: one.completion or (one.error or "(no answer)") for name, one in given.items()})
 
 
 def _worst(rows: tuple[ItemRow, ...]) -> list[WorstAnswer]:
-    measured = [row for row in rows if row.kind == "example" and ITEM_METRIC in row.stats]
-    metric = find_metric(ITEM_METRIC)
-    valued = [(float(metric.value(np.array(row.stats[ITEM_METRIC]))), row) for row in measured]
+    valued = [(value, row) for row in rows if row.kind == "example" and (value := _value(row)) is not None]
     valued.sort(key=lambda pair: (pair[0], pair[1].item))
     return [WorstAnswer(row, number(value)) for value, row in valued[:WORST]]
+
+
+def _value(row: ItemRow) -> float | None:
+    """Give the value of a single answer, where it was measured."""
+    stats = row.stats.get(ITEM_METRIC)
+    return None if stats is None else float(find_metric(ITEM_METRIC).value(np.array(stats)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -14,13 +13,13 @@ from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request as HttpRequest
 
-from sizewise.errors import MissingExtraError, SizewiseError
+from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, Invitation
 from sizewise.progress import Reporter, Silent
 from sizewise.records import SCALES, JudgeRater, JudgeTask, Vote
 from sizewise.service.limits import BodyLimit
 from sizewise.service.monitoring import SAFE_PAGE
-from sizewise.service.running import is_own, listen
+from sizewise.service.running import hosts_of, run_app
 from sizewise.store import Store
 
 MOST_BODY_BYTES = 100_000
@@ -160,36 +159,17 @@ def serve_round(
     Raises:
         SizewiseError: the port is taken.
     """
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtraError("uvicorn", "serve") from error
     store, reporter = store or Store(), reporter or Silent()
     ballot = Ballot(store, round_id)
-    hosts = ("127.0.0.1", "localhost", "[::1]", "::1", host) if is_own(host) else ("*",)
-    config = uvicorn.Config(
-        create_judge_app(ballot, hosts),
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-    )
+
+    def announce(address: str) -> None:
+        reporter.say(f"judging {round_id} at {address}")
+        for one in invitations:
+            reporter.say(f"{one.rater}: {address}/r/{one.token}")
+        if not invitations:
+            reporter.say("links were printed when the round was made; they still hold")
+
     try:
-        listening = listen(host, port)
-    except OSError as error:
-        ballot.close()
-        raise SizewiseError(
-            f"Port {port} at {host} is taken.", "a free port", "--port 0 takes one that is free"
-        ) from error
-    address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
-    reporter.say(f"judging {round_id} at {address}")
-    for one in invitations:
-        reporter.say(f"{one.rater}: {address}/r/{one.token}")
-    if not invitations:
-        reporter.say("links were printed when the round was made; they still hold")
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains, and then hands the signal on
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
+        run_app(create_judge_app(ballot, hosts_of(host)), host, port, announce)
     finally:
         ballot.close()

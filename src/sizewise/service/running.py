@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from fastapi import FastAPI
 
 from sizewise.documents import read_paths
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
@@ -96,10 +98,6 @@ def serve(
         UsageError: the address is open to others and there are no keys.
         SizewiseError: a model cannot be opened, or the port is taken.
     """
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtraError("uvicorn", "serve") from error
     store, reporter = store or Store(), reporter or Silent()
     known = Keys.load(keys) if keys else Keys()
     if not is_own(host) and not known.needed:
@@ -112,23 +110,53 @@ def serve(
     if routed is not None and len(uris) < 2:
         raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
     models = open_all(uris, store, engine, delay_s, reporter)
-    hosts = ("127.0.0.1", "localhost", "[::1]", "::1", host) if is_own(host) else ("*",)
+    hosts = hosts_of(host)
     support = None if documents is None else Support(_library(documents, reporter), sure)
     guard = guard or GuardRules()
     settings = Settings(keys=known, hosts=hosts, lenient=lenient, policy=routed, guard=guard, support=support)
     app = create_app(models, settings, store)
     if not all(model.describe().local for model in models.values()):
         reporter.say(f"guard: {settings.guard.told()}")
+    names = ", ".join([*([AUTO] if routed else []), *models, *([AGENT] if support else [])])
+    told = "chat: {0}/   monitor: {0}/monitor   API: {0}/v1   models: " + names
+    try:
+        run_app(app, host, port, lambda address: reporter.say(told.format(address)), drain_s=DRAIN_S)
+    finally:
+        for model in models.values():
+            model.close()
+
+
+def run_app(
+    app: FastAPI, host: str, port: int, announce: Callable[[str], None], *, drain_s: int = 5, backlog: int = 2048
+) -> None:
+    """Run an application until SIGINT or SIGTERM.
+
+    Args:
+        app: the application.
+        host: address to listen at.
+        port: port; 0 takes a free one.
+        announce: told the address once the port is taken.
+        drain_s: longest time that answers under way may take to end.
+        backlog: connections that may wait.
+
+    Raises:
+        SizewiseError: the port is taken.
+        MissingExtraError: uvicorn is not installed.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtraError("uvicorn", "serve") from error
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=drain_s,
         timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
-        backlog=2048,
+        backlog=backlog,
     )
     try:
         listening = listen(host, port)
@@ -136,15 +164,14 @@ def serve(
         raise SizewiseError(
             f"Port {port} at {host} is taken.", "a free port", "--port 0 takes one that is free"
         ) from error
-    address = f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}"
-    names = ", ".join([*([AUTO] if routed else []), *models, *([AGENT] if support else [])])
-    reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {names}")
+    announce(f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}")
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains, and then hands the signal on
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        for model in models.values():
-            model.close()
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def hosts_of(host: str) -> tuple[str, ...]:
+    """Give the names under which a service at an address may be called; any where others reach it."""
+    return ("127.0.0.1", "localhost", "[::1]", "::1", host) if is_own(host) else ("*",)
 
 
 def _library(documents: Path, reporter: Reporter) -> Library:

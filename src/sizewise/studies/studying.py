@@ -11,8 +11,8 @@ from sizewise.errors import SizewiseError
 from sizewise.evaluation import default_metrics, evaluate, evaluate_suite
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Comparison, Evaluation, Missing, Recommendation, Study, fingerprint
-from sizewise.report import PageWatcher, load_view, write_study_report
-from sizewise.store import Store, Stored
+from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
+from sizewise.store import Store, Stored, write_atomically
 from sizewise.studies.config import StudyConfig, config_text
 from sizewise.training import run_id_of, train
 from sizewise.training.preflight import peak_memory_bytes
@@ -88,7 +88,8 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         stored = _earlier(store, study_id, record)
         reporter.say("writing the report")
         shown = stored.record if stored else record
-        write_study_report(load_view(store, study_id, shown, config_text(config)), folder)
+        write_atomically(folder / STUDY_FILE, config_text(config))
+        write_study_report(load_view(store, study_id, shown), folder)
         return stored or store.write(study_id, record)
 
 

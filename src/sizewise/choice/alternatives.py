@@ -1,0 +1,113 @@
+"""What the answer would be if the needs were a little different: the decision itself, asked again."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sizewise.choice.deciding import GB, Choice, decide
+from sizewise.records import Comparison, Needs, Recommendation
+
+UNDER, MOST = 0.99, 12
+
+
+class Alternative(NamedTuple):
+    """One change of the needs, and the answer then."""
+
+    change: str
+    """What is changed, in words."""
+    recommendation: Recommendation
+
+
+class Slider(NamedTuple):
+    """A need that can be moved, and between which values it decides anything."""
+
+    name: str
+    """Field of the needs."""
+    label: str
+    unit: str
+    low: float
+    high: float
+    value: float | None
+    """What the needs say now; None: no limit."""
+
+
+def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> list[Alternative]:
+    """Ask again with each limit just too tight for one of the candidates, and with text kept on this machine.
+
+    Changes that leave the answer as it is are left out; at most a dozen are given.
+    """
+    choice = Choice(comparison, needs)
+    now = decide(comparison, comparison_id, needs)
+    changes: list[tuple[str, dict[str, Any]]] = []
+    if any(not comparison.models[name].local for name in choice.names) and not needs.local_only:
+        changes.append(("if no text may leave this machine", {"local_only": True}))
+    for field, words, unit, values in (
+        (
+            "greatest_latency_s",
+            "if an answer may take at most",
+            "s",
+            [choice.value("latency_s", n) for n in choice.names],
+        ),
+        (
+            "greatest_memory_gb",
+            "if at most this much memory is there:",
+            "GB",
+            [value / GB if (value := choice.value("memory_bytes", n)) else None for n in choice.names],
+        ),
+    ):
+        for value in sorted({value for value in values if value}, reverse=True):
+            limit = float(f"{UNDER * value:.2g}")
+            changes.append((f"{words} {limit:g} {unit}", {field: limit}))
+    for name in choice.names:
+        score = choice.score(choice.quality, name)
+        edge = None if score is None else score.low if choice.higher else score.high
+        if edge is not None:
+            least = float(f"{edge:.2g}")
+            changes.append((f"if {choice.title} of {least:g} is good enough", {"least_quality": least}))
+    found, seen = [], {_said(now)}
+    for words, change in changes:
+        other = decide(comparison, comparison_id, needs.model_copy(update=change))
+        if _said(other) not in seen:
+            seen.add(_said(other))
+            found.append(Alternative(words, other))
+    return found[:MOST]
+
+
+def _said(one: Recommendation) -> tuple[str, str | None, bool]:
+    return one.outcome, one.pick, one.decisive
+
+
+def sliders(comparison: Comparison, needs: Needs) -> list[Slider]:
+    """Give the needs that can be moved, each between the least and the most that was measured."""
+    choice = Choice(comparison, needs)
+    found = []
+    quality = [
+        score for name in choice.names if (score := choice.score(choice.quality, name)) and score.value is not None
+    ]
+    if quality:
+        ends = [end for score in quality for end in (score.low, score.high, score.value) if end is not None]
+        found.append(Slider("least_quality", f"Least {choice.title}", "", min(ends), max(ends), needs.least_quality))
+    latency = [value for name in choice.names if (value := choice.value("latency_s", name))]
+    if latency:
+        label = "Longest time of an answer"
+        found.append(
+            Slider("greatest_latency_s", label, "s", 0.5 * min(latency), max(latency), needs.greatest_latency_s)
+        )
+    memory = [value / GB for name in choice.names if (value := choice.value("memory_bytes", name))]
+    if memory:
+        found.append(
+            Slider("greatest_memory_gb", "Most memory", "GB", 0.5 * min(memory), max(memory), needs.greatest_memory_gb)
+        )
+    found += [
+        Slider(
+            "greatest_cost_usd_per_1000",
+            "Most money for 1,000 answers",
+            "USD",
+            0.001,
+            100,
+            needs.greatest_cost_usd_per_1000,
+        ),
+        Slider("requests_per_month", "Requests a month", "", 100, 10_000_000, needs.requests_per_month),
+        Slider("machine_usd_per_hour", "An hour of the machine", "USD", 0.01, 10, needs.machine_usd_per_hour),
+    ]
+    return found

@@ -1,0 +1,89 @@
+"""The page of a study: the decision made again as needs move, answers looked through, wrong needs refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from starlette.testclient import TestClient
+
+from sizewise.choice import choose
+from sizewise.records import Needs, Study
+from sizewise.report import load_view
+from sizewise.report.writing import marked
+from sizewise.service.studies import create_study_app
+from sizewise.store import Store, Stored
+from sizewise.studies import read_config, study
+
+
+@pytest.fixture
+def made(recorded_study: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Stored[Study]:
+    monkeypatch.chdir(recorded_study.parent)
+    return study(read_config(recorded_study), store=store)
+
+
+@pytest.fixture
+def client(made: Stored[Study], store: Store) -> Iterator[TestClient]:
+    with TestClient(create_study_app(load_view(store, made.id, made.record))) as client:
+        yield client
+
+
+def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: Stored[Study]) -> None:
+    page = client.get("/").text
+    frozen = Path(made.record.report).read_text(encoding="utf-8")
+    assert made.record.sentence in page
+    assert made.record.sentence in frozen
+    assert 'type="range"' in page
+    assert 'type="range"' not in frozen
+    assert "<script>" not in frozen
+    assert "[study]" in client.get("/study.toml").text
+    assert "What if the needs were different?" in frozen
+
+
+def test_the_decision_is_that_of_choose(client: TestClient, made: Stored[Study], store: Store) -> None:
+    answer = client.post("/choose", json={"quality": "bleu", "least_quality": 30.0}).json()
+    told = choose(made.record.comparison, Needs(quality="bleu", least_quality=30.0), store=store).record
+    assert answer["recommendation"] == told.model_dump(mode="json")
+    assert told.sentence in answer["html"]
+    assert "least_quality = 30.0" in answer["needs"]
+    assert answer["least_quality"]["low"] < answer["least_quality"]["high"]
+    assert answer["recommendation"]["pick"] == "right"
+
+
+def test_wrong_needs_are_refused_in_words(client: TestClient) -> None:
+    refused = client.post("/choose", json={"greatest_latency": 1})
+    assert refused.status_code == 400
+    assert "did you mean 'greatest_latency_s'" in refused.json()["error"]["message"]
+    assert client.post("/choose", json={"quality": "beauty"}).status_code == 400
+    assert client.post("/choose", json={"greatest_latency_s": -1}).status_code == 400
+    assert client.post("/choose", content="[", headers={"content-type": "application/json"}).status_code == 400
+    assert client.post("/choose", content="x" * 30_000).status_code == 413
+
+
+def test_answers_are_looked_through(client: TestClient) -> None:
+    first = client.get("/items").text
+    assert first.count("<details") <= 10
+    assert "<mark>&lt;b&gt;No&lt;/b&gt; idea</mark>" in first
+    assert client.get("/items", params={"tag": "no such tag"}).text.strip() == "<p>No test examples.</p>"
+    assert client.get("/items", params={"from": 10_000}).text.strip() == "<p>No test examples.</p>"
+    assert client.get("/items", params={"order": "prettiest"}).status_code == 400
+    assert client.get("/items", params={"order": "worst"}).text.count("<details") == first.count("<details")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "shown"),
+    [
+        ("a b c", "a b c", "a b c"),
+        ("a x y c", "a b c", "a <mark>x y</mark> c"),
+        ("A, b.", "a b", "A, b."),
+        ("<i>", "a", "<mark>&lt;i&gt;</mark>"),
+        ("", "a", ""),
+        ("x  \n a", "a", "<mark>x</mark>  \n a"),
+    ],
+)
+def test_words_that_do_not_stand_in_the_right_answer_are_marked(answer: str, reference: str, shown: str) -> None:
+    assert str(marked(answer, reference)) == shown
