@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -116,3 +117,28 @@ def test_a_window_bounds_the_cache() -> None:
     assert cache_bytes(config | {"sliding_window": 100}, 1000, 2) == full / 10
     kinds = ["full_attention", *["sliding_attention"] * 3]
     assert cache_bytes(config | {"sliding_window": 100, "layer_types": kinds}, 1000, 2) == full * (1 + 0.3) / 4
+
+
+def test_vectors_of_texts(tiny_folder: Path) -> None:
+    """Of length one, the same alone and among others, and equal to the mean of the network's last states."""
+    import torch
+
+    from sizewise.lm.folder import hidden_states
+    from sizewise.records import Request
+
+    model = open_model(str(tiny_folder))
+    assert "embeddings" in model.describe().offers
+    texts = ["The patient has a name.", "An element", "x" * 40]
+    asked = [Request(id="", text=text, max_tokens=0) for text in texts]
+    vectors, tokens = model.embed(asked)
+    assert tokens == sum(len(model._tokenizer(text).input_ids) for text in texts)
+    for text, request, vector in zip(texts, asked, vectors, strict=True):
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+        assert model.embed([request])[0][0] == pytest.approx(vector, abs=1e-6)
+        with torch.inference_mode():
+            states = hidden_states(model._network, input_ids=torch.tensor([model._tokenizer(text).input_ids]))[0]
+        mean = states.float().mean(dim=0).numpy()
+        assert vector == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+    long = Request(id="", text="word " * 100_000, max_tokens=0)
+    with pytest.raises(SizewiseError, match="more than the context"):
+        model.embed([long])

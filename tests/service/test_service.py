@@ -84,6 +84,17 @@ def test_the_official_client_gets_whole_and_streamed_answers(address: str) -> No
     assert [choice.text for choice in text.choices] == ["one two", "three"]
 
 
+def test_embeddings_are_the_same_in_both_forms(address: str) -> None:
+    talk = client(address)
+    plain = talk.embeddings.create(model="echo", input=["one two", "three"], encoding_format="float")
+    packed = talk.embeddings.create(model="echo", input=["one two", "three"])  # the client asks for base64 by itself
+    assert [one.index for one in plain.data] == [0, 1]
+    assert plain.usage.prompt_tokens == 3
+    for one, other in zip(plain.data, packed.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
+        assert sum(value * value for value in one.embedding) == pytest.approx(1)
+
+
 def test_errors_are_those_that_clients_know(address: str) -> None:
     talk = client(address)
     with pytest.raises(openai.NotFoundError) as unknown:
@@ -93,8 +104,11 @@ def test_errors_are_those_that_clients_know(address: str) -> None:
         with pytest.raises(openai.BadRequestError) as refused:
             talk.chat.completions.create(model="echo", messages=HELLO, **change)
         assert refused.value.param in change
-    with pytest.raises(openai.BadRequestError):
-        talk.embeddings.create(model="echo", input="x")
+    for change in ({"input": ""}, {"input": []}, {"input": [[1, 2]]}, {"input": "x", "dimensions": 3}):
+        with pytest.raises(openai.BadRequestError):
+            talk.embeddings.create(**({"model": "echo"} | change))
+    with pytest.raises(openai.BadRequestError, match="at least one token"):
+        talk.chat.completions.create(model="echo", messages=HELLO, max_tokens=0)
     shown = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}]
     with pytest.raises(openai.BadRequestError, match="image_url"):
         talk.chat.completions.create(model="echo", messages=[{"role": "user", "content": shown}])

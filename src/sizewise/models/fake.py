@@ -21,6 +21,8 @@ NAMES = {
     "silent": "answers nothing; every byte equally likely",
 }
 
+VECTOR = 64
+
 
 class _Later:
     """Calls functions after a while, all in one thread."""
@@ -83,7 +85,7 @@ class FakeModel:
             disk_bytes=0,
             can_score=not copy,
             can_chat=True,
-            offers=("sampling", "logprobs"),
+            offers=("sampling", "logprobs", "embeddings"),
             role="baseline" if copy else "candidate",
         )
 
@@ -129,6 +131,16 @@ class FakeModel:
         for text in texts:
             starts = [i for i, letter in enumerate(text) for _ in letter.encode("utf-8")]
             yield ScoredText(np.full(len(starts), math.log(256)), np.array(starts, dtype=np.int64))
+
+    def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
+        """Give the shares of letters of each prompt as a vector of length one, and how many words were read."""
+        vectors = []
+        for request in requests:
+            counts = np.bincount(
+                np.frombuffer((request.text or "").encode("utf-8"), np.uint8) % VECTOR, minlength=VECTOR
+            )
+            vectors.append((counts / max(1e-12, float(np.linalg.norm(counts)))).tolist())
+        return vectors, sum(len((request.text or "").split()) for request in requests)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -75,7 +75,7 @@ class LocalModel:
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
-            offers=("ids", "sampling", "logprobs", "echo"),
+            offers=("ids", "sampling", "logprobs", "echo", "embeddings"),
             cache_tokens=TOGETHER * CACHE_TOKENS,
             trained_on=trained_on,
             start=start,
@@ -148,6 +148,20 @@ class LocalModel:
         ids = prompt_ids(self._tokenizer, self._description, request)
         (nats,) = score_ids(self._network, [ids], self._window)
         return [str(self._tokenizer.decode([one])) for one in ids], [-float(nat) for nat in nats]
+
+    def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
+        """Give a vector for each prompt, and how many tokens were read.
+
+        Raises:
+            SizewiseError: a prompt is longer than the context.
+        """
+        from sizewise.lm.embed import embed_ids
+
+        prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
+        longest, context = max(map(len, prompts)), self._description.context
+        if context is not None and longest > context:
+            raise SizewiseError(f"A text has {longest} tokens, more than the context of {context}.", "a shorter text")
+        return embed_ids(self._network, prompts).tolist(), sum(map(len, prompts))
 
     def _work(self) -> None:
         from sizewise.lm.generate import Wanted, end_ids, generate_together

@@ -102,7 +102,7 @@ class ModelDescription(Record):
     can_see: bool = False
     """Whether images may be shown to it."""
     offers: tuple[str, ...] = ()
-    """What a request may ask for besides a greedy answer: ids, sampling, logprobs, json_schema, echo."""
+    """What a request may ask for besides a greedy answer: ids, sampling, logprobs, json_schema, echo, embeddings."""
     cache_tokens: int | None = None
     """Tokens of all users together that it can hold at once."""
     trained_on: str | None = None

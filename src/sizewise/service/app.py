@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,13 +18,13 @@ from starlette.requests import Request as HttpRequest
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.service import wire
-from sizewise.service.jobs import Job, echo, numbered
+from sizewise.service.jobs import Job, echo, embed, numbered
 from sizewise.service.limits import BodyLimit
 from sizewise.service.monitoring import add_pages
 from sizewise.service.router import AUTO
 from sizewise.service.served import Served
 from sizewise.service.state import Settings, State
-from sizewise.service.wire import ChatForm, ChatRequest, Refused, TextForm, TextRequest
+from sizewise.service.wire import ChatForm, ChatRequest, EmbeddingRequest, Refused, TextForm, TextRequest
 from sizewise.store import Store
 
 
@@ -44,8 +45,9 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
         state.draining = True
         warming.cancel()
 
-    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=wire.ERRORS)
     app.state.sizewise = state
+    app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most_bytes=state.settings.most_body_bytes)
     if "*" not in state.settings.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(state.settings.hosts), www_redirect=False)
@@ -54,6 +56,16 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
     _add_facts(app, state)
     add_pages(app, state)
     return app
+
+
+def _described(app: FastAPI, made: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Describe the service; wrong bodies are a 400 here, never FastAPI's 422."""
+    found: dict[str, Any] = made()
+    for path in found["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    app.openapi_schema = found
+    return found
 
 
 async def _warm_up(state: State) -> None:
@@ -95,7 +107,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_answers(app: FastAPI, state: State) -> None:
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=wire.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         key = state.settings.keys.admit(http.headers.get("authorization"))
 
@@ -119,7 +131,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
             state.find(routed.large.name, key)
         return await routed.answer(decision, by)
 
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=wire.STREAMED)
     async def text(body: TextRequest, http: HttpRequest) -> Response:
         key = state.settings.keys.admit(http.headers.get("authorization"))
         one = state.find(body.model, key)
@@ -127,7 +139,8 @@ def _add_answers(app: FastAPI, state: State) -> None:
         asked = [wire.text_request(body, prompt) for prompt in body.prompts()]
         if any(one_.ids is not None for one_ in asked) and "ids" not in one.description.offers:
             raise Refused(f"{one.description.engine} takes text, not tokens.", "prompt")
-        if body.echo or body.max_tokens == 0:
+        echoed = body.echo or body.max_tokens == 0
+        if echoed and not (body.stream and state.settings.lenient):
             if body.stream:
                 raise Refused("An echo is not streamed.", "stream")
             return await echo(state, one, key, body, asked)
@@ -137,9 +150,9 @@ def _add_answers(app: FastAPI, state: State) -> None:
         return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
 
     @app.post("/v1/embeddings")
-    async def embeddings(http: HttpRequest) -> Response:
-        state.settings.keys.admit(http.headers.get("authorization"))
-        raise Refused("No model that is served here gives embeddings.", "model", "unsupported", 400)
+    async def embeddings(body: EmbeddingRequest, http: HttpRequest) -> Response:
+        key = state.settings.keys.admit(http.headers.get("authorization"))
+        return await embed(state, state.find(body.model, key), key, body)
 
 
 def _add_facts(app: FastAPI, state: State) -> None:
@@ -165,7 +178,7 @@ def _add_facts(app: FastAPI, state: State) -> None:
     async def model(name: str, http: HttpRequest) -> dict[str, Any]:
         return _about(state.find(name, state.settings.keys.admit(http.headers.get("authorization"))))
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(
             state.counts.written(state.served, state.guard.counts), media_type="text/plain; version=0.0.4"

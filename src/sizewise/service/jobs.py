@@ -12,13 +12,14 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import Request as HttpRequest
 
+from sizewise.errors import SizewiseError
 from sizewise.records import Completion, Request
 from sizewise.service import wire
 from sizewise.service.admission import Busy
 from sizewise.service.keys import Key
 from sizewise.service.served import Served
 from sizewise.service.state import State
-from sizewise.service.wire import ChatForm, Refused, TextRequest
+from sizewise.service.wire import ChatForm, EmbeddingRequest, Refused, TextRequest
 
 CLIENT_LEFT = 499
 DRAIN_RETRY_S = 5
@@ -221,6 +222,30 @@ def _failure(end: Completion) -> Refused:
     if "more than the context" in message:
         return Refused(message, "messages", "context_length_exceeded")
     return Refused(message, None, "engine_failed", 500)
+
+
+async def embed(state: State, one: Served, key: Key | None, body: EmbeddingRequest) -> Response:
+    """Give texts as vectors."""
+    if "embeddings" not in one.description.offers:
+        raise Refused(f"{one.description.engine} gives no embeddings.", "model", "unsupported_parameter")
+    asked = body.requests()
+    one.keep_back(asked)
+    if body.dimensions is not None and not state.settings.lenient:
+        raise Refused("The vectors have the width of the model; dimensions is not taken.", "dimensions")
+    if any(request.ids is not None for request in asked) and "ids" not in one.description.offers:
+        raise Refused(f"{one.description.engine} takes text, not tokens.", "input")
+    begun = monotonic()
+    read: Callable[[list[Request]], tuple[list[list[float]], int]] = one.model.embed  # type: ignore[attr-defined]
+    try:
+        async with one.admission.place(key.name if key else "", sum(one.size_of(request) for request in asked)):
+            vectors, tokens = await asyncio.to_thread(read, asked)
+    except Busy as busy:
+        raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
+    except SizewiseError as error:
+        raise Refused(error.what, "input", "context_length_exceeded") from error
+    one.keep(begun, 200, None, None)
+    state.settings.keys.spend(key, tokens)
+    return JSONResponse(wire.embedding_body(body, vectors, tokens))
 
 
 async def echo(state: State, one: Served, key: Key | None, body: TextRequest, asked: list[Request]) -> Response:

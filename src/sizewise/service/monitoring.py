@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request as HttpRequest
 
 from sizewise.service.keys import Key
@@ -28,6 +28,8 @@ SAFE_PAGE = {
 
 class Thumb(BaseModel):
     """A thumb for an answer: biased by who presses it, so it is kept apart from votes."""
+
+    model_config = ConfigDict(strict=True)
 
     answer: str = Field(min_length=1, max_length=100)
     model: str = Field(max_length=200)

@@ -5,12 +5,14 @@ Source: OpenAI's published API reference. What an engine cannot do is refused by
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sizewise.records import Completion, Message, ModelDescription, Request
@@ -44,6 +46,39 @@ class Refused(Exception):
         self.message, self.param, self.code, self.status, self.headers = message, param, code, status, headers or {}
 
 
+class ErrorFields(BaseModel):
+    """What an error says."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """An error as clients of OpenAI know it."""
+
+    error: ErrorFields
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": words}
+    for status, words in {
+        400: "what is asked cannot be done",
+        401: "a key is missing or wrong",
+        403: "the key, or the guard, does not allow it",
+        404: "there is no such thing",
+        405: "not by this method",
+        413: "the body is too long",
+        429: "all places are taken, or a budget is used up",
+        500: "the engine failed",
+        503: "starting or stopping",
+        504: "the answer took too long",
+    }.items()
+}
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "an answer, whole or streamed", "content": {"application/json": {}, "text/event-stream": {}}}
+}
 ERROR_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -105,8 +140,8 @@ class ChatRequest(Common):
     """A body of /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
-    max_tokens: int | None = Field(None, ge=1, le=10**7)
-    max_completion_tokens: int | None = Field(None, ge=1, le=10**7)
+    max_tokens: int | None = Field(None, ge=0, le=10**7)
+    max_completion_tokens: int | None = Field(None, ge=0, le=10**7)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
@@ -122,7 +157,7 @@ class TextRequest(Common):
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
     suffix: str | None = None
-    best_of: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    best_of: int | None = Field(None, ge=0, le=MOST_CHOICES)
 
     def prompts(self) -> list[str | tuple[int, ...]]:
         """Give the prompts, each a text or tokens."""
@@ -134,6 +169,39 @@ class TextRequest(Common):
         if not 0 < len(given) <= MOST_PROMPTS:
             raise Refused(f"Between one and {MOST_PROMPTS} prompts are taken at once.", "prompt")
         return [one if isinstance(one, str) else tuple(one) for one in given]  # type: ignore[arg-type]
+
+
+class EmbeddingRequest(_Body):
+    """A body of /v1/embeddings."""
+
+    model: str
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(None, ge=1)
+    user: str | None = None
+
+    def requests(self) -> list[Request]:
+        """Give the texts, each as a request."""
+        prompts = TextRequest(model=self.model, prompt=self.input).prompts()
+        if any(not prompt for prompt in prompts):
+            raise Refused("A text is empty.", "input")
+        return [
+            Request(id="", text=one, max_tokens=0) if isinstance(one, str) else Request(id="", ids=one, max_tokens=0)
+            for one in prompts
+        ]
+
+
+def embedding_body(asked: EmbeddingRequest, vectors: list[list[float]], tokens: int) -> dict[str, Any]:
+    """Write vectors as OpenAI does; base64 is of little-endian 32-bit floats."""
+    told: list[Any] = list(vectors)
+    if asked.encoding_format == "base64":
+        told = [base64.b64encode(np.asarray(one, "<f4").tobytes()).decode("ascii") for one in vectors]
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(told)],
+        "model": asked.model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
 
 
 def refuse_unknown(asked: Common, description: ModelDescription, lenient: bool) -> None:
@@ -203,6 +271,8 @@ def chat_request(asked: ChatRequest, lenient: bool) -> Request:
             raise Refused("Tools are not offered, so there are no messages of them.", f"{where}.role")
         messages.append(Message(role=role, content=content or ""))
     longest = asked.max_completion_tokens or asked.max_tokens
+    if 0 in (asked.max_completion_tokens, asked.max_tokens) and not lenient:
+        raise Refused("An answer has at least one token.", "max_tokens")
     return Request(
         id="",
         messages=tuple(messages),

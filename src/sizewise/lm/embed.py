@@ -1,0 +1,34 @@
+"""A text as one vector: the mean of the last hidden states of its tokens, of length one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sizewise.lm.folder import hidden_states
+
+
+@torch.inference_mode()
+def embed_ids(network: Any, sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+    """Give a vector for each token sequence.
+
+    A causal model was not trained to give such vectors: texts of one topic lie near each other, but a model made for
+    retrieval does better (Muennighoff, 2022, SGPT).
+
+    Args:
+        network: a causal language model.
+        sequences: each with at least one token.
+
+    Returns:
+        (sequences, width) vectors of length one.
+    """
+    found = []
+    for ids in sequences:
+        states = hidden_states(network, input_ids=torch.tensor([list(ids)]))[0].float()
+        mean = states.mean(dim=0)
+        found.append((mean / mean.norm().clamp_min(1e-12)).numpy())
+    return np.stack(found)
