@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from starlette.testclient import TestClient
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
-from sizewise.records import ModelDescription, Policy, Request
+from sizewise.records import Completion, ModelDescription, Policy, Request
 from sizewise.routing import calibrate, make_policy
 from sizewise.service.app import create_app
 from sizewise.service.router import Router
+from sizewise.service.shadow import Shadow
 from sizewise.service.state import Settings
 from sizewise.store import Store
 from tests.routing.test_policy import EASY, HARD, write_csv
@@ -117,3 +119,57 @@ def test_a_policy_for_other_models_is_refused(policy: Policy, large: Large, stor
     with pytest.raises(SizewiseError, match="made for the small model 'small'"):
         create_app({"other": FakeModel("echo"), "large": large}, Settings(policy=policy), store)
     assert Router.__name__ == "Router"
+
+
+class Judge(Large):
+    """A large model that calls every answer wrong, or right."""
+
+    says = "No."
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        if "Is this answer right" not in (request.messages[-1].content if request.messages else ""):
+            return super().start(request, deliver)
+        self.seen.append(request.model_dump_json())
+        end = Completion(
+            id=request.id, text=self.says, prompt_tokens=9, completion_tokens=1, seconds=0.0, finish="stop"
+        )
+        deliver(Piece(end=end))
+        return lambda: None
+
+
+@pytest.mark.parametrize(("says", "broken"), [("No.", True), ("Yes", False), ("Perhaps", False)])
+def test_checks_of_small_answers_bring_the_large_model_back(
+    policy: Policy, store: Store, says: str, broken: bool
+) -> None:
+    judge = Judge()
+    judge.says = says
+    app = create_app({"small": FakeModel("echo"), "large": judge}, Settings(policy=policy, shadow=1.0), store)
+    with TestClient(app) as client:
+        for _ in range(100):
+            if client.get("/health").status_code == 200:
+                break
+        assert ask(client, "my salary, please").json()["model"] == "small"
+        assert judge.seen == []
+        for number in range(40):
+            ask(client, EASY[number % len(EASY)], stream=number % 2 == 0)
+        told = client.get("/monitor/data").json()["routing"]["shadow"]
+        assert told["broken"] is broken
+        assert (told["unclear"] > 0) is (says == "Perhaps")
+        last = ask(client, EASY[0]).json()
+        assert last["model"] == ("large" if broken else "small")
+        if broken:
+            assert "no longer keep the stated risk" in last["sizewise"]["why"]
+            assert ask(client, "my salary, please").json()["model"] == "small"
+
+
+def test_looking_again_and_again_raises_few_false_alarms() -> None:
+    """Where exactly the stated risk comes true, at most one of twenty services falls back within 1,300 checks."""
+    broken = 0
+    for seed in range(300):
+        chance = random.Random(seed)
+        shadow = Shadow(None, 1.0, 0.05)  # type: ignore[arg-type]
+        for _ in range(1_300):
+            shadow.decided(True)
+            shadow.add(chance.random() >= 0.05)
+        broken += shadow.broken
+    assert broken <= 24  # 300 x 0.05 and three standard deviations

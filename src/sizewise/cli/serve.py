@@ -37,6 +37,9 @@ def register(app: typer.Typer) -> None:
         policy: Annotated[
             Path | None, typer.Option(help="Policy file: the model `auto` asks the first, small, or the second, large.")
         ] = None,
+        shadow: Annotated[
+            float, typer.Option(help="Share of small answers to `auto` that the large model checks.", min=0, max=1)
+        ] = 0.0,
         agent: Annotated[
             Literal["support"] | None, typer.Option(help="Serve an agent that answers from --docs, by the first model.")
         ] = None,
@@ -88,6 +91,7 @@ def register(app: typer.Typer) -> None:
                 lenient=lenient,
                 delay_s=delay_ms / 1000,
                 policy=policy,
+                shadow=shadow,
                 documents=docs,
                 sure=sure,
                 guard=GuardRules.without(unguarded or (), tuple(confidential or ()), refuse_signals),

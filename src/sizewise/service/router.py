@@ -14,6 +14,7 @@ from sizewise.records import Policy, Request
 from sizewise.routing import CONFIDENTIAL, Decision, DriftWatch, decide_prompt
 from sizewise.service.guarding import Guard
 from sizewise.service.served import Served
+from sizewise.service.shadow import Shadow, Watched
 from sizewise.service.wire import Refused
 
 AUTO = "auto"
@@ -29,12 +30,13 @@ class Router:
         small: the small model.
         large: the large one.
         guard: says what may not leave this machine, whatever the policy says.
+        shadow: share of the small model's answers that the large one checks.
 
     Raises:
         SizewiseError: the policy was made for other models.
     """
 
-    def __init__(self, policy: Policy, small: Served, large: Served, guard: Guard) -> None:
+    def __init__(self, policy: Policy, small: Served, large: Served, guard: Guard, shadow: float = 0.0) -> None:
         for what, made_for, served in (("small", policy.small, small.name), ("large", policy.large, large.name)):
             if made_for is not None and made_for != served:
                 raise SizewiseError(
@@ -45,6 +47,8 @@ class Router:
         self.policy, self.small, self.large = policy, small, large
         self._guard = guard
         self.watch = DriftWatch(policy)
+        self.shadow = Shadow(large, shadow, policy.calibration.risk) if shadow else None
+        self._watched = Watched(small, self.shadow.heard) if self.shadow else small
         self.counts: Counter[str] = Counter()
 
     def decide(self, requests: list[Request]) -> Decision:
@@ -62,6 +66,9 @@ class Router:
         self.watch.add(found.look)
         if rules.why.startswith("longer"):
             return rules
+        if self.shadow is not None and self.shadow.broken and found.model == "small":
+            self.counts["checks_failed"] += 1
+            return found._replace(model="large", why="checks of small answers no longer keep the stated risk")
         if self.watch.drifted and found.model == "small":
             self.counts["drift"] += 1
             return found._replace(
@@ -72,13 +79,16 @@ class Router:
 
     async def answer(self, decision: Decision, answering: Answering) -> Response:
         """Let the chosen model answer; where the large one fails before its first word, the small one does, marked."""
-        chosen = self.small if decision.model == "small" else self.large
+        checked = self._watched if decision.may_leave else self.small
+        chosen = checked if decision.model == "small" else self.large
+        if self.shadow is not None:
+            self.shadow.decided(decision.model == "small")
         why = decision.why
         try:
             response = await answering(chosen)
         except Refused as error:
             failed = error.status >= 500 or error.status == 429
-            if chosen is self.small or not failed:
+            if chosen is not self.large or not failed:
                 raise
             self.counts["large_failed"] += 1
             why = f"the large model failed ({error.status}); {why}"
@@ -99,6 +109,7 @@ class Router:
             "threshold": self.policy.threshold,
             "drift_p": self.watch.p,
             "drifted": self.watch.drifted,
+            "shadow": self.shadow.summary() if self.shadow else None,
         }
 
 

@@ -71,6 +71,7 @@ def serve(
     lenient: bool = False,
     delay_s: float = 0.0,
     policy: Path | None = None,
+    shadow: float = 0.0,
     guard: GuardRules | None = None,
     documents: Path | None = None,
     sure: float = SURE,
@@ -88,6 +89,7 @@ def serve(
         lenient: take unknown model names and leave out what cannot be done.
         delay_s: seconds a word of fake models.
         policy: file that says which of two models answers what is asked of `auto`.
+        shadow: share of the small model's answers to `auto` that the large one checks.
         documents: files of the organisation; a support agent answers from them, with the first model.
         sure: least chance that they hold the answer; below it the agent says that it does not know.
         guard: what stands in front of the models; None: all of it, without rules of one's own.
@@ -113,7 +115,9 @@ def serve(
     hosts = hosts_of(host)
     support = None if documents is None else Support(_library(documents, reporter), sure)
     guard = guard or GuardRules()
-    settings = Settings(keys=known, hosts=hosts, lenient=lenient, policy=routed, guard=guard, support=support)
+    settings = Settings(
+        keys=known, hosts=hosts, lenient=lenient, policy=routed, guard=guard, support=support, shadow=shadow
+    )
     app = create_app(models, settings, store)
     if not all(model.describe().local for model in models.values()):
         reporter.say(f"guard: {settings.guard.told()}")

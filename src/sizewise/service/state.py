@@ -35,6 +35,8 @@ class Settings:
     """Longest body."""
     policy: Policy | None = None
     """Who of the first two models answers what is asked of `auto`."""
+    shadow: float = 0.0
+    """Share of the small model's answers to `auto` that the large one checks."""
     guard: GuardRules = field(default_factory=GuardRules)
     """What stands in front of the models."""
     support: Support | None = None
@@ -60,7 +62,9 @@ class State:
         self.by_name = {one.name: one for one in self.served}
         self.settings, self.store = settings, store
         self.counts = Counts()
-        self.router = Router(policy, self.served[0], self.served[1], self.guard) if policy is not None else None
+        self.router: Router | None = None
+        if policy is not None:
+            self.router = Router(policy, self.served[0], self.served[1], self.guard, settings.shadow)
         self.draining = False
 
     async def admit(self, requests: Sequence[Request]) -> tuple[str, ...]:

@@ -270,7 +270,7 @@ def chat_request(asked: ChatRequest, lenient: bool) -> Request:
         if role != message.role and role == "user" and not lenient:
             raise Refused("Tools are not offered, so there are no messages of them.", f"{where}.role")
         messages.append(Message(role=role, content=content or ""))
-    longest = asked.max_completion_tokens or asked.max_tokens
+    longest = asked.max_completion_tokens or asked.max_tokens or None
     if 0 in (asked.max_completion_tokens, asked.max_tokens) and not lenient:
         raise Refused("An answer has at least one token.", "max_tokens")
     return Request(
