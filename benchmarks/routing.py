@@ -29,18 +29,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, log_softmax
 
 import masking
 from sizewise.guard import signals_in
 from sizewise.records import Calibration
-from sizewise.routing import DriftWatch, calibrate_rows, decide_prompt, make_policy
+from sizewise.routing import DriftWatch, calibrate_rows, chance_after, decide_prompt, make_policy
 from sizewise.routing.calibrating import _calibration_error, _matrix, features_of
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 RISK, TAUGHT, SAMPLE = 0.05, 3_000, 3_000
 EXAMPLES = (2, 8, 16)
+SHARPNESS = 30.0  # of cosines, so that shares of classes are neither all alike nor all or nothing
 
 
 def vectors(texts: list[str]) -> np.ndarray:
@@ -60,6 +61,8 @@ class Answers(NamedTuple):
     weak: dict[int, np.ndarray]
     """Examples of each intent that it was taught by -> (prompts,) 1 where it is right."""
     strong: np.ndarray
+    likely: dict[int, np.ndarray]
+    """Examples -> (prompts,) log of the share that the classifier gives to its own answer."""
 
 
 def banking() -> Answers:
@@ -76,13 +79,15 @@ def banking() -> Answers:
     labels = np.array([place[label] for _, label in train])
     asked = vectors([text for text, _ in test])
     right = np.array([place[label] for _, label in test])
-    found = {}
+    found, likely = {}, {}
     for most in (*EXAMPLES, TAUGHT):
         centroids = np.stack([seen[labels == i][:most].mean(axis=0) for i in range(len(names))])
         centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-        found[most] = ((asked @ centroids.T).argmax(axis=1) == right).astype(float)
+        scores = asked @ centroids.T
+        found[most] = (scores.argmax(axis=1) == right).astype(float)
+        likely[most] = log_softmax(SHARPNESS * scores, axis=1).max(axis=1)
     strong = found.pop(TAUGHT)
-    return Answers([text for text, _ in test], found, strong)
+    return Answers([text for text, _ in test], found, strong, likely)
 
 
 def splits(prompts: list[str], weak: np.ndarray, strong: np.ndarray, count: int) -> dict[str, float]:
@@ -127,10 +132,19 @@ def cascades(answers: Answers) -> list[dict[str, float]]:
     first, rest = order[:1_000], order[1_000:]
     strong = answers.strong
     for examples, weak in answers.weak.items():
-        learnt = calibrate_rows([answers.prompts[i] for i in first], weak[first], strong[first], "cascade", 0.5)
+        likely = answers.likely[examples]
+        asked = [answers.prompts[i] for i in first]
+        learnt = calibrate_rows(asked, weak[first], strong[first], "cascade", 0.5, 0, likely[first])
+        assert learnt.after is not None
         least = float(strong[first].mean()) - 0.01
         point = max((one for one in learnt.curve if one.quality >= least), key=lambda one: one.small_share)
-        small = chances(learnt, matrix[rest]) >= point.threshold
+        before = chances(learnt, matrix[rest])
+        small = before >= point.threshold
+        late = max((one for one in learnt.after.curve if one.quality >= least), key=lambda one: one.small_share)
+        seen = [chance_after(learnt.after, *pair) for pair in zip(before, likely[rest], strict=True)]
+        kept = np.array(seen) >= late.threshold
+        lost_after = np.where(kept, strong[rest] - weak[rest], 0.0)
+        half_after = 1.96 * lost_after.std() / np.sqrt(len(lost_after))
         lost = np.where(small, strong[rest] - weak[rest], 0.0)
         half = 1.96 * lost.std() / np.sqrt(len(lost))
         found.append(
@@ -138,6 +152,10 @@ def cascades(answers: Answers) -> list[dict[str, float]]:
                 "examples": examples, "small_alone": float(weak.mean()), "large_alone": float(strong.mean()),
                 "calls_saved": float(small.mean()), "lost": float(lost.mean()),
                 "lost_low": float(lost.mean() - half), "lost_high": float(lost.mean() + half),
+                "after_saved": float(kept.mean()), "after_lost": float(lost_after.mean()),
+                "after_lost_low": float(lost_after.mean() - half_after),
+                "after_lost_high": float(lost_after.mean() + half_after), "after_apgr": learnt.after.apgr.value or 0.0,
+                "after_error": _calibration_error(np.array(seen), weak[rest]),
             }
         )  # fmt: skip
     return found

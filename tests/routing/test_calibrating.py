@@ -9,7 +9,7 @@ import pytest
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.routing import calibrate, look_at
+from sizewise.routing import calibrate, chance_after, look_at
 
 EASY, HARD = "what is the opening time of the branch in {}", "explain why the derivative of clause {} fails for swaps"
 
@@ -99,3 +99,36 @@ def test_the_command_prints_words(tmp_path: Path, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "APGR" in said
     assert "the small model answers" in said
+
+
+def with_likelihoods(path: Path, count: int, seed: int) -> Path:
+    """Prompts that say nothing about whether the small model is right; how likely its answer was to it does."""
+    chance = random.Random(seed)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "weak_ok", "strong_ok", "weak_logprob"])
+        for number in range(count):
+            weak = chance.random() < 0.6
+            likely = chance.gauss(-0.5 if weak else -1.5, 0.4)
+            prompt = f"Please deal with case {number} of today"
+            writer.writerow([prompt, int(weak), int(chance.random() < 0.95), f"{likely:.4f}"])
+    return path
+
+
+def test_the_likelihood_of_the_answer_tells_what_the_prompt_does_not(tmp_path: Path) -> None:
+    found = calibrate(with_likelihoods(tmp_path / "a.csv", 600, 0), 0.08)
+    assert found.after is not None
+    assert found.after.chosen is not None
+    assert found.apgr.value == pytest.approx(0.5, abs=0.1)
+    assert found.after.apgr.value == pytest.approx(0.75, abs=0.1)
+    assert found.after.chosen.small_share > 0.4
+    assert found.chosen is None or found.chosen.small_share < 0.2
+    assert chance_after(found.after, 0.6, -0.3) > 0.8 > 0.3 > chance_after(found.after, 0.6, -1.8)
+    assert calibrate(answers(tmp_path / "b.csv", 100, 0)).after is None
+
+
+def test_a_likelihood_that_is_no_number_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,weak_ok,strong_ok,weak_logprob\nhello,1,1,nan\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="line 2 has no number as weak_logprob"):
+        calibrate(path)

@@ -66,7 +66,7 @@ def test_the_stated_risk_is_kept_on_other_prompts(policy: Policy, tmp_path: Path
 def test_the_risk_is_kept_in_nearly_all_of_many_splits(tmp_path: Path) -> None:
     from sizewise.routing.calibrating import calibrate_rows, read_answers
 
-    prompts, weak, strong = read_answers(write_csv(tmp_path / "all.csv", 1_600, 3))
+    prompts, weak, strong, _ = read_answers(write_csv(tmp_path / "all.csv", 1_600, 3))
     kept = 0
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(len(prompts))

@@ -16,13 +16,14 @@ from starlette.testclient import TestClient
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
-from sizewise.records import Completion, ModelDescription, Policy, Request
+from sizewise.records import Completion, ModelDescription, Policy, Request, RiskPoint
 from sizewise.routing import calibrate, make_policy
 from sizewise.service.app import create_app
 from sizewise.service.router import Router
 from sizewise.service.shadow import Shadow
 from sizewise.service.state import Settings
 from sizewise.store import Store
+from tests.routing.test_calibrating import with_likelihoods
 from tests.routing.test_policy import EASY, HARD, write_csv
 
 
@@ -173,3 +174,71 @@ def test_looking_again_and_again_raises_few_false_alarms() -> None:
             shadow.add(chance.random() >= 0.05)
         broken += shadow.broken
     assert broken <= 24  # 300 x 0.05 and three standard deviations
+
+
+class Unsure(FakeModel):
+    """A small model that is sure of short prompts alone."""
+
+    def __init__(self) -> None:
+        super().__init__("copy")
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        text = request.messages[-1].content if request.messages else ""
+        likely = -0.2 if len(text) < 40 else -2.0
+        deliver(Piece("small says", ("small", " says"), (likely, likely)))
+        end = Completion(
+            id=request.id, text="small says", prompt_tokens=3, completion_tokens=2, seconds=0.0, finish="stop"
+        )
+        deliver(Piece(end=end))
+        return lambda: None
+
+
+@pytest.fixture
+def tried(tmp_path: Path, large: Large, store: Store) -> Iterator[TestClient]:
+    calibration = calibrate(with_likelihoods(tmp_path / "likely.csv", 600, 0), 0.08)
+    if calibration.chosen is None:
+        point = RiskPoint(threshold=0.99, small_share=0.0, quality=1.0, worse=0.0)
+        calibration = calibration.model_copy(update={"chosen": point})
+    policy = make_policy(calibration, "small", "large", ["(?i)salary"], longest=500)
+    app = create_app({"small": Unsure(), "large": large}, Settings(policy=policy), store)
+    with TestClient(app) as client:
+        for _ in range(100):
+            if client.get("/health").status_code == 200:
+                break
+        yield client
+
+
+LONG = "Please deal with this rather long case of today, as was said"
+
+
+def test_an_answer_that_the_small_model_is_unsure_of_is_given_by_the_large_one(tried: TestClient, large: Large) -> None:
+    sure, unsure = ask(tried, "Case 7 of today"), ask(tried, LONG)
+    assert sure.json()["model"] == "small"
+    assert sure.json()["choices"][0]["logprobs"] is None
+    assert "seen from the answer" in sure.json()["sizewise"]["why"]
+    assert unsure.json()["model"] == "large"
+    assert len(large.seen) == 1
+    assert tried.get("/monitor/data").json()["routing"]["counts"]["unsure_after"] == 1
+
+
+def test_what_must_not_or_need_not_be_tried_is_not(tried: TestClient, large: Large) -> None:
+    told = ask(tried, f"{LONG}, and my salary")
+    assert told.json().get("model") == "small", told.text
+    assert large.seen == []
+    assert ask(tried, "long " * 200).json()["sizewise"]["why"].startswith("longer")
+    assert "unsure_after" not in tried.get("/monitor/data").json()["routing"]["counts"]
+    ask(tried, "Case 7 of today", stream=True)
+    assert "unsure_after" not in tried.get("/monitor/data").json()["routing"]["counts"]
+
+
+def test_where_the_large_model_is_down_the_small_answer_stays(tried: TestClient, large: Large) -> None:
+    large.down = True
+    answer = ask(tried, LONG).json()
+    assert answer["model"] == "small"
+    assert answer["choices"][0]["message"]["content"] == "small says"
+    assert "the large model failed" in answer["sizewise"]["why"]
+
+
+def test_likelihoods_are_given_where_they_are_asked_for(tried: TestClient) -> None:
+    answer = ask(tried, "Case 7 of today", logprobs=True).json()
+    assert [one["token"] for one in answer["choices"][0]["logprobs"]["content"]] == ["small", " says"]

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    file: Annotated[Path, typer.Argument(help="CSV: prompt, weak_ok, strong_ok (0 or 1).")],
+    file: Annotated[Path, typer.Argument(help="CSV: prompt, weak_ok, strong_ok (0 or 1); weak_logprob if known.")],
     risk: Annotated[
         float | None, typer.Option(help="Most share of answers that may be worse than the large model's.")
     ] = None,
@@ -75,6 +75,16 @@ def calibrate(
             f"prompts; quality {point.quality:.3f}; {point.worse:.1%} of all answers are worse than the large model's"
         )
         print_line(f"with a confidence of 95 % at most {found.risk:.1%} of answers to such prompts are")
+    if found.after is not None and found.after.apgr.value is not None:
+        score = found.after.apgr
+        print_line(f"seen from the small model's answer: APGR {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]")
+        if found.after.chosen is not None:
+            point = found.after.chosen
+            print_line(
+                f"at a chance of {point.threshold:.3f} or more its answer is kept: {point.small_share:.0%} of the "
+                f"prompts; quality {point.quality:.3f}; {point.worse:.1%} of all answers are worse than the large "
+                "model's"
+            )
     for note in found.notes:
         print_line(f"note: {note}")
     if out is not None:

@@ -33,7 +33,7 @@ from sizewise.records.judging import (
     Vote,
 )
 from sizewise.records.outlook import CandidateOutlook, Check, Health, Outlook
-from sizewise.records.routing import Calibration, Policy, Replay, RiskPoint
+from sizewise.records.routing import AfterAnswer, Calibration, Policy, Replay, RiskPoint
 from sizewise.records.scores import (
     Again,
     Comparison,
@@ -83,6 +83,7 @@ __all__ = [
     "NONE",
     "SCALES",
     "SPLITS",
+    "AfterAnswer",
     "Again",
     "Agreement",
     "AttentionTrade",

@@ -21,6 +21,29 @@ class RiskPoint(Record):
     """Share of all prompts that the small model answers and where only the large one is right."""
 
 
+class AfterAnswer(Record):
+    """What the likelihood of the small model's own answer adds, once it has answered."""
+
+    weight_before: float
+    """Weight of the logit of the chance before the answer."""
+    weight_likely: float
+    """Weight of the mean log-likelihood of the answer's tokens, standardised."""
+    offset: float
+    """Constant of the logistic model."""
+    mean: float
+    """Mean of the log-likelihoods that it was learnt from, in nats a token."""
+    spread: float
+    """Their standard deviation."""
+    apgr: Score
+    """As before the answer."""
+    calibration_error: Score
+    """As before the answer."""
+    chosen: RiskPoint | None = None
+    """The threshold that keeps the risk; None if there is none, or none was asked for."""
+    curve: tuple[RiskPoint, ...] = ()
+    """From all large to all small."""
+
+
 class Calibration(Record):
     """A router learnt from prompts with what both models made of them."""
 
@@ -62,6 +85,8 @@ class Calibration(Record):
     """Feature -> weight in the logistic model of a good small answer."""
     offset: float = 0.0
     """Its constant."""
+    after: AfterAnswer | None = None
+    """The same once the small model has answered; None where its likelihoods were not given."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
 

@@ -1,6 +1,6 @@
 """Small first, large when needed: learnt from what both made of the same prompts."""
 
-from sizewise.routing.calibrating import Look, calibrate, calibrate_rows, look_at
+from sizewise.routing.calibrating import Look, calibrate, calibrate_rows, chance_after, look_at
 from sizewise.routing.policy import (
     CONFIDENTIAL,
     Decision,
@@ -19,6 +19,7 @@ __all__ = [
     "Look",
     "calibrate",
     "calibrate_rows",
+    "chance_after",
     "decide_prompt",
     "look_at",
     "make_policy",

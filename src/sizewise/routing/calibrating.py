@@ -12,6 +12,7 @@ import csv
 import math
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +25,13 @@ from scipy.stats import beta
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.inference import percentile_interval, wilson
-from sizewise.records import Calibration, RiskPoint, Score
+from sizewise.records import AfterAnswer, Calibration, RiskPoint, Score
 
 VOCABULARY = 2**12
 LETTERS = (3, 4)
 FOLDS, ROUNDS, PARTS = 5, 1_000, 10
 LEAST = 20
+LIKELY = "weak_logprob"
 CONFIDENCE = 0.98
 """What bounds are computed at so that the promised 95 % holds: the policy's own weights are learnt from all prompts,
 the bound from models of four fifths, and at 0.95 the risk was kept in 93 % of 200 splits (benchmarks/routing.py)."""
@@ -63,7 +65,7 @@ def _matrix(prompts: list[str]) -> csr_matrix:
     return csr_matrix((values, (rows, columns)), shape=(len(prompts), VOCABULARY + 1))
 
 
-def _fit(matrix: csr_matrix, labels: Array, penalty: float) -> Array:
+def _fit(matrix: csr_matrix | Array, labels: Array, penalty: float) -> Array:
     """Fit a logistic model with a squared penalty; the last weight is the constant."""
 
     def loss(weights: Array) -> tuple[float, Array]:
@@ -77,7 +79,7 @@ def _fit(matrix: csr_matrix, labels: Array, penalty: float) -> Array:
     return found
 
 
-def _chances(matrix: csr_matrix, weights: Array) -> Array:
+def _chances(matrix: csr_matrix | Array, weights: Array) -> Array:
     found: Array = expit(matrix @ weights[:-1] + weights[-1])
     return found
 
@@ -115,7 +117,8 @@ def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibrati
     """Learn a router and choose its threshold.
 
     Args:
-        path: CSV with `prompt`, `weak_ok`, `strong_ok` (0 or 1).
+        path: CSV with `prompt`, `weak_ok`, `strong_ok` (0 or 1), and `weak_logprob` where the log-likelihood of the
+            small model's answer is known (mean of its tokens, in nats).
         risk: most share of all prompts whose answer may be worse than the large model's.
         seed: seed of the folds and of the resampling.
 
@@ -125,12 +128,18 @@ def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibrati
     """
     if risk is not None and not 0 < risk < 1:
         raise UsageError(f"A risk of {risk} is no share.", "for example 0.02", "--risk 0.02")
-    prompts, weak, strong = read_answers(path)
-    return calibrate_rows(prompts, weak, strong, path.name, risk, seed)
+    read = read_answers(path)
+    return calibrate_rows(read.prompts, read.weak, read.strong, path.name, risk, seed, read.likely)
 
 
 def calibrate_rows(
-    prompts: list[str], weak: Array, strong: Array, source: str, risk: float | None = None, seed: int = 0
+    prompts: list[str],
+    weak: Array,
+    strong: Array,
+    source: str,
+    risk: float | None = None,
+    seed: int = 0,
+    likely: Array | None = None,
 ) -> Calibration:
     """Learn a router from prompts and what both models made of them; see `calibrate`.
 
@@ -141,6 +150,7 @@ def calibrate_rows(
         source: where they come from.
         risk: most share of all prompts whose answer may be worse than the large model's.
         seed: seed of the folds and of the resampling.
+        likely: (prompts,) mean log-likelihood of the tokens of the small model's answer, in nats; None: not known.
 
     Raises:
         SizewiseError: there are too few prompts.
@@ -167,31 +177,22 @@ def calibrate_rows(
                 if risk < bound
                 else f"no threshold keeps the risk at {risk:.1%}: everything would go to the large model"
             )
-    random = np.random.default_rng(seed)
-    samples = random.integers(0, count, (ROUNDS, count))
-    drawn = [_summary(chances[rows], weak[rows], strong[rows]) for rows in samples]
-    point = _summary(chances, weak, strong)
+    score = _scorer(chances, weak, strong, seed)
     gap = float(strong.mean() - weak.mean())
     if gap <= 0:
         notes.append("the large model is no better on these prompts: use the small one alone")
 
-    def score(name: str, unit: str, way: str) -> Score:
-        if not np.isfinite(point[name]):
-            return Score(metric=name, n=count, unit=unit, signature=way, missing="there is no gap between the models")
-        low, high = percentile_interval(np.array([one[name] for one in drawn]))
-        return Score(metric=name, value=point[name], low=low, high=high, n=count, unit=unit, signature=way)
-
-    folds = f"folds:{FOLDS}|bootstrap:prompts"
+    after = None if likely is None else _after(chances, likely, weak, strong, risk, seed)
     return Calibration(
         source=source,
         prompts=count,
         small_quality=_share("small_quality", weak),
         large_quality=_share("large_quality", strong),
         oracle_quality=_share("oracle_quality", np.maximum(weak, strong)),
-        apgr=score("apgr", "share", folds),
-        cpt50=score("cpt50", "share", folds),
-        cpt80=score("cpt80", "share", folds),
-        calibration_error=score("calibration_error", "share", f"parts:{PARTS}|{folds}"),
+        apgr=score("apgr"),
+        cpt50=score("cpt50"),
+        cpt80=score("cpt80"),
+        calibration_error=score("calibration_error"),
         risk=risk,
         bound=bound,
         chosen=chosen,
@@ -202,11 +203,85 @@ def calibrate_rows(
         vocabulary=VOCABULARY,
         weights={int(i): float(weights[i]) for i in np.flatnonzero(np.abs(weights[:-1]) > 1e-9)},
         offset=float(weights[-1]),
+        after=after,
         notes=tuple(notes),
     )
 
 
-def read_answers(path: Path) -> tuple[list[str], Array, Array]:
+def _scorer(chances: Array, weak: Array, strong: Array, seed: int) -> Callable[[str], Score]:
+    """Give what turns the name of a figure into its value with an interval, prompts resampled."""
+    count = len(chances)
+    samples = np.random.default_rng(seed).integers(0, count, (ROUNDS, count))
+    drawn = [_summary(chances[rows], weak[rows], strong[rows]) for rows in samples]
+    point = _summary(chances, weak, strong)
+
+    def score(name: str) -> Score:
+        way = f"folds:{FOLDS}|bootstrap:prompts"
+        way = f"parts:{PARTS}|{way}" if name == "calibration_error" else way
+        if not np.isfinite(point[name]):
+            why = "there is no gap between the models"
+            return Score(metric=name, n=count, unit="share", signature=way, missing=why)
+        low, high = percentile_interval(np.array([one[name] for one in drawn]))
+        return Score(metric=name, value=point[name], low=low, high=high, n=count, unit="share", signature=way)
+
+    return score
+
+
+def _after(
+    before: Array, likely: Array, weak: Array, strong: Array, risk: float | None, seed: int
+) -> AfterAnswer | None:
+    """Learn what the likelihood of the small answer adds to the chance before it; in folds, as that was."""
+    mean, spread = float(likely.mean()), float(likely.std())
+    if len(set(weak)) == 1 or not spread:
+        return None
+    table = np.column_stack([_logit(before), (likely - mean) / spread])
+    fold = np.random.default_rng(seed + 1).permutation(len(weak)) % FOLDS
+    chances = np.zeros(len(weak))
+    for one in range(FOLDS):
+        chances[fold == one] = _chances(table[fold == one], _fit(table[fold != one], weak[fold != one], 1.0))
+    weights = _fit(table, weak, 1.0)
+    order = np.argsort(-chances, kind="stable")
+    score = _scorer(chances, weak, strong, seed)
+    return AfterAnswer(
+        weight_before=float(weights[0]),
+        weight_likely=float(weights[1]),
+        offset=float(weights[2]),
+        mean=mean,
+        spread=spread,
+        apgr=score("apgr"),
+        calibration_error=score("calibration_error"),
+        chosen=None if risk is None else _within(risk, chances, (strong > weak).astype(float), weak, strong),
+        curve=tuple(_curve(chances[order], weak[order], strong[order])),
+    )
+
+
+def chance_after(after: AfterAnswer, before: float, likely: float) -> float:
+    """Give the chance of a good small answer once it is there.
+
+    Args:
+        after: what was learnt.
+        before: chance before the answer.
+        likely: mean log-likelihood of the answer's tokens, in nats.
+    """
+    known = float(_logit(np.array([before]))[0])
+    return float(
+        expit(after.weight_before * known + after.weight_likely * (likely - after.mean) / after.spread + after.offset)
+    )
+
+
+class Labelled(NamedTuple):
+    """Prompts with what both models made of them."""
+
+    prompts: list[str]
+    weak: Array
+    """(prompts,) 1 where the small model did well."""
+    strong: Array
+    """(prompts,) 1 where the large one did."""
+    likely: Array | None
+    """(prompts,) mean log-likelihood of the tokens of the small answer; None where the file has none."""
+
+
+def read_answers(path: Path) -> Labelled:
     """Read prompts with what both models made of them.
 
     Raises:
@@ -216,6 +291,7 @@ def read_answers(path: Path) -> tuple[list[str], Array, Array]:
     truth = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
     prompts: list[str] = []
     answers: list[tuple[float, float]] = []
+    likely: list[float] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)
@@ -228,6 +304,8 @@ def read_answers(path: Path) -> tuple[list[str], Array, Array]:
                     raise ValueError(f"line {reader.line_num} is no prompt with two of 0 or 1")
                 prompts.append(row["prompt"])
                 answers.append((truth[told[0]], truth[told[1]]))
+                if LIKELY in (reader.fieldnames or ()):
+                    likely.append(_finite(row[LIKELY], reader.line_num))
     except (OSError, ValueError, csv.Error) as error:
         raise SizewiseError(
             f"{path} cannot be read: {error}.", f"a CSV file with the columns {', '.join(needed)}", ""
@@ -235,7 +313,17 @@ def read_answers(path: Path) -> tuple[list[str], Array, Array]:
     if not prompts:
         raise SizewiseError(f"{path} has no prompts.", f"at least {LEAST}; a few hundred are better", "")
     table = np.array(answers)
-    return prompts, table[:, 0], table[:, 1]
+    return Labelled(prompts, table[:, 0], table[:, 1], np.array(likely) if likely else None)
+
+
+def _finite(text: str | None, line: int) -> float:
+    try:
+        found = float(text or "")
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"line {line} has no number as {LIKELY}")
+    return found
 
 
 def _cross_fitted(matrix: csr_matrix, labels: Array, seed: int) -> tuple[Array, Array]:

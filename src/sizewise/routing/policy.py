@@ -32,6 +32,8 @@ class Decision(NamedTuple):
     why: str
     may_leave: bool
     """False where the prompt is confidential: no other model may see it, whatever happens."""
+    forced: bool = False
+    """Whether a rule sends it to the large model, whatever the small one would answer."""
 
 
 def make_policy(
@@ -112,7 +114,7 @@ def decide_prompt(policy: Policy, prompt: str) -> Decision:
     if any(_rule(rule).search(prompt) for rule in policy.confidential):
         return Decision("small", look, CONFIDENTIAL, False)
     if policy.longest is not None and len(prompt) > policy.longest:
-        return Decision("large", look, f"longer than {policy.longest:,} characters", True)
+        return Decision("large", look, f"longer than {policy.longest:,} characters", True, True)
     said = f"chance {look.chance:.3f} of a good answer"
     if look.chance >= policy.threshold:
         return Decision("small", look, f"{said}, at least {policy.threshold:.3f}", True)
@@ -171,7 +173,7 @@ def replay(path: Path, policy: Policy) -> Replay:
     Raises:
         SizewiseError: the file is not of this form.
     """
-    prompts, weak, strong = read_answers(path)
+    prompts, weak, strong, _ = read_answers(path)
     decisions = [decide_prompt(policy, prompt) for prompt in prompts]
     small = np.array([decision.model == "small" for decision in decisions])
     n = len(prompts)

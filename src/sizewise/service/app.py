@@ -129,7 +129,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
         decision = routed.decide(requests)
         if decision.may_leave:
             state.find(routed.large.name, key)
-        return await routed.answer(decision, by)
+        return await routed.answer(decision, by, bool(body.stream))
 
     @app.post("/v1/completions", responses=wire.STREAMED)
     async def text(body: TextRequest, http: HttpRequest) -> Response:

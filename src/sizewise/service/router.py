@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse, Response
 
 from sizewise.errors import SizewiseError
 from sizewise.records import Policy, Request
-from sizewise.routing import CONFIDENTIAL, Decision, DriftWatch, decide_prompt
+from sizewise.routing import CONFIDENTIAL, Decision, DriftWatch, chance_after, decide_prompt
 from sizewise.service.guarding import Guard
 from sizewise.service.served import Served
-from sizewise.service.shadow import Shadow, Watched
+from sizewise.service.shadow import Shadow, Tried, Watched
 from sizewise.service.wire import Refused
 
 AUTO = "auto"
@@ -68,17 +68,50 @@ class Router:
             return rules
         if self.shadow is not None and self.shadow.broken and found.model == "small":
             self.counts["checks_failed"] += 1
-            return found._replace(model="large", why="checks of small answers no longer keep the stated risk")
+            why = "checks of small answers no longer keep the stated risk"
+            return found._replace(model="large", why=why, forced=True)
         if self.watch.drifted and found.model == "small":
             self.counts["drift"] += 1
             return found._replace(
                 model="large",
+                forced=True,
                 why=f"prompts are no longer like those the policy was made from (p = {self.watch.p:.1g})",
             )
         return found
 
-    async def answer(self, decision: Decision, answering: Answering) -> Response:
-        """Let the chosen model answer; where the large one fails before its first word, the small one does, marked."""
+    async def answer(self, decision: Decision, answering: Answering, streamed: bool) -> Response:
+        """Let the chosen model answer; where the large one fails before its first word, the small one does, marked.
+
+        Where the policy knows what the likelihood of an answer tells, the small model tries first, and its answer is
+        kept if the chance is then high enough. A streamed answer cannot be taken back: it is decided before.
+        """
+        after = self.policy.calibration.after
+        if after is None or after.chosen is None or streamed or decision.forced or not decision.may_leave:
+            return await self._decided(decision, answering)
+        if "logprobs" not in self.small.description.offers:
+            return await self._decided(decision, answering)
+        tried = Tried(self.small)
+        response = await answering(tried)
+        chance = chance_after(after, decision.look.chance, tried.likely)
+        said = f"chance {chance:.3f} of a good answer, seen from the answer"
+        if chance >= after.chosen.threshold:
+            if self.shadow is not None:
+                self.shadow.decided(True)
+                for request, end in tried.ended:
+                    self.shadow.heard(request, end)
+            return self._marked(response, self.small, f"{said}, at least {after.chosen.threshold:.3f}", chance)
+        self.counts["unsure_after"] += 1
+        large = decision._replace(model="large", why=f"{said}, below {after.chosen.threshold:.3f}")
+        return await self._decided(large, answering, chance, response)
+
+    async def _decided(
+        self,
+        decision: Decision,
+        answering: Answering,
+        chance: float | None = None,
+        instead: Response | None = None,
+    ) -> Response:
+        """Let the chosen model answer; `instead` is what the small one answered already, if it did."""
         checked = self._watched if decision.may_leave else self.small
         chosen = checked if decision.model == "small" else self.large
         if self.shadow is not None:
@@ -93,13 +126,17 @@ class Router:
             self.counts["large_failed"] += 1
             why = f"the large model failed ({error.status}); {why}"
             chosen = self.small
-            response = await answering(chosen)
+            response = instead or await answering(chosen)
+        return self._marked(response, chosen, why, decision.look.chance if chance is None else chance)
+
+    def _marked(self, response: Response, chosen: Served, why: str, chance: float) -> Response:
+        """Say who answered and why."""
         self.counts[chosen.name] += 1
         response.headers["X-Sizewise-Model"] = chosen.name
         response.headers["X-Sizewise-Why"] = why.encode("ascii", "replace").decode("ascii")
-        response.headers["X-Sizewise-Chance"] = f"{decision.look.chance:.4f}"
+        response.headers["X-Sizewise-Chance"] = f"{chance:.4f}"
         if isinstance(response, JSONResponse):
-            return _told(response, {"model": chosen.name, "why": why, "chance": decision.look.chance})
+            return _told(response, {"model": chosen.name, "why": why, "chance": chance})
         return response
 
     def summary(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from sizewise.store import Store
 
 DRAIN_S = 30
 KEEP_ALIVE_S = 30
+BACKLOG = 2_048
 
 
 def open_all(
@@ -131,7 +132,7 @@ def serve(
 
 
 def run_app(
-    app: FastAPI, host: str, port: int, announce: Callable[[str], None], *, drain_s: int = 5, backlog: int = 2048
+    app: FastAPI, host: str, port: int, announce: Callable[[str], None], *, drain_s: int = 5, backlog: int = BACKLOG
 ) -> None:
     """Run an application until SIGINT or SIGTERM.
 
@@ -201,6 +202,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(BACKLOG)  # whoever comes before the first answer can be given waits instead of being refused
     except OSError:
         listening.close()
         raise

@@ -22,6 +22,7 @@ from sizewise.service.served import Served
 
 FIRST_LOOK, LEVEL = 20, 0.05
 MOST_AT_ONCE = 4
+NOTHING_WRITTEN = -20.0
 _WORD = re.compile(r"[a-z]+")
 _ORDERS = "You check answers. You reply with one word: yes or no."
 
@@ -124,3 +125,33 @@ class Watched(Served):
                 if piece.end is not None:
                     self._heard(request, piece.end)
                 yield piece
+
+
+class Tried(Served):
+    """The small model for one request, with how likely its answers were to it.
+
+    Args:
+        base: the small model.
+    """
+
+    def __init__(self, base: Served) -> None:
+        super().__init__(base.name, base.model, base.guard)
+        self.admission, self.done, self.ready = base.admission, base.done, True
+        self._base = base
+        self._logprobs: list[float] = []
+        self.ended: list[tuple[Request, Completion]] = []
+        """Requests with their answers."""
+
+    @property
+    def likely(self) -> float:
+        """Mean log-likelihood of all tokens written, in nats; nothing written is as unlikely as can be."""
+        return sum(self._logprobs) / len(self._logprobs) if self._logprobs else NOTHING_WRITTEN
+
+    async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
+        """Answer as the model does; likelihoods that were not asked for are not passed on."""
+        async with aclosing(self._base.answer(request.model_copy(update={"logprobs": True}))) as pieces:
+            async for piece in pieces:
+                self._logprobs += piece.logprobs
+                if piece.end is not None:
+                    self.ended.append((request, piece.end))
+                yield piece if request.logprobs else piece._replace(tokens=(), logprobs=())
