@@ -229,3 +229,12 @@ def test_more_candidates_need_a_clearer_difference() -> None:
 
     assert with_p({"a": (9, 0.3, None), "b": (5, 0.3, None), "c": (1, 0.3, None)}).decisive
     assert not with_p({"a": (9, 0.3, None), "b": (5, 0.3, None), "c": (1, 0.3, None), "d": (0, 0.3, None)}).decisive
+
+
+@pytest.mark.parametrize(
+    ("value", "down", "limit"), [(1.0593, True, 1.05), (1.0593, False, 1.06), (-0.0123456, True, -0.0124), (0, True, 0)]
+)
+def test_limits_are_rounded_to_the_side_on_which_they_hold(value: float, down: bool, limit: float) -> None:
+    from sizewise.choice.alternatives import _rounded
+
+    assert _rounded(value, down) == pytest.approx(limit)

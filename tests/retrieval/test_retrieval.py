@@ -94,6 +94,8 @@ def test_support_needs_the_words_and_the_numbers() -> None:
     assert share > 0.6
     assert library.support("Your refund arrives in 9 working days.", passages)[1] == 0.0
     assert library.support("Unicorns are free.", passages)[1] == 0.0
+    assert library.support("The refund does not arrive within 5 working days.", passages)[1] == 0.0
+    assert library.support("The refund arrives within 5 working days, see https://x.example.", passages)[1] == 0.0
 
 
 def test_few_documents_give_no_chance_and_none_are_refused() -> None:

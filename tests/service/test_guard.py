@@ -91,6 +91,31 @@ def test_what_is_confidential_never_leaves(served: tuple[TestClient, Large]) -> 
     assert client.get("/monitor/data").json()["guard"]["kept_back"] == 2
 
 
+@pytest.mark.parametrize("served", [GuardRules(confidential=("^HR:",))], indirect=True)
+def test_a_rule_looks_at_each_text_alone_and_at_all_together(served: tuple[TestClient, Large]) -> None:
+    client, large = served
+    said = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "HR: a letter"}]
+    body = {"model": "large", "messages": said}
+    assert client.post("/v1/chat/completions", json=body).status_code == 403
+    assert client.post("/v1/completions", json={"model": "large", "prompt": [[1, 2]]}).status_code in (400, 403)
+    assert client.post("/v1/embeddings", json={"model": "large", "input": "hello"}).status_code == 400
+    assert large.seen == []
+
+
+def test_an_answer_that_breaks_ends_with_an_error(
+    served: tuple[TestClient, Large], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, large = served
+
+    def broken(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(large, "start", broken)
+    answer = ask(client, "hello", stream=True)
+    assert "OSError in the service" in answer.text
+    assert "disk full" not in answer.text
+
+
 def test_each_crossing_leaves_a_line_without_the_text(served: tuple[TestClient, Large], store: Store) -> None:
     client, _ = served
     ask(client, PRIVATE)

@@ -123,12 +123,12 @@ def test_a_policy_for_other_models_is_refused(policy: Policy, large: Large, stor
 
 
 class Judge(Large):
-    """A large model that calls every answer wrong, or right."""
+    """A large model that says of every answer whether it could be better."""
 
-    says = "No."
+    says = "Yes."
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        if "Is this answer right" not in (request.messages[-1].content if request.messages else ""):
+        if "answered this clearly better" not in (request.messages[-1].content if request.messages else ""):
             return super().start(request, deliver)
         self.seen.append(request.model_dump_json())
         end = Completion(
@@ -138,7 +138,7 @@ class Judge(Large):
         return lambda: None
 
 
-@pytest.mark.parametrize(("says", "broken"), [("No.", True), ("Yes", False), ("Perhaps", False)])
+@pytest.mark.parametrize(("says", "broken"), [("Yes.", True), ("No", False), ("Perhaps", False)])
 def test_checks_of_small_answers_bring_the_large_model_back(
     policy: Policy, store: Store, says: str, broken: bool
 ) -> None:

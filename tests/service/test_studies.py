@@ -11,7 +11,7 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
-from sizewise.choice import choose
+from sizewise.choice import alternatives, choose
 from sizewise.records import Needs, Study
 from sizewise.report import load_view
 from sizewise.report.writing import marked
@@ -32,7 +32,7 @@ def client(made: Stored[Study], store: Store) -> Iterator[TestClient]:
         yield client
 
 
-def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: Stored[Study]) -> None:
+def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: Stored[Study], store: Store) -> None:
     page = client.get("/").text
     frozen = Path(made.record.report).read_text(encoding="utf-8")
     assert made.record.sentence in page
@@ -41,7 +41,10 @@ def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: S
     assert 'type="range"' not in frozen
     assert "<script>" not in frozen
     assert "[study]" in client.get("/study.toml").text
-    assert "What if the needs were different?" in frozen
+    view = load_view(store, made.id, made.record)
+    others = alternatives(view.comparison, made.record.comparison, view.recommendation.needs)
+    assert ("What if the needs were different?" in frozen) is bool(others)
+    assert all(one.change in frozen and one.recommendation.sentence != made.record.sentence for one in others)
 
 
 def test_the_decision_is_that_of_choose(client: TestClient, made: Stored[Study], store: Store) -> None:

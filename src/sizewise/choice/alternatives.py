@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
 from sizewise.choice.deciding import GB, Choice, decide
@@ -34,7 +35,7 @@ class Slider(NamedTuple):
 def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> list[Alternative]:
     """Ask again with each limit just too tight for one of the candidates, and with text kept on this machine.
 
-    Changes that leave the answer as it is are left out; at most a dozen are given.
+    Of changes that lead to one answer the first is given, the least tight; at most a dozen.
     """
     choice = Choice(comparison, needs)
     now = decide(comparison, comparison_id, needs)
@@ -56,13 +57,13 @@ def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> li
         ),
     ):
         for value in sorted({value for value in values if value}, reverse=True):
-            limit = float(f"{UNDER * value:.2g}")
+            limit = _rounded(UNDER * value, down=True)
             changes.append((f"{words} {limit:g} {unit}", {field: limit}))
     for name in choice.names:
         score = choice.score(choice.quality, name)
         edge = None if score is None else score.low if choice.higher else score.high
         if edge is not None:
-            least = float(f"{edge:.2g}")
+            least = _rounded(edge, down=choice.higher)
             changes.append((f"if {choice.title} of {least:g} is good enough", {"least_quality": least}))
     found, seen = [], {_said(now)}
     for words, change in changes:
@@ -71,6 +72,14 @@ def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> li
             seen.add(_said(other))
             found.append(Alternative(words, other))
     return found[:MOST]
+
+
+def _rounded(value: float, down: bool) -> float:
+    """Round to three significant digits, to the side on which a limit still does what it should."""
+    if not value:
+        return 0.0
+    step = 10.0 ** (floor(log10(abs(value))) - 2)
+    return float(f"{(floor if down else ceil)(value / step) * step:.3g}")
 
 
 def _said(one: Recommendation) -> tuple[str, str | None, bool]:

@@ -29,6 +29,8 @@ LOOKED_AT, BEST, TENTH = 60, 3, 9
 QUESTIONS, LEAST_QUESTIONS = 400, 20
 SENTENCE_WORDS, SHORT_WORDS = (5, 40), (4, 10)
 _NUMBER = re.compile(r"\d+")
+_ADDRESS = re.compile(r"https?://\S+|www\.\S+|\S+@\S+\.\w+")
+_DENIES = re.compile(r"(?i)\b(?:no|not|never|none|nor|neither|without|cannot|nobody|nothing)\b|n['\u2019]t\b")
 _ENDINGS = ("ations", "ation", "ings", "ing", "ied", "ies", "ed", "es", "s", "e", "y", "i")
 
 Array = npt.NDArray[np.float64]
@@ -86,17 +88,25 @@ class Library:
     def support(self, sentence: str, passages: Sequence[Passage]) -> tuple[int, float]:
         """Give which passage supports a sentence best, and the share of its telling words that stand there.
 
-        Each word counts by its rarity in these documents. A number that does not stand in a passage counts as no
-        support at all.
+        Each word counts by its rarity in these documents. A number or an address that does not stand in a passage
+        counts as no support at all, and neither does a sentence that denies what the nearest one there says, or says
+        what it denies.
         """
         told = self._index.weights(sentence)
-        numbers = set(_NUMBER.findall(sentence))
         found = [
-            0.0 if numbers - set(_NUMBER.findall(_whole(one))) else _share(told, frozenset(stems(_whole(one))))
-            for one in passages
+            0.0 if self._at_odds(sentence, one) else _share(told, frozenset(stems(_whole(one)))) for one in passages
         ]
         best = max(range(len(found)), key=found.__getitem__)
         return best, found[best]
+
+    def _at_odds(self, sentence: str, passage: Passage) -> bool:
+        whole = _whole(passage)
+        if set(_NUMBER.findall(sentence)) - set(_NUMBER.findall(whole)):
+            return True
+        if any(address not in whole for address in _ADDRESS.findall(sentence)):
+            return True
+        nearest = max(sentences_of(passage.text), key=lambda one: self.overlap(sentence, one), default="")
+        return bool(_DENIES.search(sentence)) != bool(_DENIES.search(nearest))
 
     def overlap(self, question: str, text: str) -> float:
         """Give the share of a question's telling words, by their rarity, that stand in a text."""

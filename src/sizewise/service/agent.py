@@ -36,8 +36,9 @@ UNKNOWN = (
 )
 HANDED = "I have handed this conversation to a person, under the number {number}. They will see all that was said here."
 _PERSON = re.compile(
-    r"(?i)\b(?:speak|talk|connect|transfer|put me through|hand (?:me|this)?(?: over)?|escalate)\b.{0,30}"
-    r"\b(?:person|human|someone|somebody|agent|operator|representative|colleague|manager|supervisor|staff)\b"
+    r"(?i)\b(?:speak|talk|chat|connect me|transfer me|put me through|hand (?:me|this|it)(?: over)?|escalate(?: this)?)"
+    r" (?:to|with) (?:(?:a|an|the|your|some|real|live|human) )*"
+    r"(?:person|human|someone|somebody|agent|operator|representative|colleague|manager|supervisor|member of staff)\b"
     r"|^\s*(?:human|person|operator|agent|representative)[ ,.!]*(?:please)?[.!]?\s*$"
 )
 _YES = re.compile(r"(?i)^\s*(?:yes|yeah|yep|sure|ok|okay|please do|do that|ja|oui|sí|si|sim)\b[^?]{0,40}$")
@@ -96,8 +97,8 @@ class Agent(Served):
         if len(question.split()) < SHORT_QUESTION and len(said) > 2:
             asked = f"{said[-3].content} {question}"
         finding = await asyncio.to_thread(self._support.library.find, asked, SHOWN)
-        passages = [hit.passage for hit in finding.hits if not signals_in([hit.passage.text])]
-        if not passages or not self._knows(finding):
+        passages = [hit.passage for hit in finding.hits if self._may_show(hit.passage)]
+        if not passages or not self._knows(finding, asked, passages[0]):
             async for piece in _told(request, UNKNOWN, begun):
                 yield piece
             return
@@ -145,8 +146,18 @@ class Agent(Served):
         wanted = {"messages": messages, "text": None, "fit": True}
         return request.model_copy(update=wanted | {"max_tokens": min(request.max_tokens, MOST_ANSWER)})
 
-    def _knows(self, finding: Finding) -> bool:
-        return finding.chance is None or finding.chance >= self._support.sure
+    def _may_show(self, passage: Passage) -> bool:
+        """Tell whether the model may see a passage: no orders in it, nothing confidential for one that is elsewhere."""
+        shown = [passage.title, passage.heading, passage.text]
+        away = not self._base.description.local
+        return not signals_in(shown) and not (away and self.guard.is_confidential(shown))
+
+    def _knows(self, finding: Finding, question: str, best: Passage) -> bool:
+        """Tell whether the documents hold the answer; where they are too few to learn that from, by words covered."""
+        chance = finding.chance
+        if chance is None:
+            chance = self._support.library.overlap(question, f"{best.title} {best.heading} {best.text}")
+        return chance >= self._support.sure
 
     def _hand_over(self, said: list[Message]) -> str:
         number = secrets.token_hex(4)

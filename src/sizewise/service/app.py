@@ -43,6 +43,8 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
         warming = asyncio.create_task(_warm_up(state))
         yield
         state.draining = True
+        if state.router is not None and state.router.shadow is not None:
+            state.router.shadow.close()
         warming.cancel()
 
     app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=wire.ERRORS)
@@ -139,13 +141,13 @@ def _add_answers(app: FastAPI, state: State) -> None:
         asked = [wire.text_request(body, prompt) for prompt in body.prompts()]
         if any(one_.ids is not None for one_ in asked) and "ids" not in one.description.offers:
             raise Refused(f"{one.description.engine} takes text, not tokens.", "prompt")
+        signs = await state.admit(asked)
         echoed = body.echo or body.max_tokens == 0
         if echoed and not (body.stream and state.settings.lenient):
             if body.stream:
                 raise Refused("An echo is not streamed.", "stream")
             return await echo(state, one, key, body, asked)
         requests = [numbered(request, i) for request in asked for i in range(body.n or 1)]
-        signs = await state.admit(requests)
         job, form = Job(state, one, key, requests, http), TextForm(one.name, body)
         return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
 

@@ -136,8 +136,7 @@ class Guard:
         """Tell whether a rule finds something that may not leave this machine."""
         if "confidential" not in self._rules.parts or not self._confidential:
             return False
-        whole = "\n".join(texts)
-        return any(rule.search(whole) for rule in self._confidential)
+        return any(rule.search(text) for text in (*texts, "\n".join(texts)) for rule in self._confidential)
 
     def keep_back(self, requests: Sequence[Request], model: str) -> None:
         """Stop a confidential request on its way to a model off this machine.
@@ -146,7 +145,10 @@ class Guard:
             Refused: it is confidential.
         """
         for request in requests:
-            if self.is_confidential([*(message.content for message in request.messages), request.text or ""]):
+            if request.ids is not None and (self.masks or self._confidential):
+                raise Refused(f"{model} is not on this machine, and tokens cannot be looked through.", "prompt")
+            texts = [*(message.content for message in request.messages), request.text or "", *request.stop]
+            if self.is_confidential(texts):
                 self.counts["kept_back"] += 1
                 raise Refused(
                     f"This is confidential by a rule of this service, and {model} is not on this machine; "
@@ -164,8 +166,8 @@ class Guard:
         """
         if "signals" not in self._rules.parts or not requests:
             return ()
-        asked = requests[0]
-        texts = [one.content for one in asked.messages if one.role != "system"] or [asked.text or ""]
+        texts = [one.content for one in requests[0].messages if one.role != "system"]
+        texts += list(dict.fromkeys(request.text for request in requests if request.text))
         found = await asyncio.to_thread(signals_in, texts)
         for kind in found:
             self.counts[f"signal_{kind}"] += 1

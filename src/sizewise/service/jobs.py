@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
+from sizewise.models.base import Piece, failed
 from sizewise.records import Completion, Request
 from sizewise.service import wire
 from sizewise.service.admission import Busy
@@ -126,12 +127,7 @@ class Job:
         base = wire.base(form.piece, wire.new_id(form.prefix), form.model)
         queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
 
-        async def pump(index: int, request: Request) -> None:
-            async with aclosing(self._one.answer(request)) as pieces:
-                async for piece in pieces:
-                    await queue.put((index, piece))
-
-        pumps = [asyncio.create_task(pump(i, request)) for i, request in enumerate(self._requests)]
+        pumps = [asyncio.create_task(self._pump(i, request, queue)) for i, request in enumerate(self._requests)]
         ends: list[Completion] = []
         begun: set[int] = set()
         status = CLIENT_LEFT
@@ -167,6 +163,16 @@ class Job:
             self._keep(status, ends)
             for task in pumps:
                 task.cancel()
+
+    async def _pump(self, index: int, request: Request, queue: asyncio.Queue[tuple[int, Any]]) -> None:
+        """Put the pieces of an answer into a queue; whatever goes wrong is its end, so that nobody waits for it."""
+        try:
+            async with aclosing(self._one.answer(request)) as pieces:
+                async for piece in pieces:
+                    await queue.put((index, piece))
+        except Exception as error:
+            told = error.message if isinstance(error, Refused) else f"{type(error).__name__} in the service."
+            await queue.put((index, Piece(end=failed(request, told))))
 
     async def _enter(self, place: AsyncExitStack) -> None:
         """Take a place before any work is done."""
@@ -230,6 +236,8 @@ async def embed(state: State, one: Served, key: Key | None, body: EmbeddingReque
         raise Refused(f"{one.description.engine} gives no embeddings.", "model", "unsupported_parameter")
     asked = body.requests()
     one.keep_back(asked)
+    if not one.description.local and state.guard.masks:
+        raise Refused(f"{one.name} is not on this machine, and what is masked has other vectors.", "model")
     if body.dimensions is not None and not state.settings.lenient:
         raise Refused("The vectors have the width of the model; dimensions is not taken.", "dimensions")
     if any(request.ids is not None for request in asked) and "ids" not in one.description.offers:

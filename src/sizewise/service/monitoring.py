@@ -40,7 +40,7 @@ def add_pages(app: FastAPI, state: State) -> None:
     """Add the pages and what they ask for."""
 
     @app.get("/monitor/data")
-    async def monitor_data(http: HttpRequest) -> dict[str, Any]:
+    def monitor_data(http: HttpRequest) -> dict[str, Any]:
         key = state.settings.keys.admit(http.headers.get("authorization"))
         routing = state.router.summary() if state.router else None
         guard, waiting = dict(state.guard.counts), _handovers(state) if _is_staff(key) else []
@@ -55,13 +55,13 @@ def add_pages(app: FastAPI, state: State) -> None:
         }
 
     @app.get("/handovers")
-    async def handovers(http: HttpRequest) -> dict[str, Any]:
+    def handovers(http: HttpRequest) -> dict[str, Any]:
         if not _is_staff(state.settings.keys.admit(http.headers.get("authorization"))):
             raise Refused("This key may not read conversations.", None, "permission_denied", 403)
         return {"waiting": _handovers(state)}
 
     @app.post("/handovers/{number}/done")
-    async def handover_done(number: str, http: HttpRequest) -> dict[str, str]:
+    def handover_done(number: str, http: HttpRequest) -> dict[str, str]:
         if not _is_staff(state.settings.keys.admit(http.headers.get("authorization"))):
             raise Refused("This key may not read conversations.", None, "permission_denied", 403)
         with state.store.service_ledger() as ledger:
@@ -71,7 +71,7 @@ def add_pages(app: FastAPI, state: State) -> None:
         return {"status": "done"}
 
     @app.post("/feedback")
-    async def feedback(body: Thumb, http: HttpRequest) -> dict[str, str]:
+    def feedback(body: Thumb, http: HttpRequest) -> dict[str, str]:
         state.settings.keys.admit(http.headers.get("authorization"))
         with state.store.service_ledger() as ledger:
             ledger.append("thumbs", body.answer, body.model_dump())

@@ -18,7 +18,7 @@ from sizewise.service.shadow import Shadow, Tried, Watched
 from sizewise.service.wire import Refused
 
 AUTO = "auto"
-PASSING = (429, 499)  # of these, only "busy" is worth asking another model for
+CLIENT_LEFT = 499
 Answering = Callable[[Served], Awaitable[Response]]
 
 
@@ -66,11 +66,14 @@ class Router:
         self.watch.add(found.look)
         if rules.why.startswith("longer"):
             return rules
-        if self.shadow is not None and self.shadow.broken and found.model == "small":
+        if not found.may_leave:  # a rule that looks at the last question alone
+            self.counts["confidential"] += 1
+            return found
+        if self.shadow is not None and self.shadow.broken:
             self.counts["checks_failed"] += 1
             why = "checks of small answers no longer keep the stated risk"
             return found._replace(model="large", why=why, forced=True)
-        if self.watch.drifted and found.model == "small":
+        if self.watch.drifted:
             self.counts["drift"] += 1
             return found._replace(
                 model="large",
@@ -91,7 +94,13 @@ class Router:
         if "logprobs" not in self.small.description.offers:
             return await self._decided(decision, answering)
         tried = Tried(self.small)
-        response = await answering(tried)
+        try:
+            response = await answering(tried)
+        except Refused as error:
+            if error.status == CLIENT_LEFT:
+                raise
+            why = f"the small model failed ({error.status})"
+            return await self._decided(decision._replace(model="large", why=why), answering)
         chance = chance_after(after, decision.look.chance, tried.likely)
         said = f"chance {chance:.3f} of a good answer, seen from the answer"
         if chance >= after.chosen.threshold:
@@ -114,7 +123,7 @@ class Router:
         """Let the chosen model answer; `instead` is what the small one answered already, if it did."""
         checked = self._watched if decision.may_leave else self.small
         chosen = checked if decision.model == "small" else self.large
-        if self.shadow is not None:
+        if self.shadow is not None and decision.may_leave:
             self.shadow.decided(decision.model == "small")
         why = decision.why
         try:

@@ -79,7 +79,12 @@ class Served:
             self.guard.keep_back(requests, self.name)
 
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
-        """Give an answer piece by piece, with what the guard masked put back."""
+        """Give an answer piece by piece, with what the guard masked put back.
+
+        Raises:
+            Refused: it is confidential, and this model is not on this machine.
+        """
+        self.keep_back([request])
         crossing = None if self.description.local else await self.guard.cross(request, self.name)
         async with aclosing(self._pieces(crossing.request if crossing else request)) as pieces:
             async for piece in pieces:

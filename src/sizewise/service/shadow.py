@@ -1,8 +1,9 @@
 """A sample of the small model's answers is checked by the large one, and the stated risk looked at again.
 
-The large model is asked whether an answer is right; it is a judge, not the truth, and what it says stands in the
-monitor as that. Looks come at 20, 40, 80, ... checks, each at half of the level of the one before: however often one
-looks, a false alarm comes in at most one of twenty services.
+The large model is asked whether the question could clearly have been answered better. It is a judge, not the truth, and
+what it says stands in the monitor as that: the risk looked at is the risk as it sees it. Looks come at 20, 40, 80, ...
+checks, each at half of the level of the one before: however often one looks, a judge that is right raises a false alarm
+in at most one of twenty services.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from scipy.stats import beta
 
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
+from sizewise.service.admission import Busy
 from sizewise.service.served import Served
+from sizewise.service.wire import Refused
 
 FIRST_LOOK, LEVEL = 20, 0.05
 MOST_AT_ONCE = 4
 NOTHING_WRITTEN = -20.0
 _WORD = re.compile(r"[a-z]+")
+QUESTION = "Would a better informed person have answered this clearly better? yes or no"
 _ORDERS = "You check answers. You reply with one word: yes or no."
 
 
@@ -44,13 +48,14 @@ class Shadow:
         self._look, self._level = FIRST_LOOK, LEVEL / 2
         self.small = self.all = self.checked = self.bad = self.unclear = 0
         self.least: float | None = None
-        """Lower bound of the share of all answers that are the small model's and called wrong, at the last look."""
+        """Lower bound of the share of all answers that are the small model's and called worse, at the last look."""
         self.broken = False
         """Whether the stated risk is shown to be exceeded."""
 
     def heard(self, request: Request, answer: Completion) -> None:
         """Take an answer of the small model; some of them are checked, beside what goes on."""
-        if answer.error or len(self._tasks) >= MOST_AT_ONCE or self._random.random() >= self._share:
+        cut = answer.error or answer.finish == "length"  # an answer cut short is no worse for who wanted it so
+        if cut or len(self._tasks) >= MOST_AT_ONCE or self._random.random() >= self._share:
             return
         task = asyncio.get_running_loop().create_task(self._check(request, answer))
         self._tasks.add(task)
@@ -63,7 +68,7 @@ class Shadow:
 
     async def _check(self, request: Request, answer: Completion) -> None:
         said = "\n".join(f"{one.role}: {one.content}" for one in request.messages) or (request.text or "")
-        text = f"{said}\n\nAnswer:\n{answer.text}\n\nIs this answer right, and does it answer the question? yes or no"
+        text = f"{said}\n\nAnswer:\n{answer.text}\n\n{QUESTION}"
         asked = Request(
             id="shadow",
             messages=(Message(role="system", content=_ORDERS), Message(role="user", content=text)),
@@ -71,15 +76,26 @@ class Shadow:
             fit=True,
         )
         reply = ""
-        async with aclosing(self._large.answer(asked)) as pieces:
-            async for piece in pieces:
-                if piece.end is not None and not piece.end.error:
-                    reply = piece.end.text
+        try:
+            async with (
+                self._large.admission.place("shadow", self._large.size_of(asked)),
+                aclosing(self._large.answer(asked)) as pieces,
+            ):
+                async for piece in pieces:
+                    if piece.end is not None and not piece.end.error:
+                        reply = piece.end.text
+        except (Busy, Refused):  # no place is left, or the answer itself is confidential
+            return
         word = next(iter(_WORD.findall(reply.lower())), "")
         if word in ("yes", "no"):
-            self.add(word == "yes")
+            self.add(word == "no")
         else:
             self.unclear += 1
+
+    def close(self) -> None:
+        """End checks under way."""
+        for task in self._tasks:
+            task.cancel()
 
     def add(self, good: bool) -> None:
         """Count a check, and look again where it is time."""
@@ -98,7 +114,7 @@ class Shadow:
         return {
             "share": self._share,
             "checked": self.checked,
-            "called_wrong": self.bad,
+            "called_worse": self.bad,
             "unclear": self.unclear,
             "worse_at_least": self.least,
             "broken": self.broken,
