@@ -271,6 +271,7 @@ def gateway(runs: int, store: Store) -> dict[str, Any]:
             model.close()
             with service(MODEL) as address:
                 served.append(through(address, users, max(8, 2 * users), store))
+            print(f"{users} users: engine {bare[-1]}, served {served[-1]}", flush=True)
         ours, engine = middle(served), middle(bare)
         found[str(users)] = {
             "engine": engine,
@@ -292,6 +293,7 @@ def peers(runs: int, gguf: Path, store: Store) -> dict[str, Any]:
                 rows["ours"].append(through(address, users, max(8, 2 * users), store))
             with llama_cpp(gguf, users) as address:
                 rows["llama.cpp"].append(through(address, users, max(8, 2 * users), store))
+            print(f"{users} users: {rows['ours'][-1]}, {rows['llama.cpp'][-1]}", flush=True)
         found[str(users)] = {name: middle(some) for name, some in rows.items()}
     return found
 
