@@ -21,8 +21,8 @@ install: $(VENV)/.all  ## environment with every extra that the tests need
 study: $(VENV)/.study  ## the main job on the embedded demo: verdict and report
 	$(BIN)/sizewise study
 
-test: $(VENV)/.all  ## the tests, without network and real weights
-	$(BIN)/python -m pytest
+test: $(VENV)/.all  ## the tests, without network and real weights; one core for each of several processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-browser: $(VENV)/.all  ## pages in a real Chromium; skipped where it does not start
 	$(PIP) install -c constraints.txt -e '.[browser]' || echo 'no browser can be installed here'

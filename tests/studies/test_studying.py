@@ -132,6 +132,7 @@ def test_a_wrong_study_file_says_what_is_wrong(study_file: Path, change: tuple[s
     assert said in str(error.value)
 
 
+@pytest.mark.slow
 def test_killed_studies_end_in_the_same_verdict(study_file: Path, tmp_path: Path) -> None:
     def run(home: Path, kill_after: float | None) -> int:
         environment = os.environ | {"SIZEWISE_HOME": str(home)}
