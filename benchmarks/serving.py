@@ -265,7 +265,7 @@ def gateway(runs: int, store: Store) -> dict[str, Any]:
     for users in (1, 32):
         bare, served = [], []
         for _ in range(runs):
-            model = open_model(MODEL)
+            model = open_model(MODEL, engine="openvino")  # the engine that the service takes
             direct(model, 1, 1)
             bare.append(direct(model, users, max(8, 2 * users)))
             model.close()
