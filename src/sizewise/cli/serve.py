@@ -45,7 +45,10 @@ def register(app: typer.Typer) -> None:
         ] = None,
         docs: Annotated[Path | None, typer.Option(help="The organisation's documents, for the agent.")] = None,
         sure: Annotated[
-            float, typer.Option(help="Least chance of an answer in the documents; else the agent does not know.")
+            float,
+            typer.Option(
+                help="Least chance of an answer in the documents; else the agent does not know.", min=0, max=1
+            ),
         ] = 0.5,
         confidential: Annotated[
             list[str] | None,
