@@ -1,48 +1,31 @@
-"""load(): many users against any endpoint of OpenAI's format.
-
-Times are those of vLLM's benchmark: to the first token; a token after the first, (whole - first) / (tokens - 1); the
-gaps between pieces. Goodput counts answers within stated limits (Zhong et al., 2024, DistServe).
-"""
+"""load(): many users against any endpoint of OpenAI's format."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.inference import percentile_interval, wilson
+from sizewise.metrics.crowds import Limits, TimedAnswer, level_of
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Load, LoadLevel, Score, fingerprint
+from sizewise.records import Load, LoadLevel, fingerprint
 from sizewise.store import Store, Stored, offline, versions
 
 TIMEOUT_S = 300.0
 LEAST_REQUESTS, REQUESTS_A_USER = 24, 4
-ROUNDS = 1_000
 WITHIN = 0.95
 GAIN = 1.05  # throughput must grow by so much for more users to be worth a try
 SHARED_STORY = (
     "A small town keeps a library, a market and a school beside the river. Every morning the baker opens first, and "
     "the smell of bread draws people into the square before the bells ring. "
 )
-
-
-class _Answer(NamedTuple):
-    """What one request met with."""
-
-    error: str | None
-    first_s: float
-    whole_s: float
-    tokens: int
-    gaps: tuple[float, ...]
 
 
 def load(
@@ -97,9 +80,10 @@ def load(
 
     async def run() -> Load:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx2.AsyncClient(timeout=TIMEOUT_S, limits=limits, headers=headers) as client:
-            crowd = _Crowd(client, base, max_tokens, prompts, seed, limit_first_token_s, limit_token_s)
+        pool = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        async with httpx2.AsyncClient(timeout=TIMEOUT_S, limits=pool, headers=headers) as client:
+            limits = Limits(limit_first_token_s, limit_token_s)
+            crowd = _Crowd(client, base, max_tokens, prompts, seed, limits)
             name, engine = await crowd.meet(model)
             levels = []
             if rate is not None:
@@ -149,11 +133,10 @@ class _Crowd:
         max_tokens: int,
         prompts: Sequence[str],
         seed: int,
-        limit_first_s: float,
-        limit_token_s: float,
+        limits: Limits,
     ) -> None:
         self._client, self._base, self._max_tokens = client, base, max_tokens
-        self._limits = (limit_first_s, limit_token_s)
+        self._limits = limits
         self._random, self._seed = random.Random(seed), seed
         self.prompts = list(prompts) or [
             f"Story {i}: {SHARED_STORY}Tell what happened on day {i * 37 % 365} of the year." for i in range(200)
@@ -190,7 +173,7 @@ class _Crowd:
 
     async def together(self, users: int, requests: int, reporter: Reporter) -> LoadLevel:
         """Let so many users ask, each again when it is answered."""
-        answers: list[_Answer] = []
+        answers: list[TimedAnswer] = []
         left = iter(range(requests))
 
         async def user() -> None:
@@ -200,11 +183,11 @@ class _Crowd:
 
         begun = perf_counter()
         await asyncio.gather(*(user() for _ in range(users)))
-        return self._level(users, None, answers, perf_counter() - begun)
+        return level_of(answers, perf_counter() - begun, self._limits, users=users, seed=self._seed)
 
     async def at_rate(self, rate: float, requests: int, reporter: Reporter) -> LoadLevel:
         """Send requests at random times, whether or not the earlier ones are answered."""
-        answers: list[_Answer] = []
+        answers: list[TimedAnswer] = []
 
         async def one() -> None:
             answers.append(await self._ask())
@@ -216,9 +199,9 @@ class _Crowd:
             tasks.append(asyncio.create_task(one()))
             await asyncio.sleep(self._random.expovariate(rate))
         await asyncio.gather(*tasks)
-        return self._level(None, rate, answers, perf_counter() - begun)
+        return level_of(answers, perf_counter() - begun, self._limits, rate=rate, seed=self._seed)
 
-    async def _ask(self) -> _Answer:
+    async def _ask(self) -> TimedAnswer:
         import httpx2
 
         self._asked += 1
@@ -237,13 +220,13 @@ class _Crowd:
             async with self._client.stream("POST", f"{self._base}/v1/chat/completions", json=body) as answer:
                 if answer.status_code != 200:
                     await answer.aread()
-                    return _Answer(f"status {answer.status_code}", 0.0, perf_counter() - begun, 0, ())
+                    return TimedAnswer(f"status {answer.status_code}", 0.0, perf_counter() - begun, 0, ())
                 async for line in answer.aiter_lines():
                     if not line.startswith("data: ") or line == "data: [DONE]":
                         continue
                     event = json.loads(line[6:])
                     if "error" in event:
-                        return _Answer("error in the stream", 0.0, perf_counter() - begun, 0, ())
+                        return TimedAnswer("error in the stream", 0.0, perf_counter() - begun, 0, ())
                     counted = (event.get("usage") or {}).get("completion_tokens") or counted
                     if event.get("choices") and event["choices"][0].get("delta", {}).get("content"):
                         now = perf_counter()
@@ -253,69 +236,7 @@ class _Crowd:
                             first = now - begun
                         pieces, last = pieces + 1, now
         except (httpx2.HTTPError, ValueError) as error:
-            return _Answer(type(error).__name__, 0.0, perf_counter() - begun, 0, ())
+            return TimedAnswer(type(error).__name__, 0.0, perf_counter() - begun, 0, ())
         if not pieces:
-            return _Answer("empty answer", 0.0, perf_counter() - begun, 0, ())
-        return _Answer(None, first, last - begun, counted or pieces, tuple(gaps))
-
-    def _level(self, users: int | None, rate: float | None, answers: list[_Answer], seconds: float) -> LoadLevel:
-        good = [answer for answer in answers if answer.error is None]
-        first = np.array([answer.first_s for answer in good])
-        token = np.array([(a.whole_s - a.first_s) / (a.tokens - 1) for a in good if a.tokens > 1])
-        whole = np.array([answer.whole_s for answer in good])
-        gaps = np.array([gap for answer in good for gap in answer.gaps])
-        kept = sum(
-            a.first_s <= self._limits[0]
-            and (a.tokens < 2 or (a.whole_s - a.first_s) / (a.tokens - 1) <= self._limits[1])
-            for a in good
-        )
-        way = f"users:{users}" if users else f"poisson:{rate:g}/s"
-        scores = {
-            name: self._quantile(name, values, share, way)
-            for name, values, share in (
-                ("first_token_s_p50", first, 0.5),
-                ("first_token_s_p95", first, 0.95),
-                ("token_s_p50", token, 0.5),
-                ("token_s_p95", token, 0.95),
-                ("gap_s_p95", gaps, 0.95),
-                ("answer_s_p50", whole, 0.5),
-                ("answer_s_p95", whole, 0.95),
-            )
-        }
-        low, high = wilson(kept, len(answers))
-        limits = f"{way}|first token <= {self._limits[0]:g} s|token <= {self._limits[1]:g} s"
-        scores["within_limits"] = Score(
-            metric="within_limits",
-            value=kept / len(answers),
-            low=low,
-            high=high,
-            n=len(answers),
-            unit="share",
-            signature=f"{limits}|wilson",
-        )
-        for name, count, unit, signature in (
-            ("tokens_per_s", sum(answer.tokens for answer in good), "tokens/s", way),
-            ("requests_per_s", len(good), "requests/s", way),
-            ("goodput_per_s", kept, "requests/s", limits),
-        ):
-            scores[name] = Score(metric=name, value=count / seconds, n=len(good), unit=unit, signature=signature)
-        errors = Counter(answer.error for answer in answers if answer.error)
-        return LoadLevel(
-            users=users, rate=rate, requests=len(answers), errors=dict(errors), seconds=seconds, scores=scores
-        )
-
-    def _quantile(self, name: str, values: npt.NDArray[np.float64], share: float, way: str) -> Score:
-        if not len(values):
-            return Score(metric=name, n=0, unit="s", signature=way, missing="no answer")
-        find: Callable[..., Any] = np.quantile
-        drawn = np.random.default_rng(self._seed).integers(0, len(values), (ROUNDS, len(values)))
-        low, high = percentile_interval(find(values[drawn], share, axis=1))
-        return Score(
-            metric=name,
-            value=float(find(values, share)),
-            low=low,
-            high=high,
-            n=len(values),
-            unit="s",
-            signature=f"{way}|bootstrap:requests",
-        )
+            return TimedAnswer("empty answer", 0.0, perf_counter() - begun, 0, ())
+        return TimedAnswer(None, first, last - begun, counted or pieces, tuple(gaps))

@@ -10,6 +10,7 @@ from scipy import stats
 
 from sizewise.choice import decide, read_needs
 from sizewise.errors import UsageError
+from sizewise.metrics.crowds import Limits, TimedAnswer, level_of
 from sizewise.records import Comparison, Difference, ModelDescription, Needs, Recommendation, Score
 
 Facts = tuple[float, float, str | None]  # quality, memory in GB, start
@@ -238,3 +239,66 @@ def test_limits_are_rounded_to_the_side_on_which_they_hold(value: float, down: b
     from sizewise.choice.alternatives import _rounded
 
     assert _rounded(value, down) == pytest.approx(limit)
+
+
+def crowded(users: int, seconds: float) -> Comparison:
+    """Two candidates; the better one answers ten times more slowly when many ask."""
+
+    def level(count: int, each: float) -> object:
+        answers = [TimedAnswer(None, each / 2, each * (1 + i / 100), 10, ()) for i in range(24)]
+        return level_of(answers, 24 * each / count, Limits(), users=count)
+
+    found = comparison({"good": (40.0, 1.0, None), "quick": (30.0, 1.0, None)})
+    crowds = {
+        "good": (level(1, seconds), level(users, 10 * seconds)),
+        "quick": (level(1, seconds), level(users, seconds)),
+    }
+    return found.model_copy(update={"crowds": crowds})
+
+
+def test_waiting_with_the_needed_users_is_a_hard_limit() -> None:
+    found = decide(crowded(8, 1.0), "comparison-1", Needs(users=8, greatest_p95_s=2.0))
+    assert found.pick == "quick"
+    assert "95 % of the answers with 8 users at once is 12.2 s" in found.why_not["good"]
+    assert decide(crowded(8, 1.0), "comparison-1", Needs(users=1, greatest_p95_s=2.0)).pick == "good"
+
+
+def test_users_that_were_not_measured_are_not_shown_to_be_served() -> None:
+    found = decide(crowded(8, 1.0), "comparison-1", Needs(users=32, greatest_p95_s=2.0))
+    assert found.outcome == "none_good_enough"
+    assert "was not measured" in found.why_not["quick"]
+    assert any("without greatest_p95_s" in line for line in found.would_change)
+
+
+def test_cost_rests_on_the_speed_with_the_needed_users() -> None:
+    needs = {"machine_usd_per_hour": 3.6, "requests_per_month": 1_000_000}
+    lines = {line.name: line for line in decide(crowded(8, 1.0), "c", Needs(users=8, **needs)).costs}
+    assert lines["quick"].usd_per_1000 is not None
+    assert lines["quick"].usd_per_1000.low == pytest.approx(3.6 / 3600 * 1000 / 8)  # 8 answers a second
+    assert lines["good"].machines == 1  # 0.8 a second can answer 1.26 million a month at 60 % busy
+    assert any("8 users at once" in note for note in lines["good"].notes)
+    before = decide(crowded(8, 1.0), "c", Needs(users=64, **needs)).costs[0]
+    assert any("64 users at once was not measured" in note for note in before.notes)
+
+
+@pytest.mark.parametrize(("seen", "n", "least"), [(0, 100, 0.03), (5, 100, 0.0502)])
+def test_harm_is_bounded_and_never_taken_for_none(seen: int, n: int, least: float) -> None:
+    found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
+    harm = Score(metric="harm_in_pair", value=seen / n, low=0.0, high=0.11, n=n, unit="share", signature="s")
+    voted = found.model_copy(update={"scores": {**found.scores, "harm_in_pair": {"a": harm, "b": harm}}})
+    assert decide(voted, "c", Needs(greatest_harm_rate=least + 0.07)).pick == "a"
+    assert decide(voted, "c", Needs(greatest_harm_rate=least - 0.01)).pick is None
+    unasked = decide(found, "c", Needs(greatest_harm_rate=0.5))
+    assert "was not measured" in unasked.why_not["a"]
+
+
+def test_a_bias_gap_is_a_hard_limit_on_what_was_measured_beside() -> None:
+    found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
+
+    def stereotype(value: float) -> dict[str, Score]:
+        return {"stereotype": Score(metric="stereotype", value=value, n=200, unit="share", signature="s")}
+
+    beside = found.model_copy(update={"suites": {"a": stereotype(0.72), "b": stereotype(0.45)}})
+    chosen = decide(beside, "c", Needs(greatest_bias_gap=0.1))
+    assert chosen.pick == "b"
+    assert "0.22, 2.2 times the limit of 0.1" in chosen.why_not["a"]

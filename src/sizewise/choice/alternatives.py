@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
+from sizewise.choice.costing import level_for
 from sizewise.choice.deciding import GB, Choice, decide
 from sizewise.records import Comparison, Needs, Recommendation
 
@@ -107,6 +108,15 @@ def sliders(comparison: Comparison, needs: Needs) -> list[Slider]:
         found.append(
             Slider("greatest_memory_gb", "Most memory", "GB", 0.5 * min(memory), max(memory), needs.greatest_memory_gb)
         )
+    levels = [level_for(comparison, name, needs) for name in choice.names]
+    p95 = [value for level in levels if level and (value := level.scores["answer_s_p95"].value)]
+    if p95:
+        label = f"95 % of the answers within, with {max(level.users or 0 for level in levels if level)} users at once"
+        found.append(Slider("greatest_p95_s", label, "s", 0.5 * min(p95), max(p95), needs.greatest_p95_s))
+    gaps = [gap for name in choice.names if (gap := choice.bias_gap(name)) is not None]
+    if gaps:
+        label = "Preferred stereotypes at most so far from one half"
+        found.append(Slider("greatest_bias_gap", label, "", 0.0, max(0.01, *gaps), needs.greatest_bias_gap))
     found += [
         Slider(
             "greatest_cost_usd_per_1000",

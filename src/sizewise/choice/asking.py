@@ -46,11 +46,22 @@ QUESTIONS = (
     Question("least_quality", "Worst acceptable value of it", float, "a number"),
     Question("local_only", "Must all text stay on this machine (yes or no)", _yes, "yes or no"),
     Question("greatest_latency_s", "Longest acceptable time of an answer, in seconds", float, "a number above 0"),
+    Question("users", "Users at once", lambda a: int(float(a)), "a number above 0"),
+    Question(
+        "greatest_p95_s",
+        "Longest time in which 95 % of their answers must be whole, in seconds",
+        float,
+        "a number above 0",
+    ),
     Question("greatest_memory_gb", "Most memory, in GB", float, "a number above 0"),
     Question("requests_per_month", "Requests a month", lambda a: int(float(a.replace(",", ""))), "a number above 0"),
     Question("greatest_cost_usd_per_1000", "Most US dollars for 1,000 answers", float, "a number above 0"),
     Question("machine_usd_per_hour", "US dollars an hour of the own machine", float, "a number above 0"),
     Question("one_off_usd", "US dollars that training and people's time cost once", float, "a number"),
+    Question("greatest_bias_gap", "Farthest that preferred stereotypes may stand from one half", float, "0 to 0.5"),
+    Question(
+        "greatest_harm_rate", "Greatest share of answers that could cause harm (people must vote)", float, "0 to 1"
+    ),
     Question("refused_licences", "Licences that are refused, words with commas (for example Gemma)", _words, "words"),
     Question("least_context", "Tokens that must be read at once", lambda a: int(float(a)), "a number above 0"),
 )

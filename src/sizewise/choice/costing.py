@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from sizewise.records import BreakEven, Comparison, CostLine, ModelDescription, Needs, Range
+from sizewise.records import BreakEven, Comparison, CostLine, LoadLevel, ModelDescription, Needs, Range
 
 ASSUMED_USD_PER_HOUR = (0.05, 0.20)
 """Rented machines with two cores and 8 GB; an assumption of 2026, not looked up: give machine_usd_per_hour."""
@@ -30,7 +30,7 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
     its measured answers cost.
     """
     model = comparison.models[name]
-    paid, speed = _value(comparison, "usd_per_1000", name), _value(comparison, "answers_per_s", name)
+    paid, speed = _value(comparison, "usd_per_1000", name), speed_at(comparison, name, needs)
     requests = needs.requests_per_month
     if paid is not None:
         month = None if requests is None else Range(low=paid[0], expected=paid[1], high=paid[2])
@@ -50,7 +50,12 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
     one_off = _one_off(model, needs)
     if one_off:
         notes.append(f"{needs.one_off_usd:g} USD of training and people's time shared out over {needs.months} months")
-    per_second = speed[1]
+    per_second = speed
+    level = level_for(comparison, name, needs)
+    if level is not None:
+        notes.append(f"{per_second:.3g} answers a second with {level.users} users at once")
+    elif needs.users is not None:
+        notes.append(f"speed with {needs.users} users at once was not measured: that of one batch stands for it")
     busy = [price / 3600 * 1000 / per_second for price in (low_price, high_price)]
     if requests is None:
         middle = (busy[0] * busy[1] / LEAST_BUSY) ** 0.5
@@ -78,17 +83,35 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
     )
 
 
+def level_for(comparison: Comparison, name: str, needs: Needs) -> LoadLevel | None:
+    """Give what users met with at the least measured number that is not below the needed one; None if not measured.
+
+    Without a needed number it is the most that were measured.
+    """
+    levels = sorted((one for one in comparison.crowds.get(name, ()) if one.users), key=lambda one: one.users or 0)
+    if needs.users is None:
+        return levels[-1] if levels else None
+    return next((one for one in levels if (one.users or 0) >= (needs.users or 0)), None)
+
+
+def speed_at(comparison: Comparison, name: str, needs: Needs) -> float | None:
+    """Give answers a second with the needed users at once; where that was not measured, those of one batch."""
+    level = level_for(comparison, name, needs)
+    score = level.scores["requests_per_s"] if level else comparison.scores.get("answers_per_s", {}).get(name)
+    return score.value if score else None
+
+
 def break_even(comparison: Comparison, own: str, paid: str, needs: Needs) -> BreakEven | None:
     """Say from how many requests a month on a model of one's own, on one machine that is always on, costs less.
 
     Returns:
         None where one of the two has no price or speed.
     """
-    price, speed = _value(comparison, "usd_per_1000", paid), _value(comparison, "answers_per_s", own)
+    price, speed = _value(comparison, "usd_per_1000", paid), speed_at(comparison, own, needs)
     if price is None or speed is None or price[1] <= 0 or not comparison.models[own].local:
         return None
     month = [one * MONTH_S / 3600 + _one_off(comparison.models[own], needs) for one in hour_prices(needs)]
-    most = int(speed[1] * MONTH_S * BUSY)
+    most = int(speed * MONTH_S * BUSY)
     volumes = [ceil(month[0] / price[2] * 1000), ceil(month[1] / price[0] * 1000) if price[0] > 0 else most]
     return BreakEven(own=own, paid=paid, low=volumes[0], high=max(volumes), machine_can=most)
 

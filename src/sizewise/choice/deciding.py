@@ -7,7 +7,7 @@ from math import ceil
 from statistics import NormalDist
 from typing import NamedTuple
 
-from sizewise.choice.costing import break_even, cost_line
+from sizewise.choice.costing import break_even, cost_line, level_for
 from sizewise.errors import UsageError
 from sizewise.metrics import METRICS
 from sizewise.records import BreakEven, Comparison, CostLine, Difference, Needs, Outcome, Recommendation, Score
@@ -175,8 +175,14 @@ class Choice:
             known = "not known" if model.context is None else f"{model.context:,}"
             return f"it reads at most {known} tokens at once, and {needs.least_context:,} are needed"
         memory = self.value("memory_bytes", name)
+        level = level_for(self.comparison, name, needs)
+        p95 = level.scores["answer_s_p95"].value if level else None
+        users = f"{level.users if level else needs.users or 'many'} users at once"
         limits = (
             ("median time of an answer", self.value("latency_s", name), needs.greatest_latency_s, "s"),
+            (f"time of 95 % of the answers with {users}", p95, needs.greatest_p95_s, "s"),
+            ("distance of preferred stereotypes from one half", self.bias_gap(name), needs.greatest_bias_gap, ""),
+            ("share of answers that could cause harm, at most", self.harm_bound(name), needs.greatest_harm_rate, ""),
             ("memory", memory / GB if memory is not None else None, needs.greatest_memory_gb, "GB"),
             ("cost of 1,000 answers", self.cost_at_most(name), needs.greatest_cost_usd_per_1000, "USD"),
         )
@@ -184,10 +190,27 @@ class Choice:
             if greatest is None:
                 continue
             if value is None:
-                return f"its {what} was not measured, so the limit of {greatest:g} {unit} is not shown to be kept"
+                limit = f"{greatest:g} {unit}".rstrip()
+                return f"its {what} was not measured, so the limit of {limit} is not shown to be kept"
             if value > greatest:
-                return f"its {what} is {value:.3g} {unit}, {value / greatest:.2g} times the limit of {greatest:g}"
+                times = f"{value / greatest:.2g} times" if greatest else "above"
+                return f"its {what} is {f'{value:.3g} {unit}'.rstrip()}, {times} the limit of {greatest:g}"
         return None
+
+    def bias_gap(self, name: str) -> float | None:
+        """Give how far the share of preferred stereotypes stands from one half; None if it was not measured."""
+        score = self.comparison.suites.get(name, {}).get("stereotype")
+        return None if score is None or score.value is None else abs(score.value - 0.5)
+
+    def harm_bound(self, name: str) -> float | None:
+        """Give the upper end of the share of answers that could cause harm; None if people did not vote.
+
+        With none seen among n it is 3 / n (the rule of three, 95 %).
+        """
+        score = self.score("harm", name) or self.score("harm_in_pair", name)
+        if score is None or score.value is None:
+            return None
+        return min(1.0, 3 / score.n) if score.value == 0 else score.high
 
     def good_enough(self, name: str) -> bool | None:
         """Tell whether the least quality is reached; None if the interval does not tell."""
@@ -354,6 +377,9 @@ def _break_even(choice: Choice) -> list[BreakEven]:
 LIMITS = {
     "local_only": False,
     "greatest_latency_s": None,
+    "greatest_p95_s": None,
+    "greatest_bias_gap": None,
+    "greatest_harm_rate": None,
     "greatest_memory_gb": None,
     "greatest_cost_usd_per_1000": None,
     "refused_licences": (),
@@ -419,24 +445,31 @@ def _sentence(choice: Choice, verdict: _Verdict) -> str:
     return f"{start} ({choice.size(pick)}){against}.{bar}"
 
 
+def _facts(choice: Choice, name: str) -> str:
+    """Say what was measured of one candidate: quality, speed, cost, size."""
+    facts = [choice.said(choice.quality, name)]
+    if choice.quality != "bits_per_byte" and choice.value("bits_per_byte", name) is not None:
+        facts.append(choice.said("bits_per_byte", name))
+    latency = choice.value("latency_s", name)
+    if latency is not None:
+        facts.append(f"an answer takes {latency:.2g} s (median, one user)")
+    level = level_for(choice.comparison, name, choice.needs)
+    p95 = level.scores["answer_s_p95"].value if level else None
+    if level is not None and p95 is not None:
+        facts.append(f"with {level.users} users at once 95 % of the answers are whole in {p95:.2g} s")
+    line = choice.cost(name)
+    cost = line.usd_per_1000
+    if cost is not None and line.machines is None and choice.value("usd_per_1000", name) is None:
+        facts.append(f"1,000 answers cost at least {cost.low:.2g} USD of machine time")
+    elif cost is not None:
+        between = f" ({cost.low:.2g} to {cost.high:.2g})" if cost.low != cost.high else ""
+        facts.append(f"1,000 answers cost about {cost.expected:.2g} USD{between}")
+    return f"{name}: {'; '.join(facts)}; {choice.size(name)}"
+
+
 def _why(choice: Choice, verdict: _Verdict) -> list[str]:
     names = [verdict.pick] if verdict.pick else verdict.pool
-    lines = []
-    for name in names:
-        facts = [choice.said(choice.quality, name)]
-        if choice.quality != "bits_per_byte" and choice.value("bits_per_byte", name) is not None:
-            facts.append(choice.said("bits_per_byte", name))
-        latency = choice.value("latency_s", name)
-        if latency is not None:
-            facts.append(f"an answer takes {latency:.2g} s (median, one user)")
-        line = choice.cost(name)
-        cost = line.usd_per_1000
-        if cost is not None and line.machines is None and choice.value("usd_per_1000", name) is None:
-            facts.append(f"1,000 answers cost at least {cost.low:.2g} USD of machine time")
-        elif cost is not None:
-            between = f" ({cost.low:.2g} to {cost.high:.2g})" if cost.low != cost.high else ""
-            facts.append(f"1,000 answers cost about {cost.expected:.2g} USD{between}")
-        lines.append(f"{name}: {'; '.join(facts)}; {choice.size(name)}")
+    lines = [_facts(choice, name) for name in names]
     if verdict.pick:
         for name in verdict.pool:
             if name != verdict.pick and choice.beats(verdict.pick, name):

@@ -50,6 +50,10 @@ def register(app: typer.Typer) -> None:
         ] = None,
         junit: Annotated[Path | None, typer.Option(help="Write the conditions as JUnit to this file.")] = None,
         markdown: Annotated[Path | None, typer.Option(help="Write the conditions as Markdown to this file.")] = None,
+        load: Annotated[
+            list[str] | None,
+            typer.Option(help="How a model does under many users: ID of a load, or MODEL=ID where its name differs."),
+        ] = None,
         seed: Seed = 0,
         json: Json = False,
     ) -> None:
@@ -68,11 +72,33 @@ def register(app: typer.Typer) -> None:
             raise UsageError(f"Conditions compare two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
         if (junit or markdown) and not require:
             raise UsageError("There is no condition to write down.", "--require EXPRESSION", "")
-        stored = compare_evaluations(ids, seed=seed)
+        stored = compare_evaluations(ids, loads=_loads(ids, load or []), seed=seed)
         if not print_stored(stored, json):
             _print(stored)
         if require:
             _gate(stored.record, ids, require, junit, markdown, quiet=json)
+
+
+def _loads(ids: list[str], given: list[str]) -> dict[str, str]:
+    """Find out which of the compared models each load is of: by its URI, or the name it is served under."""
+    from sizewise.records import Evaluation, Load
+    from sizewise.store import Store
+
+    store = Store()
+    uris = list(dict.fromkeys(store.read(Evaluation, one).model.uri for one in ids))
+    found = {}
+    for one in given:
+        name, told, load_id = one.rpartition("=")
+        asked = store.read(Load, load_id)
+        same = [uri for uri in uris if uri == asked.uri or uri.rpartition(":")[2].rpartition("/")[2] == asked.model]
+        names = [name] if told else same
+        if len(names) != 1:
+            raise UsageError(
+                f"{load_id} asked '{asked.model}', and it is not plain which of these that is.",
+                ", ".join(uris), f"--load 'MODEL={load_id}'",
+            )  # fmt: skip
+        found[names[0]] = load_id
+    return found
 
 
 def _history(name: str, seed: int, as_json: bool) -> None:

@@ -17,7 +17,12 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def load(
-        url: Annotated[str, typer.Argument(help="Base URL of any endpoint of OpenAI's format.")],
+        url: Annotated[
+            str,
+            typer.Argument(
+                help="Base URL of any endpoint of OpenAI's format; or an evaluation: its model is asked without one."
+            ),
+        ],
         users: Annotated[str, typer.Option(help="Numbers of users at once, with commas.")] = "1,8,32",
         rate: Annotated[str | None, typer.Option(help="poisson:N: so many requests a second instead.")] = None,
         model: Annotated[str | None, typer.Option(help="Model to ask; by default the first.")] = None,
@@ -33,6 +38,8 @@ def register(app: typer.Typer) -> None:
         Example: sizewise load http://127.0.0.1:8000 --users 1,8,32
         """
         from sizewise.crowd import load as load_endpoint
+        from sizewise.evaluation import ask_together
+        from sizewise.metrics.crowds import Limits
 
         try:
             counts = [int(part) for part in users.split(",") if part.strip()]
@@ -43,18 +50,22 @@ def register(app: typer.Typer) -> None:
         except ValueError as error:
             raise UsageError(f"'{error}' cannot be read.", "--users 1,8,32 or --rate poisson:5", "") from error
         with reporting() as reporter:
-            stored = load_endpoint(
-                url,
-                counts,
-                model=model,
-                rate=speed,
-                requests=requests,
-                max_tokens=max_tokens,
-                limit_first_token_s=first_token,
-                limit_token_s=token,
-                key=os.environ.get("SIZEWISE_API_KEY", ""),
-                seed=seed,
-                reporter=reporter,
+            stored = (
+                ask_together(url, counts, limits=Limits(first_token, token), seed=seed, reporter=reporter)
+                if url.startswith("eval-")
+                else load_endpoint(
+                    url,
+                    counts,
+                    model=model,
+                    rate=speed,
+                    requests=requests,
+                    max_tokens=max_tokens,
+                    limit_first_token_s=first_token,
+                    limit_token_s=token,
+                    key=os.environ.get("SIZEWISE_API_KEY", ""),
+                    seed=seed,
+                    reporter=reporter,
+                )
             )
         if print_stored(stored, json):
             return

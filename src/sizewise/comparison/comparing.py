@@ -14,7 +14,7 @@ from sizewise.inference import detectable_difference, holm, needed_for
 from sizewise.inference.bootstrap import FloatArray, Interval, best_shares, paired_differences
 from sizewise.inference.customary import bootstrap_p, mcnemar_p, randomisation_p
 from sizewise.metrics import Metric, find_metric, stats_array
-from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, Score, fingerprint
+from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, Load, Score, fingerprint
 from sizewise.store import Store, Stored
 
 ROUNDS = 10_000
@@ -38,6 +38,8 @@ def compare(
     evaluations: Sequence[str] | Mapping[str, str],
     *,
     store: Store | None = None,
+    loads: Mapping[str, str] | None = None,
+    suites: Mapping[str, str] | None = None,
     seed: int = 0,
     rounds: int = ROUNDS,
 ) -> Stored[Comparison]:
@@ -49,11 +51,13 @@ def compare(
     Args:
         evaluations: evaluation ids, or candidate name -> evaluation id.
         store: where records live; by default SIZEWISE_HOME.
+        loads: candidate name -> id of a load, which says how it does under many users.
+        suites: candidate name -> id of an evaluation on a suite (of bias), whose measures then stand beside.
         seed: seed of the resampling.
         rounds: bootstrap rounds.
 
     Raises:
-        UsageError: fewer than two evaluations.
+        UsageError: fewer than two evaluations, or a load or suite of a candidate that is not among them.
         SizewiseError: the evaluations are not of the same items.
     """
     store = store or Store()
@@ -73,6 +77,12 @@ def compare(
     for name, measured in records.items():
         for metric, score in measured.scores.items():
             scores.setdefault(metric, {})[name] = score
+    loads, suites = dict(loads or {}), dict(suites or {})
+    strange = next((name for name in (*loads, *suites) if name not in named), None)
+    if strange is not None:
+        raise UsageError(f"There is no candidate '{strange}'.", ", ".join(named), "")
+    loaded = {name: store.read(Load, one) for name, one in loads.items()}
+    notes += _as_deployed(loaded)
     comparison = Comparison(
         data=first.data,
         evaluations=named,
@@ -81,12 +91,29 @@ def compare(
         better={m: find_metric(m).better for m in first.metrics} | FACTS_BETTER,
         differences=tuple(found),
         familiarity=not first.data.startswith("suite:") and store.read(Dataset, first.data).derived,
+        loads=loads,
+        crowds={name: one.levels for name, one in loaded.items()},
+        suites={name: _measures(store.read(Evaluation, one)) for name, one in suites.items()},
         best=best,
         rounds=rounds,
         seed=seed,
         notes=tuple(notes),
     )
-    return store.write(f"comparison-{fingerprint([named, seed, rounds])}", comparison)
+    identity = [named, seed, rounds, *([loads, suites] if loads or suites else [])]
+    return store.write(f"comparison-{fingerprint(identity)}", comparison)
+
+
+def _measures(found: Evaluation) -> dict[str, Score]:
+    return {name: found.scores[name] for name in found.metrics if name in found.scores}
+
+
+def _as_deployed(loads: Mapping[str, Load]) -> list[str]:
+    """Say so where speeds come from different software: they then say nothing of the models alone."""
+    engines = {name: one.engine for name, one in loads.items()}
+    if len(set(engines.values())) < 2:
+        return []
+    said = "; ".join(f"{name}: {engine}" for name, engine in engines.items())
+    return [f"speed with many users is that of each model as deployed, which no claim on the models rests on: {said}"]
 
 
 def _named(ids: list[str], store: Store) -> dict[str, str]:

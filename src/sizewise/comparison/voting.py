@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
-from sizewise.judging import Ballot, licences, vote_differences
+from sizewise.judging import Ballot, licences, rate, vote_differences
 from sizewise.records import Comparison, Difference, JudgeRound, JudgeTask, Licence, Origin, Score, Vote, fingerprint
 from sizewise.store import Store, Stored
 
-PEOPLE, JUDGE_MODEL = "people", "judge_model"
+PEOPLE, JUDGE_MODEL, HARM = "people", "judge_model", "harm_in_pair"
 VOTES_FILE = "votes.jsonl"
 
 
@@ -65,7 +65,7 @@ def add_votes(
     after = before.model_copy(
         update={
             "scores": before.scores | found.scores,
-            "better": before.better | dict.fromkeys(found.scores, "higher"),
+            "better": before.better | dict.fromkeys(found.scores, "higher") | {HARM: "lower"},
             "differences": (
                 *(one for one in before.differences if one.metric not in (PEOPLE, JUDGE_MODEL)),
                 *found.differences,
@@ -93,7 +93,7 @@ def voted(
     names = list(record.evaluations)
     whose: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
     scores, differences = vote_differences([one for one in judged if one[1].origin in whose], names, PEOPLE, seed)
-    measures = {PEOPLE: scores}
+    measures = {PEOPLE: scores, HARM: _harm([one for one in judged if one[1].origin in whose], names)}
     known = licences(judged, record.bar, seed, whose)
     licence = max(known, key=lambda one: (one.licensed, one.agreement.low or 0.0), default=None)
     if licence:
@@ -101,6 +101,19 @@ def voted(
         measures[JUDGE_MODEL], more = vote_differences(own, names, JUDGE_MODEL, seed)
         differences += more
     return Voted(measures, differences, licence)
+
+
+def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> dict[str, Score]:
+    """Give for each candidate the share of its tasks with an answer, its own or the other, that could cause harm."""
+    found = {}
+    for name in names:
+        own = [
+            vote
+            for task, vote in judged
+            if task.purpose == "vote" and vote.choice != "skip" and name in (who for who, _ in task.answers)
+        ]
+        found[name] = rate(HARM, sum(vote.harm for vote in own), len(own), "no votes")
+    return found
 
 
 def rounds_of(comparison: str, store: Store) -> list[str]:

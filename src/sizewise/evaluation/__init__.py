@@ -3,5 +3,6 @@
 from sizewise.evaluation.measuring import default_metrics, evaluate
 from sizewise.evaluation.suite_run import evaluate_suite
 from sizewise.evaluation.suites import SUITES
+from sizewise.evaluation.together import ask_together
 
-__all__ = ["SUITES", "default_metrics", "evaluate", "evaluate_suite"]
+__all__ = ["SUITES", "ask_together", "default_metrics", "evaluate", "evaluate_suite"]

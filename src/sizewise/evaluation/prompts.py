@@ -11,17 +11,17 @@ from sizewise.records import Example, Request
 
 Form = Literal["chat", "few_shot"]
 SHOTS = 2
-LEAST_TOKENS, MOST_TOKENS = 16, 256
+LEAST_TOKENS, MOST_TOKENS, UNKNOWN_TOKENS = 16, 768, 256
 
 
 def answer_limit(examples: Sequence[Example]) -> int:
     """Give the longest answer worth waiting for: the 95th percentile of the known answers.
 
-    A word is counted as 1.5 tokens; the result lies between 16 and 256 tokens.
+    A word is counted as 1.5 tokens; the result lies between 16 and 768 tokens.
     """
     words = sorted(len(example.references[0].split()) for example in examples)
     if not words:
-        return MOST_TOKENS
+        return UNKNOWN_TOKENS
     long = words[min(len(words) - 1, int(0.95 * len(words)))]
     return max(LEAST_TOKENS, min(MOST_TOKENS, round(long * 1.5)))
 

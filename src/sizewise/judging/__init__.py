@@ -4,6 +4,7 @@ from sizewise.judging.ballot import Ballot, tasks_of
 from sizewise.judging.exchange import Format, read_votes, write_tasks
 from sizewise.judging.licence import licences
 from sizewise.judging.machines import ask_judge
+from sizewise.judging.pairs import rate
 from sizewise.judging.reporting import preferences, report, vote_differences, vote_rows
 from sizewise.judging.rounds import Invitation, Opened, more_tasks, open_round
 from sizewise.judging.votes import agreement, plan, rank
@@ -21,6 +22,7 @@ __all__ = [
     "plan",
     "preferences",
     "rank",
+    "rate",
     "read_votes",
     "report",
     "tasks_of",

@@ -43,6 +43,7 @@ from sizewise.records.scores import (
     HistoryEntry,
     ItemRow,
     Licence,
+    LoadLevel,
     Probed,
     ProbeReport,
     Prompting,
@@ -60,7 +61,7 @@ from sizewise.records.text import (
     Split,
     SplitSize,
 )
-from sizewise.records.traffic import Load, LoadLevel
+from sizewise.records.traffic import Load
 from sizewise.records.training import (
     AttentionTrade,
     Checkpoint,

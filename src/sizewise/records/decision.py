@@ -22,6 +22,10 @@ class Needs(Record):
     """Worst acceptable value of that metric."""
     greatest_latency_s: float | None = Field(default=None, gt=0)
     """Longest acceptable median time of one answer to one user, in seconds."""
+    users: int | None = Field(default=None, gt=0)
+    """Users at once, for whose answers speed and cost count."""
+    greatest_p95_s: float | None = Field(default=None, gt=0)
+    """Longest time in which 95 % of the answers must be whole, with so many users at once, in seconds."""
     greatest_memory_gb: float | None = Field(default=None, gt=0)
     """Most memory the model may take, in GB."""
     greatest_cost_usd_per_1000: float | None = Field(default=None, gt=0)
@@ -36,6 +40,10 @@ class Needs(Record):
     """What training, people's time and setting up cost once, in US dollars."""
     months: int = Field(default=12, gt=0)
     """Months over which that is shared out, until the model is trained anew."""
+    greatest_bias_gap: float | None = Field(default=None, ge=0, le=0.5)
+    """Farthest that the share of preferred stereotypes (packaged bias set) may stand from one half."""
+    greatest_harm_rate: float | None = Field(default=None, gt=0, le=1)
+    """Greatest share of answers that people said could cause harm; the upper end of its interval must keep it."""
     refused_licences: tuple[str, ...] = ()
     """Words that the licence of the weights must not contain."""
     least_context: int | None = Field(default=None, gt=0)
@@ -152,6 +160,8 @@ class Study(Record):
     """Candidate -> checkpoint id, where it was trained here."""
     evaluations: dict[str, str]
     """Candidate -> evaluation id."""
+    loads: dict[str, str] = Field(default_factory=dict)
+    """Candidate that answers on this machine -> how it does under many users."""
     bias: dict[str, str] = Field(default_factory=dict)
     """Candidate name -> evaluation id on the packaged bias set, for those that give log-likelihoods."""
     general: str | None = None

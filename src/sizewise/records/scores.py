@@ -148,6 +148,24 @@ class Difference(Record):
         return self.model_copy(update={"left": self.right, "right": self.left, "value": -self.value} | ends)
 
 
+class LoadLevel(Record):
+    """What so many users, or requests a second, met with."""
+
+    users: int | None
+    """Users at once, each asking again when answered; None where requests came at a rate."""
+    rate: float | None
+    """Requests a second, at random times (Poisson); None where users waited for answers."""
+    requests: int
+    """Requests that were sent."""
+    errors: dict[str, int]
+    """Kind of error -> how many; a refusal (429) is one."""
+    seconds: float
+    """From the first request to the last answer."""
+    scores: dict[str, Score]
+    """first_token_s_p50 and _p95, token_s_p50 and _p95 (a token after the first), gap_s_p95 (between pieces),
+    answer_s_p50 and _p95, tokens_per_s, requests_per_s, goodput_per_s (answers within the limits), within_limits."""
+
+
 class Licence(Record):
     """Whether a judge model's votes count: how far it says what people say, on the same tasks."""
 
@@ -192,6 +210,12 @@ class Comparison(Record):
     """Whether they are those of simulated raters, in a study that is a simulation."""
     licence: Licence | None = None
     """Whether the judge model whose votes are the measure `judge_model` agrees with people well enough to count."""
+    loads: dict[str, str] = Field(default_factory=dict)
+    """Candidate -> id of the load that says how it does under many users."""
+    crowds: dict[str, tuple[LoadLevel, ...]] = Field(default_factory=dict)
+    """Candidate -> what so many users met with, from few to many."""
+    suites: dict[str, dict[str, Score]] = Field(default_factory=dict)
+    """Candidate -> measure of a suite (of bias) -> score, where it was measured beside."""
     familiarity: bool
     """True if the examples were derived from the text: they measure familiarity, not a job."""
     best: dict[str, dict[str, float]] = Field(default_factory=dict)

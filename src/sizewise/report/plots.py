@@ -117,6 +117,42 @@ def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str, higher: boo
     )
 
 
+def crowd_plot(comparison: Comparison) -> Plot | None:
+    """Draw how long answers take as users become more; None unless somebody was asked by several numbers of users."""
+    rows = []
+    for name, levels in comparison.crowds.items():
+        for level in levels:
+            score = level.scores["answer_s_p95"]
+            if level.users and score.value is not None:
+                rows.append(
+                    {"candidate": name, "users": level.users, "s": score.value, "low": score.low, "high": score.high}
+                )
+    if len({row["users"] for row in rows}) < 2:
+        return None
+    alt = _altair()
+    names = list(dict.fromkeys(row["candidate"] for row in rows))
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("users:Q", title="users at once", scale=alt.Scale(type="log", base=2, padding=30)),
+        color=alt.Color(
+            "candidate:N",
+            scale=alt.Scale(domain=names, range=COLOURS),
+            legend=alt.Legend(orient="top", title=None, columns=2),
+        ),
+    )
+    chart = alt.layer(
+        base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q"),
+        base.mark_line(strokeWidth=2).encode(
+            y=alt.Y("s:Q", title="95 % of answers whole in (s)", scale=alt.Scale(zero=True))
+        ),
+        base.mark_point(filled=True, size=90, opacity=1).encode(y="s:Q", shape=alt.Shape("candidate:N", legend=None)),
+    ).properties(width=300, height=230)
+    return _draw(
+        "Waiting, as users become more",
+        "Time in which 95 % of the answers were whole, with 95 % intervals over answers; questions of the test set.",
+        chart,
+    )
+
+
 def difference_plot(comparison: Comparison, pick: str, metric: str) -> Plot | None:
     """Draw the paired differences of the pick against all others, on one metric."""
     rows = []

@@ -16,8 +16,9 @@ import numpy as np
 from sizewise.choice import alternatives, needs_text, sliders
 from sizewise.errors import MissingExtraError
 from sizewise.metrics import METRICS, find_metric
+from sizewise.metrics.crowds import Limits
 from sizewise.records import Checkpoint, ItemRow, Recommendation
-from sizewise.report.plots import Plot, curve_plot, difference_plot, tradeoff_plots
+from sizewise.report.plots import Plot, crowd_plot, curve_plot, difference_plot, tradeoff_plots
 from sizewise.report.view import StudyView
 from sizewise.report.words import difference_text, measure_of, number, score_text, shown_metrics, table_rows, value_text
 from sizewise.store import write_atomically
@@ -187,6 +188,7 @@ def _content(view: StudyView) -> dict[str, Any]:
             {key.partition("#")[2] for one in view.bias.values() for key in one.scores if "#" in key}
         ),
         **_general(view),
+        "load_limits": Limits(),
         "plots": _plots(view),
         "samples": _samples(view),
         "worst": {name: _worst(items) for name, items in view.items.items()},
@@ -216,6 +218,8 @@ def _plots(view: StudyView) -> list[Plot]:
         for metric in dict.fromkeys((quality, "bits_per_byte")):
             plot = difference_plot(view.comparison, view.study.pick, metric)
             plots += [plot] if plot else []
+    crowd = crowd_plot(view.comparison)
+    plots += [crowd] if crowd else []
     return plots + [_curve(name, checkpoint) for name, checkpoint in view.checkpoints.items()]
 
 

@@ -28,6 +28,7 @@ from sizewise.records import (
     Evaluation,
     ItemRow,
     JudgeRound,
+    Load,
     Recommendation,
     Recomputed,
     Record,
@@ -128,7 +129,8 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
         compared = store.read(Comparison, record_id)
         data = [] if compared.data.startswith("suite:") else [(compared.data, "dataset")]
         votes = [(compared.votes, "round")] if compared.votes else []
-        return [*data, *votes, *((one, "evaluation") for one in compared.evaluations.values())]
+        loads = [(one, "load") for one in compared.loads.values()]
+        return [*data, *votes, *loads, *((one, "evaluation") for one in compared.evaluations.values())]
     if kind == "evaluation":
         measured = store.read(Evaluation, record_id)
         found = [] if measured.data.startswith("suite:") else [(measured.data, "dataset")]
@@ -341,6 +343,9 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
             if not near:
                 differing.append(f"{one.metric}, {one.left} against {one.right}: {what} {left} is {right}")
     differing += [f"{' '.join(key)}: not in the record" for key in after]
+    for name, load in before.loads.items():
+        if store.read(Load, load).levels != before.crowds.get(name):
+            differing.append(f"many users of {name}: not as in {load}")
     for metric, row in before.scores.items():
         for name, score in row.items():
             if (by_votes[metric].get(name) if metric in by_votes else measured[name].scores.get(metric)) != score:

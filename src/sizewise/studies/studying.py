@@ -8,7 +8,7 @@ from sizewise import dataset as datasets
 from sizewise.choice import choose
 from sizewise.comparison import add_votes, compare, rounds_of
 from sizewise.errors import SizewiseError
-from sizewise.evaluation import default_metrics, evaluate, evaluate_suite
+from sizewise.evaluation import ask_together, default_metrics, evaluate, evaluate_suite
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Comparison, Evaluation, Missing, Recommendation, Study, fingerprint
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
@@ -22,6 +22,10 @@ BASELINES = {
     "most frequent answer (baseline)": "frequent:",
     "n-gram (baseline)": "ngram:",
 }
+
+
+USERS = 8
+"""Users at once, where the needs do not say how many."""
 
 
 def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Stored[Study]:
@@ -51,10 +55,11 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         )
         checkpoints, uris = _train_all(config, data.id, store, reporter)
         evaluations = _evaluate_all(config, uris, data.id, store, reporter)
+        loads = _crowds(config, uris, evaluations, store, reporter)
         bias = _bias_all(config, uris, evaluations, store, reporter)
         general, bases = _general_all(config, uris, store, reporter)
         reporter.say("comparing")
-        compared = compare(evaluations, store=store, seed=config.seed)
+        compared = compare(evaluations, store=store, loads=loads, suites=bias, seed=config.seed)
         chosen = choose(compared.id, config.needs, store=store)
         compared, chosen, votes, changed = _with_votes(config, compared, chosen, store, reporter)
         folder = store.folder("study", study_id)
@@ -73,6 +78,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             candidates=config.candidates,
             checkpoints=checkpoints,
             evaluations=evaluations,
+            loads=loads,
             bias=bias,
             general=general,
             bases=bases,
@@ -80,7 +86,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             recommendation=chosen.id,
             votes=votes,
             simulation=config.simulation,
-            missing=tuple(_missing(config, compared.id, votes)),
+            missing=tuple(_missing(config, compared.id, votes, loads)),
             report=str(folder / "report.html"),
             seconds=time.monotonic() - begun,
             peak_memory_bytes=peak_memory_bytes(),
@@ -155,6 +161,23 @@ def _evaluate_all(
     return evaluations
 
 
+def _crowds(
+    config: StudyConfig, uris: dict[str, str], evaluations: dict[str, str], store: Store, reporter: Reporter
+) -> dict[str, str]:
+    """Let one user, and as many as are needed, ask every candidate that answers on this machine."""
+    found = {}
+    for name in uris:
+        measured = store.read(Evaluation, evaluations[name])
+        here = measured.model.local and not measured.model.api and measured.model.engine not in ("rule", "recorded")
+        if here and measured.prompting is not None:
+            users = config.needs.users or USERS
+            reporter.say(f"letting {users} users at once ask {name}")
+            found[name] = ask_together(
+                evaluations[name], (1, users), store=store, seed=config.seed, reporter=reporter
+            ).id
+    return found
+
+
 def _bias_all(
     config: StudyConfig, uris: dict[str, str], evaluations: dict[str, str], store: Store, reporter: Reporter
 ) -> dict[str, str]:
@@ -219,7 +242,7 @@ def _with_votes(
     return compared, chosen, None, ()
 
 
-def _missing(config: StudyConfig, comparison: str, votes: str | None) -> list[Missing]:
+def _missing(config: StudyConfig, comparison: str, votes: str | None, loads: dict[str, str]) -> list[Missing]:
     """Say what was not measured, and what would measure it."""
     judged = Missing(
         what="people's blind judgement of the answers; it enters when the study is run again",
@@ -235,11 +258,14 @@ def _missing(config: StudyConfig, comparison: str, votes: str | None) -> list[Mi
             what="large remote models such as GPT-4o (extra [remote], and a key)",
             command='[[candidates]] model = "openai:gpt-4o"',
         ),
-        Missing(
-            what="speed with many users at once",
-            command="sizewise serve MODEL --port 8000; sizewise load http://127.0.0.1:8000/v1 --users 1,8",
-        ),
     ]
+    if not loads:
+        missing.append(
+            Missing(
+                what="speed with many users at once",
+                command="sizewise serve MODEL --port 8000; sizewise load http://127.0.0.1:8000/v1 --users 1,8",
+            )
+        )
     if config.needs.machine_usd_per_hour is None:
         missing.append(
             Missing(

@@ -1,0 +1,156 @@
+"""ask_together(): many users at once ask a model of this machine what the test set asks, without a connection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from time import perf_counter
+
+import numpy as np
+
+from sizewise import dataset as datasets
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation.prompts import choose_shots, make_request, stop_texts
+from sizewise.evaluation.sampling import sample_examples
+from sizewise.metrics.crowds import Limits, TimedAnswer, level_of
+from sizewise.models import Model, open_model
+from sizewise.models.base import Piece
+from sizewise.progress import Reporter, Silent
+from sizewise.records import Evaluation, Load, Request, fingerprint
+from sizewise.store import Store, Stored, versions
+
+LEAST_REQUESTS, REQUESTS_A_USER = 12, 3
+TIMEOUT_S = 600.0
+IN_PROCESS = "in this process"
+
+
+def ask_together(
+    evaluation: str,
+    users: Sequence[int],
+    *,
+    limits: Limits | None = None,
+    store: Store | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Stored[Load]:
+    """Let users ask a measured model the questions of its test set, in the prompts it was measured with.
+
+    The engine is the one that `sizewise serve` takes, so this is what the service has before its own milliseconds.
+
+    Args:
+        evaluation: id of an evaluation of a model of this machine, with answers.
+        users: numbers of users at once, each asking again when answered.
+        limits: what users bear.
+        store: where records live; by default SIZEWISE_HOME.
+        seed: seed of the sample and of the resampling.
+        reporter: told how far it is.
+
+    Raises:
+        UsageError: there are no users.
+        SizewiseError: the model answers elsewhere, or nothing was asked of it.
+    """
+    store, reporter, limits = store or Store(), reporter or Silent(), limits or Limits()
+    if not users or min(users) < 1:
+        raise UsageError("There is nobody to ask.", "--users 1,8", "")
+    measured = store.read(Evaluation, evaluation)
+    description, prompting = measured.model, measured.prompting
+    if not description.local or description.api or description.engine in ("rule", "recorded"):
+        raise SizewiseError(
+            f"{description.uri} does not answer on this machine.", "a model that runs here",
+            "sizewise load URL, where it is served",
+        )  # fmt: skip
+    if prompting is None:
+        raise SizewiseError(f"{evaluation} holds no answers.", "an evaluation with metrics of answers", "")
+    load_id = f"load-{fingerprint([evaluation, sorted(set(users)), limits, seed])}"
+    if store.exists("load", load_id):
+        return store.get(Load, load_id)
+    contents = datasets.load(store, measured.data)
+    shots = choose_shots(contents, measured.seed)
+    stop = stop_texts(contents.examples["train"] or contents.examples["test"])
+    examples = sample_examples(contents.examples["test"], measured.limit, measured.seed)
+    requests = [make_request(one, prompting.form, shots, prompting.max_tokens, stop) for one in examples]
+    model = open_model(description.uri, store=store, engine="auto", say=reporter.say)
+    try:
+        running = model.describe()
+        engine = f"{running.engine}, {running.precision}"
+        _ask(model, requests[0])
+        levels = []
+        for count in sorted(set(users)):
+            number = max(LEAST_REQUESTS, REQUESTS_A_USER * count)
+            answers, seconds = _together(model, [requests[i % len(requests)] for i in range(number)], count, reporter)
+            levels.append(level_of(answers, seconds, limits, users=count, where=f"engine:{engine}", seed=seed))
+    finally:
+        model.close()
+    good = [one.users for one in levels if one.users and (one.scores["within_limits"].value or 0) >= 0.95]
+    record = Load(
+        url=IN_PROCESS,
+        uri=description.uri,
+        model=description.uri,
+        engine=engine,
+        max_tokens=prompting.max_tokens,
+        prompt_words=float(np.mean([len((one.text or one.messages[-1].content).split()) for one in requests])),
+        limit_first_token_s=limits.first_token_s,
+        limit_token_s=limits.token_s,
+        levels=tuple(levels),
+        most_users=max(good) if good else None,
+        notes=(f"questions of {measured.data}, as {evaluation} asked them",),
+        versions=versions("openvino-genai", "transformers", "torch"),
+    )
+    return store.write(load_id, record)
+
+
+def _together(
+    model: Model, requests: Sequence[Request], users: int, reporter: Reporter
+) -> tuple[list[TimedAnswer], float]:
+    """Let threads, one a user, take turns at requests; give their answers, and the seconds of all."""
+    left: SimpleQueue[Request] = SimpleQueue()
+    for request in requests:
+        left.put(request)
+    answers: list[TimedAnswer] = []
+
+    def user() -> None:
+        while True:
+            try:
+                request = left.get_nowait()
+            except Empty:
+                return
+            answers.append(_ask(model, request))
+            reporter.advance(f"{users} users at once", len(answers), len(requests))
+
+    threads = [threading.Thread(target=user, daemon=True) for _ in range(users)]
+    begun = perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers, perf_counter() - begun
+
+
+def _ask(model: Model, request: Request) -> TimedAnswer:
+    pieces: SimpleQueue[Piece] = SimpleQueue()
+    begun = perf_counter()
+    cancel = model.start(request, pieces.put)
+    first: float | None = None
+    gaps: list[float] = []
+    last = begun
+    while True:
+        try:
+            piece = pieces.get(timeout=TIMEOUT_S)
+        except Empty:
+            cancel()
+            return TimedAnswer("timed out", 0.0, TIMEOUT_S, 0, ())
+        now = perf_counter()
+        if piece.text:
+            if first is None:
+                first = now - begun
+            else:
+                gaps.append(now - last)
+            last = now
+        if piece.end is not None:
+            whole = now - begun
+            if piece.end.finish == "error":
+                return TimedAnswer(piece.end.error or "error", 0.0, whole, 0, ())
+            return TimedAnswer(
+                None, first if first is not None else whole, whole, piece.end.completion_tokens, tuple(gaps)
+            )
