@@ -126,3 +126,26 @@ def test_passages_cover_the_text(text: str) -> None:
     document = make_document("d", "", text, "test")
     spans = passages(document)
     assert "".join(text[span.start : span.end] for span in spans) == text
+
+
+def test_a_split_that_examples_name_is_kept() -> None:
+    rows = [make_example(f"e{i}", f"An answer that is long enough {i}", f"s{i}") for i in range(60)]
+    rows = [row.model_copy(update={"split": "test"}) if i < 10 else row for i, row in enumerate(rows)]
+    contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
+    assert {example.id for example in contents.examples["test"]} == {f"e{i}" for i in range(10)}
+    assert contents.examples["validation"]
+    assert len(contents.examples["train"]) > 40
+
+
+def test_a_document_follows_the_split_of_its_examples() -> None:
+    documents = tuple(make_document(f"d{i}", "", f"Text number {i}.", "test") for i in range(20))
+    example = make_example("e", "An answer that is long enough", "d3").model_copy(update={"split": "test"})
+    contents = build([Reading(documents, (example,))], ["x"], None, "general", 0)
+    assert [document.id for document in contents.documents["test"]] == ["d3"]
+
+
+def test_a_source_cannot_be_in_two_splits() -> None:
+    rows = [make_example(f"e{i}", f"An answer that is long enough {i}", "one") for i in range(2)]
+    named = [row.model_copy(update={"split": split}) for row, split in zip(rows, ("test", "train"), strict=True)]
+    with pytest.raises(SizewiseError, match="are to be in test and in train"):
+        build([Reading((), tuple(named))], ["x"], None, "general", 0)

@@ -253,8 +253,10 @@ def _without_duplicate_documents(documents: Iterable[Document]) -> tuple[list[Do
 def _split(documents: Sequence[Document], examples: Sequence[Example], seed: int) -> dict[str, Split]:
     """Assign each source (document, or example without a document) to a split.
 
-    Where there are too few of one kind to split, they go to training.
+    Where there are too few of one kind to split, they go to training. Where examples name their split it is kept, and
+    nothing else of that kind of source is put into a test or validation split that was named.
     """
+    named = _named_splits(examples)
     known = [document.id for document in documents]
     loose = sorted({example.source for example in examples} - set(known))
     if max(len(known), len(loose)) < LEAST_SOURCES:
@@ -266,16 +268,37 @@ def _split(documents: Sequence[Document], examples: Sequence[Example], seed: int
         )
     split_of: dict[str, Split] = {}
     for sources in (known, loose):
-        if len(sources) < LEAST_SOURCES:
-            split_of |= dict.fromkeys(sources, "train")
+        given = {source: named[source] for source in sources if source in named}
+        shuffled = [source for source in sources if source not in given]
+        split_of |= given
+        if len(shuffled) < LEAST_SOURCES:
+            split_of |= dict.fromkeys(shuffled, "train")
             continue
-        shuffled = list(sources)
         random.Random(seed).shuffle(shuffled)
-        test = max(1, round(len(shuffled) * TEST_SHARE))
-        validation = max(1, round(len(shuffled) * VALIDATION_SHARE))
+        test, validation = (
+            0 if split in given.values() else max(1, round(len(shuffled) * share))
+            for split, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE))
+        )
         for i, source in enumerate(shuffled):
             split_of[source] = "test" if i < test else "validation" if i < test + validation else "train"
     return split_of
+
+
+def _named_splits(examples: Sequence[Example]) -> dict[str, Split]:
+    """Give the split of each source whose examples name one.
+
+    Raises:
+        SizewiseError: examples of one source name two.
+    """
+    named: dict[str, Split] = {}
+    for example in examples:
+        if example.split and named.setdefault(example.source, example.split) != example.split:
+            raise SizewiseError(
+                f"Examples of '{example.source}' are to be in {named[example.source]} and in {example.split}.",
+                "one split for all examples of a source: they share its text",
+                f"mend the split of example '{example.id}'",
+            )
+    return named
 
 
 def _all_test(documents: Sequence[Document], examples: Sequence[Example]) -> dict[str, Split]:

@@ -302,3 +302,26 @@ def test_a_bias_gap_is_a_hard_limit_on_what_was_measured_beside() -> None:
     chosen = decide(beside, "c", Needs(greatest_bias_gap=0.1))
     assert chosen.pick == "b"
     assert "0.22, 2.2 times the limit of 0.1" in chosen.why_not["a"]
+
+
+def with_rule(facts: dict[str, Facts], error: float = 1.0) -> Comparison:
+    """A comparison in which the last name is a baseline."""
+    found = comparison(facts, error)
+    name = list(facts)[-1]
+    models = {**found.models, name: found.models[name].model_copy(update={"role": "baseline"})}
+    return found.model_copy(update={"models": models})
+
+
+def test_no_language_model_is_used_where_a_rule_is_shown_to_be_better() -> None:
+    found = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, "a"), "rule": (40.0, 0.1, None)}), "c", Needs())
+    assert (found.outcome, found.pick, found.decisive) == ("do_not_train", None, True)
+    assert found.sentence.startswith("Do not train, and use no language model for this: rule is shown to be better")
+    assert "rule" in found.why_not["a"]
+
+
+def test_a_rule_that_is_not_beaten_is_told_of() -> None:
+    near = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (29.5, 0.1, None)}), "c", Needs())
+    assert near.pick == "a"
+    assert any(line.startswith("caution: not shown to be better than rule") for line in near.why)
+    far = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (10.0, 0.1, None)}), "c", Needs())
+    assert not any("rule" in line for line in far.why)

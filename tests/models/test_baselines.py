@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
-from sizewise.dataset import load
+from sizewise.dataset import load, read
+from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.models import open_model
 from sizewise.models.baselines import NgramModel
@@ -47,3 +49,31 @@ def test_the_most_frequent_answer_is_that_of_training(tmp_path: Path, store: Sto
     assert accuracy is not None
     assert 0.4 < accuracy < 0.9
     assert record.scores["bits_per_byte"].missing
+
+
+def labelled(folder: Path, count: int) -> Path:
+    """Messages of which every third asks for money."""
+    rows = []
+    for i in range(count):
+        fraud = i % 3 == 0
+        text = f"Send {i} pounds to win prize {i}" if fraud else f"See you at {i} by the river, {i}"
+        rows.append({"id": f"m{i}", "prompt": text, "references": ["fraud" if fraud else "none"]})
+    path = folder / "messages.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_linear_classifier_learns_labels_from_training_alone(tmp_path: Path, store: Store) -> None:
+    data = read([labelled(tmp_path, 120)], store=store)
+    found = evaluate(f"linear:{data.id}", data.id, ["accuracy"], store=store).record
+    assert found.scores["accuracy"].value == 1
+    assert found.scores["accuracy"].n == data.record.splits["test"].examples
+    assert found.model.role == "baseline"
+    often = evaluate(f"frequent:{data.id}", data.id, ["accuracy"], store=store).record.scores["accuracy"].value
+    assert often is not None
+    assert often < 0.9
+
+
+def test_answers_that_are_no_labels_are_nothing_to_classify(dataset: Stored[Dataset], store: Store) -> None:
+    with pytest.raises(SizewiseError, match="there are no labels to learn"):
+        evaluate(f"linear:{dataset.id}", dataset.id, ["chrf"], store=store)

@@ -285,6 +285,22 @@ class Choice:
             )
         return _Verdict("not_decisive", None, False, fitting)
 
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the rules that must be beaten, the best first."""
+        names = [name for name, model in self.comparison.models.items() if model.role == "baseline"]
+        return sorted((name for name in names if self.value(self.quality, name) is not None), key=self.rank)
+
+    def beside_baselines(self, verdict: _Verdict) -> _Verdict:
+        """Set a verdict beside rules that are no language models: where one is shown to be better, none is needed."""
+        leader = verdict.pick or (verdict.pool[0] if verdict.pool else None)
+        better = next((name for name in self.baselines if leader and self.beats(name, leader)), None)
+        if leader is None or better is None or verdict.outcome == "none_good_enough":
+            return verdict
+        for name in verdict.pool:
+            self.why_not[name] = self.against(better, name)
+        return _Verdict("do_not_train", None, True, verdict.pool)
+
     def _intervals_known(self, leader: str, others: list[str]) -> bool:
         found = [self.difference(leader, name) for name in others]
         return all(difference is not None and difference.low is not None for difference in found)
@@ -340,7 +356,7 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
         UsageError: the metric that stands for quality was not measured.
     """
     choice = Choice(comparison, needs)
-    verdict = choice.verdict()
+    verdict = choice.beside_baselines(choice.verdict())
     why_not = {name: reason for name, reason in choice.why_not.items() if name != verdict.pick}
     return Recommendation(
         comparison=comparison_id,
@@ -407,6 +423,13 @@ def _nearest(choice: Choice) -> list[str]:
 
 def _sentence(choice: Choice, verdict: _Verdict) -> str:
     title, pick = choice.title, verdict.pick
+    if pick is None and verdict.outcome == "do_not_train":
+        rule = choice.baselines[0]
+        return (
+            f"Do not train, and use no language model for this: {rule} is shown to be better than "
+            f"{verdict.pool[0]}, the best of them ({title} {choice.value(choice.quality, rule):.3g}, "
+            f"next {choice.value(choice.quality, verdict.pool[0]):.3g})."
+        )
     if pick is None:
         if verdict.outcome == "none_good_enough":
             return "Use none of these: no candidate fits the needs" + (
@@ -474,6 +497,11 @@ def _why(choice: Choice, verdict: _Verdict) -> list[str]:
         for name in verdict.pool:
             if name != verdict.pick and choice.beats(verdict.pick, name):
                 lines.append(f"better than {name}: {choice.against(name, verdict.pick)}")
+    if verdict.pick and choice.baselines:
+        rule = choice.baselines[0]
+        if not choice.beats(verdict.pick, rule):
+            said = choice.against(rule, verdict.pick)
+            lines.append(f"caution: not shown to be better than {rule}, which is no language model: {said}")
     fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
     if fewest < FEW_ITEMS:
         lines.append(f"caution: only {fewest} test items share nothing with the training text; the rest do not count")

@@ -241,8 +241,21 @@ def _example(row: dict[str, Any], fallback_id: str, folder: Path) -> tuple[Examp
         copy_text=str(row.get("copy_text") or ""),
         choices=tuple(str(choice).strip() for choice in row.get("choices") or ()),
         answer_schema=json.dumps(schema, sort_keys=True) if schema else "",
+        split=row.get("split") or None,
     )
-    used = {prompt_key, answer_key, "images", "id", "messages", "tags", "source", "copy_text", "choices", "schema"}
+    used = {
+        prompt_key,
+        answer_key,
+        "images",
+        "id",
+        "messages",
+        "tags",
+        "source",
+        "copy_text",
+        "choices",
+        "schema",
+        "split",
+    }
     return example, set(row) - used
 
 

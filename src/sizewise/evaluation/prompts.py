@@ -10,7 +10,7 @@ from sizewise.dataset import DatasetContents
 from sizewise.records import Example, Request
 
 Form = Literal["chat", "few_shot"]
-SHOTS = 2
+SHOTS, MOST_SHOT_WORDS = 2, 800
 LEAST_TOKENS, MOST_TOKENS, UNKNOWN_TOKENS = 16, 768, 256
 
 
@@ -27,8 +27,13 @@ def answer_limit(examples: Sequence[Example]) -> int:
 
 
 def choose_shots(contents: DatasetContents, seed: int) -> tuple[Example, ...]:
-    """Draw the worked examples from the training split."""
-    pool = [example for example in contents.examples["train"] if len(example.messages) == 1]
+    """Draw the worked examples from the training split; long ones are no examples but a burden on the context."""
+    pool = [
+        example
+        for example in contents.examples["train"]
+        if len(example.messages) == 1
+        and len(example.prompt.split()) + len(example.references[0].split()) <= MOST_SHOT_WORDS // SHOTS
+    ]
     return tuple(random.Random(seed).sample(pool, min(SHOTS, len(pool))))
 
 

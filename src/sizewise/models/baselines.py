@@ -1,4 +1,4 @@
-"""What must be beaten: the most frequent answer, and an n-gram model of bytes, both learnt from a dataset's own text.
+"""What must be beaten, learnt from a dataset's own text: most frequent answer, n-gram model, linear classifier.
 
 Where these stand near the candidates, the task or the test set says little.
 """
@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sizewise import dataset as datasets
+from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, ModelDescription, Request
 from sizewise.store import Store
 
-KINDS = ("frequent", "ngram")
+KINDS = ("frequent", "ngram", "linear")
 ORDER = 5
 MOST_BYTES = 500_000
 MOST_ANSWER_BYTES = 200
@@ -50,6 +51,63 @@ class FrequentModel(FakeModel):
         """Give the same answer to all."""
         for answer in super().complete(requests):
             yield answer.model_copy(update={"text": self._answer, "completion_tokens": len(self._answer.split())})
+
+
+class LinearModel(FakeModel):
+    """Classifies a prompt by a logistic regression over its runs of two to five letters (TF-IDF), from scikit-learn.
+
+    Args:
+        data: dataset id.
+        store: where it lives.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+        SizewiseError: the training examples have fewer than two labels, or answers that are none.
+    """
+
+    def __init__(self, data: str, store: Store) -> None:
+        super().__init__("silent")
+        try:
+            from sklearn.feature_extraction.text import TfidfVectorizer
+            from sklearn.linear_model import LogisticRegression
+            from sklearn.pipeline import make_pipeline
+        except ImportError as error:
+            raise MissingExtraError("scikit-learn", "study") from error
+        examples = datasets.load(store, data).examples
+        known = examples["train"] or examples["validation"]
+        labels = Counter(example.references[0] for example in known)
+        if len(labels) < 2 or 2 * len(labels) > len(known):
+            raise SizewiseError(
+                f"{data} has {len(labels)} different answers in {len(known)} training examples: there are no labels to "
+                "learn.",
+                "examples whose answers are labels that repeat",
+                f"frequent:{data} is a baseline for any answers",
+            )
+        self._data, self._labels, self._count = data, labels, len(known)
+        self._fitted = make_pipeline(
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2),
+            LogisticRegression(C=10, max_iter=1_000),
+        )
+        self._fitted.fit([example.prompt for example in known], [example.references[0] for example in known])
+
+    def describe(self) -> ModelDescription:
+        """Say what it is."""
+        weights = int(self._fitted[-1].coef_.size)
+        return super().describe().model_copy(
+            update={
+                "uri": f"linear:{self._data}", "parameters": weights, "memory_bytes": 8 * weights,
+                "trained_on": self._data, "can_score": False, "role": "baseline",
+                "origin": f"{len(self._labels)} labels learnt from {self._count} training examples, no language model",
+            }
+        )  # fmt: skip
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Give the likeliest label of each prompt."""
+        requests = list(requests)
+        asked = [one.messages[-1].content if one.messages else one.text or "" for one in requests]
+        labels = self._fitted.predict(asked) if asked else []
+        for label, answer in zip(labels, super().complete(requests), strict=True):
+            yield answer.model_copy(update={"text": str(label), "completion_tokens": len(str(label).split())})
 
 
 class NgramModel(FakeModel):

@@ -14,7 +14,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
-from sizewise.models.baselines import FrequentModel, NgramModel
+from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
 from sizewise.models.catalogue import PACKAGED
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
@@ -28,7 +28,7 @@ from sizewise.store import Store, offline
 EXPECTED = (
     "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
     "google:NAME, deepseek:NAME, mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE, fake:NAME, frequent:DATA, "
-    "ngram:DATA, or a plug-in's URI"
+    "ngram:DATA, linear:DATA, or a plug-in's URI"
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
 Engine = Literal["transformers", "openvino", "auto"]
@@ -63,7 +63,7 @@ def open_model(
     if kind == "fake" and name:
         return FakeModel(name)
     if kind in BASELINES and name:
-        return (FrequentModel if kind == "frequent" else NgramModel)(name, store)
+        return {"frequent": FrequentModel, "ngram": NgramModel, "linear": LinearModel}[kind](name, store)
     if kind == "recorded" and name:
         return RecordedModel(Path(name).expanduser())
     if kind in PROVIDERS or kind in ("http", "https"):

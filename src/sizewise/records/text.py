@@ -66,6 +66,8 @@ class Example(Record):
     """Answers that could be chosen, the right one among them."""
     answer_schema: str = ""
     """JSON Schema that an answer must keep, as text."""
+    split: Literal["train", "validation", "test"] | None = None
+    """Where its source must go, if that is not left to chance: for a test set that somebody has already answered."""
 
     @model_validator(mode="after")
     def _right_choice(self) -> Example:
@@ -76,7 +78,7 @@ class Example(Record):
     @model_serializer(mode="wrap")
     def _without_what_is_not_given(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
-        for name in ("choices", "answer_schema"):
+        for name in ("choices", "answer_schema", "split"):
             if not found.get(name):
                 found.pop(name, None)
         return found

@@ -24,6 +24,7 @@ BASELINES = {
 }
 
 
+BASELINES_OF_LABELS = {"linear classifier (baseline)": "linear:"}
 USERS = 8
 """Users at once, where the needs do not say how many."""
 
@@ -139,7 +140,8 @@ def _evaluate_all(
     metrics = config.metrics or default_metrics(datasets.load(store, data))
     if config.needs.quality and config.needs.quality not in metrics:
         metrics += (config.needs.quality,)
-    baselines = {name: f"{kind}{data if kind.endswith(':') else ''}" for name, kind in BASELINES.items()}
+    kinds = BASELINES | (BASELINES_OF_LABELS if "accuracy" in metrics else {})
+    baselines = {name: f"{kind}{data if kind.endswith(':') else ''}" for name, kind in kinds.items()}
     measured = uris | (baselines if config.baseline else {})
     for name, uri in measured.items():
         reporter.say(f"measuring {name}")
