@@ -1,0 +1,260 @@
+"""Whole studies on real data, from `sizewise init` to a verdict, as a user runs them.
+
+definitions   demo:fhir, what the fields of a health record hold
+notes         clinical notes of doctor-patient visits (ACI-Bench), beside the published notes of GPT-4 and ChatGPT
+payments      demo:payments, what the fields of an API for payments hold
+regulations   definitions in US consumer-finance regulations
+spam          unwanted text messages (a stand-in for fraud), beside a linear classifier
+support       Microsoft's troubleshooting articles
+
+Each ends with a verdict and a report. Then the pick, where it runs on this machine, is served and asked by as many users
+as the study was told of, in order to see whether the waiting and the cost that were predicted come true.
+
+`python benchmarks/domains.py NAME... --out FOLDER` reads the folder that SIZEWISE_TEST_DATA names, ends stdout with one
+JSON line and keeps each study in benchmarks/results/domains.json as soon as it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from serving import service
+from sizewise.crowd import load
+from sizewise.dataset import load as load_dataset
+from sizewise.evaluation.sampling import sample_examples
+from sizewise.records import Comparison, Evaluation, Recommendation, Study
+from sizewise.service.running import name_of
+from sizewise.store import Store
+
+HERE = Path(__file__).parent
+DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
+VISIT_TASK = (
+    "Write the clinical note of this visit, with the history, the physical examination, the results, the assessment "
+    "and the plan.\n\n"
+)
+SPAM_TASK = "Is this text message spam or ham? Answer with one word.\n\n"
+SPAM_MESSAGES = 2_000
+
+
+class Material(NamedTuple):
+    """What a study is made of."""
+
+    documents: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    recorded: dict[str, str] = {}
+    """Name of a large model -> file with its answers."""
+    changes: tuple[tuple[str, str], ...] = ()
+    """Lines of the study file that a user would change: what stands there, what shall stand there."""
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
+    """Write JSONL and give its path."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def table(name: str) -> Iterator[dict[str, str]]:
+    """Read a CSV file of the visits."""
+    with (DATA / "aci_bench" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def notes(out: Path) -> Material:
+    """Visits with their notes; those that GPT-4 and ChatGPT have answered are the test set."""
+    rows = []
+    answers: dict[str, list[dict[str, Any]]] = {"gpt-4": [], "chatgpt": []}
+    for part in ("train", "valid", "test1", "test2", "test3"):
+        split = {"train": "train", "valid": "validation"}.get(part, "test")
+        for row in table(part):
+            name = f"{part}-{row['encounter_id']}"
+            asked = VISIT_TASK + row["dialogue"]
+            rows.append({"id": name, "prompt": asked, "references": [row["note"]], "split": split})
+        for model, kept in answers.items():
+            if split == "test":
+                kept += [
+                    {"id": f"{part}-{row['encounter_id']}", "completion": row["note"]}
+                    for row in table(f"{part}_{model}")
+                ]
+    files = {model: write_rows(out / f"{model}.jsonl", kept) for model, kept in answers.items()}
+    return Material(
+        examples=(write_rows(out / "visits.jsonl", rows),),
+        recorded={"GPT-4 (published answers)": files["gpt-4"], "ChatGPT (published answers)": files["chatgpt"]},
+        changes=(
+            ("local_only = true", "local_only = false"),
+            ("limit = 180", "limit = 40"),
+            ("minutes = 3.2", "minutes = 6.0, context = 3072"),
+            ('[[candidates]]\nname = "Gemma-3-270M"\nmodel = "pkg:gemma3-270m"\n', ""),
+        ),
+    )
+
+
+def regulations(out: Path) -> Material:
+    """Sections of regulations and the definitions that are cited from them."""
+    subprocess.run([sys.executable, str(HERE / "regulations.py"), str(DATA / "cfpb_regs"), str(out)], check=True)
+    return Material((str(out / "documents.jsonl"),), (str(out / "examples.jsonl"),))
+
+
+def spam(out: Path) -> Material:
+    """Text messages with their label."""
+    lines = (DATA / "sms_spam" / "SMSSpamCollection").read_text(encoding="utf-8").splitlines()
+    random.Random(0).shuffle(lines)
+    rows = []
+    for number, line in enumerate(lines[:SPAM_MESSAGES]):
+        label, _, text = line.partition("\t")
+        rows.append(
+            {"id": f"sms-{number}", "prompt": SPAM_TASK + text, "references": [label], "choices": ["ham", "spam"]}
+        )
+    return Material(examples=(write_rows(out / "messages.jsonl", rows),), changes=(("limit = 180", "limit = 400"),))
+
+
+def support(out: Path) -> Material:
+    """Articles, and the resolution of each symptom; the section with the resolution is taken out of the article."""
+    folder = DATA / "ms_office_support"
+    asked = [json.loads(line) for line in (folder / "symptom_resolution_qa.jsonl").read_text("utf-8").splitlines()]
+    articles = [json.loads(line) for line in (folder / "articles.jsonl").read_text("utf-8").splitlines()]
+    documents = [{"id": row["path"], "title": row["title"], "text": row["text"]} for row in articles]
+    examples = [
+        {"id": row["path"], "prompt": row["question"], "references": [row["answer"]], "source": row["path"],
+         "tags": [row["product"].split("/")[0]]}
+        for row in asked
+    ]  # fmt: skip
+    return Material(
+        (write_rows(out / "articles.jsonl", documents),), (write_rows(out / "resolutions.jsonl", examples),)
+    )
+
+
+STUDIES = {
+    "definitions": ("medical", lambda out: Material()),
+    "notes": ("summary", notes),
+    "payments": ("financial", lambda out: Material()),
+    "regulations": ("compliance", regulations),
+    "spam": ("fraud", spam),
+    "support": ("support", support),
+}
+
+
+def sizewise(*arguments: str) -> str:
+    """Run a command as a user does; its messages go to the terminal."""
+    done = subprocess.run([sys.executable, "-m", "sizewise", *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+
+def study_file(name: str, out: Path, users: int) -> Path:
+    """Write the study file of one of the studies."""
+    domain, prepare = STUDIES[name]
+    material = prepare(out)
+    path = out / "study.toml"
+    said = [
+        part for kind in ("documents", "examples") for one in getattr(material, kind) for part in (f"--{kind}", one)
+    ]
+    sizewise("init", "--domain", domain, *said, "--out", str(path), "--force")
+    text = path.read_text(encoding="utf-8")
+    for before, after in (*material.changes, ("[needs]\n", f"[needs]\nusers = {users}\nmachine_usd_per_hour = 0.1\n")):
+        if before not in text:
+            raise SystemExit(f"{before!r} does not stand in {path}")
+        text = text.replace(before, after)
+    for model, answers in material.recorded.items():
+        added = f'[[candidates]]\nname = "{model}"\nmodel = "recorded:{answers}"\n\n'
+        text = text.replace("[needs]\n", f"{added}[needs]\n")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def come_true(study: Study, users: int, store: Store) -> dict[str, Any] | None:
+    """Serve the pick, ask it what the study asked, and set what was predicted beside what was met with."""
+    evaluation = study.evaluations.get(study.pick or "")
+    levels = store.read(Comparison, study.comparison).crowds.get(study.pick or "", ())
+    predicted = next((one for one in levels if one.users == users), None)
+    if evaluation is None or predicted is None:
+        return None
+    measured = store.read(Evaluation, evaluation)
+    if measured.prompting is None or measured.prompting.form != "chat":
+        return {"not_done": "the pick is asked with worked examples, which the chat endpoint does not send"}
+    examples = sample_examples(load_dataset(store, study.dataset).examples["test"], measured.limit, measured.seed)
+    prompts = [one.prompt for one in examples]
+    with service(measured.model.uri) as address:
+        level = load(
+            address, [users], model=name_of(measured.model.uri), requests=predicted.requests, prompts=prompts,
+            max_tokens=measured.prompting.max_tokens, store=store,
+        ).record.levels[0]  # fmt: skip
+    found: dict[str, Any] = {"users": users, "requests": level.requests, "errors": level.errors}
+    for what in ("answer_s_p50", "answer_s_p95", "requests_per_s"):
+        before, after = predicted.scores[what].value, level.scores[what].value
+        found[what] = {"predicted": before, "served": after, "ratio": after / before if before and after else None}
+    return found
+
+
+def run(name: str, out: Path, users: int) -> dict[str, Any]:
+    """Run one study, and give what it found."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = study_file(name, out, users)
+    told = sizewise("study", str(path), "--json")
+    store = Store()
+    found = json.loads(told)
+    study = Study.model_validate(found["record"])
+    verdict = store.read(Recommendation, study.recommendation)
+    compared = store.read(Comparison, study.comparison)
+    rows = compared.scores[verdict.quality]
+    return {
+        "study": found["id"],
+        "domain": study.domain,
+        "outcome": study.outcome,
+        "pick": study.pick,
+        "decisive": study.decisive,
+        "sentence": study.sentence,
+        "quality": verdict.quality,
+        "scores": {one: score.model_dump(mode="json") for one, score in rows.items()},
+        "best_share": verdict.best_share,
+        "seconds": study.seconds,
+        "why": list(study.why),
+        "come_true": come_true(study, users, store),
+    }
+
+
+def main() -> None:
+    """Run the studies that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(STUDIES))
+    parser.add_argument("--out", type=Path, default=Path("domains"))
+    parser.add_argument("--users", type=int, default=8)
+    given = parser.parse_args()
+    result = HERE / "results" / "domains.json"
+    kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))["studies"] if result.exists() else {}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    for name in given.names:
+        kept[name] = run(name, (given.out / name).resolve(), given.users)
+        parts = [one["come_true"]["answer_s_p50"]["ratio"] for one in kept.values() if _served(one)]
+        whole = {
+            "name": "domains",
+            "ratio": max((max(part, 1 / part) for part in parts), default=None),
+            "peer": "waiting and cost that the study predicted, against the served pick; the worst of the studies",
+            "value": sum(one["pick"] is not None for one in kept.values()),
+            "unit": f"of {len(kept)} studies ended with a pick",
+            "runs": 1,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "commit": commit.stdout.strip(),
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "studies": kept,
+        }
+        result.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {kept[name]['sentence']}", file=sys.stderr, flush=True)
+    print(json.dumps({key: value for key, value in whole.items() if key != "studies"}))
+
+
+def _served(one: dict[str, Any]) -> bool:
+    return bool(one["come_true"]) and "answer_s_p50" in one["come_true"]
+
+
+if __name__ == "__main__":
+    main()
