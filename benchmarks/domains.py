@@ -7,8 +7,8 @@ regulations   definitions in US consumer-finance regulations
 spam          unwanted text messages (a stand-in for fraud), beside a linear classifier
 support       Microsoft's troubleshooting articles
 
-Each ends with a verdict and a report. Then the pick, where it runs on this machine, is served and asked by as many users
-as the study was told of, in order to see whether the waiting and the cost that were predicted come true.
+Each ends with a verdict and a report. Then the pick, where it runs on this machine, is served and asked by as many
+users as the study was told of, in order to see whether the waiting and the cost that were predicted come true.
 
 `python benchmarks/domains.py NAME... --out FOLDER` reads the folder that SIZEWISE_TEST_DATA names, ends stdout with one
 JSON line and keeps each study in benchmarks/results/domains.json as soon as it is done.
@@ -24,9 +24,10 @@ import platform
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from serving import service
@@ -52,7 +53,7 @@ class Material(NamedTuple):
 
     documents: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
-    recorded: dict[str, str] = {}
+    recorded: Mapping[str, str] = MappingProxyType({})
     """Name of a large model -> file with its answers."""
     changes: tuple[tuple[str, str], ...] = ()
     """Lines of the study file that a user would change: what stands there, what shall stand there."""

@@ -25,7 +25,13 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    file: Annotated[Path, typer.Argument(help="CSV: prompt, weak_ok, strong_ok (0 or 1); weak_logprob if known.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|EVAL EVAL",
+            help="CSV: prompt, weak_ok, strong_ok (0 or 1), weak_logprob if known; or evaluations of small and large.",
+        ),
+    ],
     risk: Annotated[
         float | None, typer.Option(help="Most share of answers that may be worse than the large model's.")
     ] = None,
@@ -38,6 +44,10 @@ def calibrate(
     longest: Annotated[
         int | None, typer.Option(help="Longer conversations (characters) go to the large model.")
     ] = None,
+    loss: Annotated[
+        float, typer.Option(help="Of evaluations: most that a good small answer is worse, as a share of the range.")
+    ] = 0.05,
+    metric: Annotated[str | None, typer.Option(help="Of evaluations: measure of one answer.")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -45,13 +55,20 @@ def calibrate(
 
     Example: sizewise route calibrate answers.csv --risk 0.02
     """
+    from sizewise.errors import UsageError
     from sizewise.routing import calibrate as learn
-    from sizewise.routing import make_policy, write_policy
+    from sizewise.routing import calibrate_evaluations, make_policy, write_policy
 
-    found = learn(file, risk, seed)
+    if len(sources) == 2:
+        found = calibrate_evaluations(*sources, loss=loss, metric=metric, risk=risk, seed=seed)
+    elif len(sources) == 1:
+        found = learn(Path(sources[0]), risk, seed)
+    else:
+        raise UsageError(f"{len(sources)} sources are given.", "one CSV file, or two evaluations", "")
+    name = Path(sources[0]).name if len(sources) == 1 else " ".join(sources)
     if out is not None:
         write_policy(make_policy(found, small, large, confidential or (), longest), out)
-    if print_object("calibration", file.name, None, found, json):
+    if print_object("calibration", name, None, found, json):
         return
     rows = []
     for score in (

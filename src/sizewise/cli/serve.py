@@ -37,6 +37,10 @@ def register(app: typer.Typer) -> None:
         policy: Annotated[
             Path | None, typer.Option(help="Policy file: the model `auto` asks the first, small, or the second, large.")
         ] = None,
+        as_measured: Annotated[
+            list[str] | None,
+            typer.Option(help="Evaluation: its model is asked as it was measured, by worked examples for example."),
+        ] = None,
         shadow: Annotated[
             float, typer.Option(help="Share of small answers to `auto` that the large model checks.", min=0, max=1)
         ] = 0.0,
@@ -94,6 +98,7 @@ def register(app: typer.Typer) -> None:
                 lenient=lenient,
                 delay_s=delay_ms / 1000,
                 policy=policy,
+                as_measured=as_measured or (),
                 shadow=shadow,
                 documents=docs,
                 sure=sure,

@@ -85,6 +85,8 @@ class Calibration(Record):
     """Feature -> weight in the logistic model of a good small answer."""
     offset: float = 0.0
     """Its constant."""
+    evaluations: tuple[str, str] | None = None
+    """Evaluations of the small and of the large model that it was learnt from, where it was."""
     after: AfterAnswer | None = None
     """The same once the small model has answered; None where its likelihoods were not given."""
     notes: tuple[str, ...] = ()

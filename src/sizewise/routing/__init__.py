@@ -1,6 +1,7 @@
 """Small first, large when needed: learnt from what both made of the same prompts."""
 
 from sizewise.routing.calibrating import Look, calibrate, calibrate_rows, chance_after, look_at
+from sizewise.routing.evaluated import OF_ONE_ANSWER, Judged, calibrate_evaluations, label
 from sizewise.routing.policy import (
     CONFIDENTIAL,
     Decision,
@@ -14,13 +15,17 @@ from sizewise.routing.policy import (
 
 __all__ = [
     "CONFIDENTIAL",
+    "OF_ONE_ANSWER",
     "Decision",
     "DriftWatch",
+    "Judged",
     "Look",
     "calibrate",
+    "calibrate_evaluations",
     "calibrate_rows",
     "chance_after",
     "decide_prompt",
+    "label",
     "look_at",
     "make_policy",
     "read_policy",

@@ -12,9 +12,11 @@ from fastapi import FastAPI
 
 from sizewise.documents import read_paths
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
+from sizewise.evaluation import asked_as
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
 from sizewise.progress import Reporter, Silent
+from sizewise.records import Evaluation
 from sizewise.retrieval import Library, cut
 from sizewise.routing import read_policy
 from sizewise.service.agent import NAME as AGENT
@@ -54,6 +56,26 @@ def open_all(
     return found
 
 
+def _as_measured(
+    models: dict[str, Model], evaluations: Sequence[str], store: Store, reporter: Reporter
+) -> dict[str, Model]:
+    """Let models be asked as evaluations asked them.
+
+    Raises:
+        UsageError: an evaluation is of a model that is not served.
+    """
+    found = dict(models)
+    for one in dict.fromkeys(evaluations):
+        uri = store.read(Evaluation, one).model.uri
+        name = next((name for name, model in models.items() if model.describe().uri == uri), None)
+        if name is None:
+            raise UsageError(f"{one} measured {uri}, which is not served.", f"sizewise serve {uri}", "")
+        found[name] = asked_as(models[name], one, store)
+        if found[name] is not models[name]:
+            reporter.say(f"{name}: {found[name].describe().origin.rpartition('; ')[2]}")
+    return found
+
+
 def name_of(uri: str) -> str:
     """Name a model for clients: what stands after the kind, the last part of a path."""
     kind, found, name = uri.partition(":")
@@ -72,6 +94,7 @@ def serve(
     lenient: bool = False,
     delay_s: float = 0.0,
     policy: Path | None = None,
+    as_measured: Sequence[str] = (),
     shadow: float = 0.0,
     guard: GuardRules | None = None,
     documents: Path | None = None,
@@ -90,6 +113,8 @@ def serve(
         lenient: take unknown model names and leave out what cannot be done.
         delay_s: seconds a word of fake models.
         policy: file that says which of two models answers what is asked of `auto`.
+        as_measured: evaluations; their models are asked as they were measured. Those that the policy was learnt from
+            count by themselves.
         shadow: share of the small model's answers to `auto` that the large one checks.
         documents: files of the organisation; a support agent answers from them, with the first model.
         sure: least chance that they hold the answer; below it the agent says that it does not know.
@@ -113,6 +138,8 @@ def serve(
     if routed is not None and len(uris) < 2:
         raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
     models = open_all(uris, store, engine, delay_s, reporter)
+    measured = [*as_measured, *((routed.calibration.evaluations or ()) if routed else ())]
+    models = _as_measured(models, measured, store, reporter)
     hosts = hosts_of(host)
     support = None if documents is None else Support(_library(documents, reporter), sure)
     guard = guard or GuardRules()

@@ -13,14 +13,11 @@ import numpy as np
 from sizewise.choice.costing import MONTH_S, hour_prices
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.inference import percentile_interval, wilson
-from sizewise.metrics import find_metric
 from sizewise.models.recorded import LoggedRequest, read_log
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Candidate,
     Comparison,
-    Evaluation,
-    ItemRow,
     Needs,
     Range,
     Recipe,
@@ -29,7 +26,7 @@ from sizewise.records import (
     Study,
     fingerprint,
 )
-from sizewise.routing import calibrate_rows, make_policy, write_policy
+from sizewise.routing import OF_ONE_ANSWER, calibrate_rows, label, make_policy, write_policy
 from sizewise.store import Store, Stored, write_atomically
 from sizewise.studies.config import StudyConfig
 from sizewise.studies.studying import study
@@ -37,9 +34,6 @@ from sizewise.studies.studying import study
 LARGE = "today's large model"
 START = "pkg:smollm2-135m"
 LEAST_REQUESTS, LEAST_OF_A_KIND = 60, 8
-RANGES = {"chrf": 100.0, "accuracy": 1.0, "exact_match": 1.0, "json_f1": 1.0}
-# The first that was measured tells one answer from another.
-OF_ONE_ANSWER = ("accuracy", "json_f1", "chrf")
 MONTHS = {"month": 1.0, "year": 1 / 12, "week": 52 / 12, "day": 365 / 12}
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -174,12 +168,9 @@ def _weigh(
         (name for name in compared.models if name.startswith("small,")),
         key=lambda name: compared.scores[metric][name].value or 0.0,
     )
-    one, other = (_answers(made.record.evaluations[name], metric, store) for name in (small, LARGE))
-    items = [item for item in one if item in other and one[item].clean]
-    values = [np.array([_value(metric, rows[item]) for item in items]) for rows in (one, other)]
-    lost = values[1] - values[0]
+    both = (made.record.evaluations[name] for name in (small, LARGE))
+    _, items, prompts, lost = label(*both, metric=metric, store=store)
     good = (lost <= loss).astype(float)
-    prompts = [one[item].prompt for item in items]
     learnt = calibrate_rows(prompts, good, np.ones(len(items)), f"{made.id}, test", risk, seed)
     policy = None
     chosen = learnt.chosen
@@ -220,17 +211,6 @@ def _weigh(
         policy=str(policy) if policy else None,
     )
     return record.model_copy(update={"sentence": _sentence(record)})
-
-
-def _answers(evaluation: str, metric: str, store: Store) -> dict[str, ItemRow]:
-    store.read(Evaluation, evaluation)
-    rows = store.read_rows(store.folder("evaluation", evaluation), "items.jsonl", ItemRow)
-    return {row.item: row for row in rows if row.kind == "example" and metric in row.stats}
-
-
-def _value(metric: str, row: ItemRow) -> float:
-    """Give the quality of one answer, from 0 to 1."""
-    return float(find_metric(metric).value(np.array(row.stats[metric]))) / RANGES[metric]
 
 
 def _mean_loss(lost: np.ndarray, seed: int) -> Score:

@@ -1,0 +1,83 @@
+"""AskedAs: a model that is asked as an evaluation asked it, so that what is served is what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sizewise import dataset as datasets
+from sizewise.evaluation.prompts import choose_shots, make_request, stop_texts
+from sizewise.models import Model
+from sizewise.models.base import Cancel, Deliver, ScoredText
+from sizewise.records import Completion, Evaluation, Example, ModelDescription, Request
+from sizewise.store import Store
+
+
+def asked_as(model: Model, evaluation: str, store: Store) -> Model:
+    """Give a model that puts conversations into the form it was measured with; in its own chat form it stays as it is.
+
+    Args:
+        model: what was measured.
+        evaluation: id of the evaluation.
+        store: where records live.
+    """
+    measured = store.read(Evaluation, evaluation)
+    if measured.prompting is None or measured.prompting.form == "chat":
+        return model
+    contents = datasets.load(store, measured.data)
+    known = contents.examples["train"] or contents.examples["test"]
+    return AskedAs(model, choose_shots(contents, measured.seed), stop_texts(known), evaluation)
+
+
+class AskedAs:
+    """Asks a model by worked examples.
+
+    Args:
+        model: what answers.
+        shots: the worked examples.
+        stop: where a plain answer ends.
+        evaluation: id of the evaluation that did so.
+    """
+
+    def __init__(self, model: Model, shots: Sequence[Example], stop: tuple[str, ...], evaluation: str) -> None:
+        self._model, self._shots, self._stop = model, tuple(shots), stop
+        self._evaluation = evaluation
+
+    def _put(self, request: Request) -> Request:
+        if not request.messages:
+            return request
+        said = tuple(message for message in request.messages if message.content)
+        example = Example(id=request.id, messages=said, references=("",), source=request.id)
+        asked = make_request(example, "few_shot", self._shots, request.max_tokens, self._stop)
+        stop = tuple(dict.fromkeys((*request.stop, *self._stop)))
+        return request.model_copy(update={"messages": (), "text": asked.text, "stop": stop})
+
+    def describe(self) -> ModelDescription:
+        """Say what the model is, and how it is asked."""
+        told = self._model.describe()
+        form = f"asked by {len(self._shots)} worked examples, as {self._evaluation} measured it"
+        return told.model_copy(update={"can_chat": True, "origin": f"{told.origin}; {form}"})
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer requests."""
+        return self._model.complete([self._put(request) for request in requests])
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Begin to answer one request."""
+        return self._model.start(self._put(request), deliver)
+
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
+        """Give log-likelihoods of texts."""
+        return self._model.score(texts, prefix=prefix)
+
+    def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
+        """Give vectors of texts, where the model offers them."""
+        given: tuple[list[list[float]], int] = self._model.embed(requests)  # type: ignore[attr-defined]
+        return given
+
+    def signature(self) -> str:
+        """Say how log-likelihoods are computed."""
+        return self._model.signature()
+
+    def close(self) -> None:
+        """Free memory."""
+        self._model.close()
