@@ -6,6 +6,9 @@ payments      demo:payments, what the fields of an API for payments hold
 regulations   definitions in US consumer-finance regulations
 spam          unwanted text messages (a stand-in for fraud), beside a linear classifier
 support       Microsoft's troubleshooting articles
+legal         definitions in the code of the District of Columbia
+summaries     sections of clinical notes, from the conversation that they sum up (MTS-Dialog)
+voice         replies in an assistant's own manner (Schema-Guided Dialogue)
 
 Each ends with a verdict and a report. Then the pick, where it runs on this machine, is served and asked by as many
 users as the study was told of, in order to see whether the waiting and the cost that were predicted come true.
@@ -135,6 +138,47 @@ def support(out: Path) -> Material:
     )
 
 
+def legal(out: Path) -> Material:
+    """Sections of a code of law and the definitions in them; equal ones are kept once."""
+    folder = DATA / "dc_code"
+    sections = [json.loads(line) for line in (folder / "dc_code_sections.jsonl").read_text("utf-8").splitlines()]
+    asked = [json.loads(line) for line in (folder / "dc_code_definitions_qa.jsonl").read_text("utf-8").splitlines()]
+    documents = [{"id": row["cite"], "title": row["heading"], "text": row["text"]} for row in sections]
+    examples = [{"prompt": row["question"], "references": [row["answer"]], "source": row["cite"]} for row in asked]
+    return Material(
+        (write_rows(out / "sections.jsonl", documents),), (write_rows(out / "definitions.jsonl", examples),)
+    )
+
+
+def summaries(out: Path) -> Material:
+    """Conversations and the section of the note that was written of each."""
+    parts = {"TrainingSet": "train", "ValidationSet": "validation", "TestSet-1-MEDIQA-Chat-2023": "test"}
+    rows = []
+    for part, split in parts.items():
+        with (DATA / "mts_dialog" / f"MTS-Dialog-{part}.csv").open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file):
+                asked = f"Sum up this conversation for the section '{row['section_header']}' of the note.\n\n"
+                rows.append(
+                    {"id": f"{split}-{row['ID']}", "prompt": asked + row["dialogue"],
+                     "references": [row["section_text"]],
+                     "tags": [row["section_header"]], "split": split}
+                )  # fmt: skip
+    rows = [row for row in rows if len(row["references"][0].split()) > 3]
+    return Material(examples=(write_rows(out / "conversations.jsonl", rows),))
+
+
+def voice(out: Path) -> Material:
+    """What a customer said last, and how the assistant replied."""
+    rows = []
+    for line in (DATA / "sgd_support" / "sgd_bank_payment_service_turns.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        rows.append(
+            {"id": f"{row['dialogue_id']}-{row['turn']}", "prompt": row["context"], "references": [row["reply"]],
+             "source": row["dialogue_id"]}
+        )  # fmt: skip
+    return Material(examples=(write_rows(out / "turns.jsonl", rows[:3_000]),))
+
+
 STUDIES = {
     "definitions": ("medical", lambda out: Material()),
     "notes": ("summary", notes),
@@ -142,6 +186,9 @@ STUDIES = {
     "regulations": ("compliance", regulations),
     "spam": ("fraud", spam),
     "support": ("support", support),
+    "legal": ("legal", legal),
+    "summaries": ("summary", summaries),
+    "voice": ("voice", voice),
 }
 
 

@@ -12,7 +12,16 @@ import pytest
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Policy
-from sizewise.routing import DriftWatch, calibrate, decide_prompt, make_policy, read_policy, replay, write_policy
+from sizewise.routing import (
+    DomainWatch,
+    DriftWatch,
+    calibrate,
+    decide_prompt,
+    make_policy,
+    read_policy,
+    replay,
+    write_policy,
+)
 
 EASY, HARD = (
     ["what are your opening hours", "where is the office"],
@@ -104,3 +113,22 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
     good = calibrate(write_csv(tmp_path / "b.csv", 400, 0), 0.1)
     with pytest.raises(UsageError, match=re.escape("'(' is no regular expression")):
         make_policy(good, confidential=["("])
+
+
+def test_prompts_unlike_the_training_examples_are_noticed_without_a_policy() -> None:
+    drawn = random.Random(0)
+
+    def asked(words: list[str]) -> str:
+        return " ".join(drawn.choice(words) for _ in range(8))
+
+    known = DomainWatch([asked(EASY) for _ in range(300)])
+    for _ in range(200):
+        known.add_prompt(asked(EASY))
+    assert not known.drifted
+    needed = 0
+    while not known.drifted and needed < 200:
+        known.add_prompt(asked(HARD))
+        needed += 1
+    assert needed < 200
+    with pytest.raises(SizewiseError, match="at least 20"):
+        DomainWatch(["only one"])

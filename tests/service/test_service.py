@@ -294,3 +294,20 @@ def test_json_keeps_to_its_schema(tiny_folder: Path, store: Store) -> None:
         assert answer.choices[0].message.content.startswith("{")
         assert set(answer.choices[0].message.content) <= set('{}":, \t\n\ratruefls')
     model.close()
+
+
+def test_the_monitor_tells_prompts_unlike_the_training_examples(dataset: Any, store: Store, tiny_folder: Path) -> None:
+    class Trained(FakeModel):
+        def describe(self) -> Any:
+            return super().describe().model_copy(update={"trained_on": dataset.id})
+
+    with running({"trained": Trained("echo"), "echo": FakeModel("echo")}, store=store) as address:
+        talk = client(address)
+        for i in range(70):
+            talk.chat.completions.create(
+                model="trained", messages=[{"role": "user", "content": f"ZX-{i} QQ %% {i * i}"}]
+            )
+        told = httpx.get(f"{address}/monitor/data").json()["models"]
+    assert told["echo"]["domain"] is None
+    assert told["trained"]["domain"]["seen"] == 70
+    assert told["trained"]["domain"]["drifted"]

@@ -5,6 +5,7 @@ from sizewise.routing.evaluated import OF_ONE_ANSWER, Judged, calibrate_evaluati
 from sizewise.routing.policy import (
     CONFIDENTIAL,
     Decision,
+    DomainWatch,
     DriftWatch,
     decide_prompt,
     make_policy,
@@ -17,6 +18,7 @@ __all__ = [
     "CONFIDENTIAL",
     "OF_ONE_ANSWER",
     "Decision",
+    "DomainWatch",
     "DriftWatch",
     "Judged",
     "Look",

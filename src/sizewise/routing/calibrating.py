@@ -12,7 +12,7 @@ import csv
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +100,35 @@ def look_at(calibration: Calibration, prompt: str) -> Look:
         score += calibration.weights.get(i, 0.0) * value
         likeness += calibration.centre.get(i, 0.0) * value
     return Look(float(expit(score)), likeness)
+
+
+class Likeness(NamedTuple):
+    """How like each other prompts are."""
+
+    centre: Mapping[int, float]
+    """Feature -> its part in their mean direction."""
+    mean: float
+    """Mean cosine of each with the mean of the others."""
+    spread: float
+    """Its standard deviation."""
+    prompts: int
+
+    def of(self, prompt: str) -> float:
+        """Give the cosine of a prompt with their mean direction."""
+        return float(sum(self.centre.get(i, 0.0) * value for i, value in features_of(prompt).items()))
+
+
+def likeness_of(prompts: Sequence[str]) -> Likeness:
+    """Learn how like each other prompts are.
+
+    Raises:
+        SizewiseError: there are too few.
+    """
+    if len(prompts) < LEAST:
+        raise SizewiseError(f"There are {len(prompts)} prompts.", f"at least {LEAST}", "")
+    centre, likeness = _centre(_matrix(list(prompts)))
+    kept = {int(i): float(centre[i]) for i in np.flatnonzero(centre)}
+    return Likeness(kept, float(likeness.mean()), float(likeness.std(ddof=1)), len(prompts))
 
 
 def _centre(matrix: csr_matrix) -> tuple[Array, Array]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -16,11 +16,12 @@ from scipy.stats import ks_2samp, ttest_ind_from_stats
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.inference import wilson
 from sizewise.records import Calibration, Policy, Replay, Score
-from sizewise.routing.calibrating import Look, look_at, read_answers
+from sizewise.routing.calibrating import Likeness, Look, likeness_of, look_at, read_answers
 from sizewise.store import write_atomically
 
 CONFIDENTIAL = "confidential: it does not leave the small model"
 LATEST, LEAST_FOR_DRIFT, LOOK_EVERY = 200, 60, 10
+DRIFT_P = 1e-4
 
 
 class Decision(NamedTuple):
@@ -133,14 +134,39 @@ def drift_p(policy: Policy, looks: Sequence[Look]) -> float:
     if looks and known.spread:
         found.append(float(ks_2samp([look.chance for look in looks], known.spread).pvalue))
     if len(looks) > 1 and known.likeness:
-        seen = [look.likeness for look in looks]
-        now = (float(np.mean(seen)), float(np.std(seen, ddof=1)), len(seen))
-        p = float(ttest_ind_from_stats(*now, *known.likeness, known.prompts, equal_var=False).pvalue)
-        found.append(p if np.isfinite(p) else 1.0)
+        like = Likeness(known.centre, *known.likeness, known.prompts)
+        found.append(likeness_p(like, [look.likeness for look in looks]))
     return min(1.0, len(found) * min(found)) if found else 1.0
 
 
-class DriftWatch:
+Seen = TypeVar("Seen")
+
+
+class Watch(Generic[Seen]):
+    """Looks every few prompts whether the latest ones are still like those that something was made from.
+
+    Args:
+        p_of: gives the p-value of prompts being like those.
+        drift_p: below it they have drifted.
+    """
+
+    def __init__(self, p_of: Callable[[Sequence[Seen]], float], drift_p: float) -> None:
+        self._p_of, self._drift_p = p_of, drift_p
+        self._latest: deque[Seen] = deque(maxlen=LATEST)
+        self.seen = 0
+        self.p = 1.0
+        self.drifted = False
+
+    def add(self, one: Seen) -> None:
+        """Take one more prompt; once drifted, it stays so until the service starts anew."""
+        self._latest.append(one)
+        self.seen += 1
+        if self.seen % LOOK_EVERY == 0 and len(self._latest) >= LEAST_FOR_DRIFT:
+            self.p = self._p_of(list(self._latest))
+            self.drifted = self.drifted or self.p < self._drift_p
+
+
+class DriftWatch(Watch[Look]):
     """Looks whether the latest prompts are still like those that a policy was made from.
 
     Args:
@@ -148,19 +174,35 @@ class DriftWatch:
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._latest: deque[Look] = deque(maxlen=LATEST)
-        self._seen = 0
-        self.p = 1.0
-        self.drifted = False
+        super().__init__(partial(drift_p, policy), policy.drift_p)
 
-    def add(self, look: Look) -> None:
-        """Take one more prompt; once drifted, it stays so until the service starts anew."""
-        self._latest.append(look)
-        self._seen += 1
-        if self._seen % LOOK_EVERY == 0 and len(self._latest) >= LEAST_FOR_DRIFT:
-            self.p = drift_p(self._policy, list(self._latest))
-            self.drifted = self.drifted or self.p < self._policy.drift_p
+
+class DomainWatch(Watch[float]):
+    """Looks whether the latest prompts of a model are like those that it was trained for.
+
+    Args:
+        prompts: what stands in its training examples, at least 20.
+
+    Raises:
+        SizewiseError: there are too few.
+    """
+
+    def __init__(self, prompts: Sequence[str]) -> None:
+        self._known = likeness_of(prompts)
+        super().__init__(partial(likeness_p, self._known), DRIFT_P)
+
+    def add_prompt(self, prompt: str) -> None:
+        """Take one more prompt."""
+        self.add(self._known.of(prompt))
+
+
+def likeness_p(known: Likeness, seen: Sequence[float]) -> float:
+    """Give the p-value of prompts being as like the known ones as those are to each other: Welch's test of means."""
+    if len(seen) < 2:
+        return 1.0
+    now = (float(np.mean(seen)), float(np.std(seen, ddof=1)), len(seen))
+    p = float(ttest_ind_from_stats(*now, known.mean, known.spread, known.prompts, equal_var=False).pvalue)
+    return p if np.isfinite(p) else 1.0
 
 
 def replay(path: Path, policy: Policy) -> Replay:

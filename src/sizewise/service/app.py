@@ -117,6 +117,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
             wire.refuse_unknown(body, one.description, state.settings.lenient)
             if not one.description.can_chat:
                 raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
+            one.watch(requests[0])
             job = Job(state, one, key, requests, http)
             form = ChatForm(one.name, body)
             return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
@@ -148,6 +149,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
                 raise Refused("An echo is not streamed.", "stream")
             return await echo(state, one, key, body, asked)
         requests = [numbered(request, i) for request in asked for i in range(body.n or 1)]
+        one.watch(requests[0])
         job, form = Job(state, one, key, requests, http), TextForm(one.name, body)
         return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
 

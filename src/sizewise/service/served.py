@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sizewise.models import Model
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Request
+from sizewise.routing import DomainWatch
 from sizewise.service.admission import Admission
 from sizewise.service.guarding import Guard
 
@@ -55,6 +56,8 @@ class Served:
         tokens = self.description.cache_tokens or REMOTE_TOKENS
         running = RUNNING if self.description.cache_tokens else REMOTE_RUNNING
         self.admission = Admission(running, tokens, int(tokens * WAITING_SHARE))
+        self.domain: DomainWatch | None = None
+        """Looks whether what is asked is like what the model was trained for, where that is known."""
         self.done: deque[Done] = deque(maxlen=KEPT)
         self.ready = False
 
@@ -68,6 +71,12 @@ class Served:
         context = self.description.context
         longest = read + request.max_tokens
         return min(longest, context) if context and request.fit else longest
+
+    def watch(self, request: Request) -> None:
+        """Look whether a request is like what the model was trained for; a conversation by its last message."""
+        asked = request.messages[-1].content if request.messages else request.text
+        if self.domain is not None and asked:
+            self.domain.add_prompt(asked)
 
     def keep_back(self, requests: Sequence[Request]) -> None:
         """Stop what is confidential, where this model is not on this machine.
@@ -161,6 +170,9 @@ def summary(served: list[Served], since_s: float) -> dict[str, Any]:
             "tokens_read": sum(done.read for done in good),
             "tokens_written": sum(done.written for done in good),
             "usd": sum(paid) if paid else None,
+            "domain": {"p": one.domain.p, "drifted": one.domain.drifted, "seen": one.domain.seen}
+            if one.domain
+            else None,
             "running": one.admission.running,
             "waiting": one.admission.waiting,
             "tokens_held": one.admission.tokens,

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from sizewise import dataset as datasets
+from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.records import Policy, Request
+from sizewise.routing import DomainWatch
 from sizewise.service.agent import Agent, Support
 from sizewise.service.counting import Counts
 from sizewise.service.guarding import Guard, GuardRules
@@ -17,6 +20,9 @@ from sizewise.service.router import Router
 from sizewise.service.served import Served
 from sizewise.service.wire import Refused
 from sizewise.store import Store
+
+MOST_PROMPTS = 2_000
+"""Training prompts that are looked at to tell what a model was trained for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class State:
             self.guard.prepare()
         if settings.support is not None:
             self.served.append(Agent(self.served[0], settings.support, partial(self._keep, "handovers")))
+        for one in self.served:
+            one.domain = _domain_of(one, store)
         self.by_name = {one.name: one for one in self.served}
         self.settings, self.store = settings, store
         self.counts = Counts()
@@ -95,3 +103,16 @@ class State:
         if key and key.models and one.name not in key.models:
             raise Refused(f"This key may not ask {one.name}.", "model", "permission_denied", 403)
         return one
+
+
+def _domain_of(one: Served, store: Store) -> DomainWatch | None:
+    """Learn what a model was trained for from the prompts of its training examples; None where there are too few."""
+    data = one.description.trained_on
+    if data is None or not store.exists("dataset", data):
+        return None
+    examples = datasets.load(store, data).examples["train"]
+    step = max(1, len(examples) // MOST_PROMPTS)
+    try:
+        return DomainWatch([example.prompt for example in examples[::step]])
+    except SizewiseError:
+        return None
