@@ -175,3 +175,23 @@ def test_files_that_a_candidate_names_lie_beside_the_study_file(tmp_path: Path, 
     )
     found = [candidate.model for candidate in read_config(path).candidates]
     assert found == [f"recorded:{tmp_path / 'answers.jsonl'}", "gguf:/models/b.gguf"]
+
+
+def test_a_candidate_may_look_things_up_instead_of_being_trained(study_file: Path, store: Store) -> None:
+    text = STUDY + '\n[[candidates]]\nname = "echo with the documents"\nmodel = "fake:echo"\nretrieve = true\n'
+    study_file.write_text(
+        text.replace('model = "scratch"', 'model = "fake:copy"').replace(
+            "train = { tokens = 9000, parameters = 500000, context = 128 }", ""
+        ),
+        encoding="utf-8",
+    )
+    config = read_config(study_file)
+    assert [candidate.retrieve for candidate in config.candidates] == [False, False, True]
+    assert "retrieve = true" in config_text(config)
+    made = study(config, store=store).record
+    compared = store.read(Comparison, made.comparison)
+    assert compared.models["echo with the documents"].uri == f"rag:{made.dataset}:fake:echo"
+    assert "passages of" in compared.models["echo with the documents"].origin
+    study_file.write_text(text.replace('documents = ["texts"]', ""), encoding="utf-8")
+    with pytest.raises(UsageError, match="there are no documents"):
+        read_config(study_file)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sizewise import dataset as datasets
 from sizewise.evaluation.prompts import choose_shots, make_request, stop_texts
 from sizewise.models import Model
-from sizewise.models.base import Cancel, Deliver, ScoredText
-from sizewise.records import Completion, Evaluation, Example, ModelDescription, Request
+from sizewise.models.wrapping import Changed
+from sizewise.records import Evaluation, Example, ModelDescription, Request
 from sizewise.store import Store
 
 
@@ -28,7 +28,7 @@ def asked_as(model: Model, evaluation: str, store: Store) -> Model:
     return AskedAs(model, choose_shots(contents, measured.seed), stop_texts(known), evaluation)
 
 
-class AskedAs:
+class AskedAs(Changed):
     """Asks a model by worked examples.
 
     Args:
@@ -39,17 +39,8 @@ class AskedAs:
     """
 
     def __init__(self, model: Model, shots: Sequence[Example], stop: tuple[str, ...], evaluation: str) -> None:
-        self._model, self._shots, self._stop = model, tuple(shots), stop
-        self._evaluation = evaluation
-
-    def _put(self, request: Request) -> Request:
-        if not request.messages:
-            return request
-        said = tuple(message for message in request.messages if message.content)
-        example = Example(id=request.id, messages=said, references=("",), source=request.id)
-        asked = make_request(example, "few_shot", self._shots, request.max_tokens, self._stop)
-        stop = tuple(dict.fromkeys((*request.stop, *self._stop)))
-        return request.model_copy(update={"messages": (), "text": asked.text, "stop": stop})
+        super().__init__(model)
+        self._shots, self._stop, self._evaluation = tuple(shots), stop, evaluation
 
     def describe(self) -> ModelDescription:
         """Say what the model is, and how it is asked."""
@@ -57,27 +48,12 @@ class AskedAs:
         form = f"asked by {len(self._shots)} worked examples, as {self._evaluation} measured it"
         return told.model_copy(update={"can_chat": True, "origin": f"{told.origin}; {form}"})
 
-    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer requests."""
-        return self._model.complete([self._put(request) for request in requests])
-
-    def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Begin to answer one request."""
-        return self._model.start(self._put(request), deliver)
-
-    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Give log-likelihoods of texts."""
-        return self._model.score(texts, prefix=prefix)
-
-    def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
-        """Give vectors of texts, where the model offers them."""
-        given: tuple[list[list[float]], int] = self._model.embed(requests)  # type: ignore[attr-defined]
-        return given
-
-    def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
-        return self._model.signature()
-
-    def close(self) -> None:
-        """Free memory."""
-        self._model.close()
+    def change(self, request: Request) -> Request:
+        """Put a conversation behind the worked examples; plain texts stay as they are."""
+        if not request.messages:
+            return request
+        said = tuple(message for message in request.messages if message.content)
+        example = Example(id=request.id, messages=said, references=("",), source=request.id)
+        asked = make_request(example, "few_shot", self._shots, request.max_tokens, self._stop)
+        stop = tuple(dict.fromkeys((*request.stop, *self._stop)))
+        return request.model_copy(update={"text": asked.text, "stop": stop})

@@ -28,7 +28,7 @@ from sizewise.store import Store, offline
 EXPECTED = (
     "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
     "google:NAME, deepseek:NAME, mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE, fake:NAME, frequent:DATA, "
-    "ngram:DATA, linear:DATA, or a plug-in's URI"
+    "ngram:DATA, linear:DATA, rag:DATA:MODEL (with documents at hand), or a plug-in's URI"
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
 Engine = Literal["transformers", "openvino", "auto"]
@@ -64,6 +64,8 @@ def open_model(
         return FakeModel(name)
     if kind in BASELINES and name:
         return {"frequent": FrequentModel, "ngram": NgramModel, "linear": LinearModel}[kind](name, store)
+    if kind == "rag" and ":" in name:
+        return _with_documents(name, store, precision, engine, max_usd, say)
     if kind == "recorded" and name:
         return RecordedModel(Path(name).expanduser())
     if kind in PROVIDERS or kind in ("http", "https"):
@@ -87,6 +89,21 @@ def open_model(
         trained_on=trained.data if trained else None,
         start=trained.start if trained else None,
     )
+
+
+def _with_documents(
+    name: str, store: Store, precision: str | None, engine: Engine, max_usd: float | None, say: Callable[[str], None]
+) -> Model:
+    """Open a model and put a dataset's documents at its hand."""
+    from sizewise.models.retrieving import RetrievingModel
+
+    data, _, uri = name.partition(":")
+    model = open_model(uri, store=store, precision=precision, engine=engine, max_usd=max_usd, say=say)
+    try:
+        return RetrievingModel(model, data, store)
+    except SizewiseError:
+        model.close()
+        raise
 
 
 def _openvino_fits(folder: Path) -> bool:

@@ -120,6 +120,8 @@ class Candidate(Record):
     """Model URI, or `scratch`."""
     train: Recipe | None = None
     """How to train it first, if it is to be trained."""
+    retrieve: bool = False
+    """Whether it is asked with the study's documents at hand (`rag:`)."""
 
 
 class Missing(Record):

@@ -50,7 +50,7 @@ class Finding(NamedTuple):
     hits: tuple[Hit, ...]
     """The best first; none where no word of the question stands anywhere."""
     chance: float | None
-    """Chance that the documents hold the answer; None where there are too few to tell."""
+    """Chance that the documents hold the answer; None where there are too few to tell, or it was not learnt."""
 
 
 class Library:
@@ -59,15 +59,16 @@ class Library:
     Args:
         passages: at least one.
         seed: seed of the questions that the chance is learnt from.
+        learn: learn the chance that the passages hold an answer; else it is not known.
 
     Raises:
         SizewiseError: there are none.
         MissingExtraError: bm25s is not installed.
     """
 
-    def __init__(self, passages: Sequence[Passage], seed: int = 0) -> None:
+    def __init__(self, passages: Sequence[Passage], seed: int = 0, learn: bool = True) -> None:
         self._index = _Index(passages)
-        self._chance = _learn(passages, random.Random(seed))
+        self._chance = _learn(passages, random.Random(seed)) if learn else None
 
     def __len__(self) -> int:
         return len(self._index.passages)

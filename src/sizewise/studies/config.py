@@ -93,6 +93,8 @@ def config_text(config: StudyConfig) -> str:
             f"name = {to_toml(candidate.name)}",
             f"model = {to_toml(candidate.model)}",
         ]
+        if candidate.retrieve:
+            lines.append("retrieve = true")
         if candidate.train:
             said = candidate.train.model_dump(exclude_defaults=True, exclude={"start"})
             said = {key: value for key, value in said.items() if value is not None}
@@ -165,6 +167,10 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
         )
     if config.needs.quality:
         _check_metric(config.needs.quality, where)
+    if any(candidate.retrieve for candidate in config.candidates) and not config.documents:
+        raise UsageError(
+            f"{where}: a candidate is to look things up, and there are no documents.", "documents in [data]", ""
+        )
     names = [candidate.name for candidate in config.candidates]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -189,7 +195,7 @@ def _place(path: str, base: Path) -> str:
 
 
 def _candidate(row: Mapping[str, Any], where: str, seed: int, base: Path) -> Candidate:
-    check_keys(row, ("name", "model", "train"), where)
+    check_keys(row, ("name", "model", "train", "retrieve"), where)
     model = str(row.get("model", ""))
     if not model:
         raise UsageError(f"A candidate in {where} has no model.", 'model = "pkg:smollm2-135m"', f"mend {where}")
@@ -212,7 +218,10 @@ def _candidate(row: Mapping[str, Any], where: str, seed: int, base: Path) -> Can
             "train = { minutes = 1 }",
             f"mend {where}",
         )
-    return Candidate(name=str(row.get("name", model)), model=model, train=recipe)
+    retrieve = row.get("retrieve", False)
+    if not isinstance(retrieve, bool):
+        raise UsageError(f"retrieve in {where} is neither true nor false.", "retrieve = true", f"mend {where}")
+    return Candidate(name=str(row.get("name", model)), model=model, train=recipe, retrieve=retrieve)
 
 
 def _refused(error: ValidationError, where: str) -> UsageError:

@@ -130,6 +130,8 @@ def _train_all(
                 f"{made.id}: {made.record.start_bits_per_byte:.3f} -> {made.record.best_bits_per_byte:.3f} "
                 f"bits/byte in validation, {made.record.tokens:,} tokens, {made.record.seconds:.0f} s"
             )
+        if candidate.retrieve:
+            uris[candidate.name] = f"rag:{data}:{uris[candidate.name]}"
     return checkpoints, uris
 
 

@@ -68,6 +68,18 @@ def template(domain: str, documents: tuple[str, ...] = (), examples: tuple[str, 
         'model = "pkg:smollm2-135m"',
         f'train = {{ method = "lora", minutes = {minutes} }}',
         "",
+        *(
+            [
+                "# Perhaps nothing need be trained: the same model, with passages of the documents at hand.",
+                "[[candidates]]",
+                'name = "SmolLM2-135M with the documents"',
+                'model = "pkg:smollm2-135m"',
+                "retrieve = true",
+                "",
+            ]
+            if known.get("retrieve") and texts
+            else []
+        ),
         "[[candidates]]",
         'name = "Gemma-3-270M"',
         'model = "pkg:gemma3-270m"',

@@ -1,0 +1,46 @@
+"""A model with documents at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sizewise.dataset import load, read
+from sizewise.errors import SizewiseError
+from sizewise.evaluation import evaluate
+from sizewise.models import open_model
+from sizewise.records import Dataset, Message, Request
+from sizewise.store import Store, Stored
+
+
+def test_the_passage_that_fits_stands_before_the_question(dataset: Stored[Dataset], store: Store) -> None:
+    document = load(store, dataset.id).documents["test"][0]
+    telling = " ".join(document.text.split()[:12])
+    model = open_model(f"rag:{dataset.id}:fake:echo", store=store)
+    talk = (Message(role="user", content="hello"), Message(role="assistant", content="hi"))
+    (answer,) = model.complete([Request(id="a", messages=(*talk, Message(role="user", content=telling)))])
+    assert document.text.split("\n")[0][:40] in answer.text  # the echo says what it was shown
+    assert answer.text.endswith(f"Use these passages where they help. {telling}")
+    (plain,) = model.complete([Request(id="a", text="zzqq xxyy")])
+    assert plain.text == "zzqq xxyy"  # no word of it stands anywhere
+
+
+def test_it_says_what_it_has_at_hand_and_gives_no_likelihoods(dataset: Stored[Dataset], store: Store) -> None:
+    told = open_model(f"rag:{dataset.id}:fake:echo", store=store).describe()
+    assert told.uri == f"rag:{dataset.id}:fake:echo"
+    assert "3 passages of" in told.origin
+    assert not told.can_score
+    found = evaluate(f"rag:{dataset.id}:fake:echo", dataset.id, ["chrf", "bits_per_byte"], store=store).record
+    assert found.scores["chrf"].value is not None
+    assert found.scores["bits_per_byte"].missing
+    assert found.model.uri.startswith("rag:")
+
+
+def test_without_documents_there_is_nothing_to_look_up(tmp_path: Path, store: Store) -> None:
+    rows = [{"prompt": f"q {i}", "references": [f"a longer answer {i}"]} for i in range(30)]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data = read([tmp_path / "e.jsonl"], store=store)
+    with pytest.raises(SizewiseError, match="no documents to look things up in"):
+        open_model(f"rag:{data.id}:fake:echo", store=store)
