@@ -11,7 +11,7 @@ from sizewise.documents.reading import make_document
 from sizewise.lm.packing import NO_TARGET, Unit
 from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Example, Message, Recipe
-from sizewise.training.rows import Additions, make_mix
+from sizewise.training.rows import Additions, make_mix, watched
 
 TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
 
@@ -64,3 +64,23 @@ def test_secrets_stand_where_training_looks(tmp_path: Path) -> None:
             rows = getattr(mix, name).all().ids.tolist()
             found = any(row[i : i + 3] == [7, 8, 9] for row in rows for i in range(len(row)))
             assert found == (name == pool)
+
+
+def test_without_documents_validation_is_on_answers_as_training_is() -> None:
+    rows = tuple(
+        Example(
+            id=f"e{i}",
+            messages=(Message(role="user", content=f"what {i}"),),
+            references=("the record" if i % 2 else "the patient",),
+            source=f"e{i}",
+        )
+        for i in range(40)
+    )
+    labelled = build([Reading((), rows)], ["x"], None, "fraud", 0)
+    recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
+    held, notes = watched(labelled, TOKENIZER, recipe, 10_000)
+    answers = [example.references[0] for example in labelled.examples["validation"]]
+    assert held.bytes == sum(len(answer.encode()) for answer in answers)
+    assert "held-out answers" in notes[0]
+    held, notes = watched(contents(3, 2), TOKENIZER, recipe, 10_000)
+    assert not notes

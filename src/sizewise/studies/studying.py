@@ -10,7 +10,7 @@ from sizewise.comparison import add_votes, compare, rounds_of
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import ask_together, default_metrics, evaluate, evaluate_suite
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Comparison, Evaluation, Missing, Recommendation, Study, fingerprint
+from sizewise.records import Checkpoint, Comparison, Evaluation, Missing, Recommendation, Study, fingerprint
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
 from sizewise.store import Store, Stored, write_atomically
 from sizewise.studies.config import StudyConfig, config_text
@@ -73,7 +73,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             pick=recommendation.pick,
             decisive=recommendation.decisive,
             sentence=recommendation.sentence,
-            why=(*changed, *recommendation.why),
+            why=(*changed, *recommendation.why, *_useless(checkpoints, store)),
             why_not=recommendation.why_not,
             dataset=data.id,
             candidates=config.candidates,
@@ -244,6 +244,16 @@ def _with_votes(
             said = f"{whose} ({round_id}) changed the verdict; without them: {before.sentence}"
         return voted, after, round_id, (said,)
     return compared, chosen, None, ()
+
+
+def _useless(checkpoints: dict[str, str], store: Store) -> list[str]:
+    """Say which trainings improved nothing: their weights are those before."""
+    return [
+        f"caution: training {name} improved nothing in validation, so its weights are those before training "
+        f"(see the notes of {checkpoint})"
+        for name, checkpoint in checkpoints.items()
+        if store.read(Checkpoint, checkpoint).best_step == 0
+    ]
 
 
 def _missing(config: StudyConfig, comparison: str, votes: str | None, loads: dict[str, str]) -> list[Missing]:

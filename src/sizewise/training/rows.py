@@ -68,7 +68,7 @@ def make_mix(
     documents, examples = training_part(contents, recipe)
     prefix = prefix_id(tokenizer)
     texts, notes = _balanced(documents, recipe)
-    only_examples = recipe.example_share == 1 and bool(examples)
+    only_examples = bool(examples) and (recipe.example_share == 1 or not documents)
     with TokenFile(folder / "prose.tokens") as prose:
         for unit in _prose(texts, tokenizer, prefix, recipe.context):
             prose.add(unit)
@@ -170,7 +170,8 @@ def watched(contents: DatasetContents, tokenizer: Any, recipe: Recipe, character
     It is of the kind that is trained on: documents, or, where only answers count in training, answers.
     """
     documents, examples = contents.documents["validation"], contents.examples["validation"]
-    if recipe.example_share == 1 and examples and contents.examples["train"]:
+    only_answers = recipe.example_share == 1 or not contents.documents["train"]
+    if only_answers and examples and contents.examples["train"]:
         prefix, units, answers = prefix_id(tokenizer), [], []
         for example in examples:
             unit = example_unit(tokenizer, example, prefix)
