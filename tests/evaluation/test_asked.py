@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from sizewise.errors import UsageError
 from sizewise.evaluation import asked_as, evaluate
 from sizewise.evaluation.prompts import choose_shots, make_request
 from sizewise.models import open_model
+from sizewise.models.base import Piece
 from sizewise.models.fake import FakeModel
 from sizewise.progress import Silent
 from sizewise.records import Dataset, Evaluation, Message, Request
@@ -42,6 +44,21 @@ def test_a_model_without_chat_is_asked_by_the_worked_examples_of_its_evaluation(
     (expected,) = model.complete([same])
     (given,) = served.complete([Request(id="a", messages=example.messages, max_tokens=12)])
     assert given.text == expected.text
+    pieces: list[Piece] = []
+    ended = threading.Event()
+
+    def keep(piece: Piece) -> None:
+        pieces.append(piece)
+        if piece.end is not None:
+            ended.set()
+
+    served.start(Request(id="a", messages=example.messages, max_tokens=12), keep)
+    assert ended.wait(60)
+    assert pieces[-1].end is not None
+    told = "".join(piece.text for piece in pieces)
+    assert told == pieces[-1].end.text
+    assert told == told.lstrip()
+    assert told.strip() == given.text
     (untouched,) = served.complete([Request(id="a", text="The river", max_tokens=4)])
     (direct,) = model.complete([Request(id="a", text="The river", max_tokens=4)])
     assert untouched.text == direct.text

@@ -66,9 +66,10 @@ def calibrate(
     else:
         raise UsageError(f"{len(sources)} sources are given.", "one CSV file, or two evaluations", "")
     name = Path(sources[0]).name if len(sources) == 1 else " ".join(sources)
-    if out is not None:
-        write_policy(make_policy(found, small, large, confidential or (), longest), out)
-    if print_object("calibration", name, None, found, json):
+    if json:  # a calibration without a threshold is told of by the error
+        if out is not None:
+            write_policy(make_policy(found, small, large, confidential or (), longest), out)
+        print_object("calibration", name, None, found, json)
         return
     rows = []
     for score in (
@@ -105,6 +106,7 @@ def calibrate(
     for note in found.notes:
         print_line(f"note: {note}")
     if out is not None:
+        write_policy(make_policy(found, small, large, confidential or (), longest), out)
         print_line(f"policy: {out}; next: sizewise serve SMALL LARGE --policy {out}")
 
 

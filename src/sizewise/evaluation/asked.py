@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sizewise import dataset as datasets
 from sizewise.evaluation.prompts import choose_shots, make_request, stop_texts
 from sizewise.models import Model
+from sizewise.models.base import Cancel, Deliver, Piece
 from sizewise.models.wrapping import Changed
-from sizewise.records import Evaluation, Example, ModelDescription, Request
+from sizewise.records import Completion, Evaluation, Example, ModelDescription, Request
 from sizewise.store import Store
 
 
@@ -47,6 +48,25 @@ class AskedAs(Changed):
         told = self._model.describe()
         form = f"asked by {len(self._shots)} worked examples, as {self._evaluation} measured it"
         return told.model_copy(update={"can_chat": True, "origin": f"{told.origin}; {form}"})
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer requests, without the space that a plain answer begins with."""
+        for answer in super().complete(requests):
+            yield answer.model_copy(update={"text": answer.text.strip()})
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Begin to answer one request; the space that a plain answer begins with is left out."""
+        begun = False
+
+        def without_space(piece: Piece) -> None:
+            nonlocal begun
+            text = piece.text if begun else piece.text.lstrip()
+            begun = begun or bool(text)
+            end = piece.end.model_copy(update={"text": piece.end.text.lstrip()}) if piece.end else None
+            if text or piece.tokens or end:
+                deliver(piece._replace(text=text, end=end))
+
+        return super().start(request, without_space if request.messages else deliver)
 
     def change(self, request: Request) -> Request:
         """Put a conversation behind the worked examples; plain texts stay as they are."""
