@@ -131,7 +131,7 @@ class Watched(Served):
 
     def __init__(self, base: Served, heard: Callable[[Request, Completion], None]) -> None:
         super().__init__(base.name, base.model, base.guard)
-        self.admission, self.done, self.ready = base.admission, base.done, True
+        self.admission, self.done, self.domain, self.ready = base.admission, base.done, base.domain, True
         self._base, self._heard = base, heard
 
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
@@ -152,7 +152,7 @@ class Tried(Served):
 
     def __init__(self, base: Served) -> None:
         super().__init__(base.name, base.model, base.guard)
-        self.admission, self.done, self.ready = base.admission, base.done, True
+        self.admission, self.done, self.domain, self.ready = base.admission, base.done, base.domain, True
         self._base = base
         self._logprobs: list[float] = []
         self.ended: list[tuple[Request, Completion]] = []
