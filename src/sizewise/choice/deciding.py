@@ -521,7 +521,10 @@ def _would_change(choice: Choice, verdict: _Verdict) -> list[str]:
             "must be asked of people"
         )
     if choice.comparison.familiarity:
-        lines.append("examples of the real job, as JSONL with prompt and references: examples = FILE in [data]")
+        lines.append(
+            "examples of the real job, as JSONL with prompt and references: examples = FILE in [data]; or, until there "
+            "are some, drafts: sizewise draft FOLDER --by MODEL"
+        )
     for left, right in ((a, b) for i, a in enumerate(verdict.pool) for b in verdict.pool[i + 1 :]):
         found = choice.difference(left, right)
         if found is None or found.low is None or found.high is None:

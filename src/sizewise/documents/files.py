@@ -256,7 +256,7 @@ def _example(row: dict[str, Any], fallback_id: str, folder: Path) -> tuple[Examp
         "schema",
         "split",
     }
-    return example, set(row) - used
+    return example, set(row) - used - {"passage"}  # of drafts: for the person who looks at them
 
 
 def _with_images(message: Message, folder: Path) -> Message:

@@ -226,3 +226,24 @@ class Saving(Record):
     """Kinds that it should not answer."""
     policy: str | None
     """File for `sizewise serve --policy`."""
+
+
+class Drafted(Record):
+    """Examples that a model wrote from documents."""
+
+    by: str
+    """URI of the model."""
+    documents: int
+    """Documents that passages were taken from."""
+    asked: int
+    """Passages that it was asked about."""
+    kept: int
+    """Drafts that were kept: each is a question whose answer stands in its passage."""
+    refused: dict[str, int]
+    """Why others were not -> how many."""
+    approved: int
+    """Drafts in the file that people had approved before."""
+    usd: float | None
+    """What it cost by list prices; None where there is no price."""
+    file: str
+    """Where they stand."""

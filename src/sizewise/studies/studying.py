@@ -14,6 +14,7 @@ from sizewise.records import Checkpoint, Comparison, Evaluation, Missing, Recomm
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
 from sizewise.store import Store, Stored, write_atomically
 from sizewise.studies.config import StudyConfig, config_text
+from sizewise.studies.drafting import drafted_note
 from sizewise.training import run_id_of, train
 from sizewise.training.preflight import peak_memory_bytes
 
@@ -73,7 +74,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             pick=recommendation.pick,
             decisive=recommendation.decisive,
             sentence=recommendation.sentence,
-            why=(*changed, *recommendation.why, *_useless(checkpoints, store)),
+            why=(*changed, *recommendation.why, *_cautions(data.id, checkpoints, store)),
             why_not=recommendation.why_not,
             dataset=data.id,
             candidates=config.candidates,
@@ -246,9 +247,10 @@ def _with_votes(
     return compared, chosen, None, ()
 
 
-def _useless(checkpoints: dict[str, str], store: Store) -> list[str]:
-    """Say which trainings improved nothing: their weights are those before."""
-    return [
+def _cautions(data: str, checkpoints: dict[str, str], store: Store) -> list[str]:
+    """Say which examples are drafts, and which trainings improved nothing: their weights are those before."""
+    drafts = drafted_note([example.tags for example in datasets.load(store, data).examples["test"]])
+    return list(drafts) + [
         f"caution: training {name} improved nothing in validation, so its weights are those before training "
         f"(see the notes of {checkpoint})"
         for name, checkpoint in checkpoints.items()
