@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install study test test-browser test-slow check format bench-training bench-models bench-eval bench-judge bench-choose bench-route bench-serve clean
+.PHONY: install study test test-browser test-slow check format bench-training bench-models bench-eval bench-judge bench-choose bench-domains bench-route bench-serve clean
 
 $(VENV)/.study: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -56,9 +56,12 @@ bench-judge: $(VENV)/.all  ## golden scores, coverage, one-sided raters, early s
 bench-choose: $(VENV)/.all  ## time of a decision over 20 models, simulated worlds
 	$(BIN)/python benchmarks/choosing.py
 
-bench-serve: $(VENV)/.all  ## the gateway's cost, llama.cpp's server, ten times the load; the support agent on real articles
+bench-domains: $(VENV)/.all  ## whole studies on real data, and whether the predicted waiting comes true (about two hours)
+	$(BIN)/python benchmarks/domains.py
+
+bench-serve: $(VENV)/.all $(VENV)-harness/.done  ## the gateway's cost, llama.cpp's server, ten times the load; the support agent on real articles
 	$(BIN)/python benchmarks/support.py
-	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/serving.py --lm-eval $(VENV)-harness/bin/python
 
 bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
 	$(BIN)/python benchmarks/routing.py

