@@ -3,6 +3,8 @@
 1. Comparing and deciding over 20 models x 5,000 items x 10,000 resamples.
 2. 2,000 simulated worlds with a known best: how often the pick is within the tolerance of the best, and how often a
    pick is made where the best two are the same.
+3. The page of a study of 20 recorded models and 5,000 items, served, in a real browser (PyQt6-WebEngine, if it is
+   there): first paint, until it can be used, and a move of a need.
 
 `python benchmarks/choosing.py` ends stdout with one JSON line and writes it to benchmarks/results/choose.json.
 """
@@ -10,10 +12,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
+import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,12 +133,82 @@ def worlds(times: int) -> dict[str, float]:
     return result
 
 
+PAINTED = """(() => {
+    const paint = performance.getEntriesByName("first-contentful-paint")[0];
+    const seen = performance.getEntriesByType("navigation")[0];
+    return {paint_ms: paint ? paint.startTime : null, interactive_ms: seen.domInteractive, bytes: seen.decodedBodySize};
+})()"""
+MOVED = """(() => {
+    const input = document.querySelector("[name=least_quality]");
+    const begun = performance.now();
+    window.moved = null;
+    new MutationObserver((_, seer) => { window.moved = performance.now() - begun; seer.disconnect(); })
+        .observe(document.getElementById("answer"), {childList: true, subtree: true});
+    input.value = 50; input.dispatchEvent(new Event("input"));
+    return 1;
+})()"""
+
+
+def page(runs: int) -> dict[str, float]:
+    """Open the page of a large study in a browser."""
+    sys.path.insert(0, str(HERE.parent))
+    from tests.browser.conftest import Browser
+
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        rows = [
+            {"id": f"e{i}", "prompt": f"Question {i} of the test?", "references": [f"the answer {i}"], "split": "test"}
+            for i in range(5_000)
+        ] + [{"id": f"t{i}", "prompt": f"Training {i}?", "references": [f"something {i}"]} for i in range(40)]
+        (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        text = '[study]\nname = "large"\n[data]\nexamples = "examples.jsonl"\nmetrics = ["exact_match", "chrf"]\n'
+        for number in range(20):
+            right = rng.random(5_000) < 0.5 + 0.01 * number
+            answers = [{"id": f"e{i}", "completion": f"the answer {i if right[i] else -i}"} for i in range(5_000)]
+            name = f"m{number}"
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
+            text += f'[[candidates]]\nname = "{name}"\nmodel = "recorded:{name}.jsonl"\n'
+        (folder / "study.toml").write_text(text + '[needs]\nquality = "exact_match"\n', encoding="utf-8")
+        os.environ["SIZEWISE_HOME"] = str(folder / "home")
+        program = [sys.executable, "-m", "sizewise"]
+        begun = time.perf_counter()
+        made = subprocess.run(
+            [*program, "study", str(folder / "study.toml"), "--json"], check=True, stdout=subprocess.PIPE, text=True
+        )
+        took = time.perf_counter() - begun
+        command = [*program, "serve", "--study", json.loads(made.stdout)["id"], "--port", "0"]
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        address = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
+        ready = time.perf_counter() - begun
+        browser = Browser(folder)
+        seen, moves = [], []
+        try:
+            for _ in range(runs):
+                browser.open(address)
+                seen.append(browser.until(f"(({PAINTED}).paint_ms ? {PAINTED} : null)"))
+                browser.js(MOVED)
+                moves.append(browser.until("window.moved"))
+        finally:
+            browser.close()
+            process.terminate()
+            process.wait(30)
+    found = {name: median(one[name] for one in seen) for name in seen[0]}
+    result = found | {"move_ms": median(moves), "study_s": took, "served_after_s": ready}
+    print(f"page of 20 models x 5,000 items: {result}")
+    return result
+
+
 def main() -> None:
-    """Run both parts."""
+    """Run the parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=2_000)
     asked = parser.parse_args()
     parts = {"speed": speed(3), "worlds": worlds(asked.worlds)}
+    if importlib.util.find_spec("PyQt6"):
+        parts["page"] = page(5)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     whole = {
         "name": "choose",

@@ -323,5 +323,6 @@ def test_a_rule_that_is_not_beaten_is_told_of() -> None:
     near = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (29.5, 0.1, None)}), "c", Needs())
     assert near.pick == "a"
     assert any(line.startswith("caution: not shown to be better than rule") for line in near.why)
+    assert "It is not shown to be better than rule, which is no language model." in near.sentence
     far = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (10.0, 0.1, None)}), "c", Needs())
     assert not any("rule" in line for line in far.why)

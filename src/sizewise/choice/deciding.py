@@ -291,6 +291,10 @@ class Choice:
         names = [name for name, model in self.comparison.models.items() if model.role == "baseline"]
         return sorted((name for name in names if self.value(self.quality, name) is not None), key=self.rank)
 
+    def unbeaten(self, pick: str) -> str | None:
+        """Name the best rule that a candidate is not shown to be better than, if there is one."""
+        return next((name for name in self.baselines if not self.beats(pick, name)), None)
+
     def beside_baselines(self, verdict: _Verdict) -> _Verdict:
         """Set a verdict beside rules that are no language models: where one is shown to be better, none is needed."""
         leader = verdict.pick or (verdict.pool[0] if verdict.pool else None)
@@ -465,7 +469,9 @@ def _sentence(choice: Choice, verdict: _Verdict) -> str:
         if choice.needs.least_quality is not None
         else " Best of these; not shown to be good enough, because no least quality was given."
     )
-    return f"{start} ({choice.size(pick)}){against}.{bar}"
+    rule = choice.unbeaten(pick)
+    beside = f" It is not shown to be better than {rule}, which is no language model." if rule else ""
+    return f"{start} ({choice.size(pick)}){against}.{beside}{bar}"
 
 
 def _facts(choice: Choice, name: str) -> str:
@@ -497,11 +503,10 @@ def _why(choice: Choice, verdict: _Verdict) -> list[str]:
         for name in verdict.pool:
             if name != verdict.pick and choice.beats(verdict.pick, name):
                 lines.append(f"better than {name}: {choice.against(name, verdict.pick)}")
-    if verdict.pick and choice.baselines:
-        rule = choice.baselines[0]
-        if not choice.beats(verdict.pick, rule):
-            said = choice.against(rule, verdict.pick)
-            lines.append(f"caution: not shown to be better than {rule}, which is no language model: {said}")
+    rule = choice.unbeaten(verdict.pick) if verdict.pick else None
+    if rule and verdict.pick:
+        said = choice.against(rule, verdict.pick)
+        lines.append(f"caution: not shown to be better than {rule}, which is no language model: {said}")
     fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
     if fewest < FEW_ITEMS:
         lines.append(f"caution: only {fewest} test items share nothing with the training text; the rest do not count")
