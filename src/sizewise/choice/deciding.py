@@ -469,8 +469,8 @@ def _sentence(choice: Choice, verdict: _Verdict) -> str:
         if choice.needs.least_quality is not None
         else " Best of these; not shown to be good enough, because no least quality was given."
     )
-    rule = choice.unbeaten(pick)
-    beside = f" It is not shown to be better than {rule}, which is no language model." if rule else ""
+    beaten = choice.unbeaten(pick)
+    beside = f" It is not shown to be better than {beaten}, which is no language model." if beaten else ""
     return f"{start} ({choice.size(pick)}){against}.{beside}{bar}"
 
 
