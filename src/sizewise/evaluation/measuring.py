@@ -35,6 +35,10 @@ ALWAYS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_matc
 WHERE_FITTING = (("accuracy", "macro_f1"), ("json_valid", "json_f1"))
 OF_CHOICES = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration")
 PROMPT_EXAMPLES = 30
+PROMPTED_BY = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
+"""The first of these that is measured chooses the form of prompt."""
+WAY = 2
+"""Counts up when prompts are chosen or answers are taken in another way: an earlier evaluation is then another one."""
 CHUNK = 128
 
 
@@ -82,7 +86,7 @@ def evaluate(
     opened = open_model(model, store=store, engine=engine, max_usd=max_usd, say=reporter.say)
     try:
         description = opened.describe()
-        identity = [description.uri, description.revision, data_id, names, limit, seed]
+        identity = [description.uri, description.revision, data_id, names, limit, seed, WAY]
         evaluation_id = f"eval-{fingerprint(identity)}"
         if store.exists("evaluation", evaluation_id):
             return store.get(Evaluation, evaluation_id)
@@ -294,8 +298,9 @@ class _Measuring:
             forms.append("few_shot")
         forms = forms or ["few_shot"]
         by_name = {metric.name: metric for metric in self.answer_metrics}
-        # On so few short answers BLEU mostly counts what is not there; chrF has far less noise.
-        metric = by_name.get("chrf", self.answer_metrics[0])
+        # On so few short answers BLEU mostly counts what is not there, and chrF is kind to long ones: of a right answer
+        # in many words it sees the right answer. The F1 of words weighs what is missing and what is too much alike.
+        metric = next((by_name[name] for name in PROMPTED_BY if name in by_name), self.answer_metrics[0])
         examples = sample_examples(self.contents.examples["validation"], PROMPT_EXAMPLES, self.seed)
         tried: dict[str, float] = {}
         if len(forms) > 1 and examples:

@@ -63,10 +63,10 @@ COLUMNS = (
     "judge_model",
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
-    *("bleu", "chrf", "exact_match", "bits_per_byte", "perplexity"),
+    *("bleu", "chrf", "token_f1", "rouge_l", "exact_match", "bits_per_byte", "perplexity"),
     *("latency_s", "answers_per_s", "usd_per_1000", "memory_bytes", "parameters"),
 )
-INSTEAD = {"accuracy": ("bleu", "chrf", "exact_match"), "json_f1": ("bleu", "chrf", "exact_match")}
+INSTEAD = dict.fromkeys(("accuracy", "json_f1"), ("bleu", "chrf", "token_f1", "exact_match"))
 
 
 def measure_of(name: str) -> Measure:

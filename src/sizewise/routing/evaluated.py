@@ -13,9 +13,9 @@ from sizewise.records import Calibration, Evaluation, ItemRow
 from sizewise.routing.calibrating import calibrate_rows
 from sizewise.store import Store
 
-RANGES = {"chrf": 100.0, "accuracy": 1.0, "exact_match": 1.0, "json_f1": 1.0}
+RANGES = {"accuracy": 1.0, "json_f1": 1.0, "token_f1": 1.0, "chrf": 100.0, "exact_match": 1.0}
 """Measure of one answer -> its range."""
-OF_ONE_ANSWER = ("accuracy", "json_f1", "chrf")
+OF_ONE_ANSWER = ("accuracy", "json_f1", "token_f1", "chrf")
 """The first that was measured tells one answer from another."""
 
 

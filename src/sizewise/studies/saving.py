@@ -242,7 +242,7 @@ def _kinds(
     return found
 
 
-LIKENESS = {"chrf": "likeness to the right answers' words"}
+LIKENESS = dict.fromkeys(("chrf", "token_f1"), "likeness to the right answers' words")
 
 
 def _sentence(found: Saving) -> str:
