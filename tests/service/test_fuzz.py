@@ -27,6 +27,7 @@ from sizewise.store import Store
 pytestmark = pytest.mark.slow
 BODIES = int(os.environ.get("SIZEWISE_FUZZ_BODIES", "100000"))
 SOAK_S = float(os.environ.get("SIZEWISE_SOAK_S", "1800"))
+PAUSE_S = float(os.environ.get("SIZEWISE_SOAK_PAUSE_S", "0.2"))
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
@@ -128,7 +129,7 @@ def test_memory_stays_flat_in_half_an_hour(tiny_folder: Path, home: Path) -> Non
                 if answered % 20 == 0:
                     client.get("/metrics")
                     sizes.append((time.monotonic() - begun, resident(process.pid)))
-                time.sleep(0.2)
+                time.sleep(PAUSE_S)
     finally:
         process.terminate()
         process.wait(60)
@@ -137,5 +138,6 @@ def test_memory_stays_flat_in_half_an_hour(tiny_folder: Path, home: Path) -> Non
     early = [size for at, size in sizes if 0.2 * SOAK_S < at < 0.4 * SOAK_S]
     late = [size for at, size in sizes if at > 0.8 * SOAK_S]
     drift = (sum(late) / len(late)) / (sum(early) / len(early)) - 1
-    print(f"{answered} answers in {SOAK_S:.0f} s, memory {drift:+.2%}")  # noqa: T201
+    every = max(1, len(sizes) // 12)
+    print(f"{answered} answers in {SOAK_S:.0f} s, memory {drift:+.2%}:", *(f"{at:.0f}s {size / 1e6:.0f}MB" for at, size in sizes[::every]))  # noqa: T201
     assert drift < 0.05
