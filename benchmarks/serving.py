@@ -2,7 +2,8 @@
 
 1. Gateway: the engine asked directly, and through HTTP, by 1 and 32 users at once: time to the first token, tokens
    a second; medians of interleaved runs.
-2. Peer: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16), the same load by 1, 8, 32 users.
+2. Peers: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16), and vLLM's CPU build where `--vllm PYTHON`
+   names an interpreter that has it, in bf16; the same load by 1, 8, 32 users, in turns; ratios of neighbouring runs.
 3. Ten times the load that the service carries, for a fake and the real engine: how soon refusals come, how long
    those who are served wait, and whether it is as before two seconds later.
 4. 200 requests of 4,000 tokens that are cut off after half a second: how soon the next request is answered.
@@ -21,13 +22,14 @@ import json
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -63,6 +65,34 @@ def service(*arguments: str) -> Iterator[str]:
     while httpx2.get(f"{address}/health").status_code != 200:
         time.sleep(0.1)
     try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextmanager
+def vllm(python: str, folder: Path) -> Iterator[str]:
+    """Run vLLM's CPU build from an environment of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", "smollm2",
+        "--dtype", "bfloat16", "--max-model-len", "2048", "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                raise RuntimeError("vLLM did not start")
+            try:
+                if httpx2.get(f"{address}/health").status_code == 200:
+                    break
+            except httpx2.HTTPError:
+                time.sleep(1)
         yield address
     finally:
         process.terminate()
@@ -260,6 +290,7 @@ def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--vllm", default="", help="interpreter that has vLLM's CPU build")
     parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
     given = parser.parse_args()
     runs = given.runs
@@ -285,7 +316,7 @@ def main() -> None:
         result: dict[str, Any] = {}
         result["gateway"] = gateway(runs, store)
         keep(result, runs)
-        result["peers"] = peers(runs, gguf, store)
+        result["peers"] = peers(runs, gguf, store, given.vllm)
         keep(result, runs)
         with service("fake:echo", "--delay-ms", "20") as address:
             result["overload_fake"] = overload(address, "echo", 64, 256)
@@ -304,7 +335,7 @@ def keep(result: dict[str, Any], runs: int) -> dict[str, Any]:
     one = result.get("peers", {}).get("1")
     whole = {
         "name": "serve",
-        "ratio": one["ours"]["tokens_per_s"] / one["llama.cpp"]["tokens_per_s"] if one else None,
+        "ratio": one["llama.cpp"]["ratio"] if one else None,
         "peer": "llama.cpp's server, the same weights as GGUF F16, 1 user",
         "value": result["gateway"]["32"]["added_first_p95_ms"],
         "unit": "ms that the gateway adds to the first token, 95th percentile, 32 users",
@@ -342,18 +373,29 @@ def gateway(runs: int, store: Store) -> dict[str, Any]:
     return found
 
 
-def peers(runs: int, gguf: Path, store: Store) -> dict[str, Any]:
-    """Ask both servers with the same load, in turns."""
+def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, Any]:
+    """Ask all servers with the same load, in turns; those that are not asked stand still."""
     found: dict[str, Any] = {}
-    for users in USERS:
-        rows: dict[str, list[dict[str, float]]] = {"ours": [], "llama.cpp": []}
-        for _ in range(runs):
-            with service(MODEL) as address:
-                rows["ours"].append(through(address, users, max(8, 2 * users), store))
+    folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
+    with ExitStack() as stack:
+        servers = {"ours": stack.enter_context(service(MODEL))}
+        if vllm_python:
+            servers["vLLM"] = stack.enter_context(vllm(vllm_python, folder))
+        for users in USERS:
             with llama_cpp(gguf, users) as address:
-                rows["llama.cpp"].append(through(address, users, max(8, 2 * users), store))
-            print(f"{users} users: {rows['ours'][-1]}, {rows['llama.cpp'][-1]}", flush=True)
-        found[str(users)] = {name: middle(some) for name, some in rows.items()}
+                asked_now = servers | {"llama.cpp": address}
+                rows: dict[str, list[dict[str, float]]] = {name: [] for name in asked_now}
+                for one in asked_now.values():
+                    through(one, users, users, store)  # the first requests prepare what later ones find ready
+                for _ in range(runs):
+                    for name, one in asked_now.items():
+                        rows[name].append(through(one, users, max(8, 2 * users), store))
+                    print(f"{users} users: { {name: some[-1] for name, some in rows.items()} }", flush=True)
+            found[str(users)] = {name: middle(some) for name, some in rows.items()}
+            for name in rows:
+                neighbours = zip(rows["ours"], rows[name], strict=True)
+                ratios = [ours["tokens_per_s"] / theirs["tokens_per_s"] for ours, theirs in neighbours]
+                found[str(users)][name]["ratio"] = float(np.median(ratios))
     return found
 
 
