@@ -94,7 +94,7 @@ def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str, higher: boo
     measure = measure_of(metric)
     heading = measure.title + (f" ({measure.unit})" if measure.unit else "")
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("x:Q", title=heading, scale=alt.Scale(type="log", nice=False, padding=60)),
+        x=alt.X("x:Q", title=heading, scale=alt.Scale(type="log", nice=False, padding=80)),
         color=alt.Color("candidate:N", scale=alt.Scale(range=COLOURS), sort=None, legend=None),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
@@ -131,12 +131,13 @@ def crowd_plot(comparison: Comparison) -> Plot | None:
         return None
     alt = _altair()
     names = list(dict.fromkeys(row["candidate"] for row in rows))
+    legend = alt.Legend(orient="top", title=None, columns=2)
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("users:Q", title="users at once", scale=alt.Scale(type="log", base=2, padding=30)),
         color=alt.Color(
             "candidate:N",
             scale=alt.Scale(domain=names, range=COLOURS),
-            legend=alt.Legend(orient="top", title=None, columns=2),
+            legend=legend,
         ),
     )
     chart = alt.layer(
@@ -144,7 +145,9 @@ def crowd_plot(comparison: Comparison) -> Plot | None:
         base.mark_line(strokeWidth=2).encode(
             y=alt.Y("s:Q", title="95 % of answers whole in (s)", scale=alt.Scale(zero=True))
         ),
-        base.mark_point(filled=True, size=90, opacity=1).encode(y="s:Q", shape=alt.Shape("candidate:N", legend=None)),
+        base.mark_point(filled=True, size=90, opacity=1).encode(
+            y="s:Q", shape=alt.Shape("candidate:N", scale=alt.Scale(domain=names), legend=legend)
+        ),
     ).properties(width=300, height=230)
     return _draw(
         "Waiting, as users become more",
