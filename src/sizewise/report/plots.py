@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any, NamedTuple
 
+from sizewise.choice.costing import MONTH_S, hour_prices
 from sizewise.errors import MissingExtraError
-from sizewise.records import Calibration, Comparison, CurvePoint, Difference, PairVerdict, Replay
+from sizewise.records import (
+    BreakEven,
+    Calibration,
+    Comparison,
+    CostLine,
+    CurvePoint,
+    Difference,
+    Evaluation,
+    Needs,
+    PairVerdict,
+    Replay,
+)
 from sizewise.report.words import measure_of
 
 # Okabe and Ito's colours, told apart by most colour-blind readers; shapes repeat the distinction.
@@ -113,6 +126,134 @@ def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str, higher: boo
     return _draw(
         f"{measure_of(quality).title} against {measure.title.lower()}",
         f"Bars are 95 % intervals. Better quality is {better}; the horizontal scale is logarithmic.",
+        chart,
+    )
+
+
+def cost_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine]) -> Plot | None:
+    """Draw quality against the cost of 1,000 answers, with a line through those that no other one dominates."""
+    rows: list[dict[str, Any]] = []
+    for line in costs:
+        score = comparison.scores.get(quality, {}).get(line.name)
+        if line.usd_per_1000 is None or score is None or score.value is None:
+            continue
+        ends = (score.low, score.high) if score.low is not None else (score.value, score.value)
+        rows.append(
+            {
+                "candidate": line.name, "x": line.usd_per_1000.expected, "left": line.usd_per_1000.low,
+                "right": line.usd_per_1000.high, "y": score.value, "low": ends[0], "high": ends[1],
+            }
+        )  # fmt: skip
+    if len(rows) < 2 or any(row["left"] <= 0 for row in rows):
+        return None
+    higher = comparison.better[quality] == "higher"
+    alt = _altair()
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        color=alt.Color("candidate:N", scale=alt.Scale(range=COLOURS), sort=None, legend=None)
+    )
+    x = alt.X("x:Q", title="1,000 answers (USD)", scale=alt.Scale(type="log", nice=False, padding=80))
+    y = alt.Y("y:Q", title=measure_of(quality).title, scale=alt.Scale(zero=False))
+    chart = alt.layer(
+        alt.Chart(alt.Data(values=frontier(rows, higher)))
+        .mark_line(interpolate="step-after", strokeDash=[4, 4], color="#888")
+        .encode(x=x, y=y),
+        base.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
+        base.mark_rule(strokeWidth=2).encode(x=alt.X("left:Q"), x2="right:Q", y=y),
+        base.mark_point(size=110, filled=True, opacity=1).encode(
+            x=x, y=y, shape=alt.Shape("candidate:N", sort=None, legend=None)
+        ),
+        alt.Chart(alt.Data(values=rows))
+        .mark_text(align="center", baseline="bottom", dy=-5)
+        .encode(x=x, y="high:Q", text="candidate:N"),
+    ).properties(width=300, height=230)
+    return _draw(
+        f"{measure_of(quality).title} against cost",
+        f"Bars are 95 % intervals of quality, and the range of the cost. Better is {'up' if higher else 'down'} and to "
+        "the left; on the dashed line no other candidate is both better and cheaper by value.",
+        chart,
+    )
+
+
+def frontier(rows: Sequence[dict[str, Any]], higher: bool) -> list[dict[str, Any]]:
+    """Give the points that no other one beats in both quality and cost, the cheapest first."""
+    found: list[dict[str, Any]] = []
+    for row in sorted(rows, key=lambda row: (row["x"], -row["y"] if higher else row["y"])):
+        if not found or (row["y"] > found[-1]["y"] if higher else row["y"] < found[-1]["y"]):
+            found.append(row)
+    return found
+
+
+def break_even_plot(costs: Sequence[CostLine], needs: Needs, found: Sequence[BreakEven]) -> Plot | None:
+    """Draw the cost of a month over requests: machines of one's own against prices an answer."""
+    if not found:
+        return None
+    by_name = {line.name: line for line in costs}
+    most = 10 * max(one.high for one in found)
+    steps = [most ** (i / 60) for i in range(20, 61)]
+    rows = []
+    for name in dict.fromkeys(one.own for one in found):
+        can = next(one.machine_can for one in found if one.own == name)
+        for low, high in [tuple(price * MONTH_S / 3600 for price in hour_prices(needs))]:
+            for count in steps:
+                machines = max(1, ceil(count / can))
+                rows.append({"who": name, "requests": count, "low": machines * low, "high": machines * high})
+    for name in dict.fromkeys(one.paid for one in found):
+        price = by_name[name].usd_per_1000
+        if price is not None:
+            rows += [
+                {"who": name, "requests": n, "low": n * price.low / 1000, "high": n * price.high / 1000} for n in steps
+            ]
+    alt = _altair()
+    names = list(dict.fromkeys(row["who"] for row in rows))
+    x = alt.X("requests:Q", title="requests a month", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s"))
+    colour = alt.Color(
+        "who:N", scale=alt.Scale(domain=names, range=COLOURS), legend=alt.Legend(orient="top", title=None, columns=2)
+    )
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_area(opacity=0.5, line=True)
+        .encode(
+            x=x, y=alt.Y("low:Q", title="USD a month", scale=alt.Scale(type="log", nice=False)), y2="high:Q",
+            color=colour,
+        )
+        .properties(width=300, height=230)
+    )  # fmt: skip
+    return _draw(
+        "From how many requests an own model costs less",
+        "Bands from the least to the greatest price; machines of one's own are on all month, and one more is needed "
+        "whenever the others are busy 60 % of the time.",
+        chart,
+    )
+
+
+def bias_plot(bias: Mapping[str, Evaluation]) -> Plot | None:
+    """Draw the share of preferred stereotypes, group by group, of each candidate."""
+    rows = []
+    for name, measured in bias.items():
+        for key, score in measured.scores.items():
+            metric, _, group = key.partition("#")
+            if metric == "stereotype" and score.value is not None:
+                low, high = (score.value, score.value) if score.low is None else (score.low, score.high)
+                rows.append({"who": name, "group": group or "all", "x": score.value, "low": low, "high": high})
+    if not rows:
+        return None
+    alt = _altair()
+    names = list(bias)
+    legend = alt.Legend(orient="top", title=None, columns=2)
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("group:N", title=None, sort=None),
+        yOffset=alt.YOffset("who:N", sort=names),
+        color=alt.Color("who:N", scale=alt.Scale(domain=names, range=COLOURS), legend=legend),
+    )
+    x = alt.X("x:Q", title="stereotype preferred", scale=alt.Scale(domain=[0, 1]))
+    chart = alt.layer(
+        alt.Chart(alt.Data(values=[{"half": 0.5}])).mark_rule(strokeDash=[4, 4], color="#888").encode(x="half:Q"),
+        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q"),
+        base.mark_point(filled=True, size=50, opacity=1).encode(x=x),
+    ).properties(width=300, height=alt.Step(9 if len(names) > 3 else 12))
+    return _draw(
+        "Stereotypes, by group",
+        "95 % intervals. At the dashed line no preference is seen; a model that understands nothing stands there too.",
         chart,
     )
 

@@ -18,7 +18,16 @@ from sizewise.errors import MissingExtraError
 from sizewise.metrics import METRICS, find_metric
 from sizewise.metrics.crowds import Limits
 from sizewise.records import Checkpoint, ItemRow, Recommendation
-from sizewise.report.plots import Plot, crowd_plot, curve_plot, difference_plot, tradeoff_plots
+from sizewise.report.plots import (
+    Plot,
+    bias_plot,
+    break_even_plot,
+    cost_plot,
+    crowd_plot,
+    curve_plot,
+    difference_plot,
+    tradeoff_plots,
+)
 from sizewise.report.view import StudyView
 from sizewise.report.words import difference_text, measure_of, number, score_text, shown_metrics, table_rows, value_text
 from sizewise.store import write_atomically
@@ -213,13 +222,18 @@ def _general(view: StudyView) -> dict[str, Any]:
 
 def _plots(view: StudyView) -> list[Plot]:
     quality = view.recommendation.quality
+    recommendation = view.recommendation
     plots = tradeoff_plots(view.comparison, quality)
+    of_money = (
+        cost_plot(view.comparison, quality, recommendation.costs),
+        break_even_plot(recommendation.costs, recommendation.needs, recommendation.break_even),
+    )
+    plots += [plot for plot in of_money if plot]
     if view.study.pick:
         for metric in dict.fromkeys((quality, "bits_per_byte")):
             plot = difference_plot(view.comparison, view.study.pick, metric)
             plots += [plot] if plot else []
-    crowd = crowd_plot(view.comparison)
-    plots += [crowd] if crowd else []
+    plots += [plot for plot in (crowd_plot(view.comparison), bias_plot(view.bias)) if plot]
     return plots + [_curve(name, checkpoint) for name, checkpoint in view.checkpoints.items()]
 
 
