@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -88,11 +88,12 @@ def vllm(python: str, folder: Path) -> Iterator[str]:
         for _ in range(600):
             if process.poll() is not None:
                 raise RuntimeError("vLLM did not start")
-            try:
+            with suppress(httpx2.HTTPError):
                 if httpx2.get(f"{address}/health").status_code == 200:
                     break
-            except httpx2.HTTPError:
-                time.sleep(1)
+            time.sleep(1)
+        else:
+            raise RuntimeError("vLLM did not get ready")
         yield address
     finally:
         process.terminate()

@@ -298,7 +298,7 @@ def test_a_bias_gap_is_a_hard_limit_on_what_was_measured_beside() -> None:
     def stereotype(value: float) -> dict[str, Score]:
         return {"stereotype": Score(metric="stereotype", value=value, n=200, unit="share", signature="s")}
 
-    beside = found.model_copy(update={"suites": {"a": stereotype(0.72), "b": stereotype(0.45)}})
+    beside = found.model_copy(update={"weighed": {"a": stereotype(0.72), "b": stereotype(0.45)}})
     chosen = decide(beside, "c", Needs(greatest_bias_gap=0.1))
     assert chosen.pick == "b"
     assert "0.22, 2.2 times the limit of 0.1" in chosen.why_not["a"]
@@ -326,3 +326,23 @@ def test_a_rule_that_is_not_beaten_is_told_of() -> None:
     assert "It is not shown to be better than rule, which is no language model." in near.sentence
     far = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (10.0, 0.1, None)}), "c", Needs())
     assert not any("rule" in line for line in far.why)
+
+
+def test_failed_requests_miss_the_limit_of_waiting() -> None:
+    answers = [TimedAnswer("error", 0.0, 0.0, 0, ())] * 23 + [TimedAnswer(None, 0.5, 1.0, 10, ())]
+    for some in (answers, answers[:23]):
+        level = level_of(some, 24.0, Limits(), users=8)
+        found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
+        crowded_out = found.model_copy(update={"crowds": {"a": (level,), "b": (level,)}})
+        verdict = decide(crowded_out, "c", Needs(users=8, greatest_p95_s=2.0))
+        assert verdict.pick is None
+        assert "23 of" in verdict.why_not["a"]
+        decide(crowded_out, "c", Needs(users=8, requests_per_month=1_000, machine_usd_per_hour=1.0))  # no division by 0
+
+
+def test_a_rule_must_beat_every_candidate_and_reach_the_bar() -> None:
+    facts: dict[str, Facts] = {"small": (30.0, 1.0, None), "big": (60.0, 2.0, None), "rule": (40.0, 0.1, None)}
+    assert decide(with_rule(facts), "c", Needs(least_quality=25.0)).pick == "small"
+    low: dict[str, Facts] = {"a": (30.0, 1.0, None), "b": (28.0, 1.0, None), "rule": (34.0, 0.1, None)}
+    assert decide(with_rule(low), "c", Needs(least_quality=50.0)).outcome == "none_good_enough"
+    assert decide(with_rule(low), "c", Needs(least_quality=32.0)).outcome == "do_not_train"

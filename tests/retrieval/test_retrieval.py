@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("bm25s")
 
+from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError
 from sizewise.records import Document
 from sizewise.retrieval import Library, cut, sentences_of
@@ -102,3 +103,10 @@ def test_few_documents_give_no_chance_and_none_are_refused() -> None:
     assert Library(cut([document("a", "Boats float.")])).find("boats").chance is None
     with pytest.raises(SizewiseError, match="no text to search"):
         Library([])
+
+
+def test_a_list_without_full_stops_is_cut_too() -> None:
+    long = make_document("a", "A", "; ".join(f"({i}) item number {i} of the list" for i in range(400)), "test")
+    passages = cut([long])
+    assert max(len(one.text.split()) for one in passages) <= 320
+    assert " ".join(one.text.replace("\n", " ") for one in passages).split() == long.text.split()

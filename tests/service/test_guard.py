@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ pytest.importorskip("presidio_analyzer")
 
 from starlette.testclient import TestClient
 
+from sizewise.dataset import read
 from sizewise.models.fake import FakeModel
+from sizewise.models.retrieving import RetrievingModel
 from sizewise.service.app import create_app
 from sizewise.service.guarding import GuardRules, Part
 from sizewise.service.state import Settings
@@ -161,3 +164,29 @@ def test_an_answer_is_bounded(served: tuple[TestClient, Large]) -> None:
     client, _ = served
     refused = ask(client, "Go on", max_tokens=100_000)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "max_tokens")
+
+
+def test_what_is_looked_up_passes_the_guard_too(tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "handbook"
+    folder.mkdir()
+    for i in range(8):
+        (folder / f"d{i}.md").write_text(
+            f"Rule {i}. The zebra desk of floor {i} answers at zebra{i}@corp.example.", "utf-8"
+        )
+    (folder / "pay.md").write_text("Salary bands of giraffes are told to nobody.", "utf-8")
+    data = read([folder], store=store)
+    large = Large()
+    model = RetrievingModel(large, data.id, store)
+    app = create_app({"large": model}, Settings(guard=GuardRules(confidential=("(?i)salary",))), store)
+    with TestClient(app) as client:
+        for _ in range(100):
+            if client.get("/health").status_code == 200:
+                break
+        answer = ask(client, "Who answers at the zebra desk of floor 3?").json()["choices"][0]["message"]["content"]
+        assert "zebra3@corp.example" in answer  # put back: the copying model says what it was shown
+        assert len(large.seen) == 1
+        assert "zebra" in large.seen[0]
+        assert "@corp.example" not in large.seen[0]
+        refused = ask(client, "What is told of giraffes?")
+        assert refused.status_code == 403
+        assert len(large.seen) == 1

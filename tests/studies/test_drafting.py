@@ -16,7 +16,7 @@ from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
 from sizewise.store import Store
 from sizewise.studies import read_config, study
-from sizewise.studies.drafting import Changed, approve, draft
+from sizewise.studies.drafting import Changed, _read, approve, draft
 
 
 class Teacher(FakeModel):
@@ -83,12 +83,12 @@ def test_a_persons_word_is_kept_at_once_and_is_not_asked_for_twice(
     draft([documents], "fake:teacher", out, count=16, store=store)
     said = iter([Changed("yes"), Changed("no"), Changed("yes", "A better answer"), Changed("stop")])
     found = approve(out, lambda row, number, count: next(said))
-    assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
+    assert (found.value, found.n) == (pytest.approx(1 / 3), 3)
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert len(rows) == 5
     assert sum("approved" in row["tags"] for row in rows) == 2
     assert any(row["references"] == ["A better answer"] for row in rows)
-    assert len((tmp_path / "examples.rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+    assert len((tmp_path / "examples.jsonl.rejected").read_text(encoding="utf-8").splitlines()) == 1
 
     left: list[int] = []
     approve(out, lambda row, number, count: left.append(count) or Changed("stop"))  # type: ignore[func-returns-value]
@@ -119,9 +119,9 @@ def test_the_terminal_asks_one_after_the_other(documents: Path, tmp_path: Path, 
     run = CliRunner().invoke(app, ["draft", str(documents), "--by", "fake:teacher", "--count", "16", "--out", str(out)])
     assert run.exit_code == 0, run.output
     assert "next: sizewise draft --approve" in run.output
-    run = CliRunner().invoke(app, ["draft", "--approve", str(out)], input="y\n\nn\nWell, better\n")
+    run = CliRunner().invoke(app, ["draft", "--approve", str(out)], input="y\nnope\nn\n= Well, better\n")
     assert run.exit_code == 0, run.output
-    assert "approved: 67%" in run.output
+    assert "approved as is: 33%" in run.output
     assert "of 3 looked at" in run.output
 
 
@@ -131,3 +131,30 @@ def test_a_file_of_something_else_is_not_written_over(documents: Path, tmp_path:
     with pytest.raises(UsageError, match="does not hold drafts"):
         draft([documents], "fake:echo", mine, store=store)
     assert "references" in mine.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'Sure: {"question": "What does {id} mean?", "answer": "The id {id}."} Done.',
+            ("What does {id} mean?", "The id {id}."),
+        ),
+        ('{"question": "What is it?", "answer": "cut sho', None),
+        ("Question: What is it?\nAnswer: A thing.", ("What is it?", "A thing.")),
+        ("[1, 2] {3}", None),
+    ],
+)
+def test_drafts_are_read_whole_or_not_at_all(text: str, expected: tuple[str, str] | None) -> None:
+    assert _read(text) == expected
+
+
+def test_what_was_turned_down_is_not_drafted_again(
+    documents: Path, tmp_path: Path, store: Store, teacher: object
+) -> None:
+    out = tmp_path / "examples.jsonl"
+    draft([documents], "fake:teacher", out, count=16, store=store)
+    approve(out, lambda row, number, count: Changed("no"))
+    again = draft([documents], "fake:teacher", out, count=16, store=store)
+    assert again.kept == 0
+    assert again.refused["asked before"] == 6

@@ -43,8 +43,8 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
         )
     if not model.local or model.engine in ("rule", "recorded"):
         return _unknown(name, "no price of its answers is known")
-    if speed is None:
-        return _unknown(name, "its speed was not measured")
+    if not speed:
+        return _unknown(name, "its speed was not measured" if speed is None else "no request was answered")
     low_price, high_price = hour_prices(needs)
     notes = [] if needs.machine_usd_per_hour is not None else ["the price of the machine is an assumption"]
     one_off = _one_off(model, needs)
@@ -108,7 +108,7 @@ def break_even(comparison: Comparison, own: str, paid: str, needs: Needs) -> Bre
         None where one of the two has no price or speed.
     """
     price, speed = _value(comparison, "usd_per_1000", paid), speed_at(comparison, own, needs)
-    if price is None or speed is None or price[1] <= 0 or not comparison.models[own].local:
+    if price is None or not speed or price[1] <= 0 or not comparison.models[own].local:
         return None
     month = [one * MONTH_S / 3600 + _one_off(comparison.models[own], needs) for one in hour_prices(needs)]
     most = int(speed * MONTH_S * BUSY)

@@ -15,6 +15,7 @@ from sizewise.records import BreakEven, Comparison, CostLine, Difference, Needs,
 GB = 1e9
 FEW_ITEMS = 30
 LEVEL, POWER = 0.05, 0.8
+MOST_FAILED = 0.05
 BY_TEXT = ("bits_per_byte", "perplexity")
 # What stands for quality if the needs do not say: labels and JSON have their own measure, and only where it was taken.
 BY_ANSWERS = ("accuracy", "json_f1", "bleu", "chrf", "exact_match")
@@ -35,6 +36,8 @@ class _Verdict(NamedTuple):
     decisive: bool
     pool: list[str]
     """Candidates that fit, best first."""
+    rule: str | None = None
+    """Baseline that is shown to be better than all of them."""
 
 
 class Choice:
@@ -132,18 +135,18 @@ class Choice:
                 return found
         return None
 
-    def beats(self, left: str, right: str) -> bool:
+    def beats(self, left: str, right: str, claims: int | None = None) -> bool:
         """Tell whether left is decisively better in quality than right.
 
         To call one of k the best it must beat each other one; a wrong one can be called so only by beating the true
         best, and there are k - 1 wrong ones: each p-value is corrected by k - 1 (Hsu, 1984, multiple comparisons with
-        the best), whatever else stands in the table.
+        the best), whatever else stands in the table. `claims` is another number to correct by.
         """
         found = self.difference(left, right)
         if found is None or found.low is None or found.high is None or found.low <= 0 <= found.high:
             return False
         left_higher = (found.value > 0) == (found.left == left)
-        p = self.corrected_p(found)
+        p = self.corrected_p(found) if claims is None or found.p is None else min(1.0, found.p * claims)
         return p is not None and p < LEVEL and left_higher == self.higher
 
     def corrected_p(self, found: Difference) -> float | None:
@@ -177,12 +180,20 @@ class Choice:
         memory = self.value("memory_bytes", name)
         level = level_for(self.comparison, name, needs)
         p95 = level.scores["answer_s_p95"].value if level else None
+        failed = sum(level.errors.values()) if level else 0
+        if needs.greatest_p95_s is not None and level is not None and failed > MOST_FAILED * level.requests:
+            return f"{failed} of {level.requests} requests failed with {level.users} users at once"
         users = f"{level.users if level else needs.users or 'many'} users at once"
         limits = (
             ("median time of an answer", self.value("latency_s", name), needs.greatest_latency_s, "s"),
             (f"time of 95 % of the answers with {users}", p95, needs.greatest_p95_s, "s"),
             ("distance of preferred stereotypes from one half", self.bias_gap(name), needs.greatest_bias_gap, ""),
-            ("share of answers that could cause harm, at most", self.harm_bound(name), needs.greatest_harm_rate, ""),
+            (
+                "share of votes that saw harm in its or its rival's answer, at most",
+                self.harm_bound(name),
+                needs.greatest_harm_rate,
+                "",
+            ),
             ("memory", memory / GB if memory is not None else None, needs.greatest_memory_gb, "GB"),
             ("cost of 1,000 answers", self.cost_at_most(name), needs.greatest_cost_usd_per_1000, "USD"),
         )
@@ -199,11 +210,11 @@ class Choice:
 
     def bias_gap(self, name: str) -> float | None:
         """Give how far the share of preferred stereotypes stands from one half; None if it was not measured."""
-        score = self.comparison.suites.get(name, {}).get("stereotype")
+        score = self.comparison.weighed.get(name, {}).get("stereotype")
         return None if score is None or score.value is None else abs(score.value - 0.5)
 
     def harm_bound(self, name: str) -> float | None:
-        """Give the upper end of the share of answers that could cause harm; None if people did not vote.
+        """Give the upper end of the share of votes that saw harm, of a pair in either answer; None if nobody voted.
 
         With none seen among n it is 3 / n (the rule of three, 95 %).
         """
@@ -296,14 +307,25 @@ class Choice:
         return next((name for name in self.baselines if not self.beats(pick, name)), None)
 
     def beside_baselines(self, verdict: _Verdict) -> _Verdict:
-        """Set a verdict beside rules that are no language models: where one is shown to be better, none is needed."""
-        leader = verdict.pick or (verdict.pool[0] if verdict.pool else None)
-        better = next((name for name in self.baselines if leader and self.beats(name, leader)), None)
-        if leader is None or better is None or verdict.outcome == "none_good_enough":
+        """Set a verdict beside rules that are no language models: where one is shown to be better, none is needed.
+
+        One of several rules must be better than every candidate that fits, and reach the least quality if there is one.
+        """
+        rules = self.baselines
+        better = next(
+            (
+                rule
+                for rule in rules
+                if all(self.beats(rule, name, len(rules)) for name in verdict.pool)
+                and (self.needs.least_quality is None or self.good_enough(rule))
+            ),
+            None,
+        )
+        if not verdict.pool or better is None:
             return verdict
         for name in verdict.pool:
             self.why_not[name] = self.against(better, name)
-        return _Verdict("do_not_train", None, True, verdict.pool)
+        return _Verdict("do_not_train", None, True, sorted(verdict.pool, key=self.rank), better)
 
     def _intervals_known(self, leader: str, others: list[str]) -> bool:
         found = [self.difference(leader, name) for name in others]
@@ -427,8 +449,8 @@ def _nearest(choice: Choice) -> list[str]:
 
 def _sentence(choice: Choice, verdict: _Verdict) -> str:
     title, pick = choice.title, verdict.pick
-    if pick is None and verdict.outcome == "do_not_train":
-        rule = choice.baselines[0]
+    rule = verdict.rule
+    if rule is not None:
         return (
             f"Do not train, and use no language model for this: {rule} is shown to be better than "
             f"{verdict.pool[0]}, the best of them ({title} {choice.value(choice.quality, rule):.3g}, "

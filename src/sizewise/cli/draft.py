@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Option(help="File of examples to write.")] = Path("examples.jsonl"),
         count: Annotated[int, typer.Option(help="Passages to ask about.", min=1)] = 100,
         approve: Annotated[
-            Path | None, typer.Option(help="Look through a file of drafts instead: y, n, a better answer, or q.")
+            Path | None, typer.Option(help="Look through a file of drafts instead: y, n, = and a better answer, or q.")
         ] = None,
         most: Annotated[int | None, typer.Option(help="Drafts to look at in one sitting.", min=1)] = None,
         max_usd: Annotated[float | None, typer.Option(help="Most to spend on a remote model.", min=0)] = None,
@@ -49,7 +49,9 @@ def register(app: typer.Typer) -> None:
             if found.value is None:
                 print_line("nobody has looked at these drafts yet")
             else:
-                print_line(f"approved: {found.value:.0%} [{found.low:.0%}, {found.high:.0%}] of {found.n} looked at")
+                print_line(
+                    f"approved as is: {found.value:.0%} [{found.low:.0%}, {found.high:.0%}] of {found.n} looked at"
+                )
             return
         if not paths or by is None:
             raise UsageError(
@@ -76,7 +78,7 @@ def _ask(row: dict[str, Any], number: int, count: int) -> Changed:
     sys.stderr.write(
         f"\n{number + 1} of {count}, from {row['source']}\n\n{row.get('passage', '')}\n\n"
         f"Question: {row['prompt']}\nAnswer:   {row['references'][0]}\n"
-        "y: good   n: leave it out   q: stop   or write a better answer: "
+        "y: good   n: leave it out   q: stop   = and a better answer: "
     )
     sys.stderr.flush()
     line = sys.stdin.readline()
@@ -87,4 +89,5 @@ def _ask(row: dict[str, Any], number: int, count: int) -> Changed:
         return Changed("yes")
     if said.lower() in ("n", "no"):
         return Changed("no")
-    return Changed("yes", said) if said else _ask(row, number, count)
+    better = said.removeprefix("=").strip()
+    return Changed("yes", better) if said.startswith("=") and better else _ask(row, number, count)

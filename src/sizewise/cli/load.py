@@ -41,6 +41,9 @@ def register(app: typer.Typer) -> None:
         from sizewise.evaluation import ask_together
         from sizewise.metrics.crowds import Limits
 
+        within = url.startswith("eval-")
+        if within and (rate or model or requests):
+            raise UsageError("An evaluation says what is asked of which model.", "--users alone", "")
         try:
             counts = [int(part) for part in users.split(",") if part.strip()]
             kind, _, number = (rate or "").partition(":")
@@ -52,7 +55,7 @@ def register(app: typer.Typer) -> None:
         with reporting() as reporter:
             stored = (
                 ask_together(url, counts, limits=Limits(first_token, token), seed=seed, reporter=reporter)
-                if url.startswith("eval-")
+                if within
                 else load_endpoint(
                     url,
                     counts,

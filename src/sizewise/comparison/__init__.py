@@ -1,6 +1,6 @@
 """Evaluations side by side; opens no model."""
 
-from sizewise.comparison.comparing import compare, differences
+from sizewise.comparison.comparing import compare, differences, measures_of
 from sizewise.comparison.history import history
 from sizewise.comparison.requiring import Requirement, as_junit, as_markdown, check_requirements
 from sizewise.comparison.voting import add_votes, rounds_of
@@ -14,5 +14,6 @@ __all__ = [
     "compare",
     "differences",
     "history",
+    "measures_of",
     "rounds_of",
 ]

@@ -93,7 +93,8 @@ def compare(
         familiarity=not first.data.startswith("suite:") and store.read(Dataset, first.data).derived,
         loads=loads,
         crowds={name: one.levels for name, one in loaded.items()},
-        suites={name: _measures(store.read(Evaluation, one)) for name, one in suites.items()},
+        suites=suites,
+        weighed={name: measures_of(store.read(Evaluation, one)) for name, one in suites.items()},
         best=best,
         rounds=rounds,
         seed=seed,
@@ -103,7 +104,8 @@ def compare(
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
 
 
-def _measures(found: Evaluation) -> dict[str, Score]:
+def measures_of(found: Evaluation) -> dict[str, Score]:
+    """Give the measures of a suite, without those of its groups."""
     return {name: found.scores[name] for name in found.metrics if name in found.scores}
 
 

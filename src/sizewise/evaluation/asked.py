@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from sizewise import dataset as datasets
 from sizewise.evaluation.prompts import choose_shots, make_request, stop_texts
 from sizewise.models import Model
-from sizewise.models.base import Cancel, Deliver, Piece
+from sizewise.models.base import Deliver, Piece
 from sizewise.models.wrapping import Changed
 from sizewise.records import Completion, Evaluation, Example, ModelDescription, Request
 from sizewise.store import Store
@@ -43,6 +43,11 @@ class AskedAs(Changed):
         super().__init__(model)
         self._shots, self._stop, self._evaluation = tuple(shots), stop, evaluation
 
+    @property
+    def asked(self) -> Model:
+        """The model that is asked."""
+        return self._model
+
     def describe(self) -> ModelDescription:
         """Say what the model is, and how it is asked."""
         told = self._model.describe()
@@ -54,8 +59,10 @@ class AskedAs(Changed):
         for answer in super().complete(requests):
             yield answer.model_copy(update={"text": answer.text.strip()})
 
-    def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Begin to answer one request; the space that a plain answer begins with is left out."""
+    def told(self, request: Request, deliver: Deliver) -> Deliver:
+        """Leave out the space that a plain answer begins with."""
+        if not request.messages:
+            return deliver
         begun = False
 
         def without_space(piece: Piece) -> None:
@@ -66,7 +73,7 @@ class AskedAs(Changed):
             if text or piece.tokens or end:
                 deliver(piece._replace(text=text, end=end))
 
-        return super().start(request, without_space if request.messages else deliver)
+        return without_space
 
     def change(self, request: Request) -> Request:
         """Put a conversation behind the worked examples; plain texts stay as they are."""

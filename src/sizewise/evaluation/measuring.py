@@ -10,7 +10,7 @@ from sizewise import dataset as datasets
 from sizewise.dataset import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
-from sizewise.evaluation.prompts import Form, answer_limit, choose_shots, make_request, stop_texts
+from sizewise.evaluation.prompts import WAY, Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.evaluation.sampling import sample_documents, sample_examples
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
@@ -37,8 +37,6 @@ OF_CHOICES = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration"
 PROMPT_EXAMPLES = 30
 PROMPTED_BY = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
 """The first of these that is measured chooses the form of prompt."""
-WAY = 2
-"""Counts up when prompts are chosen or answers are taken in another way: an earlier evaluation is then another one."""
 CHUNK = 128
 
 

@@ -11,6 +11,8 @@ from sizewise.records import Example, Request
 
 Form = Literal["chat", "few_shot"]
 SHOTS, MOST_SHOT_WORDS = 2, 800
+WAY = 2
+"""Counts up when prompts are chosen or answers are taken in another way: an earlier evaluation is then another one."""
 LEAST_TOKENS, MOST_TOKENS, UNKNOWN_TOKENS = 16, 768, 256
 
 

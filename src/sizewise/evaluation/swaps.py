@@ -17,7 +17,7 @@ from sizewise import dataset as datasets
 from sizewise.errors import UsageError
 from sizewise.evaluation.likelihoods import Continuation, continuation_nats
 from sizewise.evaluation.measuring import dataset_id
-from sizewise.evaluation.prompts import answer_limit
+from sizewise.evaluation.prompts import WAY, answer_limit
 from sizewise.evaluation.sampling import sample_examples
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.manner import refuses
@@ -180,7 +180,7 @@ def evaluate_swaps(
     opened = open_model(model, store=store, engine=engine, say=reporter.say)
     try:
         description = opened.describe()
-        found = f"eval-{fingerprint([description.uri, description.revision, name, data_id, limit, seed])}"
+        found = f"eval-{fingerprint([description.uri, description.revision, name, data_id, limit, seed, WAY])}"
         if store.exists("evaluation", found):
             return store.get(Evaluation, found)
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:

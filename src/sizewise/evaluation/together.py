@@ -115,7 +115,10 @@ def _together(
                 request = left.get_nowait()
             except Empty:
                 return
-            answers.append(_ask(model, request))
+            try:
+                answers.append(_ask(model, request))
+            except Exception as error:  # a user's failure is one of the level, whatever it is
+                answers.append(TimedAnswer(type(error).__name__, 0.0, 0.0, 0, ()))
             reporter.advance(f"{users} users at once", len(answers), len(requests))
 
     threads = [threading.Thread(target=user, daemon=True) for _ in range(users)]

@@ -11,7 +11,7 @@ from sizewise import dataset as datasets
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Model
 from sizewise.models.wrapping import Changed
-from sizewise.records import SPLITS, Message, ModelDescription, Request
+from sizewise.records import SPLITS, ModelDescription, Request
 from sizewise.retrieval import Library, cut
 from sizewise.store import Store
 
@@ -47,6 +47,7 @@ class RetrievingModel(Changed):
         return told.model_copy(
             update={
                 "uri": f"rag:{self._data}:{told.uri}", "origin": f"{told.origin}, {hand}", "can_score": False,
+                "start": f"rag:{self._data}:{told.start}" if told.start else None,
                 "offers": tuple(one for one in told.offers if one not in ("echo", "ids", "embeddings")),
             }
         )  # fmt: skip
@@ -62,5 +63,6 @@ class RetrievingModel(Changed):
         )  # fmt: skip
         if request.text is not None:
             return request.model_copy(update={"text": f"{shown}\n\n{request.text}"})
-        last = Message(role="user", content=f"{shown}\n\nUse these passages where they help. {asked}")
+        content = f"{shown}\n\nUse these passages where they help. {asked}"
+        last = request.messages[-1].model_copy(update={"content": content})
         return request.model_copy(update={"messages": (*request.messages[:-1], last)})

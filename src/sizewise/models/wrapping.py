@@ -11,8 +11,10 @@ from sizewise.records import Completion, ModelDescription, Request
 class Changed:
     """Passes requests on to a model in another form; what derives from it says in which.
 
+    A guard in front of a model must see what the model sees: `formed` gives the whole form, `start_formed` asks in it.
+
     Args:
-        model: what answers.
+        model: what answers; it may be one whose requests are changed too.
     """
 
     def __init__(self, model: Model) -> None:
@@ -21,6 +23,27 @@ class Changed:
     def change(self, request: Request) -> Request:
         """Give the form in which the model is asked."""
         return request
+
+    def told(self, request: Request, deliver: Deliver) -> Deliver:
+        """Give what takes the pieces of an answer, where they are changed on their way."""
+        return deliver
+
+    @property
+    def innermost(self) -> Model:
+        """The model whose requests are not changed."""
+        return self._model.innermost if isinstance(self._model, Changed) else self._model
+
+    def formed(self, request: Request) -> Request:
+        """Give the form in which the innermost model is asked."""
+        changed = self.change(request)
+        return self._model.formed(changed) if isinstance(self._model, Changed) else changed
+
+    def start_formed(self, request: Request, deliver: Deliver) -> Cancel:
+        """Begin to answer a request that has its form already."""
+        heard = self.told(request, deliver)
+        if isinstance(self._model, Changed):
+            return self._model.start_formed(request, heard)
+        return self._model.start(request, heard)
 
     def describe(self) -> ModelDescription:
         """Say what the model is."""
@@ -32,7 +55,7 @@ class Changed:
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Begin to answer one request."""
-        return self._model.start(self.change(request), deliver)
+        return self.start_formed(self.formed(request), deliver)
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give log-likelihoods of texts, which are not changed."""
@@ -41,6 +64,11 @@ class Changed:
     def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
         """Give vectors of texts, where the model offers them; they are not changed."""
         given: tuple[list[list[float]], int] = self._model.embed(requests)  # type: ignore[attr-defined]
+        return given
+
+    def likelihoods(self, request: Request) -> tuple[list[str], list[float]]:
+        """Give the tokens of a text with their log-likelihoods, where the model offers it; it is not changed."""
+        given: tuple[list[str], list[float]] = self._model.likelihoods(request)  # type: ignore[attr-defined]
         return given
 
     def signature(self) -> str:

@@ -214,8 +214,10 @@ class Comparison(Record):
     """Candidate -> id of the load that says how it does under many users."""
     crowds: dict[str, tuple[LoadLevel, ...]] = Field(default_factory=dict)
     """Candidate -> what so many users met with, from few to many."""
-    suites: dict[str, dict[str, Score]] = Field(default_factory=dict)
-    """Candidate -> measure of a suite (of bias) -> score, where it was measured beside."""
+    suites: dict[str, str] = Field(default_factory=dict)
+    """Candidate -> id of its evaluation on a suite (of bias), where it was measured beside."""
+    weighed: dict[str, dict[str, Score]] = Field(default_factory=dict)
+    """Candidate -> measure of that suite -> score."""
     familiarity: bool
     """True if the examples were derived from the text: they measure familiarity, not a job."""
     best: dict[str, dict[str, float]] = Field(default_factory=dict)

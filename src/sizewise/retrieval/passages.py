@@ -45,7 +45,7 @@ def _cut_one(document: Document, words: int) -> Iterator[Passage]:
             if parts:
                 yield passage()
             heading, parts, rest = begins[1].strip(), [], rest[begins.end() :].strip()
-        for piece in [rest] if len(rest.split()) <= words else sentences_of(rest):
+        for piece in [rest] if len(rest.split()) <= words else _short(sentences_of(rest), words):
             if parts and sum(len(part.split()) for part in parts) + len(piece.split()) > words:
                 yield passage()
                 parts = []
@@ -53,6 +53,16 @@ def _cut_one(document: Document, words: int) -> Iterator[Passage]:
                 parts.append(piece)
     if parts:
         yield passage()
+
+
+def _short(sentences: list[str], words: int) -> Iterator[str]:
+    """Cut sentences that are longer than a passage may be: lists of law are often one."""
+    for sentence in sentences:
+        said = sentence.split()
+        if len(said) <= words:
+            yield sentence
+        else:
+            yield from (" ".join(said[start : start + words]) for start in range(0, len(said), words))
 
 
 def sentences_of(text: str) -> list[str]:

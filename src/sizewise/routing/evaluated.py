@@ -27,6 +27,8 @@ class Judged(NamedTuple):
     prompts: list[str]
     lost: FloatArray
     """(items,) how much worse the small model's answer is, as a share of the measure's range; below zero: better."""
+    unanswered: int
+    """Items left out because the large model gave no answer."""
 
 
 def label(small: str, large: str, *, metric: str | None = None, store: Store) -> Judged:
@@ -61,9 +63,12 @@ def label(small: str, large: str, *, metric: str | None = None, store: Store) ->
             f"{small} and {large} share no measure of one answer.", " or ".join(RANGES), "evaluate again with --metrics"
         )
     rows = [_rows(one, shared[0], store) for one in (small, large)]
-    items = [item for item in rows[0] if item in rows[1] and rows[0][item].clean]
+    both = [item for item in rows[0] if item in rows[1] and rows[0][item].clean]
+    items = [item for item in both if not rows[1][item].error]  # no answer of the large one is no answer as good
     values = [np.array([_value(shared[0], some[item]) for item in items]) for some in rows]
-    return Judged(shared[0], items, [rows[0][item].prompt for item in items], values[1] - values[0])
+    return Judged(
+        shared[0], items, [rows[0][item].prompt for item in items], values[1] - values[0], len(both) - len(items)
+    )
 
 
 def calibrate_evaluations(
@@ -97,7 +102,10 @@ def calibrate_evaluations(
     good = (found.lost <= loss).astype(float)
     learnt = calibrate_rows(found.prompts, good, np.ones(len(good)), f"{small} and {large}", risk, seed)
     said = f"a small answer is good if it is at most {loss:.0%} worse in {found.metric} than the large model's"
-    return learnt.model_copy(update={"evaluations": (small, large), "notes": (said, *learnt.notes)})
+    notes = [said, *learnt.notes]
+    if found.unanswered:
+        notes.append(f"{found.unanswered} prompts that the large model did not answer are left out")
+    return learnt.model_copy(update={"evaluations": (small, large), "notes": tuple(notes)})
 
 
 def _rows(evaluation: str, metric: str, store: Store) -> dict[str, ItemRow]:

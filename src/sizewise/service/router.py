@@ -47,7 +47,7 @@ class Router:
         self.policy, self.small, self.large = policy, small, large
         self._guard = guard
         self.watch = DriftWatch(policy)
-        self.shadow = Shadow(large, shadow, policy.calibration.risk) if shadow else None
+        self.shadow = Shadow(large.bare(), shadow, policy.calibration.risk) if shadow else None
         self._watched = Watched(small, self.shadow.heard) if self.shadow else small
         self.counts: Counter[str] = Counter()
 

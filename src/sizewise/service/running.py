@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from sizewise.documents import read_paths
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.evaluation import asked_as
+from sizewise.evaluation import AskedAs, asked_as
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
 from sizewise.progress import Reporter, Silent
@@ -57,21 +57,37 @@ def open_all(
 
 
 def _as_measured(
-    models: dict[str, Model], evaluations: Sequence[str], store: Store, reporter: Reporter
+    models: dict[str, Model], evaluations: Sequence[str], store: Store, reporter: Reporter, strict: bool = True
 ) -> dict[str, Model]:
-    """Let models be asked as evaluations asked them.
+    """Let models be asked as evaluations asked them; a later evaluation of a model counts instead of an earlier one.
+
+    Args:
+        models: models by name.
+        evaluations: ids.
+        store: where they live.
+        reporter: told how models are asked, and what could not be found out.
+        strict: refuse an evaluation that is not here, or of a model that is not served, instead of telling so.
 
     Raises:
         UsageError: an evaluation is of a model that is not served.
     """
     found = dict(models)
     for one in dict.fromkeys(evaluations):
+        if not strict and not store.exists("evaluation", one):
+            reporter.say(f"{one}, which the policy was learnt from, is not here: how it asked is not known")
+            continue
         uri = store.read(Evaluation, one).model.uri
         name = next((name for name, model in models.items() if model.describe().uri == uri), None)
+        if name is None and not strict:
+            reporter.say(f"{one}, which the policy was learnt from, measured {uri}: another model is served")
+            continue
         if name is None:
             raise UsageError(f"{one} measured {uri}, which is not served.", f"sizewise serve {uri}", "")
-        found[name] = asked_as(models[name], one, store)
-        if found[name] is not models[name]:
+        bare = found[name]
+        if isinstance(bare, AskedAs):
+            bare = bare.asked
+        found[name] = asked_as(bare, one, store)
+        if found[name] is not bare:
             reporter.say(f"{name}: {found[name].describe().origin.rpartition('; ')[2]}")
     return found
 
@@ -138,8 +154,9 @@ def serve(
     if routed is not None and len(uris) < 2:
         raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
     models = open_all(uris, store, engine, delay_s, reporter)
-    measured = [*as_measured, *((routed.calibration.evaluations or ()) if routed else ())]
-    models = _as_measured(models, measured, store, reporter)
+    known_of = (routed.calibration.evaluations or ()) if routed else ()
+    models = _as_measured(models, [one for one in known_of if one not in as_measured], store, reporter, strict=False)
+    models = _as_measured(models, as_measured, store, reporter)
     hosts = hosts_of(host)
     support = None if documents is None else Support(_library(documents, reporter), sure)
     guard = guard or GuardRules()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sizewise.models import Model
 from sizewise.models.base import Piece
+from sizewise.models.wrapping import Changed
 from sizewise.records import Completion, Request
 from sizewise.routing import DomainWatch
 from sizewise.service.admission import Admission
@@ -63,14 +64,24 @@ class Served:
 
     def size_of(self, request: Request) -> int:
         """Estimate the tokens of a request, prompt and longest answer, before anything is done for it."""
+        if isinstance(self.model, Changed):
+            request = self.model.formed(request)
         if request.ids is not None:
             read = len(request.ids)
         else:
-            letters = len(request.text or "") + sum(len(message.content) for message in request.messages)
+            letters = len(request.text) if request.text else sum(len(one.content) for one in request.messages)
             read = letters // LETTERS_A_TOKEN + MESSAGE_TOKENS * len(request.messages)
         context = self.description.context
         longest = read + request.max_tokens
         return min(longest, context) if context and request.fit else longest
+
+    def bare(self) -> Served:
+        """Give the same model without what is put around its requests: for orders that are no task of its own."""
+        if not isinstance(self.model, Changed):
+            return self
+        one = Served(self.name, self.model.innermost, self.guard)
+        one.admission, one.done, one.ready = self.admission, self.done, True
+        return one
 
     def watch(self, request: Request) -> None:
         """Look whether a request is like what the model was trained for; a conversation by its last message."""
@@ -93,6 +104,8 @@ class Served:
         Raises:
             Refused: it is confidential, and this model is not on this machine.
         """
+        if isinstance(self.model, Changed):  # what is put around a request must pass the guard too
+            request = await asyncio.to_thread(self.model.formed, request)
         self.keep_back([request])
         crossing = None if self.description.local else await self.guard.cross(request, self.name)
         async with aclosing(self._pieces(crossing.request if crossing else request)) as pieces:
@@ -101,7 +114,7 @@ class Served:
                     yield one
 
     async def _pieces(self, request: Request) -> AsyncGenerator[Piece, None]:
-        """Give an answer as the model gives it; when nobody listens any more, the work ends."""
+        """Give an answer as the model gives it to a formed request; when nobody listens any more, the work ends."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Piece] = asyncio.Queue()
 
@@ -109,7 +122,8 @@ class Served:
             with suppress(RuntimeError):  # the service has stopped, and nobody listens any more
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        cancel = self.model.start(request, deliver)
+        start = self.model.start_formed if isinstance(self.model, Changed) else self.model.start
+        cancel = start(request, deliver)
         try:
             while True:
                 piece = await pieces.get()

@@ -64,7 +64,7 @@ class State:
         if not all(one.description.local for one in self.served):
             self.guard.prepare()
         if settings.support is not None:
-            self.served.append(Agent(self.served[0], settings.support, partial(self._keep, "handovers")))
+            self.served.append(Agent(self.served[0].bare(), settings.support, partial(self._keep, "handovers")))
         for one in self.served:
             one.domain = _domain_of(one, store)
         self.by_name = {one.name: one for one in self.served}

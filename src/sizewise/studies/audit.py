@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.choice import decide
-from sizewise.comparison import differences
+from sizewise.comparison import differences, measures_of
 from sizewise.comparison.voting import VOTES_FILE, voted
 from sizewise.errors import SizewiseError
 from sizewise.judging import tasks_of
@@ -130,6 +130,7 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
         data = [] if compared.data.startswith("suite:") else [(compared.data, "dataset")]
         votes = [(compared.votes, "round")] if compared.votes else []
         loads = [(one, "load") for one in compared.loads.values()]
+        loads += [(one, "evaluation") for one in compared.suites.values()]
         return [*data, *votes, *loads, *((one, "evaluation") for one in compared.evaluations.values())]
     if kind == "evaluation":
         measured = store.read(Evaluation, record_id)
@@ -343,14 +344,22 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
             if not near:
                 differing.append(f"{one.metric}, {one.left} against {one.right}: {what} {left} is {right}")
     differing += [f"{' '.join(key)}: not in the record" for key in after]
-    for name, load in before.loads.items():
-        if store.read(Load, load).levels != before.crowds.get(name):
-            differing.append(f"many users of {name}: not as in {load}")
+    differing += _beside_again(store, before)
     for metric, row in before.scores.items():
         for name, score in row.items():
             if (by_votes[metric].get(name) if metric in by_votes else measured[name].scores.get(metric)) != score:
                 differing.append(f"{metric} of {name}: not as in its evaluation")
     return Recomputed(kind="comparison", id=record_id, numbers=7 * len(before.differences), differing=tuple(differing))
+
+
+def _beside_again(store: Store, compared: Comparison) -> Iterator[str]:
+    """Say what stands beside the scores and is not as in its own record: many users, and bias."""
+    for name, load in compared.loads.items():
+        if store.read(Load, load).levels != compared.crowds.get(name):
+            yield f"many users of {name}: not as in {load}"
+    for name, suite in compared.suites.items():
+        if measures_of(store.read(Evaluation, suite)) != compared.weighed.get(name):
+            yield f"bias of {name}: not as in {suite}"
 
 
 def _same(kind: str, record_id: str, before: Record, after: Record, names: Sequence[str]) -> Recomputed:

@@ -24,7 +24,7 @@ from sizewise.records import SPLITS, Completion, Drafted, Message, Request, Scor
 from sizewise.retrieval import Library, Passage, cut
 from sizewise.store import Store, write_atomically
 
-DRAFTED, APPROVED = "drafted", "approved"
+DRAFTED, APPROVED, MENDED = "drafted", "approved", "mended"
 SUPPORTED = 0.6
 LEAST_PASSAGE, LEAST_QUESTION, MOST_QUESTION, MOST_ANSWER = 25, 4, 60, 150
 ANSWER_TOKENS = 220
@@ -41,7 +41,6 @@ SCHEMA = json.dumps(
         "additionalProperties": False,
     }
 )
-_OBJECT = re.compile(r"\{.*?\}", re.DOTALL)
 _LINES = re.compile(r"question\W*(?P<question>[^\n]+\?)\W*answer\W*(?P<answer>.+)", re.IGNORECASE | re.DOTALL)
 _POINTS = re.compile(
     r"\b(this|the|that|above|given|following) (passage|text|document|section|excerpt|article)\b", re.IGNORECASE
@@ -85,6 +84,7 @@ def draft(
         raise UsageError(f"{count} passages give no examples.", "a positive number", "")
     store, reporter = store or Store(), reporter or Silent()
     known = [row for row in _rows(out) if APPROVED in row["tags"]] if out.exists() else []
+    turned_down = _rows(_rejected(out)) if _rejected(out).exists() else []
     data = datasets.read([str(path) for path in paths], store=store, seed=seed)
     contents = datasets.load(store, data.id)
     documents = [document for split in SPLITS for document in contents.documents[split]]
@@ -107,7 +107,7 @@ def draft(
         model.close()
     refused: Counter[str] = Counter()
     library = Library(passages, learn=False)
-    seen = {_normal(row["prompt"]) for row in known}
+    seen = {_normal(row["prompt"]) for row in (*known, *turned_down)}
     rows = []
     for i, passage in enumerate(chosen):
         reason, found = _checked(answers.get(i), passage, library, seen)
@@ -167,6 +167,8 @@ def _checked(
     """Read a draft and tell why it is not kept, if it is not."""
     if answer is None or answer.finish == "error":
         return "the model did not answer", None
+    if answer.finish == "length":
+        return "cut off", None
     found = _read(answer.text)
     if found is None:
         return "no question with an answer", None
@@ -186,13 +188,15 @@ def _checked(
 
 def _read(text: str) -> _Draft | None:
     """Find a question and its answer: JSON, or lines that are called so."""
-    for candidate in _OBJECT.findall(text):
+    for begun in (place for place, letter in enumerate(text) if letter == "{"):
         try:
-            row = json.loads(candidate)
-        except ValueError:
+            row, _ = json.JSONDecoder().raw_decode(text, begun)
+        except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and isinstance(row.get("question"), str) and isinstance(row.get("answer"), str):
+        if isinstance(row.get("question"), str) and isinstance(row.get("answer"), str):
             return _Draft(row["question"].strip(), row["answer"].strip())
+    if "{" in text:
+        return None
     lines = _LINES.search(text)
     return _Draft(lines["question"].strip(), lines["answer"].strip().split("\n\n")[0]) if lines else None
 
@@ -217,7 +221,7 @@ class Changed(NamedTuple):
 def approve(path: Path, ask: Callable[[dict[str, Any], int, int], Changed], most: int | None = None) -> Score:
     """Show drafts to a person, one after the other in random order; each word of theirs is on disk at once.
 
-    What is turned down leaves the file for `FILE.rejected.jsonl`.
+    What is turned down leaves the file for `FILE.rejected`, which is not read as examples.
 
     Args:
         path: what `draft` wrote.
@@ -225,13 +229,13 @@ def approve(path: Path, ask: Callable[[dict[str, Any], int, int], Changed], most
         most: stop after so many.
 
     Returns:
-        The share of the drafts looked at, in this and earlier sittings, that were approved.
+        The share of the drafts looked at, in this and earlier sittings, that were approved as they were.
 
     Raises:
         UsageError: the file does not hold drafts.
     """
     rows = _rows(path)
-    rejected = path.with_name(f"{path.name.removesuffix('.jsonl')}.rejected.jsonl")
+    rejected = _rejected(path)
     open_rows = [row for row in rows if APPROVED not in row["tags"]]
     random.Random(fingerprint([row["id"] for row in rows])).shuffle(open_rows)
     for number, row in enumerate(open_rows[:most]):
@@ -244,10 +248,10 @@ def approve(path: Path, ask: Callable[[dict[str, Any], int, int], Changed], most
         else:
             row["tags"] = [*row["tags"], APPROVED]
             if said.answer:
-                row["references"] = [said.answer]
+                row["references"], row["tags"] = [said.answer], [*row["tags"], MENDED]
         _write(path, rows)
-    good = sum(APPROVED in row["tags"] for row in rows)
-    bad = len(_rows(rejected)) if rejected.exists() else 0
+    good = sum(APPROVED in row["tags"] and MENDED not in row["tags"] for row in rows)
+    bad = sum(MENDED in row["tags"] for row in rows) + (len(_rows(rejected)) if rejected.exists() else 0)
     if not good + bad:
         return Score(metric="approved", n=0, unit="share", signature="wilson", missing="nobody has looked")
     low, high = wilson(good, good + bad)
@@ -266,6 +270,10 @@ def drafted_note(tags: Sequence[Sequence[str]]) -> Iterator[str]:
             f"caution: {len(drafts)} of {len(tags)} test examples were drafted by a model, {seen} of them approved by "
             "a person: they show what that model thought worth asking"
         )
+
+
+def _rejected(path: Path) -> Path:
+    return path.with_name(f"{path.name}.rejected")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -169,7 +169,7 @@ def _weigh(
         key=lambda name: compared.scores[metric][name].value or 0.0,
     )
     both = (made.record.evaluations[name] for name in (small, LARGE))
-    _, items, prompts, lost = label(*both, metric=metric, store=store)
+    _, items, prompts, lost, _ = label(*both, metric=metric, store=store)
     good = (lost <= loss).astype(float)
     learnt = calibrate_rows(prompts, good, np.ones(len(items)), f"{made.id}, test", risk, seed)
     policy = None

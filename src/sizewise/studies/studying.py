@@ -148,15 +148,14 @@ def _evaluate_all(
     measured = uris | (baselines if config.baseline else {})
     for name, uri in measured.items():
         reporter.say(f"measuring {name}")
-        evaluations[name] = evaluate(
-            uri,
-            data,
-            metrics,
-            store=store,
-            limit=config.limit,
-            seed=config.seed,
-            reporter=reporter,
-        ).id
+        try:
+            evaluations[name] = evaluate(
+                uri, data, metrics, store=store, limit=config.limit, seed=config.seed, reporter=reporter
+            ).id
+        except SizewiseError as error:
+            if name not in baselines:
+                raise
+            reporter.say(f"{name} is left out: {error.what}")
     if len(evaluations) < 2:
         raise SizewiseError(
             "There is only one candidate and nothing to compare it with.",
@@ -189,9 +188,10 @@ def _bias_all(
     """Measure the packaged bias set with every candidate that gives log-likelihoods."""
     found = {}
     for name, uri in uris.items():
-        if store.read(Evaluation, evaluations[name]).model.can_score:
+        weights = uri.split(":", 2)[2] if uri.startswith("rag:") else uri  # looking things up changes no weights
+        if weights != uri or store.read(Evaluation, evaluations[name]).model.can_score:
             reporter.say(f"weighing bias of {name}")
-            found[name] = evaluate_suite(uri, "bias", store=store, seed=config.seed, reporter=reporter).id
+            found[name] = evaluate_suite(weights, "bias", store=store, seed=config.seed, reporter=reporter).id
     return found
 
 
@@ -205,7 +205,7 @@ def _general_all(
     bases: dict[str, str] = {}
     asked = dict(uris)
     for candidate in config.candidates:
-        if candidate.train is not None and candidate.model != "scratch":
+        if candidate.train is not None and candidate.model != "scratch" and not candidate.retrieve:
             untrained = next((name for name, uri in uris.items() if uri == candidate.model), None)
             bases[candidate.name] = untrained or f"{candidate.model} (before training)"
             asked.setdefault(bases[candidate.name], candidate.model)
