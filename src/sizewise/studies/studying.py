@@ -203,7 +203,7 @@ def _general_all(
     What training gained on the domain it may have lost elsewhere: both are set side by side.
     """
     bases: dict[str, str] = {}
-    asked = dict(uris)
+    asked = {name: uri for name, uri in uris.items() if not uri.startswith("rag:")}  # the same weights, asked in vain
     for candidate in config.candidates:
         if candidate.train is not None and candidate.model != "scratch" and not candidate.retrieve:
             untrained = next((name for name, uri in uris.items() if uri == candidate.model), None)
