@@ -33,6 +33,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from serving import service
 from sizewise.crowd import load
 from sizewise.dataset import load as load_dataset
