@@ -101,8 +101,8 @@ def notes(out: Path) -> Material:
         recorded={"GPT-4 (published answers)": files["gpt-4"], "ChatGPT (published answers)": files["chatgpt"]},
         changes=(
             ("local_only = true", "local_only = false"),
-            ("limit = 180", "limit = 40"),
-            ("minutes = 3.2", "minutes = 6.0, context = 3072"),
+            ("limit = 180", "limit = 24"),
+            ("minutes = 3.2", "minutes = 5.0, context = 3072"),
             ('[[candidates]]\nname = "Gemma-3-270M"\nmodel = "pkg:gemma3-270m"\n', ""),
         ),
     )
