@@ -346,3 +346,12 @@ def test_a_rule_must_beat_every_candidate_and_reach_the_bar() -> None:
     low: dict[str, Facts] = {"a": (30.0, 1.0, None), "b": (28.0, 1.0, None), "rule": (34.0, 0.1, None)}
     assert decide(with_rule(low), "c", Needs(least_quality=50.0)).outcome == "none_good_enough"
     assert decide(with_rule(low), "c", Needs(least_quality=32.0)).outcome == "do_not_train"
+
+
+def test_what_is_not_decided_is_told_against_the_others() -> None:
+    found = choose({"a": (30.2, 1.0, None), "b": (30.0, 1.0, None), "c": (29.9, 1.0, None)})
+    assert found.outcome == "not_decisive"
+    assert "-0.2" in found.why_not["b"]
+    assert "against a" in found.why_not["b"]
+    assert "against c" in found.why_not["b"]
+    assert "against b" not in found.why_not["b"]

@@ -292,7 +292,7 @@ class Choice:
             return _Verdict("do_not_train", leader, False, fitting)
         for name in (leader, *tied):
             self.why_not[name] = "not decisive: " + "; ".join(
-                self.against(name, other) for other in (leader, *tied) if other != name
+                self.against(other, name) for other in (leader, *tied) if other != name
             )
         return _Verdict("not_decisive", None, False, fitting)
 
