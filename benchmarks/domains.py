@@ -101,9 +101,10 @@ def notes(out: Path) -> Material:
         recorded={"GPT-4 (published answers)": files["gpt-4"], "ChatGPT (published answers)": files["chatgpt"]},
         changes=(
             ("local_only = true", "local_only = false"),
-            ("limit = 180", "limit = 24"),
+            ("limit = 180", "limit = 12"),
             ("minutes = 3.2", "minutes = 5.0, context = 3072"),
             ('[[candidates]]\nname = "Gemma-3-270M"\nmodel = "pkg:gemma3-270m"\n', ""),
+            ('[[candidates]]\nname = "SmolLM2-135M"\nmodel = "pkg:smollm2-135m"\n', ""),
         ),
     )
 

@@ -21,6 +21,8 @@ from sizewise.records import Evaluation, Load, Request, fingerprint
 from sizewise.store import Store, Stored, versions
 
 LEAST_REQUESTS, REQUESTS_A_USER = 12, 3
+MOST_S = 90.0
+"""After so long no further request is begun at a level, once every user has had an answer."""
 TIMEOUT_S = 600.0
 IN_PROCESS = "in this process"
 
@@ -110,7 +112,7 @@ def _together(
     answers: list[TimedAnswer] = []
 
     def user() -> None:
-        while True:
+        while perf_counter() - begun < MOST_S or len(answers) < users:
             try:
                 request = left.get_nowait()
             except Empty:
@@ -121,8 +123,8 @@ def _together(
                 answers.append(TimedAnswer(type(error).__name__, 0.0, 0.0, 0, ()))
             reporter.advance(f"{users} users at once", len(answers), len(requests))
 
-    threads = [threading.Thread(target=user, daemon=True) for _ in range(users)]
     begun = perf_counter()
+    threads = [threading.Thread(target=user, daemon=True) for _ in range(users)]
     for thread in threads:
         thread.start()
     for thread in threads:
