@@ -16,7 +16,9 @@ from sizewise.routing import (
     DomainWatch,
     DriftWatch,
     calibrate,
+    calibrate_rows,
     decide_prompt,
+    look_at,
     make_policy,
     read_policy,
     replay,
@@ -132,3 +134,15 @@ def test_prompts_unlike_the_training_examples_are_noticed_without_a_policy() -> 
     assert needed < 200
     with pytest.raises(SizewiseError, match="at least 20"):
         DomainWatch(["only one"])
+
+
+def test_where_prompts_tell_nothing_the_same_prompts_are_no_drift() -> None:
+    drawn = random.Random(0)
+    prompts = [" ".join(drawn.choice(EASY) for _ in range(8)) for _ in range(120)]
+    right = np.array([float(drawn.random() < 0.5) for _ in prompts])
+    learnt = calibrate_rows(prompts, right, np.ones(len(prompts)), "drawn", 0.9)
+    watch = DriftWatch(make_policy(learnt))
+    for _ in range(2):
+        for prompt in prompts:
+            watch.add(look_at(learnt, prompt))
+    assert not watch.drifted
