@@ -105,8 +105,8 @@ def look_at(calibration: Calibration, prompt: str) -> Look:
 def _spread(chances: Array) -> tuple[float, ...]:
     """Give the quantiles of chances; none where all are alike.
 
-    Each was stated by a model of four fifths of the prompts. Where the prompts tell nothing, those models differ by chance
-    alone, and the one of all prompts states one chance: that is no drift.
+    Each was stated by a model of four fifths of the prompts. Where the prompts tell nothing, those models differ by
+    luck alone, and the one of all prompts states one chance: that is no drift.
     """
     low, high = np.quantile(chances, [0.05, 0.95])
     if high - low < LEAST_SPREAD:
