@@ -202,7 +202,8 @@ def differences(
                 differing = [pair for pair in pairs if not _same_tokens(measured[pair[0]], measured[pair[1]])]
                 apart += [" and ".join(pair) for pair in differing]
                 pairs = [pair for pair in pairs if pair not in differing]
-            claims += _claims(metric, measured, pairs, rounds, seed)
+            # Without a value on one side (nothing was said whose words could be looked up) there is no difference.
+            claims += [one for one in _claims(metric, measured, pairs, rounds, seed) if isfinite(one.found[0])]
         order = {pair: i for i, pair in enumerate(combinations(records, 2))}
         claims.sort(key=lambda claim: order[claim.left, claim.right])
         for claim, p_holm in zip(claims, holm([claim.p for claim in claims]), strict=True):
