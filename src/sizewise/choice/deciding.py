@@ -496,6 +496,11 @@ def _sentence(choice: Choice, verdict: _Verdict) -> str:
     return f"{start} ({choice.size(pick)}){against}.{beside}{bar}"
 
 
+def _short(seconds: float) -> str:
+    """Write seconds with two digits, never in scientific form."""
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
+
+
 def _facts(choice: Choice, name: str) -> str:
     """Say what was measured of one candidate: quality, speed, cost, size."""
     facts = [choice.said(choice.quality, name)]
@@ -503,11 +508,11 @@ def _facts(choice: Choice, name: str) -> str:
         facts.append(choice.said("bits_per_byte", name))
     latency = choice.value("latency_s", name)
     if latency is not None:
-        facts.append(f"an answer takes {latency:.2g} s (median, one user)")
+        facts.append(f"an answer takes {_short(latency)} s (median, one user)")
     level = level_for(choice.comparison, name, choice.needs)
     p95 = level.scores["answer_s_p95"].value if level else None
     if level is not None and p95 is not None:
-        facts.append(f"with {level.users} users at once 95 % of the answers are whole in {p95:.2g} s")
+        facts.append(f"with {level.users} users at once 95 % of the answers are whole in {_short(p95)} s")
     line = choice.cost(name)
     cost = line.usd_per_1000
     if cost is not None and line.machines is None and choice.value("usd_per_1000", name) is None:
