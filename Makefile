@@ -68,7 +68,7 @@ bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
 
 $(VENV)-harness/.done:
 	python3 -m venv $(VENV)-harness
-	$(VENV)-harness/bin/python -m pip install -c constraints.txt -e '.[study,harness]' 'lm-eval[hf]'
+	$(VENV)-harness/bin/python -m pip install -c constraints.txt -e '.[study,harness]' 'lm-eval[hf,api]'
 	touch $@
 
 clean:

@@ -330,6 +330,7 @@ def main() -> None:
         with service(MODEL) as address:
             result["overload"] = overload(address, MODEL.removeprefix("pkg:"), 8, 1_000)
             result["cut_off"] = cut_off(address, MODEL.removeprefix("pkg:"))
+        keep(result, runs)
         if given.lm_eval:
             folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
             result["lm_eval"] = completions(given.lm_eval, folder, pairs(200))
