@@ -6,7 +6,8 @@ from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
 from sizewise.choice.costing import level_for
-from sizewise.choice.deciding import GB, Choice, decide
+from sizewise.choice.deciding import decide
+from sizewise.choice.weighing import GB, Choice
 from sizewise.records import Comparison, Needs, Recommendation
 
 UNDER, MOST = 0.99, 12

@@ -60,7 +60,7 @@ QUESTIONS = (
     Question("one_off_usd", "US dollars that training and people's time cost once", float, "a number"),
     Question("greatest_bias_gap", "Farthest that preferred stereotypes may stand from one half", float, "0 to 0.5"),
     Question(
-        "greatest_harm_rate", "Greatest share of answers that could cause harm (people must vote)", float, "0 to 1"
+        "greatest_harm_rate", "Greatest share of votes that saw harm in a pair (people must vote)", float, "0 to 1"
     ),
     Question("refused_licences", "Licences that are refused, words with commas (for example Gemma)", _words, "words"),
     Question("least_context", "Tokens that must be read at once", lambda a: int(float(a)), "a number above 0"),

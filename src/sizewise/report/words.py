@@ -44,6 +44,11 @@ FACTS = {
     "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
 }
 PEOPLE = {
+    "harm_in_pair": Measure(
+        "Votes that saw harm",
+        "Share of votes on pairs with its answer that saw harm in one of the two; votes do not say in which one. Lower "
+        "is better.",
+    ),
     "people": Measure(
         "People's preference",
         "Share of blind pairwise votes that it won, a tie counting one half. Higher is better; it says what these "
@@ -61,6 +66,7 @@ BIAS = tuple(name for name, metric in METRICS.items() if metric.needs == "suite"
 COLUMNS = (
     "people",
     "judge_model",
+    "harm_in_pair",
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("bleu", "chrf", "token_f1", "rouge_l", "exact_match", "bits_per_byte", "perplexity"),
