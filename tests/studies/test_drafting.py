@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from sizewise.cli.main import app
 from sizewise.dataset import load, read
-from sizewise.errors import UsageError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
 from sizewise.store import Store
@@ -158,3 +158,18 @@ def test_what_was_turned_down_is_not_drafted_again(
     again = draft([documents], "fake:teacher", out, count=16, store=store)
     assert again.kept == 0
     assert again.refused["asked before"] == 6
+
+
+def test_two_at_once_lose_nothing(documents: Path, tmp_path: Path, store: Store, teacher: object) -> None:
+    out = tmp_path / "examples.jsonl"
+    draft([documents], "fake:teacher", out, count=16, store=store)
+
+    def ask(row: dict[str, Any], number: int, count: int) -> Changed:
+        with pytest.raises(SizewiseError, match="Somebody else"):
+            approve(out, lambda *_: Changed("no"))
+        with pytest.raises(SizewiseError, match="Somebody else"):
+            draft([documents], "fake:teacher", out, count=16, store=store)
+        return Changed("yes")
+
+    assert approve(out, ask, 1).n == 1
+    assert len(out.read_text(encoding="utf-8").splitlines()) == 6

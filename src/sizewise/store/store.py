@@ -151,7 +151,7 @@ class Store:
         if not path.is_file():
             raise SizewiseError(
                 f"There is no {kind} with the id '{record_id}' in {self.home}.",
-                f"the id of a {kind}",
+                f"the id of {'an' if kind[0] in 'aeiou' else 'a'} {kind}",
                 "sizewise runs",
             )
         try:

@@ -12,8 +12,11 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from sizewise import dataset as datasets
 from sizewise.errors import SizewiseError, UsageError
@@ -22,7 +25,7 @@ from sizewise.models import open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import SPLITS, Completion, Drafted, Message, Request, Score, fingerprint
 from sizewise.retrieval import Library, Passage, cut
-from sizewise.store import Store, write_atomically
+from sizewise.store import Store, make_folder, write_atomically
 
 DRAFTED, APPROVED, MENDED = "drafted", "approved", "mended"
 SUPPORTED = 0.6
@@ -82,7 +85,20 @@ def draft(
     """
     if count < 1:
         raise UsageError(f"{count} passages give no examples.", "a positive number", "")
-    store, reporter = store or Store(), reporter or Silent()
+    with _alone(out):
+        return _drafted(paths, by, out, count, max_usd, seed, store or Store(), reporter or Silent())
+
+
+def _drafted(
+    paths: Sequence[Path | str],
+    by: str,
+    out: Path,
+    count: int,
+    max_usd: float | None,
+    seed: int,
+    store: Store,
+    reporter: Reporter,
+) -> Drafted:
     known = [row for row in _rows(out) if APPROVED in row["tags"]] if out.exists() else []
     turned_down = _rows(_rejected(out)) if _rejected(out).exists() else []
     data = datasets.read([str(path) for path in paths], store=store, seed=seed)
@@ -234,8 +250,12 @@ def approve(path: Path, ask: Callable[[dict[str, Any], int, int], Changed], most
     Raises:
         UsageError: the file does not hold drafts.
     """
-    rows = _rows(path)
-    rejected = _rejected(path)
+    with _alone(path):
+        return _approved(path, ask, most)
+
+
+def _approved(path: Path, ask: Callable[[dict[str, Any], int, int], Changed], most: int | None) -> Score:
+    rows, rejected = _rows(path), _rejected(path)
     open_rows = [row for row in rows if APPROVED not in row["tags"]]
     random.Random(fingerprint([row["id"] for row in rows])).shuffle(open_rows)
     for number, row in enumerate(open_rows[:most]):
@@ -272,6 +292,25 @@ def drafted_note(tags: Sequence[Sequence[str]]) -> Iterator[str]:
         )
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep others from writing a file of drafts.
+
+    Raises:
+        SizewiseError: somebody else is at it.
+    """
+    make_folder(path.resolve().parent)
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
+    except Timeout as error:
+        raise SizewiseError(
+            f"Somebody else is writing or looking at {path}.",
+            "one at a time",
+            "run the same command when they are done",
+        ) from error
+
+
 def _rejected(path: Path) -> Path:
     return path.with_name(f"{path.name}.rejected")
 
@@ -283,7 +322,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             raise ValueError("a row that is no draft")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path} does not hold drafts: {error}.", "a file that `sizewise draft` wrote", "--out ANOTHER-FILE"
+            f"{path} does not hold drafts: {error}.",
+            "a file that `sizewise draft` wrote",
+            "sizewise draft FOLDER --by MODEL --out ANOTHER-FILE",
         ) from error
     return rows
 
