@@ -297,7 +297,8 @@ def main() -> None:
             kept[name]["come_true"] = come_true(study, given.users, Store())
         else:
             kept[name] = run(name, (given.out / name).resolve(), given.users)
-        parts = [one["come_true"][what]["ratio"] for one in kept.values() if one["come_true"] for what in SPEEDS]
+        served = [one["come_true"] for one in kept.values() if "turns" in (one["come_true"] or {})]
+        parts = [one[what]["ratio"] for one in served for what in SPEEDS]
         whole = {
             "name": "domains",
             "ratio": max((max(part, 1 / part) for part in parts), default=None),
