@@ -68,7 +68,10 @@ def register(app: typer.Typer) -> None:
         )
         if made.approved:
             print_line(f"{made.approved} drafts that were approved before are kept too")
-        print_line(f"next: sizewise draft --approve {out}   (a person looks at a share of them)")
+        if made.kept + made.approved:
+            print_line(f"next: sizewise draft --approve {out}   (a person looks at a share of them)")
+        else:
+            print_line("nothing was kept: small models seldom write drafts; next: --by a larger one (openai:gpt-4o)")
 
 
 def _ask(row: dict[str, Any], number: int, count: int) -> Changed:
