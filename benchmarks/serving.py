@@ -1,7 +1,7 @@
 """Serving: what the gateway costs, the same weights behind llama.cpp's server, and ten times the load.
 
-1. Gateway: the engine asked directly, and through HTTP, by 1 and 32 users at once: time to the first token, tokens
-   a second; medians of interleaved runs.
+1. Gateway: openvino-genai by itself in this process, and the service over it, with 1 and 32 requests under way: time to
+   the first token, tokens a second; medians of interleaved runs.
 2. Peers: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16), and vLLM's CPU build where `--vllm PYTHON`
    names an interpreter that has it, in bf16; the same load by 1, 8, 32 users, in turns; ratios of neighbouring runs.
 3. Ten times the load that the service carries, for a fake and the real engine: how soon refusals come, how long
@@ -32,20 +32,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import httpx2
 import numpy as np
+import openvino
+import openvino_genai
+from transformers import AutoTokenizer
 
 from sizewise.crowd import load
-from sizewise.models import open_model
-from sizewise.models.base import Piece
 from sizewise.records import Message, Request
 from sizewise.store import Store
 
 HERE = Path(__file__).parent
 MODEL, USERS, MAX_TOKENS = "pkg:smollm2-135m", (1, 8, 32), 32
+REQUESTS = {1: 20, 32: 160}  # asked to see what the gateway adds
+KEPT: list[Any] = []  # the last pipeline of a process: openvino-genai crashes once it is gone
 OVERLOAD, CUT, CUT_TOKENS, CUT_S = 10, 200, 4_000, 0.5
 
 
@@ -134,39 +136,49 @@ def asked(number: int, tokens: int = MAX_TOKENS) -> Request:
     return Request(id=str(number), messages=(Message(role="user", content=text),), max_tokens=tokens)
 
 
-def direct(model: Any, users: int, requests: int) -> dict[str, float]:
-    """Ask an engine without HTTP: users in threads, each again when answered."""
+def direct(folder: Path, precision: str, users: int, requests: int) -> dict[str, float]:
+    """Ask openvino-genai by itself, in this process: so many under way, the next one when one has ended."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompts = [
+        tokenizer.apply_chat_template([asked(n).messages[0].model_dump(include={"role", "content"})],
+                                      add_generation_prompt=True, return_dict=False)
+        for n in range(requests)
+    ]  # fmt: skip
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.cache_size, scheduler.enable_prefix_caching = 1, False
+    kind = {"fp32": "f32", "bf16": "bf16"}[precision]
+    pipeline = openvino_genai.ContinuousBatchingPipeline(
+        str(folder), scheduler, "CPU", {"INFERENCE_PRECISION_HINT": kind, "KV_CACHE_PRECISION": kind}
+    )
+    config = openvino_genai.GenerationConfig()
+    config.max_new_tokens, config.do_sample = MAX_TOKENS, False
+    config.stop_token_ids = {tokenizer.eos_token_id}
     firsts: list[float] = []
-    tokens: list[int] = []
-    left = iter(range(requests))
-    lock = threading.Lock()
-
-    def user() -> None:
-        while True:
-            with lock:
-                number = next(left, None)
-            if number is None:
-                return
-            pieces: SimpleQueue[Piece] = SimpleQueue()
-            begun = time.perf_counter()
-            model.start(asked(number), pieces.put)
-            first = None
-            while (piece := pieces.get()).end is None:
-                first = first or time.perf_counter() - begun
-            with lock:
-                firsts.append(first or time.perf_counter() - begun)
-                tokens.append(piece.end.completion_tokens)
-
+    running: dict[int, list[Any]] = {}  # handle, begun, first token
+    written = number = 0
     begun = time.perf_counter()
-    threads = [threading.Thread(target=user) for _ in range(users)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    while running or number < requests:
+        while number < requests and len(running) < users:
+            tensor = openvino.Tensor(np.array([prompts[number]], dtype=np.int64))
+            running[number] = [pipeline.add_request(number, tensor, config), time.perf_counter(), None]
+            number += 1
+        pipeline.step()
+        for one, state in list(running.items()):
+            while state[0].can_read():
+                (output,) = state[0].read().values()
+                written += len(output.generated_ids)
+                if state[2] is None:
+                    state[2] = time.perf_counter() - state[1]
+                    firsts.append(state[2])
+                if output.finish_reason != openvino_genai.GenerationFinishReason.NONE:
+                    del running[one]
+                    break
+    took = time.perf_counter() - begun
+    KEPT[:] = [pipeline]
     return {
         "first_p50_ms": 1e3 * float(np.median(firsts)),
         "first_p95_ms": 1e3 * float(np.quantile(firsts, 0.95)),
-        "tokens_per_s": sum(tokens) / (time.perf_counter() - begun),
+        "tokens_per_s": written / took,
     }
 
 
@@ -183,6 +195,46 @@ def through(address: str, users: int, requests: int, store: Store) -> dict[str, 
         "tokens_per_s": value["tokens_per_s"],
         "errors": float(sum(level.errors.values())),
     }
+
+
+async def added(address: str, model: str, users: int, requests: int) -> list[float]:
+    """Give the seconds by which first tokens arrive later than the engine gave them, from the client's request on.
+
+    The client writes bytes to sockets, so that its own time is next to nothing.
+    """
+    host, port = address.removeprefix("http://").split(":")
+    left = iter(range(requests))
+    found: list[float] = []
+
+    async def user() -> None:
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 20)
+        for number in left:
+            body = json.dumps(
+                {
+                    "model": model, "stream": True, "stream_options": {"include_usage": True}, "max_tokens": MAX_TOKENS,
+                    "messages": [{"role": "user", "content": asked(number).messages[0].content}],
+                }
+            ).encode()  # fmt: skip
+            begun, first, own = time.perf_counter(), None, None
+            writer.write(
+                f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            async for line in reader:
+                if b'"delta": {"content": ' in line and first is None:
+                    first = time.perf_counter() - begun
+                if b'"first_token_s": ' in line:
+                    own = json.loads(line.removeprefix(b"data: "))["sizewise"]["first_token_s"][0]
+                if line == b"0\r\n":
+                    await reader.readline()
+                    break
+            if first is not None and own is not None:
+                found.append(first - own)
+        writer.close()
+
+    await asyncio.gather(*(user() for _ in range(users)))
+    return found
 
 
 def middle(rows: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -358,24 +410,27 @@ def keep(result: dict[str, Any], runs: int) -> dict[str, Any]:
 
 
 def gateway(runs: int, store: Store) -> dict[str, Any]:
-    """Ask the engine directly and through HTTP, in turns."""
+    """Ask the engine by itself and through HTTP, in turns."""
     found: dict[str, Any] = {}
     for users in (1, 32):
-        bare, served = [], []
+        bare, served, late = [], [], []
+        requests = REQUESTS[users]
         for _ in range(runs):
-            model = open_model(MODEL, engine="openvino")  # the engine that the service takes
-            direct(model, 1, 1)
-            bare.append(direct(model, users, max(8, 2 * users)))
-            model.close()
             with service(MODEL) as address:
-                served.append(through(address, users, max(8, 2 * users), store))
+                precision = httpx2.get(f"{address}/v1/models").json()["data"][0]["precision"]
+                served.append(through(address, users, requests, store))
+                late += asyncio.run(added(address, MODEL.removeprefix("pkg:"), users, requests))
+            folder = next(path.parent for path in Store().weights_folder("").glob("openvino-*/openvino_model.xml"))
+            bare.append(direct(folder, precision, users, requests))
+            print(f"{users} users: added p50, p95 {np.quantile(late, [0.5, 0.95])} s", flush=True)
             print(f"{users} users: engine {bare[-1]}, served {served[-1]}", flush=True)
         ours, engine = middle(served), middle(bare)
         found[str(users)] = {
             "engine": engine,
             "served": ours,
-            "added_first_p95_ms": ours["first_p95_ms"] - engine["first_p95_ms"],
-            "added_first_p50_ms": ours["first_p50_ms"] - engine["first_p50_ms"],
+            "added_first_p50_ms": 1e3 * float(np.median(late)),
+            "added_first_p95_ms": 1e3 * float(np.quantile(late, 0.95)),
+            "requests": len(late),
             "throughput": ours["tokens_per_s"] / engine["tokens_per_s"],
         }
     return found

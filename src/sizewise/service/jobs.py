@@ -212,14 +212,14 @@ def _event(body: dict[str, Any]) -> bytes:
 
 
 def _besides(ends: Sequence[Completion]) -> dict[str, Any]:
-    """Say what clients of OpenAI do not know: documents cited, money by list prices."""
-    told: dict[str, Any] = {}
+    """Say what clients of OpenAI do not know: the engine's own time to the first token, documents cited, money."""
+    told: dict[str, Any] = {"first_token_s": [end.first_token_s for end in ends]}
     if any(end.sources for end in ends):
         told["sources"] = [list(end.sources) for end in ends]
     paid = [end.usd for end in ends if end.usd is not None]
     if paid:
         told["usd"] = sum(paid)
-    return {"sizewise": told} if told else {}
+    return {"sizewise": told}
 
 
 def _failure(end: Completion) -> Refused:

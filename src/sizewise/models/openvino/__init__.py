@@ -1,0 +1,16 @@
+"""Models run by openvino-genai: fast answers on a CPU, many at once."""
+
+from sizewise.models.openvino.converting import MODEL_FILE, READS, convert, convert_network, engine_name, require
+from sizewise.models.openvino.engine import Engine
+from sizewise.models.openvino.model import OpenvinoModel
+
+__all__ = [
+    "MODEL_FILE",
+    "READS",
+    "Engine",
+    "OpenvinoModel",
+    "convert",
+    "convert_network",
+    "engine_name",
+    "require",
+]

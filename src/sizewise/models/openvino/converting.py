@@ -1,0 +1,116 @@
+"""Turn weights into what openvino-genai opens."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sizewise.errors import MissingExtraError, SizewiseError
+
+MODEL_FILE = "openvino_model.xml"
+READS = ("llama", "mistral", "qwen2", "qwen3")  # architectures whose GGUF openvino-genai reads
+
+
+def engine_name() -> str:
+    """Name the engine with its version."""
+    return f"openvino-genai {metadata.version('openvino-genai')}"
+
+
+def require() -> None:
+    """Make sure that the engine is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if importlib.util.find_spec("openvino_genai") is None:
+        raise MissingExtraError("openvino-genai", "openvino")
+
+
+def convert(folder: Path, out: Path, name: str, licence: str) -> None:
+    """Turn a Hugging Face folder into one that openvino-genai opens, by way of an F16 GGUF file.
+
+    Args:
+        folder: a Hugging Face folder.
+        out: where to; it appears only when it is whole.
+        name: what the model is called.
+        licence: licence of its weights.
+
+    Raises:
+        MissingExtraError: openvino-genai is not installed.
+        SizewiseError: the architecture is not one that it reads.
+    """
+    from sizewise.lm import folder as folders
+
+    require()
+    network, tokenizer = folders.load_network(folder, "fp32"), folders.load_tokenizer(folder)
+    convert_network(network, tokenizer, out, name, licence)
+
+
+def convert_network(network: Any, tokenizer: Any, out: Path, name: str, licence: str) -> None:
+    """Turn a network and its tokenizer into a folder that openvino-genai opens; see `convert`."""
+    require()
+    import openvino
+    import openvino_genai
+    from openvino_tokenizers import convert_tokenizer
+
+    from sizewise.lm.folder import vectors_of
+    from sizewise.lm.gguf_writing import F16, write_gguf
+
+    if network.config.model_type not in READS:
+        raise SizewiseError(
+            f"openvino-genai does not read GGUF of the architecture '{network.config.model_type}'.",
+            " or ".join(READS),
+            "--to hf, or --engine transformers",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        made = Path(temporary) / "model"
+        made.mkdir()
+        packed = Path(temporary) / "model.gguf"
+        write_gguf(network, tokenizer, packed, F16, name, licence)
+        # It is saved beside the file that it was read from.
+        pipeline = openvino_genai.LLMPipeline(str(packed), "CPU", enable_save_ov_model=True)
+        del pipeline
+        graph = openvino.Core().read_model(Path(temporary) / MODEL_FILE)
+        _restore_vectors(graph, vectors_of(network))
+        openvino.save_model(graph, made / MODEL_FILE, compress_to_fp16=False)
+        del graph
+        # The tokenizer that it makes of a GGUF file cuts digits in its own way; this one is made of ours.
+        parts = convert_tokenizer(tokenizer, with_detokenizer=True, skip_special_tokens=True)
+        for title, part in zip(("openvino_tokenizer.xml", "openvino_detokenizer.xml"), parts, strict=True):
+            openvino.save_model(part, made / title, compress_to_fp16=False)
+        network.config.save_pretrained(made)
+        network.generation_config.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        shutil.rmtree(out, ignore_errors=True)
+        made.rename(out)
+
+
+def _restore_vectors(graph: Any, vectors: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+    """Put vectors back in fp32 that openvino-genai rounds to F16 when it saves a model.
+
+    Those are the norms' weights and the frequencies of the rotary positions, whose error grows with the length of the
+    text.
+    """
+    from openvino import op
+
+    rounded = {vector.astype(np.float16).tobytes(): vector for vector in vectors}
+    for node in graph.get_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type().get_type_name() != "f16":
+            continue
+        shape = tuple(node.get_output_shape(0))
+        exact = rounded.get(node.data.tobytes()) if int(np.prod(shape)) == max(shape, default=0) else None
+        if exact is None:
+            continue
+        whole = op.Constant(exact.reshape(shape))
+        for user in node.output(0).get_target_inputs():
+            convert = user.get_node()
+            for wanting in convert.output(0).get_target_inputs():
+                wanting.replace_source_output(whole.output(0))

@@ -1,0 +1,164 @@
+"""A language model that openvino-genai runs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sizewise.models.answering import Answer
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, complete_all
+from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, fitted, prompt_ids, refuse_too_long
+from sizewise.models.openvino.converting import engine_name, require
+from sizewise.models.openvino.engine import CACHE_GB, Asked, Engine, Part
+from sizewise.models.size import cache_bytes, read_config
+from sizewise.records import Completion, ModelDescription, Request
+
+
+def _configured_ends(folder: Path) -> list[int]:
+    """Give the tokens that end an answer as the folder's generation_config.json names them."""
+    path = folder / "generation_config.json"
+    found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    return found if isinstance(found, list) else [found] if found is not None else []
+
+
+def _asked(ids: list[int], ends: Sequence[int], request: Request) -> Asked:
+    return Asked(
+        ids,
+        request.max_tokens,
+        ends,
+        logprobs=request.logprobs,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed if request.seed is not None else secrets.randbits(31),
+        json_schema=request.json_schema,
+    )
+
+
+class OpenvinoModel:
+    """A causal language model in a folder that `convert` made.
+
+    Args:
+        folder: the folder.
+        uri: how it was asked for.
+        revision: tells two states of the same URI apart.
+        origin: where its weights come from.
+        licence: licence of the weights.
+        precision: `bf16` or `fp32`; by default what the processor computes in.
+        trained_on: dataset id, if it was trained here.
+        start: model URI that training started from, if it was trained here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        uri: str,
+        revision: str,
+        origin: str,
+        licence: str,
+        precision: str | None = None,
+        trained_on: str | None = None,
+        start: str | None = None,
+    ) -> None:
+        from sizewise.lm import folder as folders
+        from sizewise.lm.sizing import count
+
+        require()
+        precision = precision or folders.machine_precision()
+        self._tokenizer = folders.load_tokenizer(folder)
+        counted = count(read_config(folder))
+        context = int(counted.config["max_position_embeddings"])
+        self._ends = sorted({self._tokenizer.eos_token_id, *_configured_ends(folder)} - {None})
+        width = 2 if precision == "bf16" else 4
+        self._window = min(context, LONGEST_WINDOW)
+        self._description = ModelDescription(
+            uri=uri,
+            revision=revision,
+            origin=origin,
+            licence=licence,
+            engine=engine_name(),
+            precision=precision,
+            attention=counted.attention,
+            context=context,
+            parameters=counted.parameters,
+            memory_bytes=counted.parameters * width + cache_bytes(counted.config, CACHE_TOKENS, width),
+            disk_bytes=(folder / "openvino_model.bin").stat().st_size,
+            can_score=True,
+            can_chat=bool(self._tokenizer.chat_template),
+            offers=("ids", "sampling", "logprobs", "json_schema", "echo"),
+            cache_tokens=CACHE_GB * 2**30 // cache_bytes(counted.config, 1, width),
+            trained_on=trained_on,
+            start=start,
+        )
+        self._engine = Engine(folder, precision)
+
+    def describe(self) -> ModelDescription:
+        """Say what the model is."""
+        return self._description
+
+    def signature(self) -> str:
+        """Say how log-likelihoods are computed."""
+        from sizewise.lm.tokenizer import prefix_id
+
+        prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))
+        return (
+            f"window:{self._window}|stride:{self._window // 2}|prefix:{prefix}"
+            f"|precision:{self._description.precision}|engine:{self._description.engine}"
+        )
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer all at once, as answers end."""
+        last = time.perf_counter()
+        for answer in complete_all(self, requests):
+            now = time.perf_counter()
+            yield answer.model_copy(update={"seconds": now - last})
+            last = now
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        """Begin to answer; see `Model.start`."""
+        ids = prompt_ids(self._tokenizer, self._description, request)
+        request = fitted(request, len(ids), self._description.context)
+        refusal = refuse_too_long(request, len(ids), self._description.context)
+        if refusal:
+            deliver(Piece(end=refusal))
+            return lambda: None
+        answer = Answer(self._tokenizer, request, len(ids), deliver)
+
+        def take(part: Part) -> None:
+            if answer.take(part.ids, part.nats):
+                answer.cancelled.set()
+            elif part.finish:
+                answer.end(
+                    part.finish if part.finish in ("stop", "length") else f"openvino-genai failed: {part.finish}"
+                )
+
+        self._engine.submit(_asked(ids, self._ends, request), take, answer.cancelled)
+        return answer.cancelled.set
+
+    def likelihoods(self, request: Request) -> tuple[list[str], list[float]]:
+        """Give a prompt's tokens as text, and the log-likelihood of all but the first."""
+        ids = prompt_ids(self._tokenizer, self._description, request)
+        (nats,) = self._engine.nats([ids]) if len(ids) > 1 else (np.zeros(0),)
+        return [str(self._tokenizer.decode([one])) for one in ids], [-float(nat) for nat in nats]
+
+    def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
+        """Give token log-likelihoods over a rolling window."""
+        from sizewise.lm.score import windows
+        from sizewise.lm.tokenizer import encoded_text
+
+        for text in texts:
+            ids, starts = encoded_text(self._tokenizer, text, prefix)
+            parts = windows(len(ids), self._window)
+            nats = np.zeros(len(ids) - 1)
+            for part, found in zip(parts, self._engine.nats([ids[p.start : p.end] for p in parts]), strict=True):
+                nats[part.first - 1 : part.end - 1] = found[part.first - part.start - 1 :]
+            yield ScoredText(nats, np.array(starts, dtype=np.int64))
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._engine.close()
