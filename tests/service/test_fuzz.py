@@ -141,5 +141,5 @@ def test_memory_stays_flat_in_half_an_hour(tiny_folder: Path, home: Path) -> Non
     drift = (sum(late) / len(late)) / (sum(early) / len(early)) - 1
     every = max(1, len(sizes) // 12)
     told = [f"{at:.0f} s: {' + '.join(f'{one / 1e6:.0f}' for one in memory)} MB" for at, memory in sizes[::every]]
-    print(f"{answered} answers in {SOAK_S:.0f} s, memory {drift:+.2%}; {', '.join(told)}")
+
     assert drift < 0.05, f"{answered} answers in {SOAK_S:.0f} s, memory {drift:+.2%}; {', '.join(told)}"
