@@ -18,8 +18,13 @@ import numpy as np
 
 from sizewise.errors import SizewiseError
 from sizewise.models.openvino.converting import require
+from sizewise.models.size import cache_bytes, read_config
 
-CACHE_GB = 1
+CACHE_BYTES = 2**30
+AT_ONCE = 64
+"""Requests as long as the context for which there is room in the cache, if that is less than the above."""
+BLOCK = 32
+"""Tokens of a block of openvino-genai's cache on a CPU."""
 SCORED_AT_ONCE = 32
 CLOSING_S = 10
 MOST_STARTS = 3
@@ -53,6 +58,17 @@ class Part(NamedTuple):
     """`stop`, `length` or what went wrong; None while it goes on."""
 
 
+def room(folder: Path, precision: str) -> int:
+    """Give the tokens for which an engine has room in its cache, all requests together.
+
+    openvino-genai hands out the blocks in turns, so after a while all of them have been touched: what is more than can
+    be used would only make memory grow.
+    """
+    config = read_config(folder)
+    fitting = CACHE_BYTES // cache_bytes(config, 1, 2 if precision == "bf16" else 4)
+    return int(min(fitting, AT_ONCE * int(config["max_position_embeddings"])))
+
+
 class _Job(NamedTuple):
     deliver: Callable[[Part], None]
     cancelled: threading.Event
@@ -64,18 +80,18 @@ class Engine:
     Args:
         folder: folder with openvino_model.xml.
         precision: `bf16` or `fp32`.
-        cache_gb: memory for the cache of all users.
 
     Raises:
         MissingExtraError: openvino-genai is not installed.
         SizewiseError: it does not open the folder.
     """
 
-    def __init__(self, folder: Path, precision: str, cache_gb: int = CACHE_GB) -> None:
+    def __init__(self, folder: Path, precision: str) -> None:
         require()
+        blocks = -(-room(folder, precision) // BLOCK)
         script = str(Path(__file__).with_name("process.py"))
         # -P: the folder of the script is not searched for modules, one of which is called as the library is.
-        self._command = [sys.executable, "-P", script, str(folder), precision, str(cache_gb)]
+        self._command = [sys.executable, "-P", script, str(folder), precision, str(blocks)]
         self._jobs: dict[int, _Job] = {}
         self._numbers = count(1)
         self._lock = threading.Lock()

@@ -14,7 +14,7 @@ from sizewise.models.answering import Answer
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, fitted, prompt_ids, refuse_too_long
 from sizewise.models.openvino.converting import engine_name, require
-from sizewise.models.openvino.engine import CACHE_GB, Asked, Engine, Part
+from sizewise.models.openvino.engine import Asked, Engine, Part, room
 from sizewise.models.size import cache_bytes, read_config
 from sizewise.records import Completion, ModelDescription, Request
 
@@ -91,7 +91,7 @@ class OpenvinoModel:
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
             offers=("ids", "sampling", "logprobs", "json_schema", "echo"),
-            cache_tokens=CACHE_GB * 2**30 // cache_bytes(counted.config, 1, width),
+            cache_tokens=room(folder, precision),
             trained_on=trained_on,
             start=start,
         )

@@ -66,17 +66,17 @@ class Worker:
     Args:
         folder: folder of the model.
         precision: `bf16` or `fp32`.
-        cache_gb: memory for the cache of all requests.
+        blocks: blocks of the cache of all requests.
     """
 
-    def __init__(self, folder: str, precision: str, cache_gb: int) -> None:
+    def __init__(self, folder: str, precision: str, blocks: int) -> None:
         import numpy
         import openvino
         import openvino_genai
 
         self._numpy, self._tensor, self._genai = numpy, openvino.Tensor, openvino_genai
         scheduler = openvino_genai.SchedulerConfig()
-        scheduler.cache_size = cache_gb
+        scheduler.cache_size, scheduler.num_kv_blocks = 0, blocks
         scheduler.enable_prefix_caching = False
         kind = "f32" if precision == "fp32" else "bf16"
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(
@@ -178,7 +178,7 @@ def gathered(lines: Lines, running: int) -> list[Any]:
     return found
 
 
-def main(folder: str, precision: str, cache_gb: str) -> None:
+def main(folder: str, precision: str, blocks: str) -> None:
     """Work until the other side is gone."""
     # Whoever stops the service stops all of its processes; this one goes when its input ends, after what is under way.
     for one in (signal.SIGINT, signal.SIGTERM):
@@ -192,7 +192,7 @@ def main(folder: str, precision: str, cache_gb: str) -> None:
 
     lines = Lines(INPUT)
     try:
-        worker = Worker(folder, precision, int(cache_gb))
+        worker = Worker(folder, precision, int(blocks))
     except (RuntimeError, ImportError) as error:
         say({"failed": last_line(error)})
         return
