@@ -2,7 +2,7 @@
 
 1. 10,000 requests, 200 at once, against a local server where one in twenty fails: processor time a request beside the
    bare official SDK's.
-2. Log-likelihoods of held-out text (SmolLM2-135M, bf16): tokens a second beside lm-evaluation-harness with `hf` at its
+2. Log-likelihoods of held-out text (SmolLM2-135M, in what the processor computes in): tokens a second beside lm-evaluation-harness with `hf` at its
    default batch size and at the best of several.
 3. Answers for 8 users at once: tokens a second beside openvino-genai alone.
 
@@ -136,7 +136,7 @@ def job_users_ours() -> dict[str, Any]:
     from sizewise.records import Message, Request
 
     model = open_model(MODEL, engine="openvino")
-    model._ends = set()  # every answer is as long as it may be, as for the peer
+    model._ends = ()  # every answer is as long as it may be, as for the peer
     asked = [
         Request(id=str(i), messages=(Message(role="user", content=text),), max_tokens=ANSWER_TOKENS)
         for i, text in enumerate(prompts(USERS))
@@ -157,7 +157,7 @@ def job_users_openvino() -> dict[str, Any]:
     import openvino
     import openvino_genai
 
-    from sizewise.lm.folder import load_tokenizer
+    from sizewise.lm.folder import load_tokenizer, machine_precision
     from sizewise.lm.tokenizer import render_chat, text_ids
     from sizewise.models import open_model
     from sizewise.records import Message
@@ -169,7 +169,8 @@ def job_users_openvino() -> dict[str, Any]:
     ids = [text_ids(tokenizer, render_chat(tokenizer, (Message(role="user", content=t),))) for t in prompts(USERS)]
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.cache_size = 1
-    bare = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "bf16"}
+    kind = {"fp32": "f32", "bf16": "bf16"}[machine_precision()]
+    bare = {"INFERENCE_PRECISION_HINT": kind, "KV_CACHE_PRECISION": kind}
     pipeline = openvino_genai.ContinuousBatchingPipeline(str(folder), scheduler, "CPU", bare)
     config = openvino_genai.GenerationConfig()
     config.max_new_tokens, config.do_sample, config.ignore_eos = ANSWER_TOKENS, False, True
@@ -188,9 +189,9 @@ LM_EVAL = """
 import json, sys, time
 from lm_eval.models.huggingface import HFLM
 from lm_eval.api.instance import Instance
-folder, path, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
+folder, path, size, dtype = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 texts = json.load(open(path, encoding="utf-8"))
-model = HFLM(pretrained=folder, dtype="bfloat16", device="cpu", batch_size=size, max_length=2048)
+model = HFLM(pretrained=folder, dtype=dtype, device="cpu", batch_size=size, max_length=2048)
 def ask(some):
     asked = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in some]
     return model.loglikelihood_rolling(asked, disable_tqdm=True)
@@ -260,6 +261,7 @@ def requests_part(rounds: int) -> dict[str, Any]:
 
 def score_part(rounds: int, interpreter: str) -> dict[str, Any]:
     """Compare scoring, in turns."""
+    from sizewise.lm.folder import machine_precision
     from sizewise.models.opening import resolve_folder
     from sizewise.store import Store
 
@@ -269,15 +271,16 @@ def score_part(rounds: int, interpreter: str) -> dict[str, Any]:
         path.write_text(json.dumps(texts(24)), encoding="utf-8")
         script = Path(temporary) / "harness.py"
         script.write_text(LM_EVAL, encoding="utf-8")
-        first = {size: run(interpreter, str(script), folder, str(path), str(size)) for size in BATCHES}
+        dtype = {"fp32": "float32", "bf16": "bfloat16"}[machine_precision()]
+        first = {size: run(interpreter, str(script), folder, str(path), str(size), dtype) for size in BATCHES}
         best = max(BATCHES, key=lambda size: first[size]["tokens_per_s"])
         rows = []
         for _ in range(rounds):
             rows.append(
                 (
                     own("score_ours", str(path)),
-                    run(interpreter, str(script), folder, str(path), str(best)),
-                    run(interpreter, str(script), folder, str(path), "1"),
+                    run(interpreter, str(script), folder, str(path), str(best), dtype),
+                    run(interpreter, str(script), folder, str(path), "1", dtype),
                 )
             )
     return {
@@ -287,6 +290,7 @@ def score_part(rounds: int, interpreter: str) -> dict[str, Any]:
         "harness_best_tokens_per_s": median(b["tokens_per_s"] for _, b, _ in rows),
         "harness_default_tokens_per_s": median(c["tokens_per_s"] for _, _, c in rows),
         "harness_best_batch": best,
+        "precision": machine_precision(),
         "nats": [rows[0][0]["nats"], rows[0][1]["nats"]],
         "tokens": rows[0][0]["tokens"],
     }
