@@ -2,8 +2,8 @@
 
 1. 10,000 requests, 200 at once, against a local server where one in twenty fails: processor time a request beside the
    bare official SDK's.
-2. Log-likelihoods of held-out text (SmolLM2-135M, in what the processor computes in): tokens a second beside lm-evaluation-harness with `hf` at its
-   default batch size and at the best of several.
+2. Log-likelihoods of held-out text (SmolLM2-135M, in the processor's own precision): tokens a second beside
+   lm-evaluation-harness with `hf` at its default batch size and at the best of several.
 3. Answers for 8 users at once: tokens a second beside openvino-genai alone.
 
 `python benchmarks/models.py` ends stdout with one JSON line and writes it to benchmarks/results/models.json.

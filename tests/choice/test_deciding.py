@@ -281,6 +281,21 @@ def test_cost_rests_on_the_speed_with_the_needed_users() -> None:
     assert any("64 users at once was not measured" in note for note in before.notes)
 
 
+def test_energy_is_what_the_machine_draws_while_it_answers() -> None:
+    given = decide(crowded(8, 1.0), "c", Needs(users=8, machine_watts=36.0))
+    lines = {line.name: line for line in given.costs}
+    for name, speed in (("quick", 8), ("good", 0.8)):  # answers a second
+        energy = lines[name].kwh_per_1000
+        assert energy is not None
+        assert energy.low == energy.expected == energy.high == pytest.approx(36 * 1000 / speed / 3.6e6, rel=0.15)
+    assumed = decide(crowded(8, 1.0), "c", Needs(users=8)).costs[0]
+    assert assumed.kwh_per_1000 is not None
+    assert assumed.kwh_per_1000.high / assumed.kwh_per_1000.low == pytest.approx(65 / 15)
+    assert any("watts" in note for note in assumed.notes)
+    unmeasured = decide(comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)}), "c", Needs()).costs
+    assert all(line.kwh_per_1000 is None for line in unmeasured if line.usd_per_1000 is None)
+
+
 @pytest.mark.parametrize(("seen", "n", "least"), [(0, 100, 0.03), (5, 100, 0.0502)])
 def test_harm_is_bounded_and_never_taken_for_none(seen: int, n: int, least: float) -> None:
     found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})

@@ -57,6 +57,7 @@ QUESTIONS = (
     Question("requests_per_month", "Requests a month", lambda a: int(float(a.replace(",", ""))), "a number above 0"),
     Question("greatest_cost_usd_per_1000", "Most US dollars for 1,000 answers", float, "a number above 0"),
     Question("machine_usd_per_hour", "US dollars an hour of the own machine", float, "a number above 0"),
+    Question("machine_watts", "Watts that it draws while it answers", float, "a number above 0"),
     Question("one_off_usd", "US dollars that training and people's time cost once", float, "a number"),
     Question("greatest_bias_gap", "Farthest that preferred stereotypes may stand from one half", float, "0 to 0.5"),
     Question(

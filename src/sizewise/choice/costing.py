@@ -8,6 +8,8 @@ from sizewise.records import BreakEven, Comparison, CostLine, LoadLevel, ModelDe
 
 ASSUMED_USD_PER_HOUR = (0.05, 0.20)
 """Rented machines with two cores and 8 GB; an assumption of 2026, not looked up: give machine_usd_per_hour."""
+ASSUMED_WATTS = (15.0, 65.0)
+"""A laptop's processor to a small desktop's at work, by their makers' thermal design power; give machine_watts."""
 MONTH_S = 730 * 3600.0
 BUSY = 0.6
 """Share of a month that a machine can be busy before answers queue."""
@@ -20,6 +22,15 @@ def hour_prices(needs: Needs) -> tuple[float, float]:
     if needs.machine_usd_per_hour is not None:
         return needs.machine_usd_per_hour, needs.machine_usd_per_hour
     return ASSUMED_USD_PER_HOUR
+
+
+def energy(speed: float, needs: Needs) -> Range:
+    """Give the energy for 1,000 answers, in kWh: what the machine draws while it answers, not while it waits."""
+    low, high = [
+        watts / speed * 1000 / 3.6e6
+        for watts in ((needs.machine_watts, needs.machine_watts) if needs.machine_watts else ASSUMED_WATTS)
+    ]
+    return Range(low=low, expected=(low * high) ** 0.5, high=high)
 
 
 def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
@@ -47,6 +58,12 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
         return _unknown(name, "its speed was not measured" if speed is None else "no request was answered")
     low_price, high_price = hour_prices(needs)
     notes = [] if needs.machine_usd_per_hour is not None else ["the price of the machine is an assumption"]
+    if needs.machine_watts is None:
+        notes.append(
+            "so are its {:g} to {:g} watts".format(*ASSUMED_WATTS)
+            if notes
+            else "its {:g} to {:g} watts are an assumption".format(*ASSUMED_WATTS)
+        )
     one_off = _one_off(model, needs)
     if one_off:
         notes.append(f"{needs.one_off_usd:g} USD of training and people's time shared out over {needs.months} months")
@@ -65,6 +82,7 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
             usd_per_1000=Range(low=busy[0], expected=middle, high=busy[1] / LEAST_BUSY),
             usd_per_month=None,
             machines=None,
+            kwh_per_1000=energy(speed, needs),
             notes=tuple(notes),
         )
     machines = max(1, ceil(requests / (per_second * MONTH_S * BUSY)))
@@ -79,6 +97,7 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
         ),
         usd_per_month=month,
         machines=machines,
+        kwh_per_1000=energy(speed, needs),
         notes=tuple(notes),
     )
 

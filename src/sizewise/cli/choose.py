@@ -100,13 +100,14 @@ def _print(record: Recommendation, comparison: Comparison) -> None:
             line.name,
             _range(line.usd_per_1000),
             _range(line.usd_per_month),
+            _range(line.kwh_per_1000),
             str(line.machines or "-"),
             "; ".join(line.notes),
         ]
         for line in record.costs
     ]
     rows += _price_only(comparison, record.needs.requests_per_month)
-    print_table(["candidate", "USD for 1,000 answers", "USD a month", "machines", "how"], rows)
+    print_table(["candidate", "USD for 1,000 answers", "USD a month", "kWh for 1,000", "machines", "how"], rows)
 
 
 def _range(cost: Range | None) -> str:
@@ -135,5 +136,5 @@ def _price_only(comparison: Comparison, requests: int | None) -> list[list[str]]
             continue
         usd = (asked * price.read + answered * price.written) / 1e3
         month = f"{usd * requests / 1000:.3g}" if requests else "-"
-        rows.append([uri, f"{usd:.3g}", month, "-", "price only, quality not measured"])
+        rows.append([uri, f"{usd:.3g}", month, "-", "-", "price only, quality not measured"])
     return rows

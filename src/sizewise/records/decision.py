@@ -32,6 +32,8 @@ class Needs(Record):
     """Most money for 1,000 answers, in US dollars."""
     machine_usd_per_hour: float | None = Field(default=None, gt=0)
     """What an hour of the own machine costs; without it the cost of own models is missing."""
+    machine_watts: float | None = Field(default=None, gt=0)
+    """What the own machine draws while it answers, in watts; without it a range is assumed."""
     local_only: bool = False
     """Whether no text may leave this machine."""
     requests_per_month: int | None = Field(default=None, gt=0)
@@ -61,6 +63,8 @@ class CostLine(Record):
     """US dollars a month at the requests that are needed."""
     machines: int | None
     """Machines that it takes; None for paid models and where requests are not given."""
+    kwh_per_1000: Range | None = None
+    """Energy that the own machine takes while it gives 1,000 answers, in kilowatt-hours; None for models elsewhere."""
     notes: tuple[str, ...] = ()
     """What was assumed, or why there is no cost."""
 
