@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
 
 class SizewiseError(Exception):
     """An expected failure: shown without a traceback, exit code 1.
@@ -42,5 +49,20 @@ class MissingExtraError(SizewiseError):
         super().__init__(
             f"The package '{package}' is not installed.",
             f"the extra [{extra}]",
-            f"pip install 'sizewise[{extra}]'",
+            install_command(extra),
         )
+
+
+def install_command(extra: str) -> str:
+    """Give the command that installs an optional part: from the folder that this package was installed from, if any."""
+    try:
+        told = json.loads(metadata.distribution("sizewise").read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        told = {}
+    folder = urlsplit(told.get("url", ""))
+    if folder.scheme != "file":
+        return f"pip install 'sizewise[{extra}]'"
+    constraints = Path(unquote(folder.path)) / "constraints.txt"
+    pinned = f"-c {shlex.quote(str(constraints))} " if constraints.is_file() else ""
+    edited = "-e " if told.get("dir_info", {}).get("editable") else ""
+    return f"{shlex.quote(sys.executable)} -m pip install {pinned}{edited}'{unquote(folder.path)}[{extra}]'"

@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
+from sizewise.errors import install_command
+
 KINDS = (".pdf", ".docx", ".html", ".htm")
 SECONDS = 60.0
 MEMORY_BYTES = 4 * 2**30
@@ -52,7 +54,7 @@ class Converter:
             CannotConvert: the extra is absent, the file is damaged or protected, or it needed more than it may.
         """
         if find_spec("markitdown") is None:
-            raise CannotConvert("needs pip install 'sizewise[documents]'")
+            raise CannotConvert(f"needs {install_command('documents')}")
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None

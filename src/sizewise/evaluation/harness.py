@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.evaluation.likelihoods import Continuation, continuation_nats
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
@@ -20,7 +20,6 @@ from sizewise.records import Evaluation, ItemRow, Message, Request, Score, finge
 from sizewise.store import Ledger, Store, Stored, versions
 
 MOST_TOKENS = 256
-NEEDED = "pip install 'sizewise[harness]'"
 
 
 def evaluate_harness(
@@ -52,7 +51,7 @@ def evaluate_harness(
     """
     store, reporter = store or Store(), reporter or Silent()
     if importlib.util.find_spec("lm_eval") is None:
-        raise SizewiseError("lm-evaluation-harness is not installed.", "the extra [harness]", NEEDED)
+        raise MissingExtraError("lm-eval", "harness")
     names = [name.strip() for name in suite.removeprefix(PREFIX).split(",") if name.strip()]
     tasks, source = _tasks(names, path)
     opened = open_model(model, store=store, engine=engine, say=reporter.say)

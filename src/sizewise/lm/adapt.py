@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.folder import check_folder, load_network
 
 
@@ -55,7 +55,7 @@ def load_in_4_bits(folder: Path, device: str) -> Any:
         raise SizewiseError(
             "QLoRA needs a CUDA device and the package bitsandbytes.",
             "both of them, or --method lora",
-            "pip install 'sizewise[qlora]'",
+            install_command("qlora"),
         )
     check_folder(folder)
     config = BitsAndBytesConfig(

@@ -10,7 +10,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, install_command
 from sizewise.models import PACKAGED, PROVIDERS
 from sizewise.models.size import available_bytes
 from sizewise.records import Check, Health
@@ -111,7 +111,7 @@ def _extras() -> list[Check]:
                 name=f"[{extra}]",
                 state="good" if there else "problem" if needed else "absent",
                 said=purpose if there else f"not installed: {purpose}",
-                next="" if there else f"pip install 'sizewise[{extra}]'",
+                next="" if there else install_command(extra),
             )
         )
     return found
