@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,21 @@ from transformers import (
     MinistralForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
-from sizewise.errors import UsageError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import loop
 from sizewise.lm.architecture import with_attention
 from sizewise.lm.folder import head_of
+from sizewise.lm.generate import Wanted, generate_together
 from sizewise.lm.packing import Unit, pack
 from sizewise.lm.score import score_ids
 from sizewise.models.size import cache_bytes
@@ -59,6 +65,14 @@ MAKE = {
     "granite": lambda: GraniteForCausalLM(
         GraniteConfig(
             **COMMON, embedding_multiplier=6.0, logits_scaling=4.0, residual_multiplier=0.4, attention_multiplier=0.2
+        )
+    ),
+    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**COMMON, sliding_window=12)),
+    "phi4 mini": lambda: Phi3ForCausalLM(
+        Phi3Config(
+            **COMMON,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.75},
         )
     ),
     "gemma3": lambda: Gemma3ForCausalLM(
@@ -116,6 +130,31 @@ def test_scores_equal_transformers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAKE)
+def test_answers_and_their_likelihoods_equal_transformers(name: str) -> None:
+    network = make(name)
+    told: dict[int, list[tuple[int, float]]] = {}
+
+    def asked(place: int, prompt: list[int]) -> Wanted:
+        def take(token: int, likely: float) -> bool:
+            told.setdefault(place, []).append((token, likely))
+            return len(told[place]) >= 20
+
+        return Wanted(prompt, 0.0, 1.0, None, take)
+
+    prompts = [ids[:length] for ids, length in zip(sequences(), (40, 9, 17, 25), strict=True)]
+    tokenizer = SimpleNamespace(pad_token_id=0)
+    generate_together(network, tokenizer, [asked(place, prompt) for place, prompt in enumerate(prompts)])
+    for place, prompt in enumerate(prompts):
+        ids = list(prompt)
+        for token, likely in told[place]:
+            with torch.no_grad():
+                expected = torch.log_softmax(network(torch.tensor([ids])).logits[0, -1].double(), -1)
+            assert token == int(expected.argmax())
+            assert likely == pytest.approx(float(expected[token]), abs=1e-4)
+            ids.append(token)
+
+
+@pytest.mark.parametrize("name", MAKE)
 def test_gradients_equal_a_plain_loop(name: str) -> None:
     network, other = make(name), make(name)
     ids = sequences()[0]
@@ -128,6 +167,12 @@ def test_gradients_equal_a_plain_loop(name: str) -> None:
     for (where, one), (_, two) in zip(network.named_parameters(), other.named_parameters(), strict=True):
         assert one.grad is not None
         assert torch.allclose(one.grad, two.grad, atol=1e-4), where
+
+
+def test_a_head_that_is_more_than_its_weights_is_refused() -> None:
+    network = PhiForCausalLM(PhiConfig(**COMMON))  # Phi-1 and Phi-2 add a bias to their logits
+    with pytest.raises(SizewiseError, match="after the head"):
+        score_ids(network, sequences(), 128)
 
 
 def test_a_pretrained_network_takes_windows_with_its_weights() -> None:

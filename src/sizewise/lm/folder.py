@@ -229,7 +229,7 @@ def head_of(network: Any) -> Any:
     if getattr(head, "bias", None) is not None or getattr(network.config, "final_logit_softcapping", None):
         raise SizewiseError(
             f"{type(network).__name__} changes its logits after the head (bias or soft-capping).",
-            "Llama, Mistral, Qwen, Granite or Gemma 3",
+            "Llama, Mistral, Qwen, Granite, Gemma 3, Phi-3 or Phi-4-mini",
             "choose another model: sizewise models",
         )
     return head.weight

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
-from sizewise.lm.folder import decoder_of, head_of
+from sizewise.lm.folder import decoder_of, head_of, hidden_states
 
 TILE = 16_384  # words of the vocabulary whose logits exist at once
 SHARED_FROM = 16  # tokens that all prompts of a batch must share before the prefix is read once
@@ -113,13 +113,14 @@ def _run_batch(
     done: set[int] = set()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     while True:
-        hidden = decoder_of(network)(
+        hidden = hidden_states(
+            network,
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state[:, -1]
+        )[:, -1]
         ids = choose(hidden, head, active)[:, None]
         for row, token in enumerate(ids[:, 0].tolist()):
             member = active[row]
@@ -247,7 +248,7 @@ def next_tokens(network: Any, sequences: Sequence[list[int]], starts: Sequence[i
     found = []
     for ids, start in zip(sequences, starts, strict=True):
         inputs = torch.tensor([ids[:-1]], device=network.device)
-        hidden = decoder_of(network)(input_ids=inputs, use_cache=False).last_hidden_state[0, start - 1 :]
+        hidden = hidden_states(network, input_ids=inputs, use_cache=False)[0, start - 1 :]
         with torch.device(network.device):
             found.append(_likeliest(hidden, head).tolist())
     return found
