@@ -378,9 +378,9 @@ def main() -> None:
         result["peers"] = peers(runs, gguf, store, given.vllm)
         keep(result, runs)
         with service("fake:echo", "--delay-ms", "20") as address:
-            result["overload_fake"] = overload(address, "echo", 64, 256)
+            result["overload_fake"] = overload(address, "echo", 200, 256)
         with service(MODEL) as address:
-            result["overload"] = overload(address, MODEL.removeprefix("pkg:"), 8, 1_000)
+            result["overload"] = overload(address, MODEL.removeprefix("pkg:"), 64, MAX_TOKENS)
             result["cut_off"] = cut_off(address, MODEL.removeprefix("pkg:"))
         keep(result, runs)
         if given.lm_eval:

@@ -32,9 +32,12 @@ class Admission:
         running: requests that are worked on at once.
         tokens: tokens (prompt and longest answer) of all that are worked on.
         waiting: tokens of all that wait.
+        each: requests of one key that wait. It is few: whoever waits behind many had better be told to come back, and
+            one key that asks too much does not fill the queue of the others.
     """
 
-    def __init__(self, running: int, tokens: int, waiting: int) -> None:
+    def __init__(self, running: int, tokens: int, waiting: int, each: int) -> None:
+        self._most_each = each
         self._most_running, self._most_tokens, self._most_waiting = running, tokens, waiting
         self.running = 0
         self.tokens = 0
@@ -79,7 +82,8 @@ class Admission:
             self.running += 1
             self.tokens += tokens
             return
-        if self.waiting_tokens + tokens > self._most_waiting:
+        mine = len(self._queues.get(who, ()))
+        if mine >= self._most_each or self.waiting_tokens + tokens > self._most_waiting:
             raise Busy(self.retry_after())
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(who, deque()).append((tokens, turn))

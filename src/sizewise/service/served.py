@@ -20,7 +20,8 @@ from sizewise.service.guarding import Guard
 RUNNING = 64
 REMOTE_RUNNING = 200
 REMOTE_TOKENS = 2_000_000
-WAITING_SHARE = 0.5  # what may wait, as a share of what may run
+WAITING_SHARE = 0.5  # tokens that may wait, as a share of those that may run
+WAITING_EACH = 4  # requests of one key that may wait
 KEPT = 5_000
 LETTERS_A_TOKEN = 3
 MESSAGE_TOKENS = 8
@@ -56,7 +57,7 @@ class Served:
         self.description = model.describe()
         tokens = self.description.cache_tokens or REMOTE_TOKENS
         running = RUNNING if self.description.cache_tokens else REMOTE_RUNNING
-        self.admission = Admission(running, tokens, int(tokens * WAITING_SHARE))
+        self.admission = Admission(running, tokens, int(tokens * WAITING_SHARE), WAITING_EACH)
         self.domain: DomainWatch | None = None
         """Looks whether what is asked is like what the model was trained for, where that is known."""
         self.done: deque[Done] = deque(maxlen=KEPT)
