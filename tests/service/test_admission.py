@@ -25,8 +25,7 @@ def test_one_key_waits_little_and_leaves_the_queue_to_others() -> None:
                     if len(order) <= 2:
                         await end.wait()
             except Busy as busy:
-                assert busy.retry_s >= 1
-                return "refused"
+                return "refused" if busy.retry_s >= 1 else "without a time"
             return "served"
 
         greedy = [asyncio.create_task(ask("greedy")) for _ in range(20)]
