@@ -351,39 +351,31 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--vllm", default="", help="interpreter that has vLLM's CPU build")
     parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
+    parser.add_argument("--only", nargs="*", default=["gateway", "peers", "overload", "lm_eval"])
     given = parser.parse_args()
     runs = given.runs
+    path = HERE / "results" / "serve.json"
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(Path(scratch))
-        gguf = Path(scratch) / "model.gguf"
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "sizewise",
-                "export",
-                MODEL,
-                "--to",
-                "gguf-f16",
-                "--out",
-                str(Path(scratch) / "out"),
-            ],
-            check=True,
-            capture_output=True,
-        )
-        gguf = next((Path(scratch) / "out").rglob("*.gguf"))
-        result: dict[str, Any] = {}
-        result["gateway"] = gateway(runs, store)
-        keep(result, runs)
-        result["peers"] = peers(runs, gguf, store, given.vllm)
-        keep(result, runs)
-        with service("fake:echo", "--delay-ms", "20") as address:
-            result["overload_fake"] = overload(address, "echo", 200, 256)
-        with service(MODEL) as address:
-            result["overload"] = overload(address, MODEL.removeprefix("pkg:"), 64, MAX_TOKENS)
-            result["cut_off"] = cut_off(address, MODEL.removeprefix("pkg:"))
-        keep(result, runs)
-        if given.lm_eval:
+        if "gateway" in given.only:
+            result["gateway"] = gateway(runs, store)
+            keep(result, runs)
+        if "peers" in given.only:
+            out = Path(scratch) / "out"
+            command = [sys.executable, "-m", "sizewise", "export", MODEL, "--to", "gguf-f16", "--out", str(out)]
+            subprocess.run(command, check=True, capture_output=True)
+            result["peers"] = peers(runs, next(out.rglob("*.gguf")), store, given.vllm)
+            keep(result, runs)
+        if "overload" in given.only:
+            with service("fake:echo", "--delay-ms", "20") as address:
+                result["overload_fake"] = overload(address, "echo", 200, 256)
+            with service(MODEL) as address:
+                result["overload"] = overload(address, MODEL.removeprefix("pkg:"), 64, MAX_TOKENS)
+                keep(result, runs)
+                result["cut_off"] = cut_off(address, MODEL.removeprefix("pkg:"))
+            keep(result, runs)
+        if "lm_eval" in given.only and given.lm_eval:
             folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
             result["lm_eval"] = completions(given.lm_eval, folder, pairs(200))
     print(json.dumps(keep(result, runs)))
