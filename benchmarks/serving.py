@@ -48,7 +48,7 @@ HERE = Path(__file__).parent
 MODEL, USERS, MAX_TOKENS = "pkg:smollm2-135m", (1, 8, 32), 32
 REQUESTS = {1: 20, 32: 160}  # asked to see what the gateway adds
 KEPT: list[Any] = []  # the last pipeline of a process: openvino-genai crashes once it is gone
-OVERLOAD, CUT, CUT_TOKENS, CUT_S = 10, 200, 4_000, 0.5
+OVERLOAD, FLOOD_S, CUT, CUT_TOKENS, CUT_S = 10, 20.0, 200, 4_000, 0.5
 
 
 @contextmanager
@@ -242,52 +242,77 @@ def middle(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
 
 
-async def burst(address: str, count: int, body: dict[str, Any], cut_s: float | None = None) -> list[dict[str, float]]:
-    """Send so many requests at once; streamed, each with its status, first byte and end."""
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+async def ask(address: str, body: dict[str, Any], cut_s: float | None = None) -> dict[str, float]:
+    """Send one streamed request by bytes: its status, the seconds to the first piece of text and to the end."""
+    host, port = address.removeprefix("http://").split(":")
+    data = json.dumps(body).encode()
+    begun, first, status = time.perf_counter(), float("nan"), 0
+    try:
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 20)
+        writer.write(
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(cut_s):
+                async for line in reader:
+                    status = status or int(line.split()[1])
+                    if first != first and b'"delta": {"content": ' in line:
+                        first = time.perf_counter() - begun
+        writer.close()
+    except OSError:
+        status = 0
+    return {"status": status, "first": first, "whole": time.perf_counter() - begun}
 
-    async with httpx2.AsyncClient(timeout=600, limits=limits) as client:
 
-        async def one() -> dict[str, float]:
-            begun = time.perf_counter()
-            first = float("nan")
-            try:
-                async with client.stream("POST", f"{address}/v1/chat/completions", json=body) as answer:
-                    status = answer.status_code
-                    async for _ in answer.aiter_raw():
-                        first = first if first == first else time.perf_counter() - begun
-                        if cut_s is not None and time.perf_counter() - begun > cut_s:
-                            break
-            except httpx2.HTTPError:
-                status = 0
-            return {"status": status, "first": first, "whole": time.perf_counter() - begun}
+async def full(address: str, users: int, rounds: int, body: dict[str, Any]) -> list[dict[str, float]]:
+    """Let so many users ask one request after the other."""
 
-        return await asyncio.gather(*(one() for _ in range(count)))
+    async def user() -> list[dict[str, float]]:
+        return [await ask(address, body) for _ in range(rounds)]
+
+    return [row for rows in await asyncio.gather(*(user() for _ in range(users))) for row in rows]
+
+
+async def flood(address: str, rate: float, seconds: float, body: dict[str, Any]) -> list[dict[str, float]]:
+    """Send requests at random times, so many a second, whatever becomes of those before."""
+    drawn = np.random.default_rng(0)
+    asked_for = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        asked_for.append(asyncio.create_task(ask(address, body)))
+        await asyncio.sleep(drawn.exponential(1 / rate))
+    return await asyncio.gather(*asked_for)
 
 
 def overload(address: str, model: str, carries: int, tokens: int) -> dict[str, float]:
-    """Send ten times what the service carries, and look again two seconds after."""
-    body = {
-        "model": model,
-        "stream": True,
-        "max_tokens": tokens,
-        "messages": [{"role": "user", "content": "Tell a story."}],
-    }
-    normal = [row["first"] for row in asyncio.run(burst(address, carries, body)) if row["status"] == 200]
-    rows = asyncio.run(burst(address, OVERLOAD * carries, body))
+    """Send ten times what the service carries for a while, and look again two seconds after."""
+    said = [{"role": "user", "content": "Tell a story."}]
+    body = {"model": model, "stream": True, "max_tokens": tokens, "messages": said}
+    asyncio.run(full(address, 2, 1, body))
+    begun = time.perf_counter()
+    normal = asyncio.run(full(address, carries, 2, body))
+    rate = len(normal) / (time.perf_counter() - begun)
+    rows = asyncio.run(flood(address, OVERLOAD * rate, FLOOD_S, body))
     time.sleep(2)
-    after = [row["first"] for row in asyncio.run(burst(address, carries, body)) if row["status"] == 200]
+    after = asyncio.run(full(address, carries, 2, body))
     refused = [row["whole"] for row in rows if row["status"] == 429]
     served = [row["first"] for row in rows if row["status"] == 200]
     return {
+        "carries": carries,
+        "carried_per_s": rate,
+        "sent_per_s": len(rows) / FLOOD_S,
         "sent": len(rows),
         "refused": len(refused),
         "served": len(served),
         "other": len(rows) - len(refused) - len(served),
+        "refused_p50_ms": 1e3 * float(np.median(refused)) if refused else float("nan"),
         "refused_p99_ms": 1e3 * float(np.quantile(refused, 0.99)) if refused else float("nan"),
-        "normal_first_p95_ms": 1e3 * float(np.quantile(normal, 0.95)),
+        "normal_first_p95_ms": 1e3 * float(np.quantile([row["first"] for row in normal], 0.95)),
         "served_first_p95_ms": 1e3 * float(np.quantile(served, 0.95)),
-        "after_first_p95_ms": 1e3 * float(np.quantile(after, 0.95)),
+        "after_first_p95_ms": 1e3 * float(np.quantile([row["first"] for row in after], 0.95)),
+        "after_refused": sum(row["status"] != 200 for row in after),
     }
 
 
@@ -295,10 +320,19 @@ def cut_off(address: str, model: str) -> dict[str, float]:
     """Cut off many long answers, and ask once more."""
     said = [{"role": "user", "content": "Count from one to ten thousand."}]
     body = {"model": model, "stream": True, "max_tokens": CUT_TOKENS, "messages": said}
-    rows = asyncio.run(burst(address, CUT, body, CUT_S))
+
+    async def all_at_once() -> list[dict[str, float]]:
+        return await asyncio.gather(*(ask(address, body, CUT_S) for _ in range(CUT)))
+
+    rows = asyncio.run(all_at_once())
     begun = time.perf_counter()
-    httpx2.post(f"{address}/v1/chat/completions", json=body | {"stream": False, "max_tokens": 8}, timeout=120)
-    return {"cut": len(rows), "next_answer_s": time.perf_counter() - begun}
+    answer = asyncio.run(ask(address, body | {"max_tokens": 8}))
+    return {
+        "cut": len(rows),
+        "begun": sum(row["status"] == 200 for row in rows),
+        "next_status": answer["status"],
+        "next_answer_s": time.perf_counter() - begun,
+    }
 
 
 HARNESS = """
@@ -368,7 +402,7 @@ def main() -> None:
             result["peers"] = peers(runs, next(out.rglob("*.gguf")), store, given.vllm)
             keep(result, runs)
         if "overload" in given.only:
-            with service("fake:echo", "--delay-ms", "20") as address:
+            with service("fake:echo", "--delay-ms", "3000") as address:
                 result["overload_fake"] = overload(address, "echo", 200, 256)
             with service(MODEL) as address:
                 result["overload"] = overload(address, MODEL.removeprefix("pkg:"), 64, MAX_TOKENS)
