@@ -281,6 +281,22 @@ def test_cost_rests_on_the_speed_with_the_needed_users() -> None:
     assert any("64 users at once was not measured" in note for note in before.notes)
 
 
+def test_a_handful_of_items_shows_no_least_quality() -> None:
+    found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
+
+    def with_items(n: int) -> Recommendation:
+        scores = {
+            name: score.model_copy(update={"n": n, "low": 20.0, "high": 60.0, "unit": "0-100"})
+            for name, score in found.scores["bleu"].items()
+        }
+        few = found.model_copy(update={"scores": {**found.scores, "bleu": scores}})
+        return decide(few, "c", Needs(quality="bleu", least_quality=0.5))
+
+    assert with_items(5).outcome == "not_decisive"
+    assert with_items(10).pick is not None
+    assert any("runs from 0 to 100" in line for line in with_items(10).why)
+
+
 def test_energy_is_what_the_machine_draws_while_it_answers() -> None:
     given = decide(crowded(8, 1.0), "c", Needs(users=8, machine_watts=36.0))
     lines = {line.name: line for line in given.costs}

@@ -296,6 +296,17 @@ def test_json_keeps_to_its_schema(tiny_folder: Path, store: Store) -> None:
     model.close()
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [b'{"model": "\\ud800", "prompt": "a"}', b'{"model": "echo", "prompt": "\xed\xa0\x80"}'],
+    ids=["model", "prompt"],
+)
+def test_half_characters_are_refused(address: str, raw: bytes) -> None:
+    answer = httpx.post(f"{address}/v1/completions", content=raw, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "half a character" in answer.json()["error"]["message"]
+
+
 def test_the_monitor_tells_prompts_unlike_the_training_examples(dataset: Any, store: Store, tiny_folder: Path) -> None:
     class Trained(FakeModel):
         def describe(self) -> Any:

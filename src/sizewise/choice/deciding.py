@@ -179,6 +179,11 @@ def _why(choice: Choice, verdict: Verdict) -> list[str]:
     fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
     if fewest < FEW_ITEMS:
         lines.append(f"caution: only {fewest} test items share nothing with the training text; the rest do not count")
+    least, scored = choice.needs.least_quality, choice.score(choice.quality, names[0]) if names else None
+    if least is not None and scored is not None and scored.unit == "0-100" and 0 < least <= 1:
+        lines.append(
+            f"caution: {choice.title} runs from 0 to 100; a least quality of {least:g} asks for next to nothing"
+        )
     if choice.quality in BY_TEXT and not choice.comparison.familiarity:
         lines.append("caution: no answers stand for quality: this shows knowledge of the text, not of a job")
     if choice.comparison.familiarity:

@@ -13,6 +13,8 @@ from sizewise.records import Comparison, CostLine, Difference, Needs, Outcome, S
 GB = 1e9
 LEVEL, POWER = 0.05, 0.8
 MOST_FAILED = 0.05
+LEAST_ITEMS = 10
+"""Items below which no interval shows that a least quality is reached."""
 BY_TEXT = ("bits_per_byte", "perplexity")
 # What stands for quality if the needs do not say: labels and JSON have their own measure, and only where it was taken.
 BY_ANSWERS = ("accuracy", "json_f1", "bleu", "chrf", "exact_match")
@@ -227,8 +229,8 @@ class Choice:
         least, score = self.needs.least_quality, self.score(self.quality, name)
         if least is None or score is None or score.value is None:
             return None
-        if score.low is None or score.high is None:
-            return None  # one source document shows nothing of what the next would give
+        if score.low is None or score.high is None or score.n < LEAST_ITEMS:
+            return None  # one source document, or a handful of items, shows nothing of what the next would give
         if self.higher:
             return True if score.low >= least else False if score.high < least else None
         return True if score.high <= least else False if score.low > least else None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from sizewise.records import Completion, Message, ModelDescription, Request
 
@@ -83,13 +83,28 @@ ERROR_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_f
 
 
 def error_body(message: str, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """Write an error as OpenAI does."""
+    """Write an error as OpenAI does; half characters (lone surrogates) of what was sent cannot be sent back."""
+    message = message.encode("utf-8", errors="replace").decode("utf-8")
     kind = ERROR_KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Whole(_Body):
+    """A body as it arrives."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _characters(cls, data: Any) -> Any:
+        """Refuse half characters (lone surrogates): no answer could hold them."""
+        try:
+            json.dumps(data, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("half a character (a lone surrogate) stands in it") from None
+        return data
 
 
 class TextPart(_Body):
@@ -112,7 +127,7 @@ class StreamOptions(_Body):
     include_usage: bool | None = None
 
 
-class Common(_Body):
+class Common(_Whole):
     """What both kinds of request may ask for."""
 
     model: str
@@ -171,7 +186,7 @@ class TextRequest(Common):
         return [one if isinstance(one, str) else tuple(one) for one in given]  # type: ignore[arg-type]
 
 
-class EmbeddingRequest(_Body):
+class EmbeddingRequest(_Whole):
     """A body of /v1/embeddings."""
 
     model: str
