@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 $(VENV)/.study: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[study]'
+	$(PIP) install -c constraints.txt -e '.[study,documents]'
 	touch $@
 
 $(VENV)/.all: pyproject.toml constraints.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 from collections import Counter
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from sizewise.documents import converting
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import Reading, make_document
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, install_command
 from sizewise.records import Document, Example, Message
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
@@ -64,11 +65,14 @@ def read_paths(paths: Sequence[Path | str]) -> Reading:
         for kind, names in named.items()
     ]
     if not documents and not examples:
+        lacking = any("needs " in kind for kind in named) and importlib.util.find_spec("markitdown") is None
         found = "; ".join(notes) or "the folder is empty"
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {found}.",
             f"files of the kinds {', '.join(TEXT_KINDS + ROW_KINDS + TABLE_KINDS + converting.KINDS)}, text in UTF-8",
-            "sizewise read PATH, with a folder that holds such files, or sizewise read demo:fhir",
+            install_command("documents")
+            if lacking
+            else "sizewise read PATH, with a folder that holds such files, or sizewise read demo:fhir",
         )
     return Reading(tuple(documents), tuple(examples), dict(not_read), tuple(notes))
 
