@@ -16,22 +16,15 @@ from sizewise.models.openvino import convert
 from sizewise.records import Dataset
 from sizewise.store import Store, Stored
 from tests.models.standin import StandIn
+from tests.models.test_remote import KINDS
 from tests.service.test_service import running
 
 pytest.importorskip("pydantic_ai")
 
-PROVIDERS = {
-    "openai:gpt-4o": ("OPENAI_API_KEY", "OPENAI_BASE_URL", "/v1"),
-    "anthropic:claude-sonnet-5-5": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", ""),
-    "google:gemini-2.5-flash": ("GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", ""),
-    "deepseek:deepseek-reasoner": ("DEEPSEEK_API_KEY", "DEEPSEEK_BASE_URL", ""),
-    "mistral:mistral-small-latest": ("MISTRAL_API_KEY", "MISTRAL_BASE_URL", "/v1"),
-}
 
-
-@pytest.mark.parametrize("uri", PROVIDERS)
+@pytest.mark.parametrize("uri", KINDS)
 def test_providers(uri: str, monkeypatch: pytest.MonkeyPatch, dataset: Stored[Dataset], store: Store) -> None:
-    key, address, path = PROVIDERS[uri]
+    key, address, path = KINDS[uri]
     server = StandIn()
     monkeypatch.setenv(key, "secret")
     monkeypatch.setenv(address, server.url + path)
