@@ -173,23 +173,22 @@ class Engine:
             with self._lock:
                 jobs, self._jobs = self._jobs, {}
                 self._lines.put(None)
+                if not self._closed:
+                    self._restart(heard)  # who asks meanwhile waits, or the question would go to the dead one
             reason = "it was closed" if self._closed else f"its process ended with code {code}"
             for job in jobs.values():
                 job.deliver(Part([], [], reason))
-            if not self._closed:
-                self._restart(heard)
 
     def _restart(self, heard: bool) -> None:
         self._idle_deaths = 0 if heard else self._idle_deaths + 1
         if self._idle_deaths >= MOST_STARTS:
             self._broken = "its process dies again and again"
             return
-        with self._lock:  # who asks meanwhile waits
-            process, failure = self._begin()
-            if process is None:
-                self._broken = f"its process does not start again: {failure}"
-            else:
-                self._process = process
+        process, failure = self._begin()
+        if process is None:
+            self._broken = f"its process does not start again: {failure}"
+        else:
+            self._process = process
 
     def _take(self, parts: Sequence[Sequence[Any]]) -> bool:
         """Deliver parts, and pass on what was cancelled; tell whether there was one."""
