@@ -48,6 +48,7 @@ HERE = Path(__file__).parent
 MODEL, USERS, MAX_TOKENS = "pkg:smollm2-135m", (1, 8, 32), 32
 REQUESTS = {1: 20, 32: 160}  # asked to see what the gateway adds
 KEPT: list[Any] = []  # the last pipeline of a process: openvino-genai crashes once it is gone
+LM_EVAL_PAIRS = 40
 OVERLOAD, FLOOD_S, CUT, CUT_TOKENS, CUT_S = 10, 20.0, 200, 4_000, 0.5
 
 
@@ -411,7 +412,7 @@ def main() -> None:
             keep(result, runs)
         if "lm_eval" in given.only and given.lm_eval:
             folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
-            result["lm_eval"] = completions(given.lm_eval, folder, pairs(200))
+            result["lm_eval"] = completions(given.lm_eval, folder, pairs(LM_EVAL_PAIRS))
     print(json.dumps(keep(result, runs)))
 
 

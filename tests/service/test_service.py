@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ openai = pytest.importorskip("openai")
 uvicorn = pytest.importorskip("uvicorn")
 
 import httpx  # noqa: E402
+import torch  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
 from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
@@ -274,6 +277,50 @@ def test_a_real_engine_behind_the_wire(tiny_folder: Path, store: Store, engine: 
                 )
             )
         assert [answer.usage.completion_tokens <= 4 + i for i, answer in enumerate(found)] == [True] * 8
+    model.close()
+
+
+def test_an_echo_says_which_tokens_were_the_likeliest(tiny_folder: Path, store: Store) -> None:
+    model = open_model(str(tiny_folder), store=store, precision="fp32", engine="transformers")
+    network = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    ids = [5, 6, 7, 8, 9, 10, 11, 12]
+    greedy = network.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False)[0].tolist()
+    with torch.no_grad():
+        truth = torch.log_softmax(network(torch.tensor([greedy])).logits[0], dim=-1)
+    with running({"tiny": model}) as address:
+        talk = client(address)
+        told = talk.completions.create(model="tiny", prompt=greedy, max_tokens=0, echo=True, logprobs=1)
+        several = talk.completions.create(model="tiny", prompt=[ids, greedy], max_tokens=1, echo=True, logprobs=1)
+    likely = told.choices[0].logprobs
+    for place in range(1, len(greedy)):
+        top = likely.top_logprobs[place]
+        is_best = int(truth[place - 1].argmax()) == greedy[place]
+        assert likely.token_logprobs[place] == pytest.approx(float(truth[place - 1, greedy[place]]), abs=1e-4)
+        assert max(top.values()) == pytest.approx(float(truth[place - 1].max()), abs=1e-4)
+        assert (likely.token_logprobs[place] == max(top.values())) == is_best
+    assert all(int(truth[place - 1].argmax()) == greedy[place] for place in range(len(ids), len(greedy)))
+    assert [len(one.logprobs.tokens) for one in several.choices] == [len(ids) + 1, len(greedy) + 1]
+    assert several.usage.completion_tokens == 2
+    model.close()
+
+
+@pytest.mark.parametrize("engine", ["transformers", "openvino"])
+def test_an_echo_counts_the_token_that_ends_the_answer(
+    tiny_folder: Path, tmp_path: Path, store: Store, engine: Any
+) -> None:
+    network = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    ids = [5, 6, 7, 8]
+    next_token = int(network.generate(torch.tensor([ids]), max_new_tokens=1, do_sample=False)[0, -1])
+    folder = tmp_path / "ending"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [next_token]}), encoding="utf-8")
+    model = open_model(str(folder), store=store, precision="fp32", engine=engine)
+    with running({"tiny": model}) as address:
+        echoed = client(address).completions.create(model="tiny", prompt=ids, max_tokens=1, echo=True, logprobs=1)
+    told = echoed.choices[0]
+    assert told.finish_reason == "stop"
+    assert len(told.logprobs.token_logprobs) == len(ids) + 1  # who weighs continuations leaves the last one out
+    assert None not in told.logprobs.token_logprobs[1:]
     model.close()
 
 

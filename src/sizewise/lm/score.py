@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,10 +58,38 @@ class TokenScores(NamedTuple):
     """(tokens,) first character of each token."""
 
 
-@torch.inference_mode()
 def score_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[npt.NDArray[np.float64]]:
     """Give the negative log-likelihood, in nats, of all tokens but the first of each sequence."""
-    results = [np.zeros(len(ids) - 1) for ids in sequences]
+    return [rows[:, 0] for rows in _over_windows(network, sequences, size, _nats, columns=1)]
+
+
+class Likeliest(NamedTuple):
+    """Log-likelihoods of a sequence's tokens but the first, and what would have been likeliest in their places."""
+
+    nats: npt.NDArray[np.float64]
+    """(tokens - 1,) negative log-likelihood."""
+    best: npt.NDArray[np.int64]
+    """(tokens - 1,) the likeliest token."""
+    best_nats: npt.NDArray[np.float64]
+    """(tokens - 1,) its negative log-likelihood."""
+
+
+def likeliest_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[Likeliest]:
+    """Give log-likelihoods as `score_ids` does, with the likeliest token of each place."""
+    found = _over_windows(network, sequences, size, _nats_and_best, columns=3)
+    return [Likeliest(rows[:, 0], rows[:, 1].astype(np.int64), rows[:, 2]) for rows in found]
+
+
+@torch.inference_mode()
+def _over_windows(
+    network: Any,
+    sequences: Sequence[list[int]],
+    size: int,
+    read: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
+    columns: int,
+) -> list[npt.NDArray[np.float64]]:
+    """Read columns off the states before all tokens but the first: (tokens - 1, columns) for each sequence."""
+    results = [np.zeros((len(ids) - 1, columns)) for ids in sequences]
     parts = [(i, w) for i, ids in enumerate(sequences) for w in windows(len(ids), size)]
     parts.sort(key=lambda part: (part[1].start - part[1].end, part[0], part[1].start))
     head = head_of(network)
@@ -75,9 +103,9 @@ def score_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[n
         hidden = hidden_states(network, input_ids=inputs.to(head.device), use_cache=False)
         states = [hidden[row, w.first - w.start - 1 : w.end - w.start - 1] for row, (_, w) in enumerate(batch)]
         wanted = torch.tensor([token for i, w in batch for token in sequences[i][w.first : w.end]], device=head.device)
-        found = _nats(torch.cat(states), head, wanted).split([len(some) for some in states])
-        for (i, w), nats in zip(batch, found, strict=True):
-            results[i][w.first - 1 : w.end - 1] = nats.numpy()
+        found = read(torch.cat(states), head, wanted).split([len(some) for some in states])
+        for (i, w), rows in zip(batch, found, strict=True):
+            results[i][w.first - 1 : w.end - 1] = rows.numpy()
     return results
 
 
@@ -86,15 +114,35 @@ def _split_at(parts: list[tuple[int, Window]], size: int) -> tuple[list[Any], li
 
 
 def _nats(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Give -log p of wanted tokens: (tokens, width), (vocabulary, width), (tokens,) -> (tokens,) in fp64."""
+    """Give -log p of wanted tokens: (tokens, width), (vocabulary, width), (tokens,) -> (tokens, 1) in fp64."""
     normaliser = torch.full((len(hidden),), -torch.inf, device=hidden.device)
-    for start in range(0, head.shape[0], TILE):
-        logits = (hidden @ head[start : start + TILE].T).float()
+    for _, logits in _tiles(hidden, head):
         normaliser = torch.logaddexp(normaliser, torch.logsumexp(logits, dim=-1))
+    return (normaliser - _chosen(hidden, head, wanted)).cpu().double()[:, None]
+
+
+def _nats_and_best(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Give -log p of wanted tokens, the likeliest token and its -log p: -> (tokens, 3) in fp64."""
+    normaliser = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+    most, best = normaliser.clone(), torch.zeros_like(wanted)
+    for start, logits in _tiles(hidden, head):
+        normaliser = torch.logaddexp(normaliser, torch.logsumexp(logits, dim=-1))
+        here, place = logits.max(dim=-1)
+        best = torch.where(here > most, start + place, best)
+        most = torch.maximum(here, most)
+    columns = (normaliser - _chosen(hidden, head, wanted), best, normaliser - most)
+    return torch.stack([one.cpu().double() for one in columns], dim=1)
+
+
+def _tiles(hidden: torch.Tensor, head: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    for start in range(0, head.shape[0], TILE):
+        yield start, (hidden @ head[start : start + TILE].T).float()
+
+
+def _chosen(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     chosen = (hidden.float() * head[wanted].float()).sum(-1)
-    if hidden.dtype != torch.float32:
-        chosen = chosen.to(hidden.dtype).float()  # rounded as the logits in the normaliser are
-    return (normaliser - chosen).cpu().double()
+    # rounded as the logits in the normaliser are
+    return chosen if hidden.dtype == torch.float32 else chosen.to(hidden.dtype).float()
 
 
 def score_texts(

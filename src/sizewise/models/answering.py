@@ -112,6 +112,7 @@ class Answer:
             self.end("stop")
         elif token in ends:
             self._count += 1
+            self._pass_on("", [token], [-logprob])
             self.end("stop")
         elif not self.take([token], [-logprob]) and self._count >= self.request.max_tokens:
             self.end("length")

@@ -33,6 +33,17 @@ class Piece(NamedTuple):
     """The whole answer; only with the last piece."""
 
 
+class Weighed(NamedTuple):
+    """A prompt's tokens with their log-likelihoods."""
+
+    tokens: list[str]
+    logprobs: list[float]
+    """Of all but the first."""
+    likeliest: list[tuple[str, float] | None] | None
+    """For all but the first: the token that was likelier, with its log-likelihood, None where it is the likeliest
+    itself; None for all where the engine does not tell."""
+
+
 Deliver = Callable[[Piece], None]
 """Takes a piece; called from any thread."""
 Cancel = Callable[[], None]

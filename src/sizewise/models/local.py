@@ -12,7 +12,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, failed
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, failed
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.records import Completion, ModelDescription, Request
 
@@ -141,13 +141,20 @@ class LocalModel:
             self._thread.start()
         return answer.cancelled.set
 
-    def likelihoods(self, request: Request) -> tuple[list[str], list[float]]:
-        """Give a prompt's tokens as text, and the log-likelihood of all but the first."""
-        from sizewise.lm.score import score_ids
+    def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
+        """Give the log-likelihoods of prompts' tokens."""
+        from sizewise.lm.score import likeliest_ids
 
-        ids = prompt_ids(self._tokenizer, self._description, request)
-        (nats,) = score_ids(self._network, [ids], self._window)
-        return [str(self._tokenizer.decode([one])) for one in ids], [-float(nat) for nat in nats]
+        prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
+        found = []
+        for ids, likely in zip(prompts, likeliest_ids(self._network, prompts, self._window), strict=True):
+            tokens = [str(self._tokenizer.decode([one])) for one in ids]
+            better = [
+                None if best == one else (str(self._tokenizer.decode([best])), -float(nat))
+                for one, best, nat in zip(ids[1:], likely.best.tolist(), likely.best_nats, strict=True)
+            ]
+            found.append(Weighed(tokens, [-float(nat) for nat in likely.nats], better))
+        return found
 
     def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
         """Give a vector for each prompt, and how many tokens were read.

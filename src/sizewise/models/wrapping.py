@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sizewise.models.base import Cancel, Deliver, Model, ScoredText
+from sizewise.models.base import Cancel, Deliver, Model, ScoredText, Weighed
 from sizewise.records import Completion, ModelDescription, Request
 
 
@@ -66,9 +66,9 @@ class Changed:
         given: tuple[list[list[float]], int] = self._model.embed(requests)  # type: ignore[attr-defined]
         return given
 
-    def likelihoods(self, request: Request) -> tuple[list[str], list[float]]:
-        """Give the tokens of a text with their log-likelihoods, where the model offers it; it is not changed."""
-        given: tuple[list[str], list[float]] = self._model.likelihoods(request)  # type: ignore[attr-defined]
+    def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
+        """Give log-likelihoods of prompts' tokens, where the model offers them; prompts are not changed."""
+        given: list[Weighed] = self._model.weigh(requests)  # type: ignore[attr-defined]
         return given
 
     def signature(self) -> str:

@@ -7,13 +7,13 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
-from sizewise.models.base import Piece, failed
+from sizewise.models.base import Piece, Weighed, failed
 from sizewise.records import Completion, Request
 from sizewise.service import wire
 from sizewise.service.admission import Busy
@@ -256,45 +256,74 @@ async def embed(state: State, one: Served, key: Key | None, body: EmbeddingReque
     return JSONResponse(wire.embedding_body(body, vectors, tokens))
 
 
+class _Written(NamedTuple):
+    """What was written after a prompt that is echoed."""
+
+    text: str
+    tokens: list[str]
+    logprobs: list[float]
+    finish: str
+
+
+async def _write(one: Served, request: Request) -> _Written:
+    """Write on after a prompt.
+
+    Raises:
+        Refused: the answer failed.
+    """
+    text, finish = "", "length"
+    tokens: list[str] = []
+    likely: list[float] = []
+    async with aclosing(one.answer(request.model_copy(update={"logprobs": True}))) as pieces:
+        async for piece in pieces:
+            if piece.end is not None:
+                if piece.end.error:
+                    raise _failure(piece.end)
+                finish = piece.end.finish
+            text += piece.text
+            tokens += piece.tokens
+            likely += piece.logprobs
+    return _Written(text, tokens, likely, finish)
+
+
 async def echo(state: State, one: Served, key: Key | None, body: TextRequest, asked: list[Request]) -> Response:
     """Give prompts back with the log-likelihood of their tokens, and one token after each if it is asked for."""
     if "echo" not in one.description.offers:
         raise Refused(f"{one.description.engine} gives no log-likelihoods of prompts.", "echo", "unsupported_parameter")
-    read: Callable[[Request], tuple[list[str], list[float]]] = one.model.likelihoods  # type: ignore[attr-defined]
+    weigh: Callable[[list[Request]], list[Weighed]] = one.model.weigh  # type: ignore[attr-defined]
     one.keep_back(asked)
     if not one.description.local and state.guard.masks:
         raise Refused(f"{one.name} is not on this machine, so what is sent is masked and not echoed.", "echo")
     begun = monotonic()
-    choices = []
-    total = 0
     try:
         async with one.admission.place(key.name if key else "", sum(one.size_of(request) for request in asked)):
-            for index, request in enumerate(asked):
-                tokens, values = await asyncio.to_thread(read, request)
-                if one.description.context and len(tokens) > one.description.context:
-                    raise Refused(
-                        f"The prompt has {len(tokens)} tokens, the context {one.description.context}.", "prompt"
-                    )
-                likely: list[float | None] = [None, *values]
-                finish = "length"
-                if body.max_tokens:
-                    async with aclosing(one.answer(request.model_copy(update={"logprobs": True}))) as pieces:
-                        async for piece in pieces:
-                            if piece.end is not None:
-                                if piece.end.error:
-                                    raise _failure(piece.end)
-                                finish = piece.end.finish
-                            tokens += piece.tokens
-                            likely += piece.logprobs
-                total += len(tokens)
-                shown = wire.text_logprobs(tokens, likely) if body.logprobs is not None else None
-                text = "".join(tokens)
-                choices.append({"index": index, "text": text, "logprobs": shown, "finish_reason": finish})
+            read = await asyncio.to_thread(weigh, asked)
+            context = one.description.context
+            longest = max(len(weighed.tokens) for weighed in read)
+            if context and longest > context:
+                raise Refused(f"The prompt has {longest} tokens, the context {context}.", "prompt")
+            nothing = _Written("", [], [], "length")
+            written = [nothing] * len(asked)
+            if body.max_tokens:
+                written = await asyncio.gather(*(_write(one, request) for request in asked))
     except Busy as busy:
         raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
+    choices = []
+    for index, (weighed, after) in enumerate(zip(read, written, strict=True)):
+        shown = wire.echo_logprobs(weighed, after.tokens, after.logprobs, greedy=not body.temperature)
+        choices.append(
+            {
+                "index": index,
+                "text": "".join(weighed.tokens) + after.text,
+                "logprobs": shown if body.logprobs is not None else None,
+                "finish_reason": after.finish,
+            }
+        )
     one.keep(begun, 200, None, None)
+    asked_tokens, answered = (sum(len(some.tokens) for some in part) for part in (read, written))
+    total = asked_tokens + answered
     state.settings.keys.spend(key, total)
-    usage = {"prompt_tokens": total, "completion_tokens": 0, "total_tokens": total}
+    usage = {"prompt_tokens": asked_tokens, "completion_tokens": answered, "total_tokens": total}
     return JSONResponse(
         wire.base("text_completion", wire.new_id("cmpl"), one.name) | {"choices": choices, "usage": usage}
     )

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from sizewise.models.base import Weighed
 from sizewise.records import Completion, Message, ModelDescription, Request
 
 DEFAULT_TOKENS = 512
@@ -336,18 +337,45 @@ def chat_logprobs(tokens: list[str], values: list[float]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def text_logprobs(tokens: list[str], values: list[float | None], offset: int = 0) -> dict[str, Any]:
-    """Write log-likelihoods as plain answers carry them; of each token only its own is known."""
-    offsets = []
+def text_logprobs(
+    tokens: list[str], values: list[float | None], top: list[dict[str, float] | None] | None
+) -> dict[str, Any]:
+    """Write log-likelihoods as plain answers carry them.
+
+    Args:
+        tokens: the tokens as text.
+        values: the log-likelihood of each; None for the first of a text.
+        top: the token's own with that of the likeliest, where it is another; None where it is not known.
+    """
+    offsets, offset = [], 0
     for token in tokens:
         offsets.append(offset)
         offset += len(token)
-    return {
-        "tokens": tokens,
-        "token_logprobs": values,
-        "top_logprobs": [None if v is None else {t: v} for t, v in zip(tokens, values, strict=True)],
-        "text_offset": offsets,
-    }
+    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
+
+
+def likeliest(tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, float] | None]:
+    """Say of tokens that each was the likeliest, as a greedy answer's are."""
+    return [{token: value} for token, value in zip(tokens, values, strict=True)]
+
+
+def echo_logprobs(weighed: Weighed, tokens: list[str], values: list[float], greedy: bool) -> dict[str, Any]:
+    """Write the log-likelihoods of a prompt and of what was written after it.
+
+    Args:
+        weighed: the prompt's.
+        tokens: tokens that were written.
+        values: their log-likelihoods.
+        greedy: whether these were the likeliest.
+    """
+    top: list[dict[str, float] | None] | None = None
+    if weighed.likeliest is not None and (greedy or not tokens):
+        own = likeliest(weighed.tokens[1:], weighed.logprobs)
+        for one, better in zip(own, weighed.likeliest, strict=True):
+            if one is not None and better is not None:
+                one[better[0]] = better[1]
+        top = [None, *own, *likeliest(tokens, values)]
+    return text_logprobs(weighed.tokens + tokens, [None, *weighed.logprobs, *values], top)
 
 
 class ChatForm:
@@ -362,6 +390,7 @@ class ChatForm:
 
     def __init__(self, model: str, body: Common) -> None:
         self.model = model
+        self.greedy = not body.temperature
         self.wants_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._of_one_prompt = body.n or 1
 
@@ -398,8 +427,7 @@ class TextForm(ChatForm):
 
     def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
         """Write a whole continuation."""
-        likely = text_logprobs(tokens, list(values)) if tokens else None
-        return {"index": index, "text": text, "logprobs": likely, "finish_reason": finish}
+        return {"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": finish}
 
     def first(self, index: int) -> dict[str, Any] | None:
         """Say nothing: there is no role."""
@@ -407,8 +435,11 @@ class TextForm(ChatForm):
 
     def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any]:
         """Write a piece of a continuation."""
-        likely = text_logprobs(list(tokens), list(values)) if tokens else None
-        return {"index": index, "text": text, "logprobs": likely, "finish_reason": None}
+        return {"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": None}
+
+    def _likely(self, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
+        top = likeliest(tokens, values) if self.greedy else None
+        return text_logprobs(list(tokens), list(values), top) if tokens else None
 
     def last(self, index: int, finish: str) -> dict[str, Any]:
         """End a streamed continuation."""

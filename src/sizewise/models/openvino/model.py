@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sizewise.models.answering import Answer
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, complete_all
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, fitted, prompt_ids, refuse_too_long
 from sizewise.models.openvino.converting import engine_name, require
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
@@ -140,11 +140,18 @@ class OpenvinoModel:
         self._engine.submit(_asked(ids, self._ends, request), take, answer.cancelled)
         return answer.cancelled.set
 
-    def likelihoods(self, request: Request) -> tuple[list[str], list[float]]:
-        """Give a prompt's tokens as text, and the log-likelihood of all but the first."""
-        ids = prompt_ids(self._tokenizer, self._description, request)
-        (nats,) = self._engine.nats([ids]) if len(ids) > 1 else (np.zeros(0),)
-        return [str(self._tokenizer.decode([one])) for one in ids], [-float(nat) for nat in nats]
+    def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
+        """Give the log-likelihoods of prompts' tokens; the engine does not tell which others were likelier."""
+        prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
+        long = iter(self._engine.nats([ids for ids in prompts if len(ids) > 1]))
+        return [
+            Weighed(
+                [str(self._tokenizer.decode([one])) for one in ids],
+                [-float(nat) for nat in next(long)] if len(ids) > 1 else [],
+                None,
+            )
+            for ids in prompts
+        ]
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give token log-likelihoods over a rolling window."""
