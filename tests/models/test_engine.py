@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
@@ -153,3 +154,43 @@ def test_long_prompts_do_not_hold_up_who_asks(model: Any) -> None:
     ends = 0
     while ends < 200:
         ends += parts.get(timeout=60).finish is not None
+
+
+def test_who_asks_while_it_starts_again_is_not_held_up_and_gets_an_answer(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(model)
+    begun, may_go_on = threading.Event(), threading.Event()
+    begin = engine._begin
+
+    def slowly(lines: Any) -> Any:
+        begun.set()
+        assert may_go_on.wait(30)
+        return begin(lines)
+
+    monkeypatch.setattr(engine, "_begin", slowly)
+    os.kill(engine.pid, signal.SIGKILL)
+    assert begun.wait(30)
+    parts: SimpleQueue[Part] = SimpleQueue()
+    engine.submit(Asked([5, 6, 7], 4), parts.put)  # would hang if it waited for the start
+    assert parts.empty()
+    may_go_on.set()
+    ends = [parts.get(timeout=30).finish for _ in range(4)]
+    assert ends == [None, None, None, "length"]
+
+
+def test_an_engine_closed_while_it_starts_again_leaves_no_process(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(model)
+    begun, begin = threading.Event(), engine._begin
+    started: list[Any] = []
+
+    def noted(lines: Any) -> Any:
+        begun.set()
+        started.append(begin(lines))
+        return started[0]
+
+    monkeypatch.setattr(engine, "_begin", noted)
+    os.kill(engine.pid, signal.SIGKILL)
+    assert begun.wait(30)
+    engine.close()
+    assert gone(started[0][0].pid)

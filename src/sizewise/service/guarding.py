@@ -20,6 +20,7 @@ from sizewise.service.wire import Refused
 Part = Literal["mask", "confidential", "signals", "audit"]
 PARTS: tuple[Part, ...] = ("mask", "confidential", "signals", "audit")
 Keep = Callable[[str, dict[str, Any]], None]
+SHORT_LETTERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ class Guard:
             return ()
         texts = [one.content for one in requests[0].messages if one.role != "system"]
         texts += list(dict.fromkeys(request.text for request in requests if request.text))
-        found = await asyncio.to_thread(signals_in, texts)
+        short = sum(map(len, texts)) <= SHORT_LETTERS  # a thread would cost more than the look
+        found = signals_in(texts) if short else await asyncio.to_thread(signals_in, texts)
         for kind in found:
             self.counts[f"signal_{kind}"] += 1
         if found and self._rules.refuse_signals:

@@ -25,6 +25,7 @@ from sizewise.service.wire import ChatForm, EmbeddingRequest, Refused, TextReque
 CLIENT_LEFT = 499
 DRAIN_RETRY_S = 5
 LISTENS_EVERY_S = 0.25
+ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def numbered(request: Request, number: int) -> Request:
@@ -133,7 +134,8 @@ class Job:
         status = CLIENT_LEFT
         try:
             while len(ends) < len(pumps):
-                index, piece = await asyncio.wait_for(queue.get(), self._state.settings.timeout_s)
+                async with asyncio.timeout(self._state.settings.timeout_s):
+                    index, piece = await queue.get()
                 if piece.end is not None and piece.end.error:
                     status = 400 if not begun else 500
                     if not begun:
@@ -208,7 +210,7 @@ class Job:
 
 
 def _event(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8") + b"\n\n"
+    return b"data: " + ENCODE(body).encode("utf-8") + b"\n\n"
 
 
 def _besides(ends: Sequence[Completion]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class Engine:
         self._closed = False
         self._broken = ""
         self._idle_deaths = 0
-        process, failure = self._begin()
+        process, failure = self._begin(self._lines)
         if process is None:
             raise SizewiseError(
                 f"The model in {folder} cannot be opened by openvino-genai: {failure}",
@@ -115,8 +115,8 @@ class Engine:
         """The number of the engine's process."""
         return self._process.pid
 
-    def _begin(self) -> tuple[subprocess.Popen[str] | None, str]:
-        """Start a process; give it once it is ready, or what it said instead."""
+    def _begin(self, lines: SimpleQueue[str | None]) -> tuple[subprocess.Popen[str] | None, str]:
+        """Start a process that is asked by lines; give it once it is ready, or what it said instead."""
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
             process = subprocess.Popen(
                 self._command,
@@ -130,10 +130,7 @@ class Engine:
             told = process.stdout.readline()
             said = json.loads(told) if told.endswith("\n") else {}
             if said.get("ready"):
-                self._lines = SimpleQueue()
-                threading.Thread(
-                    target=_write, args=(self._lines, process.stdin), name="openvino-asks", daemon=True
-                ).start()
+                threading.Thread(target=_write, args=(lines, process.stdin), name="openvino-asks", daemon=True).start()
                 return process, ""
             _hang_up(process)
             process.wait()
@@ -162,7 +159,7 @@ class Engine:
 
     def _listen(self) -> None:
         """Pass on what the process says; when it dies, fail what was under way and start another one."""
-        while not self._closed and not self._broken:
+        while not self._broken:
             heard = False
             assert self._process.stdout is not None
             for line in self._process.stdout:
@@ -170,25 +167,31 @@ class Engine:
             code = self._process.wait()
             self._process.stdout.close()
             _hang_up(self._process)
-            with self._lock:
-                jobs, self._jobs = self._jobs, {}
-                self._lines.put(None)
-                if not self._closed:
-                    self._restart(heard)  # who asks meanwhile waits, or the question would go to the dead one
-            reason = "it was closed" if self._closed else f"its process ended with code {code}"
-            for job in jobs.values():
-                job.deliver(Part([], [], reason))
+            self._drop("it was closed" if self._closed else f"its process ended with code {code}")
+            self._broken = "it was closed" if self._closed else self._restart(heard)
+        self._drop(self._broken)
 
-    def _restart(self, heard: bool) -> None:
+    def _drop(self, reason: str) -> None:
+        """Fail all that is under way; what is asked from now on waits for the next process."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, {}
+            self._lines.put(None)
+            self._lines = SimpleQueue()
+        for job in jobs.values():
+            job.deliver(Part([], [], reason))
+
+    def _restart(self, heard: bool) -> str:
+        """Start another process; give why there is none, if there is none."""
         self._idle_deaths = 0 if heard else self._idle_deaths + 1
         if self._idle_deaths >= MOST_STARTS:
-            self._broken = "its process dies again and again"
-            return
-        process, failure = self._begin()
+            return "its process dies again and again"
+        process, failure = self._begin(self._lines)
         if process is None:
-            self._broken = f"its process does not start again: {failure}"
-        else:
-            self._process = process
+            return f"its process does not start again: {failure}"
+        self._process = process
+        if self._closed:  # meanwhile
+            _hang_up(process)
+        return ""
 
     def _take(self, parts: Sequence[Sequence[Any]]) -> bool:
         """Deliver parts, and pass on what was cancelled; tell whether there was one."""
