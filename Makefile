@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: install study test test-browser test-slow check format bench-training bench-models bench-eval bench-judge bench-choose bench-domains bench-route bench-serve clean
+.PHONY: help install study test test-browser test-slow check format bench-training bench-models bench-eval bench-judge bench-choose bench-domains bench-route bench-serve clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
 
 $(VENV)/.study: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -55,7 +55,10 @@ def sentence(rng: random.Random) -> str:
 @pytest.fixture
 def text_folder(tmp_path: Path) -> Path:
     """A folder of twenty small text files."""
-    folder = tmp_path / "texts"
+    return write_texts(tmp_path / "texts")
+
+
+def write_texts(folder: Path) -> Path:
     folder.mkdir()
     for number in range(20):
         rng = random.Random(number)
@@ -101,14 +104,14 @@ def tiny_folder(tmp_path: Path, text_folder: Path) -> Path:
     return make_tiny(tmp_path / "tiny", text_folder, "full")
 
 
-def make_tiny(folder: Path, texts: Path, attention: str) -> Path:
+def make_tiny(folder: Path, texts: Path, attention: str, context: int = CONTEXT) -> Path:
     from sizewise.lm.architecture import Shape, build_network
     from sizewise.lm.folder import save_model
     from sizewise.lm.tokenizer import train_tokenizer
 
-    tokenizer = train_tokenizer([path.read_text(encoding="utf-8") for path in sorted(texts.glob("*"))], 400, CONTEXT)
+    tokenizer = train_tokenizer([path.read_text(encoding="utf-8") for path in sorted(texts.glob("*"))], 400, context)
     ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
-    network: Any = build_network(Shape(2, 64, len(tokenizer)), attention, CONTEXT, ids, seed=3)
+    network: Any = build_network(Shape(2, 64, len(tokenizer)), attention, context, ids, seed=3)
     save_model(network, tokenizer, folder)
     return folder
 

@@ -373,7 +373,13 @@ def test_failed_requests_miss_the_limit_of_waiting() -> None:
 
 def test_a_rule_must_beat_every_candidate_and_reach_the_bar() -> None:
     facts: dict[str, Facts] = {"small": (30.0, 1.0, None), "big": (60.0, 2.0, None), "rule": (40.0, 0.1, None)}
-    assert decide(with_rule(facts), "c", Needs(least_quality=25.0)).pick == "small"
+    enough = decide(with_rule(facts), "c", Needs(least_quality=25.0))
+    assert (enough.outcome, enough.pick, enough.decisive) == ("do_not_train", None, False)
+    assert "rule reaches the least BLEU of 25 as well" in enough.sentence
+    assert "not shown to be better" in enough.why_not["small"]
+    assert decide(with_rule(facts), "c", Needs(least_quality=45.0)).pick == "big"
+    beaten: dict[str, Facts] = {"small": (50.0, 1.0, None), "big": (60.0, 2.0, None), "rule": (40.0, 0.1, None)}
+    assert decide(with_rule(beaten), "c", Needs(least_quality=25.0)).pick == "small"
     low: dict[str, Facts] = {"a": (30.0, 1.0, None), "b": (28.0, 1.0, None), "rule": (34.0, 0.1, None)}
     assert decide(with_rule(low), "c", Needs(least_quality=50.0)).outcome == "none_good_enough"
     assert decide(with_rule(low), "c", Needs(least_quality=32.0)).outcome == "do_not_train"

@@ -73,6 +73,8 @@ def test_from_reading_to_choosing(
         (("evaluate", "fake:echo"), 2, "--data"),
         (("nosuch",), 2, "nosuch"),
         (("study", "no.toml"), 2, "no.toml"),
+        (("study", "--pays", "4200/month"), 2, "sizewise study --log"),
+        (("judge",), 2, "sizewise judge --help"),
         (("train", "pkg:smollm2-135m", "--data", "x"), 2, "--minutes"),
         (("train", "scratch", "--data", "x", "--tokens", "5", "--method", "lora"), 2, "lora"),
         (("compare", "../../etc", "b"), 1, "not a record id"),
@@ -100,6 +102,12 @@ def test_an_example_study_file_is_printed(capsys: pytest.CaptureFixture[str], mo
     code, out, _ = call(capsys, monkeypatch, "study", "--example")
     assert code == 0
     assert len(tomllib.loads(out)["candidates"]) == 4
+
+
+def test_the_bare_command_is_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = call(capsys, monkeypatch)
+    assert (code, err) == (0, "")
+    assert "Start with: sizewise study" in out
 
 
 def test_every_command_has_an_example_in_its_help(

@@ -64,14 +64,14 @@ def answers(model: Any, requests: list[Request]) -> list[tuple[str, str]]:
         model.close()
 
 
-@pytest.mark.parametrize("to", ["hf", "gguf-f16", "gguf-q8_0", "openvino"])
+@pytest.mark.parametrize("to", ["hf", "gguf-f16", "gguf-q8_0", "openvino", "openvino-q8_0"])
 def test_an_adapted_model_is_exported_and_says_the_same(trained: Any, tmp_path: Path, to: str) -> None:
     store, run, _ = trained
     out = tmp_path / "made"
     stored = export(run.id, to, out, store=store, prompts=12)
     record = stored.record
     readers = {one.reader.split()[0] for one in record.parity}
-    assert readers >= ({"openvino-genai"} if to == "openvino" else {"transformers"})
+    assert readers >= ({"openvino-genai"} if to.startswith("openvino") else {"transformers"})
     if to.startswith("gguf") and llamacpp.is_installed():
         assert "llama.cpp" in readers
     for one in record.parity:
@@ -82,6 +82,10 @@ def test_an_adapted_model_is_exported_and_says_the_same(trained: Any, tmp_path: 
         assert one.agreement.n == 12
     assert set(record.files) == {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert store.get(type(record), stored.id).record == record
+    if to == "openvino-q8_0":
+        opened = open_model(str(out), store=store, precision="fp32")
+        assert opened.describe().precision == "q8_0 weights, fp32"  # another speed and memory than fp32's
+        opened.close()
     if to == "hf":
         assert (out / "adapter" / "adapter_model.safetensors").is_file()
         assert "README.md" in record.files

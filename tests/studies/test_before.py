@@ -9,6 +9,7 @@ import pytest
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.store import Store
+from sizewise.studies import doctor as doctors
 from sizewise.studies import read_config
 from sizewise.studies.doctor import doctor
 from sizewise.studies.outlook import outlook
@@ -62,6 +63,14 @@ def test_doctor_finds_a_damaged_record_and_a_home_that_cannot_be_written(home: P
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     assert {check.name: check.state for check in doctor(Store(blocked / "home")).checks}["home"] == "problem"
+
+
+def test_doctor_says_what_cannot_be_done_without_an_extra(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    monkeypatch.setitem(doctors.EXTRAS, "documents", ("no_such_module", "PDF, DOCX and HTML"))
+    found = doctor(store)
+    assert found.healthy
+    assert ("[documents]", "PDF, DOCX and HTML") in doctors.absent_extras(found)
+    assert "[study]" not in dict(doctors.absent_extras(found))
 
 
 def test_doctor_names_no_key_but_its_variable(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:

@@ -92,6 +92,13 @@ def _nearest(choice: Choice) -> list[str]:
 def _sentence(choice: Choice, verdict: Verdict) -> str:
     title, pick = choice.title, verdict.pick
     rule = verdict.rule
+    if rule is not None and not verdict.decisive:
+        return (
+            f"Do not train, and use no language model for this as it was asked: {rule} reaches the least {title} of "
+            f"{choice.needs.least_quality:g} as well ({title} {choice.value(choice.quality, rule):.3g}), and no model "
+            f"that would be picked is shown to be better ({verdict.pool[0]} "
+            f"{choice.value(choice.quality, verdict.pool[0]):.3g}). If that is not good enough, ask for more."
+        )
     if rule is not None:
         return (
             f"Do not train, and use no language model for this: {rule} is shown to be better than "
@@ -178,7 +185,10 @@ def _why(choice: Choice, verdict: Verdict) -> list[str]:
         lines.append(f"caution: not shown to be better than {rule}, which is no language model: {said}")
     fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
     if fewest < FEW_ITEMS:
-        lines.append(f"caution: only {fewest} test items share nothing with the training text; the rest do not count")
+        lines.append(
+            f"caution: only {fewest} test items count (they share nothing with the training text); {FEW_ITEMS} or "
+            "more are needed"
+        )
     least, scored = choice.needs.least_quality, choice.score(choice.quality, names[0]) if names else None
     if least is not None and scored is not None and scored.unit == "0-100" and 0 < least <= 1:
         lines.append(
@@ -189,6 +199,11 @@ def _why(choice: Choice, verdict: Verdict) -> list[str]:
     if choice.comparison.familiarity:
         lines.append("no examples of the job were given: this measures familiarity with the text, not a job")
     return lines
+
+
+def _items(items: int, documents: int) -> str:
+    """Say how many items there are, and from how many documents where several come from one."""
+    return f"{items:,} test items" + (f" from {documents:,} documents" if documents != items else "")
 
 
 def _would_change(choice: Choice, verdict: Verdict) -> list[str]:
@@ -216,8 +231,8 @@ def _would_change(choice: Choice, verdict: Verdict) -> list[str]:
             if factor is None:
                 continue
             lines.append(
-                f"about {ceil(factor * found.n):,} test items from {ceil(factor * found.clusters):,} documents (now "
-                f"{found.n:,} from {found.clusters:,}) would separate {left} from {right} in four of five studies, if "
+                f"about {_items(ceil(factor * found.n), ceil(factor * found.clusters))} (now "
+                f"{_items(found.n, found.clusters)}) would separate {left} from {right} in four of five studies, if "
                 f"the difference stays {abs(found.value):.2g} {title}"
             )
     if choice.needs.machine_usd_per_hour is None:

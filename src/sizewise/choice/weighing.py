@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
     pool: list[str]
     """Candidates that fit, best first."""
     rule: str | None = None
-    """Baseline that is shown to be better than all of them."""
+    """Baseline that is shown to be better than all of them, or (where it is not decisive) is good enough as well."""
 
 
 class Choice:
@@ -311,6 +311,8 @@ class Choice:
         """Set a verdict beside rules that are no language models: where one is shown to be better, none is needed.
 
         One of several rules must be better than every candidate that fits, and reach the least quality if there is one.
+        Where that is reached by a rule that the pick is not shown to be better than, the rule is the smallest that
+        does.
         """
         rules = self.baselines
         better = next(
@@ -322,11 +324,16 @@ class Choice:
             ),
             None,
         )
-        if not verdict.pool or better is None:
+        if verdict.pool and better is not None:
+            for name in verdict.pool:
+                self.why_not[name] = self.against(better, name)
+            return Verdict("do_not_train", None, True, sorted(verdict.pool, key=self.rank), better)
+        pick = verdict.pick
+        enough = next((rule for rule in rules if pick and self.good_enough(rule) and not self.beats(pick, rule)), None)
+        if pick is None or enough is None:
             return verdict
-        for name in verdict.pool:
-            self.why_not[name] = self.against(better, name)
-        return Verdict("do_not_train", None, True, sorted(verdict.pool, key=self.rank), better)
+        self.why_not[pick] = f"good enough too, but not shown to be better: {self.against(enough, pick)}"
+        return Verdict("do_not_train", None, False, verdict.pool, enough)
 
     def _intervals_known(self, leader: str, others: list[str]) -> bool:
         found = [self.difference(leader, name) for name in others]

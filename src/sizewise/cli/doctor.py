@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise doctor
         """
+        from sizewise.studies.doctor import absent_extras
         from sizewise.studies.doctor import doctor as look
 
         found = look()
@@ -26,5 +27,7 @@ def register(app: typer.Typer) -> None:
             rows = [[check.name, SIGNS[check.state], check.said, check.next] for check in found.checks]
             print_table(["what", "state", "found", "mend it"], rows)
             print_line("healthy: nothing is in the way" if found.healthy else "not healthy: see PROBLEM above")
+            for extra, lost in absent_extras(found):
+                print_line(f"without {extra}: no {lost}")
         if not found.healthy:
             raise typer.Exit(1)

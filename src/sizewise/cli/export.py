@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def export(
         model: Annotated[str, typer.Argument(help="Id of a run, or a model URI.")],
-        to: Annotated[str, typer.Option(help="hf, gguf-f16, gguf-q8_0, gguf-q5_1, gguf-q4_1 or openvino.")],
+        to: Annotated[
+            str, typer.Option(help="hf, gguf-f16, gguf-q8_0, gguf-q5_1, gguf-q4_1, openvino or openvino-q8_0.")
+        ],
         out: Annotated[Path, typer.Option(help="New folder to write to.")],
         data: Annotated[
             str | None, typer.Option(help="Dataset to check with; by default that of the training.")

@@ -71,7 +71,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     as_json = "--json" in sys.argv[1:]
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except SizewiseError as error:
         fail(error.what, error.expected, error.next_step, as_json)
         sys.exit(error.exit_code)

@@ -31,6 +31,10 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(help="Add a key of this name to the file, print it, and end.")
         ] = None,
         engine: Annotated[Engine, typer.Option(help="What runs models of this machine.")] = "auto",
+        share_base: Annotated[
+            bool,
+            typer.Option("--share-base", help="Keep the base of several adapters in memory once (transformers)."),
+        ] = False,
         lenient: Annotated[
             bool, typer.Option("--lenient", help="Take unknown model names; leave out what an engine cannot do.")
         ] = False,
@@ -95,6 +99,7 @@ def register(app: typer.Typer) -> None:
                 port=port,
                 keys=keys,
                 engine=engine,
+                share_base=share_base,
                 lenient=lenient,
                 delay_s=delay_ms / 1000,
                 policy=policy,

@@ -56,7 +56,11 @@ def register(app: typer.Typer) -> None:
         from sizewise.studies.config import config_text
 
         if (log is None) != (pays is None):
-            raise UsageError("A saving needs a log and what it costs.", "--log FILE --pays SUM/month", "")
+            raise UsageError(
+                "A saving needs a log and what it costs.",
+                "--log FILE and --pays SUM/month, both",
+                "sizewise study --log requests.csv --pays 4200/month",
+            )
         if log is not None:
             documents = [str(source)] if source else []
             _saving(log, str(pays), documents, loss, risk, minutes, limit, usd_per_hour, json)

@@ -38,6 +38,7 @@ FORMATS = {
     "gguf-q4_1": Bounds(0.85, 0.03),
     "gguf-q4_0": Bounds(0.85, 0.03),
     "openvino": EXACT,
+    "openvino-q8_0": Bounds(0.97, 0.005),
 }
 GGUF_FILE = "model.gguf"
 LLAMA_CONTEXT = 4_096
@@ -88,7 +89,7 @@ def export(
         raise UsageError(f"There is no format '{to}'.", " or ".join(FORMATS), "")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already.", "a folder that is new or empty", "--out OTHER")
-    if to == "openvino":
+    if to.startswith("openvino"):
         openvino.require()
     begun = time.monotonic()
     source = _source(model, store, data, reporter.say)
@@ -172,9 +173,10 @@ def _material(store: Store, data: str | None, prompts: int) -> tuple[list[tuple[
 
 
 def _write(to: str, network: Any, tokenizer: Any, source: _Source, made: Path, notes: list[str]) -> None:
-    if to == "openvino":
+    if to.startswith("openvino"):
         shutil.rmtree(made)
-        openvino.convert_network(network, tokenizer, made, source.uri, source.licence)
+        quantisation = to.partition("-")[2] or gguf_writing.F16
+        openvino.convert_network(network, tokenizer, made, source.uri, source.licence, quantisation)
         return
     if to.startswith("gguf-"):
         quantisation = to.removeprefix("gguf-")
@@ -202,7 +204,7 @@ def _beside(folder: Path) -> dict[str, str]:
 
 def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Bounds]]:
     """Give the programs that read an export, each with its bounds."""
-    if to == "openvino":
+    if to.startswith("openvino"):
         encode = _openvino_encode(made)
         quick = [("bf16", SERVED)] if folders.machine_precision() == "bf16" else []
         for precision, limits in [("fp32", bounds), *quick]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.folder import check_folder, load_network
+
+BASE = "__base__"
+"""How peft calls rows without an adapter."""
 
 
 @contextmanager
@@ -86,6 +90,55 @@ def load_adapted(base: Path, adapter: Path) -> Any:
     network = load_network(base, "fp32")
     with _quiet_peft():
         return PeftModel.from_pretrained(network, adapter).eval()
+
+
+class Adapted(NamedTuple):
+    """A network with several adapters beside its weights."""
+
+    network: Any
+    """The plain causal language model; its linear layers carry the adapters."""
+    parameters: dict[str, int]
+    """Adapter -> how many parameters it has; "": the base."""
+    choose: Callable[[Sequence[str]], None]
+    """Told the adapter of each row of what passes through the network next; "": none."""
+
+
+def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str) -> Adapted:
+    """Load a network with several saved adapters; each row of a batch passes through its own (peft's mixed batches).
+
+    Args:
+        base: folder of the network.
+        adapters: name -> folder of the adapter.
+        precision: `bf16` or `fp32`.
+    """
+    network = load_network(base, precision)
+    whole = sum(parameter.numel() for parameter in network.parameters())
+    places = {name: f"adapter_{number}" for number, name in enumerate(adapters)}  # peft's names have no dots
+    wrapped: Any = None
+    with _quiet_peft():
+        for name, folder in adapters.items():
+            if wrapped is None:
+                wrapped = PeftModel.from_pretrained(network, folder, adapter_name=places[name])
+            else:
+                wrapped.load_adapter(folder, adapter_name=places[name])
+    wrapped = wrapped.eval()
+    rows: list[str] = []
+
+    def with_rows(module: Any, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return inputs, {**named, "adapter_names": rows}
+
+    layers = [layer for layer in wrapped.modules() if isinstance(layer, LoraLayer)]
+    for layer in layers:
+        layer.register_forward_pre_hook(with_rows, with_kwargs=True)
+
+    def choose(names: Sequence[str]) -> None:
+        rows[:] = [places.get(name, BASE) for name in names]
+
+    parameters = {
+        name: sum(parameter.numel() for part, parameter in wrapped.named_parameters() if f".{place}." in part)
+        for name, place in places.items()
+    }
+    return Adapted(base_of(wrapped), {"": whole, **parameters}, choose)
 
 
 def merge_saved(base: Path, adapter: Path) -> Any:

@@ -84,6 +84,7 @@ def _run_batch(
     prompts: Sequence[list[int]],
     is_done: Callable[[int, list[int]], bool],
     choose: Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor],
+    before: Callable[[Sequence[int]], None] | None = None,
 ) -> list[list[int]]:
     """Write tokens after prompts until each is done.
 
@@ -93,10 +94,11 @@ def _run_batch(
         prompts: token ids.
         is_done: told a prompt's place and all its new tokens; tells whether it ends.
         choose: (rows, width), the head, and the place of each row's prompt -> (rows,) tokens.
+        before: told the place of each row's prompt before rows pass through the network; then no row stands for all.
     """
     head = head_of(network)
     cache = DynamicCache(config=network.config)
-    shared = _shared_prefix(prompts)
+    shared = 0 if before else _shared_prefix(prompts)
     if shared:
         # Worked examples stand before every question: they are read once for the whole batch.
         decoder_of(network)(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
@@ -113,6 +115,8 @@ def _run_batch(
     done: set[int] = set()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     while True:
+        if before:
+            before(active)
         hidden = hidden_states(
             network,
             input_ids=ids,
@@ -194,8 +198,17 @@ class Wanted(NamedTuple):
 
 
 @torch.inference_mode()
-def generate_together(network: Any, tokenizer: Any, wanted: Sequence[Wanted]) -> None:
-    """Write several answers at once, each told token by token."""
+def generate_together(
+    network: Any, tokenizer: Any, wanted: Sequence[Wanted], before: Callable[[Sequence[int]], None] | None = None
+) -> None:
+    """Write several answers at once, each told token by token.
+
+    Args:
+        network: a causal language model.
+        tokenizer: pads the prompts.
+        wanted: the answers.
+        before: told which answers the rows belong to that pass through the network next.
+    """
     device = network.device
     generators = [
         torch.Generator(device).manual_seed(one.seed) if one.seed is not None else torch.Generator(device)
@@ -224,6 +237,7 @@ def generate_together(network: Any, tokenizer: Any, wanted: Sequence[Wanted]) ->
             [one.prompt for one in wanted],
             lambda member, new: wanted[member].take(new[-1], likely[member]),
             choose,
+            before,
         )
 
 

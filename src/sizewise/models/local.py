@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, failed
+from sizewise.models.batching import TOGETHER, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.records import Completion, ModelDescription, Request
 
@@ -20,7 +18,6 @@ ENGINE = "transformers"
 # A longer window would cost more time than it gains on documents of a few pages.
 LONGEST_WINDOW = 2048
 CACHE_TOKENS = 1024
-TOGETHER = 16  # answers that are written at once where they are streamed
 
 
 class LocalModel:
@@ -50,13 +47,14 @@ class LocalModel:
         start: str | None = None,
     ) -> None:
         from sizewise.lm import folder as folders
+        from sizewise.lm.generate import end_ids
 
-        self._waiting: SimpleQueue[tuple[list[int], Answer] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
         precision = precision or folders.machine_precision()
         self._network = folders.load_network(folder, precision)
         self._tokenizer = folders.load_tokenizer(folder)
         folders.check_tokenizer(self._network, self._tokenizer, folder)
+        self._batcher = Batcher(self._network, self._tokenizer)
+        self._ends = end_ids(self._network, self._tokenizer)
         config = self._network.config
         width = 2 if precision == "bf16" else 4
         parameters = folders.parameters_of(self._network)
@@ -135,10 +133,7 @@ class LocalModel:
             deliver(Piece(end=refusal))
             return lambda: None
         answer = Answer(self._tokenizer, request, len(ids), deliver)
-        self._waiting.put((ids, answer))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="transformers", daemon=True)
-            self._thread.start()
+        self._batcher.put(ids, answer, self._ends)
         return answer.cancelled.set
 
     def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
@@ -170,27 +165,6 @@ class LocalModel:
             raise SizewiseError(f"A text has {longest} tokens, more than the context of {context}.", "a shorter text")
         return embed_ids(self._network, prompts).tolist(), sum(map(len, prompts))
 
-    def _work(self) -> None:
-        from sizewise.lm.generate import Wanted, end_ids, generate_together
-
-        ends = end_ids(self._network, self._tokenizer)
-        while True:
-            batch = [self._waiting.get()]
-            while not self._waiting.empty() and len(batch) < TOGETHER:
-                batch.append(self._waiting.get())
-            if None in batch:
-                return
-            wanted = []
-            for ids, answer in (member for member in batch if member is not None):
-                asked = answer.request
-                take = partial(answer.take_one, ends)
-                wanted.append(Wanted(ids, asked.temperature, asked.top_p, asked.seed, take))
-            try:
-                generate_together(self._network, self._tokenizer, wanted)
-            except (RuntimeError, MemoryError, SizewiseError) as error:
-                for _, answer in (member for member in batch if member is not None):
-                    answer.end(f"{type(error).__name__}: {str(error).splitlines()[0]}")
-
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give token log-likelihoods over a rolling window."""
         from sizewise.lm.score import score_texts
@@ -200,10 +174,8 @@ class LocalModel:
 
     def close(self) -> None:
         """Free the weights."""
-        if self._thread is not None:
-            self._waiting.put(None)
-            self._thread.join(timeout=60)
-        del self._network
+        self._batcher.close()
+        del self._network, self._batcher
         gc.collect()
 
 

@@ -95,6 +95,7 @@ def render_answer(view: StudyView, recommendation: Recommendation) -> str:
     content = {
         "answer": recommendation,
         "answer_why": recommendation.why,
+        "cost_needs": _cost_needs(recommendation),
         "simulation": view.study.simulation,
         "measures": {name: measure_of(name) for name in view.comparison.scores},
     }
@@ -177,6 +178,12 @@ def make_environment() -> Any:
     return environment
 
 
+def _cost_needs(recommendation: Recommendation) -> list[str]:
+    """Name what was not given and would make the cost a narrower range."""
+    wanted = ("machine_usd_per_hour", "requests_per_month", "one_off_usd", "machine_watts")
+    return [name for name in wanted if not getattr(recommendation.needs, name)]
+
+
 def _content(view: StudyView) -> dict[str, Any]:
     leaking = sorted((e for e in view.leaks if not e.clean), key=lambda e: (-e.shared_words, e.item))
     return {
@@ -185,6 +192,7 @@ def _content(view: StudyView) -> dict[str, Any]:
         "recommendation": view.recommendation,
         "answer": view.recommendation,
         "answer_why": view.study.why,
+        "cost_needs": _cost_needs(view.recommendation),
         "simulation": view.study.simulation,
         "live": False,
         "alternatives": [],

@@ -67,6 +67,8 @@ class Agent(Served):
         keep: keeps a conversation that is handed over, by its number.
     """
 
+    takes_tools = False
+
     def __init__(self, base: Served, support: Support, keep: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__(NAME, base.model, base.guard)
         self.admission = base.admission

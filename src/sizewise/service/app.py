@@ -17,14 +17,16 @@ from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
-from sizewise.service import wire
+from sizewise.service import forms, wire
+from sizewise.service.forms import ChatForm, TextForm
 from sizewise.service.jobs import Job, echo, embed, numbered
 from sizewise.service.limits import BodyLimit
 from sizewise.service.monitoring import add_pages
 from sizewise.service.router import AUTO
 from sizewise.service.served import Served
 from sizewise.service.state import Settings, State
-from sizewise.service.wire import ChatForm, ChatRequest, EmbeddingRequest, Refused, TextForm, TextRequest
+from sizewise.service.tools import Tools
+from sizewise.service.wire import ChatRequest, EmbeddingRequest, Refused, TextRequest
 from sizewise.store import Store
 
 
@@ -118,13 +120,16 @@ def _add_answers(app: FastAPI, state: State) -> None:
             if not one.description.can_chat:
                 raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
             one.watch(requests[0])
+            if tools is not None:
+                one = with_tools(one, tools, state.settings.lenient)
             job = Job(state, one, key, requests, http)
-            form = ChatForm(one.name, body)
+            form = ChatForm(one.name, body, tools)
             return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
 
         routed = state.router if body.model == AUTO else None
         one = state.find(routed.small.name if routed else body.model, key)
-        asked = wire.chat_request(body, state.settings.lenient)
+        tools = Tools.of(body, state.settings.lenient)
+        asked = forms.chat_request(body, state.settings.lenient, tools)
         requests = [numbered(asked, i) for i in range(body.n or 1)]
         signs = await state.admit(requests)
         if routed is None:
@@ -139,7 +144,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
         key = state.settings.keys.admit(http.headers.get("authorization"))
         one = state.find(body.model, key)
         wire.refuse_unknown(body, one.description, state.settings.lenient)
-        asked = [wire.text_request(body, prompt) for prompt in body.prompts()]
+        asked = [forms.text_request(body, prompt) for prompt in body.prompts()]
         if any(one_.ids is not None for one_ in asked) and "ids" not in one.description.offers:
             raise Refused(f"{one.description.engine} takes text, not tokens.", "prompt")
         signs = await state.admit(asked)
@@ -187,6 +192,23 @@ def _add_facts(app: FastAPI, state: State) -> None:
         return PlainTextResponse(
             state.counts.written(state.served, state.guard.counts), media_type="text/plain; version=0.0.4"
         )
+
+
+def with_tools(one: Served, tools: Tools, lenient: bool) -> Served:
+    """Give a model as it answers where tools may be used: without what is put around its usual task.
+
+    Raises:
+        Refused: it does not take them, or cannot be made to call one.
+    """
+    if not one.takes_tools and not lenient:
+        raise Refused(f"{one.name} answers from documents and takes no tools.", "tools", "unsupported_parameter")
+    if tools.schema is not None and "json_schema" not in one.description.offers and not lenient:
+        raise Refused(
+            f"{one.description.engine} has no grammar, so it cannot be made to call a function; leave tool_choice out.",
+            "tool_choice",
+            "unsupported_parameter",
+        )
+    return one.bare()
 
 
 def marked(response: Response, signs: Sequence[str]) -> Response:

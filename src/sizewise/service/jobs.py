@@ -15,12 +15,13 @@ from starlette.requests import Request as HttpRequest
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Piece, Weighed, failed
 from sizewise.records import Completion, Request
-from sizewise.service import wire
+from sizewise.service import forms, wire
 from sizewise.service.admission import Busy
+from sizewise.service.forms import ChatForm
 from sizewise.service.keys import Key
 from sizewise.service.served import Served
 from sizewise.service.state import State
-from sizewise.service.wire import ChatForm, EmbeddingRequest, Refused, TextRequest
+from sizewise.service.wire import EmbeddingRequest, Refused, TextRequest
 
 CLIENT_LEFT = 499
 DRAIN_RETRY_S = 5
@@ -64,7 +65,7 @@ class Job:
                 work.cancel()
                 gone.cancel()
                 await asyncio.gather(work, gone, return_exceptions=True)
-        body = wire.base(form.whole, wire.new_id(form.prefix), form.model) | {
+        body = forms.base(form.whole, forms.new_id(form.prefix), form.model) | {
             "choices": choices,
             "usage": form.usage(ends),
         }
@@ -125,7 +126,7 @@ class Job:
 
     async def _events(self, form: ChatForm) -> AsyncGenerator[bytes, None]:
         """Give the stream's events; the first only when an engine has begun, so that its refusal has a status."""
-        base = wire.base(form.piece, wire.new_id(form.prefix), form.model)
+        base = forms.base(form.piece, forms.new_id(form.prefix), form.model)
         queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
 
         pumps = [asyncio.create_task(self._pump(i, request, queue)) for i, request in enumerate(self._requests)]
@@ -149,10 +150,13 @@ class Job:
                         yield _event(base | {"choices": [first]})
                 if piece.end is not None:
                     ends.append(piece.end)
-                    yield _event(base | {"choices": [form.last(index, piece.end.finish)]})
+                    for choice in form.last(index, piece.end.finish):
+                        yield _event(base | {"choices": [choice]})
                     continue
                 self._first = self._first or monotonic() - self._begun
-                yield _event(base | {"choices": [form.delta(index, piece.text, piece.tokens, piece.logprobs)]})
+                delta = form.delta(index, piece.text, piece.tokens, piece.logprobs)
+                if delta is not None:
+                    yield _event(base | {"choices": [delta]})
             if form.wants_usage:
                 yield _event(base | {"choices": [], "usage": form.usage(ends)} | _besides(ends))
             status = 200
@@ -312,7 +316,7 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
         raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
     choices = []
     for index, (weighed, after) in enumerate(zip(read, written, strict=True)):
-        shown = wire.echo_logprobs(weighed, after.tokens, after.logprobs, greedy=not body.temperature)
+        shown = forms.echo_logprobs(weighed, after.tokens, after.logprobs, greedy=not body.temperature)
         choices.append(
             {
                 "index": index,
@@ -327,5 +331,5 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
     state.settings.keys.spend(key, total)
     usage = {"prompt_tokens": asked_tokens, "completion_tokens": answered, "total_tokens": total}
     return JSONResponse(
-        wire.base("text_completion", wire.new_id("cmpl"), one.name) | {"choices": choices, "usage": usage}
+        forms.base("text_completion", forms.new_id("cmpl"), one.name) | {"choices": choices, "usage": usage}
     )

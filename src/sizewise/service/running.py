@@ -15,6 +15,7 @@ from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.evaluation import AskedAs, asked_as
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
+from sizewise.models.sharing import open_shared
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation
 from sizewise.retrieval import Library, cut
@@ -34,20 +35,30 @@ BACKLOG = 2_048
 
 
 def open_all(
-    uris: Sequence[str], store: Store, engine: Engine, delay_s: float = 0.0, reporter: Reporter | None = None
+    uris: Sequence[str],
+    store: Store,
+    engine: Engine,
+    delay_s: float = 0.0,
+    reporter: Reporter | None = None,
+    share_base: bool = False,
 ) -> dict[str, Model]:
     """Open models under the names that clients will use.
 
     Raises:
-        UsageError: two models would have one name.
+        UsageError: two models would have one name, or none share a base where some are to.
         SizewiseError: one cannot be opened.
     """
     reporter = reporter or Silent()
     found: dict[str, Model] = {}
-    for uri in uris:
-        name = name_of(uri)
-        if name in found:
-            raise UsageError(f"Two models would be called '{name}'.", "models of different names", "")
+    names = [name_of(uri) for uri in uris]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two models would be called '{twice}'.", "models of different names", "")
+    shared = open_shared(uris, store, say=reporter.say) if share_base else {}
+    for name, uri in zip(names, uris, strict=True):
+        if uri in shared:
+            found[name] = shared[uri]
+            continue
         reporter.say(f"opening {uri}")
         fake = uri.partition(":")[2] if uri.startswith("fake:") else None
         found[name] = (
@@ -107,6 +118,7 @@ def serve(
     port: int = 8000,
     keys: Path | None = None,
     engine: Engine = "auto",
+    share_base: bool = False,
     lenient: bool = False,
     delay_s: float = 0.0,
     policy: Path | None = None,
@@ -126,6 +138,7 @@ def serve(
         port: port; 0 takes a free one.
         keys: file of API keys.
         engine: what runs models of this machine.
+        share_base: keep the base of several adapters in memory once, and let transformers answer for all of them.
         lenient: take unknown model names and leave out what cannot be done.
         delay_s: seconds a word of fake models.
         policy: file that says which of two models answers what is asked of `auto`.
@@ -153,7 +166,7 @@ def serve(
     routed = read_policy(policy) if policy else None
     if routed is not None and len(uris) < 2:
         raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
-    models = open_all(uris, store, engine, delay_s, reporter)
+    models = open_all(uris, store, engine, delay_s, reporter, share_base)
     known_of = (routed.calibration.evaluations or ()) if routed else ()
     models = _as_measured(models, [one for one in known_of if one not in as_measured], store, reporter, strict=False)
     models = _as_measured(models, as_measured, store, reporter)

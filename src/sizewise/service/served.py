@@ -51,6 +51,8 @@ class Served:
         guard: stands in front of it where it is not on this machine.
     """
 
+    takes_tools = True
+
     def __init__(self, name: str, model: Model, guard: Guard) -> None:
         self.name, self.model = name, model
         self.guard = guard

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
-import time
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from sizewise.models.base import Weighed
-from sizewise.records import Completion, Message, ModelDescription, Request
+from sizewise.records import ModelDescription, Request
 
 DEFAULT_TOKENS = 512
-MOST_CHOICES, MOST_MESSAGES, MOST_PROMPTS = 8, 1_000, 256
+MOST_CHOICES, MOST_MESSAGES, MOST_PROMPTS, MOST_TOOLS = 8, 1_000, 256, 128
 
 Stop = Annotated[str, StringConstraints(max_length=200)]
 
@@ -115,11 +111,55 @@ class TextPart(_Body):
     text: str | None = None
 
 
+class CalledFunction(_Body):
+    """A function as it was called."""
+
+    name: str
+    arguments: str = ""
+    """JSON."""
+
+
+class ToolCall(_Body):
+    """A call that an answer made."""
+
+    function: CalledFunction
+
+
 class ChatMessage(_Body):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[TextPart] | None = None
+    tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
+
+
+class FunctionSpec(_Body):
+    """A function that may be called."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """JSON schema of its arguments."""
+
+
+class Tool(_Body):
+    """A tool that may be used."""
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class NamedFunction(_Body):
+    """The name of a function."""
+
+    name: str
+
+
+class NamedTool(_Body):
+    """The tool that must be used."""
+
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class StreamOptions(_Body):
@@ -161,7 +201,9 @@ class ChatRequest(Common):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
-    tools: list[Any] | None = None
+    tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
     functions: list[Any] | None = None
 
 
@@ -230,7 +272,7 @@ def refuse_unknown(asked: Common, description: ModelDescription, lenient: bool) 
     """
     if lenient:
         return
-    for field in ("frequency_penalty", "presence_penalty", "logit_bias", "suffix", "tools", "functions"):
+    for field in ("frequency_penalty", "presence_penalty", "logit_bias", "suffix", "functions"):
         if getattr(asked, field, None):
             raise Refused(f"{description.engine} does not take {field}.", field, "unsupported_parameter")
     if getattr(asked, "best_of", None) not in (None, 1, asked.n):
@@ -267,180 +309,3 @@ def schema_of(asked: ChatRequest) -> str | None:
             "response_format needs a type of text, json_object or json_schema with a schema.", "response_format"
         )
     return json.dumps(schema)
-
-
-def chat_request(asked: ChatRequest, lenient: bool) -> Request:
-    """Turn a conversation from the wire into ours."""
-    messages = []
-    for number, message in enumerate(asked.messages):
-        where = f"messages[{number}]"
-        content = message.content
-        if not isinstance(content, str | None):
-            other = next((part.type for part in content if part.type not in ("text", "refusal")), None)
-            if other and not lenient:
-                raise Refused(f"The models served here take text, not {other}.", f"{where}.content")
-            content = "\n".join(part.text for part in content if part.text)
-        if content is None and message.role != "assistant" and not lenient:
-            raise Refused("A message needs content.", f"{where}.content")
-        role = {"developer": "system", "tool": "user", "function": "user"}.get(message.role, message.role)
-        if role != message.role and role == "user" and not lenient:
-            raise Refused("Tools are not offered, so there are no messages of them.", f"{where}.role")
-        messages.append(Message(role=role, content=content or ""))
-    longest = asked.max_completion_tokens or asked.max_tokens or None
-    if 0 in (asked.max_completion_tokens, asked.max_tokens) and not lenient:
-        raise Refused("An answer has at least one token.", "max_tokens")
-    return Request(
-        id="",
-        messages=tuple(messages),
-        stop=asked.stops(),
-        max_tokens=longest or DEFAULT_TOKENS,
-        fit=longest is None,
-        temperature=0.0 if asked.temperature is None else asked.temperature,
-        top_p=1.0 if asked.top_p is None else asked.top_p,
-        seed=None if asked.seed is None else asked.seed % 2**31,
-        logprobs=bool(asked.logprobs),
-        json_schema=schema_of(asked) if not lenient else None,
-    )
-
-
-def text_request(asked: TextRequest, prompt: str | tuple[int, ...]) -> Request:
-    """Turn a plain prompt from the wire into ours."""
-    return Request(
-        id="",
-        text=prompt if isinstance(prompt, str) else None,
-        ids=None if isinstance(prompt, str) else prompt,
-        stop=asked.stops(),
-        max_tokens=DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens,
-        temperature=0.0 if asked.temperature is None else asked.temperature,
-        top_p=1.0 if asked.top_p is None else asked.top_p,
-        seed=None if asked.seed is None else asked.seed % 2**31,
-        logprobs=asked.logprobs is not None,
-    )
-
-
-def new_id(kind: str) -> str:
-    """Give the id of an answer."""
-    return f"{kind}-{secrets.token_hex(12)}"
-
-
-def base(kind: str, answer_id: str, model: str) -> dict[str, Any]:
-    """Give the fields that every answer has."""
-    return {"id": answer_id, "object": kind, "created": int(time.time()), "model": model}
-
-
-def chat_logprobs(tokens: list[str], values: list[float]) -> dict[str, Any]:
-    """Write log-likelihoods as chat answers carry them."""
-    content = [
-        {"token": token, "logprob": value, "bytes": list(token.encode("utf-8")), "top_logprobs": []}
-        for token, value in zip(tokens, values, strict=True)
-    ]
-    return {"content": content, "refusal": None}
-
-
-def text_logprobs(
-    tokens: list[str], values: list[float | None], top: list[dict[str, float] | None] | None
-) -> dict[str, Any]:
-    """Write log-likelihoods as plain answers carry them.
-
-    Args:
-        tokens: the tokens as text.
-        values: the log-likelihood of each; None for the first of a text.
-        top: the token's own with that of the likeliest, where it is another; None where it is not known.
-    """
-    offsets, offset = [], 0
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token)
-    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
-
-
-def likeliest(tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, float] | None]:
-    """Say of tokens that each was the likeliest, as a greedy answer's are."""
-    return [{token: value} for token, value in zip(tokens, values, strict=True)]
-
-
-def echo_logprobs(weighed: Weighed, tokens: list[str], values: list[float], greedy: bool) -> dict[str, Any]:
-    """Write the log-likelihoods of a prompt and of what was written after it.
-
-    Args:
-        weighed: the prompt's.
-        tokens: tokens that were written.
-        values: their log-likelihoods.
-        greedy: whether these were the likeliest.
-    """
-    top: list[dict[str, float] | None] | None = None
-    if weighed.likeliest is not None and (greedy or not tokens):
-        own = likeliest(weighed.tokens[1:], weighed.logprobs)
-        for one, better in zip(own, weighed.likeliest, strict=True):
-            if one is not None and better is not None:
-                one[better[0]] = better[1]
-        top = [None, *own, *likeliest(tokens, values)]
-    return text_logprobs(weighed.tokens + tokens, [None, *weighed.logprobs, *values], top)
-
-
-class ChatForm:
-    """How the answers of a conversation look.
-
-    Args:
-        model: name of the model that answers.
-        body: what was asked.
-    """
-
-    whole, piece, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
-
-    def __init__(self, model: str, body: Common) -> None:
-        self.model = model
-        self.greedy = not body.temperature
-        self.wants_usage = bool(body.stream_options and body.stream_options.include_usage)
-        self._of_one_prompt = body.n or 1
-
-    def usage(self, ends: Sequence[Completion]) -> dict[str, int]:
-        """Count tokens; a prompt once, however many answers it has."""
-        read = sum(end.prompt_tokens for end in ends[:: self._of_one_prompt])
-        written = sum(end.completion_tokens for end in ends)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-
-    def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
-        """Write a whole answer."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        likely = chat_logprobs(tokens, values) if tokens else None
-        return {"index": index, "message": message, "logprobs": likely, "finish_reason": finish}
-
-    def first(self, index: int) -> dict[str, Any] | None:
-        """Begin a streamed answer: the role, once."""
-        return {"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
-
-    def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any]:
-        """Write a piece of an answer."""
-        likely = chat_logprobs(list(tokens), list(values)) if tokens else None
-        return {"index": index, "delta": {"content": text}, "logprobs": likely, "finish_reason": None}
-
-    def last(self, index: int, finish: str) -> dict[str, Any]:
-        """End a streamed answer."""
-        return {"index": index, "delta": {}, "logprobs": None, "finish_reason": finish}
-
-
-class TextForm(ChatForm):
-    """How continued texts look."""
-
-    whole, piece, prefix = "text_completion", "text_completion", "cmpl"
-
-    def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
-        """Write a whole continuation."""
-        return {"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": finish}
-
-    def first(self, index: int) -> dict[str, Any] | None:
-        """Say nothing: there is no role."""
-        return None
-
-    def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any]:
-        """Write a piece of a continuation."""
-        return {"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": None}
-
-    def _likely(self, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
-        top = likeliest(tokens, values) if self.greedy else None
-        return text_logprobs(list(tokens), list(values), top) if tokens else None
-
-    def last(self, index: int, finish: str) -> dict[str, Any]:
-        """End a streamed continuation."""
-        return {"index": index, "text": "", "logprobs": None, "finish_reason": finish}

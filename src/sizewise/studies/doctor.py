@@ -49,6 +49,12 @@ def doctor(store: Store | None = None) -> Health:
     )
 
 
+def absent_extras(found: Health) -> list[tuple[str, str]]:
+    """Give the extras that are not installed and what cannot be done without each."""
+    absent = {check.name for check in found.checks if check.state == "absent"}
+    return [(f"[{extra}]", purpose) for extra, (_, purpose) in EXTRAS.items() if f"[{extra}]" in absent]
+
+
 def _python() -> Check:
     said = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.prefix}"
     return Check(name="Python", state="good", said=said)

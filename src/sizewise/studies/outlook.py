@@ -251,7 +251,9 @@ def _warnings(
     if record.derived:
         yield "no examples of the job: only familiarity with the text is measured; give examples = FILE in [data]"
     if asked and len(clean) < FEW_ITEMS:
-        yield f"only {len(clean)} of {len(asked)} test examples share nothing with training: {FEW_ITEMS} are needed"
+        some = f"{len(clean)} of {len(asked)} test examples share nothing with training"
+        few = f"{len(asked)} test examples" if len(clean) == len(asked) else some
+        yield f"only {few}: {FEW_ITEMS} are needed"
     if documents < FEW_DOCUMENTS:
         yield f"only {documents} source documents in the test: intervals will be wide; {FEW_DOCUMENTS} or more help"
     trained = [one for one in config.candidates if one.train is not None]

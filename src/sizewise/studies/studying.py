@@ -26,6 +26,7 @@ BASELINES = {
 
 
 BASELINES_OF_LABELS = {"linear classifier (baseline)": "linear:"}
+FEW_STEPS = 20
 USERS = 8
 """Users at once, where the needs do not say how many."""
 
@@ -253,12 +254,21 @@ def _with_votes(
 def _cautions(data: str, checkpoints: dict[str, str], store: Store) -> list[str]:
     """Say which examples are drafts, and which trainings improved nothing: their weights are those before."""
     drafts = drafted_note([example.tags for example in datasets.load(store, data).examples["test"]])
-    return list(drafts) + [
-        f"caution: training {name} improved nothing in validation, so its weights are those before training "
-        f"(see the notes of {checkpoint})"
-        for name, checkpoint in checkpoints.items()
-        if store.read(Checkpoint, checkpoint).best_step == 0
-    ]
+    return (
+        list(drafts)
+        + [
+            f"caution: training {name} improved nothing in validation, so its weights are those before training "
+            f"(see the notes of {checkpoint})"
+            for name, checkpoint in checkpoints.items()
+            if store.read(Checkpoint, checkpoint).best_step == 0
+        ]
+        + [
+            f"caution: {name} was trained for {made.steps} steps only, {made.epochs:.0%} of a pass over its text: this "
+            "verdict says little of what longer training would do (minutes, tokens or epochs in its recipe)"
+            for name, made in ((name, store.read(Checkpoint, one)) for name, one in checkpoints.items())
+            if made.steps < FEW_STEPS and made.epochs < 1
+        ]
+    )
 
 
 def _missing(config: StudyConfig, comparison: str, votes: str | None, loads: dict[str, str]) -> list[Missing]:
@@ -269,6 +279,10 @@ def _missing(config: StudyConfig, comparison: str, votes: str | None, loads: dic
     )
     missing = [
         *([] if votes else [judged]),
+        Missing(
+            what="the saving against what is paid today: it takes a log of what is asked now",
+            command="sizewise study --log FILE --pays SUM/month",
+        ),
         Missing(
             what="bias beyond the small set in the package (public suites, with their data)",
             command="sizewise evaluate MODEL --suite bbq --data PATH",

@@ -72,7 +72,10 @@ def make_plan(
     begun = time.monotonic()
     speed = None
     if recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step():
-        reporter.say(f"measuring the speed of {recipe.start} for a moment" + (" (compiling)" if compiled else ""))
+        reporter.say(
+            f"measuring the speed of {recipe.start} for a moment"
+            + (" (compiling takes a minute or two)" if compiled else "")
+        )
         loop.prepare(start.network, compiled, checkpointing)
         _, speed = loop.probe(start.network, material.mix, teacher, PROBE_STEPS - 1)
     spent = time.monotonic() - begun

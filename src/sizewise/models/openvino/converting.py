@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from sizewise.errors import MissingExtraError, SizewiseError
 
 MODEL_FILE = "openvino_model.xml"
+WEIGHTS_FILE = "openvino_config.json"  # named as optimum-intel names it
 READS = ("llama", "mistral", "qwen2", "qwen3")  # architectures whose GGUF openvino-genai reads
 
 
@@ -53,15 +55,26 @@ def convert(folder: Path, out: Path, name: str, licence: str) -> None:
     convert_network(network, tokenizer, out, name, licence)
 
 
-def convert_network(network: Any, tokenizer: Any, out: Path, name: str, licence: str) -> None:
-    """Turn a network and its tokenizer into a folder that openvino-genai opens; see `convert`."""
+def convert_network(
+    network: Any, tokenizer: Any, out: Path, name: str, licence: str, quantisation: str = "f16"
+) -> None:
+    """Turn a network and its tokenizer into a folder that openvino-genai opens; see `convert`.
+
+    Args:
+        network: a causal language model, in fp32.
+        tokenizer: its tokenizer.
+        out: where to; it appears only when it is whole.
+        name: what the model is called.
+        licence: licence of its weights.
+        quantisation: how weights are kept: `f16`, or `q8_0`, 8 bits each and a scale for 32.
+    """
     require()
     import openvino
     import openvino_genai
     from openvino_tokenizers import convert_tokenizer
 
     from sizewise.lm.folder import vectors_of
-    from sizewise.lm.gguf_writing import F16, write_gguf
+    from sizewise.lm.gguf_writing import write_gguf
 
     if network.config.model_type not in READS:
         raise SizewiseError(
@@ -74,7 +87,7 @@ def convert_network(network: Any, tokenizer: Any, out: Path, name: str, licence:
         made = Path(temporary) / "model"
         made.mkdir()
         packed = Path(temporary) / "model.gguf"
-        write_gguf(network, tokenizer, packed, F16, name, licence)
+        write_gguf(network, tokenizer, packed, quantisation, name, licence)
         # It is saved beside the file that it was read from.
         pipeline = openvino_genai.LLMPipeline(str(packed), "CPU", enable_save_ov_model=True)
         del pipeline
@@ -86,11 +99,19 @@ def convert_network(network: Any, tokenizer: Any, out: Path, name: str, licence:
         parts = convert_tokenizer(tokenizer, with_detokenizer=True, skip_special_tokens=True)
         for title, part in zip(("openvino_tokenizer.xml", "openvino_detokenizer.xml"), parts, strict=True):
             openvino.save_model(part, made / title, compress_to_fp16=False)
+        (made / WEIGHTS_FILE).write_text(json.dumps({"weights": quantisation}) + "\n", encoding="utf-8")
         network.config.save_pretrained(made)
         network.generation_config.save_pretrained(made)
         tokenizer.save_pretrained(made)
         shutil.rmtree(out, ignore_errors=True)
         made.rename(out)
+
+
+def weights_of(folder: Path) -> str:
+    """Say how a folder keeps its weights, as `convert_network` wrote it."""
+    path = folder / WEIGHTS_FILE
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return str(told.get("weights", "f16"))
 
 
 def _restore_vectors(graph: Any, vectors: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> None:

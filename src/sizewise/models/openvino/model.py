@@ -13,7 +13,7 @@ import numpy as np
 from sizewise.models.answering import Answer
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, fitted, prompt_ids, refuse_too_long
-from sizewise.models.openvino.converting import engine_name, require
+from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
 from sizewise.models.size import cache_bytes, read_config
 from sizewise.records import Completion, ModelDescription, Request
@@ -75,6 +75,8 @@ class OpenvinoModel:
         context = int(counted.config["max_position_embeddings"])
         self._ends = sorted({self._tokenizer.eos_token_id, *_configured_ends(folder)} - {None})
         width = 2 if precision == "bf16" else 4
+        disk = (folder / MODEL_FILE).with_suffix(".bin").stat().st_size
+        kept = weights_of(folder)
         self._window = min(context, LONGEST_WINDOW)
         self._description = ModelDescription(
             uri=uri,
@@ -82,12 +84,13 @@ class OpenvinoModel:
             origin=origin,
             licence=licence,
             engine=engine_name(),
-            precision=precision,
+            precision=precision if kept == "f16" else f"{kept} weights, {precision}",
             attention=counted.attention,
             context=context,
             parameters=counted.parameters,
-            memory_bytes=counted.parameters * width + cache_bytes(counted.config, CACHE_TOKENS, width),
-            disk_bytes=(folder / "openvino_model.bin").stat().st_size,
+            memory_bytes=(counted.parameters * width if kept == "f16" else disk)
+            + cache_bytes(counted.config, CACHE_TOKENS, width),
+            disk_bytes=disk,
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
             offers=("ids", "sampling", "logprobs", "json_schema", "echo"),

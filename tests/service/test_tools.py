@@ -1,0 +1,228 @@
+"""Tools through the official client: what the model sees of them, and what it calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+openai = pytest.importorskip("openai")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from sizewise.models import open_model  # noqa: E402
+from sizewise.models.base import Cancel, Deliver  # noqa: E402
+from sizewise.models.fake import FakeModel  # noqa: E402
+from sizewise.records import Message, ModelDescription, Request  # noqa: E402
+from sizewise.service.tools import Tools  # noqa: E402
+from sizewise.service.wire import FunctionSpec  # noqa: E402
+from sizewise.store import Store  # noqa: E402
+from tests.conftest import make_tiny  # noqa: E402
+from tests.service.test_service import client, running  # noqa: E402
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+FLAG = {
+    "type": "function",
+    "function": {
+        "name": "flag",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "boolean"}},
+            "required": ["a"],
+            "additionalProperties": False,
+        },
+    },
+}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Bonn"}}\n</tool_call>'
+OTHER = '<tool_call>{"name": "weather", "arguments": {"city": "Köln"}}</tool_call>'
+
+
+class Heard(FakeModel):
+    """Says what it is told to, and keeps what it was asked."""
+
+    def __init__(self, offers: tuple[str, ...] = (), says: str | None = None, local: bool = True) -> None:
+        super().__init__("echo")
+        self.asked: list[Request] = []
+        self._offers, self._says, self._local = offers, says, local
+
+    def describe(self) -> ModelDescription:
+        told = super().describe()
+        return told.model_copy(update={"offers": (*told.offers, *self._offers), "local": self._local})
+
+    def start(self, request: Request, deliver: Deliver) -> Cancel:
+        self.asked.append(request)
+        if self._says is not None:
+            request = request.model_copy(update={"messages": (Message(role="user", content=self._says),)})
+        return super().start(request, deliver)
+
+
+def ask(address: str, text: str, **more: Any) -> Any:
+    said = [{"role": "user", "content": text}]
+    return client(address).chat.completions.create(model="m", messages=said, **({"tools": [WEATHER]} | more))
+
+
+def streamed(address: str, text: str, **more: Any) -> tuple[str, list[tuple[str, str]], str]:
+    """Give the words, the calls and the reason of a streamed answer."""
+    words, calls, finish = "", [], ""
+    for chunk in ask(address, text, stream=True, **more):
+        (choice,) = chunk.choices
+        words += choice.delta.content or ""
+        calls += [(one.function.name, one.function.arguments) for one in choice.delta.tool_calls or ()]
+        finish = choice.finish_reason or finish
+    return words, calls, finish
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "cities", "finish"),
+    [
+        (CALL, "", ["Bonn"], "tool_calls"),
+        (f"Let me look.\n{CALL}", "Let me look.", ["Bonn"], "tool_calls"),
+        (f"{CALL}\n{OTHER}", "", ["Bonn", "Köln"], "tool_calls"),
+        ("It is <b>warm</b> and a < b", "It is <b>warm</b> and a < b", [], "stop"),
+        ('<tool_call>{"name": "nobody", "arguments": {}}</tool_call>', None, [], "stop"),
+        ('<tool_call>{"name": "weather", "arguments": {"city": </tool_call>', None, [], "stop"),
+        ('<tool_call>{"name": "weather", "arguments": {"city": NaN}}</tool_call>', None, [], "stop"),
+        ('<tool_call>{"name": "weather", "arguments": [1]}</tool_call>', None, [], "stop"),
+    ],
+)
+def test_calls_are_parted_from_words_whole_and_streamed(
+    said: str, words: str | None, cities: list[str], finish: str
+) -> None:
+    wanted = said if words is None else words  # what is no call is not lost
+    with running({"m": FakeModel("echo")}) as address:
+        (choice,) = ask(address, said).choices
+        assert [json.loads(one.function.arguments)["city"] for one in choice.message.tool_calls or ()] == cities
+        assert (choice.message.content or "") == wanted
+        assert choice.finish_reason == finish
+        found, calls, reason = streamed(address, said)
+        assert (found.strip(), reason) == (wanted, finish)
+        assert [json.loads(arguments)["city"] for _, arguments in calls] == cities
+        once = ask(address, said, parallel_tool_calls=False).choices[0].message.tool_calls or ()
+        assert len(once) == min(1, len(cities))
+
+
+def test_the_model_sees_tools_calls_and_what_they_gave() -> None:
+    model = Heard()
+    said = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Is it warm in Bonn?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bonn"}'}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "12 degrees"},
+    ]
+    with running({"m": model}) as address:
+        talk = client(address)
+        talk.chat.completions.create(model="m", messages=said, tools=[WEATHER])
+        talk.chat.completions.create(model="m", messages=said, tools=[WEATHER], tool_choice="none")
+    shown, plain = (request.messages for request in model.asked[-2:])
+    assert [one.role for one in shown] == ["system", "user", "assistant", "user"]
+    assert shown[0].content.startswith("Be brief.")
+    assert '"description": "Weather of a city."' in shown[0].content
+    assert shown[2].content == CALL
+    assert shown[3].content == "<tool_response>\n12 degrees\n</tool_response>"
+    assert plain[0].content == "Be brief."
+
+
+def test_a_demanded_call_goes_by_the_engines_grammar_or_is_refused() -> None:
+    model = Heard(("json_schema",), '{"city": "Bonn"}')
+    named = {"type": "function", "function": {"name": "weather"}}
+    with running({"m": model}) as address:
+        (choice,) = ask(address, "Bonn?", tool_choice=named, tools=[WEATHER, FLAG]).choices
+        assert json.loads(choice.message.tool_calls[0].function.arguments) == {"city": "Bonn"}
+        assert choice.message.content is None
+        assert streamed(address, "Bonn?", tool_choice=named) == ("", [("weather", '{"city": "Bonn"}')], "tool_calls")
+    assert json.loads(model.asked[-1].json_schema or "") == WEATHER["function"]["parameters"]  # type: ignore[index]
+    assert '"flag"' not in model.asked[-2].messages[0].content
+    several = Heard(("json_schema",), '{"name": "flag", "arguments": {"a": true}}')
+    with running({"m": several}) as address:
+        (choice,) = ask(address, "Bonn?", tool_choice="required", tools=[WEATHER, FLAG]).choices
+        assert choice.message.tool_calls[0].function.name == "flag"
+    kinds = json.loads(several.asked[-1].json_schema or "")["anyOf"]
+    assert [one["properties"]["name"]["const"] for one in kinds] == ["weather", "flag"]
+    with running({"m": Heard()}) as address, pytest.raises(openai.BadRequestError, match="no grammar"):
+        ask(address, "Bonn?", tool_choice="required")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"tools": [WEATHER, WEATHER]}, "same name"),
+        ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, "not among the tools"),
+        ({"logprobs": True}, "beside tools"),
+        ({"response_format": {"type": "json_object"}}, "either"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "pattern"),
+        ({"tool_choice": "always"}, "tool_choice"),
+    ],
+)
+def test_what_cannot_be_done_is_said(more: dict[str, Any], said: str) -> None:
+    with running({"m": FakeModel("echo")}) as address, pytest.raises(openai.BadRequestError, match=said):
+        ask(address, "hello", **more)
+
+
+def test_personal_data_in_calls_is_masked_on_its_way_and_put_back() -> None:
+    pytest.importorskip("presidio_analyzer")
+    model = Heard(local=False)
+    call = '<tool_call>{"name": "weather", "arguments": {"city": "anna.muster@example.org"}}</tool_call>'
+    with running({"m": model}) as address:
+        (choice,) = ask(address, call).choices
+    assert json.loads(choice.message.tool_calls[0].function.arguments) == {"city": "anna.muster@example.org"}
+    assert all("anna.muster" not in message.content for message in model.asked[-1].messages)
+
+
+def test_a_real_engine_keeps_to_the_arguments_of_a_demanded_call(
+    tmp_path: Path, text_folder: Path, store: Store
+) -> None:
+    folder = make_tiny(tmp_path / "tiny", text_folder, "full", context=1_024)
+    model = open_model(str(folder), store=store, engine="openvino")
+    with running({"m": model}) as address:
+        (choice,) = ask(address, "a?", tools=[FLAG], tool_choice="required", max_tokens=60).choices
+    if choice.finish_reason == "tool_calls":
+        assert isinstance(json.loads(choice.message.tool_calls[0].function.arguments)["a"], bool)
+    else:  # a random network may write blanks for ever between two tokens; it never leaves the grammar
+        assert choice.finish_reason == "length"
+        assert set(choice.message.content) <= set('{}":, \t\n\ratruefls')
+    model.close()
+
+
+def pieces_of(text: str, cuts: Sequence[int]) -> list[str]:
+    places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
+    return [text[a:b] for a, b in pairwise(places)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from([CALL, OTHER, "<tool_call>", "</tool_call>", "<", "tool", "a word ", "{}"]), max_size=6),
+    st.lists(st.integers(0, 500), max_size=12),
+)
+def test_streams_say_what_whole_answers_say_however_they_are_cut(parts: list[str], cuts: list[int]) -> None:
+    text = "".join(parts)
+    tools = Tools([FunctionSpec.model_validate(WEATHER["function"])])
+    watch = tools.watch()
+    words = "".join(watch.feed(piece) for piece in pieces_of(text, cuts))
+    rest, calls = watch.end()
+    whole, all_calls = tools.read(text)
+    assert calls == all_calls
+    assert words + rest == whole
