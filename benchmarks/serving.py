@@ -2,9 +2,8 @@
 
 1. Gateway: openvino-genai by itself in this process, and the service over it, with 1 and 32 requests under way: time to
    the first token, tokens a second; medians of interleaved runs.
-2. Peers: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16 and Q8_0), and vLLM's CPU build where
-   `--vllm PYTHON` names an interpreter that has it, in bf16; the service with the weights as they are and exported in
-   8 bits; the same load by 1, 8, 32 users, in turns; ratios of neighbouring runs.
+2. Peers: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16), and vLLM's CPU build where `--vllm PYTHON`
+   names an interpreter that has it, in bf16; the same load by 1, 8, 32 users, in turns; ratios of neighbouring runs.
 3. Ten times the load that the service carries, for a fake and the real engine: how soon refusals come, how long
    those who are served wait, and whether it is as before two seconds later.
 4. 200 requests of 4,000 tokens that are cut off after half a second: how soon the next request is answered.
@@ -398,7 +397,10 @@ def main() -> None:
             result["gateway"] = gateway(runs, store)
             keep(result, runs)
         if "peers" in given.only:
-            result["peers"] = peers(runs, Path(scratch), store, given.vllm)
+            out = Path(scratch) / "out"
+            command = [sys.executable, "-m", "sizewise", "export", MODEL, "--to", "gguf-f16", "--out", str(out)]
+            subprocess.run(command, check=True, capture_output=True)
+            result["peers"] = peers(runs, next(out.rglob("*.gguf")), store, given.vllm)
             keep(result, runs)
         if "overload" in given.only:
             with service("fake:echo", "--delay-ms", "3000") as address:
@@ -461,32 +463,17 @@ def gateway(runs: int, store: Store) -> dict[str, Any]:
     return found
 
 
-def exported(to: str, scratch: Path) -> Path:
-    """Export the model; what the check of it finds is kept in its record."""
-    out = scratch / to
-    command = [sys.executable, "-m", "sizewise", "export", MODEL, "--to", to, "--out", str(out)]
-    subprocess.run(command, check=True, capture_output=True)
-    return next(out.rglob("*.gguf"), out)
-
-
-def peers(runs: int, scratch: Path, store: Store, vllm_python: str) -> dict[str, Any]:
-    """Ask all servers with the same load, in turns; those that are not asked stand still.
-
-    The ratio of each is that of the service with weights of as many bits, by tokens a second.
-    """
+def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, Any]:
+    """Ask all servers with the same load, in turns; those that are not asked stand still."""
     found: dict[str, Any] = {}
     folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
-    files = {"llama.cpp": exported("gguf-f16", scratch), "llama.cpp, 8 bits": exported("gguf-q8_0", scratch)}
     with ExitStack() as stack:
-        servers = {
-            "ours": stack.enter_context(service(MODEL)),
-            "ours, 8 bits": stack.enter_context(service(str(exported("openvino-q8_0", scratch)))),
-        }
+        servers = {"ours": stack.enter_context(service(MODEL))}
         if vllm_python:
             servers["vLLM"] = stack.enter_context(vllm(vllm_python, folder))
         for users in USERS:
-            with ExitStack() as now:
-                asked_now = servers | {name: now.enter_context(llama_cpp(file, users)) for name, file in files.items()}
+            with llama_cpp(gguf, users) as address:
+                asked_now = servers | {"llama.cpp": address}
                 rows: dict[str, list[dict[str, float]]] = {name: [] for name in asked_now}
                 for one in asked_now.values():
                     through(one, users, users, store)  # the first requests prepare what later ones find ready
@@ -496,7 +483,7 @@ def peers(runs: int, scratch: Path, store: Store, vllm_python: str) -> dict[str,
                     print(f"{users} users: { {name: some[-1] for name, some in rows.items()} }", flush=True)
             found[str(users)] = {name: middle(some) for name, some in rows.items()}
             for name in rows:
-                neighbours = zip(rows["ours, 8 bits" if name.endswith("8 bits") else "ours"], rows[name], strict=True)
+                neighbours = zip(rows["ours"], rows[name], strict=True)
                 ratios = [ours["tokens_per_s"] / theirs["tokens_per_s"] for ours, theirs in neighbours]
                 found[str(users)][name]["ratio"] = float(np.median(ratios))
     return found
