@@ -36,6 +36,10 @@ class SizewiseError(Exception):
         return "\n".join(parts)
 
 
+class EngineError(SizewiseError):
+    """What runs a model failed: not the request's fault."""
+
+
 class UsageError(SizewiseError):
     """The command or its file was used wrongly: exit code 2."""
 

@@ -376,7 +376,9 @@ def test_a_rule_must_beat_every_candidate_and_reach_the_bar() -> None:
     enough = decide(with_rule(facts), "c", Needs(least_quality=25.0))
     assert (enough.outcome, enough.pick, enough.decisive) == ("do_not_train", None, False)
     assert "rule reaches the least BLEU of 25 as well" in enough.sentence
+    assert enough.sentence.endswith("ask for more: big would be better than rule.")
     assert "not shown to be better" in enough.why_not["small"]
+    assert any(line.startswith("rule: ") for line in enough.why)
     assert decide(with_rule(facts), "c", Needs(least_quality=45.0)).pick == "big"
     beaten: dict[str, Facts] = {"small": (50.0, 1.0, None), "big": (60.0, 2.0, None), "rule": (40.0, 0.1, None)}
     assert decide(with_rule(beaten), "c", Needs(least_quality=25.0)).pick == "small"

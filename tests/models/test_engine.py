@@ -179,6 +179,24 @@ def test_who_asks_while_it_starts_again_is_not_held_up_and_gets_an_answer(
     assert ends == [None, None, None, "length"]
 
 
+def test_nobody_waits_for_an_engine_that_cannot_be_started(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(model)
+
+    def no_memory(lines: Any) -> Any:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(engine, "_begin", no_memory)
+    parts: SimpleQueue[Part] = SimpleQueue()
+    engine.submit(Asked([5, 6, 7], 200), parts.put)
+    os.kill(engine.pid, signal.SIGKILL)
+    engine._thread.join(30)
+    engine.submit(Asked([5, 6, 7], 4), parts.put)
+    finish = None
+    while finish is None or "code" in finish:
+        finish = parts.get(timeout=30).finish
+    assert "Cannot allocate memory" in finish
+
+
 def test_an_engine_closed_while_it_starts_again_leaves_no_process(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(model)
     begun, begin = threading.Event(), engine._begin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 
 from sizewise import dataset as datasets
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.exporting import export
 from sizewise.models import open_model
 from sizewise.models.base import Piece
 from sizewise.models.sharing import open_shared
-from sizewise.records import Message, Recipe, Request
+from sizewise.records import Checkpoint, Message, Recipe, Request
 from sizewise.service.running import open_all
 from sizewise.store import Store
 from sizewise.training import train
@@ -89,6 +91,20 @@ def test_it_is_refused_where_nothing_is_shared(adapters: Any) -> None:
     for uris in ([runs[0]], [base, "fake:echo"], [runs[0], "fake:echo"]):
         with pytest.raises(UsageError, match="No two of these"):
             open_shared(uris, store)
+
+
+def test_what_was_trained_with_a_window_shares_nothing_and_is_exported_as_itself(adapters: Any, tmp_path: Path) -> None:
+    store, runs, base = adapters
+    data = store.read(Checkpoint, runs[0].removeprefix("run:")).data
+    recipe = {"start": base, "tokens": 3_000, "context": 64, "control": "none", "attention": "window:16", "rank": 4}
+    made = train(Recipe.model_validate(recipe), data, store=store)
+    with pytest.raises(UsageError, match="No two of these"):
+        open_shared([f"run:{made.id}", base], store)
+    assert set(open_shared([*runs, f"run:{made.id}"], store)) == set(runs)
+    done = export(
+        made.id, "hf", tmp_path / "out", store=store, prompts=4
+    ).record  # beside the adapters, with the window
+    assert done.parity[0].bits.value == pytest.approx(0.0, abs=1e-4)
 
 
 def test_serve_opens_what_shares_a_base_once_and_the_rest_as_ever(adapters: Any) -> None:

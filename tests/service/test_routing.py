@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
+from sizewise.models.wrapping import Changed
 from sizewise.records import Completion, ModelDescription, Policy, Request, RiskPoint
 from sizewise.routing import calibrate, make_policy
 from sizewise.service.app import create_app
@@ -114,6 +115,32 @@ def test_unlike_prompts_go_to_the_large_model_within_200(client: TestClient) -> 
     answer = ask(client, EASY[0])
     assert answer.headers["x-sizewise-model"] == "large"
     assert "no longer like" in answer.headers["x-sizewise-why"]
+
+
+def test_tools_go_to_the_model_that_takes_them(policy: Policy, large: Large, store: Store) -> None:
+    tool = {"type": "function", "function": {"name": "weather"}}
+    small = Changed(FakeModel("echo"))  # as it was measured, for example
+    app = create_app({"small": small, "large": large}, Settings(policy=policy), store)
+    with TestClient(app) as client:
+        while client.get("/health").status_code != 200:
+            pass
+        answer = ask(client, EASY[0], tools=[tool])
+        assert answer.headers["x-sizewise-model"] == "large"
+        assert "tools are given" in answer.headers["x-sizewise-why"]
+        assert ask(client, EASY[0]).headers["x-sizewise-model"] == "small"
+        assert ask(client, "my salary is 1234567", tools=[tool]).status_code == 400  # it may not leave
+    assert "1234567" not in "".join(large.seen)
+
+
+def test_what_a_tool_gave_is_no_question(client: TestClient) -> None:
+    tool = {"type": "function", "function": {"name": "weather"}}
+    for number in range(20):
+        said = [
+            {"role": "user", "content": EASY[number % len(EASY)]},
+            {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "weather", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": f"merger tax {number}"},
+        ]
+        assert ask(client, "", messages=said, tools=[tool]).headers["x-sizewise-model"] == "small"
 
 
 def test_a_policy_for_other_models_is_refused(policy: Policy, large: Large, store: Store) -> None:

@@ -103,7 +103,7 @@ def test_errors_are_those_that_clients_know(address: str) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         talk.chat.completions.create(model="gpt-4", messages=HELLO)
     assert unknown.value.body["code"] == "model_not_found"
-    for change in ({"tools": [{"type": "function"}]}, {"top_logprobs": 3}, {"frequency_penalty": 1.0}):
+    for change in ({"functions": [{"name": "f"}]}, {"top_logprobs": 3}, {"frequency_penalty": 1.0}):
         with pytest.raises(openai.BadRequestError) as refused:
             talk.chat.completions.create(model="echo", messages=HELLO, **change)
         assert refused.value.param in change
@@ -321,6 +321,19 @@ def test_an_echo_counts_the_token_that_ends_the_answer(
     assert told.finish_reason == "stop"
     assert len(told.logprobs.token_logprobs) == len(ids) + 1  # who weighs continuations leaves the last one out
     assert None not in told.logprobs.token_logprobs[1:]
+    model.close()
+
+
+@pytest.mark.parametrize("engine", ["transformers", "openvino"])
+def test_odd_tokens_are_refused_and_harm_nobody(tiny_folder: Path, store: Store, engine: Any) -> None:
+    model = open_model(str(tiny_folder), store=store, precision="fp32", engine=engine)
+    with running({"tiny": model}) as address:
+        talk = client(address)
+        for ids in ([[]], [999_999_999], [2**63], [-1], [[5], [6, -7]]):
+            for more in ({}, {"stream": True}, {"echo": True, "logprobs": 1}):
+                with pytest.raises(openai.BadRequestError, match=r"The prompt has|not found|valid"):
+                    list(talk.completions.create(model="tiny", prompt=ids, max_tokens=1, **more))
+        assert talk.completions.create(model="tiny", prompt=[5, 6], max_tokens=2).usage.completion_tokens > 0
     model.close()
 
 

@@ -95,9 +95,10 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
     if rule is not None and not verdict.decisive:
         return (
             f"Do not train, and use no language model for this as it was asked: {rule} reaches the least {title} of "
-            f"{choice.needs.least_quality:g} as well ({title} {choice.value(choice.quality, rule):.3g}), and no model "
-            f"that would be picked is shown to be better ({verdict.pool[0]} "
-            f"{choice.value(choice.quality, verdict.pool[0]):.3g}). If that is not good enough, ask for more."
+            f"{choice.needs.least_quality:g} as well ({title} {choice.value(choice.quality, rule):.3g}), and "
+            f"{verdict.pool[0]}, the smallest model that does, is not shown to be better ({title} "
+            f"{choice.value(choice.quality, verdict.pool[0]):.3g}). If that is not good enough, ask for more"
+            + _better(choice, verdict, rule)
         )
     if rule is not None:
         return (
@@ -145,6 +146,11 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
     return f"{start} ({choice.size(pick)}){against}.{beside}{bar}"
 
 
+def _better(choice: Choice, verdict: Verdict, rule: str) -> str:
+    better = [name for name in verdict.pool if choice.beats(name, rule)]
+    return f": {' and '.join(better)} would be better than {rule}." if better else "."
+
+
 def _short(seconds: float) -> str:
     """Write seconds with two digits, never in scientific form."""
     return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
@@ -173,7 +179,7 @@ def _facts(choice: Choice, name: str) -> str:
 
 
 def _why(choice: Choice, verdict: Verdict) -> list[str]:
-    names = [verdict.pick] if verdict.pick else verdict.pool
+    names = [verdict.pick] if verdict.pick else [*([verdict.rule] if verdict.rule else []), *verdict.pool]
     lines = [_facts(choice, name) for name in names]
     if verdict.pick:
         for name in verdict.pool:
@@ -219,7 +225,8 @@ def _would_change(choice: Choice, verdict: Verdict) -> list[str]:
             "examples of the real job, as JSONL with prompt and references: examples = FILE in [data]; or, until there "
             "are some, drafts: sizewise draft FOLDER --by MODEL"
         )
-    for left, right in ((a, b) for i, a in enumerate(verdict.pool) for b in verdict.pool[i + 1 :]):
+    pairs = [(verdict.rule, verdict.pool[0])] if verdict.rule else list(combinations(verdict.pool, 2))
+    for left, right in pairs:
         found = choice.difference(left, right)
         if found is None or found.low is None or found.high is None:
             continue

@@ -55,6 +55,8 @@ class _Source(NamedTuple):
     origin: str
     licence: str
     data: str | None
+    attention: str = "full"
+    context: int = 0
 
 
 def export(
@@ -95,7 +97,7 @@ def export(
     source = _source(model, store, data, reporter.say)
     reporter.say(f"asking {model} itself, in fp32")
     network = (
-        adapt.load_adapted(source.base, source.adapter)
+        adapt.load_adapted(source.base, source.adapter, source.attention, source.context)
         if source.adapter and source.base
         else folders.load_network(source.folder, "fp32")
     )
@@ -149,13 +151,15 @@ def _source(model: str, store: Store, data: str | None, say: Callable[[str], Non
     uri = f"run:{model}" if trained_here else model
     folder, origin, licence = resolve_folder(uri, store, say)
     adapter = base = None
+    attention, context = "full", 0
     if uri.startswith("run:"):
         trained = store.read(Checkpoint, uri.removeprefix("run:"))
         data = data or trained.data
+        attention, context = trained.recipe.attention, trained.recipe.context
         beside = folder.parent / "adapter"
         if beside.is_dir():
             adapter, base = beside, resolve_folder(trained.start, store, say)[0]
-    return _Source(uri, folder, adapter, base, origin, licence, data)
+    return _Source(uri, folder, adapter, base, origin, licence, data, attention, context)
 
 
 def _material(store: Store, data: str | None, prompts: int) -> tuple[list[tuple[Message, ...]], list[str]]:

@@ -30,6 +30,7 @@ NATIONAL = (
     *("SgFin", "ThTnin", "UkNino", "UsItin", "UsSsn"),
 )
 """Numbers whose form alone gives them away; others, such as nine digits, count only where words say what they are."""
+_ESCAPED = re.compile(r"(?<!\\)\\[nrt]")
 
 
 class Found(NamedTuple):
@@ -46,9 +47,12 @@ class Found(NamedTuple):
 def find_personal(text: str) -> list[Found]:
     """Find personal data in a text, in order and without overlap; of two that overlap, the longer counts.
 
+    Line ends and tabs as JSON and program code write them are read as such: what stands after one begins there.
+
     Raises:
         MissingExtraError: presidio is not installed.
     """
+    text = _ESCAPED.sub("  ", text)
     found = [
         Found(one.start, one.end, kind)
         for kind, recognisers in _recognisers().items()

@@ -15,6 +15,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
+from sizewise.lm.architecture import with_attention
 from sizewise.lm.folder import check_folder, load_network
 
 BASE = "__base__"
@@ -85,9 +86,16 @@ def merge_lora(wrapped: Any) -> Any:
     return wrapped.float().merge_and_unload()
 
 
-def load_adapted(base: Path, adapter: Path) -> Any:
-    """Load a network in fp32 with its saved adapters beside the weights, not added to them."""
-    network = load_network(base, "fp32")
+def load_adapted(base: Path, adapter: Path, attention: str = "full", context: int = 0) -> Any:
+    """Load a network in fp32 with its saved adapters beside the weights, not added to them.
+
+    Args:
+        base: folder of the network.
+        adapter: folder of the adapters.
+        attention: the one that they were trained with; see `with_attention`.
+        context: tokens in a training row.
+    """
+    network = with_attention(load_network(base, "fp32"), attention, context)
     with _quiet_peft():
         return PeftModel.from_pretrained(network, adapter).eval()
 
@@ -141,9 +149,9 @@ def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str) -> A
     return Adapted(base_of(wrapped), {"": whole, **parameters}, choose)
 
 
-def merge_saved(base: Path, adapter: Path) -> Any:
+def merge_saved(base: Path, adapter: Path, attention: str = "full", context: int = 0) -> Any:
     """Add saved adapters to the weights of a folder: 4-bit weights themselves are not merged into."""
-    return merge_lora(load_adapted(base, adapter))
+    return merge_lora(load_adapted(base, adapter, attention, context))
 
 
 def base_of(network: Any) -> Any:

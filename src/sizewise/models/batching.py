@@ -8,7 +8,6 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer
 
 TOGETHER = 16  # answers that are written at once
@@ -81,12 +80,13 @@ class Batcher:
 
         try:
             generate_together(self._network, self._tokenizer, wanted, before if choose else None)
-        except (RuntimeError, MemoryError, SizewiseError) as error:
+        except Exception as error:  # whatever it is, it is the end of these answers and not of the thread
             for one in members:
-                one.answer.end(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+                one.answer.end(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 
     def close(self) -> None:
         """End the thread; what waits is not answered."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(timeout=CLOSING_S)
+        self._network = None

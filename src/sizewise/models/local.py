@@ -183,14 +183,21 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
     """Turn a request into tokens.
 
     Raises:
-        SizewiseError: it is a conversation, and the model has no chat template.
+        SizewiseError: it is a conversation, and the model has no chat template; or its tokens are none, or unknown.
     """
     from sizewise.lm.tokenizer import render_chat, text_ids
 
     if request.ids is not None:
+        wrong = next((one for one in request.ids if not 0 <= one < len(tokenizer)), None)
+        if wrong is not None or not request.ids:
+            told = "no tokens" if wrong is None else f"the token {wrong}"
+            raise SizewiseError(f"The prompt has {told}.", f"tokens from 0 to {len(tokenizer) - 1}")
         return list(request.ids)
     if request.text is not None:
-        return list(tokenizer(request.text, verbose=False).input_ids) or [tokenizer.bos_token_id]
+        ids = list(tokenizer(request.text, verbose=False).input_ids) or [tokenizer.bos_token_id]
+        if ids == [None]:
+            raise SizewiseError("The prompt is empty, and this model has no token that begins a text.", "some text")
+        return ids
     if not description.can_chat:
         raise SizewiseError(
             f"{description.uri} has no chat template.",

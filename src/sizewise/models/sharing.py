@@ -13,7 +13,7 @@ from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText, comp
 from sizewise.models.batching import TOGETHER, Batcher
 from sizewise.models.local import CACHE_TOKENS, ENGINE, fitted, prompt_ids, refuse_too_long
 from sizewise.models.opening import resolve_folder
-from sizewise.models.size import cache_bytes, weight_bytes
+from sizewise.models.size import cache_bytes, read_config, weight_bytes
 from sizewise.records import Checkpoint, Completion, ModelDescription, Request
 from sizewise.store import Store
 
@@ -56,6 +56,7 @@ def open_shared(
     found: dict[str, Model] = {}
     for base, members in bases.items():
         folder, origin, licence = resolve_folder(base, store, say)
+        members = [one for one in members if _attends_alike(one.folder, folder)]
         beside = [_Member(base, folder, None, None, origin, licence)] if base in uris else []
         if len(members + beside) > 1:
             say(f"{base} once, for {', '.join(one.uri for one in members + beside)}")
@@ -64,10 +65,16 @@ def open_shared(
     if not found:
         raise UsageError(
             "No two of these models are adapters of one base model.",
-            "runs made with --method lora or qlora from the same start",
+            "runs made with --method lora or qlora from the same start, with its attention",
             "sizewise runs, or leave --share-base out",
         )
     return found
+
+
+def _attends_alike(folder: Path, base: Path) -> bool:
+    """Tell whether a run kept its base's attention: with a window of its own it is another network."""
+    own, its = read_config(folder), read_config(base)
+    return all(own.get(key) == its.get(key) for key in ("sliding_window", "layer_types", "use_sliding_window"))
 
 
 def _member(uri: str, store: Store) -> _Member | None:

@@ -180,8 +180,8 @@ def make_environment() -> Any:
 
 def _cost_needs(recommendation: Recommendation) -> list[str]:
     """Name what was not given and would make the cost a narrower range."""
-    wanted = ("machine_usd_per_hour", "requests_per_month", "one_off_usd", "machine_watts")
-    return [name for name in wanted if not getattr(recommendation.needs, name)]
+    wanted = ("machine_usd_per_hour", "requests_per_month", "machine_watts")
+    return [name for name in wanted if getattr(recommendation.needs, name) is None]
 
 
 def _content(view: StudyView) -> dict[str, Any]:

@@ -67,13 +67,16 @@ class Agent(Served):
         keep: keeps a conversation that is handed over, by its number.
     """
 
-    takes_tools = False
-
     def __init__(self, base: Served, support: Support, keep: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__(NAME, base.model, base.guard)
         self.admission = base.admission
         self.description = base.description.model_copy(update={"offers": (), "can_chat": True, "can_score": False})
         self._base, self._support, self._keep_handover = base, support, keep
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether tools may stand in what it is asked: it answers from documents alone."""
+        return False
 
     def size_of(self, request: Request) -> int:
         """Estimate the tokens of a request with the passages that will be shown."""

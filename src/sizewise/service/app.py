@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request as HttpRequest
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import EngineError, SizewiseError
 from sizewise.models import Model
 from sizewise.service import forms, wire
 from sizewise.service.forms import ChatForm, TextForm
@@ -101,6 +101,10 @@ def _add_errors(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})
         return answer
 
+    @app.exception_handler(EngineError)
+    async def broken(_: HttpRequest, error: EngineError) -> JSONResponse:
+        return told(error.what, 500, None, "engine_failed")
+
     @app.exception_handler(SizewiseError)
     async def expected(_: HttpRequest, error: SizewiseError) -> JSONResponse:
         return told(error.what, 400)
@@ -114,27 +118,29 @@ def _add_answers(app: FastAPI, state: State) -> None:
     @app.post("/v1/chat/completions", responses=wire.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         key = state.settings.keys.admit(http.headers.get("authorization"))
+        lenient = state.settings.lenient
 
         async def by(one: Served) -> Response:
-            wire.refuse_unknown(body, one.description, state.settings.lenient)
+            wire.refuse_unknown(body, one.description, lenient)
             if not one.description.can_chat:
                 raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
-            one.watch(requests[0])
-            if tools is not None:
-                one = with_tools(one, tools, state.settings.lenient)
+            if body.messages[-1].role not in forms.OF_TOOLS:
+                one.watch(asked)
+            usable = usable_tools(one, tools, lenient)
+            told = usable.told_in(asked) if usable else asked
+            requests = [numbered(told, i) for i in range(body.n or 1)]
             job = Job(state, one, key, requests, http)
-            form = ChatForm(one.name, body, tools)
+            form = ChatForm(one.name, body, usable)
             return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
 
         routed = state.router if body.model == AUTO else None
         one = state.find(routed.small.name if routed else body.model, key)
-        tools = Tools.of(body, state.settings.lenient)
-        asked = forms.chat_request(body, state.settings.lenient, tools)
-        requests = [numbered(asked, i) for i in range(body.n or 1)]
-        signs = await state.admit(requests)
+        tools = Tools.of(body, lenient)
+        asked = forms.chat_request(body, lenient)
+        signs = await state.admit([asked])
         if routed is None:
             return await by(one)
-        decision = routed.decide(requests)
+        decision = routed.decide(asked, forms.last_question(body), tools is not None)
         if decision.may_leave:
             state.find(routed.large.name, key)
         return await routed.answer(decision, by, bool(body.stream))
@@ -194,21 +200,31 @@ def _add_facts(app: FastAPI, state: State) -> None:
         )
 
 
-def with_tools(one: Served, tools: Tools, lenient: bool) -> Served:
-    """Give a model as it answers where tools may be used: without what is put around its usual task.
+def usable_tools(one: Served, tools: Tools | None, lenient: bool) -> Tools | None:
+    """Give the tools as a model can use them; what it cannot do is left out where that is asked for.
 
     Raises:
-        Refused: it does not take them, or cannot be made to call one.
+        Refused: it takes none, or cannot be made to call one.
     """
-    if not one.takes_tools and not lenient:
-        raise Refused(f"{one.name} answers from documents and takes no tools.", "tools", "unsupported_parameter")
-    if tools.schema is not None and "json_schema" not in one.description.offers and not lenient:
+    if tools is None:
+        return None
+    if not one.takes_tools:
+        if lenient:
+            return None
+        raise Refused(
+            f"{one.name} is asked in a form of its own (from documents, or as it was measured) and takes no tools.",
+            "tools",
+            "unsupported_parameter",
+        )
+    if tools.schema is not None and "json_schema" not in one.description.offers:
+        if lenient:
+            return tools.free()
         raise Refused(
             f"{one.description.engine} has no grammar, so it cannot be made to call a function; leave tool_choice out.",
             "tool_choice",
             "unsupported_parameter",
         )
-    return one.bare()
+    return tools
 
 
 def marked(response: Response, signs: Sequence[str]) -> Response:

@@ -9,31 +9,41 @@ from typing import Any
 
 from sizewise.models.base import Weighed
 from sizewise.records import Completion, Message, Request
-from sizewise.service.tools import Tools, Watch, text_of, written
-from sizewise.service.wire import DEFAULT_TOKENS, ChatRequest, Common, Refused, TextRequest, schema_of
+from sizewise.service.tools import Tools, Watch, answer_text, calling_text, written
+from sizewise.service.wire import DEFAULT_TOKENS, ChatMessage, ChatRequest, Common, Refused, TextRequest, schema_of
+
+OF_TOOLS = ("tool", "function")
+"""Roles of messages that say what a call gave."""
+_ROLES = {"developer": "system", "tool": "user", "function": "user"}
 
 
-def chat_request(asked: ChatRequest, lenient: bool, tools: Tools | None = None) -> Request:
-    """Turn a conversation from the wire into ours, with the tools that it may use."""
-    messages = []
+def chat_request(asked: ChatRequest, lenient: bool) -> Request:
+    """Turn a conversation from the wire into ours.
+
+    What several calls gave stands in one message, in the order of the calls: many chat templates know but two that
+    take turns.
+    """
+    messages: list[Message] = []
+    given: dict[str, str] = {}
     for number, message in enumerate(asked.messages):
-        where = f"messages[{number}]"
-        content = message.content
-        if not isinstance(content, str | None):
-            other = next((part.type for part in content if part.type not in ("text", "refusal")), None)
-            if other and not lenient:
-                raise Refused(f"The models served here take text, not {other}.", f"{where}.content")
-            content = "\n".join(part.text for part in content if part.text)
-        if content is None and message.role != "assistant" and not lenient:
-            raise Refused("A message needs content.", f"{where}.content")
-        role = {"developer": "system", "tool": "user", "function": "user"}.get(message.role, message.role)
-        messages.append(Message(role=role, content=text_of(message, content or "")))
+        content = _content(message, f"messages[{number}]", lenient)
+        if message.role in OF_TOOLS:
+            given[message.tool_call_id or str(number)] = answer_text(content)
+            if number + 1 < len(asked.messages) and asked.messages[number + 1].role in OF_TOOLS:
+                continue
+            order = [call.id for before in asked.messages[:number] for call in before.tool_calls or ()]
+            place = {name: index for index, name in enumerate(order) if name}
+            content = "\n".join(given[name] for name in sorted(given, key=lambda name: place.get(name, len(place))))
+            given = {}
+        elif message.tool_calls:
+            content = calling_text(message, content)
+        messages.append(Message(role=_ROLES.get(message.role, message.role), content=content))
     longest = asked.max_completion_tokens or asked.max_tokens or None
     if 0 in (asked.max_completion_tokens, asked.max_tokens) and not lenient:
         raise Refused("An answer has at least one token.", "max_tokens")
     return Request(
         id="",
-        messages=tools.before(messages) if tools else tuple(messages),
+        messages=tuple(messages),
         stop=asked.stops(),
         max_tokens=longest or DEFAULT_TOKENS,
         fit=longest is None,
@@ -41,8 +51,31 @@ def chat_request(asked: ChatRequest, lenient: bool, tools: Tools | None = None) 
         top_p=1.0 if asked.top_p is None else asked.top_p,
         seed=None if asked.seed is None else asked.seed % 2**31,
         logprobs=bool(asked.logprobs),
-        json_schema=(tools.schema if tools else schema_of(asked)) if not lenient else None,
+        json_schema=schema_of(asked) if not lenient else None,
     )
+
+
+def _content(message: ChatMessage, where: str, lenient: bool) -> str:
+    """Give a message's text.
+
+    Raises:
+        Refused: there is none, or something besides.
+    """
+    content = message.content
+    if not isinstance(content, str | None):
+        other = next((part.type for part in content if part.type not in ("text", "refusal")), None)
+        if other and not lenient:
+            raise Refused(f"The models served here take text, not {other}.", f"{where}.content")
+        content = "\n".join(part.text for part in content if part.text)
+    if content is None and message.role != "assistant" and not lenient:
+        raise Refused("A message needs content.", f"{where}.content")
+    return content or ""
+
+
+def last_question(asked: ChatRequest) -> str | None:
+    """Give the last thing that a person said in a conversation."""
+    said = next((one for one in reversed(asked.messages) if one.role == "user"), None)
+    return (_content(said, "messages", lenient=True) or None) if said else None
 
 
 def text_request(asked: TextRequest, prompt: str | tuple[int, ...]) -> Request:
@@ -159,18 +192,19 @@ class ChatForm:
         likely = chat_logprobs(tokens, values) if tokens else None
         return {"index": index, "message": message, "logprobs": likely, "finish_reason": finish}
 
-    def first(self, index: int) -> dict[str, Any] | None:
+    def first(self, index: int) -> list[dict[str, Any]]:
         """Begin a streamed answer: the role, once."""
-        return {"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+        role = {"role": "assistant", "content": ""}
+        return [{"index": index, "delta": role, "logprobs": None, "finish_reason": None}]
 
-    def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
-        """Write a piece of an answer; None while it is not sure that it is none of a call."""
+    def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
+        """Write a piece of an answer; nothing while it may be part of a call."""
         if self._tools is not None:
             text = self._watches.setdefault(index, self._tools.watch()).feed(text)
             if not text:
-                return None
+                return []
         likely = chat_logprobs(list(tokens), list(values)) if tokens else None
-        return {"index": index, "delta": {"content": text}, "logprobs": likely, "finish_reason": None}
+        return [{"index": index, "delta": {"content": text}, "logprobs": likely, "finish_reason": None}]
 
     def last(self, index: int, finish: str) -> list[dict[str, Any]]:
         """End a streamed answer: what was kept of it, and why it ended."""
@@ -194,13 +228,13 @@ class TextForm(ChatForm):
         """Write a whole continuation."""
         return {"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": finish}
 
-    def first(self, index: int) -> dict[str, Any] | None:
+    def first(self, index: int) -> list[dict[str, Any]]:
         """Say nothing: there is no role."""
-        return None
+        return []
 
-    def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
+    def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
         """Write a piece of a continuation."""
-        return {"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": None}
+        return [{"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": None}]
 
     def _likely(self, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
         top = likeliest(tokens, values) if self.greedy else None

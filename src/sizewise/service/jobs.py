@@ -127,7 +127,7 @@ class Job:
     async def _events(self, form: ChatForm) -> AsyncGenerator[bytes, None]:
         """Give the stream's events; the first only when an engine has begun, so that its refusal has a status."""
         base = forms.base(form.piece, forms.new_id(form.prefix), form.model)
-        queue: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        queue: asyncio.Queue[tuple[int, Piece | Refused]] = asyncio.Queue()
 
         pumps = [asyncio.create_task(self._pump(i, request, queue)) for i, request in enumerate(self._requests)]
         ends: list[Completion] = []
@@ -137,26 +137,24 @@ class Job:
             while len(ends) < len(pumps):
                 async with asyncio.timeout(self._state.settings.timeout_s):
                     index, piece = await queue.get()
-                if piece.end is not None and piece.end.error:
-                    status = 400 if not begun else 500
+                refusal = _refusal(piece)
+                if refusal is not None:
+                    status = 500 if begun else refusal.status
                     if not begun:
-                        raise _failure(piece.end)
-                    yield _event(wire.error_body(piece.end.error, 500))
+                        raise refusal
+                    yield _event(wire.error_body(refusal.message, 500))
                     return
-                if index not in begun:
-                    begun.add(index)
-                    first = form.first(index)
-                    if first is not None:
-                        yield _event(base | {"choices": [first]})
+                assert isinstance(piece, Piece)
+                choices = [] if index in begun else form.first(index)
+                begun.add(index)
                 if piece.end is not None:
                     ends.append(piece.end)
-                    for choice in form.last(index, piece.end.finish):
-                        yield _event(base | {"choices": [choice]})
-                    continue
-                self._first = self._first or monotonic() - self._begun
-                delta = form.delta(index, piece.text, piece.tokens, piece.logprobs)
-                if delta is not None:
-                    yield _event(base | {"choices": [delta]})
+                    choices += form.last(index, piece.end.finish)
+                else:
+                    self._first = self._first or monotonic() - self._begun
+                    choices += form.delta(index, piece.text, piece.tokens, piece.logprobs)
+                for choice in choices:
+                    yield _event(base | {"choices": [choice]})
             if form.wants_usage:
                 yield _event(base | {"choices": [], "usage": form.usage(ends)} | _besides(ends))
             status = 200
@@ -170,15 +168,16 @@ class Job:
             for task in pumps:
                 task.cancel()
 
-    async def _pump(self, index: int, request: Request, queue: asyncio.Queue[tuple[int, Any]]) -> None:
+    async def _pump(self, index: int, request: Request, queue: asyncio.Queue[tuple[int, Piece | Refused]]) -> None:
         """Put the pieces of an answer into a queue; whatever goes wrong is its end, so that nobody waits for it."""
         try:
             async with aclosing(self._one.answer(request)) as pieces:
                 async for piece in pieces:
                     await queue.put((index, piece))
+        except Refused as error:
+            await queue.put((index, error))
         except Exception as error:
-            told = error.message if isinstance(error, Refused) else f"{type(error).__name__} in the service."
-            await queue.put((index, Piece(end=failed(request, told))))
+            await queue.put((index, Piece(end=failed(request, f"{type(error).__name__} in the service."))))
 
     async def _enter(self, place: AsyncExitStack) -> None:
         """Take a place before any work is done."""
@@ -226,6 +225,13 @@ def _besides(ends: Sequence[Completion]) -> dict[str, Any]:
     if paid:
         told["usd"] = sum(paid)
     return {"sizewise": told}
+
+
+def _refusal(piece: Piece | Refused) -> Refused | None:
+    """Give the error that a piece is, if it is one."""
+    if isinstance(piece, Refused):
+        return piece
+    return _failure(piece.end) if piece.end is not None and piece.end.error else None
 
 
 def _failure(end: Completion) -> Refused:
@@ -311,9 +317,13 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
             nothing = _Written("", [], [], "length")
             written = [nothing] * len(asked)
             if body.max_tokens:
-                written = await asyncio.gather(*(_write(one, request) for request in asked))
+                async with asyncio.TaskGroup() as group:  # where one fails, the others end too
+                    tasks = [group.create_task(_write(one, request)) for request in asked]
+                written = [task.result() for task in tasks]
     except Busy as busy:
         raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
+    except ExceptionGroup as several:
+        raise several.exceptions[0] from None
     choices = []
     for index, (weighed, after) in enumerate(zip(read, written, strict=True)):
         shown = forms.echo_logprobs(weighed, after.tokens, after.logprobs, greedy=not body.temperature)

@@ -51,11 +51,16 @@ class Router:
         self._watched = Watched(small, self.shadow.heard) if self.shadow else small
         self.counts: Counter[str] = Counter()
 
-    def decide(self, requests: list[Request]) -> Decision:
-        """Decide for a conversation; its last question counts for the chance, all of it for the rules."""
-        asked = requests[0]
+    def decide(self, asked: Request, question: str | None = None, with_tools: bool = False) -> Decision:
+        """Decide for a conversation; its last question counts for the chance, all of it for the rules.
+
+        Args:
+            asked: the conversation.
+            question: its last question, where the last message is none.
+            with_tools: tools may be called, which a small model that is asked in a form of its own cannot.
+        """
         whole = "\n".join(message.content for message in asked.messages) or (asked.text or "")
-        last = asked.messages[-1].content if asked.messages else whole
+        last = question or (asked.messages[-1].content if asked.messages else whole)
         rules = decide_prompt(self.policy, whole)
         if self._guard.is_confidential([whole]):
             rules = rules._replace(model="small", why=CONFIDENTIAL, may_leave=False)
@@ -64,6 +69,9 @@ class Router:
             return rules
         found = decide_prompt(self.policy, last)
         self.watch.add(found.look)
+        if with_tools and found.may_leave and not self.small.takes_tools:
+            why = "tools are given, and the small model is asked in a form of its own"
+            return found._replace(model="large", why=why, forced=True)
         if rules.why.startswith("longer"):
             return rules
         if not found.may_leave:  # a rule that looks at the last question alone

@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from time import monotonic, time
 from typing import Any, NamedTuple
 
+from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.models.base import Piece
 from sizewise.models.wrapping import Changed
@@ -16,6 +17,7 @@ from sizewise.records import Completion, Request
 from sizewise.routing import DomainWatch
 from sizewise.service.admission import Admission
 from sizewise.service.guarding import Guard
+from sizewise.service.wire import Refused
 
 RUNNING = 64
 REMOTE_RUNNING = 200
@@ -51,8 +53,6 @@ class Served:
         guard: stands in front of it where it is not on this machine.
     """
 
-    takes_tools = True
-
     def __init__(self, name: str, model: Model, guard: Guard) -> None:
         self.name, self.model = name, model
         self.guard = guard
@@ -86,6 +86,11 @@ class Served:
         one.admission, one.done, one.ready = self.admission, self.done, True
         return one
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether tools may stand in what it is asked: not where that is put into another form."""
+        return not isinstance(self.model, Changed)
+
     def watch(self, request: Request) -> None:
         """Look whether a request is like what the model was trained for; a conversation by its last message."""
         asked = request.messages[-1].content if request.messages else request.text
@@ -105,7 +110,7 @@ class Served:
         """Give an answer piece by piece, with what the guard masked put back.
 
         Raises:
-            Refused: it is confidential, and this model is not on this machine.
+            Refused: it is confidential, and this model is not on this machine; or the model cannot be asked this.
         """
         if isinstance(self.model, Changed):  # what is put around a request must pass the guard too
             request = await asyncio.to_thread(self.model.formed, request)
@@ -126,7 +131,10 @@ class Served:
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
         start = self.model.start_formed if isinstance(self.model, Changed) else self.model.start
-        cancel = start(request, deliver)
+        try:
+            cancel = start(request, deliver)
+        except SizewiseError as error:
+            raise Refused(error.what) from error
         try:
             while True:
                 piece = await pieces.get()

@@ -11,16 +11,21 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sizewise.records import Message
+from sizewise.records import Message, Request
 from sizewise.service.wire import ChatMessage, ChatRequest, FunctionSpec, NamedTool, Refused
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 ANSWER_BEGIN, ANSWER_END = "<tool_response>", "</tool_response>"
+_DESCRIBED = "Each function is described by one line of JSON between <tools> and </tools>. "
 _ORDERS = (
-    "You may call functions to help with the request. Each is described by one line of JSON between <tools> and "
-    f"</tools>. To call one, write a JSON object with its name and its arguments between {BEGIN} and {END}, as in\n"
-    f'{BEGIN}\n{{"name": "NAME", "arguments": {{}}}}\n{END}\n'
+    f"You may call functions to help with the request. {_DESCRIBED}To call one, write a JSON object with its name and "
+    f'its arguments between {BEGIN} and {END}, as in\n{BEGIN}\n{{"name": "NAME", "arguments": {{}}}}\n{END}\n'
     f"What it gives back follows between {ANSWER_BEGIN} and {ANSWER_END}. Where no function helps, answer in words."
+)
+_ONE = f"Call the function below for the request. {_DESCRIBED}Write its arguments as a JSON object, and nothing else."
+_SEVERAL = (
+    f"Call one of the functions below for the request. {_DESCRIBED}Write a JSON object with its name and its "
+    'arguments, as in {"name": "NAME", "arguments": {}}, and nothing else.'
 )
 
 
@@ -72,6 +77,10 @@ class Tools:
                 raise Refused("An answer either fits a schema or may call tools.", "response_format")
         return cls(functions, list(dict.fromkeys(forced)), asked.parallel_tool_calls is not False)
 
+    def free(self) -> Tools:
+        """Give the same tools, none of which must be called."""
+        return Tools(list(self._functions.values()), (), self._parallel)
+
     @property
     def schema(self) -> str | None:
         """The JSON schema of a call where one is demanded: of the arguments alone where there is one function."""
@@ -79,25 +88,33 @@ class Tools:
             return None
         if len(self._forced) == 1:
             return json.dumps(_parameters(self._functions[self._forced[0]]))
-        calls = [
-            {
-                "type": "object",
-                "properties": {"name": {"const": name}, "arguments": _parameters(self._functions[name])},
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-            for name in self._forced
-        ]
-        return json.dumps({"anyOf": calls})
+        definitions: dict[str, Any] = {}
+        calls = []
+        for name in self._forced:
+            parameters, own = _apart(_parameters(self._functions[name]), name)
+            definitions |= own
+            calls.append(
+                {
+                    "type": "object",
+                    "properties": {"name": {"const": name}, "arguments": parameters},
+                    "required": ["name", "arguments"],
+                    "additionalProperties": False,
+                }
+            )
+        return json.dumps({"anyOf": calls} | ({"$defs": definitions} if definitions else {}))
 
-    def before(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+    def told_in(self, asked: Request) -> Request:
         """Put what may be called before a conversation, into its system message if it has one."""
+        orders = _ORDERS if not self._forced else _ONE if len(self._forced) == 1 else _SEVERAL
         described = (json.dumps(one.model_dump(exclude_none=True), ensure_ascii=False) for one in self.shown)
-        told = "\n".join([_ORDERS, "<tools>", *described, "</tools>"])
+        told = "\n".join([orders, "<tools>", *described, "</tools>"])
+        messages = asked.messages
         if messages and messages[0].role == "system":
-            first = messages[0].model_copy(update={"content": f"{messages[0].content}\n\n{told}"})
-            return (first, *messages[1:])
-        return (Message(role="system", content=told), *messages)
+            first, messages = messages[0], messages[1:]
+            told = f"{first.content}\n\n{told}"
+        schema = self.schema or asked.json_schema
+        changed = (Message(role="system", content=told), *messages)
+        return asked.model_copy(update={"messages": changed, "json_schema": schema})
 
     @property
     def shown(self) -> list[FunctionSpec]:
@@ -185,10 +202,14 @@ def written(calls: Sequence[Call], streamed: bool = False) -> list[dict[str, Any
     ]
 
 
-def text_of(message: ChatMessage, content: str) -> str:
-    """Write a message that calls, or gives back what a call gave, as a model reads it."""
-    if message.role in ("tool", "function"):
-        return f"{ANSWER_BEGIN}\n{content}\n{ANSWER_END}"
+def answer_text(content: str) -> str:
+    """Write what a call gave as a model reads it; what stands in it cannot end it."""
+    inside = content.replace(ANSWER_END, ANSWER_END.replace("/", "\\/"))
+    return f"{ANSWER_BEGIN}\n{inside}\n{ANSWER_END}"
+
+
+def calling_text(message: ChatMessage, content: str) -> str:
+    """Write a message that calls as a model reads it."""
     calls = [
         json.dumps(
             {"name": one.function.name, "arguments": _loaded(one.function.arguments, one.function.arguments)},
@@ -199,13 +220,34 @@ def text_of(message: ChatMessage, content: str) -> str:
     return "\n".join(part for part in (content, *(f"{BEGIN}\n{call}\n{END}" for call in calls)) if part)
 
 
+def _apart(schema: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take a schema's definitions out of it, under names that those of other schemas do not have."""
+    own = {key: value for kind in ("$defs", "definitions") for key, value in schema.get(kind, {}).items()}
+    if not own:
+        return schema, {}
+
+    def renamed(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {
+                key: f"#/$defs/{name}.{value.rpartition('/')[2]}"
+                if key == "$ref" and isinstance(value, str) and value.rpartition("/")[2] in own
+                else renamed(value)
+                for key, value in part.items()
+            }
+        return [renamed(one) for one in part] if isinstance(part, list) else part
+
+    rest = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
+    return renamed(rest), {f"{name}.{key}": renamed(value) for key, value in own.items()}
+
+
 def _parameters(function: FunctionSpec) -> dict[str, Any]:
     return function.parameters or {"type": "object", "properties": {}}
 
 
 def _loaded(text: str, otherwise: Any = None) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_number)
+        # Not strict: what was masked and is put back may hold a line's end.
+        return json.loads(text, parse_constant=_no_number, strict=False)
     except (ValueError, RecursionError):
         return otherwise
 

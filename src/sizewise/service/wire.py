@@ -122,6 +122,7 @@ class CalledFunction(_Body):
 class ToolCall(_Body):
     """A call that an answer made."""
 
+    id: str | None = None
     function: CalledFunction
 
 
@@ -131,6 +132,7 @@ class ChatMessage(_Body):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[TextPart] | None = None
     tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
+    tool_call_id: str | None = None
 
 
 class FunctionSpec(_Body):

@@ -24,6 +24,7 @@ EXTRAS = {
     "openvino": ("openvino_genai", "faster answers on Intel and AMD processors"),
     "llamacpp": ("xllamacpp", "checks of GGUF exports"),
     "serve": ("fastapi", "sizewise serve"),
+    "guard": ("presidio_analyzer", "masking of personal data before it leaves this machine"),
     "documents": ("markitdown", "PDF, DOCX and HTML"),
     "tune": ("optuna", "train --tune"),
     "harness": ("lm_eval", "tasks of lm-evaluation-harness"),

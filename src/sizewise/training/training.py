@@ -352,7 +352,9 @@ class Run:
         network.save_pretrained(self.folder / "adapter")
         if self.recipe.method == "qlora":
             base, _, _ = resolve_folder(self.recipe.start, self.store)
-            return folders.in_precision(adapt.merge_saved(base, self.folder / "adapter"), "bf16")
+            return folders.in_precision(
+                adapt.merge_saved(base, self.folder / "adapter", self.recipe.attention, self.recipe.context), "bf16"
+            )
         return folders.in_precision(adapt.merge_lora(network), "bf16")
 
     def _estimate_error(self, peak: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import EngineError, SizewiseError
 from sizewise.models.openvino.converting import require
 from sizewise.models.size import cache_bytes, read_config
 
@@ -159,16 +159,20 @@ class Engine:
 
     def _listen(self) -> None:
         """Pass on what the process says; when it dies, fail what was under way and start another one."""
-        while not self._broken:
-            heard = False
-            assert self._process.stdout is not None
-            for line in self._process.stdout:
-                heard = self._take(json.loads(line)["parts"]) or heard
-            code = self._process.wait()
-            self._process.stdout.close()
-            _hang_up(self._process)
-            self._drop("it was closed" if self._closed else f"its process ended with code {code}")
-            self._broken = "it was closed" if self._closed else self._restart(heard)
+        try:
+            while not self._broken:
+                heard = False
+                assert self._process.stdout is not None
+                for line in self._process.stdout:
+                    if line.endswith("\n"):  # else it died in the middle of it
+                        heard = self._take(json.loads(line)["parts"]) or heard
+                code = self._process.wait()
+                self._process.stdout.close()
+                _hang_up(self._process)
+                self._drop("it was closed" if self._closed else f"its process ended with code {code}")
+                self._broken = "it was closed" if self._closed else self._restart(heard)
+        except Exception as error:  # such as no memory for another process: nobody may wait for ever
+            self._broken = f"{type(error).__name__}: {error}"
         self._drop(self._broken)
 
     def _drop(self, reason: str) -> None:
@@ -239,7 +243,7 @@ class Engine:
         """Wait for all answers.
 
         Raises:
-            SizewiseError: the engine failed.
+            EngineError: the engine failed.
         """
         queues: list[SimpleQueue[Part]] = [SimpleQueue() for _ in asked]
         for one, queue in zip(asked, queues, strict=True):
@@ -251,7 +255,7 @@ class Engine:
                 part = queue.get()
                 whole = Part(whole.ids + part.ids, whole.nats + part.nats, part.finish)
             if whole.finish not in ("stop", "length"):
-                raise SizewiseError(f"openvino-genai failed: {whole.finish}.", "", "")
+                raise EngineError(f"openvino-genai failed: {whole.finish}.")
             found.append(whole)
         return found
 

@@ -100,7 +100,7 @@ class Worker:
         try:
             tensor = self._tensor(self._numpy.array([line["ids"]], dtype=self._numpy.int64))
             handle = self._pipeline.add_request(number, tensor, self._config(line))
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever it is, it is this request's
             return [[number, [], [], last_line(error)]]
         self._running[number] = _Running(handle, bool(line["logprobs"] or line["echo"]))
         return []
