@@ -142,6 +142,35 @@ def test_what_is_wrong_with_a_request_is_its_own_end(model: Any) -> None:
     assert gone(engine.pid)
 
 
+@pytest.mark.parametrize("schema", ['{"$ref": "#/$defs/X"}', '{"type": "nothing"}', "no json"])
+def test_a_schema_that_cannot_be_used_ends_its_own_request_alone(model: Any, schema: str) -> None:
+    engine = engine_of(model)
+    prompts = [[5, 6, 7], [8, 9, 10, 11], [12, 13]]
+    alone = engine.greedy(prompts, [60, 50, 40])
+    parts: list[SimpleQueue[Part]] = [SimpleQueue() for _ in prompts]
+    for ids, length, queue in zip(prompts, (60, 50, 40), parts, strict=True):
+        engine.submit(Asked(ids, length), queue.put)
+    written = [list(queue.get(timeout=30).ids) for queue in parts]  # all are under way
+    bad: list[SimpleQueue[Part]] = [SimpleQueue() for _ in range(3)]
+    for queue in bad:
+        engine.submit(Asked([5, 6], 8, json_schema=schema), queue.put)
+    fine: SimpleQueue[Part] = SimpleQueue()
+    engine.submit(Asked([5, 6], 8, json_schema='{"type": "boolean"}'), fine.put)
+    assert all(queue.get(timeout=30).finish not in (None, "stop", "length") for queue in bad)
+    for queue, ids in zip(parts, written, strict=True):
+        finish = None
+        while finish is None:
+            part = queue.get(timeout=30)
+            ids += part.ids
+            finish = part.finish
+        assert finish == "length"
+    assert written == alone
+    finish = None
+    while finish is None:
+        finish = fine.get(timeout=30).finish
+    assert finish in ("stop", "length")
+
+
 def test_long_prompts_do_not_hold_up_who_asks(model: Any) -> None:
     engine = engine_of(model)
     parts: SimpleQueue[Part] = SimpleQueue()

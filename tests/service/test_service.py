@@ -346,10 +346,17 @@ def test_json_keeps_to_its_schema(tiny_folder: Path, store: Store) -> None:
         "additionalProperties": False,
     }
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    wrong = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#/$defs/X"}}}
     with running({"tiny": model}) as address:
         answer = client(address).chat.completions.create(
             model="tiny", messages=HELLO, max_tokens=60, response_format=form
         )
+        for more in ({}, {"stream": True}):
+            with pytest.raises(openai.BadRequestError, match="schema cannot be used: Check failed") as refused:
+                client(address).chat.completions.create(
+                    model="tiny", messages=HELLO, max_tokens=60, response_format=wrong, **more
+                )
+            assert refused.value.param == "response_format"
         # A random network may write blanks for ever between two tokens; it never leaves the grammar.
         assert answer.choices[0].message.content.startswith("{")
         assert set(answer.choices[0].message.content) <= set('{}":, \t\n\ratruefls')

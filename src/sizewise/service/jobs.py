@@ -239,6 +239,8 @@ def _failure(end: Completion) -> Refused:
     message = end.error or "The engine failed."
     if "more than the context" in message:
         return Refused(message, "messages", "context_length_exceeded")
+    if "the schema cannot be used" in message:
+        return Refused(message, "response_format", "invalid_schema")
     return Refused(message, None, "engine_failed", 500)
 
 

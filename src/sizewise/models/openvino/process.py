@@ -18,20 +18,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import sys
 from contextlib import suppress
+from itertools import count
 from typing import Any, NamedTuple
 
 INPUT, READ_AT_ONCE = 0, 1 << 20
 MORE_S, MOST_ROUNDS = 0.004, 12
+MOST_SWEEPS = 4
+NO_SCHEMA = "the schema cannot be used"
+_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")  # where in the grammar's own code it was noticed
 
 
 class _Running(NamedTuple):
     handle: Any
-    likely: bool
-    """Whether log-likelihoods were asked for."""
+    line: dict[str, Any]
+    """What was asked."""
+    written: list[int]
+    """Tokens that were given."""
 
 
 class Lines:
@@ -83,11 +90,13 @@ class Worker:
             folder, scheduler, "CPU", {"INFERENCE_PRECISION_HINT": kind, "KV_CACHE_PRECISION": kind}
         )
         self._running: dict[int, _Running] = {}
+        self._with_schema: list[dict[str, Any]] = []  # not yet begun
+        self._ids = count()
 
     @property
     def running(self) -> int:
         """How many requests are under way."""
-        return len(self._running)
+        return len(self._running) + len(self._with_schema)
 
     def take(self, line: dict[str, Any]) -> list[list[Any]]:
         """Begin or cancel a request; give what can be said of it at once."""
@@ -95,14 +104,22 @@ class Worker:
             gone = self._running.pop(line["cancel"], None)
             if gone is not None:
                 gone.handle.stop()
+            self._with_schema = [one for one in self._with_schema if one["number"] != line["cancel"]]
             return []
-        number = line["number"]
+        if line["json_schema"] is not None:
+            self._with_schema.append(line)
+            return []
+        return self._add(line, [])
+
+    def _add(self, line: dict[str, Any], written: list[int]) -> list[list[Any]]:
+        """Begin a request, or go on with one that has written something; give why it cannot be, if it cannot."""
+        rest = {**line, "ids": line["ids"] + written, "max_tokens": line["max_tokens"] - len(written)}
         try:
-            tensor = self._tensor(self._numpy.array([line["ids"]], dtype=self._numpy.int64))
-            handle = self._pipeline.add_request(number, tensor, self._config(line))
+            tensor = self._tensor(self._numpy.array([rest["ids"]], dtype=self._numpy.int64))
+            handle = self._pipeline.add_request(next(self._ids), tensor, self._config(rest))
         except Exception as error:  # whatever it is, it is this request's
-            return [[number, [], [], last_line(error)]]
-        self._running[number] = _Running(handle, bool(line["logprobs"] or line["echo"]))
+            return [[line["number"], [], [], last_line(error)]]
+        self._running[line["number"]] = _Running(handle, line, written)
         return []
 
     def _config(self, line: dict[str, Any]) -> Any:
@@ -123,22 +140,46 @@ class Worker:
         return config
 
     def step(self) -> list[list[Any]]:
-        """Let every request go on by a token; give what was written."""
+        """Let every request go on by a token; give what was written.
+
+        A schema is read in the first step of its request, and one that cannot be used ends that step for all: so one
+        schema is let in at a time, and the others go on without it.
+        """
+        parts: list[list[Any]] = []
+        fresh = None
+        if self._with_schema:
+            line = self._with_schema.pop(0)
+            fresh = line["number"]
+            parts += self._add(line, [])
         try:
             self._pipeline.step()
         except RuntimeError as error:
-            parts = [[number, [], [], last_line(error)] for number in self._running]
-            for one in self._running.values():
-                one.handle.stop()
-            self._running.clear()
-            return parts
-        parts = []
+            return parts + self._after_failure(fresh, last_line(error))
         for number in reversed(list(self._running)):  # first tokens, which are waited for most, go first
             parts += self._read(number)
         return parts
 
+    def _after_failure(self, fresh: int | None, reason: str) -> list[list[Any]]:
+        """End the request whose schema failed and go on with the others; without one, all have failed."""
+        parts = []
+        running, self._running = self._running, {}
+        for one in running.values():
+            one.handle.stop()
+        self.sweep()
+        for number, one in running.items():
+            if number == fresh:
+                parts.append([number, [], [], f"{NO_SCHEMA}: {_PLACE.sub('', reason)}"])
+            elif fresh is None or (one.line["json_schema"] is not None and one.written):
+                parts.append([number, [], [], reason])  # a grammar cannot be entered in the middle
+            elif one.line["json_schema"] is not None:
+                self._with_schema.append(one.line)
+            else:
+                parts += self._add(one.line, one.written)
+        return parts
+
     def _read(self, number: int) -> list[list[Any]]:
-        handle, likely = self._running[number]
+        handle, line, written = self._running[number]
+        likely = line["logprobs"] or line["echo"]
         parts: list[list[Any]] = []
         none, length = self._genai.GenerationFinishReason.NONE, self._genai.GenerationFinishReason.LENGTH
         while handle.can_read():
@@ -147,6 +188,7 @@ class Worker:
             finish = None if reason == none else "length" if reason == length else "stop"
             nats = [-float(value) for value in output.generated_log_probs] if likely else []
             parts.append([number, list(output.generated_ids), nats, finish])
+            written += output.generated_ids
             if finish:
                 del self._running[number]
                 return parts
@@ -157,7 +199,9 @@ class Worker:
 
     def sweep(self) -> None:
         """Give back the places of what was cancelled."""
-        if not self._running and self._pipeline.has_non_finished_requests():
+        for _ in range(MOST_SWEEPS):
+            if self._running or not self._pipeline.has_non_finished_requests():
+                return
             with suppress(RuntimeError):
                 self._pipeline.step()
 
