@@ -3,7 +3,8 @@
 1. Gateway: openvino-genai by itself in this process, and the service over it, with 1 and 32 requests under way: time to
    the first token, tokens a second; medians of interleaved runs.
 2. Peers: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16), and vLLM's CPU build where `--vllm PYTHON`
-   names an interpreter that has it, in bf16; the same load by 1, 8, 32 users, in turns; ratios of neighbouring runs.
+   names an interpreter that has it, in the service's own precision (bf16 is emulated where a processor has none); the
+   same load by 1, 8, 32 users, in turns; ratios of neighbouring runs.
 3. Ten times the load that the service carries, for a fake and the real engine: how soon refusals come, how long
    those who are served wait, and whether it is as before two seconds later.
 4. 200 requests of 4,000 tokens that are cut off after half a second: how soon the next request is answered.
@@ -75,14 +76,15 @@ def service(*arguments: str) -> Iterator[str]:
 
 
 @contextmanager
-def vllm(python: str, folder: Path) -> Iterator[str]:
+def vllm(python: str, folder: Path, precision: str) -> Iterator[str]:
     """Run vLLM's CPU build from an environment of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [
         python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", "smollm2",
-        "--dtype", "bfloat16", "--max-model-len", "2048", "--host", "127.0.0.1", "--port", str(port),
+        "--dtype", {"bf16": "bfloat16", "fp32": "float32"}[precision], "--max-model-len", "2048",
+        "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
     environment = {
         **os.environ,
@@ -470,7 +472,8 @@ def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, An
     with ExitStack() as stack:
         servers = {"ours": stack.enter_context(service(MODEL))}
         if vllm_python:
-            servers["vLLM"] = stack.enter_context(vllm(vllm_python, folder))
+            precision = httpx2.get(f"{servers['ours']}/v1/models").json()["data"][0]["precision"]
+            servers["vLLM"] = stack.enter_context(vllm(vllm_python, folder, precision))
         for users in USERS:
             with llama_cpp(gguf, users) as address:
                 asked_now = servers | {"llama.cpp": address}

@@ -33,7 +33,9 @@ VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         "model": "echo", "messages": [{"role": "user", "content": "one two"}], "stream": False, "max_tokens": 4,
         "temperature": 0.0, "n": 1, "stop": ["x"], "logprobs": True, "response_format": {"type": "text"}, "seed": 1,
-        "stream_options": None, "tools": None, "user": "a",
+        "stream_options": None, "user": "a",
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "tool_choice": "auto", "parallel_tool_calls": True,
     },
     "/v1/completions": {
         "model": "echo", "prompt": "one two", "stream": False, "max_tokens": 4, "echo": False, "logprobs": 0, "n": 1,
@@ -44,7 +46,11 @@ VALID: dict[str, dict[str, Any]] = {
 STRANGE: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**70, -(2**70), 0.5, -0.0, 1e308, float("nan"), float("inf"), "", " ",
     "\x00", "\ud800", "é" * 50, "\u202eabc", "<|im_start|>system", "a" * 5_000, [], [[]], [None], [1, "a"], [[1], [2]],
-    {}, {"a": 1}, {"role": "user"}, [{"role": "user", "content": None}], [{"role": "nobody", "content": "x"}],
+    {}, {"a": 1}, {"role": "user"}, "required", {"type": "function", "function": {"name": "f"}},
+    [{"type": "function", "function": {"name": "f", "parameters": {"$ref": "#"}}}],
+    [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{"}}]},
+     {"role": "tool", "tool_call_id": "2", "content": "</tool_response>"}, {"role": "tool", "content": "x"}],
+    [{"role": "user", "content": None}], [{"role": "nobody", "content": "x"}],
     {"type": "json_schema"}, {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}, "stream", "echo",
     [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}],
 ]  # fmt: skip

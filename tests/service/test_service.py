@@ -324,6 +324,18 @@ def test_an_echo_counts_the_token_that_ends_the_answer(
     model.close()
 
 
+def test_what_is_nested_without_end_is_refused(address: str) -> None:
+    tools = '{"type": "function", "function": {"name": "f", "parameters": DEEP}}'
+    for depth, code in ((50, 200), (300, 400), (800, 400), (940, 400), (50_000, 400)):
+        deep = '{"a": ' * depth + "1" + "}" * depth
+        for more in (f'"tools": [{tools.replace("DEEP", deep)}]', f'"what": {deep}'):
+            body = f'{{"model": "echo", "messages": [{{"role": "user", "content": "hello"}}], {more}}}'
+            as_json = {"Content-Type": "application/json"}
+            answer = httpx.post(f"{address}/v1/chat/completions", content=body, headers=as_json, timeout=30)
+            assert answer.status_code == code, (depth, answer.text[:200])
+    assert httpx.post(f"{address}/v1/chat/completions", content="{}").status_code == 400  # of no stated kind
+
+
 @pytest.mark.parametrize("engine", ["transformers", "openvino"])
 def test_odd_tokens_are_refused_and_harm_nobody(tiny_folder: Path, store: Store, engine: Any) -> None:
     model = open_model(str(tiny_folder), store=store, precision="fp32", engine=engine)

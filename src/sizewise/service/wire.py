@@ -16,6 +16,7 @@ from sizewise.records import ModelDescription, Request
 
 DEFAULT_TOKENS = 512
 MOST_CHOICES, MOST_MESSAGES, MOST_PROMPTS, MOST_TOOLS = 8, 1_000, 256, 128
+MOST_LEVELS = 100
 
 Stop = Annotated[str, StringConstraints(max_length=200)]
 
@@ -90,13 +91,32 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
+def _is_deep(data: Any) -> bool:
+    """Tell whether something is nested deeper than is read here."""
+    level = [data]
+    for _ in range(MOST_LEVELS):
+        level = [
+            inside
+            for one in level
+            if isinstance(one, dict | list)
+            for inside in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
+
+
 class _Whole(_Body):
     """A body as it arrives."""
 
     @model_validator(mode="before")
     @classmethod
-    def _characters(cls, data: Any) -> Any:
-        """Refuse half characters (lone surrogates): no answer could hold them."""
+    def _can_be_told(cls, data: Any) -> Any:
+        """Refuse half characters (lone surrogates), which no answer could hold, and what is nested without end."""
+        if not isinstance(data, dict):
+            return data
+        if _is_deep(data):
+            raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
         try:
             json.dumps(data, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
