@@ -186,7 +186,7 @@ def test_keys_scopes_and_budgets(tmp_path: Path) -> None:
 
 def test_a_full_house_refuses_at_once_and_recovers() -> None:
     settings = Settings(most_answer_tokens=20_000)
-    with running({"echo": FakeModel("echo", 0.2)}, settings) as address:
+    with running({"echo": FakeModel("echo", 0.6)}, settings) as address:
         state_body = {"model": "echo", "messages": HELLO}
         with httpx.Client(base_url=address, timeout=30, limits=httpx.Limits(max_connections=600)) as talk:
             asked = {"max_tokens": 20_000} | state_body
