@@ -126,13 +126,10 @@ class LocalModel:
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Begin to answer; requests that wait are answered together, the next ones when all of these are done."""
-        ids = prompt_ids(self._tokenizer, self._description, request)
-        request = fitted(request, len(ids), self._description.context)
-        refusal = refuse_too_long(request, len(ids), self._description.context)
-        if refusal:
-            deliver(Piece(end=refusal))
+        begun = begin_answer(self._tokenizer, self._description, request, deliver)
+        if begun is None:
             return lambda: None
-        answer = Answer(self._tokenizer, request, len(ids), deliver)
+        ids, answer = begun
         self._batcher.put(ids, answer, self._ends)
         return answer.cancelled.set
 
@@ -205,6 +202,23 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
             "sizewise models",
         )
     return text_ids(tokenizer, render_chat(tokenizer, request.messages))
+
+
+def begin_answer(
+    tokenizer: Any, description: ModelDescription, request: Request, deliver: Deliver
+) -> tuple[list[int], Answer] | None:
+    """Give a request's tokens and the answer that is to be written to it; None where it was refused for its length.
+
+    Raises:
+        SizewiseError: it cannot be turned into tokens.
+    """
+    ids = prompt_ids(tokenizer, description, request)
+    request = fitted(request, len(ids), description.context)
+    refusal = refuse_too_long(request, len(ids), description.context)
+    if refusal:
+        deliver(Piece(end=refusal))
+        return None
+    return ids, Answer(tokenizer, request, len(ids), deliver)
 
 
 def fitted(request: Request, prompt_tokens: int, context: int | None) -> Request:

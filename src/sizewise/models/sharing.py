@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.models.answering import Answer
-from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText, complete_all
+from sizewise.models.base import Cancel, Deliver, Model, ScoredText, complete_all
 from sizewise.models.batching import TOGETHER, Batcher
-from sizewise.models.local import CACHE_TOKENS, ENGINE, fitted, prompt_ids, refuse_too_long
+from sizewise.models.local import CACHE_TOKENS, ENGINE, begin_answer
 from sizewise.models.opening import resolve_folder
 from sizewise.models.size import cache_bytes, read_config, weight_bytes
 from sizewise.records import Checkpoint, Completion, ModelDescription, Request
@@ -177,13 +176,10 @@ class AdapterModel:
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Begin to answer; see `Model.start`."""
-        ids = prompt_ids(self._tokenizer, self._description, request)
-        request = fitted(request, len(ids), self._description.context)
-        refusal = refuse_too_long(request, len(ids), self._description.context)
-        if refusal:
-            deliver(Piece(end=refusal))
+        begun = begin_answer(self._tokenizer, self._description, request, deliver)
+        if begun is None:
             return lambda: None
-        answer = Answer(self._tokenizer, request, len(ids), deliver)
+        ids, answer = begun
         self._shared.batcher.put(ids, answer, self._ends, self._adapter)
         return answer.cancelled.set
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sizewise.models.answering import Answer
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, complete_all
-from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, fitted, prompt_ids, refuse_too_long
+from sizewise.models.base import Cancel, Deliver, ScoredText, Weighed, complete_all
+from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
 from sizewise.models.size import cache_bytes, read_config
@@ -124,13 +123,10 @@ class OpenvinoModel:
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Begin to answer; see `Model.start`."""
-        ids = prompt_ids(self._tokenizer, self._description, request)
-        request = fitted(request, len(ids), self._description.context)
-        refusal = refuse_too_long(request, len(ids), self._description.context)
-        if refusal:
-            deliver(Piece(end=refusal))
+        begun = begin_answer(self._tokenizer, self._description, request, deliver)
+        if begun is None:
             return lambda: None
-        answer = Answer(self._tokenizer, request, len(ids), deliver)
+        ids, answer = begun
 
         def take(part: Part) -> None:
             if answer.take(part.ids, part.nats):
@@ -140,7 +136,7 @@ class OpenvinoModel:
                     part.finish if part.finish in ("stop", "length") else f"openvino-genai failed: {part.finish}"
                 )
 
-        self._engine.submit(_asked(ids, self._ends, request), take, answer.cancelled)
+        self._engine.submit(_asked(ids, self._ends, answer.request), take, answer.cancelled)
         return answer.cancelled.set
 
     def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
