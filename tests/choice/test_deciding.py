@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sizewise.choice import decide, read_needs
+from sizewise.choice import decide, quality_measures, read_needs
 from sizewise.errors import UsageError
 from sizewise.metrics.crowds import Limits, TimedAnswer, level_of
 from sizewise.records import Comparison, Difference, ModelDescription, Needs, Recommendation, Score
@@ -353,10 +353,11 @@ def test_no_language_model_is_used_where_a_rule_is_shown_to_be_better() -> None:
 def test_a_rule_that_is_not_beaten_is_told_of() -> None:
     near = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (29.5, 0.1, None)}), "c", Needs())
     assert near.pick == "a"
-    assert any(line.startswith("caution: not shown to be better than rule") for line in near.why)
+    assert any(line.startswith("caution: a is not shown to be better than rule") for line in near.why)
     assert "It is not shown to be better than rule, which is no language model." in near.sentence
     far = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (10.0, 0.1, None)}), "c", Needs())
-    assert not any("rule" in line for line in far.why)
+    assert not any("caution" in line for line in far.why)
+    assert any(line.startswith("without any language model: rule: BLEU 10") for line in far.why)
 
 
 def test_failed_requests_miss_the_limit_of_waiting() -> None:
@@ -394,3 +395,151 @@ def test_what_is_not_decided_is_told_against_the_others() -> None:
     assert "against a" in found.why_not["b"]
     assert "against c" in found.why_not["b"]
     assert "against b" not in found.why_not["b"]
+
+
+def test_a_few_documents_never_decide() -> None:
+    whole = comparison({"a": (90.0, 0.3, None), "b": (1.0, 0.3, None)})
+    for documents in (2, 3, 9):
+        few = tuple(one.model_copy(update={"clusters": documents, "p": 1e-9}) for one in whole.differences)
+        found = decide(whole.model_copy(update={"differences": few}), "c", Needs())
+        assert (found.outcome, found.pick, found.decisive) == ("not_decisive", None, False)
+        assert f"{documents} source documents are too few, at least 10 are needed" in found.sentence
+        assert "shown to be better" not in found.sentence
+        with_bar = decide(whole.model_copy(update={"differences": few}), "c", Needs(least_quality=50))
+        assert not with_bar.decisive
+    enough = tuple(one.model_copy(update={"clusters": 10}) for one in whole.differences)
+    assert decide(whole.model_copy(update={"differences": enough}), "c", Needs()).decisive
+
+
+def test_the_only_one_that_fits_is_not_decisive_on_two_documents() -> None:
+    whole = comparison({"a": (90.0, 0.3, None), "b": (1.0, 3.0, None)})
+    few = tuple(one.model_copy(update={"clusters": 2}) for one in whole.differences)
+    found = decide(whole.model_copy(update={"differences": few}), "c", Needs(greatest_memory_gb=1))
+    assert (found.pick, found.decisive) == ("a", False)
+
+
+def silent(found: Comparison, *names: str) -> Comparison:
+    """The same comparison, in which these never answered."""
+
+    def share(value: float) -> Score:
+        return Score(metric="answered", value=value, low=0, high=1, n=180, unit="share", signature="s")
+
+    return found.model_copy(update={"answered": {name: share(float(name not in names)) for name in found.models}})
+
+
+def test_a_model_that_never_answers_is_named_and_left_out() -> None:
+    found = decide(silent(comparison({"mute": (90.0, 0.1, None), "b": (30.0, 0.3, None)}), "mute"), "c", Needs())
+    assert found.pick == "b"
+    assert found.why_not["mute"] == "it never answers: none of its 180 answers has any text"
+    assert (
+        decide(silent(comparison({"a": (9.0, 0.1, None), "b": (3.0, 0.3, None)}), "a", "b"), "c", Needs()).pick is None
+    )
+
+
+def test_a_silent_rule_is_no_baseline() -> None:
+    facts: dict[str, Facts] = {"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (40.0, 0.1, None)}
+    found = decide(silent(with_rule(facts), "rule"), "c", Needs())
+    assert found.pick == "a"
+
+
+@pytest.mark.parametrize(
+    "metric", ["answer_words", "refusals", "perplexity", "json_valid", "grounded", "stereotype", "choice_calibration"]
+)
+def test_only_quality_stands_for_quality(metric: str) -> None:
+    whole = comparison({"a": (9.0, 0.1, None), "b": (3.0, 0.3, None)})
+    scores = {name: score.model_copy(update={"metric": metric}) for name, score in whole.scores["bleu"].items()}
+    other = whole.model_copy(
+        update={"scores": whole.scores | {metric: scores}, "better": whole.better | {metric: "lower"}}
+    )
+    assert metric not in quality_measures(other)
+    with pytest.raises(UsageError, match="does not tell a good answer"):
+        decide(other, "c", Needs(quality=metric))
+
+
+def recorded(found: Comparison, name: str, **facts: object) -> Comparison:
+    """The same comparison, in which one model is known by its recorded answers only."""
+    update = {"engine": "recorded", "parameters": None, "memory_bytes": None} | facts
+    models = {**found.models, name: found.models[name].model_copy(update=update)}
+    scores = {**found.scores, "memory_bytes": {k: v for k, v in found.scores["memory_bytes"].items() if k != name}}
+    return found.model_copy(update={"models": models, "scores": scores})
+
+
+def test_recorded_answers_are_neither_small_nor_local() -> None:
+    facts: dict[str, Facts] = {"large": (90.0, 1.0, None), "trained": (30.0, 0.1, "base")}
+    for found in (
+        decide(recorded(comparison(facts), "large"), "c", Needs()),
+        decide(recorded(comparison(facts), "large"), "c", Needs(least_quality=50)),
+        decide(recorded(comparison(facts), "large", engine="x", api="openai", local=False), "c", Needs()),
+    ):
+        assert (found.outcome, found.pick) == ("keep_large", "large")
+        assert "smallest" not in found.sentence
+    private = decide(recorded(comparison(facts), "large"), "c", Needs(local_only=True))
+    assert private.pick == "trained"
+    assert "recorded elsewhere" in private.why_not["large"]
+    alone = decide(recorded(comparison({**facts, "trained": (30.0, 0.1, None)}), "large"), "c", Needs())
+    assert alone.outcome == "keep_large"
+
+
+def test_a_smaller_one_of_known_size_is_preferred_to_recorded_answers_where_both_are_good_enough() -> None:
+    facts: dict[str, Facts] = {"large": (90.0, 1.0, None), "small": (60.0, 0.1, None)}
+    found = decide(recorded(comparison(facts), "large"), "c", Needs(least_quality=50))
+    assert found.pick == "small"
+
+
+def test_baselines_stand_in_an_undecided_verdict() -> None:
+    facts: dict[str, Facts] = {"a": (30.2, 1.0, None), "b": (30.0, 1.0, None), "rule": (30.1, 0.1, None)}
+    found = decide(with_rule(facts), "c", Needs())
+    assert found.outcome == "not_decisive"
+    assert "None of them is shown to be better than rule, which is no language model." in found.sentence
+    assert any("without any language model: rule: BLEU 30.1" in line for line in found.why)
+
+
+def test_a_rule_that_leads_by_another_measure_is_told() -> None:
+    found = with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (10.0, 0.1, None)})
+    chrf = {
+        name: Score(metric="chrf", value=value, low=0, high=90, n=100, unit="0-100", signature="s")
+        for name, value in (("a", 21.5), ("b", 20.0), ("rule", 22.2))
+    }
+    both = found.model_copy(
+        update={"scores": found.scores | {"chrf": chrf}, "better": found.better | {"chrf": "higher"}}
+    )
+    why = decide(both, "c", Needs()).why
+    assert any("a rule leads by another measure: chrF 22.2 for rule, 21.5 for a" in line for line in why)
+
+
+def voted(votes: int, documents: int, voters: int | None) -> Comparison:
+    """BLEU says a by far; votes say b."""
+    found = comparison({"a": (30.0, 1.0, None), "b": (4.0, 1.0, None)})
+    people = {
+        name: Score(metric="people", value=value, low=0, high=1, n=votes, unit="share", signature="s")
+        for name, value in (("a", 0.0), ("b", 1.0))
+    }
+    difference = found.differences[0].model_copy(
+        update={
+            "metric": "people", "value": -1.0, "low": -1.0, "high": -0.9, "p": 0.0001, "n": votes,
+            "clusters": documents, "better": None,
+        }
+    )  # fmt: skip
+    return found.model_copy(
+        update={
+            "scores": found.scores | {"people": people},
+            "better": found.better | {"people": "higher"},
+            "differences": (*found.differences, difference),
+            "votes": "round-1",
+            "voters": voters,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("votes", "documents", "voters"), [(3, 3, 1), (8, 8, 1), (60, 30, 1), (40, 4, 3), (30, 30, None)]
+)
+def test_a_few_votes_or_one_rater_do_not_outweigh_a_metric(votes: int, documents: int, voters: int | None) -> None:
+    found = decide(voted(votes, documents, voters), "c", Needs())
+    assert (found.quality, found.pick) == ("bleu", "a")
+    assert any("people's votes do not decide yet" in line for line in found.why)
+
+
+def test_enough_votes_of_several_raters_stand_for_quality() -> None:
+    found = decide(voted(60, 30, 3), "c", Needs())
+    assert (found.quality, found.pick) == ("people", "b")

@@ -69,6 +69,47 @@ def test_one_document_decides_nothing(dataset: Stored[Dataset], store: Store) ->
     assert difference.low is None
 
 
+@pytest.mark.parametrize("documents", [2, 3, 9])
+def test_a_few_unanimous_documents_decide_nothing(dataset: Stored[Dataset], store: Store, documents: int) -> None:
+    ids = [plant(store, dataset.id, name, rate, documents=documents) for name, rate in (("good", 1.0), ("bad", 0.0))]
+    compared = compare(ids, store=store).record
+    (difference,) = compared.differences
+    assert difference.better is None
+    assert difference.p == pytest.approx(2.0 ** (1 - documents))
+    assert f"no claim is made: {documents} source documents are too few, at least 10 are needed" in compared.notes
+
+
+def test_many_evaluations_can_still_show_a_difference(dataset: Stored[Dataset], store: Store) -> None:
+    ids = [plant(store, dataset.id, f"m{i:02}", 0.02 + 0.04 * i, n=100, seed=i, documents=100) for i in range(24)]
+    differences = compare(ids, store=store, rounds=2_000).record.differences
+    assert len(differences) == 276
+    shown = {(one.left, one.right): one.better for one in differences}
+    assert shown["m00", "m23"] == "m23"
+    assert sum(better is not None for better in shown.values()) > 100
+    assert all(better in (None, max(pair)) for pair, better in shown.items())
+
+
+def test_an_item_that_one_lacks_is_left_out_for_that_pair(dataset: Stored[Dataset], store: Store) -> None:
+    ids = [plant(store, dataset.id, name, rate, seed=2) for name, rate in (("good", 0.9), ("bad", 0.3))]
+    folder = store.folder("evaluation", ids[1])
+    rows = list(store.read_rows(folder, "items.jsonl", ItemRow))
+    store.write_rows(folder, "items.jsonl", [row.model_copy(update={"stats": {}}) for row in rows[:1]] + rows[1:])
+    for order in (ids, ids[::-1]):
+        compared = compare(order, store=store).record
+        assert compared.differences[0].n == 199
+        assert compared.best["exact_match"]["good"] > 0.99
+
+
+def test_who_never_answers_is_named_and_wins_by_no_measure(dataset: Stored[Dataset], store: Store) -> None:
+    metrics = ["token_f1", "answer_words", "refusals"]
+    ids = [evaluate(uri, dataset.id, metrics, store=store).id for uri in ("fake:silent", "fake:echo")]
+    compared = compare(ids, store=store).record
+    assert compared.answered["fake:silent"].value == 0
+    assert compared.answered["fake:echo"].value == 1
+    assert any(note.startswith("fake:silent never answers: none of its") for note in compared.notes)
+    assert all(one.better != "fake:silent" for one in compared.differences)
+
+
 def test_swapping_sides_swaps_the_sign(dataset: Stored[Dataset], store: Store) -> None:
     a, b = plant(store, dataset.id, "a", 0.6, seed=1), plant(store, dataset.id, "b", 0.5, seed=2)
     (one,), (two,) = (compare(ids, store=store).record.differences for ids in ([a, b], [b, a]))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from sizewise.inference import interval, paired_p
+from sizewise.inference import interval
 from sizewise.inference.bootstrap import FloatArray, cluster_sums, paired_difference, resampled_sums
 
 
@@ -108,9 +108,33 @@ def test_few_clusters_raise_no_more_false_alarms(clusters: int) -> None:
     assert alarms / 200 <= 0.09
 
 
-def test_p_is_small_for_a_clear_difference_and_never_zero() -> None:
-    assert 0 < paired_p(np.full(999, 2.0)) < 0.01
-    assert paired_p(np.array([-1.0, 1.0] * 50)) > 0.9
+@pytest.mark.parametrize(("clusters", "p"), [(2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125), (30, 2.0**-29)])
+def test_unanimous_clusters_have_the_p_value_of_the_sign_test(clusters: int, p: float) -> None:
+    ones, names = np.ones((clusters, 1)), [str(i) for i in range(clusters)]
+    found, measured = paired_difference(np.hstack([ones, ones]), np.hstack([0 * ones, ones]), names, ratio, 500)
+    assert found.value == 1
+    assert measured == pytest.approx(p)
+
+
+@pytest.mark.parametrize("clusters", [2, 4, 8, 15, 40])
+@pytest.mark.parametrize("per_cluster", [1, 4])
+def test_equal_systems_that_are_right_or_wrong_seldom_differ(clusters: int, per_cluster: int) -> None:
+    alarms, rng = 0, np.random.default_rng(3)
+    names = [str(i // per_cluster) for i in range(clusters * per_cluster)]
+    ones = np.ones((len(names), 1))
+    for seed in range(200):
+        left, right = (rng.random((2, len(names), 1)) < 0.8).astype(float)
+        _, p = paired_difference(np.hstack([left, ones]), np.hstack([right, ones]), names, ratio, 50, seed)
+        alarms += p < 0.05
+    assert alarms / 200 <= 0.09
+
+
+def test_the_p_value_of_a_clear_difference_has_no_floor_of_rounds() -> None:
+    rng = np.random.default_rng(0)
+    left = np.hstack([rng.normal(5, 1, (100, 1)), np.ones((100, 1))])
+    right = np.hstack([rng.normal(0, 1, (100, 1)), np.ones((100, 1))])
+    _, p = paired_difference(left, right, [str(i) for i in range(100)], ratio, 200)
+    assert 0 < p < 1e-12
 
 
 def test_cluster_sums_add_up() -> None:

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 from sizewise.comparison import compare
-from sizewise.dataset import load
+from sizewise.dataset import load, read
 from sizewise.evaluation import evaluate
 from sizewise.records import Dataset
 from sizewise.store import Store, Stored
+from tests.conftest import sentence
+
+DOCUMENTS = 200
+
+
+@pytest.fixture
+def dataset(store: Store, tmp_path: Path) -> Stored[Dataset]:
+    """One example of each of many documents: a claim needs ten of them."""
+    rows = [
+        {
+            "id": f"q{number}",
+            "prompt": f"What does item {number} say?",
+            "references": [sentence(random.Random(number))],
+            "source": f"doc{number}.txt",
+        }
+        for number in range(DOCUMENTS)
+    ]
+    path = tmp_path / "many.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return read([path], store=store, name="test", seed=1)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def by_people(opened: Opened, store: Store, noise: float) -> None:
 
 
 def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b", "c", "d"], votes_an_item=4, items=24)
+    opened = open_round([compared], store=store, raters=["a", "b", "c", "d"], votes_an_item=4, items=40)
     asked, complete = judge()
     votes = ask_judge(opened.stored.id, "fake:judge", complete, store=store)
     assert len(asked) == 2 * votes
@@ -137,7 +137,7 @@ def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, 
 
 
 def test_a_judge_that_takes_the_first_is_unverified_and_enters_no_verdict(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=24)
+    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=40)
     by_people(opened, store, noise=0.0)
     ask_judge(opened.stored.id, "fake:first", judge(lean="1")[1], store=store)
     (licence,) = report(opened.stored.id, store=store).judges

@@ -66,7 +66,7 @@ def test_a_round_is_blind_balanced_and_shows_nobody_an_item_twice_but_in_repeats
 
 
 def test_the_votes_say_who_is_better_and_how_far_raters_can_be_trusted(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=12)
+    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=40)
     judge_all(opened, store, {"right": 2, "half": 1})
     found = report(opened.stored.id, store=store)
     assert found.open_tasks == 0
@@ -199,6 +199,38 @@ def test_votes_enter_the_verdict_and_are_computed_again_by_an_audit(compared: st
     path = store.folder("comparison", voted.id) / "votes.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace('"left"', '"right"', 6), encoding="utf-8")
     assert not audit(after.id, store=store, verify=True).sound
+
+
+def test_a_few_votes_of_one_rater_prefer_nobody_and_leave_the_metric_in_place(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["a"], items=9)
+    judge_all(opened, store, {"half": 2, "right": 1})
+    found = report(opened.stored.id, store=store)
+    assert [one.better for one in found.pairs] == [None] * 3
+    assert not any(one.decided for one in found.pairs)
+    voted = add_votes(compared, opened.stored.id, store=store)
+    assert voted.record.voters == 1
+    chosen = choose(voted.id, store=store).record
+    assert chosen.quality == "bleu"
+    assert chosen.pick == choose(compared, store=store).record.pick
+    assert any("people's votes do not decide yet" in line for line in chosen.why)
+
+
+def test_an_open_round_is_judged_only_by_the_test_that_may_be_looked_at(compared: str, store: Store) -> None:
+    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=40)
+    judge_all(opened, store, {"right": 2, "half": 1})
+    assert all(one.p is None for one in report(opened.stored.id, store=store).pairs)
+    open_ones = add_votes(compared, opened.stored.id, store=store).record
+    people = [one for one in open_ones.differences if one.metric == "people"]
+    assert people
+    ballot = Ballot(store, opened.stored.id)
+    ballot.close_votes()
+    ballot.close()
+    closed = report(opened.stored.id, store=store)
+    assert all(one.p is not None for one in closed.pairs)
+    by_pair = {(one.left, one.right): one.p_anytime for one in closed.pairs}
+    assert all(one.p == by_pair[one.left, one.right] for one in people)
+    assert not open_ones.votes_closed
+    assert add_votes(compared, opened.stored.id, store=store).record.votes_closed
 
 
 def test_simulated_votes_enter_no_verdict_but_that_of_a_simulation(compared: str, store: Store) -> None:

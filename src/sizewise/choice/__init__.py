@@ -5,6 +5,7 @@ from sizewise.choice.asking import needs_text
 from sizewise.choice.choosing import choose
 from sizewise.choice.deciding import decide
 from sizewise.choice.needs import make_needs, read_needs
+from sizewise.choice.weighing import quality_measures
 
 __all__ = [
     "Alternative",
@@ -14,6 +15,7 @@ __all__ = [
     "decide",
     "make_needs",
     "needs_text",
+    "quality_measures",
     "read_needs",
     "sliders",
 ]

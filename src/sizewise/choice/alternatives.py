@@ -42,7 +42,7 @@ def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> li
     choice = Choice(comparison, needs)
     now = decide(comparison, comparison_id, needs)
     changes: list[tuple[str, dict[str, Any]]] = []
-    if any(not comparison.models[name].local for name in choice.names) and not needs.local_only:
+    if any(not choice.local(name) for name in choice.names) and not needs.local_only:
         changes.append(("if no text may leave this machine", {"local_only": True}))
     for field, words, unit, values in (
         (

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sizewise.choice.needs import make_needs
+from sizewise.choice.weighing import quality_measures
 from sizewise.errors import UsageError
-from sizewise.metrics import METRICS
 from sizewise.records import Comparison, Needs
 
 
@@ -25,8 +25,7 @@ class Question(NamedTuple):
 
     def words(self, comparison: Comparison) -> str:
         """Give the question for a comparison."""
-        measured = [name for name in comparison.scores if name in METRICS or name == "people"]
-        return self.text.format(metrics=", ".join(measured))
+        return self.text.format(metrics=", ".join(quality_measures(comparison)))
 
 
 def _yes(answer: str) -> bool:
@@ -78,8 +77,8 @@ def answered(needs: Needs, question: Question, answer: str, comparison: Comparis
         value = question.read(answer)
     except ValueError as error:
         raise UsageError(f"'{answer}' is not understood.", question.expected, "") from error
-    if question.name == "quality" and value not in comparison.scores:
-        raise UsageError(f"'{value}' was not measured.", question.words(comparison), "")
+    if question.name == "quality" and value not in quality_measures(comparison):
+        raise UsageError(f"'{value}' cannot stand for quality here.", question.words(comparison), "")
     return make_needs(needs.model_dump() | {question.name: value}, "the answer")
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from math import ceil
 
 from sizewise.choice.costing import break_even, level_for
 from sizewise.choice.weighing import BY_TEXT, Choice, Verdict
+from sizewise.inference import MIN_CLUSTERS
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
 
 FEW_ITEMS = 30
+ANSWERED = 0.95
+"""Share of answers with text below which a reader is warned."""
 
 
 def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommendation:
@@ -112,7 +116,13 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
                 f" (least {title} {choice.needs.least_quality:g})." if choice.needs.least_quality is not None else "."
             )
         leaders = " and ".join(verdict.pool[:2]) if len(verdict.pool) > 1 else verdict.pool[0]
-        return f"Not decisive: this test set cannot tell whether {leaders} should be used; see what would tell."
+        if len(verdict.pool) == 1:
+            leaders = f"{leaders} and no model at all"
+        rule = choice.unbeaten(verdict.pool[0])
+        beside = f" None of them is shown to be better than {rule}, which is no language model." if rule else ""
+        few = choice.documents(verdict.pool[0])
+        why = f": {few} source documents are too few, at least {MIN_CLUSTERS} are needed" if few < MIN_CLUSTERS else ""
+        return f"Not decisive: this test set cannot tell which of {leaders} to use{why}.{beside}"
     start = {
         "pick": f"Use {pick}",
         "do_not_train": f"Do not train: use {pick} as it is",
@@ -131,9 +141,9 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
             f"({title} {choice.value(choice.quality, pick):.3g}, next {choice.value(choice.quality, best):.3g})"
         )
     elif choice.needs.least_quality is not None:
-        against = (
-            f"; it is shown to reach the least {title} of {choice.needs.least_quality:g} and is the smallest that does"
-        )
+        known = choice.memory(pick) < float("inf")
+        which = "is the smallest that does" if known else "no other one that does is known to be smaller"
+        against = f"; it is shown to reach the least {title} of {choice.needs.least_quality:g} and {which}"
     else:
         against = "; no other is shown to be better"
     bar = (
@@ -185,10 +195,21 @@ def _why(choice: Choice, verdict: Verdict) -> list[str]:
         for name in verdict.pool:
             if name != verdict.pick and choice.beats(verdict.pick, name):
                 lines.append(f"better than {name}: {choice.against(name, verdict.pick)}")
-    rule = choice.unbeaten(verdict.pick) if verdict.pick else None
-    if rule and verdict.pick:
-        said = choice.against(rule, verdict.pick)
-        lines.append(f"caution: not shown to be better than {rule}, which is no language model: {said}")
+    leader = verdict.pick or next(iter(verdict.pool), None)
+    rule = choice.unbeaten(leader) if leader else None
+    if rule and leader and rule != verdict.rule:
+        said = choice.against(rule, leader)
+        lines.append(f"caution: {leader} is not shown to be better than {rule}, which is no language model: {said}")
+    if choice.baselines:
+        lines.append(
+            "without any language model: "
+            + "; ".join(f"{name}: {choice.said(choice.quality, name)}" for name in choice.baselines)
+        )
+    for ahead in choice.ahead(leader) if leader else []:
+        lines.append(f"caution: a rule leads by another measure: {ahead}")
+    lines += _answers_missing(choice, names)
+    if missing := choice.votes_missing():
+        lines.append(f"caution: {missing}")
     fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
     if fewest < FEW_ITEMS:
         lines.append(
@@ -204,6 +225,17 @@ def _why(choice: Choice, verdict: Verdict) -> list[str]:
         lines.append("caution: no answers stand for quality: this shows knowledge of the text, not of a job")
     if choice.comparison.familiarity:
         lines.append("no examples of the job were given: this measures familiarity with the text, not a job")
+    return lines
+
+
+def _answers_missing(choice: Choice, names: Sequence[str]) -> list[str]:
+    """Caution where a candidate leaves many questions without an answer."""
+    lines = []
+    for name in names:
+        answered = choice.comparison.answered.get(name)
+        if answered is not None and answered.value is not None and 0 < answered.value < ANSWERED:
+            empty = round((1 - answered.value) * answered.n)
+            lines.append(f"caution: {empty} of {answered.n} answers of {name} are empty")
     return lines
 
 

@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 from sizewise.choice.costing import cost_line, level_for
 from sizewise.errors import UsageError
-from sizewise.metrics import METRICS
+from sizewise.inference import MIN_CLUSTERS
+from sizewise.metrics import METRICS, stands_for_quality
 from sizewise.records import Comparison, CostLine, Difference, Needs, Outcome, Score
 
 GB = 1e9
 LEVEL, POWER = 0.05, 0.8
 MOST_FAILED = 0.05
-LEAST_ITEMS = 10
-"""Items below which no interval shows that a least quality is reached."""
+MIN_VOTES, MIN_VOTERS = 20, 2
+"""Votes on each pair, and raters in all, below which people's preference does not stand for quality."""
 BY_TEXT = ("bits_per_byte", "perplexity")
 # What stands for quality if the needs do not say: labels and JSON have their own measure, and only where it was taken.
 BY_ANSWERS = ("accuracy", "json_f1", "bleu", "chrf", "exact_match")
@@ -27,6 +28,16 @@ def title_of(metric: str) -> str:
     """Give a metric's title as it stands in a sentence."""
     title = METRICS[metric].title if metric in METRICS else TITLES.get(metric, metric)
     return title if title[:2].isupper() or title == "chrF" else title[0].lower() + title[1:]
+
+
+def quality_measures(comparison: Comparison) -> list[str]:
+    """List the measures of a comparison that may stand for quality."""
+    compared = {found.metric for found in comparison.differences}
+    return [
+        name
+        for name in comparison.scores
+        if "@" not in name and "#" not in name and (name in compared if name in TITLES else stands_for_quality(name))
+    ]
 
 
 class Verdict(NamedTuple):
@@ -56,11 +67,14 @@ class Choice:
         self.comparison, self.needs = comparison, needs
         self.names = [name for name, model in comparison.models.items() if model.role == "candidate"]
         self.quality = needs.quality or self._default_quality()
-        if self.quality not in comparison.scores or (self.quality not in METRICS and not self._compared()):
+        measures = quality_measures(comparison)
+        if self.quality not in measures:
+            measured = self.quality in comparison.scores
             raise UsageError(
-                f"Quality is to be '{self.quality}', which was not measured.",
-                ", ".join(name for name in comparison.scores if name in METRICS),
-                "evaluate again with --metrics, or change quality in the needs",
+                f"Quality is to be '{self.quality}', "
+                + ("which does not tell a good answer from a bad one." if measured else "which was not measured."),
+                ", ".join(measures) or "a measure of quality",
+                "change quality in the needs" if measured else "evaluate again with --metrics",
             )
         if self.quality == "judge_model" and not self._licensed():
             licence = comparison.licence
@@ -90,12 +104,27 @@ class Choice:
         return self.comparison.licence is not None and self.comparison.licence.licensed
 
     def _voted(self, metric: str) -> bool:
-        """Tell whether there are votes on every pair: then nothing measures quality better."""
+        """Return whether there are enough votes on every pair: then nothing measures quality better."""
+        voted = self._votes(metric)
         pairs = len(self.names) * (len(self.names) - 1) // 2
-        return pairs == sum(found.metric == metric for found in self.comparison.differences) > 0
+        enough = all(one.n >= MIN_VOTES and one.clusters >= MIN_CLUSTERS for one in voted)
+        voters = metric != "people" or (self.comparison.voters or 1) >= MIN_VOTERS
+        return pairs == len(voted) > 0 and enough and voters
 
-    def _compared(self) -> bool:
-        return any(found.metric == self.quality for found in self.comparison.differences)
+    def _votes(self, metric: str) -> list[Difference]:
+        return [found for found in self.comparison.differences if found.metric == metric]
+
+    def votes_missing(self) -> str | None:
+        """Say why people's votes do not stand for quality, where there are some; None if they do or there are none."""
+        voted = self._votes("people")
+        if not voted or self.quality == "people":
+            return None
+        pairs = len(self.names) * (len(self.names) - 1) // 2
+        fewest = min(one.n for one in voted) if len(voted) == pairs else 0
+        return (
+            f"people's votes do not decide yet: at least {fewest} on each pair by {self.comparison.voters or 1} "
+            f"rater(s); {MIN_VOTES} on each pair, on {MIN_CLUSTERS} documents and by {MIN_VOTERS} raters are needed"
+        )
 
     def score(self, metric: str, name: str) -> Score | None:
         """Give a score, if it was measured at all."""
@@ -112,6 +141,31 @@ class Choice:
         if value is None:
             return float("inf")
         return -value if self.higher else value
+
+    def documents(self, name: str) -> int:
+        """Count the independent source documents behind a candidate's quality."""
+        score = self.score(self.quality, name)
+        if score is None:
+            return 0
+        if score.clusters is not None:
+            return score.clusters
+        return min([score.n, *(one.clusters for one in self._votes(self.quality) if name in (one.left, one.right))])
+
+    def silent(self, name: str) -> str | None:
+        """Say that a model never answers; None if it does, or if no answers were asked of it."""
+        answered = self.comparison.answered.get(name)
+        if answered is None or answered.value != 0:
+            return None
+        return f"it never answers: none of its {answered.n} answers has any text"
+
+    def local(self, name: str) -> bool:
+        """Return whether text stays on this machine; of recorded answers nobody knows where they came from."""
+        model = self.comparison.models[name]
+        return model.local and model.engine != "recorded"
+
+    def parameters(self, name: str) -> float:
+        """Count the parameters; a model of unknown size is never the smaller one."""
+        return self.comparison.models[name].parameters or float("inf")
 
     def memory(self, name: str) -> float:
         """Give the memory in bytes, infinite where it is not known."""
@@ -146,6 +200,8 @@ class Choice:
         found = self.difference(left, right)
         if found is None or found.low is None or found.high is None or found.low <= 0 <= found.high:
             return False
+        if found.clusters < MIN_CLUSTERS:
+            return False
         left_higher = (found.value > 0) == (found.left == left)
         p = self.corrected_p(found) if claims is None or found.p is None else min(1.0, found.p * claims)
         return p is not None and p < LEVEL and left_higher == self.higher
@@ -169,8 +225,13 @@ class Choice:
     def limit_missed(self, name: str) -> str | None:
         """Say which hard limit a candidate misses and by how much, None if none."""
         needs = self.needs
-        if needs.local_only and not self.comparison.models[name].local:
-            return "text would leave this machine"
+        if needs.local_only and not self.local(name):
+            recorded = self.comparison.models[name].engine == "recorded"
+            return (
+                "its answers were recorded elsewhere, so nothing shows that text stays on this machine"
+                if recorded
+                else "text would leave this machine"
+            )
         model = self.comparison.models[name]
         refused = next((w for w in self.needs.refused_licences if w.lower() in model.licence.lower()), None)
         if refused is not None:
@@ -229,8 +290,8 @@ class Choice:
         least, score = self.needs.least_quality, self.score(self.quality, name)
         if least is None or score is None or score.value is None:
             return None
-        if score.low is None or score.high is None or score.n < LEAST_ITEMS:
-            return None  # one source document, or a handful of items, shows nothing of what the next would give
+        if score.low is None or score.high is None or self.documents(name) < MIN_CLUSTERS:
+            return None  # a handful of documents shows nothing of what the next would give
         if self.higher:
             return True if score.low >= least else False if score.high < least else None
         return True if score.high <= least else False if score.low > least else None
@@ -239,7 +300,7 @@ class Choice:
         """Decide: hard limits, then the least quality, then who is better."""
         fitting = []
         for name in self.names:
-            missed = self.limit_missed(name)
+            missed = self.silent(name) or self.limit_missed(name)
             if missed:
                 self.why_not[name] = missed
             elif self.value(self.quality, name) is None:
@@ -301,11 +362,26 @@ class Choice:
     def baselines(self) -> list[str]:
         """Names of the rules that must be beaten, the best first."""
         names = [name for name, model in self.comparison.models.items() if model.role == "baseline"]
-        return sorted((name for name in names if self.value(self.quality, name) is not None), key=self.rank)
+        known = [name for name in names if self.value(self.quality, name) is not None and not self.silent(name)]
+        return sorted(known, key=self.rank)
 
     def unbeaten(self, pick: str) -> str | None:
         """Name the best rule that a candidate is not shown to be better than, if there is one."""
         return next((name for name in self.baselines if not self.beats(pick, name)), None)
+
+    def ahead(self, name: str) -> list[str]:
+        """Say by which other measures of quality a rule has a better value than a candidate."""
+        lines = []
+        for metric in quality_measures(self.comparison):
+            if metric == self.quality or metric in BY_TEXT:
+                continue
+            sign = 1 if self.comparison.better[metric] == "higher" else -1
+            own = self.value(metric, name)
+            values = {rule: value for rule in self.baselines if (value := self.value(metric, rule)) is not None}
+            best = max(values, key=lambda rule: sign * values[rule], default=None)
+            if own is not None and best is not None and sign * values[best] > sign * own:
+                lines.append(f"{title_of(metric)} {values[best]:.3g} for {best}, {own:.3g} for {name}")
+        return lines
 
     def beside_baselines(self, verdict: Verdict) -> Verdict:
         """Set a verdict beside rules that are no language models: where one is shown to be better, none is needed.
@@ -330,6 +406,8 @@ class Choice:
             return Verdict("do_not_train", None, True, sorted(verdict.pool, key=self.rank), better)
         pick = verdict.pick
         enough = next((rule for rule in rules if pick and self.good_enough(rule) and not self.beats(pick, rule)), None)
+        if pick is not None and self.documents(pick) < MIN_CLUSTERS:
+            verdict = verdict._replace(decisive=False)
         if pick is None or enough is None:
             return verdict
         self.why_not[pick] = f"good enough too, but not shown to be better: {self.against(enough, pick)}"
@@ -343,9 +421,9 @@ class Choice:
         models = self.comparison.models
         trained = [name for name in self.names if models[name].start is not None]
         if models[pick].start is not None or not trained:
-            return "pick" if models[pick].local else "keep_large"
-        larger = all((models[pick].parameters or 0) > (models[name].parameters or 0) for name in trained)
-        return "keep_large" if larger or not models[pick].local else "do_not_train"
+            return "pick" if self.local(pick) else "keep_large"
+        larger = all(self.parameters(pick) > self.parameters(name) for name in trained)
+        return "keep_large" if larger or not self.local(pick) else "do_not_train"
 
     def against(self, better: str, name: str) -> str:
         """Say in words how far a candidate is from another in quality."""
@@ -357,6 +435,8 @@ class Choice:
         between = f" [{ends[0]:+.3g}, {ends[1]:+.3g}]" if ends else ""
         corrected = self.corrected_p(found)
         p = f", p = {corrected:.2g} for {self.fitting} candidates" if corrected is not None else ""
+        if found.clusters < MIN_CLUSTERS:
+            p = f"; too few documents for any claim, at least {MIN_CLUSTERS} are needed"
         return (
             f"{self.title} {sign * found.value:+.3g}{between} against {better} "
             f"(n = {found.n}, {found.clusters} documents{p})"

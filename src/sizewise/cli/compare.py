@@ -173,9 +173,19 @@ def _print(stored: Stored[Comparison]) -> None:
     print_line(f"comparison: {stored.id}")
 
 
+def _undecided(d: Difference) -> str:
+    """Say why neither is called better."""
+    from sizewise.inference import MIN_CLUSTERS
+    from sizewise.report.words import BIAS
+
+    if d.metric in BIAS:
+        return "no verdict on bias"
+    return "not decisive" if d.clusters >= MIN_CLUSTERS else f"too few documents ({d.clusters} of {MIN_CLUSTERS})"
+
+
 def _difference(d: Difference) -> list[str]:
     """Give the cells of one difference."""
-    from sizewise.report.words import BIAS, measure_of, number
+    from sizewise.report.words import measure_of, number
 
     between = f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""
     return [
@@ -188,5 +198,5 @@ def _difference(d: Difference) -> list[str]:
         number(d.p_holm, 2) if d.p_holm is not None else "-",
         ", ".join(f"{test} {number(p, 2)}" for test, p in d.other_p.items()) or "-",
         str(d.n),
-        d.better or ("no verdict on bias" if d.metric in BIAS else "not decisive"),
+        d.better or _undecided(d),
     ]

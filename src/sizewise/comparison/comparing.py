@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import detectable_difference, holm, needed_for
+from sizewise.inference import MIN_CLUSTERS, detectable_difference, holm, needed_for, wilson
 from sizewise.inference.bootstrap import FloatArray, Interval, best_shares, paired_differences
 from sizewise.inference.customary import bootstrap_p, mcnemar_p, randomisation_p
 from sizewise.metrics import Metric, find_metric, stats_array
@@ -19,6 +19,8 @@ from sizewise.store import Store, Stored
 
 ROUNDS = 10_000
 BEST_ROUNDS = 2_000
+WAY = 2
+"""Raised when the numbers of a comparison of the same evaluations change; part of its id."""
 LEVEL = 0.05
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
 # Which way is better, for scores that are not metrics of items.
@@ -82,7 +84,8 @@ def compare(
     if strange is not None:
         raise UsageError(f"There is no candidate '{strange}'.", ", ".join(named), "")
     loaded = {name: store.read(Load, one) for name, one in loads.items()}
-    notes += _as_deployed(loaded)
+    answered = _answered(rows)
+    notes += _as_deployed(loaded) + _silent(answered)
     comparison = Comparison(
         data=first.data,
         evaluations=named,
@@ -95,18 +98,44 @@ def compare(
         crowds={name: one.levels for name, one in loaded.items()},
         suites=suites,
         weighed={name: measures_of(store.read(Evaluation, one)) for name, one in suites.items()},
+        answered=answered,
         best=best,
         rounds=rounds,
         seed=seed,
+        way=WAY,
         notes=tuple(notes),
     )
-    identity = [named, seed, rounds, *([loads, suites] if loads or suites else [])]
+    identity = [WAY, named, seed, rounds, *([loads, suites] if loads or suites else [])]
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
 
 
 def measures_of(found: Evaluation) -> dict[str, Score]:
     """Give the measures of a suite, without those of its groups."""
     return {name: found.scores[name] for name in found.metrics if name in found.scores}
+
+
+def _answered(rows: Mapping[str, Sequence[ItemRow]]) -> dict[str, Score]:
+    """Count the answers of each candidate that hold any text; those that never arrived are no answers."""
+    found = {}
+    for name, items in rows.items():
+        came = [row for row in items if row.kind == "example" and row.completion is not None and row.error is None]
+        if came:
+            told = sum(bool((row.completion or "").strip()) for row in came)
+            low, high = wilson(told, len(came))
+            found[name] = Score(
+                metric="answered", value=told / len(came), low=low, high=high, n=len(came), unit="share",
+                signature="answers with text|wilson",
+            )  # fmt: skip
+    return found
+
+
+def _silent(answered: Mapping[str, Score]) -> list[str]:
+    """Name those that never answered."""
+    return [
+        f"{name} never answers: none of its {score.n} answers has any text"
+        for name, score in answered.items()
+        if score.value == 0
+    ]
 
 
 def _as_deployed(loads: Mapping[str, Load]) -> list[str]:
@@ -161,10 +190,11 @@ def _best(
         by_item = {
             name: {row.item: row for row in rows[name] if row.clean and metric_name in row.stats} for name in names
         }
-        groups = _same_items(by_item)
-        if len(names) < 2 or not groups or set(groups[0]) != set(names) or metric_name == "perplexity":
+        if len(names) < 2 or metric_name == "perplexity":
             continue
-        items = list(by_item[names[0]])
+        items = [item for item in by_item[names[0]] if all(item in by_item[name] for name in names)]
+        if not items:
+            continue
         stats = [stats_array(metric, [by_item[name][item] for item in items]) for name in names]
         clusters = [by_item[names[0]][item].cluster for item in items]
         shares = best_shares(stats, clusters, metric.value, metric.better == "higher", BEST_ROUNDS, seed)
@@ -213,6 +243,9 @@ def differences(
         if apart
         else []
     )
+    most = max((one.clusters for one in found), default=MIN_CLUSTERS)
+    if most < MIN_CLUSTERS:
+        notes.append(f"no claim is made: {most} source documents are too few, at least {MIN_CLUSTERS} are needed")
     return found, notes
 
 
@@ -270,10 +303,12 @@ def _other_p(metric: Metric, left: FloatArray, right: FloatArray) -> dict[str, f
 
 
 def _difference(metric: Metric, claim: _Claim, p_holm: float) -> Difference:
-    # A model that understands nothing shows no bias either: less of it makes nobody the better one.
-    of_bias = metric.needs == "suite" and metric.better == "lower"
+    # A model that says or understands nothing is unbiased, brief and refuses nothing: less of that is not better.
+    quality = getattr(metric, "stands_for_quality", True)  # a plug-in's metric may not say
+    won_by_nothing = metric.better == "lower" and metric.needs != "likelihood" and not quality
     value, low, high = claim.found
-    decisive = isfinite(p_holm) and p_holm < LEVEL and not low <= 0 <= high and not of_bias
+    significant = isfinite(p_holm) and p_holm < LEVEL and not low <= 0 <= high
+    decisive = significant and claim.clusters >= MIN_CLUSTERS and not won_by_nothing
     left_better = (value > 0) == (metric.better == "higher")
     known = isfinite(low)
     detectable = detectable_difference(low, high) if known else None

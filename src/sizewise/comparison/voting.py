@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from sizewise.comparison.comparing import WAY
 from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, licences, rate, vote_differences
 from sizewise.records import Comparison, Difference, JudgeRound, JudgeTask, Licence, Origin, Score, Vote, fingerprint
@@ -42,7 +43,7 @@ def add_votes(
     store = store or Store()
     before = store.read(Comparison, comparison)
     ballot = Ballot(store, round_id)
-    record, votes = ballot.round, ballot.votes()
+    record, votes, closed = ballot.round, ballot.votes(), ballot.closed
     ballot.close()
     others = {one for name, one in before.evaluations.items() if name in record.evaluations}
     if record.kind not in ("pair", "best") or others != set(record.evaluations.values()):
@@ -51,14 +52,16 @@ def add_votes(
             "a round of pairs that was made from this comparison",
             f"sizewise judge open {comparison}",
         )
-    found = voted(record, ballot.tasks, votes, before.seed, simulation)
+    found = voted(record, ballot.tasks, votes, before.seed, simulation, closed)
     count = sum(one.n for one in found.differences if one.metric == PEOPLE)
     if not count:
         raise SizewiseError(
             f"No person has voted in {round_id} yet.", "votes of people", "send raters their links: sizewise judge open"
         )
     what = "simulated votes, not people's" if simulation else "people's votes"
-    notes = [f"{what}: {count} in {round_id}"]
+    whose = ("person", "simulated") if simulation else ("person",)
+    voters = len({vote.rater for vote in votes if vote.origin in whose and vote.choice != "skip"})
+    notes = [f"{what}: {count} by {voters} in {round_id}" + ("" if closed else ", which is still open")]
     if found.licence:
         counts = "counts as a judge" if found.licence.licensed else "unverified, enters no verdict"
         notes.append(f"judge model {found.licence.judge}: {counts} ({found.licence.reason})")
@@ -71,19 +74,26 @@ def add_votes(
                 *found.differences,
             ),
             "votes": round_id,
+            "voters": voters,
+            "votes_closed": closed,
             "simulated_votes": simulation,
             "licence": found.licence,
             "notes": (*before.notes, *notes),
         }
     )
-    content = [comparison, round_id, [vote.model_dump(mode="json") for vote in votes], simulation]
+    content = [WAY, comparison, round_id, [vote.model_dump(mode="json") for vote in votes], simulation, closed]
     voted_id = f"comparison-{fingerprint(content)}"
     store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # more may arrive later
     return store.write(voted_id, after)
 
 
 def voted(
-    record: JudgeRound, tasks: Mapping[str, JudgeTask], votes: Sequence[Vote], seed: int, simulation: bool
+    record: JudgeRound,
+    tasks: Mapping[str, JudgeTask],
+    votes: Sequence[Vote],
+    seed: int,
+    simulation: bool,
+    closed: bool,
 ) -> Voted:
     """Compute measures from the votes of a round.
 
@@ -92,13 +102,14 @@ def voted(
     judged = [(tasks[vote.task], vote) for vote in votes]
     names = list(record.evaluations)
     whose: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
-    scores, differences = vote_differences([one for one in judged if one[1].origin in whose], names, PEOPLE, seed)
-    measures = {PEOPLE: scores, HARM: _harm([one for one in judged if one[1].origin in whose], names)}
+    people = [one for one in judged if one[1].origin in whose]
+    scores, differences = vote_differences(people, names, PEOPLE, seed, closed)
+    measures = {PEOPLE: scores, HARM: _harm(people, names)}
     known = licences(judged, record.bar, seed, whose)
     licence = max(known, key=lambda one: (one.licensed, one.agreement.low or 0.0), default=None)
     if licence:
         own = [(task, vote) for task, vote in judged if vote.rater == licence.judge]
-        measures[JUDGE_MODEL], more = vote_differences(own, names, JUDGE_MODEL, seed)
+        measures[JUDGE_MODEL], more = vote_differences(own, names, JUDGE_MODEL, seed, closed)
         differences += more
     return Voted(measures, differences, licence)
 

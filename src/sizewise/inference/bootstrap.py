@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student_t
 
+from sizewise.inference.permutation import sign_flip_p
+
 FloatArray = npt.NDArray[np.float64]
 DRAWS = 2**17  # clusters drawn at once
 ValueOfSums = Callable[[FloatArray], FloatArray]
@@ -124,10 +126,11 @@ def paired_differences(
 ) -> list[tuple[Interval, float]]:
     """Compare systems on the same items.
 
-    All are resampled with the same weights, so that what makes an item hard cancels. With few clusters the
-    bootstrap alone sees far too many differences, so the p-value is the larger of the bootstrap's and that of
-    a t-test on the delete-one-cluster jackknife with clusters - 1 degrees of freedom (MacKinnon, Nielsen and
-    Webb, 2023, Cluster-robust inference: a guide to empirical practice, the CV3 variance).
+    All are resampled with the same weights, so that what makes an item hard cancels. The p-value is the larger of
+    that of a t-test on the delete-one-cluster jackknife with clusters - 1 degrees of freedom (MacKinnon, Nielsen
+    and Webb, 2023, Cluster-robust inference: a guide to empirical practice, the CV3 variance), which fits many
+    clusters, and that of the sign-flip test, which is exact with few. Neither depends on the number of rounds, so
+    that a correction for hundreds of claims leaves something to show.
 
     Args:
         stats: (items, k) additive statistics of each system, in the same order of items.
@@ -152,7 +155,7 @@ def paired_differences(
     for left, right in pairs:
         differences = values[left] - values[right]
         low, high = percentile_interval(differences)
-        p = max(paired_p(differences), _jackknife_p(sums[left], sums[right], value))
+        p = max(sign_flip_p(sums[left], sums[right], value), _jackknife_p(sums[left], sums[right], value))
         found.append((Interval(points[left] - points[right], low, high), p))
     return found
 
@@ -186,7 +189,10 @@ def best_shares(
 
 
 def _jackknife_p(left: FloatArray, right: FloatArray, value: ValueOfSums) -> float:
-    """Give the two-sided p-value of the difference by leaving out one cluster at a time."""
+    """Compute the two-sided p-value of the difference by leaving out one cluster at a time.
+
+    It is 0 where leaving out any cluster changes nothing: unanimous clusters are for the sign-flip test to judge.
+    """
     clusters = len(left)
     point = float(value(left.sum(axis=0)) - value(right.sum(axis=0)))
     without = value(left.sum(axis=0) - left) - value(right.sum(axis=0) - right)
@@ -194,14 +200,3 @@ def _jackknife_p(left: FloatArray, right: FloatArray, value: ValueOfSums) -> flo
     if not np.isfinite(error) or point == 0:
         return 1.0
     return float(2 * student_t.sf(abs(point) / error, clusters - 1)) if error else 0.0
-
-
-def paired_p(differences: FloatArray) -> float:
-    """Give the two-sided p-value of resampled differences: how often they lie on the other side of zero.
-
-    One is added to both counts, so that p is never zero (Davison and Hinkley, 1997, section 4.2).
-    """
-    differences = differences[np.isfinite(differences)]
-    below = (1 + np.count_nonzero(differences <= 0)) / (len(differences) + 1)
-    above = (1 + np.count_nonzero(differences >= 0)) / (len(differences) + 1)
-    return float(min(1.0, 2 * min(below, above)))

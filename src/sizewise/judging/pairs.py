@@ -10,6 +10,7 @@ from math import isfinite
 import numpy as np
 
 from sizewise.inference import (
+    MIN_CLUSTERS,
     PairedBet,
     detectable_difference,
     even_length_rate,
@@ -80,8 +81,18 @@ def won_by_longer(counted: Sequence[Judged]) -> Score:
     return rate("longer_won", won, len(decided), "no decided votes on answers of different length")
 
 
-def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int) -> list[PairVerdict]:
-    """Say of each pair of candidates who is preferred, from votes on pairs."""
+def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int, closed: bool) -> list[PairVerdict]:
+    """Decide for each pair of candidates who is preferred, from votes on pairs.
+
+    While a round is open anybody may look after each vote, so only the test that is valid at any moment counts. On
+    fewer than MIN_CLUSTERS documents nobody is preferred.
+
+    Args:
+        counted: votes on pairs.
+        names: candidates.
+        seed: seed of the resampling.
+        closed: whether no more votes will come.
+    """
     found: list[tuple[str, str, list[float], list[str], float, float, float, float]] = []
     for left, right in combinations(names, 2):
         both = [(task, vote) for task, vote in counted if {task.left, task.right} == {left, right}]
@@ -96,15 +107,17 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int) ->
             )
             value, low, high = ((one + 1) / 2 for one in interval)
         found.append((left, right, shares, clusters, value, low, high, p))
-    adjusted = holm([one[-1] for one in found])
+    adjusted = holm([one[-1] if closed else float("nan") for one in found])
     verdicts = []
     for (left, right, shares, clusters, value, low, high, p), p_holm in zip(found, adjusted, strict=True):
         bet = PairedBet()
-        for share in _by_cluster(shares, clusters):
+        by_cluster = _by_cluster(shares, clusters)
+        for share in by_cluster:
             bet.add([2 * share - 1])
         known = isfinite(low)
-        shown = known and isfinite(p_holm) and p_holm < LEVEL and not low <= 0.5 <= high
-        decided = bet.p * max(1, len(found)) < LEVEL
+        enough = len(by_cluster) >= MIN_CLUSTERS
+        shown = enough and known and isfinite(p_holm) and p_holm < LEVEL and not low <= 0.5 <= high
+        decided = enough and bet.p * max(1, len(found)) < LEVEL
         better = None if not shown and not decided else left if value > 0.5 else right
         more = None
         if known and not better and value != 0.5:
@@ -122,7 +135,7 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int) ->
                     low=low if known else None, high=high if known else None,
                 ),
                 even_length=_even_length(counted, left, right, seed),
-                p=p if isfinite(p) else None,
+                p=p if isfinite(p) and closed else None,
                 p_anytime=bet.p,
                 better=better,
                 decided=decided,

@@ -63,7 +63,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     every, counted = counted, [one for one in counted if one[1].origin != "model"] or counted
     compared = list(as_pairs(counted)) if record.kind in ("pair", "best") else []
     if compared:
-        pairs = pair_verdicts(compared, list(record.evaluations), seed)
+        pairs = pair_verdicts(compared, list(record.evaluations), seed, closed)
         ranking = rank_rows(pair_rows(compared), round_id, seed)
     counts = Counter(vote.origin for _, vote in every)
     if counts["simulated"] or not counts["person"]:
@@ -134,7 +134,7 @@ def preferences(ballot: Ballot) -> list[dict[str, str]]:
 
 
 def vote_differences(
-    judged: Sequence[Judged], names: Sequence[str], metric: str = "people", seed: int = 0
+    judged: Sequence[Judged], names: Sequence[str], metric: str = "people", seed: int = 0, closed: bool = False
 ) -> tuple[dict[str, Score], list[Difference]]:
     """Give votes as a measure like the others: win rates, and the difference of each pair.
 
@@ -145,16 +145,18 @@ def vote_differences(
         names: candidates.
         metric: name of the measure.
         seed: seed of the resampling.
+        closed: whether no more votes will come; until then p-values are those that are valid at any moment.
     """
     counted = _compared(judged)
     scores = {
         name: win_rate(metric, [(task, vote) for task, vote in counted if name in (task.left, task.right)], name)
         for name in names
     }
-    verdicts = pair_verdicts(counted, names, seed)
-    adjusted = holm([float("nan") if one.p is None else one.p for one in verdicts])
+    verdicts = pair_verdicts(counted, names, seed, closed)
+    p_values = [one.p if closed else one.p_anytime if one.votes else None for one in verdicts]
+    adjusted = holm([float("nan") if p is None else p for p in p_values])
     found = []
-    for one, p_holm in zip(verdicts, adjusted, strict=True):
+    for one, p, p_holm in zip(verdicts, p_values, adjusted, strict=True):
         rate = one.win_rate
         if rate.value is None:
             continue
@@ -170,8 +172,8 @@ def vote_differences(
                 value=value,
                 low=ends[0] if ends else None,
                 high=ends[1] if ends else None,
-                p=one.p,
-                p_holm=p_holm if one.p is not None else None,
+                p=p,
+                p_holm=p_holm if p is not None else None,
                 detectable=detectable,
                 needed=needed_for(value, detectable, clusters) if detectable and value else None,
                 n=one.votes,

@@ -68,6 +68,9 @@ class Metric(Protocol):
     """Which way is better."""
     sentence: str
     """What it is, which way is better, what it cannot tell."""
+    stands_for_quality: bool
+    """Whether a better value means a better answer or knowledge of the text, comparable between models. Length,
+    refusals, form alone, calibration and bias do not."""
 
     def signature(self) -> str:
         """Say how the value is computed."""
@@ -103,6 +106,7 @@ class Mean:
     unit = "share"
     better: Better = "higher"
     sentence = ""
+    stands_for_quality = True
 
     def signature(self) -> str:
         """Give the name."""
@@ -172,4 +176,5 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str,
         n=len(measured),
         unit=metric.unit,
         signature=full,
+        clusters=len({row.cluster for row in measured}),
     )

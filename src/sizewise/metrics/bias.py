@@ -12,6 +12,7 @@ from sizewise.metrics.base import Better, FloatArray, Mean, Needs
 class _OfSuite(Mean):
     needs: Needs = "suite"
     better: Better = "higher"
+    stands_for_quality = False
 
     def measure(self, item: Any) -> tuple[float, ...]:
         """Refuse: a suite's loader gives the statistics."""
@@ -143,6 +144,7 @@ class General(_OfSuite):
     """Share of everyday questions whose right answer is chosen."""
 
     name, title = "general", "General questions right"
+    stands_for_quality = True
     sentence = (
         "Share of questions on idiom, irony, puns and negation whose right answer of four the model chooses. Higher is "
         "better; a quarter is guessing. It tells what everyday language a model has, or lost in training; not what it "

@@ -57,6 +57,7 @@ class ChoiceCalibration(_Choice):
     """
 
     name, title = "choice_calibration", "Calibration error"
+    stands_for_quality = False
     better: Better = "lower"
     sentence = (
         "Mean gap between how sure the model is of a choice and how often it is right, 0 to 1. Lower is better. A "

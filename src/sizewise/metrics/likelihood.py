@@ -38,6 +38,7 @@ class Perplexity(_Likelihood):
     """Exponential of the mean nats a token: only comparable between models with one tokenizer."""
 
     name, title, unit = "perplexity", "Perplexity", "per token"
+    stands_for_quality = False
     sentence = (
         "As how many equally likely tokens the next one feels. Lower is better. Only models with the same "
         "tokenizer can be compared."

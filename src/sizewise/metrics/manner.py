@@ -37,6 +37,7 @@ class Grounded(Mean):
     """Share of an answer's numbers and content words that stand in what was asked."""
 
     name, title = "grounded", "Grounded"
+    stands_for_quality = False
     sentence = (
         "Share of the answers' numbers and telling words that stand in the question or in the passage given with it. "
         "Higher is better where answers must come from a passage. It cannot tell a wrong combination of right words."
@@ -57,6 +58,7 @@ class Refusals(Mean):
     """Share of answers that begin with a refusal."""
 
     name, title = "refusals", "Refused"
+    stands_for_quality = False
     better: Better = "lower"
     sentence = (
         "Share of answers that begin with a refusal in English. Lower is better where every question deserves an "
@@ -76,6 +78,7 @@ class AnswerWords(Mean):
     """Mean words of an answer."""
 
     name, title, unit = "answer_words", "Words of an answer", "words"
+    stands_for_quality = False
     better: Better = "lower"
     sentence = (
         "Mean number of words of an answer; the right ones' length is the measure. Shorter answers cost less; it says "

@@ -44,6 +44,14 @@ def metric_names() -> list[str]:
     return list(dict.fromkeys([*METRICS, *sorted(point.name for point in entry_points(group=GROUP))]))
 
 
+def stands_for_quality(name: str) -> bool:
+    """Return whether a measure may stand for quality; a plug-in's does unless it says otherwise."""
+    try:
+        return getattr(find_metric(name), "stands_for_quality", True)
+    except SizewiseError:
+        return False
+
+
 def find_metric(name: str) -> Metric:
     """Find a metric by its name.
 

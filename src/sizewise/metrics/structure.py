@@ -56,6 +56,7 @@ class JsonValid(Mean):
     """Share of answers that are JSON and keep the schema of their example, if it has one."""
 
     name, title = "json_valid", "Valid JSON"
+    stands_for_quality = False
     sentence = (
         "Share of answers that are JSON and keep the schema given. Higher is better. It says nothing about whether "
         "the values are right."

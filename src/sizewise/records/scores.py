@@ -29,6 +29,8 @@ class Score(Record):
     """How it was measured, in a form that can be compared."""
     missing: str | None = None
     """Why there is no value."""
+    clusters: int | None = None
+    """Independent source documents that the items come from; None where that was not counted."""
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Score:
@@ -124,7 +126,7 @@ class Difference(Record):
     high: float | None
     """Upper end of the 95 % interval; None with a single source document."""
     p: float | None
-    """Two-sided bootstrap p-value of this claim alone."""
+    """Two-sided p-value of this claim alone: sign flips by document, and the jackknife by document."""
     p_holm: float | None
     """The same after Holm's correction over all claims on this metric."""
     detectable: float | None = None
@@ -140,7 +142,8 @@ class Difference(Record):
     unit: str
     """Unit of the difference."""
     better: str | None
-    """Name of the better one, or None if the claim is not decisive at 5 %."""
+    """Name of the better one, or None if the claim is not significant at 5 %, rests on too few documents, or is on a
+    measure that a model wins by saying or understanding nothing."""
 
     def turned(self) -> Difference:
         """Give the same claim as right against left."""
@@ -206,6 +209,10 @@ class Comparison(Record):
     """All pairs on all paired metrics."""
     votes: str | None = None
     """Round whose votes are the measure `people`."""
+    voters: int | None = None
+    """Raters whose votes those are."""
+    votes_closed: bool = False
+    """Whether no more votes could come; only then are tests valid that look once."""
     simulated_votes: bool = False
     """Whether they are those of simulated raters, in a study that is a simulation."""
     licence: Licence | None = None
@@ -218,6 +225,8 @@ class Comparison(Record):
     """Candidate -> id of its evaluation on a suite (of bias), where it was measured beside."""
     weighed: dict[str, dict[str, Score]] = Field(default_factory=dict)
     """Candidate -> measure of that suite -> score."""
+    answered: dict[str, Score] = Field(default_factory=dict)
+    """Candidate -> share of its answers that hold any text; a candidate without examples is not in it."""
     familiarity: bool
     """True if the examples were derived from the text: they measure familiarity, not a job."""
     best: dict[str, dict[str, float]] = Field(default_factory=dict)
@@ -226,6 +235,8 @@ class Comparison(Record):
     """Bootstrap rounds."""
     seed: int
     """Seed of the resampling."""
+    way: int = 1
+    """Version of the tests behind the differences; p-values of different versions are not compared."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
 

@@ -27,6 +27,7 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 INK = {"light": "#24292f", "dark": "#e6e6e6"}
 GRID = {"light": "#e3e3e0", "dark": "#3a3d42"}
 FONT = "Helvetica, Arial, sans-serif"
+LEVEL_LINES = " Dotted lines: what baselines reach without any language model."
 
 
 class Plot(NamedTuple):
@@ -68,6 +69,7 @@ def _draw(title: str, caption: str, chart: Any) -> Plot:
                 titleFontWeight="normal",
             )
             .configure_text(color=INK[scheme], fontSize=12)
+            .configure_legend(labelColor=INK[scheme], titleColor=INK[scheme])
             .configure_view(stroke=None)
         )
         drawn[scheme] = vl_convert.vegalite_to_svg(themed.to_dict())
@@ -77,11 +79,33 @@ def _draw(title: str, caption: str, chart: Any) -> Plot:
 def tradeoff_plots(comparison: Comparison, quality: str) -> list[Plot]:
     """Draw quality against memory, time of an answer and answers a second."""
     plots = []
+    rules = _rules(comparison, quality)
     for metric in ("memory_bytes", "latency_s", "answers_per_s"):
         rows = _points(comparison, quality, metric)
         if len(rows) >= 2:
-            plots.append(_tradeoff(rows, quality, metric, comparison.better[quality] == "higher"))
+            plots.append(_tradeoff(rows, rules, quality, metric, comparison.better[quality] == "higher"))
     return plots
+
+
+def _rules(comparison: Comparison, quality: str) -> list[dict[str, Any]]:
+    """Collect the baselines' quality: they have no size or speed to speak of, so each is a level line."""
+    scores = comparison.scores.get(quality, {})
+    return [
+        {"rule": name, "level": score.value}
+        for name, model in comparison.models.items()
+        if model.role == "baseline" and (score := scores.get(name)) is not None and score.value is not None
+    ]
+
+
+def _level_lines(alt: Any, rules: Sequence[dict[str, Any]]) -> list[Any]:
+    """Draw baselines as dotted level lines with their names at the left edge."""
+    if not rules:
+        return []
+    base = alt.Chart(alt.Data(values=list(rules))).encode(y="level:Q")
+    return [
+        base.mark_rule(strokeDash=[2, 3], color="#888"),
+        base.mark_text(align="left", baseline="bottom", dx=2, dy=-1, fontSize=10).encode(x=alt.value(0), text="rule:N"),
+    ]
 
 
 def _points(comparison: Comparison, quality: str, metric: str) -> list[dict[str, Any]]:
@@ -102,7 +126,9 @@ def _points(comparison: Comparison, quality: str, metric: str) -> list[dict[str,
     return rows
 
 
-def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str, higher: bool) -> Plot:
+def _tradeoff(
+    rows: list[dict[str, Any]], rules: Sequence[dict[str, Any]], quality: str, metric: str, higher: bool
+) -> Plot:
     alt = _altair()
     measure = measure_of(metric)
     heading = measure.title + (f" ({measure.unit})" if measure.unit else "")
@@ -121,11 +147,12 @@ def _tradeoff(rows: list[dict[str, Any]], quality: str, metric: str, higher: boo
         .mark_text(align="center", baseline="bottom", dy=-5)
         .encode(x="x:Q", y="high:Q", text="candidate:N")
     )
-    chart = alt.layer(bars, points, names).properties(width=300, height=230)
+    chart = alt.layer(*_level_lines(alt, rules), bars, points, names).properties(width=300, height=230)
     better = "up" if higher else "down"
     return _draw(
         f"{measure_of(quality).title} against {measure.title.lower()}",
-        f"Bars are 95 % intervals. Better quality is {better}; the horizontal scale is logarithmic.",
+        f"Bars are 95 % intervals. Better quality is {better}; the horizontal scale is logarithmic."
+        + (LEVEL_LINES if rules else ""),
         chart,
     )
 
@@ -153,7 +180,9 @@ def cost_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine]) -
     )
     x = alt.X("x:Q", title="1,000 answers (USD)", scale=alt.Scale(type="log", nice=False, padding=80))
     y = alt.Y("y:Q", title=measure_of(quality).title, scale=alt.Scale(zero=False))
+    rules = _rules(comparison, quality)
     chart = alt.layer(
+        *_level_lines(alt, rules),
         alt.Chart(alt.Data(values=frontier(rows, higher)))
         .mark_line(interpolate="step-after", strokeDash=[4, 4], color="#888")
         .encode(x=x, y=y),
@@ -169,7 +198,8 @@ def cost_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine]) -
     return _draw(
         f"{measure_of(quality).title} against cost",
         f"Bars are 95 % intervals of quality, and the range of the cost. Better is {'up' if higher else 'down'} and to "
-        "the left; on the dashed line no other candidate is both better and cheaper by value.",
+        "the left; on the dashed line no other candidate is both better and cheaper by value."
+        + (LEVEL_LINES if rules else ""),
         chart,
     )
 
@@ -317,15 +347,23 @@ def difference_plot(comparison: Comparison, pick: str, metric: str) -> Plot | No
     chart = alt.layer(
         alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 4], color="#888").encode(x="zero:Q"),
         base.mark_rule(strokeWidth=3, color=COLOURS[0]).encode(x=axis, x2="high:Q"),
-        base.mark_point(filled=True, size=90, color=COLOURS[0], opacity=1).encode(x="x:Q"),
+        base.mark_point(size=90, color=COLOURS[0], opacity=1, strokeWidth=2).encode(
+            x="x:Q",
+            fill=_fill(alt),
+        ),
     ).properties(width=300, height=max(90, 42 * len(rows)))
     better = comparison.better[metric]
     return _draw(
-        f"Is it shown? {title}",
-        f"Paired 95 % intervals over the same items. Where one does not touch the dashed line, the difference "
-        f"is shown; {'right' if better == 'higher' else 'left'} of it {pick} is better.",
+        f"Significant? {title}",
+        f"Paired 95 % intervals over the same items; {'right' if better == 'higher' else 'left'} of the dashed line "
+        f"{pick} is better. A filled point is significant after correction for all comparisons, a hollow one is not.",
         chart,
     )
+
+
+def _fill(alt: Any) -> Any:
+    """Fill the points of significant differences only."""
+    return alt.condition("datum.shown", alt.value(COLOURS[0]), alt.value("white"))
 
 
 def _scale(rows: Sequence[dict[str, Any]]) -> float:
@@ -336,8 +374,8 @@ def _scale(rows: Sequence[dict[str, Any]]) -> float:
 def _signed(found: Difference, pick: str) -> dict[str, Any]:
     low, high = found.low or 0.0, found.high or 0.0
     if found.left == pick:
-        return {"other": found.right, "x": found.value, "low": low, "high": high}
-    return {"other": found.left, "x": -found.value, "low": -high, "high": -low}
+        return {"other": found.right, "x": found.value, "low": low, "high": high, "shown": found.better is not None}
+    return {"other": found.left, "x": -found.value, "low": -high, "high": -low, "shown": found.better is not None}
 
 
 def curve_plot(name: str, curve: Sequence[CurvePoint], start: float | None, caption: str) -> Plot:
@@ -391,6 +429,7 @@ def votes_plot(pairs: Sequence[PairVerdict]) -> Plot:
             "x": one.win_rate.value,
             "low": one.win_rate.value if one.win_rate.low is None else one.win_rate.low,
             "high": one.win_rate.value if one.win_rate.high is None else one.win_rate.high,
+            "shown": one.better is not None,
         }
         for one in pairs
         if one.win_rate.value is not None
@@ -403,11 +442,12 @@ def votes_plot(pairs: Sequence[PairVerdict]) -> Plot:
     chart = alt.layer(
         alt.Chart(alt.Data(values=[{"even": 0.5}])).mark_rule(strokeDash=[4, 4], color="#888").encode(x="even:Q"),
         base.mark_rule(strokeWidth=3, color=COLOURS[0]).encode(x=axis, x2="high:Q"),
-        base.mark_point(filled=True, size=90, color=COLOURS[0], opacity=1).encode(x="x:Q"),
+        base.mark_point(size=90, color=COLOURS[0], opacity=1, strokeWidth=2).encode(x="x:Q", fill=_fill(alt)),
     ).properties(width=300, height=max(60, 42 * len(rows)))
     return _draw(
         "Who is preferred?",
-        "95 % intervals, source documents resampled. Where one does not touch the dashed line, it is shown.",
+        "95 % intervals, source documents resampled. A filled point is significant after correction for all pairs, a "
+        "hollow one is not.",
         chart,
     )
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from sizewise.choice import alternatives, needs_text, sliders
+from sizewise.choice import alternatives, needs_text, quality_measures, sliders
 from sizewise.errors import MissingExtraError
-from sizewise.metrics import METRICS, find_metric
+from sizewise.metrics import find_metric
 from sizewise.metrics.crowds import Limits
-from sizewise.records import Checkpoint, ItemRow, Recommendation
+from sizewise.records import Checkpoint, Comparison, ItemRow, Recommendation
 from sizewise.report.plots import (
     Plot,
     bias_plot,
@@ -82,7 +82,7 @@ def render_live_page(view: StudyView) -> str:
     content = _content(view) | {
         "live": True,
         "sliders": sliders(view.comparison, needs),
-        "qualities": [name for name in view.comparison.scores if name in METRICS or name == "people"],
+        "qualities": quality_measures(view.comparison),
         "needs_text": needs_text(needs),
         "script": f"const start = {start};\n{script}",
         "tags": sorted({tag for tags in view.tags.values() for tag in tags}),
@@ -237,12 +237,29 @@ def _plots(view: StudyView) -> list[Plot]:
         break_even_plot(recommendation.costs, recommendation.needs, recommendation.break_even),
     )
     plots += [plot for plot in of_money if plot]
-    if view.study.pick:
-        for metric in dict.fromkeys((quality, "bits_per_byte")):
-            plot = difference_plot(view.comparison, view.study.pick, metric)
-            plots += [plot] if plot else []
+    leader = view.study.pick or _leader(view)
+    for metric in dict.fromkeys((quality, "bits_per_byte")) if leader else ():
+        plot = difference_plot(view.comparison, leader, metric)
+        plots += [plot] if plot else []
     plots += [plot for plot in (crowd_plot(view.comparison), bias_plot(view.bias)) if plot]
     return plots + [_curve(name, checkpoint) for name, checkpoint in view.checkpoints.items()]
+
+
+def _leader(view: StudyView) -> str:
+    """Name the candidate with the best quality, for plots of a study that ended without a pick."""
+    comparison, quality = view.comparison, view.recommendation.quality
+    sign = 1 if comparison.better[quality] == "higher" else -1
+    values = {
+        name: sign * score.value
+        for name, score in comparison.scores[quality].items()
+        if score.value is not None and comparison.models[name].role == "candidate" and not _silent(comparison, name)
+    }
+    return max(values, key=lambda name: values[name], default="")
+
+
+def _silent(comparison: Comparison, name: str) -> bool:
+    answered = comparison.answered.get(name)
+    return answered is not None and answered.value == 0
 
 
 def _curve(name: str, made: Checkpoint) -> Plot:

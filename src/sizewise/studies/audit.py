@@ -15,6 +15,7 @@ from typing import Any
 
 from sizewise.choice import decide
 from sizewise.comparison import differences, measures_of
+from sizewise.comparison.comparing import WAY
 from sizewise.comparison.voting import VOTES_FILE, voted
 from sizewise.errors import SizewiseError
 from sizewise.judging import tasks_of
@@ -325,7 +326,7 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
         votes = store.read_rows(store.folder("comparison", record_id), VOTES_FILE, Vote)
         again = voted(
             store.read(JudgeRound, before.votes), tasks_of(before.votes, store), votes, before.seed,
-            before.simulated_votes,
+            before.simulated_votes, before.votes_closed,
         )  # fmt: skip
         by_votes = again.scores
         found += again.differences
@@ -334,7 +335,7 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
     after = {(one.metric, one.left, one.right): one for one in found}
     for one in before.differences:
         now = after.pop((one.metric, one.left, one.right), None)
-        for what in ("value", "low", "high", "p", "p_holm", "better", "n"):
+        for what in ("value", "low", "high", "n", *(("p", "p_holm", "better") if before.way == WAY else ())):
             left, right = getattr(one, what), getattr(now, what, None)
             near = (
                 math.isclose(left, right, rel_tol=CLOSE, abs_tol=CLOSE)
