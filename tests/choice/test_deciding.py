@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -165,6 +165,7 @@ def test_familiarity_is_judged_by_likelihood_not_by_answers() -> None:
 QUALITIES = st.tuples(st.integers(0, 20).map(float), st.integers(1, 9).map(float), st.sampled_from([None, "base"]))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcdef"), QUALITIES, min_size=2), st.one_of(st.none(), st.integers(0, 20)))
 def test_a_dominated_model_is_never_preferred(facts: dict[str, Facts], least: int | None) -> None:
     found = choose(facts, error=0.5, least_quality=least)

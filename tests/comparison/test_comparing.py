@@ -76,6 +76,8 @@ def test_a_few_unanimous_documents_decide_nothing(dataset: Stored[Dataset], stor
     (difference,) = compared.differences
     assert difference.better is None
     assert difference.p == pytest.approx(2.0 ** (1 - documents))
+    assert (difference.low, difference.other_p, difference.needed) == (None, {}, 10)
+    assert compared.best == {}
     assert f"no claim is made: {documents} source documents are too few, at least 10 are needed" in compared.notes
 
 

@@ -260,6 +260,12 @@ def _would_change(choice: Choice, verdict: Verdict) -> list[str]:
     pairs = [(verdict.rule, verdict.pool[0])] if verdict.rule else list(combinations(verdict.pool, 2))
     for left, right in pairs:
         found = choice.difference(left, right)
+        if found is not None and found.clusters < MIN_CLUSTERS:
+            lines.append(
+                f"test items from at least {MIN_CLUSTERS} source documents (now {found.clusters}), to tell {left} from "
+                f"{right}"
+            )
+            continue
         if found is None or found.low is None or found.high is None:
             continue
         if choice.beats(left, right) or choice.beats(right, left):

@@ -182,7 +182,7 @@ class _Claim(NamedTuple):
 def _best(
     records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[ItemRow]], seed: int
 ) -> dict[str, dict[str, float]]:
-    """Give how often each candidate is the best in resamples, on metrics that all have over the same items."""
+    """Compute how often each candidate is the best in resamples, on metrics that all have over enough documents."""
     names = [name for name, record in records.items() if record.model.role == "candidate"]
     found = {}
     for metric_name in next(iter(records.values())).metrics:
@@ -197,6 +197,8 @@ def _best(
             continue
         stats = [stats_array(metric, [by_item[name][item] for item in items]) for name in names]
         clusters = [by_item[names[0]][item].cluster for item in items]
+        if len(set(clusters)) < MIN_CLUSTERS:
+            continue
         shares = best_shares(stats, clusters, metric.value, metric.better == "higher", BEST_ROUNDS, seed)
         found[metric_name] = dict(zip(names, shares, strict=True))
     return found
@@ -308,10 +310,12 @@ def _difference(metric: Metric, claim: _Claim, p_holm: float) -> Difference:
     won_by_nothing = metric.better == "lower" and metric.needs != "likelihood" and not quality
     value, low, high = claim.found
     significant = isfinite(p_holm) and p_holm < LEVEL and not low <= 0 <= high
-    decisive = significant and claim.clusters >= MIN_CLUSTERS and not won_by_nothing
+    enough = claim.clusters >= MIN_CLUSTERS
+    decisive = significant and enough and not won_by_nothing
     left_better = (value > 0) == (metric.better == "higher")
-    known = isfinite(low)
-    detectable = detectable_difference(low, high) if known else None
+    known = isfinite(low) and (enough or low < high)
+    detectable = detectable_difference(low, high) if known and enough else None
+    needed = needed_for(value, detectable, claim.clusters) if detectable and value else None
     return Difference(
         metric=metric.name,
         left=claim.left,
@@ -319,11 +323,11 @@ def _difference(metric: Metric, claim: _Claim, p_holm: float) -> Difference:
         value=value,
         low=low if known else None,
         high=high if known else None,
-        p=claim.p if known else None,
-        p_holm=p_holm if known else None,
-        other_p=claim.other_p,
+        p=claim.p if isfinite(claim.p) else None,
+        p_holm=p_holm if isfinite(p_holm) else None,
+        other_p=claim.other_p if enough else {},
         detectable=detectable,
-        needed=needed_for(value, detectable, claim.clusters) if detectable and value else None,
+        needed=needed if enough else MIN_CLUSTERS,
         n=claim.n,
         clusters=claim.clusters,
         unit=metric.unit,

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.inference import interval, rule_of_three, wilson
+from sizewise.inference import MIN_CLUSTERS, interval, rule_of_three, wilson
 from sizewise.records import ItemRow, Score
 
 FloatArray = npt.NDArray[np.float64]
@@ -160,6 +160,8 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str,
         # Documents are counted, not items: those of one document may all be alike for the same reason.
         low, high = _bounds_of_alike(found.value, len({row.cluster for row in measured}))
         found = found._replace(low=low, high=high)
+    elif found.low == found.high and len({row.cluster for row in measured}) < MIN_CLUSTERS:
+        found = found._replace(low=float("nan"), high=float("nan"))
     if not isfinite(found.value):
         return Score(
             metric=name,

@@ -189,6 +189,9 @@ def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
     )
 
 
-def _best(comparison: Comparison, metric: str, scores: Iterable[Score]) -> float:
-    values = [score.value for score in scores if score.value is not None]
+def _best(comparison: Comparison, metric: str, scores: Iterable[Score]) -> float | None:
+    """Return the best value, None where all are the same: then nobody leads."""
+    values = {score.value for score in scores if score.value is not None}
+    if len(values) < 2:
+        return None
     return max(values) if comparison.better.get(metric) == "higher" else min(values)

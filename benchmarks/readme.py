@@ -1,0 +1,103 @@
+"""Write README's demo block and picture from one study, so that text, table and picture are of the same run.
+
+    make study && .venv/bin/python benchmarks/readme.py [STUDY]
+
+The picture is a screenshot of the report's first screen by a headless Chromium. docs/demo.json names the study, and a
+test checks that README and picture are those of that file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from sizewise.records import Comparison, Study
+from sizewise.report.words import measure_of, value_text
+from sizewise.store import Store
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- study:begin -->", "<!-- study:end -->"
+COLUMNS = ("bleu", "chrf", "token_f1", "bits_per_byte", "latency_s", "memory_bytes")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PICTURE = "docs/report.png"
+
+
+def table(comparison: Comparison) -> str:
+    """Write the scores of all candidates and baselines as Markdown."""
+    heads = []
+    for metric in COLUMNS:
+        measure = measure_of(metric)
+        heads.append(measure.title + (f" ({measure.unit})" if measure.unit else ""))
+    lines = [f"| candidate | {' | '.join(heads)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, model in sorted(comparison.models.items(), key=lambda pair: pair[1].role == "baseline"):
+        answered = comparison.answered.get(name)
+        cells = []
+        for metric in COLUMNS:
+            score = comparison.scores.get(metric, {}).get(name)
+            quiet = answered is not None and answered.value == 0 and metric in ("bleu", "chrf", "token_f1")
+            cells.append("no answer" if quiet else "-" if score is None or score.value is None else value_text(score))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def block(study: Study, comparison: Comparison) -> str:
+    """Write what stands between the marks."""
+    scores = [one for one in comparison.scores.get("bleu", {}).values() if one.value is not None]
+    items, documents = min(one.n for one in scores), min(one.clusters or 0 for one in scores)
+    engine = f"{study.seconds / 60:.0f} minutes"
+    return (
+        f"{BEGIN}\n> {study.sentence}\n\n{table(comparison)}\n\n"
+        f"Value [95 % interval, source documents resampled] on {items} held-out definitions from {documents} documents "
+        "that share nothing with\ntraining. Weights of SmolLM2 and Gemma are dequantised from Q4_1 and Q4_K_M files. "
+        f"This run took {engine} after the installation;\na slower machine trains less in the same minutes and may end "
+        f"with another verdict.\n{END}"
+    )
+
+
+def screenshot(report: Path, target: Path) -> None:
+    """Take the first screen of the report."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        raise SystemExit("No Chromium was found; expected: chromium on the PATH; next: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                f"--user-data-dir={profile}", "--window-size=1280,1000", f"--screenshot={target}", report.as_uri(),
+            ],
+            check=True, timeout=120, capture_output=True,
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Write README.md, the picture and docs/demo.json."""
+    store = Store()
+    listed = [one for _, kind, one, _ in store.listing() if kind == "study"]
+    study_id = sys.argv[1] if len(sys.argv) > 1 else listed[-1]
+    study = store.read(Study, study_id)
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
+    readme.write_text(
+        pattern.sub(lambda _: block(study, store.read(Comparison, study.comparison)), text), encoding="utf-8"
+    )
+    screenshot(Path(study.report), ROOT / PICTURE)
+    told = {
+        "study": study_id,
+        "sentence": study.sentence,
+        "picture": PICTURE,
+        "sha256": hashlib.sha256((ROOT / PICTURE).read_bytes()).hexdigest(),
+        "seconds": round(study.seconds),
+    }
+    (ROOT / "docs" / "demo.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
