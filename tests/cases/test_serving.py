@@ -1,0 +1,103 @@
+"""Calls of tools as models write them, and streams as servers send them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from sizewise.crowd import load
+from sizewise.errors import SizewiseError
+from sizewise.service.tools import Tools
+from sizewise.service.wire import FunctionSpec
+from sizewise.store import Store
+from tests.cases.speaker import Speaker
+
+# vllm#11392, PR#21360, #21544, model_server#3838
+FUNCTIONS = [
+    FunctionSpec(name="open_gates"),
+    FunctionSpec(
+        name="note",
+        parameters={
+            "type": "object",
+            "properties": {"text": {"type": "string"}, "marks": {"type": "array", "items": {"type": "object"}}},
+        },
+    ),
+]
+MARKS = {"text": "a {b} [c]", "marks": [{"x": [{"y": {}}]}, {}, {"z": []}]}
+SHOWN = {"text": "he wrote </tool_call> into the book", "marks": []}
+
+
+def _call(name: str, arguments: Any) -> str:
+    told = {"name": name} | ({} if arguments is None else {"arguments": arguments})
+    return f"<tool_call>\n{json.dumps(told)}\n</tool_call>"
+
+
+@pytest.mark.parametrize("size", [1, 4, 1_000])
+@pytest.mark.parametrize(
+    ("name", "written", "arguments"),
+    [
+        ("open_gates", {}, {}),
+        ("open_gates", None, {}),
+        ("note", MARKS, MARKS),
+        pytest.param(
+            "note", SHOWN, SHOWN,
+            marks=pytest.mark.xfail(strict=True, reason="The end mark inside an argument ends the call: issue 33."),
+        ),
+    ],
+    ids=["empty", "left out", "nested", "end mark inside"],
+)  # fmt: skip
+def test_a_call_is_the_same_whole_and_streamed(size: int, name: str, written: Any, arguments: Any) -> None:
+    tools = Tools(FUNCTIONS)
+    text = _call(name, written)
+    watch = tools.watch()
+    words = "".join(watch.feed(text[start : start + size]) for start in range(0, len(text), size))
+    rest, streamed = watch.end()
+    left, whole = tools.read(text)
+    for calls in (streamed, whole):
+        assert [(call.name, json.loads(call.arguments)) for call in calls] == [(name, arguments)]
+    assert (words + rest).strip() == left.strip() == ""
+
+
+# genai-bench#159, openai-python#498, freellmapi#1087
+@pytest.mark.parametrize(
+    "lead",
+    [
+        "data: ",
+        pytest.param(
+            "data:",
+            marks=pytest.mark.xfail(strict=True, reason="Events without a blank after data: are left out: issue 23."),
+        ),
+        pytest.param("id: 7\ndata: "),
+        pytest.param(": ping\n\ndata: "),
+    ],
+    ids=["blank", "no blank", "with an id", "with a comment"],
+)
+def test_any_stream_of_the_published_form_is_measured(speaker: Speaker, store: Store, lead: str) -> None:
+    speaker.lead = lead
+    record = load(speaker.url, [1, 2], requests=6, store=store).record
+    assert all(level.errors == {} for level in record.levels)
+    first = record.levels[0].scores["first_token_s_p50"].value
+    assert first is not None
+    assert first > 0
+
+
+# sglang#23949, vllm#3759, production-stack PR#873
+@pytest.mark.xfail(strict=True, reason="An answer that is all thought counts as none: issue 23.")
+def test_answers_that_are_all_thought_are_measured_or_told_as_such(speaker: Speaker, store: Store) -> None:
+    speaker.key, speaker.finish = "reasoning_content", "length"
+    speaker.say = lambda asked: "The guest asks for the mill so I first look where the river turns"
+    told = ""
+    try:
+        record = load(speaker.url, [1, 2], requests=6, max_tokens=14, store=store).record
+    except SizewiseError as error:
+        told = f"{error.what} {error.expected} {error.next_step}".lower()
+    if told:
+        assert re.search("reason|thought|think", told)
+        return
+    assert all(level.errors == {} for level in record.levels)
+    assert all(level.scores["tokens_per_s"].value for level in record.levels)
