@@ -35,7 +35,7 @@ def table(comparison: Comparison) -> str:
         measure = measure_of(metric)
         heads.append(measure.title + (f" ({measure.unit})" if measure.unit else ""))
     lines = [f"| candidate | {' | '.join(heads)} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name, model in sorted(comparison.models.items(), key=lambda pair: pair[1].role == "baseline"):
+    for name in sorted(comparison.models, key=lambda name: comparison.models[name].role == "baseline"):
         answered = comparison.answered.get(name)
         cells = []
         for metric in COLUMNS:
