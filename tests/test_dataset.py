@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizewise.dataset import build, load, passages, read
+from sizewise.dataset import DatasetContents, build, load, passages, read
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError, UsageError
@@ -36,15 +36,114 @@ def test_examples_follow_their_document(dataset: Stored[Dataset], store: Store) 
         assert {example.source for example in contents.examples[split]} == known
 
 
-def test_duplicates_do_not_cross_the_split() -> None:
+def all_examples(contents: DatasetContents) -> list[Example]:
+    return [example for split in SPLITS for example in contents.examples[split]]
+
+
+def test_repeated_documents_are_removed_and_their_examples_follow_the_one_that_is_kept() -> None:
     documents = tuple(make_document(f"d{i}", "", f"Text number {i % 10}.", "test") for i in range(40))
-    answers = tuple(make_example(f"e{i}", f"The very same long answer {i % 3}", f"d{i}") for i in range(40))
+    answers = tuple(make_example(f"e{i}", f"The very same long answer {i % 3}", f"d{i}", f"Q{i}?") for i in range(40))
     contents = build([Reading(documents, answers)], ["x"], None, "general", 0)
     texts = [d.text for split in SPLITS for d in contents.documents[split]]
     assert len(texts) == len(set(texts)) == 10
-    given_answers = [e.references[0] for split in SPLITS for e in contents.examples[split]]
-    assert len(given_answers) == len(set(given_answers))
-    assert contents.record.leak.duplicates_removed == 30 + 40 - len(given_answers)
+    assert len(all_examples(contents)) == 40
+    for split in SPLITS:
+        known = {document.id for document in contents.documents[split]}
+        assert {example.source for example in contents.examples[split]} <= known
+    assert contents.record.leak.duplicates_removed == 30
+    assert any("30 documents with the text of another" in note for note in contents.record.notes)
+
+
+LABELS = ["Request for refund of payment", "Question about a late delivery", "Complaint about the staff", "Some other"]
+CANNED = [f"Dear customer, thank you for your message. Please see page {i} of our terms for this." for i in range(40)]
+TRIAGE = [json.dumps({"category": c, "priority": p}) for c in ("bill", "parcel", "login") for p in range(1, 5)]
+ABSTAINED = "The document does not say."
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [LABELS[i % 4] for i in range(1000)],
+        [TRIAGE[i % 12] for i in range(1000)],
+        [CANNED[i % 40] for i in range(1000)],
+        [ABSTAINED if i % 2 else f"It is {i} euros for each of the {i % 7} days." for i in range(1000)],
+        ["这份文件没有说明这一点" if i % 2 else f"第{i}条说明了费用是多少" for i in range(1000)],
+    ],
+    ids=["labels", "json", "canned", "abstained", "chinese"],
+)
+def test_the_same_answer_to_other_prompts_is_no_duplicate(answers: list[str]) -> None:
+    rows = tuple(make_example(f"e{i}", a, f"e{i}", f"Case {i} of the year {i * 3}") for i, a in enumerate(answers))
+    contents = build([Reading((), rows)], ["x"], None, "general", 0)
+    assert [len(contents.examples[split]) for split in SPLITS] == [740, 60, 200]
+    assert contents.record.leak.duplicates_removed == 0
+
+
+def test_the_same_prompt_and_answer_is_a_duplicate_and_the_split_keeps_its_shares() -> None:
+    rows = tuple(
+        make_example(f"e{i}", f"It is number {i % 100} of them all.", f"e{i}", f"Which one is {i % 100}?")
+        for i in range(200)
+    )
+    contents = build([Reading((), rows)], ["x"], None, "general", 0)
+    assert [len(contents.examples[split]) for split in SPLITS] == [74, 6, 20]
+    assert contents.record.leak.duplicates_removed == 100
+    (note,) = contents.record.notes
+    assert "100 examples have the prompt and the answer of another example, removed: 'e100' repeats 'e0'" in note
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("Is 2 > 1?", "Is 2 < 1?"),
+        ("What is C++?", "What is C#?"),
+        ("Is it 🙂?", "Is it 🙁?"),
+    ],
+)
+def test_prompts_that_differ_in_a_sign_are_no_duplicates(one: str, two: str) -> None:
+    rows = [make_example(f"e{i}", "yes", f"e{i}", f"Question {i}?") for i in range(10)]
+    rows += [make_example("one", "yes", "one", one), make_example("two", "yes", "two", two)]
+    assert len(all_examples(build([Reading((), tuple(rows))], ["x"], None, "general", 0))) == 12
+
+
+def test_earlier_turns_and_pictures_belong_to_the_prompt() -> None:
+    rows = [make_example(f"e{i}", "yes", f"e{i}", f"Question {i}?") for i in range(10)]
+    for i in range(3):
+        turns = (Message(role="user", content=f"I am number {i}."), Message(role="user", content="Am I right?"))
+        seen = (Message(role="user", content="What is it?", images=(f"{i}.png",)),)
+        rows += [make_example(f"t{i}", "yes", f"t{i}").model_copy(update={"messages": turns})]
+        rows += [make_example(f"s{i}", "yes", f"s{i}").model_copy(update={"messages": seen})]
+    assert len(all_examples(build([Reading((), tuple(rows))], ["x"], None, "general", 0))) == 16
+
+
+def test_of_duplicates_the_one_that_is_named_for_the_test_is_kept() -> None:
+    rows = [make_example(f"e{i}", "yes", f"e{i}", f"Question {i % 30}?") for i in range(60)]
+    rows = [row.model_copy(update={"split": "test"}) if i >= 50 else row for i, row in enumerate(rows)]
+    contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
+    assert {example.id for example in contents.examples["test"]} == {f"e{i}" for i in range(50, 60)}
+    assert len(all_examples(contents)) == 30
+
+
+def test_a_test_file_keeps_every_row_and_its_repetitions_count_as_one_source() -> None:
+    rows = tuple(make_example(f"e{i}", "It opens at nine.", f"e{i}", f"Question {i % 4}?") for i in range(8))
+    contents = build([Reading((), rows)], ["x"], None, "general", 0, all_test=True)
+    assert len(contents.examples["test"]) == 8
+    assert len({example.source for example in contents.examples["test"]}) == 4
+    assert contents.record.leak.duplicates_removed == 0
+    assert any("4 examples have the prompt and the answer" in note for note in contents.record.notes)
+
+
+def test_several_answers_to_one_prompt_stay_on_one_side_of_the_split() -> None:
+    rows = [make_example(f"e{i}", f"It is answer number {i}.", f"e{i}", f"Which one is {i // 2}?") for i in range(200)]
+    contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
+    asked = [{example.prompt for example in contents.examples[split]} for split in SPLITS]
+    assert len(all_examples(contents)) == 200
+    assert not asked[0] & asked[2]
+    assert not asked[0] & asked[1]
+    assert len(contents.examples["test"]) == 40
+
+
+def test_a_prompt_that_most_examples_share_does_not_stop_the_split() -> None:
+    rows = [make_example(f"e{i}", f"It is answer number {i}.", f"e{i}", "Write a line.") for i in range(50)]
+    assert len(build([Reading((), tuple(rows))], ["x"], None, "general", 0).examples["test"]) == 10
 
 
 def test_labels_may_repeat_with_other_prompts() -> None:

@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sizewise.documents import DEMOS, NGRAM, Reading, SeenText, read_demo, read_paths, words_of
+from sizewise.documents import DEMOS, NGRAM, Reading, SeenText, read_demo, read_paths
+from sizewise.documents.repeats import (
+    Repeat,
+    repeated_examples,
+    told,
+    with_shared_sources,
+    without_repeated_documents,
+)
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
     SPLITS,
@@ -132,20 +139,22 @@ def build(
 ) -> DatasetContents:
     """Build a dataset of readings: a pure function of its arguments."""
     readings = _with_unique_ids(readings)
-    documents, removed = _without_duplicate_documents([d for r in readings for d in r.documents])
-    given = [example for reading in readings for example in reading.examples]
     notes = [note for reading in readings for note in reading.notes]
+    documents, repeated = without_repeated_documents([d for r in readings for d in r.documents])
+    given, removed = _once([example for r in readings for example in r.examples], repeated, all_test, notes)
     split_of = _all_test(documents, given) if all_test else _split(documents, given, seed)
     by_split = {split: tuple(d for d in documents if split_of[d.id] == split) for split in SPLITS}
     derived = not given
     if derived:
         given = [example for document in documents for example in _derived(document)]
+        twice = {one.item for one in repeated_examples(given)}  # the same passage in several documents
+        given, removed = [example for example in given if example.id not in twice], removed + len(twice)
         notes.append(FAMILIARITY_NOTE)
-    kept, removed_examples = _without_duplicate_answers(given, split_of)
+    kept = {split: tuple(e for e in given if split_of.get(e.source, "train") == split) for split in SPLITS}
     if not by_split["test"] and not kept["test"]:
         raise SizewiseError(
-            "No document and no example is left for testing once repeated text is removed.",
-            "text that differs between its sources",
+            "The test split is empty: no document and no example is left for it.",
+            "documents or examples that differ from each other, and not all of them named for training",
             "add documents or examples; then run the same command again",
         )
     seen = SeenText()
@@ -169,7 +178,7 @@ def build(
         sources=tuple(sources),
         seed=seed,
         splits=sizes,
-        leak=_leak_sums(leaks, removed + removed_examples),
+        leak=_leak_sums(leaks, removed),
         licences=dict(Counter(d.licence for d in documents)),
         not_read=dict(not_read),
         derived=derived,
@@ -206,10 +215,6 @@ def load(store: Store, dataset_id: str) -> DatasetContents:
     )
 
 
-def _normal(text: str) -> str:
-    return " ".join(words_of(text)) or text.strip()
-
-
 def _with_unique_ids(readings: Sequence[Reading]) -> list[Reading]:
     """Give ids that occur twice, in one source or in several, a number; an example follows its own document."""
     used: Counter[str] = Counter()
@@ -236,18 +241,40 @@ def _with_unique_ids(readings: Sequence[Reading]) -> list[Reading]:
     return found
 
 
-def _without_duplicate_documents(documents: Iterable[Document]) -> tuple[list[Document], int]:
-    seen: set[str] = set()
-    kept: list[Document] = []
-    removed = 0
-    for document in documents:
-        key = _normal(document.text)
-        if key in seen:
-            removed += 1
-            continue
-        seen.add(key)
-        kept.append(document)
-    return kept, removed
+def _once(
+    examples: Sequence[Example], repeated: Sequence[Repeat], all_test: bool, notes: list[str]
+) -> tuple[list[Example], int]:
+    """Remove examples that repeat another one, and note how many; a test file keeps all of its rows.
+
+    Rows that repeat each other in a test file count as one source, for they are no evidence of their own.
+
+    Args:
+        examples: as they were read.
+        repeated: documents that were removed; their examples follow the document that is kept.
+        all_test: whether the examples are a test file.
+        notes: grows by what was found.
+
+    Returns:
+        The examples, and how many documents and examples were removed.
+    """
+    if repeated:
+        count = f"{len(repeated):,} documents with" if len(repeated) > 1 else "1 document with"
+        notes.append(f"{count} the text of another document removed: {told(repeated)}")
+    kept_as = {one.item: one.first for one in repeated}
+    examples = [e.model_copy(update={"source": kept_as[e.source]}) if e.source in kept_as else e for e in examples]
+    same = repeated_examples(examples)
+    if same:
+        count = f"{len(same):,} examples have" if len(same) > 1 else "1 example has"
+        done = "kept, for this is a test file" if all_test else "removed"
+        notes.append(f"{count} the prompt and the answer of another example, {done}: {told(same)}")
+    first = {one.item: one.first for one in same}
+    if not all_test:
+        kept = [example for example in examples if example.id not in first]
+        return with_shared_sources(kept), len(repeated) + len(same)
+    kept = with_shared_sources(examples)
+    source = {example.id: example.source for example in kept}
+    kept = [e.model_copy(update={"source": source[first[e.id]]}) if e.id in first else e for e in kept]
+    return kept, len(repeated)
 
 
 def _split(documents: Sequence[Document], examples: Sequence[Example], seed: int) -> dict[str, Split]:
@@ -327,31 +354,6 @@ def _derived(document: Document) -> list[Example]:
         if len(examples) == DERIVED_PER_DOCUMENT:
             break
     return examples
-
-
-def _without_duplicate_answers(
-    examples: Sequence[Example], split_of: dict[str, Split]
-) -> tuple[dict[Split, tuple[Example, ...]], int]:
-    """Drop examples whose answer was already given, in an earlier split or in the same.
-
-    Labels (answers of at most three words, as in classification) repeat by nature: for them the prompt
-    counts with the answer.
-    """
-    kept: dict[Split, list[Example]] = {split: [] for split in SPLITS}
-    seen: set[str] = set()
-    removed = 0
-    for split in SPLITS:
-        for example in examples:
-            if split_of.get(example.source, "train") != split:
-                continue
-            answer = _normal(example.references[0])
-            key = answer if len(answer.split()) > 3 else f"{_normal(example.prompt)} -> {answer}"
-            if key in seen:
-                removed += 1
-                continue
-            seen.add(key)
-            kept[split].append(example)
-    return {split: tuple(kept[split]) for split in SPLITS}, removed
 
 
 def _leaks(documents: Sequence[Document], examples: Sequence[Example], seen: SeenText) -> Iterable[LeakEntry]:
