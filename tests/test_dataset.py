@@ -11,6 +11,7 @@ from sizewise.dataset import DatasetContents, build, load, passages, read
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation import evaluate
 from sizewise.records import SPLITS, Dataset, Example, Message
 from sizewise.store import Store, Stored
 
@@ -208,6 +209,29 @@ def test_a_file_that_is_not_read_makes_another_dataset(text_folder: Path, store:
     assert after.record.not_read == {"kind .doc": 1}
 
 
+def test_rows_that_cannot_be_used_lie_beside_the_dataset(tmp_path: Path, store: Store) -> None:
+    rows = [{"prompt": f"Question {i}?", "answer": f"It is number {i}." if i != 7 else None} for i in range(40)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    made = read([path], store=store)
+    assert made.record.rejected == 1
+    assert made.record.forms == {"prompt + answer": 39}
+    (row,) = load(store, made.id).rejected
+    assert (row.file, row.line) == ("x.jsonl", 8)
+    with pytest.raises(SizewiseError, match="1 of 40 rows"):
+        read([path], store=store, max_rejects=0.01)
+
+
+def test_ids_that_stand_twice_are_told_and_none_is_lost() -> None:
+    names = ["0", "1", "1", "1~2", *map(str, range(2, 20))]
+    rows = [make_example(name, f"It is {i}.", name, f"Question {i}?") for i, name in enumerate(names)]
+    contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
+    assert len({example.id for example in all_examples(contents)}) == len(names)
+    assert "2 examples have ids that stood before and got a number: '1~2' was '1', '1~2~2' was '1~2'" in (
+        contents.record.notes
+    )
+
+
 def test_nothing_named_is_a_usage_error(store: Store) -> None:
     with pytest.raises(UsageError):
         read([], store=store)
@@ -218,6 +242,18 @@ def test_everything_can_be_test_data(tmp_path: Path, store: Store) -> None:
     path.write_text(json.dumps({"prompt": "Q", "references": ["A b c d"]}), encoding="utf-8")
     splits = read([path], store=store, all_test=True).record.splits
     assert (splits["train"].examples, splits["test"].examples) == (0, 1)
+
+
+def test_what_was_done_to_a_test_file_is_told_with_its_scores(tmp_path: Path, store: Store) -> None:
+    rows = [{"id": i, "prompt": f"Question {i % 39}?", "answer": "It opens at nine."} for i in range(40)]
+    rows[20]["answer"] = {"text": "nine"}
+    data, said = tmp_path / "x.jsonl", tmp_path / "said.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    said.write_text("\n".join(json.dumps({"id": i, "completion": "Nine."}) for i in range(40)), encoding="utf-8")
+    record = evaluate(f"recorded:{said}", data, ["exact_match"], store=store).record
+    assert record.scores["exact_match@all"].n == 39
+    assert any("line 21" in note for note in record.notes)
+    assert any("'39' repeats '0'" in note for note in record.notes)
 
 
 @given(st.text(alphabet="ab \n", max_size=80))

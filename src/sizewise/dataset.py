@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sizewise.documents import DEMOS, NGRAM, Reading, SeenText, read_demo, read_paths
+from sizewise.documents import DEMOS, MAX_REJECTS, NGRAM, Reading, SeenText, read_demo, read_paths
 from sizewise.documents.repeats import (
     Repeat,
     repeated_examples,
@@ -26,12 +26,14 @@ from sizewise.records import (
     LeakEntry,
     LeakLedger,
     Message,
+    RejectedRow,
     Split,
     SplitSize,
     fingerprint,
 )
 from sizewise.store import Store, Stored, offline
 
+REJECTED = "rejected.jsonl"
 LEAST_SOURCES = 3
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.06
@@ -63,12 +65,14 @@ class DatasetContents:
         documents: split -> documents.
         examples: split -> examples.
         leaks: item id -> what it shares with training, for the test split.
+        rejected: rows that could not be used.
     """
 
     record: Dataset
     documents: dict[Split, tuple[Document, ...]]
     examples: dict[Split, tuple[Example, ...]]
     leaks: dict[str, LeakEntry]
+    rejected: tuple[RejectedRow, ...] = ()
 
 
 def passages(document: Document) -> list[Passage]:
@@ -92,6 +96,7 @@ def read(
     domain: str | None = None,
     seed: int = 0,
     all_test: bool = False,
+    max_rejects: float = MAX_REJECTS,
 ) -> Stored[Dataset]:
     """Read documents and examples into a dataset and write it to the store.
 
@@ -102,12 +107,13 @@ def read(
         domain: field of work.
         seed: seed of the split.
         all_test: put everything into the test split, for text that nothing was trained on.
+        max_rejects: share of the rows of a file that may be unusable; they are set aside and told.
 
     Returns:
         The dataset. Reading the same again gives the same id.
 
     Raises:
-        SizewiseError: nothing could be read, or a split would have no document.
+        SizewiseError: nothing could be read, too many rows cannot be used, or a split would have no document.
     """
     store = store or Store()
     if not sources:
@@ -119,7 +125,7 @@ def read(
             readings.append(read_demo(demo, store.wheels_folder(), offline()))
             domain = domain or DEMOS[demo].split(":")[0]
         else:
-            readings.append(read_paths([source]))
+            readings.append(read_paths([source], max_rejects))
     named = [str(source) for source in sources]
     contents = build(readings, named, name, domain or "general", seed, all_test=all_test)
     dataset_id = f"data-{contents.record.sha256[:10]}"
@@ -138,8 +144,8 @@ def build(
     all_test: bool = False,
 ) -> DatasetContents:
     """Build a dataset of readings: a pure function of its arguments."""
-    readings = _with_unique_ids(readings)
     notes = [note for reading in readings for note in reading.notes]
+    readings = _with_unique_ids(readings, notes)
     documents, repeated = without_repeated_documents([d for r in readings for d in r.documents])
     given, removed = _once([example for r in readings for example in r.examples], repeated, all_test, notes)
     split_of = _all_test(documents, given) if all_test else _split(documents, given, seed)
@@ -170,8 +176,11 @@ def build(
         for split in SPLITS
     }
     not_read: Counter[str] = Counter()
+    forms: Counter[str] = Counter()
     for reading in readings:
         not_read.update(reading.not_read)
+        forms.update(reading.forms)
+    rejected = tuple(row for reading in readings for row in reading.rejected)
     record = Dataset(
         name=name or ", ".join(sources),
         domain=domain,
@@ -183,9 +192,11 @@ def build(
         not_read=dict(not_read),
         derived=derived,
         notes=tuple(notes),
+        forms=dict(forms),
+        rejected=len(rejected),
         sha256=_content_hash(by_split, kept, [seed, dict(not_read), notes, sorted({d.licence for d in documents})]),
     )
-    return DatasetContents(record, by_split, kept, {entry.item: entry for entry in leaks})
+    return DatasetContents(record, by_split, kept, {entry.item: entry for entry in leaks}, rejected)
 
 
 def save(store: Store, dataset_id: str, contents: DatasetContents) -> Stored[Dataset]:
@@ -195,6 +206,8 @@ def save(store: Store, dataset_id: str, contents: DatasetContents) -> Stored[Dat
         store.write_rows(folder, f"{split}.documents.jsonl", contents.documents[split])
         store.write_rows(folder, f"{split}.examples.jsonl", contents.examples[split])
     store.write_rows(folder, "leaks.jsonl", contents.leaks.values())
+    if contents.rejected:
+        store.write_rows(folder, REJECTED, contents.rejected)
     return store.write(dataset_id, contents.record)
 
 
@@ -212,16 +225,21 @@ def load(store: Store, dataset_id: str) -> DatasetContents:
         {s: tuple(store.read_rows(folder, f"{s}.documents.jsonl", Document)) for s in SPLITS},
         {s: tuple(store.read_rows(folder, f"{s}.examples.jsonl", Example)) for s in SPLITS},
         {entry.item: entry for entry in leaks},
+        tuple(store.read_rows(folder, REJECTED, RejectedRow)) if record.rejected else (),
     )
 
 
-def _with_unique_ids(readings: Sequence[Reading]) -> list[Reading]:
+def _with_unique_ids(readings: Sequence[Reading], notes: list[str]) -> list[Reading]:
     """Give ids that occur twice, in one source or in several, a number; an example follows its own document."""
-    used: Counter[str] = Counter()
+    used: set[str] = set()
+    twice: list[str] = []
 
     def unique(name: str) -> str:
-        used[name] += 1
-        return name if used[name] == 1 else f"{name}~{used[name]}"
+        number, new = 1, name
+        while new in used:
+            number, new = number + 1, f"{name}~{number + 1}"
+        used.add(new)
+        return new
 
     found = []
     for reading in readings:
@@ -233,11 +251,16 @@ def _with_unique_ids(readings: Sequence[Reading]) -> list[Reading]:
             documents.append(document.model_copy(update={"id": new}))
         examples = []
         for example in reading.examples:
-            new = unique(f"{example.id}")
+            new = unique(example.id)
+            if new != example.id:
+                twice.append(f"'{new}' was '{example.id}'")
             own = example.source == example.id
             source = new if own else names.get(example.source, example.source)
             examples.append(example.model_copy(update={"id": new, "source": source}))
         found.append(replace(reading, documents=tuple(documents), examples=tuple(examples)))
+    if twice:
+        count = f"{len(twice):,} examples have ids" if len(twice) > 1 else "1 example has an id"
+        notes.append(f"{count} that stood before and got a number: {', '.join(twice[:3])}")
     return found
 
 

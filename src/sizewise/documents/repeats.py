@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sizewise.documents.overlap import words_of
+from sizewise.documents.values import even
 from sizewise.records import Document, Example, Split
 
 _NAMED = 5
@@ -55,12 +55,12 @@ def without_repeated_documents(documents: Iterable[Document]) -> tuple[list[Docu
 
 def prompt_key(example: Example) -> str:
     """Return what is asked, every turn and picture of it; only white space and forms of Unicode are evened out."""
-    return json.dumps([[message.role, _even(message.content), *message.images] for message in example.messages])
+    return json.dumps([[message.role, even(message.content), *message.images] for message in example.messages])
 
 
 def example_key(example: Example) -> Hashable:
     """Return what makes two examples the same: the same prompt and the same answers."""
-    return prompt_key(example), tuple(_even(reference) for reference in example.references), example.choices
+    return prompt_key(example), tuple(even(reference) for reference in example.references), example.choices
 
 
 def repeated_examples(examples: Sequence[Example]) -> list[Repeat]:
@@ -96,7 +96,3 @@ def with_shared_sources(examples: Sequence[Example]) -> list[Example]:
         example.model_copy(update={"source": shared[example.id]}) if example.id in shared else example
         for example in examples
     ]
-
-
-def _even(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())

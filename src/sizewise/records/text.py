@@ -89,6 +89,17 @@ class Example(Record):
         return self.messages[-1].content
 
 
+class RejectedRow(Record):
+    """A row of a file that could not be used."""
+
+    file: str
+    """Name of the file."""
+    line: int
+    """Line at which the row begins, counted from 1."""
+    reason: str
+    """Why it could not be used."""
+
+
 class LeakEntry(Record):
     """What one test item shares with the training text."""
 
@@ -168,5 +179,9 @@ class Dataset(Record):
     """True if no examples were given and they were derived from the text: then they measure familiarity, not a job."""
     notes: tuple[str, ...] = ()
     """What a reader of the scores should know about this data."""
+    forms: dict[str, int] = Field(default_factory=dict)
+    """Form of rows, as recognised -> number of rows."""
+    rejected: int = 0
+    """Rows that could not be used; they lie in rejected.jsonl beside the record, each with line and reason."""
     sha256: str
     """Hash over all documents and examples in their splits."""
