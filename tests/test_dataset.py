@@ -164,6 +164,31 @@ def test_a_planted_leak_is_in_the_ledger() -> None:
     assert contents.record.leak.shared_words == 20 * len(contents.documents["test"])
 
 
+def test_prompts_seen_in_training_are_no_clean_items_and_a_lack_of_sources_is_told() -> None:
+    rows = [make_example(f"e{i}", "spam", f"e{i}", f"Message {i // 2} of the list of all of us.") for i in range(40)]
+    rows = [row.model_copy(update={"split": "test" if i % 2 else "train"}) for i, row in enumerate(rows)]
+    rows[1] = make_example("e1", "spam", "e1", "A message that nobody has seen before.").model_copy(
+        update={"split": "test"}
+    )
+    rows = [row.model_copy(update={"references": ("spam", f"ham {i}")}) for i, row in enumerate(rows)]
+    contents = build([Reading((), tuple(rows))], ["x"], None, "fraud", 0)
+    assert [name for name, entry in contents.leaks.items() if entry.clean] == ["e1"]
+    assert (contents.record.leak.prompts, contents.record.leak.clean_examples) == (19, 1)
+    assert any("prompts of 19 of 20 test examples" in note for note in contents.record.notes)
+
+
+def test_derived_examples_of_copied_passages_are_contaminated_in_any_script() -> None:
+    copied = (
+        "读者进入本馆须出示借阅证并将随身物品存放在入口处的储物柜中每人每次最多可借阅五册图书借期为三十天到期可续借一次"
+    )
+    texts = [f"{copied[: 4 + 2 * i]}{chr(0x4E00 + i)}{copied[4 + 2 * i :]}" for i in range(20)]
+    documents = tuple(make_document(f"d{i}", "", text, "test") for i, text in enumerate(texts))
+    contents = build([Reading(documents)], ["x"], None, "general", 0)
+    assert len(contents.examples["test"]) == 4
+    assert contents.examples["test"][0].references[0] in contents.documents["test"][0].text
+    assert not any(entry.clean for entry in contents.leaks.values())
+
+
 def test_without_examples_they_are_derived_and_it_is_said(text_folder: Path, store: Store) -> None:
     record = read([text_folder], store=store).record
     assert record.derived

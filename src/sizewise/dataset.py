@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sizewise.documents import DEMOS, MAX_REJECTS, NGRAM, Reading, SeenText, read_demo, read_paths
+from sizewise.documents import DEMOS, MAX_REJECTS, Reading, pieces_of, read_demo, read_paths
+from sizewise.documents.contamination import Text, contamination, contamination_sums
 from sizewise.documents.repeats import (
     Repeat,
     repeated_examples,
@@ -24,7 +25,6 @@ from sizewise.records import (
     Document,
     Example,
     LeakEntry,
-    LeakLedger,
     Message,
     RejectedRow,
     Split,
@@ -34,6 +34,7 @@ from sizewise.records import (
 from sizewise.store import Store, Stored, offline
 
 REJECTED = "rejected.jsonl"
+RULES = 2  # what counts as a duplicate and as contaminated: a change makes other datasets
 LEAST_SOURCES = 3
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.06
@@ -163,10 +164,14 @@ def build(
             "documents or examples that differ from each other, and not all of them named for training",
             "add documents or examples; then run the same command again",
         )
-    seen = SeenText()
-    seen.add(text for d in by_split["train"] for text in (d.text, *d.text.split("\n\n")))
-    seen.add(answer for e in kept["train"] for answer in e.references)
-    leaks = list(_leaks(by_split["test"], kept["test"], seen))
+    texts = [Text(p.item, d.text[p.start : p.end]) for d in by_split["test"] for p in passages(d)]
+    leaks = contamination(by_split["train"], texts, kept, derived)
+    sums = contamination_sums(leaks, removed)
+    if sums.prompts > sums.examples / 2:
+        notes.append(
+            f"the prompts of {sums.prompts:,} of {sums.examples:,} test examples stand in the training text, whole or "
+            "a long passage of them: give with each example the document that it was made from, as 'source'"
+        )
     sizes = {
         split: SplitSize(
             documents=len(by_split[split]),
@@ -187,14 +192,16 @@ def build(
         sources=tuple(sources),
         seed=seed,
         splits=sizes,
-        leak=_leak_sums(leaks, removed),
+        leak=sums,
         licences=dict(Counter(d.licence for d in documents)),
         not_read=dict(not_read),
         derived=derived,
         notes=tuple(notes),
         forms=dict(forms),
         rejected=len(rejected),
-        sha256=_content_hash(by_split, kept, [seed, dict(not_read), notes, sorted({d.licence for d in documents})]),
+        sha256=_content_hash(
+            by_split, kept, [RULES, seed, dict(not_read), notes, sorted({d.licence for d in documents})]
+        ),
     )
     return DatasetContents(record, by_split, kept, {entry.item: entry for entry in leaks}, rejected)
 
@@ -359,11 +366,11 @@ def _derived(document: Document) -> list[Example]:
     examples = []
     for passage in passages(document):
         text = document.text[passage.start : passage.end].strip()
-        words = text.split()
-        if len(words) < MIN_DERIVED_WORDS:
+        pieces = pieces_of(text)
+        if len(pieces) < MIN_DERIVED_WORDS:
             continue
-        half = min(len(words) // 2, 100)
-        first, second = " ".join(words[:half]), " ".join(words[half : half + 60])
+        half = min(len(pieces) // 2, 100)
+        first, second = (" ".join("".join(part).split()) for part in (pieces[:half], pieces[half : half + 60]))
         examples.append(
             Example(
                 id=f"{passage.item}/half",
@@ -377,36 +384,6 @@ def _derived(document: Document) -> list[Example]:
         if len(examples) == DERIVED_PER_DOCUMENT:
             break
     return examples
-
-
-def _leaks(documents: Sequence[Document], examples: Sequence[Example], seen: SeenText) -> Iterable[LeakEntry]:
-    for document in documents:
-        for passage in passages(document):
-            found = seen.look_up(document.text[passage.start : passage.end])
-            yield LeakEntry(item=passage.item, kind="passage", **found._asdict())
-    for example in examples:
-        found = seen.look_up(example.references[0])
-        # A label is no leak: the same few answers are right in all splits.
-        label = found.words <= 3
-        yield LeakEntry(item=example.id, kind="example", **found._replace(exact=found.exact and not label)._asdict())
-
-
-def _leak_sums(leaks: Sequence[LeakEntry], removed: int) -> LeakLedger:
-    def count(test: Callable[[LeakEntry], bool]) -> int:
-        return sum(1 for entry in leaks if test(entry))
-
-    of_text = [entry for entry in leaks if entry.kind == "passage"]
-    return LeakLedger(
-        ngram=NGRAM,
-        passages=len(of_text),
-        clean_passages=count(lambda e: e.kind == "passage" and e.clean),
-        examples=count(lambda e: e.kind == "example"),
-        clean_examples=count(lambda e: e.kind == "example" and e.clean),
-        words=sum(entry.words for entry in of_text),
-        shared_words=sum(entry.shared_words for entry in of_text),
-        exact=count(lambda e: e.exact),
-        duplicates_removed=removed,
-    )
 
 
 def _content_hash(

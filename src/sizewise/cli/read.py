@@ -49,9 +49,9 @@ def register(app: typer.Typer) -> None:
         if record.rejected:
             print_line(f"rows set aside: {record.rejected:,}, see {stored.path.with_name('rejected.jsonl')}")
         print_line(
-            f"share no {leak.ngram} words in a row with training: {leak.clean_passages} of {leak.passages} test "
-            f"passages, {leak.clean_examples} of {leak.examples} test examples; "
-            f"{leak.duplicates_removed} duplicates removed"
+            f"uncontaminated (share no {leak.ngram} words in a row with training): {leak.clean_passages} of "
+            f"{leak.passages} test passages, {leak.clean_examples} of {leak.examples} test examples "
+            f"({leak.prompts} have a prompt that training has seen); {leak.duplicates_removed} duplicates removed"
         )
         for kind, count in record.not_read.items():
             print_line(f"not read: {count} x {kind}")

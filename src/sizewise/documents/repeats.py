@@ -14,7 +14,7 @@ from sizewise.records import Document, Example, Split
 
 _NAMED = 5
 # A set of examples that all repeat is not a reason to keep their prompts together: nothing would be left to split.
-COMMON_SHARE, COMMON_LEAST = 0.05, 3
+COMMON_SHARE, COMMON_LEAST = 0.1, 3
 _RANK: Mapping[Split | None, int] = {"test": 0, "validation": 1, "train": 2, None: 2}
 
 
