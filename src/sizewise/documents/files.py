@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sizewise.documents import converting
-from sizewise.documents.cleaning import clean_text
+from sizewise.documents.cleaning import clean_text, unknown_share, without_unknown
 from sizewise.documents.decoding import Unreadable, check_size, decoded
 from sizewise.documents.reading import FileRead, Reading, make_document
 from sizewise.documents.rows import KNOWN_KEYS, MAX_REJECTS, check_rejected, of_cells, read_rows
@@ -17,6 +17,7 @@ from sizewise.errors import SizewiseError, install_command
 from sizewise.records import Document, Example, RejectedRow
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
+MAX_UNKNOWN = 0.1  # share of a PDF's letters
 _NAMED = 5
 
 
@@ -91,7 +92,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _read_file(path: Path, name: str, converter: converting.Converter, max_rejects: float) -> FileRead:
     kind = path.suffix.lower()
-    guess = ""
+    guess, unknown = "", 0.0
     if kind in (*JSON_KINDS, *CELL_KINDS, *TEXT_KINDS):
         text, guess = decoded(path)
     elif kind in converting.KINDS:
@@ -102,15 +103,20 @@ def _read_file(path: Path, name: str, converter: converting.Converter, max_rejec
             raise Unreadable(f"kind {kind}, {error}") from error
         if not text.strip():
             raise Unreadable(f"kind {kind}, no text in it (scanned pages?)")
+        unknown = unknown_share(text) if kind == ".pdf" else 0.0
+        if unknown > MAX_UNKNOWN:
+            raise Unreadable(f"kind {kind}, its fonts do not say which letters they show (cid:NN); it needs OCR")
     else:
         raise Unreadable(f"kind {kind or 'without ending'}")
     if kind in (*JSON_KINDS, *CELL_KINDS):
         read = _read_rows(text, path, name, max_rejects)
     else:
-        cleaned = clean_text(text)
+        cleaned = clean_text(without_unknown(text) if unknown else text)
         if not cleaned:
             raise Unreadable("empty")
         read = FileRead([make_document(name, path.stem, cleaned, str(path))])
+    if unknown:
+        read.notes.append(f"{name}: {unknown:.1%} of its signs were dropped or are U+FFFD: its fonts do not name them")
     if guess:
         read.notes.insert(0, f"{name}: read as {guess}, which is a guess; save it as UTF-8 to be sure")
     return read
