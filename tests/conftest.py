@@ -29,7 +29,7 @@ NOUNS = [
     "plan",
     "account",
 ]
-BOILERPLATE = "as the general terms say that hold for all of the records and plans"
+COPIED = "as the general terms of the group {} say that hold for its records and plans"
 VERBS = ["names", "holds", "describes", "gives", "links", "lists", "marks", "shows"]
 
 
@@ -78,8 +78,8 @@ def examples_file(tmp_path: Path) -> Path:
         rng = random.Random(1000 + number)
         for k in range(4):
             answer = sentence(rng)
-            if k == 3:  # boilerplate that training has seen too
-                answer = f"{answer} {BOILERPLATE}"
+            if k == 3:  # words that another document's answer has too: often one that training has seen
+                answer = f"{answer} {COPIED.format(number // 2)}"
             rows.append(
                 {
                     "id": f"q{number}-{k}",

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sizewise.documents import DEMOS, NGRAM, Reading, SeenText, read_demo, read_paths, words_of
+from sizewise.documents import DEMOS, MAX_REJECTS, Reading, pieces_of, read_demo, read_paths
+from sizewise.documents.contamination import Text, contamination, contamination_sums
+from sizewise.documents.repeats import (
+    Repeat,
+    repeated_examples,
+    told,
+    with_shared_sources,
+    without_repeated_documents,
+)
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
     SPLITS,
@@ -17,14 +25,16 @@ from sizewise.records import (
     Document,
     Example,
     LeakEntry,
-    LeakLedger,
     Message,
+    RejectedRow,
     Split,
     SplitSize,
     fingerprint,
 )
 from sizewise.store import Store, Stored, offline
 
+REJECTED = "rejected.jsonl"
+RULES = 2  # what counts as a duplicate and as contaminated: a change makes other datasets
 LEAST_SOURCES = 3
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.06
@@ -56,12 +66,14 @@ class DatasetContents:
         documents: split -> documents.
         examples: split -> examples.
         leaks: item id -> what it shares with training, for the test split.
+        rejected: rows that could not be used.
     """
 
     record: Dataset
     documents: dict[Split, tuple[Document, ...]]
     examples: dict[Split, tuple[Example, ...]]
     leaks: dict[str, LeakEntry]
+    rejected: tuple[RejectedRow, ...] = ()
 
 
 def passages(document: Document) -> list[Passage]:
@@ -85,6 +97,7 @@ def read(
     domain: str | None = None,
     seed: int = 0,
     all_test: bool = False,
+    max_rejects: float = MAX_REJECTS,
 ) -> Stored[Dataset]:
     """Read documents and examples into a dataset and write it to the store.
 
@@ -95,12 +108,13 @@ def read(
         domain: field of work.
         seed: seed of the split.
         all_test: put everything into the test split, for text that nothing was trained on.
+        max_rejects: share of the rows of a file that may be unusable; they are set aside and told.
 
     Returns:
         The dataset. Reading the same again gives the same id.
 
     Raises:
-        SizewiseError: nothing could be read, or a split would have no document.
+        SizewiseError: nothing could be read, too many rows cannot be used, or a split would have no document.
     """
     store = store or Store()
     if not sources:
@@ -112,7 +126,7 @@ def read(
             readings.append(read_demo(demo, store.wheels_folder(), offline()))
             domain = domain or DEMOS[demo].split(":")[0]
         else:
-            readings.append(read_paths([source]))
+            readings.append(read_paths([source], max_rejects))
     named = [str(source) for source in sources]
     contents = build(readings, named, name, domain or "general", seed, all_test=all_test)
     dataset_id = f"data-{contents.record.sha256[:10]}"
@@ -131,27 +145,33 @@ def build(
     all_test: bool = False,
 ) -> DatasetContents:
     """Build a dataset of readings: a pure function of its arguments."""
-    readings = _with_unique_ids(readings)
-    documents, removed = _without_duplicate_documents([d for r in readings for d in r.documents])
-    given = [example for reading in readings for example in reading.examples]
     notes = [note for reading in readings for note in reading.notes]
+    readings = _with_unique_ids(readings, notes)
+    documents, repeated = without_repeated_documents([d for r in readings for d in r.documents])
+    given, removed = _once([example for r in readings for example in r.examples], repeated, all_test, notes)
     split_of = _all_test(documents, given) if all_test else _split(documents, given, seed)
     by_split = {split: tuple(d for d in documents if split_of[d.id] == split) for split in SPLITS}
     derived = not given
     if derived:
         given = [example for document in documents for example in _derived(document)]
+        twice = {one.item for one in repeated_examples(given)}  # the same passage in several documents
+        given, removed = [example for example in given if example.id not in twice], removed + len(twice)
         notes.append(FAMILIARITY_NOTE)
-    kept, removed_examples = _without_duplicate_answers(given, split_of)
+    kept = {split: tuple(e for e in given if split_of.get(e.source, "train") == split) for split in SPLITS}
     if not by_split["test"] and not kept["test"]:
         raise SizewiseError(
-            "No document and no example is left for testing once repeated text is removed.",
-            "text that differs between its sources",
+            "The test split is empty: no document and no example is left for it.",
+            "documents or examples that differ from each other, and not all of them named for training",
             "add documents or examples; then run the same command again",
         )
-    seen = SeenText()
-    seen.add(text for d in by_split["train"] for text in (d.text, *d.text.split("\n\n")))
-    seen.add(answer for e in kept["train"] for answer in e.references)
-    leaks = list(_leaks(by_split["test"], kept["test"], seen))
+    texts = [Text(p.item, d.text[p.start : p.end]) for d in by_split["test"] for p in passages(d)]
+    leaks = contamination(by_split["train"], texts, kept, derived)
+    sums = contamination_sums(leaks, removed)
+    if sums.prompts > sums.examples / 2:
+        notes.append(
+            f"the prompts of {sums.prompts:,} of {sums.examples:,} test examples stand in the training text, whole or "
+            "a long passage of them: give with each example the document that it was made from, as 'source'"
+        )
     sizes = {
         split: SplitSize(
             documents=len(by_split[split]),
@@ -161,22 +181,29 @@ def build(
         for split in SPLITS
     }
     not_read: Counter[str] = Counter()
+    forms: Counter[str] = Counter()
     for reading in readings:
         not_read.update(reading.not_read)
+        forms.update(reading.forms)
+    rejected = tuple(row for reading in readings for row in reading.rejected)
     record = Dataset(
         name=name or ", ".join(sources),
         domain=domain,
         sources=tuple(sources),
         seed=seed,
         splits=sizes,
-        leak=_leak_sums(leaks, removed + removed_examples),
+        leak=sums,
         licences=dict(Counter(d.licence for d in documents)),
         not_read=dict(not_read),
         derived=derived,
         notes=tuple(notes),
-        sha256=_content_hash(by_split, kept, [seed, dict(not_read), notes, sorted({d.licence for d in documents})]),
+        forms=dict(forms),
+        rejected=len(rejected),
+        sha256=_content_hash(
+            by_split, kept, [RULES, seed, dict(not_read), notes, sorted({d.licence for d in documents})]
+        ),
     )
-    return DatasetContents(record, by_split, kept, {entry.item: entry for entry in leaks})
+    return DatasetContents(record, by_split, kept, {entry.item: entry for entry in leaks}, rejected)
 
 
 def save(store: Store, dataset_id: str, contents: DatasetContents) -> Stored[Dataset]:
@@ -186,6 +213,8 @@ def save(store: Store, dataset_id: str, contents: DatasetContents) -> Stored[Dat
         store.write_rows(folder, f"{split}.documents.jsonl", contents.documents[split])
         store.write_rows(folder, f"{split}.examples.jsonl", contents.examples[split])
     store.write_rows(folder, "leaks.jsonl", contents.leaks.values())
+    if contents.rejected:
+        store.write_rows(folder, REJECTED, contents.rejected)
     return store.write(dataset_id, contents.record)
 
 
@@ -203,20 +232,21 @@ def load(store: Store, dataset_id: str) -> DatasetContents:
         {s: tuple(store.read_rows(folder, f"{s}.documents.jsonl", Document)) for s in SPLITS},
         {s: tuple(store.read_rows(folder, f"{s}.examples.jsonl", Example)) for s in SPLITS},
         {entry.item: entry for entry in leaks},
+        tuple(store.read_rows(folder, REJECTED, RejectedRow)) if record.rejected else (),
     )
 
 
-def _normal(text: str) -> str:
-    return " ".join(words_of(text)) or text.strip()
-
-
-def _with_unique_ids(readings: Sequence[Reading]) -> list[Reading]:
+def _with_unique_ids(readings: Sequence[Reading], notes: list[str]) -> list[Reading]:
     """Give ids that occur twice, in one source or in several, a number; an example follows its own document."""
-    used: Counter[str] = Counter()
+    used: set[str] = set()
+    twice: list[str] = []
 
     def unique(name: str) -> str:
-        used[name] += 1
-        return name if used[name] == 1 else f"{name}~{used[name]}"
+        number, new = 1, name
+        while new in used:
+            number, new = number + 1, f"{name}~{number + 1}"
+        used.add(new)
+        return new
 
     found = []
     for reading in readings:
@@ -228,26 +258,53 @@ def _with_unique_ids(readings: Sequence[Reading]) -> list[Reading]:
             documents.append(document.model_copy(update={"id": new}))
         examples = []
         for example in reading.examples:
-            new = unique(f"{example.id}")
+            new = unique(example.id)
+            if new != example.id:
+                twice.append(f"'{new}' was '{example.id}'")
             own = example.source == example.id
             source = new if own else names.get(example.source, example.source)
             examples.append(example.model_copy(update={"id": new, "source": source}))
         found.append(replace(reading, documents=tuple(documents), examples=tuple(examples)))
+    if twice:
+        count = f"{len(twice):,} examples have ids" if len(twice) > 1 else "1 example has an id"
+        notes.append(f"{count} that stood before and got a number: {', '.join(twice[:3])}")
     return found
 
 
-def _without_duplicate_documents(documents: Iterable[Document]) -> tuple[list[Document], int]:
-    seen: set[str] = set()
-    kept: list[Document] = []
-    removed = 0
-    for document in documents:
-        key = _normal(document.text)
-        if key in seen:
-            removed += 1
-            continue
-        seen.add(key)
-        kept.append(document)
-    return kept, removed
+def _once(
+    examples: Sequence[Example], repeated: Sequence[Repeat], all_test: bool, notes: list[str]
+) -> tuple[list[Example], int]:
+    """Remove examples that repeat another one, and note how many; a test file keeps all of its rows.
+
+    Rows that repeat each other in a test file count as one source, for they are no evidence of their own.
+
+    Args:
+        examples: as they were read.
+        repeated: documents that were removed; their examples follow the document that is kept.
+        all_test: whether the examples are a test file.
+        notes: grows by what was found.
+
+    Returns:
+        The examples, and how many documents and examples were removed.
+    """
+    if repeated:
+        count = f"{len(repeated):,} documents with" if len(repeated) > 1 else "1 document with"
+        notes.append(f"{count} the text of another document removed: {told(repeated)}")
+    kept_as = {one.item: one.first for one in repeated}
+    examples = [e.model_copy(update={"source": kept_as[e.source]}) if e.source in kept_as else e for e in examples]
+    same = repeated_examples(examples)
+    if same:
+        count = f"{len(same):,} examples have" if len(same) > 1 else "1 example has"
+        done = "kept, for this is a test file" if all_test else "removed"
+        notes.append(f"{count} the prompt and the answer of another example, {done}: {told(same)}")
+    first = {one.item: one.first for one in same}
+    if not all_test:
+        kept = [example for example in examples if example.id not in first]
+        return with_shared_sources(kept), len(repeated) + len(same)
+    kept = with_shared_sources(examples)
+    source = {example.id: example.source for example in kept}
+    kept = [e.model_copy(update={"source": source[first[e.id]]}) if e.id in first else e for e in kept]
+    return kept, len(repeated)
 
 
 def _split(documents: Sequence[Document], examples: Sequence[Example], seed: int) -> dict[str, Split]:
@@ -309,11 +366,11 @@ def _derived(document: Document) -> list[Example]:
     examples = []
     for passage in passages(document):
         text = document.text[passage.start : passage.end].strip()
-        words = text.split()
-        if len(words) < MIN_DERIVED_WORDS:
+        pieces = pieces_of(text)
+        if len(pieces) < MIN_DERIVED_WORDS:
             continue
-        half = min(len(words) // 2, 100)
-        first, second = " ".join(words[:half]), " ".join(words[half : half + 60])
+        half = min(len(pieces) // 2, 100)
+        first, second = (" ".join("".join(part).split()) for part in (pieces[:half], pieces[half : half + 60]))
         examples.append(
             Example(
                 id=f"{passage.item}/half",
@@ -327,61 +384,6 @@ def _derived(document: Document) -> list[Example]:
         if len(examples) == DERIVED_PER_DOCUMENT:
             break
     return examples
-
-
-def _without_duplicate_answers(
-    examples: Sequence[Example], split_of: dict[str, Split]
-) -> tuple[dict[Split, tuple[Example, ...]], int]:
-    """Drop examples whose answer was already given, in an earlier split or in the same.
-
-    Labels (answers of at most three words, as in classification) repeat by nature: for them the prompt
-    counts with the answer.
-    """
-    kept: dict[Split, list[Example]] = {split: [] for split in SPLITS}
-    seen: set[str] = set()
-    removed = 0
-    for split in SPLITS:
-        for example in examples:
-            if split_of.get(example.source, "train") != split:
-                continue
-            answer = _normal(example.references[0])
-            key = answer if len(answer.split()) > 3 else f"{_normal(example.prompt)} -> {answer}"
-            if key in seen:
-                removed += 1
-                continue
-            seen.add(key)
-            kept[split].append(example)
-    return {split: tuple(kept[split]) for split in SPLITS}, removed
-
-
-def _leaks(documents: Sequence[Document], examples: Sequence[Example], seen: SeenText) -> Iterable[LeakEntry]:
-    for document in documents:
-        for passage in passages(document):
-            found = seen.look_up(document.text[passage.start : passage.end])
-            yield LeakEntry(item=passage.item, kind="passage", **found._asdict())
-    for example in examples:
-        found = seen.look_up(example.references[0])
-        # A label is no leak: the same few answers are right in all splits.
-        label = found.words <= 3
-        yield LeakEntry(item=example.id, kind="example", **found._replace(exact=found.exact and not label)._asdict())
-
-
-def _leak_sums(leaks: Sequence[LeakEntry], removed: int) -> LeakLedger:
-    def count(test: Callable[[LeakEntry], bool]) -> int:
-        return sum(1 for entry in leaks if test(entry))
-
-    of_text = [entry for entry in leaks if entry.kind == "passage"]
-    return LeakLedger(
-        ngram=NGRAM,
-        passages=len(of_text),
-        clean_passages=count(lambda e: e.kind == "passage" and e.clean),
-        examples=count(lambda e: e.kind == "example"),
-        clean_examples=count(lambda e: e.kind == "example" and e.clean),
-        words=sum(entry.words for entry in of_text),
-        shared_words=sum(entry.shared_words for entry in of_text),
-        exact=count(lambda e: e.exact),
-        duplicates_removed=removed,
-    )
 
 
 def _content_hash(

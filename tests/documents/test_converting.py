@@ -100,3 +100,34 @@ def test_tables_hold_documents_or_examples(tmp_path: Path) -> None:
     assert example.choices == ("ham", "spam")
     assert example.tags == ("short", "mail")
     assert any("no column" in kind for kind in reading.not_read)
+
+
+def test_a_pdf_whose_fonts_name_no_letters_is_not_read_and_a_few_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {
+        "a.pdf": "(cid:12)(cid:7)(cid:9) (cid:3)\n\n(cid:44)(cid:12)",
+        "b.pdf": f"(cid:127) {WORDS}\n\n(cid:127) {WORDS}",
+        "c.pdf": "\ue012\ue013\ue014 \ufffd\ufffd 7",
+        "d.html": "The text (cid:12) is about (cid:7).",
+    }
+    monkeypatch.setattr(Converter, "text_of", lambda self, path: texts[path.name])
+    for name in texts:
+        (tmp_path / name).write_bytes(b"x")
+    reading = read_paths([tmp_path])
+    assert {d.id: d.text for d in reading.documents} == {"b.pdf": f"{WORDS}\n\n{WORDS}", "d.html": texts["d.html"]}
+    (kind,) = reading.not_read
+    assert reading.not_read[kind] == 2
+    assert "fonts do not say which letters" in kind
+    assert any("a.pdf, c.pdf" in note for note in reading.notes)
+    assert any(note.startswith("b.pdf: 1.7% of its signs were dropped") for note in reading.notes)
+
+
+def test_pictures_leave_no_data_in_the_text(tmp_path: Path) -> None:
+    (tmp_path / "c.html").write_text(
+        f'<html><body><p>{WORDS}</p><img alt="A dial" src="data:image/png;base64,iVBORw0KGgo="></body></html>',
+        encoding="utf-8",
+    )
+    (document,) = read_paths([tmp_path]).documents
+    assert "data:" not in document.text
+    assert "A dial" in document.text

@@ -25,7 +25,7 @@ def test_text_markdown_and_rows_are_read(tmp_path: Path) -> None:
 
 def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Fine.", encoding="utf-8")
-    (tmp_path / "b.txt").write_bytes("Käse".encode("latin-1"))
+    (tmp_path / "b.txt").write_bytes(bytes(range(128, 256)))
     (tmp_path / "c.txt").write_bytes(b"\x00\x01\x02")
     (tmp_path / "d.doc").write_bytes(b"old")
     (tmp_path / "e.txt").write_text("  \n ", encoding="utf-8")
@@ -57,8 +57,8 @@ def test_nothing_to_read_is_an_error_with_the_next_command(tmp_path: Path, make:
         '{"prompt": "Q", "references": []}',
         '{"prompt": "Q"}',
         '{"prompt": "Q", "refrences": ["A"]}',
-        '{"prompt": "Q", "references": 7}',
-        '{"prompt": "Q", "messages": [], "references": ["A"]}',
+        '{"prompt": "Q", "references": {"text": "A"}}',
+        '{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "references": ["A"]}',
         "[1]",
         "{broken",
         '{"messages": [{"role": "robot", "content": "x"}], "references": ["A"]}',

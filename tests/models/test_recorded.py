@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sizewise.errors import SizewiseError
 from sizewise.models import open_model
+from sizewise.models.recorded import read_log
 from sizewise.records import Message, Request
 
 
@@ -91,3 +93,117 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SizewiseError, match="answers"):
         open_model(f"recorded:{path}")
+
+
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "find", "arguments": "{}"}}]}
+PARTS = [{"role": "user", "content": [{"type": "text", "text": "What is a claim?"}]}]
+
+
+def logged(number: int, messages: list[Any], answer: Any = "It is so.") -> dict[str, Any]:
+    body = {"choices": [{"message": {"role": "assistant", "content": answer}}], "usage": None}
+    return {"custom_id": f"r{number}", "request": {"body": {"messages": messages}}, "response": {"body": body}}
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_log_with_parts_calls_and_tools_is_read_as_text(tmp_path: Path) -> None:
+    tool = {"role": "tool", "tool_call_id": "c", "content": "shelf 3"}
+    rows = [logged(0, PARTS), logged(1, [*PARTS, CALL, {"role": "user", "content": "And?"}])]
+    rows += [logged(2, [*PARTS, CALL, tool])]
+    found = read_log(write(tmp_path / "log.jsonl", rows))
+    assert [[(m.role, m.content) for m in one.messages] for one in found] == [
+        [("user", "What is a claim?")],
+        [("user", "What is a claim?"), ("assistant", "Tool call: find {}"), ("user", "And?")],
+        [("user", "What is a claim?"), ("assistant", "Tool call: find {}"), ("user", "Tool result: shelf 3")],
+    ]
+
+
+def test_rows_of_a_log_that_cannot_be_used_are_set_aside_and_told(tmp_path: Path) -> None:
+    rows = [logged(i, PARTS) for i in range(40)]
+    rows[7]["response"] = {"status_code": 500, "body": {"error": {"message": "overloaded"}}}
+    rows[8]["response"]["body"]["choices"][0]["message"] = CALL
+    rows[9]["custom_id"] = "r3"
+    said: list[str] = []
+    found = read_log(write(tmp_path / "log.jsonl", rows), said.append)
+    assert len(found) == 38
+    assert len({one.id for one in found}) == 38
+    (line,) = said
+    assert "line 8" in line
+    assert "overloaded" in line
+    assert "line 9 cannot be read as a log: the answer is a call of a tool" in line
+    with pytest.raises(SizewiseError, match="21 of 40 rows cannot be used"):
+        read_log(write(tmp_path / "bad.jsonl", [row if i % 2 else {"x": 1} for i, row in enumerate(rows)][:40]))
+
+
+def test_an_answer_to_another_prompt_is_no_answer_though_the_id_is_the_same(tmp_path: Path) -> None:
+    rows = [{"id": "a", "prompt": "What is a claim?", "completion": "yes"}]
+    model = open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}")
+    system = Message(role="system", content="Be short.")
+    same, other, kept = model.complete(
+        [
+            asked("a", " What  is a claim?"),
+            asked("a", "What is a plan?"),
+            Request(id="a", messages=(system, Message(role="user", content="What is a claim?"))),
+        ]
+    )
+    assert (same.text, kept.text) == ("yes", "yes")
+    assert other.finish == "error"
+    assert "given to another prompt ('What is a claim?')" in str(other.error)
+
+
+def test_the_same_id_for_two_prompts_is_told_apart_by_the_prompt(tmp_path: Path) -> None:
+    rows = [{"id": 0, "prompt": f"Question {i}?", "completion": f"answer {i}"} for i in range(2)]
+    model = open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}")
+    assert [answer.text for answer in model.complete([asked("0", "Question 0?"), asked("0", "Question 1?")])] == [
+        "answer 0",
+        "answer 1",
+    ]
+    assert "1 id stands twice with other answers ('0')" in model.describe().origin
+
+
+def test_half_a_character_in_an_answer_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "a", "completion": "nine \\ud83d"}\n{"id": "b", "completion": "\\ud83d\\ude42"}\n')
+    answers = list(open_model(f"recorded:{path}").complete([asked("a", "?"), asked("b", "?")]))
+    assert [answer.text for answer in answers] == ["nine \ufffd", "\U0001f642"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "a", "completion": {"text": "yes"}},
+        {"id": "a", "completion": ["yes"]},
+        {"id": ["a"], "completion": "yes"},
+        {"prompt": {"text": "?"}, "completion": "yes"},
+    ],
+)
+def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, row: Any) -> None:
+    with pytest.raises(SizewiseError, match=r"line 1 cannot be read as recorded answers: .* not a text"):
+        open_model(f"recorded:{write(tmp_path / 'a.jsonl', [row])}")
+
+
+def test_answers_without_text_of_few_rows_are_set_aside_and_told(tmp_path: Path) -> None:
+    rows: list[Any] = [{"id": i, "completion": "yes"} for i in range(30)]
+    rows[3]["completion"] = None
+    model = open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}")
+    assert "29 recorded answers; 1 row was set aside (line 4" in model.describe().origin
+    (answer,) = model.complete([Request(id="3", text="?")])
+    assert answer.finish == "error"
+
+
+def test_rows_with_an_unquoted_comma_are_no_answers(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{i};yes\r\n" for i in range(30))
+    path.write_text("ID;Completion\r\n" + rows + "30;yes;but\r\n", encoding="utf-8")
+    model = open_model(f"recorded:{path}")
+    assert "line 32" in model.describe().origin
+    assert [a.text for a in model.complete([Request(id="7", text="?")])] == ["yes"]
+
+
+def test_the_fields_of_alpaca_are_one_question_here_too(tmp_path: Path) -> None:
+    rows = [{"instruction": "Sort.", "input": "b a", "output": "a b"}]
+    model = open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}")
+    assert [a.text for a in model.complete([asked("x", "Sort.\n\nb a")])] == ["a b"]

@@ -19,15 +19,21 @@ def register(app: typer.Typer) -> None:
         domain: Annotated[str | None, typer.Option(help="Field of work.")] = None,
         name: Annotated[str | None, typer.Option(help="Name of the dataset.")] = None,
         seed: Seed = 0,
+        max_rejects: Annotated[
+            float,
+            typer.Option(
+                help="Share of the rows of a file that may be unusable; they are set aside and told.", min=0, max=1
+            ),
+        ] = 0.05,
         json: Json = False,
     ) -> None:
-        """Read documents and examples into a dataset, split, with a leak ledger.
+        """Load documents and examples into a dataset, split, with a report of what the test shares with training.
 
         Example: sizewise read contracts/ examples.jsonl
         """
         from sizewise.dataset import read as read_dataset
 
-        stored = read_dataset(paths, name=name, domain=domain, seed=seed)
+        stored = read_dataset(paths, name=name, domain=domain, seed=seed, max_rejects=max_rejects)
         if print_stored(stored, json):
             return
         record, leak = stored.record, stored.record.leak
@@ -38,10 +44,14 @@ def register(app: typer.Typer) -> None:
                 for split, size in record.splits.items()
             ],
         )
+        for form, count in record.forms.items():
+            print_line(f"rows read as {form}: {count:,}")
+        if record.rejected:
+            print_line(f"rows set aside: {record.rejected:,}, see {stored.path.with_name('rejected.jsonl')}")
         print_line(
-            f"share no {leak.ngram} words in a row with training: {leak.clean_passages} of {leak.passages} test "
-            f"passages, {leak.clean_examples} of {leak.examples} test examples; "
-            f"{leak.duplicates_removed} duplicates removed"
+            f"uncontaminated (share no {leak.ngram} words in a row with training): {leak.clean_passages} of "
+            f"{leak.passages} test passages, {leak.clean_examples} of {leak.examples} test examples "
+            f"({leak.prompts} have a prompt that training has seen); {leak.duplicates_removed} duplicates removed"
         )
         for kind, count in record.not_read.items():
             print_line(f"not read: {count} x {kind}")

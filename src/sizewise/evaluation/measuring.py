@@ -164,6 +164,8 @@ class _Measuring:
 
     def run(self, data_id: str) -> tuple[Evaluation, list[ItemRow]]:
         begun = time.monotonic()
+        if not self.contents.documents["train"] and not self.contents.examples["train"]:
+            self.notes += [f"data: {note}" for note in self.contents.record.notes]  # a test file: its only report
         if self.description.trained_on not in (None, data_id):
             self.notes.append(
                 f"trained on {self.description.trained_on}: what this data shares with that text was not looked at"

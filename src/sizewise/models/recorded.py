@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from pydantic import ValidationError
+
+from sizewise.documents import MAX_REJECTS
+from sizewise.documents.decoding import Unreadable, decoded
+from sizewise.documents.rows import PROMPT_KEYS, TURN_KEYS, prompt_of
+from sizewise.documents.tables import CELL_KINDS, Row, cell_rows, json_rows, name_of
+from sizewise.documents.values import (
+    ID_KEYS,
+    BadRow,
+    content_of,
+    conversation,
+    ends_with_call,
+    even,
+    id_of,
+    kind_of,
+    text_of,
+    texts_of,
+)
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
 
-ID_KEYS = ("id", "custom_id")
 ANSWER_KEYS = ("completion", "answer", "response", "output")
-PROMPT_KEYS = ("prompt", "question", "input")
 FORMS = (
     'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV file with such columns, or logs in OpenAI '
     "chat format"
 )
+_SHOWN = 10
+_T = TypeVar("_T")
 
 
 class _Answer(NamedTuple):
@@ -31,7 +48,7 @@ class _Answer(NamedTuple):
 
 
 class LoggedRequest(NamedTuple):
-    """One request of a log, with the answer that was given and, where the log holds them, right answers."""
+    """One request of a log, with the answer that was given and, where the log holds them, reference answers."""
 
     id: str
     messages: tuple[Message, ...]
@@ -40,37 +57,39 @@ class LoggedRequest(NamedTuple):
     tags: tuple[str, ...]
 
 
-def read_log(path: Path) -> list[LoggedRequest]:
-    """Read a log of requests to a model, in any of the forms that recorded answers have.
+def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[LoggedRequest]:
+    """Load a log of requests to a model, in any of the forms that recorded answers have.
 
-    Besides the answer a row may hold `references` (right answers, a text or a list) and `tags`.
+    Besides the answer a row may hold `references` (right answers, a text or a list) and `tags`. Rows that cannot be
+    used are set aside, up to a share of them; an id that stood before gets a number.
+
+    Args:
+        path: the log.
+        say: told what was set aside.
 
     Raises:
-        SizewiseError: the file cannot be read, or a row does not say what was asked.
+        SizewiseError: the file cannot be read, or too many rows do not say what was asked and answered.
     """
-    found = []
-    number = 0
-    try:
-        for number, row in _rows(path):
-            messages, answer = _asked_and_answered(row)
-            if not messages:
-                raise ValueError("nothing says what was asked")
-            name = next((row[key] for key in ID_KEYS if row.get(key) not in (None, "")), f"row-{number}")
-            given, tags = row.get("references") or row.get("reference") or (), row.get("tags") or ()
-            found.append(
-                LoggedRequest(
-                    str(name),
-                    messages,
-                    answer.text,
-                    (given,) if isinstance(given, str) else tuple(str(one) for one in given),
-                    (tags,) if isinstance(tags, str) else tuple(str(one) for one in tags),
-                )
-            )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, csv.Error) as error:
-        reason = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error or type(error).__name__
-        raise SizewiseError(f"{path}, line {number} cannot be read as a log: {reason}", FORMS, "") from error
-    if not found:
-        raise SizewiseError(f"{path} holds no requests.", FORMS, "")
+    used: set[str] = set()
+
+    def logged(row: Row) -> LoggedRequest:
+        messages, answer = _asked_and_answered(row.cells)
+        if not messages:
+            raise BadRow("nothing says what was asked")
+        name = first = id_of(row.cells, ID_KEYS) or f"row-{row.line}"
+        number = 1
+        while name in used:
+            number += 1
+            name = f"{first}~{number}"
+        given, tags = row.cells.get("references") or row.cells.get("reference"), row.cells.get("tags")
+        references = texts_of(given, "references") if given else ()
+        found = LoggedRequest(name, messages, answer.text, references, texts_of(tags, "tags") if tags else ())
+        used.add(name)
+        return found
+
+    found, aside = _each(path, logged, "a log", "requests")
+    if aside and say is not None:
+        say(f"{path}: {aside}")
     return found
 
 
@@ -82,44 +101,45 @@ class RecordedModel:
             of request and response, or the output of batches (`custom_id`).
 
     Raises:
-        SizewiseError: the file cannot be read or holds no answers.
+        SizewiseError: the file cannot be read, holds no answers, or too many of its rows cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._by_id: dict[str, _Answer] = {}
+        self._by_id: dict[str, tuple[_Answer, tuple[Message, ...]]] = {}
         self._by_question: dict[str, _Answer] = {}
-        self._rows = 0
-        number = 0
-        try:
-            self._revision = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
-            for number, row in _rows(path):  # noqa: B007 (named in the error)
-                self._keep(row)
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, csv.Error) as error:
-            where = f", line {number}" if number else ""
-            reason = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error or type(error).__name__
-            raise SizewiseError(f"{path}{where} cannot be read as recorded answers: {reason}", FORMS, "") from error
-        if not self._rows:
-            raise SizewiseError(f"{path} holds no answers.", FORMS, "")
+        self._twice: set[str] = set()
+        rows, self._aside = _each(path, self._keep, "recorded answers", "answers")
+        self._rows = len(rows)
+        self._revision = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
 
-    def _keep(self, row: Mapping[str, Any]) -> None:
-        conversation, answer = _asked_and_answered(row)
-        name = next((row[key] for key in ID_KEYS if row.get(key) not in (None, "")), None)
-        if name is None and not conversation:
-            raise ValueError("neither an id nor a prompt says what was answered")
+    def _keep(self, row: Row) -> None:
+        asked, answer = _asked_and_answered(row.cells)
+        name = id_of(row.cells, ID_KEYS)
+        if name is None and not asked:
+            raise BadRow("neither an id nor a prompt says what was answered")
         if name is not None:
-            self._by_id[str(name)] = answer
-        if conversation:
-            self._by_question[_key(conversation)] = answer
-        self._rows += 1
+            before = self._by_id.get(name)
+            if before is not None and (before[0].text, before[1]) != (answer.text, asked):
+                self._twice.add(name)
+            self._by_id[name] = answer, asked
+        if asked:
+            self._by_question[_key(asked)] = answer
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
-        named = sorted({answer.model for answer in (self._by_id | self._by_question).values() if answer.model})
+        """Return what the model is, and what of its file was not used."""
+        answers = [*(answer for answer, _ in self._by_id.values()), *self._by_question.values()]
+        named = sorted({answer.model for answer in answers if answer.model})
+        origin = f"{self._rows:,} recorded answers" + (f" of {', '.join(named)}" if named else "")
+        if self._twice:
+            ids = f"{len(self._twice)} ids stand" if len(self._twice) > 1 else "1 id stands"
+            origin += f"; {ids} twice with other answers ('{min(self._twice)}'), of which the last counts"
+        if self._aside:
+            origin += f"; {self._aside}"
         return ModelDescription(
             uri=f"recorded:{self._path}",
             revision=self._revision,
-            origin=f"{self._rows:,} recorded answers" + (f" of {', '.join(named)}" if named else ""),
+            origin=origin,
             licence="not stated",
             engine="recorded",
             precision="none",
@@ -135,12 +155,24 @@ class RecordedModel:
         """Say how log-likelihoods are computed."""
         return "none"
 
+    def _find(self, request: Request) -> _Answer | str:
+        """Find the answer to a request, or the reason why there is none; an id alone does not make it one."""
+        by_id = self._by_id.get(request.id)
+        if by_id is not None and (not by_id[1] or not request.messages or _same_question(by_id[1], request.messages)):
+            return by_id[0]
+        by_question = self._by_question.get(_key(request.messages))
+        if by_question is not None:
+            return by_question
+        if by_id is not None:
+            said = by_id[1][-1].content
+            return f"the answer recorded for {request.id} was given to another prompt ('{said[:60]}')"
+        return f"no answer was recorded for {request.id}"
+
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Give recorded answers; what was not recorded is an error of that request."""
+        """Return recorded answers; what was not recorded is an error of that request."""
         for request in requests:
-            found = self._by_id.get(request.id) or self._by_question.get(_key(request.messages))
-            if found is None:
-                missing = f"no answer was recorded for {request.id}"
+            found = self._find(request)
+            if isinstance(found, str):
                 yield Completion(
                     id=request.id,
                     text="",
@@ -148,7 +180,7 @@ class RecordedModel:
                     completion_tokens=0,
                     seconds=0,
                     finish="error",
-                    error=missing,
+                    error=found,
                 )
                 continue
             yield Completion(
@@ -172,59 +204,103 @@ class RecordedModel:
         """Nothing to free."""
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Give the rows of a file with their line numbers."""
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(lines, strict=True)
-            for row in reader:
-                yield reader.line_num, row
-            return
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError("not a JSON object")
-                yield number, row
+def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[list[_T], str]:
+    """Use each row of a file; return also what is to be told of rows that were set aside.
+
+    Raises:
+        SizewiseError: the file cannot be read, holds nothing, or too many rows cannot be used.
+    """
+    found: list[_T] = []
+    bad: list[str] = []
+    try:
+        text, guess = decoded(path)
+        known = frozenset((*ID_KEYS, *ANSWER_KEYS, *PROMPT_KEYS))
+        rows = cell_rows(text, known) if path.suffix.lower() in CELL_KINDS else json_rows(text, mend=True)
+        for row in rows:
+            try:
+                if row.broken:
+                    raise BadRow(row.broken)
+                found.append(use(row._replace(cells={name_of(key): value for key, value in row.cells.items()})))
+            except (ValueError, TypeError, RecursionError) as error:
+                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+                bad.append(f"line {row.line} cannot be read as {what}: {reason}")
+    except Unreadable as error:
+        raise SizewiseError(f"{path} cannot be read as {what}: {error}", FORMS, "") from error
+    if not found and not bad:
+        raise SizewiseError(f"{path} holds no {held}.", FORMS, "")
+    if len(bad) > (MAX_REJECTS * (len(found) + len(bad)) if found else 0):
+        more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        raise SizewiseError(
+            f"{path}: {len(bad)} of {len(found) + len(bad)} rows cannot be used:\n  "
+            + "\n  ".join(bad[:_SHOWN])
+            + more,
+            f"at most {MAX_REJECTS:.0%} of such rows; {FORMS}",
+            f"fix them in {path} and run the same command again",
+        )
+    told = [f"read as {guess}, which is a guess"] if guess else []
+    if bad:
+        count = f"{len(bad)} rows were" if len(bad) > 1 else "1 row was"
+        told.append(f"{count} set aside ({'; '.join(bad[:_SHOWN])})")
+    return found, "; ".join(told)
 
 
 def _asked_and_answered(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
     """Read a row of any of the forms."""
-    request = row.get("request") or row
-    response = row.get("response")
-    if isinstance(response, dict):  # a logged call, or the output of a batch
-        body = response.get("body", response)
-        choice = body["choices"][0]
-        usage = body.get("usage") or {}
-        text = choice["message"].get("content") or ""
-        answer = _Answer(
-            str(text),
-            int(usage.get("prompt_tokens") or 0),
-            int(usage.get("completion_tokens") or len(str(text).split())),
-            str(choice.get("finish_reason") or "stop"),
-            str(body.get("model") or ""),
-        )
-        return _conversation((request.get("body") or request).get("messages") or ()), answer
-    if "messages" in row:  # a conversation that ends with its answer
-        *asked, last = row["messages"]
-        if last["role"] != "assistant":
-            raise ValueError("the last message is not the assistant's")
-        return _conversation(asked), _plain(str(last["content"]))
+    if isinstance(row.get("response"), dict):  # a logged call, or the output of a batch
+        return _of_call(row.get("request") or row, row["response"])
+    turns = next((key for key in TURN_KEYS if row.get(key)), None)
+    if turns is not None:  # a conversation that ends with its answer
+        *asked, last = conversation(row[turns], turns)
+        if last.role != "assistant":
+            raise BadRow("the last message is not the assistant's")
+        if ends_with_call(row[turns]):
+            raise BadRow("the answer is a call of a tool, not a text")
+        return tuple(asked), _plain(last.content)
     key = next((key for key in ANSWER_KEYS if row.get(key) is not None), None)
     if key is None:
-        raise KeyError("completion")
-    prompt = next((str(row[key]) for key in PROMPT_KEYS if row.get(key)), "")
-    return (Message(role="user", content=prompt),) if prompt else (), _plain(str(row[key]))
+        raise BadRow("'completion' is missing")
+    return prompt_of({name: value for name, value in row.items() if name != key}), _plain(text_of(row[key], key))
+
+
+def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
+    body = response.get("body") or response
+    choices = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        error = json.dumps(body.get("error", "none"))[:200] if isinstance(body, dict) else kind_of(body)
+        raise BadRow(f"the response holds no answer (error: {error})")
+    message = choices[0].get("message")
+    if not isinstance(message, dict):
+        raise BadRow(f"the response's message is {kind_of(message)}")
+    if ends_with_call([message]):
+        raise BadRow("the answer is a call of a tool, not a text")
+    content = message.get("content") if message.get("content") is not None else message.get("refusal")
+    text = content_of("" if content is None else content)
+    given = body.get("usage")
+    usage: Mapping[str, Any] = given if isinstance(given, dict) else {}
+    answer = _Answer(
+        text,
+        int(usage.get("prompt_tokens") or 0),
+        int(usage.get("completion_tokens") or len(text.split())),
+        str(choices[0].get("finish_reason") or "stop"),
+        str(body.get("model") or ""),
+    )
+    if not isinstance(request, dict):
+        raise BadRow(f"the request is {kind_of(request)}, not an object")
+    asked = request.get("body") or request
+    messages = asked.get("messages") if isinstance(asked, dict) else None
+    return conversation(messages) if messages else (), answer
 
 
 def _plain(text: str) -> _Answer:
     return _Answer(text, 0, len(text.split()), "stop", "")
 
 
-def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    return tuple(Message(role=message["role"], content=str(message["content"])) for message in messages)
-
-
 def _key(messages: Sequence[Message]) -> str:
-    """Name a conversation; space around a message does not matter."""
-    return json.dumps([[message.role, message.content.strip()] for message in messages])
+    """Name a conversation; white space and forms of Unicode do not matter."""
+    return json.dumps([[message.role, even(message.content)] for message in messages])
+
+
+def _same_question(recorded: Sequence[Message], asked: Sequence[Message]) -> bool:
+    """Tell whether two conversations ask the same: a system message, or what was said before, may not be recorded."""
+    one, other = ([message for message in turns if message.role != "system"] for turns in (recorded, asked))
+    return _key(one) == _key(other) or (len(one) == 1 and _key(one) == _key(other[-1:]))

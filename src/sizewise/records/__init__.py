@@ -59,6 +59,7 @@ from sizewise.records.text import (
     LeakEntry,
     LeakLedger,
     Message,
+    RejectedRow,
     Split,
     SplitSize,
 )
@@ -152,6 +153,7 @@ __all__ = [
     "Recommendation",
     "Recomputed",
     "Record",
+    "RejectedRow",
     "Replay",
     "Request",
     "RiskPoint",

@@ -89,26 +89,49 @@ class Example(Record):
         return self.messages[-1].content
 
 
+class RejectedRow(Record):
+    """A row of a file that could not be used."""
+
+    file: str
+    """Name of the file."""
+    line: int
+    """Line at which the row begins, counted from 1."""
+    reason: str
+    """Why it could not be used."""
+
+
 class LeakEntry(Record):
     """What one test item shares with the training text."""
 
     item: str
     """Id of the passage or example."""
     kind: Literal["passage", "example"]
-    """Whether the text of a document or the answer of an example was looked at."""
+    """Whether it is a passage of a document, or an example, of which prompt and answers were looked at."""
     exact: bool
-    """The whole item stands in the training text (compared without case and punctuation)."""
+    """The whole passage or answer stands in the training text (compared without case and punctuation); of answers those
+    that are short or given to several prompts do not count."""
     shared_words: int
     """Words that lie in a 13-gram also seen in training."""
     edited: bool = False
     """At least 13 words, and a quarter of its runs of seven words also seen in training: a lightly edited copy."""
     words: int
-    """Words of the item."""
+    """Words of the passage or of the answer."""
+    prompt_exact: bool = False
+    """The whole prompt of an example stands in the training text."""
+    prompt_shared_words: int = 0
+    """Words of the prompt that lie in a 13-gram also seen in training; what many prompts share does not count."""
+    prompt_words: int = 0
+    """Words of the prompt."""
+
+    @property
+    def prompt_seen(self) -> bool:
+        """True if the prompt, whole or a passage of it, stands in the training text."""
+        return self.prompt_exact or self.prompt_shared_words > 0
 
     @property
     def clean(self) -> bool:
         """True if nothing is shared: the headline is measured on such items."""
-        return not self.exact and not self.edited and self.shared_words == 0
+        return not self.exact and not self.edited and self.shared_words == 0 and not self.prompt_seen
 
 
 class LeakLedger(Record):
@@ -123,15 +146,17 @@ class LeakLedger(Record):
     examples: int
     """Test examples looked at."""
     clean_examples: int
-    """Test examples whose first reference shares nothing with training."""
+    """Test examples whose prompt and reference answers share nothing with training."""
     words: int
     """Words in the test passages."""
     shared_words: int
     """Words in test passages that lie in an n-gram seen in training."""
     exact: int
-    """Items that stand whole in the training text."""
+    """Passages and answers that stand whole in the training text."""
     duplicates_removed: int
-    """Documents and examples removed before the split's end because their text was already in another split."""
+    """Documents with the text of another, and examples with the prompt and the answer of another, that were removed."""
+    prompts: int = 0
+    """Test examples whose prompt, whole or a passage of it, stands in the training text."""
 
 
 class SplitSize(Record):
@@ -168,5 +193,9 @@ class Dataset(Record):
     """True if no examples were given and they were derived from the text: then they measure familiarity, not a job."""
     notes: tuple[str, ...] = ()
     """What a reader of the scores should know about this data."""
+    forms: dict[str, int] = Field(default_factory=dict)
+    """Form of rows, as recognised -> number of rows."""
+    rejected: int = 0
+    """Rows that could not be used; they lie in rejected.jsonl beside the record, each with line and reason."""
     sha256: str
     """Hash over all documents and examples in their splits."""

@@ -94,7 +94,7 @@ def saving(
     store, reporter = store or Store(), reporter or Silent()
     if not 0 <= loss < 1 or not 0 < risk < 1:
         raise UsageError(f"A loss of {loss} or a risk of {risk} is no share.", "for example 0.05", "--loss 0.05")
-    rows = read_log(log)
+    rows = read_log(log, reporter.say)
     if len(rows) < LEAST_REQUESTS:
         raise SizewiseError(
             f"{log} holds {len(rows)} requests.", f"at least {LEAST_REQUESTS}; some hundreds can decide", ""

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise.documents import Reading, read_paths
+from sizewise.errors import SizewiseError, UsageError
+
+
+def write(path: Path, rows: Sequence[Any]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read_row(tmp_path: Path, row: Any) -> tuple[list[tuple[str, str]], tuple[str, ...], str]:
+    """Read one row: its turns, its references, the form that was recognised."""
+    reading = read_paths([write(tmp_path / "x.jsonl", [row])])
+    (example,) = reading.examples
+    (form,) = reading.forms
+    return [(m.role, m.content) for m in example.messages], example.references, form
+
+
+USER = {"role": "user", "content": "Q?"}
+CALL = {"id": "c", "type": "function", "function": {"name": "find", "arguments": '{"key": 3}'}}
+
+
+@pytest.mark.parametrize(
+    ("row", "turns", "references", "form"),
+    [
+        ({"instruction": "Sort.", "input": "b a", "output": "a b"}, [("user", "Sort.\n\nb a")], ("a b",),
+         "instruction + input + output"),
+        ({"instruction": "Sort.", "input": "", "output": "a b", "text": "### Sort"}, [("user", "Sort.")], ("a b",),
+         "instruction + input + output"),
+        ({"instruction": "Sort.", "input": None, "output": "a", "system": "Be short.", "history": [["x", "y"]]},
+         [("system", "Be short."), ("user", "x"), ("assistant", "y"), ("user", "Sort.")], ("a",),
+         "instruction + input + output"),
+        ({"instruction": "Who?", "context": "Ada wrote it.", "response": "Ada"}, [("user", "Who?\n\nAda wrote it.")],
+         ("Ada",), "instruction + context + response"),
+        ({"question": "Who?", "context": "Ada wrote it.", "answers": {"text": ["Ada"], "answer_start": [0]}},
+         [("user", "Ada wrote it.\n\nWho?")], ("Ada",), "question + context + answers"),
+        ({"text": "Where is it?", "label": "delivery"}, [("user", "Where is it?")], ("delivery",), "text + label"),
+        ({"text": "Where is it?", "label": 0}, [("user", "Where is it?")], ("0",), "text + label"),
+        ({"prompt": "Is it?", "label": True}, [("user", "Is it?")], ("true",), "prompt + label"),
+        ({"prompt": "Q?", "completion": "A"}, [("user", "Q?")], ("A",), "prompt + completion"),
+        ({"Question": "Q?", " Answers ": ["A", None, "B", " "]}, [("user", "Q?")], ("A", "B"), "question + answers"),
+        ({"prompt": [{"role": "developer", "content": "Be short."}, USER], "answer": "A"},
+         [("system", "Be short."), ("user", "Q?")], ("A",), "prompt (messages) + answer"),
+        ({"prompt": [USER], "completion": [{"role": "assistant", "content": "A"}]}, [("user", "Q?")], ("A",),
+         "prompt (messages) + completion"),
+        ({"messages": [USER, {"role": "assistant", "content": "A"}]}, [("user", "Q?")], ("A",),
+         "messages that end with the answer"),
+        ({"messages": [USER], "references": ["A"]}, [("user", "Q?")], ("A",), "messages + references"),
+        ({"system": "Be short.", "conversations": [{"from": "human", "value": "Q?"}, {"from": "gpt", "value": "A"}]},
+         [("system", "Be short."), ("user", "Q?")], ("A",), "conversations that end with the answer"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Q"}, {"type": "text", "text": "?"}]}],
+          "answer": "A"}, [("user", "Q\n?")], ("A",), "messages + answer"),
+        ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                       {"role": "tool", "name": "find", "content": "hook 3"}, {"role": "tool", "content": "hook 4"},
+                       {"role": "assistant", "content": "On hook 3."}]},
+         [("user", "Q?"), ("assistant", 'Tool call: find {"key": 3}'),
+          ("user", "Tool result (find): hook 3\nTool result: hook 4")], ("On hook 3.",),
+         "messages that end with the answer"),
+        ({"prompt": "One\u2028two\u0085three", "answer": "A\u2029B"}, [("user", "One\u2028two\u0085three")],
+         ("A\u2029B",), "prompt + answer"),
+    ],
+)  # fmt: skip
+def test_the_forms_of_other_tools_are_read(
+    tmp_path: Path, row: Any, turns: list[tuple[str, str]], references: tuple[str, ...], form: str
+) -> None:
+    assert read_row(tmp_path, row) == (turns, references, form)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"instruction": "", "input": "", "output": "A"}, "'instruction' is empty"),
+        ({"prompt": "  ", "answer": "A"}, "'prompt' is empty"),
+        ({"prompt": {"text": "Q"}, "answer": "A"}, "prompt is an object, not a text"),
+        ({"prompt": ["Q"], "answer": "A"}, "message 1: a text, not an object"),
+        ({"prompt": "Q", "answer": None}, "'answer' is null"),
+        ({"prompt": "Q", "references": [None]}, "references is empty"),
+        ({"prompt": "Q", "references": [{"text": "A"}]}, "references is an object, not a text"),
+        ({"prompt": "Q", "references": [["A"]]}, "references is a list, not a text"),
+        ({"prompt": "Q", "output": {"a": 1}}, "'output' is an object, not a text"),
+        ({"text": "T", "label": None}, "the label is empty"),
+        ({"text": "T", "labels": ["a", "b"]}, "'labels' holds 2 labels"),
+        ({"messages": [USER]}, "the last turn of 'messages' is not the 'assistant''s"),
+        ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}]}, "a call of a tool"),
+        ({"messages": [{"role": "assistant", "content": "A"}]}, "nothing is asked"),
+        ({"messages": "Q?", "answer": "A"}, "messages is a text, not a list"),
+        ({"messages": [{"role": "user", "content": None}], "answer": "A"}, "content is null, not a text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "answer": "A"},
+         "the type 'image_url', not a text"),
+        ({"conversations": [{"from": "alien", "value": "Q"}], "answer": "A"}, 'the role is "alien"'),
+        ({"prompt": "Q \ud83d", "answer": "A"}, r"prompt holds half a character \(.ud83d\)"),
+        ({"prompt": "Q", "answer": "A", "id": ["x"]}, "id is a list"),
+        ({"prompt": "Q", "answer": "A", "split": "exam"}, "the split is 'exam'"),
+        ({"prompt": "Q", "answer": float("nan")}, "answer is no number"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_with_line_and_reason(tmp_path: Path, row: Any, reason: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n" + json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match=f"line 2: .*{reason}"):
+        read_paths([path])
+
+
+def some(count: int) -> list[dict[str, Any]]:
+    return [{"id": i, "prompt": f"Question {i}?", "answer": f"It is number {i}."} for i in range(count)]
+
+
+def test_a_bad_row_is_set_aside_counted_and_told(tmp_path: Path) -> None:
+    rows = some(60)
+    rows[30]["answer"] = None
+    reading = read_paths([write(tmp_path / "x.jsonl", rows)])
+    assert len(reading.examples) == 59
+    assert reading.examples[0].id == "0"
+    assert [(row.file, row.line) for row in reading.rejected] == [("x.jsonl", 31)]
+    assert "x.jsonl: 1 of 60 rows was set aside (rejected.jsonl)" in reading.notes
+    assert any(note.startswith("x.jsonl, line 31: ") and "'answer' is null" in note for note in reading.notes)
+
+
+def test_too_many_bad_rows_stop_with_the_first_ten(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", [row | ({"answer": None} if row["id"] % 3 == 0 else {}) for row in some(60)])
+    with pytest.raises(SizewiseError) as error:
+        read_paths([path])
+    assert "20 of 60 rows cannot be used (33.3%)" in error.value.what
+    assert error.value.what.count("\n  line") == 10
+    assert "and 10 more" in error.value.what
+    assert "--max-rejects 0.34" in error.value.next_step
+    assert len(read_paths([path], 0.34).examples) == 40
+    with pytest.raises(UsageError):
+        read_paths([path], 1.5)
+
+
+def test_a_file_without_any_usable_row_is_refused_whatever_the_share(tmp_path: Path) -> None:
+    with pytest.raises(SizewiseError, match="3 of 3 rows cannot be used"):
+        read_paths([write(tmp_path / "x.jsonl", [1, 2, 3])], 1.0)
+
+
+def test_rows_of_blank_text_are_left_out_and_told(tmp_path: Path) -> None:
+    reading = read_paths([write(tmp_path / "x.jsonl", [{"text": "Some text."}, {"text": " "}, {"text": "More."}])])
+    assert [document.text for document in reading.documents] == ["Some text.", "More."]
+    assert reading.notes == ("x.jsonl: rows left out because their text is blank: 1",)
+
+
+def test_unused_columns_of_documents_are_told_too(tmp_path: Path) -> None:
+    reading = read_paths([write(tmp_path / "x.jsonl", [{"text": "Some text.", "topic": "a"}])])
+    assert reading.notes == ("x.jsonl: columns not used: topic",)
+
+
+def table(tmp_path: Path, text: str, name: str = "x.csv", encoding: str = "utf-8") -> Reading:
+    path = tmp_path / name
+    path.write_bytes(text.encode(encoding))
+    return read_paths([path])
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("prompt,answer\n{}", "utf-8"),
+        ("Question,Answer\r\n{}", "utf-8-sig"),
+        ("question; ANSWER \n{}", "utf-8"),
+        ("prompt\tanswer\n{}", "utf-16"),
+        (" Prompt | Answer\n{}", "utf-8"),
+        ("sep=;\r\nprompt;answer\r\n{}", "utf-8"),
+        ("id,text,label\n{}", "utf-8"),
+    ],
+)
+def test_tables_as_spreadsheets_save_them_are_read(tmp_path: Path, text: str, encoding: str) -> None:
+    between = next(mark for mark in "\t;|," if mark in text.split("\n")[-2])
+    rows = "".join(
+        between.join([*(["7"] if "id," in text else []), f'"May I, {i}?"', f"Gate {i}"]) + "\r\n" for i in range(4)
+    )
+    found = table(tmp_path, text.format(rows), encoding=encoding).examples
+    assert [(e.prompt, e.references) for e in found] == [(f"May I, {i}?", (f"Gate {i}",)) for i in range(4)]
+
+
+def test_a_row_with_more_cells_than_headings_is_told_with_its_line(tmp_path: Path) -> None:
+    rows = "".join(f'"What is\nrule {i}?",Rule {i}.\n' for i in range(30))
+    reading = table(tmp_path, f"prompt,answer\n{rows}May I?,Yes, but only there.\n")
+    assert len(reading.examples) == 30
+    assert [(row.line, "3 cells under 2 headings" in row.reason) for row in reading.rejected] == [(62, True)]
+
+
+def test_cells_are_not_cut_at_any_length(tmp_path: Path) -> None:
+    long = "A rule. " * 20_000
+    path = tmp_path / "x.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["title", "text"], ["One", long]])
+    assert read_paths([path]).documents[0].text == long.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Frage,Antwort\nQ,A\n", "the headings are 'frage', 'antwort'"),
+        ("prompt,answer,answer\nQ,A,B\n", "two columns are named 'answer'"),
+        ('prompt,answer\nQ,A\n"Q,A\nQ,A\n', "the quote that opens in line 3 is never closed"),
+        ("prompt,answer\n", "no rows"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_why(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(SizewiseError, match=reason):
+        table(tmp_path, text)
+
+
+def test_lists_in_one_json_file_are_read_with_their_lines(tmp_path: Path) -> None:
+    rows = some(40)
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    (tmp_path / "b.json").write_text(json.dumps({"version": 2, "data": rows}, indent=1), encoding="utf-8")
+    (tmp_path / "c.jsonl").write_text(json.dumps(rows), encoding="utf-8")
+    (tmp_path / "d.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for name in ("a.json", "b.json", "c.jsonl", "d.json"):
+        assert len(read_paths([tmp_path / name]).examples) == 40, name
+    rows[1]["answer"] = None
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    assert read_paths([tmp_path / "a.json"]).rejected[0].line == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('[{"prompt": "Q", "answer": "A"},\n {"prompt": "Q"', "breaks off at line 2"),
+        ('{\n "name": "tool",\n "files": []\n}', "one JSON object with the keys 'name', 'files'"),
+        ("[1, 2]", "line 1: a number, not a JSON object"),
+    ],
+)
+def test_json_that_holds_no_rows_is_named_and_does_not_stop_a_folder(tmp_path: Path, text: str, reason: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "x.json").write_text(text, encoding="utf-8")
+    with pytest.raises(SizewiseError, match=reason):
+        read_paths([folder])
+    (folder / "a.txt").write_text("Some text.", encoding="utf-8")
+    reading = read_paths([folder])
+    assert len(reading.documents) == 1
+    assert any("x.json" in note for note in reading.notes)
