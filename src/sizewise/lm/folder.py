@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.tokenizer import end_ids
 
 # What libraries raise for a config or weights that they cannot use.
 UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
@@ -169,6 +170,9 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+        ends = sorted(end_ids(network, tokenizer))  # or answers that were learnt to end with another token run on
+        if ends:
+            network.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
         network.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         for name, text in (extra or {}).items():

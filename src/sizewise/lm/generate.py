@@ -10,6 +10,7 @@ import torch
 from transformers import DynamicCache
 
 from sizewise.lm.folder import decoder_of, head_of, hidden_states
+from sizewise.lm.tokenizer import end_ids
 
 TILE = 16_384  # words of the vocabulary whose logits exist at once
 SHARED_FROM = 16  # tokens that all prompts of a batch must share before the prefix is read once
@@ -69,13 +70,6 @@ def generate(
         seconds = (time.perf_counter() - begun) / len(members)
         for i, new in zip(members, written, strict=True):
             yield _answer(tokenizer, new, i, ends, stop, seconds)
-
-
-def end_ids(network: Any, tokenizer: Any) -> set[int]:
-    """Give the tokens that end an answer."""
-    configured = getattr(network.generation_config, "eos_token_id", None)
-    listed = configured if isinstance(configured, list | tuple) else [configured]
-    return {end for end in (tokenizer.eos_token_id, *listed) if end is not None}
 
 
 def _run_batch(

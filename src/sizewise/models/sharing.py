@@ -128,7 +128,7 @@ class AdapterModel:
 
     def __init__(self, shared: _Shared, member: _Member) -> None:
         from sizewise.lm import folder as folders
-        from sizewise.lm.generate import end_ids
+        from sizewise.lm.tokenizer import end_ids
 
         self._shared, self._member = shared, member
         self._tokenizer = folders.load_tokenizer(member.folder)
