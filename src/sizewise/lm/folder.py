@@ -66,7 +66,16 @@ def _load_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever an unknown config leads to
-        raise _cannot_load(folder, error) from error
+        raise cannot_load(folder, error) from error
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return a config's settings under the names that most have, whatever its architecture calls them."""
+    found: dict[str, Any] = config.to_dict()
+    for name in ("num_hidden_layers", "num_attention_heads", "hidden_size", "max_position_embeddings"):
+        found.setdefault(name, getattr(config, name, None))
+    inner = next((found[name] for name in ("intermediate_size", "ffn_dim", "n_inner") if found.get(name)), None)
+    return found | {"intermediate_size": inner or 4 * (found["hidden_size"] or 0)}
 
 
 def load_network(folder: Path, precision: str, **how: Any) -> Any:
@@ -98,7 +107,7 @@ def load_network(folder: Path, precision: str, **how: Any) -> Any:
             **how,
         )
     except Exception as error:  # transformers raises whatever an unknown architecture leads to
-        raise _cannot_load(folder, error) from error
+        raise cannot_load(folder, error) from error
     wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
     if wrong:
         raise SizewiseError(
@@ -112,7 +121,8 @@ def load_network(folder: Path, precision: str, **how: Any) -> Any:
     return network
 
 
-def _cannot_load(folder: Path, error: Exception) -> SizewiseError:
+def cannot_load(folder: Path, error: Exception) -> SizewiseError:
+    """Return the error that says which model a library could not load, what can be, and what to do."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     try:
         told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -141,7 +151,7 @@ def load_tokenizer(folder: Path) -> Any:
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
     except Exception as error:  # transformers raises whatever an unknown tokenizer leads to
-        raise _cannot_load(folder, error) from error
+        raise cannot_load(folder, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

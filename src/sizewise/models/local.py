@@ -69,7 +69,7 @@ class LocalModel:
             attention=folders.attention_words(config),
             context=getattr(config, "max_position_embeddings", None),
             parameters=parameters,
-            memory_bytes=parameters * width + cache_bytes(config.to_dict(), CACHE_TOKENS, width),
+            memory_bytes=parameters * width + cache_bytes(folders.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),

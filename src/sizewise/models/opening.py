@@ -113,7 +113,14 @@ def _open_folder(
                     "the same command with --engine transformers",
                 ) from error
             say(f"{uri} runs with transformers, because openvino-genai cannot run it: {_reason(error)}")
-    return run(LocalModel, folder, revision)
+    try:
+        return run(LocalModel, folder, revision)
+    except SizewiseError:
+        raise
+    except Exception as error:  # whatever an architecture leads to that nobody has tried
+        from sizewise.lm.folder import cannot_load
+
+        raise cannot_load(folder, error) from error
 
 
 def _reason(error: Exception) -> str:
@@ -250,6 +257,7 @@ def _from_hub(name: str, files: list[str]) -> Path:
             snapshot_download(
                 name,
                 allow_patterns=files,
+                ignore_patterns=["consolidated*"],  # the same weights once more, in Mistral's own format
                 local_files_only=offline(),
             )
         )
