@@ -181,3 +181,14 @@ def test_training_and_asking_encode_alike() -> None:
     assert unit.ids[: unit.first_target] == text_ids(tokenizer, render_chat(tokenizer, messages))
     assert unit.ids[unit.first_target :].count(tokenizer.eos_token_id) == 1
     assert unit.ids[-1] == tokenizer.eos_token_id
+
+
+def test_letters_that_become_a_control_token_once_they_are_normalised_are_text() -> None:
+    tokenizer = sentencepiece("bpe")
+    tokenizer.add_tokens([AddedToken("<turn>", special=True, normalized=True)])
+    wide = " \uff1cturn\uff1e says"
+    turn = tokenizer.convert_tokens_to_ids("<turn>")
+    assert turn in tokenizer(wide).input_ids  # what is to be kept away
+    assert turn not in text_ids(tokenizer, wide)
+    assert turn not in text_ids(tokenizer, render_chat(tokenizer, conversation(wide)))
+    assert encoded_text(tokenizer, wide)[1][-1] < len(wide)

@@ -19,9 +19,15 @@ from sizewise.errors import SizewiseError
 
 # Nobody can write a placeholder into a message who does not know this number.
 _NONCE = secrets.randbits(63)
+HIDDEN, ACTING = ":", "="
 _HIDDEN = re.compile(f"\ue000{_NONCE}:(\\d+)\ue001")
 _BREAK = f"\ue000{_NONCE}|\ue001"
+_WITH_CARE = f"\ue000{_NONCE}!\ue001"  # stands in a text whose control tokens show only once it is normalised
 _PROBES = (("user", "assistant", "user"), ("system", "user"))
+
+
+def _placeholder(sign: str, token: int) -> str:
+    return f"\ue000{_NONCE}{sign}{token}\ue001"
 
 
 class Rendered(str):
@@ -46,8 +52,20 @@ class _Guard(NamedTuple):
     """Template and number of tokens that this was made from."""
     marks: dict[str, int]
     """Text of each control token -> its id."""
-    pattern: re.Pattern[str] | None
-    """Finds control tokens, the longest first; None where there are none."""
+    beginnings: dict[str, list[str]]
+    """First letters -> the control tokens that begin so: Gemma has thousands of them, and few texts have any."""
+    normalizer: Any
+    """What the tokenizer does with a text first; None where it does nothing that could make a control token."""
+    normalized: list[str]
+    """Control tokens as they are looked for in normalised text, where full-width letters may have become plain."""
+
+    def replace(self, text: str, sign: str) -> str:
+        """Put a placeholder for each control token, the longest first."""
+        near = [mark for first, marks in self.beginnings.items() if first in text for mark in marks]
+        found = sorted((mark for mark in near if mark in text), key=len, reverse=True)
+        if not found:
+            return text
+        return re.sub("|".join(map(re.escape, found)), lambda one: _placeholder(sign, self.marks[one[0]]), text)
 
 
 _guards: WeakKeyDictionary[Any, _Guard] = WeakKeyDictionary()
@@ -62,15 +80,19 @@ def control_tokens(tokenizer: Any) -> dict[str, int]:
 def hide(tokenizer: Any, text: str) -> Rendered:
     """Replace the text of each control token by a placeholder that `encode` turns into text again."""
     guard = _guard(tokenizer)
-    if guard.pattern is None or not any(mark in text for mark in guard.marks):
-        return Rendered(text)
-    return Rendered(guard.pattern.sub(lambda found: f"\ue000{_NONCE}:{guard.marks[found[0]]}\ue001", text))
+    hidden = guard.replace(text, HIDDEN)
+    if hidden == text and guard.normalized:
+        plain = guard.normalizer.normalize_str(text)
+        if any(mark in plain for mark in guard.normalized):
+            inside = len(text) - len(text.lstrip()) + 1  # where no template trims it away
+            return Rendered(text[:inside] + _WITH_CARE + text[inside:])
+    return Rendered(hidden)
 
 
 def shown(tokenizer: Any, text: str) -> str:
     """Put hidden control tokens back as text."""
     texts = {i: mark for mark, i in _guard(tokenizer).marks.items()}
-    return _HIDDEN.sub(lambda found: texts[int(found[1])], text)
+    return _HIDDEN.sub(lambda found: texts[int(found[1])], text.replace(_WITH_CARE, ""))
 
 
 def encode(tokenizer: Any, text: Rendered, begin: bool = False) -> Encoded:
@@ -90,8 +112,7 @@ def encode(tokenizer: Any, text: Rendered, begin: bool = False) -> Encoded:
         return Encoded(list(plain.input_ids), [start for start, _ in plain.offset_mapping] if offsets else [])
     guard, reader, acting = _reader(tokenizer)
     control = set(guard.marks.values()) - {tokenizer.unk_token_id}  # which any unknown letter becomes
-    if guard.pattern is not None:  # what stands there openly is the template's
-        text = Rendered(guard.pattern.sub(lambda found: f"\ue000{_NONCE}={guard.marks[found[0]]}\ue001", text))
+    text = Rendered(guard.replace(text.replace(_WITH_CARE, ""), ACTING))  # what stands there openly is the template's
     for apart in (False, True):  # a vocabulary that holds the text whole gives it back only when it is cut
         texts = {i: mark[0] + _BREAK + mark[1:] if apart else mark for mark, i in guard.marks.items()}
         whole = _HIDDEN.sub(lambda found, texts=texts: texts[int(found[1])], text)  # type: ignore[misc]
@@ -122,10 +143,16 @@ def _without_breaks(encoded: Any, acting: dict[int, int], parted: int) -> Encode
 def _guard(tokenizer: Any) -> _Guard:
     known = _guards.get(tokenizer)
     if known is None or (known.template, known.tokens) != (tokenizer.chat_template, len(tokenizer)):
-        marks = _marks(tokenizer)
-        longest = sorted(marks, key=len, reverse=True)
-        pattern = re.compile("|".join(map(re.escape, longest))) if marks else None
-        known = _guards[tokenizer] = _Guard(tokenizer.chat_template, len(tokenizer), marks, pattern)
+        marks, beginnings = _marks(tokenizer), dict[str, list[str]]()
+        for mark in marks:
+            beginnings.setdefault(mark[:2], []).append(mark)
+        normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
+        normalized = []
+        if normalizer is not None:
+            added = tokenizer.added_tokens_decoder
+            normalized = [normalizer.normalize_str(mark) for mark, i in marks.items() if added[i].normalized]
+        known = _Guard(tokenizer.chat_template, len(tokenizer), marks, beginnings, normalizer, normalized)
+        _guards[tokenizer] = known
     return known
 
 
@@ -178,7 +205,7 @@ def _reader(tokenizer: Any) -> tuple[_Guard, Any, dict[int, int]]:
     reader.no_truncation()
     reader.no_padding()
     added = tokenizer.added_tokens_decoder
-    signs = {f"\ue000{_NONCE}={i}\ue001": i for i in guard.marks.values()}
+    signs = {_placeholder(ACTING, i): i for i in guard.marks.values()}
     reader.add_special_tokens([_like(added[i], mark) for mark, i in guard.marks.items()])
     reader.encode_special_tokens = True  # as text
     reader.add_tokens([_like(added[i], sign) for sign, i in signs.items()])
