@@ -259,10 +259,11 @@ def test_ollama_gets_a_template_that_writes_the_same_or_none(template: str, know
     for messages in (talk, [Message(role="system", content="Be short."), *talk]):
         plain = [message.model_dump() for message in messages]
         assert ollama.write(turns, messages) == tokenizer.apply_chat_template(plain, tokenize=False)
-    written = ollama.modelfile("model.gguf", turns, tokenizer, False)
+    written = ollama.modelfile("model.gguf", turns, tokenizer, False, {0, 2})
     assert written.startswith("FROM ./model.gguf\n")
     assert ("Be kind." in written) == ("Be kind." in template)
-    assert 'PARAMETER stop "<|im_end|>"' in written
+    for end in ("<|endoftext|>", "<|im_end|>"):  # all tokens that end an answer
+        assert f'PARAMETER stop "{end}"' in written
 
 
 def test_the_command_prints_parity(

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    Cohere2Config,
+    Cohere2ForCausalLM,
+    CohereConfig,
+    CohereForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GraniteConfig,
@@ -75,6 +79,10 @@ MAKE = {
             rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.75},
         )
     ),
+    "cohere": lambda: CohereForCausalLM(CohereConfig(**COMMON, logit_scale=0.25)),
+    "cohere2": lambda: Cohere2ForCausalLM(
+        Cohere2Config(**COMMON, logit_scale=0.25, sliding_window=12, layer_types=MIXED)
+    ),
     "gemma3": lambda: Gemma3ForCausalLM(
         Gemma3TextConfig(**COMMON, sliding_window=12, layer_types=MIXED, query_pre_attn_scalar=8)
     ),
@@ -130,7 +138,9 @@ def test_scores_equal_transformers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_answers_and_their_likelihoods_equal_transformers(name: str) -> None:
+@pytest.mark.parametrize("shared", [0, 20])
+def test_answers_and_their_likelihoods_equal_transformers(name: str, shared: int) -> None:
+    """With and without worked examples that stand before all prompts."""
     network = make(name)
     told: dict[int, list[tuple[int, float]]] = {}
 
@@ -141,7 +151,8 @@ def test_answers_and_their_likelihoods_equal_transformers(name: str) -> None:
 
         return Wanted(prompt, 0.0, 1.0, None, take)
 
-    prompts = [ids[:length] for ids, length in zip(sequences(), (40, 9, 17, 25), strict=True)]
+    examples = sequences()[3][:shared]
+    prompts = [examples + ids[:length] for ids, length in zip(sequences(), (40, 9, 17, 25), strict=True)]
     tokenizer = SimpleNamespace(pad_token_id=0)
     generate_together(network, tokenizer, [asked(place, prompt) for place, prompt in enumerate(prompts)])
     for place, prompt in enumerate(prompts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from sizewise.records import Message
@@ -67,7 +68,7 @@ def write(turns: Turns, messages: list[Message], generate: bool = False) -> str:
     return opening + text + (turns.generation if generate else "")
 
 
-def modelfile(file: str, turns: Turns | None, tokenizer: Any, adds_bos: bool) -> str:
+def modelfile(file: str, turns: Turns | None, tokenizer: Any, adds_bos: bool, ends: Collection[int]) -> str:
     """Write Ollama's Modelfile.
 
     Args:
@@ -75,6 +76,7 @@ def modelfile(file: str, turns: Turns | None, tokenizer: Any, adds_bos: bool) ->
         turns: what the chat template writes; None: Ollama takes what the GGUF file brings.
         tokenizer: the model's tokenizer.
         adds_bos: whether the reader puts the first token there itself.
+        ends: tokens that end an answer.
     """
     lines = [f"FROM ./{file}"]
     if turns is not None:
@@ -93,8 +95,8 @@ def modelfile(file: str, turns: Turns | None, tokenizer: Any, adds_bos: bool) ->
             body += f'{{{{- {word} eq .Role "{role}" }}}}{_go(before)}{{{{ .Content }}}}{_go(turns.around[role][1])}'
         body += "{{- end }}{{- end }}" + _go(turns.generation)
         lines.append(f'TEMPLATE """{body}"""')
-    if tokenizer.eos_token:
-        lines.append(f"PARAMETER stop {_quoted(tokenizer.eos_token)}")
+    texts = dict.fromkeys(str(tokenizer.convert_ids_to_tokens(end)) for end in sorted(ends))
+    lines += [f"PARAMETER stop {_quoted(text)}" for text in texts]
     lines.append("PARAMETER temperature 0")
     return "\n".join(lines) + "\n"
 

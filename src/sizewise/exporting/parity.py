@@ -87,7 +87,7 @@ def encode(tokenizer: Any, asked: Sequence[Message] | str) -> list[int]:
         return text_ids(tokenizer, asked)
     if tokenizer.chat_template:
         return text_ids(tokenizer, render_chat(tokenizer, asked))
-    return list(tokenizer(asked[-1].content, verbose=False).input_ids)
+    return text_ids(tokenizer, asked[-1].content, begin=True)
 
 
 def network_reader(name: str, network: Any, tokenizer: Any) -> Reader:

@@ -19,6 +19,7 @@ from sizewise.exporting.parity import Bounds, Reader
 from sizewise.lm import adapt, gguf_writing
 from sizewise.lm import folder as folders
 from sizewise.lm.gguf import read_gguf
+from sizewise.lm.tokenizer import end_ids
 from sizewise.models import openvino
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
@@ -189,7 +190,8 @@ def _write(to: str, network: Any, tokenizer: Any, source: _Source, made: Path, n
         if turns is None:
             notes.append("the chat template is more than text around turns: Ollama must know it from the GGUF file")
         adds_bos = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-        (made / "Modelfile").write_text(ollama.modelfile(GGUF_FILE, turns, tokenizer, adds_bos), encoding="utf-8")
+        written = ollama.modelfile(GGUF_FILE, turns, tokenizer, adds_bos, end_ids(network, tokenizer))
+        (made / "Modelfile").write_text(written, encoding="utf-8")
         return
     folders.save_model(network, tokenizer, made, _beside(source.folder))
     if source.adapter:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
-from sizewise.lm.folder import check_folder, load_network
+from sizewise.lm.folder import load_network
 
 BASE = "__base__"
 """How peft calls rows without an adapter."""
@@ -62,22 +62,13 @@ def load_in_4_bits(folder: Path, device: str) -> Any:
             "both of them, or --method lora",
             install_command("qlora"),
         )
-    check_folder(folder)
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
-    network = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.bfloat16,
-        quantization_config=config,
-        device_map=device,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    network = load_network(folder, "bf16", quantization_config=config, device_map=device)
     return prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
 
 

@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AttentionInterface
 
+from sizewise.errors import SizewiseError
 from sizewise.lm.kernels import fused
 
 NAME = "sizewise_packed"
 STEP = 64  # where the keys of a block may begin: each new shape of a product costs time and memory of its own
+NO_CHANGE = ("position_ids", "is_causal", "output_attentions", "use_cache", "past_key_values", "cache_position")
 BLOCK = 128  # queries at once; smaller blocks skip more but make smaller products
 
 
@@ -167,7 +169,7 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    **unused: Any,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within packed sequences; several query heads share a key head without copies.
 
@@ -180,11 +182,21 @@ def packed_attention(
         scaling: factor of the scores; by default 1 / sqrt(head size).
         dropout: not used, there is none.
         sliding_window: a token sees itself and the `sliding_window - 1` before it.
-        unused: further arguments of transformers' interface.
+        others: further arguments of transformers' interface; only those that change nothing here are taken.
 
     Returns:
         (rows, tokens, heads, head size) and no weights.
+
+    Raises:
+        SizewiseError: the network wants something else of its attention, such as sinks or soft-capping.
     """
+    wanted = sorted(name for name, value in others.items() if value is not None and name not in NO_CHANGE)
+    if wanted or others.get("is_causal") is False:
+        raise SizewiseError(
+            f"The network's attention needs {', '.join(wanted) or 'both directions'}: unknown to training here.",
+            "plain causal attention, with or without a window",
+            "choose another model to train: sizewise models",
+        )
     factor = scaling if scaling is not None else query.shape[-1] ** -0.5
     output, _ = _attend(query, key, value, attention_mask[:, 0, 0], factor, sliding_window or query.shape[2])
     return output.transpose(1, 2).contiguous(), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -11,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.tokenizer import end_ids
 
-# What libraries raise for a config or weights that they cannot use.
-UNUSABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
+SUPPORTED = "Llama, Mistral, Qwen 2 and 3, Gemma 3, Granite, Phi-3, Cohere and others that agree with transformers"
+# How models that see pictures name the weights of their text part, before and since transformers 4.52.
+TEXT_PART = {
+    r"^language_model\.model\.": "model.",
+    r"^model\.language_model\.": "model.",
+    r"^language_model\.lm_head\.": "lm_head.",
+}
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -51,38 +56,58 @@ def check_folder(folder: Path) -> None:
 
 
 def load_config(folder: Path) -> Any:
-    """Load a network's configuration, without remote code."""
+    """Load a network's configuration, without remote code; of a model that sees pictures, that of its text part."""
+    return _load_config(folder).get_text_config()
+
+
+def _load_config(folder: Path) -> Any:
     check_folder(folder)
+    quiet_libraries()
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(folder, error) from error
+    except Exception as error:  # transformers raises whatever an unknown config leads to
+        raise cannot_load(folder, error) from error
 
 
-def load_network(folder: Path, precision: str) -> Any:
-    """Load a causal language model for reading and writing text.
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return a config's settings under the names that most have, whatever its architecture calls them."""
+    found: dict[str, Any] = config.to_dict()
+    for name in ("num_hidden_layers", "num_attention_heads", "hidden_size", "max_position_embeddings"):
+        found.setdefault(name, getattr(config, name, None))
+    inner = next((found[name] for name in ("intermediate_size", "ffn_dim", "n_inner") if found.get(name)), None)
+    return found | {"intermediate_size": inner or 4 * (found["hidden_size"] or 0)}
+
+
+def load_network(folder: Path, precision: str, **how: Any) -> Any:
+    """Load a causal language model for reading and writing text; of a model that sees pictures, its text part.
 
     Args:
         folder: a Hugging Face folder.
         precision: `bf16` or `fp32`.
+        how: further arguments of transformers' `from_pretrained`.
 
     Raises:
-        SizewiseError: the folder is not a model, is damaged, or does not match its config.
+        SizewiseError: the folder is not a model, is damaged, does not match its config, or holds an architecture that
+            gives other numbers here than in transformers.
     """
-    check_folder(folder)
-    quiet_libraries()
+    from sizewise.lm.checking import check_network  # which needs to run networks, and so imports this module
+
+    whole = _load_config(folder)
+    config = whole.get_text_config()
     try:
         network, report = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
+            key_mapping=None if config is whole else TEXT_PART,
             dtype=PRECISIONS[precision],
-            attn_implementation="sdpa",
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **how,
         )
-    except UNUSABLE as error:
-        raise _damaged(folder, error) from error
+    except Exception as error:  # transformers raises whatever an unknown architecture leads to
+        raise cannot_load(folder, error) from error
     wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
     if wrong:
         raise SizewiseError(
@@ -92,15 +117,29 @@ def load_network(folder: Path, precision: str) -> Any:
             "fetch the model again",
         )
     network.eval()
+    check_network(network)
     return network
 
 
-def _damaged(folder: Path, error: Exception) -> SizewiseError:
-    first = (str(error) or type(error).__name__).splitlines()[0]
+def cannot_load(folder: Path, error: Exception) -> SizewiseError:
+    """Return the error that says which model a library could not load, what can be, and what to do."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    try:
+        told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = str((told.get("architectures") or [told.get("model_type")])[0])
+        packed = (told.get("quantization_config") or {}).get("quant_method")
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):
+        kind, packed = "", None
+    if packed:
+        return SizewiseError(
+            f"The model in {folder} cannot be loaded: its weights are quantised ({packed}). {first}",
+            f"weights in bf16, fp16 or fp32; supported are {SUPPORTED}",
+            "take the repository of the original weights, or a GGUF file: gguf:FILE",
+        )
     return SizewiseError(
-        f"The model in {folder} cannot be loaded: {first}",
-        "a complete Hugging Face folder of a known architecture",
-        f"remove {folder} and make or fetch it again",
+        f"The model in {folder} cannot be loaded{f' ({kind})' if kind else ''}: {first}",
+        f"a complete Hugging Face folder of an architecture that transformers knows; supported are {SUPPORTED}",
+        "fetch the model again if a file is damaged, or choose another one: sizewise models",
     )
 
 
@@ -111,8 +150,8 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(folder, error) from error
+    except Exception as error:  # transformers raises whatever an unknown tokenizer leads to
+        raise cannot_load(folder, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -169,6 +208,9 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+        ends = sorted(end_ids(network, tokenizer))  # or answers that were learnt to end with another token run on
+        if ends:
+            network.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
         network.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         for name, text in (extra or {}).items():
@@ -207,8 +249,9 @@ def choose_device(asked: str) -> str:
 
 
 def layers_of(network: Any) -> Any:
-    """Give a network's transformer blocks."""
-    return network.get_decoder().layers
+    """Return a network's transformer blocks, whatever it calls them."""
+    blocks, decoder = network.config.num_hidden_layers, network.get_decoder()
+    return next(part for part in decoder.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == blocks)
 
 
 def decoder_of(network: Any) -> Any:
@@ -219,8 +262,11 @@ def decoder_of(network: Any) -> Any:
 def hidden_states(network: Any, **inputs: Any) -> torch.Tensor:
     """Run a network up to its head: (rows, tokens, width), to be multiplied by `head_of`'s weights."""
     hidden: torch.Tensor = decoder_of(network)(**inputs).last_hidden_state
-    scaling = getattr(network.config, "logits_scaling", None)  # Granite divides its logits
-    return hidden / scaling if scaling else hidden
+    config = network.config
+    divisor, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)
+    if divisor:  # Granite divides its logits, HyperCLOVA multiplies them with what has the same name
+        return hidden * divisor if config.model_type.startswith("hyperclovax") else hidden / divisor
+    return hidden if factor is None else hidden * factor  # Cohere
 
 
 def head_of(network: Any) -> Any:

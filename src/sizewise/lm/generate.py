@@ -10,9 +10,11 @@ import torch
 from transformers import DynamicCache
 
 from sizewise.lm.folder import decoder_of, head_of, hidden_states
+from sizewise.lm.tokenizer import end_ids
 
 TILE = 16_384  # words of the vocabulary whose logits exist at once
 SHARED_FROM = 16  # tokens that all prompts of a batch must share before the prefix is read once
+LONGEST_ANSWER = 1024  # tokens after a prompt that are thought of where it is decided whether to share
 SHRINK_AT = 0.8  # share of a batch still running below which the others are dropped from it
 
 
@@ -59,7 +61,7 @@ def generate(
         members = order[start : start + batch]
         begun = time.perf_counter()
         with torch.device(network.device):
-            written = _run_batch(
+            written = run_batch(
                 network,
                 tokenizer,
                 [prompts[i] for i in members],
@@ -71,14 +73,7 @@ def generate(
             yield _answer(tokenizer, new, i, ends, stop, seconds)
 
 
-def end_ids(network: Any, tokenizer: Any) -> set[int]:
-    """Give the tokens that end an answer."""
-    configured = getattr(network.generation_config, "eos_token_id", None)
-    listed = configured if isinstance(configured, list | tuple) else [configured]
-    return {end for end in (tokenizer.eos_token_id, *listed) if end is not None}
-
-
-def _run_batch(
+def run_batch(
     network: Any,
     tokenizer: Any,
     prompts: Sequence[list[int]],
@@ -98,7 +93,7 @@ def _run_batch(
     """
     head = head_of(network)
     cache = DynamicCache(config=network.config)
-    shared = 0 if before else _shared_prefix(prompts)
+    shared = 0 if before or not _may_share(network.config, cache, prompts) else _shared_prefix(prompts)
     if shared:
         # Worked examples stand before every question: they are read once for the whole batch.
         decoder_of(network)(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
@@ -136,12 +131,27 @@ def _run_batch(
             return written
         positions = positions[:, -1:] + 1
         running = [row for row, member in enumerate(active) if member not in done]
-        if len(running) < SHRINK_AT * len(active):
+        if len(running) < SHRINK_AT * len(active) and _all_can(cache, "batch_select_indices"):
             keep = torch.tensor(running)
             cache.batch_select_indices(keep)
             ids, positions, mask = ids[keep], positions[keep], mask[keep]
             active = [active[row] for row in running]
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+
+
+def _all_can(cache: DynamicCache, what: str) -> bool:
+    """Tell whether all layers of a cache know something; states of linear attention and convolutions do not."""
+    return all(hasattr(layer, what) for layer in cache.layers)
+
+
+def _may_share(config: Any, cache: DynamicCache, prompts: Sequence[list[int]]) -> bool:
+    """Tell whether a prefix may be read once for all prompts.
+
+    The padding of shorter prompts then lies behind the prefix, where a window would count it as text.
+    """
+    window = getattr(config, "sliding_window", None)
+    reach = max(map(len, prompts)) + LONGEST_ANSWER
+    return (not window or reach <= window) and _all_can(cache, "batch_repeat_interleave")
 
 
 def _shared_prefix(prompts: Sequence[list[int]]) -> int:
@@ -231,7 +241,7 @@ def generate_together(
         return chosen
 
     with torch.device(device):
-        _run_batch(
+        run_batch(
             network,
             tokenizer,
             [one.prompt for one in wanted],

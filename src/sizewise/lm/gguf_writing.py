@@ -85,8 +85,18 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, quantisation: str, name
         writer.close()
 
 
+def check_writable(config: Any, tokenizer: Any) -> None:
+    """Make sure, without weights, that GGUF has a place for an architecture, its positions and its tokenizer.
+
+    Raises:
+        SizewiseError: it has none.
+    """
+    _family(config)
+    _described(tokenizer)
+
+
 def _refuse(what: str, expected: str) -> SizewiseError:
-    return SizewiseError(f"GGUF: {what}", expected, "sizewise export ID --to hf")
+    return SizewiseError(f"GGUF: {what}", expected, "sizewise export ID --to hf, or --engine transformers")
 
 
 def _family(config: Any) -> _Family:
@@ -164,11 +174,22 @@ def _pairs_together(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[
     return values.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
-    described = json.loads(tokenizer.backend_tokenizer.to_str())
+def _described(tokenizer: Any) -> dict[str, Any]:
+    """Return what a tokenizer.json says of a tokenizer that can be written."""
+    if not tokenizer.is_fast:
+        raise _refuse("the tokenizer has no tokenizer.json.", "byte-pair encoding in a tokenizer.json")
+    described: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     model = described["model"]
     if model["type"] != "BPE":
         raise _refuse(f"a tokenizer of the kind {model['type']} is not written.", "byte-pair encoding")
+    if not model["byte_fallback"]:
+        _pattern_name(described["pre_tokenizer"])
+    return described
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
+    described = _described(tokenizer)
+    model = described["model"]
     pieces: list[str] = [f"[PAD{i}]" for i in range(rows)]
     kinds = [gguf.TokenType.UNUSED] * rows
     for piece, i in model["vocab"].items():

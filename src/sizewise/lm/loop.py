@@ -17,6 +17,7 @@ import torch
 
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
+from sizewise.lm.checking import check_packing
 from sizewise.lm.folder import head_of, hidden_states, layers_of, quiet_libraries
 from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
@@ -154,11 +155,14 @@ def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
         network: a causal language model, with or without adapters.
         compiled: compile each block once.
         checkpointing: compute activations again on the way back instead of keeping them: less memory, more time.
+
+    Raises:
+        SizewiseError: texts in one row would read each other, or otherwise than alone.
     """
     quiet_libraries()
     base = base_of(network)
     base.config.use_cache = False
-    base.set_attn_implementation(attention.NAME)
+    check_packing(base, lambda: base.set_attn_implementation(attention.NAME), lambda rows: hidden_of(network, rows))
     network.train()
     enable_kernels(compiled)
     fuse_adapters(network)
@@ -174,7 +178,7 @@ def finish(network: Any) -> None:
     base = base_of(network)
     base.config.use_cache = True
     base.activation_checkpointing_disable()
-    base.set_attn_implementation("sdpa")
+    base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
     layers = list(layers_of(base))
     if any(layer._compiled_call_impl for layer in layers):
         torch.compiler.reset()  # or the next network would soon meet the limit of graphs for one block, and run eagerly

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.folder import UNUSABLE, attention_words, quiet_libraries
+from sizewise.lm.folder import attention_words, quiet_libraries, settings_of
 
 MOST_LAYERS, MOST_EXPERTS = 1_000, 1_024  # a config that says more is no network that exists
 _ACTIVE = ("num_experts_per_tok", "moe_top_k", "num_experts_per_token")
@@ -50,7 +50,7 @@ def count(config: dict[str, Any]) -> Counted:
         text = known.get_text_config()
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(text, trust_remote_code=False)
-    except (*UNUSABLE, AttributeError, ZeroDivisionError, ImportError) as error:
+    except Exception as error:  # transformers raises whatever an unknown config leads to
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SizewiseError(
             f"The config of a '{kind}' network cannot be understood: {reason}",
@@ -59,7 +59,9 @@ def count(config: dict[str, Any]) -> Counted:
         ) from error
     named = dict(network.named_parameters())
     parameters = sum(parameter.numel() for parameter in named.values())
-    settings = text.to_dict()
+    settings = settings_of(text)
+    if not settings["num_hidden_layers"] or not settings["hidden_size"]:
+        raise SizewiseError(f"The config of a '{kind}' network names no blocks or no width.", "a language model", "")
     routed = sum(p.numel() for name, p in named.items() if ".experts." in name)
     total, chosen = _first(settings, _EXPERTS), _first(settings, _ACTIVE)
     idle = routed - routed * chosen // total if routed and total and chosen else 0

@@ -47,7 +47,7 @@ class LocalModel:
         start: str | None = None,
     ) -> None:
         from sizewise.lm import folder as folders
-        from sizewise.lm.generate import end_ids
+        from sizewise.lm.tokenizer import end_ids
 
         precision = precision or folders.machine_precision()
         self._network = folders.load_network(folder, precision)
@@ -69,7 +69,7 @@ class LocalModel:
             attention=folders.attention_words(config),
             context=getattr(config, "max_position_embeddings", None),
             parameters=parameters,
-            memory_bytes=parameters * width + cache_bytes(config.to_dict(), CACHE_TOKENS, width),
+            memory_bytes=parameters * width + cache_bytes(folders.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
@@ -191,7 +191,7 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
             raise SizewiseError(f"The prompt has {told}.", f"tokens from 0 to {len(tokenizer) - 1}")
         return list(request.ids)
     if request.text is not None:
-        ids = list(tokenizer(request.text, verbose=False).input_ids) or [tokenizer.bos_token_id]
+        ids = text_ids(tokenizer, request.text, begin=True) or [tokenizer.bos_token_id]
         if ids == [None]:
             raise SizewiseError("The prompt is empty, and this model has no token that begins a text.", "some text")
         return ids

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from filelock import FileLock
 
@@ -18,6 +18,7 @@ from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
 from sizewise.models.catalogue import PACKAGED
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
+from sizewise.models.openvino import OpenvinoModel
 from sizewise.models.package import packaged_folder
 from sizewise.models.plugins import open_plugin, plugins
 from sizewise.models.recorded import RecordedModel
@@ -32,6 +33,7 @@ EXPECTED = (
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
 Engine = Literal["transformers", "openvino", "auto"]
+_Local = TypeVar("_Local", OpenvinoModel, LocalModel)
 
 
 def open_model(
@@ -50,7 +52,7 @@ def open_model(
         store: where weights and runs live; by default SIZEWISE_HOME.
         precision: `bf16` or `fp32`, for models that run here; by default what the processor computes in.
         engine: what runs a model of this machine: `transformers` scores and trains every architecture; `openvino`
-            answers many users faster; `auto` takes openvino where it is installed and reads the architecture.
+            answers many users faster; `auto` takes openvino where it is installed and can run the model.
         max_usd: most that may be spent on a remote model while it is open.
         say: told what is going on, one line at a time.
 
@@ -72,23 +74,58 @@ def open_model(
         return RemoteModel(uri, store.home / "answers" / f"{fingerprint([uri])}.sqlite", max_usd)
     if kind in plugins():
         return open_plugin(kind, name)
+    return _open_folder(uri, store, precision, engine, say)
+
+
+def _open_folder(
+    uri: str, store: Store, precision: str | None, engine: Engine, say: Callable[[str], None]
+) -> OpenvinoModel | LocalModel:
+    """Open a model that lives in a folder, with the engine that was asked for or fits."""
     folder, origin, licence = resolve_folder(uri, store, say)
-    trained = store.read(Checkpoint, name) if kind == "run" else None
+    trained = store.read(Checkpoint, uri.partition(":")[2]) if uri.startswith("run:") else None
     revision = revision_of(uri)
-    fast = (folder / openvino.MODEL_FILE).is_file()
-    if not fast and (engine == "openvino" or (engine == "auto" and _openvino_fits(folder))):
-        folder, fast = _openvino_folder(uri, folder, revision, licence, store, say), True
-        revision = f"{revision}+openvino"
-    return (openvino.OpenvinoModel if fast else LocalModel)(
-        folder,
-        uri=uri,
-        revision=revision,
-        origin=origin,
-        licence=licence,
-        precision=precision,
-        trained_on=trained.data if trained else None,
-        start=trained.start if trained else None,
-    )
+
+    def run(kind: type[_Local], place: Path, state: str) -> _Local:
+        return kind(
+            place,
+            uri=uri,
+            revision=state,
+            origin=origin,
+            licence=licence,
+            precision=precision,
+            trained_on=trained.data if trained else None,
+            start=trained.start if trained else None,
+        )
+
+    if (folder / openvino.MODEL_FILE).is_file():
+        return run(OpenvinoModel, folder, revision)
+    if engine == "openvino" or (engine == "auto" and _openvino_fits(folder)):
+        try:
+            made = _openvino_folder(uri, folder, revision, licence, store, say)
+            return run(OpenvinoModel, made, f"{revision}+openvino")
+        except Exception as error:  # whatever it is, transformers may still run it
+            if engine == "openvino" and isinstance(error, SizewiseError):
+                raise
+            if engine == "openvino":
+                raise SizewiseError(
+                    f"openvino-genai cannot run {uri}: {_reason(error)}",
+                    "a model that it can run",
+                    "the same command with --engine transformers",
+                ) from error
+            say(f"{uri} runs with transformers, because openvino-genai cannot run it: {_reason(error)}")
+    try:
+        return run(LocalModel, folder, revision)
+    except SizewiseError:
+        raise
+    except Exception as error:  # whatever an architecture leads to that nobody has tried
+        from sizewise.lm.folder import cannot_load
+
+        raise cannot_load(folder, error) from error
+
+
+def _reason(error: Exception) -> str:
+    told = error.what if isinstance(error, SizewiseError) else str(error)
+    return (told.strip() or type(error).__name__).splitlines()[0]
 
 
 def _with_documents(
@@ -220,6 +257,7 @@ def _from_hub(name: str, files: list[str]) -> Path:
             snapshot_download(
                 name,
                 allow_patterns=files,
+                ignore_patterns=["consolidated*"],  # the same weights once more, in Mistral's own format
                 local_files_only=offline(),
             )
         )

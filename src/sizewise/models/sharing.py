@@ -128,7 +128,7 @@ class AdapterModel:
 
     def __init__(self, shared: _Shared, member: _Member) -> None:
         from sizewise.lm import folder as folders
-        from sizewise.lm.generate import end_ids
+        from sizewise.lm.tokenizer import end_ids
 
         self._shared, self._member = shared, member
         self._tokenizer = folders.load_tokenizer(member.folder)
@@ -153,7 +153,7 @@ class AdapterModel:
             attention=folders.attention_words(config),
             context=config.max_position_embeddings,
             parameters=base + own,
-            memory_bytes=(base + own) * width + cache_bytes(config.to_dict(), CACHE_TOKENS, width),
+            memory_bytes=(base + own) * width + cache_bytes(folders.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=shared.disk_bytes,
             can_chat=bool(self._tokenizer.chat_template),
             offers=("ids", "sampling", "logprobs"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +17,58 @@ BITS = {"fp32": 32.0, "bf16": 16.0, "int8": 8.5, "int4": 4.5}
 CONTEXTS = (1_024, 8_192, 32_768, 131_072)
 OPERATIONS_AT = 1_024
 BF16 = 2
+_STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent")  # blocks whose cache does not grow
+# Weights of what a model sees and hears with, beside its text part.
+_OTHER_PART = re.compile(
+    r"(^|\.)(vision|visual|audio|image|multi_modal|mm_|connector|projector|embed_vision|embed_audio)"
+)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the weight files that transformers reads: those of the index, or model.safetensors, or else all.
+
+    Mistral's repositories hold the same weights once more in consolidated.safetensors.
+    """
+    index = folder / "model.safetensors.index.json"
+    whole = folder / "model.safetensors"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        try:
+            named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            return [folder / name for name in sorted(set(named)) if (folder / name).is_file()]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise SizewiseError(
+                f"{index} cannot be read: {error}", "the index of a model's weight files", "fetch the model again"
+            ) from error
+    return sorted(folder.glob("*.safetensors"))
 
 
 def weight_bytes(folder: Path) -> int:
     """Add up the weight files of a folder, in bytes."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in weight_files(folder))
 
 
 def stored_parameters(folder: Path) -> int | None:
-    """Count the numbers in a folder's weight files by their headers; None where there are none."""
+    """Count the numbers in a folder's weight files by their headers; None where there are none.
+
+    Of a model that sees pictures only its text part is counted, as it is the only one that is opened.
+    """
     from safetensors import SafetensorError, safe_open
 
-    files = sorted(folder.glob("*.safetensors"))
-    total = 0
+    files, sizes = weight_files(folder), dict[str, int]()
     for path in files:
         try:
             with safe_open(path, "np") as file:
                 for name in file.keys():  # noqa: SIM118 (not a dict)
-                    count = 1
-                    for length in file.get_slice(name).get_shape():
-                        count *= length
-                    total += count
+                    sizes[name] = math.prod(file.get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
             raise SizewiseError(
                 f"{path} is no whole safetensors file: {error}", "a whole file", "fetch the model again"
             ) from error
-    return total if files else None
+    if "text_config" in read_config(folder):
+        sizes = {name: size for name, size in sizes.items() if not _OTHER_PART.search(name)}
+    return sum(sizes.values()) if files else None
 
 
 def _seen(config: dict[str, Any], tokens: int) -> int:
@@ -48,11 +76,17 @@ def _seen(config: dict[str, Any], tokens: int) -> int:
     layers = int(config["num_hidden_layers"])
     window = config.get("sliding_window")
     kinds = config.get("layer_types") or ["sliding_attention" if window else "full_attention"] * layers
-    return sum(min(tokens, window) if window and kind == "sliding_attention" else tokens for kind in kinds)
+    attending = [kind for kind in kinds if kind not in _STATES]
+    return sum(min(tokens, window) if window and kind == "sliding_attention" else tokens for kind in attending)
+
+
+def _heads(config: dict[str, Any]) -> int:
+    return int(config.get("num_attention_heads") or 0)  # a network without attention keeps no cache that grows
 
 
 def _head_size(config: dict[str, Any]) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+    heads = _heads(config)
+    return int(config.get("head_dim") or (config["hidden_size"] // heads if heads else 0))
 
 
 def cache_bytes(config: dict[str, Any], tokens: int, bytes_per_value: int) -> int:
@@ -62,14 +96,14 @@ def cache_bytes(config: dict[str, Any], tokens: int, bytes_per_value: int) -> in
     compressed vector a token and block.
 
     Args:
-        config: a network's config.json.
+        config: a network's settings, see `lm.folder.settings_of`.
         tokens: tokens in the cache.
         bytes_per_value: 2 for bf16.
     """
     if config.get("kv_lora_rank"):
         values = int(config["kv_lora_rank"]) + int(config["qk_rope_head_dim"])
     else:
-        heads = int(config.get("num_key_value_heads") or config["num_attention_heads"])
+        heads = int(config.get("num_key_value_heads") or _heads(config))
         values = 2 * heads * _head_size(config)
     return values * bytes_per_value * _seen(config, tokens)
 
@@ -118,7 +152,7 @@ def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_by
     contexts = [tokens for tokens in CONTEXTS if not longest or tokens <= longest] or [int(longest or CONTEXTS[0])]
     weights = {name: round(counted.parameters * bits / 8) for name, bits in BITS.items()}
     cache = {tokens: cache_bytes(counted.config, tokens, BF16) for tokens in contexts}
-    heads = int(counted.config["num_attention_heads"]) * _head_size(counted.config)
+    heads = _heads(counted.config) * _head_size(counted.config)
     room = cache[contexts[0]]
     return ModelSize(
         uri=uri,

@@ -122,7 +122,7 @@ def _fit_memory(recipe: Recipe, start: Start) -> tuple[preflight.Shape, float, b
     """Compute the memory; compute activations again where the recipe says so, or where they would not fit."""
     base = adapt.base_of(start.network)
     trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
-    shape = preflight.Shape.of(base.config.to_dict(), folders.parameters_of(base), trained)
+    shape = preflight.Shape.of(folders.settings_of(base.config), folders.parameters_of(base), trained)
     tokens = recipe.rows_per_step * recipe.context
     width = 2 if recipe.method == "qlora" or folders.machine_precision(start.device) == "bf16" else 4
     plain = preflight.memory_bytes(shape, recipe.method, tokens, recipe.checkpointing == "on", width)

@@ -46,13 +46,25 @@ def convert(folder: Path, out: Path, name: str, licence: str) -> None:
 
     Raises:
         MissingExtraError: openvino-genai is not installed.
-        SizewiseError: the architecture is not one that it reads.
+        SizewiseError: the architecture or the tokenizer is not one that it reads.
     """
     from sizewise.lm import folder as folders
+    from sizewise.lm.gguf_writing import check_writable
 
     require()
-    network, tokenizer = folders.load_network(folder, "fp32"), folders.load_tokenizer(folder)
-    convert_network(network, tokenizer, out, name, licence)
+    config, tokenizer = folders.load_config(folder), folders.load_tokenizer(folder)
+    _check_read(config)
+    check_writable(config, tokenizer)  # before the weights are loaded, which takes long
+    convert_network(folders.load_network(folder, "fp32"), tokenizer, out, name, licence)
+
+
+def _check_read(config: Any) -> None:
+    if config.model_type not in READS:
+        raise SizewiseError(
+            f"openvino-genai does not read GGUF of the architecture '{config.model_type}'.",
+            " or ".join(READS),
+            "--to hf, or --engine transformers",
+        )
 
 
 def convert_network(
@@ -76,12 +88,7 @@ def convert_network(
     from sizewise.lm.folder import vectors_of
     from sizewise.lm.gguf_writing import write_gguf
 
-    if network.config.model_type not in READS:
-        raise SizewiseError(
-            f"openvino-genai does not read GGUF of the architecture '{network.config.model_type}'.",
-            " or ".join(READS),
-            "--to hf, or --engine transformers",
-        )
+    _check_read(network.config)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         made = Path(temporary) / "model"

@@ -66,13 +66,16 @@ class OpenvinoModel:
     ) -> None:
         from sizewise.lm import folder as folders
         from sizewise.lm.sizing import count
+        from sizewise.lm.tokenizer import turn_end
 
         require()
         precision = precision or folders.machine_precision()
         self._tokenizer = folders.load_tokenizer(folder)
         counted = count(read_config(folder))
         context = int(counted.config["max_position_embeddings"])
-        self._ends = sorted({self._tokenizer.eos_token_id, *_configured_ends(folder)} - {None})
+        self._ends = sorted(
+            {self._tokenizer.eos_token_id, turn_end(self._tokenizer), *_configured_ends(folder)} - {None}
+        )
         width = 2 if precision == "bf16" else 4
         disk = (folder / MODEL_FILE).with_suffix(".bin").stat().st_size
         kept = weights_of(folder)
