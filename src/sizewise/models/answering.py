@@ -79,15 +79,16 @@ class Answer:
         request: what was asked.
         read: tokens of the prompt.
         deliver: takes the pieces.
+        opened: mark of a thought that the prompt has begun.
     """
 
-    def __init__(self, tokenizer: Any, request: Request, read: int, deliver: Deliver) -> None:
+    def __init__(self, tokenizer: Any, request: Request, read: int, deliver: Deliver, opened: str = "") -> None:
         def decode(ids: Sequence[int]) -> str:
             return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
         self.request = request
         self.cancelled = threading.Event()
-        self._tokenizer, self._read, self._deliver = tokenizer, read, deliver
+        self._tokenizer, self._read, self._deliver, self._opened = tokenizer, read, deliver, opened
         self._text = Text(decode, request.stop)
         self._begun = time.perf_counter()
         self._first: float | None = None
@@ -127,7 +128,7 @@ class Answer:
         broken = finish not in ("stop", "length")
         whole = Completion(
             id=self.request.id,
-            text="" if broken else self._text.whole.strip(),
+            text="" if broken else self._opened + self._text.whole.strip(),
             prompt_tokens=self._read,
             completion_tokens=self._count,
             seconds=time.perf_counter() - self._begun,
