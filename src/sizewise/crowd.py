@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Sequence
 from time import perf_counter
@@ -72,7 +73,11 @@ def load(
     base = url.rstrip("/").removesuffix("/v1")
     if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).netloc:
         raise UsageError(f"'{url}' is no address.", "http://host:port", "sizewise load http://127.0.0.1:8000")
-    if (rate is None and (not users or min(users) < 1)) or (rate is not None and rate <= 0) or (requests or 1) < 1:
+    if (
+        (rate is None and (not users or min(users) < 1))
+        or (rate is not None and not 0 < rate < math.inf)
+        or (requests or 1) < 1
+    ):
         raise UsageError("There is nobody to ask.", "--users 1,8,32 or --rate poisson:5", "")
     if offline() and urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"):
         raise SizewiseError(f"SIZEWISE_OFFLINE forbids the connection to {base}.", "this machine", "")
