@@ -20,7 +20,8 @@ class StandIn:
             middle of an answer, "slow" to wait before each piece, "filter" for a content filter, "page" for a proxy's
             page in place of an answer, or None for no fault.
 
-    `usage` is told in place of the usual one by OpenAI's format; `most_tokens` is the most that may be asked for.
+    `usage` is told in place of the usual one by OpenAI's format; `most_tokens` is the most that may be asked for;
+    `models` are those that it names, `lead` is what a line of data begins with.
     """
 
     def __init__(self, fault: Fault = lambda number: None) -> None:
@@ -30,12 +31,17 @@ class StandIn:
         self.most_at_once = 0
         self.usage: dict[str, Any] = {}
         self.most_tokens: int | None = None
+        self.models = ["m"]
+        self.lead = "data: "
         self._at_once = 0
         self._lock = threading.Lock()
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                stand_in._answer(self, {"object": "list", "data": [{"id": name} for name in stand_in.models]})
 
             def do_POST(self) -> None:
                 stand_in.serve(self)
@@ -129,7 +135,7 @@ class StandIn:
                 return
             if fault == "slow":
                 time.sleep(0.05)
-            raw = event.encode()
+            raw = event.replace("data: ", self.lead, 1).encode()
             handler.wfile.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
             handler.wfile.flush()
         handler.wfile.write(b"0\r\n\r\n")
