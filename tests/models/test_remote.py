@@ -14,6 +14,8 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
 from sizewise.models import open_model, patience, remote
 from sizewise.models.base import Piece
+from sizewise.models.echo import _read
+from sizewise.models.local import LocalModel
 from sizewise.models.remote import RemoteModel
 from sizewise.models.thinking import THINKING_TOKENS
 from sizewise.records import Dataset, Evaluation, Message, Request
@@ -451,3 +453,25 @@ def test_a_server_that_echoes_likelihoods_scores(server: StandIn, dataset: Store
     record = evaluate(f"{server.url}/v1#scores", dataset.id, ["bits_per_byte"], store=store, limit=4).record
     assert 1.3 < (record.scores["bits_per_byte"].value or 0) < 1.45  # log2(e) a letter, the first of a text free
     assert "first token:left out" in record.scores["bits_per_byte"].signature
+
+
+def test_halves_of_characters_lose_no_likelihoods() -> None:
+    text = "a 🎉🚂 b"
+    # As servers tell it that decode token by token: four bytes of an emoji, each a whole character.
+    tokens = ["a", " ", *["\ufffd"] * 8, " b", "!"]
+    offsets = [sum(map(len, tokens[:i])) for i in range(len(tokens))]
+    likely = {"tokens": tokens, "token_logprobs": [None, *[-1.0] * 11], "text_offset": offsets}
+    body = {"choices": [{"logprobs": likely}], "usage": {"prompt_tokens": 11, "completion_tokens": 1}}
+    scored = _read(body, text)
+    assert len(scored.nats) == 10
+    assert scored.starts.tolist() == [1, *[2] * 8, 4]
+
+
+def test_tokens_of_a_prompt_add_up_to_its_text(tiny_folder: Path) -> None:
+    model = open_model(str(tiny_folder))
+    assert isinstance(model, LocalModel)
+    text = "Halle 1: 🎉🚂 geöffnet ☀️ 9 Uhr"
+    (weighed,) = model.weigh([Request(id="a", text=text)])
+    model.close()
+    assert "".join(weighed.tokens) == text
+    assert "" in weighed.tokens

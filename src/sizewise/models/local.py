@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.errors import SizewiseError
-from sizewise.models.answering import Answer
+from sizewise.models.answering import Answer, token_texts
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, failed
 from sizewise.models.batching import TOGETHER, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
@@ -152,8 +152,9 @@ class LocalModel:
 
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
         found = []
-        for ids, likely in zip(prompts, likeliest_ids(self._network, prompts, self._window), strict=True):
-            tokens = [str(self._tokenizer.decode([one])) for one in ids]
+        likeliest = likeliest_ids(self._network, prompts, self._window)
+        for request, ids, likely in zip(requests, prompts, likeliest, strict=True):
+            tokens = token_texts(self._tokenizer, ids, of_text=request.text is not None)
             better = [
                 None if best == one else (str(self._tokenizer.decode([best])), -float(nat))
                 for one, best, nat in zip(ids[1:], likely.best.tolist(), likely.best_nats, strict=True)

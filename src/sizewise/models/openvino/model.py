@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sizewise.models.answering import token_texts
 from sizewise.models.base import Cancel, Deliver, ScoredText, Weighed, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
@@ -152,11 +153,11 @@ class OpenvinoModel:
         long = iter(self._engine.nats([ids for ids in prompts if len(ids) > 1]))
         return [
             Weighed(
-                [str(self._tokenizer.decode([one])) for one in ids],
+                token_texts(self._tokenizer, ids, of_text=request.text is not None),
                 [-float(nat) for nat in next(long)] if len(ids) > 1 else [],
                 None,
             )
-            for ids in prompts
+            for request, ids in zip(requests, prompts, strict=True)
         ]
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
