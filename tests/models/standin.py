@@ -21,7 +21,8 @@ class StandIn:
             page in place of an answer, or None for no fault.
 
     `usage` is told in place of the usual one by OpenAI's format; `most_tokens` is the most that may be asked for;
-    `models` are those that it names, `lead` is what a line of data begins with.
+    `models` are those that it names, `lead` is what a line of data begins with, and
+    `said` is answered by OpenAI's format in place of the echo.
     """
 
     def __init__(self, fault: Fault = lambda number: None) -> None:
@@ -32,6 +33,7 @@ class StandIn:
         self.usage: dict[str, Any] = {}
         self.most_tokens: int | None = None
         self.models = ["m"]
+        self.said = ""
         self.lead = "data: "
         self._at_once = 0
         self._lock = threading.Lock()
@@ -82,7 +84,7 @@ class StandIn:
                 self._send(handler, 200, "text/event-stream", b"data: <html>busy</html>\n\n")
                 return
             if handler.path.endswith("/chat/completions"):
-                self._stream(handler, openai(body, fault, self.usage), fault)
+                self._stream(handler, openai(body, fault, self.usage, self.said), fault)
             elif handler.path.endswith("/completions"):
                 self._answer(handler, echo(body))
             elif handler.path.endswith("/messages"):
@@ -159,10 +161,10 @@ def _event(data: dict[str, Any], name: str = "") -> str:
     return (f"event: {name}\n" if name else "") + f"data: {json.dumps(data)}\n\n"
 
 
-def openai(body: dict[str, Any], fault: object, told: dict[str, Any]) -> list[str]:
+def openai(body: dict[str, Any], fault: object, told: dict[str, Any], words: str = "") -> list[str]:
     """A model with `o3` or `long` in its name thinks for 600 tokens: `o3` shows nothing of it, `long` does."""
     content = body["messages"][-1]["content"]
-    said = "echo: " + (content if isinstance(content, str) else content[-1]["text"])
+    said = words or "echo: " + (content if isinstance(content, str) else content[-1]["text"])
     base = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> str:

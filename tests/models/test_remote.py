@@ -11,13 +11,14 @@ from queue import SimpleQueue
 import pytest
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation import evaluate
+from sizewise.evaluation import AnswerOptions, evaluate
 from sizewise.models import open_model, patience, remote
 from sizewise.models.base import Piece
 from sizewise.models.echo import _read
 from sizewise.models.local import LocalModel
 from sizewise.models.remote import RemoteModel
 from sizewise.models.thinking import THINKING_TOKENS
+from sizewise.progress import Silent
 from sizewise.records import Dataset, Evaluation, Message, Request
 from sizewise.store import Store, Stored
 from tests.models.standin import Fault, StandIn
@@ -216,7 +217,8 @@ def test_thoughts_do_not_take_the_room_of_an_answer(server: StandIn, name: str, 
         assert {answer.text for answer in answers} == {f"echo: question {i}" for i in range(4)}
     again = open_model(f"{server.url}/v1#{name}")
     known = len(server.bodies)
-    assert list(again.complete(asked(4, tokens=64))) == answers
+    kept = [answer.model_copy(update={"kept_from": None}) for answer in again.complete(asked(4, tokens=64))]
+    assert kept == answers
     assert len(server.bodies) == known
     again.close()
 
@@ -357,6 +359,34 @@ def test_an_evaluation_with_failed_requests_is_incomplete_until_they_are_answere
     assert second.record.scores["exact_match@all"].n == 60
     assert store.read(Evaluation, first.id) == first.record  # what rests on it keeps what it read
     assert evaluate("openai:gpt-4o", questions, ["exact_match"], store=store) == second
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_another_model_at_the_same_address_can_be_asked_anew(server: StandIn, questions: Path, store: Store) -> None:
+    uri = f"{server.url}/v1#m"
+    first, told = evaluate(uri, questions, ["exact_match"], store=store, limit=8), Told()
+    assert evaluate(uri, questions, ["exact_match"], store=store, limit=8, reporter=told) == first
+    assert any("was measured on 2" in line and "--new-run asks it again" in line for line in told.lines)
+    assert not any("kept" in note for note in first.record.notes)
+    before = len([body for body in server.bodies if "messages" in body])
+    more = evaluate(uri, questions, ["exact_match", "bleu"], store=store, limit=8).record  # the same answers serve
+    assert len([body for body in server.bodies if "messages" in body]) == before
+    assert any("8 of 8 answers were kept from 2" in note for note in more.notes)
+    server.said = "another model"
+    options = AnswerOptions(new_run=True)
+    second = evaluate(uri, questions, ["exact_match"], store=store, limit=8, options=options)
+    assert second.id == f"{first.id}-run2"
+    assert (first.record.scores["exact_match@all"].value, second.record.scores["exact_match@all"].value) == (1, 0)
+    third = evaluate(uri, questions, ["exact_match"], store=store, limit=8, options=options)
+    assert third.id == f"{first.id}-run3"
+    assert {one.record.data for one in (first, second, third)} == {first.record.data}
 
 
 def test_faults_that_pass_leave_no_trace_in_a_record(

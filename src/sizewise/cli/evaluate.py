@@ -49,6 +49,9 @@ def register(app: typer.Typer) -> None:
         count_failures_as_wrong: Annotated[
             bool, typer.Option(help="Score refused requests (content filter, too long) as wrong; else not at all.")
         ] = False,
+        new_run: Annotated[
+            bool, typer.Option("--new-run", help="Measure once more, beside the earlier runs; no kept answer is used.")
+        ] = False,
         engine: Annotated[
             Engine, typer.Option(help="What runs a model of this machine: transformers is the reference.")
         ] = "transformers",
@@ -74,9 +77,9 @@ def register(app: typer.Typer) -> None:
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
         if suite is None and data is None:
             raise UsageError("Nothing to measure with was named.", "--data ID, or --suite NAME", "sizewise runs")
-        if suite is not None and (max_tokens is not None or count_failures_as_wrong):
+        if suite is not None and (max_tokens is not None or count_failures_as_wrong or new_run):
             raise UsageError(
-                "--max-tokens and --count-failures-as-wrong do not apply to a suite.",
+                "--max-tokens, --count-failures-as-wrong and --new-run do not apply to a suite.",
                 "--data ID with them, or --suite NAME alone",
                 f"sizewise evaluate {model} --suite {suite}",
             )
@@ -84,7 +87,7 @@ def register(app: typer.Typer) -> None:
             if suite is not None:
                 stored = evaluate_suite(model, suite, data, limit=limit, seed=seed, engine=engine, reporter=reporter)
             else:
-                options = AnswerOptions(max_tokens, count_failures_as_wrong)
+                options = AnswerOptions(max_tokens, count_failures_as_wrong, new_run)
                 stored = evaluate_model(
                     model, str(data), names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, options=options,
                     reporter=reporter,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,6 +130,13 @@ def answer_notes(answers: Iterable[Completion], max_tokens: int | None, hint: st
         notes.append(f"Every one of the {empty} answers is empty.")
     elif empty:
         notes.append(f"{empty} of {len(given)} answers are empty.")
+    kept = sorted(answer.kept_from for answer in given if answer.kept_from)
+    if kept:
+        days = kept[0] if kept[0] == kept[-1] else f"{kept[0]} to {kept[-1]}"
+        notes.append(
+            f"{len(kept)} of {len(given)} answers were kept from {days}. If another model answers there by now, ask it "
+            "again with --new-run."
+        )
     thought = sum(bool(answer.reasoning) for answer in given)
     if thought:
         notes.append(f"Thoughts before {thought} of {len(given)} answers are no part of what was scored.")
@@ -137,6 +146,21 @@ def answer_notes(answers: Iterable[Completion], max_tokens: int | None, hint: st
 def existing(store: Store, evaluation_id: str) -> Stored[Evaluation] | None:
     """Return an evaluation that is there already and complete."""
     return store.get(Evaluation, evaluation_id) if store.exists("evaluation", evaluation_id) else None
+
+
+def age_of(found: Stored[Evaluation]) -> str:
+    """Say how old an evaluation is: what answers at an address, or under a name, may be another model by now."""
+    day = str(json.loads(found.path.read_text(encoding="utf-8"))["created"])[:10]
+    return (
+        f"{found.id} was measured on {day}, and its answers are kept. {found.record.model.uri} may be another model by "
+        "now: --new-run asks it again."
+    )
+
+
+def next_run(store: Store, evaluation_id: str) -> str:
+    """Return the id of a further run of an evaluation: the first that is not there, or was not brought to its end."""
+    runs = (f"{evaluation_id}-run{number}" for number in itertools.count(2))
+    return next(name for name in runs if not store.exists("evaluation", name))
 
 
 def write(

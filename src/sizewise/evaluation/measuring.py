@@ -19,7 +19,7 @@ from sizewise.evaluation.sampling import sample_documents, sample_examples
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
 from sizewise.models import Engine, Model, open_model
-from sizewise.models.base import count_tokens
+from sizewise.models.base import ask_anew, count_tokens
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Completion,
@@ -50,6 +50,13 @@ class AnswerOptions(NamedTuple):
     """Most tokens of an answer; by default 1.5 times the longest reference answer, in the model's own tokens."""
     count_failures_as_wrong: bool = False
     """Score requests that were refused for good as empty answers; else they are not scored."""
+    new_run: bool = False
+    """Measure once more and keep it beside the earlier ones; no answer that was kept is used."""
+
+    def identity(self) -> list[object]:
+        """Return what makes an evaluation another one; nothing where all is left to the data."""
+        named = (self.max_tokens, self.count_failures_as_wrong)
+        return [named] if named != (None, False) else []
 
 
 def evaluate(
@@ -79,7 +86,7 @@ def evaluate(
         seed: seed of the sample, of the worked examples and of the resampling.
         max_usd: most that may be spent on a remote model; what was answered before it ends is kept.
         engine: what runs a model of this machine; `transformers` is the reference.
-        options: limit of an answer, and how failures count.
+        options: limit of an answer, how failures count, and whether it is measured once more.
         reporter: told how far it is.
 
     Raises:
@@ -102,8 +109,13 @@ def evaluate(
     try:
         description = opened.describe()
         identity = [description.uri, description.revision, data_id, names, limit, seed, WAY]
-        evaluation_id = f"eval-{fingerprint([*identity, *([options] if options != AnswerOptions() else [])])}"
+        evaluation_id = f"eval-{fingerprint([*identity, *options.identity()])}"
+        if options.new_run:
+            evaluation_id = asking.next_run(store, evaluation_id)
+            ask_anew(opened)
         if (found := asking.existing(store, evaluation_id)) is not None:
+            if description.api:
+                reporter.say(asking.age_of(found))
             return found
         with (
             store.lock("evaluation", evaluation_id),

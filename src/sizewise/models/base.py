@@ -116,6 +116,13 @@ def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completi
             cancel()
 
 
+def ask_anew(model: Model) -> None:
+    """Let a model use no answers that it kept; models of this machine keep none."""
+    forget: Callable[[], None] | None = getattr(model, "ask_anew", None)
+    if forget:
+        forget()
+
+
 def count_tokens(model: Model, texts: Sequence[str]) -> list[int]:
     """Count the tokens of texts in the model's own, where it has a tokenizer here; else estimate them from bytes."""
     counted: Callable[[Sequence[str]], list[int]] | None = getattr(model, "count_tokens", None)

@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -93,6 +94,7 @@ class RemoteModel:
         self._thread.start()
         self._gate = self._run(_make_gate())
         self._given_up = 0
+        self._anew = False
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -149,6 +151,10 @@ class RemoteModel:
                 yield answer
         finally:
             work.cancel()
+
+    def ask_anew(self) -> None:
+        """Use no answers that were kept, and keep none."""
+        self._anew = True
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Begin to answer; what arrives is passed on at once, and nothing is kept."""
@@ -207,18 +213,21 @@ class RemoteModel:
 
     def _known(self, request: Request) -> Completion | None:
         """Return the answer that was given before; one whose thoughts took its room is none."""
-        for topic in (ROOMY_TOPIC, TOPIC):
+        for topic in () if self._anew else (ROOMY_TOPIC, TOPIC):
             known = self._ledger.entry(topic, self._key(request))
             if known is not None:
-                answer = Completion.model_validate(known | {"id": request.id})
+                answer = Completion.model_validate({"kept_from": "an unknown day"} | known | {"id": request.id})
                 if topic == ROOMY_TOPIC or not _cut_before_its_end(answer):
                     return answer
         return None
 
     def _keep(self, request: Request, answer: Completion) -> None:
+        if self._anew:
+            return
         key = self._key(request)
         topic = ROOMY_TOPIC if self._ledger.entry(TOPIC, key) or _cut_before_its_end(answer) else TOPIC
-        self._ledger.append(topic, key, answer.model_dump(mode="json"))
+        today = datetime.now(UTC).date().isoformat()
+        self._ledger.append(topic, key, answer.model_dump(mode="json") | {"kept_from": today})
 
     # -- in the loop's thread -----------------------------------------------------------------------
 

@@ -69,6 +69,8 @@ class Completion(Record):
     """Documents that the answer cites, where it does."""
     error: str | None = None
     """What went wrong, if anything."""
+    kept_from: str | None = None
+    """Day (UTC) on which a remote model gave it, where it was not asked again."""
     transient: bool = False
     """Whether the same request may be answered when it is sent again: the service was busy or gone."""
 
