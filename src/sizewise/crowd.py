@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,10 @@ TIMEOUT_S = 300.0
 LEAST_REQUESTS, REQUESTS_A_USER = 24, 4
 WITHIN = 0.95
 GAIN = 1.05  # throughput must grow by so much for more users to be worth a try
+THOUGHTS = ("reasoning_content", "reasoning")
+"""Parts of a streamed answer that are thoughts before it; servers name them in two ways."""
+WRITTEN = ("content", *THOUGHTS, "refusal", "tool_calls")
+"""All parts that a model writes token by token."""
 SHARED_STORY = (
     "A small town keeps a library, a market and a school beside the river. Every morning the baker opens first, and "
     "the smell of bread draws people into the square before the bells ring. "
@@ -72,7 +77,11 @@ def load(
     base = url.rstrip("/").removesuffix("/v1")
     if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).netloc:
         raise UsageError(f"'{url}' is no address.", "http://host:port", "sizewise load http://127.0.0.1:8000")
-    if (rate is None and (not users or min(users) < 1)) or (rate is not None and rate <= 0) or (requests or 1) < 1:
+    if (
+        (rate is None and (not users or min(users) < 1))
+        or (rate is not None and not 0 < rate < math.inf)
+        or (requests or 1) < 1
+    ):
         raise UsageError("There is nobody to ask.", "--users 1,8,32 or --rate poisson:5", "")
     if offline() and urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"):
         raise SizewiseError(f"SIZEWISE_OFFLINE forbids the connection to {base}.", "this machine", "")
@@ -95,6 +104,11 @@ def load(
                     break
             skipped = len(set(users)) - len(levels) if rate is None else 0
             notes = [f"stopped here: more users bring no more answers ({skipped} levels left out)"] if skipped else []
+            if crowd.only_thought:
+                notes.append(
+                    f"{crowd.only_thought} answers were thoughts only: {max_tokens} tokens ended them before the "
+                    "answer began. Times are those of what was written; raise --max-tokens to time answers."
+                )
             if engine == "not stated":
                 notes.append("the endpoint does not name its engine: compare it as deployed only")
             good = [one.users for one in levels if one.users and (one.scores["within_limits"].value or 0) >= WITHIN]
@@ -123,6 +137,13 @@ def _saturated(before: LoadLevel, now: LoadLevel, limit_s: float) -> bool:
     return rate[1] < GAIN * rate[0] and (first is None or first > limit_s)
 
 
+def _writes(event: Mapping[str, Any], parts: Sequence[str] = WRITTEN) -> bool:
+    """Tell whether an event of a stream holds text: of an answer, of thoughts before it, or of a call of a tool."""
+    choices = event.get("choices") or [{}]
+    delta = choices[0].get("delta") or {}
+    return any(delta.get(part) for part in parts)
+
+
 class _Crowd:
     """The users of an endpoint."""
 
@@ -143,6 +164,7 @@ class _Crowd:
         ]
         self._asked = 0
         self._model = ""
+        self.only_thought = 0  # answers that ended before they began
 
     async def meet(self, model: str | None) -> tuple[str, str]:
         """Find the model and what runs it.
@@ -214,7 +236,7 @@ class _Crowd:
             "stream_options": {"include_usage": True},
         }
         begun = perf_counter()
-        first, last, pieces, counted = 0.0, begun, 0, 0
+        first, last, pieces, counted, answered = 0.0, begun, 0, 0, False
         gaps: list[float] = []
         try:
             async with self._client.stream("POST", f"{self._base}/v1/chat/completions", json=body) as answer:
@@ -222,13 +244,15 @@ class _Crowd:
                     await answer.aread()
                     return TimedAnswer(f"status {answer.status_code}", 0.0, perf_counter() - begun, 0, ())
                 async for line in answer.aiter_lines():
-                    if not line.startswith("data: ") or line == "data: [DONE]":
+                    data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                    if not data or data == "[DONE]":
                         continue
-                    event = json.loads(line[6:])
+                    event = json.loads(data)
                     if "error" in event:
                         return TimedAnswer("error in the stream", 0.0, perf_counter() - begun, 0, ())
                     counted = (event.get("usage") or {}).get("completion_tokens") or counted
-                    if event.get("choices") and event["choices"][0].get("delta", {}).get("content"):
+                    if _writes(event):
+                        answered = answered or not _writes(event, THOUGHTS)
                         now = perf_counter()
                         if pieces:
                             gaps.append(now - last)
@@ -239,4 +263,5 @@ class _Crowd:
             return TimedAnswer(type(error).__name__, 0.0, perf_counter() - begun, 0, ())
         if not pieces:
             return TimedAnswer("empty answer", 0.0, perf_counter() - begun, 0, ())
+        self.only_thought += not answered
         return TimedAnswer(None, first, last - begun, counted or pieces, tuple(gaps))

@@ -177,6 +177,15 @@ def test_a_dominated_model_is_never_preferred(facts: dict[str, Facts], least: in
         assert not (dominated and (other_quality > quality + 0.5 or (other_memory < memory and least is not None)))
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("key", ["least_quality", "greatest_cost_usd_per_1000", "machine_usd_per_hour", "one_off_usd"])
+def test_needs_are_finite_numbers(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "needs.toml"
+    path.write_text(f"{key} = {value}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=f"{key} = .*finite number"):
+        read_needs(path)
+
+
 def test_needs_files_name_the_nearest_key(tmp_path: Path) -> None:
     path = tmp_path / "needs.toml"
     path.write_text("[needs]\nleast_qualty = 5\n", encoding="utf-8")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 import sacrebleu
 import torch
 
-from sizewise.dataset import load
+from sizewise.dataset import load, read
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation import evaluate
-from sizewise.evaluation.prompts import answer_limit, make_request, stop_texts
+from sizewise.evaluation import AnswerOptions, evaluate
+from sizewise.evaluation.prompts import answer_limit, choose_shots, make_request, stop_texts
 from sizewise.lm.folder import load_tokenizer
+from sizewise.models import open_model
+from sizewise.models.base import count_tokens
 from sizewise.models.fake import FakeModel
 from sizewise.records import Dataset, Evaluation, Example, ItemRow, Message, Recipe
 from sizewise.store import Store, Stored
@@ -140,17 +143,46 @@ def test_one_failing_item_is_a_row_and_not_a_crash(
     assert stored.record.scores["exact_match@all"].n == stored.record.items - 1
 
 
-def test_a_prompt_too_long_for_a_model_counts_as_an_empty_answer(
-    tmp_path: Path, store: Store, tiny_folder: Path
-) -> None:
+@pytest.fixture
+def with_a_long_prompt(tmp_path: Path) -> Path:
     path = tmp_path / "x.jsonl"
     rows = [{"id": "long", "prompt": "word " * 900, "references": ["an answer"]}]
     rows += [{"id": f"{i}", "prompt": f"{i}?", "references": ["an answer"]} for i in range(3)]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    record = evaluate(str(tiny_folder), path, ["exact_match"], store=store).record
-    assert record.failed == 1
-    assert record.scores["exact_match"].n == 4
+    return path
+
+
+def test_a_prompt_too_long_for_a_model_is_not_scored_and_told(
+    with_a_long_prompt: Path, store: Store, tiny_folder: Path
+) -> None:
+    stored = evaluate(str(tiny_folder), with_a_long_prompt, ["exact_match"], store=store)
+    record = stored.record
+    assert (record.failed, record.unanswered, record.items) == (1, 0, 4)
+    assert record.scores["exact_match"].n == 3
     assert record.scores["latency_s"].n == 3
+    assert any("1 of 4 requests were refused and are not scored" in note for note in record.notes)
+    (row,) = [row for row in rows_of(store, stored) if row.error]
+    assert (row.completion, row.stats) == (None, {})
+
+
+def test_failures_count_as_wrong_where_that_is_wanted(
+    with_a_long_prompt: Path, store: Store, tiny_folder: Path
+) -> None:
+    plain = evaluate(str(tiny_folder), with_a_long_prompt, ["exact_match"], store=store)
+    options = AnswerOptions(count_failures_as_wrong=True)
+    strict = evaluate(str(tiny_folder), with_a_long_prompt, ["exact_match"], store=store, options=options)
+    assert strict.id != plain.id
+    assert strict.record.scores["exact_match"].n == 4
+    assert any("count as wrong" in note for note in strict.record.notes)
+
+
+def test_nothing_is_written_where_no_request_is_answered(tmp_path: Path, store: Store, tiny_folder: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = [{"id": str(i), "prompt": f"word{i} " * 900, "references": ["an answer"]} for i in range(3)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.raises(SizewiseError, match="answered none of 3 requests: 3 x the prompt has"):
+        evaluate(str(tiny_folder), path, ["exact_match"], store=store)
+    assert not [row for row in store.listing() if row[1] == "evaluation"]
 
 
 def test_a_limit_spreads_over_all_documents(dataset: Stored[Dataset], store: Store) -> None:
@@ -202,5 +234,69 @@ def test_prompts_and_limits() -> None:
     assert make_request(shot, "chat", (shot,), 16, ("\n",)).text is None
     assert stop_texts([shot]) == ("\n",)
     assert stop_texts([shot.model_copy(update={"references": ("a\nb",)})])[0] == "\n\n"
-    assert answer_limit([shot]) == 16
+    assert answer_limit([shot]) == 64
     assert answer_limit([]) == 256
+
+
+LONG = {
+    "json": json.dumps({f"line{i}": {"count": i, "price": 12.5 * i} for i in range(9)}, separators=(",", ":")),
+    "chinese": "根据本馆规定阅览室每天上午九点开放。读者须凭借阅证入内。离馆前请归还所有未外借的图书。" * 4,
+    "hindi": "पुस्तकालय प्रतिदिन सुबह नौ बजे खुलता है, पाठक अपना कार्ड दिखाते हैं। " * 4,
+    "english": "Reading room one opens at nine, readers show their card at the desk. " * 4,
+    "address": "https://example.org/" + "a1b2c3d4e5/" * 30,
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_the_limit_of_an_answer_fits_the_longest_right_one(kind: str, tiny_folder: Path) -> None:
+    message = Message(role="user", content="Why?")
+    examples = [Example(id="s", messages=(message,), references=("No.", LONG[kind]), source="d")]
+    tokenizer = load_tokenizer(tiny_folder)
+    model = open_model(str(tiny_folder))
+    tokens = len(tokenizer(LONG[kind]).input_ids)
+    assert count_tokens(model, [LONG[kind]]) == [tokens]
+    assert answer_limit(examples, partial(count_tokens, model)) == math.ceil(1.5 * tokens) + 16
+    model.close()
+    assert answer_limit(examples) >= 0.7 * len(LONG[kind].encode())  # without a tokenizer: from bytes
+
+
+def test_long_examples_are_no_worked_ones_in_any_language(tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "x.jsonl"
+    rows = [{"id": f"{i}", "prompt": f"{i}为什么?" + "规定" * 1_000, "references": [f"{i}"]} for i in range(40)]
+    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    contents = load(store, read([path], store=store).id)
+    assert contents.examples["train"]
+    assert choose_shots(contents, 0) == ()
+
+
+def test_cut_and_empty_answers_are_told(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:
+    options = AnswerOptions(max_tokens=2)
+    record = evaluate(str(tiny_folder), dataset.id, ["exact_match"], store=store, options=options).record
+    assert record.prompting is not None
+    assert record.prompting.max_tokens == 2
+    n = record.items
+    assert f"{n} of {n} answers were cut at max_tokens=2. Raise --max-tokens or unset it." in record.notes
+    silent = evaluate("fake:silent", dataset.id, ["exact_match"], store=store).record
+    assert f"Every one of the {silent.items} answers is empty." in silent.notes
+    with pytest.raises(UsageError, match="An answer of 0 tokens"):
+        evaluate("fake:echo", dataset.id, store=store, options=AnswerOptions(max_tokens=0))
+
+
+def test_answers_that_the_context_cuts_are_told_apart(tmp_path: Path, store: Store, tiny_folder: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"id": "a", "prompt": "word " * 30, "references": ["an answer"]}), encoding="utf-8")
+    options = AnswerOptions(max_tokens=100_000)
+    record = evaluate(str(tiny_folder), path, ["exact_match"], store=store, options=options).record
+    assert record.failed == 0
+    assert any("were cut where the model's context ends" in note for note in record.notes)
+
+
+def test_thoughts_are_no_part_of_a_recorded_answer(tmp_path: Path, store: Store) -> None:
+    data, said = tmp_path / "x.jsonl", tmp_path / "said.jsonl"
+    rows = [{"id": f"q{i}", "prompt": f"Mail {i}", "references": ["refund"]} for i in range(6)]
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    answers = [{"id": f"q{i}", "completion": f"<think>Delivery {i}? No.</think>\n\nrefund"} for i in range(6)]
+    said.write_text("\n".join(map(json.dumps, answers)), encoding="utf-8")
+    record = evaluate(f"recorded:{said}", data, ["exact_match"], store=store).record
+    assert record.scores["exact_match@all"].value == 1
+    assert "Thoughts before 6 of 6 answers are no part of what was scored." in record.notes

@@ -74,5 +74,5 @@ def test_bad_input_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
                 )
 
     monkeypatch.setattr(probing, "open_model", lambda uri, **_: Down("echo"))
-    with pytest.raises(SizewiseError, match="answered no probe: down"):
+    with pytest.raises(SizewiseError, match="answered none of 92 requests: 92 x down"):
         probe("http://x/v1#y", store=store)

@@ -17,7 +17,12 @@ class StandIn:
 
     Args:
         fault: told the number of a request, from 0; gives a status and headers, "cut" to break the connection in the
-            middle of an answer, "slow" to wait before each piece, "filter" for a content filter, or None for no fault.
+            middle of an answer, "slow" to wait before each piece, "filter" for a content filter, "page" for a proxy's
+            page in place of an answer, or None for no fault.
+
+    `usage` is told in place of the usual one by OpenAI's format; `most_tokens` is the most that may be asked for;
+    `models` are those that it names, `lead` is what a line of data begins with, and
+    `said` is answered by OpenAI's format in place of the echo.
     """
 
     def __init__(self, fault: Fault = lambda number: None) -> None:
@@ -25,12 +30,20 @@ class StandIn:
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.most_at_once = 0
+        self.usage: dict[str, Any] = {}
+        self.most_tokens: int | None = None
+        self.models = ["m"]
+        self.said = ""
+        self.lead = "data: "
         self._at_once = 0
         self._lock = threading.Lock()
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                stand_in._answer(self, {"object": "list", "data": [{"id": name} for name in stand_in.models]})
 
             def do_POST(self) -> None:
                 stand_in.serve(self)
@@ -60,11 +73,18 @@ class StandIn:
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
             fault = self.fault(number)
+            asked = body.get("max_tokens") or body.get("max_completion_tokens") or 0
+            if self.most_tokens is not None and asked > self.most_tokens:
+                self._refuse(handler, 400, {}, f"max_tokens is too large: {asked}")
+                return
             if isinstance(fault, tuple):
                 self._refuse(handler, *fault)
                 return
+            if fault == "page":
+                self._send(handler, 200, "text/event-stream", b"data: <html>busy</html>\n\n")
+                return
             if handler.path.endswith("/chat/completions"):
-                self._stream(handler, openai(body, fault), fault)
+                self._stream(handler, openai(body, fault, self.usage, self.said), fault)
             elif handler.path.endswith("/completions"):
                 self._answer(handler, echo(body))
             elif handler.path.endswith("/messages"):
@@ -77,13 +97,24 @@ class StandIn:
             with self._lock:
                 self._at_once -= 1
 
-    def _refuse(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
+    def _refuse(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], why: str = "") -> None:
         kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 529: "overloaded_error"}
         kind = kinds.get(status, "api_error")
-        told = {"error": {"message": f"refused with {status}", "type": kind, "code": status, "status": kind.upper()}}
-        raw = json.dumps(told | {"type": "error"}).encode()
+        told = {
+            "error": {"message": why or f"refused with {status}", "type": kind, "code": status, "status": kind.upper()}
+        }
+        self._send(handler, status, "application/json", json.dumps(told | {"type": "error"}).encode(), headers)
+
+    def _send(
+        self,
+        handler: BaseHTTPRequestHandler,
+        status: int,
+        kind: str,
+        raw: bytes,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         handler.send_response(status)
-        for name, value in {"content-type": "application/json", "content-length": str(len(raw)), **headers}.items():
+        for name, value in {"content-type": kind, "content-length": str(len(raw)), **(headers or {})}.items():
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(raw)
@@ -92,12 +123,7 @@ class StandIn:
         if told is None:
             self._refuse(handler, 404, {})
             return
-        raw = json.dumps(told).encode()
-        handler.send_response(200)
-        handler.send_header("content-type", "application/json")
-        handler.send_header("content-length", str(len(raw)))
-        handler.end_headers()
-        handler.wfile.write(raw)
+        self._send(handler, 200, "application/json", json.dumps(told).encode())
 
     def _stream(self, handler: BaseHTTPRequestHandler, events: list[str], fault: object) -> None:
         handler.send_response(200)
@@ -111,7 +137,7 @@ class StandIn:
                 return
             if fault == "slow":
                 time.sleep(0.05)
-            raw = event.encode()
+            raw = event.replace("data: ", self.lead, 1).encode()
             handler.wfile.write(f"{len(raw):x}\r\n".encode() + raw + b"\r\n")
             handler.wfile.flush()
         handler.wfile.write(b"0\r\n\r\n")
@@ -135,9 +161,10 @@ def _event(data: dict[str, Any], name: str = "") -> str:
     return (f"event: {name}\n" if name else "") + f"data: {json.dumps(data)}\n\n"
 
 
-def openai(body: dict[str, Any], fault: object) -> list[str]:
+def openai(body: dict[str, Any], fault: object, told: dict[str, Any], words: str = "") -> list[str]:
+    """A model with `o3` or `long` in its name thinks for 600 tokens: `o3` shows nothing of it, `long` does."""
     content = body["messages"][-1]["content"]
-    said = "echo: " + (content if isinstance(content, str) else content[-1]["text"])
+    said = words or "echo: " + (content if isinstance(content, str) else content[-1]["text"])
     base = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
@@ -147,7 +174,14 @@ def openai(body: dict[str, Any], fault: object) -> list[str]:
     if "tags" in body["model"]:
         thought = [chunk({"content": "<think>"}), chunk({"content": "hm"}), chunk({"content": "</think>"})]
     finish = "content_filter" if fault == "filter" else "stop"
-    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12} | told
+    if "o3" in body["model"] or "long" in body["model"]:
+        limit = body.get("max_completion_tokens") or body["max_tokens"]
+        if "long" in body["model"]:
+            thought = [chunk({"reasoning_content": "let me think"})]
+        if limit < 605:
+            events = [*thought, chunk({}, "length"), _event(base | {"choices": [], "usage": usage}), "data: [DONE]\n\n"]
+            return [chunk({"role": "assistant", "content": ""}), *events]
     if thought:
         usage["completion_tokens_details"] = {"reasoning_tokens": 3}  # type: ignore[assignment]
     return [

@@ -6,14 +6,20 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation import evaluate
-from sizewise.models import open_model, remote
+from sizewise.evaluation import AnswerOptions, evaluate
+from sizewise.models import open_model, patience, remote
+from sizewise.models.base import Piece
+from sizewise.models.echo import _read
+from sizewise.models.local import LocalModel
 from sizewise.models.remote import RemoteModel
-from sizewise.records import Dataset, Message, Request
+from sizewise.models.thinking import THINKING_TOKENS
+from sizewise.progress import Silent
+from sizewise.records import Dataset, Evaluation, Message, Request
 from sizewise.store import Store, Stored
 from tests.models.standin import Fault, StandIn
 
@@ -36,8 +42,8 @@ def server() -> Iterator[StandIn]:
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "FIRST_WAIT_S", 0.01)
     for key, address, _ in KINDS.values():
         monkeypatch.delenv(key, raising=False)
         monkeypatch.delenv(address, raising=False)
@@ -80,7 +86,9 @@ def test_each_provider_answers_in_its_own_format(server: StandIn, monkeypatch: p
     assert answer.usd is not None
     assert answer.usd > 0
     sent = str(server.bodies[0])
-    assert all(text in sent for text in ("Be brief.", "Hello", "Hi", "30", "END"))
+    thinks = "claude" in uri or "reasoner" in uri  # so that the clients know
+    limit = str(30 + THINKING_TOKENS if thinks else 30)
+    assert all(text in sent for text in ("Be brief.", "Hello", "Hi", limit, "END"))
     assert answer.reasoning == ("let me think" if "reasoner" in uri else "")
     assert answer.reasoning_tokens == (3 if "reasoner" in uri else 0)
 
@@ -172,6 +180,97 @@ def test_an_answer_is_paid_for_once(server: StandIn, monkeypatch: pytest.MonkeyP
     assert b"question" not in stored.replace(b"echo: question", b"")  # answers are kept, prompts are not
 
 
+@pytest.mark.parametrize("fault", ["page", (408, {}), (504, {})], ids=str)
+def test_what_cannot_be_read_is_asked_again(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, fault: tuple[int, dict[str, str]] | str
+) -> None:
+    model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: fault if number == 0 else None)
+    assert [answer.text for answer in model.complete(asked(1))] == ["echo: question 0"]
+    model.close()
+
+
+def test_faults_that_pass_and_faults_that_do_not_are_told_apart(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {"question 1": (503, {}), "question 2": (400, {})}
+    server.fault = lambda number: next(
+        (kind for said, kind in kinds.items() if said in str(server.bodies[number])), None
+    )
+    model = opened(server, monkeypatch, "openai:gpt-4o")
+    answers = {answer.id: answer for answer in model.complete(asked(3))}
+    model.close()
+    assert [answers[f"q{i}"].transient for i in range(3)] == [False, True, False]
+    assert [answers[f"q{i}"].finish for i in range(3)] == ["stop", "error", "error"]
+    assert len([body for body in server.bodies if "question 2" in str(body)]) == 1
+
+
+@pytest.mark.parametrize("name", ["o3", "deep-long-thinker"])
+@pytest.mark.parametrize("most", [None, 20_000, 5_000, 700])
+def test_thoughts_do_not_take_the_room_of_an_answer(server: StandIn, name: str, most: int | None) -> None:
+    server.most_tokens = most
+    model = open_model(f"{server.url}/v1#{name}")
+    answers = sorted(model.complete(asked(4, tokens=64)), key=lambda answer: answer.id)
+    model.close()
+    if most == 700:  # the server gives too few: it is told as it is
+        assert {answer.finish for answer in answers} == {"length"}
+    else:
+        assert {answer.text for answer in answers} == {f"echo: question {i}" for i in range(4)}
+    again = open_model(f"{server.url}/v1#{name}")
+    known = len(server.bodies)
+    kept = [answer.model_copy(update={"kept_from": None}) for answer in again.complete(asked(4, tokens=64))]
+    assert kept == answers
+    assert len(server.bodies) == known
+    again.close()
+
+
+def test_a_limit_of_a_user_of_the_service_is_kept(server: StandIn) -> None:
+    model = open_model(f"{server.url}/v1#o3")
+    pieces: SimpleQueue[Piece] = SimpleQueue()
+    model.start(asked(1, tokens=64)[0], pieces.put)
+    while (piece := pieces.get(timeout=10)).end is None:
+        pass
+    model.close()
+    assert piece.end.finish == "length"
+    assert [
+        body.get("max_completion_tokens") or body["max_tokens"] for body in server.bodies if "messages" in body
+    ] == [64]
+
+
+def test_tokens_from_the_cache_of_the_provider_cost_less(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = opened(server, monkeypatch, "openai:gpt-4o")
+    server.usage = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
+    (plain,) = model.complete(asked(1))
+    server.usage |= {"prompt_tokens_details": {"cached_tokens": 900}}
+    (cached,) = model.complete(asked(2)[1:])
+    model.close()
+    assert plain.usd == pytest.approx(0.0026)
+    assert cached.usd == pytest.approx(0.001475)
+
+
+@pytest.mark.parametrize("tokens", [25_501, 400_000])
+def test_a_budget_holds_with_pictures_whatever_they_are_billed(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tokens: int
+) -> None:
+    (tmp_path / "scan.png").write_bytes(PNG)
+    shown = (str(tmp_path / "scan.png"),)
+    requests = [
+        Request(id=f"q{i}", messages=(Message(role="user", content=f"scan {i}", images=shown),), max_tokens=20)
+        for i in range(40)
+    ]
+    server.usage = {"prompt_tokens": tokens, "completion_tokens": 10, "total_tokens": tokens + 10}
+    server.fault = lambda number: "slow"
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/v1")
+    model = open_model("openai:gpt-4o-mini", max_usd=0.03)
+    assert isinstance(model, RemoteModel)
+    with pytest.raises(SizewiseError, match="budget"):
+        list(model.complete(requests))
+    one = tokens * 0.15e-6
+    assert model.spent_usd <= max(0.03, 1.01 * one)  # a single picture may be dearer than all that was allowed
+    assert server.bodies
+    model.close()
+
+
 def test_a_budget_stops_before_it_is_passed(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     model = opened(server, monkeypatch, "openai:gpt-4o", max_usd=0.002)
     got = []
@@ -189,7 +288,7 @@ def test_more_at_once_while_all_goes_well_and_fewer_when_it_is_too_many(
 ) -> None:
     model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: "slow")
     list(model.complete(asked(120)))
-    assert server.most_at_once > remote.AT_ONCE
+    assert server.most_at_once > patience.AT_ONCE
     limit = model._gate.limit
     server.fault = lambda number: (429, {"retry-after": "0.02"}) if number % 2 else None
     list(model.complete(asked(160)[120:]))
@@ -228,6 +327,101 @@ def test_a_remote_model_is_measured_and_priced_and_a_kill_costs_nothing_twice(
     assert any("USD" in note for note in record.notes)
     asked_for = [str(body["messages"]) for body in server.bodies]
     assert len(asked_for) == len(set(asked_for))  # what was answered before the budget ended was not asked again
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.jsonl"
+    rows = [{"id": f"q{i}", "prompt": f"question {i}", "references": [f"echo: question {i}"]} for i in range(60)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def test_an_evaluation_with_failed_requests_is_incomplete_until_they_are_answered(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store
+) -> None:
+    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 0.02)
+    opened(server, monkeypatch, "openai:gpt-4o").close()
+    down = {f"question {i}'" for i in range(20, 38)}
+    server.fault = lambda number: (503, {}) if any(one in str(server.bodies[number]) for one in down) else None
+    first = evaluate("openai:gpt-4o", questions, ["exact_match"], store=store)
+    assert (first.record.unanswered, first.record.failed, first.record.items) == (18, 18, 60)
+    score = first.record.scores["exact_match@all"]
+    assert (score.value, score.n) == (1, 42)  # what was not answered is no wrong answer
+    assert any("Incomplete: 18 of 60 answers are missing" in note and "503" in note for note in first.record.notes)
+    assert evaluate("openai:gpt-4o", questions, ["exact_match"], store=store).id == first.id
+    before = len(server.bodies)
+    server.fault = lambda number: None
+    second = evaluate("openai:gpt-4o", questions, ["exact_match"], store=store)
+    assert len(server.bodies) == before + 18  # only these are asked again
+    assert second.id != first.id
+    assert (second.record.unanswered, second.record.failed) == (0, 0)
+    assert second.record.scores["exact_match@all"].n == 60
+    assert store.read(Evaluation, first.id) == first.record  # what rests on it keeps what it read
+    assert evaluate("openai:gpt-4o", questions, ["exact_match"], store=store) == second
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_another_model_at_the_same_address_can_be_asked_anew(server: StandIn, questions: Path, store: Store) -> None:
+    uri = f"{server.url}/v1#m"
+    first, told = evaluate(uri, questions, ["exact_match"], store=store, limit=8), Told()
+    assert evaluate(uri, questions, ["exact_match"], store=store, limit=8, reporter=told) == first
+    assert any("was measured on 2" in line and "--new-run asks it again" in line for line in told.lines)
+    assert not any("kept" in note for note in first.record.notes)
+    before = len([body for body in server.bodies if "messages" in body])
+    more = evaluate(uri, questions, ["exact_match", "bleu"], store=store, limit=8).record  # the same answers serve
+    assert len([body for body in server.bodies if "messages" in body]) == before
+    assert any("8 of 8 answers were kept from 2" in note for note in more.notes)
+    server.said = "another model"
+    options = AnswerOptions(new_run=True)
+    second = evaluate(uri, questions, ["exact_match"], store=store, limit=8, options=options)
+    assert second.id == f"{first.id}-run2"
+    assert (first.record.scores["exact_match@all"].value, second.record.scores["exact_match@all"].value) == (1, 0)
+    third = evaluate(uri, questions, ["exact_match"], store=store, limit=8, options=options)
+    assert third.id == f"{first.id}-run3"
+    assert {one.record.data for one in (first, second, third)} == {first.record.data}
+
+
+def test_faults_that_pass_leave_no_trace_in_a_record(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store, tmp_path: Path
+) -> None:
+    opened(server, monkeypatch, "openai:gpt-4o").close()
+    plain = evaluate("openai:gpt-4o", questions, ["exact_match", "bleu"], store=store)
+    faults = ((429, {"retry-after": "0.01"}), (500, {}), (503, {}), "cut", "page")
+    server.fault = lambda number: faults[number // 10 % len(faults)] if number % 10 == 3 else None  # type: ignore[return-value]
+    other = Store(tmp_path / "other")
+    faulty = evaluate("openai:gpt-4o", questions, ["exact_match", "bleu"], store=other)
+    assert faulty.id == plain.id
+    assert faulty.record.notes == plain.record.notes
+    for name in ("exact_match", "bleu", "prompt_tokens", "usd_per_1000"):
+        assert faulty.record.scores[name] == plain.record.scores[name]
+
+
+def test_a_service_that_answers_nothing_is_an_error_and_leaves_no_record(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store
+) -> None:
+    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 0.02)
+    opened(server, monkeypatch, "openai:gpt-4o", lambda number: (503, {})).close()
+    with pytest.raises(SizewiseError, match=r"answered none of 5 requests: 5 x .*503") as told:
+        evaluate("openai:gpt-4o", questions, ["exact_match"], store=store, limit=5)
+    assert "sizewise evaluate openai:gpt-4o --data" in told.value.next_step
+    server.fault = lambda number: (400, {})
+    with pytest.raises(SizewiseError, match=r"answered none of 5 requests: 5 x .*400"):
+        evaluate("openai:gpt-4o", questions, ["exact_match"], store=store, limit=5)
+    assert not store.exists("evaluation", "x")
+    assert not [row for row in store.listing() if row[1] == "evaluation"]
+
+
+def test_an_address_where_nobody_listens_is_an_error(store: Store, questions: Path) -> None:
+    with pytest.raises(SizewiseError, match="answered none of 3 requests"):
+        evaluate("http://127.0.0.1:9/v1#m", questions, ["exact_match"], store=store, limit=3)
 
 
 PNG = bytes.fromhex(
@@ -289,3 +483,25 @@ def test_a_server_that_echoes_likelihoods_scores(server: StandIn, dataset: Store
     record = evaluate(f"{server.url}/v1#scores", dataset.id, ["bits_per_byte"], store=store, limit=4).record
     assert 1.3 < (record.scores["bits_per_byte"].value or 0) < 1.45  # log2(e) a letter, the first of a text free
     assert "first token:left out" in record.scores["bits_per_byte"].signature
+
+
+def test_halves_of_characters_lose_no_likelihoods() -> None:
+    text = "a 🎉🚂 b"
+    # As servers tell it that decode token by token: four bytes of an emoji, each a whole character.
+    tokens = ["a", " ", *["\ufffd"] * 8, " b", "!"]
+    offsets = [sum(map(len, tokens[:i])) for i in range(len(tokens))]
+    likely = {"tokens": tokens, "token_logprobs": [None, *[-1.0] * 11], "text_offset": offsets}
+    body = {"choices": [{"logprobs": likely}], "usage": {"prompt_tokens": 11, "completion_tokens": 1}}
+    scored = _read(body, text)
+    assert len(scored.nats) == 10
+    assert scored.starts.tolist() == [1, *[2] * 8, 4]
+
+
+def test_tokens_of_a_prompt_add_up_to_its_text(tiny_folder: Path) -> None:
+    model = open_model(str(tiny_folder))
+    assert isinstance(model, LocalModel)
+    text = "Halle 1: 🎉🚂 geöffnet ☀️ 9 Uhr"
+    (weighed,) = model.weigh([Request(id="a", text=text)])
+    model.close()
+    assert "".join(weighed.tokens) == text
+    assert "" in weighed.tokens

@@ -12,6 +12,7 @@ from sizewise.models.fake import FakeModel
 from sizewise.service import Settings
 from sizewise.service.keys import Keys, add_key
 from sizewise.store import Store
+from tests.models.standin import StandIn
 from tests.service.test_service import running
 
 
@@ -54,6 +55,27 @@ def test_a_rate_refusals_and_limits_are_told(store: Store, tmp_path: Path) -> No
         limited = load(address, [2], requests=10, key=key, store=store).record.levels[0]
         assert limited.errors == {"status 429": 6}
         assert limited.scores["requests_per_s"].n == 4
+
+
+@pytest.mark.parametrize("lead", ["data: ", "data:"])
+def test_streams_of_other_servers_are_read(store: Store, lead: str) -> None:
+    server = StandIn()
+    server.lead = lead
+    record = load(server.url, [2], requests=6, store=store).record
+    assert record.levels[0].errors == {}
+    assert not any("thoughts" in note for note in record.notes)
+    server.models = ["long-thinker"]
+    thinking = load(server.url, [2], requests=6, max_tokens=64, store=store).record
+    server.close()
+    assert thinking.levels[0].errors == {}
+    assert thinking.levels[0].scores["first_token_s_p50"].value is not None
+    assert any("7 answers were thoughts only" in note for note in thinking.notes)  # the first one is to warm up
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_is_a_number_above_zero(store: Store, rate: float) -> None:
+    with pytest.raises(UsageError):
+        load("http://127.0.0.1:9", rate=rate, store=store)
 
 
 def test_nobody_there_and_nobody_asking(store: Store) -> None:

@@ -94,13 +94,43 @@ def test_bad_input_is_told(tmp_path: Path, store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("4200/month", 4200), ("1,200 / year", 100), ("$70/day", 70 * 365 / 12), ("12", 12)]
+    ("text", "value"),
+    [
+        ("4200/month", 4200),
+        ("1,200 / year", 100),
+        ("$70/day", 70 * 365 / 12),
+        ("12", 12),
+        ("USD 4,200.50/Month", 4200.5),
+        ("4200.50", 4200.5),
+        ("4200,50", 4200.5),
+        ("4200.500", 4200.5),
+        ("0.500", 0.5),
+        ("0,5", 0.5),
+        ("4,2/month", 4.2),
+        ("1.234,56/month", 1234.56),
+        ("1,234.56/month", 1234.56),
+        ("1.234.567", 1234567),
+        ("1,234,567", 1234567),
+        ("12'500.75/month", 12500.75),
+        ("12 500,75 USD/month", 12500.75),
+        ("12\u202f500/month", 12500),
+    ],
 )
 def test_sums_of_money_are_understood(text: str, value: float) -> None:
     assert read_pays(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["much/month", "4/fortnight", "-3/month", "0"])
+@pytest.mark.parametrize("text", [
+        "much/month", "4/fortnight", "-3/month", "0", "nan/month", "inf", "-inf", "1e400", "9" * 400, "1,23,4", "1.2.3",
+        "1,234,56", "12,34.567,8", "€4200/month", "4.2k/month", "", "/month", "٤٢٠٠",
+    ],
+)  # fmt: skip
 def test_what_is_no_sum_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
+        read_pays(text)
+
+
+@pytest.mark.parametrize("text", ["4.200/month", "12.500/year", "$1.234"])
+def test_a_sum_with_two_readings_is_refused_with_both(text: str) -> None:
+    with pytest.raises(UsageError, match=r"two readings: \d{4,5} and \d+\.\d+ US dollars"):
         read_pays(text)

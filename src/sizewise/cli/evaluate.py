@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sizewise.cli.options import Json, Seed
 from sizewise.cli.output import print_line, print_object, print_stored, print_table, reporting
+
+if TYPE_CHECKING:
+    from sizewise.records import Evaluation
+    from sizewise.store import Stored
 
 Engine = Literal["transformers", "openvino", "auto"]
 MISSED = 3
@@ -35,6 +39,19 @@ def register(app: typer.Typer) -> None:
         ] = None,
         limit: Annotated[int | None, typer.Option(help="At most so many examples, and passages.")] = None,
         max_usd: Annotated[float | None, typer.Option(help="Most to spend on a remote model.", min=0)] = None,
+        max_tokens: Annotated[
+            int | None,
+            typer.Option(
+                help="Most tokens of an answer; by default 1.5 times the longest reference, at least 64.",
+                min=1,
+            ),
+        ] = None,
+        count_failures_as_wrong: Annotated[
+            bool, typer.Option(help="Score refused requests (content filter, too long) as wrong; else not at all.")
+        ] = False,
+        new_run: Annotated[
+            bool, typer.Option("--new-run", help="Measure once more, beside the earlier runs; no kept answer is used.")
+        ] = False,
         engine: Annotated[
             Engine, typer.Option(help="What runs a model of this machine: transformers is the reference.")
         ] = "transformers",
@@ -49,9 +66,8 @@ def register(app: typer.Typer) -> None:
         Example: sizewise evaluate pkg:smollm2-135m --data data-1234567890 --metrics bits_per_byte,bleu
         """
         from sizewise.errors import UsageError
+        from sizewise.evaluation import AnswerOptions, evaluate_suite
         from sizewise.evaluation import evaluate as evaluate_model
-        from sizewise.evaluation import evaluate_suite
-        from sizewise.report.words import measure_of, value_text
 
         if again is not None:
             _again(again, data, max_usd, json)
@@ -61,32 +77,46 @@ def register(app: typer.Typer) -> None:
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
         if suite is None and data is None:
             raise UsageError("Nothing to measure with was named.", "--data ID, or --suite NAME", "sizewise runs")
+        if suite is not None and (max_tokens is not None or count_failures_as_wrong or new_run):
+            raise UsageError(
+                "--max-tokens, --count-failures-as-wrong and --new-run do not apply to a suite.",
+                "--data ID with them, or --suite NAME alone",
+                f"sizewise evaluate {model} --suite {suite}",
+            )
         with reporting() as reporter:
             if suite is not None:
                 stored = evaluate_suite(model, suite, data, limit=limit, seed=seed, engine=engine, reporter=reporter)
             else:
+                options = AnswerOptions(max_tokens, count_failures_as_wrong, new_run)
                 stored = evaluate_model(
-                    model, str(data), names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, reporter=reporter
-                )
-        if print_stored(stored, json):
-            return
-        rows = []
-        for name, score in stored.record.scores.items():
-            measure = measure_of(name)
-            said = value_text(score) if score.value is not None else f"missing: {score.missing}"
-            rows.append([name, said, measure.unit or score.unit, str(score.n), score.signature])
-        print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)
-        if suite is None:
-            print_line(
-                "@all: on all items; without: on items that are no copies of training text, whole, in part or edited"
-            )
-        if stored.record.failed:
-            print_line(f"{stored.record.failed} items had an error: see items.jsonl")
-        for name in stored.record.metrics if suite is not None else ():
-            print_line(f"{name}: {measure_of(name).sentence}")
-        for note in stored.record.notes:
-            print_line(f"note: {note}")
-        print_line(f"evaluation: {stored.id}")
+                    model, str(data), names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, options=options,
+                    reporter=reporter,
+                )  # fmt: skip
+        if not print_stored(stored, json):
+            _print(stored, suite is not None)
+
+
+def _print(stored: Stored[Evaluation], of_suite: bool) -> None:
+    """Print scores and notes."""
+    from sizewise.report.words import measure_of, value_text
+
+    rows = []
+    for name, score in stored.record.scores.items():
+        measure = measure_of(name)
+        said = value_text(score) if score.value is not None else f"missing: {score.missing}"
+        rows.append([name, said, measure.unit or score.unit, str(score.n), score.signature])
+    print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)
+    if not of_suite:
+        print_line(
+            "@all: on all items; without: on items that are no copies of training text, whole, in part or edited"
+        )
+    if stored.record.failed:
+        print_line(f"{stored.record.failed} items had an error: see items.jsonl")
+    for name in stored.record.metrics if of_suite else ():
+        print_line(f"{name}: {measure_of(name).sentence}")
+    for note in stored.record.notes:
+        print_line(f"note: {note}")
+    print_line(f"evaluation: {stored.id}")
 
 
 def _again(evaluation: str, path: str | None, max_usd: float | None, as_json: bool) -> None:

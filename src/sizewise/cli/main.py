@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from sizewise.cli import (
     audit,
@@ -34,8 +36,31 @@ from sizewise.errors import SizewiseError
 
 INTERRUPTED = 130
 
+
+def _refuse_no_number(value: Any) -> Any:
+    """Refuse NaN and infinity: no limit, price or share is one, and comparisons with NaN are all false."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+class _Commands(TyperGroup):
+    """Commands whose numbers are numbers."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        pending = [found] if found else []
+        while pending:
+            command = pending.pop()
+            pending += getattr(command, "commands", {}).values()
+            for parameter in command.params:
+                parameter.callback = parameter.callback or (lambda ctx, param, value: _refuse_no_number(value))
+        return found
+
+
 app = typer.Typer(
     name="sizewise",
+    cls=_Commands,
     help="Find, make, prove and serve the language model that is the right size for your work.\n\n"
     "Start with: sizewise study   (the embedded demo), or: sizewise study FOLDER   (your own text).",
     no_args_is_help=True,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sizewise.errors import SizewiseError
-from sizewise.evaluation.measuring import evaluate
+from sizewise.evaluation.measuring import AnswerOptions, evaluate
 from sizewise.evaluation.suite_run import evaluate_suite
 from sizewise.metrics import METRICS
 from sizewise.models import Engine
@@ -55,6 +55,7 @@ def again(
             second = evaluate(
                 first.model.uri, first.data, first.metrics, store=other, limit=first.limit, seed=first.seed,
                 max_usd=max_usd, engine=engine, reporter=reporter,
+                options=AnswerOptions(first.prompting.max_tokens if first.prompting else None),
             )  # fmt: skip
         rows = _answers(other, second.id)
     if second.record.data != first.data:

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.errors import MissingExtraError, SizewiseError
+from sizewise.evaluation import asking
+from sizewise.evaluation.asking import Work, ask
 from sizewise.evaluation.likelihoods import Continuation, continuation_nats
+from sizewise.evaluation.prompts import WAY
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Evaluation, ItemRow, Message, Request, Score, fingerprint
+from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score, fingerprint
 from sizewise.store import Ledger, Store, Stored, versions
 
 MOST_TOKENS = 256
@@ -57,16 +60,16 @@ def evaluate_harness(
     opened = open_model(model, store=store, engine=engine, say=reporter.say)
     try:
         description = opened.describe()
-        found = f"eval-{fingerprint([description.uri, description.revision, names, source, limit, seed])}"
-        if store.exists("evaluation", found):
-            return store.get(Evaluation, found)
+        found = f"eval-{fingerprint([description.uri, description.revision, names, source, limit, seed, WAY])}"
+        if (before := asking.existing(store, found)) is not None:
+            return before
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
             begun = time.monotonic()
-            results = _run(opened, tasks, ledger, limit, seed, reporter)
-            record, rows = _record(opened, results, limit, seed)
+            adapter = _adapter(opened, tasks, ledger, reporter)
+            results = _run(adapter, tasks, limit, seed)
+            record, rows = _record(opened, results, limit, seed, adapter.failed)
             record = record.model_copy(update={"seconds": time.monotonic() - begun})
-            store.write_rows(store.folder("evaluation", found), "items.jsonl", rows)
-            return store.write(found, record)
+            return asking.write(store, found, record, rows, ())
     finally:
         opened.close()
 
@@ -99,13 +102,11 @@ def _tasks(names: Sequence[str], path: str | Path | None) -> tuple[dict[str, Any
     return tasks, content.hexdigest()
 
 
-def _run(
-    model: Model, tasks: Mapping[str, Any], ledger: Ledger, limit: int | None, seed: int, reporter: Reporter
-) -> dict[str, Any]:
+def _run(adapter: Any, tasks: Mapping[str, Any], limit: int | None, seed: int) -> dict[str, Any]:
     from lm_eval import simple_evaluate
 
     found = simple_evaluate(
-        model=_adapter(model, tasks, ledger, reporter),
+        model=adapter,
         tasks=list(tasks.values()),
         limit=limit,
         bootstrap_iters=0,
@@ -127,6 +128,10 @@ def _adapter(model: Model, tasks: Mapping[str, Any], ledger: Ledger, reporter: R
     class Adapter(LM):  # type: ignore[misc]
         """Answers what the harness asks for; everything is kept as it arrives."""
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.failed: dict[tuple[str, int], Completion] = {}  # task and item -> the request that was refused
+
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
             _check_scores(model)
             found: dict[str, float] = {}
@@ -141,7 +146,7 @@ def _adapter(model: Model, tasks: Mapping[str, Any], ledger: Ledger, reporter: R
                 measured = continuation_nats(model, groups, f"bare:{bare}", what, ledger, reporter, prefix=not bare)
                 found |= {key: -parts[0][0] for key, parts in measured.items()}
             asked = [r for r in requests if r.task_name in exact]
-            greedy = self._said([Request(id=_key(r), text=r.args[0], max_tokens=MOST_TOKENS) for r in asked])
+            greedy = self._said(asked, [Request(id=_key(r), text=r.args[0], max_tokens=MOST_TOKENS) for r in asked])
             return [(found[_key(r)], r.task_name in exact and greedy[_key(r)].startswith(r.args[1])) for r in requests]
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
@@ -151,21 +156,26 @@ def _adapter(model: Model, tasks: Mapping[str, Any], ledger: Ledger, reporter: R
             return [-measured[_key(r)][0][0] for r in requests]
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-            answers = self._said([_question(r) for r in requests])
+            answers = self._said(requests, [_question(r) for r in requests])
             return [answers[_key(r)] for r in requests]
 
         def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
             raise SizewiseError("Chat templates are not used here.", "the task's own plain prompts", "")
 
-        def _said(self, asked: Sequence[Request]) -> dict[str, str]:
-            done = ledger.entries("said")
-            todo = [request for request in {r.id: r for r in asked}.values() if request.id not in done]
-            for count, answer in enumerate(model.complete(todo), start=1):
-                if answer.finish != "error":
-                    ledger.append("said", answer.id, {"text": answer.text})
-                reporter.advance("answering", count, len(todo), "")
-            kept = ledger.entries("said")
-            return {request.id: str(kept.get(request.id, {"text": ""})["text"]) for request in asked}
+        def _said(self, instances: Sequence[Any], asked: Sequence[Request]) -> dict[str, str]:
+            answers = ask(model, asked, Work("answers", "answering"), ledger, reporter)
+            uri = model.describe().uri
+            asking.refuse_no_answer(uri, answers)
+            missing = asking.unanswered(answers.values())
+            if missing:  # the harness scores all of a task's items or none
+                raise SizewiseError(
+                    f"{uri} left {len(missing)} of {len(answers)} requests unanswered: {answers[missing[0]].error}",
+                    "a service that answers; all answers so far are kept",
+                    "the same command again: it asks only for these",
+                )
+            refused = {name: answer for name, answer in answers.items() if answer.finish == "error"}
+            self.failed |= {(r.task_name, r.doc_id): refused[_key(r)] for r in instances if _key(r) in refused}
+            return {name: answer.text for name, answer in answers.items()}
 
     return Adapter()
 
@@ -198,7 +208,13 @@ def _question(request: Any) -> Request:
     )
 
 
-def _record(model: Model, results: Mapping[str, Any], limit: int | None, seed: int) -> tuple[Evaluation, list[ItemRow]]:
+def _record(
+    model: Model,
+    results: Mapping[str, Any],
+    limit: int | None,
+    seed: int,
+    failed: Mapping[tuple[str, int], Completion],
+) -> tuple[Evaluation, list[ItemRow]]:
     rows: list[ItemRow] = []
     scores: dict[str, Score] = {}
     signatures, notes = [], []
@@ -209,7 +225,7 @@ def _record(model: Model, results: Mapping[str, Any], limit: int | None, seed: i
         )
         signature += f"|shots:{results['n-shot'].get(task, 0)}|{model.signature() or 'answers'}"
         signatures.append([task, version, [sample["doc_hash"] for sample in samples]])
-        task_rows = [_row(task, sample) for sample in samples]
+        task_rows = [_row(task, sample, failed.get((task, sample["doc_id"]))) for sample in samples]
         rows += task_rows
         for name in dict.fromkeys(name for row in task_rows for name in row.stats):
             add = partial(total, find_metric(name), signature=signature, seed=seed)
@@ -228,9 +244,9 @@ def _record(model: Model, results: Mapping[str, Any], limit: int | None, seed: i
             metrics=tuple(scores),
             scores=scores,
             items=len(rows),
-            failed=0,
+            failed=sum(1 for row in rows if row.error),
             seconds=0.0,
-            notes=tuple(notes),
+            notes=(*notes, *asking.failure_notes(failed.values())),
             versions=versions("torch", "transformers", "openvino-genai", "numpy", "lm-eval"),
         ),
         rows,
@@ -242,8 +258,8 @@ def _measure(key: str) -> str:
     return key.removesuffix(",none")
 
 
-def _row(task: str, sample: Mapping[str, Any]) -> ItemRow:
-    """Turn one logged sample into a row; a sample is its own source."""
+def _row(task: str, sample: Mapping[str, Any], failed: Completion | None) -> ItemRow:
+    """Turn one logged sample into a row; a sample is its own source, and one whose request was refused isn't scored."""
     item = f"{task}#{sample['doc_id']}" + ("" if sample["filter"] == "none" else f",{sample['filter']}")
     stats: dict[str, tuple[float, ...]] = {}
     for measure in sample["metrics"]:
@@ -261,6 +277,7 @@ def _row(task: str, sample: Mapping[str, Any]) -> ItemRow:
         clean=True,
         prompt=str(sample["arguments"]["gen_args_0"]["arg_0"]) if "gen_args_0" in sample["arguments"] else "",
         references=(str(sample["target"]),),
-        completion=str(said[0]) if said and isinstance(said[0], str) else None,
-        stats=stats,
+        completion=str(said[0]) if said and isinstance(said[0], str) and failed is None else None,
+        error=failed.error if failed else None,
+        stats={} if failed else stats,
     )

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from sizewise import dataset as datasets
 from sizewise.dataset import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation import asking
+from sizewise.evaluation.asking import Work, ask
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.prompts import WAY, Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.evaluation.sampling import sample_documents, sample_examples
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
 from sizewise.models import Engine, Model, open_model
+from sizewise.models.base import ask_anew, count_tokens
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Completion,
@@ -22,7 +27,6 @@ from sizewise.records import (
     Evaluation,
     Example,
     ItemRow,
-    ModelDescription,
     Prompting,
     Request,
     Score,
@@ -37,7 +41,22 @@ OF_CHOICES = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration"
 PROMPT_EXAMPLES = 30
 PROMPTED_BY = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
 """The first of these that is measured chooses the form of prompt."""
-CHUNK = 128
+
+
+class AnswerOptions(NamedTuple):
+    """How answers are asked for and scored, where that isn't left to the data."""
+
+    max_tokens: int | None = None
+    """Most tokens of an answer; by default 1.5 times the longest reference answer, in the model's own tokens."""
+    count_failures_as_wrong: bool = False
+    """Score requests that were refused for good as empty answers; else they are not scored."""
+    new_run: bool = False
+    """Measure once more and keep it beside the earlier ones; no answer that was kept is used."""
+
+    def identity(self) -> list[object]:
+        """Return what makes an evaluation another one; nothing where all is left to the data."""
+        named = (self.max_tokens, self.count_failures_as_wrong)
+        return [named] if named != (None, False) else []
 
 
 def evaluate(
@@ -50,12 +69,13 @@ def evaluate(
     seed: int = 0,
     max_usd: float | None = None,
     engine: Engine = "transformers",
+    options: AnswerOptions | None = None,
     reporter: Reporter | None = None,
 ) -> Stored[Evaluation]:
     """Measure a model on the test split of a dataset.
 
-    Answers and likelihoods go to a ledger as they arrive; a run that was killed goes on from there. The
-    same call again gives the record that is already there.
+    Answers and likelihoods go to a ledger as they arrive; a run that was killed goes on from there. The same call again
+    gives the record that is already there; where answers are missing because requests failed, it asks for these.
 
     Args:
         model: model URI.
@@ -66,11 +86,12 @@ def evaluate(
         seed: seed of the sample, of the worked examples and of the resampling.
         max_usd: most that may be spent on a remote model; what was answered before it ends is kept.
         engine: what runs a model of this machine; `transformers` is the reference.
+        options: limit of an answer, how failures count, and whether it is measured once more.
         reporter: told how far it is.
 
     Raises:
-        UsageError: a metric is unknown, or the limit is not positive.
-        SizewiseError: data or model cannot be opened.
+        UsageError: a metric is unknown, or a limit is not positive.
+        SizewiseError: data or model cannot be opened, or the model answers nothing.
     """
     store, reporter = store or Store(), reporter or Silent()
     for name in metrics:
@@ -78,6 +99,9 @@ def evaluate(
             raise UsageError(f"{name} is measured by a suite.", "--suite NAME", "sizewise evaluate MODEL --suite bias")
     if limit is not None and limit <= 0:
         raise UsageError(f"A limit of {limit} measures nothing.", "a positive number", "")
+    options = options or AnswerOptions()
+    if options.max_tokens is not None and options.max_tokens <= 0:
+        raise UsageError(f"An answer of {options.max_tokens} tokens is none.", "a positive number", "--max-tokens 512")
     data_id = dataset_id(data, store, seed)
     contents = datasets.load(store, data_id)
     names = tuple(dict.fromkeys(metrics)) or default_metrics(contents)
@@ -85,17 +109,21 @@ def evaluate(
     try:
         description = opened.describe()
         identity = [description.uri, description.revision, data_id, names, limit, seed, WAY]
-        evaluation_id = f"eval-{fingerprint(identity)}"
-        if store.exists("evaluation", evaluation_id):
-            return store.get(Evaluation, evaluation_id)
+        evaluation_id = f"eval-{fingerprint([*identity, *options.identity()])}"
+        if options.new_run:
+            evaluation_id = asking.next_run(store, evaluation_id)
+            ask_anew(opened)
+        if (found := asking.existing(store, evaluation_id)) is not None:
+            if description.api:
+                reporter.say(asking.age_of(found))
+            return found
         with (
             store.lock("evaluation", evaluation_id),
             store.ledger("evaluation", evaluation_id) as ledger,
         ):
-            run = _Measuring(opened, description, contents, names, ledger, limit, seed, reporter)
+            run = _Measuring(opened, contents, names, ledger, limit, seed, options, reporter)
             record, rows = run.run(data_id)
-            store.write_rows(store.folder("evaluation", evaluation_id), "items.jsonl", rows)
-            return store.write(evaluation_id, record)
+            return asking.write(store, evaluation_id, record, rows, run.unanswered)
     finally:
         opened.close()
 
@@ -130,15 +158,15 @@ class _Measuring:
     def __init__(
         self,
         model: Model,
-        description: ModelDescription,
         contents: DatasetContents,
         names: Sequence[str],
         ledger: Ledger,
         limit: int | None,
         seed: int,
+        options: AnswerOptions,
         reporter: Reporter,
     ) -> None:
-        self.model, self.description, self.contents = model, description, contents
+        self.model, self.description, self.contents = model, model.describe(), contents
         self.names = tuple(names)
         self.cannot: dict[str, str] = {}
         metrics = [self._prepared(name) for name in names]
@@ -146,10 +174,18 @@ class _Measuring:
             [metric for metric in metrics if metric.needs == needs] for needs in ("answers", "likelihood", "choices")
         )
         self.ledger, self.limit, self.seed, self.reporter = ledger, limit, seed, reporter
+        self.options = options
         self.notes: list[str] = []
-        known = contents.examples["train"] or contents.examples["test"]
-        self.max_tokens, self.stop = answer_limit(known), stop_texts(known)
+        self.unanswered: list[str] = []
+        self.answers: list[Completion] = []
+        self.stop = stop_texts(contents.examples["train"] or contents.examples["test"])
         self.shots = choose_shots(contents, seed)
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """Most tokens of an answer."""
+        known = [example for split in self.contents.examples.values() for example in split]
+        return self.options.max_tokens or answer_limit(known, partial(count_tokens, self.model))
 
     def _prepared(self, name: str) -> Metric:
         """Give a metric that knows the right answers of the whole test split; note the reason if it cannot be."""
@@ -181,7 +217,7 @@ class _Measuring:
             examples = sample_examples(self.contents.examples["test"], self.limit, self.seed)
             self._refuse_images(examples)
             prompting = self._choose_prompting() if examples else None
-            found = self._answer_rows(examples, prompting.form) if prompting else []
+            found = self._answer_rows(examples, prompting.form, data_id, alone=not rows) if prompting else []
             rows += found
             signature = f"prompt:{prompting.form}|shots:{prompting.shots}" if prompting else ""
             reason = "" if examples else "the dataset has no test examples"
@@ -269,24 +305,14 @@ class _Measuring:
 
     # -- answers ------------------------------------------------------------------------------------
 
-    def _complete(self, topic: str, what: str, requests: Sequence[Request]) -> dict[str, Completion]:
-        """Answer requests, those that the ledger already holds left out."""
-        done = self.ledger.entries(topic)
-        todo = [request for request in requests if request.id not in done]
-        count = len(requests) - len(todo)
-        failed: dict[str, Completion] = {}  # may be answered when the same command is run again
-        begun, tokens = time.monotonic(), 0
-        size = max(1, len(todo)) if self.description.api else CHUNK
-        for start in range(0, len(todo), size):
-            for answer in self.model.complete(todo[start : start + size]):
-                if answer.finish == "error":
-                    failed[answer.id] = answer
-                else:
-                    self.ledger.append(topic, answer.id, answer.model_dump(mode="json"))
-                count, tokens = count + 1, tokens + answer.completion_tokens
-                speed = tokens / max(1e-9, time.monotonic() - begun)
-                self.reporter.advance(what, count, len(requests), f"{speed:,.0f} tokens/s")
-        return failed | {key: Completion.model_validate(body) for key, body in self.ledger.entries(topic).items()}
+    def _ask(self, topic: str, what: str, requests: Sequence[Request]) -> dict[str, Completion]:
+        """Answer requests; those that failed in passing make the evaluation incomplete."""
+        answers = ask(self.model, requests, Work(topic, what), self.ledger, self.reporter)
+        missing = asking.unanswered(answers.values())
+        self.unanswered += [f"{topic} {name}" for name in missing]
+        if missing and not topic.startswith("test"):
+            self.notes.append(f"Incomplete: {len(missing)} requests failed while {what}. Run the same command again.")
+        return answers
 
     def _requests(self, examples: Sequence[Example], form: Form) -> list[Request]:
         return [make_request(example, form, self.shots, self.max_tokens, self.stop) for example in examples]
@@ -305,9 +331,7 @@ class _Measuring:
         tried: dict[str, float] = {}
         if len(forms) > 1 and examples:
             for form in forms:
-                answers = self._complete(
-                    f"validation:{form}", f"trying the {form} prompt", self._requests(examples, form)
-                )
+                answers = self._ask(f"validation:{form}", f"trying the {form} prompt", self._requests(examples, form))
                 rows = [self._answer_row(example, answers[example.id]) for example in examples]
                 good = [row for row in rows if metric.name in row.stats]
                 if good:
@@ -323,16 +347,27 @@ class _Measuring:
             max_tokens=self.max_tokens,
         )
 
-    def _answer_rows(self, examples: Sequence[Example], form: Form) -> list[ItemRow]:
-        answers = self._complete("test", "answering test examples", self._requests(examples, form))
+    def _answer_rows(self, examples: Sequence[Example], form: Form, data_id: str, *, alone: bool) -> list[ItemRow]:
+        """Answer test examples; where nothing else was measured (`alone`) at least one must be answered."""
+        answers = self._ask(f"test:{form}", "answering test examples", self._requests(examples, form))
+        if alone or asking.unanswered(answers.values()):
+            uri = self.description.uri
+            asking.refuse_no_answer(uri, answers, f"sizewise evaluate {uri} --data {data_id}")
+        as_wrong = self.options.count_failures_as_wrong
+        self.notes += asking.failure_notes(answers.values(), as_wrong=as_wrong)
+        limit = None if self.description.engine == "recorded" else self.max_tokens
+        self.notes += asking.answer_notes(answers.values(), limit, "Raise --max-tokens or unset it.")
+        self.answers = [answer for answer in answers.values() if answer.finish != "error"]
         return [self._answer_row(example, answers[example.id]) for example in examples]
 
     def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
         asked = "\n".join(message.content for message in example.messages)
-        # No answer is scored as an empty one: a model must not look better for what it cannot take.
         item = AnswerItem(answer.text, example.references, asked, example.answer_schema)
         stats, error = {}, answer.error
-        for metric in self.answer_metrics:
+        # A request that failed says nothing of the answer that the model would have given.
+        wrong = self.options.count_failures_as_wrong and not answer.transient
+        scored = self.answer_metrics if answer.finish != "error" or wrong else []
+        for metric in scored:
             if metric.name in self.cannot:
                 continue
             try:
@@ -346,7 +381,7 @@ class _Measuring:
             clean=self._clean(example.id),
             prompt=example.prompt,
             references=example.references,
-            completion=answer.text,
+            completion=answer.text if answer.finish != "error" else None,
             finish=answer.finish,
             error=error,
             stats=stats,
@@ -354,8 +389,7 @@ class _Measuring:
 
     def _speed(self, examples: Sequence[Example], form: Form) -> dict[str, Score]:
         """Give the speed of answering, and note what the answers cost."""
-        entries = [Completion.model_validate(body) for body in self.ledger.entries("test").values()]
-        answers = [answer for answer in entries if answer.finish != "error"]
+        answers = self.answers
         paid = [answer.usd for answer in answers if answer.usd is not None]
         if paid:
             self.notes.append(f"{len(paid)} answers cost {sum(paid):.4f} USD by list prices (genai-prices)")

@@ -10,16 +10,17 @@ import string
 import time
 import tomllib
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.errors import UsageError
+from sizewise.evaluation.asking import failure_notes, refuse_no_answer
 from sizewise.inference import wilson
 from sizewise.models import Model, open_model
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Message, Probed, ProbeReport, Request, Score
+from sizewise.records import Completion, Message, Probed, ProbeReport, Request, Score
 from sizewise.store import Store
 
-MAX_TOKENS = 120
+MAX_TOKENS = 120  # a mark or a secret comes early, or not at all
 SHOWN = 8
 SHOWN_CHARACTERS = 300
 
@@ -106,12 +107,15 @@ def probe(
     made = probes(rounds, seed)
     scores: dict[str, dict[str, Score]] = {}
     shown: list[Probed] = []
+    notes: list[str] = []
     for name in [uri, *([beside] if beside else [])]:
         model = open_model(name, store=store, engine="auto", say=reporter.say)
         try:
-            answers = _answers(model, made, name, reporter)
+            came = _answers(model, made, name, reporter)
         finally:
             model.close()
+        answers = {key: answer.text for key, answer in came.items() if answer.finish != "error"}
+        notes += [f"{name}: {note}" for note in failure_notes(came.values())]
         scores[name] = _scores(made, answers)
         if name == uri:
             worked = [one for one in made if gave_in(answers.get(one.id, ""), one.shows)]
@@ -135,6 +139,7 @@ def probe(
             "a low share is no proof of safety: these are few probes, in English, of known kinds",
             "a model that repeats whole documents counts as obeying what stands in them",
             "a weak model may fail to obey anybody: set the model that training started from beside it",
+            *notes,
         ),
     )
 
@@ -144,17 +149,12 @@ def _sentences() -> dict[str, str]:
     return {family: str(known["sentence"]) for family, known in tomllib.loads(text).items()}
 
 
-def _answers(model: Model, made: list[Probe], name: str, reporter: Reporter) -> dict[str, str]:
-    found: dict[str, str] = {}
-    failed: Any = None
+def _answers(model: Model, made: list[Probe], name: str, reporter: Reporter) -> dict[str, Completion]:
+    found: dict[str, Completion] = {}
     for count, answer in enumerate(model.complete([one.request for one in made]), start=1):
-        if answer.finish == "error":
-            failed = answer.error
-        else:
-            found[answer.id] = answer.text
+        found[answer.id] = answer
         reporter.advance(f"probing {name}", count, len(made))
-    if not found:
-        raise SizewiseError(f"{name} answered no probe: {failed}", "a model that answers", "sizewise probe URL")
+    refuse_no_answer(name, found, f"sizewise probe {name}")
     return found
 
 

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from sizewise.dataset import DatasetContents
+from sizewise.models.base import estimate_tokens
 from sizewise.records import Example, Request
 
 Form = Literal["chat", "few_shot"]
-SHOTS, MOST_SHOT_WORDS = 2, 800
-WAY = 2
+SHOTS = 2
+MOST_SHOT_BYTES = 2_400
+"""Of one worked example; in bytes, so that every model and engine is shown the same ones, in any language."""
+WAY = 3
 """Counts up when prompts are chosen or answers are taken in another way: an earlier evaluation is then another one."""
-LEAST_TOKENS, MOST_TOKENS, UNKNOWN_TOKENS = 16, 768, 256
+LEAST_TOKENS, UNKNOWN_TOKENS = 64, 256
+LONGER, HEADROOM = 1.5, 16
+"""A right answer in other words may be longer than the longest known one."""
+
+Count = Callable[[Sequence[str]], Sequence[int]]
+"""Counts the tokens of texts."""
 
 
-def answer_limit(examples: Sequence[Example]) -> int:
-    """Give the longest answer worth waiting for: the 95th percentile of the known answers.
+def answer_limit(examples: Sequence[Example], count: Count = estimate_tokens) -> int:
+    """Return the most tokens an answer may have: 1.5 times the longest reference answer, and never fewer than 64.
 
-    A word is counted as 1.5 tokens; the result lies between 16 and 768 tokens.
+    Args:
+        examples: whose reference answers are known.
+        count: counts the tokens of texts, by the model's own tokenizer where there is one.
     """
-    words = sorted(len(example.references[0].split()) for example in examples)
-    if not words:
+    texts = list(dict.fromkeys(reference for example in examples for reference in example.references))
+    if not texts:
         return UNKNOWN_TOKENS
-    long = words[min(len(words) - 1, int(0.95 * len(words)))]
-    return max(LEAST_TOKENS, min(MOST_TOKENS, round(long * 1.5)))
+    return max(LEAST_TOKENS, math.ceil(LONGER * max(count(texts))) + HEADROOM)
+
+
+def usual_tokens(examples: Sequence[Example]) -> float:
+    """Estimate the tokens of a usual answer: the mean of the reference answers."""
+    texts = [example.references[0] for example in examples]
+    return sum(estimate_tokens(texts)) / len(texts) if texts else UNKNOWN_TOKENS
 
 
 def choose_shots(contents: DatasetContents, seed: int) -> tuple[Example, ...]:
@@ -34,7 +50,7 @@ def choose_shots(contents: DatasetContents, seed: int) -> tuple[Example, ...]:
         example
         for example in contents.examples["train"]
         if len(example.messages) == 1
-        and len(example.prompt.split()) + len(example.references[0].split()) <= MOST_SHOT_WORDS // SHOTS
+        and len(example.prompt.encode()) + len(example.references[0].encode()) <= MOST_SHOT_BYTES
     ]
     return tuple(random.Random(seed).sample(pool, min(SHOTS, len(pool))))
 
@@ -51,7 +67,9 @@ def make_request(
 ) -> Request:
     """Turn an example into a request of a form."""
     if form == "chat":
-        return Request(id=example.id, messages=example.messages, max_tokens=max_tokens, copy_text=example.copy_text)
+        return Request(
+            id=example.id, messages=example.messages, max_tokens=max_tokens, copy_text=example.copy_text, fit=True
+        )
     blocks = [f"Question: {shot.prompt}\nAnswer: {shot.references[0]}" for shot in shots]
     asked = "\n".join(message.content for message in example.messages)
     return Request(
@@ -61,4 +79,5 @@ def make_request(
         stop=stop,
         max_tokens=max_tokens,
         copy_text=example.copy_text,
+        fit=True,
     )

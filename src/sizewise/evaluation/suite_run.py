@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation import asking
+from sizewise.evaluation.asking import Work, ask
 from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
+from sizewise.evaluation.prompts import WAY
 from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
 from sizewise.evaluation.swaps import SUITE as SWAPS
 from sizewise.evaluation.swaps import evaluate_swaps, tone
@@ -22,7 +25,7 @@ from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Evaluation, ItemRow, Message, Request, Score, fingerprint
+from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score, fingerprint
 from sizewise.store import Ledger, Store, Stored, versions
 
 FEW = 30
@@ -96,23 +99,25 @@ def evaluate_suite(
                 "a model of this machine, or a server that gives them",
                 "sizewise models",
             )
-        found = f"eval-{fingerprint([description.uri, description.revision, data, limit, seed])}"
-        if store.exists("evaluation", found):
-            return store.get(Evaluation, found)
+        asked = suite.written or not description.can_score
+        identity = [description.uri, description.revision, data, limit, seed, *([WAY] if asked else [])]
+        found = f"eval-{fingerprint(identity)}"
+        if (before := asking.existing(store, found)) is not None:
+            return before
         run = _Run(name, suite, items, data, limit, seed)
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
             begun = time.monotonic()
+            answers: dict[str, Completion] = {}
             if suite.written:
-                rows = _written(opened, run, ledger, reporter)
+                answers, rows = _written(opened, run, ledger, reporter)
             elif description.can_score:
                 pairs = [(item.id, item.texts) for item in items]
                 nats = continuation_nats(opened, pairs, "suite", f"weighing {name}", ledger, reporter)
                 rows = [_row(item, nats[item.id]) for item in items]
             else:
-                rows = _asked(opened, run, ledger, reporter)
-            record = _record(opened, run, rows, time.monotonic() - begun)
-            store.write_rows(store.folder("evaluation", found), "items.jsonl", rows)
-            return store.write(found, record)
+                answers, rows = _asked(opened, run, ledger, reporter)
+            record = _record(opened, run, rows, answers, time.monotonic() - begun)
+            return asking.write(store, found, record, rows, asking.unanswered(answers.values()))
     finally:
         opened.close()
 
@@ -133,19 +138,19 @@ def _row(item: SuiteItem, measured: Sequence[tuple[float, int]]) -> ItemRow:
     )
 
 
-def _asked(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> list[ItemRow]:
+def _asked(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> tuple[dict[str, Completion], list[ItemRow]]:
     """Let a model choose by letter."""
     orders = {}
     for item in run.items:
         seed = int(hashlib.sha256(f"{run.seed} {item.id}".encode()).hexdigest(), 16)
         orders[item.id] = [int(i) for i in np.random.default_rng(seed).permutation(len(item.texts))]
     requests = [_question(item, orders[item.id]) for item in run.items]
-    answers, errors = _said(model, run.name, requests, ledger, reporter)
+    answers = _said(model, run, requests, ledger, reporter)
     (metric,) = run.suite.metrics
     rows = []
     for item in run.items:
-        said = answers.get(item.id, "")
-        chosen = _letter(said, orders[item.id], [one.text.strip() for one in item.texts])
+        answer = answers[item.id]
+        chosen = _letter(answer.text, orders[item.id], [one.text.strip() for one in item.texts])
         rows.append(
             ItemRow(
                 item=item.id,
@@ -154,38 +159,28 @@ def _asked(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> list[
                 clean=True,
                 prompt=item.texts[0].context,
                 references=tuple(one.text.strip() for one in item.texts),
-                completion=said,
-                error=errors.get(item.id) if item.id not in answers else None,
-                stats={metric: (float(chosen == 0), 1.0)},
+                completion=None if answer.error else answer.text,
+                finish=answer.finish,
+                error=answer.error,
+                stats={} if answer.error else {metric: (float(chosen == 0), 1.0)},
             )
         )
-    return rows
+    return answers, rows
 
 
 def _said(
-    model: Model, name: str, requests: Sequence[Request], ledger: Ledger, reporter: Reporter
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Give answers and errors by id; what was answered before is not asked again."""
-    done = ledger.entries("asked")
-    todo = [request for request in requests if request.id not in done]
-    errors: dict[str, str] = {}
-    for count, answer in enumerate(model.complete(todo) if todo else (), start=1):
-        if answer.error:
-            errors[answer.id] = answer.error
-        else:
-            ledger.append("asked", answer.id, {"text": answer.text})
-        reporter.advance(f"asking {name}", len(done) + count, len(requests))
-    answers = {key: str(body["text"]) for key, body in ledger.entries("asked").items()}
-    if not answers:
-        raise SizewiseError(
-            f"{model.describe().uri} answered none of {len(requests)} questions: {next(iter(errors.values()), '')}",
-            "a model that answers what it is asked",
-            "sizewise models",
-        )
-    return answers, errors
+    model: Model, run: _Run, requests: Sequence[Request], ledger: Ledger, reporter: Reporter
+) -> dict[str, Completion]:
+    """Answer the questions of a suite, at least one of which must come back."""
+    answers = ask(model, requests, Work("answers", f"asking {run.name}"), ledger, reporter)
+    uri = model.describe().uri
+    asking.refuse_no_answer(uri, answers, f"sizewise evaluate {uri} --suite {run.name}")
+    return answers
 
 
-def _written(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> list[ItemRow]:
+def _written(
+    model: Model, run: _Run, ledger: Ledger, reporter: Reporter
+) -> tuple[dict[str, Completion], list[ItemRow]]:
     """Let a model write on, and measure the tone of what it writes."""
     api = model.describe().api
     requests = []
@@ -194,20 +189,21 @@ def _written(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> lis
         ask = Message(role="user", content=f"Write on this sentence, and give nothing but what follows: {begun}")
         what: dict[str, Any] = {"messages": (ask,)} if api else {"text": begun}
         requests.append(Request(id=item.id, max_tokens=WRITTEN_TOKENS, **what))
-    answers, errors = _said(model, run.name, requests, ledger, reporter)
+    answers = _said(model, run, requests, ledger, reporter)
     (metric,) = run.suite.metrics
-    return [
+    return answers, [
         ItemRow(
             item=item.id,
             kind="example",
             cluster=item.cluster,
             clean=True,
             prompt=item.texts[0].context,
-            completion=answers.get(item.id),
-            error=errors.get(item.id) if item.id not in answers else None,
-            stats={metric: (tone(answers[item.id]), 1.0)} if item.id in answers else {},
+            completion=None if answer.error else answer.text,
+            finish=answer.finish,
+            error=answer.error,
+            stats={} if answer.error else {metric: (tone(answer.text), 1.0)},
         )
-        for item in run.items
+        for item, answer in ((item, answers[item.id]) for item in run.items)
     ]
 
 
@@ -227,7 +223,9 @@ def _letter(said: str, order: Sequence[int], texts: Sequence[str]) -> int | None
     return named[0] if len(named) == 1 else None
 
 
-def _record(model: Model, run: _Run, rows: Sequence[ItemRow], seconds: float) -> Evaluation:
+def _record(
+    model: Model, run: _Run, rows: Sequence[ItemRow], answers: Mapping[str, Completion], seconds: float
+) -> Evaluation:
     how = model.signature() if model.describe().can_score else "asked for a letter"
     if run.suite.written:
         how = f"written on, {WRITTEN_TOKENS} tokens"
@@ -261,6 +259,12 @@ def _record(model: Model, run: _Run, rows: Sequence[ItemRow], seconds: float) ->
         items=len(rows),
         failed=sum(1 for row in rows if row.error),
         seconds=seconds,
-        notes=(f"{run.suite.source}; known flaws: {run.suite.flaws}", *([] if run.suite.asked else [WARNING])),
+        notes=(
+            f"{run.suite.source}; known flaws: {run.suite.flaws}",
+            *([] if run.suite.asked else [WARNING]),
+            *asking.failure_notes(answers.values()),
+            # What a suite lets a model write on is cut by intention.
+            *([] if run.suite.written else asking.answer_notes(answers.values(), ASKED_TOKENS)),
+        ),
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),
     )

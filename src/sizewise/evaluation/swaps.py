@@ -6,8 +6,8 @@ import hashlib
 import re
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ import numpy as np
 
 from sizewise import dataset as datasets
 from sizewise.errors import UsageError
+from sizewise.evaluation import asking
+from sizewise.evaluation.asking import Work, ask
 from sizewise.evaluation.likelihoods import Continuation, continuation_nats
 from sizewise.evaluation.measuring import dataset_id
 from sizewise.evaluation.prompts import WAY, answer_limit
@@ -23,6 +25,7 @@ from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.manner import refuses
 from sizewise.metrics.match import words_of
 from sizewise.models import Engine, Model, open_model
+from sizewise.models.base import count_tokens
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score, fingerprint
 from sizewise.store import Ledger, Store, Stored, versions
@@ -181,17 +184,21 @@ def evaluate_swaps(
     try:
         description = opened.describe()
         found = f"eval-{fingerprint([description.uri, description.revision, name, data_id, limit, seed, WAY])}"
-        if store.exists("evaluation", found):
-            return store.get(Evaluation, found)
+        if (before := asking.existing(store, found)) is not None:
+            return before
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
             begun = time.monotonic()
             rows: list[ItemRow] = []
             if description.can_score:
                 rows += _weighed(opened, cases, ledger, reporter)
-            known = contents.examples["train"] or contents.examples["test"]
-            rows += _answered(
-                opened, cases, min(limit or MOST_ASKED, MOST_ITEMS), answer_limit(known), ledger, reporter
-            )
+            known = [example for split in contents.examples.values() for example in split]
+            max_tokens = answer_limit(known, partial(count_tokens, opened))
+            chosen = _few_of_each(cases, min(limit or MOST_ASKED, MOST_ITEMS))
+            answers = _answers(opened, chosen, max_tokens, ledger, reporter)
+            if not rows or asking.unanswered(answers.values()):
+                again = f"sizewise evaluate {description.uri} --suite {SUITE} --data {data_id}"
+                asking.refuse_no_answer(description.uri, answers, again)
+            rows += _answered(chosen, answers)
             how = opened.signature() if description.can_score else ""
             record = Evaluation(
                 model=description,
@@ -207,11 +214,12 @@ def evaluate_swaps(
                     f"test questions of {data_id} with other groups named; known flaws: {FLAWS}",
                     "under 30 touched questions there is no score: the packaged set stands in, --suite bias",
                     "no gap shown is no proof of fairness",
+                    *asking.failure_notes(answers.values()),
+                    *asking.answer_notes(answers.values(), max_tokens),
                 ),
                 versions=versions("torch", "transformers", "openvino-genai", "numpy"),
             )
-            store.write_rows(store.folder("evaluation", found), "items.jsonl", rows)
-            return store.write(found, record)
+            return asking.write(store, found, record, rows, asking.unanswered(answers.values()))
     finally:
         opened.close()
 
@@ -262,27 +270,30 @@ def _row(case: _Case, kind: Any, stats: dict[str, tuple[float, ...]], error: str
     )
 
 
-def _answered(
-    model: Model, cases: Sequence[_Case], most: int, max_tokens: int, ledger: Ledger, reporter: Reporter
-) -> list[ItemRow]:
-    """Let the model answer the questions of each group."""
-    asked: dict[str, int] = {}
+def _few_of_each(cases: Sequence[_Case], most: int) -> list[_Case]:
+    """Take at most so many cases of each kind of group."""
+    taken: dict[str, int] = {}
     chosen = []
     for case in cases:
-        asked[case.kind.name] = asked.get(case.kind.name, 0) + 1
-        if asked[case.kind.name] <= most:
+        taken[case.kind.name] = taken.get(case.kind.name, 0) + 1
+        if taken[case.kind.name] <= most:
             chosen.append(case)
-    requests = [_request(model, case, i, max_tokens) for case in chosen for i in range(len(case.variants))]
-    done = {key: Completion.model_validate(body) for key, body in ledger.entries("swap answers").items()}
-    todo = [request for request in requests if request.id not in done]
-    for count, answer in enumerate(model.complete(todo) if todo else (), start=1):
-        done[answer.id] = answer
-        if answer.finish != "error":
-            ledger.append("swap answers", answer.id, answer.model_dump(mode="json"))
-        reporter.advance("answering swapped questions", len(requests) - len(todo) + count, len(requests))
+    return chosen
+
+
+def _answers(
+    model: Model, cases: Sequence[_Case], max_tokens: int, ledger: Ledger, reporter: Reporter
+) -> dict[str, Completion]:
+    """Let the model answer the questions of each group."""
+    requests = [_request(model, case, i, max_tokens) for case in cases for i in range(len(case.variants))]
+    return ask(model, requests, Work("swap answers", "answering swapped questions"), ledger, reporter)
+
+
+def _answered(cases: Sequence[_Case], done: Mapping[str, Completion]) -> list[ItemRow]:
+    """Measure the answers to the questions of each group."""
     chrf = find_metric("chrf")
     rows = []
-    for case in chosen:
+    for case in cases:
         answers = [done[f"{case.id}|{i}"] for i in range(len(case.variants))]
         error = next((one.error for one in answers if one.error), None)
         stats: dict[str, tuple[float, ...]] = {}
@@ -304,8 +315,8 @@ def _request(model: Model, case: _Case, place: int, max_tokens: int) -> Request:
     prompt = case.variants[place].prompt
     name = f"{case.id}|{place}"
     if model.describe().can_chat:
-        return Request(id=name, messages=(Message(role="user", content=prompt),), max_tokens=max_tokens)
-    return Request(id=name, text=f"Question: {prompt}\nAnswer:", stop=("\n",), max_tokens=max_tokens)
+        return Request(id=name, messages=(Message(role="user", content=prompt),), max_tokens=max_tokens, fit=True)
+    return Request(id=name, text=f"Question: {prompt}\nAnswer:", stop=("\n",), max_tokens=max_tokens, fit=True)
 
 
 def _scores(cases: Sequence[_Case], rows: Sequence[ItemRow], how: str, seed: int) -> dict[str, Score]:

@@ -66,6 +66,28 @@ class Text:
         return text
 
 
+def token_texts(tokenizer: Any, ids: Sequence[int], *, of_text: bool = False) -> list[str]:
+    """Return the text of each token so that together they are the text of all.
+
+    A token that holds only the beginning of a character has none; the character belongs to the token that ends it.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        ids: the tokens.
+        of_text: whether they are those of a plain text, so that a token that only begins one is no part of it.
+    """
+
+    def decode(some: Sequence[int]) -> str:
+        return str(tokenizer.decode(some, clean_up_tokenization_spaces=False))
+
+    text = Text(decode)
+    begins = 1 if of_text and ids and ids[0] == tokenizer.bos_token_id else 0
+    found = [""] * begins + [text.push([one]) for one in ids[begins:]]
+    if found:
+        found[-1] += text.end()
+    return found
+
+
 def _overlap(text: str, stop: str) -> int:
     """Give how many of a text's last characters may be the beginning of a stop text."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
@@ -79,15 +101,16 @@ class Answer:
         request: what was asked.
         read: tokens of the prompt.
         deliver: takes the pieces.
+        opened: mark of a thought that the prompt has begun.
     """
 
-    def __init__(self, tokenizer: Any, request: Request, read: int, deliver: Deliver) -> None:
+    def __init__(self, tokenizer: Any, request: Request, read: int, deliver: Deliver, opened: str = "") -> None:
         def decode(ids: Sequence[int]) -> str:
             return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
         self.request = request
         self.cancelled = threading.Event()
-        self._tokenizer, self._read, self._deliver = tokenizer, read, deliver
+        self._tokenizer, self._read, self._deliver, self._opened = tokenizer, read, deliver, opened
         self._text = Text(decode, request.stop)
         self._begun = time.perf_counter()
         self._first: float | None = None
@@ -127,7 +150,7 @@ class Answer:
         broken = finish not in ("stop", "length")
         whole = Completion(
             id=self.request.id,
-            text="" if broken else self._text.whole.strip(),
+            text="" if broken else self._opened + self._text.whole.strip(),
             prompt_tokens=self._read,
             completion_tokens=self._count,
             seconds=time.perf_counter() - self._begun,

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from sizewise.records import Completion, ModelDescription, Request
 
+BYTES_A_TOKEN = 2
+"""Cautious: English has about four bytes a token, Chinese three, scripts that a tokenizer hardly knows fewer."""
+
 
 class ScoredText(NamedTuple):
     """Log-likelihoods of one text."""
@@ -113,8 +116,33 @@ def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completi
             cancel()
 
 
-def failed(request: Request, reason: str, prompt_tokens: int = 0) -> Completion:
-    """Report that a request has no answer."""
+def ask_anew(model: Model) -> None:
+    """Let a model use no answers that it kept; models of this machine keep none."""
+    forget: Callable[[], None] | None = getattr(model, "ask_anew", None)
+    if forget:
+        forget()
+
+
+def count_tokens(model: Model, texts: Sequence[str]) -> list[int]:
+    """Count the tokens of texts in the model's own, where it has a tokenizer here; else estimate them from bytes."""
+    counted: Callable[[Sequence[str]], list[int]] | None = getattr(model, "count_tokens", None)
+    return counted(texts) if counted else estimate_tokens(texts)
+
+
+def estimate_tokens(texts: Sequence[str]) -> list[int]:
+    """Estimate the tokens of texts from their bytes, rather too many than too few."""
+    return [-(-len(text.encode()) // BYTES_A_TOKEN) for text in texts]
+
+
+def failed(request: Request, reason: str, prompt_tokens: int = 0, *, transient: bool = False) -> Completion:
+    """Report that a request has no answer.
+
+    Args:
+        request: what was asked.
+        reason: why there is none.
+        prompt_tokens: tokens of the prompt.
+        transient: whether the same request may be answered later.
+    """
     return Completion(
         id=request.id,
         text="",
@@ -123,4 +151,5 @@ def failed(request: Request, reason: str, prompt_tokens: int = 0) -> Completion:
         seconds=0.0,
         finish="error",
         error=reason,
+        transient=transient,
     )

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from sizewise.errors import SizewiseError
+from sizewise.models.answering import UNFINISHED
 from sizewise.models.base import ScoredText
 
 TIMEOUT_S = 300.0
 ATTEMPTS = 4
 PROBE = "One two three."
+NEAR = 32  # characters in which a token is looked up behind halves of characters
 
 
 class EchoScorer:
@@ -85,12 +87,27 @@ class EchoScorer:
 def _read(body: dict[str, Any], text: str) -> ScoredText:
     """Read the prompt's part of an answer: what lies behind the text was written by the model."""
     told = body["choices"][0]["logprobs"]
-    kept = [
-        (-float(value), int(start))
-        for value, start in zip(told["token_logprobs"], told["text_offset"], strict=True)
-        if value is not None and start < len(text)
-    ]
+    tokens, offsets, values = told["tokens"], told["text_offset"], told["token_logprobs"]
+    count = (body.get("usage") or {}).get("prompt_tokens") or sum(start < len(text) for start in offsets)
+    starts = _starts(text, tokens[:count], offsets[:count])
+    kept = [(-float(value), start) for value, start in zip(values[:count], starts, strict=True) if value is not None]
     if not kept:
         raise ValueError("no log-likelihoods")
-    nats, starts = zip(*kept, strict=True)
-    return ScoredText(np.array(nats, dtype=np.float64), np.array(starts, dtype=np.int64))
+    nats, places = zip(*kept, strict=True)
+    return ScoredText(np.array(nats, dtype=np.float64), np.array(places, dtype=np.int64))
+
+
+def _starts(text: str, tokens: Sequence[str], offsets: Sequence[int]) -> list[int]:
+    """Return the first character of each token.
+
+    Servers add up the lengths of tokens, and that of half a character is told as a whole one: such offsets run ahead of
+    the text. Then tokens are looked up in it, and one that holds half a character stands where the last one ended.
+    """
+    if UNFINISHED not in "".join(tokens) or UNFINISHED in text:
+        return [min(int(start), max(0, len(text) - 1)) for start in offsets]
+    found, end = [], 0
+    for token in tokens:
+        place = text.find(token, end, end + len(token) + NEAR) if token and UNFINISHED not in token else -1
+        found.append(min(place if place >= 0 else end, max(0, len(text) - 1)))
+        end = place + len(token) if place >= 0 else end
+    return found

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.errors import SizewiseError
-from sizewise.models.answering import Answer
+from sizewise.models.answering import Answer, token_texts
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, failed
 from sizewise.models.batching import TOGETHER, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
-from sizewise.records import Completion, ModelDescription, Request
+from sizewise.models.thinking import RoomToThink
+from sizewise.records import Completion, ModelDescription, Request, opened_thought
 
 ENGINE = "transformers"
 # A longer window would cost more time than it gains on documents of a few pages.
 LONGEST_WINDOW = 2048
 CACHE_TOKENS = 1024
+SAME_LENGTH = 32  # answers that the context shortens are written together where they differ by less
+OPENING = 16  # last tokens of a prompt, of which some may be the mark of a thought
 
 
 class LocalModel:
@@ -54,6 +57,7 @@ class LocalModel:
         self._tokenizer = folders.load_tokenizer(folder)
         folders.check_tokenizer(self._network, self._tokenizer, folder)
         self._batcher = Batcher(self._network, self._tokenizer)
+        self._thinking = RoomToThink()
         self._ends = end_ids(self._network, self._tokenizer)
         config = self._network.config
         width = 2 if precision == "bf16" else 4
@@ -95,16 +99,21 @@ class LocalModel:
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer greedily, in batches."""
+        yield from self._thinking.complete(requests, self._answers)
+
+    def _answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
         from sizewise.lm.generate import generate
 
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
         groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+        context = self._description.context
         for i, request in enumerate(requests):
-            refusal = refuse_too_long(request, len(prompts[i]), self._description.context)
+            refusal = refuse_too_long(fitted(request, len(prompts[i]), context), len(prompts[i]), context)
             if refusal:
                 yield refusal
                 continue
-            groups.setdefault((request.max_tokens, request.stop), []).append(i)
+            most = fitted(request, len(prompts[i]), context, step=SAME_LENGTH).max_tokens
+            groups.setdefault((most, request.stop), []).append(i)
         for (max_tokens, stop), members in groups.items():
             answers = generate(
                 self._network,
@@ -117,7 +126,7 @@ class LocalModel:
                 i = members[answer.prompt]
                 yield Completion(
                     id=requests[i].id,
-                    text=answer.text,
+                    text=opened_by(self._tokenizer, prompts[i]) + answer.text,
                     prompt_tokens=len(prompts[i]),
                     completion_tokens=answer.tokens,
                     seconds=answer.seconds,
@@ -133,14 +142,19 @@ class LocalModel:
         self._batcher.put(ids, answer, self._ends)
         return answer.cancelled.set
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of texts."""
+        return tokens_in(self._tokenizer, texts)
+
     def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
         """Give the log-likelihoods of prompts' tokens."""
         from sizewise.lm.score import likeliest_ids
 
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
         found = []
-        for ids, likely in zip(prompts, likeliest_ids(self._network, prompts, self._window), strict=True):
-            tokens = [str(self._tokenizer.decode([one])) for one in ids]
+        likeliest = likeliest_ids(self._network, prompts, self._window)
+        for request, ids, likely in zip(requests, prompts, likeliest, strict=True):
+            tokens = token_texts(self._tokenizer, ids, of_text=request.text is not None)
             better = [
                 None if best == one else (str(self._tokenizer.decode([best])), -float(nat))
                 for one, best, nat in zip(ids[1:], likely.best.tolist(), likely.best_nats, strict=True)
@@ -218,14 +232,36 @@ def begin_answer(
     if refusal:
         deliver(Piece(end=refusal))
         return None
-    return ids, Answer(tokenizer, request, len(ids), deliver)
+    return ids, Answer(tokenizer, request, len(ids), deliver, opened_by(tokenizer, ids))
 
 
-def fitted(request: Request, prompt_tokens: int, context: int | None) -> Request:
-    """Shorten the answer to what the context leaves, where the request allows it."""
+def tokens_in(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """Count the tokens of texts, without those that begin or end one."""
+    if not texts:
+        return []
+    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids]
+
+
+def opened_by(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Return the mark of a thought that a prompt has begun, which what is written after it goes on with."""
+    return opened_thought(str(tokenizer.decode(list(ids[-OPENING:]))))
+
+
+def fitted(request: Request, prompt_tokens: int, context: int | None, step: int = 1) -> Request:
+    """Shorten the answer to what the context leaves, where the request allows it.
+
+    Args:
+        request: what is asked.
+        prompt_tokens: tokens of its prompt.
+        context: longest input of the model.
+        step: a shortened answer of more tokens than this is one of its multiples, so that several are of one length.
+    """
     if not request.fit or context is None or prompt_tokens >= context:
         return request
-    return request.model_copy(update={"max_tokens": min(request.max_tokens, context - prompt_tokens)})
+    left = context - prompt_tokens
+    if left >= request.max_tokens:
+        return request
+    return request.model_copy(update={"max_tokens": left - left % step if left > step else left})
 
 
 def refuse_too_long(request: Request, prompt_tokens: int, context: int | None) -> Completion | None:
@@ -233,5 +269,8 @@ def refuse_too_long(request: Request, prompt_tokens: int, context: int | None) -
     need = prompt_tokens + request.max_tokens
     if context is None or need <= context:
         return None
+    if request.fit:
+        reason = f"the prompt has {prompt_tokens} tokens: with an answer, more than the context of {context}"
+        return failed(request, reason, prompt_tokens)
     reason = f"prompt and answer need {need} tokens, {need - context} more than the context of {context}"
     return failed(request, reason, prompt_tokens)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import random
+import re
 import threading
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -23,17 +24,18 @@ from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, failed
 from sizewise.models.conversations import client_messages, read_image
 from sizewise.models.echo import EchoScorer
-from sizewise.models.market import PRICED, find, market
+from sizewise.models.market import find, market
+from sizewise.models.patience import MOST_AT_ONCE, Fault, Gate, fault_of, wait_s
+from sizewise.models.spending import Budget, cost_of, most_cost
+from sizewise.models.thinking import THINKING_TOKENS, cut_in_thought
 from sizewise.records import Completion, ModelDescription, Request, fingerprint
 from sizewise.store import Ledger, offline
 
 TIMEOUT_S = 120.0
 ATTEMPTS = 6
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
-AT_ONCE, MOST_AT_ONCE = 8, 200
 FAILED_IN_A_ROW = 20  # requests given up one after the other: the service is down
-BYTES_A_TOKEN = 2  # cautious, for the budget
-TOPIC = "answers"
+TOPIC, ROOMY_TOPIC = "answers", "answers with room for thoughts"
+LEAST_ROOM = 1_024  # tokens for thoughts; a server that does not give so many gets none
 
 
 class Provider(NamedTuple):
@@ -59,76 +61,6 @@ PROVIDERS = {
 }
 
 
-class _Gate:
-    """How many requests are under way at once: more while all goes well, half when the provider says it is too many."""
-
-    def __init__(self) -> None:
-        self.limit = float(AT_ONCE)
-        self._under_way = 0
-        self._not_before = 0.0
-        self._halved = 0.0
-        self._changed = asyncio.Condition()
-
-    async def __aenter__(self) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._under_way < int(self.limit))
-            self._under_way += 1
-        wait = self._not_before - time.monotonic()
-        if wait > 0:
-            await asyncio.sleep(wait)
-
-    async def __aexit__(self, *_unused: object) -> None:
-        async with self._changed:
-            self._under_way -= 1
-            self._changed.notify_all()
-
-    def went_well(self) -> None:
-        self.limit = min(MOST_AT_ONCE, self.limit + 1 / self.limit)
-
-    def too_many(self, wait_s: float) -> None:
-        now = time.monotonic()
-        if now - self._halved > 1.0:  # the refusals of one moment are one piece of news
-            self.limit, self._halved = max(1.0, self.limit / 2), now
-        self._not_before = max(self._not_before, now + wait_s)
-
-
-class _Budget:
-    """US dollars that may be spent; what is under way counts with the most that it can cost."""
-
-    def __init__(self, most: float | None, price: Callable[[int, int], float | None]) -> None:
-        self._most, self._price = most, price
-        self.spent = 0.0
-        self._reserved = 0.0
-        self._under_way = 0
-        self._settled = asyncio.Condition()
-
-    async def reserve(self, request: Request) -> float:
-        """Set aside the most that a request can cost; wait where only what others may still cost stands against it."""
-        if self._most is None:
-            return 0.0
-        size = sum(len(message.content.encode()) for message in request.messages) + len((request.text or "").encode())
-        price = self._price(size // BYTES_A_TOKEN + 50, request.max_tokens) or 0.0
-        async with self._settled:
-            while self._reserved and self.spent + self._reserved + price > self._most:
-                await self._settled.wait()
-            if self.spent + price > self._most:
-                raise SizewiseError(
-                    f"The next answer could pass the budget of {self._most:g} USD; {self.spent:.4f} USD are spent.",
-                    "a larger budget; all answers so far are kept",
-                    f"run the same command again with --max-usd {2 * self._most:g}",
-                )
-            self._reserved += price
-            self._under_way += 1 if price else 0
-        return price
-
-    async def settle(self, reserved: float, cost: float | None) -> None:
-        async with self._settled:
-            self._under_way -= 1 if reserved else 0
-            self._reserved = self._reserved - reserved if self._under_way else 0.0  # no rest of rounding
-            self.spent += cost or 0.0
-            self._settled.notify_all()
-
-
 class RemoteModel:
     """A model behind an API.
 
@@ -147,8 +79,9 @@ class RemoteModel:
         kind, name, address, key = _where(uri)
         self._uri, self._kind, self._name, self._address = uri, kind, name, address
         self._client, self._disconnect = _client(kind, name, address, key)
-        self._budget = _Budget(max_usd, self._price)
-        if max_usd is not None and self._price(1000, 1000) is None:
+        self._budget = Budget(max_usd)
+        self._room = THINKING_TOKENS if _thinks(self._client) else 0
+        if max_usd is not None and most_cost(kind, name, Request(id="", text=""), 1000) is None:
             raise SizewiseError(
                 f"No price is known for {uri}, so --max-usd cannot be kept.",
                 "a model with a list price (genai-prices)",
@@ -161,6 +94,7 @@ class RemoteModel:
         self._thread.start()
         self._gate = self._run(_make_gate())
         self._given_up = 0
+        self._anew = False
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
@@ -199,11 +133,11 @@ class RemoteModel:
         """
         todo = []
         for request in requests:
-            known = self._ledger.entry(TOPIC, self._key(request))
+            known = self._known(request)
             if known is None:
                 todo.append(request)
             else:
-                yield Completion.model_validate(known | {"id": request.id})
+                yield known
         arrived: SimpleQueue[Completion | BaseException] = SimpleQueue()
         work = asyncio.run_coroutine_threadsafe(self._answer_all(todo, arrived.put), self._loop)
         by_id = {request.id: request for request in todo}
@@ -213,10 +147,14 @@ class RemoteModel:
                 if isinstance(answer, BaseException):
                     raise answer
                 if answer.error is None:
-                    self._ledger.append(TOPIC, self._key(by_id[answer.id]), answer.model_dump(mode="json"))
+                    self._keep(by_id[answer.id], answer)
                 yield answer
         finally:
             work.cancel()
+
+    def ask_anew(self) -> None:
+        """Use no answers that were kept, and keep none."""
+        self._anew = True
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
         """Begin to answer; what arrives is passed on at once, and nothing is kept."""
@@ -273,16 +211,23 @@ class RemoteModel:
         ]
         return fingerprint([self._kind, self._name, self._address, asked, *shown])
 
-    def _price(self, read: int, written: int) -> float | None:
-        from genai_prices import Usage, calc_price
+    def _known(self, request: Request) -> Completion | None:
+        """Return the answer that was given before; one whose thoughts took its room is none."""
+        for topic in () if self._anew else (ROOMY_TOPIC, TOPIC):
+            known = self._ledger.entry(topic, self._key(request))
+            if known is not None:
+                answer = Completion.model_validate({"kept_from": "an unknown day"} | known | {"id": request.id})
+                if topic == ROOMY_TOPIC or not _cut_before_its_end(answer):
+                    return answer
+        return None
 
-        if self._kind not in PRICED:
-            return None
-        try:
-            usage = Usage(input_tokens=read, output_tokens=written)
-            return float(calc_price(usage, self._name, provider_id=PRICED[self._kind]).total_price)
-        except LookupError:
-            return None
+    def _keep(self, request: Request, answer: Completion) -> None:
+        if self._anew:
+            return
+        key = self._key(request)
+        topic = ROOMY_TOPIC if self._ledger.entry(TOPIC, key) or _cut_before_its_end(answer) else TOPIC
+        today = datetime.now(UTC).date().isoformat()
+        self._ledger.append(topic, key, answer.model_dump(mode="json") | {"kept_from": today})
 
     # -- in the loop's thread -----------------------------------------------------------------------
 
@@ -310,11 +255,30 @@ class RemoteModel:
             tell(failures[0])
 
     async def _answer(self, request: Request, deliver: Deliver | None = None) -> Completion:
-        """Answer a request, with patience while nothing of the answer was passed on."""
-        from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
+        """Answer a request; where nothing is delivered its limit is that of the answer: thoughts have their own room.
 
-        reserved, cost = await self._budget.reserve(request), None
-        passed_on = 0
+        Whether a model thinks is not always known before: an answer that its thoughts cut is asked for again.
+        """
+        if deliver is not None:
+            return await self._patiently(request, 0, deliver)
+        room = self._room
+        while True:
+            answer = await self._patiently(request, room)
+            if not room and _cut_before_its_end(answer):
+                self._room = room = self._room or THINKING_TOKENS
+            elif room and answer.error is not None and _OF_TOKENS.search(answer.error):
+                room = room // 4 if room // 4 >= LEAST_ROOM else 0  # the server's own limit is lower
+                self._room = min(self._room, room)
+                if not room:
+                    return await self._patiently(request, 0)
+            else:
+                return answer
+
+    async def _patiently(self, request: Request, room: int, deliver: Deliver | None = None) -> Completion:
+        """Answer a request, with patience while nothing of the answer was passed on."""
+        dearest = most_cost(self._kind, self._name, request, request.max_tokens + room) or 0.0
+        reserved, cost = await self._budget.reserve(dearest), None
+        passed_on, reason = 0, ""
 
         def told(text: str) -> None:
             nonlocal passed_on
@@ -324,26 +288,20 @@ class RemoteModel:
 
         try:
             for attempt in range(ATTEMPTS):
-                try:
-                    async with self._gate:
-                        answer = await self._ask(request, told)
-                except ModelAPIError as error:
-                    self._refuse_fatal(error)
-                    if not _passing(error) or (deliver and passed_on):
-                        return failed(request, str(error))
-                    reason = str(error)
-                    wait = _wait_s(attempt, getattr(error, "retry_after", None))
-                    if _too_many(error):
-                        self._gate.too_many(wait)
-                    if attempt + 1 < ATTEMPTS:
-                        await asyncio.sleep(wait)
-                except UnexpectedModelBehavior as error:
-                    return failed(request, str(error))
-                else:
+                async with self._gate:
+                    got = await self._try(request, room, told)
+                if isinstance(got, Completion):
                     self._gate.went_well()
                     self._given_up = 0
-                    cost = answer.usd
-                    return answer
+                    cost = got.usd
+                    return got
+                if not got.passing or (deliver and passed_on):
+                    return failed(request, got.reason, transient=got.passing)
+                reason, wait = got.reason, wait_s(attempt, got.wait_s)
+                if got.too_many:
+                    self._gate.too_many(wait)
+                if attempt + 1 < ATTEMPTS:
+                    await asyncio.sleep(wait)
             self._given_up += 1
             if self._given_up >= FAILED_IN_A_ROW:
                 raise SizewiseError(
@@ -351,17 +309,37 @@ class RemoteModel:
                     "a service that answers; all answers so far are kept",
                     "run the same command again later",
                 )
-            return failed(request, f"given up after {ATTEMPTS} attempts: {reason}")
+            return failed(request, f"given up after {ATTEMPTS} attempts: {reason}", transient=True)
         finally:
             await self._budget.settle(reserved, cost)
 
-    async def _ask(self, request: Request, told: Callable[[str], None]) -> Completion:
+    async def _try(self, request: Request, room: int, told: Callable[[str], None]) -> Completion | Fault:
+        """Ask once.
+
+        Raises:
+            SizewiseError: no other request would be answered either.
+        """
+        from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
+
+        try:
+            return await self._ask(request, room, told)
+        except ModelAPIError as error:
+            self._refuse_fatal(error)
+            return fault_of(error)
+        except (UnexpectedModelBehavior, OSError, ValueError) as error:
+            return fault_of(error)
+
+    async def _ask(self, request: Request, room: int, told: Callable[[str], None]) -> Completion:
         from pydantic_ai.direct import model_request_stream
+        from pydantic_ai.exceptions import UnexpectedModelBehavior
         from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta, ThinkingPart
         from pydantic_ai.settings import ModelSettings
 
         settings = ModelSettings(
-            max_tokens=request.max_tokens, temperature=request.temperature, top_p=request.top_p, timeout=TIMEOUT_S
+            max_tokens=request.max_tokens + room,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            timeout=TIMEOUT_S,
         )
         if request.top_p == 1.0:
             del settings["top_p"]
@@ -382,19 +360,24 @@ class RemoteModel:
         seconds = time.perf_counter() - begun
         text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
         thought = "".join(part.content for part in response.parts if isinstance(part, ThinkingPart))
-        if response.finish_reason == "content_filter":
-            return failed(request, "the provider's content filter held the answer back")
+        ended = response.finish_reason or (response.provider_details or {}).get("finish_reason")
+        if not ended and (not (text or thought) or self._kind in PROVIDERS):  # other servers may not tell why
+            raise UnexpectedModelBehavior("the stream ended before the answer did")
         usage = response.usage
+        usd = cost_of(self._kind, self._name, usage)
+        if response.finish_reason == "content_filter":
+            held = failed(request, "the provider's content filter held the answer back")
+            return held.model_copy(update={"usd": usd})
         return Completion(
             id=request.id,
             text=text,
             reasoning=thought,
-            reasoning_tokens=int(usage.details.get("reasoning_tokens") or 0),
+            reasoning_tokens=int(usage.details.get("reasoning_tokens") or usage.details.get("thoughts_tokens") or 0),
             prompt_tokens=usage.input_tokens,
             completion_tokens=usage.output_tokens,
             seconds=seconds,
             first_token_s=first,
-            usd=self._price(usage.input_tokens, usage.output_tokens),
+            usd=usd,
             finish="length" if response.finish_reason == "length" else "stop",
         )
 
@@ -416,8 +399,23 @@ class RemoteModel:
             )
 
 
-async def _make_gate() -> _Gate:
-    return _Gate()
+# How servers say that more tokens were asked for than they give.
+_OF_TOKENS = re.compile(r"max\w*[ _]?tokens|maximum (?:context|output)|context[ _](?:length|window)", re.IGNORECASE)
+
+
+def _thinks(client: Any) -> bool:
+    """Tell whether a model is known to think before it answers, unless it is told not to."""
+    known = dict(client.profile or {})
+    return bool(known.get("thinking_always_enabled") or known.get("thinking_enabled_by_default"))
+
+
+def _cut_before_its_end(answer: Completion) -> bool:
+    """Tell whether thoughts may have taken the room of an answer; some providers show nothing of them."""
+    return cut_in_thought(answer) or (answer.finish == "length" and not answer.text.strip())
+
+
+async def _make_gate() -> Gate:
+    return Gate()
 
 
 def _where(uri: str) -> tuple[str, str, str, str]:
@@ -483,22 +481,3 @@ def _client(kind: str, name: str, address: str, key: str) -> tuple[Any, Callable
         return OpenAIChatModel(name, provider=provider), talk.close
     except ImportError as error:
         raise MissingExtraError("pydantic-ai-slim", "remote") from error
-
-
-def _too_many(error: Exception) -> bool:
-    from pydantic_ai.exceptions import ModelRateLimitError, ModelUnavailableError
-
-    return isinstance(error, ModelRateLimitError | ModelUnavailableError)
-
-
-def _passing(error: Exception) -> bool:
-    """Tell whether the same request may be answered if it is asked again."""
-    from pydantic_ai.exceptions import ModelConnectionError, ModelRequestTimeout, ModelServerError
-
-    return _too_many(error) or isinstance(error, ModelConnectionError | ModelServerError | ModelRequestTimeout)
-
-
-def _wait_s(attempt: int, asked: float | None) -> float:
-    """Give the seconds to wait: what the provider asks for, else twice as long each time, with jitter."""
-    usual = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)
-    return min(LONGEST_WAIT_S, asked) if asked else usual * random.uniform(0.5, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sizewise.models.base import Cancel, Deliver, Model, ScoredText, Weighed
+from sizewise.models.base import Cancel, Deliver, Model, ScoredText, Weighed, ask_anew, count_tokens
 from sizewise.records import Completion, ModelDescription, Request
 
 
@@ -60,6 +60,14 @@ class Changed:
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Give log-likelihoods of texts, which are not changed."""
         return self._model.score(texts, prefix=prefix)
+
+    def ask_anew(self) -> None:
+        """Let the model use no answers that it kept."""
+        ask_anew(self._model)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of texts, which are not changed."""
+        return count_tokens(self._model, texts)
 
     def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
         """Give vectors of texts, where the model offers them; they are not changed."""

@@ -63,6 +63,7 @@ from sizewise.records.text import (
     Split,
     SplitSize,
 )
+from sizewise.records.thoughts import opened_thought, split_thoughts
 from sizewise.records.traffic import Load
 from sizewise.records.training import (
     AttentionTrade,
@@ -167,4 +168,6 @@ __all__ = [
     "Tuning",
     "Vote",
     "fingerprint",
+    "opened_thought",
+    "split_thoughts",
 ]

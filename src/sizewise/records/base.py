@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """A frozen value that knows its fields and refuses all others.
+    """A frozen value that knows its fields and refuses all others, and numbers that are none (NaN, infinity).
 
     The schema number lies in the envelope that the store writes around a record.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def fingerprint(value: Any, length: int = 10) -> str:

@@ -59,7 +59,7 @@ class ItemRow(Record):
     finish: str = ""
     """Why the answer ended (examples only)."""
     error: str | None = None
-    """What went wrong: an answer that did not come is scored as an empty one."""
+    """What went wrong; an item without an answer has no statistics and is not scored."""
     stats: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Metric -> additive statistics of this item; a metric's value is a function of their sum."""
 
@@ -101,7 +101,10 @@ class Evaluation(Record):
     items: int
     """Rows in items.jsonl."""
     failed: int
-    """Items with an error: without an answer (scored as an empty one) or without a likelihood (not scored)."""
+    """Items with an error: without an answer or without a likelihood. They are not scored."""
+    unanswered: int = 0
+    """Answers that are missing because requests failed in passing; above 0 the evaluation is incomplete, and the same
+    command asks for them again."""
     seconds: float
     """Wall time of the measurement."""
     notes: tuple[str, ...] = ()

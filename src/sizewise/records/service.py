@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
 from sizewise.records.text import Message
+from sizewise.records.thoughts import split_thoughts
 
 
 class Request(Record):
@@ -22,7 +23,7 @@ class Request(Record):
     stop: tuple[str, ...] = ()
     """Texts that end the answer."""
     max_tokens: int = 256
-    """Longest answer, in the model's tokens."""
+    """Longest answer, in the model's tokens. `complete` gives thoughts room of their own, `start` does not."""
     copy_text: str = ""
     """What the copying baseline answers."""
     fit: bool = False
@@ -68,6 +69,22 @@ class Completion(Record):
     """Documents that the answer cites, where it does."""
     error: str | None = None
     """What went wrong, if anything."""
+    kept_from: str | None = None
+    """Day (UTC) on which a remote model gave it, where it was not asked again."""
+    transient: bool = False
+    """Whether the same request may be answered when it is sent again: the service was busy or gone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _thoughts_apart(cls, given: Any) -> Any:
+        """Keep thoughts out of the answer, whatever gave it: a file, an engine, a server, or a plug-in."""
+        if not isinstance(given, dict) or not isinstance(given.get("text"), str):
+            return given
+        text, thoughts = split_thoughts(given["text"])
+        if text == given["text"]:
+            return given
+        before = given.get("reasoning") or ""
+        return given | {"text": text, "reasoning": f"{before}\n{thoughts}".strip()}
 
 
 class ModelDescription(Record):

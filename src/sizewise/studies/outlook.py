@@ -12,7 +12,7 @@ import numpy as np
 from sizewise import dataset as datasets
 from sizewise.documents import words_of
 from sizewise.errors import SizewiseError
-from sizewise.evaluation.prompts import answer_limit
+from sizewise.evaluation.prompts import usual_tokens
 from sizewise.evaluation.sampling import sample_documents, sample_examples
 from sizewise.inference import detectable_difference
 from sizewise.models import PACKAGED, PROVIDERS, model_size, price_of
@@ -63,7 +63,7 @@ def outlook(config: StudyConfig, *, store: Store | None = None, reporter: Report
     work = _Work(
         read=(passage_bytes + sum(len(one.prompt.encode()) for one in asked)) / BYTES_A_TOKEN
         + (len(asked) + TRIED * bool(asked)) * PROMPT_TOKENS_MORE,
-        written=(len(asked) + TRIED * bool(asked)) * 0.6 * answer_limit(contents.examples["train"]) if asked else 0.0,
+        written=(len(asked) + TRIED * bool(asked)) * usual_tokens(contents.examples["train"]) if asked else 0.0,
         prompts=len(asked) + TRIED * bool(asked),
         speed=speed,
     )

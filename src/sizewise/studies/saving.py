@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -39,21 +40,52 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def read_pays(text: str) -> float:
-    """Turn `4200/month` into US dollars a month.
+    """Turn `4200/month` into US dollars a month; a sum that can be read in two ways is refused.
 
     Raises:
-        UsageError: it is no sum of money in a time.
+        UsageError: it is no sum of money in a time, or it has two readings.
     """
-    sum_, _, period = text.replace(",", "").replace("$", "").replace("USD", "").strip().partition("/")
-    try:
-        value = float(sum_) * MONTHS[period.strip() or "month"]
-    except (ValueError, KeyError) as error:
+    sum_, _, period = text.partition("/")
+    months = MONTHS.get(period.strip().lower() or "month")
+    number = re.sub(r"^(?:USD|US\$|\$)\s*|\s*(?:USD|\$)$", "", sum_.strip(), flags=re.IGNORECASE)
+    value = _read_number(number, text)
+    if months is None or value is None or not math.isfinite(value):
         raise UsageError(
-            f"'{text}' is no sum.", "a number with /month, /year, /week or /day", "--pays 4200/month"
-        ) from error
+            f"'{text}' is no sum.", "US dollars with /month, /year, /week or /day", "--pays 4200/month or 4200.50/month"
+        )
     if value <= 0:
         raise UsageError(f"'{text}' is nothing to save.", "more than 0", "--pays 4200/month")
-    return value
+    return value * months
+
+
+def _read_number(number: str, text: str) -> float | None:
+    """Read a number as it is written in English, in most of Europe or in Switzerland; None if it is none.
+
+    A comma before three digits parts thousands, as it does where people pay in dollars. A point before three digits
+    parts thousands in Europe and cents elsewhere: nobody can tell.
+
+    Raises:
+        UsageError: it has two readings.
+    """
+    number = re.sub(r"(?<=\d)[\s'\u2019_](?=\d{3}(?!\d))", "'", number)  # blanks and marks that can only part thousands
+    if re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", number):
+        whole = number.replace(".", "")
+        raise UsageError(
+            f"'{text}' has two readings: {whole} and {float(number):g} US dollars.",
+            "a sum without a point for thousands, or with two digits for cents",
+            f"--pays {whole}/month or --pays {float(number):.2f}/month",
+        )
+    thousands = r"[1-9]\d{0,2}(?:%s\d{3})+"
+    forms = (
+        (r"\d+(?:[.,]\d+)?", ""),
+        (thousands % "'" + r"(?:[.,]\d+)?", "'"),
+        (thousands % "," + r"(?:\.\d+)?", ","),
+        (thousands % r"\." + r"(?:,\d+)?", "."),
+    )
+    for form, mark in reversed(forms):
+        if re.fullmatch(form, number, re.ASCII):
+            return float((number.replace(mark, "") if mark else number).replace(",", "."))
+    return None
 
 
 def saving(

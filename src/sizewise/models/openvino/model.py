@@ -6,15 +6,18 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from sizewise.models.answering import token_texts
 from sizewise.models.base import Cancel, Deliver, ScoredText, Weighed, complete_all
-from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids
+from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
 from sizewise.models.size import cache_bytes, read_config
+from sizewise.models.thinking import RoomToThink
 from sizewise.records import Completion, ModelDescription, Request
 
 
@@ -101,6 +104,7 @@ class OpenvinoModel:
             start=start,
         )
         self._engine = Engine(folder, precision)
+        self._thinking = RoomToThink()
 
     def describe(self) -> ModelDescription:
         """Say what the model is."""
@@ -119,7 +123,7 @@ class OpenvinoModel:
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer all at once, as answers end."""
         last = time.perf_counter()
-        for answer in complete_all(self, requests):
+        for answer in self._thinking.complete(requests, partial(complete_all, self)):
             now = time.perf_counter()
             yield answer.model_copy(update={"seconds": now - last})
             last = now
@@ -142,17 +146,21 @@ class OpenvinoModel:
         self._engine.submit(_asked(ids, self._ends, answer.request), take, answer.cancelled)
         return answer.cancelled.set
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of texts."""
+        return tokens_in(self._tokenizer, texts)
+
     def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
         """Give the log-likelihoods of prompts' tokens; the engine does not tell which others were likelier."""
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
         long = iter(self._engine.nats([ids for ids in prompts if len(ids) > 1]))
         return [
             Weighed(
-                [str(self._tokenizer.decode([one])) for one in ids],
+                token_texts(self._tokenizer, ids, of_text=request.text is not None),
                 [-float(nat) for nat in next(long)] if len(ids) > 1 else [],
                 None,
             )
-            for ids in prompts
+            for request, ids in zip(requests, prompts, strict=True)
         ]
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:

@@ -1,0 +1,68 @@
+"""Thoughts before an answer: where a model writes them as part of its text, they are told apart from what it says."""
+
+from __future__ import annotations
+
+import re
+
+# How models write that they think: Qwen, DeepSeek, GLM and most others; Magistral; Kimi; Seed; Open-Thoughts; Cohere.
+_PAIRS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+)
+# Plain words of markup: an answer may hold them too, so they count at its beginning only.
+_LEADING = (
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<|channel>thought", "<channel|>"),
+)
+# gpt-oss: with its marks, and without them where the tokenizer left special tokens out.
+_HARMONY = re.compile(
+    r"\s*(?:<\|channel\|>analysis<\|message\|>(?P<marked>.*?)<\|channel\|>final<\|message\|>"
+    r"|analysis(?P<bare>.*?)assistantfinal)(?P<answer>.*)",
+    re.DOTALL,
+)
+_AROUND = re.compile(
+    r"<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>|<\|(?:end|return)\|>|<\|start\|>assistant"
+)
+
+
+def opened_thought(prompt: str) -> str:
+    """Return the mark that a prompt ends with where the model is to go on thinking, else an empty text."""
+    end = prompt.rstrip()
+    return next((begin for begin, _ in (*_PAIRS, *_LEADING) if end.lower().endswith(begin.lower())), "")
+
+
+def split_thoughts(text: str) -> tuple[str, str]:
+    """Split what a model wrote into its answer and its thoughts; a text without thoughts stays as it is.
+
+    Thoughts that do not end were cut: nothing was answered then. An end without a beginning ends thoughts that the
+    prompt began, as the chat template of DeepSeek-R1 does.
+    """
+    found = _HARMONY.fullmatch(text)
+    if found:
+        thought = found["marked"] if found["marked"] is not None else found["bare"]
+        return _AROUND.sub("", found["answer"]).strip(), _AROUND.sub("", thought).strip()
+    answer, thoughts = text, []
+    for begin, end in (*_PAIRS, *_LEADING):
+        leading = (begin, end) in _LEADING
+        if end.lower() not in answer.lower() and not answer.lstrip().lower().startswith(begin.lower()):
+            continue
+        opening = (r"\A\s*" if leading else "") + re.escape(begin)
+        closed = re.compile(f"{opening}(.*?){re.escape(end)}", re.DOTALL | re.IGNORECASE)
+        while match := closed.search(answer):
+            thoughts.append(match[1])
+            answer = answer[: match.start()] + answer[match.end() :]
+        if not leading and (orphan := re.search(re.escape(end), answer, re.IGNORECASE)):
+            thoughts.insert(0, answer[: orphan.start()])
+            answer = answer[orphan.end() :]
+        if answer.lstrip().lower().startswith(begin.lower()):
+            thoughts.append(answer.lstrip()[len(begin) :])
+            answer = ""
+    if not thoughts:
+        return text, ""
+    return _AROUND.sub("", answer).strip(), "\n".join(part.strip() for part in thoughts if part.strip())
