@@ -78,11 +78,6 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def offline() -> bool:
-    """Tell whether SIZEWISE_OFFLINE forbids every connection but loopback."""
-    return os.environ.get("SIZEWISE_OFFLINE", "") not in ("", "0")
-
-
 class Store:
     """A folder of records.
 
