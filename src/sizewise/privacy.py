@@ -67,11 +67,11 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """
     if event in CONNECTING:
         address = arguments[1]  # None: the socket is connected already
-        host = address[0] if isinstance(address, tuple) and address else None  # paths of Unix sockets are no tuples
-        allowed = host is None or is_loopback(host)
+        host = address[0] if isinstance(address, tuple) and address else ""  # paths of Unix sockets are no tuples
+        allowed = is_loopback(host)
     elif event in RESOLVING:
-        host = arguments[0]
-        allowed = host is None or is_loopback(host) or _number(host) is not None  # nobody is asked about a number
+        host = arguments[0] or ""
+        allowed = is_loopback(host) or _number(host) is not None  # nobody is asked about a number
     elif event in REVERSING:
         host = arguments[0]
         allowed = is_loopback(host)
