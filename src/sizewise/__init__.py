@@ -9,6 +9,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sizewise.privacy import keep_private
+
 if TYPE_CHECKING:
     from sizewise.choice import choose
     from sizewise.comparison import compare
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from sizewise.models import open_model
     from sizewise.studies import study
     from sizewise.training import train
+
+keep_private()  # before any library that reports is imported
 
 # PyTorch reads it at its first tensor: large tensors lie in huge pages where the system offers them (Linux), which
 # spares most page faults.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -55,6 +58,64 @@ class MissingExtraError(SizewiseError):
             f"the extra [{extra}]",
             install_command(extra),
         )
+
+
+# Modules whose names do not begin the name of the package that an extra lists: itself, or what it brings along.
+PACKAGE_OF = {
+    "sklearn": "scikit-learn",
+    "starlette": "fastapi",
+    "openvino": "openvino-genai",
+    "openvino_tokenizers": "openvino-genai",
+    "phonenumbers": "presidio-analyzer",
+    "huggingface_hub": "transformers",
+    "openai": "pydantic-ai-slim",
+    "anthropic": "pydantic-ai-slim",
+}
+
+
+def extras() -> dict[str, list[str]]:
+    """Return the extras that list each optional package, as the installed package itself says."""
+    try:
+        lines = metadata.requires("sizewise") or []
+    except metadata.PackageNotFoundError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        name = re.match(r"[\w.\-]+", line)
+        extra = re.search(r"""extra\s*==\s*["']([\w\-]+)["']""", line)
+        if name and extra:
+            found.setdefault(_canonical(name[0]), []).append(extra[1])
+    return found
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """Return the error that names the extra to install; None if the module belongs to none."""
+    module = (error.name or "").split(".")[0]
+    wanted, known = _canonical(PACKAGE_OF.get(module, module)), extras()
+    package = next((name for name in known if name == wanted), None) or next(
+        (name for name in known if wanted and name.startswith(f"{wanted}-")), None
+    )
+    return MissingExtraError(package, known[package][0]) if package else None
+
+
+@contextmanager
+def naming_extras() -> Iterator[None]:
+    """Let imports of optional packages that are absent name the extra to install.
+
+    Raises:
+        MissingExtraError: one is absent.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        raise missing from error
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def install_command(extra: str) -> str:

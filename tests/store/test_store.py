@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -129,3 +130,59 @@ def test_ledger_survives_a_kill(store: Store) -> None:
         entries = ledger.entries("test")
     assert len(entries) > acknowledged
     assert all(entries[str(i)] == {"i": i} for i in range(acknowledged + 1))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such rights")
+@pytest.mark.parametrize("umask", [0o022, 0o000])
+def test_what_is_written_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        store = Store(tmp_path / "new" / "home")
+        path = store.write("choice-1", recommendation()).path
+        store.write_rows(path.parent, "rows.jsonl", [recommendation()])
+        with store.ledger("evaluation", "eval-1") as ledger, store.service_ledger() as service:
+            ledger.append("test", "a", {"x": 1})
+            service.append("test", "a", {"x": 1})
+            for one in (tmp_path / "new").rglob("*"):
+                assert mode(one) == (0o700 if one.is_dir() else 0o600), one
+            assert {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"} <= {
+                one.name for one in (store.home / "service").iterdir()
+            }
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such rights")
+def test_a_ledger_that_others_could_read_is_closed_to_them_and_a_users_folder_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    folder.mkdir(mode=0o755)
+    (folder / "ledger.sqlite").touch(mode=0o644)
+    with Store(tmp_path).service_ledger() as ledger:
+        ledger.append("test", "a", {"x": 1})
+        assert {mode(one) for one in folder.iterdir()} == {0o600}
+    assert mode(folder) == 0o755
+
+
+def test_half_a_character_costs_no_entry_and_no_file(store: Store, tmp_path: Path) -> None:
+    with store.ledger("evaluation", "eval-1") as ledger:
+        ledger.append("test", "a\ud83d", {"said": "so \ud83d", "whole": "\ud83d\ude00 é"})
+        assert ledger.entry("test", "a\ud83d") == {"said": "so \ufffd", "whole": "\U0001f600 é"}
+    write_atomically(tmp_path / "file.txt", "so \ud83d")
+    assert (tmp_path / "file.txt").read_text(encoding="utf-8") == "so \ufffd"
+
+
+def test_a_new_name_is_brought_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(tmp_path / "file.txt", "text")
+    assert synced == ([False, True] if os.name == "posix" else [False])

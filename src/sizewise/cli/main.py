@@ -1,12 +1,19 @@
-"""The app: commands, errors and exit codes (0 done, 1 failed, 2 wrong usage, 3 bar missed, 130 interrupted)."""
+"""The app: commands, errors and exit codes.
+
+0 done, 1 failed, 2 wrong usage, 3 a threshold was missed, 70 an unexpected error, 130 interrupted.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import sqlite3
 import sys
-from typing import Any, NoReturn
+import traceback
+from importlib import metadata
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -32,9 +39,11 @@ from sizewise.cli import (
     study,
     train,
 )
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, naming_extras
 
 INTERRUPTED = 130
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+TRACEBACK = "SIZEWISE_TRACEBACK"
 
 
 def _refuse_no_number(value: Any) -> Any:
@@ -64,9 +73,26 @@ app = typer.Typer(
     help="Find, make, prove and serve the language model that is the right size for your work.\n\n"
     "Start with: sizewise study   (the embedded demo), or: sizewise study FOLDER   (your own text).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"sizewise {metadata.version('sizewise')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
+
+
 COMMANDS = (
     study,
     init,
@@ -95,8 +121,11 @@ for module in COMMANDS:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     as_json = "--json" in sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # half an emoji, as JSON writes it
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        with naming_extras():
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except SizewiseError as error:
         fail(error.what, error.expected, error.next_step, as_json)
         sys.exit(error.exit_code)
@@ -109,21 +138,37 @@ def main() -> NoReturn:
         fail(
             f"The system refused: {error}.",
             "room on the disk and folders that can be read and written",
-            "mend that and run the same command again: it goes on",
+            "fix that and run the same command again: it goes on",
             as_json,
         )
         sys.exit(1)
     except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
+        code = _other(error, as_json)
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+        fail("Interrupted; what was done is kept.", "", "run the same command again: it goes on", as_json)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _other(error: Exception, as_json: bool) -> int:
+    """Say what went wrong that is no error of ours; return the exit code."""
+    if type(error).__name__ == "Abort":  # the end of the input where an answer was asked for
+        return INTERRUPTED
+    if hasattr(error, "format_message"):
         # Wrong usage: typer carries click's exceptions along without naming them in public.
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "sizewise"
         fail(error.format_message(), "", f"{command} --help", as_json)
-        sys.exit(2)
-    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
-        fail("Interrupted; what was done is kept.", "", "run the same command again: it goes on", as_json)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 2
+    if os.environ.get(TRACEBACK, "") not in ("", "0"):
+        traceback.print_exception(error)
+    said = str(error).strip().partition("\n")[0]
+    fail(
+        f"An unexpected error: {type(error).__name__}{f': {said}' if said else ''}.",
+        "no error of this kind: it is a fault of Sizewise",
+        f"run the same command with {TRACEBACK}=1 to see where it happened, and report it",
+        as_json,
+    )
+    return UNEXPECTED
 
 
 def fail(what: str, expected: str, next_step: str, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from sizewise.guard.finding import find_personal
 
 LETTERS, NONCE = "BCDFGHJKLMNPQRSTVWXZ2346789", 4
 DRAWS = 100
+_REST = re.compile(r"_(?:\d*|\d+_(\w*))", re.ASCII)  # of a token, after its kind
 
 
 class Mask:
@@ -33,6 +34,7 @@ class Mask:
                 break
             self._nonce = _nonce()
         self._tokens: dict[tuple[str, str], str] = {}
+        self._numbers: Counter[str] = Counter()
         self.values: dict[str, str] = {}
         """Token in its plain form, as `EMAIL_1_7KQX`, -> what stood there."""
         self.counts: Counter[str] = Counter()
@@ -50,8 +52,8 @@ class Mask:
     def _token(self, kind: str, value: str) -> str:
         known = self._tokens.get((kind, value))
         if known is None:
-            number = 1 + sum(other == kind for other, _ in self._tokens)
-            known = f"{kind.upper()}_{number}_{self._nonce}"
+            self._numbers[kind] += 1
+            known = f"{kind.upper()}_{self._numbers[kind]}_{self._nonce}"
             self._tokens[kind, value] = known
             self.values[known] = value
         return f"[{known}]"
@@ -73,9 +75,12 @@ class Unmask:
         self._held = ""
         self.restored: Counter[str] = Counter()
         """Kind -> places restored."""
-        forms = sorted((_loose(token) for token in values), key=len, reverse=True)
-        inner = "|".join(forms)
-        self._pattern = re.compile(rf"\[(?:{inner})\]|(?:{inner})", re.IGNORECASE | re.ASCII) if forms else None
+        parts = [token.rsplit("_", 2) for token in values]
+        self._kinds = sorted({kind for kind, _, _ in parts})
+        self._nonces = sorted({nonce for _, _, nonce in parts})
+        kinds = "|".join(re.escape(kind).replace("_", r"[_ \-]") for kind in self._kinds)
+        form = rf"(?:{kinds})[_ \-]\d+[_ \-](?:{'|'.join(self._nonces)})"
+        self._pattern = re.compile(rf"\[{form}\]|{form}", re.IGNORECASE | re.ASCII) if values else None
         self._longest = 2 + max((len(token) for token in values), default=0)
 
     def feed(self, piece: str) -> str:
@@ -101,19 +106,28 @@ class Unmask:
         for start in range(max(0, len(text) - self._longest + 1), len(text)):
             tail = _plain(text[start:])
             bare = tail.removeprefix("[")
-            if any(token.startswith(bare) and (len(bare) < len(token) or tail != bare) for token in self._values):
+            if self._grows(bare) or (tail != bare and bare in self._values):
                 return start
         return len(text)
 
+    def _grows(self, begun: str) -> bool:
+        """Tell whether more letters could make a token of this."""
+        for kind in self._kinds:
+            if kind.startswith(begun):
+                return True
+            rest = _REST.fullmatch(begun, len(kind)) if begun.startswith(kind) else None
+            if rest and (rest[1] is None or any(one.startswith(rest[1]) and one != rest[1] for one in self._nonces)):
+                return True
+        return False
+
     def _value(self, match: re.Match[str]) -> str:
         token = _plain(match[0]).strip("[]")
+        value = self._values.get(token)
+        if value is None:
+            return match[0]
         self.restored[token.rsplit("_", 2)[0].lower()] += 1
-        return self._values[token]
+        return value
 
 
 def _plain(text: str) -> str:
     return re.sub(r"[ \-]", "_", text.upper())
-
-
-def _loose(token: str) -> str:
-    return re.escape(token).replace("_", r"[_ \-]")

@@ -9,9 +9,9 @@ split over messages is still seen. New wordings pass: words alone do not tell al
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
+from sizewise.guard.plain import plain_copies
 from sizewise.guard.rules import rules_of
 
 SIGNALS = ("override", "persona", "prompt_leak", "markup", "hidden", "exfiltration")
@@ -30,9 +30,13 @@ def signals_in(texts: Sequence[str]) -> tuple[str, ...]:
     raw = "\n".join(texts)
     if len(raw) > MOST_LETTERS:
         raw = raw[: MOST_LETTERS // 2] + "\n" + raw[-MOST_LETTERS // 2 :]
-    shown = _HIDDEN.sub("", unicodedata.normalize("NFKC", raw)).lower()
-    found = {kind for kind, rules in rules_of("signals").items() if any(rule.search(shown) for rule in rules)}
-    squeezed = re.sub(r"[^a-z]", "", shown.translate(_LEET))
+    plain = [copy.text.lower() for copy in plain_copies(raw)]
+    found = {
+        kind
+        for kind, rules in rules_of("signals").items()
+        if any(rule.search(text) for text in plain for rule in rules)
+    }
+    squeezed = re.sub(r"[^a-z]", "", plain[0].translate(_LEET))
     found |= {kind for kind, (rule,) in rules_of("squeezed").items() if rule.search(squeezed)}
     if len(_HIDDEN.findall(raw)) >= LEAST_HIDDEN:
         found.add("hidden")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sizewise.errors import UsageError
-from sizewise.guard import KINDS, NOT_FOUND, Mask, Unmask, find_personal, signals_in
+from sizewise.guard import KINDS, NOT_FOUND, Mask, Unmask, find_personal, matches, signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Request
 from sizewise.service.wire import Refused
@@ -137,7 +137,7 @@ class Guard:
         """Tell whether a rule finds something that may not leave this machine."""
         if "confidential" not in self._rules.parts or not self._confidential:
             return False
-        return any(rule.search(text) for text in (*texts, "\n".join(texts)) for rule in self._confidential)
+        return matches(self._confidential, (*texts, "\n".join(texts)))
 
     def keep_back(self, requests: Sequence[Request], model: str) -> None:
         """Stop a confidential request on its way to a model off this machine.

@@ -8,11 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sizewise.store.files import make_folder, make_private, whole_characters
+
 
 class Ledger:
     """An append-only SQLite file of JSON entries under a topic and a key.
 
-    The first entry of a (topic, key) stays; appending it again changes nothing, so a replay never doubles.
+    The first entry of a (topic, key) stays; appending it again changes nothing, so a replay never doubles. Only its
+    owner may read it.
 
     Args:
         path: the file; its folder is made if needed.
@@ -20,7 +23,8 @@ class Ledger:
     """
 
     def __init__(self, path: Path, any_thread: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        make_private(path)  # SQLite gives the files beside it the same rights
         self._connection = sqlite3.connect(path, timeout=30, check_same_thread=not any_thread)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(
@@ -30,11 +34,11 @@ class Ledger:
         )
 
     def append(self, topic: str, key: str, body: dict[str, Any]) -> None:
-        """Append one entry; it is on disk when this returns."""
+        """Append one entry; it is on disk when this returns. Half a character, as of a cut emoji, is kept as U+FFFD."""
         with self._connection:
             self._connection.execute(
                 "INSERT OR IGNORE INTO entries (topic, key, body) VALUES (?, ?, ?)",
-                (topic, key, json.dumps(body, ensure_ascii=False)),
+                (topic, whole_characters(key), whole_characters(json.dumps(body, ensure_ascii=False))),
             )
 
     def entries(self, topic: str) -> dict[str, dict[str, Any]]:
@@ -45,7 +49,7 @@ class Ledger:
     def entry(self, topic: str, key: str) -> dict[str, Any] | None:
         """Give one entry, or None."""
         found = self._connection.execute(
-            "SELECT body FROM entries WHERE topic = ? AND key = ?", (topic, key)
+            "SELECT body FROM entries WHERE topic = ? AND key = ?", (topic, whole_characters(key))
         ).fetchone()
         return None if found is None else dict(json.loads(found[0]))
 

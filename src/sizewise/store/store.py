@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -33,6 +31,7 @@ from sizewise.records import (
     Study,
     Tuning,
 )
+from sizewise.store.files import make_folder, write_atomically
 from sizewise.store.ledger import Ledger
 
 R = TypeVar("R", bound=Record)
@@ -76,11 +75,6 @@ def versions(*packages: str) -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
-
-
-def offline() -> bool:
-    """Tell whether SIZEWISE_OFFLINE forbids every connection but loopback."""
-    return os.environ.get("SIZEWISE_OFFLINE", "") not in ("", "0")
 
 
 class Store:
@@ -253,47 +247,3 @@ class Store:
             yield
         finally:
             lock.release()
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder with its parents.
-
-    Raises:
-        SizewiseError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SizewiseError(
-            f"The folder {folder} cannot be made: {error.strerror or error}.",
-            "a place that can be written",
-            "export SIZEWISE_HOME=FOLDER",
-        ) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a kill at any moment leaves the old file or the new one.
-
-    Raises:
-        SizewiseError: the disk is full or the folder cannot be written.
-    """
-    make_folder(path.parent)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        free = shutil.disk_usage(path.parent).free
-        raise SizewiseError(
-            f"{path} cannot be written: {error.strerror or error} ({free / 1e6:.0f} MB free).",
-            "a folder with room that can be written",
-            "export SIZEWISE_HOME=FOLDER, or free some room; then run the same command again",
-        ) from error

@@ -1,8 +1,8 @@
 """openvino-genai's continuous batching in a process of its own: requests come in by lines of JSON, tokens go out.
 
-Run as a script by `engine.Engine`; it imports nothing of this package, so that it is there in a second. A step of the
-pipeline holds Python's lock from its beginning to its end: in a process of its own it keeps nobody else waiting, and if
-it crashes nobody else falls.
+Run as a script by `engine.Engine`; of this package it imports only what keeps openvino from reporting, so that it is
+there in a second. A step of the pipeline holds Python's lock from its beginning to its end: in a process of its own it
+keeps nobody else waiting, and if it crashes nobody else falls.
 
 In, one line each::
 
@@ -77,6 +77,9 @@ class Worker:
     """
 
     def __init__(self, folder: str, precision: str, blocks: int) -> None:
+        from sizewise.privacy import keep_private
+
+        keep_private()
         import numpy
         import openvino
         import openvino_genai
