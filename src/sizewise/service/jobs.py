@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import Request as HttpRequest
+from starlette.types import Receive, Scope, Send
 
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Piece, Weighed, failed
@@ -24,8 +25,11 @@ from sizewise.service.state import State
 from sizewise.service.wire import EmbeddingRequest, Refused, TextRequest
 
 CLIENT_LEFT = 499
-DRAIN_RETRY_S = 5
+STARTING_RETRY_S = 5
 LISTENS_EVERY_S = 0.25
+WRITING_S = 1.0
+"""Time beyond that of an answer in which what was written of it may still be sent."""
+T = TypeVar("T")
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -35,42 +39,74 @@ def numbered(request: Request, number: int) -> Request:
     return request.model_copy(update={"id": str(number), "seed": seed})
 
 
+class _Stream(StreamingResponse):
+    """A stream that ends at its time, also where the client takes nothing, and then frees its place at once.
+
+    Args:
+        events: what is sent.
+        deadline: end, in seconds of the monotonic clock.
+        close: frees the place.
+    """
+
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], deadline: float, close: Callable[[], Awaitable[None]]
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._deadline, self._close = deadline, close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            with suppress(TimeoutError):  # the connection is cut when this returns
+                async with asyncio.timeout(max(0.0, self._deadline - monotonic())):
+                    await super().__call__(scope, receive, send)
+        finally:
+            await self._close()
+
+
 class Job:
     """The answers to one HTTP request."""
 
     def __init__(self, state: State, one: Served, key: Key | None, requests: list[Request], http: HttpRequest) -> None:
         self._state, self._one, self._key, self._requests, self._http = state, one, key, requests, http
         self._begun = monotonic()
+        self._deadline = self._begun + state.settings.timeout_s
         self._first: float | None = None
+        self._kept = False
         self._size = sum(one.size_of(request) for request in requests)
 
     async def whole(self, form: ChatForm) -> Response:
         """Answer in one piece; the work ends when the client goes away."""
         async with AsyncExitStack() as place:
-            await self._enter(place)
-            work = asyncio.create_task(self._collect(form))
-            gone = asyncio.create_task(self._gone())
-            try:
-                await asyncio.wait(
-                    {work, gone}, return_when=asyncio.FIRST_COMPLETED, timeout=self._state.settings.timeout_s
-                )
-                if not work.done():
-                    status = CLIENT_LEFT if gone.done() else 504
-                    self._keep(status, None)
-                    raise Refused(
-                        "The answer took too long." if status == 504 else "The client went away.", status=status
-                    )
-                choices, ends = await work
-            finally:
-                work.cancel()
-                gone.cancel()
-                await asyncio.gather(work, gone, return_exceptions=True)
+            await self._listening(self._enter(place))
+            choices, ends = await self._listening(self._collect(form))
         body = forms.base(form.whole, forms.new_id(form.prefix), form.model) | {
             "choices": choices,
             "usage": form.usage(ends),
         }
         self._keep(200, ends)
         return JSONResponse(body | _besides(ends))
+
+    async def _listening(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for work, but no longer than the client waits for it, and its time.
+
+        Raises:
+            Refused: the client went away, or it takes too long.
+        """
+        task, gone = asyncio.create_task(work), asyncio.create_task(self._gone())
+        try:
+            left = max(0.0, self._deadline - monotonic())
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED, timeout=left)
+            if task.done():
+                return await task
+            status = CLIENT_LEFT if gone.done() else 504
+            self._keep(status, None)
+            raise Refused("The answer took too long." if status == 504 else "The client went away.", status=status)
+        finally:
+            task.cancel()
+            gone.cancel()
+            await asyncio.gather(task, gone, return_exceptions=True)
 
     async def _gone(self) -> None:
         while not await self._http.is_disconnected():
@@ -103,26 +139,25 @@ class Job:
     async def stream(self, form: ChatForm) -> Response:
         """Answer piece by piece. What is refused is refused before the stream begins."""
         place = AsyncExitStack()
-        await self._enter(place)
+        await self._listening(self._enter(place))
         events = self._events(form)
         try:
-            first = await anext(events)
+            first = await self._listening(_first_of(events))
         except BaseException:
             await events.aclose()
             await place.aclose()
             raise
 
         async def body() -> AsyncGenerator[bytes, None]:
-            try:
-                yield first
-                async for event in events:
-                    yield event
-            finally:
-                await events.aclose()
-                await place.aclose()
+            yield first
+            async for event in events:
+                yield event
 
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
+        async def close() -> None:
+            await events.aclose()
+            await place.aclose()
+
+        return _Stream(body(), self._deadline + WRITING_S, close)
 
     async def _events(self, form: ChatForm) -> AsyncGenerator[bytes, None]:
         """Give the stream's events; the first only when an engine has begun, so that its refusal has a status."""
@@ -135,7 +170,7 @@ class Job:
         status = CLIENT_LEFT
         try:
             while len(ends) < len(pumps):
-                async with asyncio.timeout(self._state.settings.timeout_s):
+                async with asyncio.timeout(max(0.0, self._deadline - monotonic())):
                     index, piece = await queue.get()
                 refusal = _refusal(piece)
                 if refusal is not None:
@@ -183,9 +218,11 @@ class Job:
         """Take a place before any work is done."""
         one = self._one
         one.keep_back(self._requests)
-        if self._state.draining or not one.ready:
-            wait = {"Retry-After": str(DRAIN_RETRY_S)}
-            raise Refused("The service is starting or stopping.", None, "unavailable", 503, wait)
+        if not one.ready:
+            wait = {"Retry-After": str(STARTING_RETRY_S)}
+            raise Refused(
+                f"{one.name} is not ready: {one.trouble or 'it is starting'}.", None, "unavailable", 503, wait
+            )
         context = one.description.context
         longest = max(one.size_of(request) for request in self._requests)
         if self._size > one.admission.most_tokens or (context and longest > 8 * context):
@@ -205,11 +242,19 @@ class Job:
             raise Refused(f"All places are taken; try again in {busy.retry_s} s.", None, "busy", 429, wait) from None
 
     def _keep(self, status: int, ends: list[Completion] | None) -> None:
+        """Keep how it ended, once."""
+        if self._kept:
+            return
+        self._kept = True
         for end in ends or [None]:  # type: ignore[list-item]
             self._one.keep(self._begun, status, end, self._first)
             self._state.counts.count(self._one.name, status, monotonic() - self._begun, self._first, end)
             if end is not None:
                 self._state.settings.keys.spend(self._key, end.prompt_tokens + end.completion_tokens)
+
+
+async def _first_of(events: AsyncGenerator[bytes, None]) -> bytes:
+    return await anext(events)
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
 from sizewise.service.wire import Refused
@@ -72,21 +73,32 @@ class Keys:
         """Whether a key must be shown."""
         return bool(self._by_hash)
 
-    def admit(self, header: str | None) -> Key | None:
-        """Find the key of an Authorization header, and count the request.
+    def find(self, header: str | None) -> Key | None:
+        """Find the key of an Authorization header; None where none is needed.
 
         Raises:
-            Refused: it is missing or wrong, or its budget is used up.
+            Refused: it is missing or wrong.
         """
         if not self.needed:
             return None
-        given = (header or "").removeprefix("Bearer ").strip()
-        key = self._by_hash.get(hashlib.sha256(given.encode("utf-8")).hexdigest())
+        scheme, _, given = (header or "").strip().partition(" ")
+        if scheme.lower() == "bearer":
+            key = self._by_hash.get(hashlib.sha256(given.strip().encode("utf-8")).hexdigest())
+            if key is not None:
+                return key
+        raise Refused(
+            "This service wants a key: Authorization: Bearer KEY.", None, "invalid_api_key", 401,
+            {"WWW-Authenticate": "Bearer"},
+        )  # fmt: skip
+
+    def admit(self, key: Key | None) -> None:
+        """Count a request of a key.
+
+        Raises:
+            Refused: its budget is used up.
+        """
         if key is None:
-            raise Refused(
-                "This service wants a key: Authorization: Bearer KEY.", None, "invalid_api_key", 401,
-                {"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
+            return
         now = time.monotonic()
         asked, spent = self._asked[key.name], self._spent[key.name]
         while asked and asked[0] < now - MINUTE_S:
@@ -100,12 +112,17 @@ class Keys:
             wait = max(1, round(spent[0][0] + DAY_S - now))
             raise Refused("The key's tokens of this day are used up.", None, "insufficient_quota", 429, _retry(wait))
         asked.append(now)
-        return key
 
     def spend(self, key: Key | None, tokens: int) -> None:
         """Count the tokens of an answer."""
         if key is not None:
             self._spent[key.name].append((time.monotonic(), tokens))
+
+
+def key_of(http: HttpRequest) -> Key | None:
+    """Give the key that the gate found; None where none is needed."""
+    found: Key | None = getattr(http.state, "key", None)
+    return found
 
 
 def _retry(seconds: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ from sizewise.errors import SizewiseError
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Study
 from sizewise.report import ItemOrder, StudyView, load_view, render_answer, render_items, render_live_page
-from sizewise.service.limits import BodyLimit
+from sizewise.service.limits import Gate
 from sizewise.service.monitoring import SAFE_PAGE
 from sizewise.service.running import hosts_of, run_app
 from sizewise.store import Store
@@ -32,7 +32,7 @@ def create_study_app(view: StudyView, hosts: Sequence[str] = ("*",)) -> FastAPI:
         hosts: names under which it may be called.
     """
     app = FastAPI(title="Sizewise study", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)
+    app.add_middleware(Gate, most_bytes=MOST_BODY_BYTES)
     if "*" not in hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     page = render_live_page(view)
