@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Piece, Weighed, failed
+from sizewise.models.openvino.engine import NO_SCHEMA, RESTARTED
 from sizewise.records import Completion, Request
 from sizewise.service import forms, wire
 from sizewise.service.admission import Busy
@@ -284,8 +285,11 @@ def _failure(end: Completion) -> Refused:
     message = end.error or "The engine failed."
     if "more than the context" in message:
         return Refused(message, "messages", "context_length_exceeded")
-    if "the schema cannot be used" in message:
+    if NO_SCHEMA in message:
         return Refused(message, "response_format", "invalid_schema")
+    if RESTARTED in message:
+        wait = {"Retry-After": str(STARTING_RETRY_S)}
+        return Refused(message, None, "engine_restarted", 503, wait)
     return Refused(message, None, "engine_failed", 500)
 
 
