@@ -127,7 +127,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
     @app.post("/v1/chat/completions", responses=wire.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         key = key_of(http)
-        state.settings.keys.admit(key)
+        state.budgets.admit(key)
         lenient = state.settings.lenient
 
         async def by(one: Served) -> Response:
@@ -158,7 +158,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
     @app.post("/v1/completions", responses=wire.STREAMED)
     async def text(body: TextRequest, http: HttpRequest) -> Response:
         key = key_of(http)
-        state.settings.keys.admit(key)
+        state.budgets.admit(key)
         one = state.find(body.model, key)
         wire.refuse_unknown(body, one.description, state.settings.lenient)
         asked = [forms.text_request(body, prompt) for prompt in body.prompts()]
@@ -178,7 +178,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest, http: HttpRequest) -> Response:
         key = key_of(http)
-        state.settings.keys.admit(key)
+        state.budgets.admit(key)
         return await embed(state, state.find(body.model, key), key, body)
 
 
@@ -200,7 +200,7 @@ def _add_facts(app: FastAPI, state: State) -> None:
     @app.get("/v1/models")
     async def models(http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
-        state.settings.keys.admit(key)
+        state.budgets.admit(key)
         shown = [one for one in state.served if not key or not key.models or one.name in key.models]
         rows = [_about(one) for one in shown]
         if state.router is not None and len(shown) == len(state.served):
@@ -210,7 +210,7 @@ def _add_facts(app: FastAPI, state: State) -> None:
     @app.get("/v1/models/{name:path}")
     async def model(name: str, http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
-        state.settings.keys.admit(key)
+        state.budgets.admit(key)
         return _about(state.find(name, key))
 
     @app.get("/metrics", response_class=PlainTextResponse)

@@ -19,6 +19,7 @@ from sizewise.models.openvino.engine import NO_SCHEMA, RESTARTED
 from sizewise.records import Completion, Request
 from sizewise.service import forms, wire
 from sizewise.service.admission import Busy
+from sizewise.service.budgets import Charge, tokens_of_piece
 from sizewise.service.forms import ChatForm
 from sizewise.service.keys import Key
 from sizewise.service.served import Served
@@ -76,10 +77,13 @@ class Job:
         self._first: float | None = None
         self._kept = False
         self._size = sum(one.size_of(request) for request in requests)
+        self._charge = Charge(state.budgets, None)
+        self._headers: dict[str, str] = {}
 
     async def whole(self, form: ChatForm) -> Response:
         """Answer in one piece; the work ends when the client goes away."""
         async with AsyncExitStack() as place:
+            place.callback(lambda: self._charge.end())
             await self._listening(self._enter(place))
             choices, ends = await self._listening(self._collect(form))
         body = forms.base(form.whole, forms.new_id(form.prefix), form.model) | {
@@ -87,7 +91,7 @@ class Job:
             "usage": form.usage(ends),
         }
         self._keep(200, ends)
-        return JSONResponse(body | _besides(ends))
+        return JSONResponse(body | _besides(ends), headers=self._headers)
 
     async def _listening(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for work, but no longer than the client waits for it, and its time.
@@ -118,7 +122,7 @@ class Job:
             parts: list[str] = []
             tokens: list[str] = []
             values: list[float] = []
-            async with aclosing(self._one.answer(request)) as pieces:
+            async with aclosing(self._answer(index, request)) as pieces:
                 async for piece in pieces:
                     if piece.end is not None:
                         if piece.end.error:
@@ -140,9 +144,10 @@ class Job:
     async def stream(self, form: ChatForm) -> Response:
         """Answer piece by piece. What is refused is refused before the stream begins."""
         place = AsyncExitStack()
-        await self._listening(self._enter(place))
+        place.callback(lambda: self._charge.end())
         events = self._events(form)
         try:
+            await self._listening(self._enter(place))
             first = await self._listening(_first_of(events))
         except BaseException:
             await events.aclose()
@@ -158,7 +163,9 @@ class Job:
             await events.aclose()
             await place.aclose()
 
-        return _Stream(body(), self._deadline + WRITING_S, close)
+        response = _Stream(body(), self._deadline + WRITING_S, close)
+        response.headers.update(self._headers)
+        return response
 
     async def _events(self, form: ChatForm) -> AsyncGenerator[bytes, None]:
         """Give the stream's events; the first only when an engine has begun, so that its refusal has a status."""
@@ -204,10 +211,25 @@ class Job:
             for task in pumps:
                 task.cancel()
 
+    async def _answer(self, index: int, request: Request) -> AsyncGenerator[Piece, None]:
+        """Give the pieces of an answer, and charge the key for them as they come."""
+        used = self._one.read_of(request)
+        self._charge.used(index, used, self._one.usd_of(used))
+        async with aclosing(self._one.answer(request)) as pieces:
+            async for piece in pieces:
+                end = piece.end
+                if end is None:
+                    used += tokens_of_piece(piece.text, len(piece.tokens))
+                    self._charge.used(index, used, self._one.usd_of(used))
+                elif not end.error:
+                    self._one.learn_price(end)
+                    self._charge.used(index, end.prompt_tokens + end.completion_tokens, end.usd or 0.0)
+                yield piece
+
     async def _pump(self, index: int, request: Request, queue: asyncio.Queue[tuple[int, Piece | Refused]]) -> None:
         """Put the pieces of an answer into a queue; whatever goes wrong is its end, so that nobody waits for it."""
         try:
-            async with aclosing(self._one.answer(request)) as pieces:
+            async with aclosing(self._answer(index, request)) as pieces:
                 async for piece in pieces:
                     await queue.put((index, piece))
         except Refused as error:
@@ -234,6 +256,7 @@ class Job:
                 "max_tokens",
                 "context_length_exceeded",
             )
+        self._set_aside()
         who = self._key.name if self._key else (self._http.client.host if self._http.client else "")
         try:
             await place.enter_async_context(one.admission.place(who, self._size))
@@ -241,6 +264,21 @@ class Job:
             self._keep(429, None)
             wait = {"Retry-After": str(busy.retry_s)}
             raise Refused(f"All places are taken; try again in {busy.retry_s} s.", None, "busy", 429, wait) from None
+
+    def _set_aside(self) -> None:
+        """Set aside what the answers may use; where less is left than they may have, they are shorter."""
+        budgets, key = self._state.budgets, self._key
+        if key is None:
+            return
+        budgets.admit(key, len(self._requests) - 1)  # one was counted when it came
+        read = sum(self._one.read_of(request) for request in self._requests)
+        self._charge = budgets.reserve(key, self._size, read, self._one.usd_of(self._size))
+        each = max(1, (self._charge.tokens - read) // len(self._requests))
+        if self._charge.tokens < self._size:
+            self._headers = {"X-Sizewise-Max-Tokens": str(each)}
+            self._requests = [
+                one.model_copy(update={"max_tokens": min(one.max_tokens, each)}) for one in self._requests
+            ]
 
     def _keep(self, status: int, ends: list[Completion] | None) -> None:
         """Keep how it ended, once."""
@@ -250,8 +288,7 @@ class Job:
         for end in ends or [None]:  # type: ignore[list-item]
             self._one.keep(self._begun, status, end, self._first)
             self._state.counts.count(self._one.name, status, monotonic() - self._begun, self._first, end)
-            if end is not None:
-                self._state.settings.keys.spend(self._key, end.prompt_tokens + end.completion_tokens)
+        self._charge.end()
 
 
 async def _first_of(events: AsyncGenerator[bytes, None]) -> bytes:
@@ -307,16 +344,28 @@ async def embed(state: State, one: Served, key: Key | None, body: EmbeddingReque
         raise Refused(f"{one.description.engine} takes text, not tokens.", "input")
     begun = monotonic()
     read: Callable[[list[Request]], tuple[list[list[float]], int]] = one.model.embed  # type: ignore[attr-defined]
+    charge = _reserved(state, one, key, asked)
     try:
         async with one.admission.place(key.name if key else "", sum(one.size_of(request) for request in asked)):
+            charge.used(0, charge.tokens)  # until it is known
             vectors, tokens = await asyncio.to_thread(read, asked)
+            charge.used(0, tokens)
     except Busy as busy:
         raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
     except SizewiseError as error:
+        charge.used(0, 0)
         raise Refused(error.what, "input", "context_length_exceeded") from error
+    finally:
+        charge.end()
     one.keep(begun, 200, None, None)
-    state.settings.keys.spend(key, tokens)
     return JSONResponse(wire.embedding_body(body, vectors, tokens))
+
+
+def _reserved(state: State, one: Served, key: Key | None, asked: Sequence[Request]) -> Charge:
+    """Set aside what texts that are read use."""
+    state.budgets.admit(key, len(asked) - 1)
+    size = sum(one.size_of(request) for request in asked)
+    return state.budgets.reserve(key, size, size, one.usd_of(size))
 
 
 class _Written(NamedTuple):
@@ -358,8 +407,10 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
     if not one.description.local and state.guard.masks:
         raise Refused(f"{one.name} is not on this machine, so what is sent is masked and not echoed.", "echo")
     begun = monotonic()
+    charge = _reserved(state, one, key, asked)
     try:
         async with one.admission.place(key.name if key else "", sum(one.size_of(request) for request in asked)):
+            charge.used(0, charge.tokens)  # until it is known
             read = await asyncio.to_thread(weigh, asked)
             context = one.description.context
             longest = max(len(weighed.tokens) for weighed in read)
@@ -371,10 +422,14 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
                 async with asyncio.TaskGroup() as group:  # where one fails, the others end too
                     tasks = [group.create_task(_write(one, request)) for request in asked]
                 written = [task.result() for task in tasks]
+            asked_tokens, answered = (sum(len(some.tokens) for some in part) for part in (read, written))
+            charge.used(0, asked_tokens + answered)
     except Busy as busy:
         raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
     except ExceptionGroup as several:
         raise several.exceptions[0] from None
+    finally:
+        charge.end()
     choices = []
     for index, (weighed, after) in enumerate(zip(read, written, strict=True)):
         shown = forms.echo_logprobs(weighed, after.tokens, after.logprobs, greedy=not body.temperature)
@@ -387,9 +442,7 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
             }
         )
     one.keep(begun, 200, None, None)
-    asked_tokens, answered = (sum(len(some.tokens) for some in part) for part in (read, written))
     total = asked_tokens + answered
-    state.settings.keys.spend(key, total)
     usage = {"prompt_tokens": asked_tokens, "completion_tokens": answered, "total_tokens": total}
     return JSONResponse(
         forms.base("text_completion", forms.new_id("cmpl"), one.name) | {"choices": choices, "usage": usage}

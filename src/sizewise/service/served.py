@@ -66,6 +66,7 @@ class Served:
         self.domain: DomainWatch | None = None
         """Looks whether what is asked is like what the model was trained for, where that is known."""
         self.done: deque[Done] = deque(maxlen=KEPT)
+        self._usd_a_token = 0.0
         self.ready = False
         self.failed = ""
         """Why it did not begin."""
@@ -81,16 +82,28 @@ class Served:
 
     def size_of(self, request: Request) -> int:
         """Estimate the tokens of a request, prompt and longest answer, before anything is done for it."""
+        context = self.description.context
+        longest = self.read_of(request) + request.max_tokens
+        return min(longest, context) if context and request.fit else longest
+
+    def read_of(self, request: Request) -> int:
+        """Estimate the tokens of a prompt."""
         if isinstance(self.model, Changed):
             request = self.model.formed(request)
         if request.ids is not None:
-            read = len(request.ids)
-        else:
-            letters = len(request.text) if request.text else sum(len(one.content) for one in request.messages)
-            read = letters // LETTERS_A_TOKEN + MESSAGE_TOKENS * len(request.messages)
-        context = self.description.context
-        longest = read + request.max_tokens
-        return min(longest, context) if context and request.fit else longest
+            return len(request.ids)
+        letters = len(request.text) if request.text else sum(len(one.content) for one in request.messages)
+        return letters // LETTERS_A_TOKEN + MESSAGE_TOKENS * len(request.messages)
+
+    def usd_of(self, tokens: int) -> float:
+        """Estimate what tokens cost, by the dearest answer so far."""
+        return tokens * self._usd_a_token
+
+    def learn_price(self, end: Completion) -> None:
+        """Learn what a token costs from an answer."""
+        tokens = end.prompt_tokens + end.completion_tokens
+        if end.usd and tokens:
+            self._usd_a_token = max(self._usd_a_token, end.usd / tokens)
 
     def bare(self) -> Served:
         """Give the same model without what is put around its requests: for orders that are no task of its own."""

@@ -13,6 +13,7 @@ from sizewise.models import Model
 from sizewise.records import Policy, Request
 from sizewise.routing import DomainWatch
 from sizewise.service.agent import Agent, Support
+from sizewise.service.budgets import Budgets
 from sizewise.service.counting import Counts
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.keys import Key, Keys
@@ -73,6 +74,7 @@ class State:
         self.by_name = {one.name: one for one in self.served}
         self.settings, self.store = settings, store
         self.counts = Counts()
+        self.budgets = Budgets(store.home / "service" / "usage.sqlite")
         self.router: Router | None = None
         if policy is not None:
             self.router = Router(policy, self.served[0], self.served[1], self.guard, settings.shadow)
