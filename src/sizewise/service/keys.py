@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import tomllib
+from base64 import b64decode
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -73,8 +75,12 @@ class Keys:
         """Whether a key must be shown."""
         return bool(self._by_hash)
 
-    def find(self, header: str | None) -> Key | None:
+    def find(self, header: str | None, by_browser: bool = False) -> Key | None:
         """Find the key of an Authorization header; None where none is needed.
+
+        Args:
+            header: the header.
+            by_browser: take a key as a password, which a browser asks a person for, whatever the name.
 
         Raises:
             Refused: it is missing or wrong.
@@ -82,13 +88,16 @@ class Keys:
         if not self.needed:
             return None
         scheme, _, given = (header or "").strip().partition(" ")
+        if by_browser and scheme.lower() == "basic":
+            with suppress(ValueError):
+                scheme, given = "bearer", b64decode(given).decode("utf-8").partition(":")[2]
         if scheme.lower() == "bearer":
             key = self._by_hash.get(hashlib.sha256(given.strip().encode("utf-8")).hexdigest())
             if key is not None:
                 return key
         raise Refused(
             "This service wants a key: Authorization: Bearer KEY.", None, "invalid_api_key", 401,
-            {"WWW-Authenticate": "Bearer"},
+            {"WWW-Authenticate": 'Basic realm="sizewise: any name, and a key"' if by_browser else "Bearer"},
         )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Gate:
         open_paths: paths that need no key.
         raw_paths: paths whose bodies are no JSON.
         body_s: longest time that a body may take.
+        by_browser: a browser asks a person for the key.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Gate:
         open_paths: Collection[str] = (),
         raw_paths: Collection[str] = (),
         body_s: float = BODY_S,
+        by_browser: bool = False,
     ) -> None:
+        self._by_browser = by_browser
         self._app, self._most, self._keys, self._body_s = app, most_bytes, keys or Keys(), body_s
         self._open, self._raw = frozenset(open_paths), frozenset(raw_paths)
         self._held = 0
@@ -69,7 +72,7 @@ class Gate:
         try:
             if scope["path"] not in self._open:
                 header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-                scope.setdefault("state", {})["key"] = self._keys.find(header)
+                scope.setdefault("state", {})["key"] = self._keys.find(header, self._by_browser)
             if scope["method"] in ("GET", "HEAD", "OPTIONS"):
                 await self._app(scope, receive, _in_time(send))
                 return

@@ -158,13 +158,7 @@ def serve(
     """
     store, reporter = store or Store(), reporter or Silent()
     _outlive_the_terminal()
-    known = Keys.load(keys) if keys else Keys()
-    if not is_own(host) and not known.needed:
-        raise UsageError(
-            f"At {host} everybody who reaches this machine could ask the models.",
-            "API keys for any address but 127.0.0.1",
-            "--keys FILE, made with: sizewise serve MODEL --keys FILE --new-key NAME",
-        )
+    known = known_keys(host, keys, "sizewise serve MODEL", "ask the models")
     routed = read_policy(policy) if policy else None
     if routed is not None and len(uris) < 2:
         raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
@@ -196,6 +190,28 @@ def serve(
     finally:
         for model in models.values():
             model.close()
+
+
+def known_keys(host: str, keys: Path | None, command: str, what: str) -> Keys:
+    """Read the keys of a service.
+
+    Args:
+        host: address to listen at.
+        keys: file of keys.
+        command: what is run.
+        what: what everybody could do without keys.
+
+    Raises:
+        UsageError: the address is open to others and there are no keys.
+    """
+    known = Keys.load(keys) if keys else Keys()
+    if not is_own(host) and not known.needed:
+        raise UsageError(
+            f"At {host} everybody who reaches this machine could {what}.",
+            "API keys for any address but 127.0.0.1",
+            f"{command} --host {host} --keys FILE, made with: sizewise serve --keys FILE --new-key NAME",
+        )
+    return known
 
 
 def run_app(
