@@ -29,6 +29,7 @@ from sizewise.service.keys import Keys, add_key  # noqa: E402
 from sizewise.service.running import listen  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 
+READY_LOOKS = 400
 HELLO = [{"role": "user", "content": "hello there my friend"}]
 
 
@@ -42,7 +43,7 @@ def running(models: dict[str, Model], settings: Settings | None = None, store: S
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        for _ in range(400):
+        for _ in range(READY_LOOKS):
             if server.started and httpx.get(f"{address}/health").status_code == 200:
                 break
             time.sleep(0.02)
