@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import EngineError, SizewiseError
 from sizewise.models import Model
-from sizewise.service import forms, wire
+from sizewise.service import forms, uploads, wire
 from sizewise.service.forms import ChatForm, TextForm
 from sizewise.service.jobs import Job, echo, embed, numbered
 from sizewise.service.keys import key_of
@@ -61,6 +61,7 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
         most_bytes=state.settings.most_body_bytes,
         keys=state.settings.keys,
         open_paths=OPEN_PATHS,
+        raw_paths=(uploads.PATH,),
         body_s=state.settings.body_s,
     )
     if "*" not in state.settings.hosts:
@@ -69,6 +70,7 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
     _add_answers(app, state)
     _add_facts(app, state)
     add_pages(app, state)
+    uploads.add_uploads(app, state)
     return app
 
 

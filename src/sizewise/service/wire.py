@@ -79,6 +79,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         405: "not by this method",
         408: "the body did not arrive in time",
         413: "the body is too long",
+        415: "this kind of document is not read",
         429: "all places are taken, or a budget is used up",
         500: "the engine failed",
         503: "starting or stopping",
