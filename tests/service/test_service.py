@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 openai = pytest.importorskip("openai")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 import httpx  # noqa: E402
 import torch  # noqa: E402
@@ -24,10 +24,12 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
 from sizewise.service import Settings, create_app  # noqa: E402
+from sizewise.service.connections import server_of  # noqa: E402
 from sizewise.service.keys import Keys, add_key  # noqa: E402
 from sizewise.service.running import listen  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 
+READY_LOOKS = 400
 HELLO = [{"role": "user", "content": "hello there my friend"}]
 
 
@@ -36,11 +38,12 @@ def running(models: dict[str, Model], settings: Settings | None = None, store: S
     """Serve in a thread; give the address."""
     app = create_app(models, settings, store)
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3))
+        state = app.state.sizewise
+        server = server_of(app, host="127.0.0.1", port=0, drain_s=3, stopping=state.stop, grace_s=0.0, backlog=2_048)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        for _ in range(400):
+        for _ in range(READY_LOOKS):
             if server.started and httpx.get(f"{address}/health").status_code == 200:
                 break
             time.sleep(0.02)

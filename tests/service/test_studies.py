@@ -12,10 +12,12 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from sizewise.choice import alternatives, choose
+from sizewise.errors import UsageError
 from sizewise.records import Needs, Study
 from sizewise.report import load_view
 from sizewise.report.writing import marked
-from sizewise.service.studies import create_study_app
+from sizewise.service.keys import Keys, add_key
+from sizewise.service.studies import create_study_app, serve_study
 from sizewise.store import Store, Stored
 from sizewise.studies import read_config, study
 
@@ -90,3 +92,21 @@ def test_answers_are_looked_through(client: TestClient) -> None:
 )
 def test_words_that_do_not_stand_in_the_right_answer_are_marked(answer: str, reference: str, shown: str) -> None:
     assert str(marked(answer, reference)) == shown
+
+
+def test_whoever_is_elsewhere_needs_a_key(made: Stored[Study], store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="read the answers of this study"):
+        serve_study(made.id, host="0.0.0.0", port=0, store=store)
+    key = add_key(tmp_path / "keys.toml", "one")
+    app = create_study_app(load_view(store, made.id, made.record), keys=Keys.load(tmp_path / "keys.toml"))
+    with TestClient(app) as client:
+        for path in ("/", "/items", "/study.toml"):
+            refused = client.get(path)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"].startswith("Basic")
+            assert made.record.sentence not in refused.text
+            assert client.get(path, auth=("any", "wrong")).status_code == 401
+            assert client.get(path, auth=("any", key)).status_code == 200
+            assert client.get(path, headers={"Authorization": f"Bearer {key}"}).status_code == 200
+        assert client.post("/choose", json={}).status_code == 401
+        assert client.get("/health").status_code == 200

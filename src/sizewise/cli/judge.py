@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sizewise.cli.options import Json, Seed
+from sizewise.cli.options import Json, Seed, given, refuse_others
 from sizewise.cli.output import print_line, print_object, print_table, reporting
+from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
     from sizewise.store import Store
@@ -60,6 +61,7 @@ def plan(
 
 
 def open_(
+    context: typer.Context,
     ids: Annotated[
         list[str], typer.Argument(metavar="ID...", help="A study, a comparison, evaluations; or a round made before.")
     ],
@@ -94,7 +96,10 @@ def open_(
 
     store = Store()
     invitations: tuple[Invitation, ...] = ()
+    if no_serve and {"host", "port"} & set(given(context)):
+        raise UsageError("--no-serve listens nowhere.", "no --host and no --port beside it", "leave one of them out")
     if len(ids) == 1 and store.exists("round", ids[0]):
+        refuse_others(context, ("ids", "host", "port", "no_serve", "json"), "A round that was made before")
         stored = store.get(JudgeRound, ids[0])
     else:
         names = [f"rater {i + 1}" for i in range(int(raters))] if raters.isdigit() else raters.split(",")

@@ -7,9 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from sizewise.cli.options import given, refuse_others
 from sizewise.cli.output import print_line, reporting
+from sizewise.errors import UsageError
 
 Engine = Literal["auto", "openvino", "transformers"]
+NO_ENGINE = ("fake", "http", "https", "openai", "anthropic", "google", "deepseek", "mistral", "recorded")
+"""Kinds of models that no engine of this machine runs."""
 PARTS = ("mask", "confidential", "signals", "audit")
 
 
@@ -18,6 +22,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def serve(
+        context: typer.Context,
         models: Annotated[list[str] | None, typer.Argument(help="Model URIs, or ids of runs.")] = None,
         study: Annotated[
             str | None, typer.Option(help="Open the page of this study instead, with needs that can be moved.")
@@ -74,12 +79,12 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise serve run-1234567890 pkg:gemma3-270m --port 8000
         """
-        from sizewise.errors import UsageError
         from sizewise.service import GuardRules, serve_study
         from sizewise.service import serve as serve_models
         from sizewise.service.keys import add_key
 
         if new_key is not None:
+            refuse_others(context, ("models", "keys", "new_key"), "--new-key")
             if keys is None:
                 raise UsageError("A new key needs a file to be kept in.", "--keys FILE", "")
             print_line(add_key(keys, new_key))
@@ -87,11 +92,11 @@ def register(app: typer.Typer) -> None:
         if (not models) == (study is None):
             raise UsageError("Either models are served or a study.", "sizewise serve MODEL, or: serve --study ID", "")
         if study is not None:
+            refuse_others(context, ("study", "host", "port", "keys"), "The page of a study")
             with reporting() as reporter:
-                serve_study(study, host=host, port=port, reporter=reporter)
+                serve_study(study, host=host, port=port, keys=keys, reporter=reporter)
             return
-        if (agent is None) != (docs is None):
-            raise UsageError("An agent answers from documents.", "--agent support --docs FOLDER", "")
+        _check_options(set(given(context)), models or [], engine, unguarded or [])
         with reporting() as reporter:
             serve_models(
                 [uri_of(model) for model in models or ()],
@@ -110,6 +115,45 @@ def register(app: typer.Typer) -> None:
                 guard=GuardRules.without(unguarded or (), tuple(confidential or ()), refuse_signals),
                 reporter=reporter,
             )
+
+
+def _check_options(options: set[str], models: list[str], engine: str, unguarded: list[str]) -> None:
+    """Refuse options that would do nothing beside the others.
+
+    Raises:
+        UsageError: there is one.
+    """
+    fake = [one for one in models if one.startswith("fake:")]
+    own = [one for one in models if one.partition(":")[0] not in NO_ENGINE]
+    for useless, message, expected in (
+        (("agent" in options) != ("docs" in options), "An agent answers from documents.", "--agent support --docs DIR"),
+        (
+            "sure" in options and "agent" not in options,
+            "--sure is for an agent.",
+            "--agent support --docs DIR --sure P",
+        ),
+        ("shadow" in options and "policy" not in options, "--shadow checks what a policy decides.", "--policy FILE"),
+        (
+            "delay_ms" in options and not fake,
+            "--delay-ms is for fake models.",
+            "sizewise serve fake:echo --delay-ms 20",
+        ),
+        ("engine" in options and not own, "--engine runs models of this machine, and there are none.", "no --engine"),
+        ("share_base" in options and engine == "openvino", "--share-base needs transformers.", "--engine transformers"),
+        ("share_base" in options and len(models) < 2, "--share-base is for several models.", "sizewise serve RUN RUN"),
+        (
+            "confidential" in options and "confidential" in unguarded,
+            "--confidential and --unguarded confidential exclude each other.",
+            "one of them",
+        ),
+        (
+            "refuse_signals" in options and "signals" in unguarded,
+            "--refuse-signals and --unguarded signals exclude each other.",
+            "one of them",
+        ),
+    ):
+        if useless:
+            raise UsageError(message, expected, "sizewise serve --help")
 
 
 def uri_of(model: str) -> str:

@@ -17,10 +17,11 @@ from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import EngineError, SizewiseError
 from sizewise.models import Model
-from sizewise.service import forms, wire
+from sizewise.service import forms, uploads, wire
 from sizewise.service.forms import ChatForm, TextForm
 from sizewise.service.jobs import Job, echo, embed, numbered
-from sizewise.service.limits import BodyLimit
+from sizewise.service.keys import key_of
+from sizewise.service.limits import Gate
 from sizewise.service.monitoring import add_pages
 from sizewise.service.router import AUTO
 from sizewise.service.served import Served
@@ -28,6 +29,9 @@ from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools
 from sizewise.service.wire import ChatRequest, EmbeddingRequest, Refused, TextRequest
 from sizewise.store import Store
+
+OPEN_PATHS = ("/", "/monitor", "/health", "/metrics", "/openapi.json")
+"""What may be looked at without a key."""
 
 
 def create_app(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> FastAPI:
@@ -52,13 +56,21 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
     app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=wire.ERRORS)
     app.state.sizewise = state
     app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]
-    app.add_middleware(BodyLimit, most_bytes=state.settings.most_body_bytes)
+    app.add_middleware(
+        Gate,
+        most_bytes=state.settings.most_body_bytes,
+        keys=state.settings.keys,
+        open_paths=OPEN_PATHS,
+        raw_paths=(uploads.PATH,),
+        body_s=state.settings.body_s,
+    )
     if "*" not in state.settings.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(state.settings.hosts), www_redirect=False)
     _add_errors(app)
     _add_answers(app, state)
     _add_facts(app, state)
     add_pages(app, state)
+    uploads.add_uploads(app, state)
     return app
 
 
@@ -73,8 +85,7 @@ def _described(app: FastAPI, made: Callable[[], dict[str, Any]]) -> dict[str, An
 
 
 async def _warm_up(state: State) -> None:
-    for one in state.served:
-        await one.warm_up()
+    await asyncio.gather(*(one.begin() for one in state.served))
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -117,7 +128,8 @@ def _add_errors(app: FastAPI) -> None:
 def _add_answers(app: FastAPI, state: State) -> None:
     @app.post("/v1/chat/completions", responses=wire.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
-        key = state.settings.keys.admit(http.headers.get("authorization"))
+        key = key_of(http)
+        state.budgets.admit(key)
         lenient = state.settings.lenient
 
         async def by(one: Served) -> Response:
@@ -147,7 +159,8 @@ def _add_answers(app: FastAPI, state: State) -> None:
 
     @app.post("/v1/completions", responses=wire.STREAMED)
     async def text(body: TextRequest, http: HttpRequest) -> Response:
-        key = state.settings.keys.admit(http.headers.get("authorization"))
+        key = key_of(http)
+        state.budgets.admit(key)
         one = state.find(body.model, key)
         wire.refuse_unknown(body, one.description, state.settings.lenient)
         asked = [forms.text_request(body, prompt) for prompt in body.prompts()]
@@ -166,23 +179,30 @@ def _add_answers(app: FastAPI, state: State) -> None:
 
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest, http: HttpRequest) -> Response:
-        key = state.settings.keys.admit(http.headers.get("authorization"))
+        key = key_of(http)
+        state.budgets.admit(key)
         return await embed(state, state.find(body.model, key), key, body)
 
 
 def _add_facts(app: FastAPI, state: State) -> None:
     @app.get("/health")
     async def health() -> JSONResponse:
-        waiting = [one.name for one in state.served if not one.ready]
-        good = not waiting and not state.draining
-        word = "ready" if good else "stopping" if state.draining else "starting"
-        return JSONResponse(
-            {"status": word, "models": list(state.by_name), "waiting_for": waiting}, 200 if good else 503
-        )
+        troubles = state.troubles()
+        waiting = [one.name for one in state.served if not one.ready and one.name not in troubles]
+        good = not waiting and len(troubles) < len(state.served) and not state.draining
+        word = "stopping" if state.draining else "starting" if waiting else "failing" if not good else "ready"
+        told = {
+            "status": "degraded" if troubles and word == "ready" else word,
+            "models": list(state.by_name),
+            "waiting_for": waiting,
+            "failed": troubles,
+        }
+        return JSONResponse(told, 200 if good else 503)
 
     @app.get("/v1/models")
     async def models(http: HttpRequest) -> dict[str, Any]:
-        key = state.settings.keys.admit(http.headers.get("authorization"))
+        key = key_of(http)
+        state.budgets.admit(key)
         shown = [one for one in state.served if not key or not key.models or one.name in key.models]
         rows = [_about(one) for one in shown]
         if state.router is not None and len(shown) == len(state.served):
@@ -191,7 +211,9 @@ def _add_facts(app: FastAPI, state: State) -> None:
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str, http: HttpRequest) -> dict[str, Any]:
-        return _about(state.find(name, state.settings.keys.admit(http.headers.get("authorization"))))
+        key = key_of(http)
+        state.budgets.admit(key)
+        return _about(state.find(name, key))
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.requests import Request as HttpRequest
+from starlette.types import Receive, Scope, Send
 
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Piece, Weighed, failed
+from sizewise.models.openvino.engine import NO_SCHEMA, RESTARTED
 from sizewise.records import Completion, Request
 from sizewise.service import forms, wire
 from sizewise.service.admission import Busy
+from sizewise.service.budgets import Charge, tokens_of_piece
 from sizewise.service.forms import ChatForm
 from sizewise.service.keys import Key
 from sizewise.service.served import Served
@@ -24,8 +27,11 @@ from sizewise.service.state import State
 from sizewise.service.wire import EmbeddingRequest, Refused, TextRequest
 
 CLIENT_LEFT = 499
-DRAIN_RETRY_S = 5
+STARTING_RETRY_S = 5
 LISTENS_EVERY_S = 0.25
+WRITING_S = 1.0
+"""Time beyond that of an answer in which what was written of it may still be sent."""
+T = TypeVar("T")
 ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -35,42 +41,77 @@ def numbered(request: Request, number: int) -> Request:
     return request.model_copy(update={"id": str(number), "seed": seed})
 
 
+class _Stream(StreamingResponse):
+    """A stream that ends at its time, also where the client takes nothing, and then frees its place at once.
+
+    Args:
+        events: what is sent.
+        deadline: end, in seconds of the monotonic clock.
+        close: frees the place.
+    """
+
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], deadline: float, close: Callable[[], Awaitable[None]]
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._deadline, self._close = deadline, close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            with suppress(TimeoutError):  # the connection is cut when this returns
+                async with asyncio.timeout(max(0.0, self._deadline - monotonic())):
+                    await super().__call__(scope, receive, send)
+        finally:
+            await self._close()
+
+
 class Job:
     """The answers to one HTTP request."""
 
     def __init__(self, state: State, one: Served, key: Key | None, requests: list[Request], http: HttpRequest) -> None:
         self._state, self._one, self._key, self._requests, self._http = state, one, key, requests, http
         self._begun = monotonic()
+        self._deadline = self._begun + state.settings.timeout_s
         self._first: float | None = None
+        self._kept = False
         self._size = sum(one.size_of(request) for request in requests)
+        self._charge = Charge(state.budgets, None)
+        self._headers: dict[str, str] = {}
 
     async def whole(self, form: ChatForm) -> Response:
         """Answer in one piece; the work ends when the client goes away."""
         async with AsyncExitStack() as place:
-            await self._enter(place)
-            work = asyncio.create_task(self._collect(form))
-            gone = asyncio.create_task(self._gone())
-            try:
-                await asyncio.wait(
-                    {work, gone}, return_when=asyncio.FIRST_COMPLETED, timeout=self._state.settings.timeout_s
-                )
-                if not work.done():
-                    status = CLIENT_LEFT if gone.done() else 504
-                    self._keep(status, None)
-                    raise Refused(
-                        "The answer took too long." if status == 504 else "The client went away.", status=status
-                    )
-                choices, ends = await work
-            finally:
-                work.cancel()
-                gone.cancel()
-                await asyncio.gather(work, gone, return_exceptions=True)
+            place.callback(lambda: self._charge.end())
+            await self._listening(self._enter(place))
+            choices, ends = await self._listening(self._collect(form))
         body = forms.base(form.whole, forms.new_id(form.prefix), form.model) | {
             "choices": choices,
             "usage": form.usage(ends),
         }
         self._keep(200, ends)
-        return JSONResponse(body | _besides(ends))
+        return JSONResponse(body | _besides(ends), headers=self._headers)
+
+    async def _listening(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for work, but no longer than the client waits for it, and its time.
+
+        Raises:
+            Refused: the client went away, or it takes too long.
+        """
+        task, gone = asyncio.create_task(work), asyncio.create_task(self._gone())
+        try:
+            left = max(0.0, self._deadline - monotonic())
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED, timeout=left)
+            if task.done():
+                return await task
+            status = CLIENT_LEFT if gone.done() else 504
+            self._keep(status, None)
+            raise Refused("The answer took too long." if status == 504 else "The client went away.", status=status)
+        finally:
+            task.cancel()
+            gone.cancel()
+            await asyncio.gather(task, gone, return_exceptions=True)
 
     async def _gone(self) -> None:
         while not await self._http.is_disconnected():
@@ -81,7 +122,7 @@ class Job:
             parts: list[str] = []
             tokens: list[str] = []
             values: list[float] = []
-            async with aclosing(self._one.answer(request)) as pieces:
+            async with aclosing(self._answer(index, request)) as pieces:
                 async for piece in pieces:
                     if piece.end is not None:
                         if piece.end.error:
@@ -103,26 +144,28 @@ class Job:
     async def stream(self, form: ChatForm) -> Response:
         """Answer piece by piece. What is refused is refused before the stream begins."""
         place = AsyncExitStack()
-        await self._enter(place)
+        place.callback(lambda: self._charge.end())
         events = self._events(form)
         try:
-            first = await anext(events)
+            await self._listening(self._enter(place))
+            first = await self._listening(_first_of(events))
         except BaseException:
             await events.aclose()
             await place.aclose()
             raise
 
         async def body() -> AsyncGenerator[bytes, None]:
-            try:
-                yield first
-                async for event in events:
-                    yield event
-            finally:
-                await events.aclose()
-                await place.aclose()
+            yield first
+            async for event in events:
+                yield event
 
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
+        async def close() -> None:
+            await events.aclose()
+            await place.aclose()
+
+        response = _Stream(body(), self._deadline + WRITING_S, close)
+        response.headers.update(self._headers)
+        return response
 
     async def _events(self, form: ChatForm) -> AsyncGenerator[bytes, None]:
         """Give the stream's events; the first only when an engine has begun, so that its refusal has a status."""
@@ -135,7 +178,7 @@ class Job:
         status = CLIENT_LEFT
         try:
             while len(ends) < len(pumps):
-                async with asyncio.timeout(self._state.settings.timeout_s):
+                async with asyncio.timeout(max(0.0, self._deadline - monotonic())):
                     index, piece = await queue.get()
                 refusal = _refusal(piece)
                 if refusal is not None:
@@ -168,10 +211,25 @@ class Job:
             for task in pumps:
                 task.cancel()
 
+    async def _answer(self, index: int, request: Request) -> AsyncGenerator[Piece, None]:
+        """Give the pieces of an answer, and charge the key for them as they come."""
+        used = self._one.read_of(request)
+        self._charge.used(index, used, self._one.usd_of(used))
+        async with aclosing(self._one.answer(request)) as pieces:
+            async for piece in pieces:
+                end = piece.end
+                if end is None:
+                    used += tokens_of_piece(piece.text, len(piece.tokens))
+                    self._charge.used(index, used, self._one.usd_of(used))
+                elif not end.error:
+                    self._one.learn_price(end)
+                    self._charge.used(index, end.prompt_tokens + end.completion_tokens, end.usd or 0.0)
+                yield piece
+
     async def _pump(self, index: int, request: Request, queue: asyncio.Queue[tuple[int, Piece | Refused]]) -> None:
         """Put the pieces of an answer into a queue; whatever goes wrong is its end, so that nobody waits for it."""
         try:
-            async with aclosing(self._one.answer(request)) as pieces:
+            async with aclosing(self._answer(index, request)) as pieces:
                 async for piece in pieces:
                     await queue.put((index, piece))
         except Refused as error:
@@ -183,9 +241,11 @@ class Job:
         """Take a place before any work is done."""
         one = self._one
         one.keep_back(self._requests)
-        if self._state.draining or not one.ready:
-            wait = {"Retry-After": str(DRAIN_RETRY_S)}
-            raise Refused("The service is starting or stopping.", None, "unavailable", 503, wait)
+        if not one.ready:
+            wait = {"Retry-After": str(STARTING_RETRY_S)}
+            raise Refused(
+                f"{one.name} is not ready: {one.trouble or 'it is starting'}.", None, "unavailable", 503, wait
+            )
         context = one.description.context
         longest = max(one.size_of(request) for request in self._requests)
         if self._size > one.admission.most_tokens or (context and longest > 8 * context):
@@ -196,6 +256,7 @@ class Job:
                 "max_tokens",
                 "context_length_exceeded",
             )
+        self._set_aside()
         who = self._key.name if self._key else (self._http.client.host if self._http.client else "")
         try:
             await place.enter_async_context(one.admission.place(who, self._size))
@@ -204,12 +265,34 @@ class Job:
             wait = {"Retry-After": str(busy.retry_s)}
             raise Refused(f"All places are taken; try again in {busy.retry_s} s.", None, "busy", 429, wait) from None
 
+    def _set_aside(self) -> None:
+        """Set aside what the answers may use; where less is left than they may have, they are shorter."""
+        budgets, key = self._state.budgets, self._key
+        if key is None:
+            return
+        budgets.admit(key, len(self._requests) - 1)  # one was counted when it came
+        read = sum(self._one.read_of(request) for request in self._requests)
+        self._charge = budgets.reserve(key, self._size, read, self._one.usd_of(self._size))
+        each = max(1, (self._charge.tokens - read) // len(self._requests))
+        if self._charge.tokens < self._size:
+            self._headers = {"X-Sizewise-Max-Tokens": str(each)}
+            self._requests = [
+                one.model_copy(update={"max_tokens": min(one.max_tokens, each)}) for one in self._requests
+            ]
+
     def _keep(self, status: int, ends: list[Completion] | None) -> None:
+        """Keep how it ended, once."""
+        if self._kept:
+            return
+        self._kept = True
         for end in ends or [None]:  # type: ignore[list-item]
             self._one.keep(self._begun, status, end, self._first)
             self._state.counts.count(self._one.name, status, monotonic() - self._begun, self._first, end)
-            if end is not None:
-                self._state.settings.keys.spend(self._key, end.prompt_tokens + end.completion_tokens)
+        self._charge.end()
+
+
+async def _first_of(events: AsyncGenerator[bytes, None]) -> bytes:
+    return await anext(events)
 
 
 def _event(body: dict[str, Any]) -> bytes:
@@ -239,8 +322,11 @@ def _failure(end: Completion) -> Refused:
     message = end.error or "The engine failed."
     if "more than the context" in message:
         return Refused(message, "messages", "context_length_exceeded")
-    if "the schema cannot be used" in message:
+    if NO_SCHEMA in message:
         return Refused(message, "response_format", "invalid_schema")
+    if RESTARTED in message:
+        wait = {"Retry-After": str(STARTING_RETRY_S)}
+        return Refused(message, None, "engine_restarted", 503, wait)
     return Refused(message, None, "engine_failed", 500)
 
 
@@ -258,16 +344,28 @@ async def embed(state: State, one: Served, key: Key | None, body: EmbeddingReque
         raise Refused(f"{one.description.engine} takes text, not tokens.", "input")
     begun = monotonic()
     read: Callable[[list[Request]], tuple[list[list[float]], int]] = one.model.embed  # type: ignore[attr-defined]
+    charge = _reserved(state, one, key, asked)
     try:
         async with one.admission.place(key.name if key else "", sum(one.size_of(request) for request in asked)):
+            charge.used(0, charge.tokens)  # until it is known
             vectors, tokens = await asyncio.to_thread(read, asked)
+            charge.used(0, tokens)
     except Busy as busy:
         raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
     except SizewiseError as error:
+        charge.used(0, 0)
         raise Refused(error.what, "input", "context_length_exceeded") from error
+    finally:
+        charge.end()
     one.keep(begun, 200, None, None)
-    state.settings.keys.spend(key, tokens)
     return JSONResponse(wire.embedding_body(body, vectors, tokens))
+
+
+def _reserved(state: State, one: Served, key: Key | None, asked: Sequence[Request]) -> Charge:
+    """Set aside what texts that are read use."""
+    state.budgets.admit(key, len(asked) - 1)
+    size = sum(one.size_of(request) for request in asked)
+    return state.budgets.reserve(key, size, size, one.usd_of(size))
 
 
 class _Written(NamedTuple):
@@ -309,8 +407,10 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
     if not one.description.local and state.guard.masks:
         raise Refused(f"{one.name} is not on this machine, so what is sent is masked and not echoed.", "echo")
     begun = monotonic()
+    charge = _reserved(state, one, key, asked)
     try:
         async with one.admission.place(key.name if key else "", sum(one.size_of(request) for request in asked)):
+            charge.used(0, charge.tokens)  # until it is known
             read = await asyncio.to_thread(weigh, asked)
             context = one.description.context
             longest = max(len(weighed.tokens) for weighed in read)
@@ -322,10 +422,14 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
                 async with asyncio.TaskGroup() as group:  # where one fails, the others end too
                     tasks = [group.create_task(_write(one, request)) for request in asked]
                 written = [task.result() for task in tasks]
+            asked_tokens, answered = (sum(len(some.tokens) for some in part) for part in (read, written))
+            charge.used(0, asked_tokens + answered)
     except Busy as busy:
         raise Refused("All places are taken.", None, "busy", 429, {"Retry-After": str(busy.retry_s)}) from None
     except ExceptionGroup as several:
         raise several.exceptions[0] from None
+    finally:
+        charge.end()
     choices = []
     for index, (weighed, after) in enumerate(zip(read, written, strict=True)):
         shown = forms.echo_logprobs(weighed, after.tokens, after.logprobs, greedy=not body.temperature)
@@ -338,9 +442,7 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
             }
         )
     one.keep(begun, 200, None, None)
-    asked_tokens, answered = (sum(len(some.tokens) for some in part) for part in (read, written))
     total = asked_tokens + answered
-    state.settings.keys.spend(key, total)
     usage = {"prompt_tokens": asked_tokens, "completion_tokens": answered, "total_tokens": total}
     return JSONResponse(
         forms.base("text_completion", forms.new_id("cmpl"), one.name) | {"choices": choices, "usage": usage}

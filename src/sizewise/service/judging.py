@@ -17,7 +17,7 @@ from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, Invitation
 from sizewise.progress import Reporter, Silent
 from sizewise.records import SCALES, JudgeRater, JudgeTask, Vote
-from sizewise.service.limits import BodyLimit
+from sizewise.service.limits import Gate
 from sizewise.service.monitoring import SAFE_PAGE
 from sizewise.service.running import hosts_of, run_app
 from sizewise.store import Store
@@ -53,7 +53,7 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
         hosts: names under which it may be called.
     """
     app = FastAPI(title="Sizewise judging", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)
+    app.add_middleware(Gate, most_bytes=MOST_BODY_BYTES)
     if "*" not in hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
 

@@ -1,20 +1,20 @@
-"""API keys: only their hashes are kept; each has its models and its budget."""
+"""API keys: only their hashes are kept; each names its models and its budget."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 import tomllib
-from collections import deque
+from base64 import b64decode
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
 from sizewise.service.wire import Refused
 
-MINUTE_S, DAY_S = 60.0, 86_400.0
 LONGEST_NAME = 60
 
 
@@ -28,7 +28,11 @@ class Key(BaseModel):
     models: tuple[str, ...] = ()
     """Names that it may ask; empty: all."""
     requests_per_minute: int | None = Field(None, ge=1)
+    """Requests; one for several answers counts as many."""
     tokens_per_day: int | None = Field(None, ge=1)
+    """Tokens read and written."""
+    usd_per_day: float | None = Field(None, gt=0)
+    """US dollars, by the list prices of models behind an API."""
     staff: bool = False
     """Whether conversations that were handed over may be read with it."""
 
@@ -48,8 +52,7 @@ class Keys:
 
     def __init__(self, keys: tuple[Key, ...] = ()) -> None:
         self._by_hash = {key.sha256: key for key in keys}
-        self._asked: dict[str, deque[float]] = {key.name: deque() for key in keys}
-        self._spent: dict[str, deque[tuple[float, int]]] = {key.name: deque() for key in keys}
+        self.names = frozenset(key.name for key in keys)
 
     @classmethod
     def load(cls, path: Path) -> Keys:
@@ -72,44 +75,36 @@ class Keys:
         """Whether a key must be shown."""
         return bool(self._by_hash)
 
-    def admit(self, header: str | None) -> Key | None:
-        """Find the key of an Authorization header, and count the request.
+    def find(self, header: str | None, by_browser: bool = False) -> Key | None:
+        """Find the key of an Authorization header; None where none is needed.
+
+        Args:
+            header: the header.
+            by_browser: take a key as a password, which a browser asks a person for, whatever the name.
 
         Raises:
-            Refused: it is missing or wrong, or its budget is used up.
+            Refused: it is missing or wrong.
         """
         if not self.needed:
             return None
-        given = (header or "").removeprefix("Bearer ").strip()
-        key = self._by_hash.get(hashlib.sha256(given.encode("utf-8")).hexdigest())
-        if key is None:
-            raise Refused(
-                "This service wants a key: Authorization: Bearer KEY.", None, "invalid_api_key", 401,
-                {"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
-        now = time.monotonic()
-        asked, spent = self._asked[key.name], self._spent[key.name]
-        while asked and asked[0] < now - MINUTE_S:
-            asked.popleft()
-        while spent and spent[0][0] < now - DAY_S:
-            spent.popleft()
-        if key.requests_per_minute and len(asked) >= key.requests_per_minute:
-            wait = max(1, round(asked[0] + MINUTE_S - now))
-            raise Refused("The key's requests of this minute are used up.", None, "rate_limit", 429, _retry(wait))
-        if key.tokens_per_day and sum(count for _, count in spent) >= key.tokens_per_day:
-            wait = max(1, round(spent[0][0] + DAY_S - now))
-            raise Refused("The key's tokens of this day are used up.", None, "insufficient_quota", 429, _retry(wait))
-        asked.append(now)
-        return key
-
-    def spend(self, key: Key | None, tokens: int) -> None:
-        """Count the tokens of an answer."""
-        if key is not None:
-            self._spent[key.name].append((time.monotonic(), tokens))
+        scheme, _, given = (header or "").strip().partition(" ")
+        if by_browser and scheme.lower() == "basic":
+            with suppress(ValueError):
+                scheme, given = "bearer", b64decode(given).decode("utf-8").partition(":")[2]
+        if scheme.lower() == "bearer":
+            key = self._by_hash.get(hashlib.sha256(given.strip().encode("utf-8")).hexdigest())
+            if key is not None:
+                return key
+        raise Refused(
+            "This service wants a key: Authorization: Bearer KEY.", None, "invalid_api_key", 401,
+            {"WWW-Authenticate": 'Basic realm="sizewise: any name, and a key"' if by_browser else "Bearer"},
+        )  # fmt: skip
 
 
-def _retry(seconds: int) -> dict[str, str]:
-    return {"Retry-After": str(seconds)}
+def key_of(http: HttpRequest) -> Key | None:
+    """Give the key that the gate found; None where none is needed."""
+    found: Key | None = getattr(http.state, "key", None)
+    return found
 
 
 def add_key(path: Path, name: str) -> str:
@@ -118,7 +113,7 @@ def add_key(path: Path, name: str) -> str:
     Raises:
         SizewiseError: the file cannot be written, or has the name already.
     """
-    known = Keys.load(path)._asked if path.exists() else {}
+    known = Keys.load(path).names if path.exists() else frozenset()
     if name in known or not name or len(name) > LONGEST_NAME or not name.isprintable() or '"' in name or "\\" in name:
         raise SizewiseError(f"'{name}' cannot name a new key.", "a short name that is not there yet", "")
     made = f"sw-{secrets.token_urlsafe(32)}"

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request as HttpRequest
 
-from sizewise.service.keys import Key
+from sizewise.service.keys import Key, key_of
 from sizewise.service.served import summary
 from sizewise.service.state import State
 from sizewise.service.wire import Refused
@@ -41,7 +41,7 @@ def add_pages(app: FastAPI, state: State) -> None:
 
     @app.get("/monitor/data")
     def monitor_data(http: HttpRequest) -> dict[str, Any]:
-        key = state.settings.keys.admit(http.headers.get("authorization"))
+        key = key_of(http)
         routing = state.router.summary() if state.router else None
         guard, waiting = dict(state.guard.counts), _handovers(state) if _is_staff(key) else []
         models = summary(state.served, MONITOR_S)
@@ -56,13 +56,13 @@ def add_pages(app: FastAPI, state: State) -> None:
 
     @app.get("/handovers")
     def handovers(http: HttpRequest) -> dict[str, Any]:
-        if not _is_staff(state.settings.keys.admit(http.headers.get("authorization"))):
+        if not _is_staff(key_of(http)):
             raise Refused("This key may not read conversations.", None, "permission_denied", 403)
         return {"waiting": _handovers(state)}
 
     @app.post("/handovers/{number}/done")
     def handover_done(number: str, http: HttpRequest) -> dict[str, str]:
-        if not _is_staff(state.settings.keys.admit(http.headers.get("authorization"))):
+        if not _is_staff(key_of(http)):
             raise Refused("This key may not read conversations.", None, "permission_denied", 403)
         with state.store.service_ledger() as ledger:
             if ledger.entry("handovers", number) is None:
@@ -71,8 +71,7 @@ def add_pages(app: FastAPI, state: State) -> None:
         return {"status": "done"}
 
     @app.post("/feedback")
-    def feedback(body: Thumb, http: HttpRequest) -> dict[str, str]:
-        state.settings.keys.admit(http.headers.get("authorization"))
+    def feedback(body: Thumb) -> dict[str, str]:
         with state.store.service_ledger() as ledger:
             ledger.append("thumbs", body.answer, body.model_dump())
         return {"status": "kept"}

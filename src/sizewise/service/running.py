@@ -30,7 +30,8 @@ from sizewise.service.state import Settings
 from sizewise.store import Store
 
 DRAIN_S = 30
-KEEP_ALIVE_S = 30
+GRACE_S = 3.0
+"""Seconds in which /health says 503 and requests are still taken, after SIGTERM."""
 BACKLOG = 2_048
 
 
@@ -156,13 +157,8 @@ def serve(
         SizewiseError: a model cannot be opened, or the port is taken.
     """
     store, reporter = store or Store(), reporter or Silent()
-    known = Keys.load(keys) if keys else Keys()
-    if not is_own(host) and not known.needed:
-        raise UsageError(
-            f"At {host} everybody who reaches this machine could ask the models.",
-            "API keys for any address but 127.0.0.1",
-            "--keys FILE, made with: sizewise serve MODEL --keys FILE --new-key NAME",
-        )
+    _outlive_the_terminal()
+    known = known_keys(host, keys, "sizewise serve MODEL", "ask the models")
     routed = read_policy(policy) if policy else None
     if routed is not None and len(uris) < 2:
         raise UsageError("A policy decides between two models.", "sizewise serve SMALL LARGE --policy FILE", "")
@@ -182,14 +178,51 @@ def serve(
     names = ", ".join([*([AUTO] if routed else []), *models, *([AGENT] if support else [])])
     told = "chat: {0}/   monitor: {0}/monitor   API: {0}/v1   models: " + names
     try:
-        run_app(app, host, port, lambda address: reporter.say(told.format(address)), drain_s=DRAIN_S)
+        run_app(
+            app,
+            host,
+            port,
+            lambda address: reporter.say(told.format(address)),
+            drain_s=DRAIN_S,
+            grace_s=GRACE_S,
+            stopping=app.state.sizewise.stop,
+        )
     finally:
         for model in models.values():
             model.close()
 
 
+def known_keys(host: str, keys: Path | None, command: str, what: str) -> Keys:
+    """Read the keys of a service.
+
+    Args:
+        host: address to listen at.
+        keys: file of keys.
+        command: what is run.
+        what: what everybody could do without keys.
+
+    Raises:
+        UsageError: the address is open to others and there are no keys.
+    """
+    known = Keys.load(keys) if keys else Keys()
+    if not is_own(host) and not known.needed:
+        raise UsageError(
+            f"At {host} everybody who reaches this machine could {what}.",
+            "API keys for any address but 127.0.0.1",
+            f"{command} --host {host} --keys FILE, made with: sizewise serve --keys FILE --new-key NAME",
+        )
+    return known
+
+
 def run_app(
-    app: FastAPI, host: str, port: int, announce: Callable[[str], None], *, drain_s: int = 5, backlog: int = BACKLOG
+    app: FastAPI,
+    host: str,
+    port: int,
+    announce: Callable[[str], None],
+    *,
+    drain_s: int = 5,
+    grace_s: float = 0.0,
+    stopping: Callable[[], None] | None = None,
 ) -> None:
     """Run an application until SIGINT or SIGTERM.
 
@@ -199,36 +232,38 @@ def run_app(
         port: port; 0 takes a free one.
         announce: told the address once the port is taken.
         drain_s: longest time that answers under way may take to end.
-        backlog: connections that may wait.
+        grace_s: seconds between SIGTERM and the end of listening, in which `stopping` can be seen.
+        stopping: called as soon as the service is told to stop.
 
     Raises:
-        SizewiseError: the port is taken.
+        SizewiseError: nobody can listen there.
         MissingExtraError: uvicorn is not installed.
     """
     try:
-        import uvicorn
+        from sizewise.service.connections import server_of
     except ImportError as error:
         raise MissingExtraError("uvicorn", "serve") from error
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=drain_s,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        server_header=False,
-        backlog=backlog,
-    )
     try:
         listening = listen(host, port)
     except OSError as error:
         raise SizewiseError(
-            f"Port {port} at {host} is taken.", "a free port", "--port 0 takes one that is free"
+            f"The service cannot listen at {host}, port {port}: {error.strerror or error}.",
+            "an address of this machine and a free port",
+            "--port 0 takes a free port",
         ) from error
     announce(f"http://{'[' + host + ']' if ':' in host else host}:{listening.getsockname()[1]}")
+    _outlive_the_terminal()
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn drains, and then hands the signal on
-    uvicorn.Server(config).run(sockets=[listening])
+    stopping = stopping or (lambda: None)
+    server_of(app, host=host, port=port, drain_s=drain_s, stopping=stopping, grace_s=grace_s, backlog=BACKLOG).run(
+        sockets=[listening]
+    )
+
+
+def _outlive_the_terminal() -> None:
+    """Go on when the terminal is closed; models' processes that are started from now on do so, too."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def hosts_of(host: str) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from time import monotonic, time
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ REMOTE_TOKENS = 2_000_000
 WAITING_SHARE = 0.5  # tokens that may wait, as a share of those that may run
 WAITING_EACH = 4  # requests of one key that may wait
 KEPT = 5_000
+BEGIN_AGAIN_S = 30.0
+_LOG = logging.getLogger("sizewise.service")
 LETTERS_A_TOKEN = 3
 MESSAGE_TOKENS = 8
 
@@ -63,20 +66,44 @@ class Served:
         self.domain: DomainWatch | None = None
         """Looks whether what is asked is like what the model was trained for, where that is known."""
         self.done: deque[Done] = deque(maxlen=KEPT)
+        self._usd_a_token = 0.0
         self.ready = False
+        self.failed = ""
+        """Why it did not begin."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot answer now; nothing where it can, or is about to begin."""
+        if not self.ready:
+            return self.failed
+        model = self.model.innermost if isinstance(self.model, Changed) else self.model
+        stalled: Callable[[], str] | None = getattr(model, "trouble", None)
+        return stalled() if stalled else ""
 
     def size_of(self, request: Request) -> int:
         """Estimate the tokens of a request, prompt and longest answer, before anything is done for it."""
+        context = self.description.context
+        longest = self.read_of(request) + request.max_tokens
+        return min(longest, context) if context and request.fit else longest
+
+    def read_of(self, request: Request) -> int:
+        """Estimate the tokens of a prompt."""
         if isinstance(self.model, Changed):
             request = self.model.formed(request)
         if request.ids is not None:
-            read = len(request.ids)
-        else:
-            letters = len(request.text) if request.text else sum(len(one.content) for one in request.messages)
-            read = letters // LETTERS_A_TOKEN + MESSAGE_TOKENS * len(request.messages)
-        context = self.description.context
-        longest = read + request.max_tokens
-        return min(longest, context) if context and request.fit else longest
+            return len(request.ids)
+        letters = len(request.text) if request.text else sum(len(one.content) for one in request.messages)
+        return letters // LETTERS_A_TOKEN + MESSAGE_TOKENS * len(request.messages)
+
+    def usd_of(self, tokens: int) -> float:
+        """Estimate what tokens cost, by the dearest answer so far."""
+        return tokens * self._usd_a_token
+
+    def learn_price(self, end: Completion) -> None:
+        """Learn what a token costs from an answer."""
+        tokens = end.prompt_tokens + end.completion_tokens
+        if end.usd and tokens:
+            self._usd_a_token = max(self._usd_a_token, end.usd / tokens)
 
     def bare(self) -> Served:
         """Give the same model without what is put around its requests: for orders that are no task of its own."""
@@ -159,14 +186,29 @@ class Served:
             )
         )
 
-    async def warm_up(self) -> None:
-        """Answer one request, so that the first client does not wait longer than the others."""
-        if not self.description.api:
-            asked = Request(id="warm-up", text="One two three", max_tokens=2)
-            async with aclosing(self.answer(asked)) as pieces:
-                async for _ in pieces:
-                    pass
-        self.ready = True
+    async def begin(self) -> None:
+        """Answer one request, so that the first client does not wait longer than the others; try until it succeeds."""
+        while not self.ready:
+            try:
+                self.failed = await self.warm_up() or ""
+            except Exception as error:  # whatever it is, the other models do without it
+                self.failed = f"{type(error).__name__}: {error}"
+            if not self.failed:
+                self.ready = True
+                return
+            _LOG.error("%s cannot answer: %s", self.name, self.failed)
+            await asyncio.sleep(BEGIN_AGAIN_S)
+
+    async def warm_up(self) -> str | None:
+        """Answer one request; give what went wrong."""
+        if self.description.api:
+            return ""
+        asked = Request(id="warm-up", text="One two three", max_tokens=2)
+        said = ""
+        async with aclosing(self.answer(asked)) as pieces:
+            async for piece in pieces:
+                said = (piece.end.error or "") if piece.end is not None else ""
+        return said
 
 
 def summary(served: list[Served], since_s: float) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from sizewise.models import Model
 from sizewise.records import Policy, Request
 from sizewise.routing import DomainWatch
 from sizewise.service.agent import Agent, Support
+from sizewise.service.budgets import Budgets
 from sizewise.service.counting import Counts
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.keys import Key, Keys
+from sizewise.service.limits import BODY_S
 from sizewise.service.router import Router
 from sizewise.service.served import Served
 from sizewise.service.wire import Refused
@@ -39,6 +41,8 @@ class Settings:
     """Longest time of an answer."""
     most_body_bytes: int = 8_000_000
     """Longest body."""
+    body_s: float = BODY_S
+    """Longest time that a body may take to arrive."""
     policy: Policy | None = None
     """Who of the first two models answers what is asked of `auto`."""
     shadow: float = 0.0
@@ -70,10 +74,25 @@ class State:
         self.by_name = {one.name: one for one in self.served}
         self.settings, self.store = settings, store
         self.counts = Counts()
+        self.budgets = Budgets(store.home / "service" / "usage.sqlite")
         self.router: Router | None = None
         if policy is not None:
             self.router = Router(policy, self.served[0], self.served[1], self.guard, settings.shadow)
         self.draining = False
+
+    def troubles(self) -> dict[str, str]:
+        """Say why models cannot answer; one that asks another has the trouble of that one."""
+        found: dict[str, str] = {}
+        for one in self.served:
+            same = [one, *(other for other in self.served if other.admission is one.admission)]
+            trouble = next((other.trouble for other in same if other.trouble), "")
+            if trouble:
+                found[one.name] = trouble
+        return found
+
+    def stop(self) -> None:
+        """Say from now on that the service stops; what is asked is answered until it no longer listens."""
+        self.draining = True
 
     async def admit(self, requests: Sequence[Request]) -> tuple[str, ...]:
         """Look at what is asked before a model does; gives the signs of injection in it.

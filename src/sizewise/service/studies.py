@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Query
@@ -16,23 +17,25 @@ from sizewise.errors import SizewiseError
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Study
 from sizewise.report import ItemOrder, StudyView, load_view, render_answer, render_items, render_live_page
-from sizewise.service.limits import BodyLimit
+from sizewise.service.keys import Keys
+from sizewise.service.limits import Gate
 from sizewise.service.monitoring import SAFE_PAGE
-from sizewise.service.running import hosts_of, run_app
+from sizewise.service.running import hosts_of, known_keys, run_app
 from sizewise.store import Store
 
 MOST_BODY_BYTES = 20_000
 
 
-def create_study_app(view: StudyView, hosts: Sequence[str] = ("*",)) -> FastAPI:
+def create_study_app(view: StudyView, hosts: Sequence[str] = ("*",), keys: Keys | None = None) -> FastAPI:
     """Make the page of a study.
 
     Args:
         view: the study with its records; they are read once.
         hosts: names under which it may be called.
+        keys: who may look; a browser asks for one as a password, for any name. None: everybody.
     """
     app = FastAPI(title="Sizewise study", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(BodyLimit, most_bytes=MOST_BODY_BYTES)
+    app.add_middleware(Gate, most_bytes=MOST_BODY_BYTES, keys=keys, open_paths=("/health",), by_browser=True)
     if "*" not in hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     page = render_live_page(view)
@@ -85,6 +88,7 @@ def serve_study(
     *,
     host: str = "127.0.0.1",
     port: int = 8200,
+    keys: Path | None = None,
     store: Store | None = None,
     reporter: Reporter | None = None,
 ) -> None:
@@ -92,16 +96,19 @@ def serve_study(
 
     Args:
         study_id: id of the study.
-        host: address to listen at.
+        host: address to listen at; any but this machine's own needs keys.
         port: port; 0 takes a free one.
+        keys: file of API keys; one is asked for as a password.
         store: where records live.
         reporter: told the address.
 
     Raises:
+        UsageError: the address is open to others and there are no keys.
         SizewiseError: there is no such study, one of its records is missing, or the port is taken.
     """
     store, reporter = store or Store(), reporter or Silent()
+    known = known_keys(host, keys, "sizewise serve --study ID", "read the answers of this study")
     study = store.read(Study, study_id)
     view = load_view(store, study_id, study)
-    app = create_study_app(view, hosts_of(host))
+    app = create_study_app(view, hosts_of(host), known)
     run_app(app, host, port, lambda address: reporter.say(f"study: {address}/"))

@@ -10,14 +10,24 @@ import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, model_validator
 
 from sizewise.records import ModelDescription, Request
 
 DEFAULT_TOKENS = 512
 MOST_CHOICES, MOST_MESSAGES, MOST_PROMPTS, MOST_TOOLS = 8, 1_000, 256, 128
-MOST_LEVELS = 100
+MOST_BIASES = 300
 
+
+class _FirstError(FailFast):
+    """One error for a list with a million wrong values, not a million; it can stand in a union."""
+
+    __hash__ = object.__hash__
+
+
+FIRST_ERROR = _FirstError()
+Texts = Annotated[list[str], FIRST_ERROR]
+Ids = Annotated[list[int], FIRST_ERROR]
 Stop = Annotated[str, StringConstraints(max_length=200)]
 
 
@@ -67,7 +77,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         403: "the key, or the guard, does not allow it",
         404: "there is no such thing",
         405: "not by this method",
+        408: "the body did not arrive in time",
         413: "the body is too long",
+        415: "this kind of document is not read",
         429: "all places are taken, or a budget is used up",
         500: "the engine failed",
         503: "starting or stopping",
@@ -91,32 +103,17 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-def _is_deep(data: Any) -> bool:
-    """Tell whether something is nested deeper than is read here."""
-    level = [data]
-    for _ in range(MOST_LEVELS):
-        level = [
-            inside
-            for one in level
-            if isinstance(one, dict | list)
-            for inside in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return False
-    return True
-
-
 class _Whole(_Body):
     """A body as it arrives."""
 
     @model_validator(mode="before")
     @classmethod
     def _can_be_told(cls, data: Any) -> Any:
-        """Refuse half characters (lone surrogates), which no answer could hold, and what is nested without end."""
+        """Refuse half characters (lone surrogates), which no answer could hold."""
         if not isinstance(data, dict):
             return data
-        if _is_deep(data):
-            raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
+        if isinstance(data.get("logit_bias"), dict) and len(data["logit_bias"]) > MOST_BIASES:
+            raise ValueError(f"logit_bias has more than {MOST_BIASES} tokens")
         try:
             json.dumps(data, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
@@ -150,8 +147,8 @@ class ChatMessage(_Body):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[TextPart] | None = None
-    tool_calls: list[ToolCall] | None = Field(None, max_length=MOST_TOOLS)
+    content: str | Annotated[list[TextPart], FIRST_ERROR] | None = None
+    tool_calls: Annotated[list[ToolCall], FIRST_ERROR] | None = Field(None, max_length=MOST_TOOLS)
     tool_call_id: str | None = None
 
 
@@ -200,7 +197,7 @@ class Common(_Whole):
     top_p: float | None = Field(None, gt=0, le=1)
     n: int | None = Field(None, ge=1, le=MOST_CHOICES)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: Stop | list[Stop] | None = None
+    stop: Stop | Annotated[list[Stop], FIRST_ERROR] | None = None
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     logit_bias: dict[str, float] | None = None
@@ -217,13 +214,13 @@ class Common(_Whole):
 class ChatRequest(Common):
     """A body of /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
+    messages: Annotated[list[ChatMessage], FIRST_ERROR] = Field(min_length=1, max_length=MOST_MESSAGES)
     max_tokens: int | None = Field(None, ge=0, le=10**7)
     max_completion_tokens: int | None = Field(None, ge=0, le=10**7)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
-    tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
+    tools: Annotated[list[Tool], FIRST_ERROR] | None = Field(None, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     functions: list[Any] | None = None
@@ -232,7 +229,7 @@ class ChatRequest(Common):
 class TextRequest(Common):
     """A body of /v1/completions."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | Texts | Ids | Annotated[list[Ids], FIRST_ERROR]
     max_tokens: int | None = Field(16, ge=0, le=10**7)
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
@@ -255,7 +252,7 @@ class EmbeddingRequest(_Whole):
     """A body of /v1/embeddings."""
 
     model: str
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | Texts | Ids | Annotated[list[Ids], FIRST_ERROR]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1)
     user: str | None = None

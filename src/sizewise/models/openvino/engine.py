@@ -7,8 +7,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,6 +20,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from sizewise.errors import EngineError, SizewiseError
+from sizewise.models.openvino.bounds import unusable
 from sizewise.models.openvino.converting import require
 from sizewise.models.size import cache_bytes, read_config
 
@@ -29,6 +33,16 @@ SCORED_AT_ONCE = 32
 CLOSING_S = 10
 MOST_STARTS = 3
 """Times that a process may die without having answered anything before it is no longer started."""
+GRAMMAR_S = 8.0
+"""Longest time in which the grammar of a schema is made: the others wait meanwhile."""
+SLOW_S, STUCK_S = 10.0, 60.0
+"""Time without a sign of life after which the engine counts as ailing, and after which it is started anew."""
+SLOW_STEPS, STUCK_STEPS = 4, 8
+"""Longest steps seen so far that are allowed besides: large models are slow, and not stuck."""
+PING_S, LOOKS_EVERY_S = 5.0, 0.25
+MOST_SLOW_SCHEMAS = 1_000
+RESTARTED = "the engine made no progress and was started again"
+NO_SCHEMA = "the schema cannot be used"
 
 
 class Asked(NamedTuple):
@@ -69,9 +83,21 @@ def room(folder: Path, precision: str) -> int:
     return int(min(fitting, AT_ONCE * int(config["max_position_embeddings"])))
 
 
-class _Job(NamedTuple):
+@dataclass
+class _Job:
+    asked: Asked
     deliver: Callable[[Part], None]
     cancelled: threading.Event
+    written: list[int] = field(default_factory=list)
+    tried: bool = False
+    """Whether a process was stuck with it before."""
+
+    def again(self) -> Asked | None:
+        """Give what is left to be asked of another process; None where it cannot be gone on with."""
+        if self.tried or (self.written and (self.asked.json_schema is not None or self.asked.echo)):
+            return None  # a grammar cannot be entered in the middle
+        left = self.asked.max_tokens - len(self.written)
+        return self.asked._replace(ids=[*self.asked.ids, *self.written], max_tokens=left)
 
 
 class Engine:
@@ -98,6 +124,12 @@ class Engine:
         self._lines: SimpleQueue[str | None] = SimpleQueue()
         self._closed = False
         self._broken = ""
+        self._stuck = ""
+        self._grammar: int | None = None  # the request whose grammar is being made
+        self._slow_schemas: OrderedDict[int, None] = OrderedDict()
+        self._since: float | None = None  # when a sign of life was last due; None: none is
+        self._longest_s = 0.0
+        self._starting = False
         self._idle_deaths = 0
         process, failure = self._begin(self._lines)
         if process is None:
@@ -109,6 +141,8 @@ class Engine:
         self._process = process
         self._thread = threading.Thread(target=self._listen, name="openvino", daemon=True)
         self._thread.start()
+        self._watcher = threading.Thread(target=self._watch, name="openvino-watch", daemon=True)
+        self._watcher.start()
 
     @property
     def pid(self) -> int:
@@ -147,15 +181,101 @@ class Engine:
             deliver: takes each part.
             cancelled: ends it early once it is set.
         """
-        job = _Job(deliver, cancelled or threading.Event())
+        job = _Job(asked, deliver, cancelled or threading.Event())
+        refused = self._unusable(asked.json_schema)
         with self._lock:
-            broken = "it was closed" if self._closed else self._broken
+            broken = "it was closed" if self._closed else self._broken or refused
             if not broken:
-                number = next(self._numbers)
-                self._jobs[number] = job
-                self._lines.put(json.dumps({"number": number, **asked._asdict()}))
+                self._send(next(self._numbers), job, asked)
         if broken:
             deliver(Part([], [], broken))
+
+    def _unusable(self, schema: str | None) -> str:
+        if schema is None:
+            return ""
+        reason = unusable(schema)
+        if not reason and hash(schema) in self._slow_schemas:
+            reason = f"its grammar took longer than {GRAMMAR_S:g} s"
+        return f"{NO_SCHEMA}: {reason}" if reason else ""
+
+    def _send(self, number: int, job: _Job, asked: Asked) -> None:
+        self._jobs[number] = job
+        self._since = self._since or time.monotonic()
+        self._lines.put(json.dumps({"number": number, **asked._asdict()}))
+
+    # -- watching -----------------------------------------------------------------------------------
+
+    def trouble(self) -> str:
+        """Tell why the engine gives no answers now; nothing where it does."""
+        if self._broken:
+            return self._broken
+        if self._starting:
+            return "its process is being started again"
+        quiet = self._quiet_s()
+        return f"it made no progress for {quiet:.0f} s" if quiet > SLOW_S + SLOW_STEPS * self._longest_s else ""
+
+    def _quiet_s(self) -> float:
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _watch(self) -> None:
+        """End a process that is there but gives no sign of life; whoever listens to it starts another one."""
+        pinged = time.monotonic()
+        while not self._closed and not self._broken:
+            time.sleep(LOOKS_EVERY_S)
+            if self._starting or self._stuck:
+                continue
+            grammar, quiet = self._grammar, self._quiet_s()
+            steps = STUCK_STEPS * self._longest_s
+            if quiet > (STUCK_S + steps if grammar is None else GRAMMAR_S + self._longest_s):
+                self._stuck = (
+                    RESTARTED if grammar is None else f"{NO_SCHEMA}: its grammar took longer than {GRAMMAR_S:g} s"
+                )
+                self._process.kill()
+            elif self._since is None and time.monotonic() - pinged > PING_S:
+                pinged = time.monotonic()
+                with self._lock:
+                    self._since = pinged
+                    self._lines.put(json.dumps({"ping": True}))
+
+    def _heard(self, said: dict[str, Any]) -> bool:
+        """Take a line of the process; tell whether there was anything in it."""
+        now = time.monotonic()
+        if self._since is not None and self._grammar is None:
+            self._longest_s = max(self._longest_s, now - self._since)
+        if "grammar" in said:
+            self._grammar, self._since = said["grammar"], now
+            return False
+        self._grammar = None
+        found = self._take(said["parts"])
+        with self._lock:
+            self._since = now if self._jobs else None
+        return found
+
+    def _go_on(self) -> None:
+        """Fail the request that a process was stuck with, and ask another process the others."""
+        grammar, reason, self._stuck = self._grammar, self._stuck, ""
+        ended: list[tuple[_Job, str]] = []
+        with self._lock:
+            jobs, self._jobs, self._grammar, self._since = self._jobs, {}, None, None
+            self._lines.put(None)
+            self._lines = SimpleQueue()
+            for number, job in jobs.items():
+                asked = job.again()
+                if number == grammar and job.asked.json_schema is not None:
+                    self._slow_schemas[hash(job.asked.json_schema)] = None
+                    ended.append((job, reason))
+                elif job.cancelled.is_set():
+                    ended.append((job, "stop"))
+                elif asked is None or (grammar is None and job.asked.json_schema is not None):
+                    ended.append((job, RESTARTED))  # a grammar may be what it was stuck with
+                else:
+                    job.tried = grammar is None
+                    self._send(number, job, asked)
+            while len(self._slow_schemas) > MOST_SLOW_SCHEMAS:
+                self._slow_schemas.popitem(last=False)
+        for job, why in ended:
+            job.deliver(Part([], [], why))
 
     def _listen(self) -> None:
         """Pass on what the process says; when it dies, fail what was under way and start another one."""
@@ -165,12 +285,21 @@ class Engine:
                 assert self._process.stdout is not None
                 for line in self._process.stdout:
                     if line.endswith("\n"):  # else it died in the middle of it
-                        heard = self._take(json.loads(line)["parts"]) or heard
+                        heard = self._heard(json.loads(line)) or heard
                 code = self._process.wait()
+                self._starting = not self._closed
                 self._process.stdout.close()
                 _hang_up(self._process)
-                self._drop("it was closed" if self._closed else f"its process ended with code {code}")
-                self._broken = "it was closed" if self._closed else self._restart(heard)
+                blamed = self._grammar is not None  # it was the schema, not the engine
+                if self._closed:
+                    self._drop("it was closed")
+                elif self._stuck or blamed:
+                    self._stuck = self._stuck or f"{NO_SCHEMA}: its grammar ended the engine"
+                    self._go_on()
+                else:
+                    self._drop(f"its process ended with code {code}")
+                self._broken = "it was closed" if self._closed else self._restart(heard or blamed)
+                self._starting = False
         except Exception as error:  # such as no memory for another process: nobody may wait for ever
             self._broken = f"{type(error).__name__}: {error}"
         self._drop(self._broken)
@@ -178,7 +307,7 @@ class Engine:
     def _drop(self, reason: str) -> None:
         """Fail all that is under way; what is asked from now on waits for the next process."""
         with self._lock:
-            jobs, self._jobs = self._jobs, {}
+            jobs, self._jobs, self._since = self._jobs, {}, None
             self._lines.put(None)
             self._lines = SimpleQueue()
         for job in jobs.values():
@@ -193,6 +322,8 @@ class Engine:
         if process is None:
             return f"its process does not start again: {failure}"
         self._process = process
+        with self._lock:
+            self._since = time.monotonic() if self._jobs else None
         if self._closed:  # meanwhile
             _hang_up(process)
         return ""
@@ -203,6 +334,7 @@ class Engine:
             job = self._jobs.get(number)
             if job is None:
                 continue  # cancelled, and the engine did not know yet
+            job.written += ids
             if finish:
                 del self._jobs[number]
             job.deliver(Part(ids, nats, finish))

@@ -176,6 +176,10 @@ class OpenvinoModel:
                 nats[part.first - 1 : part.end - 1] = found[part.first - part.start - 1 :]
             yield ScoredText(nats, np.array(starts, dtype=np.int64))
 
+    def trouble(self) -> str:
+        """Tell why the engine gives no answers now; nothing where it does."""
+        return self._engine.trouble()
+
     def close(self) -> None:
         """Free the weights."""
         self._engine.close()

@@ -8,9 +8,12 @@ In, one line each::
 
     {"number": 1, "ids": [...], "max_tokens": 8, "ends": [0], "logprobs": false, ...}   (the fields of engine.Asked)
     {"cancel": 1}
+    {"ping": true}
 
-Out: `{"ready": true}` or `{"failed": "why"}` once, then a line for each step, which may be empty::
+Out: `{"ready": true}` or `{"failed": "why"}` once, then a line for each step and for whatever came in, which may be
+empty; before a step that makes a grammar, the number of its request::
 
+    {"grammar": number}
     {"parts": [[number, tokens, negative log-likelihoods, finish], ...]}
 """
 
@@ -101,8 +104,15 @@ class Worker:
         """How many requests are under way."""
         return len(self._running) + len(self._with_schema)
 
+    @property
+    def grammar(self) -> int | None:
+        """The number of the request whose grammar the next step makes."""
+        return int(self._with_schema[0]["number"]) if self._with_schema else None
+
     def take(self, line: dict[str, Any]) -> list[list[Any]]:
         """Begin or cancel a request; give what can be said of it at once."""
+        if "ping" in line:
+            return []
         if "cancel" in line:
             gone = self._running.pop(line["cancel"], None)
             if gone is not None:
@@ -228,8 +238,9 @@ def gathered(lines: Lines, running: int) -> list[Any]:
 def main(folder: str, precision: str, blocks: str) -> None:
     """Work until the other side is gone."""
     # Whoever stops the service stops all of its processes; this one goes when its input ends, after what is under way.
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what the libraries print is not for the other side
 
@@ -249,6 +260,8 @@ def main(folder: str, precision: str, blocks: str) -> None:
             parts = []
             for line in gathered(lines, worker.running):
                 parts += worker.take(line)
+            if worker.grammar is not None:
+                say({"grammar": worker.grammar})
             if worker.running:
                 parts += worker.step()
             worker.sweep()

@@ -1,0 +1,175 @@
+"""Budgets of keys hold: for many answers in one request, for requests at once, for answers cut off, over a restart."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+import httpx
+
+from sizewise.models import Model
+from sizewise.models.fake import FakeModel
+from sizewise.records import Completion, Request
+from sizewise.service import Settings, budgets
+from sizewise.service.budgets import Budgets
+from sizewise.service.keys import Key, Keys, add_key
+from sizewise.service.wire import Refused
+from sizewise.store import Store
+from tests.service.test_service import running
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+
+
+def keyed(tmp_path: Path, limits: str) -> tuple[Keys, dict[str, str]]:
+    path = tmp_path / "keys.toml"
+    key = add_key(path, "one")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(limits + "\n")
+    return Keys.load(path), {"Authorization": f"Bearer {key}"}
+
+
+def said(words: int, **more: Any) -> dict[str, Any]:
+    return {"model": "echo", "messages": [{"role": "user", "content": "word " * words}]} | more
+
+
+def used(store: Store) -> int:
+    with sqlite3.connect(store.home / "service" / "usage.sqlite") as connection:
+        return int(connection.execute("SELECT SUM(tokens) FROM uses").fetchone()[0] or 0)
+
+
+def test_answers_that_are_cut_off_are_paid_for(tmp_path: Path, store: Store) -> None:
+    keys, headers = keyed(tmp_path, "tokens_per_day = 1200")
+    with (
+        running({"echo": FakeModel("echo", 0.002)}, Settings(keys=keys), store) as address,
+        httpx.Client(base_url=address, headers=headers, timeout=30) as talk,
+    ):
+        statuses = []
+        for _ in range(8):
+            with talk.stream("POST", CHAT, json=said(400, stream=True)) as answer:
+                statuses.append(answer.status_code)
+                if answer.status_code == 200:
+                    for number, _ in enumerate(answer.iter_lines()):
+                        if number > 600:  # two lines an event
+                            break
+            time.sleep(0.1)
+        assert statuses[0] == 200
+        assert statuses[-1] == 429
+        assert statuses.count(200) == 2
+        assert 1_000 <= used(store) <= 2_200  # one prompt more than there was
+
+
+def test_a_client_that_waits_in_vain_pays_for_what_was_written(tmp_path: Path, store: Store) -> None:
+    keys, headers = keyed(tmp_path, "tokens_per_day = 100000")
+    settings = Settings(keys=keys, timeout_s=0.5)
+    with running({"echo": FakeModel("echo", 0.005)}, settings, store) as address:
+        for streamed in (False, True):
+            before = used(store) if streamed else 0
+            answer = httpx.post(f"{address}{CHAT}", json=said(400, stream=streamed), headers=headers, timeout=30)
+            assert "took too long" in answer.text
+            assert used(store) - before > 400  # the prompt, and some words
+
+
+def test_one_request_for_many_answers_counts_as_many(tmp_path: Path, store: Store) -> None:
+    keys, headers = keyed(tmp_path, "requests_per_minute = 20")
+    with (
+        running({"echo": FakeModel("echo")}, Settings(keys=keys), store) as address,
+        httpx.Client(base_url=address, headers=headers, timeout=30) as talk,
+    ):
+        many = {"model": "echo", "prompt": ["a b"] * 256, "n": 8}
+        assert talk.post(TEXT, json=many).status_code == 429
+        several = {"model": "echo", "prompt": ["a b"] * 4, "n": 4}
+        assert talk.post(TEXT, json=several).status_code == 200
+        refused = talk.post(TEXT, json=several)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 0
+        texts = {"model": "echo", "input": ["a"] * 10}
+        assert talk.post("/v1/embeddings", json=texts).status_code == 429
+
+
+def test_the_monitor_does_not_use_up_a_key(tmp_path: Path, store: Store) -> None:
+    keys, headers = keyed(tmp_path, "requests_per_minute = 2\nstaff = true")
+    with running({"echo": FakeModel("echo")}, Settings(keys=keys), store) as address:
+        for path in ("/monitor/data", "/handovers") * 5:
+            assert httpx.get(f"{address}{path}", headers=headers).status_code == 200
+        statuses = [httpx.post(f"{address}{CHAT}", json=said(2), headers=headers).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_requests_at_once_do_not_pass_together(tmp_path: Path, store: Store, streamed: bool) -> None:
+    keys, headers = keyed(tmp_path, "tokens_per_day = 10")
+    with running({"echo": FakeModel("echo", 0.05)}, Settings(keys=keys), store) as address:
+
+        def ask(_: int) -> int:
+            return httpx.post(
+                f"{address}{CHAT}", json=said(4, stream=streamed), headers=headers, timeout=30
+            ).status_code
+
+        with ThreadPoolExecutor(50) as pool:
+            found = list(pool.map(ask, range(50)))
+        assert found.count(200) == 1
+        assert found.count(429) == 49
+        assert httpx.post(f"{address}{CHAT}", json=said(2), headers=headers).status_code == 200  # what was left
+        refused = httpx.post(f"{address}{CHAT}", json=said(4), headers=headers)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "insufficient_quota"
+        assert int(refused.headers["retry-after"]) > 80_000
+
+
+def test_budgets_are_kept_over_a_restart(tmp_path: Path, store: Store) -> None:
+    keys, headers = keyed(tmp_path, "tokens_per_day = 18\nrequests_per_minute = 50")
+    for expected in ([200, 200, 429, 429], [429, 429]):
+        with running({"echo": FakeModel("echo")}, Settings(keys=keys), store) as address:
+            found = [
+                httpx.post(f"{address}{CHAT}", json=said(4), headers=headers).status_code for _ in range(len(expected))
+            ]
+        assert found == expected
+    assert (store.home / "service" / "usage.sqlite").stat().st_mode & 0o077 == 0
+
+
+class Paid(FakeModel):
+    """Costs a cent a token."""
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        for answer in super().complete(requests):
+            yield answer.model_copy(update={"usd": 0.01 * (answer.prompt_tokens + answer.completion_tokens)})
+
+
+def test_money_has_a_budget_too(tmp_path: Path, store: Store) -> None:
+    keys, headers = keyed(tmp_path, "usd_per_day = 0.3")
+    models: dict[str, Model] = {"echo": Paid("echo")}
+    with running(models, Settings(keys=keys), store) as address:
+        found = [
+            httpx.post(f"{address}{CHAT}", json=said(4, max_tokens=4), headers=headers).status_code for _ in range(5)
+        ]
+    assert found[:2] == [200, 200]
+    assert found[-1] == 429
+
+
+def test_what_is_set_aside_is_freed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Budgets(store.home / "usage.sqlite")
+    key = Key(name="a", sha256="0" * 64, tokens_per_day=1_000)
+    first = found.reserve(key, 900, 10)
+    second = found.reserve(key, 900, 10)
+    assert (first.tokens, second.tokens) == (900, 100)
+    with pytest.raises(Refused, match="set aside"):
+        found.reserve(key, 1)
+    first.used(0, 300)
+    first.end()
+    first.end()
+    second.end()
+    assert found.reserve(key, 900).tokens == 700
+    now = time.time()
+    monkeypatch.setattr(budgets.time, "time", lambda: now + 86_401)
+    assert found.reserve(key, 10_000).tokens == 300  # what the last one set aside is still under way
+    assert Budgets(store.home / "usage.sqlite").reserve(key, 10_000).tokens == 1_000
+    with pytest.raises(Refused):
+        found.reserve(key, 10, read=100_000)

@@ -1,0 +1,84 @@
+"""Documents that are dropped into the chat: their words reach a model, their bytes never do."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("uvicorn")
+pytest.importorskip("markitdown")
+
+import httpx
+
+from sizewise.models.fake import FakeModel
+from sizewise.service import Settings, uploads
+from sizewise.service.keys import Keys, add_key
+from tests.documents.test_converting import WORDS, make_docx, make_pdf
+from tests.service.test_service import running
+
+
+def test_documents_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_docx(tmp_path / "a.docx")
+    make_pdf(tmp_path / "b.pdf")
+    (tmp_path / "c.html").write_text(f"<script>alert(1)</script><p>{WORDS}</p>", encoding="utf-8")
+    with running({"echo": FakeModel("echo")}) as address:
+        for path in sorted(tmp_path.glob("?.*")):
+            raw = {"content-type": "application/octet-stream"}
+            answer = httpx.post(
+                f"{address}{uploads.PATH}",
+                params={"name": path.name},
+                content=path.read_bytes(),
+                headers=raw,
+                timeout=60,
+            )
+            assert answer.status_code == 200, answer.text
+            assert WORDS in " ".join(answer.json()["text"].split())
+            assert "%PDF" not in answer.text
+            assert "alert" not in answer.text
+        monkeypatch.setattr(uploads, "MOST_LETTERS", 10)
+        long = httpx.post(f"{address}{uploads.PATH}?name=b.pdf", content=(tmp_path / "b.pdf").read_bytes(), timeout=60)
+        assert long.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status"),
+    [
+        ("x.pdf", b"", 400),
+        ("x.pdf", b"%PDF-1.7 " + b"\xff" * 500, 400),
+        ("x.docx", b"PK\x03\x04 no archive", 400),
+        ("../../etc/x.pdf", b"no pdf", 400),
+        ("x.xlsx", b"PK\x03\x04", 415),
+        ("x.png", b"\x89PNG", 415),
+        ("x", b"abc", 415),
+        ("x.pdf", b"x" * 9_000_000, 413),
+    ],
+)
+def test_what_cannot_be_read_is_told(name: str, body: bytes, status: int) -> None:
+    with running({"echo": FakeModel("echo")}) as address:
+        answer = httpx.post(f"{address}{uploads.PATH}", params={"name": name}, content=body, timeout=60)
+        assert answer.status_code == status
+        message = answer.json()["error"]["message"]
+        assert message
+        assert "/tmp" not in message
+
+
+def test_a_key_is_needed_and_few_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys.toml"
+    headers = {"Authorization": f"Bearer {add_key(path, 'one')}"}
+    monkeypatch.setattr(uploads, "AT_ONCE", 0)
+    with running({"echo": FakeModel("echo")}, Settings(keys=Keys.load(path))) as address:
+        assert httpx.post(f"{address}{uploads.PATH}?name=x.pdf", content=b"x").status_code == 401
+        busy = httpx.post(f"{address}{uploads.PATH}?name=x.pdf", content=b"x", headers=headers)
+        assert busy.status_code == 429
+        assert busy.headers["retry-after"]
+
+
+def test_the_page_has_no_way_for_bytes_that_are_no_text() -> None:
+    page = files("sizewise.service").joinpath("pages", "chat.html").read_text(encoding="utf-8")
+    assert ".text()" not in page.replace("answer.text()", "")
+    assert "readAsText" not in page
+    assert "readAsBinaryString" not in page
+    assert page.count("TextDecoder(") == page.count('TextDecoder("utf-8", {fatal: true})') == 1
+    assert "/documents/text?name=" in page
