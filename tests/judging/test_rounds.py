@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from sizewise.choice import choose
-from sizewise.comparison import add_votes
+from sizewise.cli.main import app
+from sizewise.comparison import add_votes, compare
+from sizewise.dataset import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
 from sizewise.judging import Ballot, Opened, open_round, preferences, report, vote_rows
@@ -255,7 +262,140 @@ def test_what_cannot_be_a_round_is_refused(compared: str, store: Store, dataset:
     with pytest.raises(UsageError, match="one candidate"):
         open_round([one], store=store)
     texts = evaluate("fake:silent", dataset.id, ["bits_per_byte"], store=store).id
-    with pytest.raises(SizewiseError, match="no example"):
+    with pytest.raises(SizewiseError, match=r"Only fake:echo has answers.*fake:silent: it was not asked for answers"):
         open_round([texts, one], store=store)
     assert isinstance(store.read(JudgeRound, open_round([one], store=store, kind="rating").stored.id), JudgeRound)
     assert JudgeTask.model_fields["purpose"].default == "vote"
+
+
+def set_side_by_side(said: dict[str, Callable[[int, str], str]], data: str, store: Store, folder: Path) -> str:
+    """Compare recorded candidates; each says what its function makes of an example's place and right answer."""
+    examples = load(store, data).examples["test"]
+    ids = {}
+    for name, answer in said.items():
+        rows = [{"id": e.id, "completion": answer(i, e.references[0])} for i, e in enumerate(examples)]
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        ids[name] = evaluate(f"recorded:{path}", data, ["chrf"], store=store).id
+    return compare(ids, store=store).id
+
+
+@pytest.mark.parametrize("kind", ["pair", "best", "rating", "origin"])
+def test_a_candidate_that_never_answered_is_left_out_by_name(
+    kind: Any, dataset: Stored[Dataset], store: Store, tmp_path: Path
+) -> None:
+    said: dict[str, Callable[[int, str], str]] = {
+        "silent": lambda i, _: ("", " \n", "\u200b", "```")[i % 4],
+        "right": lambda _, text: text,
+        "half": lambda i, text: text[: len(text) // 2] if i % 5 else "",
+    }
+    compared = set_side_by_side(said, dataset.id, store, tmp_path)
+    opened = open_round([compared], store=store, raters=["a"], kind=kind, items=500)
+    record = opened.stored.record
+    assert list(record.evaluations) == ["right", "half"]
+    (why,) = record.left_out.values()
+    assert re.fullmatch(r"none of its \d+ answers has text", why)
+    ballot = Ballot(store, opened.stored.id)
+    asked = [name for task in ballot.tasks.values() if task.purpose == "vote" for name, _ in task.answers]
+    assert set(asked) == {"right", "half"} | ({"reference"} if kind == "origin" else set())
+    assert all(text for task in ballot.tasks.values() for _, text in task.answers)
+    ballot.close()
+    done = CliRunner().invoke(app, ["judge", "open", compared, "--no-serve", "--kind", kind])
+    assert done.exit_code == 0, done.output
+    assert f"Left out of the round: silent, {why}." in " ".join(done.output.split())
+
+
+def test_votes_without_the_silent_candidate_enter_the_verdict(
+    dataset: Stored[Dataset], store: Store, tmp_path: Path
+) -> None:
+    said: dict[str, Callable[[int, str], str]] = {
+        "right": lambda _, text: text,
+        "silent": lambda _i, _text: "",
+        "half": lambda _, text: text[: len(text) // 2],
+    }
+    compared = set_side_by_side(said, dataset.id, store, tmp_path)
+    opened = open_round([compared], store=store, raters=["a"])
+    judge_all(opened, store, {"half": 2, "right": 1})
+    voted = add_votes(compared, opened.stored.id, store=store)
+    assert set(voted.record.scores["people"]) == {"right", "half"}
+    assert choose(voted.id, store=store).record.pick != "silent"
+
+
+def test_one_candidate_that_seldom_answers_does_not_take_the_others_examples(
+    dataset: Stored[Dataset], store: Store, tmp_path: Path
+) -> None:
+    said: dict[str, Callable[[int, str], str]] = {
+        "right": lambda _, text: text,
+        "half": lambda _, text: text[: len(text) // 2],
+        "seldom": lambda i, text: text[::-1] if i == 1 else "",
+    }
+    compared = set_side_by_side(said, dataset.id, store, tmp_path)
+    opened = open_round([compared], store=store, raters=["a"], items=500)
+    assert opened.stored.record.items > 5
+    assert not opened.stored.record.left_out
+
+
+def test_no_two_answers_left_is_an_error_that_names_who_and_why(
+    dataset: Stored[Dataset], store: Store, tmp_path: Path
+) -> None:
+    said: dict[str, Callable[[int, str], str]] = {"mute": lambda _i, _t: "", "right": lambda _, text: text}
+    compared = set_side_by_side(said, dataset.id, store, tmp_path)
+    with pytest.raises(
+        SizewiseError, match=r"Only right has answers to judge\. mute: none of its \d+ answers"
+    ) as found:
+        open_round([compared], store=store)
+    assert found.value.next_step == f"sizewise judge open {compared} --kind rating"
+    said = {"mute": lambda _i, _t: "", "dumb": lambda _i, _t: " "}
+    compared = set_side_by_side(said, dataset.id, store, tmp_path)
+    with pytest.raises(SizewiseError, match=r"No candidate has answers to judge\. mute: .* dumb: "):
+        open_round([compared], store=store, kind="rating")
+
+
+def test_the_same_text_twice_is_counted_and_not_asked(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> None:
+    said: dict[str, Callable[[int, str], str]] = {
+        "one": lambda i, text: text if i % 2 else "**yes**",
+        "other": lambda i, text: f"{text} indeed" if i % 2 else "yes",
+    }
+    compared = set_side_by_side(said, dataset.id, store, tmp_path)
+    opened = open_round([compared], store=store, items=500)
+    ballot = Ballot(store, opened.stored.id)
+    votes = [task for task in ballot.tasks.values() if task.purpose == "vote"]
+    ballot.close()
+    assert votes
+    assert all(task.left_text != task.right_text for task in votes)
+    ((left, right, count),) = opened.stored.record.same
+    assert {left, right} == {"one", "other"}
+    assert count > 3
+    assert opened.stored.record.items == len(votes)
+    same = set_side_by_side({"a": lambda _i, _t: "yes", "b": lambda _i, _t: "yes"}, dataset.id, store, tmp_path)
+    with pytest.raises(SizewiseError, match="nothing to ask: a, b gave the same texts"):
+        open_round([same], store=store)
+
+
+@pytest.mark.parametrize("kind", ["pair", "best"])
+def test_the_wrong_side_of_a_known_case_is_never_right_too(
+    kind: Any, dataset: Stored[Dataset], store: Store, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "id": f"q{i}",
+            "prompt": f"Is number {i} even, and why not {i * 7}?",
+            "references": [("yes", "Yes.", "no")[i % 3]],
+        }
+        for i in range(90)
+    ]
+    rows = [row | {"split": "test" if i else "train"} for i, row in enumerate(rows)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    labels = read([tmp_path / "rows.jsonl"], store=store)
+    said: dict[str, Callable[[int, str], str]] = {
+        "a": lambda i, _: f"yes {i}",
+        "b": lambda i, _: f"no {i}",
+    }
+    opened = open_round([set_side_by_side(said, labels.id, store, tmp_path)], store=store, kind=kind, items=60)
+    ballot = Ballot(store, opened.stored.id)
+    gold = [task for task in ballot.tasks.values() if task.purpose == "gold"]
+    ballot.close()
+    assert gold
+    for task in gold:
+        words = [text.strip(".").lower() for _, text in task.answers]
+        assert len(set(words)) == len(words)

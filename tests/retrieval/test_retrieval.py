@@ -1,5 +1,6 @@
 """Passages keep whole sentences; what is found, supported and known."""
 
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 import random
@@ -12,6 +13,7 @@ from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError
 from sizewise.records import Document
 from sizewise.retrieval import Library, cut, sentences_of
+from sizewise.retrieval.words import units_of
 
 PARTS = [
     "boiler",
@@ -110,3 +112,143 @@ def test_a_list_without_full_stops_is_cut_too() -> None:
     passages = cut([long])
     assert max(len(one.text.split()) for one in passages) <= 320
     assert " ".join(one.text.replace("\n", " ") for one in passages).split() == long.text.split()
+
+
+FAQ = {
+    "Appeals": "A patient may appeal a denied claim within 30 days. The appeal is sent to the review board in writing.",
+    "Parking": "Visitors park in garage B. The first two hours are free; each further hour costs 3 euros.",
+    "Records": "Copies of medical records are ready in five working days. The fee is 12 euros.",
+    "Visits": "Visiting hours are from 14:00 to 19:00 every day. Children under six may not enter intensive care.",
+    "Meals": "Lunch is served at noon. Vegetarian meals must be ordered the day before.",
+}
+
+
+def test_words_that_only_ask_count_nothing() -> None:
+    library = Library(cut([document(name, text) for name, text in FAQ.items()]))
+    for question, right in (
+        ("How many days does a patient have to appeal a denied claim?", "Appeals"),
+        ("When is lunch served?", "Meals"),
+        ("Where can visitors park?", "Parking"),
+    ):
+        found = library.find(question)
+        assert found.hits[0].passage.document == right
+        assert found.in_passage > 0.7
+    for question in (
+        "What is the capital of France?",
+        "Do you have a gym for patients?",
+        "Who is the head of surgery?",
+    ):
+        assert library.find(question).in_passage < 0.5
+
+
+def test_marks_of_a_document_are_no_answer_unless_they_are_asked_for() -> None:
+    articles = [
+        document(
+            f"kb{i}",
+            f"# The {part} {DOES[i % 8]}\n\n_Original KB number:_ &nbsp; {3_000 + i}\n\n## Cure\n\n"
+            f"To mend it {CURES[i % 8]} the {part} by hand, and wait for a minute.\n\nWas this page of help to you?",
+        )
+        for i, part in enumerate(PARTS)
+    ]
+    library = Library(cut(articles))
+    found = library.find(f"The {PARTS[3]} {DOES[3]}")
+    best = found.hits[0].passage
+    assert best.document == "kb3"
+    assert library.answers_in(best, f"The {PARTS[3]} {DOES[3]}") == [
+        f"To mend it {CURES[3]} the {PARTS[3]} by hand, and wait for a minute."
+    ]
+    asked = f"What is the original KB number of the {PARTS[3]} {DOES[3]}?"
+    assert any("3003" in one for hit in library.find(asked).hits for one in library.answers_in(hit.passage, asked))
+    hours = cut([document("shop", "Opening hours: 9:00 to 17:00\n\nPrice: 3 euros an hour\n\nAuthor: 42")])
+    assert [one for one in hours if library.answers_in(one, "How much is an hour?")]
+    assert library.answers_in(hours[0], "How much is it?") == ["Opening hours: 9:00 to 17:00", "Price: 3 euros an hour"]
+    assert "Author: 42" in library.answers_in(hours[0], "Who is the author?")
+
+
+@pytest.mark.parametrize(
+    ("facts", "questions"),
+    [
+        (
+            [
+                "储物柜在一楼入口处，每天上午九点开放。",
+                "打印机在三楼走廊，每页收费两角。",
+                "停车场在图书馆北侧，读者可免费停车。",
+            ],
+            ["储物柜什么时候开放？", "在哪里可以打印文件？", "可以停车多久？"],
+        ),
+        (
+            [
+                "ロッカーは一階の入口にあり、朝九時に開きます。",
+                "印刷機は三階の廊下にあります。",
+                "駐車場は図書館の北側です。",
+            ],
+            ["ロッカーはいつ開きますか", "印刷はどこでできますか", "駐車できますか"],
+        ),
+        (
+            ["ห้องสมุดเปิดเวลาเก้าโมงเช้าทุกวัน", "เครื่องพิมพ์อยู่ที่ชั้นสาม", "ที่จอดรถอยู่ทางทิศเหนือ"],
+            ["ห้องสมุดเปิดกี่โมง", "เครื่องพิมพ์อยู่ที่ไหน", "จอดรถได้ที่ไหน"],
+        ),
+        (
+            ["पुस्तकालय सुबह नौ बजे खुलता है।", "छपाई की मशीन तीसरी मंज़िल पर है।", "गाड़ी उत्तर की ओर खड़ी करें।"],
+            ["पुस्तकालय कब खुलता है?", "छपाई की मशीन कहाँ है?", "गाड़ी कहाँ खड़ी करें?"],
+        ),
+    ],
+)
+def test_every_script_is_found(facts: list[str], questions: list[str]) -> None:
+    library = Library(cut([document(str(i), fact) for i, fact in enumerate(facts)]))
+    assert [library.find(question).hits[0].passage.document for question in questions] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "第七条规定读者应当爱护公共财物。" * 3_000,
+        "ห้องสมุด" * 6_000,
+        "a" * 50_000,
+        "図書館" * 9_000,
+        ", ".join(f"item {i}" for i in range(9_000)),
+    ],
+)
+def test_no_text_is_one_passage(text: str) -> None:
+    passages = cut([document("big", text)])
+    assert max(len(one.text) for one in passages) < 5_000
+    assert "".join("".join(one.text for one in passages).split()) == "".join(text.split())
+
+
+def test_a_number_is_its_value_however_it_is_written() -> None:
+    assert units_of("1,200 1.200 1'200 1 200 1200")[:2] == ["1200", "1200"]
+    assert set(units_of("1,200 or 1.200 or 1\u202f200 or 1200")) == {"1200", "or"}
+    assert units_of("5.0") == units_of("5,00") == units_of("5") == ["5"]
+    assert units_of("1.234.567,89") == ["1234567.89"]
+    assert units_of("0.125") == ["0.125"]
+    assert units_of("١٢٣") == ["123"]
+    assert units_of("30天") == ["30", "天"]
+    assert units_of("12,000") != units_of("12")
+    library = Library(
+        cut([document("fees", "The deposit for a stand is 1200 euros, for room 12 300 euros.")]), learn=False
+    )
+    passages = [hit.passage for hit in library.find("deposit").hits]
+    for said, right in (("1,200", True), ("1 200", True), ("12,000", False), ("300", True), ("200", False)):
+        assert (library.support(f"The deposit for a stand is {said} euros.", passages)[1] > 0.6) is right
+
+
+def test_short_names_and_capitals_are_found() -> None:
+    pages = [
+        "Hall R2 belongs to the IT desk.",
+        "Ask the WHO about it.",
+        *(f"Notice {i} is about it." for i in range(6)),
+    ]
+    library = Library(cut([document(str(i), text) for i, text in enumerate(pages)]), learn=False)
+    for question, right in (("R2?", "0"), ("Where is IT?", "0"), ("who is the WHO", "1")):
+        assert library.find(question).hits[0].passage.document == right
+
+
+def test_sentences_of_every_script() -> None:
+    assert sentences_of("我们开门。你好吗？他说「好。」然后走了。") == [
+        "我们开门。",
+        "你好吗？",
+        "他说「好。」",
+        "然后走了。",
+    ]
+    assert sentences_of("वह आया। वह गया।") == ["वह आया।", "वह गया।"]
+    assert sentences_of("See e.g. this. That too.\nand a line") == ["See e.g. this.", "That too.", "and a line"]

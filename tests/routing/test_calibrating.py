@@ -3,13 +3,16 @@ from __future__ import annotations
 import csv
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.routing import calibrate, chance_after, look_at
+from sizewise.routing import calibrate, calibrate_rows, chance_after, look_at
+from sizewise.routing.labelled import mark_of, normal_form
 
 EASY, HARD = "what is the opening time of the branch in {}", "explain why the derivative of clause {} fails for swaps"
 
@@ -76,7 +79,7 @@ def test_one_class_ties_and_bad_files(tmp_path: Path) -> None:
     always = calibrate(answers(tmp_path / "a.csv", 50, 4, easy_right=1.1, hard_right=1.1), risk=0.05)
     assert any("always right" in note for note in always.notes)
     assert always.apgr.missing is not None
-    with pytest.raises(SizewiseError, match="10 prompts"):
+    with pytest.raises(SizewiseError, match="10 different prompts"):
         calibrate(answers(tmp_path / "few.csv", 10, 5))
     with pytest.raises(UsageError, match="no share"):
         calibrate(answers(tmp_path / "b.csv", 50, 6), risk=2.0)
@@ -132,3 +135,56 @@ def test_a_likelihood_that_is_no_number_is_named(tmp_path: Path) -> None:
     path.write_text("prompt,weak_ok,strong_ok,weak_logprob\nhello,1,1,nan\n", encoding="utf-8")
     with pytest.raises(SizewiseError, match="line 2 has no number as weak_logprob"):
         calibrate(path)
+
+
+def drawn_prompts(seed: int, count: int) -> list[str]:
+    """Prompts of random letters: nothing in them tells whether the small model is right."""
+    chance = random.Random(seed)
+    return ["".join(chance.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(40)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("again", [str, lambda prompt: f"  {prompt.upper()}\u200b "])
+def test_prompts_that_come_twice_are_not_taken_for_evidence(again: Callable[[str], str]) -> None:
+    kept = 0
+    for seed in range(5):
+        chance = random.Random(seed)
+        prompts = drawn_prompts(seed, 80)
+        weak = np.array([float(chance.random() < 0.6) for _ in prompts])
+        asked = [*prompts, *(again(prompt) for prompt in prompts)]
+        found = calibrate_rows(asked, np.tile(weak, 2), np.ones(160), "twice", 0.15, seed)
+        assert found.prompts == found.small_quality.n == 80
+        assert found.bound == pytest.approx(1 - 0.02 ** (1 / 80))
+        assert any("160 rows hold 80 different prompts" in note for note in found.notes)
+        if found.chosen is None:
+            kept += 1
+            continue
+        small = [look_at(found, one).chance >= found.chosen.threshold for one in drawn_prompts(1_000 + seed, 400)]
+        kept += sum(small) / 400 * 0.4 <= 0.15  # the small model is right in 60 % of all, whatever is asked
+    assert kept == 5
+
+
+def test_rows_of_one_prompt_are_one_observation(tmp_path: Path) -> None:
+    once = calibrate(answers(tmp_path / "a.csv", 200, 3), risk=0.1)
+    rows = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "b.csv").write_text("\n".join([rows[0], *rows[1:], *rows[1:], *rows[1:]]), encoding="utf-8")
+    thrice = calibrate(tmp_path / "b.csv", risk=0.1)
+    for name in ("small_quality", "large_quality", "oracle_quality"):
+        assert getattr(thrice, name) == getattr(once, name)
+    assert thrice.apgr.low is not None
+    assert thrice.apgr.high is not None
+    assert once.apgr.low is not None
+    assert once.apgr.high is not None
+    assert thrice.apgr.high - thrice.apgr.low == pytest.approx(once.apgr.high - once.apgr.low, rel=0.25)
+    assert thrice.bound == once.bound
+    assert thrice.marks == once.marks
+    with pytest.raises(SizewiseError, match="10 different prompts in 30 rows"):
+        calibrate_rows(drawn_prompts(0, 10) * 3, np.ones(30), np.ones(30), "x")
+
+
+def test_what_makes_a_prompt_another_one() -> None:
+    assert normal_form(" What\tis  ﬁne\u200b?\n") == normal_form("WHAT IS FINE?") == "what is fine?"
+    assert normal_form("Straße") == normal_form("STRASSE")
+    assert normal_form("ｶﾞ") == normal_form("ガ")
+    assert normal_form("2 + 2") != normal_form("2 - 2")
+    assert len(mark_of("half an emoji \ud83d")) == 12
+    assert look_at(calibrate_rows(drawn_prompts(0, 20), np.ones(20), np.ones(20), "x"), "\ud83d half").chance > 0

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Policy
+from sizewise.report.routing import replay_text
 from sizewise.routing import (
     DomainWatch,
     DriftWatch,
@@ -36,11 +39,11 @@ def write_csv(path: Path, count: int, seed: int, easy: float = 0.6) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["prompt", "weak_ok", "strong_ok"])
-        for number in range(count):
+        for _ in range(count):
             simple = rng.random() < easy
             weak = rng.random() < (0.97 if simple else 0.1)
             words = rng.choice(EASY if simple else HARD)
-            writer.writerow([f"{words} {number % 17}", int(weak), int(rng.random() < 0.98)])
+            writer.writerow([f"{words} {rng.randint(0, 10**6)}", int(weak), int(rng.random() < 0.98)])
     return path
 
 
@@ -77,9 +80,9 @@ def test_the_stated_risk_is_kept_on_other_prompts(policy: Policy, tmp_path: Path
 def test_the_risk_is_kept_in_nearly_all_of_many_splits(tmp_path: Path) -> None:
     from sizewise.routing.calibrating import calibrate_rows, read_answers
 
-    prompts, weak, strong, _ = read_answers(write_csv(tmp_path / "all.csv", 1_600, 3))
+    prompts, weak, strong, _ = read_answers(write_csv(tmp_path / "all.csv", 900, 3))
     kept = 0
-    for seed in range(20):
+    for seed in range(10):
         order = np.random.default_rng(seed).permutation(len(prompts))
         first, rest = order[:400], order[400:]
         found = calibrate_rows([prompts[i] for i in first], weak[first], strong[first], "x", 0.05, seed)
@@ -89,7 +92,7 @@ def test_the_risk_is_kept_in_nearly_all_of_many_splits(tmp_path: Path) -> None:
         policy = make_policy(found)
         small = np.array([decide_prompt(policy, prompts[i]).model == "small" for i in rest])
         kept += bool((small & (strong[rest] > weak[rest])).mean() <= 0.05)
-    assert kept >= 18
+    assert kept >= 9
 
 
 def test_other_prompts_are_noticed_and_the_same_kind_is_not(policy: Policy) -> None:
@@ -97,7 +100,7 @@ def test_other_prompts_are_noticed_and_the_same_kind_is_not(policy: Policy) -> N
     same, other = DriftWatch(policy), DriftWatch(policy)
     for number in range(200):
         simple = rng.random() < 0.6
-        same.add(decide_prompt(policy, f"{rng.choice(EASY if simple else HARD)} {number % 17}").look)
+        same.add(decide_prompt(policy, f"{rng.choice(EASY if simple else HARD)} {rng.randint(0, 10**6)}").look)
         other.add(decide_prompt(policy, f"merger tax {number}").look)
     assert not same.drifted
     assert other.drifted
@@ -146,3 +149,40 @@ def test_where_prompts_tell_nothing_the_same_prompts_are_no_drift() -> None:
         for prompt in prompts:
             watch.add(look_at(learnt, prompt))
     assert not watch.drifted
+
+
+def test_prompts_that_it_was_learnt_from_prove_nothing(policy: Policy, tmp_path: Path) -> None:
+    own = replay(tmp_path / "a.csv", policy)
+    assert (own.new, own.kept, own.learnt, own.prompts) == (False, None, 0, 600)
+    said = replay_text(own)
+    assert "was learnt from these prompts, so they cannot show whether the stated risk of 8 % is kept" in said
+    rows = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "part.csv").write_text("\n".join([rows[0], *(row.upper() for row in rows[:50:-1])]), encoding="utf-8")
+    assert replay(tmp_path / "part.csv", policy).kept is None
+    more = write_csv(tmp_path / "b.csv", 200, 1).read_text(encoding="utf-8").splitlines()[1:]
+    (tmp_path / "both.csv").write_text("\n".join([*rows[:31], *more, more[0]]), encoding="utf-8")
+    mixed = replay(tmp_path / "both.csv", policy)
+    assert (mixed.new, mixed.kept, mixed.learnt, mixed.prompts) == (True, True, 30, 201)
+    assert mixed.quality.n == 200
+    assert "On these prompts the stated risk of 8 % is kept. 30 further prompts are left out" in replay_text(mixed)
+    assert f"answers {100 * (mixed.small_share.value or 0):.1f} % [" in replay_text(mixed)
+
+
+def test_a_policy_of_before_knows_its_file_by_name(policy: Policy, tmp_path: Path) -> None:
+    before = policy.model_copy(update={"calibration": policy.calibration.model_copy(update={"marks": ()})})
+    assert replay(tmp_path / "a.csv", before).kept is None
+    assert replay(write_csv(tmp_path / "b.csv", 200, 1), before).kept
+
+
+def test_the_page_makes_no_claim_on_the_prompts_it_was_learnt_from(policy: Policy, tmp_path: Path) -> None:
+    write_policy(policy, tmp_path / "p.json")
+    for name, claims in (("a.csv", False), ("b.csv", True)):
+        if claims:
+            write_csv(tmp_path / name, 200, 1)
+        asked = ["route", "report", str(tmp_path / name), "--policy", str(tmp_path / "p.json")]
+        done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "page.html")])
+        assert done.exit_code == 0, done.output
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        for text in (page, done.output):
+            assert ("On these prompts the stated risk of 8 % is kept." in " ".join(text.split())) is claims
+            assert ("was learnt from these prompts" in " ".join(text.split())) is not claims

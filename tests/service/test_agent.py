@@ -1,5 +1,6 @@
 """The support agent: cites what stands in the documents, leaves out what does not, admits what it does not know."""
 
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 import json
@@ -189,3 +190,60 @@ def test_a_model_without_a_chat_template_continues_a_text(library: Library, stor
     asked = plain.seen[-1]
     assert asked.messages == ()
     assert (asked.text or "").endswith("Answer:")
+
+
+def served(documents: list[Document], says: str, question: str, store: Store) -> str:
+    """Ask a support agent of these documents, whose model says one thing."""
+    talker = Talker()
+    library = Library(cut(documents))
+    with TestClient(create_app({"small": talker}, Settings(support=Support(library)), store)) as client:
+        for _ in range(100):
+            if client.get("/health").status_code == 200:
+                break
+        talker.says = says
+        return text_of(ask(client, question))
+
+
+def made(texts: dict[str, str]) -> list[Document]:
+    return [
+        Document(id=f"{name}.md", title=name, text=text, origin="test", sha256="0" * 64) for name, text in texts.items()
+    ]
+
+
+ARTICLES = {
+    f"The {part} does not start": f"# The {part} does not start\n\n_Original KB number_: {3_000 + i}\n\n## Cause\n\n"
+    f"The {part} cannot reach the server. Users may receive the message that the name cannot be resolved."
+    f"\n\n## Resolution\n\nRestart the {part} and select the network of the {part} again."
+    for i, part in enumerate(["printer", "scanner", "mailbox", "calendar", "viewer", "editor", "archive", "router"])
+}
+
+
+def test_what_is_asked_about_something_else_gets_no_error_message_for_an_answer(store: Store) -> None:
+    for question in ("What is the capital of France?", "Who wrote the music of the opera?"):
+        assert served(made(ARTICLES), "The name cannot be resolved.", question, store) == UNKNOWN
+
+
+@pytest.mark.parametrize("says", ["", "_Original KB number_: 3002", "The mailbox does not start."])
+def test_a_title_is_answered_from_the_text_under_it(says: str, store: Store) -> None:
+    answer = served(made(ARTICLES), says, "The mailbox does not start", store)
+    assert "KB number" not in answer
+    assert answer.startswith(("The mailbox cannot reach the server. [1]", "Restart the mailbox and select"))
+    assert "(The mailbox does not start.md)" in answer
+
+
+def test_a_plain_question_is_answered(store: Store) -> None:
+    texts = {"appeals": "A patient may appeal a denied claim within 30 days."}
+    texts |= {f"note {i}": f"Ward {i} is on floor {i % 7}. The nurse of ward {i} has a list." for i in range(12)}
+    says = "A patient may appeal within 30 days."
+    question = "How many days does a patient have to appeal a denied claim?"
+    assert served(made(texts), says, question, store).startswith("A patient may appeal within 30 days. [1]")
+
+
+def test_answers_in_scripts_without_blanks_are_kept(store: Store) -> None:
+    texts = {
+        "规定": "储物柜在一楼入口处，每天上午九点开放。",
+        "打印": "打印机在三楼走廊，每页收费两角。",
+        "停车": "停车场在图书馆北侧。",
+    }
+    answer = served(made(texts), "储物柜每天上午九点开放。楼顶有独角兽。", "储物柜什么时候开放？", store)
+    assert answer.startswith("储物柜每天上午九点开放。 [1]\n\nSources")

@@ -126,6 +126,10 @@ def open_(
         print_line(
             f"{record.items} examples, {record.tasks} tasks, {len(record.raters)} raters; until {record.expires}"
         )
+        for name, why in record.left_out.items():
+            print_line(f"Left out of the round: {name}, {why}.")
+        for left, right, count in record.same:
+            print_line(f"Not asked: {count:,} examples that {left} and {right} answered with the same text, ties.")
         print_line(f"round: {stored.id}")
         if no_serve:
             for one in invitations:

@@ -153,14 +153,17 @@ def report(
 
 
 def _print_replay(found: Replay) -> None:
+    from sizewise.report.routing import replay_text
+
     rows = []
     for score in (found.small_share, found.quality, found.worse, found.best_single, found.random, found.oracle):
         rows.append([WORDS[score.metric], f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]", str(score.n)])
     print_table(["measure", "value [95 %]", "prompts"], rows)
-    if found.risk is not None:
-        state = "kept" if found.kept else "NOT kept"
-        print_line(f"stated risk {found.risk:.1%}: {state} here ({found.worse.value:.1%} worse)")
-    print_line(f"prompts like those it was made from: p = {found.drift:.2g}; {found.confidential} confidential")
+    print_line(replay_text(found))
+    if found.new:
+        print_line(f"prompts like those it was made from: p = {found.drift:.2g}; {found.confidential} confidential")
+    else:
+        print_line("next: sizewise route replay HELD-OUT.csv --policy POLICY")
 
 
 WORDS = {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any, NamedTuple
 
 from sizewise import dataset as datasets
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.judging.answered import Answered, letters_of, read_answered, shown
 from sizewise.judging.ballot import MORE_TASKS_FILE, TASKS_FILE, tasks_of, token_hash
 from sizewise.records import (
     Comparison,
@@ -31,7 +32,6 @@ from sizewise.store import Store, Stored
 REPEAT_SHARE, GOLD_SHARE = 0.1, 0.08
 REPEAT_AFTER = 4  # tasks between the first and the second showing
 MOST_AT_ONCE = 6  # answers to choose the best of
-MOST_SHOWN = 20_000  # characters of a text
 DAYS = 30
 BAR = 0.7
 REFERENCE = "reference"
@@ -75,13 +75,14 @@ def open_round(
     """Make a round from what candidates answered.
 
     Sides are random and balanced, each item is shown to `votes_an_item` raters, nobody sees an item twice but in a
-    repeat with swapped sides; in pairs and ratings a few gold tasks set the right answer beside that of another item.
+    repeat with swapped sides; in pairs a few gold tasks set the right answer beside that of another item. A candidate
+    none of whose answers has text is left out, and two answers with the same text are not asked about.
 
     Args:
         ids: a study, a comparison, or two evaluations or more.
         store: where records live; by default SIZEWISE_HOME.
         kind: pairs, the best of several, ratings of one answer, or who wrote it.
-        items: most examples, drawn from those that share nothing with training and were answered by all.
+        items: most examples, drawn from those that share nothing with training and have answers to set side by side.
         raters: names of those who will judge.
         votes_an_item: different raters that see each item.
         origin: whether they are people; what others say never enters a verdict.
@@ -105,25 +106,32 @@ def open_round(
     if not 0 < bar < 1:
         raise UsageError(f"A judge model cannot be held to {bar:g}.", "a share between 0 and 1", "--bar 0.7")
     comparison, evaluations = _evaluations(ids, store)
-    answers, data = _answers(evaluations, store)
-    shown = min(len(evaluations), MOST_AT_ONCE) if kind == "best" else 2
-    wanted = round(GOLD_SHARE * items) + shown if kind in ("pair", "best") else 0
-    drawn = _examples(answers, data, store, items + wanted, seed)
-    kept = wanted if len(drawn) >= 3 * wanted else 0
-    examples, spare = drawn[: len(drawn) - kept], [row for row, _ in drawn[len(drawn) - kept :]]
+    answered = read_answered(evaluations, plain, store)
+    _enough(answered, kind, ids)
+    among = min(len(answered.texts), MOST_AT_ONCE) if kind == "best" else 2
+    wanted = round(GOLD_SHARE * items) + among if kind in ("pair", "best") else 0
+    pool = _examples(answered, store, seed)
+    kept = wanted if len(pool) >= 3 * wanted else 0
     rng = random.Random(seed)
-    tasks = list(_tasks(kind, evaluations, answers, examples, plain, show_reference, rng))
-    gold = list(_gold(spare, plain, kind, shown))
+    drawn = _draw(kind, answered, pool[: len(pool) - kept], items, plain, show_reference, rng)
+    if not drawn.tasks:
+        raise SizewiseError(
+            f"There is nothing to ask: {', '.join(answered.texts)} gave the same texts, or answered other examples.",
+            "an example with two different answers",
+            f"sizewise judge open {' '.join(ids)} --kind rating",
+        )
+    tasks = drawn.tasks
+    gold = list(_gold([row for row, _ in pool[len(pool) - kept :]], plain, kind, among))
     people, more = _assign(tasks, gold, raters, votes_an_item, rng)
     invitations = tuple(Invitation(name, secrets.token_urlsafe(18)) for name in raters)
     every = [*tasks, *gold, *more]
     record = JudgeRound(
         kind=kind,
         question=QUESTIONS[kind],
-        data=data,
+        data=answered.data,
         comparison=comparison,
-        evaluations=evaluations,
-        items=len(examples),
+        evaluations={name: evaluations[name] for name in answered.texts},
+        items=len(tasks),
         tasks=len(every),
         raters=tuple(
             JudgeRater(
@@ -135,6 +143,8 @@ def open_round(
         plain=plain,
         bar=bar,
         expires=(datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds"),
+        left_out=answered.left_out,
+        same=drawn.same,
     )
     round_id = f"round-{fingerprint([record.model_dump(mode='json')])}"
     store.write_rows(store.folder("round", round_id), TASKS_FILE, every)
@@ -161,117 +171,136 @@ def _without_baselines(comparison: str, store: Store) -> tuple[str, dict[str, st
     return comparison, kept
 
 
-def _answers(evaluations: Mapping[str, str], store: Store) -> tuple[dict[str, dict[str, ItemRow]], str]:
-    records = {name: store.read(Evaluation, one) for name, one in evaluations.items()}
-    data = {record.data for record in records.values()}
-    if len(data) > 1:
+def _enough(answered: Answered, kind: JudgeKind, ids: Sequence[str]) -> None:
+    """Refuse a round that has too few candidates with answers, and name the others with the reason."""
+    names, least = list(answered.texts), 2 if kind in ("pair", "best") else 1
+    if len(names) + len(answered.left_out) < least:
+        raise UsageError("There is one candidate only.", "two to set side by side, or --kind rating", "")
+    if len(names) < least:
+        who = f"Only {names[0]} has" if names else "No candidate has"
         raise SizewiseError(
-            f"These were measured on different data: {', '.join(sorted(data))}.", "evaluations of one dataset", ""
+            f"{who} answers to judge. " + " ".join(f"{name}: {why}." for name, why in answered.left_out.items()),
+            f"{'two candidates' if least == 2 else 'a candidate'} with answers that have text",
+            f"sizewise judge open {' '.join(ids)} --kind rating"
+            if names
+            else f"sizewise evaluate MODEL --data {answered.data} --metrics chrf",
         )
-    rows = {
-        name: {
-            row.item: row
-            for row in store.read_rows(store.folder("evaluation", one), "items.jsonl", ItemRow)
-            if row.kind == "example" and row.completion and not row.error
-        }
-        for name, one in evaluations.items()
-    }
-    return rows, data.pop()
 
 
-def _examples(
-    answers: Mapping[str, Mapping[str, ItemRow]], data: str, store: Store, items: int | None, seed: int
-) -> list[tuple[ItemRow, Example | None]]:
-    first, *others = answers.values()
-    rows = [row for item, row in first.items() if row.clean and all(item in other for other in others)]
-    if not rows:
-        raise SizewiseError(
-            "There is no example that all of these answered and that shares nothing with training.",
-            "evaluations with answers (bleu, chrf or others among the metrics)",
-            "sizewise evaluate MODEL --data ID --metrics bleu",
-        )
+def _examples(answered: Answered, store: Store, seed: int) -> list[tuple[ItemRow, Example | None]]:
+    """Give all examples in the order of the draw."""
     known: dict[str, Example] = {}
-    if not data.startswith("suite:"):
-        known = {example.id: example for example in datasets.load(store, data).examples["test"]}
-    rng = random.Random(seed)
-    chosen = rng.sample(rows, len(rows) if items is None else min(items, len(rows)))
-    return [(row, known.get(row.item)) for row in chosen]
+    if not answered.data.startswith("suite:"):
+        known = {example.id: example for example in datasets.load(store, answered.data).examples["test"]}
+    rows = list(answered.rows.values())
+    random.Random(seed).shuffle(rows)
+    return [(row, known.get(row.item)) for row in rows]
 
 
-def _tasks(
+class Drawn(NamedTuple):
+    """What a round asks."""
+
+    tasks: list[JudgeTask]
+    same: tuple[tuple[str, str, int], ...]
+    """Two candidates, and how many of the examples they answered with the same text."""
+
+
+def _draw(
     kind: JudgeKind,
-    names: Iterable[str],
-    answers: Mapping[str, Mapping[str, ItemRow]],
-    examples: Sequence[tuple[ItemRow, Example | None]],
+    answered: Answered,
+    examples: Iterable[tuple[ItemRow, Example | None]],
+    most: int,
     plain: bool,
     show_reference: bool,
     rng: random.Random,
-) -> Iterable[JudgeTask]:
-    names = list(names)
-    if kind in ("pair", "best") and len(names) < 2:
-        raise UsageError("There is one candidate only.", "two to set side by side, or --kind rating", "")
+) -> Drawn:
+    """Make a task of each example until there are enough; one that nothing can be asked about is passed over.
+
+    Each pair, or each single candidate, is asked about equally often, as far as they answered. The same text twice is
+    a tie by definition, and nobody is asked about it.
+    """
+    names = list(answered.texts)
     pairs = list(combinations(names, 2))
     singles = [*names, REFERENCE] if kind == "origin" else names
     rng.shuffle(pairs)
-    for place, (row, example) in enumerate(examples):
-        base = {
-            "item": row.item,
-            "cluster": row.cluster,
-            "prompt": _shown(row.prompt, plain),
-            "passage": _shown(row.references[0], plain)
-            if show_reference and row.references and kind != "origin"
-            else "",
-            "tags": example.tags if example else (),
-        }
+    asked: Counter[Any] = Counter()
+    same: Counter[tuple[str, str]] = Counter()
+    tasks: list[JudgeTask] = []
+    for row, example in examples:
+        if len(tasks) == most:
+            break
+        place, texts = len(tasks), {name: own.get(row.item, "") for name, own in answered.texts.items()}
+        texts[REFERENCE] = shown(row.references[0], plain) if row.references else ""
+        same.update((one, other) for one, other in pairs if texts[one] and texts[one] == texts[other])
         if kind == "pair":
-            one, other = pairs[place % len(pairs)]
-            if (place // len(pairs)) % 2:  # each pair lies both ways equally often
-                one, other = other, one
-            yield JudgeTask(
-                id=f"t{place}",
-                left=one,
-                right=other,
-                left_text=_shown(answers[one][row.item].completion or "", plain),
-                right_text=_shown(answers[other][row.item].completion or "", plain),
-                **base,
-            )
+            free = [(one, other) for one, other in pairs if texts[one] and texts[other] and texts[one] != texts[other]]
+            chosen = min(free, key=lambda pair: asked[pair], default=())
+            order = chosen[:: -1 if asked[chosen] % 2 else 1]  # each pair lies both ways equally often
+            asked[chosen] += 1
         elif kind == "best":
             if place % len(names) == 0:
                 rng.shuffle(names)
             turn = place % len(names)  # each lies first equally often
-            order = [*names[turn:], *names[:turn]][:MOST_AT_ONCE]
-            said = [(name, _shown(answers[name][row.item].completion or "", plain)) for name in order]
-            yield _task(f"t{place}", said, **base)
+            some = answered.distinct(row.item, [*names[turn:], *names[:turn]])[:MOST_AT_ONCE]
+            order = tuple(some) if len(some) > 1 else ()
         else:
-            name = singles[place % len(singles)]
-            text = row.references[0] if name == REFERENCE else answers[name][row.item].completion or ""
-            yield JudgeTask(id=f"t{place}", left=name, left_text=_shown(text, plain), **base)
+            order = tuple(sorted((name for name in singles if texts[name]), key=lambda name: asked[name])[:1])
+            asked.update(order)
+        if not order:
+            continue
+        beside = show_reference and row.references and kind != "origin"
+        tasks.append(
+            _task(
+                f"t{place}",
+                [(name, texts[name]) for name in order],
+                item=row.item,
+                cluster=row.cluster,
+                prompt=shown(row.prompt, plain),
+                passage=texts[REFERENCE] if beside else "",
+                tags=example.tags if example else (),
+            )
+        )
+    return Drawn(tasks, tuple((*pair, count) for pair, count in sorted(same.items())))
 
 
 def _task(name: str, said: Sequence[tuple[str, str]], **others: Any) -> JudgeTask:
-    (left, left_text), (right, right_text), *more = said
-    return JudgeTask(
-        id=name, left=left, left_text=left_text, right=right, right_text=right_text, more=tuple(more), **others
-    )
+    """Make a task of one answer or more."""
+    (left, left_text), *more = said
+    if more:
+        others |= {"right": more[0][0], "right_text": more[0][1], "more": tuple(more[1:])}
+    return JudgeTask(id=name, left=left, left_text=left_text, **others)
 
 
-def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, shown: int) -> Iterable[JudgeTask]:
-    """Make tasks whose right choice is known: a right answer beside the right answers to something else."""
+def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, among: int) -> Iterable[JudgeTask]:
+    """Make tasks whose right choice is known: a right answer beside the right answers to something else.
+
+    None of those may be a right answer here too: as yes, no, or a label it often is.
+    """
     rows = [row for row in rows if row.references]
-    for number in range(len(rows) - shown + 1):
-        row, *others = rows[number : number + shown]
-        said = [(f"another item's {i + 1}", _shown(other.references[0], plain)) for i, other in enumerate(others)]
-        place = number % shown
-        said.insert(place, (REFERENCE, _shown(row.references[0], plain)))
+    number = 0
+    for place, row in enumerate(rows):
+        taken = {letters_of(one) for one in row.references}
+        others: list[str] = []
+        for other in [*rows[place + 1 :], *rows[:place]]:
+            text = other.references[0]
+            if len(others) < among - 1 and letters_of(text) not in taken and other.prompt != row.prompt:
+                others.append(shown(text, plain))
+                taken.add(letters_of(text))
+        if len(others) < among - 1 or number > len(rows) - among:
+            continue
+        said = [(f"another item's {i + 1}", text) for i, text in enumerate(others)]
+        right = number % among
+        said.insert(right, (REFERENCE, shown(row.references[0], plain)))
         yield _task(
             f"g{number}",
             said,
             item=row.item,
             cluster=row.cluster,
-            prompt=_shown(row.prompt, plain),
+            prompt=shown(row.prompt, plain),
             purpose="gold",
-            right_choice=str(place + 1) if kind == "best" else ("left", "right")[place],
+            right_choice=str(right + 1) if kind == "best" else ("left", "right")[right],
         )
+        number += 1
 
 
 def more_tasks(round_id: str, most: int, *, store: Store | None = None, seed: int = 1) -> list[JudgeTask]:
@@ -289,11 +318,10 @@ def more_tasks(round_id: str, most: int, *, store: Store | None = None, seed: in
     found = [task for task in known.values() if task.id.startswith("m")]
     if len(found) >= most:
         return found[:most]
-    answers, data = _answers(record.evaluations, store)
+    answered = read_answered(record.evaluations, record.plain, store)
     used = {task.item for task in known.values() if not task.id.startswith("m")}
-    free = [one for one in _examples(answers, data, store, None, seed) if one[0].item not in used]
-    rng = random.Random(seed)
-    made = _tasks(record.kind, record.evaluations, answers, free[:most], record.plain, True, rng)
+    free = [one for one in _examples(answered, store, seed) if one[0].item not in used]
+    made = _draw(record.kind, answered, free, most, record.plain, True, random.Random(seed)).tasks
     tasks = [task.model_copy(update={"id": f"m{task.id[1:]}"}) for task in made]
     store.write_rows(store.folder("round", round_id), MORE_TASKS_FILE, tasks)
     return tasks
@@ -331,21 +359,3 @@ def _assign(
             line.insert(rng.randint(min(len(line), first + REPEAT_AFTER), len(line)), again.id)
         people[name] = line
     return people, made
-
-
-_MARKS = re.compile(r"(?m)^\s{0,3}(#{1,6}\s+|[-*+]\s+|>\s?)|\*\*|__|`+")
-_LINES = re.compile(r"\n{3,}")
-_EVEN = str.maketrans(
-    {
-        "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2018": "'", "\u2019": "'", "\u2013": "-", "\u2014": "-",
-        "\u2026": "...", "\u00a0": " ",
-    }
-)  # fmt: skip
-
-
-def _shown(text: str, plain: bool) -> str:
-    """Cut a text at what a page can hold, and even out its typography."""
-    text = text[:MOST_SHOWN] + (" [cut]" if len(text) > MOST_SHOWN else "")
-    if not plain:
-        return text.strip()
-    return _LINES.sub("\n\n", _MARKS.sub("", text).translate(_EVEN)).strip()

@@ -203,6 +203,11 @@ class JudgeRound(Record):
     """Share of people's choices that a judge model must meet before its votes count, set before anybody voted."""
     expires: str
     """When links end, UTC."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Candidate that is left out, because it has no answer to judge -> why."""
+    same: tuple[tuple[str, str, int], ...] = ()
+    """Two candidates, and how many of the examples drawn they answered with the same text: ties that nobody is asked
+    about."""
 
 
 class Vote(Record):

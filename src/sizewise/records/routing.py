@@ -50,7 +50,7 @@ class Calibration(Record):
     source: str
     """File that it was learnt from."""
     prompts: int
-    """Number of prompts."""
+    """Number of different prompts."""
     small_quality: Score
     """Share of good answers of the small model alone."""
     large_quality: Score
@@ -89,6 +89,8 @@ class Calibration(Record):
     """Evaluations of the small and of the large model that it was learnt from, where it was."""
     after: AfterAnswer | None = None
     """The same once the small model has answered; None where its likelihoods were not given."""
+    marks: tuple[str, ...] = ()
+    """A short hash of each prompt that it was learnt from; none in records of before."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
 
@@ -118,7 +120,7 @@ class Replay(Record):
     source: str
     """File."""
     prompts: int
-    """Prompts in it."""
+    """Prompts in it that count, rows."""
     small_share: Score
     """Share that the small model answers."""
     quality: Score
@@ -136,8 +138,12 @@ class Replay(Record):
     risk: float | None
     """Risk that was stated."""
     kept: bool | None
-    """Whether the observed share of worse answers is within it; None where none was stated."""
+    """Whether the observed share of worse answers is within it; None where none was stated, or `new` is False."""
     drift: float
     """p-value of the prompts being like those that the policy was made from."""
     confidential: int
     """Prompts kept back as confidential."""
+    learnt: int = 0
+    """Rows left out because the policy was learnt from their prompts."""
+    new: bool = True
+    """False where the policy was learnt from every prompt of the file: the figures are then of those."""

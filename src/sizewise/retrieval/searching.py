@@ -11,8 +11,8 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,18 +20,16 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from sizewise.documents import words_of
 from sizewise.errors import MissingExtraError, SizewiseError
+from sizewise.retrieval.lines import Lines
 from sizewise.retrieval.passages import Passage, sentences_of
+from sizewise.retrieval.words import number_sets, numbers_of, size_of, stop_words_of, units_of
 
-SHORTEST = 3
 LOOKED_AT, BEST, TENTH = 60, 3, 9
 QUESTIONS, LEAST_QUESTIONS = 400, 20
 SENTENCE_WORDS, SHORT_WORDS = (5, 40), (4, 10)
-_NUMBER = re.compile(r"\d+")
 _ADDRESS = re.compile(r"https?://\S+|www\.\S+|\S+@\S+\.\w+")
 _DENIES = re.compile(r"(?i)\b(?:no|not|never|none|nor|neither|without|cannot|nobody|nothing)\b|n['\u2019]t\b")
-_ENDINGS = ("ations", "ation", "ings", "ing", "ied", "ies", "ed", "es", "s", "e", "y", "i")
 
 Array = npt.NDArray[np.float64]
 
@@ -51,6 +49,12 @@ class Finding(NamedTuple):
     """The best first; none where no word of the question stands anywhere."""
     chance: float | None
     """Chance that the documents hold the answer; None where there are too few to tell, or it was not learnt."""
+    covered: float = 0.0
+    """Share of the question's telling words, by their rarity, that stand in one document."""
+    in_passage: float = 0.0
+    """The same of one passage with its title and heading."""
+    telling: int = 0
+    """Telling words of the question."""
 
 
 class Library:
@@ -68,7 +72,8 @@ class Library:
 
     def __init__(self, passages: Sequence[Passage], seed: int = 0, learn: bool = True) -> None:
         self._index = _Index(passages)
-        self._chance = _learn(passages, random.Random(seed)) if learn else None
+        self._lines = Lines(passages)
+        self._chance = _learn(passages, self._index.stop, random.Random(seed)) if learn else None
 
     def __len__(self) -> int:
         return len(self._index.passages)
@@ -80,11 +85,30 @@ class Library:
             question: what is asked, in the asker's words.
             most: passages to give.
         """
-        hits = self._index.search(question)
+        found = self._index.search(question)
+        asked = self._index.weights(question)
+        hits = list(islice(self._with_text(found, asked), most))
         if not hits:
             return Finding((), 0.0)
-        chance = None if self._chance is None else self._chance.of(self._index.look(question, hits))
-        return Finding(tuple(hits[:most]), chance)
+        chance = None if self._chance is None else self._chance.of(self._index.look(question, found))
+        in_passage = max(self._index.covers_in(asked, hit.passage) for hit in hits)
+        return Finding(tuple(hits), chance, self._index.covers(asked, hits), in_passage, len(asked))
+
+    def _with_text(self, found: Iterable[Hit], asked: Collection[str]) -> Iterator[Hit]:
+        """Give hits whose text may be an answer; for one that holds marks of its document alone, what comes next."""
+        given: set[int] = set()
+        for hit in found:
+            passage = hit.passage
+            if not self._lines.answers_in(passage, asked):
+                others = (one for one in self._index.of_document(passage.document) if id(one) not in given)
+                passage = next((one for one in others if self._lines.answers_in(one, asked)), passage)
+            if id(passage) not in given and self._lines.answers_in(passage, asked):
+                given.add(id(passage))
+                yield Hit(passage, hit.score)
+
+    def answers_in(self, passage: Passage, question: str) -> list[str]:
+        """Return the sentences of a passage's text that may be an answer to a question: no marks of the document."""
+        return self._lines.answers_in(passage, self._index.weights(question))
 
     def support(self, sentence: str, passages: Sequence[Passage]) -> tuple[int, float]:
         """Give which passage supports a sentence best, and the share of its telling words that stand there.
@@ -94,30 +118,29 @@ class Library:
         what it denies.
         """
         told = self._index.weights(sentence)
-        found = [
-            0.0 if self._at_odds(sentence, one) else _share(told, frozenset(stems(_whole(one)))) for one in passages
-        ]
+        found = [0.0 if self._at_odds(sentence, one) else self._index.share(told, whole(one)) for one in passages]
         best = max(range(len(found)), key=found.__getitem__)
         return best, found[best]
 
     def _at_odds(self, sentence: str, passage: Passage) -> bool:
-        whole = _whole(passage)
-        if set(_NUMBER.findall(sentence)) - set(_NUMBER.findall(whole)):
+        there = whole(passage)
+        numbers = numbers_of(there)
+        if not all(one & numbers for one in number_sets(sentence)):
             return True
-        if any(address not in whole for address in _ADDRESS.findall(sentence)):
+        if any(address not in there for address in _ADDRESS.findall(sentence)):
             return True
         nearest = max(sentences_of(passage.text), key=lambda one: self.overlap(sentence, one), default="")
         return bool(_DENIES.search(sentence)) != bool(_DENIES.search(nearest))
 
     def overlap(self, question: str, text: str) -> float:
         """Give the share of a question's telling words, by their rarity, that stand in a text."""
-        return _share(self._index.weights(question), frozenset(stems(text)))
+        return self._index.share(self._index.weights(question), text)
 
 
 class _Index:
     """BM25 over passages, and what is seen of a question in it."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, passages: Sequence[Passage], stop: frozenset[str] | None = None) -> None:
         if not passages:
             raise SizewiseError("There is no text to search.", "a folder of documents", "sizewise read FOLDER")
         try:
@@ -125,18 +148,32 @@ class _Index:
         except ImportError as error:
             raise MissingExtraError("bm25s", "serve") from error
         self.passages = list(passages)
-        words = [stems(_whole(one)) for one in passages]
+        self.stop = stop_words_of(one.text for one in passages) if stop is None else stop
+        words = [self.units(whole(one)) for one in passages]
         self._words = words
         counts = Counter(word for one in words for word in set(one))
         self._rarity = {word: math.log(1 + len(words) / count) for word, count in counts.items()}
-        self._unknown = math.log(1 + len(words))
+        self._unknown = math.log(1 + 2 * len(words))  # rarer than any that is there
         self._places = {id(passage): place for place, passage in enumerate(self.passages)}
+        self._documents: dict[str, list[Passage]] = defaultdict(list)
+        self._words_in: dict[str, set[str]] = defaultdict(set)
+        for passage, own in zip(self.passages, words, strict=True):
+            self._documents[passage.document].append(passage)
+            self._words_in[passage.document].update(own)
         self._bm25: Any = BM25()
         self._bm25.index(words, show_progress=False)
 
+    def units(self, text: str) -> list[str]:
+        """Return what a text is searched by, in its order."""
+        return units_of(text, self.stop)
+
+    def of_document(self, document: str) -> list[Passage]:
+        """Return the passages of a document in their order."""
+        return self._documents[document]
+
     def search(self, question: str, hidden: str | None = None) -> list[Hit]:
         """Find passages, the best first, without those of a hidden document."""
-        words = [word for word in stems(question) if word in self._rarity]
+        words = [word for word in self.units(question) if word in self._rarity]
         if not words:
             return []
         places, scores = self._bm25.retrieve([words], k=min(LOOKED_AT, len(self.passages)), show_progress=False)
@@ -145,20 +182,33 @@ class _Index:
 
     def weights(self, text: str) -> dict[str, float]:
         """Give the words of a text with their rarity; words that stand nowhere are the rarest."""
-        return {word: self._rarity.get(word, self._unknown) for word in stems(text)}
+        return {word: self._rarity.get(word, self._unknown) for word in self.units(text)}
+
+    def covers_in(self, weights: dict[str, float], passage: Passage) -> float:
+        """Return the share of weighted words that stand in a passage, its title or its heading."""
+        return _share(weights, frozenset(self._words[self._places[id(passage)]]))
+
+    def covers(self, weights: dict[str, float], hits: Sequence[Hit]) -> float:
+        """Return the share of weighted words that stand in one of the documents of the best hits."""
+        best = dict.fromkeys(hit.passage.document for hit in hits[:BEST])
+        return max(_share(weights, self._words_in[document]) for document in best)
+
+    def share(self, weights: dict[str, float], text: str) -> float:
+        """Return the share of weighted words that stand in a text."""
+        return _share(weights, frozenset(self.units(text)))
 
     def look(self, question: str, hits: Sequence[Hit]) -> Array:
         """Give what tells an answered question from another: score, words and pairs covered, lead, length."""
         weights = self.weights(question)
-        asked = stems(question)
+        asked = self.units(question)
         pairs = list(pairwise(asked))
         best = [self._words[self._places[id(hit.passage)]] for hit in hits[:BEST]]
         covered = max(_share(weights, frozenset(words)) for words in best)
         there = [set(pairwise(words)) for words in best]
         joined = max(sum(pair in one for pair in pairs) for one in there) / max(1, len(pairs))
         lead = hits[0].score / hits[min(TENTH, len(hits) - 1)].score
-        share = hits[0].score / sum(weights.values())
-        return np.array([share, covered, math.log(lead), joined, math.log1p(len(asked))])
+        share = hits[0].score / (sum(weights.values()) or 1.0)
+        return np.array([share, covered, self.covers(weights, hits), math.log(lead), joined, math.log1p(len(asked))])
 
 
 class _Chance(NamedTuple):
@@ -173,12 +223,12 @@ class _Chance(NamedTuple):
         return float(expit((seen - self.mean) / self.spread @ self.weights[:-1] + self.weights[-1]))
 
 
-def _learn(passages: Sequence[Passage], draw: random.Random) -> _Chance | None:
+def _learn(passages: Sequence[Passage], stop: frozenset[str], draw: random.Random) -> _Chance | None:
     """Learn the chance from sentences taken out of the passages; None where there are too few documents."""
     thinned, questions = _taken_out(passages, draw)
     if len(questions) < LEAST_QUESTIONS:
         return None
-    index = _Index(thinned)
+    index = _Index(thinned, stop)
     seen, labels = [], []
     for question, document in questions:
         for hidden in (None, document):
@@ -207,7 +257,7 @@ def _taken_out(passages: Sequence[Passage], draw: random.Random) -> tuple[list[P
     for document in draw.sample(documents, min(QUESTIONS, len(documents))):
         place = draw.choice(places[document])
         sentences = sentences_of(passages[place].text)
-        fit = [one for one in sentences if SENTENCE_WORDS[0] <= len(one.split()) <= SENTENCE_WORDS[1]]
+        fit = [one for one in sentences if SENTENCE_WORDS[0] <= size_of(one) <= SENTENCE_WORDS[1]]
         if len(sentences) < BEST or not fit:
             continue
         chosen = draw.choice(fit)
@@ -221,22 +271,11 @@ def _taken_out(passages: Sequence[Passage], draw: random.Random) -> tuple[list[P
     return thinned, questions
 
 
-def _whole(passage: Passage) -> str:
+def whole(passage: Passage) -> str:
+    """Return a passage with its title and heading, which are searched too."""
     return f"{passage.title} {passage.heading} {passage.text}"
 
 
-def _share(weights: dict[str, float], there: frozenset[str]) -> float:
+def _share(weights: dict[str, float], there: Collection[str]) -> float:
     total = sum(weights.values())
     return sum(weight for word, weight in weights.items() if word in there) / total if total else 0.0
-
-
-def stems(text: str) -> list[str]:
-    """Give the words of a text without common endings, so that 'restarted' finds 'restart'."""
-    return [_stem(word) for word in words_of(text) if len(word) >= SHORTEST or word.isdigit()]
-
-
-def _stem(word: str) -> str:
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= SHORTEST:
-            return word[: -len(ending)]
-    return word

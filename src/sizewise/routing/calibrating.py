@@ -1,14 +1,14 @@
 """calibrate(): a threshold for a stated risk, from anybody's prompts and what both models made of them.
 
 The chance that the small model does is a logistic model of the prompt's text, fitted in folds, so that each prompt is
-judged by a model that has not seen it. APGR and CPT are those of RouteLLM (Ong et al., 2024); the threshold is chosen
-so that the risk is kept with a confidence of 95 % (Bates et al., 2021, Distribution-free, risk-controlling prediction
-sets). The decision needs no model and no network.
+judged by a model that has not seen it. Rows with the same prompt lie in one fold and are one observation in bounds and
+intervals: otherwise a model knows the prompts that it is judged on, and repeats are taken for evidence. APGR and CPT
+are those of RouteLLM (Ong et al., 2024); the threshold is chosen so that the risk is kept with a confidence of 95 %
+(Bates et al., 2021, Distribution-free, risk-controlling prediction sets). The decision needs no model and no network.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import zlib
 from collections import Counter
@@ -17,21 +17,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 from scipy.special import expit, logit
 from scipy.stats import beta
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import percentile_interval, wilson
+from sizewise.inference import percentile_interval
 from sizewise.records import AfterAnswer, Calibration, RiskPoint, Score
+from sizewise.routing.labelled import LEAST, Array, Whole, groups_of, mark_of, normal_form, read_answers, share_of
 
 VOCABULARY = 2**12
 LETTERS = (3, 4)
 FOLDS, ROUNDS, PARTS = 5, 1_000, 10
-LEAST = 20
-LIKELY = "weak_logprob"
 CONFIDENCE = 0.98
 """What bounds are computed at so that the promised 95 % holds: the policy's own weights are learnt from all prompts,
 the bound from models of four fifths, and at 0.95 the risk was kept in 93 % of 200 splits (benchmarks/routing.py)."""
@@ -40,16 +38,14 @@ CURVE_POINTS = 51
 SPREAD_POINTS, LEAST_SPREAD = 201, 0.05
 MOST_LETTERS = 4_000
 
-Array = npt.NDArray[np.float64]
-
 
 def features_of(prompt: str) -> dict[int, float]:
     """Count the letter sequences of a prompt, hashed, with its length; the vector has length one besides the length."""
-    text = " ".join(prompt.lower().split())[:MOST_LETTERS]
+    text = normal_form(prompt)[:MOST_LETTERS]
     counts: Counter[int] = Counter()
     for size in LETTERS:
         for start in range(len(text) - size + 1):
-            counts[zlib.crc32(text[start : start + size].encode("utf-8")) % VOCABULARY] += 1
+            counts[zlib.crc32(text[start : start + size].encode("utf-8", "replace")) % VOCABULARY] += 1
     damped = {i: 1 + math.log(n) for i, n in counts.items()}
     norm = math.sqrt(sum(value**2 for value in damped.values())) or 1.0
     return {i: value / norm for i, value in damped.items()} | {VOCABULARY: math.log1p(len(text)) / 5}
@@ -196,12 +192,22 @@ def calibrate_rows(
     Raises:
         SizewiseError: there are too few prompts.
     """
-    if len(prompts) < LEAST:
-        raise SizewiseError(f"{source} has {len(prompts)} prompts.", f"at least {LEAST}; a few hundred are better", "")
-    count = len(prompts)
+    group = groups_of(prompts)
+    count = len(np.unique(group))
+    if count < LEAST:
+        raise SizewiseError(
+            f"{source} has {count} different prompts in {len(prompts)} rows.",
+            f"at least {LEAST} different prompts; a few hundred are better",
+            "",
+        )
     notes = []
+    if count < len(prompts):
+        notes.append(
+            f"{len(prompts):,} rows hold {count:,} different prompts (case, blanks and forms of a letter aside): rows "
+            "with the same prompt are one observation in the bound and in the intervals"
+        )
     matrix = _matrix(prompts)
-    chances, weights = _cross_fitted(matrix, weak, seed)
+    chances, weights = _cross_fitted(matrix, weak, group, seed)
     if len(set(weak)) == 1:
         notes.append("the small model is always right, or never: there is nothing to learn from the prompts")
     centre, likeness = _centre(matrix)
@@ -211,25 +217,25 @@ def calibrate_rows(
     chosen, bound = None, None
     if risk is not None:
         bound = _risk_at_most(0, count)
-        chosen = _within(risk, chances, worse_if_small, weak, strong)
+        chosen = _within(risk, chances, worse_if_small, weak, strong, group)
         if chosen is None:
             notes.append(
                 f"{count} prompts cannot vouch for a risk of {risk:.1%}: the least they can is {bound:.1%}"
                 if risk < bound
                 else f"no threshold keeps the risk at {risk:.1%}: everything would go to the large model"
             )
-    score = _scorer(chances, weak, strong, seed)
+    score = _scorer(chances, weak, strong, group, seed)
     gap = float(strong.mean() - weak.mean())
     if gap <= 0:
         notes.append("the large model is no better on these prompts: use the small one alone")
 
-    after = None if likely is None else _after(chances, likely, weak, strong, risk, seed)
+    after = None if likely is None else _after(chances, likely, weak, strong, group, risk, seed)
     return Calibration(
         source=source,
         prompts=count,
-        small_quality=_share("small_quality", weak),
-        large_quality=_share("large_quality", strong),
-        oracle_quality=_share("oracle_quality", np.maximum(weak, strong)),
+        small_quality=share_of("small_quality", weak.mean(), count),
+        large_quality=share_of("large_quality", strong.mean(), count),
+        oracle_quality=share_of("oracle_quality", np.maximum(weak, strong).mean(), count),
         apgr=score("apgr"),
         cpt50=score("cpt50"),
         cpt80=score("cpt80"),
@@ -245,14 +251,18 @@ def calibrate_rows(
         weights={int(i): float(weights[i]) for i in np.flatnonzero(np.abs(weights[:-1]) > 1e-9)},
         offset=float(weights[-1]),
         after=after,
+        marks=tuple(sorted({mark_of(prompt) for prompt in prompts})),
         notes=tuple(notes),
     )
 
 
-def _scorer(chances: Array, weak: Array, strong: Array, seed: int) -> Callable[[str], Score]:
-    """Give what turns the name of a figure into its value with an interval, prompts resampled."""
-    count = len(chances)
-    samples = np.random.default_rng(seed).integers(0, count, (ROUNDS, count))
+def _scorer(chances: Array, weak: Array, strong: Array, group: Whole, seed: int) -> Callable[[str], Score]:
+    """Give what turns the name of a figure into its value with an interval, prompts resampled with all their rows."""
+    count = int(group.max()) + 1
+    samples: Sequence[Whole] = list(np.random.default_rng(seed).integers(0, count, (ROUNDS, count)))
+    if count < len(group):
+        rows_of = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+        samples = [np.concatenate([rows_of[one] for one in sample]) for sample in samples]
     drawn = [_summary(chances[rows], weak[rows], strong[rows]) for rows in samples]
     point = _summary(chances, weak, strong)
 
@@ -269,20 +279,20 @@ def _scorer(chances: Array, weak: Array, strong: Array, seed: int) -> Callable[[
 
 
 def _after(
-    before: Array, likely: Array, weak: Array, strong: Array, risk: float | None, seed: int
+    before: Array, likely: Array, weak: Array, strong: Array, group: Whole, risk: float | None, seed: int
 ) -> AfterAnswer | None:
     """Learn what the likelihood of the small answer adds to the chance before it; in folds, as that was."""
     mean, spread = float(likely.mean()), float(likely.std())
     if len(set(weak)) == 1 or not spread:
         return None
     table = np.column_stack([_logit(before), (likely - mean) / spread])
-    fold = np.random.default_rng(seed + 1).permutation(len(weak)) % FOLDS
+    fold = _folds(group, seed + 1)
     chances = np.zeros(len(weak))
     for one in range(FOLDS):
         chances[fold == one] = _chances(table[fold == one], _fit(table[fold != one], weak[fold != one], 1.0))
     weights = _fit(table, weak, 1.0)
     order = np.argsort(-chances, kind="stable")
-    score = _scorer(chances, weak, strong, seed)
+    score = _scorer(chances, weak, strong, group, seed)
     return AfterAnswer(
         weight_before=float(weights[0]),
         weight_likely=float(weights[1]),
@@ -291,7 +301,7 @@ def _after(
         spread=spread,
         apgr=score("apgr"),
         calibration_error=score("calibration_error"),
-        chosen=None if risk is None else _within(risk, chances, (strong > weak).astype(float), weak, strong),
+        chosen=None if risk is None else _within(risk, chances, (strong > weak).astype(float), weak, strong, group),
         curve=tuple(_curve(chances[order], weak[order], strong[order])),
     )
 
@@ -310,71 +320,20 @@ def chance_after(after: AfterAnswer, before: float, likely: float) -> float:
     )
 
 
-class Labelled(NamedTuple):
-    """Prompts with what both models made of them."""
-
-    prompts: list[str]
-    weak: Array
-    """(prompts,) 1 where the small model did well."""
-    strong: Array
-    """(prompts,) 1 where the large one did."""
-    likely: Array | None
-    """(prompts,) mean log-likelihood of the tokens of the small answer; None where the file has none."""
+def _folds(group: Whole, seed: int) -> Whole:
+    """Give each row its fold: (rows,), the same for all rows of a prompt."""
+    drawn: Whole = np.random.default_rng(seed).permutation(int(group.max()) + 1) % FOLDS
+    return drawn[group]
 
 
-def read_answers(path: Path) -> Labelled:
-    """Read prompts with what both models made of them.
-
-    Raises:
-        SizewiseError: the file is not of this form, or is empty.
-    """
-    needed = ("prompt", "weak_ok", "strong_ok")
-    truth = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
-    prompts: list[str] = []
-    answers: list[tuple[float, float]] = []
-    likely: list[float] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            missing = [name for name in needed if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ValueError(f"it has no column {' or '.join(missing)}")
-            for row in reader:
-                told = [str(row[name]).strip().lower() for name in needed[1:]]
-                if any(one not in truth for one in told) or not row["prompt"]:
-                    raise ValueError(f"line {reader.line_num} is no prompt with two of 0 or 1")
-                prompts.append(row["prompt"])
-                answers.append((truth[told[0]], truth[told[1]]))
-                if LIKELY in (reader.fieldnames or ()):
-                    likely.append(_finite(row[LIKELY], reader.line_num))
-    except (OSError, ValueError, csv.Error) as error:
-        raise SizewiseError(
-            f"{path} cannot be read: {error}.", f"a CSV file with the columns {', '.join(needed)}", ""
-        ) from error
-    if not prompts:
-        raise SizewiseError(f"{path} has no prompts.", f"at least {LEAST}; a few hundred are better", "")
-    table = np.array(answers)
-    return Labelled(prompts, table[:, 0], table[:, 1], np.array(likely) if likely else None)
-
-
-def _finite(text: str | None, line: int) -> float:
-    try:
-        found = float(text or "")
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise ValueError(f"line {line} has no number as {LIKELY}")
-    return found
-
-
-def _cross_fitted(matrix: csr_matrix, labels: Array, seed: int) -> tuple[Array, Array]:
+def _cross_fitted(matrix: csr_matrix, labels: Array, group: Whole, seed: int) -> tuple[Array, Array]:
     """Give each prompt's chance by a model that has not seen it, and the weights of a model of all."""
     count = len(labels)
     if len(set(labels)) == 1:
         constant = np.zeros(matrix.shape[1] + 1)
         constant[-1] = math.log((labels.sum() + 1) / (count - labels.sum() + 1))
         return np.full(count, float(expit(constant[-1]))), constant
-    fold = np.random.default_rng(seed).permutation(count) % FOLDS
+    fold = _folds(group, seed)
     tried: dict[float, Array] = {}
     for penalty in PENALTIES:
         chances = np.zeros(count)
@@ -427,22 +386,27 @@ def _curve(chances: Array, weak: Array, strong: Array) -> list[RiskPoint]:
     return points
 
 
-def _within(risk: float, chances: Array, worse: Array, weak: Array, strong: Array) -> RiskPoint | None:
+def _within(risk: float, chances: Array, worse: Array, weak: Array, strong: Array, group: Whole) -> RiskPoint | None:
     """Choose the lowest threshold whose risk is kept with a confidence of 95 %, and so are those of all above it.
 
-    The risk only rises as the threshold falls, so one bound at each threshold is enough (Bates et al., 2021).
+    The risk only rises as the threshold falls, so one bound at each threshold is enough (Bates et al., 2021). Each
+    prompt is one observation. What is bounded is the share of rows or of different prompts, whichever is greater: the
+    first counts where prompts come again as often as they did, the second where new ones come.
     """
-    count = len(chances)
+    rows = np.bincount(group)
+    count = len(rows)
     kept = None
     for threshold in np.unique(chances)[::-1]:
         small = chances >= threshold
-        if _risk_at_most(int((worse * small).sum()), count) > risk:
+        lost = worse * small
+        share = max(float(lost.mean()), float((np.bincount(group, lost) / rows).mean()))
+        if _risk_at_most(math.ceil(share * count - 1e-9), count) > risk:
             break
         kept = RiskPoint(
             threshold=float(threshold),
             small_share=float(small.mean()),
             quality=float(np.where(small, weak, strong).mean()),
-            worse=float((worse * small).mean()),
+            worse=float(lost.mean()),
         )
     return kept
 
@@ -473,10 +437,3 @@ def _calibration_error(chances: Array, labels: Array) -> float:
     order = np.argsort(chances, kind="stable")
     parts = [part for part in np.array_split(order, PARTS) if len(part)]
     return float(sum(len(p) * abs(chances[p].mean() - labels[p].mean()) for p in parts) / len(chances))
-
-
-def _share(name: str, values: Array) -> Score:
-    low, high = wilson(float(values.sum()), len(values))
-    return Score(
-        metric=name, value=float(values.mean()), low=low, high=high, n=len(values), unit="share", signature="wilson"
-    )

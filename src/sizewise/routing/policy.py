@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 from scipy.stats import ks_2samp, ttest_ind_from_stats
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import wilson
-from sizewise.records import Calibration, Policy, Replay, Score
-from sizewise.routing.calibrating import Likeness, Look, likeness_of, look_at, read_answers
+from sizewise.records import Calibration, Policy, Replay
+from sizewise.routing.calibrating import Likeness, Look, likeness_of, look_at
+from sizewise.routing.labelled import groups_of, mark_of, read_answers, share_of
 from sizewise.store import write_atomically
 
 CONFIDENTIAL = "confidential: it does not leave the small model"
@@ -206,7 +207,7 @@ def likeness_p(known: Likeness, seen: Sequence[float]) -> float:
 
 
 def replay(path: Path, policy: Policy) -> Replay:
-    """Let a policy decide on labelled prompts; those it was made from would flatter it.
+    """Let a policy decide on labelled prompts. Prompts that it was learnt from flatter it, and do not count.
 
     Args:
         path: CSV with `prompt`, `weak_ok`, `strong_ok`.
@@ -216,31 +217,41 @@ def replay(path: Path, policy: Policy) -> Replay:
         SizewiseError: the file is not of this form.
     """
     prompts, weak, strong, _ = read_answers(path)
+    new = _new(prompts, policy.calibration, path)
+    learnt = 0
+    if new.any():
+        learnt = len(prompts) - int(new.sum())
+        prompts = [prompt for prompt, one in zip(prompts, new, strict=True) if one]
+        weak, strong = weak[new], strong[new]
     decisions = [decide_prompt(policy, prompt) for prompt in prompts]
     small = np.array([decision.model == "small" for decision in decisions])
-    n = len(prompts)
-    answered = np.where(small, weak, strong)
     worse = small & (strong > weak)
-    share = float(small.mean())
-    singles = {"small": float(weak.mean()), "large": float(strong.mean())}
+    alone = max(float(weak.mean()), float(strong.mean()))
+    drawn = float(small.mean()) * weak.mean() + (1 - float(small.mean())) * strong.mean()
     risk = policy.calibration.risk
+    rate = partial(share_of, different=int(groups_of(prompts).max()) + 1)
     return Replay(
         source=path.name,
-        prompts=n,
-        small_share=_rate("small_share", small.sum(), n),
-        quality=_rate("quality", answered.sum(), n),
-        worse=_rate("worse", worse.sum(), n),
-        best_single=_rate("best_single", max(singles.values()) * n, n),
-        random=_rate("random", (share * singles["small"] + (1 - share) * singles["large"]) * n, n),
-        oracle=_rate("oracle", np.maximum(weak, strong).sum(), n),
-        calls_saved=_rate("calls_saved", small.sum(), n),
+        prompts=len(prompts),
+        small_share=rate("small_share", small.mean()),
+        quality=rate("quality", np.where(small, weak, strong).mean()),
+        worse=rate("worse", worse.mean()),
+        best_single=rate("best_single", alone),
+        random=rate("random", drawn),
+        oracle=rate("oracle", np.maximum(weak, strong).mean()),
+        calls_saved=rate("calls_saved", small.mean()),
         risk=risk,
-        kept=None if risk is None else bool(worse.mean() <= risk),
+        kept=None if risk is None or not new.any() else bool(worse.mean() <= risk),
         drift=drift_p(policy, [decision.look for decision in decisions]),
         confidential=sum(not decision.may_leave for decision in decisions),
+        learnt=learnt,
+        new=bool(new.any()),
     )
 
 
-def _rate(name: str, right: float, n: int) -> Score:
-    low, high = wilson(float(right), n)
-    return Score(metric=name, value=float(right) / n, low=low, high=high, n=n, unit="share", signature="wilson")
+def _new(prompts: Sequence[str], known: Calibration, path: Path) -> npt.NDArray[np.bool_]:
+    """Say which prompts the router was not learnt from: (prompts,)."""
+    if not known.marks:  # a policy of before has the name of its file alone
+        return np.full(len(prompts), known.source != path.name)
+    marks = set(known.marks)
+    return np.array([mark_of(prompt) not in marks for prompt in prompts])

@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 from sizewise.guard import signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
-from sizewise.retrieval import Finding, Library, Passage, sentences_of
+from sizewise.retrieval import Finding, Library, Passage, sentences_of, size_of, whole
 from sizewise.service.served import Served
 
 NAME = "support"
 SURE = 0.5
 SHOWN = 4
 SUPPORTED = 0.6  # share of a sentence's telling words, by rarity, that must stand in the passage cited
+COVERED = 0.4  # share of a question's telling words that must stand in one document, whatever the chance
+ALL = 0.99
 REPEATED = 0.8
 QUOTED = 3
 SHORT_QUESTION = 6
@@ -99,15 +101,15 @@ class Agent(Served):
                 yield piece
             return
         asked = question
-        if len(question.split()) < SHORT_QUESTION and len(said) > 2:
+        if size_of(question) < SHORT_QUESTION and len(said) > 2:
             asked = f"{said[-3].content} {question}"
         finding = await asyncio.to_thread(self._support.library.find, asked, SHOWN)
         passages = [hit.passage for hit in finding.hits if self._may_show(hit.passage)]
-        if not passages or not self._knows(finding, asked, passages[0]):
+        if not passages or not self._knows(finding):
             async for piece in _told(request, UNKNOWN, begun):
                 yield piece
             return
-        cited = Cited(self._support.library, passages)
+        cited = Cited(self._support.library, passages, asked)
         wrote = Completion(id=request.id, text="", prompt_tokens=0, completion_tokens=0, seconds=0, finish="stop")
         told: list[str] = []
         async with aclosing(self._base.answer(self._grounded(request, said[:-1], question, passages))) as pieces:
@@ -122,7 +124,7 @@ class Agent(Served):
             yield Piece(end=wrote)
             return
         if not told:
-            told = cited.quote(asked)
+            told = cited.quote()
             yield Piece("".join(told))
         sources = cited.sources()
         yield Piece(sources)
@@ -157,12 +159,15 @@ class Agent(Served):
         away = not self._base.description.local
         return not signals_in(shown) and not (away and self.guard.is_confidential(shown))
 
-    def _knows(self, finding: Finding, question: str, best: Passage) -> bool:
-        """Tell whether the documents hold the answer; where they are too few to learn that from, by words covered."""
-        chance = finding.chance
-        if chance is None:
-            chance = self._support.library.overlap(question, f"{best.title} {best.heading} {best.text}")
-        return chance >= self._support.sure
+    def _knows(self, finding: Finding) -> bool:
+        """Whether the documents hold the answer.
+
+        By the words covered, where one passage has them all or the documents are too few to learn the chance from.
+        """
+        sure = self._support.sure
+        if finding.chance is None or (finding.in_passage > ALL and finding.telling > 1):
+            return finding.in_passage >= sure
+        return finding.chance >= sure and finding.covered >= COVERED
 
     def _hand_over(self, said: list[Message]) -> str:
         number = secrets.token_hex(4)
@@ -177,10 +182,12 @@ class Cited:
     Args:
         library: knows how telling words are.
         passages: what the model was shown.
+        question: what was asked.
     """
 
-    def __init__(self, library: Library, passages: list[Passage]) -> None:
-        self._library, self._passages = library, passages
+    def __init__(self, library: Library, passages: list[Passage], question: str) -> None:
+        self._library, self._passages, self._question = library, passages, question
+        self._may = [library.answers_in(passage, question) for passage in passages]
         self._rest = ""
         self._numbers: dict[str, int] = {}
         self._begun = False
@@ -190,24 +197,34 @@ class Cited:
         """Take a piece of an answer; gives the sentences that are whole by now and supported, with their marks."""
         self._rest += text
         whole = sentences_of(self._rest)
-        if not ended:
-            self._rest = whole.pop() if whole else self._rest
+        if not ended and whole:
+            self._rest = self._rest[self._rest.rindex(whole.pop()) :]  # with the blank at its end
         found = []
         for sentence in whole:
             plain = re.sub(r"\s*\[\d+\]", "", sentence).strip()
             place, share = self._library.support(plain, self._passages)
-            if share >= SUPPORTED and len(plain.split()) > 2 and not self._is_said(plain):
+            if share >= SUPPORTED and size_of(plain) > 2 and self._answers(plain, place) and not self._is_said(plain):
                 self._said.append(plain)
                 found.append(self._marked(plain, place))
         return found
 
-    def quote(self, question: str) -> list[str]:
-        """Give the sentences of the best passage that cover most of the question: where nothing else was supported."""
-        passage = self._passages[0]
-        sentences = sentences_of(passage.text)
-        asked = {sentence: self._library.overlap(question, sentence) for sentence in sentences}
+    def _answers(self, sentence: str, place: int) -> bool:
+        """Whether a sentence comes from the text of a passage: no mark of the document, and not its title again."""
+        title = f"{self._passages[place].title} {self._passages[place].heading}"
+        said = max((self._library.overlap(sentence, one) for one in self._may[place]), default=0.0)
+        return said >= REPEATED or (said > 0 and self._library.overlap(sentence, title) < REPEATED)
+
+    def quote(self) -> list[str]:
+        """Give the sentences that cover most of the question, of the passage that does: where nothing was supported.
+
+        Where the title alone says what was asked, the text under it is the answer, from its beginning.
+        """
+        shares = [self._library.overlap(self._question, whole(passage)) for passage in self._passages]
+        place = max(range(len(shares)), key=shares.__getitem__)
+        sentences = self._may[place]
+        asked = {sentence: self._library.overlap(self._question, sentence) for sentence in sentences}
         best = sorted(sorted(sentences, key=lambda one: -asked[one])[:QUOTED], key=sentences.index)
-        return [self._marked(sentence, 0) for sentence in best]
+        return [self._marked(sentence, place) for sentence in best]
 
     def _is_said(self, sentence: str) -> bool:
         """Tell whether a sentence says again what was said."""
