@@ -1,10 +1,10 @@
-"""Documents become a dataset: split by document, without duplicates across the split, with a leak ledger."""
+"""Load documents and examples into a dataset: split by document, repetitions removed, contamination reported."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from sizewise.records import (
     Document,
     Example,
     LeakEntry,
+    LeakLedger,
     Message,
     RejectedRow,
     Split,
@@ -164,14 +165,7 @@ def build(
             "documents or examples that differ from each other, and not all of them named for training",
             "add documents or examples; then run the same command again",
         )
-    texts = [Text(p.item, d.text[p.start : p.end]) for d in by_split["test"] for p in passages(d)]
-    leaks = contamination(by_split["train"], texts, kept, derived)
-    sums = contamination_sums(leaks, removed)
-    if sums.prompts > sums.examples / 2:
-        notes.append(
-            f"the prompts of {sums.prompts:,} of {sums.examples:,} test examples stand in the training text, whole or "
-            "a long passage of them: give with each example the document that it was made from, as 'source'"
-        )
+    leaks, sums = _compared(by_split, kept, derived, removed, notes)
     sizes = {
         split: SplitSize(
             documents=len(by_split[split]),
@@ -204,6 +198,25 @@ def build(
         ),
     )
     return DatasetContents(record, by_split, kept, {entry.item: entry for entry in leaks}, rejected)
+
+
+def _compared(
+    documents: Mapping[Split, tuple[Document, ...]],
+    examples: Mapping[Split, tuple[Example, ...]],
+    derived: bool,
+    removed: int,
+    notes: list[str],
+) -> tuple[list[LeakEntry], LeakLedger]:
+    """Compare the test split with the training split; note where most prompts of the test were seen."""
+    texts = [Text(p.item, d.text[p.start : p.end]) for d in documents["test"] for p in passages(d)]
+    leaks = contamination(documents["train"], texts, examples, derived)
+    sums = contamination_sums(leaks, removed)
+    if sums.prompts > sums.examples / 2:
+        notes.append(
+            f"the prompts of {sums.prompts:,} of {sums.examples:,} test examples stand in the training text, whole or "
+            "a long passage of them: give with each example the document that it was made from, as 'source'"
+        )
+    return leaks, sums
 
 
 def save(store: Store, dataset_id: str, contents: DatasetContents) -> Stored[Dataset]:
