@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -167,7 +168,13 @@ def test_a_judge_goes_on_to_further_examples_and_one_that_says_nothing_is_an_err
 @pytest.mark.parametrize(
     ("text", "said"),
     [("1", "left"), ("Both are fine.\n\nVerdict: **2**.", "right"), ("TIE", "tie"), ("1\nboth bad", "both_bad"),
-     ("", None), ("Answer 12 is best", None), ("the first", None)],
+     ("", None), ("Answer 12 is best", None), ("the first", None), ("Answer 1 is better than answer 2.", None),
+     ("1, because answer 2 leaves out the fee.", None), ("Verdict: 1 (not 2)", None), ("Answer 2", "right"),
+     ("It is not a tie: 1", "left"), ("Not better: 1", None), ("1 or 2: 1", None),
+     ("Answer 1 is worse.", None), ("Answer 1 is not the better one", None),
+     ("The better answer is 1.", "left"), ("Score: 1.5", None), ("I give it 1/10", None), ("判决\uff1a2", "right"),
+     ("Both are good, so it is a tie between 1 and 2", None), ('{"verdict": 1}', "left"), ("It's not a tie", None),
+     ("Answer 2: 8/10", None), ("The worst answer: 1", None)],
 )  # fmt: skip
 def test_a_verdict_is_the_last_word(text: str, said: str | None) -> None:
     assert read_verdict(text) == said
@@ -234,9 +241,12 @@ def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str
         assert "gold" not in one.read_text(encoding="utf-8")
         assert "recorded" not in one.read_text(encoding="utf-8")
     filled(form, path, ballot)
-    counts = read_votes(ballot, path, form)
-    assert read_votes(ballot, path, form) == counts
-    ((name, count),) = counts.items()
+    taken = read_votes(ballot, path, form)
+    before = ballot.votes()
+    assert read_votes(ballot, path, form) == taken
+    assert ballot.votes() == before
+    ((name, count),) = taken.votes.items()
+    assert taken.empty == 0
     assert len(ballot.votes()) == count
     ballot.close()
     found = report(opened.stored.id, store=store)
@@ -245,6 +255,48 @@ def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str
     assert found.ranking.table[0].name == "right"
     assert next(rater for rater in found.raters if rater.name == name).gold.value == 1
     assert add_votes(compared, opened.stored.id, store=store).record.scores["people"]["right"].value == 1
+
+
+def test_empty_annotations_are_left_out_and_counted(compared: str, store: Store, tmp_path: Path) -> None:
+    opened = open_round([compared], store=store, raters=["a"], items=6)
+    ballot = Ballot(store, opened.stored.id)
+    names = list(ballot.tasks)[:4]
+    chosen = [{"from_name": "choice", "to_name": "prompt", "type": "choices", "value": {"choices": ["left"]}}]
+    results: list[Any] = [chosen, [], None, [{"from_name": "comment", "value": {"text": ["hm"]}}]]
+    tasks = [
+        {"data": {"task": name}, "annotations": [{"completed_by": 7, "result": result}]}
+        for name, result in zip(names, results, strict=True)
+    ]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps([*tasks, {"data": {"task": names[0]}, "annotations": None}]), encoding="utf-8")
+    assert read_votes(ballot, path, "label-studio") == ({"imported 7": 1}, 3)
+    path.write_text(f"task,rater,choice\n{names[0]},Ada,\n{names[1]}, Ada , left \n", encoding="utf-8")
+    assert read_votes(ballot, path, "csv") == ({"imported Ada": 1}, 1)
+    path.write_text(f"task,rater\n{names[0]},Ada\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="none of its 1 rows has a choice"):
+        read_votes(ballot, path, "csv")
+    records = [{"id": names[0], "responses": None}, {"id": names[1], "responses": {"choice": None}}]
+    path.write_text(json.dumps(records), encoding="utf-8")
+    assert read_votes(ballot, path, "argilla") == ({}, 0)
+    ballot.close()
+
+
+def test_a_vote_that_is_taken_back_and_given_again_counts(compared: str, store: Store, tmp_path: Path) -> None:
+    opened = open_round([compared], store=store, raters=["a"], items=6)
+    ballot = Ballot(store, opened.stored.id)
+    one, other = list(ballot.tasks)[:2]
+    path = tmp_path / "votes.csv"
+    for choice in ("left", "right", "left"):
+        path.write_text(f"task,rater,choice\n{one},Ada,{choice}\n", encoding="utf-8")
+        read_votes(ballot, path, "csv")
+        assert [vote.choice for vote in ballot.votes()] == [choice]
+    path.write_text(f"task,rater,choice,harm\n{one},Ada,left,yes\n{other},Ada,right,\n", encoding="utf-8")
+    read_votes(ballot, path, "csv")
+    assert [(vote.choice, vote.harm) for vote in ballot.votes()] == [("left", True), ("right", False)]
+    ballot.close()
+    again = Ballot(store, opened.stored.id)
+    assert set(again.raters["imported Ada"].tasks) == {one, other}
+    again.close()
 
 
 @pytest.mark.parametrize(

@@ -204,3 +204,32 @@ def test_the_golden_scores_of_llmfao_are_reproduced() -> None:
     strengths = bradley_terry(win_matrix(left, right, share, np.ones(len(rows)), len(names)))
     expected = np.array([golden[name] for name in names])
     np.testing.assert_allclose(strengths, expected / expected.sum(), atol=1e-6)
+
+
+def test_blanks_and_composed_letters_make_no_other_label_or_name(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    forms = ("gr\u00fcn", "gru\u0308n ", "\u00a0gr\u00fcn")
+    rows = [
+        f"{rater}{' ' * (item % 2)},{item},{forms[(item + place) % 3]}"
+        for place, rater in enumerate("ab")
+        for item in range(9)
+    ]
+    path.write_text("rater,item,label\n" + "\n".join([*rows, "a,9,NA", "b,9,NA "]) + "\n", encoding="utf-8")
+    found = agreement(path)
+    assert found.labels == ("NA", "gr\u00fcn")
+    assert found.raters == 2
+    assert found.scores["krippendorff_alpha"].value == 1
+    votes = "".join(f"{'new ' if n % 2 else 'new'},old,{'left ' if n % 3 else 'right'}\n" for n in range(12))
+    path.write_text("left,right,winner\n" + votes, encoding="utf-8")
+    assert sorted(row.name for row in rank(path).table) == ["new", "old"]
+    path.write_text("rater,item,label\na,1, \n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="line 2 has no label"):
+        agreement(path)
+
+
+def test_labels_that_only_look_like_numbers_are_words(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("rater,item,label\na,1,nan\nb,1,nan\na,2,1\nb,2,1\n", encoding="utf-8")
+    assert agreement(path).labels == ("1", "nan")
+    with pytest.raises(SizewiseError, match="no numbers"):
+        agreement(path, "interval")

@@ -16,7 +16,7 @@ from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
 from sizewise.store import Store
 from sizewise.studies import read_config, study
-from sizewise.studies.drafting import Changed, _read, approve, draft
+from sizewise.studies.drafting import DRAFTED, Changed, _read, _rows, _write, approve, draft
 
 
 class Teacher(FakeModel):
@@ -173,3 +173,11 @@ def test_two_at_once_lose_nothing(documents: Path, tmp_path: Path, store: Store,
 
     assert approve(out, ask, 1).n == 1
     assert len(out.read_text(encoding="utf-8").splitlines()) == 6
+
+
+def test_a_draft_with_a_line_separator_is_read_again(tmp_path: Path) -> None:
+    row = {"id": "a", "prompt": "Which?\u2028Say it.", "references": ["This\x85one."], "tags": [DRAFTED]}
+    path = tmp_path / "drafts.jsonl"
+    _write(path, [row, row | {"id": "b"}])
+    assert "\u2028" in path.read_text(encoding="utf-8")
+    assert _rows(path) == [row, row | {"id": "b"}]

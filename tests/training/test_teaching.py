@@ -76,3 +76,11 @@ def test_a_shared_vocabulary_teaches_token_by_token(dataset: Stored[Dataset], st
     values: dict[str, Any] = TINY | {"tokens": 2_000, "teacher": str(tiny_folder), "tokenizer": str(tiny_folder)}
     record = train(Recipe.model_validate(values), dataset.id, store=store).record
     assert any("likeliest tokens" in note for note in record.notes)
+
+
+def test_answers_with_line_separators_and_a_cut_line_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    rows = [{"id": "a", "text": "so\u2028on"}, {"id": "b", "text": "and\x85so"}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join([*lines, '{"id": "c", "te']), encoding="utf-8")
+    assert teaching._said(path) == {"a": "so\u2028on", "b": "and\x85so"}

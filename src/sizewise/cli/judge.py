@@ -213,11 +213,13 @@ def import_(
     store = Store()
     ballot = Ballot(store, _round(round_id, store))
     try:
-        counts = read_votes(ballot, file, form)
+        taken = read_votes(ballot, file, form)
     finally:
         ballot.close()
-    for name, count in counts.items():
+    for name, count in taken.votes.items():
         print_line(f"{name}: {count} votes")
+    if taken.empty:
+        print_line(f"{taken.empty} empty annotations were left out")
     print_line(f"next: sizewise judge report {ballot.id}")
 
 

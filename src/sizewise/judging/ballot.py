@@ -71,7 +71,9 @@ class Ballot:
             raise SizewiseError(f"There is a rater named '{name}' already.", "a name of its own", "")
         before = known.tasks if known else ()
         rater = JudgeRater(name=name, token_sha256="", origin=origin, tasks=tuple(dict.fromkeys([*before, *tasks])))
-        self._ledger.append(RATERS, name, rater.model_dump(mode="json"))
+        # The first entry of a key stays: whoever sees more tasks than before has another.
+        key = f"{name} {len(rater.tasks)}" if known else name
+        self._ledger.append(RATERS, key, rater.model_dump(mode="json"))
         self.raters[name] = rater
         return rater
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from xml.sax.saxutils import quoteattr
 
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.ballot import Ballot
 from sizewise.records import SCALES, JudgeTask, Vote
-from sizewise.store import write_atomically
+from sizewise.store import read_lines, write_atomically
 
 Format = Literal["csv", "jsonl", "label-studio", "argilla"]
 MOST_BYTES = 200_000_000
@@ -98,17 +99,25 @@ def _labelling(ballot: Ballot, tasks: Sequence[JudgeTask]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_votes(ballot: Ballot, path: Path, form: Format) -> dict[str, int]:
+class Taken(NamedTuple):
+    """What a file of votes held."""
+
+    votes: dict[str, int]
+    """Rater -> number of votes."""
+    empty: int
+    """Answers without a choice or rating, which were left out."""
+
+
+def read_votes(ballot: Ballot, path: Path, form: Format) -> Taken:
     """Take votes from a file of another tool into a round, as people's; the same file again changes nothing.
+
+    Of several votes of a rater on one task the last counts. What was opened and left empty is left out and counted.
 
     Args:
         ballot: the round.
         path: CSV or JSONL with `task`, `rater`, `choice` (perhaps `harm`, `comment`, `correction`, `seconds` and the
             scales of ratings), or an export of Label Studio (JSON) or Argilla (`records.to_json`).
         form: format.
-
-    Returns:
-        Rater -> number of votes in the file.
 
     Raises:
         SizewiseError: the file is not of this form; nothing of it is kept then.
@@ -118,7 +127,11 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> dict[str, int]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES / 1e6:.0f} MB")
-        votes = [_vote(row, ballot) for row in READERS[form](path)]
+        rows = [_stripped(row) for row in READERS[form](path)]
+        filled = [row for row in rows if not _is_empty(row)]
+        if rows and not filled:
+            raise ValueError(f"none of its {len(rows)} rows has a choice")
+        votes = list({(vote.rater, vote.task): vote for vote in (_vote(row, ballot) for row in filled)}.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         said = f"{error.errors()[0]['msg']}" if isinstance(error, ValidationError) else str(error)
         raise SizewiseError(
@@ -133,10 +146,21 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> dict[str, int]:
         name: ballot.join(name, "person", [vote.task for vote in votes if vote.rater == name])
         for name in dict.fromkeys(vote.rater for vote in votes)
     }
+    standing = {(vote.rater, vote.task): vote for vote in ballot.votes()}
     for vote in votes:
-        ballot.vote(raters[vote.rater], vote, f"file:{vote.choice}:{vote.comment}:{vote.ratings}")
+        if standing.get((vote.rater, vote.task)) != vote:
+            ballot.vote(raters[vote.rater], vote, f"file:{secrets.token_hex(8)}")
         counts[vote.rater] = counts.get(vote.rater, 0) + 1
-    return counts
+    return Taken(counts, len(rows) - len(filled))
+
+
+def _stripped(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.strip() if isinstance(value, str) else value for key, value in row.items()}
+
+
+def _is_empty(row: Mapping[str, Any]) -> bool:
+    """Return whether a row names a task but neither a choice nor a rating."""
+    return bool(row["task"]) and all(row.get(name) in (None, "") for name in ("choice", *SCALES))
 
 
 def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
@@ -167,19 +191,18 @@ def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        yield from (json.loads(line) for line in lines if line.strip())
+    yield from map(json.loads, read_lines(path))
 
 
 def _label_studio_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     for task in json.loads(path.read_text(encoding="utf-8")):
-        for annotation in task["annotations"]:
+        for annotation in task["annotations"] or ():
             if annotation.get("was_cancelled"):
                 continue
             by = annotation.get("completed_by")
             rater = (by.get("email") or by.get("id")) if isinstance(by, dict) else by
             row: dict[str, Any] = {"task": task["data"]["task"], "rater": rater, "seconds": annotation.get("lead_time")}
-            for one in annotation["result"]:
+            for one in annotation["result"] or ():
                 row[one["from_name"]] = _label_studio_value(one["value"])
             yield row | {"harm": "true" if row.get("harm") else ""}
 
@@ -194,8 +217,8 @@ def _label_studio_value(value: Mapping[str, Any]) -> Any:
 def _argilla_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     for record in json.loads(path.read_text(encoding="utf-8")):
         by_user: dict[str, dict[str, Any]] = {}
-        for question, responses in record["responses"].items():
-            for response in responses:
+        for question, responses in (record["responses"] or {}).items():
+            for response in responses or ():
                 row = by_user.setdefault(str(response["user_id"]), {"task": record["id"]})
                 row[question] = response["value"]
         yield from (row | {"rater": user} for user, row in by_user.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import ceil, isfinite, sqrt
@@ -31,6 +32,8 @@ REPEAT_SHARE = 0.1
 def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     """Read a CSV file with the columns that are needed.
 
+    Blanks around a value, and how its letters are composed, make no other label or name.
+
     Raises:
         SizewiseError: it cannot be read, or lacks a column.
     """
@@ -41,8 +44,9 @@ def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
             if missing:
                 raise ValueError(f"it has no column {' or '.join(missing)}, but {', '.join(reader.fieldnames or ())}")
             rows = []
-            for row in reader:
-                if any(row[name] in (None, "") for name in needed):
+            for read in reader:
+                row = {key: _plain(value) for key, value in read.items() if key is not None}
+                if any(not row[name] for name in needed):
                     raise ValueError(f"line {reader.line_num} has no {next(n for n in needed if not row[n])}")
                 rows.append(row)
     except (OSError, ValueError, csv.Error) as error:
@@ -52,6 +56,10 @@ def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     if not rows:
         raise SizewiseError(f"{path} has no rows.", "votes", "")
     return rows
+
+
+def _plain(value: str | None) -> str:
+    return unicodedata.normalize("NFC", (value or "").strip())
 
 
 def _groups(rows: list[dict[str, str]], names: Sequence[str]) -> np.ndarray | None:
@@ -258,6 +266,8 @@ def _ordered_labels(labels: list[str], level: Level, source: str) -> tuple[list[
         raise SizewiseError(f"{source} has {len(labels)} different labels.", f"at most {MOST_LABELS}", "")
     try:
         numbers = sorted((float(label), label) for label in labels)
+        if not all(isfinite(number) for number, _ in numbers):
+            raise ValueError("not a number")
     except ValueError:
         if level != "nominal":
             raise SizewiseError(

@@ -46,6 +46,18 @@ def make_private(path: Path) -> None:
         path.chmod(PRIVATE_FILE)
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a file of JSON lines that are not blank.
+
+    Only a line feed ends a line: U+2028 and the like may stand within one (https://jsonlines.org).
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no UTF-8.
+    """
+    return [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+
+
 def whole_characters(text: str) -> str:
     """Return a text that UTF-8 can write: halves of characters beyond 16 bits are joined, or become U+FFFD."""
     if text.isascii():

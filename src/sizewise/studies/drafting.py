@@ -25,7 +25,7 @@ from sizewise.models import open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import SPLITS, Completion, Drafted, Message, Request, Score, fingerprint
 from sizewise.retrieval import Library, Passage, cut
-from sizewise.store import Store, make_folder, write_atomically
+from sizewise.store import Store, make_folder, read_lines, write_atomically
 
 DRAFTED, APPROVED, MENDED = "drafted", "approved", "mended"
 SUPPORTED = 0.6
@@ -317,7 +317,7 @@ def _rejected(path: Path) -> Path:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in read_lines(path)]
         if not all(DRAFTED in row["tags"] and row["prompt"] and row["references"] and row["id"] for row in rows):
             raise ValueError("a row that is no draft")
     except (OSError, ValueError, KeyError, TypeError) as error:

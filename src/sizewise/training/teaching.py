@@ -15,7 +15,7 @@ from sizewise.lm import loop
 from sizewise.models.opening import open_model, resolve_folder
 from sizewise.progress import Reporter
 from sizewise.records import Example, Recipe, Request
-from sizewise.store import Store
+from sizewise.store import Store, make_folder, open_private, read_lines
 
 WEIGHTS = ("pkg", "run", "hf")
 SIMILARITY_LIMIT = 0.95  # an answer closer than this to its question, or to one before it, teaches nothing
@@ -94,7 +94,7 @@ def _said(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     said = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         try:
             row = json.loads(line)
         except ValueError:
@@ -110,9 +110,11 @@ def _ask(
     said: dict[str, str] = {}
     errors: list[str] = []
     model = open_model(uri, store=store, say=reporter.say)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    cut = path.is_file() and not path.read_bytes().endswith(b"\n")  # a kill in the middle of a line
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with open(path, "a", encoding="utf-8", opener=open_private) as file:
+            file.write("\n" * cut)
             for start in range(0, len(examples), BATCH):
                 requests = [
                     Request(id=e.id, messages=e.messages, max_tokens=LONGEST_ANSWER, copy_text=e.copy_text)
