@@ -18,6 +18,8 @@ from sizewise.report.routing import replay_text
 from sizewise.routing import (
     DomainWatch,
     DriftWatch,
+    DriftWatches,
+    Look,
     calibrate,
     calibrate_rows,
     decide_prompt,
@@ -104,6 +106,42 @@ def test_other_prompts_are_noticed_and_the_same_kind_is_not(policy: Policy) -> N
         other.add(decide_prompt(policy, f"merger tax {number}").look)
     assert not same.drifted
     assert other.drifted
+
+
+def looks(policy: Policy, odd: bool, count: int, seed: int = 0) -> list[Look]:
+    rng = random.Random(seed)
+    asked = (
+        f"merger tax {rng.randint(0, 10**6)}"
+        if odd
+        else f"{rng.choice(EASY if rng.random() < 0.6 else HARD)} {rng.randint(0, 10**6)}"
+        for _ in range(count)
+    )
+    return [decide_prompt(policy, prompt).look for prompt in asked]
+
+
+def test_one_asker_does_not_decide_for_all(policy: Policy) -> None:
+    watch = DriftWatches(policy)
+    for one in looks(policy, True, 300):
+        watch.add(one, "odd")
+    for name in "abc":
+        for one in looks(policy, False, 100, ord(name)):
+            watch.add(one, name)
+    assert watch.drifted_for("odd")
+    assert not watch.drifted
+    assert not watch.drifted_for("a")
+    assert watch.askers == ["odd"]
+
+
+def test_drift_of_all_is_seen_however_little_each_asks(policy: Policy) -> None:
+    alone, many, few = DriftWatches(policy), DriftWatches(policy), DriftWatches(policy)
+    for place, one in enumerate(looks(policy, True, 200)):
+        alone.add(one, "")
+        many.add(one, f"key {place % 40}")
+        few.add(one, f"key {place % 2}")
+    assert alone.drifted
+    assert many.drifted
+    assert many.drifted_for("a new one")
+    assert few.drifted
 
 
 def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:

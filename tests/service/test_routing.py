@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from sizewise.models.wrapping import Changed
 from sizewise.records import Completion, ModelDescription, Policy, Request, RiskPoint
 from sizewise.routing import calibrate, make_policy
 from sizewise.service.app import create_app
+from sizewise.service.keys import Key, Keys
 from sizewise.service.router import Router
 from sizewise.service.shadow import Shadow
 from sizewise.service.state import Settings
@@ -115,6 +117,30 @@ def test_unlike_prompts_go_to_the_large_model_within_200(client: TestClient) -> 
     answer = ask(client, EASY[0])
     assert answer.headers["x-sizewise-model"] == "large"
     assert "no longer like" in answer.headers["x-sizewise-why"]
+
+
+def test_one_key_with_odd_prompts_does_not_send_the_others_to_the_large_model(
+    policy: Policy, large: Large, store: Store
+) -> None:
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("odd", "usual")}
+    keys = Keys(tuple(Key(name=name, sha256=hashed, staff=True) for name, hashed in hashes.items()))
+    app = create_app({"small": FakeModel("echo"), "large": large}, Settings(policy=policy, keys=keys), store)
+    with TestClient(app) as client:
+        while client.get("/health").status_code != 200:
+            pass
+
+        def model(key: str, text: str) -> str:
+            body = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+            answer = client.post("/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"})
+            return str(answer.headers["x-sizewise-model"])
+
+        model("usual", EASY[0])
+        for number in range(120):
+            model("odd", f"merger tax {number}")
+        assert model("odd", EASY[0]) == "large"
+        assert model("usual", EASY[0]) == "small"
+        routing = client.get("/monitor/data", headers={"Authorization": "Bearer usual"}).json()["routing"]
+        assert (routing["drifted"], routing["drifted_keys"]) == (False, 1)
 
 
 def test_tools_go_to_the_model_that_takes_them(policy: Policy, large: Large, store: Store) -> None:

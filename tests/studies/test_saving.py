@@ -16,12 +16,12 @@ from sizewise.studies.saving import read_pays, saving
 TINY = {"minutes": 0.05, "limit": 80, "seed": 0}
 
 
-def write_log(path: Path, rows: int, references: bool) -> Path:
+def write_log(path: Path, rows: int, references: bool, easy_every: int = 2) -> Path:
     """Requests whose easy kind a model that repeats the question answers, and whose hard kind it cannot."""
     rng = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
-            easy = number % 2 == 0
+            easy = number % easy_every == 0
             text = f"{'repeat' if easy else 'explain'} the clause {number} of part {rng.randint(1, 99)} of the plan"
             answer = text if easy else f"because number {rng.randint(1, 10**6)} holds here"
             row = {
@@ -73,13 +73,83 @@ def test_without_right_answers_nothing_is_claimed(tmp_path: Path, store: Store, 
     assert f"judge open {found.study}" in found.sentence
 
 
-def test_a_bad_small_model_or_a_small_bill_saves_nothing(tmp_path: Path, store: Store, start: str) -> None:
-    log = write_log(tmp_path / "log.jsonl", 900, references=True)
+def test_where_no_way_is_good_enough_or_the_bill_is_small_nothing_is_saved(
+    tmp_path: Path, store: Store, start: str
+) -> None:
+    log = write_log(tmp_path / "hard.jsonl", 900, references=True, easy_every=1_000)
     bad = saving(log, 4_200.0, store=store, start="fake:silent", **TINY)  # type: ignore[arg-type]
     assert bad.sentence.startswith("Nothing would be saved: at no threshold")
+    assert "rules and classifiers included" in bad.sentence
+    assert bad.sentence.endswith("Keep the large model.")
     assert bad.policy is None
+    log = write_log(tmp_path / "log.jsonl", 900, references=True)
     cheap = saving(log, 5.0, store=store, start=start, **TINY | {"limit": 240})  # type: ignore[arg-type]
     assert "machine costs more" in cheap.sentence
+
+
+TEAMS = {
+    "billing": ["the invoice of {} is wrong", "charge of order {} came twice"],
+    "shipping": ["the parcel {} did not arrive", "where is delivery {}"],
+    "accounts": ["cannot log in as user {}", "reset the password of {}"],
+}
+
+
+def write_tickets(path: Path, rows: int, noise: float) -> Path:
+    """Requests to sort into three teams; the words tell which, but for a share that nobody could tell."""
+    rng = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            team = rng.choice(list(TEAMS))
+            text = f"Which team: {rng.choice(TEAMS[team]).format(number * 7_919 % 100_003)}?"
+            right = rng.choice(list(TEAMS)) if rng.random() < noise else team
+            message = {"role": "assistant", "content": right}
+            row = {
+                "id": f"r{number}",
+                "request": {"messages": [{"role": "user", "content": text}]},
+                "response": {"choices": [{"message": message, "finish_reason": "stop"}], "model": "gpt"},
+                "references": [right],
+            }
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+def test_a_classifier_that_is_as_good_is_what_saves(tmp_path: Path, store: Store, start: str) -> None:
+    log = write_tickets(tmp_path / "tickets.jsonl", 1_200, noise=0.0)
+    found = saving(log, 4_200.0, store=store, start=start, **TINY | {"limit": 240}, usd_per_hour=0.1)  # type: ignore[arg-type]
+    assert found.metric == "accuracy"
+    assert found.small == "linear classifier (baseline)"
+    assert found.share.value == 1
+    assert found.saves_usd is not None
+    assert found.saves_usd.expected == pytest.approx(4_200 - 73)
+    assert "by 'linear classifier (baseline)', which is no language model, with at most 5% of all" in found.sentence
+    assert "saving about 4,127 USD a month" in found.sentence
+    assert found.ways["linear classifier (baseline)"].value == 1
+    assert (found.ways["most frequent answer (baseline)"].value or 0) < 0.6
+    assert {"small, as it is", "small, trained on the log"} <= set(found.ways)
+    assert found.policy is not None
+
+
+def test_too_few_requests_decide_nothing_and_say_what_they_show(tmp_path: Path, store: Store, start: str) -> None:
+    log = write_tickets(tmp_path / "tickets.jsonl", 400, noise=0.0)
+    found = saving(log, 4_200.0, store=store, start=start, **TINY | {"limit": 40}, usd_per_hour=0.1)  # type: ignore[arg-type]
+    assert found.tested <= 40
+    assert found.small == "linear classifier (baseline)"
+    assert found.saves_usd is None
+    assert found.sentence.startswith(
+        f"Not decided: {found.tested} tested requests cannot vouch for a risk of 5%; 77 can."
+    )
+    assert "by 'linear classifier (baseline)', which is no language model, which would save about 4,1" in found.sentence
+    assert "keep the large model" not in found.sentence.lower()
+
+
+def test_a_classifier_that_is_often_wrong_does_not_take_the_large_models_place(
+    tmp_path: Path, store: Store, start: str
+) -> None:
+    log = write_tickets(tmp_path / "tickets.jsonl", 600, noise=0.6)
+    found = saving(log, 4_200.0, store=store, start="fake:silent", **TINY | {"limit": 120})  # type: ignore[arg-type]
+    assert found.sentence.startswith(("Nothing would be saved", "No saving is shown"))
+    assert found.saves_usd is not None
+    assert found.saves_usd.low < 0
 
 
 def test_bad_input_is_told(tmp_path: Path, store: Store) -> None:

@@ -198,7 +198,11 @@ def _saving(
         return
     print_line(found.sentence)
     print_table(
-        ["kind of request", "answered well enough [95 %]", "n"],
+        ["way to answer", "well enough [95 %]", "n"],
+        [[name, value_text(score), str(score.n)] for name, score in found.ways.items()],
+    )
+    print_table(
+        ["kind of request", f"answered well enough by {found.small} [95 %]", "n"],
         [[kind, value_text(score), str(score.n)] for kind, score in found.kinds.items()],
     )
     print_line(

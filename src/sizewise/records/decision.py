@@ -207,7 +207,7 @@ class Saving(Record):
     tested: int
     """Of them measured on, none of which was trained on."""
     small: str
-    """Candidate that would answer."""
+    """What would answer: what may answer most requests, or about as many and is simpler; a rule too."""
     metric: str
     """Measure of one answer."""
     loss: float
@@ -230,6 +230,10 @@ class Saving(Record):
     """Kinds that it should not answer."""
     policy: str | None
     """File for `sizewise serve --policy`."""
+    ways: dict[str, Score] = Field(default_factory=dict)
+    """Rule, classifier or small model -> share of tested requests that it answers well enough, the simplest first."""
+    bound: float | None = None
+    """Smallest risk that so many tested requests can vouch for."""
 
 
 class Drafted(Record):

@@ -416,6 +416,11 @@ def _risk_at_most(bad: int, count: int) -> float:
     return 1.0 if bad >= count else float(beta.ppf(CONFIDENCE, bad + 1, count - bad))
 
 
+def least_for(risk: float) -> int:
+    """Return how many different prompts can vouch for a risk, where no answer to them is worse."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - risk))
+
+
 def _summary(chances: Array, weak: Array, strong: Array) -> dict[str, float]:
     """Give APGR, CPT and the calibration error of one sample."""
     count = len(chances)

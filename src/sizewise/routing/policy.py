@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from sizewise.store import write_atomically
 CONFIDENTIAL = "confidential: it does not leave the small model"
 LATEST, LEAST_FOR_DRIFT, LOOK_EVERY = 200, 60, 10
 DRIFT_P = 1e-4
+FEW, MOST_ASKERS = 10, 1_000
 
 
 class Decision(NamedTuple):
@@ -176,6 +177,56 @@ class DriftWatch(Watch[Look]):
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(partial(drift_p, policy), policy.drift_p)
+
+
+class DriftWatches:
+    """Looks whether prompts are still like those that a policy was made from, without one asker deciding for all.
+
+    Each asker's own prompts decide for that asker. For all decide a share of at most `FEW` prompts of each asker, or
+    several askers whose own prompts have drifted, if they are half of those that asked enough.
+
+    Args:
+        policy: the policy.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._own: OrderedDict[str, DriftWatch] = OrderedDict()
+        self._of_all = DriftWatch(policy)
+        self._counted: deque[str] = deque(maxlen=LATEST)
+
+    def add(self, look: Look, asker: str) -> None:
+        """Take one more prompt."""
+        own = self._own.setdefault(asker, DriftWatch(self._policy))
+        self._own.move_to_end(asker)
+        if len(self._own) > MOST_ASKERS:
+            self._own.popitem(last=False)
+        own.add(look)
+        if self._counted.count(asker) < FEW:
+            self._counted.append(asker)
+            self._of_all.add(look)
+
+    @property
+    def askers(self) -> list[str]:
+        """Those whose own prompts have drifted."""
+        return [name for name, one in self._own.items() if one.drifted]
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the prompts of all have drifted."""
+        enough = sum(one.seen >= LEAST_FOR_DRIFT for one in self._own.values())
+        gone = len(self.askers)
+        several = gone > 1 or (gone == 1 and len(self._own) == 1)
+        return self._of_all.drifted or (several and 2 * gone >= enough)
+
+    def drifted_for(self, asker: str) -> bool:
+        """Whether the prompts of all, or this asker's own, have drifted."""
+        return self.drifted or (asker in self._own and self._own[asker].drifted)
+
+    @property
+    def p(self) -> float:
+        """Least p-value of the prompts of one asker, or of all, being like those."""
+        return min([self._of_all.p, *(one.p for one in self._own.values())])
 
 
 class DomainWatch(Watch[float]):

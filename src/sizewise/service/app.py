@@ -152,7 +152,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
         signs = await state.admit([asked])
         if routed is None:
             return await by(one)
-        decision = routed.decide(asked, forms.last_question(body), tools is not None)
+        decision = routed.decide(asked, forms.last_question(body), tools is not None, key.name if key else "")
         if decision.may_leave:
             state.find(routed.large.name, key)
         return await routed.answer(decision, by, bool(body.stream))

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from sizewise.errors import SizewiseError
 from sizewise.records import Policy, Request
-from sizewise.routing import CONFIDENTIAL, Decision, DriftWatch, chance_after, decide_prompt
+from sizewise.routing import CONFIDENTIAL, Decision, DriftWatches, chance_after, decide_prompt
 from sizewise.service.guarding import Guard
 from sizewise.service.served import Served
 from sizewise.service.shadow import Shadow, Tried, Watched
@@ -46,18 +46,21 @@ class Router:
                 )
         self.policy, self.small, self.large = policy, small, large
         self._guard = guard
-        self.watch = DriftWatch(policy)
+        self.watch = DriftWatches(policy)
         self.shadow = Shadow(large.bare(), shadow, policy.calibration.risk) if shadow else None
         self._watched = Watched(small, self.shadow.heard) if self.shadow else small
         self.counts: Counter[str] = Counter()
 
-    def decide(self, asked: Request, question: str | None = None, with_tools: bool = False) -> Decision:
+    def decide(
+        self, asked: Request, question: str | None = None, with_tools: bool = False, asker: str = ""
+    ) -> Decision:
         """Decide for a conversation; its last question counts for the chance, all of it for the rules.
 
         Args:
             asked: the conversation.
             question: its last question, where the last message is none.
             with_tools: tools may be called, which a small model that is asked in a form of its own cannot.
+            asker: name of the key; its prompts alone do not send everybody's to the large model.
         """
         whole = "\n".join(message.content for message in asked.messages) or (asked.text or "")
         last = question or (asked.messages[-1].content if asked.messages else whole)
@@ -68,7 +71,7 @@ class Router:
             self.counts["confidential"] += 1
             return rules
         found = decide_prompt(self.policy, last)
-        self.watch.add(found.look)
+        self.watch.add(found.look, asker)
         if with_tools and found.may_leave and not self.small.takes_tools:
             why = "tools are given, and the small model is asked in a form of its own"
             return found._replace(model="large", why=why, forced=True)
@@ -81,7 +84,7 @@ class Router:
             self.counts["checks_failed"] += 1
             why = "checks of small answers no longer keep the stated risk"
             return found._replace(model="large", why=why, forced=True)
-        if self.watch.drifted:
+        if self.watch.drifted_for(asker):
             self.counts["drift"] += 1
             return found._replace(
                 model="large",
@@ -163,6 +166,7 @@ class Router:
             "threshold": self.policy.threshold,
             "drift_p": self.watch.p,
             "drifted": self.watch.drifted,
+            "drifted_keys": len(self.watch.askers),
             "shadow": self.shadow.summary() if self.shadow else None,
         }
 

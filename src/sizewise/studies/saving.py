@@ -6,8 +6,10 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from sizewise.inference import percentile_interval, wilson
 from sizewise.models.recorded import LoggedRequest, read_log
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
+    Calibration,
     Candidate,
     Comparison,
     Needs,
@@ -27,7 +30,16 @@ from sizewise.records import (
     Study,
     fingerprint,
 )
-from sizewise.routing import OF_ONE_ANSWER, calibrate_rows, label, make_policy, write_policy
+from sizewise.routing import (
+    OF_ONE_ANSWER,
+    calibrate_rows,
+    label,
+    least_for,
+    make_policy,
+    share_of,
+    write_policy,
+)
+from sizewise.routing.labelled import Array
 from sizewise.store import Store, Stored, write_atomically
 from sizewise.studies.config import StudyConfig
 from sizewise.studies.studying import study
@@ -35,6 +47,8 @@ from sizewise.studies.studying import study
 LARGE = "today's large model"
 START = "pkg:smollm2-135m"
 LEAST_REQUESTS, LEAST_OF_A_KIND = 60, 8
+ABOUT = 0.02  # of the requests: so much less is worth a simpler way
+NOT_THESE = 0.5  # what answers a kind of request well less often than this should leave it alone
 MONTHS = {"month": 1.0, "year": 1 / 12, "week": 52 / 12, "day": 365 / 12}
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -180,6 +194,59 @@ def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[P
     return examples, recorded
 
 
+class Way(NamedTuple):
+    """One way to answer without the large model."""
+
+    name: str
+    """Rule, classifier or small model."""
+    items: list[str]
+    """Requests that it and the large model answered."""
+    prompts: list[str]
+    """What was asked."""
+    lost: Array
+    """(items,) how much worse its answers are, as a share of the measure's range."""
+    good: Array
+    """(items,) 1 where it is no more worse than is allowed."""
+    learnt: Calibration
+    """Which requests it may answer within the risk."""
+
+    @property
+    def share(self) -> Score:
+        """Share of the requests that it may answer; none where most of those answers would be worse."""
+        chosen = self.learnt.chosen
+        kept = chosen is not None and chosen.worse < chosen.small_share * NOT_THESE
+        return share_of("share", chosen.small_share if chosen and kept else 0.0, self.learnt.prompts)
+
+    @property
+    def well(self) -> Score:
+        """Share of the requests that it answers well enough, whatever the router can tell."""
+        return share_of("good_enough", float(self.good.mean()), self.learnt.prompts)
+
+
+def _ways(
+    made: Study, compared: Comparison, metric: str, loss: float, risk: float, seed: int, store: Store
+) -> list[Way]:
+    """Measure every way, the simplest first: rules and classifiers before language models, those before training."""
+    rules = [name for name, model in compared.models.items() if model.role == "baseline"]
+    rules.sort(key=lambda name: compared.models[name].parameters or 0)
+    models = [name for name in compared.models if name not in rules and name != LARGE]
+    found = []
+    for name in [*rules, *models]:
+        if name not in compared.scores[metric] or compared.scores[metric][name].value is None:
+            continue
+        _, items, prompts, lost, _ = label(made.evaluations[name], made.evaluations[LARGE], metric=metric, store=store)
+        good = (lost <= loss).astype(float)
+        learnt = calibrate_rows(prompts, good, np.ones(len(items)), f"{made.name}, test", risk, seed)
+        found.append(Way(name, items, prompts, lost, good, learnt))
+    return found
+
+
+def _simplest(ways: Sequence[Way], of: Callable[[Way], Score]) -> Way:
+    """Give the way that does most, or a simpler one that does about as much."""
+    most = max(of(way).value or 0.0 for way in ways)
+    return next(way for way in ways if (of(way).value or 0.0) >= most - ABOUT)
+
+
 def _weigh(
     made: Stored[Study],
     tags: Mapping[str, tuple[str, ...]],
@@ -196,53 +263,47 @@ def _weigh(
     metric = next(
         name for name in OF_ONE_ANSWER if any(s.value is not None for s in compared.scores.get(name, {}).values())
     )
-    small = max(
-        (name for name in compared.models if name.startswith("small,")),
-        key=lambda name: compared.scores[metric][name].value or 0.0,
-    )
-    both = (made.record.evaluations[name] for name in (small, LARGE))
-    _, items, prompts, lost, _ = label(*both, metric=metric, store=store)
-    good = (lost <= loss).astype(float)
-    learnt = calibrate_rows(prompts, good, np.ones(len(items)), f"{made.id}, test", risk, seed)
+    ways = _ways(made.record, compared, metric, loss, risk, seed, store)
+    allowed = any(way.share.value for way in ways)
+    way = _simplest(ways, lambda one: one.share if allowed else one.well)
     policy = None
-    chosen = learnt.chosen
-    if chosen is not None:
-        folder = store.folder("study", made.id)
-        policy = folder / "policy.json"
-        write_policy(make_policy(learnt), policy)
-    share = chosen.small_share if chosen else 0.0
-    low, high = wilson(share * len(items), len(items))
-    kinds = _kinds(items, prompts, good, tags)
-    not_these = tuple(name for name, score in kinds.items() if score.value is not None and score.value < 0.5)
+    if way.learnt.chosen is not None and way.share.value:
+        policy = store.folder("study", made.id) / "policy.json"
+        write_policy(make_policy(way.learnt), policy)
+    kinds = _kinds(way.items, way.prompts, way.good, tags)
     prices = hour_prices(Needs(machine_usd_per_hour=usd_per_hour))
     machine = [price * MONTH_S / 3600 for price in prices]
+    undecided = not allowed and risk < (way.learnt.bound or 0.0) and way.good.any()
+    share = way.share
     saves = None
-    if judged:
+    if judged and not undecided:
         saves = Range(
-            low=(low if share else 0.0) * pays - machine[1],
-            expected=share * pays - sum(machine) / 2,
-            high=high * pays - machine[0],
+            low=(share.low or 0.0) * pays * bool(share.value) - machine[1],
+            expected=(share.value or 0.0) * pays - sum(machine) / 2,
+            high=(share.high or 0.0) * pays - machine[0],
         )
     record = Saving(
         study=made.id,
         sentence="",
         basis="references" if judged else "agreement",
         requests=requests,
-        tested=len(items),
-        small=small,
+        tested=len(way.items),
+        small=way.name,
         metric=metric,
         loss=loss,
         risk=risk,
-        share=Score(metric="share", value=share, low=low, high=high, n=len(items), unit="share", signature="wilson"),
-        mean_loss=_mean_loss(lost, seed),
+        share=share,
+        mean_loss=_mean_loss(way.lost, seed),
         pays_usd=pays,
         saves_usd=saves,
         machine_usd=Range(low=machine[0], expected=sum(machine) / 2, high=machine[1]),
         kinds=kinds,
-        not_these=not_these,
+        not_these=tuple(name for name, score in kinds.items() if score.value is not None and score.value < NOT_THESE),
         policy=str(policy) if policy else None,
+        ways={one.name: one.well for one in ways},
+        bound=way.learnt.bound,
     )
-    return record.model_copy(update={"sentence": _sentence(record)})
+    return record.model_copy(update={"sentence": _sentence(record, compared.models[way.name].role == "baseline")})
 
 
 def _mean_loss(lost: np.ndarray, seed: int) -> Score:
@@ -277,9 +338,9 @@ def _kinds(
 LIKENESS = dict.fromkeys(("chrf", "token_f1"), "likeness to the right answers' words")
 
 
-def _sentence(found: Saving) -> str:
-    share, name = found.share, f"'{found.small}'"
-    between = f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
+def _sentence(found: Saving, rule: bool) -> str:
+    share, name = found.share, f"'{found.small}'" + (", which is no language model," if rule else "")
+    between = _between(share)
     measure = LIKENESS.get(found.metric, found.metric)
     if found.basis == "agreement":
         return (
@@ -287,20 +348,49 @@ def _sentence(found: Saving) -> str:
             f"{name} comes close to its words in {between} of the requests; whether that is good enough, people must "
             f"judge: sizewise judge open {found.study}"
         )
-    if not share.value or found.saves_usd is None:
+    well = found.ways[found.small]
+    if found.saves_usd is None:
+        return _undecided(found, name, measure)
+    if not share.value:
         return (
-            f"Nothing would be saved: at no threshold are at most {found.risk:.0%} of all answers of {name} worse by "
-            f"more than {found.loss:.0%} in {measure} (n = {found.tested}); keep the large model."
+            f"Nothing would be saved: at no threshold are at most {found.risk:.0%} of all answers worse by more than "
+            f"{found.loss:.0%} in {measure} (n = {found.tested}), by any of {len(found.ways)} ways, rules and "
+            f"classifiers included. The best, '{found.small}', answers {_between(well)} well enough. Keep the large "
+            "model."
         )
     money = found.saves_usd
     kinds = f"; not these kinds: {', '.join(found.not_these)}" if found.not_these else ""
     if money.high <= 0:
         return (
-            f"Nothing would be saved: {between} of the requests could move, but the machine costs more than they do"
-            f"{kinds}."
+            f"Nothing would be saved: {between} of the requests could move to '{found.small}', but the machine costs "
+            f"more than they do{kinds}."
+        )
+    if money.low <= 0:
+        return (
+            f"No saving is shown: {between} of the requests could move to '{found.small}', which after the machine is "
+            f"worth {money.low:,.0f} to {money.high:,.0f} USD a month{kinds}."
         )
     return (
-        f"{between} of your requests can be answered by {name}, with at most {found.risk:.0%} of all answers worse by "
-        f"more than {found.loss:.0%} in {measure}, saving about {money.expected:,.0f} USD a month ({money.low:,.0f} to "
-        f"{money.high:,.0f}){kinds}."
+        f"{between} of your requests can be answered by {name} with at most {found.risk:.0%} of all answers worse by "
+        f"more than {found.loss:.0%} in {measure} (n = {found.tested}), saving about {money.expected:,.0f} USD a month "
+        f"({money.low:,.0f} to {money.high:,.0f}){kinds}."
     )
+
+
+def _undecided(found: Saving, name: str, measure: str) -> str:
+    """Say what is seen where too few requests were tested for the risk to be vouched for."""
+    well = found.ways[found.small]
+    needed = least_for(found.risk)
+    would = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
+    if_so = f", which would save about {would:,.0f} USD a month" if would > 0 else ""
+    return (
+        f"Not decided: {found.tested} tested requests cannot vouch for a risk of {found.risk:.0%}; {needed} can. "
+        f"{_between(well)} of them are answered well enough (at most {found.loss:.0%} worse in {measure}) by "
+        f"{name.rstrip(',')}{if_so}. Take a log of {ceil(found.requests * needed / found.tested):,} requests or more, "
+        f"or state a risk of {ceil(100 * (found.bound or 0.0))} %."
+    )
+
+
+def _between(score: Score) -> str:
+    """Write a share with its interval."""
+    return f"{score.value:.0%} ({score.low:.0%} to {score.high:.0%})"
