@@ -238,8 +238,11 @@ def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.Monke
                 one = all_of_them.enter_context(connected(address))
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
                 one.sendall(head.encode() + f"Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
-            time.sleep(4)
-            data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
+            for _ in range(100):
+                data = httpx.get(f"{address}/monitor/data", timeout=30).json()["models"]["echo"]
+                if data["requests"] and data["running"] == 0:
+                    break
+                time.sleep(0.1)
             assert (data["running"], data["tokens_held"]) == (0, 0)
 
 
