@@ -65,7 +65,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with suppress(_TakesNothing):  # the connection is cut when this returns
+        # The connection is cut when this returns; it is cancelled where the time to end answers is over.
+        with suppress(_TakesNothing, asyncio.CancelledError):
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
