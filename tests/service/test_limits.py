@@ -22,6 +22,7 @@ from sizewise.service import Settings, connections, limits, served
 from sizewise.service.keys import Keys, add_key
 from tests.service.test_service import running
 
+LONG_WORDS = ("w" * 2_500 + " ") * 500  # more than a socket holds, in few pieces
 AS_JSON = {"Content-Type": "application/json"}
 PLAIN = b'{"model": "echo", "messages": [{"role": "user", "content": "hello"}]}'
 
@@ -209,9 +210,7 @@ def test_what_a_client_does_not_take_is_cut(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(connections.TimedProtocol, "head_s", 0.5)
     monkeypatch.setattr(connections, "KEEP_ALIVE_S", 1)
     with running({"echo": FakeModel("echo")}) as address:
-        body = {"model": "echo", "stream": True, "n": 8, "max_tokens": 8_000} | {
-            "messages": [{"role": "user", "content": "many words " * 3_000}]
-        }
+        body = {"model": "echo", "stream": True, "n": 4} | {"messages": [{"role": "user", "content": LONG_WORDS}]}
         raw = json.dumps(body).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address[7:]}\r\nContent-Type: application/json\r\n"
         with connected(address) as one:
@@ -223,7 +222,7 @@ def test_what_a_client_does_not_take_is_cut(monkeypatch: pytest.MonkeyPatch) -> 
                     break
                 time.sleep(0.1)
             assert data["running"] == 0
-            assert data["left"] == 1
+            assert data["left"] >= 1
 
 
 def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,9 +230,7 @@ def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.Monke
     monkeypatch.setattr(connections, "KEEP_ALIVE_S", 1)
     settings = Settings(timeout_s=1.0)
     with running({"echo": FakeModel("echo")}, settings) as address:
-        body = {"model": "echo", "stream": True, "n": 8, "max_tokens": 8_000} | {
-            "messages": [{"role": "user", "content": "many words " * 3_000}]
-        }
+        body = {"model": "echo", "stream": True, "n": 4} | {"messages": [{"role": "user", "content": LONG_WORDS}]}
         raw = json.dumps(body).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address[7:]}\r\nContent-Type: application/json\r\n"
         with ExitStack() as all_of_them:
@@ -241,8 +238,11 @@ def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.Monke
                 one = all_of_them.enter_context(connected(address))
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
                 one.sendall(head.encode() + f"Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
-            time.sleep(4)
-            data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
+            for _ in range(100):
+                data = httpx.get(f"{address}/monitor/data", timeout=30).json()["models"]["echo"]
+                if data["requests"] and data["running"] == 0:
+                    break
+                time.sleep(0.1)
             assert (data["running"], data["tokens_held"]) == (0, 0)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import subprocess
 from importlib.resources import files
 from pathlib import Path
 
@@ -82,3 +86,31 @@ def test_the_page_has_no_way_for_bytes_that_are_no_text() -> None:
     assert "readAsBinaryString" not in page
     assert page.count("TextDecoder(") == page.count('TextDecoder("utf-8", {fatal: true})') == 1
     assert "/documents/text?name=" in page
+
+
+DROPPED = r"""
+globalThis.headers = () => ({});
+globalThis.fetch = async (url, asked) => ({ok: true, json: async () => ({text: "read by the service", notes: []})});
+const files = {"a.txt": "h\u00e9llo", "a.pdf": "%PDF-1.7", "notes.txt": "%PDF-1.4 x", "b.DOCX": "PK",
+  "x.png": new Uint8Array([0x89, 0x50, 0x4e, 0xff]), "x.bin": new Uint8Array([65, 0, 66]), "x.xlsx": "PK\u0003\u0000"};
+(async () => {
+  const found = {};
+  for (const [name, bytes] of Object.entries(files))
+    found[name] = await textOf(new File([bytes], name)).then(one => one.text, error => "refused: " + error.message);
+  console.log(JSON.stringify(found));
+})();
+"""
+
+
+def test_what_is_dropped_is_text_or_read_or_refused() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node here")
+    page = files("sizewise.service").joinpath("pages", "chat.html").read_text(encoding="utf-8")
+    function = re.search(r"async function textOf.*?\n}\n", page, re.DOTALL)
+    assert function is not None
+    ran = subprocess.run([node, "-e", function[0] + DROPPED], capture_output=True, text=True, timeout=30, check=True)
+    found = json.loads(ran.stdout)
+    assert found["a.txt"] == "h\u00e9llo"
+    assert {found[name] for name in ("a.pdf", "notes.txt", "b.DOCX")} == {"read by the service"}
+    assert all(found[name].startswith("refused: ") for name in ("x.png", "x.bin", "x.xlsx"))

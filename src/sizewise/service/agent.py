@@ -170,7 +170,7 @@ class Agent(Served):
         return finding.chance >= sure and finding.covered >= COVERED
 
     def _hand_over(self, said: list[Message]) -> str:
-        number = secrets.token_hex(4)
+        number = secrets.token_hex(8)
         conversation = [message.model_dump(mode="json") for message in said]
         self._keep_handover(number, {"at": time.time(), "conversation": conversation})
         return number

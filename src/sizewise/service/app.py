@@ -19,6 +19,7 @@ from sizewise.errors import EngineError, SizewiseError
 from sizewise.models import Model
 from sizewise.service import forms, uploads, wire
 from sizewise.service.forms import ChatForm, TextForm
+from sizewise.service.handovers import ASKED_BY
 from sizewise.service.jobs import Job, echo, embed, numbered
 from sizewise.service.keys import key_of
 from sizewise.service.limits import Gate
@@ -130,6 +131,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         key = key_of(http)
         state.budgets.admit(key)
+        ASKED_BY.set(key.name if key else "")
         lenient = state.settings.lenient
 
         async def by(one: Served) -> Response:
@@ -161,6 +163,7 @@ def _add_answers(app: FastAPI, state: State) -> None:
     async def text(body: TextRequest, http: HttpRequest) -> Response:
         key = key_of(http)
         state.budgets.admit(key)
+        ASKED_BY.set(key.name if key else "")
         one = state.find(body.model, key)
         wire.refuse_unknown(body, one.description, state.settings.lenient)
         asked = [forms.text_request(body, prompt) for prompt in body.prompts()]

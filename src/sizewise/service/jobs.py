@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from time import monotonic
@@ -28,6 +29,9 @@ from sizewise.service.wire import EmbeddingRequest, Refused, TextRequest
 
 CLIENT_LEFT = 499
 STARTING_RETRY_S = 5
+PROVIDER_RETRY_S = 10
+CONTENT_FILTER = "content filter held the answer back"
+_UPSTREAM = re.compile(r"\bstatus_code: (\d{3})\b")
 LISTENS_EVERY_S = 0.25
 WRITING_S = 1.0
 """Time beyond that of an answer in which what was written of it may still be sent."""
@@ -324,10 +328,34 @@ def _failure(end: Completion) -> Refused:
         return Refused(message, "messages", "context_length_exceeded")
     if NO_SCHEMA in message:
         return Refused(message, "response_format", "invalid_schema")
+    if CONTENT_FILTER in message:
+        return Refused("The provider's content filter held the answer back.", "messages", "content_filter")
+    upstream = _UPSTREAM.search(message)
+    if upstream is not None:
+        return _of_provider(int(upstream[1]))
     if RESTARTED in message:
         wait = {"Retry-After": str(STARTING_RETRY_S)}
         return Refused(message, None, "engine_restarted", 503, wait)
     return Refused(message, None, "engine_failed", 500)
+
+
+def _of_provider(status: int) -> Refused:
+    """Pass on how a provider failed, not its words: they may tell of the account behind the service."""
+    wait = {"Retry-After": str(PROVIDER_RETRY_S)}
+    if status in (402, 429):
+        return Refused("The provider takes no more requests for now (429).", None, "provider_busy", 429, wait)
+    if status in (408, 500, 502, 503, 504, 529):
+        return Refused(f"The provider does not answer for now ({status}).", None, "provider_unavailable", 503, wait)
+    if status in (400, 413, 415, 422):
+        return Refused(f"The provider calls this request wrong ({status}).", None, "provider_refused")
+    if status in (401, 403):
+        return Refused(
+            f"The provider refuses the key of this service ({status}); whoever runs it can mend that.",
+            None,
+            "provider_key_refused",
+            502,
+        )
+    return Refused(f"The provider answered with status {status}.", None, "provider_failed", 502)
 
 
 async def embed(state: State, one: Served, key: Key | None, body: EmbeddingRequest) -> Response:

@@ -65,13 +65,17 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with suppress(_TakesNothing):  # the connection is cut when this returns
+        # The connection is cut when this returns; it is cancelled where the time to end answers is over.
+        with suppress(_TakesNothing, asyncio.CancelledError):
             await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_of_another_page(headers):
+                raise Refused("Pages of other addresses may not ask this service.", None, "cross_origin", 403)
             if scope["path"] not in self._open:
-                header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+                header = headers.get("authorization", "")
                 scope.setdefault("state", {})["key"] = self._keys.find(header, self._by_browser)
             if scope["method"] in ("GET", "HEAD", "OPTIONS"):
                 await self._app(scope, receive, _in_time(send))
@@ -130,6 +134,14 @@ class Gate:
 
     def _too_long(self) -> Refused:
         return Refused(f"The body is longer than {self._most:,} bytes.", status=413)
+
+
+def _is_of_another_page(headers: dict[str, str]) -> bool:
+    """Tell whether a browser sends this for a page of another address, which may do so without being asked."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 async def _check_shape(body: bytes) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request as HttpRequest
@@ -18,6 +17,7 @@ from sizewise.service.state import State
 from sizewise.service.wire import Refused
 
 MONITOR_S = 300.0
+SHOWN = 5
 SAFE_PAGE = {
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
@@ -43,7 +43,8 @@ def add_pages(app: FastAPI, state: State) -> None:
     def monitor_data(http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
         routing = state.router.summary() if state.router else None
-        guard, waiting = dict(state.guard.counts), _handovers(state) if _is_staff(key) else []
+        guard = dict(state.guard.counts)
+        count, latest = state.handovers.previews(SHOWN) if _is_staff(key) else (0, [])
         models = summary(state.served, MONITOR_S)
         return {
             "seconds": MONITOR_S,
@@ -51,23 +52,22 @@ def add_pages(app: FastAPI, state: State) -> None:
             "thumbs": _thumbs(state),
             "routing": routing,
             "guard": guard,
-            "handovers": waiting,
+            "handovers": latest,
+            "handovers_waiting": count,
         }
 
     @app.get("/handovers")
-    def handovers(http: HttpRequest) -> dict[str, Any]:
-        if not _is_staff(key_of(http)):
-            raise Refused("This key may not read conversations.", None, "permission_denied", 403)
-        return {"waiting": _handovers(state)}
+    def handovers(
+        http: HttpRequest, limit: int = Query(20, ge=1, le=100), before: str = Query("", max_length=64)
+    ) -> dict[str, Any]:
+        _only_staff(http)
+        return {"waiting": state.handovers.waiting(limit, before)}
 
     @app.post("/handovers/{number}/done")
     def handover_done(number: str, http: HttpRequest) -> dict[str, str]:
-        if not _is_staff(key_of(http)):
-            raise Refused("This key may not read conversations.", None, "permission_denied", 403)
-        with state.store.service_ledger() as ledger:
-            if ledger.entry("handovers", number) is None:
-                raise Refused(f"There is no handover {number[:20]}.", "number", "not_found", 404)
-            ledger.append("handovers_done", number, {"at": time.time()})
+        _only_staff(http)
+        if not state.handovers.finish(number):
+            raise Refused(f"There is no handover {number[:20]}.", "number", "not_found", 404)
         return {"status": "done"}
 
     @app.post("/feedback")
@@ -85,11 +85,14 @@ def _is_staff(key: Key | None) -> bool:
     return key is None or key.staff
 
 
-def _handovers(state: State) -> list[dict[str, Any]]:
-    """Give the conversations that wait for a person."""
-    with state.store.service_ledger() as ledger:
-        done = ledger.entries("handovers_done")
-        return [{"number": one} | body for one, body in ledger.entries("handovers").items() if one not in done]
+def _only_staff(http: HttpRequest) -> None:
+    """Stop whoever may not read conversations.
+
+    Raises:
+        Refused: it is such a key.
+    """
+    if not _is_staff(key_of(http)):
+        raise Refused("This key may not read conversations.", None, "permission_denied", 403)
 
 
 def _thumbs(state: State) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ from sizewise.service.agent import Agent, Support
 from sizewise.service.budgets import Budgets
 from sizewise.service.counting import Counts
 from sizewise.service.guarding import Guard, GuardRules
+from sizewise.service.handovers import Handovers
 from sizewise.service.keys import Key, Keys
 from sizewise.service.limits import BODY_S
 from sizewise.service.router import Router
@@ -64,11 +65,12 @@ class State:
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
         self.guard = Guard(rules, partial(self._keep, "crossings"))
+        self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handed_over_before(store))
         self.served = [Served(name, model, self.guard) for name, model in models.items()]
         if not all(one.description.local for one in self.served):
             self.guard.prepare()
         if settings.support is not None:
-            self.served.append(Agent(self.served[0].bare(), settings.support, partial(self._keep, "handovers")))
+            self.served.append(Agent(self.served[0].bare(), settings.support, self.handovers.keep))
         for one in self.served:
             one.domain = _domain_of(one, store)
         self.by_name = {one.name: one for one in self.served}
@@ -122,6 +124,15 @@ class State:
         if key and key.models and one.name not in key.models:
             raise Refused(f"This key may not ask {one.name}.", "model", "permission_denied", 403)
         return one
+
+
+def _handed_over_before(store: Store) -> dict[str, dict[str, Any]]:
+    """Give the conversations that wait in the ledger, where earlier versions kept them."""
+    if not (store.home / "service" / "ledger.sqlite").exists():
+        return {}
+    with store.service_ledger() as ledger:
+        done = ledger.entries("handovers_done")
+        return {number: body for number, body in ledger.entries("handovers").items() if number not in done}
 
 
 def _domain_of(one: Served, store: Store) -> DomainWatch | None:

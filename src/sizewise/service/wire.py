@@ -82,7 +82,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         415: "this kind of document is not read",
         429: "all places are taken, or a budget is used up",
         500: "the engine failed",
-        503: "starting or stopping",
+        502: "the provider behind the model failed",
+        503: "no model is ready, or its provider does not answer",
         504: "the answer took too long",
     }.items()
 }
