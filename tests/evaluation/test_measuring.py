@@ -14,12 +14,13 @@ import torch
 from sizewise.dataset import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import AnswerOptions, evaluate
+from sizewise.evaluation.asking import answer_notes
 from sizewise.evaluation.prompts import answer_limit, choose_shots, make_request, stop_texts
 from sizewise.lm.folder import load_tokenizer
 from sizewise.models import open_model
 from sizewise.models.base import count_tokens
 from sizewise.models.fake import FakeModel
-from sizewise.records import Dataset, Evaluation, Example, ItemRow, Message, Recipe
+from sizewise.records import Completion, Dataset, Evaluation, Example, ItemRow, Message, Recipe
 from sizewise.store import Store, Stored
 from sizewise.training import train
 
@@ -300,3 +301,25 @@ def test_thoughts_are_no_part_of_a_recorded_answer(tmp_path: Path, store: Store)
     record = evaluate(f"recorded:{said}", data, ["exact_match"], store=store).record
     assert record.scores["exact_match@all"].value == 1
     assert "Thoughts before 6 of 6 answers are no part of what was scored." in record.notes
+
+
+def completion(text: str, finish: str, reasoning: str = "", tokens: int = 0) -> Completion:
+    given = {"id": "a", "prompt_tokens": 1, "seconds": 0.0, "completion_tokens": tokens, "finish": finish}
+    return Completion.model_validate(given | {"text": text, "reasoning": reasoning})
+
+
+def test_each_way_of_being_cut_has_its_note(tmp_path: Path, tiny_folder: Path) -> None:
+    said = tmp_path / "said.jsonl"
+    said.write_text(json.dumps({"id": "a", "completion": "x"}), encoding="utf-8")
+    recorded, local = (open_model(uri) for uri in (f"recorded:{said}", str(tiny_folder)))
+    remote = local.describe().model_copy(update={"api": True})
+    whole, cut = completion("a b", "stop"), completion("a", "length", tokens=5)
+    assert answer_notes([whole], 9, local.describe()) == []
+    assert answer_notes([whole, cut], 9, remote, "Raise it.") == ["1 of 2 answers were cut at max_tokens=9. Raise it."]
+    assert answer_notes([whole, cut], 9, local.describe()) == [
+        "1 of 2 answers were cut where the model's context ends."
+    ]
+    assert "when they were recorded" in answer_notes([cut], 9, recorded.describe())[0]
+    thinking = completion("", "length", reasoning="hm", tokens=5)
+    assert "never began" in answer_notes([whole, thinking], 9, remote)[0]
+    local.close()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.progress import Reporter
-from sizewise.records import Completion, Evaluation, ItemRow, Request, fingerprint
+from sizewise.records import Completion, Evaluation, ItemRow, ModelDescription, Request, fingerprint
 from sizewise.store import Ledger, Store, Stored
 
 CHUNK = 128
@@ -106,25 +106,36 @@ def failure_notes(answers: Iterable[Completion], *, as_wrong: bool | None = None
     return notes
 
 
-def answer_notes(answers: Iterable[Completion], max_tokens: int | None, hint: str = "") -> list[str]:
+def answer_notes(
+    answers: Iterable[Completion], max_tokens: int, description: ModelDescription, hint: str = ""
+) -> list[str]:
     """Say how many answers were cut or are empty, and how many began with thoughts.
 
     Args:
         answers: what came.
-        max_tokens: limit of an answer; None where it was another's, as of recorded answers.
-        hint: what to do where answers were cut at it.
+        max_tokens: limit of an answer.
+        description: of the model.
+        hint: what to do where answers were cut at the limit.
     """
     given = [answer for answer in answers if answer.finish != "error"]
     cut = [answer for answer in given if answer.finish == "length"]
-    # An answer that was shorter than its limit ran into the end of the context.
-    limited = [answer for answer in cut if not 0 < answer.completion_tokens < (max_tokens or 0)]
+    thinking = [answer for answer in cut if answer.reasoning and not answer.text.strip()]
+    cut = [answer for answer in cut if answer not in thinking]
+    # On this machine tokens are counted exactly: an answer below its limit ran into the end of the context.
+    exact = description.context is not None and not description.api
+    short = [answer for answer in cut if exact and answer.completion_tokens < max_tokens]
+    limited = len(cut) - len(short)
     notes = []
-    if limited and max_tokens is None:
-        notes.append(f"{len(limited)} of {len(given)} answers had been cut at their limit when they were recorded.")
+    if limited and description.engine == "recorded":
+        notes.append(f"{limited} of {len(given)} answers had been cut at their limit when they were recorded.")
     elif limited:
-        notes.append(f"{len(limited)} of {len(given)} answers were cut at max_tokens={max_tokens}. {hint}".rstrip())
-    if len(cut) > len(limited):
-        notes.append(f"{len(cut) - len(limited)} of {len(given)} answers were cut where the model's context ends.")
+        notes.append(f"{limited} of {len(given)} answers were cut at max_tokens={max_tokens}. {hint}".rstrip())
+    if short:
+        notes.append(f"{len(short)} of {len(given)} answers were cut where the model's context ends.")
+    if thinking:
+        notes.append(
+            f"{len(thinking)} of {len(given)} answers never began: thoughts took all tokens that were allowed."
+        )
     empty = sum(not answer.text.strip() for answer in given)
     if given and empty == len(given):
         notes.append(f"Every one of the {empty} answers is empty.")

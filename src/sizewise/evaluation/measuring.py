@@ -355,8 +355,8 @@ class _Measuring:
             asking.refuse_no_answer(uri, answers, f"sizewise evaluate {uri} --data {data_id}")
         as_wrong = self.options.count_failures_as_wrong
         self.notes += asking.failure_notes(answers.values(), as_wrong=as_wrong)
-        limit = None if self.description.engine == "recorded" else self.max_tokens
-        self.notes += asking.answer_notes(answers.values(), limit, "Raise --max-tokens or unset it.")
+        hint = "Raise --max-tokens or unset it."
+        self.notes += asking.answer_notes(answers.values(), self.max_tokens, self.description, hint)
         self.answers = [answer for answer in answers.values() if answer.finish != "error"]
         return [self._answer_row(example, answers[example.id]) for example in examples]
 

@@ -264,7 +264,7 @@ def _record(
             *([] if run.suite.asked else [WARNING]),
             *asking.failure_notes(answers.values()),
             # What a suite lets a model write on is cut by intention.
-            *([] if run.suite.written else asking.answer_notes(answers.values(), ASKED_TOKENS)),
+            *([] if run.suite.written else asking.answer_notes(answers.values(), ASKED_TOKENS, model.describe())),
         ),
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),
     )

@@ -215,7 +215,7 @@ def evaluate_swaps(
                     "under 30 touched questions there is no score: the packaged set stands in, --suite bias",
                     "no gap shown is no proof of fairness",
                     *asking.failure_notes(answers.values()),
-                    *asking.answer_notes(answers.values(), max_tokens),
+                    *asking.answer_notes(answers.values(), max_tokens, description),
                 ),
                 versions=versions("torch", "transformers", "openvino-genai", "numpy"),
             )

@@ -30,7 +30,7 @@ from sizewise.store import Store, make_folder, read_lines, write_atomically
 DRAFTED, APPROVED, MENDED = "drafted", "approved", "mended"
 SUPPORTED = 0.6
 LEAST_PASSAGE, LEAST_QUESTION, MOST_QUESTION, MOST_ANSWER = 25, 4, 60, 150
-ANSWER_TOKENS = 220
+ANSWER_TOKENS = 768  # of a question and an answer as long as MOST_QUESTION and MOST_ANSWER allow, in any language
 ORDERS = (
     "Here is a passage of '{title}'.\n\n{passage}\n\nWrite one question that somebody who does not see the passage "
     "could ask and that it answers, and the answer, in the passage's own words. Reply with JSON only: "
