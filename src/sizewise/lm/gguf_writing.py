@@ -96,7 +96,9 @@ def check_writable(config: Any, tokenizer: Any) -> None:
 
 
 def _refuse(what: str, expected: str) -> SizewiseError:
-    return SizewiseError(f"GGUF: {what}", expected, "sizewise export ID --to hf, or sizewise serve MODEL --engine transformers")
+    return SizewiseError(
+        f"GGUF: {what}", expected, "sizewise export ID --to hf, or sizewise serve MODEL --engine transformers"
+    )
 
 
 def _family(config: Any) -> _Family:
