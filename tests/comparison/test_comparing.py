@@ -108,7 +108,7 @@ def test_who_never_answers_is_named_and_wins_by_no_measure(dataset: Stored[Datas
     compared = compare(ids, store=store).record
     assert compared.answered["fake:silent"].value == 0
     assert compared.answered["fake:echo"].value == 1
-    assert any(note.startswith("fake:silent never answers: none of its") for note in compared.notes)
+    assert any(one.startswith("fake:silent never answers: none of its") for one in compared.cautions)
     assert all(one.better != "fake:silent" for one in compared.differences)
 
 

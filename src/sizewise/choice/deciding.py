@@ -207,6 +207,7 @@ def _why(choice: Choice, verdict: Verdict) -> list[str]:
         )
     for ahead in choice.ahead(leader) if leader else []:
         lines.append(f"caution: a rule leads by another measure: {ahead}")
+    lines += [f"caution: {caution}" for caution in choice.comparison.cautions]
     lines += _answers_missing(choice, names)
     if missing := choice.votes_missing():
         lines.append(f"caution: {missing}")

@@ -170,6 +170,8 @@ def _print(stored: Stored[Comparison]) -> None:
     print_table(DIFFERENCE_HEADINGS, [_difference(one) for one in comparison.differences])
     for note in comparison.notes:
         print_line(f"note: {note}")
+    for caution in comparison.cautions:
+        print_line(f"caution: {caution}")
     print_line(f"comparison: {stored.id}")
 
 

@@ -85,7 +85,7 @@ def compare(
         raise UsageError(f"There is no candidate '{strange}'.", ", ".join(named), "")
     loaded = {name: store.read(Load, one) for name, one in loads.items()}
     answered = _answered(rows)
-    notes += _as_deployed(loaded) + _silent(answered)
+    notes += _as_deployed(loaded)
     comparison = Comparison(
         data=first.data,
         evaluations=named,
@@ -104,6 +104,7 @@ def compare(
         seed=seed,
         way=WAY,
         notes=tuple(notes),
+        cautions=tuple(_silent(answered) + _unfinished(records, rows)),
     )
     identity = [WAY, named, seed, rounds, *([loads, suites] if loads or suites else [])]
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
@@ -136,6 +137,21 @@ def _silent(answered: Mapping[str, Score]) -> list[str]:
         for name, score in answered.items()
         if score.value == 0
     ]
+
+
+def _unfinished(records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[ItemRow]]) -> list[str]:
+    """Say whose answers are missing, and whose were cut: their scores say less than those of the others."""
+    notes = []
+    for name, items in rows.items():
+        came = [row for row in items if row.kind == "example" and row.completion is not None and row.error is None]
+        cut = sum(row.finish == "length" for row in came)
+        if cut:
+            notes.append(f"{cut} of {len(came)} answers of {name} were cut at their limit")
+        if records[name].unanswered:
+            notes.append(
+                f"{name} is incomplete: {records[name].unanswered} requests failed and are not scored; evaluate it again"
+            )
+    return notes
 
 
 def _as_deployed(loads: Mapping[str, Load]) -> list[str]:

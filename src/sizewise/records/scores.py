@@ -242,6 +242,8 @@ class Comparison(Record):
     """Version of the tests behind the differences; p-values of different versions are not compared."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
+    cautions: tuple[str, ...] = ()
+    """What weakens the scores of a candidate: answers that never came, were cut or hold no text."""
 
 
 class Again(Record):
