@@ -148,9 +148,8 @@ def _unfinished(records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[I
         if cut:
             notes.append(f"{cut} of {len(came)} answers of {name} were cut at their limit")
         if records[name].unanswered:
-            notes.append(
-                f"{name} is incomplete: {records[name].unanswered} requests failed and are not scored; evaluate it again"
-            )
+            failed = records[name].unanswered
+            notes.append(f"{name} is incomplete: {failed} requests failed and are not scored; evaluate it again")
     return notes
 
 
