@@ -85,7 +85,7 @@ def compare(
         raise UsageError(f"There is no candidate '{strange}'.", ", ".join(named), "")
     loaded = {name: store.read(Load, one) for name, one in loads.items()}
     answered = _answered(rows)
-    notes += _as_deployed(loaded) + _silent(answered)
+    notes += _as_deployed(loaded) + _silent(answered) + _failed(rows)
     comparison = Comparison(
         data=first.data,
         evaluations=named,
@@ -115,10 +115,14 @@ def measures_of(found: Evaluation) -> dict[str, Score]:
 
 
 def _answered(rows: Mapping[str, Sequence[ItemRow]]) -> dict[str, Score]:
-    """Count the answers of each candidate that hold any text; those that never arrived are no answers."""
+    """Count the answers of each candidate that hold any text; those that never arrived are no answers.
+
+    Where none arrived, all are empty.
+    """
     found = {}
     for name, items in rows.items():
-        came = [row for row in items if row.kind == "example" and row.completion is not None and row.error is None]
+        asked = [row for row in items if row.kind == "example" and (row.completion is not None or row.error)]
+        came = [row for row in asked if row.error is None] or asked
         if came:
             told = sum(bool((row.completion or "").strip()) for row in came)
             low, high = wilson(told, len(came))
@@ -136,6 +140,12 @@ def _silent(answered: Mapping[str, Score]) -> list[str]:
         for name, score in answered.items()
         if score.value == 0
     ]
+
+
+def _failed(rows: Mapping[str, Sequence[ItemRow]]) -> list[str]:
+    """Say how many items of each candidate had an error: an answer that never arrived is scored as an empty one."""
+    counts = {name: sum(row.error is not None for row in items) for name, items in rows.items()}
+    return [f"{count} items of {name} had an error: see its items.jsonl" for name, count in counts.items() if count]
 
 
 def _as_deployed(loads: Mapping[str, Load]) -> list[str]:

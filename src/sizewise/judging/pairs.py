@@ -116,11 +116,13 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int, cl
             bet.add([2 * share - 1])
         known = isfinite(low)
         enough = len(by_cluster) >= MIN_CLUSTERS
-        shown = enough and known and isfinite(p_holm) and p_holm < LEVEL and not low <= 0.5 <= high
-        decided = enough and bet.p * max(1, len(found)) < LEVEL
+        # A bet won early says that there was a difference, not who is ahead now.
+        apart = enough and known and not low <= 0.5 <= high
+        shown = apart and isfinite(p_holm) and p_holm < LEVEL
+        decided = apart and bet.p * max(1, len(found)) < LEVEL
         better = None if not shown and not decided else left if value > 0.5 else right
         more = None
-        if known and not better and value != 0.5:
+        if enough and known and not better and value != 0.5:
             least = detectable_difference(low, high, claims=len(found))
             more = max(0, needed_for(value - 0.5, least, len(shares)) - len(shares)) if least else None
         signature = "ties:half|bootstrap:documents"

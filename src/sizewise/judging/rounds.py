@@ -172,7 +172,7 @@ def _answers(evaluations: Mapping[str, str], store: Store) -> tuple[dict[str, di
         name: {
             row.item: row
             for row in store.read_rows(store.folder("evaluation", one), "items.jsonl", ItemRow)
-            if row.kind == "example" and row.completion and not row.error
+            if row.kind == "example" and (row.completion or "").strip() and not row.error
         }
         for name, one in evaluations.items()
     }
