@@ -47,3 +47,13 @@ def test_equal_clusters_and_many_clusters() -> None:
     assert sign_flip_p(ones, ones, mean) == 1
     many = np.ones((EXACT_CLUSTERS + 7, 2))
     assert sign_flip_p(many, many * [0, 1], mean) == 2.0 ** (1 - len(many))
+
+
+def test_one_giant_document_among_many_shows_nothing() -> None:
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for seed in range(200):
+        sizes = np.array([40.0, *[2.0] * 19])
+        left, right = (np.stack([rng.normal(0, 1, 20) * sizes, sizes], axis=1) for _ in range(2))
+        alarms += sign_flip_p(left, right, mean, seed) < 0.005
+    assert alarms <= 5

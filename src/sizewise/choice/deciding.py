@@ -96,11 +96,13 @@ def _nearest(choice: Choice) -> list[str]:
 def _sentence(choice: Choice, verdict: Verdict) -> str:
     title, pick = choice.title, verdict.pick
     rule = verdict.rule
+    known = all(choice.memory(name) < float("inf") for name in verdict.pool)
     if rule is not None and not verdict.decisive:
+        smallest = ", the smallest model that does," if known else ""
         return (
             f"Do not train, and use no language model for this as it was asked: {rule} reaches the least {title} of "
             f"{choice.needs.least_quality:g} as well ({title} {choice.value(choice.quality, rule):.3g}), and "
-            f"{verdict.pool[0]}, the smallest model that does, is not shown to be better ({title} "
+            f"{verdict.pool[0]}{smallest} is not shown to be better ({title} "
             f"{choice.value(choice.quality, verdict.pool[0]):.3g}). If that is not good enough, ask for more"
             + _better(choice, verdict, rule)
         )
@@ -126,14 +128,14 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
     start = {
         "pick": f"Use {pick}",
         "do_not_train": f"Do not train: use {pick} as it is",
-        "keep_large": f"Keep the larger model: use {pick}",
+        "keep_large": f"Keep the larger model: use {pick}" if choice.known_smaller(pick) else f"Use {pick}",
         "fall_back": f"Use {pick} first, and the large model when needed",
         "none_good_enough": "",
         "not_decisive": "",
     }[verdict.outcome]
     rest = [name for name in verdict.pool if name != pick]
     against = ""
-    if rest and verdict.decisive and choice.needs.least_quality is None:
+    if rest and choice.needs.least_quality is None and all(choice.beats(pick, name) for name in rest):
         best = min(rest, key=choice.rank)
         others = f"all {len(rest)} others" if len(rest) > 1 else rest[0]
         against = (
@@ -141,8 +143,7 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
             f"({title} {choice.value(choice.quality, pick):.3g}, next {choice.value(choice.quality, best):.3g})"
         )
     elif choice.needs.least_quality is not None:
-        known = choice.memory(pick) < float("inf")
-        which = "is the smallest that does" if known else "no other one that does is known to be smaller"
+        which = "is the smallest that is shown to" if known else "no other one that does is known to be smaller"
         against = f"; it is shown to reach the least {title} of {choice.needs.least_quality:g} and {which}"
     else:
         against = "; no other is shown to be better"

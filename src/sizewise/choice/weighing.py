@@ -76,6 +76,12 @@ class Choice:
                 ", ".join(measures) or "a measure of quality",
                 "change quality in the needs" if measured else "evaluate again with --metrics",
             )
+        if self.quality == "people" and not self._voted("people"):
+            raise UsageError(
+                f"Quality cannot be 'people' yet: {self.votes_missing()}.",
+                f"{MIN_VOTES} votes on each pair, on {MIN_CLUSTERS} documents, by {MIN_VOTERS} raters",
+                "another measure of quality, or more votes: sizewise judge open",
+            )
         if self.quality == "judge_model" and not self._licensed():
             licence = comparison.licence
             raise UsageError(
@@ -117,7 +123,7 @@ class Choice:
     def votes_missing(self) -> str | None:
         """Say why people's votes do not stand for quality, where there are some; None if they do or there are none."""
         voted = self._votes("people")
-        if not voted or self.quality == "people":
+        if not voted or self._voted("people"):
             return None
         pairs = len(self.names) * (len(self.names) - 1) // 2
         fewest = min(one.n for one in voted) if len(voted) == pairs else 0
@@ -166,6 +172,10 @@ class Choice:
     def parameters(self, name: str) -> float:
         """Count the parameters; a model of unknown size is never the smaller one."""
         return self.comparison.models[name].parameters or float("inf")
+
+    def known_smaller(self, name: str) -> bool:
+        """Return whether another candidate is known to be smaller; one of unknown size counts as large."""
+        return any(self.parameters(other) < self.parameters(name) for other in self.names)
 
     def memory(self, name: str) -> float:
         """Give the memory in bytes, infinite where it is not known."""
@@ -332,7 +342,8 @@ class Choice:
         good.sort(key=lambda name: (self.memory(name), self.rank(name), name))
         for name in good[1:]:
             self.why_not[name] = (
-                f"good enough too, but larger ({self.size(name)})"
+                f"good enough too, but {'larger' if self.memory(name) < float('inf') else 'not known to be smaller'} "
+                f"({self.size(name)})"
                 if self.memory(name) > self.memory(good[0])
                 else f"good enough too, but no better: {self.said(self.quality, name)}"
             )
@@ -406,7 +417,8 @@ class Choice:
             return Verdict("do_not_train", None, True, sorted(verdict.pool, key=self.rank), better)
         pick = verdict.pick
         enough = next((rule for rule in rules if pick and self.good_enough(rule) and not self.beats(pick, rule)), None)
-        if pick is not None and self.documents(pick) < MIN_CLUSTERS:
+        best_of_all = self.needs.least_quality is not None or pick is None or self.unbeaten(pick) is None
+        if pick is not None and (self.documents(pick) < MIN_CLUSTERS or not best_of_all):
             verdict = verdict._replace(decisive=False)
         if pick is None or enough is None:
             return verdict

@@ -116,10 +116,14 @@ def measures_of(found: Evaluation) -> dict[str, Score]:
 
 
 def _answered(rows: Mapping[str, Sequence[ItemRow]]) -> dict[str, Score]:
-    """Count the answers of each candidate that hold any text; those that never arrived are no answers."""
+    """Count the answers of each candidate that hold any text; those that never arrived are no answers.
+
+    Where none arrived, all are empty.
+    """
     found = {}
     for name, items in rows.items():
-        came = [row for row in items if row.kind == "example" and row.completion is not None and row.error is None]
+        asked = [row for row in items if row.kind == "example" and (row.completion is not None or row.error)]
+        came = [row for row in asked if row.error is None] or asked
         if came:
             told = sum(bool((row.completion or "").strip()) for row in came)
             low, high = wilson(told, len(came))
@@ -147,6 +151,9 @@ def _unfinished(records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[I
         cut = sum(row.finish == "length" for row in came)
         if cut:
             notes.append(f"{cut} of {len(came)} answers of {name} were cut at their limit")
+        wrong = sum(row.error is not None for row in items)
+        if wrong and not records[name].unanswered:
+            notes.append(f"{wrong} items of {name} had an error: see its items.jsonl")
         if records[name].unanswered:
             failed = records[name].unanswered
             notes.append(f"{name} is incomplete: {failed} requests failed and are not scored; evaluate it again")

@@ -52,10 +52,11 @@ def _check(comparison: Comparison, new: str, old: str, expression: str) -> Requi
             ", ".join(name for name in comparison.scores if "@" not in name and "#" not in name),
             "evaluate again with --metrics",
         )
-    value, before = (comparison.scores[metric][name].value for name in (new, old))
+    scores = [comparison.scores[metric].get(name) for name in (new, old)]  # measured of one of them, perhaps
+    value, before = (score.value if score else None for score in scores)
     if value is None or (parts["old"] and before is None):
-        missing = comparison.scores[metric][new if value is None else old].missing
-        return Requirement(expression, False, f"{metric} is missing: {missing}")
+        lacking = scores[0 if value is None else 1]
+        return Requirement(expression, False, f"{metric} is missing: {lacking.missing if lacking else 'not measured'}")
     if parts["old"]:
         margin = float(parts["margin"] or 0) * (-1 if parts["plus"] == "-" else 1)
         bar = float(before or 0) + margin

@@ -60,7 +60,8 @@ def add_votes(
         )
     what = "simulated votes, not people's" if simulation else "people's votes"
     whose = ("person", "simulated") if simulation else ("person",)
-    voters = len({vote.rater for vote in votes if vote.origin in whose and vote.choice != "skip"})
+    counted = [vote for vote in votes if ballot.tasks[vote.task].purpose == "vote" and vote.choice != "skip"]
+    voters = len({vote.rater for vote in counted if vote.origin in whose})
     notes = [f"{what}: {count} by {voters} in {round_id}" + ("" if closed else ", which is still open")]
     if found.licence:
         counts = "counts as a judge" if found.licence.licensed else "unverified, enters no verdict"

@@ -155,7 +155,7 @@ def paired_differences(
     for left, right in pairs:
         differences = values[left] - values[right]
         low, high = percentile_interval(differences)
-        p = max(sign_flip_p(sums[left], sums[right], value), _jackknife_p(sums[left], sums[right], value))
+        p = max(sign_flip_p(sums[left], sums[right], value, seed), _jackknife_p(sums[left], sums[right], value))
         found.append((Interval(points[left] - points[right], low, high), p))
     return found
 

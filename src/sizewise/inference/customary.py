@@ -2,7 +2,7 @@
 
 Sources: Riezler and Maxwell (2005) and Post (2018, sacrebleu) for approximate randomisation; Koehn (2004) for the
 paired bootstrap; McNemar (1947) with the exact binomial. Rounds, seed and way of drawing are sacrebleu's, and so are
-the p-values.
+the p-values, but for systems of equal value: sacrebleu's count leaves out ties, and calls those different.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def randomisation_p(
     """
     random = np.random.default_rng(SACREBLEU_SEED)
     apart = float(abs(value(left.sum(axis=0)) - value(right.sum(axis=0))))
+    if apart == 0:
+        return 1.0
     items = len(left)
     at_once = max(1, DRAWS // items // _WHOLE_WORDS) * _WHOLE_WORDS
     further = 0
@@ -46,6 +48,8 @@ def bootstrap_p(left: FloatArray, right: FloatArray, value: ValueOfSums, rounds:
     """Give the p-value of sacrebleu's paired bootstrap; arguments as for `randomisation_p`."""
     random = np.random.default_rng(SACREBLEU_SEED)
     apart = float(abs(value(left.sum(axis=0)) - value(right.sum(axis=0))))
+    if apart == 0:
+        return 1.0
     items = len(left)
     drawn = random.choice(items, size=(rounds, items), replace=True)
     differences = np.empty(rounds)

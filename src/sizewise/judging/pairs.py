@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from math import isfinite
@@ -111,16 +110,17 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int, cl
     verdicts = []
     for (left, right, shares, clusters, value, low, high, p), p_holm in zip(found, adjusted, strict=True):
         bet = PairedBet()
-        by_cluster = _by_cluster(shares, clusters)
-        for share in by_cluster:
-            bet.add([2 * share - 1])
+        firsts = _first_of_each(shares, clusters)
+        bet.add(2 * share - 1 for share in firsts)
         known = isfinite(low)
-        enough = len(by_cluster) >= MIN_CLUSTERS
-        shown = enough and known and isfinite(p_holm) and p_holm < LEVEL and not low <= 0.5 <= high
-        decided = enough and bet.p * max(1, len(found)) < LEVEL
+        enough = len(firsts) >= MIN_CLUSTERS
+        # A bet won early says that there was a difference, not who is ahead now.
+        apart = enough and known and not low <= 0.5 <= high
+        shown = apart and isfinite(p_holm) and p_holm < LEVEL
+        decided = apart and bet.p * max(1, len(found)) < LEVEL
         better = None if not shown and not decided else left if value > 0.5 else right
         more = None
-        if known and not better and value != 0.5:
+        if enough and known and not better and value != 0.5:
             least = detectable_difference(low, high, claims=len(found))
             more = max(0, needed_for(value - 0.5, least, len(shares)) - len(shares)) if least else None
         signature = "ties:half|bootstrap:documents"
@@ -145,12 +145,15 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int, cl
     return verdicts
 
 
-def _by_cluster(shares: Sequence[float], clusters: Sequence[str]) -> list[float]:
-    """Give the mean share of each document in the order of its first vote."""
-    sums: dict[str, list[float]] = defaultdict(list)
+def _first_of_each(shares: Sequence[float], clusters: Sequence[str]) -> list[float]:
+    """Take the first vote on each document.
+
+    Later votes on it depend on the first, and a mean that changes with them would change bets already made.
+    """
+    firsts: dict[str, float] = {}
     for share, cluster in zip(shares, clusters, strict=True):
-        sums[cluster].append(share)
-    return [sum(some) / len(some) for some in sums.values()]
+        firsts.setdefault(cluster, share)
+    return list(firsts.values())
 
 
 def _even_length(counted: Sequence[Judged], name: str, other: str, seed: int) -> Score:

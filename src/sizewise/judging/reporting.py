@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from sizewise.errors import SizewiseError
-from sizewise.inference import detectable_difference, holm, needed_for
+from sizewise.inference import MIN_CLUSTERS, detectable_difference, holm, needed_for
 from sizewise.judging.ballot import Ballot
 from sizewise.judging.licence import licences
 from sizewise.judging.pairs import Judged, as_pairs, pair_rows, pair_verdicts, rate, win_rate, won_by_longer
@@ -65,6 +65,8 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     if compared:
         pairs = pair_verdicts(compared, list(record.evaluations), seed, closed)
         ranking = rank_rows(pair_rows(compared), round_id, seed)
+        if (documents := len({task.cluster for task, _ in compared})) < MIN_CLUSTERS:
+            notes.append(f"nobody is preferred: {documents} source documents are too few, {MIN_CLUSTERS} are needed")
     counts = Counter(vote.origin for _, vote in every)
     if counts["simulated"] or not counts["person"]:
         notes.append(
@@ -160,10 +162,12 @@ def vote_differences(
         rate = one.win_rate
         if rate.value is None:
             continue
-        ends = None if rate.low is None or rate.high is None else (2 * rate.low - 1, 2 * rate.high - 1)
-        detectable = detectable_difference(*ends) if ends else None
-        clusters = len({task.cluster for task, _ in counted if {task.left, task.right} == {one.left, one.right}})
         value = 2 * rate.value - 1
+        ends = None if rate.low is None or rate.high is None else (2 * rate.low - 1, 2 * rate.high - 1)
+        clusters = len({task.cluster for task, _ in counted if {task.left, task.right} == {one.left, one.right}})
+        enough = clusters >= MIN_CLUSTERS
+        detectable = detectable_difference(*ends) if ends and enough else None
+        needed = needed_for(value, detectable, clusters) if detectable and value else None
         found.append(
             Difference(
                 metric=metric,
@@ -175,7 +179,7 @@ def vote_differences(
                 p=p,
                 p_holm=p_holm if p is not None else None,
                 detectable=detectable,
-                needed=needed_for(value, detectable, clusters) if detectable and value else None,
+                needed=needed if enough else MIN_CLUSTERS,
                 n=one.votes,
                 clusters=clusters,
                 unit="share won - share lost",

@@ -98,7 +98,7 @@ class Recommendation(Record):
     pick: str | None
     """Name of the candidate to use, if any."""
     decisive: bool
-    """Whether the evidence separates the pick from every other fitting candidate."""
+    """Whether the evidence separates the pick from every other fitting candidate and from the baselines."""
     sentence: str
     """The answer in one sentence for a manager."""
     why: tuple[str, ...]

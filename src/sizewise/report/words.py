@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
+from sizewise.inference import MIN_CLUSTERS
 from sizewise.metrics import METRICS, find_metric
 from sizewise.records import Comparison, Difference, Score
 
@@ -133,7 +134,8 @@ def difference_text(found: Difference) -> str:
     measure = measure_of(found.metric)
     low, high = found.low, found.high
     ends = "" if low is None or high is None else f" [{_plus(low, measure)}, {_plus(high, measure)}]"
-    shown = "" if found.better else ", not decisive"
+    few = found.clusters < MIN_CLUSTERS
+    shown = "" if found.better else f", too few documents ({found.clusters})" if few else ", not decisive"
     return f"{_plus(found.value, measure)}{ends}{shown}"
 
 
