@@ -17,14 +17,7 @@ PICTURE = bytes.fromhex(
 
 
 # markitdown PR#2513, ai-parrot PR#812
-VANISHES = pytest.mark.xfail(strict=True, reason="The separator vanishes and the words grow together: issue 23.")
-
-
-@pytest.mark.parametrize(
-    "separator",
-    [*(pytest.param(one, marks=VANISHES) for one in ("\v", "\f", "\x85", "\x1c")), "\u2028", "\u2029"],
-    ids=ascii,
-)
+@pytest.mark.parametrize("separator", ["\v", "\f", "\x85", "\x1c", "\u2028", "\u2029"], ids=ascii)
 def test_words_on_both_sides_of_a_separator_stay_two_words(tmp_path: Path, read_in: ReadIn, separator: str) -> None:
     folder = tmp_path / "letters"
     folder.mkdir()
@@ -63,7 +56,6 @@ def _pdf_of_glyphs(path: Path, lines: list[str]) -> None:
     path.write_bytes(body + table.encode() + end.encode())
 
 
-@pytest.mark.xfail(strict=True, reason="Glyph numbers of a PDF without letters become text to train on: issue 23.")
 def test_a_pdf_without_letters_is_no_text_and_is_named(tmp_path: Path, read_in: ReadIn) -> None:
     pytest.importorskip("markitdown")
     folder = tmp_path / "plans"
@@ -107,7 +99,6 @@ def _docx_with_picture(path: Path, before: str, after: str) -> None:
         file.writestr("word/media/photo.png", PICTURE)
 
 
-@pytest.mark.xfail(strict=True, reason="A picture's bytes or address become text to train on: issue 23.")
 @pytest.mark.parametrize("kind", ["docx", "html"])
 def test_a_picture_leaves_no_data_in_the_text(tmp_path: Path, read_in: ReadIn, kind: str) -> None:
     pytest.importorskip("markitdown")

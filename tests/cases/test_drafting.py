@@ -17,7 +17,6 @@ SPLIT = "the oars are counted,\u2028and the name of the guest is on the board be
 
 
 # OpenViking#3984, jsonlines#53, hegel-core PR#25, birdclaw#61
-@pytest.mark.xfail(strict=True, reason="A file of drafts is cut at separators inside its texts: issue 23.")
 def test_drafts_that_hold_a_line_separator_can_be_read_again(
     tmp_path: Path, command: Command, speaker: Speaker
 ) -> None:
@@ -38,14 +37,7 @@ def test_drafts_that_hold_a_line_separator_can_be_read_again(
     assert read.code == 0, read.whole
 
 
-ASKED_AGAIN = pytest.mark.xfail(strict=True, reason="A teacher's answer is cut at the separator inside it: issue 23.")
-
-
-@pytest.mark.parametrize(
-    "separator",
-    [*(pytest.param(one, marks=ASKED_AGAIN) for one in ("\u2028", "\u2029", "\x85")), "\v", "\n"],
-    ids=ascii,
-)
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\v", "\n"], ids=ascii)
 def test_an_answer_of_a_teacher_that_holds_a_separator_is_not_asked_for_again(tmp_path: Path, separator: str) -> None:
     path = tmp_path / "teacher.jsonl"
     said = {"a": f"Row slowly.{separator}Keep left.", "b": "Wear a vest."}

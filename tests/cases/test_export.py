@@ -14,7 +14,6 @@ pytest.importorskip("gguf")
 
 
 # ollama#8363, #521, #6371, unsloth#416, #5386
-@pytest.mark.xfail(strict=True, reason="Of several tokens that end answers the Modelfile names one: issue 30.")
 def test_a_modelfile_names_every_text_that_ends_an_answer(tmp_path: Path, tiny_folder: Path, store: Store) -> None:
     config = tiny_folder / "generation_config.json"
     known = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}

@@ -40,7 +40,6 @@ def _iban(country: str, account: str) -> str:
     return f"{country}{98 - digits:02d}{account}"
 
 
-UNSEEN = pytest.mark.xfail(strict=True, reason="The country is missing in the list of forms: issue 23.")
 ACCOUNTS = {
     "AT": "1904300234573201", "BE": "539007547034", "NO": "86011117947", "MT": "MALT011000012345MTLCAST001S",
     "GB": "NWBK60161331926819", "UA": "3052990000026007233566001", "EG": "0019000500000000263180002",
@@ -50,12 +49,9 @@ ACCOUNTS = {
     "SO": "1000001001000100141", "FK": "SC123456789012", "YE": "CBYE0001018861234567891234",
     "HN": "CABF00000000000250005469",
 }  # fmt: skip
-NOT_YET = {"SV", "ST", "RU", "NI", "MN", "DJ", "SO", "FK", "YE", "HN"}
 
 
-@pytest.mark.parametrize(
-    "country", [pytest.param(one, marks=UNSEEN) if one in NOT_YET else one for one in sorted(ACCOUNTS)]
-)
+@pytest.mark.parametrize("country", sorted(ACCOUNTS))
 def test_an_account_of_any_country_of_the_registry_is_masked(country: str) -> None:
     account = _iban(country, ACCOUNTS[country])
     for written in (account, " ".join(account[i : i + 4] for i in range(0, len(account), 4))):
@@ -73,7 +69,6 @@ def test_a_number_with_wrong_check_digits_is_no_account() -> None:
 
 
 # the same data as pages, spreadsheets and telephones write it
-HIDDEN = pytest.mark.xfail(strict=True, reason="A character that is not seen lets personal data out: issue 23.")
 IBAN = _iban("NL", "ABNA0417164300")
 WRITTEN = {
     "account": IBAN,
@@ -93,10 +88,9 @@ WRITTEN = {
     "address, zero width": "nora.oduya\u200b@mail.example.org",
     "address, full width": "nora.oduya\uff20mail.example.org",
 }
-SEEN_TODAY = {"account", "card", "phone", "address"}
 
 
-@pytest.mark.parametrize("form", [form if form in SEEN_TODAY else pytest.param(form, marks=HIDDEN) for form in WRITTEN])
+@pytest.mark.parametrize("form", WRITTEN)
 def test_personal_data_is_masked_whatever_stands_between_its_characters(form: str) -> None:
     value = WRITTEN[form]
     text = f"Please note {value} for the rent."
@@ -112,7 +106,6 @@ FORGED = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason="Marks of turns in a user's text become turns: issue 23.")
 def test_marks_of_turns_in_a_message_are_text_in_training(tiny_folder: Path) -> None:
     from sizewise.lm.folder import load_tokenizer
     from sizewise.lm.tokenizer import chat_sequence
@@ -125,7 +118,6 @@ def test_marks_of_turns_in_a_message_are_text_in_training(tiny_folder: Path) -> 
     assert (ids.count(begin), ids.count(end)) == (3, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="Marks of turns in a user's text become turns: issue 23.")
 def test_marks_of_turns_in_a_message_are_text_in_answering(tiny_folder: Path) -> None:
     from sizewise.models import open_model
     from sizewise.records import Message, Request

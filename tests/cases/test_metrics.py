@@ -18,7 +18,9 @@ def _fits_or_says_why(scores: dict[str, float | None], reasons: dict[str, str | 
 
 
 # sacrebleu#147, #165, #181, lm-evaluation-harness#212, ragas PR#2951
-@pytest.mark.xfail(strict=True, reason="A sentence without blanks counts as one word, so BLEU and F1 are 0: issue 25.")
+@pytest.mark.xfail(
+    strict=True, reason="A sentence without blanks is one word: BLEU is always 0, F1 and ROUGE-L mostly: issue 25."
+)
 @pytest.mark.parametrize(
     ("said", "least"),
     [
@@ -79,7 +81,6 @@ def test_a_small_letter_is_the_same_answer(measure: Measure) -> None:
 
 
 # lm-evaluation-harness PR#3240, PR#3675, #3329, EuroEval#752, lighteval PR#882
-@pytest.mark.xfail(strict=True, reason="Thoughts before the answer are measured as the answer: issue 23.")
 def test_thoughts_before_an_answer_are_no_part_of_it(measure: Measure) -> None:
     desks = ["parcels", "passports", "lost keys"]
     rows = [{"prompt": f"Visitor {i} stands at the door.", "answer": desks[i % 3]} for i in range(COUNT)]

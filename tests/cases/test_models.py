@@ -64,7 +64,6 @@ def test_the_text_part_of_a_model_that_sees_is_counted_by_its_own_sizes(tmp_path
 
 
 # unsloth#416, #419, #1221
-@pytest.mark.xfail(strict=True, reason="A template without an end of turn teaches answers that never end: issue 30.")
 @pytest.mark.parametrize(
     "template",
     [
@@ -93,7 +92,7 @@ def test_the_own_template_ends_answers(tiny_folder: Path) -> None:
 
 
 # trl#6668, #3927, PR#6320, #1053, NeMo-Aligner#57
-@pytest.mark.xfail(strict=True, reason="That every prompt is longer than the context is not said: issue 30.")
+@pytest.mark.xfail(strict=True, reason="Prompts that are all too long are refused as too little text: issue 30.")
 def test_prompts_that_are_all_too_long_are_refused_with_that_reason(tmp_path: Path, store: Store) -> None:
     rows = [
         {
@@ -114,7 +113,6 @@ def test_prompts_that_are_all_too_long_are_refused_with_that_reason(tmp_path: Pa
 
 
 # nanochat PR#693, autoresearch#384, parameter-golf#897
-@pytest.mark.xfail(strict=True, reason="A server's likelihoods of halves of characters are lost: issue 29.")
 def test_bits_per_byte_of_emoji_are_the_same_here_and_through_the_service(
     tmp_path: Path, tiny_folder: Path, store: Store
 ) -> None:

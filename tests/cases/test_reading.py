@@ -28,7 +28,6 @@ def asked(read: Read) -> set[str]:
 
 
 # CleverCSV#21, datasette-lite#84
-@pytest.mark.xfail(strict=True, reason="A cell above 131,072 characters ends in csv's own error: issue 23.")
 def test_a_very_long_cell_is_read_whole_or_refused(tmp_path: Path, read_in: ReadIn) -> None:
     path = tmp_path / "minutes.csv"
     long = " ".join(f"Motion {i} was carried by {i + 9} votes." for i in range(6_000))
@@ -42,7 +41,6 @@ def test_a_very_long_cell_is_read_whole_or_refused(tmp_path: Path, read_in: Read
 
 
 # pandas#5686, ludwig#201
-@pytest.mark.xfail(strict=True, reason="What follows an unquoted comma is dropped without a word: issue 23.")
 def test_a_row_with_an_unquoted_comma_is_refused_or_kept_whole(tmp_path: Path, read_in: ReadIn) -> None:
     whole = "Only in the yard, and not after eight, unless the warden is there."
     lines = [f'{question},"{answer}"' for question, answer in ALLOTMENTS]
@@ -54,7 +52,6 @@ def test_a_row_with_an_unquoted_comma_is_refused_or_kept_whole(tmp_path: Path, r
 
 
 # autotrain-advanced#444
-@pytest.mark.xfail(strict=True, reason="The labels of rows with text and label vanish without a word: issue 23.")
 def test_texts_with_labels_are_examples_or_the_label_is_told_to_be_unused(tmp_path: Path, read_in: ReadIn) -> None:
     kinds = ["leak", "heating", "noise"]
     rows = [
@@ -69,7 +66,6 @@ def test_texts_with_labels_are_examples_or_the_label_is_told_to_be_unused(tmp_pa
 
 
 # LlamaFactory#2686, alpaca-lora PR#6, litgpt#204
-@pytest.mark.xfail(strict=True, reason="Of instruction and input only the input reaches the prompt: issue 23.")
 def test_instruction_and_input_reach_the_prompt_together(tmp_path: Path, read_in: ReadIn) -> None:
     rows = [
         {
@@ -88,7 +84,6 @@ def test_instruction_and_input_reach_the_prompt_together(tmp_path: Path, read_in
 
 
 # trl#4147, axolotl#879, oumi PR#2517
-@pytest.mark.xfail(strict=True, reason="A list of messages becomes Python's spelling of it: issue 23.")
 def test_a_prompt_of_messages_is_a_conversation_or_refused(tmp_path: Path, read_in: ReadIn) -> None:
     rows = [
         {
@@ -110,18 +105,9 @@ def test_a_prompt_of_messages_is_a_conversation_or_refused(tmp_path: Path, read_
 @pytest.mark.parametrize(
     "given",
     [
-        pytest.param(
-            lambda text: [None, text],
-            marks=pytest.mark.xfail(strict=True, reason="null becomes the right answer 'None': issue 23."),
-        ),
-        pytest.param(
-            lambda text: [{"span": text, "begin": 3}],
-            marks=pytest.mark.xfail(strict=True, reason="An object becomes Python's spelling of it: issue 23."),
-        ),
-        pytest.param(
-            lambda text: [[text]],
-            marks=pytest.mark.xfail(strict=True, reason="A list becomes Python's spelling of it: issue 23."),
-        ),
+        lambda text: [None, text],
+        lambda text: [{"span": text, "begin": 3}],
+        lambda text: [[text]],
         lambda text: {"span": text},
     ],
     ids=["null", "object in a list", "list in a list", "object"],
@@ -141,7 +127,6 @@ def test_references_that_are_no_text_are_refused_or_read_as_what_they_are(
 
 
 # lmnr#2412
-@pytest.mark.xfail(strict=True, reason="The id 0 counts as no id: issue 23.")
 def test_an_answer_recorded_for_id_0_is_found(measure: Measure) -> None:
     rows = [{"id": i, "prompt": question, "answer": answer} for i, (question, answer) in enumerate(ALLOTMENTS)]
     record = measure(rows, [answer for _, answer in ALLOTMENTS], ["exact_match"])
@@ -180,7 +165,6 @@ def _after_a_call(number: int) -> list[dict[str, Any]]:
     return [_question(number), CALL, {"role": "user", "content": "And?"}]
 
 
-@pytest.mark.xfail(strict=True, reason="Content in parts and null content become Python's spelling: issue 23.")
 @pytest.mark.parametrize("form", [_in_parts, _after_a_call])
 def test_a_log_with_parts_and_calls_is_read_as_text(tmp_path: Path, form: Any) -> None:
     path = write_rows(tmp_path / "log.jsonl", [_logged(i, form(i)) for i in range(COUNT)])
@@ -191,7 +175,6 @@ def test_a_log_with_parts_and_calls_is_read_as_text(tmp_path: Path, form: Any) -
         assert not [m.content for m in request.messages if m.content == "None" or m.content.startswith("[{")]
 
 
-@pytest.mark.xfail(strict=True, reason="One row with a tool's answer makes a whole log unreadable: issue 23.")
 def test_a_log_with_one_tool_message_keeps_its_other_rows(tmp_path: Path) -> None:
     tool = [_question(0), CALL, {"role": "tool", "tool_call_id": "k1", "content": "hook 0"}]
     path = write_rows(tmp_path / "log.jsonl", [_logged(i, [_question(i)] if i else tool) for i in range(COUNT)])
@@ -204,18 +187,12 @@ def test_a_log_with_one_tool_message_keeps_its_other_rows(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("heading", "separator", "begin"),
     [
-        pytest.param(
-            "Question,Answer", ",", "",
-            marks=pytest.mark.xfail(strict=True, reason="Headings in capitals are refused unseen: issue 23."),
-        ),
-        pytest.param(
-            "question;answer", ";", "\ufeff",
-            marks=pytest.mark.xfail(strict=True, reason="Semicolons between cells are refused unseen: issue 23."),
-        ),
+        ("Question,Answer", ",", ""),
+        ("question;answer", ";", "\ufeff"),
         ("question, answer", ",", ""),
     ],
     ids=["capitals", "semicolons", "blank"],
-)  # fmt: skip
+)
 def test_headings_as_spreadsheets_write_them_are_read_or_named(
     tmp_path: Path, read_in: ReadIn, heading: str, separator: str, begin: str
 ) -> None:
@@ -232,7 +209,6 @@ def test_headings_as_spreadsheets_write_them_are_read_or_named(
 
 
 # inspect_ai PR#2316, PR#3802, strands-env PR#211, claude-code-log#16
-@pytest.mark.xfail(strict=True, reason="Half a character in a recorded answer ends in UnicodeEncodeError: issue 23.")
 def test_half_an_emoji_in_an_answer_costs_at_most_that_answer(tmp_path: Path, command: Command) -> None:
     rows = [{"id": f"q{i}", "prompt": question, "answer": answer} for i, (question, answer) in enumerate(ALLOTMENTS)]
     data = write_rows(tmp_path / "test.jsonl", rows)
@@ -248,7 +224,6 @@ def test_half_an_emoji_in_an_answer_costs_at_most_that_answer(tmp_path: Path, co
     assert score["value"] * score["n"] >= COUNT - 1 - 1e-9
 
 
-@pytest.mark.xfail(strict=True, reason="Half a character in a row of data ends in UnicodeEncodeError: issue 23.")
 def test_half_an_emoji_in_a_row_of_data_is_read_or_refused_with_its_line(tmp_path: Path, read_in: ReadIn) -> None:
     path = tmp_path / "data.jsonl"
     ends = {6: " \\ude80"}
@@ -278,27 +253,12 @@ def _completion(question: str, answer: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        pytest.param(
-            _messages, "assistant",
-            marks=pytest.mark.xfail(
-                strict=True, reason="Conversations that end with the answer are refused with a wrong reason: issue 23."
-            ),
-        ),
-        pytest.param(
-            _turns, "conversations",
-            marks=pytest.mark.xfail(
-                strict=True, reason="Conversations of from and value are refused with a wrong reason: issue 25."
-            ),
-        ),
-        pytest.param(
-            _completion, "completion",
-            marks=pytest.mark.xfail(
-                strict=True, reason="The key completion is refused as if there were no answer: issue 25."
-            ),
-        ),
+        (_messages, "assistant"),
+        (_turns, "conversations"),
+        (_completion, "completion"),
     ],
     ids=["messages", "turns", "completion"],
-)  # fmt: skip
+)
 def test_forms_of_other_tools_are_read_or_the_refusal_names_what_it_saw(
     tmp_path: Path, read_in: ReadIn, form: Any, told: str
 ) -> None:
@@ -310,7 +270,6 @@ def test_forms_of_other_tools_are_read_or_the_refusal_names_what_it_saw(
     assert sorted(read.references) == sorted((answer,) for _, answer in ALLOTMENTS)
 
 
-@pytest.mark.xfail(strict=True, reason="A JSON file that holds a list is not read and not told how to turn: issue 25.")
 def test_a_json_list_is_read_or_told_how_to_turn(tmp_path: Path, read_in: ReadIn) -> None:
     path = tmp_path / "rows.json"
     rows = [{"instruction": question, "input": "", "output": answer} for question, answer in ALLOTMENTS]

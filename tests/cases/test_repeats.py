@@ -27,14 +27,7 @@ CHINESE = ["转交给夜班的维修人员处理并通知住户", "请住户补�
 
 
 # the kind of axolotl#1946
-DROPPED = pytest.mark.xfail(strict=True, reason="Questions with the same long answer count as duplicates: issue 23.")
-
-
-@pytest.mark.parametrize(
-    "answers",
-    [pytest.param(CANNED, marks=DROPPED), pytest.param(TRIAGE, marks=DROPPED), CHINESE],
-    ids=["German", "JSON", "Chinese"],
-)
+@pytest.mark.parametrize("answers", [CANNED, TRIAGE, CHINESE], ids=["German", "JSON", "Chinese"])
 def test_replies_that_repeat_are_kept_in_every_split(tmp_path: Path, read_in: ReadIn, answers: list[str]) -> None:
     rows = [
         {
@@ -51,7 +44,6 @@ def test_replies_that_repeat_are_kept_in_every_split(tmp_path: Path, read_in: Re
     }  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="A long answer in the test split that training has too is left out: issue 23.")
 def test_an_answer_that_training_has_to_another_question_stays_in_the_test(tmp_path: Path, read_in: ReadIn) -> None:
     rows: list[dict[str, Any]] = [
         {"prompt": f"Keller {i} steht unter Wasser.", "answer": CANNED[2], "split": "test" if i < 4 else "train"}
@@ -82,7 +74,6 @@ def _repeated(store: Store, read: Any) -> list[bool]:
     ],
     ids=["labels", "sentences"],
 )
-@pytest.mark.xfail(strict=True, reason="A test question that stands in training counts as clean: issue 23.")
 def test_a_test_question_that_stands_in_training_is_no_clean_one(
     tmp_path: Path, read_in: ReadIn, store: Store, answer: Any
 ) -> None:
@@ -99,7 +90,6 @@ def test_a_test_question_that_stands_in_training_is_no_clean_one(
 
 
 @pytest.mark.parametrize("times", [2, 3])
-@pytest.mark.xfail(strict=True, reason="Rows of a user's own test file vanish without a word: issue 23.")
 def test_a_row_that_a_test_file_holds_twice_is_counted_or_told(tmp_path: Path, store: Store, times: int) -> None:
     row = [{"prompt": f"Is gate {i} open?", "answer": f"Gate {i} is open until ten at night."} for i in range(6)]
     data = write_rows(tmp_path / "test.jsonl", row * times)

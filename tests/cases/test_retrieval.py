@@ -25,11 +25,9 @@ JAPANESE = {
     "犬": ("犬は中庭では綱につないでください。", "中庭で犬を放してもいいですか"),
     "灯油": ("灯油は地下室に置いてはいけません。", "灯油を地下室に置けますか"),
 }
-UNFOUND = "A text without blanks is one word to the search, so nothing is found: issue 23."
 
 
 # llama_index#13866, claude-obsidian#120, quant-mind PR#146, hindsight#1077
-@pytest.mark.xfail(strict=True, reason=UNFOUND)
 @pytest.mark.parametrize("facts", [CHINESE, JAPANESE], ids=["Chinese", "Japanese"])
 def test_a_question_finds_its_passage_in_a_script_without_blanks(
     tmp_path: Path, facts: dict[str, tuple[str, str]]
@@ -43,7 +41,6 @@ def test_a_question_finds_its_passage_in_a_script_without_blanks(
     assert [name for name, hits in found.items() if [h.passage.document for h in hits] != [f"{name}.txt"]] == []
 
 
-@pytest.mark.xfail(strict=True, reason="A long text without blanks is never cut into passages: issue 23.")
 def test_a_long_text_without_blanks_is_cut_into_passages(tmp_path: Path) -> None:
     path = tmp_path / "rules.txt"
     text = "".join(f"第{i}条会员应在天黑以前锁好园门。" for i in range(2_500))
@@ -67,16 +64,13 @@ def library() -> tuple[Library, list[Passage]]:
     return Library([*told, *rest], learn=False), told
 
 
-ANOTHER = pytest.mark.xfail(strict=True, reason="Another grouping of digits counts as another number: issue 23.")
-
-
 @pytest.mark.parametrize(
     ("number", "holds"),
     [
         ("2400", True),
-        pytest.param("2,400", True, marks=ANOTHER),
-        pytest.param("2 400", True, marks=ANOTHER),
-        pytest.param("2\u202f400", True, marks=ANOTHER),
+        ("2,400", True),
+        ("2 400", True),
+        ("2\u202f400", True),
         ("24,000", False),
         ("240", False),
         ("24000", False),
@@ -90,7 +84,6 @@ def test_a_sentence_is_supported_by_the_same_number_in_any_grouping(
     assert (searched.support(f"The rent of a plot is {number} crowns a year.", told)[1] >= 0.6) == holds
 
 
-@pytest.mark.xfail(strict=True, reason="Names of two letters are left out of the search: issue 23.")
 @pytest.mark.parametrize("question", ["B4?", "What is B5", "Where is PR?"])
 def test_short_names_are_found(library: tuple[Library, list[Passage]], question: str) -> None:
     assert [hit.passage.document for hit in library[0].find(question).hits[:1]] == ["huts.md"]

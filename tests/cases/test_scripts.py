@@ -44,14 +44,11 @@ def _random_text(letters: str) -> Callable[[int], str]:
     ("shared", "own"),
     [
         (THAI, _random_text(THAI_LETTERS)),
-        pytest.param(
-            JAPANESE, _random_text(KANA),
-            marks=pytest.mark.xfail(strict=True, reason="A Japanese copy with an edit is not found: issue 23."),
-        ),
+        (JAPANESE, _random_text(KANA)),
         (SAME_SETTINGS, _settings),
     ],
     ids=["Thai", "Japanese", "JSON"],
-)  # fmt: skip
+)
 def test_a_copy_with_an_edit_is_no_clean_passage_in_any_script(
     tmp_path: Path, read_in: ReadIn, store: Store, shared: str, own: Callable[[int], str]
 ) -> None:
@@ -79,7 +76,6 @@ def test_a_copy_with_an_edit_is_no_clean_passage_in_any_script(
     ],
     ids=["Thai", "address", "code"],
 )
-@pytest.mark.xfail(strict=True, reason="An answer without blanks counts as one word and is cut: issue 23.")
 def test_answers_of_any_script_have_room(
     tmp_path: Path, store: Store, speaker: Speaker, right: Callable[[int], str]
 ) -> None:
@@ -135,16 +131,7 @@ FACTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "language",
-    [
-        "Thai",
-        pytest.param(
-            "Korean",
-            marks=pytest.mark.xfail(strict=True, reason="A word with another particle is not found: issue 25."),
-        ),
-    ],
-)
+@pytest.mark.parametrize("language", list(FACTS))
 def test_a_question_finds_its_passage_in_thai_and_korean(language: str) -> None:
     from sizewise.retrieval import Passage
 
@@ -163,7 +150,6 @@ def test_a_long_text_in_korean_is_cut_into_passages_that_can_be_shown() -> None:
     assert max(len(passage.text) for passage in passages) < 3_000
 
 
-@pytest.mark.xfail(strict=True, reason="Chinese documents give no passages to measure by, having no words: issue 25.")
 def test_documents_in_chinese_give_examples_of_their_own(tmp_path: Path, read_in: ReadIn) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
@@ -187,7 +173,6 @@ def test_documents_in_chinese_can_be_drafted_from(tmp_path: Path, store: Store, 
     assert made.kept >= 1
 
 
-@pytest.mark.xfail(strict=True, reason="A prompt without blanks counts as one word, so a huge one is shown: issue 25.")
 def test_a_huge_prompt_without_blanks_is_no_worked_example(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

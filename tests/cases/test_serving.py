@@ -46,7 +46,7 @@ def _call(name: str, arguments: Any) -> str:
         ("note", MARKS, MARKS),
         pytest.param(
             "note", SHOWN, SHOWN,
-            marks=pytest.mark.xfail(strict=True, reason="The end mark inside an argument ends the call: issue 33."),
+            marks=pytest.mark.xfail(strict=True, reason="A call with an end mark in an argument is lost: issue 33."),
         ),
     ],
     ids=["empty", "left out", "nested", "end mark inside"],
@@ -68,12 +68,9 @@ def test_a_call_is_the_same_whole_and_streamed(size: int, name: str, written: An
     "lead",
     [
         "data: ",
-        pytest.param(
-            "data:",
-            marks=pytest.mark.xfail(strict=True, reason="Events without a blank after data: are left out: issue 23."),
-        ),
-        pytest.param("id: 7\ndata: "),
-        pytest.param(": ping\n\ndata: "),
+        "data:",
+        "id: 7\ndata: ",
+        ": ping\n\ndata: ",
     ],
     ids=["blank", "no blank", "with an id", "with a comment"],
 )
@@ -87,7 +84,6 @@ def test_any_stream_of_the_published_form_is_measured(speaker: Speaker, store: S
 
 
 # sglang#23949, vllm#3759, production-stack PR#873
-@pytest.mark.xfail(strict=True, reason="An answer that is all thought counts as none: issue 23.")
 def test_answers_that_are_all_thought_are_measured_or_told_as_such(speaker: Speaker, store: Store) -> None:
     speaker.key, speaker.finish = "reasoning_content", "length"
     speaker.say = lambda asked: "The guest asks for the mill so I first look where the river turns"

@@ -36,7 +36,6 @@ def _answer_of(path: Path, name: str, asked: str) -> str | None:
 
 
 # the kind of pandas#5686
-@pytest.mark.xfail(strict=True, reason="What follows a tab too much is dropped without a word: issue 23.")
 def test_a_row_with_a_tab_too_much_is_refused_or_kept_whole(tmp_path: Path, read_in: ReadIn) -> None:
     lines = [
         "question\tanswer",
@@ -50,7 +49,6 @@ def test_a_row_with_a_tab_too_much_is_refused_or_kept_whole(tmp_path: Path, read
     assert any("only in winter" in reference[0] for reference in read.references) or names_line(read.said, COUNT + 2)
 
 
-@pytest.mark.xfail(strict=True, reason="A recorded answer ends at an unquoted comma without a word: issue 23.")
 def test_a_recorded_answer_with_an_unquoted_comma_is_refused_or_kept_whole(tmp_path: Path) -> None:
     path = tmp_path / "said.csv"
     lines = ["id,completion", *(f"q{i},{a}" for i, (_, a) in enumerate(_pairs())), "q99,Yes, but not on Sundays."]
@@ -68,7 +66,6 @@ def test_a_row_with_a_cell_too_few_is_refused_with_its_line(tmp_path: Path, read
 
 
 # the kind of autotrain-advanced#444, lmnr#2412
-@pytest.mark.xfail(strict=True, reason="The labels beside a text vanish without a word: issue 23.")
 @pytest.mark.parametrize(
     ("column", "labels"),
     [("label", [0, 1]), ("label", ["late", "on time"]), ("category", ["late", "on time"])],
@@ -85,7 +82,6 @@ def test_every_label_beside_a_text_is_kept_or_told_to_be_unused(
 
 
 # the kind of LlamaFactory#2686
-@pytest.mark.xfail(strict=True, reason="Of instruction and input only the input reaches the prompt: issue 23.")
 def test_instruction_and_input_of_a_table_reach_the_prompt_together(tmp_path: Path, read_in: ReadIn) -> None:
     rows = [f'Name the stop.,"Line {i}, after the bridge",Stop {i} is next.' for i in range(8)]
     rows += [f"Name the last stop of line {i}.,,It ends at stop {i}." for i in range(8, COUNT)]
@@ -103,7 +99,6 @@ def test_a_number_as_right_answer_is_read_as_it_is_written_or_refused(tmp_path: 
     assert read.refused or sorted(read.references) == sorted((str(i),) for i in range(COUNT))
 
 
-@pytest.mark.xfail(strict=True, reason="A text that is null becomes the document 'None': issue 23.")
 @pytest.mark.parametrize("empty", [None, {"parts": ["a"]}, ["a", "b"]], ids=["null", "object", "list"])
 def test_a_text_that_is_no_text_is_no_document(tmp_path: Path, read_in: ReadIn, empty: Any) -> None:
     rows: list[dict[str, Any]] = [{"text": f"{question} {answer}"} for question, answer in _pairs()]
@@ -126,7 +121,6 @@ def test_choices_in_an_object_are_read_as_choices_or_refused(tmp_path: Path, rea
     assert [example.choices for example in read.examples if "text" in example.choices] == []
 
 
-@pytest.mark.xfail(strict=True, reason="A recorded answer that is no text is measured in Python's spelling: issue 23.")
 @pytest.mark.parametrize(
     "form",
     [
@@ -144,7 +138,6 @@ def test_a_recorded_answer_that_is_no_text_is_refused_or_read_as_one(tmp_path: P
     assert found in expected
 
 
-@pytest.mark.xfail(strict=True, reason="A conversation under prompt becomes Python's spelling of it: issue 23.")
 def test_a_log_whose_prompt_is_a_conversation_is_read_or_refused(tmp_path: Path) -> None:
     rows = [
         {"id": f"q{i}", "prompt": [{"role": "user", "content": question}], "completion": answer}

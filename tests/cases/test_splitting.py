@@ -20,7 +20,6 @@ def _fault(number: int) -> str:
 
 
 # axolotl#1946, PR#2746
-@pytest.mark.xfail(strict=True, reason="Different questions with the same long answer count as duplicates: issue 23.")
 @pytest.mark.parametrize("every", [1, 3], ids=["all", "every third"])
 def test_different_questions_with_one_answer_are_all_kept(tmp_path: Path, read_in: ReadIn, every: int) -> None:
     rows = [
@@ -36,7 +35,6 @@ def test_different_questions_with_one_answer_are_all_kept(tmp_path: Path, read_i
     assert len(read.examples) == 60
 
 
-@pytest.mark.xfail(strict=True, reason="Test questions with the same long answer are left out unseen: issue 23.")
 def test_no_row_of_a_test_file_is_left_out_for_its_answer(measure: Measure) -> None:
     rows = [{"prompt": _fault(i), "answer": ROUTES[0]} for i in range(9)]
     assert measure(rows, [ROUTES[0]] * 9, ["exact_match"]).scores["exact_match@all"].n == 9
@@ -60,7 +58,6 @@ CHARACTERS = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason="A Chinese passage counts as one word, so its copies are not found: issue 23.")
 def test_a_chinese_passage_that_stands_in_training_but_for_a_character_is_no_clean_one(
     tmp_path: Path, read_in: ReadIn, store: Store
 ) -> None:

@@ -62,7 +62,6 @@ def test_a_label_inside_another_one_is_not_taken_for_it(measure: Measure) -> Non
 
 
 # the kind of deepeval PR#3096
-@pytest.mark.xfail(strict=True, reason="A letter of two code points makes another label: issue 25.")
 def test_raters_agree_whatever_the_spelling_of_a_letter(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     labels = ("größer", "kürzer")
@@ -80,7 +79,7 @@ def test_raters_agree_whatever_the_spelling_of_a_letter(tmp_path: Path) -> None:
         lambda text: text.replace("fi", "\ufb01"),
         pytest.param(
             lambda text: text.replace("o", "o\u00ad"),
-            marks=pytest.mark.xfail(strict=True, reason="A soft hyphen counts as a letter: issue 25."),
+            marks=pytest.mark.xfail(strict=True, reason="A soft hyphen makes another text of two words: issue 25."),
         ),
         lambda text: text.upper(),
     ],
@@ -93,16 +92,13 @@ def test_one_text_in_another_typography_is_one_answer(measure: Measure, written:
 
 
 # the kind of lm-evaluation-harness#3329
-THOUGHTS = pytest.mark.xfail(strict=True, reason="Thoughts in another dress are measured as the answer: issue 23.")
-
-
 @pytest.mark.parametrize(
     "said",
     [
-        pytest.param("Paper or metal? No, the lid.\n</think>\n\n{}", marks=THOUGHTS),
-        pytest.param("<think></think>{}", marks=THOUGHTS),
-        pytest.param("<thinking>\nPaper? No.\n</thinking>\n{}", marks=THOUGHTS),
-        pytest.param("\n<think>Paper? <think>again</think> No.</think>\n\n{}\n", marks=THOUGHTS),
+        "Paper or metal? No, the lid.\n</think>\n\n{}",
+        "<think></think>{}",
+        "<thinking>\nPaper? No.\n</thinking>\n{}",
+        "\n<think>Paper? <think>again</think> No.</think>\n\n{}\n",
     ],
     ids=["begun in the prompt", "empty", "thinking", "nested"],
 )
@@ -114,7 +110,6 @@ def test_thoughts_in_any_dress_are_no_part_of_an_answer(measure: Measure, said: 
     assert told or (values(record)["accuracy"], values(record)["exact_match"]) == (1.0, 1.0)
 
 
-@pytest.mark.xfail(strict=True, reason="Thoughts that were cut off count as the answer: issue 23.")
 def test_thoughts_that_never_ended_are_no_answer(measure: Measure) -> None:
     labels = ["glass", "paper", "metal"]
     rows = [{"prompt": f"Lid {i}", "answer": labels[i % 3]} for i in range(COUNT)]
@@ -158,20 +153,17 @@ def test_what_is_not_equal_in_json_stays_different(measure: Measure, reference: 
 
 
 # the kind of FastChat PR#3921
-MISREAD = pytest.mark.xfail(strict=True, reason="Of a last line that names both, the last name is taken: issue 23.")
-
-
 @pytest.mark.parametrize(
     ("line", "allowed"),
     [
-        pytest.param("Answer 2 is no better than answer 1.", {"left", "tie", None}),
-        pytest.param("Answer 1 is not better than answer 2.", {"tie", "right", None}),
-        pytest.param("1 > 2", {"left", None}, marks=MISREAD),
-        pytest.param("2 >> 1", {"right", None}, marks=MISREAD),
-        pytest.param("I cannot choose between 1 and 2.", {"tie", None}, marks=MISREAD),
-        pytest.param("Both miss the date, but 1 less so than 2.", {"left", None}, marks=MISREAD),
-        pytest.param("Winner: 1 (2 is too long)", {"left", None}, marks=MISREAD),
-        pytest.param("This is not a tie.", {None}, marks=MISREAD),
+        ("Answer 2 is no better than answer 1.", {"left", "tie", None}),
+        ("Answer 1 is not better than answer 2.", {"tie", "right", None}),
+        ("1 > 2", {"left", None}),
+        ("2 >> 1", {"right", None}),
+        ("I cannot choose between 1 and 2.", {"tie", None}),
+        ("Both miss the date, but 1 less so than 2.", {"left", None}),
+        ("Winner: 1 (2 is too long)", {"left", None}),
+        ("This is not a tie.", {None}),
         ("VERDICT: **1**.", {"left"}),
         ("Final verdict: answer 2", {"right"}),
     ],
