@@ -85,12 +85,19 @@ def both(store: Store, job: Path, first: dict[str, str], second: dict[str, str])
 def test_answers_that_never_arrived_are_named_and_lose_to_nobody(store: Store, job: Path) -> None:
     """github.com/UKGovernmentBEIS/inspect_ai/issues/4286: failed requests look like wrong answers, or like none."""
     right = {f"q{i}": f"it is {i}" for i in range(20)}
-    found, compared = both(store, job, right, {"other": "x"})
-    assert any("20 items of recorded:" in note for note in compared.notes)
+    with pytest.raises(SizewiseError, match="answered none of 20 requests"):
+        both(store, job, right, {"other": "x"})
+    found, compared = both(store, job, right, {"q1": "it is 1", "q2": "it is 3"})
+    assert any("18 items of recorded:" in caution for caution in compared.cautions)
     told = choose(found, store=store).record
     assert "better than" not in told.sentence
-    assert any("never answers" in reason for reason in told.why_not.values())
-    (kept,) = check_requirements(compared, *compared.models, ["answer_tokens <= old"])
+    assert not told.decisive
+    alone = compared.scores | {
+        "answer_tokens": {name: compared.scores["answer_tokens"][name] for name in [*compared.models][:1]}
+    }
+    (kept,) = check_requirements(
+        compared.model_copy(update={"scores": alone}), *compared.models, ["answer_tokens <= old"]
+    )
     assert not kept.kept
     assert "not measured" in kept.said
 
@@ -98,7 +105,7 @@ def test_answers_that_never_arrived_are_named_and_lose_to_nobody(store: Store, j
 def test_blank_answers_are_not_laid_before_people(store: Store, job: Path) -> None:
     right = {f"q{i}": f"it is {i}" for i in range(20)}
     found, _ = both(store, job, right, dict.fromkeys(right, " \n"))
-    with pytest.raises(SizewiseError, match="all of these answered"):
+    with pytest.raises(SizewiseError, match="none of its 20 answers has text"):
         open_round([found], store=store)
 
 

@@ -68,7 +68,9 @@ def answers(model: Any, requests: list[Request]) -> list[tuple[str, str]]:
 def test_an_adapted_model_is_exported_and_says_the_same(trained: Any, tmp_path: Path, to: str) -> None:
     store, run, _ = trained
     out = tmp_path / "made"
-    stored = export(run.id, to, out, store=store, prompts=12)
+    # Rounding to 8 bits costs a network this small 0.4 to 0.6 %, by the processor's own kernels.
+    bounds = Bounds(0.97, 0.01) if to.endswith("q8_0") else None
+    stored = export(run.id, to, out, store=store, prompts=12, bounds=bounds)
     record = stored.record
     readers = {one.reader.split()[0] for one in record.parity}
     assert readers >= ({"openvino-genai"} if to.startswith("openvino") else {"transformers"})

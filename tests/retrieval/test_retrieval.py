@@ -252,3 +252,18 @@ def test_sentences_of_every_script() -> None:
     ]
     assert sentences_of("वह आया। वह गया।") == ["वह आया।", "वह गया।"]
     assert sentences_of("See e.g. this. That too.\nand a line") == ["See e.g. this.", "That too.", "and a line"]
+
+
+def test_a_sentence_of_one_form_in_every_document_is_found_by_its_number() -> None:
+    documents = [
+        make_document(
+            f"w{i}", f"w{i}", f"Page {i} of 9\n\nWard {i} admits visitors until {10 + i} in the evening.", f"w{i}.md"
+        )
+        for i in range(9)
+    ]
+    library = Library(cut(documents), learn=False)
+    first = library.find("Until when does ward 4 admit visitors?", 1).hits[0].passage
+    assert first.document == "w4"
+    assert library.answers_in(first, "Until when does ward 4 admit visitors?") == [
+        "Ward 4 admits visitors until 14 in the evening."
+    ]

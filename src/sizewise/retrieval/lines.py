@@ -34,7 +34,7 @@ class Lines:
         for passage in passages:
             for sentence in sentences_of(passage.text):
                 plain = _plain(sentence)
-                lines[_DIGITS.sub("0", plain)].add(passage.document)
+                lines[_pattern(plain)].add(passage.document)
                 if field := _field(plain):
                     keys[field[0]].add(passage.document)
         documents = len({passage.document for passage in passages})
@@ -56,7 +56,7 @@ class Lines:
         plain = _plain(sentence)
         field = _field(plain)
         if field is None:
-            says = any(one.isalnum() for one in plain) and _DIGITS.sub("0", plain) not in self._lines
+            says = any(one.isalnum() for one in plain) and _pattern(plain) not in self._lines
             return None if says else frozenset()
         told = any(one.isalpha() and one.islower() and len(one) > 1 for one in re.findall(r"\w+", field[1]))
         unspaced = any(unicodedata.category(one) == "Lo" for one in field[1])
@@ -66,6 +66,14 @@ class Lines:
 def _plain(sentence: str) -> str:
     """Return a line without markup."""
     return " ".join(_MARKUP.sub(" ", sentence).split()).strip()
+
+
+def _pattern(plain: str) -> str:
+    """Return what makes two lines the same: of short ones (`Page 3 of 12`) not their numbers, which tell nothing.
+
+    In a whole sentence the numbers are what differs from document to document, and may be just what is asked.
+    """
+    return _DIGITS.sub("0", plain) if size_of(plain) <= KEY_WORDS else plain
 
 
 def _field(plain: str) -> tuple[str, str] | None:
