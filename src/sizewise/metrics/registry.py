@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import entry_points
 
 from sizewise.errors import SizewiseError, UsageError
@@ -44,6 +45,7 @@ def metric_names() -> list[str]:
     return list(dict.fromkeys([*METRICS, *sorted(point.name for point in entry_points(group=GROUP))]))
 
 
+@cache
 def stands_for_quality(name: str) -> bool:
     """Return whether a measure may stand for quality; a plug-in's does unless it says otherwise."""
     try:
