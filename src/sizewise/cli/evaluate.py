@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
         max_tokens: Annotated[
             int | None,
             typer.Option(
-                help="Most tokens of an answer; by default 1.5 times the longest reference, at least 64.",
+                help="Most tokens of an answer; by default no reference answer is cut, at least 64.",
                 min=1,
             ),
         ] = None,

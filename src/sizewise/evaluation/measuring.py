@@ -47,7 +47,7 @@ class AnswerOptions(NamedTuple):
     """How answers are asked for and scored, where that isn't left to the data."""
 
     max_tokens: int | None = None
-    """Most tokens of an answer; by default 1.5 times the longest reference answer, in the model's own tokens."""
+    """Most tokens of an answer; by default so many that no reference answer is cut, in the model's own tokens."""
     count_failures_as_wrong: bool = False
     """Score requests that were refused for good as empty answers; else they are not scored."""
     new_run: bool = False

@@ -18,15 +18,18 @@ MOST_SHOT_BYTES = 2_400
 WAY = 3
 """Counts up when prompts are chosen or answers are taken in another way: an earlier evaluation is then another one."""
 LEAST_TOKENS, UNKNOWN_TOKENS = 64, 256
-LONGER, HEADROOM = 1.5, 16
-"""A right answer in other words may be longer than the longest known one."""
+LONGER, USUAL, HEADROOM = 1.5, 0.95, 16
+"""A right answer in other words may be longer than the known one."""
 
 Count = Callable[[Sequence[str]], Sequence[int]]
 """Counts the tokens of texts."""
 
 
 def answer_limit(examples: Sequence[Example], count: Count = estimate_tokens) -> int:
-    """Return the most tokens an answer may have: 1.5 times the longest reference answer, and never fewer than 64.
+    """Return the most tokens an answer may have: never fewer than 64, and none that would cut a reference answer.
+
+    The longest reference fits, and 1.5 times the 95th percentile, so that a single long one does not let a model that
+    rambles go on half as long again.
 
     Args:
         examples: whose reference answers are known.
@@ -35,7 +38,9 @@ def answer_limit(examples: Sequence[Example], count: Count = estimate_tokens) ->
     texts = list(dict.fromkeys(reference for example in examples for reference in example.references))
     if not texts:
         return UNKNOWN_TOKENS
-    return max(LEAST_TOKENS, math.ceil(LONGER * max(count(texts))) + HEADROOM)
+    tokens = sorted(count(texts))
+    usual = tokens[math.ceil(USUAL * (len(tokens) - 1))]
+    return max(LEAST_TOKENS, HEADROOM + max(tokens[-1], math.ceil(LONGER * usual)))
 
 
 def usual_tokens(examples: Sequence[Example]) -> float:
