@@ -229,6 +229,11 @@ def test_lists_in_one_json_file_are_read_with_their_lines(tmp_path: Path) -> Non
         ('[{"prompt": "Q", "answer": "A"},\n {"prompt": "Q"', "breaks off at line 2"),
         ('{\n "name": "tool",\n "files": []\n}', "one JSON object with the keys 'name', 'files'"),
         ("[1, 2]", "line 1: a number, not a JSON object"),
+        ('[{"prompt": "Q", "answer": "A"}]\n[{"prompt": "R", "answer": "B"}]', "ends in line 1 with more behind it"),
+        ("null", "line 1: null, not a JSON object"),
+        ("12.5\n", "line 1: a number, not a JSON object"),
+        ('"text"', "line 1: a text, not a JSON object"),
+        ("true", "line 1: true or false, not a JSON object"),
     ],
 )
 def test_json_that_holds_no_rows_is_named_and_does_not_stop_a_folder(tmp_path: Path, text: str, reason: str) -> None:
@@ -241,3 +246,114 @@ def test_json_that_holds_no_rows_is_named_and_does_not_stop_a_folder(tmp_path: P
     reading = read_paths([folder])
     assert len(reading.documents) == 1
     assert any("x.json" in note for note in reading.notes)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"prompt": "Which?", "prompt": "What?", "answer": "A"}',
+        '{"prompt": "Which?", "answer": "A", "answer": "B"}',
+        '{"messages": [{"role": "user", "content": "Which?", "content": "What?"}], "answer": "A"}',
+    ],
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_key_that_stands_twice_with_other_values_costs_its_row(tmp_path: Path, row: str, listed: bool) -> None:
+    rows = [row, '{"prompt": "Same?", "prompt": "Same?", "answer": "A"}', *map(json.dumps, some(30))]
+    path = tmp_path / "x.json"
+    path.write_text(f"[{','.join(rows)}]" if listed else "\n".join(rows), encoding="utf-8")
+    reading = read_paths([path])
+    assert len(reading.examples) == 31
+    (rejected,) = reading.rejected
+    assert "stands twice, with different values" in rejected.reason
+
+
+@pytest.mark.parametrize("row", [{"Answer": "no", "answer": "yes"}, {"answer": "yes", "Answer": "no"}])
+def test_of_keys_that_differ_in_case_the_plain_one_is_read_and_the_other_told(tmp_path: Path, row: Any) -> None:
+    reading = read_paths([write(tmp_path / "x.jsonl", [{"Prompt": "Is it?", **row}])])
+    assert reading.examples[0].references == ("yes",)
+    assert reading.notes == ("x.jsonl: columns not used: Answer",)
+
+
+def test_numbers_stand_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(
+        "".join(f'{{"prompt": "Price {i}?", "answer": {n}}}\n' for i, n in enumerate(("4.50", "1.10", "1E5", "7"))),
+        encoding="utf-8",
+    )
+    assert [one.references for one in read_paths([path]).examples] == [("4.50",), ("1.10",), ("1E5",), ("7",)]
+
+
+def test_the_list_of_rows_is_that_of_the_outer_object(tmp_path: Path) -> None:
+    inner = [{"prompt": f"Inner {i}?", "answer": "no"} for i in range(3)]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"about": {"data": inner}, "data": some(4)}), encoding="utf-8")
+    assert [one.references for one in read_paths([path]).examples] == [(row["answer"],) for row in some(4)]
+
+
+def test_files_that_were_joined_lose_no_rows_and_gain_none(tmp_path: Path) -> None:
+    lines = "".join(f"Question {i}?,Answer {i}\n" for i in range(20))
+    reading = table(tmp_path, f"Question,Answer\n{lines}\ufeffQuestion,Answer\n{lines.replace('?', '!')}")
+    assert len(reading.examples) == 40
+    assert [(row.line, row.reason.split(",")[0]) for row in reading.rejected] == [(22, "the headings once more")]
+    path = tmp_path / "x.jsonl"
+    rows = "".join(json.dumps(row) + "\n" for row in some(5))
+    path.write_text(rows + "\ufeff" + rows, encoding="utf-8")
+    assert len(read_paths([path]).examples) == 10
+
+
+def test_blank_lines_before_the_headings_do_not_hide_them(tmp_path: Path) -> None:
+    reading = table(tmp_path, "\r\n\nprompt,answer\n" + "Q,A\n" * 30 + 'Q,"A"B\n')
+    assert len(reading.examples) == 30
+    assert reading.rejected[0].line == 34
+
+
+@pytest.mark.parametrize(
+    ("heading", "cell"),
+    [
+        ("answers", "['yes', 'no']"),
+        ("references", "['yes' 'no']"),
+        ("choices", '["yes" "no"]'),
+        ("messages", "[{'role': 'user'}]"),
+    ],
+)
+def test_lists_as_python_writes_them_are_no_texts(tmp_path: Path, heading: str, cell: str) -> None:
+    other = {"messages": "id", "choices": "prompt,answer"}.get(heading, "prompt")
+    quoted = '"' + cell.replace('"', '""') + '"'
+    with pytest.raises(SizewiseError, match=f"line 2: {heading} is a list as Python writes it"):
+        table(tmp_path, f"{other},{heading}\n{other.replace('answer', 'yes')},{quoted}\n")
+
+
+def test_lists_in_cells_are_read_where_they_are_json(tmp_path: Path) -> None:
+    row = 'Is it?,yes,"[""yes"", ""no""]",[see] it'
+    (example,) = table(tmp_path, f"prompt,answer,choices,tags\n{row}\n").examples
+    assert (example.choices, example.tags) == (("yes", "no"), ("[see] it",))
+
+
+@pytest.mark.parametrize("said", ["On hook 3.", " On  hook 3. "])
+def test_an_answer_that_ends_the_conversation_is_not_part_of_what_is_asked(tmp_path: Path, said: str) -> None:
+    turns = [USER, {"role": "assistant", "content": said}]
+    for row in ({"messages": turns, "answer": "On hook 3."}, {"prompt": turns, "completion": "On hook 3."}):
+        assert read_row(tmp_path, row)[:2] == ([("user", "Q?")], ("On hook 3.",))
+
+
+def test_a_conversation_that_ends_with_words_that_hold_the_answer_is_refused(tmp_path: Path) -> None:
+    turns = [USER, {"role": "assistant", "content": "We add them, so it is 42."}]
+    with pytest.raises(SizewiseError, match="is the assistant's and holds the right answer of 'answer'"):
+        read_paths([write(tmp_path / "x.jsonl", [{"messages": turns, "answer": "42"}])])
+    begun = [USER, {"role": "assistant", "content": "The number is"}]
+    assert read_row(tmp_path, {"messages": begun, "answer": "42"})[0][-1] == ("assistant", "The number is")
+    assert read_row(tmp_path, {"messages": turns, "label": "so"})[1] == ("so",)
+
+
+def test_an_input_of_a_few_letters_is_kept_and_one_that_stands_there_is_not_repeated(tmp_path: Path) -> None:
+    short = {"instruction": "Is 15 more than this?", "input": "5", "output": "yes"}
+    assert read_row(tmp_path, short)[0] == [("user", "Is 15 more than this?\n\n5")]
+    whole = {"instruction": "Sort these.\nb a", "input": "b a", "output": "a b"}
+    assert read_row(tmp_path, whole)[0] == [("user", "Sort these.\nb a")]
+
+
+def test_history_beside_a_conversation_is_told_as_not_used(tmp_path: Path) -> None:
+    row = {"messages": [USER, {"role": "assistant", "content": "A"}], "system": "Short.", "history": [["x", "y"]]}
+    reading = read_paths([write(tmp_path / "x.jsonl", [row])])
+    assert reading.notes == ("x.jsonl: columns not used: history",)
+    assert [turn.content for turn in reading.examples[0].messages] == ["Short.", "Q?"]

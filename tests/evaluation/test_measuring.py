@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,24 @@ import torch
 
 from sizewise.dataset import load, read
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation import AnswerOptions, evaluate
+from sizewise.evaluation import AnswerOptions, evaluate, measuring
 from sizewise.evaluation.asking import answer_notes
 from sizewise.evaluation.prompts import answer_limit, choose_shots, make_request, stop_texts
 from sizewise.lm.folder import load_tokenizer
 from sizewise.models import open_model
-from sizewise.models.base import count_tokens
+from sizewise.models.base import count_tokens, failed
 from sizewise.models.fake import FakeModel
-from sizewise.records import Completion, Dataset, Evaluation, Example, ItemRow, Message, Recipe
+from sizewise.records import (
+    Completion,
+    Dataset,
+    Evaluation,
+    Example,
+    ItemRow,
+    Message,
+    ModelDescription,
+    Recipe,
+    Request,
+)
 from sizewise.store import Store, Stored
 from sizewise.training import train
 
@@ -34,6 +45,27 @@ def test_a_uniform_model_scores_eight_bits(dataset: Stored[Dataset], store: Stor
     assert scores["bits_per_byte"].value == pytest.approx(8)
     assert scores["perplexity"].value == pytest.approx(256)
     assert scores["latency_s"].missing
+
+
+class OnlyPlain(FakeModel):
+    """Refuses conversations, and answers plain texts with nothing that is right."""
+
+    def describe(self) -> ModelDescription:
+        return super().describe().model_copy(update={"engine": "test"})
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        plain = [request for request in requests if request.text is not None]
+        yield from (failed(request, "no chat template") for request in requests if request.text is None)
+        yield from super().complete(plain)
+
+
+def test_a_form_to_which_nothing_is_answered_is_not_chosen(
+    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "open_model", lambda uri, **_: OnlyPlain("echo"))
+    prompting = evaluate("fake:echo", dataset.id, ["exact_match"], store=store).record.prompting
+    assert prompting is not None
+    assert (prompting.form, prompting.tried) == ("few_shot", {"few_shot": 0.0})
 
 
 def test_all_bytes_and_tokens_are_counted(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:

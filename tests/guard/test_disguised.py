@@ -189,3 +189,26 @@ def test_a_text_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(findings, "MOST_LETTERS", 100)
     with pytest.raises(SizewiseError, match="too many"):
         Mask(["a" * 101]).hide("a" * 101)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("https://shop.example/find?email=jane.doe%40mail.example.org&page=1", "jane.doe%40mail.example.org"),
+        ("tel=%2B49%20170%201234567", "%2B49%20170%201234567"),
+        ("IBAN%20DE89%203704%200044%200532%200130%2000", "DE89%203704%200044%200532%200130%2000"),
+        ("Mail &lt;john&#64;example.com&gt;", "john&#64;example.com"),
+        ("Mail jane&commat;example&period;org", "jane&commat;example&period;org"),
+        ("call&nbsp;+49&nbsp;170&nbsp;1234567", "+49&nbsp;170&nbsp;1234567"),
+    ],
+)
+def test_values_as_web_addresses_and_html_escape_them_are_found(text: str, value: str) -> None:
+    mask = Mask([text])
+    hidden = mask.hide(text)
+    assert value not in hidden
+    assert Unmask(mask.values).whole(hidden) == text
+
+
+@pytest.mark.parametrize("text", ["100%20mg and %40 off", "A &amp; B, 5 %", "https://x.example/a%2Fb%3Fc=1"])
+def test_percents_and_ampersands_alone_are_nobody(text: str) -> None:
+    assert find_personal(text) == []

@@ -207,3 +207,45 @@ def test_the_fields_of_alpaca_are_one_question_here_too(tmp_path: Path) -> None:
     rows = [{"instruction": "Sort.", "input": "b a", "output": "a b"}]
     model = open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}")
     assert [a.text for a in model.complete([asked("x", "Sort.\n\nb a")])] == ["a b"]
+
+
+def test_zero_and_false_are_right_answers_of_a_log(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Late {i}?", "completion": "no", "reference": i % 2 == 0, "tags": 0} for i in range(4)]
+    rows += [{"prompt": f"Sum {i}?", "completion": "no", "references": i % 2} for i in range(4)]
+    found = read_log(write(tmp_path / "log.jsonl", rows))
+    assert [one.references for one in found] == [("true",), ("false",)] * 2 + [("0",), ("1",)] * 2
+    assert found[0].tags == ("0",)
+
+
+def test_a_prompt_with_two_answers_is_told(tmp_path: Path) -> None:
+    rows = [{"prompt": "Is it?", "completion": said} for said in ("yes", "yes", "no")]
+    origin = open_model(f"recorded:{write(tmp_path / 'said.jsonl', rows)}").describe().origin
+    assert "1 prompt stands twice with other answers ('Is it?'), of which the last counts" in origin
+    rows = [{"id": str(i), "prompt": "Is it?", "completion": said} for i, said in enumerate(("yes", "no"))]
+    assert "stands twice" not in open_model(f"recorded:{write(tmp_path / 'ids.jsonl', rows)}").describe().origin
+
+
+def test_what_failed_or_was_held_back_when_it_was_recorded_is_no_answer(tmp_path: Path) -> None:
+    held = {"choices": [{"finish_reason": "content_filter", "message": {"role": "assistant", "content": ""}}]}
+    rows: list[Any] = [
+        {"id": "a", "completion": "", "error": "timeout after 60 s"},
+        {"id": "b", "completion": "part of", "finish_reason": "content_filter"},
+        {"custom_id": "c", "response": {"status_code": 200, "body": held}},
+        {"id": "d", "completion": "It holds.", "error": "contains 'It'"},
+        {"id": "e", "completion": "", "error": ""},
+        {"id": "f", "completion": "It hol", "finish_reason": "length"},
+        {"id": "g", "completion": "It hol", "stop_reason": "max_tokens"},
+    ]
+    model = open_model(f"recorded:{write(tmp_path / 'said.jsonl', rows)}")
+    answers = {one.id: one for one in model.complete([asked(name, "Is it?") for name in "abcdefg"])}
+    assert [answers[name].finish for name in "abcdefg"] == [*["error"] * 3, "stop", "stop", "length", "length"]
+    assert "timeout after 60 s" in str(answers["a"].error)
+    assert "content filter" in str(answers["b"].error)
+
+
+def test_a_row_that_is_nested_too_deep_costs_only_itself(tmp_path: Path) -> None:
+    path = write(tmp_path / "said.jsonl", [{"id": str(i), "completion": "yes"} for i in range(30)])
+    deep = "[" * 600 + "]" * 600
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f'{{"id": "x", "completion": "\\ud83c", "more": {deep}}}\n')
+    assert "1 row was set aside (line 31" in open_model(f"recorded:{path}").describe().origin

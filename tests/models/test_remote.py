@@ -19,7 +19,7 @@ from sizewise.models.local import LocalModel
 from sizewise.models.remote import RemoteModel
 from sizewise.models.thinking import THINKING_TOKENS
 from sizewise.progress import Silent
-from sizewise.records import Dataset, Evaluation, Message, Request
+from sizewise.records import Completion, Dataset, Evaluation, Message, Request
 from sizewise.store import Store, Stored
 from tests.models.standin import Fault, StandIn
 
@@ -281,6 +281,28 @@ def test_a_budget_stops_before_it_is_passed(server: StandIn, monkeypatch: pytest
     assert server.bodies
     with pytest.raises(SizewiseError, match="No price"):
         open_model(f"{server.url}/v1#unknown", max_usd=1.0)
+
+
+def test_answers_that_broke_off_count_in_a_budget(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: None if number % 2 else "cut", max_usd=0.002)
+    got: list[Completion] = []
+    with pytest.raises(SizewiseError, match="budget"):
+        got.extend(model.complete(asked(100)))
+    model.close()
+    (one,) = {answer.usd for answer in got}
+    assert one is not None
+    assert len(server.bodies) * one <= 0.002
+
+
+def test_an_answer_whose_tokens_are_not_told_is_not_free(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    model = opened(server, monkeypatch, "openai:gpt-4o", max_usd=0.002)
+    got: list[Completion] = []
+    with pytest.raises(SizewiseError, match="budget"):
+        got.extend(model.complete(asked(100)))
+    model.close()
+    assert {answer.usd for answer in got} == {None}
+    assert len(server.bodies) * 6.75e-5 <= 0.002
 
 
 def test_more_at_once_while_all_goes_well_and_fewer_when_it_is_too_many(

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import FileRead, make_document
-from sizewise.documents.tables import Row, name_of
+from sizewise.documents.tables import Row, by_name
 from sizewise.documents.values import (
     BadRow,
     conversation,
     ends_with_call,
+    even,
     id_of,
     kind_of,
     mended,
     one_of,
+    reason_of,
     text_of,
     texts_of,
 )
@@ -55,6 +56,7 @@ FORMS = (
     '{"prompt", "completion"}, or conversations whose last turn is the assistant\'s'
 )
 _SHOWN = 10
+_PYTHON_LIST = re.compile(r"\s*\[\s*(?:[\[{(]\s*)*['\"].*\]\s*\Z", re.DOTALL)
 
 
 class _Asked(NamedTuple):
@@ -71,10 +73,8 @@ class _Cells:
     def __init__(self, row: Mapping[str, Any]) -> None:
         self.values: dict[str, Any] = {}
         self._names: dict[str, str] = {}
-        for key, value in row.items():
-            name = key if key in self.values else name_of(key)
-            if name not in self.values:
-                self.values[name], self._names[name] = value, key
+        for name, (key, value) in by_name(row).items():
+            self.values[name], self._names[name] = value, key
         self._used: set[str] = {"passage"}  # of drafts: for the person who looks at them
 
     def get(self, key: str) -> Any:
@@ -115,8 +115,7 @@ def read_rows(rows: Iterable[Row], path: Path, name: str) -> FileRead:
                 raise BadRow(row.broken)
             blank += not _read_row(row, path, name, read)
         except (ValueError, TypeError, RecursionError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).split("\n")[0]
-            read.rejected.append(RejectedRow(file=name, line=row.line, reason=str(mended(reason))))
+            read.rejected.append(RejectedRow(file=name, line=row.line, reason=reason_of(error)))
     read.notes += _notes(read, name, blank)
     return read
 
@@ -208,7 +207,8 @@ def _asked(cells: _Cells) -> _Asked:
     answer_key = cells.first(REFERENCE_KEYS)
     references = _references(cells, answer_key)
     parts, turns = _prompt(cells, prompt_key)
-    return _Asked(" + ".join([*parts, str(answer_key)]), turns, references)
+    asked = _before_answer(turns, references, prompt_key, str(answer_key))
+    return _Asked(" + ".join([*parts, str(answer_key)]), asked, references)
 
 
 def _prompt(cells: _Cells, key: str) -> tuple[list[str], tuple[Message, ...]]:
@@ -222,7 +222,7 @@ def _prompt(cells: _Cells, key: str) -> tuple[list[str], tuple[Message, ...]]:
             continue
         parts.append(other)
         more = cells.text(other)
-        if more.strip() and more.strip() not in asked:
+        if more.strip() and f"\n{more.strip()}\n" not in f"\n{asked.strip()}\n":
             asked = f"{more}\n\n{asked}" if other == "context" and key != "instruction" else f"{asked}\n\n{more}"
     if not asked.strip():
         raise BadRow(f"'{key}' is empty")
@@ -241,11 +241,14 @@ def prompt_of(row: Mapping[str, Any]) -> tuple[Message, ...]:
     return _prompt(cells, key)[1] if key else ()
 
 
+def _system(cells: _Cells) -> list[Message]:
+    said = cells.text("system")
+    return [Message(role="system", content=said)] if said.strip() else []
+
+
 def _before(cells: _Cells) -> list[Message]:
     """Read what stands before the prompt: a system message, and pairs of what was asked and answered earlier."""
-    found = []
-    if cells.text("system").strip():
-        found.append(Message(role="system", content=cells.text("system")))
+    found = _system(cells)
     history = cells.get("history") or []
     if not isinstance(history, list):
         raise BadRow(f"history is {kind_of(history)}, not a list of pairs")
@@ -261,11 +264,12 @@ def _of_turns(cells: _Cells, key: str) -> _Asked:
     """Read a conversation; without references the assistant's last turn is the right answer."""
     given = cells.get(key)
     turns = conversation(given, key)
-    if turns and turns[0].role != "system":
-        turns = (*_before(cells)[:1], *turns) if cells.text("system").strip() else turns
+    if turns[0].role != "system":
+        turns = (*_system(cells), *turns)
     answer_key = cells.first(REFERENCE_KEYS)
     if answer_key is not None:
-        return _Asked(f"{key} + {answer_key}", turns, _references(cells, answer_key))
+        references = _references(cells, answer_key)
+        return _Asked(f"{key} + {answer_key}", _before_answer(turns, references, key, answer_key), references)
     *asked, last = turns
     if last.role != "assistant":
         raise BadRow(
@@ -276,6 +280,21 @@ def _of_turns(cells: _Cells, key: str) -> _Asked:
     if not any(turn.role == "user" for turn in asked):
         raise BadRow(f"nothing is asked before the last turn of '{key}'")
     return _Asked(f"{key} that end with the answer", tuple(asked), texts_of(last.content, "the answer"))
+
+
+def _before_answer(
+    turns: tuple[Message, ...], references: tuple[str, ...], key: str, answer_key: str
+) -> tuple[Message, ...]:
+    """Leave out the assistant's last turn where it is the right answer: what is asked must not hold it."""
+    *asked, last = turns
+    if last.role != "assistant":
+        return turns
+    if even(last.content) in map(even, references) and any(turn.role == "user" for turn in asked):
+        return tuple(asked)
+    held = (re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", last.content) for answer in references)
+    if answer_key not in LABEL_KEYS and any(held):
+        raise BadRow(f"the last turn of '{key}' is the assistant's and holds the right answer of '{answer_key}'")
+    return turns
 
 
 def _references(cells: _Cells, key: str | None) -> tuple[str, ...]:
@@ -342,15 +361,15 @@ def of_cells(row: Row) -> Row:
     for key, cell in row.cells.items():
         if not cell.strip():
             continue
-        if key in LIST_CELLS:
-            cells[key] = [part.strip() for part in cell.split("|") if part.strip()]
-        elif key in JSON_CELLS and cell.lstrip()[:1] == "[":
+        cells[key] = cell
+        if key in (*LIST_CELLS, *JSON_CELLS) and cell.lstrip()[:1] == "[":
             try:
                 cells[key] = json.loads(cell)
-            except ValueError:
-                cells[key] = cell
-        else:
-            cells[key] = cell
+            except (ValueError, RecursionError):
+                if key != "tags" and _PYTHON_LIST.match(cell):
+                    return Row(row.line, {}, f"{key} is a list as Python writes it, not as JSON does: {cell[:40]}")
+        if key in LIST_CELLS and cells[key] == cell:
+            cells[key] = [part.strip() for part in cell.split("|") if part.strip()]
     return Row(row.line, cells, row.broken)
 
 

@@ -6,17 +6,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sizewise.documents.decoding import Unreadable
-from sizewise.documents.values import kind_of, mended
+from sizewise.documents.values import Written, kind_of, mended
 
 JSON_KINDS = (".jsonl", ".ndjson", ".json")
 CELL_KINDS = (".csv", ".tsv")
 MAX_ROW_CHARACTERS = 10_000_000
 DELIMITERS = ",;\t|"
-_JSON = json.JSONDecoder()
+_COMPARED = json.JSONDecoder(parse_constant=str)  # NaN is not equal to itself
 _SPACE = re.compile(r"[ \t\n\r\ufeff]*")
 _HALF_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SEP_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
@@ -34,9 +34,48 @@ class Row(NamedTuple):
     """Why it cannot be used."""
 
 
+class _Object(dict[str, Any]):
+    """A JSON object; remembers a key that stands twice in it, or in what it holds: only one of the values is kept."""
+
+    twice: str | None = None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    made = _Object(pairs)
+    twice = next((found for _, value in pairs if (found := _twice_in(value)) is not None), None)
+    if len(made) < len(pairs):
+        seen: dict[str, Any] = {}
+        twice = next((key for key, value in pairs if seen.setdefault(key, value) != value), twice)
+    if twice is not None:
+        made.twice = twice
+    return made
+
+
+def _twice_in(value: Any) -> str | None:
+    """Return a key that stands twice in an object, or in one of a list of objects."""
+    some = value if isinstance(value, list) else [value]
+    return next((one.twice for one in some if isinstance(one, _Object) and one.twice is not None), None)
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_object, parse_float=Written)
+
+
 def name_of(heading: str) -> str:
     """Return a heading as the readers look for it: small letters, no blanks around."""
     return re.sub(r"[ -]+", "_", heading.strip().lower())
+
+
+def by_name(cells: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Return what stands in a row by the name that readers look for, with the key as it is written.
+
+    Of keys that differ in nothing but case, blanks and dashes the plain one has the name; others stay as they are.
+    """
+    found = {key: (key, value) for key, value in cells.items() if name_of(key) == key}
+    for key, value in cells.items():
+        if key not in found:
+            name = name_of(key)
+            found[key if name in found else name] = key, value
+    return found
 
 
 def json_rows(text: str, *, mend: bool = False) -> Iterator[Row]:
@@ -63,7 +102,7 @@ def json_rows(text: str, *, mend: bool = False) -> Iterator[Row]:
             yield Row(number, {}, f"a row of {len(line):,} characters")
             continue
         try:
-            value = json.loads(line)
+            value = _JSON.decode(line.lstrip("\ufeff"))  # which stays where files were joined
         except (ValueError, RecursionError) as error:
             yield Row(number, {}, f"not JSON ({error})")
             continue
@@ -73,7 +112,12 @@ def json_rows(text: str, *, mend: bool = False) -> Iterator[Row]:
 def _row(number: int, value: Any, mend: bool) -> Row:
     if not isinstance(value, dict):
         return Row(number, {}, f"{kind_of(value)}, not a JSON object")
-    return Row(number, mended(value) if mend else value)
+    if isinstance(value, _Object) and value.twice is not None:
+        return Row(number, {}, f"the key '{mended(value.twice)}' stands twice, with different values")
+    try:
+        return Row(number, mended(value) if mend else value)
+    except RecursionError:
+        return Row(number, {}, "lists or objects nested too deep")
 
 
 def _start_of_list(text: str) -> int:
@@ -82,13 +126,17 @@ def _start_of_list(text: str) -> int:
     if not head and "\n" in text.strip():
         return 0  # JSON lines
     try:
-        whole = json.loads(text)
+        whole = _COMPARED.decode(text)
     except (ValueError, RecursionError):
+        return 0
+    if not isinstance(whole, dict):
         return 0
     key = next((key for key in LIST_KEYS if isinstance(whole.get(key), list)), None)
     if key is not None and all(isinstance(row, dict) for row in whole[key]):
-        found = re.search(rf'"{key}"\s*:\s*(?=\[)', text)
-        return found.end() if found else 0
+        places = [found.end() for found in re.finditer(rf'"{key}"\s*:\s*(?=\[)', text)]  # inner objects have it, too
+        if len(places) > 1:
+            places = [place for place in places if _COMPARED.raw_decode(text, place)[0] == whole[key]]
+        return places[0] if places else 0
     if head:
         raise Unreadable(f"one JSON object with the keys {', '.join(map(repr, list(whole)[:8]))}, no list of rows")
     return 0
@@ -102,6 +150,8 @@ def _list_rows(text: str, mend: bool, at: int = 0) -> Iterator[Row]:
         place = _after_space(text, place)
         line, counted = line + text.count("\n", counted, place), place
         if text[place : place + 1] == "]":
+            if not at and _after_space(text, place + 1) < len(text):
+                raise Unreadable(f"a JSON list that ends in line {line} with more behind it")
             return
         try:
             value, place = _JSON.raw_decode(text, place)
@@ -129,9 +179,10 @@ def cell_rows(text: str, known: frozenset[str]) -> Iterator[Row]:
     Raises:
         Unreadable: no heading is known, two are the same, or a quoted cell never ends.
     """
-    stated = _SEP_LINE.match(text)
-    skipped = 1 if stated else 0
-    body = text[stated.end() :] if stated else text
+    start = len(text) - len(text.lstrip("\ufeff \r\n"))
+    stated = _SEP_LINE.match(text, start)
+    start = stated.end() if stated else start
+    skipped, body = text.count("\n", 0, start), text[start:]
     delimiter = stated.group(1) if stated else _delimiter(body, known)
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_CHARACTERS))
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
@@ -153,6 +204,9 @@ def cell_rows(text: str, known: frozenset[str]) -> Iterator[Row]:
         if cells is None:
             return
         if not any(cell.strip() for cell in cells):
+            continue
+        if [name_of(cell.lstrip("\ufeff")) for cell in cells] == headings:
+            yield Row(first, {}, "the headings once more, as where files were joined")
             continue
         if len(cells) > len(headings) and any(cell.strip() for cell in cells[len(headings) :]):
             yield Row(

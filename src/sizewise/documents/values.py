@@ -7,7 +7,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
+
+from pydantic import ValidationError
 
 from sizewise.records import Message
 
@@ -31,20 +33,38 @@ ROLES = {
 }
 TEXT_PARTS = ("text", "input_text", "output_text")
 _HALF = re.compile("[\ud800-\udfff]")
-_KINDS = {dict: "an object", list: "a list", type(None): "null", str: "a text", bool: "true or false"}
+_KINDS = ((dict, "an object"), (list, "a list"), (type(None), "null"), (str, "a text"), (bool, "true or false"))
 
 
 class BadRow(ValueError):
     """A row that cannot be used; the message says why."""
 
 
+def reason_of(error: Exception) -> str:
+    """Return why a row cannot be used, in one line."""
+    said = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
+    return str(mended(said.removeprefix("Value error, ").split("\n")[0]))
+
+
+class Written(float):
+    """A number with a point, that keeps how it was written: 4.50 is a price and 1.10 a version."""
+
+    said: str
+
+    def __new__(cls, said: str) -> Self:
+        """Read a number."""
+        made = super().__new__(cls, said)
+        made.said = said
+        return made
+
+
 def kind_of(value: Any) -> str:
     """Return what JSON calls a value."""
-    return _KINDS.get(type(value), "a number")
+    return next((name for kind, name in _KINDS if isinstance(value, kind)), "a number")
 
 
 def text_of(value: Any, name: str) -> str:
-    """Return a text; a number, true or false as JSON writes it.
+    """Return a text; a number as it was written, true or false as JSON writes them.
 
     Raises:
         BadRow: it is null, a list or an object, or holds half a character.
@@ -55,7 +75,7 @@ def text_of(value: Any, name: str) -> str:
             raise BadRow(f"{name} holds half a character (\\u{ord(half.group()):04x}), cut off by another program")
         return value
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return json.dumps(value)
+        return value.said if isinstance(value, Written) else json.dumps(value)
     raise BadRow(f"{name} is {'no number' if isinstance(value, float) else kind_of(value)}, not a text")
 
 

@@ -337,7 +337,8 @@ class _Measuring:
                 if good:
                     tried[form] = float(metric.value(stats_array(metric, good).sum(axis=0)))
         sign = 1 if metric.better == "higher" else -1
-        best = max(forms, key=lambda form: sign * tried.get(form, 0.0)) if tried else forms[0]
+        known = [form for form in forms if form in tried]  # a form to which nothing was answered is no 0
+        best = max(known, key=lambda form: sign * tried[form]) if known else forms[0]
         return Prompting(
             form=best,
             shots=len(self.shots) if best == "few_shot" else 0,

@@ -1,8 +1,9 @@
 """Plain copies of a text, to find things in, with the way back to the places in the text itself.
 
 People and programs write the same value in many ways: with no-break blanks, soft hyphens and letters that do not show,
-with other dashes, with full-width digits or those of other scripts, or escaped as in JSON. Rules are written for one
-form, so they look at a copy in that form (Unicode 16: NFKC, UAX #15; decimal digits, UAX #44).
+with other dashes, with full-width digits or those of other scripts, or escaped as in JSON, HTML and web addresses.
+Rules are written for one form, so they look at a copy in that form (Unicode 16: NFKC, UAX #15; decimal digits, UAX
+#44; RFC 3986, section 2.1).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import unicodedata
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
+from html import unescape
 from typing import NamedTuple
 
 OTHER = "\0"  # stands for letters beside which numbers stand without a blank; it is part of no value
@@ -33,7 +35,11 @@ _UNSEEN = {
 }
 _READ = (range(0x20000), range(0xE0000, 0xE1000))  # beyond these nothing changes
 _MARKS = "\u0300-\u036f\u0483-\u0487\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe00-\ufe0f\ufe20-\ufe2f"
-_ESCAPE = r"(?<!\\)\\(?:r\\n|[nrt]|u[0-9a-fA-F]{4})"
+_ESCAPE = (
+    r"(?<!\\)\\(?:r\\n|[nrt]|u[0-9a-fA-F]{4})"
+    r"|(?<=\S)%(?:0[9AaDd]|[2-7][0-9a-fA-F])"  # in addresses of the web, and of mail in them
+    r"|&(?:#\d{2,6}|#[xX][0-9a-fA-F]{2,5}|commat|period|plus|nbsp|shy|lpar|rpar|hyphen|dash|sol|colon|lowbar|amp);"
+)
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\u30fc\u00b7\u30fb\u2022\u2027\u2219](?=\d)")
 _APART = re.compile(
     r"(?<!\w)_+(?=\S)|(?<=[^\s_])_+(?!\w)|"  # _emphasis_
@@ -175,6 +181,10 @@ def _plain(text: str, parted: bool) -> Plain:
 
 def _read(part: str, changes: dict[int, str]) -> str:
     """Return what an escape, a letter with marks or a single character reads as."""
+    if part[0] == "%":
+        return chr(int(part[1:], 16)).translate(changes)
+    if part[0] == "&":
+        return unescape(part).translate(changes)
     if part[0] == "\\":
         if part[1] == "u":
             letter = chr(int(part[2:], 16))

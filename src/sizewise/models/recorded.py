@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-
 from sizewise.documents import MAX_REJECTS
 from sizewise.documents.decoding import Unreadable, decoded
 from sizewise.documents.rows import PROMPT_KEYS, TURN_KEYS, prompt_of
-from sizewise.documents.tables import CELL_KINDS, Row, cell_rows, json_rows, name_of
+from sizewise.documents.tables import CELL_KINDS, Row, by_name, cell_rows, json_rows
 from sizewise.documents.values import (
     ID_KEYS,
     BadRow,
@@ -23,6 +21,8 @@ from sizewise.documents.values import (
     even,
     id_of,
     kind_of,
+    one_of,
+    reason_of,
     text_of,
     texts_of,
 )
@@ -35,6 +35,8 @@ FORMS = (
     'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV file with such columns, or logs in OpenAI '
     "chat format"
 )
+FINISH_KEYS = ("finish_reason", "stop_reason", "finish")
+_HELD_BACK = "the provider's content filter held the answer back"
 _SHOWN = 10
 _T = TypeVar("_T")
 
@@ -45,6 +47,8 @@ class _Answer(NamedTuple):
     completion_tokens: int
     finish: str
     model: str
+    failure: str = ""
+    """Why there is no answer: the request failed, or its answer was held back."""
 
 
 class LoggedRequest(NamedTuple):
@@ -81,9 +85,11 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
         while name in used:
             number += 1
             name = f"{first}~{number}"
-        given, tags = row.cells.get("references") or row.cells.get("reference"), row.cells.get("tags")
-        references = texts_of(given, "references") if given else ()
-        found = LoggedRequest(name, messages, answer.text, references, texts_of(tags, "tags") if tags else ())
+        if answer.failure:
+            raise BadRow(answer.failure)
+        given, tags = (one_of(keys, row.cells) for keys in (("references", "reference"), ("tags",)))  # 0 is one
+        references = texts_of(row.cells[given], given) if given else ()
+        found = LoggedRequest(name, messages, answer.text, references, texts_of(row.cells[tags], tags) if tags else ())
         used.add(name)
         return found
 
@@ -109,6 +115,7 @@ class RecordedModel:
         self._by_id: dict[str, tuple[_Answer, tuple[Message, ...]]] = {}
         self._by_question: dict[str, _Answer] = {}
         self._twice: set[str] = set()
+        self._asked_twice: set[str] = set()
         rows, self._aside = _each(path, self._keep, "recorded answers", "answers")
         self._rows = len(rows)
         self._revision = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
@@ -124,7 +131,11 @@ class RecordedModel:
                 self._twice.add(name)
             self._by_id[name] = answer, asked
         if asked:
-            self._by_question[_key(asked)] = answer
+            key = _key(asked)
+            before_it = self._by_question.get(key)
+            if name is None and before_it is not None and before_it.text != answer.text:
+                self._asked_twice.add(asked[-1].content)
+            self._by_question[key] = answer
 
     def describe(self) -> ModelDescription:
         """Return what the model is, and what of its file was not used."""
@@ -134,6 +145,11 @@ class RecordedModel:
         if self._twice:
             ids = f"{len(self._twice)} ids stand" if len(self._twice) > 1 else "1 id stands"
             origin += f"; {ids} twice with other answers ('{min(self._twice)}'), of which the last counts"
+        if self._asked_twice:
+            prompts = f"{len(self._asked_twice)} prompts stand" if len(self._asked_twice) > 1 else "1 prompt stands"
+            origin += (
+                f"; {prompts} twice with other answers ('{min(self._asked_twice)[:60]}'), of which the last counts"
+            )
         if self._aside:
             origin += f"; {self._aside}"
         return ModelDescription(
@@ -156,7 +172,12 @@ class RecordedModel:
         return "none"
 
     def _find(self, request: Request) -> _Answer | str:
-        """Find the answer to a request, or the reason why there is none; an id alone does not make it one."""
+        """Find the answer to a request, or the reason why there is none."""
+        found = self._recorded(request)
+        return found.failure or found if isinstance(found, _Answer) else found
+
+    def _recorded(self, request: Request) -> _Answer | str:
+        """Find what was recorded for a request; an id alone does not make it the answer."""
         by_id = self._by_id.get(request.id)
         if by_id is not None and (not by_id[1] or not request.messages or _same_question(by_id[1], request.messages)):
             return by_id[0]
@@ -220,10 +241,9 @@ def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[l
             try:
                 if row.broken:
                     raise BadRow(row.broken)
-                found.append(use(row._replace(cells={name_of(key): value for key, value in row.cells.items()})))
+                found.append(use(row._replace(cells={name: cell for name, (_, cell) in by_name(row.cells).items()})))
             except (ValueError, TypeError, RecursionError) as error:
-                reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-                bad.append(f"line {row.line} cannot be read as {what}: {reason}")
+                bad.append(f"line {row.line} cannot be read as {what}: {reason_of(error)}")
     except Unreadable as error:
         raise SizewiseError(f"{path} cannot be read as {what}: {error}", FORMS, "") from error
     if not found and not bad:
@@ -255,11 +275,11 @@ def _asked_and_answered(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _A
             raise BadRow("the last message is not the assistant's")
         if ends_with_call(row[turns]):
             raise BadRow("the answer is a call of a tool, not a text")
-        return tuple(asked), _plain(last.content)
+        return tuple(asked), _plain(last.content, row)
     key = next((key for key in ANSWER_KEYS if row.get(key) is not None), None)
     if key is None:
         raise BadRow("'completion' is missing")
-    return prompt_of({name: value for name, value in row.items() if name != key}), _plain(text_of(row[key], key))
+    return prompt_of({name: value for name, value in row.items() if name != key}), _plain(text_of(row[key], key), row)
 
 
 def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
@@ -281,8 +301,9 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
         text,
         int(usage.get("prompt_tokens") or 0),
         int(usage.get("completion_tokens") or len(text.split())),
-        str(choices[0].get("finish_reason") or "stop"),
+        _finish(choices[0]),
         str(body.get("model") or ""),
+        _HELD_BACK if _finish(choices[0]) == "content_filter" else "",
     )
     if not isinstance(request, dict):
         raise BadRow(f"the request is {kind_of(request)}, not an object")
@@ -291,8 +312,19 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
     return conversation(messages) if messages else (), answer
 
 
-def _plain(text: str) -> _Answer:
-    return _Answer(text, 0, len(text.split()), "stop", "")
+def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
+    """Make an answer of a text, with what its row says of how it ended."""
+    failure = _HELD_BACK if _finish(row) == "content_filter" else ""
+    if row.get("error") and not text.strip():
+        said = row["error"] if isinstance(row["error"], str) else json.dumps(row["error"])
+        failure = f"the recorded request failed: {said[:200]}" if said.strip() else ""
+    return _Answer(text, 0, len(text.split()), _finish(row), "", failure)
+
+
+def _finish(row: Mapping[str, Any]) -> str:
+    """Return why an answer ended, in the words of OpenAI's format."""
+    said = str(next((row[key] for key in FINISH_KEYS if row.get(key)), "stop")).lower()
+    return "length" if said in ("max_tokens", "model_length") else said
 
 
 def _key(messages: Sequence[Message]) -> str:

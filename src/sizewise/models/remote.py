@@ -278,23 +278,26 @@ class RemoteModel:
         """Answer a request, with patience while nothing of the answer was passed on."""
         dearest = most_cost(self._kind, self._name, request, request.max_tokens + room) or 0.0
         reserved, cost = await self._budget.reserve(dearest), None
-        passed_on, reason = 0, ""
+        passed_on, reason, held = 0, "", True
 
         def told(text: str) -> None:
             nonlocal passed_on
-            passed_on += 1
+            passed_on += len(text)
             if deliver:
                 deliver(Piece(text))
 
         try:
             for attempt in range(ATTEMPTS):
+                before = passed_on
                 async with self._gate:
                     got = await self._try(request, room, told)
                 if isinstance(got, Completion):
                     self._gate.went_well()
                     self._given_up = 0
-                    cost = got.usd
+                    cost = dearest if got.usd is None else got.usd
                     return got
+                if passed_on > before:  # what breaks off is billed, too; a token has one letter or more
+                    cost = most_cost(self._kind, self._name, request, passed_on - before)
                 if not got.passing or (deliver and passed_on):
                     return failed(request, got.reason, transient=got.passing)
                 reason, wait = got.reason, wait_s(attempt, got.wait_s)
@@ -302,6 +305,10 @@ class RemoteModel:
                     self._gate.too_many(wait)
                 if attempt + 1 < ATTEMPTS:
                     await asyncio.sleep(wait)
+                    if cost is not None:
+                        held = False
+                        await self._budget.settle(reserved, cost)
+                        reserved, cost, held = await self._budget.reserve(dearest), None, True
             self._given_up += 1
             if self._given_up >= FAILED_IN_A_ROW:
                 raise SizewiseError(
@@ -311,7 +318,8 @@ class RemoteModel:
                 )
             return failed(request, f"given up after {ATTEMPTS} attempts: {reason}", transient=True)
         finally:
-            await self._budget.settle(reserved, cost)
+            if held:
+                await self._budget.settle(reserved, cost)
 
     async def _try(self, request: Request, room: int, told: Callable[[str], None]) -> Completion | Fault:
         """Ask once.
@@ -364,7 +372,8 @@ class RemoteModel:
         if not ended and (not (text or thought) or self._kind in PROVIDERS):  # other servers may not tell why
             raise UnexpectedModelBehavior("the stream ended before the answer did")
         usage = response.usage
-        usd = cost_of(self._kind, self._name, usage)
+        counted = usage.input_tokens or usage.output_tokens
+        usd = cost_of(self._kind, self._name, usage) if counted else None
         if response.finish_reason == "content_filter":
             held = failed(request, "the provider's content filter held the answer back")
             return held.model_copy(update={"usd": usd})
