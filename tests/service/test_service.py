@@ -138,6 +138,13 @@ def test_errors_are_those_that_clients_know(address: str) -> None:
         b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "n": 1000}',
         b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "max_tokens": 0}',
         b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "response_format": {"type": "xml"}}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], '
+        b'"response_format": {"type": "json_schema", "json_schema": "x"}}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required", "tools": ['
+        b'{"type": "function", "function": {"name": "a", "parameters": {"$defs": [1], "definitions": 2}}},'
+        b'{"type": "function", "function": {"name": "b", "parameters": {"$defs": null}}}]}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "guided_json": {"type": "object"}}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "structured_outputs": {"regex": "a"}}',
         b'{"model": "echo", "messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
     ],
 )
