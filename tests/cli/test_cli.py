@@ -147,3 +147,21 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on(text_folder: Path, home: Path)
     assert "run the same command again" in said
     assert list(states.glob("*/state/*.safetensors"))
     assert not list(states.glob("*/record.json"))
+
+
+def test_ctrl_c_is_heard_while_the_commands_are_loaded(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    command = [sys.executable, "-c", "from sizewise.cli import main; main()", "runs"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    for flags in ([], ["--json"]):
+        done = subprocess.run(
+            [*command, *flags],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        assert done.returncode == 130
+        assert "Traceback" not in done.stderr
+        assert bool(flags) == ("Interrupted" in json.loads(done.stdout or "{}").get("error", {}).get("what", ""))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizewise.errors import UsageError
-from sizewise.metrics import METRICS, AnswerItem, LikelihoodItem, find_metric, total
+from sizewise.metrics import METRICS, AnswerItem, CannotMeasure, LikelihoodItem, find_metric, total
 from sizewise.records import ItemRow
 
 WORDS = [
@@ -121,3 +121,11 @@ def test_no_item_is_missing_and_not_zero() -> None:
 def test_an_unknown_metric_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean bleu"):
         find_metric("blue")
+
+
+def test_bleu_is_missing_where_the_right_answers_themselves_would_have_none() -> None:
+    metric = METRICS["bleu"]
+    with pytest.raises(CannotMeasure, match="4 words in a row"):
+        metric.prepared([("12,50 €",), ("Paris", "the city of")])
+    assert metric.prepared([("Paris",), ("the", "the city of Paris")]) is metric
+    assert metric.prepared([]) is metric

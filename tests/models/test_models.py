@@ -11,7 +11,7 @@ import torch
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm.folder import load_tokenizer
 from sizewise.models import open_model, opening
-from sizewise.models.opening import Engine, revision_of
+from sizewise.models.opening import Engine, resolve_folder, revision_of
 from sizewise.models.size import cache_bytes
 from sizewise.records import Message, Request
 from sizewise.store import Store
@@ -89,6 +89,17 @@ def test_unknown_models_are_usage_errors(uri: str, said: str, store: Store) -> N
     with pytest.raises(UsageError) as error:
         open_model(uri, store=store)
     assert said in str(error.value)
+
+
+def test_a_model_without_weights_is_named_as_such(store: Store) -> None:
+    for uri in ("fake:echo", "recorded:answers.jsonl", "openai:gpt-4o", "ngram:data-1"):
+        with pytest.raises(UsageError, match=f"{uri} has no weights"):
+            resolve_folder(uri, store)
+
+
+def test_a_model_of_the_hub_that_is_not_here_names_what_forbids_it(store: Store) -> None:
+    with pytest.raises(SizewiseError, match="SIZEWISE_OFFLINE forbids fetching hf:no/such"):
+        open_model("hf:no/such", store=store)
 
 
 def test_without_network_and_cache_the_needed_file_is_named(store: Store) -> None:

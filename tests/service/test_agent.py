@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,6 +145,7 @@ def test_passages_are_marked_as_data_and_those_that_give_orders_are_not_shown(
         ("I want to talk to a human, please.",),
         ("Quel temps fait-il?", UNKNOWN, "Yes, please"),
         ("operator",),
+        ("Person, please!",),
     ],
 )
 def test_a_person_takes_over_with_the_conversation(client: TestClient, said: tuple[str, ...]) -> None:
@@ -160,6 +162,19 @@ def test_a_question_about_connecting_is_no_wish_for_a_person(client: TestClient,
     talker.says = "I do not know."
     ask(client, "I cannot connect to the Configuration Manager of my kettle")
     assert client.get("/handovers").json()["waiting"] == []
+
+
+@pytest.mark.parametrize(
+    "said", ["human" + " " * 300_000 + "x", "person please" + "." * 300_000 + "x", "refund " * 60_000]
+)
+def test_long_questions_do_not_stop_the_service(client: TestClient, talker: Talker, said: str) -> None:
+    """A square of the length would take hours."""
+    talker.says = "The refund arrives within 5 working days."
+    begun = time.process_time()
+    assert ask(client, said).status_code == 200
+    assert time.process_time() - begun < 10
+    assert client.get("/handovers").json()["waiting"] == []
+    assert "handed this conversation" in text_of(ask(client, "x " * 5_000 + "Let me talk to a person"))
 
 
 def test_conversations_are_read_by_staff_alone(talker: Talker, library: Library, store: Store) -> None:

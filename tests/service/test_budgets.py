@@ -173,3 +173,31 @@ def test_what_is_set_aside_is_freed(store: Store, monkeypatch: pytest.MonkeyPatc
     assert Budgets(store.home / "usage.sqlite").reserve(key, 10_000).tokens == 1_000
     with pytest.raises(Refused):
         found.reserve(key, 10, read=100_000)
+
+
+def test_services_of_one_home_share_what_a_key_has_used(tmp_path: Path) -> None:
+    key = Key(name="one", sha256="0" * 64, tokens_per_day=1_000, requests_per_minute=3)
+    first, second = (Budgets(tmp_path / "usage.sqlite") for _ in range(2))
+    first.admit(key)
+    charge = first.reserve(key, 600)
+    charge.used(0, 600)
+    charge.end()
+    second.admit(key)
+    assert second.reserve(key, 600).tokens == 400
+    first.admit(key)
+    with pytest.raises(Refused, match="answers a minute"):
+        second.admit(key)
+    with pytest.raises(Refused, match="answers a minute"):
+        first.admit(key)
+    assert Budgets(tmp_path / "usage.sqlite").reserve(key, 900).tokens == 400
+
+
+def test_old_uses_are_forgotten_and_new_ones_of_others_are_seen(tmp_path: Path) -> None:
+    path = tmp_path / "usage.sqlite"
+    key = Key(name="one", sha256="0" * 64, tokens_per_day=1_000)
+    Budgets(path).add(key, budgets.Use(1, 700))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE uses SET at = 0")
+    first, second = Budgets(path), Budgets(path)
+    first.add(key, budgets.Use(1, 300))
+    assert second.reserve(key, 900).tokens == 700

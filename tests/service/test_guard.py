@@ -17,9 +17,11 @@ from starlette.testclient import TestClient
 from sizewise.dataset import read
 from sizewise.models.fake import FakeModel
 from sizewise.models.retrieving import RetrievingModel
+from sizewise.records import Request
 from sizewise.service.app import create_app
-from sizewise.service.guarding import GuardRules, Part
+from sizewise.service.guarding import Guard, GuardRules, Part
 from sizewise.service.state import Settings
+from sizewise.service.wire import Refused
 from sizewise.store import Store
 from tests.service.test_routing import Large
 
@@ -89,9 +91,18 @@ def test_what_is_confidential_never_leaves(served: tuple[TestClient, Large]) -> 
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "confidential"
     assert client.post("/v1/completions", json={"model": "large", "prompt": "the salary"}).status_code == 403
+    tool = {"type": "function", "function": {"name": "a", "description": "the salary"}}
+    assert ask(client, "Hello", tools=[tool]).status_code == 403
     assert ask(client, "My SALARY, please", "own").status_code == 200
     assert large.seen == []
-    assert client.get("/monitor/data").json()["guard"]["kept_back"] == 2
+    assert client.get("/monitor/data").json()["guard"]["kept_back"] == 3
+
+
+def test_a_schema_is_looked_through_for_what_is_confidential() -> None:
+    guard = Guard(GuardRules(confidential=("(?i)salary",)), lambda *_: None)
+    schema = json.dumps({"type": "object", "properties": {"salary": {}}})
+    with pytest.raises(Refused, match="confidential"):
+        guard.keep_back([Request(id="0", text="Hello", json_schema=schema)], "large")
 
 
 @pytest.mark.parametrize("served", [GuardRules(confidential=("^HR:",))], indirect=True)

@@ -25,8 +25,10 @@ from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
 from sizewise.service import Settings, create_app  # noqa: E402
 from sizewise.service.connections import server_of  # noqa: E402
+from sizewise.service.forms import LEAST, chat_request, text_request  # noqa: E402
 from sizewise.service.keys import Keys, add_key  # noqa: E402
 from sizewise.service.running import listen  # noqa: E402
+from sizewise.service.wire import ChatRequest, TextRequest  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 
 READY_LOOKS = 400
@@ -138,6 +140,13 @@ def test_errors_are_those_that_clients_know(address: str) -> None:
         b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "n": 1000}',
         b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "max_tokens": 0}',
         b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "response_format": {"type": "xml"}}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], '
+        b'"response_format": {"type": "json_schema", "json_schema": "x"}}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required", "tools": ['
+        b'{"type": "function", "function": {"name": "a", "parameters": {"$defs": [1], "definitions": 2}}},'
+        b'{"type": "function", "function": {"name": "b", "parameters": {"$defs": null}}}]}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "guided_json": {"type": "object"}}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "structured_outputs": {"regex": "a"}}',
         b'{"model": "echo", "messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
     ],
 )
@@ -404,3 +413,12 @@ def test_the_monitor_tells_prompts_unlike_the_training_examples(dataset: Any, st
     assert told["echo"]["domain"] is None
     assert told["trained"]["domain"]["seen"] == 70
     assert told["trained"]["domain"]["drifted"]
+
+
+def test_temperatures_and_shares_too_small_for_an_engine_are_the_likeliest_tokens() -> None:
+    body = {"model": "m", "prompt": "a", "temperature": 1e-300, "top_p": 1e-300}
+    asked = text_request(TextRequest.model_validate(body), "a")
+    assert (asked.temperature, asked.top_p) == (0.0, LEAST)
+    said = [{"role": "user", "content": "a"}]
+    talk = chat_request(ChatRequest.model_validate({**body, "messages": said, "temperature": 0.5}), lenient=False)
+    assert (talk.temperature, talk.top_p) == (0.5, LEAST)

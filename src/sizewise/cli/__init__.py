@@ -1,5 +1,18 @@
 """The command line: arguments, progress and exit codes; one file a command."""
 
-from sizewise.cli.main import main
+import sys
+from typing import NoReturn
+
+from sizewise.cli.failing import INTERRUPTED, interrupted
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line; Ctrl-C is heard while it is still being loaded, too."""
+    try:
+        from sizewise.cli.main import main as run
+    except KeyboardInterrupt:
+        interrupted("--json" in sys.argv[1:])
+        sys.exit(INTERRUPTED)
+    run()

@@ -1,5 +1,5 @@
 """Run the command line with `python -m sizewise.cli`."""
 
-from sizewise.cli.main import main
+from sizewise.cli import main
 
 main()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import sqlite3
@@ -39,9 +38,9 @@ from sizewise.cli import (
     study,
     train,
 )
+from sizewise.cli.failing import INTERRUPTED, fail, interrupted
 from sizewise.errors import SizewiseError, naming_extras
 
-INTERRUPTED = 130
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 TRACEBACK = "SIZEWISE_TRACEBACK"
 
@@ -145,7 +144,7 @@ def main() -> NoReturn:
     except Exception as error:
         code = _other(error, as_json)
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code
-        fail("Interrupted; what was done is kept.", "", "run the same command again: it goes on", as_json)
+        interrupted(as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -169,16 +168,3 @@ def _other(error: Exception, as_json: bool) -> int:
         as_json,
     )
     return UNEXPECTED
-
-
-def fail(what: str, expected: str, next_step: str, as_json: bool) -> None:
-    """Say what went wrong: one JSON object on stdout with --json, else words on stderr."""
-    if as_json:
-        error = {"what": what, "expected": expected, "next": next_step}
-        sys.stdout.write(json.dumps({"schema": 1, "error": error}, ensure_ascii=False) + "\n")
-        return
-    sys.stderr.write(f"error: {what}\n")
-    if expected:
-        sys.stderr.write(f"expected: {expected}\n")
-    if next_step:
-        sys.stderr.write(f"next: {next_step}\n")

@@ -20,7 +20,10 @@ from sizewise.guard.plain import plain_copies
 from sizewise.guard.rules import rules_of
 
 KINDS = ("email", "phone", "iban", "card", "national_id", "address", "date", "ip")
-NOT_FOUND = "Names of people and organisations are not found, nor what only the context betrays."
+NOT_FOUND = (
+    "Names of people and organisations are not found, nor what only the context betrays, what is encoded (base64) or "
+    "what is split over messages."
+)
 MOST_LETTERS = 4_000_000
 """Characters of a text that is looked through; a longer one is refused, never passed on unseen."""
 LEAST_SCORE = 0.4  # presidio: below it stand patterns without a check, such as any nine digits

@@ -8,13 +8,14 @@ Rules are written for one form, so they look at a copy in that form (Unicode 16:
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
-from html import unescape
 from typing import NamedTuple
+from urllib.parse import unquote
 
 OTHER = "\0"  # stands for letters beside which numbers stand without a blank; it is part of no value
 _LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
@@ -36,9 +37,9 @@ _UNSEEN = {
 _READ = (range(0x20000), range(0xE0000, 0xE1000))  # beyond these nothing changes
 _MARKS = "\u0300-\u036f\u0483-\u0487\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe00-\ufe0f\ufe20-\ufe2f"
 _ESCAPE = (
-    r"(?<!\\)\\(?:r\\n|[nrt]|u[0-9a-fA-F]{4})"
-    r"|(?<=\S)%(?:0[9AaDd]|[2-7][0-9a-fA-F])"  # in addresses of the web, and of mail in them
-    r"|&(?:#\d{2,6}|#[xX][0-9a-fA-F]{2,5}|commat|period|plus|nbsp|shy|lpar|rpar|hyphen|dash|sol|colon|lowbar|amp);"
+    r"(?<!\\)\\(?:r\\n|[nrt]|u[0-9a-fA-F]{4})|"  # JSON
+    r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,12});|"  # HTML
+    r"%(?:0[9AaDd]|[2-7][0-9a-fA-F])"  # addresses of the web, and of mail in them
 )
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\u30fc\u00b7\u30fb\u2022\u2027\u2219](?=\d)")
 _APART = re.compile(
@@ -181,10 +182,8 @@ def _plain(text: str, parted: bool) -> Plain:
 
 def _read(part: str, changes: dict[int, str]) -> str:
     """Return what an escape, a letter with marks or a single character reads as."""
-    if part[0] == "%":
-        return chr(int(part[1:], 16)).translate(changes)
-    if part[0] == "&":
-        return unescape(part).translate(changes)
+    if part[0] in "&%" and len(part) > 1:
+        return (html.unescape(part) if part[0] == "&" else unquote(part)).translate(changes)
     if part[0] == "\\":
         if part[1] == "u":
             letter = chr(int(part[2:], 16))

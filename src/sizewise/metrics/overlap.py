@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from sizewise.errors import MissingExtraError
-from sizewise.metrics.base import AnswerItem, Better, FloatArray, Mean
+from sizewise.metrics.base import AnswerItem, Better, CannotMeasure, FloatArray, Mean, Metric
 
 ORDER = 4  # longest n-gram of BLEU
 
@@ -56,6 +57,17 @@ class Bleu(_Overlap):
         from sacrebleu import __version__
 
         return f"bleu|case:mixed|eff:no|tok:13a|smooth:exp|version:{__version__}"
+
+    def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
+        """Give the metric itself.
+
+        Raises:
+            CannotMeasure: all right answers are so short that the right ones themselves would have 0.
+        """
+        right = (reference for item in references for reference in item)
+        if references and not any(self.measure(AnswerItem(one, (one,)))[1 + 2 * ORDER] for one in right):
+            raise CannotMeasure(f"no right answer has the {ORDER} words in a row that BLEU counts")
+        return self
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Compute BLEU from (answer length, reference length, matches by order, totals by order)."""

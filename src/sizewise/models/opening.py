@@ -219,6 +219,10 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
     path = Path(uri).expanduser()
     if path.is_dir():
         return path, f"folder {path.name}", "not stated"
+    if name and kind in ("fake", "recorded", "http", "https", *BASELINES, *PROVIDERS, *plugins()):
+        raise UsageError(
+            f"{uri} has no weights here.", "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE or a folder", "sizewise models"
+        )
     raise _unknown(uri)
 
 
@@ -264,8 +268,11 @@ def _from_hub(name: str, files: list[str]) -> Path:
     except HFValidationError as error:
         raise UsageError(f"'{name}' is not a model name of the hub.", "hf:ORG/NAME", "") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SizewiseError(
-            f"hf:{name} cannot be fetched: {(str(error) or type(error).__name__).splitlines()[0]}",
+            f"SIZEWISE_OFFLINE forbids fetching hf:{name}, and it is not whole in the cache of the Hugging Face Hub."
+            if offline()
+            else f"hf:{name} cannot be fetched: {reason}",
             "a connection to the Hugging Face Hub, or the model in its cache",
             f"download the files of {name} elsewhere, and give the folder instead of hf:{name}",
         ) from error

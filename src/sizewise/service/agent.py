@@ -31,6 +31,8 @@ REPEATED = 0.8
 QUOTED = 3
 SHORT_QUESTION = 6
 MOST_WORDS, MOST_ANSWER = 320, 200
+MOST_ASKED = 4_000
+"""Letters of a question that are looked up, beginning and end: each is compared with every sentence that was found."""
 
 UNKNOWN = (
     "I do not find this in the documents that I have, so I will not guess. "
@@ -41,7 +43,7 @@ _PERSON = re.compile(
     r"(?i)\b(?:speak|talk|chat|connect me|transfer me|put me through|hand (?:me|this|it)(?: over)?|escalate(?: this)?)"
     r" (?:to|with) (?:(?:a|an|the|your|some|real|live|human) )*"
     r"(?:person|human|someone|somebody|agent|operator|representative|colleague|manager|supervisor|member of staff)\b"
-    r"|^\s*(?:human|person|operator|agent|representative)[ ,.!]*(?:please)?[.!]?\s*$"
+    r"|^\s*(?:human|person|operator|agent|representative)(?:[\s,.!]+please)?[\s,.!]*$"
 )
 _YES = re.compile(r"(?i)^\s*(?:yes|yeah|yep|sure|ok|okay|please do|do that|ja|oui|sí|si|sim)\b[^?]{0,40}$")
 _ORDERS = (
@@ -95,14 +97,14 @@ class Agent(Served):
         begun = time.monotonic()
         said = [message for message in request.messages if message.role in ("user", "assistant")]
         question = said[-1].content if said else request.text or ""
-        if _PERSON.search(question) or (len(said) > 1 and said[-2].content == UNKNOWN and _YES.match(question)):
+        asked = _ends_of(question)
+        if _PERSON.search(asked) or (len(said) > 1 and said[-2].content == UNKNOWN and _YES.match(asked)):
             text = HANDED.format(number=await asyncio.to_thread(self._hand_over, said))
             async for piece in _told(request, text, begun):
                 yield piece
             return
-        asked = question
-        if size_of(question) < SHORT_QUESTION and len(said) > 2:
-            asked = f"{said[-3].content} {question}"
+        if size_of(asked) < SHORT_QUESTION and len(said) > 2:
+            asked = _ends_of(f"{said[-3].content} {question}")
         finding = await asyncio.to_thread(self._support.library.find, asked, SHOWN)
         passages = [hit.passage for hit in finding.hits if self._may_show(hit.passage)]
         if not passages or not self._knows(finding):
@@ -245,6 +247,12 @@ class Cited:
         titles = {one.document: one.title for one in self._passages}
         rows = [f"[{number}] {titles[document]} ({document})" for document, number in self._numbers.items()]
         return "\n\nSources:\n" + "\n".join(rows)
+
+
+def _ends_of(question: str) -> str:
+    """Give the beginning and the end of a long question."""
+    half = MOST_ASKED // 2
+    return question if len(question) <= MOST_ASKED else f"{question[:half]} {question[-half:]}"
 
 
 async def _told(request: Request, text: str, begun: float) -> AsyncGenerator[Piece, None]:

@@ -1,4 +1,7 @@
-"""What keys may use: set aside before an answer begins, charged while it is written, and kept over a restart."""
+"""What keys may use: set aside before an answer begins, charged while it is written, and kept over a restart.
+
+Services that share a home share what was used; what is set aside for answers under way each knows of its own alone.
+"""
 
 from __future__ import annotations
 
@@ -123,6 +126,7 @@ class Budgets:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._accounts: dict[str, _Account] = {}
+        self._read, self._own = 0, set[int]()  # the last row that was read, and rows after it that were written here
         if path.exists():
             self._load()
 
@@ -130,8 +134,12 @@ class Budgets:
         """Read what was used in the last day, minute by minute."""
         now = time.time()
         with closing(sqlite3.connect(self._path, timeout=30)) as connection:
-            connection.execute("DELETE FROM uses WHERE at < ?", (now - KEPT_DAYS * DAY_S,))
+            connection.execute(  # the last row stays, so that the numbers of rows only grow
+                "DELETE FROM uses WHERE at < ? AND rowid < (SELECT MAX(rowid) FROM uses)", (now - KEPT_DAYS * DAY_S,)
+            )
             connection.commit()
+            connection.execute("BEGIN")  # all that follows sees one state
+            (self._read,) = connection.execute("SELECT COALESCE(MAX(rowid), 0) FROM uses").fetchone()
             rows = connection.execute(
                 "SELECT key, CAST(at / 60 AS INTEGER) * 60, SUM(tokens), SUM(usd) FROM uses WHERE at > ? "
                 "GROUP BY 1, 2 ORDER BY 2",
@@ -150,16 +158,34 @@ class Budgets:
     def add(self, key: Key, use: Use) -> None:
         """Count what was used; it is on disk when this returns."""
         now = time.time()
-        account = self._account(key.name)
-        if use.answers:
-            account.minute.add(now, Use(use.answers))
-        if use.tokens or use.usd:
-            account.day.add(now, use)
+        self._count(key.name, now, use)
         try:
             with self._opened() as connection:
-                connection.execute("INSERT INTO uses VALUES (?, ?, ?, ?, ?)", (now, key.name, *use))
+                row = connection.execute("INSERT INTO uses VALUES (?, ?, ?, ?, ?)", (now, key.name, *use)).lastrowid
+                self._own.add(row or 0)
         except (OSError, sqlite3.Error) as error:  # in memory it counts all the same
             _LOG.error("what %s uses could not be kept in %s: %s", key.name, self._path, error)
+
+    def _count(self, name: str, at: float, use: Use) -> None:
+        account = self._account(name)
+        if use.answers:
+            account.minute.add(at, Use(use.answers))
+        if use.tokens or use.usd:
+            account.day.add(at, use)
+
+    def _catch_up(self) -> None:
+        """Count what other services of this home have written since."""
+        if self._connection is None and not self._path.exists():
+            return
+        try:
+            rows = self._opened().execute("SELECT rowid, * FROM uses WHERE rowid > ? ORDER BY rowid", (self._read,))
+            for row, at, name, answers, tokens, usd in rows:
+                self._read = row
+                if row not in self._own:
+                    self._count(name, at, Use(answers, tokens, usd))
+                self._own.discard(row)
+        except (OSError, sqlite3.Error) as error:
+            _LOG.error("what other services use could not be read in %s: %s", self._path, error)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -191,6 +217,7 @@ class Budgets:
         """
         if key is None or answers < 1:
             return
+        self._catch_up()
         account, now = self._account(key.name), time.time()
         account.minute.forget(now)
         if key.requests_per_minute and account.minute.answers + answers > key.requests_per_minute:
@@ -219,6 +246,7 @@ class Budgets:
         """
         if key is None:
             return Charge(self, None, most)
+        self._catch_up()
         account, now = self._account(key.name), time.time()
         account.day.forget(now)
         if key.tokens_per_day:

@@ -14,6 +14,8 @@ from sizewise.service.wire import DEFAULT_TOKENS, ChatMessage, ChatRequest, Comm
 
 OF_TOOLS = ("tool", "function")
 """Roles of messages that say what a call gave."""
+LEAST = 1e-5
+"""Temperatures below it are 0, and no share of the likeliest tokens is smaller: engines count in 32 bits."""
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 
 
@@ -47,12 +49,17 @@ def chat_request(asked: ChatRequest, lenient: bool) -> Request:
         stop=asked.stops(),
         max_tokens=longest or DEFAULT_TOKENS,
         fit=longest is None,
-        temperature=0.0 if asked.temperature is None else asked.temperature,
-        top_p=1.0 if asked.top_p is None else asked.top_p,
+        temperature=_temperature(asked),
+        top_p=1.0 if asked.top_p is None else max(LEAST, asked.top_p),
         seed=None if asked.seed is None else asked.seed % 2**31,
         logprobs=bool(asked.logprobs),
         json_schema=schema_of(asked) if not lenient else None,
     )
+
+
+def _temperature(asked: Common) -> float:
+    given = asked.temperature or 0.0
+    return given if given >= LEAST else 0.0
 
 
 def _content(message: ChatMessage, where: str, lenient: bool) -> str:
@@ -86,8 +93,8 @@ def text_request(asked: TextRequest, prompt: str | tuple[int, ...]) -> Request:
         ids=None if isinstance(prompt, str) else prompt,
         stop=asked.stops(),
         max_tokens=DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens,
-        temperature=0.0 if asked.temperature is None else asked.temperature,
-        top_p=1.0 if asked.top_p is None else asked.top_p,
+        temperature=_temperature(asked),
+        top_p=1.0 if asked.top_p is None else max(LEAST, asked.top_p),
         seed=None if asked.seed is None else asked.seed % 2**31,
         logprobs=asked.logprobs is not None,
     )

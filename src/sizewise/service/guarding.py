@@ -149,7 +149,7 @@ class Guard:
             if request.ids is not None and (self.masks or self._confidential):
                 raise Refused(f"{model} is not on this machine, and tokens cannot be looked through.", "prompt")
             texts = [*(message.content for message in request.messages), request.text or "", *request.stop]
-            if self.is_confidential(texts):
+            if self.is_confidential([*texts, request.json_schema or ""]):
                 self.counts["kept_back"] += 1
                 raise Refused(
                     f"This is confidential by a rule of this service, and {model} is not on this machine; "

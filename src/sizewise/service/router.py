@@ -65,7 +65,7 @@ class Router:
         whole = "\n".join(message.content for message in asked.messages) or (asked.text or "")
         last = question or (asked.messages[-1].content if asked.messages else whole)
         rules = decide_prompt(self.policy, whole)
-        if self._guard.is_confidential([whole]):
+        if self._guard.is_confidential([whole, asked.json_schema or ""]):
             rules = rules._replace(model="small", why=CONFIDENTIAL, may_leave=False)
         if not rules.may_leave:
             self.counts["confidential"] += 1

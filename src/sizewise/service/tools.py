@@ -222,7 +222,8 @@ def calling_text(message: ChatMessage, content: str) -> str:
 
 def _apart(schema: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take a schema's definitions out of it, under names that those of other schemas do not have."""
-    own = {key: value for kind in ("$defs", "definitions") for key, value in schema.get(kind, {}).items()}
+    parts = [part for part in (schema.get("$defs"), schema.get("definitions")) if isinstance(part, dict)]
+    own = {key: value for part in parts for key, value in part.items()}
     if not own:
         return schema, {}
 

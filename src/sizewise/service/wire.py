@@ -17,6 +17,8 @@ from sizewise.records import ModelDescription, Request
 DEFAULT_TOKENS = 512
 MOST_CHOICES, MOST_MESSAGES, MOST_PROMPTS, MOST_TOOLS = 8, 1_000, 256, 128
 MOST_BIASES = 300
+OTHER_FORMS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar")
+"""How clients of other servers demand a form; whoever demands one may not get an answer without it."""
 
 
 class _FirstError(FailFast):
@@ -292,7 +294,7 @@ def refuse_unknown(asked: Common, description: ModelDescription, lenient: bool) 
     """
     if lenient:
         return
-    for field in ("frequency_penalty", "presence_penalty", "logit_bias", "suffix", "functions"):
+    for field in ("frequency_penalty", "presence_penalty", "logit_bias", "suffix", "functions", *OTHER_FORMS):
         if getattr(asked, field, None):
             raise Refused(f"{description.engine} does not take {field}.", field, "unsupported_parameter")
     if getattr(asked, "best_of", None) not in (None, 1, asked.n):
@@ -323,7 +325,8 @@ def schema_of(asked: ChatRequest) -> str | None:
         return None
     if kind == "json_object":
         return '{"type": "object"}'
-    schema = (form.get("json_schema") or {}).get("schema") if kind == "json_schema" else None
+    given = form.get("json_schema") if kind == "json_schema" else None
+    schema = given.get("schema") if isinstance(given, dict) else None
     if not isinstance(schema, dict):
         raise Refused(
             "response_format needs a type of text, json_object or json_schema with a schema.", "response_format"
