@@ -93,7 +93,7 @@ def test_answers_that_never_arrived_are_named_and_lose_to_nobody(store: Store, j
     assert "better than" not in told.sentence
     assert not told.decisive
     alone = compared.scores | {
-        "answer_tokens": {name: compared.scores["answer_tokens"][name] for name in [*compared.models][:1]}
+        "answer_tokens": {name: compared.scores["exact_match"][name] for name in [*compared.models][:1]}
     }
     (kept,) = check_requirements(
         compared.model_copy(update={"scores": alone}), *compared.models, ["answer_tokens <= old"]

@@ -355,3 +355,21 @@ def test_each_way_of_being_cut_has_its_note(tmp_path: Path, tiny_folder: Path) -
     thinking = completion("", "length", reasoning="hm", tokens=5)
     assert "never began" in answer_notes([whole, thinking], 9, remote)[0]
     local.close()
+
+
+def test_words_of_recorded_answers_are_no_tokens_and_what_was_not_timed_has_no_speed(
+    tmp_path: Path, store: Store
+) -> None:
+    data, said = tmp_path / "x.jsonl", tmp_path / "said.jsonl"
+    rows = [{"id": f"q{i}", "prompt": f"Gate of pier {i}?", "references": [f"Gate {i}."]} for i in range(6)]
+    data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    plain = [{"id": f"q{i}", "completion": f"Gate {i}."} for i in range(3)]
+    said.write_text("\n".join(map(json.dumps, plain)), encoding="utf-8")
+    scores = evaluate(f"recorded:{said}", data, ["exact_match"], store=store).record.scores
+    assert "answer_tokens" not in scores
+    assert scores["latency_s"].missing == "the answers were not timed"
+    counted = {"choices": [{"message": {"role": "assistant", "content": "Gate 5."}}], "usage": {"completion_tokens": 9}}
+    batch = [*plain, {"custom_id": "q5", "response": {"body": counted}}]
+    said.write_text("\n".join(map(json.dumps, batch)), encoding="utf-8")
+    found = evaluate(f"recorded:{said}", data, ["exact_match"], store=store).record.scores["answer_tokens"]
+    assert (found.value, found.n) == (9, 1)

@@ -35,8 +35,8 @@ def speed_scores(
 def _use(answers: Sequence[Completion]) -> dict[str, Score]:
     """Give tokens an answer, and money where answers are paid for."""
     values: dict[str, tuple[str, list[float]]] = {
-        "prompt_tokens": ("tokens", [float(answer.prompt_tokens) for answer in answers]),
-        "answer_tokens": ("tokens", [float(answer.completion_tokens) for answer in answers]),
+        "prompt_tokens": ("tokens", [float(answer.prompt_tokens) for answer in answers if answer.prompt_tokens]),
+        "answer_tokens": ("tokens", [float(answer.completion_tokens) for answer in answers if _counted(answer)]),
     }
     paid = [1000 * answer.usd for answer in answers if answer.usd is not None]
     if paid:
@@ -59,6 +59,11 @@ def _use(answers: Sequence[Completion]) -> dict[str, Score]:
     return found
 
 
+def _counted(answer: Completion) -> bool:
+    """Tell whether the tokens of an answer are known: text of no tokens was recorded, or sent, without their number."""
+    return bool(answer.completion_tokens) or not (answer.text or answer.reasoning)
+
+
 def _speed(
     model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
 ) -> dict[str, Score]:
@@ -67,7 +72,8 @@ def _speed(
     tokens = sum(answer.completion_tokens for answer in answers)
     where = f"engine:{description.engine}|precision:{description.precision}"
     if description.engine == "rule" or not answers or not seconds:
-        missing = "a rule has no speed" if description.engine == "rule" else "no answer was given"
+        missing = "the answers were not timed" if answers else "no answer was given"
+        missing = "a rule has no speed" if description.engine == "rule" else missing
         return {
             name: Score(metric=name, n=0, unit=unit, signature=where, missing=missing)
             for name, unit in (("latency_s", "s"), ("answers_per_s", "answers/s"))

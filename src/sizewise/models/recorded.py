@@ -44,6 +44,7 @@ _T = TypeVar("_T")
 class _Answer(NamedTuple):
     text: str
     prompt_tokens: int
+    """0 where it was not recorded, as below."""
     completion_tokens: int
     finish: str
     model: str
@@ -300,7 +301,7 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
     answer = _Answer(
         text,
         int(usage.get("prompt_tokens") or 0),
-        int(usage.get("completion_tokens") or len(text.split())),
+        int(usage.get("completion_tokens") or 0),
         _finish(choices[0]),
         str(body.get("model") or ""),
         _HELD_BACK if _finish(choices[0]) == "content_filter" else "",
@@ -318,7 +319,7 @@ def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
     if row.get("error") and not text.strip():
         said = row["error"] if isinstance(row["error"], str) else json.dumps(row["error"])
         failure = f"the recorded request failed: {said[:200]}" if said.strip() else ""
-    return _Answer(text, 0, len(text.split()), _finish(row), "", failure)
+    return _Answer(text, 0, 0, _finish(row), "", failure)
 
 
 def _finish(row: Mapping[str, Any]) -> str:
