@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,15 @@ def test_ctrl_c_is_heard_while_the_commands_are_loaded(tmp_path: Path) -> None:
         assert done.returncode == 130
         assert "Traceback" not in done.stderr
         assert bool(flags) == ("Interrupted" in json.loads(done.stdout or "{}").get("error", {}).get("what", ""))
+
+
+def test_a_full_disk_names_the_folder_that_is_full(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("sizewise.store.Store.listing", full)
+    code, out, _ = call(capsys, monkeypatch, "runs", "--json")
+    assert code == 1
+    assert str(home) in json.loads(out)["error"]["expected"]

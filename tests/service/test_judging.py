@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_bad_votes_are_told_and_not_kept(change: dict[str, object], status: int,
     answer = client.post(f"{link}/vote", json={"task": task, "choice": "tie", "nonce": "abcdefgh"} | change)
     assert answer.status_code == status
     assert answer.json()["error"]["what"]
+    assert "pydantic" not in answer.text
     assert client.post(f"{link}/vote", content=b"x" * 200_000).status_code == 413
     assert client.get(f"/r/{'y' * 24}").status_code == 403
     assert client.get(f"/r/{'y' * 24}/state").status_code == 403
@@ -82,4 +84,25 @@ def test_bad_votes_are_told_and_not_kept(change: dict[str, object], status: int,
     closed = client.post(f"{link}/vote", json={"task": task, "choice": "tie", "nonce": "abcdefgh"})
     assert closed.status_code == 410
     assert client.get(f"{link}/state").json()["closed"]
+    ballot.close()
+
+
+def test_a_vote_that_cannot_be_written_is_told_and_does_not_count(
+    opened: Opened, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ballot = Ballot(store, opened.stored.id)
+    client = TestClient(create_judge_app(ballot))
+    link = f"/r/{opened.invitations[0].token}"
+    body = {"task": client.get(f"{link}/state").json()["task"]["id"], "choice": "left", "nonce": "abcdefgh"}
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ballot._ledger, "append", full)
+        told = client.post(f"{link}/vote", json=body)
+    assert told.status_code == 503
+    assert "could not be kept" in told.json()["error"]["what"]
+    assert client.get(f"{link}/state").json()["done"] == 0
+    assert client.post(f"{link}/vote", json=body).json()["done"] == 1
     ballot.close()

@@ -422,3 +422,32 @@ def test_temperatures_and_shares_too_small_for_an_engine_are_the_likeliest_token
     said = [{"role": "user", "content": "a"}]
     talk = chat_request(ChatRequest.model_validate({**body, "messages": said, "temperature": 0.5}), lenient=False)
     assert (talk.temperature, talk.top_p) == (0.5, LEAST)
+
+
+def test_what_can_never_be_served_is_refused_before_it_is_read_and_not_told_to_come_back() -> None:
+    class Small(FakeModel):
+        def describe(self) -> Any:
+            offers = ("ids", "sampling", "echo", "embeddings")
+            return super().describe().model_copy(update={"context": 100, "cache_tokens": 1_000, "offers": offers})
+
+        def start(self, request: Any, deliver: Any) -> Any:
+            assert len(request.text or request.messages[-1].content) < 100
+            return super().start(request, deliver)
+
+        def weigh(self, requests: Any) -> Any:
+            raise AssertionError(requests)
+
+    long = "word " * 10_000
+    with running({"m": Small("echo")}) as address:
+        for path, body in (
+            ("chat/completions", {"messages": [{"role": "user", "content": long}]}),
+            ("chat/completions", {"messages": [{"role": "user", "content": long}], "stream": True}),
+            ("completions", {"prompt": long}),
+            ("completions", {"prompt": long, "echo": True, "max_tokens": 0}),
+            ("embeddings", {"input": long}),
+            ("embeddings", {"input": ["word " * 50] * 20}),
+        ):
+            answer = httpx.post(f"{address}/v1/{path}", json={"model": "m"} | body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded"), body
+        good = httpx.post(f"{address}/v1/chat/completions", json={"model": "m", "messages": HELLO})
+        assert good.status_code == 200

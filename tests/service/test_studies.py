@@ -67,6 +67,7 @@ def test_wrong_needs_are_refused_in_words(client: TestClient) -> None:
     assert client.post("/choose", json={"greatest_latency_s": -1}).status_code == 400
     assert client.post("/choose", content="[", headers={"content-type": "application/json"}).status_code == 400
     assert client.post("/choose", content="x" * 30_000).status_code == 413
+    assert client.post("/choose", content='{"\\ud800": 1}').status_code == 400
 
 
 def test_answers_are_looked_through(client: TestClient) -> None:

@@ -134,10 +134,12 @@ def main() -> NoReturn:
         sys.stderr.close()
         sys.exit(1)
     except (OSError, sqlite3.Error) as error:
+        from sizewise.store import Store
+
         fail(
             f"The system refused: {error}.",
-            "room on the disk and folders that can be read and written",
-            "fix that and run the same command again: it goes on",
+            f"room on the disk and folders that can be read and written; records live in {Store().home}",
+            "free some room, or export SIZEWISE_HOME=FOLDER; then run the same command again: it goes on",
             as_json,
         )
         sys.exit(1)

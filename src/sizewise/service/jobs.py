@@ -250,16 +250,11 @@ class Job:
             raise Refused(
                 f"{one.name} is not ready: {one.trouble or 'it is starting'}.", None, "unavailable", 503, wait
             )
-        context = one.description.context
-        longest = max(one.size_of(request) for request in self._requests)
-        if self._size > one.admission.most_tokens or (context and longest > 8 * context):
+        try:
+            _refuse_too_long(one, self._requests, self._size)
+        except Refused:
             self._keep(400, None)
-            raise Refused(
-                f"About {self._size:,} tokens are asked for; {one.name} holds {one.admission.most_tokens:,} for all "
-                + (f"users, {context:,} for one." if context else "users."),
-                "max_tokens",
-                "context_length_exceeded",
-            )
+            raise
         self._set_aside()
         who = self._key.name if self._key else (self._http.client.host if self._http.client else "")
         try:
@@ -389,10 +384,28 @@ async def embed(state: State, one: Served, key: Key | None, body: EmbeddingReque
     return JSONResponse(wire.embedding_body(body, vectors, tokens))
 
 
+def _refuse_too_long(one: Served, asked: Sequence[Request], size: int) -> None:
+    """Refuse what can never be served, before its tokens are counted.
+
+    Raises:
+        Refused: it is longer than all places together, or far longer than the context.
+    """
+    context = one.description.context
+    longest = max(one.read_of(request) if request.fit else one.size_of(request) for request in asked)
+    if size > one.admission.most_tokens or (context and longest > 8 * context):
+        raise Refused(
+            f"About {max(size, longest):,} tokens are asked for; {one.name} holds {one.admission.most_tokens:,} "
+            + (f"for all users, {context:,} for one." if context else "for all users."),
+            "max_tokens",
+            "context_length_exceeded",
+        )
+
+
 def _reserved(state: State, one: Served, key: Key | None, asked: Sequence[Request]) -> Charge:
     """Set aside what texts that are read use."""
-    state.budgets.admit(key, len(asked) - 1)
     size = sum(one.size_of(request) for request in asked)
+    _refuse_too_long(one, asked, size)
+    state.budgets.admit(key, len(asked) - 1)
     return state.budgets.reserve(key, size, size, one.usd_of(size))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request as HttpRequest
 
@@ -23,6 +25,7 @@ from sizewise.service.running import hosts_of, run_app
 from sizewise.store import Store
 
 MOST_BODY_BYTES = 100_000
+_LOG = logging.getLogger("sizewise.service")
 NONCE = Field(pattern="^[A-Za-z0-9-]{8,64}$")
 
 
@@ -66,6 +69,13 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
     async def invalid(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"error": {"what": error.errors()[0]["msg"], "expected": "a vote"}}, 400)
 
+    @app.exception_handler(OSError)
+    @app.exception_handler(sqlite3.Error)
+    async def not_kept(_: HttpRequest, error: Exception) -> JSONResponse:
+        _LOG.error("a vote could not be kept: %s", error)
+        what = "This vote could not be kept: the service cannot write to its disk."
+        return JSONResponse({"error": {"what": what, "expected": "room on the disk; then vote again"}}, 503)
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ready"}
@@ -90,8 +100,10 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
         body = form.model_dump(exclude={"nonce"}) | {"rater": rater.name, "origin": rater.origin}
         try:
             one = Vote.model_validate(body)
-        except ValueError as error:
-            raise SizewiseError("This vote is not understood.", str(error).splitlines()[-1], "") from error
+        except ValidationError as error:
+            raise SizewiseError(
+                "This vote is not understood.", error.errors()[0]["msg"].removeprefix("Value error, "), ""
+            ) from error
         ballot.vote(rater, one, form.nonce)
         return _state(ballot, rater)
 

@@ -42,7 +42,8 @@ def create_study_app(view: StudyView, hosts: Sequence[str] = ("*",), keys: Keys 
 
     @app.exception_handler(SizewiseError)
     async def refused(_: HttpRequest, error: SizewiseError) -> JSONResponse:
-        return JSONResponse({"error": {"message": error.what, "expected": error.expected}}, 400)
+        message = error.what.encode("utf-8", errors="replace").decode("utf-8")  # half a character cannot be sent back
+        return JSONResponse({"error": {"message": message, "expected": error.expected}}, 400)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
