@@ -92,7 +92,6 @@ def test_the_own_template_ends_answers(tiny_folder: Path) -> None:
 
 
 # trl#6668, #3927, PR#6320, #1053, NeMo-Aligner#57
-@pytest.mark.xfail(strict=True, reason="Prompts that are all too long are refused as too little text: issue 30.")
 def test_prompts_that_are_all_too_long_are_refused_with_that_reason(tmp_path: Path, store: Store) -> None:
     rows = [
         {

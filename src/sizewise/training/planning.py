@@ -193,7 +193,8 @@ def check_size(recipe: Recipe, material: Material, data: str) -> None:
     rows = len(material.mix.prose) + len(material.mix.examples)
     if rows < 2:
         raise SizewiseError(
-            f"The training text of {data} fills {rows} row(s) of {recipe.context} tokens.",
+            ". ".join([f"The training text of {data} fills {rows} row(s) of {recipe.context} tokens", *material.notes])
+            + ".",
             "at least 2 rows; useful training needs hundreds",
-            "add documents and read them again: sizewise read PATH...",
+            "a longer --context, or more documents, read again: sizewise read PATH...",
         )
