@@ -18,14 +18,17 @@ def _fits_or_says_why(scores: dict[str, float | None], reasons: dict[str, str | 
 
 
 # sacrebleu#147, #165, #181, lm-evaluation-harness#212, ragas PR#2951
-@pytest.mark.xfail(
-    strict=True, reason="A sentence without blanks is one word: BLEU is always 0, F1 and ROUGE-L mostly: issue 25."
-)
 @pytest.mark.parametrize(
     ("said", "least"),
     [
         ("温室{}星期三下午关门检修", {"bleu": 99.0, "token_f1": 1.0, "rouge_l": 0.99, "chrf": 99.0}),
-        ("温室{}星期三傍晚关门检查", {"bleu": 20.0, "token_f1": 0.4, "rouge_l": 0.4, "chrf": 30.0}),
+        pytest.param(
+            "温室{}星期三傍晚关门检查",
+            {"bleu": 20.0, "token_f1": 0.4, "rouge_l": 0.4, "chrf": 30.0},
+            marks=pytest.mark.xfail(
+                strict=True, reason="A sentence without blanks is one word, so F1 and ROUGE-L are mostly 0: issue 25."
+            ),
+        ),
     ],
     ids=["equal", "two places changed"],
 )
