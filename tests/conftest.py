@@ -127,13 +127,27 @@ examples = "examples.jsonl"
 """
 
 
+SOURCES = 200  # a fifth is for testing, a third of that for each pair: more than the ten that a claim needs
+
+
 @pytest.fixture
-def recorded_study(tmp_path: Path, text_folder: Path, examples_file: Path, store: Store) -> Path:
+def recorded_study(tmp_path: Path, text_folder: Path, store: Store) -> Path:
     """A study of three recorded candidates: one right, one half right, one wrong."""
     import json
 
     from sizewise.dataset import load
 
+    questions = [
+        {
+            "id": f"s{number}",
+            "prompt": f"What does item {number} say?",
+            "references": [sentence(random.Random(1000 + number))],
+            "source": f"source{number}.txt",
+        }
+        for number in range(SOURCES)
+    ]
+    examples_file = tmp_path / "examples.jsonl"
+    examples_file.write_text("\n".join(json.dumps(row) for row in questions), encoding="utf-8")
     dataset = read([text_folder, examples_file], store=store)
     text = RECORDED_STUDY
     for name, answer in {
