@@ -121,7 +121,7 @@ class Choice:
         return [found for found in self.comparison.differences if found.metric == metric]
 
     def votes_missing(self) -> str | None:
-        """Say why people's votes do not stand for quality, where there are some; None if they do or there are none."""
+        """Return why people's votes do not stand for quality; None if they do or if there are no votes."""
         voted = self._votes("people")
         if not voted or self._voted("people"):
             return None
@@ -158,14 +158,14 @@ class Choice:
         return min([score.n, *(one.clusters for one in self._votes(self.quality) if name in (one.left, one.right))])
 
     def silent(self, name: str) -> str | None:
-        """Say that a model never answers; None if it does, or if no answers were asked of it."""
+        """Return a sentence for a model that never answers; None if it does, or if it was not asked for answers."""
         answered = self.comparison.answered.get(name)
         if answered is None or answered.value != 0:
             return None
         return f"it never answers: none of its {answered.n} answers has any text"
 
     def local(self, name: str) -> bool:
-        """Return whether text stays on this machine; of recorded answers nobody knows where they came from."""
+        """Return whether text stays on this machine; the origin of recorded answers is unknown."""
         model = self.comparison.models[name]
         return model.local and model.engine != "recorded"
 
