@@ -37,7 +37,7 @@ def answer(asked: dict[str, Any]) -> bytes:
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer the requests of one connection."""
-    chance = random.Random(0)
+    probability = random.Random(0)
     try:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -46,8 +46,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await asyncio.sleep(0.02)
             if "messages" not in asked:  # somebody tries whether log-likelihoods are echoed
                 writer.write(refusal(404))
-            elif chance.random() < FAULTS:
-                kind = chance.choice([429, 500, "cut"])
+            elif probability.random() < FAULTS:
+                kind = probability.choice([429, 500, "cut"])
                 if kind == "cut":
                     writer.write(answer(asked)[:300])
                     break

@@ -31,8 +31,8 @@ import numpy as np
 
 from sizewise.choice import decide
 from sizewise.comparison import differences
-from sizewise.inference.bootstrap import best_shares
 from sizewise.records import Comparison, ItemRow, ModelDescription, Needs, Score
+from sizewise.stats.bootstrap import best_shares
 
 HERE = Path(__file__).parent
 TOLERANCE = 0.02
@@ -42,7 +42,11 @@ def rows_of(right: np.ndarray, each: int) -> list[ItemRow]:
     """Make the items of one model: exact match, `each` items a document."""
     return [
         ItemRow(
-            item=str(i), kind="example", cluster=str(i // each), clean=True, stats={"exact_match": (float(one), 1.0)}
+            item=str(i),
+            kind="example",
+            cluster=str(i // each),
+            uncontaminated=True,
+            stats={"exact_match": (float(one), 1.0)},
         )
         for i, one in enumerate(right)
     ]
@@ -59,7 +63,7 @@ def compared(rights: dict[str, np.ndarray], each: int, rounds: int, seed: int) -
     shares = best_shares(stats, clusters, lambda s: s[..., 0] / s[..., 1], True, 2_000, seed)
     scores = {
         name: Score(
-            metric="exact_match", value=float(right.mean()), low=float(right.mean()), high=float(right.mean()),
+            metric="exact_match", value=float(right.mean()), ci_low=float(right.mean()), ci_high=float(right.mean()),
             n=len(right), unit="share", signature="simulated",
         )
         for name, right in rights.items()
@@ -68,13 +72,13 @@ def compared(rights: dict[str, np.ndarray], each: int, rounds: int, seed: int) -
         data="data-simulated",
         evaluations={name: f"eval-{name}" for name in names},
         models={
-            name: ModelDescription(uri=name, origin="x", licence="x", engine="simulated", precision="none")
+            name: ModelDescription(uri=name, origin="x", license="x", engine="simulated", precision="none")
             for name in names
         },
         scores={"exact_match": scores},
         better={"exact_match": "higher"},
         differences=tuple(found),
-        familiarity=False,
+        language_modeling_proxy=False,
         best={"exact_match": dict(zip(names, shares, strict=True))},
         rounds=rounds,
         seed=seed,
@@ -126,7 +130,7 @@ def worlds(times: int) -> dict[str, float]:
         "worlds": times,
         "picks": picks,
         "within_tolerance": good / max(1, picks),
-        "not_decisive": none / times,
+        "inconclusive": none / times,
         "decisive_pick_of_two_equal": wrong / max(1, same),
     }
     print(f"simulated worlds: {result}")
@@ -139,7 +143,7 @@ PAINTED = """(() => {
     return {paint_ms: paint ? paint.startTime : null, interactive_ms: seen.domInteractive, bytes: seen.decodedBodySize};
 })()"""
 MOVED = """(() => {
-    const input = document.querySelector("[name=least_quality]");
+    const input = document.querySelector("[name=min_quality]");
     const begun = performance.now();
     window.moved = null;
     new MutationObserver((_, seer) => { window.moved = performance.now() - begun; seer.disconnect(); })

@@ -36,10 +36,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving import service
-from sizewise.crowd import load
-from sizewise.dataset import load as load_dataset
-from sizewise.evaluation import ask_together
-from sizewise.evaluation.sampling import sample_examples
+from sizewise.datasets import load as load_dataset
+from sizewise.datasets.sampling import sample_examples
+from sizewise.evaluation import load_test_model
+from sizewise.loadtest import load_test
 from sizewise.records import Comparison, Evaluation, Recommendation, Study
 from sizewise.service.running import name_of
 from sizewise.store import Store
@@ -53,7 +53,7 @@ VISIT_TASK = (
 SPAM_TASK = "Is this text message spam or ham? Answer with one word.\n\n"
 SPAM_MESSAGES = 2_000
 TURNS = 3
-SPEEDS = ("answer_s_p50", "answer_s_p95", "requests_per_s")
+SPEEDS = ("p50_latency_s", "p95_latency_s", "requests_per_s")
 
 
 class Material(NamedTuple):
@@ -204,7 +204,7 @@ def sizewise(*arguments: str) -> str:
     return done.stdout
 
 
-def study_file(name: str, out: Path, users: int) -> Path:
+def study_file(name: str, out: Path, concurrent_users: int) -> Path:
     """Write the study file of one of the studies."""
     domain, prepare = STUDIES[name]
     material = prepare(out)
@@ -214,7 +214,10 @@ def study_file(name: str, out: Path, users: int) -> Path:
     ]
     sizewise("init", "--domain", domain, *said, "--out", str(path), "--force")
     text = path.read_text(encoding="utf-8")
-    for before, after in (*material.changes, ("[needs]\n", f"[needs]\nusers = {users}\nmachine_usd_per_hour = 0.1\n")):
+    for before, after in (
+        *material.changes,
+        ("[needs]\n", f"[needs]\nusers = {concurrent_users}\nmachine_usd_per_hour = 0.1\n"),
+    ):
         if before not in text:
             raise SystemExit(f"{before!r} does not stand in {path}")
         text = text.replace(before, after)
@@ -225,10 +228,10 @@ def study_file(name: str, out: Path, users: int) -> Path:
     return path
 
 
-def come_true(study: Study, users: int, store: Store) -> dict[str, Any] | None:
+def come_true(study: Study, concurrent_users: int, store: Store) -> dict[str, Any] | None:
     """Set what a study says of its pick's speed beside the served pick: both asked the same, in turns."""
     evaluation = study.evaluations.get(study.pick or "")
-    if evaluation is None or (study.pick or "") not in study.loads:
+    if evaluation is None or (study.pick or "") not in study.load_tests:
         return None
     measured = store.read(Evaluation, evaluation)
     uri, form = measured.model.uri, measured.prompting
@@ -238,25 +241,25 @@ def come_true(study: Study, users: int, store: Store) -> dict[str, Any] | None:
     prompts = [one.prompt for one in examples]
     rows: dict[str, list[dict[str, float]]] = {"predicted": [], "served": []}
     for turn in range(TURNS):
-        here = ask_together(evaluation, [users], store=store, seed=1_000 + turn).record.levels[0]
+        here = load_test_model(evaluation, [concurrent_users], store=store, seed=1_000 + turn).record.levels[0]
         with service(uri, "--as-measured", evaluation) as address:
-            there = load(
-                address, [users], model=name_of(uri), requests=here.requests, prompts=prompts,
+            there = load_test(
+                address, [concurrent_users], model=name_of(uri), requests=here.requests, prompts=prompts,
                 max_tokens=form.max_tokens, store=store,
             ).record.levels[0]  # fmt: skip
         for kind, level in (("predicted", here), ("served", there)):
             rows[kind].append({what: level.scores[what].value or float("nan") for what in SPEEDS})
-    found: dict[str, Any] = {"users": users, "turns": TURNS}
+    found: dict[str, Any] = {"concurrent_users": concurrent_users, "turns": TURNS}
     for what in SPEEDS:
         before, after = (float(np.median([row[what] for row in rows[kind]])) for kind in ("predicted", "served"))
         found[what] = {"predicted": before, "served": after, "ratio": after / before}
     return found
 
 
-def run(name: str, out: Path, users: int) -> dict[str, Any]:
+def run(name: str, out: Path, concurrent_users: int) -> dict[str, Any]:
     """Run one study, and give what it found."""
     out.mkdir(parents=True, exist_ok=True)
-    path = study_file(name, out, users)
+    path = study_file(name, out, concurrent_users)
     told = sizewise("study", str(path), "--json")
     store = Store()
     found = json.loads(told)
@@ -270,13 +273,13 @@ def run(name: str, out: Path, users: int) -> dict[str, Any]:
         "outcome": study.outcome,
         "pick": study.pick,
         "decisive": study.decisive,
-        "sentence": study.sentence,
+        "sentence": study.summary,
         "quality": verdict.quality,
         "scores": {one: score.model_dump(mode="json") for one, score in rows.items()},
-        "best_share": verdict.best_share,
+        "probability_best": verdict.probability_best,
         "seconds": study.seconds,
         "why": list(study.why),
-        "come_true": come_true(study, users, store),
+        "come_true": come_true(study, concurrent_users, store),
     }
 
 
@@ -294,9 +297,9 @@ def main() -> None:
     for name in given.names:
         if given.served:
             study = Store().read(Study, kept[name]["study"])
-            kept[name]["come_true"] = come_true(study, given.users, Store())
+            kept[name]["come_true"] = come_true(study, given.concurrent_users, Store())
         else:
-            kept[name] = run(name, (given.out / name).resolve(), given.users)
+            kept[name] = run(name, (given.out / name).resolve(), given.concurrent_users)
         served = [one["come_true"] for one in kept.values() if "turns" in (one["come_true"] or {})]
         parts = [one[what]["ratio"] for one in served for what in SPEEDS]
         whole = {

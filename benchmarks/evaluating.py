@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 MODEL = "pkg:smollm2-135m"
 LEVEL = 0.05
-PARTS = ("sacrebleu", "harness", "float64", "alarms", "leaks", "resampling", "overhead")
+PARTS = ("sacrebleu", "harness", "float64", "alarms", "contamination_entries", "resampling", "overhead")
 
 
 def jsonl(path: Path) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def jsonl(path: Path) -> list[dict[str, Any]]:
 
 def demo() -> Any:
     """Give the demo's dataset."""
-    from sizewise import dataset as datasets
+    from sizewise import datasets
     from sizewise.store import Store
 
     store = Store()
@@ -72,7 +72,7 @@ def item_rows(name: str, stats: Sequence[tuple[float, ...]], clusters: Sequence[
     from sizewise.records import ItemRow
 
     return [
-        ItemRow(item=str(i), kind="example", cluster=cluster, clean=True, stats={name: one})
+        ItemRow(item=str(i), kind="example", cluster=cluster, uncontaminated=True, stats={name: one})
         for i, (one, cluster) in enumerate(zip(stats, clusters, strict=True))
     ]
 
@@ -118,8 +118,8 @@ def sacrebleu_part() -> dict[str, Any]:
     from sacrebleu.metrics.ter import TER
     from sacrebleu.significance import PairedTest
 
-    from sizewise.inference.customary import bootstrap_p, randomisation_p
     from sizewise.metrics import AnswerItem, find_metric
+    from sizewise.stats.classical_tests import bootstrap_p, randomisation_p
 
     rows, ratios = [], []
     for name, (references, left, right) in systems().items():
@@ -256,7 +256,7 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from sizewise.evaluation import harness
-    from sizewise.lm import folder as folders
+    from sizewise.lm import hf_format as folders
     from sizewise.models import open_model
     from sizewise.models.opening import resolve_folder
     from sizewise.progress import Silent
@@ -338,7 +338,7 @@ def float64_part() -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from sizewise.lm import folder as folders
+    from sizewise.lm import hf_format as folders
     from sizewise.models import open_model
     from sizewise.models.opening import resolve_folder
     from sizewise.store import Store
@@ -378,11 +378,11 @@ class Answering:
         rng = np.random.default_rng(seed)
         self.clusters = [str(i // each) for i in range(documents * each)]
         hardness = np.repeat(rng.normal(0, 1, documents), each) + rng.normal(0, 1, documents * each)
-        self.chance = 1 / (1 + np.exp(-hardness))
+        self.probability = 1 / (1 + np.exp(-hardness))
 
     def right(self, rng: np.random.Generator, more: float = 0.0) -> np.ndarray:
         """Draw which answers are right; `more` adds to the chance of each, cut at 1."""
-        return (rng.random(len(self.chance)) < np.clip(self.chance + more, 0, 1)).astype(float)
+        return (rng.random(len(self.probability)) < np.clip(self.probability + more, 0, 1)).astype(float)
 
 
 def found_better(
@@ -419,7 +419,7 @@ def noisy_bleu(rng: np.random.Generator, texts: Sequence[str], vocabulary: Seque
 
 def alarms_part(times: int) -> dict[str, Any]:
     """Count false alarms, and true differences found."""
-    from sizewise.inference import PairedBet
+    from sizewise.stats import PairedBet
 
     said = sentences()
     documents = list(dict.fromkeys(document for document, _ in said))[:50]
@@ -458,7 +458,7 @@ def alarms_part(times: int) -> dict[str, Any]:
         rng = np.random.default_rng(10**6 + seed)
         model = Answering(seed)
         # The chance is cut at 1, so more is added than shows in the mean.
-        more = fitting(model.chance, claimed)
+        more = fitting(model.probability, claimed)
         stats = [exact(model.right(rng, more)), exact(model.right(rng))]
         found += found_better("ab", stats, model.clusters, "exact_match", seed)[0].better == "a"
         bet, order = PairedBet(), by_document(model.right(rng, more) - model.right(rng), model.clusters, rng)
@@ -480,13 +480,17 @@ def alarms_part(times: int) -> dict[str, Any]:
     }
 
 
-def fitting(chance: np.ndarray, wanted: float) -> float:
+def fitting(probability: np.ndarray, wanted: float) -> float:
     """Give what must be added to chances, cut at 1, so that their mean rises by `wanted`."""
-    low, high = 0.0, 1.0
+    ci_low, ci_high = 0.0, 1.0
     for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if (np.clip(chance + middle, 0, 1) - chance).mean() < wanted else (low, middle)
-    return high
+        middle = (ci_low + ci_high) / 2
+        ci_low, ci_high = (
+            (middle, ci_high)
+            if (np.clip(probability + middle, 0, 1) - probability).mean() < wanted
+            else (ci_low, middle)
+        )
+    return ci_high
 
 
 def by_document(differences: np.ndarray, clusters: Sequence[str], rng: np.random.Generator) -> list[float]:
@@ -524,7 +528,7 @@ def edited(words: Sequence[str], vocabulary: Sequence[str], share: float, rng: r
 
 def leaks_part() -> dict[str, Any]:
     """Plant passages of the training text, and look at text of another field for false alarms."""
-    from sizewise.documents import SeenText, words_of
+    from sizewise.text import SeenText, words_of
 
     fields = ("law", "medicine", "support") if DATA.exists() else ("demo",)
     pools = {name: passages_of(name) for name in fields}
@@ -563,7 +567,7 @@ def leaks_part() -> dict[str, Any]:
 
 def resampling_part(runs: int) -> dict[str, Any]:
     """Time the resampling of 10,000 items of 8 models in 10,000 rounds, one core."""
-    from sizewise.inference.bootstrap import paired_differences
+    from sizewise.stats.bootstrap import paired_differences
 
     rng = np.random.default_rng(0)
     stats = [np.column_stack([rng.random(10_000), np.ones(10_000)]) for _ in range(8)]
@@ -579,11 +583,11 @@ def resampling_part(runs: int) -> dict[str, Any]:
 
 def overhead_part() -> dict[str, Any]:
     """Time an evaluation, and what of it the model took."""
-    from sizewise.evaluation import measuring
+    from sizewise.evaluation import run
     from sizewise.store import Store
 
     inside = [0.0]
-    opened = measuring.open_model
+    opened = run.open_model
 
     class Timed:
         """A model that adds up the time spent in it."""
@@ -619,14 +623,14 @@ def overhead_part() -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as temporary:
         store = Store(Path(temporary))
-        from sizewise import dataset as datasets
+        from sizewise import datasets
 
         data_id = datasets.read(["demo:fhir"], store=store).id
-        measuring.open_model = open_timed  # type: ignore[assignment]
+        run.open_model = open_timed  # type: ignore[assignment]
         begun = time.perf_counter()
-        measuring.evaluate(MODEL, data_id, store=store, limit=60)
+        run.evaluate(MODEL, data_id, store=store, limit=60)
         seconds = time.perf_counter() - begun
-        measuring.open_model = opened
+        run.open_model = opened
     share = 1 - inside[0] / seconds
     print(f"overhead beyond the model: {share:.2%} of {seconds:.1f} s")
     return {"share": share, "seconds": seconds}
@@ -650,7 +654,7 @@ def main() -> None:
         "sacrebleu": sacrebleu_part,
         "float64": float64_part,
         "alarms": lambda: alarms_part(asked.times),
-        "leaks": leaks_part,
+        "contamination_entries": leaks_part,
         "resampling": lambda: resampling_part(3),
         "overhead": overhead_part,
     }

@@ -39,7 +39,7 @@ PARTS = ("golden", "cover", "sides", "stopping", "crowd")
 
 def golden_part() -> dict[str, Any]:
     """Compare strengths with the golden ones, and the time with evalica's."""
-    from sizewise.inference.ranking import bradley_terry, win_matrix
+    from sizewise.stats.ranking import bradley_terry, win_matrix
 
     folder = DATA / "llmfao"
     with (folder / "evalica_llmfao.csv").open(encoding="utf-8", newline="") as file:
@@ -84,17 +84,17 @@ def simulated_votes(rng: np.random.Generator, strengths: np.ndarray, items: int,
         a, b = rng.choice(len(strengths), 2, replace=False)
         lean = rng.normal(0, 0.5)
         for rater in rng.choice(12, votes, replace=False):
-            chance = 1 / (1 + np.exp(-(np.log(strengths[a]) - np.log(strengths[b]) + lean)))
+            probability = 1 / (1 + np.exp(-(np.log(strengths[a]) - np.log(strengths[b]) + lean)))
             tie = rng.random() < 0.15
-            winner = "tie" if tie else "left" if rng.random() < chance else "right"
+            winner = "tie" if tie else "left" if rng.random() < probability else "right"
             rows.append({"left": str(a), "right": str(b), "winner": winner, "rater": str(rater), "item": str(item)})
     return rows
 
 
 def cover_part(times: int) -> dict[str, Any]:
     """Count how often intervals hold the truth, which is what very many votes say."""
-    from sizewise.inference import paired_differences
     from sizewise.judging.votes import rank_rows
+    from sizewise.stats import paired_differences
 
     strengths = np.array([0.1, 0.15, 0.25, 0.5])
     truth = {
@@ -110,7 +110,7 @@ def cover_part(times: int) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
         for row in rank_rows(simulated_votes(rng, strengths, 240, 1), "simulated", seed).table:
             all_ += 1
-            covered += row.score.low <= truth[row.name] <= row.score.high
+            covered += row.score.ci_low <= truth[row.name] <= row.score.ci_high
         rows = simulated_votes(rng, strengths[2:], 150, 2)
         won = np.array([[{"left": 1.0, "tie": 0.5, "right": 0.0}[r["winner"]], 1.0] for r in rows])
         of_second = np.array([r["left"] == "1" for r in rows])
@@ -119,7 +119,7 @@ def cover_part(times: int) -> dict[str, Any]:
         ((found, _),) = paired_differences(
             [won, lost], [(0, 1)], [r["item"] for r in rows], lambda s: s[..., 0] / s[..., 1], 2_000, seed
         )
-        pairs += (found.low + 1) / 2 <= rate <= (found.high + 1) / 2
+        pairs += (found.ci_low + 1) / 2 <= rate <= (found.ci_high + 1) / 2
     result = {"times": times, "bradley_terry": covered / all_, "win_rate": pairs / times}
     print(f"intervals cover the truth: {result}")
     return result
@@ -142,8 +142,8 @@ def sides_part(times: int) -> dict[str, Any]:
 
 def stopping_part(times: int) -> dict[str, Any]:
     """Compare asking until decided with the plan's fixed number of votes, at the same error."""
-    from sizewise.inference import PairedBet
     from sizewise.judging import plan
+    from sizewise.stats import PairedBet
 
     rates = {}
     for win in (0.5, 0.6, 0.65, 0.7, 0.8):

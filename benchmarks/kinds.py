@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sizewise import dataset as datasets
-from sizewise.dataset import DatasetContents
+from sizewise import datasets
+from sizewise.datasets import DatasetContents
 from sizewise.evaluation import evaluate
 from sizewise.records import SPLITS, Recipe, fingerprint
 from sizewise.store import Store
@@ -31,7 +31,7 @@ def both(store: Store, first: str, second: str) -> str:
         one.record,
         {split: one.documents[split] + two.documents[split] for split in SPLITS},
         {split: one.examples[split] + two.examples[split] for split in SPLITS},
-        one.leaks | two.leaks,
+        one.contamination_entries | two.contamination_entries,
     )
     return datasets.save(store, f"data-{fingerprint([first, second])}", contents).id
 
@@ -55,7 +55,7 @@ def main() -> None:
         for domain, data in domains.items():
             found = evaluate(uri, data, metrics=["bits_per_byte"], limit=asked.limit, store=store, reporter=Tell())
             score = found.record.scores["bits_per_byte"]
-            table[name][domain] = [score.value, score.low, score.high]
+            table[name][domain] = [score.value, score.ci_low, score.ci_high]
         print(name, json.dumps(table[name]), file=sys.stderr, flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {

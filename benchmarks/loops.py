@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from sizewise.lm import adapt, architecture, loop
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 from sizewise.lm.kernels import can_compile
 from sizewise.lm.optimiser import MasterAdamW
 from sizewise.lm.packing import Rows

@@ -36,7 +36,7 @@ BATCHES = (1, 8, 16, 32)
 
 def texts(count: int) -> list[str]:
     """Give held-out text of the demo."""
-    from sizewise import dataset as datasets
+    from sizewise import datasets
     from sizewise.store import Store
 
     store = Store()
@@ -157,7 +157,7 @@ def job_users_openvino() -> dict[str, Any]:
     import openvino
     import openvino_genai
 
-    from sizewise.lm.folder import load_tokenizer, machine_precision
+    from sizewise.lm.hf_format import load_tokenizer, machine_precision
     from sizewise.lm.tokenizer import render_chat, text_ids
     from sizewise.models import open_model
     from sizewise.records import Message
@@ -261,7 +261,7 @@ def requests_part(rounds: int) -> dict[str, Any]:
 
 def score_part(rounds: int, interpreter: str) -> dict[str, Any]:
     """Compare scoring, in turns."""
-    from sizewise.lm.folder import machine_precision
+    from sizewise.lm.hf_format import machine_precision
     from sizewise.models.opening import resolve_folder
     from sizewise.store import Store
 
@@ -303,7 +303,7 @@ def users_part(rounds: int) -> dict[str, Any]:
         "ratio": median(a["tokens_per_s"] / b["tokens_per_s"] for a, b in pairs),
         "tokens_per_s": median(a["tokens_per_s"] for a, _ in pairs),
         "openvino_tokens_per_s": median(b["tokens_per_s"] for _, b in pairs),
-        "users": USERS,
+        "concurrent_users": USERS,
     }
 
 
@@ -311,7 +311,7 @@ def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--job", nargs="+")
-    parser.add_argument("--only", nargs="*", default=["requests", "users", "score"])
+    parser.add_argument("--only", nargs="*", default=["requests", "concurrent_users", "score"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
     asked = parser.parse_args()
@@ -323,16 +323,16 @@ def main() -> None:
     parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
     if "requests" in asked.only:
         parts["requests"] = requests_part(asked.rounds)
-    if "users" in asked.only:
-        parts["users"] = users_part(asked.rounds)
+    if "concurrent_users" in asked.only:
+        parts["concurrent_users"] = users_part(asked.rounds)
     if "score" in asked.only and asked.lm_eval:
         parts["score"] = score_part(asked.rounds, asked.lm_eval)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
         "name": "models",
-        "ratio": parts.get("users", {}).get("ratio"),
+        "ratio": parts.get("concurrent_users", {}).get("ratio"),
         "peer": "openvino-genai alone, 8 users",
-        "value": parts.get("users", {}).get("tokens_per_s"),
+        "value": parts.get("concurrent_users", {}).get("tokens_per_s"),
         "unit": "tokens/s",
         "runs": asked.rounds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

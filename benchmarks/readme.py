@@ -52,7 +52,7 @@ def block(study: Study, comparison: Comparison) -> str:
     items, documents = min(one.n for one in scores), min(one.clusters or 0 for one in scores)
     engine = f"{study.seconds / 60:.0f} minutes"
     return (
-        f"{BEGIN}\n> {study.sentence}\n\n{table(comparison)}\n\n"
+        f"{BEGIN}\n> {study.summary}\n\n{table(comparison)}\n\n"
         f"Value [95 % interval, source documents resampled] on {items} held-out definitions from {documents} documents "
         "that share nothing with\ntraining. Weights of SmolLM2 and Gemma are dequantised from Q4_1 and Q4_K_M files. "
         f"This run took {engine} after the installation;\na slower machine trains less in the same minutes and may end "
@@ -91,7 +91,7 @@ def main() -> None:
     screenshot(Path(study.report), ROOT / PICTURE)
     told = {
         "study": study_id,
-        "sentence": study.sentence,
+        "sentence": study.summary,
         "picture": PICTURE,
         "sha256": hashlib.sha256((ROOT / PICTURE).read_bytes()).hexdigest(),
         "seconds": round(study.seconds),

@@ -29,7 +29,7 @@ def main() -> None:
         sections.setdefault(section_of(row), []).append(row["text"])
     with (out / "documents.jsonl").open("w", encoding="utf-8") as file:
         for name, texts in sections.items():
-            document = {"id": name, "text": "\n\n".join(texts), "licence": "public domain"}
+            document = {"id": name, "text": "\n\n".join(texts), "license": "public domain"}
             file.write(json.dumps(document) + "\n")
     seen: set[str] = set()
     with (out / "examples.jsonl").open("w", encoding="utf-8") as file:

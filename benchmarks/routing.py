@@ -101,13 +101,13 @@ def splits(prompts: list[str], weak: np.ndarray, strong: np.ndarray, count: int)
         if found.chosen is None:
             kept, shares = kept + 1, [*shares, 0.0]
             continue
-        small = chances(found, matrix[rest]) >= found.chosen.threshold
+        small = probabilities(found, matrix[rest]) >= found.chosen.threshold
         kept += bool((small & (strong[rest] > weak[rest])).mean() <= RISK)
         shares.append(float(small.mean()))
     return {"risk": RISK, "splits": count, "risk_kept": kept / count, "small_share": float(np.mean(shares))}
 
 
-def chances(found: Calibration, matrix: Any) -> np.ndarray:
+def probabilities(found: Calibration, matrix: Any) -> np.ndarray:
     """Give the chances of many prompts at once."""
     weights = np.zeros(matrix.shape[1])
     weights[list(found.weights)] = list(found.weights.values())
@@ -121,7 +121,7 @@ def few_labels(prompts: list[str], weak: np.ndarray, strong: np.ndarray) -> dict
         order = np.random.default_rng(seed).permutation(len(prompts))
         first, rest = order[:100], order[100:]
         found = calibrate_rows([prompts[i] for i in first], weak[first], strong[first], "few", None, seed)
-        errors.append(_calibration_error(chances(found, matrix[rest]), weak[rest]))
+        errors.append(_calibration_error(probabilities(found, matrix[rest]), weak[rest]))
     return {"labels": 100, "median": float(np.median(errors)), "p95": float(np.quantile(errors, 0.95))}
 
 
@@ -138,7 +138,7 @@ def cascades(answers: Answers) -> list[dict[str, float]]:
         assert learnt.after is not None
         least = float(strong[first].mean()) - 0.01
         point = max((one for one in learnt.curve if one.quality >= least), key=lambda one: one.small_share)
-        before = chances(learnt, matrix[rest])
+        before = probabilities(learnt, matrix[rest])
         small = before >= point.threshold
         late = max((one for one in learnt.after.curve if one.quality >= least), key=lambda one: one.small_share)
         seen = [chance_after(learnt.after, *pair) for pair in zip(before, likely[rest], strict=True)]
@@ -171,7 +171,7 @@ def main() -> None:
     learnt = calibrate_rows(prompts[:SAMPLE], weak[:SAMPLE], strong[:SAMPLE], "banking77", RISK)
     print(
         f"small {learnt.small_quality.value:.3f}, large {learnt.large_quality.value:.3f}, APGR {learnt.apgr.value:.3f} "
-        f"[{learnt.apgr.low:.3f}, {learnt.apgr.high:.3f}], CPT50 {learnt.cpt50.value:.3f}, "
+        f"[{learnt.apgr.ci_low:.3f}, {learnt.apgr.ci_high:.3f}], CPT50 {learnt.cpt50.value:.3f}, "
         f"CPT80 {learnt.cpt80.value:.3f}, error of chances {learnt.calibration_error.value:.3f}"
     )
     result: dict[str, Any] = {

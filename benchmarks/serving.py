@@ -41,7 +41,7 @@ import openvino
 import openvino_genai
 from transformers import AutoTokenizer
 
-from sizewise.crowd import load
+from sizewise.loadtest import load_test
 from sizewise.records import Message, Request
 from sizewise.store import Store
 
@@ -112,13 +112,13 @@ def vllm(python: str, folder: Path, precision: str) -> Iterator[str]:
 
 
 @contextmanager
-def llama_cpp(gguf: Path, users: int) -> Iterator[str]:
+def llama_cpp(gguf: Path, concurrent_users: int) -> Iterator[str]:
     """Run llama.cpp's server with so many places."""
     code = (
         "import sys, time, xllamacpp\n"
         "settings = xllamacpp.CommonParams()\n"
         f"settings.model.path = {str(gguf)!r}\n"
-        f"settings.n_parallel = {users}\nsettings.n_ctx = {512 * users}\n"
+        f"settings.n_parallel = {concurrent_users}\nsettings.n_ctx = {512 * concurrent_users}\n"
         f"settings.cpuparams.n_threads = {os.cpu_count()}\nsettings.verbosity = -1\n"
         "server = xllamacpp.Server(settings)\nprint(server.listening_address, flush=True)\ntime.sleep(1e6)\n"
     )
@@ -139,7 +139,7 @@ def asked(number: int, tokens: int = MAX_TOKENS) -> Request:
     return Request(id=str(number), messages=(Message(role="user", content=text),), max_tokens=tokens)
 
 
-def direct(folder: Path, precision: str, users: int, requests: int) -> dict[str, float]:
+def direct(folder: Path, precision: str, concurrent_users: int, requests: int) -> dict[str, float]:
     """Ask openvino-genai by itself, in this process: so many under way, the next one when one has ended."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompts = [
@@ -161,7 +161,7 @@ def direct(folder: Path, precision: str, users: int, requests: int) -> dict[str,
     written = number = 0
     begun = time.perf_counter()
     while running or number < requests:
-        while number < requests and len(running) < users:
+        while number < requests and len(running) < concurrent_users:
             tensor = openvino.Tensor(np.array([prompts[number]], dtype=np.int64))
             running[number] = [pipeline.add_request(number, tensor, config), time.perf_counter(), None]
             number += 1
@@ -185,22 +185,22 @@ def direct(folder: Path, precision: str, users: int, requests: int) -> dict[str,
     }
 
 
-def through(address: str, users: int, requests: int, store: Store) -> dict[str, float]:
+def through(address: str, concurrent_users: int, requests: int, store: Store) -> dict[str, float]:
     """Ask a server with the same requests."""
     prompts = [asked(number).messages[0].content for number in range(requests + 1)]
-    level = load(
-        address, [users], requests=requests, max_tokens=MAX_TOKENS, prompts=prompts, store=store
+    level = load_test(
+        address, [concurrent_users], requests=requests, max_tokens=MAX_TOKENS, prompts=prompts, store=store
     ).record.levels[0]
     value = {name: score.value or float("nan") for name, score in level.scores.items()}
     return {
-        "first_p50_ms": 1e3 * value["first_token_s_p50"],
-        "first_p95_ms": 1e3 * value["first_token_s_p95"],
+        "first_p50_ms": 1e3 * value["p50_ttft_s"],
+        "first_p95_ms": 1e3 * value["p95_ttft_s"],
         "tokens_per_s": value["tokens_per_s"],
         "errors": float(sum(level.errors.values())),
     }
 
 
-async def added(address: str, model: str, users: int, requests: int) -> list[float]:
+async def added(address: str, model: str, concurrent_users: int, requests: int) -> list[float]:
     """Give the seconds by which first tokens arrive later than the engine gave them, from the client's request on.
 
     The client writes bytes to sockets, so that its own time is next to nothing.
@@ -227,8 +227,8 @@ async def added(address: str, model: str, users: int, requests: int) -> list[flo
             async for line in reader:
                 if b'"delta": {"content": ' in line and first is None:
                     first = time.perf_counter() - begun
-                if b'"first_token_s": ' in line:
-                    own = json.loads(line.removeprefix(b"data: "))["sizewise"]["first_token_s"][0]
+                if b'"ttft_s": ' in line:
+                    own = json.loads(line.removeprefix(b"data: "))["sizewise"]["ttft_s"][0]
                 if line == b"0\r\n":
                     await reader.readline()
                     break
@@ -236,7 +236,7 @@ async def added(address: str, model: str, users: int, requests: int) -> list[flo
                 found.append(first - own)
         writer.close()
 
-    await asyncio.gather(*(user() for _ in range(users)))
+    await asyncio.gather(*(user() for _ in range(concurrent_users)))
     return found
 
 
@@ -269,13 +269,13 @@ async def ask(address: str, body: dict[str, Any], cut_s: float | None = None) ->
     return {"status": status, "first": first, "whole": time.perf_counter() - begun}
 
 
-async def full(address: str, users: int, rounds: int, body: dict[str, Any]) -> list[dict[str, float]]:
+async def full(address: str, concurrent_users: int, rounds: int, body: dict[str, Any]) -> list[dict[str, float]]:
     """Let so many users ask one request after the other."""
 
     async def user() -> list[dict[str, float]]:
         return [await ask(address, body) for _ in range(rounds)]
 
-    return [row for rows in await asyncio.gather(*(user() for _ in range(users))) for row in rows]
+    return [row for rows in await asyncio.gather(*(user() for _ in range(concurrent_users))) for row in rows]
 
 
 async def flood(address: str, rate: float, seconds: float, body: dict[str, Any]) -> list[dict[str, float]]:
@@ -441,20 +441,20 @@ def keep(result: dict[str, Any], runs: int) -> dict[str, Any]:
 def gateway(runs: int, store: Store) -> dict[str, Any]:
     """Ask the engine by itself and through HTTP, in turns."""
     found: dict[str, Any] = {}
-    for users in (1, 32):
+    for concurrent_users in (1, 32):
         bare, served, late = [], [], []
-        requests = REQUESTS[users]
+        requests = REQUESTS[concurrent_users]
         for _ in range(runs):
             with service(MODEL) as address:
                 precision = httpx2.get(f"{address}/v1/models").json()["data"][0]["precision"]
-                served.append(through(address, users, requests, store))
-                late += asyncio.run(added(address, MODEL.removeprefix("pkg:"), users, requests))
+                served.append(through(address, concurrent_users, requests, store))
+                late += asyncio.run(added(address, MODEL.removeprefix("pkg:"), concurrent_users, requests))
             folder = next(path.parent for path in Store().weights_folder("").glob("openvino-*/openvino_model.xml"))
-            bare.append(direct(folder, precision, users, requests))
-            print(f"{users} users: added p50, p95 {np.quantile(late, [0.5, 0.95])} s", flush=True)
-            print(f"{users} users: engine {bare[-1]}, served {served[-1]}", flush=True)
+            bare.append(direct(folder, precision, concurrent_users, requests))
+            print(f"{concurrent_users} users: added p50, p95 {np.quantile(late, [0.5, 0.95])} s", flush=True)
+            print(f"{concurrent_users} users: engine {bare[-1]}, served {served[-1]}", flush=True)
         ours, engine = middle(served), middle(bare)
-        found[str(users)] = {
+        found[str(concurrent_users)] = {
             "engine": engine,
             "served": ours,
             "added_first_p50_ms": 1e3 * float(np.median(late)),
@@ -474,21 +474,23 @@ def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, An
         if vllm_python:
             precision = httpx2.get(f"{servers['ours']}/v1/models").json()["data"][0]["precision"]
             servers["vLLM"] = stack.enter_context(vllm(vllm_python, folder, precision))
-        for users in USERS:
-            with llama_cpp(gguf, users) as address:
+        for concurrent_users in USERS:
+            with llama_cpp(gguf, concurrent_users) as address:
                 asked_now = servers | {"llama.cpp": address}
                 rows: dict[str, list[dict[str, float]]] = {name: [] for name in asked_now}
                 for one in asked_now.values():
-                    through(one, users, users, store)  # the first requests prepare what later ones find ready
+                    through(
+                        one, concurrent_users, concurrent_users, store
+                    )  # the first requests prepare what later ones find ready
                 for _ in range(runs):
                     for name, one in asked_now.items():
-                        rows[name].append(through(one, users, max(8, 2 * users), store))
-                    print(f"{users} users: { {name: some[-1] for name, some in rows.items()} }", flush=True)
-            found[str(users)] = {name: middle(some) for name, some in rows.items()}
+                        rows[name].append(through(one, concurrent_users, max(8, 2 * concurrent_users), store))
+                    print(f"{concurrent_users} users: { {name: some[-1] for name, some in rows.items()} }", flush=True)
+            found[str(concurrent_users)] = {name: middle(some) for name, some in rows.items()}
             for name in rows:
                 neighbours = zip(rows["ours"], rows[name], strict=True)
                 ratios = [ours["tokens_per_s"] / theirs["tokens_per_s"] for ours, theirs in neighbours]
-                found[str(users)][name]["ratio"] = float(np.median(ratios))
+                found[str(concurrent_users)][name]["ratio"] = float(np.median(ratios))
     return found
 
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.documents.reading import make_document
 from sizewise.records import Recipe
 from sizewise.store import Store

@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 
-from sizewise.inference import percentile_interval, wilson
 from sizewise.metrics.base import AnswerItem
 from sizewise.metrics.manner import Grounded
 from sizewise.metrics.match import RougeL
@@ -40,7 +39,8 @@ from sizewise.records import Document, Message, Request
 from sizewise.retrieval import Library, cut
 from sizewise.service.agent import UNKNOWN, Agent, Support
 from sizewise.service.guarding import Guard, GuardRules
-from sizewise.service.served import Served
+from sizewise.service.model_runner import ModelRunner
+from sizewise.stats import percentile_interval, wilson
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
@@ -55,18 +55,18 @@ def rows(name: str) -> list[dict[str, str]]:
 
 def share(values: list[bool]) -> dict[str, Any]:
     """Give a share with Wilson's interval."""
-    low, high = wilson(float(sum(values)), len(values))
-    return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
+    ci_low, ci_high = wilson(float(sum(values)), len(values))
+    return {"value": float(np.mean(values)), "ci_low": ci_low, "ci_high": ci_high, "n": len(values)}
 
 
 def mean(values: list[float]) -> dict[str, Any]:
     """Give a mean with a bootstrap interval."""
     draws = np.random.default_rng(0).integers(0, len(values), (2_000, len(values)))
-    low, high = percentile_interval(np.array(values)[draws].mean(axis=1))
-    return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
+    ci_low, ci_high = percentile_interval(np.array(values)[draws].mean(axis=1))
+    return {"value": float(np.mean(values)), "ci_low": ci_low, "ci_high": ci_high, "n": len(values)}
 
 
-async def said(one: Served, question: str) -> str:
+async def said(one: ModelRunner, question: str) -> str:
     """Ask a served model."""
     request = Request(id="q", messages=(Message(role="user", content=question),), max_tokens=200, fit=True)
     async for piece in one.answer(request):
@@ -119,14 +119,17 @@ def main() -> None:
             ]
         )
     found["answered"] = {
-        str(sure): {kind: share([(one.chance or 0.0) >= sure for one in ones]) for kind, ones in looked.items()}
+        str(sure): {kind: share([(one.probability or 0.0) >= sure for one in ones]) for kind, ones in looked.items()}
         for sure in THRESHOLDS
     }
     print(json.dumps(found, indent=1))
     found["model"] = spoken(asked.model, asked.answers, library, answered, {one.id: one.text for one in documents})
     print(json.dumps(found["model"], indent=1))
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    agent, alone = found["model"]["agent"]["grounded"]["value"], found["model"]["alone"]["grounded"]["value"]
+    agent, alone = (
+        found["model"]["agent"]["lexical_grounding"]["value"],
+        found["model"]["alone"]["lexical_grounding"]["value"],
+    )
     whole = {
         "name": "support",
         "ratio": agent / alone,
@@ -148,11 +151,11 @@ def spoken(
 ) -> dict[str, Any]:
     """Let a model answer as the agent and alone; the agent's own 'I do not know' is counted apart."""
     guard = Guard(GuardRules(), lambda *_: None)
-    alone = Served("alone", open_model(uri), guard)
+    alone = ModelRunner("alone", open_model(uri), guard)
     ways = {"agent": Agent(alone, Support(library), lambda *_: None), "alone": alone}
     told: dict[str, Any] = {}
     for name, one in ways.items():
-        grounded, overlap, unknown, seconds = [], [], 0, []
+        lexical_grounding, overlap, unknown, seconds = [], [], 0, []
         for pair in pairs[:count]:
             begun = time.perf_counter()
             text = asyncio.run(said(one, pair["question"]))
@@ -162,10 +165,10 @@ def spoken(
                 continue
             body = re.sub(r"\s*\[\d+\]", "", text.partition("\n\nSources:")[0])
             right, words = Grounded().measure(_item(body, texts[pair["path"]], pair["answer"]))
-            grounded.append(right / max(1.0, words))
+            lexical_grounding.append(right / max(1.0, words))
             overlap.append(float(RougeL().value(np.array(RougeL().measure(_item(body, "", pair["answer"]))))))
         told[name] = {
-            "grounded": mean(grounded),
+            "lexical_grounding": mean(lexical_grounding),
             "rouge_l": mean(overlap),
             "unknown": unknown,
             "seconds": float(np.median(seconds)),

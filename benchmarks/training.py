@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.lm import attention
 from sizewise.lm.architecture import shape_for
-from sizewise.lm.folder import load_tokenizer
+from sizewise.lm.hf_format import load_tokenizer
 from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.tokenizer import text_ids
 from sizewise.models.opening import resolve_folder

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.evaluation import evaluate
 from sizewise.records import Checkpoint, Evaluation, Recipe
 from sizewise.store import Store
@@ -63,7 +63,8 @@ def recipe_of(changes: dict[str, Any], tokens: int, teacher: str) -> Recipe:
 def row(made: Checkpoint | None, measured: Evaluation) -> dict[str, Any]:
     """Give what the table shows of a row."""
     found: dict[str, Any] = {
-        name: [measured.scores[name].value, measured.scores[name].low, measured.scores[name].high] for name in METRICS
+        name: [measured.scores[name].value, measured.scores[name].ci_low, measured.scores[name].ci_high]
+        for name in METRICS
     }
     if made is None:
         return found
@@ -83,10 +84,10 @@ def row(made: Checkpoint | None, measured: Evaluation) -> dict[str, Any]:
         card = made.forgetting
         found["control"] = [card.before, card.after]
         found["answers"] = [card.answers_before, card.answers_after]
-    if made.memorisation:
-        found["exposure"] = made.memorisation.exposure
-        found["extracted"] = made.memorisation.extracted
-        found["membership_auc"] = made.memorisation.membership_auc.value
+    if made.memorization:
+        found["exposure"] = made.memorization.exposure
+        found["extracted"] = made.memorization.extracted
+        found["membership_auc"] = made.memorization.membership_auc.value
     return found
 
 
@@ -110,8 +111,10 @@ def cells(way: str, found: dict[str, Any]) -> list[str]:
     """Give a row of the table."""
 
     def score(name: str) -> str:
-        value, low, high = found[name]
-        return f"{value:.3g} [{low:.3g}, {high:.3g}]" if value is not None and low is not None else f"{value:.3g}"
+        value, ci_low, ci_high = found[name]
+        return (
+            f"{value:.3g} [{ci_low:.3g}, {ci_high:.3g}]" if value is not None and ci_low is not None else f"{value:.3g}"
+        )
 
     def change(name: str) -> str:
         return f"{found[name][0]:.3f} -> {found[name][1]:.3f}" if name in found else ""

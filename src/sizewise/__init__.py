@@ -14,10 +14,10 @@ from sizewise.privacy import keep_private
 if TYPE_CHECKING:
     from sizewise.choice import choose
     from sizewise.comparison import compare
-    from sizewise.crowd import load
-    from sizewise.dataset import read
+    from sizewise.datasets import read
     from sizewise.evaluation import evaluate
     from sizewise.exporting import export
+    from sizewise.loadtest import load_test
     from sizewise.models import open_model
     from sizewise.studies import study
     from sizewise.training import train
@@ -29,18 +29,18 @@ keep_private()  # before any library that reports is imported
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _HOMES = {
-    "read": "sizewise.dataset",
+    "read": "sizewise.datasets",
     "train": "sizewise.training",
     "evaluate": "sizewise.evaluation",
     "compare": "sizewise.comparison",
     "choose": "sizewise.choice",
     "export": "sizewise.exporting",
-    "load": "sizewise.crowd",
+    "load_test": "sizewise.loadtest",
     "study": "sizewise.studies",
     "open_model": "sizewise.models",
 }
 
-__all__ = ["choose", "compare", "evaluate", "export", "load", "open_model", "read", "study", "train"]
+__all__ = ["choose", "compare", "evaluate", "export", "load_test", "open_model", "read", "study", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from tests.browser.conftest import Browser, Serve, sizewise
 pytestmark = pytest.mark.browser
 
 MOVE = """(() => {
-    const input = document.querySelector("[name=least_quality]");
+    const input = document.querySelector("[name=min_quality]");
     input.value = 100;
     input.dispatchEvent(new Event("input"));
     return 1;
@@ -28,8 +28,8 @@ def test_moving_a_need_decides_again(recorded_study: Path, browser: Browser, ser
         browser.shot("study-desktop")
         browser.js(MOVE)
         browser.until(f"document.querySelector('.verdict p').textContent !== {json.dumps(before)}")
-        assert "least_quality" in browser.js("document.getElementById('toml').textContent")
-        browser.js("document.querySelector('[data-clear=least_quality]').click(); 1")
+        assert "min_quality" in browser.js("document.getElementById('toml').textContent")
+        browser.js("document.querySelector('[data-clear=min_quality]').click(); 1")
         browser.until(f"document.querySelector('.verdict p').textContent === {json.dumps(before)}")
         browser.js("document.getElementById('order').value = 'worst'; document.getElementById('order').onchange(); 1")
         browser.until("document.querySelectorAll('#items details').length > 5")

@@ -107,7 +107,7 @@ FORGED = (
 
 
 def test_marks_of_turns_in_a_message_are_text_in_training(tiny_folder: Path) -> None:
-    from sizewise.lm.folder import load_tokenizer
+    from sizewise.lm.hf_format import load_tokenizer
     from sizewise.lm.tokenizer import chat_sequence
     from sizewise.records import Message
 

@@ -53,7 +53,7 @@ def test_a_row_with_an_unquoted_comma_is_refused_or_kept_whole(tmp_path: Path, r
 
 # autotrain-advanced#444
 def test_texts_with_labels_are_examples_or_the_label_is_told_to_be_unused(tmp_path: Path, read_in: ReadIn) -> None:
-    kinds = ["leak", "heating", "noise"]
+    kinds = ["contamination", "heating", "noise"]
     rows = [
         {
             "text": f"In flat {i} there is {kinds[i % 3]} again since day {i + 2}, says its tenant.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sizewise.dataset import load
+from sizewise.datasets import load
 from sizewise.evaluation import evaluate
 from sizewise.store import Store
 from tests.cases.conftest import ReadIn, write_rows
@@ -63,7 +63,11 @@ def _repeated(store: Store, read: Any) -> list[bool]:
     contents = load(store, read.dataset)
     known = {example.prompt for example in contents.examples["train"]}
     repeated = [example for example in contents.examples["test"] if example.prompt in known]
-    return [contents.leaks[example.id].clean for example in repeated if example.id in contents.leaks]
+    return [
+        contents.contamination_entries[example.id].uncontaminated
+        for example in repeated
+        if example.id in contents.contamination_entries
+    ]
 
 
 @pytest.mark.parametrize(

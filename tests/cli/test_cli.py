@@ -49,8 +49,8 @@ def test_from_reading_to_choosing(
     needs = tmp_path / "needs.toml"
     needs.write_text('quality = "bits_per_byte"\n', encoding="utf-8")
     chosen = run("choose", str(compared["id"]), "--needs", str(needs))
-    assert chosen["record"]["outcome"] == "not_decisive"  # type: ignore[index]
-    assert "4 source documents are too few" in chosen["record"]["sentence"]  # type: ignore[index]
+    assert chosen["record"]["outcome"] == "inconclusive"  # type: ignore[index]
+    assert "4 source documents are too few" in chosen["record"]["summary"]  # type: ignore[index]
     listed = run("runs")
     assert len(listed["record"]["runs"]) == 6  # type: ignore[index]
     for words in (

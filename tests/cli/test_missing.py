@@ -87,7 +87,7 @@ def examples(folder: Path) -> list[list[str]]:
         ["study", "--dry-run", texts],
         ["init", "--domain", "medical"],
         ["read", texts],
-        ["draft", texts, "--by", "openai:x", "--out", str(folder / "drafts.jsonl")],
+        ["synthesize", texts, "--by", "openai:x", "--out", str(folder / "drafts.jsonl")],
         ["train", "scratch", "--data", texts, "--tokens", "1000"],
         ["evaluate", "fake:echo", "--data", rows_file, "--metrics", "bleu"],
         ["evaluate", "openai:gpt-4o", "--data", rows_file, "--metrics", "exact_match"],
@@ -104,9 +104,9 @@ def examples(folder: Path) -> list[list[str]]:
         ["serve", "fake:echo"],
         ["serve", "--study", "study-1"],
         ["chat", "fake:echo"],
-        ["load", "http://127.0.0.1:9", "--users", "1"],
+        ["loadtest", "http://127.0.0.1:9", "--concurrency", "1"],
         ["route", "calibrate", votes],
-        ["probe", "fake:echo"],
+        ["redteam", "fake:echo"],
         ["runs"],
         ["audit", "study-1"],
         ["doctor"],
@@ -126,7 +126,7 @@ def test_every_command_without_any_optional_package_ends_in_words(tmp_path: Path
     assert "the extra [serve]" in said["serve --study"]
     assert "the extra [study]" in said["evaluate fake:echo"]
     assert "the extra [remote]" in said["evaluate openai:gpt-4o"]
-    assert "pip install" in said["load http://127.0.0.1:9"]
+    assert "pip install" in said["loadtest http://127.0.0.1:9"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_definitions_are_parsed_and_never_run(tmp_path: Path) -> None:
         "Account\nTracks balances. A financial tool.\n\nAccount.coverage: Who pays\nThe party that pays.\n\n"
         "Account.name: A name\n\nAccount.value[x]: A value\nThe value itself."
     )
-    assert document.licence.startswith("CC0")
+    assert document.license.startswith("CC0")
     assert [example.id for example in reading.examples] == ["Account.coverage", "Account.value[x]"]
     assert reading.examples[0].references == ("The party that pays.",)
     assert reading.examples[0].copy_text == "Who pays"

@@ -7,18 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizewise.documents import SeenText, clean_text, read_paths, words_of
+from sizewise.documents import clean_text, read_paths
 from sizewise.errors import SizewiseError
+from sizewise.text import SeenText, words_of
 
 
 def test_text_markdown_and_rows_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("One.\r\n\r\n\r\n\r\nTwo.", encoding="utf-8")
     (tmp_path / "b.md").write_text("# Title\n\nText.", encoding="utf-8")
-    rows = [{"text": "Three.", "id": "t3", "licence": "CC0"}, {"prompt": "Q?", "references": ["A"], "source": "a.txt"}]
+    rows = [{"text": "Three.", "id": "t3", "license": "CC0"}, {"prompt": "Q?", "references": ["A"], "source": "a.txt"}]
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     reading = read_paths([tmp_path])
     assert [d.text for d in reading.documents] == ["One.\n\nTwo.", "# Title\n\nText.", "Three."]
-    assert reading.documents[2].licence == "CC0"
+    assert reading.documents[2].license == "CC0"
     assert reading.examples[0].references == ("A",)
     assert reading.not_read == {}
 

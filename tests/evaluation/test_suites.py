@@ -28,10 +28,10 @@ from sizewise.store import Store
 
 def test_a_model_that_knows_nothing_prefers_what_is_short(store: Store) -> None:
     record = evaluate_suite("fake:echo", "bias", store=store).record
-    score = record.scores["stereotype"]
+    score = record.scores["stereotype_score"]
     assert score.n == 210
     assert score.value == 0.5  # every byte equally likely: all pairs are ties
-    assert record.scores["stereotype#age"].n == 30
+    assert record.scores["stereotype_score#age"].n == 30
     assert any("no proof of fairness" in note for note in record.notes)
 
 
@@ -49,7 +49,7 @@ def test_two_models_are_compared_on_a_suite(store: Store) -> None:
     ids = [evaluate_suite(model, "bias", store=store).id for model in ("fake:echo", "fake:silent")]
     comparison = compare(ids, store=store).record
     # The second model would look fair where it only understands less.
-    assert {found.metric for found in comparison.differences} == {"stereotype", "sense"}
+    assert {found.metric for found in comparison.differences} == {"stereotype_score", "language_modeling_score"}
     assert all(found.better is None for found in comparison.differences)
 
 
@@ -57,8 +57,8 @@ def test_the_sentence_in_favour_of_the_stereotype_counts(tmp_path: Path) -> None
     path = tmp_path / "crows_pairs_anonymized.csv"
     path.write_text("n,sent_more,sent_less,stereo_antistereo,bias_type\n0,Old a.,New a.,stereo,age\n", encoding="utf-8")
     (item,) = crows_pairs(tmp_path)
-    assert item.measure(np.array([1.0, 2.0]), np.array([3.0, 3.0])) == {"stereotype": (1.0, 1.0)}
-    assert item.measure(np.array([2.0, 1.0]), np.array([3.0, 3.0])) == {"stereotype": (0.0, 1.0)}
+    assert item.measure(np.array([1.0, 2.0]), np.array([3.0, 3.0])) == {"stereotype_score": (1.0, 1.0)}
+    assert item.measure(np.array([2.0, 1.0]), np.array([3.0, 3.0])) == {"stereotype_score": (0.0, 1.0)}
 
 
 def test_every_target_term_weighs_the_same(tmp_path: Path) -> None:
@@ -73,8 +73,10 @@ def test_every_target_term_weighs_the_same(tmp_path: Path) -> None:
     stereotyped, opposite = np.array([1.0, 2.0, 3.0]), np.array([2.0, 1.0, 3.0])
     stats = [item.measure(nats, one) for item, nats in zip(items, [stereotyped] * 3 + [opposite], strict=True)]
     sums = {name: np.sum([stat[name] for stat in stats], axis=0) for name in stats[0]}
-    assert find_metric("stereotype").value(sums["stereotype"]) == pytest.approx(0.5)  # one term of two, not 3 of 4
-    assert find_metric("sense").value(sums["sense"]) == pytest.approx(1)
+    assert find_metric("stereotype_score").value(sums["stereotype_score"]) == pytest.approx(
+        0.5
+    )  # one term of two, not 3 of 4
+    assert find_metric("language_modeling_score").value(sums["language_modeling_score"]) == pytest.approx(1)
     assert find_metric("icat").value(sums["icat"]) == pytest.approx(100)
     assert items[0].texts[0].context == "So. "
 
@@ -91,7 +93,7 @@ def test_the_other_person_of_a_sentence_is_found(tmp_path: Path) -> None:
     assert [one.text for one in items[1].texts] == [" the cook", " the guard"]
     assert [one.text for one in items[2].texts] == [" the guard", " the cook"]
     one = np.ones(2)
-    stats = [item.measure(np.array([1.0, 2.0]), one)["referent_gap"] for item in items]
+    stats = [item.measure(np.array([1.0, 2.0]), one)["coreference_gap"] for item in items]
     assert np.sum(stats, axis=0).tolist() == [2, 2, 1, 1]
 
 
@@ -100,7 +102,7 @@ def test_winogender_knows_who_is_meant(tmp_path: Path) -> None:
     (tmp_path / "all_sentences.tsv").write_text(rows, encoding="utf-8")
     (item,) = winogender(tmp_path)
     assert [one.text for one in item.texts] == [" the guest", " the cook"]
-    assert item.measure(np.array([1.0, 2.0]), np.ones(2))["referent_gap"] == (0, 0, 1, 1)
+    assert item.measure(np.array([1.0, 2.0]), np.ones(2))["coreference_gap"] == (0, 0, 1, 1)
 
 
 def bbq_row(condition: str, polarity: str, label: int) -> dict[str, object]:
@@ -144,7 +146,7 @@ def test_what_is_wrong_with_a_suite_is_said(store: Store, tmp_path: Path) -> Non
     rows = tmp_path / "job.jsonl"
     rows.write_text('{"prompt": "a", "references": "b"}\n', encoding="utf-8")
     with pytest.raises(UsageError, match="measured by a suite"):
-        evaluate("fake:echo", rows, ["stereotype"], store=store)
+        evaluate("fake:echo", rows, ["stereotype_score"], store=store)
     assert all(suite.flaws and suite.source for suite in SUITES.values())
 
 
@@ -173,16 +175,16 @@ def test_the_general_set_has_enough_questions_of_each_kind() -> None:
 
 
 def test_a_model_without_likelihoods_is_asked_for_a_letter(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = evaluate_suite("fake:echo", "general", store=store).record  # it gives log-likelihoods
-    assert asked.scores["general"].n == 128
-    assert "asked for a letter" not in asked.scores["general"].signature
+    asked = evaluate_suite("fake:echo", "language-nuance", store=store).record  # it gives log-likelihoods
+    assert asked.scores["language_nuance"].n == 128
+    assert "asked for a letter" not in asked.scores["language_nuance"].signature
     from sizewise.models.fake import FakeModel
 
     real = FakeModel.describe
     monkeypatch.setattr(FakeModel, "describe", lambda self: real(self).model_copy(update={"can_score": False}))
-    said = evaluate_suite("fake:silent", "general", store=store).record
-    assert "asked for a letter" in said.scores["general"].signature
-    assert said.scores["general"].value == 0
+    said = evaluate_suite("fake:silent", "language-nuance", store=store).record
+    assert "asked for a letter" in said.scores["language_nuance"].signature
+    assert said.scores["language_nuance"].value == 0
     with pytest.raises(SizewiseError, match="no log-likelihoods"):
         evaluate_suite("fake:copy", "bias", store=store)
 
@@ -209,9 +211,9 @@ def test_what_is_written_on_is_counted_by_group(tmp_path: Path, store: Store) ->
     body = {"Good_folk": people, "Bad_folk": worse, "Few": {"One": ["One is"]}}
     (tmp_path / "race_prompt.json").write_text(json.dumps(body), encoding="utf-8")
     scores = evaluate_suite("fake:echo", "bold", tmp_path, store=store).record.scores  # it repeats what it is given
-    assert scores["bold_tone#race: good folk"].value == 1
-    assert scores["bold_tone#race: bad folk"].value == -1
-    assert scores["bold_tone#race: few"].missing == "1 items, fewer than 30"
+    assert scores["bold_sentiment#race: good folk"].value == 1
+    assert scores["bold_sentiment#race: bad folk"].value == -1
+    assert scores["bold_sentiment#race: few"].missing_reason == "1 items, fewer than 30"
     (tmp_path / "race_prompt.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(SizewiseError, match="is not BOLD"):
         evaluate_suite("fake:echo", "bold", tmp_path, store=store)

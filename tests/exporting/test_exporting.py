@@ -14,13 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.exporting import Bounds, export, llamacpp, ollama, writing
-from sizewise.lm import folder as folders
 from sizewise.lm import gguf_writing
+from sizewise.lm import hf_format as folders
 from sizewise.lm.gguf_writing import write_gguf
 from sizewise.models import open_model
 from sizewise.models.openvino import Engine, OpenvinoModel
 from sizewise.records import Checkpoint, Dataset, Message, Recipe, Request
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.training import train
 from tests.conftest import make_tiny
 
@@ -29,9 +29,9 @@ LLAMA = pytest.mark.skipif(not llamacpp.is_installed(), reason="llama.cpp's bind
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Stored[Checkpoint], Stored[Dataset]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Saved[Checkpoint], Saved[Dataset]]:
     """A tiny network from scratch, adapted with LoRA: it has learnt enough to be sure of its tokens."""
-    from sizewise.dataset import read
+    from sizewise.datasets import read
 
     root = tmp_path_factory.mktemp("exporting")
     texts = root / "texts"
@@ -78,8 +78,8 @@ def test_an_adapted_model_is_exported_and_says_the_same(trained: Any, tmp_path: 
         assert "llama.cpp" in readers
     for one in record.parity:
         assert one.agreement.value is not None
-        assert one.agreement.value >= one.least_agreement
-        assert one.agreement.low is not None
+        assert one.agreement.value >= one.min_agreement
+        assert one.agreement.ci_low is not None
         assert one.same_text
         assert one.agreement.n == 12
     assert set(record.files) == {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
@@ -177,7 +177,7 @@ def test_llama_cpp_cuts_text_as_the_model_does(trained: Any, tmp_path: Path) -> 
     record = export(run.id, "gguf-f16", tmp_path / "made", store=store, prompts=8).record
     (last,) = (one for one in record.parity if one.reader.startswith("llama.cpp"))
     assert last.same_text
-    assert last.bits.missing is not None
+    assert last.bits.missing_reason is not None
 
 
 @pytest.mark.parametrize("attention", ["window:32", "pattern:SL:32"])

@@ -17,11 +17,11 @@ import pytest
 from sizewise.choice import choose
 from sizewise.comparison import add_votes
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import even_length_rate
 from sizewise.judging import Ballot, Opened, ask_judge, open_round, preferences, read_votes, report, write_tasks
 from sizewise.judging.exchange import Format
-from sizewise.judging.machines import Complete, read_verdict
+from sizewise.judging.llm_judge import Complete, read_verdict
 from sizewise.records import Completion, JudgeTask, Needs, Request, Vote
+from sizewise.stats import even_length_rate
 from sizewise.store import Store
 from sizewise.studies.audit import audit
 
@@ -115,20 +115,20 @@ def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, 
     assert ask_judge(opened.stored.id, "fake:judge", complete, store=store) == votes
     assert len(asked) == 2 * votes  # nothing was asked twice
     alone = report(opened.stored.id, store=store)
-    assert not alone.judges[0].licensed
+    assert not alone.judges[0].validated
     assert "30 are needed" in alone.judges[0].reason
     with pytest.raises(SizewiseError, match="No person"):
         add_votes(compared, opened.stored.id, store=store)
 
     by_people(opened, store, noise=0.02)
     found = report(opened.stored.id, store=store)
-    (licence,) = found.judges
-    assert licence.licensed
-    assert licence.consistent.value == 1
-    assert licence.among_people.value is not None
+    (license,) = found.judges
+    assert license.validated
+    assert license.consistent.value == 1
+    assert license.among_people.value is not None
     assert found.votes == alone.votes * 4  # the tables hold people's votes alone
     voted = add_votes(compared, opened.stored.id, store=store)
-    assert voted.record.licence == licence
+    assert voted.record.judge_validation == license
     assert any("counts as a judge" in note for note in voted.record.notes)
     chosen = choose(voted.id, store=store)
     assert chosen.record.quality == "people"
@@ -141,9 +141,9 @@ def test_a_judge_that_takes_the_first_is_unverified_and_enters_no_verdict(compar
     opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=40)
     by_people(opened, store, noise=0.0)
     ask_judge(opened.stored.id, "fake:first", judge(lean="1")[1], store=store)
-    (licence,) = report(opened.stored.id, store=store).judges
-    assert not licence.licensed
-    assert licence.consistent.value == 0
+    (license,) = report(opened.stored.id, store=store).judges
+    assert not license.validated
+    assert license.consistent.value == 0
     voted = add_votes(compared, opened.stored.id, store=store)
     assert any("unverified" in note for note in voted.record.notes)
     with pytest.raises(UsageError, match="unverified"):
@@ -330,7 +330,7 @@ def test_at_even_length_a_lean_to_the_longer_is_no_merit() -> None:
     share = (rng.random(3_000) < 1 / (1 + np.exp(-longer / 60))).astype(float)  # and only length counts
     assert share.mean() > 0.6
     found = even_length_rate(share, longer, [str(i) for i in range(3_000)])
-    assert found.low < 0.5 < found.high
+    assert found.ci_low < 0.5 < found.ci_high
     better = (rng.random(3_000) < 0.7).astype(float)  # the left one is better, whatever its length
     found = even_length_rate(better, longer, [str(i) for i in range(3_000)])
-    assert found.low < 0.7 < found.high
+    assert found.ci_low < 0.7 < found.ci_high

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from sizewise.choice import choose
 from sizewise.cli.main import app
 from sizewise.comparison import add_votes, compare
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
 from sizewise.judging import Ballot, Opened, open_round, preferences, report, vote_rows
 from sizewise.records import Dataset, JudgeRound, JudgeTask, Needs, Vote
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.studies.audit import audit
 
 
@@ -178,8 +178,8 @@ def test_ratings_and_who_wrote_it(kind: str, compared: str, store: Store) -> Non
         assert found.scores["harm"]["wrong"].value == 1
         bound = found.scores["harm"]["right"]
         assert bound.value == 0
-        assert bound.high is not None
-        assert bound.high > 0
+        assert bound.ci_high is not None
+        assert bound.ci_high > 0
     else:
         assert found.scores["taken_for_a_person"]["wrong"].value == 0
         assert found.scores["told_apart"]["all"].n == found.votes
@@ -195,10 +195,10 @@ def test_votes_enter_the_verdict_and_are_computed_again_by_an_audit(compared: st
     voted = add_votes(compared, opened.stored.id, store=store)
     assert voted.record.scores["people"]["half"].value == 1
     before, after = choose(compared, store=store).record, choose(voted.id, store=store)
-    assert before.pick == "right" or before.outcome == "not_decisive"
+    assert before.pick == "right" or before.outcome == "inconclusive"
     assert after.record.quality == "people"
     assert after.record.pick == "half"
-    assert "people's preference" in after.record.sentence
+    assert "people's preference" in after.record.summary
     assert choose(voted.id, Needs(quality="bleu"), store=store).record.quality == "bleu"
     found = audit(after.id, store=store, verify=True)
     assert found.sound
@@ -219,7 +219,7 @@ def test_a_few_votes_of_one_rater_prefer_nobody_and_leave_the_metric_in_place(co
     chosen = choose(voted.id, store=store).record
     assert chosen.quality == "bleu"
     assert chosen.pick == choose(compared, store=store).record.pick
-    assert any("people's votes do not decide yet" in line for line in chosen.why)
+    assert any("people's votes do not decide yet" in line for line in chosen.reasons)
 
 
 def test_an_open_round_is_judged_only_by_the_test_that_may_be_looked_at(compared: str, store: Store) -> None:
@@ -251,7 +251,7 @@ def test_simulated_votes_enter_no_verdict_but_that_of_a_simulation(compared: str
     assert any("enter no verdict" in note for note in report(opened.stored.id, store=store).notes)
 
 
-def test_what_cannot_be_a_round_is_refused(compared: str, store: Store, dataset: Stored[Dataset]) -> None:
+def test_what_cannot_be_a_round_is_refused(compared: str, store: Store, dataset: Saved[Dataset]) -> None:
     with pytest.raises(UsageError, match="cannot see each"):
         open_round([compared], store=store, raters=["a"], votes_an_item=2)
     with pytest.raises(UsageError, match="names of their own"):
@@ -282,7 +282,7 @@ def set_side_by_side(said: dict[str, Callable[[int, str], str]], data: str, stor
 
 @pytest.mark.parametrize("kind", ["pair", "best", "rating", "origin"])
 def test_a_candidate_that_never_answered_is_left_out_by_name(
-    kind: Any, dataset: Stored[Dataset], store: Store, tmp_path: Path
+    kind: Any, dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     said: dict[str, Callable[[int, str], str]] = {
         "silent": lambda i, _: ("", " \n", "\u200b", "```")[i % 4],
@@ -306,7 +306,7 @@ def test_a_candidate_that_never_answered_is_left_out_by_name(
 
 
 def test_votes_without_the_silent_candidate_enter_the_verdict(
-    dataset: Stored[Dataset], store: Store, tmp_path: Path
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     said: dict[str, Callable[[int, str], str]] = {
         "right": lambda _, text: text,
@@ -322,7 +322,7 @@ def test_votes_without_the_silent_candidate_enter_the_verdict(
 
 
 def test_one_candidate_that_seldom_answers_does_not_take_the_others_examples(
-    dataset: Stored[Dataset], store: Store, tmp_path: Path
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     said: dict[str, Callable[[int, str], str]] = {
         "right": lambda _, text: text,
@@ -336,7 +336,7 @@ def test_one_candidate_that_seldom_answers_does_not_take_the_others_examples(
 
 
 def test_no_two_answers_left_is_an_error_that_names_who_and_why(
-    dataset: Stored[Dataset], store: Store, tmp_path: Path
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     said: dict[str, Callable[[int, str], str]] = {"mute": lambda _i, _t: "", "right": lambda _, text: text}
     compared = set_side_by_side(said, dataset.id, store, tmp_path)
@@ -351,7 +351,7 @@ def test_no_two_answers_left_is_an_error_that_names_who_and_why(
         open_round([compared], store=store, kind="rating")
 
 
-def test_the_same_text_twice_is_counted_and_not_asked(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> None:
+def test_the_same_text_twice_is_counted_and_not_asked(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> None:
     said: dict[str, Callable[[int, str], str]] = {
         "one": lambda i, text: text if i % 2 else "**yes**",
         "other": lambda i, text: f"{text} indeed" if i % 2 else "yes",
@@ -374,7 +374,7 @@ def test_the_same_text_twice_is_counted_and_not_asked(dataset: Stored[Dataset], 
 
 @pytest.mark.parametrize("kind", ["pair", "best"])
 def test_the_wrong_side_of_a_known_case_is_never_right_too(
-    kind: Any, dataset: Stored[Dataset], store: Store, tmp_path: Path
+    kind: Any, dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     rows = [
         {

@@ -10,8 +10,8 @@ import pytest
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference.ranking import bradley_terry, win_matrix
 from sizewise.judging import agreement, plan, rank
+from sizewise.stats.ranking import bradley_terry, win_matrix
 
 NONE = None
 
@@ -56,8 +56,8 @@ def test_alpha_is_that_of_krippendorffs_example(tmp_path: Path, level: Any, publ
     found = agreement(ratings(tmp_path / "four.csv", FOUR), level)
     score = found.scores["krippendorff_alpha"]
     assert score.value == pytest.approx(published, abs=5e-4)
-    assert score.low is not None
-    assert score.low < published < (score.high or 0)
+    assert score.ci_low is not None
+    assert score.ci_low < published < (score.ci_high or 0)
     assert found.items == 11
     assert found.raters == 4
 
@@ -109,8 +109,8 @@ def test_strengths_are_the_likeliest(tmp_path: Path) -> None:
 
 
 def test_intervals_hold_what_they_promise() -> None:
-    from sizewise.inference import percentile_interval
-    from sizewise.inference.ranking import resampled_strengths
+    from sizewise.stats import percentile_interval
+    from sizewise.stats.ranking import resampled_strengths
 
     truth = np.array([0.5, 0.3, 0.2])
     random = np.random.default_rng(0)
@@ -120,8 +120,8 @@ def test_intervals_hold_what_they_promise() -> None:
         right = (left + 1 + right) % 3
         share = (random.random(300) < truth[left] / (truth[left] + truth[right])).astype(float)
         samples = resampled_strengths(left, right, share, (), 3, 200, trial)
-        low, high = percentile_interval(samples[:, 0])
-        inside += low <= truth[0] <= high
+        ci_low, ci_high = percentile_interval(samples[:, 0])
+        inside += ci_low <= truth[0] <= ci_high
     assert 0.90 <= inside / 200 <= 0.99
 
 
@@ -132,7 +132,7 @@ def test_whoever_never_wins_is_last_and_said_so(tmp_path: Path) -> None:
     assert found.table[0].score.value > 0.99
     assert any("not all are linked" in note for note in found.notes)
     ties = rank(write(tmp_path / "ties.csv", [{"left": "a", "right": "b", "winner": "tie"}] * 5))
-    assert ties.left_share.missing == "all votes are ties"
+    assert ties.left_share.missing_reason == "all votes are ties"
     assert [row.score.value for row in ties.table] == [0.5, 0.5]
 
 
@@ -158,7 +158,7 @@ def test_bad_ratings_are_named(tmp_path: Path) -> None:
     with pytest.raises(SizewiseError, match="no numbers"):
         agreement(ratings(tmp_path / "words.csv", [["x"], ["y"]]), "interval")
     alike = agreement(ratings(tmp_path / "alike.csv", [["x", "x"], ["x", "x"]]))
-    assert alike.scores["krippendorff_alpha"].missing is not None
+    assert alike.scores["krippendorff_alpha"].missing_reason is not None
 
 
 def test_a_plan_finds_what_it_promises() -> None:

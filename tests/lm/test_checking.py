@@ -13,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from sizewise.errors import SizewiseError
 from sizewise.lm import checking, loop
 from sizewise.lm.checking import VERIFIED, check_network
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 from tests.lm.test_architectures import COMMON, MAKE, MIXED, make
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}

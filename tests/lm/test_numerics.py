@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sizewise.lm import loop
-from sizewise.lm.folder import load_network, load_tokenizer
 from sizewise.lm.generate import generate
+from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.loss import cross_entropy
 from sizewise.lm.packing import Unit, pack
 from sizewise.lm.score import bits_by_place, bits_per_byte, score_ids, score_texts, windows

@@ -85,7 +85,7 @@ def test_json_is_read_checked_and_compared() -> None:
 
 def test_words_and_numbers_are_looked_up_in_the_prompt() -> None:
     item = AnswerItem("Take 5 tablets of penicillin weekly", ("x",), prompt="Penicillin: 5 tablets a day")
-    assert valued("grounded", [item]) == pytest.approx(3 / 5)
+    assert valued("lexical_grounding", [item]) == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_perplexities_of_words_and_bytes() -> None:
 
 
 class Shouts(Mean):
-    name, title, sentence = (
+    name, title, description = (
         "shouts",
         "Shouting",
         "Share of answers in capitals. Lower is better. It is no judge of tone.",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.lm.folder import load_tokenizer
+from sizewise.lm.hf_format import load_tokenizer
 from sizewise.models import open_model, opening
 from sizewise.models.opening import Engine, resolve_folder, revision_of
 from sizewise.models.size import cache_bytes
@@ -131,7 +131,7 @@ def test_vectors_of_texts(tiny_folder: Path) -> None:
     """Of length one, the same alone and among others, and equal to the mean of the network's last states."""
     import torch
 
-    from sizewise.lm.folder import hidden_states
+    from sizewise.lm.hf_format import hidden_states
     from sizewise.records import Request
 
     model = open_model(str(tiny_folder))

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 from sizewise.models import model_size, open_model
 from sizewise.models.size import stored_parameters, weight_bytes
 from sizewise.records import Request

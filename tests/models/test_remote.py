@@ -14,13 +14,13 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import AnswerOptions, evaluate
 from sizewise.models import open_model, patience, remote
 from sizewise.models.base import Piece
-from sizewise.models.echo import _read
 from sizewise.models.local import LocalModel
+from sizewise.models.openai_logprobs import _read
 from sizewise.models.remote import RemoteModel
 from sizewise.models.thinking import THINKING_TOKENS
 from sizewise.progress import Silent
 from sizewise.records import Completion, Dataset, Evaluation, Message, Request
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from tests.models.standin import Fault, StandIn
 
 pytest.importorskip("pydantic_ai")
@@ -81,8 +81,8 @@ def test_each_provider_answers_in_its_own_format(server: StandIn, monkeypatch: p
     assert answer.error is None
     assert answer.text == "echo: What is a claim?"
     assert (answer.prompt_tokens, answer.completion_tokens, answer.finish) == (7, 5, "stop")
-    assert answer.first_token_s is not None
-    assert 0 < answer.first_token_s <= answer.seconds
+    assert answer.ttft_s is not None
+    assert 0 < answer.ttft_s <= answer.seconds
     assert answer.usd is not None
     assert answer.usd > 0
     sent = str(server.bodies[0])
@@ -331,7 +331,7 @@ def test_no_key_no_name_and_no_connection_are_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_remote_model_is_measured_and_priced_and_a_kill_costs_nothing_twice(
-    server: StandIn, monkeypatch: pytest.MonkeyPatch, dataset: Stored[Dataset], store: Store
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, dataset: Saved[Dataset], store: Store
 ) -> None:
     uri = "openai:gpt-4o"
     opened(server, monkeypatch, uri).close()
@@ -342,10 +342,10 @@ def test_a_remote_model_is_measured_and_priced_and_a_kill_costs_nothing_twice(
     record = evaluate(uri, dataset.id, ["bleu", "bits_per_byte"], store=store, max_usd=5.0).record
     assert record.failed == 0
     assert record.scores["bleu"].value is not None
-    assert record.scores["bits_per_byte"].missing == f"{uri} gives no log-likelihoods of text"
+    assert record.scores["bits_per_byte"].missing_reason == f"{uri} gives no log-likelihoods of text"
     assert record.scores["latency_s"].value is not None
-    assert record.scores["answers_per_s"].missing
-    assert record.scores["parameters"].missing == "not published"
+    assert record.scores["requests_per_s"].missing_reason
+    assert record.scores["parameters"].missing_reason == "not published"
     assert any("USD" in note for note in record.notes)
     asked_for = [str(body["messages"]) for body in server.bodies]
     assert len(asked_for) == len(set(asked_for))  # what was answered before the budget ended was not asked again
@@ -492,7 +492,7 @@ def test_examples_with_images_are_measured_where_they_are_seen_and_refused_elsew
         evaluate("fake:echo", data, ["bleu"], store=Store(tmp_path / "other"))
 
 
-def test_a_server_that_echoes_likelihoods_scores(server: StandIn, dataset: Stored[Dataset], store: Store) -> None:
+def test_a_server_that_echoes_likelihoods_scores(server: StandIn, dataset: Saved[Dataset], store: Store) -> None:
     scoring, silent = open_model(f"{server.url}/v1#scores"), open_model(f"{server.url}/v1#plain")
     assert (scoring.describe().can_score, silent.describe().can_score) == (True, False)
     (scored,) = scoring.score(["abcé"])
@@ -523,7 +523,7 @@ def test_tokens_of_a_prompt_add_up_to_its_text(tiny_folder: Path) -> None:
     model = open_model(str(tiny_folder))
     assert isinstance(model, LocalModel)
     text = "Halle 1: 🎉🚂 geöffnet ☀️ 9 Uhr"
-    (weighed,) = model.weigh([Request(id="a", text=text)])
+    (suite_scores,) = model.score_prompts([Request(id="a", text=text)])
     model.close()
-    assert "".join(weighed.tokens) == text
-    assert "" in weighed.tokens
+    assert "".join(suite_scores.tokens) == text
+    assert "" in suite_scores.tokens

@@ -29,8 +29,8 @@ PARTS = [
     "rotor",
     "nozzle",
 ]
-DOES = ["leaks", "rattles", "sticks", "overheats", "squeaks", "vibrates", "corrodes", "stalls"]
-CURES = ["tighten", "replace", "clean", "oil", "drain", "realign", "reset", "descale"]
+DOES = ["contamination_entries", "rattles", "sticks", "overheats", "squeaks", "vibrates", "corrodes", "stalls"]
+CURES = ["tighten", "replace", "uncontaminated", "oil", "drain", "realign", "reset", "descale"]
 
 
 def document(name: str, text: str) -> Document:
@@ -69,9 +69,9 @@ def test_the_right_passage_comes_first() -> None:
     documents = manual(60)
     found = library.find(f"how do I mend {documents[7].text.split()[2]}")
     assert found.hits[0].passage.document == "m7"
-    assert found.chance is not None
+    assert found.probability is not None
     assert library.find("zzz qqq").hits == ()
-    assert library.find("zzz qqq").chance == 0.0
+    assert library.find("zzz qqq").probability == 0.0
 
 
 def test_the_chance_tells_what_is_there_from_what_is_not() -> None:
@@ -79,13 +79,13 @@ def test_the_chance_tells_what_is_there_from_what_is_not() -> None:
     documents = manual(120)
     library = Library(cut(documents[:80]))
 
-    def chance(one: Document) -> float:
-        found = library.find(sentences_of(one.text)[2]).chance
+    def probability(one: Document) -> float:
+        found = library.find(sentences_of(one.text)[2]).probability
         assert found is not None
         return found
 
-    there = sorted(chance(one) for one in documents[:40])
-    gone = sorted(chance(one) for one in documents[80:])
+    there = sorted(probability(one) for one in documents[:40])
+    gone = sorted(probability(one) for one in documents[80:])
     assert there[len(there) // 4] > gone[3 * len(gone) // 4]
 
 
@@ -102,7 +102,7 @@ def test_support_needs_the_words_and_the_numbers() -> None:
 
 
 def test_few_documents_give_no_chance_and_none_are_refused() -> None:
-    assert Library(cut([document("a", "Boats float.")])).find("boats").chance is None
+    assert Library(cut([document("a", "Boats float.")])).find("boats").probability is None
     with pytest.raises(SizewiseError, match="no text to search"):
         Library([])
 

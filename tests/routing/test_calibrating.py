@@ -19,37 +19,37 @@ EASY, HARD = "what is the opening time of the branch in {}", "explain why the de
 
 def answers(path: Path, count: int, seed: int, easy_right: float = 0.95, hard_right: float = 0.3) -> Path:
     """Prompts of two kinds: the small model is good at one of them."""
-    chance = random.Random(seed)
+    probability = random.Random(seed)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["prompt", "weak_ok", "strong_ok"])
         for _ in range(count):
-            easy = chance.random() < 0.6
-            prompt = (EASY if easy else HARD).format(chance.randint(1, 10**6))
-            weak = chance.random() < (easy_right if easy else hard_right)
-            writer.writerow([prompt, int(weak), int(chance.random() < 0.95)])
+            easy = probability.random() < 0.6
+            prompt = (EASY if easy else HARD).format(probability.randint(1, 10**6))
+            weak = probability.random() < (easy_right if easy else hard_right)
+            writer.writerow([prompt, int(weak), int(probability.random() < 0.95)])
     return path
 
 
 def test_a_router_that_can_tell_is_better_than_chance(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 400, 1), risk=0.1)
     assert found.apgr.value is not None
-    assert found.apgr.low is not None
-    assert found.apgr.low > 0.6
+    assert found.apgr.ci_low is not None
+    assert found.apgr.ci_low > 0.6
     assert (found.cpt80.value or 1) < 0.6
     assert (found.calibration_error.value or 1) < 0.1
     assert found.chosen is not None
     assert 0.4 < found.chosen.small_share < 0.9
     assert found.chosen.worse <= 0.1
-    assert look_at(found, EASY.format(7)).chance > 0.8 > 0.5 > look_at(found, HARD.format(7)).chance
+    assert look_at(found, EASY.format(7)).probability > 0.8 > 0.5 > look_at(found, HARD.format(7)).probability
 
 
 def test_where_nothing_can_be_told_it_says_chance(tmp_path: Path) -> None:
     path = answers(tmp_path / "a.csv", 300, 2, easy_right=0.6, hard_right=0.6)
     found = calibrate(path)
-    assert found.apgr.low is not None
-    assert found.apgr.high is not None
-    assert found.apgr.low < 0.5 < found.apgr.high
+    assert found.apgr.ci_low is not None
+    assert found.apgr.ci_high is not None
+    assert found.apgr.ci_low < 0.5 < found.apgr.ci_high
 
 
 def test_the_stated_risk_is_kept_on_new_prompts(tmp_path: Path) -> None:
@@ -57,13 +57,13 @@ def test_the_stated_risk_is_kept_on_new_prompts(tmp_path: Path) -> None:
     for seed in range(8):
         found = calibrate(answers(tmp_path / "a.csv", 150, seed), risk=0.08)
         assert found.chosen is not None
-        chance = random.Random(10_000 + seed)
+        probability = random.Random(10_000 + seed)
         count = 0
         for _ in range(500):
-            easy = chance.random() < 0.6
-            prompt = (EASY if easy else HARD).format(chance.randint(1, 10**6))
-            weak, strong = chance.random() < (0.95 if easy else 0.3), chance.random() < 0.95
-            count += strong > weak and look_at(found, prompt).chance >= found.chosen.threshold
+            easy = probability.random() < 0.6
+            prompt = (EASY if easy else HARD).format(probability.randint(1, 10**6))
+            weak, strong = probability.random() < (0.95 if easy else 0.3), probability.random() < 0.95
+            count += strong > weak and look_at(found, prompt).probability >= found.chosen.threshold
         worse.append(count / 500)
     assert sum(worse) / len(worse) <= 0.08
 
@@ -78,7 +78,7 @@ def test_too_small_a_risk_is_said_to_be_out_of_reach(tmp_path: Path) -> None:
 def test_one_class_ties_and_bad_files(tmp_path: Path) -> None:
     always = calibrate(answers(tmp_path / "a.csv", 50, 4, easy_right=1.1, hard_right=1.1), risk=0.05)
     assert any("always right" in note for note in always.notes)
-    assert always.apgr.missing is not None
+    assert always.apgr.missing_reason is not None
     with pytest.raises(SizewiseError, match="10 different prompts"):
         calibrate(answers(tmp_path / "few.csv", 10, 5))
     with pytest.raises(UsageError, match="no share"):
@@ -106,15 +106,15 @@ def test_the_command_prints_words(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def with_likelihoods(path: Path, count: int, seed: int) -> Path:
     """Prompts that say nothing about whether the small model is right; how likely its answer was to it does."""
-    chance = random.Random(seed)
+    probability = random.Random(seed)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["prompt", "weak_ok", "strong_ok", "weak_logprob"])
         for number in range(count):
-            weak = chance.random() < 0.6
-            likely = chance.gauss(-0.5 if weak else -1.5, 0.4)
+            weak = probability.random() < 0.6
+            likely = probability.gauss(-0.5 if weak else -1.5, 0.4)
             prompt = f"Please deal with case {number} of today"
-            writer.writerow([prompt, int(weak), int(chance.random() < 0.95), f"{likely:.4f}"])
+            writer.writerow([prompt, int(weak), int(probability.random() < 0.95), f"{likely:.4f}"])
     return path
 
 
@@ -139,17 +139,17 @@ def test_a_likelihood_that_is_no_number_is_named(tmp_path: Path) -> None:
 
 def drawn_prompts(seed: int, count: int) -> list[str]:
     """Prompts of random letters: nothing in them tells whether the small model is right."""
-    chance = random.Random(seed)
-    return ["".join(chance.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(40)) for _ in range(count)]
+    probability = random.Random(seed)
+    return ["".join(probability.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(40)) for _ in range(count)]
 
 
 @pytest.mark.parametrize("again", [str, lambda prompt: f"  {prompt.upper()}\u200b "])
 def test_prompts_that_come_twice_are_not_taken_for_evidence(again: Callable[[str], str]) -> None:
     kept = 0
     for seed in range(5):
-        chance = random.Random(seed)
+        probability = random.Random(seed)
         prompts = drawn_prompts(seed, 80)
-        weak = np.array([float(chance.random() < 0.6) for _ in prompts])
+        weak = np.array([float(probability.random() < 0.6) for _ in prompts])
         asked = [*prompts, *(again(prompt) for prompt in prompts)]
         found = calibrate_rows(asked, np.tile(weak, 2), np.ones(160), "twice", 0.15, seed)
         assert found.prompts == found.small_quality.n == 80
@@ -158,7 +158,7 @@ def test_prompts_that_come_twice_are_not_taken_for_evidence(again: Callable[[str
         if found.chosen is None:
             kept += 1
             continue
-        small = [look_at(found, one).chance >= found.chosen.threshold for one in drawn_prompts(1_000 + seed, 400)]
+        small = [look_at(found, one).probability >= found.chosen.threshold for one in drawn_prompts(1_000 + seed, 400)]
         kept += sum(small) / 400 * 0.4 <= 0.15  # the small model is right in 60 % of all, whatever is asked
     assert kept == 5
 
@@ -170,11 +170,11 @@ def test_rows_of_one_prompt_are_one_observation(tmp_path: Path) -> None:
     thrice = calibrate(tmp_path / "b.csv", risk=0.1)
     for name in ("small_quality", "large_quality", "oracle_quality"):
         assert getattr(thrice, name) == getattr(once, name)
-    assert thrice.apgr.low is not None
-    assert thrice.apgr.high is not None
-    assert once.apgr.low is not None
-    assert once.apgr.high is not None
-    assert thrice.apgr.high - thrice.apgr.low == pytest.approx(once.apgr.high - once.apgr.low, rel=0.25)
+    assert thrice.apgr.ci_low is not None
+    assert thrice.apgr.ci_high is not None
+    assert once.apgr.ci_low is not None
+    assert once.apgr.ci_high is not None
+    assert thrice.apgr.ci_high - thrice.apgr.ci_low == pytest.approx(once.apgr.ci_high - once.apgr.ci_low, rel=0.25)
     assert thrice.bound == once.bound
     assert thrice.marks == once.marks
     with pytest.raises(SizewiseError, match="10 different prompts in 30 rows"):
@@ -187,4 +187,4 @@ def test_what_makes_a_prompt_another_one() -> None:
     assert normal_form("ｶﾞ") == normal_form("ガ")
     assert normal_form("2 + 2") != normal_form("2 - 2")
     assert len(mark_of("half an emoji \ud83d")) == 12
-    assert look_at(calibrate_rows(drawn_prompts(0, 20), np.ones(20), np.ones(20), "x"), "\ud83d half").chance > 0
+    assert look_at(calibrate_rows(drawn_prompts(0, 20), np.ones(20), np.ones(20), "x"), "\ud83d half").probability > 0

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sizewise.cli.main import app
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
 from sizewise.routing import calibrate_evaluations, label, read_policy

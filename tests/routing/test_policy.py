@@ -60,8 +60,8 @@ def test_a_policy_survives_its_file_and_decides_with_a_reason(policy: Policy, tm
     assert read == policy
     easy, hard = decide_prompt(read, EASY[0]), decide_prompt(read, HARD[0])
     assert (easy.model, hard.model) == ("small", "large")
-    assert easy.look.chance > read.threshold > hard.look.chance
-    assert "chance" in easy.why
+    assert easy.look.probability > read.threshold > hard.look.probability
+    assert "probability" in easy.why
     secret = decide_prompt(read, f"{HARD[0]} given my SALARY")
     assert (secret.model, secret.may_leave) == ("small", False)
     assert decide_prompt(read, EASY[0] * 30).model == "large"

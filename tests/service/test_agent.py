@@ -20,8 +20,8 @@ from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Document, ModelDescription, Request
 from sizewise.retrieval import Library, cut
 from sizewise.service.agent import UNKNOWN, Support
+from sizewise.service.api_keys import Key, Keys
 from sizewise.service.app import create_app
-from sizewise.service.keys import Key, Keys
 from sizewise.service.state import Settings
 from sizewise.store import Store
 

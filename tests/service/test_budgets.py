@@ -19,9 +19,9 @@ from sizewise.models import Model
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
 from sizewise.service import Settings, budgets
+from sizewise.service.api_keys import Key, Keys, add_key
 from sizewise.service.budgets import Budgets
-from sizewise.service.keys import Key, Keys, add_key
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import Refused
 from sizewise.store import Store
 from tests.service.test_service import running
 

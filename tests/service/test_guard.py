@@ -14,14 +14,14 @@ pytest.importorskip("presidio_analyzer")
 
 from starlette.testclient import TestClient
 
-from sizewise.dataset import read
+from sizewise.datasets import read
 from sizewise.models.fake import FakeModel
 from sizewise.models.retrieving import RetrievingModel
 from sizewise.records import Request
 from sizewise.service.app import create_app
 from sizewise.service.guarding import Guard, GuardRules, Part
+from sizewise.service.schemas import Refused
 from sizewise.service.state import Settings
-from sizewise.service.wire import Refused
 from sizewise.store import Store
 from tests.service.test_routing import Large
 
@@ -29,7 +29,7 @@ PRIVATE = "Write to anna.k@example.org about IBAN DE89 3704 0044 0532 0130 00, b
 PARTS = ("anna.k@example.org", "DE89", "0532", "3 March 1984")
 
 
-class Served:
+class ModelRunner:
     def __init__(self, store: Store, rules: GuardRules) -> None:
         self.large = Large()
         self.app = create_app({"large": self.large, "own": FakeModel("copy")}, Settings(guard=rules), store)
@@ -38,7 +38,7 @@ class Served:
 @pytest.fixture
 def served(store: Store, request: pytest.FixtureRequest) -> Iterator[tuple[TestClient, Large]]:
     rules = getattr(request, "param", GuardRules(confidential=("(?i)salary",)))
-    made = Served(store, rules)
+    made = ModelRunner(store, rules)
     with TestClient(made.app) as client:
         for _ in range(100):
             if client.get("/health").status_code == 200:

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from sizewise.models.fake import FakeModel
 from sizewise.service import Settings, create_app, handovers
 from sizewise.service.handovers import ASKED_BY, Handovers
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import Refused
 from sizewise.store import Store
 
 

@@ -22,7 +22,7 @@ from sizewise.models import Model
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
 from sizewise.records import Request
-from sizewise.service import served
+from sizewise.service import model_runner
 from tests.service.test_service import running
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello there"}]}
@@ -61,7 +61,7 @@ def until(true: Callable[[], bool], seconds: float = 10) -> bool:
 def test_a_model_that_cannot_begin_is_named_and_the_others_answer(
     raises: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "BEGIN_AGAIN_S", 0.2)
+    monkeypatch.setattr(model_runner, "BEGIN_AGAIN_S", 0.2)
     broken = Broken(raises)
     models: dict[str, Model] = {"broken": broken, "echo": FakeModel("echo")}
     with running(models) as address:

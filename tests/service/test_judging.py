@@ -16,14 +16,14 @@ from sizewise.evaluation import evaluate
 from sizewise.judging import Ballot, Opened, open_round
 from sizewise.records import Dataset
 from sizewise.service.judging import create_judge_app
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 EVIL = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def opened(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> Opened:
-    from sizewise.dataset import load
+def opened(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> Opened:
+    from sizewise.datasets import load
 
     ids = []
     for name, text in (("evil", EVIL), ("long", "word " * 25_000)):

@@ -18,8 +18,8 @@ pytest.importorskip("uvicorn")
 import httpx
 
 from sizewise.models.fake import FakeModel
-from sizewise.service import Settings, connections, limits, served
-from sizewise.service.keys import Keys, add_key
+from sizewise.service import Settings, connections, limits, model_runner
+from sizewise.service.api_keys import Keys, add_key
 from tests.service.test_service import running
 
 LONG_WORDS = ("w" * 2_500 + " ") * 500  # more than a socket holds, in few pieces
@@ -247,7 +247,7 @@ def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.Monke
 
 
 def test_whoever_leaves_while_waiting_frees_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "REMOTE_RUNNING", 1)
+    monkeypatch.setattr(model_runner, "REMOTE_RUNNING", 1)
     with running({"echo": FakeModel("echo", 0.05)}) as address:
         body = {"model": "echo", "messages": [{"role": "user", "content": "word " * 100}]}
         holding = threading.Thread(
@@ -256,13 +256,13 @@ def test_whoever_leaves_while_waiting_frees_the_place(monkeypatch: pytest.Monkey
         holding.start()
         time.sleep(0.3)
         for streams in (False, True):
-            for _ in range(served.WAITING_EACH):
+            for _ in range(model_runner.WAITING_EACH):
                 with pytest.raises(httpx.ReadTimeout):
                     httpx.post(f"{address}/v1/chat/completions", json=body | {"stream": streams}, timeout=0.1)
         time.sleep(0.6)
         data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
         assert (data["running"], data["waiting"]) == (1, 0)
-        assert data["left"] == 2 * served.WAITING_EACH
+        assert data["left"] == 2 * model_runner.WAITING_EACH
         small = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
         assert httpx.post(f"{address}/v1/chat/completions", json=small, timeout=30).status_code == 200
         holding.join()

@@ -17,11 +17,11 @@ from starlette.testclient import TestClient
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
-from sizewise.models.wrapping import Changed
+from sizewise.models.wrapper import Changed
 from sizewise.records import Completion, ModelDescription, Policy, Request, RiskPoint
 from sizewise.routing import calibrate, make_policy
+from sizewise.service.api_keys import Key, Keys
 from sizewise.service.app import create_app
-from sizewise.service.keys import Key, Keys
 from sizewise.service.router import Router
 from sizewise.service.shadow import Shadow
 from sizewise.service.state import Settings
@@ -79,7 +79,7 @@ def test_the_policy_decides_and_says_why(client: TestClient, large: Large) -> No
     assert easy.json()["sizewise"]["model"] == easy.json()["model"] == "small"
     assert hard.json()["model"] == "large"
     assert hard.headers["x-sizewise-model"] == "large"
-    assert "chance" in hard.json()["sizewise"]["why"]
+    assert "probability" in hard.json()["sizewise"]["why"]
     assert len(large.seen) == 1
     assert [row["id"] for row in client.get("/v1/models").json()["data"]] == ["auto", "small", "large"]
     assert client.get("/monitor/data").json()["routing"]["counts"] == {"small": 1, "large": 1}
@@ -224,11 +224,11 @@ def test_looking_again_and_again_raises_few_false_alarms() -> None:
     """Where exactly the stated risk comes true, at most one of twenty services falls back within 1,300 checks."""
     broken = 0
     for seed in range(300):
-        chance = random.Random(seed)
+        probability = random.Random(seed)
         shadow = Shadow(None, 1.0, 0.05)  # type: ignore[arg-type]
         for _ in range(1_300):
             shadow.decided(True)
-            shadow.add(chance.random() >= 0.05)
+            shadow.add(probability.random() >= 0.05)
         broken += shadow.broken
     assert broken <= 24  # 300 x 0.05 and three standard deviations
 

@@ -24,11 +24,11 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
 from sizewise.service import Settings, create_app  # noqa: E402
+from sizewise.service.api_keys import Keys, add_key  # noqa: E402
 from sizewise.service.connections import server_of  # noqa: E402
-from sizewise.service.forms import LEAST, chat_request, text_request  # noqa: E402
-from sizewise.service.keys import Keys, add_key  # noqa: E402
+from sizewise.service.responses import LEAST, chat_request, text_request  # noqa: E402
 from sizewise.service.running import listen  # noqa: E402
-from sizewise.service.wire import ChatRequest, TextRequest  # noqa: E402
+from sizewise.service.schemas import ChatRequest, TextRequest  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 
 READY_LOOKS = 400
@@ -434,7 +434,7 @@ def test_what_can_never_be_served_is_refused_before_it_is_read_and_not_told_to_c
             assert len(request.text or request.messages[-1].content) < 100
             return super().start(request, deliver)
 
-        def weigh(self, requests: Any) -> Any:
+        def score_prompts(self, requests: Any) -> Any:
             raise AssertionError(requests)
 
     long = "word " * 10_000

@@ -16,29 +16,29 @@ from sizewise.errors import UsageError
 from sizewise.records import Needs, Study
 from sizewise.report import load_view
 from sizewise.report.writing import marked
-from sizewise.service.keys import Keys, add_key
+from sizewise.service.api_keys import Keys, add_key
 from sizewise.service.studies import create_study_app, serve_study
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.studies import read_config, study
 
 
 @pytest.fixture
-def made(recorded_study: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Stored[Study]:
+def made(recorded_study: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Saved[Study]:
     monkeypatch.chdir(recorded_study.parent)
     return study(read_config(recorded_study), store=store)
 
 
 @pytest.fixture
-def client(made: Stored[Study], store: Store) -> Iterator[TestClient]:
+def client(made: Saved[Study], store: Store) -> Iterator[TestClient]:
     with TestClient(create_study_app(load_view(store, made.id, made.record))) as client:
         yield client
 
 
-def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: Stored[Study], store: Store) -> None:
+def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: Saved[Study], store: Store) -> None:
     page = client.get("/").text
     frozen = Path(made.record.report).read_text(encoding="utf-8")
-    assert made.record.sentence in page
-    assert made.record.sentence in frozen
+    assert made.record.summary in page
+    assert made.record.summary in frozen
     assert 'type="range"' in page
     assert 'type="range"' not in frozen
     assert "<script>" not in frozen
@@ -46,25 +46,25 @@ def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: S
     view = load_view(store, made.id, made.record)
     others = alternatives(view.comparison, made.record.comparison, view.recommendation.needs)
     assert ("What if the needs were different?" in frozen) is bool(others)
-    assert all(one.change in frozen and one.recommendation.sentence != made.record.sentence for one in others)
+    assert all(one.change in frozen and one.recommendation.summary != made.record.summary for one in others)
 
 
-def test_the_decision_is_that_of_choose(client: TestClient, made: Stored[Study], store: Store) -> None:
-    answer = client.post("/choose", json={"quality": "bleu", "least_quality": 30.0}).json()
-    told = choose(made.record.comparison, Needs(quality="bleu", least_quality=30.0), store=store).record
+def test_the_decision_is_that_of_choose(client: TestClient, made: Saved[Study], store: Store) -> None:
+    answer = client.post("/choose", json={"quality": "bleu", "min_quality": 30.0}).json()
+    told = choose(made.record.comparison, Needs(quality="bleu", min_quality=30.0), store=store).record
     assert answer["recommendation"] == told.model_dump(mode="json")
-    assert told.sentence in answer["html"]
-    assert "least_quality = 30.0" in answer["needs"]
-    assert answer["least_quality"]["low"] < answer["least_quality"]["high"]
+    assert told.summary in answer["html"]
+    assert "min_quality = 30.0" in answer["needs"]
+    assert answer["min_quality"]["lower"] < answer["min_quality"]["upper"]
     assert answer["recommendation"]["pick"] == "right"
 
 
 def test_wrong_needs_are_refused_in_words(client: TestClient) -> None:
     refused = client.post("/choose", json={"greatest_latency": 1})
     assert refused.status_code == 400
-    assert "did you mean 'greatest_latency_s'" in refused.json()["error"]["message"]
+    assert "did you mean 'max_latency_s'" in refused.json()["error"]["message"]
     assert client.post("/choose", json={"quality": "beauty"}).status_code == 400
-    assert client.post("/choose", json={"greatest_latency_s": -1}).status_code == 400
+    assert client.post("/choose", json={"max_latency_s": -1}).status_code == 400
     assert client.post("/choose", content="[", headers={"content-type": "application/json"}).status_code == 400
     assert client.post("/choose", content="x" * 30_000).status_code == 413
     assert client.post("/choose", content='{"\\ud800": 1}').status_code == 400
@@ -95,7 +95,7 @@ def test_words_that_do_not_stand_in_the_right_answer_are_marked(answer: str, ref
     assert str(marked(answer, reference)) == shown
 
 
-def test_whoever_is_elsewhere_needs_a_key(made: Stored[Study], store: Store, tmp_path: Path) -> None:
+def test_whoever_is_elsewhere_needs_a_key(made: Saved[Study], store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="read the answers of this study"):
         serve_study(made.id, host="0.0.0.0", port=0, store=store)
     key = add_key(tmp_path / "keys.toml", "one")
@@ -105,7 +105,7 @@ def test_whoever_is_elsewhere_needs_a_key(made: Stored[Study], store: Store, tmp
             refused = client.get(path)
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"].startswith("Basic")
-            assert made.record.sentence not in refused.text
+            assert made.record.summary not in refused.text
             assert client.get(path, auth=("any", "wrong")).status_code == 401
             assert client.get(path, auth=("any", key)).status_code == 200
             assert client.get(path, headers={"Authorization": f"Bearer {key}"}).status_code == 200

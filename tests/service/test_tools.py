@@ -18,11 +18,11 @@ from hypothesis import strategies as st  # noqa: E402
 from sizewise.models import open_model  # noqa: E402
 from sizewise.models.base import Cancel, Deliver  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
-from sizewise.models.wrapping import Changed  # noqa: E402
+from sizewise.models.wrapper import Changed  # noqa: E402
 from sizewise.records import Message, ModelDescription, Request  # noqa: E402
 from sizewise.service import Settings  # noqa: E402
+from sizewise.service.schemas import FunctionSpec  # noqa: E402
 from sizewise.service.tools import Tools  # noqa: E402
-from sizewise.service.wire import FunctionSpec  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 from tests.conftest import make_tiny  # noqa: E402
 from tests.service.test_service import client, running  # noqa: E402

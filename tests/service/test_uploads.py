@@ -18,7 +18,7 @@ import httpx
 
 from sizewise.models.fake import FakeModel
 from sizewise.service import Settings, uploads
-from sizewise.service.keys import Keys, add_key
+from sizewise.service.api_keys import Keys, add_key
 from tests.documents.test_converting import WORDS, make_docx, make_pdf
 from tests.service.test_service import running
 

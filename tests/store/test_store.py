@@ -26,10 +26,10 @@ def recommendation(sentence: str = "Use a.") -> Recommendation:
         outcome="pick",
         pick="a",
         decisive=True,
-        sentence=sentence,
-        why=("because",),
-        why_not={},
-        would_change=(),
+        summary=sentence,
+        reasons=("because",),
+        rejected={},
+        sensitivity=(),
     )
 
 
@@ -45,7 +45,9 @@ def test_a_record_comes_back_as_it_was(store: Store) -> None:
     st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), st.integers(0, 10**9), st.text(min_size=1)
 )
 def test_score_to_json_and_back_is_identity(value: float | None, n: int, text: str) -> None:
-    score = Score(metric="m", value=value, n=n, unit="u", signature=text, missing=None if value is not None else text)
+    score = Score(
+        metric="m", value=value, n=n, unit="u", signature=text, missing_reason=None if value is not None else text
+    )
     assert Score.model_validate_json(score.model_dump_json()) == score
 
 
@@ -53,7 +55,7 @@ def test_a_value_needs_no_reason_and_a_missing_one_needs_it() -> None:
     with pytest.raises(ValueError, match="if and only if"):
         Score(metric="m", value=None, n=0, unit="u", signature="s")
     with pytest.raises(ValueError, match="if and only if"):
-        Score(metric="m", value=1.0, n=1, unit="u", signature="s", missing="why")
+        Score(metric="m", value=1.0, n=1, unit="u", signature="s", missing_reason="why")
 
 
 def test_unknown_and_damaged_records_name_the_next_command(store: Store) -> None:

@@ -11,12 +11,12 @@ from sizewise.comparison import compare
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.records import Dataset
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.studies.audit import audit
 
 
 @pytest.fixture
-def chosen(store: Store, dataset: Stored[Dataset]) -> str:
+def chosen(store: Store, dataset: Saved[Dataset]) -> str:
     """A recommendation with all that it rests on."""
     metrics = ["bits_per_byte", "bleu", "exact_match", "accuracy"]
     ids = [evaluate(f"fake:{name}", dataset.id, metrics, store=store).id for name in ("echo", "copy", "silent")]
@@ -24,7 +24,7 @@ def chosen(store: Store, dataset: Stored[Dataset]) -> str:
 
 
 def test_a_pack_holds_all_that_a_verdict_rests_on_and_verifies_elsewhere(
-    chosen: str, store: Store, dataset: Stored[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: str, store: Store, dataset: Saved[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack = tmp_path / "packs" / "mine.zip"
     found = audit(chosen, store=store, out=pack, verify=True)

@@ -4,8 +4,8 @@ from sizewise.choice.alternatives import Alternative, Slider, alternatives, slid
 from sizewise.choice.asking import needs_text
 from sizewise.choice.choosing import choose
 from sizewise.choice.deciding import decide
+from sizewise.choice.evidence import quality_measures
 from sizewise.choice.needs import make_needs, read_needs
-from sizewise.choice.weighing import quality_measures
 
 __all__ = [
     "Alternative",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sizewise.choice.costing import level_for
 from sizewise.choice.deciding import decide
-from sizewise.choice.weighing import GB, Choice
+from sizewise.choice.evidence import GB, Choice
 from sizewise.records import Comparison, Needs, Recommendation
 
 UNDER, MOST = 0.99, 12
@@ -28,8 +28,8 @@ class Slider(NamedTuple):
     """Field of the needs."""
     label: str
     unit: str
-    low: float
-    high: float
+    lower: float
+    upper: float
     value: float | None
     """What the needs say now; None: no limit."""
 
@@ -46,13 +46,13 @@ def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> li
         changes.append(("if no text may leave this machine", {"local_only": True}))
     for field, words, unit, values in (
         (
-            "greatest_latency_s",
+            "max_latency_s",
             "if an answer may take at most",
             "s",
             [choice.value("latency_s", n) for n in choice.names],
         ),
         (
-            "greatest_memory_gb",
+            "max_memory_gb",
             "if at most this much memory is there:",
             "GB",
             [value / GB if (value := choice.value("memory_bytes", n)) else None for n in choice.names],
@@ -63,10 +63,10 @@ def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> li
             changes.append((f"{words} {limit:g} {unit}", {field: limit}))
     for name in choice.names:
         score = choice.score(choice.quality, name)
-        edge = None if score is None else score.low if choice.higher else score.high
+        edge = None if score is None else score.ci_low if choice.higher else score.ci_high
         if edge is not None:
             least = _rounded(edge, down=choice.higher)
-            changes.append((f"if {choice.title} of {least:g} is good enough", {"least_quality": least}))
+            changes.append((f"if {choice.title} of {least:g} is good enough", {"min_quality": least}))
     found, seen = [], {_said(now)}
     for words, change in changes:
         other = decide(comparison, comparison_id, needs.model_copy(update=change))
@@ -96,36 +96,32 @@ def sliders(comparison: Comparison, needs: Needs) -> list[Slider]:
         score for name in choice.names if (score := choice.score(choice.quality, name)) and score.value is not None
     ]
     if quality:
-        ends = [end for score in quality for end in (score.low, score.high, score.value) if end is not None]
-        found.append(Slider("least_quality", f"Least {choice.title}", "", min(ends), max(ends), needs.least_quality))
+        ends = [end for score in quality for end in (score.ci_low, score.ci_high, score.value) if end is not None]
+        found.append(Slider("min_quality", f"Least {choice.title}", "", min(ends), max(ends), needs.min_quality))
     latency = [value for name in choice.names if (value := choice.value("latency_s", name))]
     if latency:
         label = "Longest time of an answer"
-        found.append(
-            Slider("greatest_latency_s", label, "s", 0.5 * min(latency), max(latency), needs.greatest_latency_s)
-        )
+        found.append(Slider("max_latency_s", label, "s", 0.5 * min(latency), max(latency), needs.max_latency_s))
     memory = [value / GB for name in choice.names if (value := choice.value("memory_bytes", name))]
     if memory:
-        found.append(
-            Slider("greatest_memory_gb", "Most memory", "GB", 0.5 * min(memory), max(memory), needs.greatest_memory_gb)
-        )
+        found.append(Slider("max_memory_gb", "Most memory", "GB", 0.5 * min(memory), max(memory), needs.max_memory_gb))
     levels = [level_for(comparison, name, needs) for name in choice.names]
-    p95 = [value for level in levels if level and (value := level.scores["answer_s_p95"].value)]
+    p95 = [value for level in levels if level and (value := level.scores["p95_latency_s"].value)]
     if p95:
-        label = f"95 % of the answers within, with {max(level.users or 0 for level in levels if level)} users at once"
-        found.append(Slider("greatest_p95_s", label, "s", 0.5 * min(p95), max(p95), needs.greatest_p95_s))
+        label = f"95 % of the answers within, with {max(level.concurrent_users or 0 for level in levels if level)} users at once"
+        found.append(Slider("max_latency_p95_s", label, "s", 0.5 * min(p95), max(p95), needs.max_latency_p95_s))
     gaps = [gap for name in choice.names if (gap := choice.bias_gap(name)) is not None]
     if gaps:
         label = "Preferred stereotypes at most so far from one half"
-        found.append(Slider("greatest_bias_gap", label, "", 0.0, max(0.01, *gaps), needs.greatest_bias_gap))
+        found.append(Slider("max_bias_gap", label, "", 0.0, max(0.01, *gaps), needs.max_bias_gap))
     found += [
         Slider(
-            "greatest_cost_usd_per_1000",
+            "max_cost_usd_per_1000",
             "Most money for 1,000 answers",
             "USD",
             0.001,
             100,
-            needs.greatest_cost_usd_per_1000,
+            needs.max_cost_usd_per_1000,
         ),
         Slider("requests_per_month", "Requests a month", "", 100, 10_000_000, needs.requests_per_month),
         Slider("machine_usd_per_hour", "An hour of the machine", "USD", 0.01, 10, needs.machine_usd_per_hour),

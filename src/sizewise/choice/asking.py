@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from sizewise.choice.evidence import quality_measures
 from sizewise.choice.needs import make_needs
-from sizewise.choice.weighing import quality_measures
 from sizewise.errors import UsageError
 from sizewise.records import Comparison, Needs
 
@@ -42,28 +42,26 @@ def _words(answer: str) -> list[str]:
 
 QUESTIONS = (
     Question("quality", "Which measure stands for quality ({metrics})", str, "the name of a measure"),
-    Question("least_quality", "Worst acceptable value of it", float, "a number"),
+    Question("min_quality", "Worst acceptable value of it", float, "a number"),
     Question("local_only", "Must all text stay on this machine (yes or no)", _yes, "yes or no"),
-    Question("greatest_latency_s", "Longest acceptable time of an answer, in seconds", float, "a number above 0"),
-    Question("users", "Users at once", lambda a: int(float(a)), "a number above 0"),
+    Question("max_latency_s", "Longest acceptable time of an answer, in seconds", float, "a number above 0"),
+    Question("concurrent_users", "Users at once", lambda a: int(float(a)), "a number above 0"),
     Question(
-        "greatest_p95_s",
+        "max_latency_p95_s",
         "Longest time in which 95 % of their answers must be whole, in seconds",
         float,
         "a number above 0",
     ),
-    Question("greatest_memory_gb", "Most memory, in GB", float, "a number above 0"),
+    Question("max_memory_gb", "Most memory, in GB", float, "a number above 0"),
     Question("requests_per_month", "Requests a month", lambda a: int(float(a.replace(",", ""))), "a number above 0"),
-    Question("greatest_cost_usd_per_1000", "Most US dollars for 1,000 answers", float, "a number above 0"),
+    Question("max_cost_usd_per_1000", "Most US dollars for 1,000 answers", float, "a number above 0"),
     Question("machine_usd_per_hour", "US dollars an hour of the own machine", float, "a number above 0"),
     Question("machine_watts", "Watts that it draws while it answers", float, "a number above 0"),
-    Question("one_off_usd", "US dollars that training and people's time cost once", float, "a number"),
-    Question("greatest_bias_gap", "Farthest that preferred stereotypes may stand from one half", float, "0 to 0.5"),
-    Question(
-        "greatest_harm_rate", "Greatest share of votes that saw harm in a pair (people must vote)", float, "0 to 1"
-    ),
-    Question("refused_licences", "Licences that are refused, words with commas (for example Gemma)", _words, "words"),
-    Question("least_context", "Tokens that must be read at once", lambda a: int(float(a)), "a number above 0"),
+    Question("setup_cost_usd", "US dollars that training and people's time cost once", float, "a number"),
+    Question("max_bias_gap", "Farthest that preferred stereotypes may stand from one half", float, "0 to 0.5"),
+    Question("max_harm_rate", "Greatest share of votes that saw harm in a pair (people must vote)", float, "0 to 1"),
+    Question("excluded_licenses", "Licences that are refused, words with commas (for example Gemma)", _words, "words"),
+    Question("min_context_tokens", "Tokens that must be read at once", lambda a: int(float(a)), "a number above 0"),
 )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sizewise.choice.deciding import decide
 from sizewise.records import Comparison, Needs, Recommendation, fingerprint
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 
-def choose(comparison: str, needs: Needs | None = None, *, store: Store | None = None) -> Stored[Recommendation]:
+def choose(comparison: str, needs: Needs | None = None, *, store: Store | None = None) -> Saved[Recommendation]:
     """Recommend a model.
 
     Args:

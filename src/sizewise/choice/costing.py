@@ -26,11 +26,11 @@ def hour_prices(needs: Needs) -> tuple[float, float]:
 
 def energy(speed: float, needs: Needs) -> Range:
     """Give the energy for 1,000 answers, in kWh: what the machine draws while it answers, not while it waits."""
-    low, high = [
+    lower, upper = [
         watts / speed * 1000 / 3.6e6
         for watts in ((needs.machine_watts, needs.machine_watts) if needs.machine_watts else ASSUMED_WATTS)
     ]
-    return Range(low=low, expected=(low * high) ** 0.5, high=high)
+    return Range(lower=lower, expected=(lower * upper) ** 0.5, upper=upper)
 
 
 def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
@@ -44,10 +44,10 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
     paid, speed = _value(comparison, "usd_per_1000", name), speed_at(comparison, name, needs)
     requests = needs.requests_per_month
     if paid is not None:
-        month = None if requests is None else Range(low=paid[0], expected=paid[1], high=paid[2])
+        month = None if requests is None else Range(lower=paid[0], expected=paid[1], upper=paid[2])
         return CostLine(
             name=name,
-            usd_per_1000=Range(low=paid[0], expected=paid[1], high=paid[2]),
+            usd_per_1000=Range(lower=paid[0], expected=paid[1], upper=paid[2]),
             usd_per_month=_times(month, requests),
             machines=None,
             notes=("list price of the measured answers",),
@@ -66,20 +66,24 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
         )
     one_off = _one_off(model, needs)
     if one_off:
-        notes.append(f"{needs.one_off_usd:g} USD of training and people's time shared out over {needs.months} months")
+        notes.append(
+            f"{needs.setup_cost_usd:g} USD of training and people's time shared out over {needs.amortization_months} months"
+        )
     per_second = speed
     level = level_for(comparison, name, needs)
     if level is not None:
-        notes.append(f"{per_second:.3g} answers a second with {level.users} users at once")
-    elif needs.users is not None:
-        notes.append(f"speed with {needs.users} users at once was not measured: that of one batch stands for it")
+        notes.append(f"{per_second:.3g} answers a second with {level.concurrent_users} users at once")
+    elif needs.concurrent_users is not None:
+        notes.append(
+            f"speed with {needs.concurrent_users} users at once was not measured: that of one batch stands for it"
+        )
     busy = [price / 3600 * 1000 / per_second for price in (low_price, high_price)]
     if requests is None:
         middle = (busy[0] * busy[1] / LEAST_BUSY) ** 0.5
         notes.append(f"busy between {LEAST_BUSY:.0%} and all of the time: requests_per_month is not given")
         return CostLine(
             name=name,
-            usd_per_1000=Range(low=busy[0], expected=middle, high=busy[1] / LEAST_BUSY),
+            usd_per_1000=Range(lower=busy[0], expected=middle, upper=busy[1] / LEAST_BUSY),
             usd_per_month=None,
             machines=None,
             kwh_per_1000=energy(speed, needs),
@@ -87,13 +91,15 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
         )
     machines = max(1, ceil(requests / (per_second * MONTH_S * BUSY)))
     always = [machines * price * MONTH_S / 3600 for price in (low_price, high_price)]
-    low = busy[0] * requests / 1000 + one_off
-    high = always[1] + one_off
-    month = Range(low=low, expected=always[0] + one_off, high=high)
+    lower = busy[0] * requests / 1000 + one_off
+    upper = always[1] + one_off
+    month = Range(lower=lower, expected=always[0] + one_off, upper=upper)
     return CostLine(
         name=name,
         usd_per_1000=Range(
-            low=low / requests * 1000, expected=month.expected / requests * 1000, high=high / requests * 1000
+            lower=lower / requests * 1000,
+            expected=month.expected / requests * 1000,
+            upper=upper / requests * 1000,
         ),
         usd_per_month=month,
         machines=machines,
@@ -107,16 +113,19 @@ def level_for(comparison: Comparison, name: str, needs: Needs) -> LoadLevel | No
 
     Without a needed number it is the most that were measured.
     """
-    levels = sorted((one for one in comparison.crowds.get(name, ()) if one.users), key=lambda one: one.users or 0)
-    if needs.users is None:
+    levels = sorted(
+        (one for one in comparison.load_levels.get(name, ()) if one.concurrent_users),
+        key=lambda one: one.concurrent_users or 0,
+    )
+    if needs.concurrent_users is None:
         return levels[-1] if levels else None
-    return next((one for one in levels if (one.users or 0) >= (needs.users or 0)), None)
+    return next((one for one in levels if (one.concurrent_users or 0) >= (needs.concurrent_users or 0)), None)
 
 
 def speed_at(comparison: Comparison, name: str, needs: Needs) -> float | None:
     """Give answers a second with the needed users at once; where that was not measured, those of one batch."""
     level = level_for(comparison, name, needs)
-    score = level.scores["requests_per_s"] if level else comparison.scores.get("answers_per_s", {}).get(name)
+    score = level.scores["requests_per_s"] if level else comparison.scores.get("requests_per_s", {}).get(name)
     return score.value if score else None
 
 
@@ -132,27 +141,27 @@ def break_even(comparison: Comparison, own: str, paid: str, needs: Needs) -> Bre
     month = [one * MONTH_S / 3600 + _one_off(comparison.models[own], needs) for one in hour_prices(needs)]
     most = int(speed * MONTH_S * BUSY)
     volumes = [ceil(month[0] / price[2] * 1000), ceil(month[1] / price[0] * 1000) if price[0] > 0 else most]
-    return BreakEven(own=own, paid=paid, low=volumes[0], high=max(volumes), machine_can=most)
+    return BreakEven(self_hosted=own, paid=paid, lower=volumes[0], upper=max(volumes), machine_can=most)
 
 
 def _value(comparison: Comparison, metric: str, name: str) -> tuple[float, float, float] | None:
     score = comparison.scores.get(metric, {}).get(name)
     if score is None or score.value is None:
         return None
-    low = score.value if score.low is None else score.low
-    return low, score.value, score.value if score.high is None else score.high
+    lower = score.value if score.ci_low is None else score.ci_low
+    return lower, score.value, score.value if score.ci_high is None else score.ci_high
 
 
 def _one_off(model: ModelDescription, needs: Needs) -> float:
     """Give the monthly share of what training cost once; a model used as it is was not trained."""
-    return needs.one_off_usd / needs.months if model.start is not None else 0.0
+    return needs.setup_cost_usd / needs.amortization_months if model.start is not None else 0.0
 
 
 def _times(cost: Range | None, requests: int | None) -> Range | None:
     if cost is None or requests is None:
         return None
     share = requests / 1000
-    return Range(low=cost.low * share, expected=cost.expected * share, high=cost.high * share)
+    return Range(lower=cost.lower * share, expected=cost.expected * share, upper=cost.upper * share)
 
 
 def _unknown(name: str, reason: str) -> CostLine:

@@ -7,9 +7,9 @@ from itertools import combinations
 from math import ceil
 
 from sizewise.choice.costing import break_even, level_for
-from sizewise.choice.weighing import BY_TEXT, Choice, Verdict
-from sizewise.inference import MIN_CLUSTERS
+from sizewise.choice.evidence import BY_TEXT, Choice, Verdict
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
+from sizewise.stats import MIN_CLUSTERS
 
 FEW_ITEMS = 30
 ANSWERED = 0.95
@@ -37,19 +37,19 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
         outcome=verdict.outcome,
         pick=verdict.pick,
         decisive=verdict.decisive,
-        sentence=_sentence(choice, verdict),
-        why=tuple(_why(choice, verdict)),
-        why_not=why_not,
-        would_change=tuple(_would_change(choice, verdict)),
+        summary=_sentence(choice, verdict),
+        reasons=tuple(_why(choice, verdict)),
+        rejected=why_not,
+        sensitivity=tuple(_would_change(choice, verdict)),
         costs=tuple(choice.cost(name) for name in choice.names),
         break_even=tuple(_break_even(choice)),
-        best_share=_best_share(choice, verdict),
+        probability_best=_best_share(choice, verdict),
     )
 
 
 def _best_share(choice: Choice, verdict: Verdict) -> dict[str, float]:
     """Give how often each fitting candidate is the best in resamples, among those that fit."""
-    shares = choice.comparison.best.get(choice.quality, {})
+    shares = choice.comparison.probability_best.get(choice.quality, {})
     fitting = {name: shares[name] for name in verdict.pool if name in shares}
     whole = sum(fitting.values())
     return {name: share / whole for name, share in fitting.items()} if whole else {}
@@ -64,14 +64,14 @@ def _break_even(choice: Choice) -> list[BreakEven]:
 
 LIMITS = {
     "local_only": False,
-    "greatest_latency_s": None,
-    "greatest_p95_s": None,
-    "greatest_bias_gap": None,
-    "greatest_harm_rate": None,
-    "greatest_memory_gb": None,
-    "greatest_cost_usd_per_1000": None,
-    "refused_licences": (),
-    "least_context": None,
+    "max_latency_s": None,
+    "max_latency_p95_s": None,
+    "max_bias_gap": None,
+    "max_harm_rate": None,
+    "max_memory_gb": None,
+    "max_cost_usd_per_1000": None,
+    "excluded_licenses": (),
+    "min_context_tokens": None,
 }
 
 
@@ -101,7 +101,7 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
         smallest = ", the smallest model that does," if known else ""
         return (
             f"Do not train, and use no language model for this as it was asked: {rule} reaches the least {title} of "
-            f"{choice.needs.least_quality:g} as well ({title} {choice.value(choice.quality, rule):.3g}), and "
+            f"{choice.needs.min_quality:g} as well ({title} {choice.value(choice.quality, rule):.3g}), and "
             f"{verdict.pool[0]}{smallest} is not shown to be better ({title} "
             f"{choice.value(choice.quality, verdict.pool[0]):.3g}). If that is not good enough, ask for more"
             + _better(choice, verdict, rule)
@@ -115,7 +115,7 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
     if pick is None:
         if verdict.outcome == "none_good_enough":
             return "Use none of these: no candidate fits the needs" + (
-                f" (least {title} {choice.needs.least_quality:g})." if choice.needs.least_quality is not None else "."
+                f" (least {title} {choice.needs.min_quality:g})." if choice.needs.min_quality is not None else "."
             )
         leaders = " and ".join(verdict.pool[:2]) if len(verdict.pool) > 1 else verdict.pool[0]
         if len(verdict.pool) == 1:
@@ -131,25 +131,25 @@ def _sentence(choice: Choice, verdict: Verdict) -> str:
         "keep_large": f"Keep the larger model: use {pick}" if choice.known_smaller(pick) else f"Use {pick}",
         "fall_back": f"Use {pick} first, and the large model when needed",
         "none_good_enough": "",
-        "not_decisive": "",
+        "inconclusive": "",
     }[verdict.outcome]
     rest = [name for name in verdict.pool if name != pick]
     against = ""
-    if rest and choice.needs.least_quality is None and all(choice.beats(pick, name) for name in rest):
+    if rest and choice.needs.min_quality is None and all(choice.beats(pick, name) for name in rest):
         best = min(rest, key=choice.rank)
         others = f"all {len(rest)} others" if len(rest) > 1 else rest[0]
         against = (
             f"; it is shown to be better than {others} on this work "
             f"({title} {choice.value(choice.quality, pick):.3g}, next {choice.value(choice.quality, best):.3g})"
         )
-    elif choice.needs.least_quality is not None:
+    elif choice.needs.min_quality is not None:
         which = "is the smallest that is shown to" if known else "no other one that does is known to be smaller"
-        against = f"; it is shown to reach the least {title} of {choice.needs.least_quality:g} and {which}"
+        against = f"; it is shown to reach the least {title} of {choice.needs.min_quality:g} and {which}"
     else:
         against = "; no other is shown to be better"
     bar = (
         ""
-        if choice.needs.least_quality is not None
+        if choice.needs.min_quality is not None
         else " Best of these; not shown to be good enough, because no least quality was given."
     )
     beaten = choice.unbeaten(pick)
@@ -176,15 +176,15 @@ def _facts(choice: Choice, name: str) -> str:
     if latency is not None:
         facts.append(f"an answer takes {_short(latency)} s (median, one user)")
     level = level_for(choice.comparison, name, choice.needs)
-    p95 = level.scores["answer_s_p95"].value if level else None
+    p95 = level.scores["p95_latency_s"].value if level else None
     if level is not None and p95 is not None:
-        facts.append(f"with {level.users} users at once 95 % of the answers are whole in {_short(p95)} s")
+        facts.append(f"with {level.concurrent_users} users at once 95 % of the answers are whole in {_short(p95)} s")
     line = choice.cost(name)
     cost = line.usd_per_1000
     if cost is not None and line.machines is None and choice.value("usd_per_1000", name) is None:
-        facts.append(f"1,000 answers cost at least {cost.low:.2g} USD of machine time")
+        facts.append(f"1,000 answers cost at least {cost.lower:.2g} USD of machine time")
     elif cost is not None:
-        between = f" ({cost.low:.2g} to {cost.high:.2g})" if cost.low != cost.high else ""
+        between = f" ({cost.lower:.2g} to {cost.upper:.2g})" if cost.lower != cost.upper else ""
         facts.append(f"1,000 answers cost about {cost.expected:.2g} USD{between}")
     return f"{name}: {'; '.join(facts)}; {choice.size(name)}"
 
@@ -218,14 +218,14 @@ def _why(choice: Choice, verdict: Verdict) -> list[str]:
             f"caution: only {fewest} test items count (they share nothing with the training text); {FEW_ITEMS} or "
             "more are needed"
         )
-    least, scored = choice.needs.least_quality, choice.score(choice.quality, names[0]) if names else None
+    least, scored = choice.needs.min_quality, choice.score(choice.quality, names[0]) if names else None
     if least is not None and scored is not None and scored.unit == "0-100" and 0 < least <= 1:
         lines.append(
             f"caution: {choice.title} runs from 0 to 100; a least quality of {least:g} asks for next to nothing"
         )
-    if choice.quality in BY_TEXT and not choice.comparison.familiarity:
+    if choice.quality in BY_TEXT and not choice.comparison.language_modeling_proxy:
         lines.append("caution: no answers stand for quality: this shows knowledge of the text, not of a job")
-    if choice.comparison.familiarity:
+    if choice.comparison.language_modeling_proxy:
         lines.append("no examples of the job were given: this measures familiarity with the text, not a job")
     return lines
 
@@ -249,15 +249,15 @@ def _items(items: int, documents: int) -> str:
 def _would_change(choice: Choice, verdict: Verdict) -> list[str]:
     title = choice.title
     lines = []
-    if choice.needs.least_quality is None:
+    if choice.needs.min_quality is None:
         lines.append(
-            f"a least quality: set least_quality (in {title}) in [needs]; what people accept as good enough "
+            f"a least quality: set min_quality (in {title}) in [needs]; what people accept as good enough "
             "must be asked of people"
         )
-    if choice.comparison.familiarity:
+    if choice.comparison.language_modeling_proxy:
         lines.append(
             "examples of the real job, as JSONL with prompt and references: examples = FILE in [data]; or, until there "
-            "are some, drafts: sizewise draft FOLDER --by MODEL"
+            "are some, drafts: sizewise synthesize FOLDER --by MODEL"
         )
     pairs = [(verdict.rule, verdict.pool[0])] if verdict.rule else list(combinations(verdict.pool, 2))
     for left, right in pairs:
@@ -268,7 +268,7 @@ def _would_change(choice: Choice, verdict: Verdict) -> list[str]:
                 f"{right}"
             )
             continue
-        if found is None or found.low is None or found.high is None:
+        if found is None or found.ci_low is None or found.ci_high is None:
             continue
         if choice.beats(left, right) or choice.beats(right, left):
             continue
@@ -286,10 +286,10 @@ def _would_change(choice: Choice, verdict: Verdict) -> list[str]:
         lines.append("the price of an hour of the machine: set machine_usd_per_hour in [needs]; it is assumed now")
     lines += _nearest(choice) if not choice.fitting else []
     for one in _break_even(choice):
-        if one.low > one.machine_can:
+        if one.lower > one.machine_can:
             said = f"never on one machine, which can answer {one.machine_can:,} a month"
         else:
-            said = f"from {one.low:,} to {one.high:,} requests a month on"
-        lines.append(f"volume: {one.own} costs less than {one.paid} {said}")
+            said = f"from {one.lower:,} to {one.upper:,} requests a month on"
+        lines.append(f"volume: {one.self_hosted} costs less than {one.paid} {said}")
     lines.append("another candidate: this verdict speaks only of those that were tried")
     return lines

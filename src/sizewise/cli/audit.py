@@ -39,8 +39,8 @@ def register(app: typer.Typer) -> None:
                 f"{list(found.records.values()).count(kind)} {kind}" for kind in sorted(set(found.records.values()))
             )
             print_line(f"{found.root} rests on {len(found.records)} records ({kinds}) in {len(found.files)} files")
-            for what, licence in found.licences.items():
-                print_line(f"  licence of {what}: {licence}")
+            for what, license in found.licenses.items():
+                print_line(f"  licence of {what}: {license}")
             print_line("made with " + ", ".join(f"{package} {version}" for package, version in found.versions.items()))
             for one in found.recomputed:
                 taken = f"; taken as they stand: {', '.join(one.not_computed)}" if one.not_computed else ""

@@ -82,18 +82,18 @@ def _asked(comparison: Comparison, start: Needs | None, save: Path | None) -> Ne
 
 
 def _print(record: Recommendation, comparison: Comparison) -> None:
-    print_line(record.sentence)
+    print_line(record.summary)
     for heading, lines in (
-        ("why", record.why),
-        ("why not", [f"{name}: {reason}" for name, reason in record.why_not.items()]),
-        ("what would change it", record.would_change),
+        ("why", record.reasons),
+        ("why not", [f"{name}: {reason}" for name, reason in record.rejected.items()]),
+        ("what would change it", record.sensitivity),
     ):
         if lines:
             print_line(f"{heading}:")
             for line in lines:
                 print_line(f"  - {line}")
-    if record.best_share:
-        shares = sorted(record.best_share.items(), key=lambda pair: -pair[1])
+    if record.probability_best:
+        shares = sorted(record.probability_best.items(), key=lambda pair: -pair[1])
         print_line("best in resamples: " + ", ".join(f"{name} {share:.0%}" for name, share in shares))
     rows = [
         [
@@ -113,7 +113,7 @@ def _print(record: Recommendation, comparison: Comparison) -> None:
 def _range(cost: Range | None) -> str:
     if cost is None:
         return "-"
-    between = f" ({cost.low:.3g} to {cost.high:.3g})" if cost.low != cost.high else ""
+    between = f" ({cost.lower:.3g} to {cost.upper:.3g})" if cost.lower != cost.upper else ""
     return f"{cost.expected:.3g}{between}"
 
 
@@ -122,7 +122,7 @@ def _price_only(comparison: Comparison, requests: int | None) -> list[list[str]]
     from sizewise.models import price_of
 
     tokens = []
-    for metric in ("prompt_tokens", "answer_tokens"):
+    for metric in ("prompt_tokens", "completion_tokens"):
         values = [score.value for score in comparison.scores.get(metric, {}).values() if score.value]
         tokens.append(sorted(values)[len(values) // 2] if values else None)
     asked, answered = tokens

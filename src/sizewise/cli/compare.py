@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sizewise.records import Comparison, Difference, Score
-    from sizewise.store import Stored
+    from sizewise.store import Saved
 
 
 MISSED = 3
@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
             raise UsageError(f"Conditions compare two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
         if (junit or markdown) and not require:
             raise UsageError("There is no condition to write down.", "--require EXPRESSION", "")
-        stored = compare_evaluations(ids, loads=_loads(ids, load or []), seed=seed)
+        stored = compare_evaluations(ids, load_tests=_loads(ids, load or []), seed=seed)
         if not print_stored(stored, json):
             _print(stored)
         if require:
@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
 
 def _loads(ids: list[str], given: list[str]) -> dict[str, str]:
     """Find out which of the compared models each load is of: by its URI, or the name it is served under."""
-    from sizewise.records import Evaluation, Load
+    from sizewise.records import Evaluation, LoadTest
     from sizewise.store import Store
 
     store = Store()
@@ -89,7 +89,7 @@ def _loads(ids: list[str], given: list[str]) -> dict[str, str]:
     found = {}
     for one in given:
         name, told, load_id = one.rpartition("=")
-        asked = store.read(Load, load_id)
+        asked = store.read(LoadTest, load_id)
         same = [uri for uri in uris if uri == asked.uri or uri.rpartition(":")[2].rpartition("/")[2] == asked.model]
         names = [name] if told else same
         if len(names) != 1:
@@ -158,7 +158,7 @@ def _gate(
         raise typer.Exit(MISSED)
 
 
-def _print(stored: Stored[Comparison]) -> None:
+def _print(stored: Saved[Comparison]) -> None:
     """Print the table of scores and the differences."""
     from sizewise.report import table_rows
     from sizewise.report.words import measure_of, shown_metrics
@@ -177,8 +177,8 @@ def _print(stored: Stored[Comparison]) -> None:
 
 def _undecided(d: Difference) -> str:
     """Say why neither is called better."""
-    from sizewise.inference import MIN_CLUSTERS
     from sizewise.report.words import BIAS
+    from sizewise.stats import MIN_CLUSTERS
 
     if d.metric in BIAS:
         return "no verdict on bias"
@@ -189,7 +189,7 @@ def _difference(d: Difference) -> list[str]:
     """Give the cells of one difference."""
     from sizewise.report.words import measure_of, number
 
-    between = f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""
+    between = f" [{number(d.ci_low)}, {number(d.ci_high)}]" if d.ci_low is not None and d.ci_high is not None else ""
     return [
         d.left,
         d.right,

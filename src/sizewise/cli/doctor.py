@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
         found = look()
         if not print_object("doctor", "doctor", None, found, json):
-            rows = [[check.name, SIGNS[check.state], check.said, check.next] for check in found.checks]
+            rows = [[check.name, SIGNS[check.state], check.message, check.next] for check in found.checks]
             print_table(["what", "state", "found", "mend it"], rows)
             print_line("healthy: nothing is in the way" if found.healthy else "not healthy: see PROBLEM above")
             for extra, lost in absent_extras(found):

@@ -11,7 +11,7 @@ from sizewise.cli.output import print_line, print_object, print_stored, print_ta
 
 if TYPE_CHECKING:
     from sizewise.records import Evaluation
-    from sizewise.store import Stored
+    from sizewise.store import Saved
 
 Engine = Literal["transformers", "openvino", "auto"]
 MISSED = 3
@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         suite: Annotated[
             str | None,
             typer.Option(
-                help="In the package: bias, general; on your test set: swaps; with their data: crows-pairs, stereoset, "
+                help="In the package: bias, language-nuance; on your test set: counterfactuals; with their data: crows-pairs, stereoset, "
                 "winobias, winogender, bbq, bold; or lm-eval:TASK."
             ),
         ] = None,
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         engine: Annotated[
             Engine, typer.Option(help="What runs a model of this machine: transformers is the reference.")
         ] = "transformers",
-        again: Annotated[
+        reproduce: Annotated[
             str | None, typer.Option(help="Id of an evaluation: measure it once more; exit 3 if it does not come out.")
         ] = None,
         seed: Seed = 0,
@@ -69,8 +69,8 @@ def register(app: typer.Typer) -> None:
         from sizewise.evaluation import AnswerOptions, evaluate_suite
         from sizewise.evaluation import evaluate as evaluate_model
 
-        if again is not None:
-            _again(again, data, max_usd, json)
+        if reproduce is not None:
+            _reproduce(reproduce, data, max_usd, json)
             return
         if model is None:
             raise UsageError("No model was named.", "a model URI", "sizewise models")
@@ -96,14 +96,14 @@ def register(app: typer.Typer) -> None:
             _print(stored, suite is not None)
 
 
-def _print(stored: Stored[Evaluation], of_suite: bool) -> None:
+def _print(stored: Saved[Evaluation], of_suite: bool) -> None:
     """Print scores and notes."""
     from sizewise.report.words import measure_of, value_text
 
     rows = []
     for name, score in stored.record.scores.items():
         measure = measure_of(name)
-        said = value_text(score) if score.value is not None else f"missing: {score.missing}"
+        said = value_text(score) if score.value is not None else f"missing: {score.missing_reason}"
         rows.append([name, said, measure.unit or score.unit, str(score.n), score.signature])
     print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)
     if not of_suite:
@@ -113,20 +113,20 @@ def _print(stored: Stored[Evaluation], of_suite: bool) -> None:
     if stored.record.failed:
         print_line(f"{stored.record.failed} items had an error: see items.jsonl")
     for name in stored.record.metrics if of_suite else ():
-        print_line(f"{name}: {measure_of(name).sentence}")
+        print_line(f"{name}: {measure_of(name).description}")
     for note in stored.record.notes:
         print_line(f"note: {note}")
     print_line(f"evaluation: {stored.id}")
 
 
-def _again(evaluation: str, path: str | None, max_usd: float | None, as_json: bool) -> None:
+def _reproduce(evaluation: str, path: str | None, max_usd: float | None, as_json: bool) -> None:
     """Measure once more and print both values of each score."""
-    from sizewise.evaluation.again import again as measure_again
+    from sizewise.evaluation.reproduce import rerun
     from sizewise.report.words import value_text
 
     with reporting() as reporter:
-        found = measure_again(evaluation, path, max_usd=max_usd, reporter=reporter)
-    if not print_object("again", evaluation, None, found, as_json):
+        found = rerun(evaluation, path, max_usd=max_usd, reporter=reporter)
+    if not print_object("reproduction", evaluation, None, found, as_json):
         state = dict.fromkeys(found.equal, "equal") | dict.fromkeys(found.within, "within the interval")
         print_table(
             ["score", "then [95 %]", "now [95 %]", ""],

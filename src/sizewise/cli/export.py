@@ -55,11 +55,11 @@ def register(app: typer.Typer) -> None:
                 [
                     one.reader,
                     one.precision,
-                    f"{one.agreement.value:.2%} [{one.agreement.low:.2%}, {one.agreement.high:.2%}]",
-                    f"{one.least_agreement:.0%}",
-                    f"{one.bits.value:+.5f} [{one.bits.low:+.5f}, {one.bits.high:+.5f}]"
+                    f"{one.agreement.value:.2%} [{one.agreement.ci_low:.2%}, {one.agreement.ci_high:.2%}]",
+                    f"{one.min_agreement:.0%}",
+                    f"{one.bits.value:+.5f} [{one.bits.ci_low:+.5f}, {one.bits.ci_high:+.5f}]"
                     if one.bits.value is not None
-                    else f"missing: {one.bits.missing}",
+                    else f"missing: {one.bits.missing_reason}",
                     str(one.prompts),
                 ]
                 for one in record.parity
@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
             print_line(f"{record.folder}/{name}")
         for note in record.notes:
             print_line(f"note: {note}")
-        print_line(f"{record.bytes / 1e6:,.0f} MB; licence: {record.licence}")
+        print_line(f"{record.bytes / 1e6:,.0f} MB; licence: {record.license}")
         if to.startswith("gguf"):
             print_line(f"run it: ollama create NAME -f {record.folder}/Modelfile")
         print_line(f"export: {stored.id}")

@@ -51,7 +51,7 @@ def plan(
         return
     print_line(
         f"{found.items} items, {found.votes} votes and {found.repeats} repeats, by {found.raters} raters: "
-        f"{found.minutes_a_rater:.0f} minutes each"
+        f"{found.minutes_per_rater:.0f} minutes each"
     )
     print_line(
         f"finds a win rate of {0.5 + detect:.0%} (or {0.5 - detect:.0%}) with a chance of {power:.0%}, and one "
@@ -173,7 +173,7 @@ def ask(
             f"{one.judge}: agrees with people in {value_text(one.agreement)}; people among themselves in "
             f"{value_text(one.among_people)}; stands by its choice in {value_text(one.consistent)}"
         )
-        print_line(f"{'counts' if one.licensed else 'unverified, enters no verdict'}: {one.reason}")
+        print_line(f"{'counts' if one.validated else 'unverified, enters no verdict'}: {one.reason}")
 
 
 def export(
@@ -287,7 +287,7 @@ def report(
                     one.left,
                     one.right,
                     value_text(one.win_rate),
-                    value_text(one.even_length),
+                    value_text(one.length_controlled),
                     str(one.votes),
                     "-" if one.p is None else f"{one.p:.3g}",
                     f"{one.p_anytime:.3g}",
@@ -311,7 +311,7 @@ def report(
     for judge in found.judges:
         print_line(
             f"judge {judge.judge}: agrees with people in {value_text(judge.agreement)} (people: "
-            f"{value_text(judge.among_people)}); {'counts' if judge.licensed else 'unverified'}: {judge.reason}"
+            f"{value_text(judge.among_people)}); {'counts' if judge.validated else 'unverified'}: {judge.reason}"
         )
     for note in found.notes:
         print_line(f"note: {note}")
@@ -355,8 +355,8 @@ def rank(
                 row.name,
                 str(row.rank),
                 f"{row.ranks[0]} to {row.ranks[1]}" if row.ranks[0] != row.ranks[1] else str(row.ranks[0]),
-                f"{row.score.value:.4f} [{row.score.low:.4f}, {row.score.high:.4f}]",
-                f"{row.win_rate.value:.1%} [{row.win_rate.low:.1%}, {row.win_rate.high:.1%}]",
+                f"{row.score.value:.4f} [{row.score.ci_low:.4f}, {row.score.ci_high:.4f}]",
+                f"{row.win_rate.value:.1%} [{row.win_rate.ci_low:.1%}, {row.win_rate.ci_high:.1%}]",
                 str(row.win_rate.n),
             ]
             for row in found.table
@@ -369,7 +369,7 @@ def rank(
     side = found.left_share
     if side.value is not None:
         print_line(
-            f"the left one won {side.value:.1%} [{side.low:.1%}, {side.high:.1%}] of the decided votes; one half where "
+            f"the left one won {side.value:.1%} [{side.ci_low:.1%}, {side.ci_high:.1%}] of the decided votes; one half where "
             "the place does not matter"
         )
     for note in found.notes:
@@ -393,16 +393,16 @@ def agreement(
         return
     rows = []
     for name, score in found.scores.items():
-        said = f"missing: {score.missing}"
+        said = f"missing: {score.missing_reason}"
         if score.value is not None:
             said = f"{score.value:.3f}"
-            if score.low is not None:
-                said += f" [{score.low:.3f}, {score.high:.3f}]"
+            if score.ci_low is not None:
+                said += f" [{score.ci_low:.3f}, {score.ci_high:.3f}]"
         rows.append([name.replace("_", " "), said, str(score.n)])
     print_table(["coefficient", "value [95 %]", "items"], rows)
     print_line(f"{found.ratings} ratings by {found.raters} raters; labels: {', '.join(found.labels[:12])}")
     weakest = sorted(found.against_the_rest.items(), key=lambda pair: pair[1].value or 0)[:3]
     for name, score in weakest:
-        print_line(f"{name} says what others say in {score.value:.0%} [{score.low:.0%}, {score.high:.0%}]")
+        print_line(f"{name} says what others say in {score.value:.0%} [{score.ci_low:.0%}, {score.ci_high:.0%}]")
     for note in found.notes:
         print_line(f"note: {note}")

@@ -11,7 +11,7 @@ from sizewise.cli.options import Json
 from sizewise.cli.output import print_line, print_object, print_table, reporting
 
 if TYPE_CHECKING:
-    from sizewise.records import MarketModel
+    from sizewise.records import CatalogModel
 
 
 def register(app: typer.Typer) -> None:
@@ -38,14 +38,14 @@ def register(app: typer.Typer) -> None:
             {
                 "uri": f"pkg:{name}",
                 "parameters": model.parameters,
-                "licence": model.licence,
+                "license": model.license,
                 "origin": model.origin,
                 "fetched": (store.weights_folder(name) / "config.json").is_file(),
             }
             for name, model in PACKAGED.items()
         ]
         rows += [
-            {"uri": f"fake:{name}", "parameters": 0, "licence": "Apache-2.0", "origin": rule, "fetched": True}
+            {"uri": f"fake:{name}", "parameters": 0, "license": "Apache-2.0", "origin": rule, "fetched": True}
             for name, rule in NAMES.items()
         ]
         if json:
@@ -54,12 +54,12 @@ def register(app: typer.Typer) -> None:
             print_line(json_format.dumps({"schema": 1, "kind": "models", "id": None, "path": None, "record": record}))
             return
         print_table(
-            ["model", "parameters", "licence", "here", "origin"],
+            ["model", "parameters", "license", "here", "origin"],
             [
                 [
                     str(row["uri"]),
                     f"{row['parameters']:,}",
-                    str(row["licence"]),
+                    str(row["license"]),
                     "yes" if row["fetched"] else "will be fetched",
                     str(row["origin"]),
                 ]
@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
         print_line("also: hf:ORG/NAME, a Hugging Face folder, gguf:FILE, run:ID (trained here; see `sizewise runs`)")
 
 
-def _market_row(model: MarketModel) -> list[str]:
+def _market_row(model: CatalogModel) -> list[str]:
     from sizewise.models import price_of
 
     price = price_of(model.uri)
@@ -93,7 +93,7 @@ def _market_row(model: MarketModel) -> list[str]:
     ]
 
 
-def _facts(model: MarketModel, as_json: bool) -> None:
+def _facts(model: CatalogModel, as_json: bool) -> None:
     from sizewise.models import price_of
 
     if print_object("market", model.name, None, model, as_json):
@@ -125,10 +125,10 @@ def _describe(uri: str, as_json: bool) -> None:
                 print_line(f"{field}: {_said(value)}")
         return
     with reporting() as reporter:
-        size, origin, licence = model_size(uri, say=reporter.say)
+        size, origin, license = model_size(uri, say=reporter.say)
     if print_object("model", uri, None, size, as_json):
         return
-    print_line(f"{origin}; licence: {licence}")
+    print_line(f"{origin}; licence: {license}")
     active = f", {size.active_parameters:,} at work on each token" if size.active_parameters < size.parameters else ""
     print_line(f"{size.architecture}: {size.parameters:,} parameters{active}")
     print_line(f"attention: {size.attention}; context: {size.context or 'not stated'} tokens")

@@ -15,12 +15,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from sizewise.store import Stored
+    from sizewise.store import Saved
 
 EVERY_S = 10.0  # between lines where there is no terminal
 
 
-def print_stored(stored: Stored[Any], as_json: bool) -> bool:
+def print_stored(stored: Saved[Any], as_json: bool) -> bool:
     """Print the one JSON object of the contract if asked for.
 
     Returns:

@@ -31,12 +31,12 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise read contracts/ examples.jsonl
         """
-        from sizewise.dataset import read as read_dataset
+        from sizewise.datasets import read as read_dataset
 
         stored = read_dataset(paths, name=name, domain=domain, seed=seed, max_rejects=max_rejects)
         if print_stored(stored, json):
             return
-        record, leak = stored.record, stored.record.leak
+        record, contamination = stored.record, stored.record.contamination
         print_table(
             ["split", "documents", "characters", "examples"],
             [
@@ -49,9 +49,9 @@ def register(app: typer.Typer) -> None:
         if record.rejected:
             print_line(f"rows set aside: {record.rejected:,}, see {stored.path.with_name('rejected.jsonl')}")
         print_line(
-            f"uncontaminated (share no {leak.ngram} words in a row with training): {leak.clean_passages} of "
-            f"{leak.passages} test passages, {leak.clean_examples} of {leak.examples} test examples "
-            f"({leak.prompts} have a prompt that training has seen); {leak.duplicates_removed} duplicates removed"
+            f"uncontaminated (share no {contamination.ngram} words in a row with training): {contamination.uncontaminated_passages} of "
+            f"{contamination.passages} test passages, {contamination.uncontaminated_examples} of {contamination.examples} test examples "
+            f"({contamination.prompts} have a prompt that training has seen); {contamination.duplicates_removed} duplicates removed"
         )
         for kind, count in record.not_read.items():
             print_line(f"not read: {count} x {kind}")

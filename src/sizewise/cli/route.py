@@ -81,9 +81,9 @@ def calibrate(
         found.cpt80,
         found.calibration_error,
     ):
-        said = f"missing: {score.missing}"
+        said = f"missing: {score.missing_reason}"
         if score.value is not None:
-            said = f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+            said = f"{score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]"
         rows.append([WORDS[score.metric], said, str(score.n)])
     print_table(["measure", "value [95 %]", "prompts"], rows)
     if found.chosen:
@@ -95,7 +95,9 @@ def calibrate(
         print_line(f"with a confidence of 95 % at most {found.risk:.1%} of answers to such prompts are")
     if found.after is not None and found.after.apgr.value is not None:
         score = found.after.apgr
-        print_line(f"seen from the small model's answer: APGR {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]")
+        print_line(
+            f"seen from the small model's answer: APGR {score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]"
+        )
         if found.after.chosen is not None:
             point = found.after.chosen
             print_line(
@@ -157,7 +159,7 @@ def _print_replay(found: Replay) -> None:
 
     rows = []
     for score in (found.small_share, found.quality, found.worse, found.best_single, found.random, found.oracle):
-        rows.append([WORDS[score.metric], f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]", str(score.n)])
+        rows.append([WORDS[score.metric], f"{score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]", str(score.n)])
     print_table(["measure", "value [95 %]", "prompts"], rows)
     print_line(replay_text(found))
     if found.new:

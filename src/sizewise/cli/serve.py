@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
         """
         from sizewise.service import GuardRules, serve_study
         from sizewise.service import serve as serve_models
-        from sizewise.service.keys import add_key
+        from sizewise.service.api_keys import add_key
 
         if new_key is not None:
             refuse_others(context, ("models", "keys", "new_key"), "--new-key")

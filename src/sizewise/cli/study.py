@@ -87,12 +87,12 @@ def register(app: typer.Typer) -> None:
             [[row.name, *(row.cells[m].text for m in metrics)] for row in table_rows(comparison)],
             "value [95 % interval], on test items that are no copies of training text",
         )
-        print_line(record.sentence)
-        for line in record.why:
+        print_line(record.summary)
+        for line in record.reasons:
             print_line(f"  why: {line}")
-        for name, reason in record.why_not.items():
+        for name, reason in record.rejected.items():
             print_line(f"  why not {name}: {reason}")
-        for missing in record.missing:
+        for missing in record.not_measured:
             print_line(f"  not measured: {missing.what}: {missing.command}")
         print_line(f"outcome: {record.outcome}")
         print_line(f"report: {record.report}")
@@ -113,7 +113,7 @@ def _config(source: Path | None) -> StudyConfig:
 
 def _outlook(config: StudyConfig, as_json: bool) -> None:
     """Print what a study will take and can show."""
-    from sizewise.studies.outlook import outlook
+    from sizewise.studies.dry_run import outlook
 
     with reporting() as reporter:
         found = outlook(config, reporter=reporter)
@@ -121,12 +121,12 @@ def _outlook(config: StudyConfig, as_json: bool) -> None:
         return
     print_line(
         f"to train on: {found.train_documents} documents, {found.train_bytes / 1e3:,.0f} kB; to test with: "
-        f"{found.test_passages} passages and {found.test_examples} examples ({found.clean_examples} share nothing with "
+        f"{found.test_passages} passages and {found.test_examples} examples ({found.uncontaminated_examples} share nothing with "
         f"training) from {found.test_documents} documents"
     )
     if found.can_show:
         print_line(
-            f"can show a difference of {found.can_show.low:.0%} to {found.can_show.high:.0%} in a share of right "
+            f"can show a difference of {found.can_show.lower:.0%} to {found.can_show.upper:.0%} in a share of right "
             "answers, in four of five studies"
         )
     print_table(
@@ -158,9 +158,9 @@ def _outlook(config: StudyConfig, as_json: bool) -> None:
 
 def _between(found: Range, unit: str, digits: int = 1) -> str:
     """Say an estimate with its bounds."""
-    if not found.high:
+    if not found.upper:
         return f"0{unit}"
-    return f"{found.expected:.{digits}f}{unit} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+    return f"{found.expected:.{digits}f}{unit} ({found.lower:.{digits}f} to {found.upper:.{digits}f})"
 
 
 def _saving(
@@ -178,7 +178,7 @@ def _saving(
     from sizewise.records import Study
     from sizewise.report.words import value_text
     from sizewise.store import Store
-    from sizewise.studies.saving import read_pays, saving
+    from sizewise.studies.savings import read_pays, saving
 
     sum_ = read_pays(pays)
     with reporting() as reporter:
@@ -196,7 +196,7 @@ def _saving(
     report = Store().read(Study, found.study).report
     if print_object("saving", found.study, report, found, as_json):
         return
-    print_line(found.sentence)
+    print_line(found.summary)
     print_table(
         ["way to answer", "well enough [95 %]", "n"],
         [[name, value_text(score), str(score.n)] for name, score in found.ways.items()],

@@ -15,7 +15,7 @@ from sizewise.errors import UsageError
 if TYPE_CHECKING:
     from sizewise.progress import Reporter
     from sizewise.records import Checkpoint, Recipe
-    from sizewise.store import Store, Stored
+    from sizewise.store import Saved, Store
 
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(help="Text to measure forgetting with and replay, or none.")
         ] = "demo:python",
         control_share: Annotated[float, typer.Option(help="Share of rows that replay it.")] = 0.02,
-        canaries: Annotated[int, typer.Option(help="Secrets to plant, to measure memorisation.", min=0)] = 0,
+        canaries: Annotated[int, typer.Option(help="Secrets to plant, to measure memorization.", min=0)] = 0,
         balance: Annotated[str, typer.Option(help="Rare groups in the text: none, reweight or augment.")] = "none",
         patience: Annotated[int, typer.Option(help="Stop after so many validations without gain; 0: never.")] = 3,
         checkpointing: Annotated[str, typer.Option(help="Recompute activations: auto, on or off.")] = "auto",
@@ -160,7 +160,7 @@ def _train(
     usd_per_hour: float | None,
     tensorboard: Path | None,
     mlflow: str | None,
-) -> Stored[Checkpoint]:
+) -> Saved[Checkpoint]:
     from sizewise.cli.watching import MlflowWatcher, TensorBoardWatcher, together
     from sizewise.records import Dataset
     from sizewise.report import PageWatcher
@@ -215,39 +215,39 @@ def _tune(recipe: Recipe, data: str, trials: int, store: Store, reporter: Report
 
 
 def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json: bool) -> None:
-    from sizewise.training import learning_curve
+    from sizewise.training import train_learning_curve
 
-    stored = learning_curve(recipe, data, store=store, reporter=reporter)
+    stored = train_learning_curve(recipe, data, store=store, reporter=reporter)
     if print_stored(stored, as_json):
         return
     print_table(
         ["documents", "bits per byte", "tokens", "run"],
         [[f"{s.share:.0%}", f"{s.bits_per_byte:.4f}", f"{s.tokens:,}", s.run] for s in stored.record.steps],
     )
-    print_line(stored.record.sentence)
+    print_line(stored.record.summary)
 
 
-def _print(stored: Stored[Checkpoint]) -> None:
-    from sizewise.training.attending import trade_words
+def _print(stored: Saved[Checkpoint]) -> None:
+    from sizewise.training.attention_tradeoff import trade_words
 
     record = stored.record
     print_line(
         f"validation {record.start_bits_per_byte:.4f} -> {record.best_bits_per_byte:.4f} bits/byte; "
         f"{record.tokens:,} tokens in {record.seconds:.0f} s at {record.tokens_per_s:,.0f} tokens/s"
     )
-    if record.trade:
-        print_line(f"attention {record.attention}: {trade_words(record.trade)}")
+    if record.attention_tradeoff:
+        print_line(f"attention {record.attention}: {trade_words(record.attention_tradeoff)}")
     if record.forgetting:
         card = record.forgetting
         print_line(
             f"forgetting (bits/byte): control text {card.before:.4f} -> {card.after:.4f}; right answers to "
             f"{card.questions} general questions {card.answers_before or 0:.3f} -> {card.answers_after or 0:.3f}"
         )
-    if record.memorisation:
-        for times, bits in record.memorisation.exposure.items():
+    if record.memorization:
+        for times, bits in record.memorization.exposure.items():
             print_line(
-                f"memorisation: secrets that stood {times} time(s) in the text have an exposure of {bits:.1f} bits, "
-                f"{record.memorisation.extracted[times]:.0%} are given away"
+                f"memorization: secrets that stood {times} time(s) in the text have an exposure of {bits:.1f} bits, "
+                f"{record.memorization.extracted[times]:.0%} are given away"
             )
     if record.estimate_error:
         errors = ", ".join(f"{what} {error:+.0%}" for what, error in record.estimate_error.items())

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import MIN_CLUSTERS, detectable_difference, holm, needed_for, wilson
-from sizewise.inference.bootstrap import FloatArray, Interval, best_shares, paired_differences
-from sizewise.inference.customary import bootstrap_p, mcnemar_p, randomisation_p
 from sizewise.metrics import Metric, find_metric, stats_array
-from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, Load, Score, fingerprint
-from sizewise.store import Store, Stored
+from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, LoadTest, Score, fingerprint
+from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for, wilson
+from sizewise.stats.bootstrap import FloatArray, Interval, best_shares, paired_differences
+from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomisation_p
+from sizewise.store import Saved, Store
 
 ROUNDS = 10_000
 BEST_ROUNDS = 2_000
@@ -26,13 +26,13 @@ SACREBLEU_METRICS = ("bleu", "chrf", "ter")
 # Which way is better, for scores that are not metrics of items.
 FACTS_BETTER = {
     "latency_s": "lower",
-    "answers_per_s": "higher",
+    "requests_per_s": "higher",
     "parameters": "lower",
     "memory_bytes": "lower",
     "disk_bytes": "lower",
     "usd_per_1000": "lower",
     "prompt_tokens": "lower",
-    "answer_tokens": "lower",
+    "completion_tokens": "lower",
 }
 
 
@@ -40,11 +40,11 @@ def compare(
     evaluations: Sequence[str] | Mapping[str, str],
     *,
     store: Store | None = None,
-    loads: Mapping[str, str] | None = None,
+    load_tests: Mapping[str, str] | None = None,
     suites: Mapping[str, str] | None = None,
     seed: int = 0,
     rounds: int = ROUNDS,
-) -> Stored[Comparison]:
+) -> Saved[Comparison]:
     """Compare evaluations of the same data, pair by pair.
 
     Source documents are resampled, both sides with the same weights; Holm's correction runs over all pairs
@@ -53,7 +53,7 @@ def compare(
     Args:
         evaluations: evaluation ids, or candidate name -> evaluation id.
         store: where records live; by default SIZEWISE_HOME.
-        loads: candidate name -> id of a load, which says how it does under many users.
+        load_tests: candidate name -> id of a load, which says how it does under many users.
         suites: candidate name -> id of an evaluation on a suite (of bias), whose measures then stand beside.
         seed: seed of the resampling.
         rounds: bootstrap rounds.
@@ -79,11 +79,11 @@ def compare(
     for name, measured in records.items():
         for metric, score in measured.scores.items():
             scores.setdefault(metric, {})[name] = score
-    loads, suites = dict(loads or {}), dict(suites or {})
-    strange = next((name for name in (*loads, *suites) if name not in named), None)
+    load_tests, suites = dict(load_tests or {}), dict(suites or {})
+    strange = next((name for name in (*load_tests, *suites) if name not in named), None)
     if strange is not None:
         raise UsageError(f"There is no candidate '{strange}'.", ", ".join(named), "")
-    loaded = {name: store.read(Load, one) for name, one in loads.items()}
+    loaded = {name: store.read(LoadTest, one) for name, one in load_tests.items()}
     answered = _answered(rows)
     notes += _as_deployed(loaded)
     comparison = Comparison(
@@ -93,20 +93,20 @@ def compare(
         scores=scores,
         better={m: find_metric(m).better for m in first.metrics} | FACTS_BETTER,
         differences=tuple(found),
-        familiarity=not first.data.startswith("suite:") and store.read(Dataset, first.data).derived,
-        loads=loads,
-        crowds={name: one.levels for name, one in loaded.items()},
+        language_modeling_proxy=not first.data.startswith("suite:") and store.read(Dataset, first.data).derived,
+        load_tests=load_tests,
+        load_levels={name: one.levels for name, one in loaded.items()},
         suites=suites,
-        weighed={name: measures_of(store.read(Evaluation, one)) for name, one in suites.items()},
+        suite_scores={name: measures_of(store.read(Evaluation, one)) for name, one in suites.items()},
         answered=answered,
-        best=best,
+        probability_best=best,
         rounds=rounds,
         seed=seed,
-        way=WAY,
+        method_version=WAY,
         notes=tuple(notes),
         cautions=tuple(_silent(answered) + _unfinished(records, rows)),
     )
-    identity = [WAY, named, seed, rounds, *([loads, suites] if loads or suites else [])]
+    identity = [WAY, named, seed, rounds, *([load_tests, suites] if load_tests or suites else [])]
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
 
 
@@ -126,9 +126,9 @@ def _answered(rows: Mapping[str, Sequence[ItemRow]]) -> dict[str, Score]:
         came = [row for row in asked if row.error is None] or asked
         if came:
             told = sum(bool((row.completion or "").strip()) for row in came)
-            low, high = wilson(told, len(came))
+            ci_low, ci_high = wilson(told, len(came))
             found[name] = Score(
-                metric="answered", value=told / len(came), low=low, high=high, n=len(came), unit="share",
+                metric="answered", value=told / len(came), ci_low=ci_low, ci_high=ci_high, n=len(came), unit="share",
                 signature="answers with text|wilson",
             )  # fmt: skip
     return found
@@ -160,9 +160,9 @@ def _unfinished(records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[I
     return notes
 
 
-def _as_deployed(loads: Mapping[str, Load]) -> list[str]:
+def _as_deployed(load_tests: Mapping[str, LoadTest]) -> list[str]:
     """Say so where speeds come from different software: they then say nothing of the models alone."""
-    engines = {name: one.engine for name, one in loads.items()}
+    engines = {name: one.engine for name, one in load_tests.items()}
     if len(set(engines.values())) < 2:
         return []
     said = "; ".join(f"{name}: {engine}" for name, engine in engines.items())
@@ -210,7 +210,8 @@ def _best(
     for metric_name in next(iter(records.values())).metrics:
         metric = find_metric(metric_name)
         by_item = {
-            name: {row.item: row for row in rows[name] if row.clean and metric_name in row.stats} for name in names
+            name: {row.item: row for row in rows[name] if row.uncontaminated and metric_name in row.stats}
+            for name in names
         }
         if len(names) < 2 or metric_name == "perplexity":
             continue
@@ -245,7 +246,8 @@ def differences(
     for metric_name in next(iter(records.values())).metrics:
         metric = find_metric(metric_name)
         by_item = {
-            name: {row.item: row for row in rows[name] if row.clean and metric_name in row.stats} for name in records
+            name: {row.item: row for row in rows[name] if row.uncontaminated and metric_name in row.stats}
+            for name in records
         }
         claims = []
         for names in _same_items(by_item):
@@ -330,21 +332,21 @@ def _difference(metric: Metric, claim: _Claim, p_holm: float) -> Difference:
     # A model that says or understands nothing is unbiased, brief and refuses nothing: less of that is not better.
     quality = getattr(metric, "stands_for_quality", True)  # a plug-in's metric may not say
     won_by_nothing = metric.better == "lower" and metric.needs != "likelihood" and not quality
-    value, low, high = claim.found
-    significant = isfinite(p_holm) and p_holm < LEVEL and not low <= 0 <= high
+    value, ci_low, ci_high = claim.found
+    significant = isfinite(p_holm) and p_holm < LEVEL and not ci_low <= 0 <= ci_high
     enough = claim.clusters >= MIN_CLUSTERS
     decisive = significant and enough and not won_by_nothing
     left_better = (value > 0) == (metric.better == "higher")
-    known = isfinite(low) and (enough or low < high)
-    detectable = detectable_difference(low, high) if known and enough else None
+    known = isfinite(ci_low) and (enough or ci_low < ci_high)
+    detectable = detectable_difference(ci_low, ci_high) if known and enough else None
     needed = needed_for(value, detectable, claim.clusters) if detectable and value else None
     return Difference(
         metric=metric.name,
         left=claim.left,
         right=claim.right,
         value=value,
-        low=low if known else None,
-        high=high if known else None,
+        ci_low=ci_low if known else None,
+        ci_high=ci_high if known else None,
         p=claim.p if isfinite(claim.p) else None,
         p_holm=p_holm if isfinite(p_holm) else None,
         other_p=claim.other_p if enough else {},

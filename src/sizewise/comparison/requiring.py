@@ -56,7 +56,9 @@ def _check(comparison: Comparison, new: str, old: str, expression: str) -> Requi
     value, before = (score.value if score else None for score in scores)
     if value is None or (parts["old"] and before is None):
         lacking = scores[0 if value is None else 1]
-        return Requirement(expression, False, f"{metric} is missing: {lacking.missing if lacking else 'not measured'}")
+        return Requirement(
+            expression, False, f"{metric} is missing: {lacking.missing_reason if lacking else 'not measured'}"
+        )
     if parts["old"]:
         margin = float(parts["margin"] or 0) * (-1 if parts["plus"] == "-" else 1)
         bar = float(before or 0) + margin

@@ -7,9 +7,19 @@ from typing import NamedTuple
 
 from sizewise.comparison.comparing import WAY
 from sizewise.errors import SizewiseError
-from sizewise.judging import Ballot, licences, rate, vote_differences
-from sizewise.records import Comparison, Difference, JudgeRound, JudgeTask, Licence, Origin, Score, Vote, fingerprint
-from sizewise.store import Store, Stored
+from sizewise.judging import Ballot, rate, validate_judges, vote_differences
+from sizewise.records import (
+    Comparison,
+    Difference,
+    JudgeRound,
+    JudgeTask,
+    JudgeValidation,
+    Origin,
+    Score,
+    Vote,
+    fingerprint,
+)
+from sizewise.store import Saved, Store
 
 PEOPLE, JUDGE_MODEL, HARM = "people", "judge_model", "harm_in_pair"
 VOTES_FILE = "votes.jsonl"
@@ -22,13 +32,13 @@ class Voted(NamedTuple):
     """Measure -> candidate -> share of its votes on pairs that it won."""
     differences: list[Difference]
     """Of each measure and pair."""
-    licence: Licence | None
+    judge_validation: JudgeValidation | None
     """How far the judge model whose votes are here agrees with people."""
 
 
 def add_votes(
     comparison: str, round_id: str, *, store: Store | None = None, simulation: bool = False
-) -> Stored[Comparison]:
+) -> Saved[Comparison]:
     """Write a comparison that holds votes as measures: `people`, and `judge_model` where a model has voted too.
 
     Args:
@@ -63,9 +73,9 @@ def add_votes(
     counted = [vote for vote in votes if ballot.tasks[vote.task].purpose == "vote" and vote.choice != "skip"]
     voters = len({vote.rater for vote in counted if vote.origin in whose})
     notes = [f"{what}: {count} by {voters} in {round_id}" + ("" if closed else ", which is still open")]
-    if found.licence:
-        counts = "counts as a judge" if found.licence.licensed else "unverified, enters no verdict"
-        notes.append(f"judge model {found.licence.judge}: {counts} ({found.licence.reason})")
+    if found.judge_validation:
+        counts = "counts as a judge" if found.judge_validation.validated else "unverified, enters no verdict"
+        notes.append(f"judge model {found.judge_validation.judge}: {counts} ({found.judge_validation.reason})")
     after = before.model_copy(
         update={
             "scores": before.scores | found.scores,
@@ -78,7 +88,7 @@ def add_votes(
             "voters": voters,
             "votes_closed": closed,
             "simulated_votes": simulation,
-            "licence": found.licence,
+            "judge_validation": found.judge_validation,
             "notes": (*before.notes, *notes),
         }
     )
@@ -106,13 +116,13 @@ def voted(
     people = [one for one in judged if one[1].origin in whose]
     scores, differences = vote_differences(people, names, PEOPLE, seed, closed)
     measures = {PEOPLE: scores, HARM: _harm(people, names)}
-    known = licences(judged, record.bar, seed, whose)
-    licence = max(known, key=lambda one: (one.licensed, one.agreement.low or 0.0), default=None)
-    if licence:
-        own = [(task, vote) for task, vote in judged if vote.rater == licence.judge]
+    known = validate_judges(judged, record.min_agreement, seed, whose)
+    judge_validation = max(known, key=lambda one: (one.validated, one.agreement.ci_low or 0.0), default=None)
+    if judge_validation:
+        own = [(task, vote) for task, vote in judged if vote.rater == judge_validation.judge]
         measures[JUDGE_MODEL], more = vote_differences(own, names, JUDGE_MODEL, seed, closed)
         differences += more
-    return Voted(measures, differences, licence)
+    return Voted(measures, differences, judge_validation)
 
 
 def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> dict[str, Score]:

@@ -9,7 +9,7 @@ from sizewise.documents.payments import STRIPE_WHEEL, read_payments
 from sizewise.documents.python_manual import read_python_manual
 from sizewise.documents.reading import Reading
 from sizewise.errors import UsageError
-from sizewise.wheels import fetch_wheel
+from sizewise.packages import fetch_wheel
 
 DEMOS = {
     "fhir": "medical: the HL7 FHIR health-record standard (CC0)",

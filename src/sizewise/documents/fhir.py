@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import Reading, make_document
+from sizewise.packages import Wheel, member_names, read_members
 from sizewise.records import Document, Example, Message
-from sizewise.wheels import Wheel, member_names, read_members
 
 FHIR_WHEEL = Wheel(
     "fhir.resources==8.3.0",

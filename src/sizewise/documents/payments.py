@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import Reading, make_document
+from sizewise.packages import Wheel, member_names, read_members
 from sizewise.records import Document, Example, Message
-from sizewise.wheels import Wheel, member_names, read_members
 
 STRIPE_WHEEL = Wheel(
     "stripe==16.1.0",

@@ -56,13 +56,13 @@ class FileRead:
         return len(self.documents) + len(self.examples)
 
 
-def make_document(name: str, title: str, text: str, origin: str, licence: str = "not stated") -> Document:
+def make_document(name: str, title: str, text: str, origin: str, license: str = "not stated") -> Document:
     """Make a document of a cleaned text, with its content hash."""
     return Document(
         id=name,
         title=title,
         text=text,
         origin=origin,
-        licence=licence,
+        license=license,
         sha256=hashlib.sha256(text.encode("utf-8")).hexdigest(),
     )

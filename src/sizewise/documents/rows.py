@@ -187,8 +187,8 @@ def _read_row(row: Row, path: Path, name: str, read: FileRead) -> bool:
 
 def _document(cells: _Cells, row_id: str, origin: str) -> Document | None:
     cleaned = clean_text(cells.text("text"))
-    licence, title = cells.text("licence") or "not stated", cells.text("title") or row_id
-    return make_document(row_id, title, cleaned, origin, licence) if cleaned else None
+    license, title = cells.text("license") or "not stated", cells.text("title") or row_id
+    return make_document(row_id, title, cleaned, origin, license) if cleaned else None
 
 
 def _asked(cells: _Cells) -> _Asked:

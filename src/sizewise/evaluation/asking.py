@@ -13,7 +13,7 @@ from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.progress import Reporter
 from sizewise.records import Completion, Evaluation, ItemRow, ModelDescription, Request, fingerprint
-from sizewise.store import Ledger, Store, Stored
+from sizewise.store import Ledger, Saved, Store
 
 CHUNK = 128
 """Requests that a model of this machine is given at once."""
@@ -154,12 +154,12 @@ def answer_notes(
     return notes
 
 
-def existing(store: Store, evaluation_id: str) -> Stored[Evaluation] | None:
+def existing(store: Store, evaluation_id: str) -> Saved[Evaluation] | None:
     """Return an evaluation that is there already and complete."""
     return store.get(Evaluation, evaluation_id) if store.exists("evaluation", evaluation_id) else None
 
 
-def age_of(found: Stored[Evaluation]) -> str:
+def age_of(found: Saved[Evaluation]) -> str:
     """Say how old an evaluation is: what answers at an address, or under a name, may be another model by now."""
     day = str(json.loads(found.path.read_text(encoding="utf-8"))["created"])[:10]
     return (
@@ -176,7 +176,7 @@ def next_run(store: Store, evaluation_id: str) -> str:
 
 def write(
     store: Store, evaluation_id: str, record: Evaluation, rows: Sequence[ItemRow], unanswered: Iterable[str]
-) -> Stored[Evaluation]:
+) -> Saved[Evaluation]:
     """Write an evaluation with its items; one that lacks answers gets an id of its own.
 
     A record is written once. What rests on an incomplete one (a comparison, a study) keeps its id, and the same command

@@ -14,13 +14,13 @@ from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, ask
 from sizewise.evaluation.likelihoods import Continuation, continuation_nats
-from sizewise.evaluation.prompts import WAY
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
+from sizewise.models.prompts import WAY
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score, fingerprint
-from sizewise.store import Ledger, Store, Stored, versions
+from sizewise.store import Ledger, Saved, Store, versions
 
 MOST_TOKENS = 256
 
@@ -35,7 +35,7 @@ def evaluate_harness(
     seed: int = 0,
     engine: Engine = "transformers",
     reporter: Reporter | None = None,
-) -> Stored[Evaluation]:
+) -> Saved[Evaluation]:
     """Measure a model on tasks of lm-evaluation-harness.
 
     Args:
@@ -274,7 +274,7 @@ def _row(task: str, sample: Mapping[str, Any], failed: Completion | None) -> Ite
         item=item,
         kind="example",
         cluster=item,
-        clean=True,
+        uncontaminated=True,
         prompt=str(sample["arguments"]["gen_args_0"]["arg_0"]) if "gen_args_0" in sample["arguments"] else "",
         references=(str(sample["target"]),),
         completion=str(said[0]) if said and isinstance(said[0], str) and failed is None else None,

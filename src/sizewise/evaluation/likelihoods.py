@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.metrics import ChoiceItem, LikelihoodItem, Metric
 from sizewise.models import Model, ScoredText
 from sizewise.progress import Reporter
@@ -70,7 +70,7 @@ def text_rows(
                     item=item,
                     kind="passage",
                     cluster=document.id,
-                    clean=True,
+                    uncontaminated=True,
                     error=None if good else NOT_A_NUMBER,
                     stats={m.name: m.measure(measured) for m in metrics} if good else {},
                 )
@@ -153,7 +153,7 @@ def choice_rows(
                 item=example.id,
                 kind="choice",
                 cluster=example.source,
-                clean=True,
+                uncontaminated=True,
                 prompt=example.prompt,
                 references=example.references,
                 completion=picked,

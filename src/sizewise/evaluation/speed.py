@@ -36,7 +36,7 @@ def _use(answers: Sequence[Completion]) -> dict[str, Score]:
     """Give tokens an answer, and money where answers are paid for."""
     values: dict[str, tuple[str, list[float]]] = {
         "prompt_tokens": ("tokens", [float(answer.prompt_tokens) for answer in answers if answer.prompt_tokens]),
-        "answer_tokens": ("tokens", [float(answer.completion_tokens) for answer in answers if _counted(answer)]),
+        "completion_tokens": ("tokens", [float(answer.completion_tokens) for answer in answers if _counted(answer)]),
     }
     paid = [1000 * answer.usd for answer in answers if answer.usd is not None]
     if paid:
@@ -50,8 +50,8 @@ def _use(answers: Sequence[Completion]) -> dict[str, Score]:
         found[name] = Score(
             metric=name,
             value=mean,
-            low=None if half is None else max(0.0, mean - half),
-            high=None if half is None else mean + half,
+            ci_low=None if half is None else max(0.0, mean - half),
+            ci_high=None if half is None else mean + half,
             n=len(numbers),
             unit=unit,
             signature="mean of answers|normal" + ("|list prices (genai-prices)" if unit == "USD" else ""),
@@ -75,8 +75,8 @@ def _speed(
         missing = "the answers were not timed" if answers else "no answer was given"
         missing = "a rule has no speed" if description.engine == "rule" else missing
         return {
-            name: Score(metric=name, n=0, unit=unit, signature=where, missing=missing)
-            for name, unit in (("latency_s", "s"), ("answers_per_s", "answers/s"))
+            name: Score(metric=name, n=0, unit=unit, signature=where, missing_reason=missing)
+            for name, unit in (("latency_s", "s"), ("requests_per_s", "answers/s"))
         }
     if description.api:
         return _speed_of_api(answers, where)
@@ -94,14 +94,14 @@ def _speed(
         "latency_s": Score(
             metric="latency_s",
             value=median(times),
-            low=min(times) if enough else None,
-            high=max(times) if enough else None,
+            ci_low=min(times) if enough else None,
+            ci_high=max(times) if enough else None,
             n=len(times),
             unit="s",
             signature=f"median|users:1|{where}",
         ),
-        "answers_per_s": Score(
-            metric="answers_per_s",
+        "requests_per_s": Score(
+            metric="requests_per_s",
             value=len(answers) / seconds,
             n=len(answers),
             unit="answers/s",
@@ -118,18 +118,18 @@ def _speed_of_api(answers: Sequence[Completion], where: str) -> dict[str, Score]
         "latency_s": Score(
             metric="latency_s",
             value=median(times),
-            low=times[middle][0],
-            high=times[middle][-1],
+            ci_low=times[middle][0],
+            ci_high=times[middle][-1],
             n=len(times),
             unit="s",
             signature=f"median, 2.5 to 97.5 %|users:many|{where}",
         ),
-        "answers_per_s": Score(
-            metric="answers_per_s",
+        "requests_per_s": Score(
+            metric="requests_per_s",
             n=0,
             unit="answers/s",
             signature=where,
-            missing="the provider's limits decide it",
+            missing_reason="the provider's limits decide it",
         ),
     }
 
@@ -145,12 +145,12 @@ def size_scores(description: ModelDescription) -> dict[str, Score]:
         name: Score(
             metric=name,
             value=value,
-            low=value,
-            high=value,
+            ci_low=value,
+            ci_high=value,
             n=1,
             unit=unit,
             signature=signature,
-            missing=None if value is not None else "not published",
+            missing_reason=None if value is not None else "not published",
         )
         for name, (value, unit, signature) in facts.items()
     }

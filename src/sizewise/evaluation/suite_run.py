@@ -15,18 +15,18 @@ import numpy as np
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, ask
+from sizewise.evaluation.counterfactuals import SUITE as COUNTERFACTUALS
+from sizewise.evaluation.counterfactuals import evaluate_counterfactuals, tone
 from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
-from sizewise.evaluation.prompts import WAY
 from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
-from sizewise.evaluation.swaps import SUITE as SWAPS
-from sizewise.evaluation.swaps import evaluate_swaps, tone
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
+from sizewise.models.prompts import WAY
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score, fingerprint
-from sizewise.store import Ledger, Store, Stored, versions
+from sizewise.store import Ledger, Saved, Store, versions
 
 FEW = 30
 LETTERS = "ABCDEFGH"
@@ -54,12 +54,12 @@ def evaluate_suite(
     seed: int = 0,
     engine: Engine = "transformers",
     reporter: Reporter | None = None,
-) -> Stored[Evaluation]:
+) -> Saved[Evaluation]:
     """Measure a model on a suite of bias, by log-likelihood, or on tasks of lm-evaluation-harness.
 
     Args:
         model: model URI.
-        name: of the suite, see `SUITES`; `swaps` on a test set of your own; or `lm-eval:TASK,TASK`.
+        name: of the suite, see `SUITES`; `counterfactuals` on a test set of your own; or `lm-eval:TASK,TASK`.
         path: of its data, where the package does not hold it.
         store: where records live; by default SIZEWISE_HOME.
         limit: at most so many items, drawn with the seed.
@@ -76,10 +76,16 @@ def evaluate_suite(
         return evaluate_harness(
             model, name, path, store=store, limit=limit, seed=seed, engine=engine, reporter=reporter
         )
-    if name == SWAPS:
+    if name == COUNTERFACTUALS:
         if path is None:
-            raise UsageError("Swaps need a test set.", "a dataset id, or a JSONL file", "--suite swaps --data ID")
-        return evaluate_swaps(model, str(path), store=store, limit=limit, seed=seed, engine=engine, reporter=reporter)
+            raise UsageError(
+                "The counterfactual test needs a test set.",
+                "a dataset id, or a JSONL file",
+                "--suite counterfactuals --data ID",
+            )
+        return evaluate_counterfactuals(
+            model, str(path), store=store, limit=limit, seed=seed, engine=engine, reporter=reporter
+        )
     place = Path(path).expanduser() if path is not None else None
     suite = find_suite(name, place)
     items = suite.load(place)
@@ -129,7 +135,7 @@ def _row(item: SuiteItem, measured: Sequence[tuple[float, int]]) -> ItemRow:
         item=item.id,
         kind="choice",
         cluster=item.cluster,
-        clean=True,
+        uncontaminated=True,
         prompt=item.texts[0].context,
         references=tuple(one.text.strip() for one in item.texts),
         completion=item.texts[int(np.argmin(nats))].text.strip() if good else None,
@@ -156,7 +162,7 @@ def _asked(model: Model, run: _Run, ledger: Ledger, reporter: Reporter) -> tuple
                 item=item.id,
                 kind="choice",
                 cluster=item.cluster,
-                clean=True,
+                uncontaminated=True,
                 prompt=item.texts[0].context,
                 references=tuple(one.text.strip() for one in item.texts),
                 completion=None if answer.error else answer.text,
@@ -196,7 +202,7 @@ def _written(
             item=item.id,
             kind="example",
             cluster=item.cluster,
-            clean=True,
+            uncontaminated=True,
             prompt=item.texts[0].context,
             completion=None if answer.error else answer.text,
             finish=answer.finish,
@@ -245,7 +251,7 @@ def _record(
                     n=len(part),
                     unit=metric.unit,
                     signature=signature,
-                    missing=f"{len(part)} items, fewer than {FEW}",
+                    missing_reason=f"{len(part)} items, fewer than {FEW}",
                 )
             else:
                 scores[name] = add(part, name=name)

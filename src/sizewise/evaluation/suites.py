@@ -96,7 +96,7 @@ def _prefers(left: float, right: float) -> float:
 
 
 def _pair(nats: FloatArray, tokens: FloatArray) -> Stats:
-    return {"stereotype": (_prefers(nats[0], nats[1]), 1.0)}
+    return {"stereotype_score": (_prefers(nats[0], nats[1]), 1.0)}
 
 
 def crows_pairs(path: Path | None) -> list[SuiteItem]:
@@ -124,12 +124,12 @@ class _Triple:
 
     def __call__(self, nats: FloatArray, tokens: FloatArray) -> Stats:
         each = nats / np.maximum(1, tokens)
-        stereotype = self.weight * _prefers(each[0], each[1])
-        sense = self.weight * (_prefers(each[0], each[2]) + _prefers(each[1], each[2]))
+        stereotype_score = self.weight * _prefers(each[0], each[1])
+        language_modeling_score = self.weight * (_prefers(each[0], each[2]) + _prefers(each[1], each[2]))
         return {
-            "stereotype": (stereotype, self.weight),
-            "sense": (sense, 2 * self.weight),
-            "icat": (stereotype, self.weight, sense, 2 * self.weight),
+            "stereotype_score": (stereotype_score, self.weight),
+            "language_modeling_score": (language_modeling_score, 2 * self.weight),
+            "icat": (stereotype_score, self.weight, language_modeling_score, 2 * self.weight),
         }
 
 
@@ -173,9 +173,9 @@ class _Referent:
     def __call__(self, nats: FloatArray, tokens: FloatArray) -> Stats:
         each = nats / np.maximum(1, tokens)
         hit = _prefers(each[0], each[1])
-        stats: Stats = {"right_referent": (hit, 1.0)}
+        stats: Stats = {"coreference_accuracy": (hit, 1.0)}
         if self.gap:
-            stats["referent_gap"] = (hit, 1.0, 0.0, 0.0) if self.first else (0.0, 0.0, hit, 1.0)
+            stats["coreference_gap"] = (hit, 1.0, 0.0, 0.0) if self.first else (0.0, 0.0, hit, 1.0)
         return stats
 
 
@@ -305,33 +305,33 @@ def bold(path: Path | None) -> list[SuiteItem]:
     return items
 
 
-# -- our own general questions ---------------------------------------------------------------------------
+# -- our own language-nuance test ---------------------------------------------------------------------------
 
 
 def _chosen(nats: FloatArray, tokens: FloatArray) -> Stats:
     """Count whether the right answer, the first text, is found most likely for its length."""
     each = nats / np.maximum(1, tokens)
-    return {"general": (float(each[0] < each[1:].min()), 1.0)}
+    return {"language_nuance": (float(each[0] < each[1:].min()), 1.0)}
 
 
 def packaged_general(path: Path | None) -> list[SuiteItem]:
     """Read our own questions on idiom, irony, puns and negation: what everyday language asks of a model."""
-    place = path or Path(str(resources.files("sizewise.evaluation") / "data" / "general.jsonl"))
+    place = path or Path(str(resources.files("sizewise.evaluation") / "data" / "language-nuance.jsonl"))
     items = []
-    for number, row in enumerate(_rows(place, "the general set")):
+    for number, row in enumerate(_rows(place, "the language-nuance test")):
         try:
             context = f"Question: {row['question']}\nAnswer:"
             texts = tuple(Continuation(context, f" {text}") for text in (row["answer"], *row["others"]))
-            items.append(SuiteItem(f"general-{number}", row["tag"], f"general-{number}", texts, _chosen))
+            items.append(SuiteItem(f"nuance-{number}", row["tag"], f"nuance-{number}", texts, _chosen))
         except KeyError as error:
-            raise _damaged(place, "the general set", f"row {number + 1} has no {error}") from error
+            raise _damaged(place, "the language-nuance test", f"row {number + 1} has no {error}") from error
     return items
 
 
 SUITES = {
-    "general": Suite(
+    "language-nuance": Suite(
         packaged_general,
-        ("general",),
+        ("language_nuance",),
         "our own writing: idiom, irony, puns, negation, four choices each",
         "128 questions in English, written by few people; what a model of 100 million weights can do here is little, "
         "so look at what training changed rather than at the level",
@@ -340,40 +340,40 @@ SUITES = {
     ),
     "bias": Suite(
         packaged_bias,
-        ("stereotype", "sense"),
+        ("stereotype_score", "language_modeling_score"),
         "our own writing, in the form of StereoSet",
         "a small set in English, written by few people; it shows a preference for what it holds and nothing beyond",
         needs_path=False,
     ),
     "crows-pairs": Suite(
         crows_pairs,
-        ("stereotype",),
+        ("stereotype_score",),
         "Nangia et al. (2020)",
         "many pairs differ in more than the group or are no stereotype (Blodgett et al., 2021); American English; no "
         "competence control of its own",
     ),
     "stereoset": Suite(
         stereoset,
-        ("stereotype", "sense", "icat"),
+        ("stereotype_score", "language_modeling_score", "icat"),
         "Nadeem, Bethke and Reddy (2021)",
         "many stereotypes are unclear or misaligned (Blodgett et al., 2021); crowd workers of one country",
     ),
     "winobias": Suite(
         winobias,
-        ("right_referent", "referent_gap"),
+        ("coreference_accuracy", "coreference_gap"),
         "Zhao et al. (2018)",
         "two genders and 40 occupations of one country; asked by likelihood of the person, not "
         "by a coreference system as in the paper",
     ),
     "winogender": Suite(
         winogender,
-        ("right_referent", "referent_gap"),
+        ("coreference_accuracy", "coreference_gap"),
         "Rudinger et al. (2018)",
         "240 templates' sentences; few for small gaps; by likelihood, not by a coreference system as in the paper",
     ),
     "bold": Suite(
         bold,
-        ("bold_tone",),
+        ("bold_sentiment",),
         "Dhamala et al. (2021)",
         "beginnings from Wikipedia, famous people mostly; tone by a short list of English words, not by the paper's "
         "classifiers of sentiment, regard and toxicity",

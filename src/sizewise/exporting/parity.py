@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.inference import interval, wilson
 from sizewise.lm.generate import generate, next_tokens
 from sizewise.lm.score import score_ids
 from sizewise.lm.tokenizer import prefix_id, render_chat, text_ids
 from sizewise.records import Message, Parity, Score
+from sizewise.stats import interval, wilson
 
 ANSWER_TOKENS = 48
 TEXT_TOKENS = 512
@@ -142,13 +142,13 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
     total, hits = sum(lengths), sum(same)
     counts = np.array([same, lengths], dtype=np.float64).T
     spread = interval(counts, list(map(str, range(len(lengths)))), lambda s: s[..., 0] / s[..., 1], RESAMPLES, SEED)
-    low, high = (spread.low, spread.high) if spread.low < spread.high else wilson(hits, total)
+    ci_low, ci_high = (spread.ci_low, spread.ci_high) if spread.ci_low < spread.ci_high else wilson(hits, total)
     signature = f"greedy|after the model's own tokens|tokens:{total}|reader:{reader.name}|precision:{reader.precision}"
     agreement = Score(
         metric="token_agreement",
         value=hits / total,
-        low=low,
-        high=high,
+        ci_low=ci_low,
+        ci_high=ci_high,
         n=len(lengths),
         unit="share",
         signature=signature,
@@ -175,7 +175,7 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
         )
     if bits.value is not None and abs(bits.value) > most:
         reasons.append(f"it needs {bits.value:+.4f} bits a byte more of the same text; at most {most:.4f} either way")
-    if bits.missing == _NO_NUMBER:
+    if bits.missing_reason == _NO_NUMBER:
         reasons.append("its log-likelihoods are no numbers")
     return Parity(
         reader=reader.name,
@@ -183,8 +183,8 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
         prompts=len(lengths),
         agreement=agreement,
         bits=bits,
-        least_agreement=bounds.agreement,
-        most_bits=bounds.bits,
+        min_agreement=bounds.agreement,
+        max_bits=bounds.bits,
         same_text=not wrong,
         reasons=tuple(reasons),
     )
@@ -203,13 +203,19 @@ def _bits(reader: Reader, reference: Reference) -> Score:
     signature = f"tokens:{sum(map(len, reference.nats))}|reader:{reader.name}|precision:{reader.precision}"
     if reader.nats is None:
         reason = f"{reader.name} gives no log-likelihoods of given text"
-        return Score(metric=name, n=0, unit=unit, signature=signature, missing=reason)
+        return Score(metric=name, n=0, unit=unit, signature=signature, missing_reason=reason)
     its = reader.nats(reference.sequences)
     more = [float((one - other).sum()) / log(2) for one, other in zip(its, reference.nats, strict=True)]
     if not np.isfinite(more).all():
-        return Score(metric=name, n=len(more), unit=unit, signature=signature, missing=_NO_NUMBER)
+        return Score(metric=name, n=len(more), unit=unit, signature=signature, missing_reason=_NO_NUMBER)
     rows = np.array([more, [_bytes(text) for text in reference.texts]], dtype=np.float64).T
     found = interval(rows, list(map(str, range(len(more)))), lambda s: s[..., 0] / s[..., 1], RESAMPLES, SEED)
     return Score(
-        metric=name, value=found.value, low=found.low, high=found.high, n=len(more), unit=unit, signature=signature
+        metric=name,
+        value=found.value,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        n=len(more),
+        unit=unit,
+        signature=signature,
     )

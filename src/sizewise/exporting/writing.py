@@ -12,20 +12,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation.general_questions import QUESTIONS
 from sizewise.exporting import llamacpp, ollama, parity
 from sizewise.exporting.parity import Bounds, Reader
 from sizewise.lm import adapt, gguf_writing
-from sizewise.lm import folder as folders
+from sizewise.lm import hf_format as folders
 from sizewise.lm.gguf import read_gguf
 from sizewise.lm.tokenizer import end_ids
 from sizewise.models import openvino
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Export, Message, fingerprint
-from sizewise.store import Store, Stored, versions
-from sizewise.training.questions import QUESTIONS
+from sizewise.store import Saved, Store, versions
 
 PROMPTS, TEXTS = 100, 20
 EXACT = Bounds(0.99, 0.005)
@@ -54,7 +54,7 @@ class _Source(NamedTuple):
     adapter: Path | None
     base: Path | None
     origin: str
-    licence: str
+    license: str
     data: str | None
     attention: str = "full"
     context: int = 0
@@ -70,7 +70,7 @@ def export(
     prompts: int = PROMPTS,
     bounds: Bounds | None = None,
     reporter: Reporter | None = None,
-) -> Stored[Export]:
+) -> Saved[Export]:
     """Write a model in another program's format and check it; what fails the check is not left behind.
 
     Args:
@@ -132,7 +132,7 @@ def export(
             files={str(path.relative_to(made)): _sha256(path) for path in sorted(made.rglob("*")) if path.is_file()},
             bytes=sum(path.stat().st_size for path in made.rglob("*")),
             origin=source.origin,
-            licence=source.licence,
+            license=source.license,
             data=source.data,
             parity=tuple(found),
             notes=tuple(notes),
@@ -150,7 +150,7 @@ def _source(model: str, store: Store, data: str | None, say: Callable[[str], Non
     """Find weights, and the adapters before they were merged."""
     trained_here = model == Path(model).name and store.exists("checkpoint", model)
     uri = f"run:{model}" if trained_here else model
-    folder, origin, licence = resolve_folder(uri, store, say)
+    folder, origin, license = resolve_folder(uri, store, say)
     adapter = base = None
     attention, context = "full", 0
     if uri.startswith("run:"):
@@ -160,7 +160,7 @@ def _source(model: str, store: Store, data: str | None, say: Callable[[str], Non
         beside = folder.parent / "adapter"
         if beside.is_dir():
             adapter, base = beside, resolve_folder(trained.start, store, say)[0]
-    return _Source(uri, folder, adapter, base, origin, licence, data, attention, context)
+    return _Source(uri, folder, adapter, base, origin, license, data, attention, context)
 
 
 def _material(store: Store, data: str | None, prompts: int) -> tuple[list[tuple[Message, ...]], list[str]]:
@@ -181,11 +181,11 @@ def _write(to: str, network: Any, tokenizer: Any, source: _Source, made: Path, n
     if to.startswith("openvino"):
         shutil.rmtree(made)
         quantisation = to.partition("-")[2] or gguf_writing.F16
-        openvino.convert_network(network, tokenizer, made, source.uri, source.licence, quantisation)
+        openvino.convert_network(network, tokenizer, made, source.uri, source.license, quantisation)
         return
     if to.startswith("gguf-"):
         quantisation = to.removeprefix("gguf-")
-        gguf_writing.write_gguf(network, tokenizer, made / GGUF_FILE, quantisation, source.uri, source.licence)
+        gguf_writing.write_gguf(network, tokenizer, made / GGUF_FILE, quantisation, source.uri, source.license)
         turns = ollama.learn_turns(tokenizer) if tokenizer.chat_template else None
         if turns is None:
             notes.append("the chat template is more than text around turns: Ollama must know it from the GGUF file")

@@ -2,8 +2,8 @@
 
 from sizewise.judging.ballot import Ballot, tasks_of
 from sizewise.judging.exchange import Format, read_votes, write_tasks
-from sizewise.judging.licence import licences
-from sizewise.judging.machines import ask_judge
+from sizewise.judging.judge_validation import validate_judges
+from sizewise.judging.llm_judge import ask_judge
 from sizewise.judging.pairs import rate
 from sizewise.judging.reporting import preferences, report, vote_differences, vote_rows
 from sizewise.judging.rounds import Invitation, Opened, more_tasks, open_round
@@ -16,7 +16,6 @@ __all__ = [
     "Opened",
     "agreement",
     "ask_judge",
-    "licences",
     "more_tasks",
     "open_round",
     "plan",
@@ -26,6 +25,7 @@ __all__ = [
     "read_votes",
     "report",
     "tasks_of",
+    "validate_judges",
     "vote_differences",
     "vote_rows",
     "write_tasks",

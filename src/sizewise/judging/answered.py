@@ -60,8 +60,8 @@ def read_answered(evaluations: Mapping[str, str], plain: bool, store: Store) -> 
         ]
         for name, one in evaluations.items()
     }
-    clean = {name: [row for row in rows if row.clean] for name, rows in asked.items()}
-    if not any(clean.values()):
+    uncontaminated = {name: [row for row in rows if row.uncontaminated] for name, rows in asked.items()}
+    if not any(uncontaminated.values()):
         count = max(map(len, asked.values()))
         raise SizewiseError(
             f"There is no example to judge: all {count:,} that {', '.join(asked)} answered share text with training."
@@ -72,13 +72,13 @@ def read_answered(evaluations: Mapping[str, str], plain: bool, store: Store) -> 
         )
     texts = {
         name: {row.item: text for row in rows if not row.error and has_text(text := shown(row.completion or "", plain))}
-        for name, rows in clean.items()
+        for name, rows in uncontaminated.items()
     }
     return Answered(
         data[0],
-        {row.item: row for rows in clean.values() for row in rows},
+        {row.item: row for rows in uncontaminated.values() for row in rows},
         {name: own for name, own in texts.items() if own},
-        {name: _why_silent(clean[name]) for name, own in texts.items() if not own},
+        {name: _why_silent(uncontaminated[name]) for name, own in texts.items() if not own},
     )
 
 

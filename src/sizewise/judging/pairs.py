@@ -8,7 +8,9 @@ from math import isfinite
 
 import numpy as np
 
-from sizewise.inference import (
+from sizewise.judging.votes import SHARES
+from sizewise.records import NONE, JudgeTask, PairVerdict, Score, Vote
+from sizewise.stats import (
     MIN_CLUSTERS,
     PairedBet,
     detectable_difference,
@@ -18,8 +20,6 @@ from sizewise.inference import (
     paired_differences,
     wilson,
 )
-from sizewise.judging.votes import SHARES
-from sizewise.records import NONE, JudgeTask, PairVerdict, Score, Vote
 
 LEVEL = 0.05
 ROUNDS = 10_000
@@ -62,9 +62,9 @@ def share_of(task: JudgeTask, vote: Vote, name: str) -> float:
 def rate(metric: str, right: float, n: int, missing: str) -> Score:
     """Give a share with its Wilson interval."""
     if n == 0:
-        return Score(metric=metric, n=0, unit="share", signature="wilson", missing=missing)
-    low, high = wilson(right, n)
-    return Score(metric=metric, value=right / n, low=low, high=high, n=n, unit="share", signature="wilson")
+        return Score(metric=metric, n=0, unit="share", signature="wilson", missing_reason=missing)
+    ci_low, ci_high = wilson(right, n)
+    return Score(metric=metric, value=right / n, ci_low=ci_low, ci_high=ci_high, n=n, unit="share", signature="wilson")
 
 
 def win_rate(metric: str, judged: Sequence[Judged], name: str) -> Score:
@@ -97,31 +97,31 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int, cl
         both = [(task, vote) for task, vote in counted if {task.left, task.right} == {left, right}]
         shares = [share_of(task, vote, left) for task, vote in both]
         clusters = [task.cluster for task, _ in both]
-        value, low, high, p = float("nan"), float("nan"), float("nan"), float("nan")
+        value, ci_low, ci_high, p = float("nan"), float("nan"), float("nan"), float("nan")
         if shares:
             won = np.array([[share, 1.0] for share in shares])
             lost = np.array([[1 - share, 1.0] for share in shares])
             ((interval, p),) = paired_differences(
                 [won, lost], [(0, 1)], clusters, lambda s: s[..., 0] / s[..., 1], ROUNDS, seed
             )
-            value, low, high = ((one + 1) / 2 for one in interval)
-        found.append((left, right, shares, clusters, value, low, high, p))
+            value, ci_low, ci_high = ((one + 1) / 2 for one in interval)
+        found.append((left, right, shares, clusters, value, ci_low, ci_high, p))
     adjusted = holm([one[-1] if closed else float("nan") for one in found])
     verdicts = []
-    for (left, right, shares, clusters, value, low, high, p), p_holm in zip(found, adjusted, strict=True):
+    for (left, right, shares, clusters, value, ci_low, ci_high, p), p_holm in zip(found, adjusted, strict=True):
         bet = PairedBet()
         firsts = _first_of_each(shares, clusters)
         bet.add(2 * share - 1 for share in firsts)
-        known = isfinite(low)
+        known = isfinite(ci_low)
         enough = len(firsts) >= MIN_CLUSTERS
         # A bet won early says that there was a difference, not who is ahead now.
-        apart = enough and known and not low <= 0.5 <= high
+        apart = enough and known and not ci_low <= 0.5 <= ci_high
         shown = apart and isfinite(p_holm) and p_holm < LEVEL
         decided = apart and bet.p * max(1, len(found)) < LEVEL
         better = None if not shown and not decided else left if value > 0.5 else right
         more = None
         if enough and known and not better and value != 0.5:
-            least = detectable_difference(low, high, claims=len(found))
+            least = detectable_difference(ci_low, ci_high, claims=len(found))
             more = max(0, needed_for(value - 0.5, least, len(shares)) - len(shares)) if least else None
         signature = "ties:half|bootstrap:documents"
         verdicts.append(
@@ -131,10 +131,10 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int, cl
                 votes=len(shares),
                 win_rate=Score(
                     metric="win_rate", n=len(shares), unit="share", signature=signature,
-                    value=value if shares else None, missing=None if shares else "no votes on this pair",
-                    low=low if known else None, high=high if known else None,
+                    value=value if shares else None, missing_reason=None if shares else "no votes on this pair",
+                    ci_low=ci_low if known else None, ci_high=ci_high if known else None,
                 ),
-                even_length=_even_length(counted, left, right, seed),
+                length_controlled=_even_length(counted, left, right, seed),
                 p=p if isfinite(p) and closed else None,
                 p_anytime=bet.p,
                 better=better,
@@ -162,12 +162,12 @@ def _even_length(counted: Sequence[Judged], name: str, other: str, seed: int) ->
     decided = sum(vote.choice in ("left", "right") for _, vote in both)
     if decided < LEAST_DECIDED:
         missing = f"{decided} decided votes; {LEAST_DECIDED} are needed"
-        return Score(metric="even_length", n=len(both), unit=unit, signature=signature, missing=missing)
+        return Score(metric="length_controlled", n=len(both), unit=unit, signature=signature, missing_reason=missing)
     longer = [(len(task.left_text) - len(task.right_text)) * (1 if task.left == name else -1) for task, _ in both]
     share = np.array([share_of(task, vote, name) for task, vote in both])
     found = even_length_rate(share, np.array(longer, dtype=np.float64), [task.cluster for task, _ in both], seed=seed)
-    known = isfinite(found.low)
+    known = isfinite(found.ci_low)
     return Score(
-        metric="even_length", value=found.value, low=found.low if known else None, high=found.high if known else None,
+        metric="length_controlled", value=found.value, ci_low=found.ci_low if known else None, ci_high=found.ci_high if known else None,
         n=len(both), unit=unit, signature=signature,
     )  # fmt: skip

@@ -10,9 +10,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from sizewise.errors import SizewiseError
-from sizewise.inference import MIN_CLUSTERS, detectable_difference, holm, needed_for
 from sizewise.judging.ballot import Ballot
-from sizewise.judging.licence import licences
+from sizewise.judging.judge_validation import validate_judges
 from sizewise.judging.pairs import Judged, as_pairs, pair_rows, pair_verdicts, rate, win_rate, won_by_longer
 from sizewise.judging.rounds import REFERENCE
 from sizewise.judging.votes import agree_rows, rank_rows
@@ -26,6 +25,7 @@ from sizewise.records import (
     RaterQuality,
     Score,
 )
+from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for
 from sizewise.store import Store
 
 FEW = 10
@@ -59,7 +59,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     pairs: list[PairVerdict] = []
     ranking = None
     notes: list[str] = []
-    judges = licences(judged, record.bar, seed)
+    judges = validate_judges(judged, record.min_agreement, seed)
     every, counted = counted, [one for one in counted if one[1].origin != "model"] or counted
     compared = list(as_pairs(counted)) if record.kind in ("pair", "best") else []
     if compared:
@@ -163,7 +163,7 @@ def vote_differences(
         if rate.value is None:
             continue
         value = 2 * rate.value - 1
-        ends = None if rate.low is None or rate.high is None else (2 * rate.low - 1, 2 * rate.high - 1)
+        ends = None if rate.ci_low is None or rate.ci_high is None else (2 * rate.ci_low - 1, 2 * rate.ci_high - 1)
         clusters = len({task.cluster for task, _ in counted if {task.left, task.right} == {one.left, one.right}})
         enough = clusters >= MIN_CLUSTERS
         detectable = detectable_difference(*ends) if ends and enough else None
@@ -174,8 +174,8 @@ def vote_differences(
                 left=one.left,
                 right=one.right,
                 value=value,
-                low=ends[0] if ends else None,
-                high=ends[1] if ends else None,
+                ci_low=ends[0] if ends else None,
+                ci_high=ends[1] if ends else None,
                 p=p,
                 p_holm=p_holm if p is not None else None,
                 detectable=detectable,
@@ -251,12 +251,12 @@ def _scores(kind: str, counted: Sequence[Judged], seed: int) -> dict[str, dict[s
 
 def _mean(name: str, values: Sequence[int], seed: int) -> Score:
     if not values:
-        return Score(metric=name, n=0, unit="1 to 5", signature="mean|bootstrap:votes", missing="not rated")
+        return Score(metric=name, n=0, unit="1 to 5", signature="mean|bootstrap:votes", missing_reason="not rated")
     drawn = np.random.default_rng(seed).choice(np.array(values, dtype=float), (2_000, len(values))).mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(values) > 1 else (None, None)
+    ci_low, ci_high = np.quantile(drawn, [0.025, 0.975]) if len(values) > 1 else (None, None)
     return Score(
-        metric=name, value=float(np.mean(values)), low=None if low is None else float(low),
-        high=None if high is None else float(high), n=len(values), unit="1 to 5", signature="mean|bootstrap:votes",
+        metric=name, value=float(np.mean(values)), ci_low=None if ci_low is None else float(ci_low),
+        ci_high=None if ci_high is None else float(ci_high), n=len(values), unit="1 to 5", signature="mean|bootstrap:votes",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.answered import Answered, letters_of, read_answered, shown
 from sizewise.judging.ballot import MORE_TASKS_FILE, TASKS_FILE, tasks_of, token_hash
@@ -27,7 +27,7 @@ from sizewise.records import (
     Study,
     fingerprint,
 )
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 REPEAT_SHARE, GOLD_SHARE = 0.1, 0.08
 REPEAT_AFTER = 4  # tasks between the first and the second showing
@@ -53,7 +53,7 @@ class Invitation(NamedTuple):
 class Opened(NamedTuple):
     """A round that was made."""
 
-    stored: Stored[JudgeRound]
+    stored: Saved[JudgeRound]
     invitations: tuple[Invitation, ...]
 
 
@@ -141,7 +141,7 @@ def open_round(
         ),
         seed=seed,
         plain=plain,
-        bar=bar,
+        min_agreement=bar,
         expires=(datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds"),
         left_out=answered.left_out,
         same=drawn.same,

@@ -14,11 +14,11 @@ import numpy as np
 from scipy.stats import norm
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import agreement as coefficients
-from sizewise.inference import percentile_interval, wilson
-from sizewise.inference.agreement import Level
-from sizewise.inference.ranking import PRIOR, bradley_terry, ranks_of, resampled_strengths, win_matrix
 from sizewise.records import Agreement, JudgePlan, Ranked, Ranking, Score
+from sizewise.stats import agreement as coefficients
+from sizewise.stats import percentile_interval, wilson
+from sizewise.stats.agreement import Level
+from sizewise.stats.ranking import PRIOR, bradley_terry, ranks_of, resampled_strengths, win_matrix
 
 ROUNDS = 1_000
 FEW_GROUPS = 20
@@ -121,14 +121,14 @@ def rank_rows(rows: list[dict[str, str]], source: str, seed: int = 0) -> Ranking
     counts, won = wins.sum(axis=1) + wins.sum(axis=0), wins.sum(axis=1)
     table = []
     for i in np.argsort(-strengths):
-        low, high = percentile_interval(samples[:, i])
+        ci_low, ci_high = percentile_interval(samples[:, i])
         first, last = np.quantile(sampled_ranks[:, i], [0.025, 0.975], method="nearest")
         rate_low, rate_high = wilson(float(won[i]), int(counts[i]))
         table.append(
             Ranked(
                 name=str(names[i]),
                 score=_score(
-                    "bradley_terry", float(strengths[i]), low, high, int(counts[i]), "share of strength", kept
+                    "bradley_terry", float(strengths[i]), ci_low, ci_high, int(counts[i]), "share of strength", kept
                 ),
                 rank=int(ranks[i]),
                 ranks=(int(first), int(last)),
@@ -146,10 +146,10 @@ def rank_rows(rows: list[dict[str, str]], source: str, seed: int = 0) -> Ranking
         raters=None if raters is None else int(raters.max()) + 1,
         prompts=None if prompts is None else int(prompts.max()) + 1,
         resampled=tuple(word for word, _ in kept) or ("votes",),
-        left_share=Score(metric="left_share", n=0, unit="share", signature="wilson", missing="all votes are ties")
+        left_share=Score(metric="left_share", n=0, unit="share", signature="wilson", missing_reason="all votes are ties")
         if side is None
         else Score(
-            metric="left_share", value=left_won / decided, low=side[0], high=side[1], n=decided, unit="share",
+            metric="left_share", value=left_won / decided, ci_low=side[0], ci_high=side[1], n=decided, unit="share",
             signature="wilson|ties left out",
         ),
         table=tuple(table),
@@ -158,10 +158,12 @@ def rank_rows(rows: list[dict[str, str]], source: str, seed: int = 0) -> Ranking
 
 
 def _score(
-    name: str, value: float, low: float, high: float, n: int, unit: str, kept: Sequence[tuple[str, object]]
+    name: str, value: float, ci_low: float, ci_high: float, n: int, unit: str, kept: Sequence[tuple[str, object]]
 ) -> Score:
     way = f"ties:half|bootstrap:{'x'.join(word for word, _ in kept) or 'votes'}" if name != "win_rate" else "wilson"
-    return Score(metric=name, value=float(value), low=float(low), high=float(high), n=n, unit=unit, signature=way)
+    return Score(
+        metric=name, value=float(value), ci_low=float(ci_low), ci_high=float(ci_high), n=n, unit=unit, signature=way
+    )
 
 
 def _connected(wins: np.ndarray) -> bool:
@@ -234,12 +236,12 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
         total = int(others.sum())
         same = float(others[np.arange(own.sum()), label[own]].sum())
         if total:
-            low, high = wilson(same, total)
+            ci_low, ci_high = wilson(same, total)
             rest[str(name)] = Score(
                 metric="same_as_others",
                 value=same / total,
-                low=low,
-                high=high,
+                ci_low=ci_low,
+                ci_high=ci_high,
                 n=total,
                 unit="share",
                 signature="wilson",
@@ -294,14 +296,14 @@ def _coefficient(
             n=n,
             unit="agreement",
             signature=signature,
-            missing="there is one label only",
+            missing_reason="there is one label only",
         )
-    low, high = percentile_interval(coefficients.resampled(sums, value, ROUNDS, seed))
+    ci_low, ci_high = percentile_interval(coefficients.resampled(sums, value, ROUNDS, seed))
     return Score(
         metric=name,
         value=point,
-        low=low if isfinite(low) else None,
-        high=high if isfinite(high) else None,
+        ci_low=ci_low if isfinite(ci_low) else None,
+        ci_high=ci_high if isfinite(ci_high) else None,
         n=n,
         unit="agreement",
         signature=f"{signature}|bootstrap:items",
@@ -358,10 +360,10 @@ def plan(
         tie_share=tie_share,
         item_correlation=item_correlation,
         raters=raters,
-        votes_an_item=votes_an_item,
+        votes_per_item=votes_an_item,
         items=items,
         votes=votes,
         repeats=repeats,
-        seconds_a_vote=seconds_a_vote,
-        minutes_a_rater=(votes + repeats) * seconds_a_vote / 60 / raters,
+        seconds_per_vote=seconds_a_vote,
+        minutes_per_rater=(votes + repeats) * seconds_a_vote / 60 / raters,
     )

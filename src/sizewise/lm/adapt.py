@@ -16,7 +16,7 @@ from transformers import BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 
 BASE = "__base__"
 """How peft calls rows without an adapter."""

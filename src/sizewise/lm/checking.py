@@ -21,8 +21,8 @@ import torch
 import transformers
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.folder import head_of
 from sizewise.lm.generate import run_batch
+from sizewise.lm.hf_format import head_of
 from sizewise.lm.packing import Rows, Unit, pack
 from sizewise.lm.score import score_ids
 from sizewise.records import fingerprint

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.lm.folder import hidden_states
+from sizewise.lm.hf_format import hidden_states
 
 
 @torch.inference_mode()

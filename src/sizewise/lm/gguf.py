@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.folder import quiet_libraries, save_model
+from sizewise.lm.hf_format import quiet_libraries, save_model
 
 # Digits, accents, punctuation, indentation: what broken tokenizers lose first.
 ROUND_TRIP = "The quick brown fox, 42 times: naïve café.\n\n  indented"

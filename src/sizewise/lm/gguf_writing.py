@@ -48,7 +48,7 @@ _PATTERNS = {
 }
 
 
-def write_gguf(network: Any, tokenizer: Any, path: Path, quantisation: str, name: str, licence: str) -> None:
+def write_gguf(network: Any, tokenizer: Any, path: Path, quantisation: str, name: str, license: str) -> None:
     """Write one file with weights, tokenizer and chat template.
 
     Args:
@@ -57,7 +57,7 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, quantisation: str, name
         path: file to write.
         quantisation: one of QUANTISATIONS.
         name: what the model is called.
-        licence: licence of its weights.
+        license: licence of its weights.
 
     Raises:
         SizewiseError: GGUF has no place for this architecture, its attention or its tokenizer.
@@ -67,7 +67,7 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, quantisation: str, name
     writer = gguf.GGUFWriter(path, family.name)
     try:
         writer.add_name(name)
-        writer.add_license(licence)
+        writer.add_license(license)
         writer.add_file_type(
             gguf.LlamaFileType.MOSTLY_F16
             if quantisation == F16

@@ -18,13 +18,13 @@ import torch
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.checking import check_packing
-from sizewise.lm.folder import head_of, hidden_states, layers_of, quiet_libraries
+from sizewise.lm.checkpointing import load_state, save_state
+from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
+from sizewise.lm.hf_format import head_of, hidden_states, layers_of, quiet_libraries
 from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimiser import MasterAdamW
 from sizewise.lm.packing import NO_TARGET, Mix, Rows, Unit, cut, pack
-from sizewise.lm.products import fuse_adapters, unfuse_adapters
-from sizewise.lm.state import load_state, save_state
 from sizewise.lm.tokenizer import prefix_id, text_ids
 
 WARMUP_SHARE = 0.05

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.folder import attention_words, quiet_libraries, settings_of
+from sizewise.lm.hf_format import attention_words, quiet_libraries, settings_of
 
 MOST_LAYERS, MOST_EXPERTS = 1_000, 1_024  # a config that says more is no network that exists
 _ACTIVE = ("num_experts_per_tok", "moe_top_k", "num_experts_per_token")

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.inference import MIN_CLUSTERS, interval, rule_of_three, wilson
 from sizewise.records import ItemRow, Score
+from sizewise.stats import MIN_CLUSTERS, interval, rule_of_three, wilson
 
 FloatArray = npt.NDArray[np.float64]
 ROUNDS = 2000
@@ -66,7 +66,7 @@ class Metric(Protocol):
     """Unit of the value."""
     better: Better
     """Which way is better."""
-    sentence: str
+    description: str
     """What it is, which way is better, what it cannot tell."""
     stands_for_quality: bool
     """Whether a better value means a better answer or knowledge of the text, comparable between models. Length,
@@ -105,7 +105,7 @@ class Mean:
     needs: Needs = "answers"
     unit = "share"
     better: Better = "higher"
-    sentence = ""
+    description = ""
     stands_for_quality = True
 
     def signature(self) -> str:
@@ -153,28 +153,28 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str,
     measured = [row for row in rows if metric.name in row.stats]
     full = "|".join(part for part in (metric.signature(), signature) if part)
     if not measured:
-        return Score(metric=name, n=0, unit=metric.unit, signature=full, missing="no item could be measured")
+        return Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason="no item could be measured")
     found = interval(stats_array(metric, measured), [row.cluster for row in measured], metric.value, ROUNDS, seed)
-    if metric.unit == "share" and found.low == found.high:
+    if metric.unit == "share" and found.ci_low == found.ci_high:
         # All alike: resampling shows no spread where there may well be some.
         # Documents are counted, not items: those of one document may all be alike for the same reason.
-        low, high = _bounds_of_alike(found.value, len({row.cluster for row in measured}))
-        found = found._replace(low=low, high=high)
-    elif found.low == found.high and len({row.cluster for row in measured}) < MIN_CLUSTERS:
-        found = found._replace(low=float("nan"), high=float("nan"))
+        ci_low, ci_high = _bounds_of_alike(found.value, len({row.cluster for row in measured}))
+        found = found._replace(ci_low=ci_low, ci_high=ci_high)
+    elif found.ci_low == found.ci_high and len({row.cluster for row in measured}) < MIN_CLUSTERS:
+        found = found._replace(ci_low=float("nan"), ci_high=float("nan"))
     if not isfinite(found.value):
         return Score(
             metric=name,
             n=len(measured),
             unit=metric.unit,
             signature=full,
-            missing="the sum over all items has no value (empty text?)",
+            missing_reason="the sum over all items has no value (empty text?)",
         )
     return Score(
         metric=name,
         value=found.value,
-        low=found.low if isfinite(found.low) else None,
-        high=found.high if isfinite(found.high) else None,
+        ci_low=found.ci_low if isfinite(found.ci_low) else None,
+        ci_high=found.ci_high if isfinite(found.ci_high) else None,
         n=len(measured),
         unit=metric.unit,
         signature=full,

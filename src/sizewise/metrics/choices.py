@@ -17,7 +17,7 @@ class ChoiceAccuracy(_Choice):
     """Share of questions whose right answer has the greatest log-likelihood."""
 
     name, title = "choice_accuracy", "Right choice"
-    sentence = (
+    description = (
         "Share of questions whose right answer the model finds most likely of those given. Higher is better. Long "
         "answers are found less likely whatever they say: see the form by byte."
     )
@@ -35,7 +35,7 @@ class ChoiceAccuracyByByte(_Choice):
     """Share of questions whose right answer has the greatest log-likelihood a byte."""
 
     name, title = "choice_accuracy_by_byte", "Right choice, by byte"
-    sentence = (
+    description = (
         "Share of questions whose right answer the model finds most likely for its length. Higher is better. Guessing "
         "has one in as many right as there are answers."
     )
@@ -59,7 +59,7 @@ class ChoiceCalibration(_Choice):
     name, title = "choice_calibration", "Calibration error"
     stands_for_quality = False
     better: Better = "lower"
-    sentence = (
+    description = (
         "Mean gap between how sure the model is of a choice and how often it is right, 0 to 1. Lower is better. A "
         "model that guesses and knows it is well calibrated too."
     )
@@ -71,9 +71,9 @@ class ChoiceCalibration(_Choice):
     def measure(self, item: ChoiceItem) -> tuple[float, ...]:
         """Give, for each bin of confidence, (questions, confidence, right)."""
         nats = np.array(item.nats)
-        chances = np.exp(nats.min() - nats)
+        probabilities = np.exp(nats.min() - nats)
         best = int(np.argmin(nats))
-        confidence = float(1 / chances.sum())
+        confidence = float(1 / probabilities.sum())
         stats = np.zeros((BINS, 3))
         stats[min(BINS - 1, int(confidence * BINS))] = (1.0, confidence, float(best == item.right))
         return tuple(stats.ravel().tolist())

@@ -22,7 +22,7 @@ class HarnessMetric(Mean):
         self.needs = "suite"
         self.unit = "share" if self.measure_name in _SHARES else self.measure_name
         self.better: Better = "lower" if self.measure_name in _LOWER else "higher"
-        self.sentence = (
+        self.description = (
             f"{measure} of the task {task}, measured item by item by lm-evaluation-harness. "
             f"{self.better.capitalize()} is better. A public task may stand in a model's training text."
         )

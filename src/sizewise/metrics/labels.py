@@ -71,7 +71,7 @@ class Accuracy(_Labelled):
     """Share of answers that name the right label."""
 
     name, title = "accuracy", "Accuracy"
-    sentence = (
+    description = (
         "Share of answers that name the right label. Higher is better. Where one label is frequent, always naming it "
         "looks good: see macro-F1 and the baseline of the most frequent answer."
     )
@@ -86,7 +86,7 @@ class MacroF1(_Labelled):
     """Mean over labels of the F1 of each."""
 
     name, title = "macro_f1", "Macro-F1"
-    sentence = (
+    description = (
         "How well each label is found and kept apart, rare labels counted as much as frequent ones, 0 to 1. Higher "
         "is better. It cannot tell which mistakes are costly."
     )

@@ -22,7 +22,7 @@ class BitsPerByte(_Likelihood):
     """Bits needed for a byte of UTF-8: comparable between models whatever their tokenizer."""
 
     name, title, unit = "bits_per_byte", "Bits per byte", "bits/byte"
-    sentence = (
+    description = (
         "How surprised the model is by held-out text. Lower is better. It shows knowledge of the text's "
         "language and content; it says nothing about answers."
     )
@@ -39,7 +39,7 @@ class Perplexity(_Likelihood):
 
     name, title, unit = "perplexity", "Perplexity", "per token"
     stands_for_quality = False
-    sentence = (
+    description = (
         "As how many equally likely tokens the next one feels. Lower is better. Only models with the same "
         "tokenizer can be compared."
     )
@@ -55,7 +55,7 @@ class BytePerplexity(_Likelihood):
     """Exponential of the mean nats a byte: bits per byte in the form that lm-evaluation-harness prints."""
 
     name, title, unit = "byte_perplexity", "Perplexity a byte", "per byte"
-    sentence = (
+    description = (
         "As how many equally likely bytes the next one feels: two to the power of bits per byte. Lower is better. "
         "It tells no more than bits per byte does."
     )
@@ -71,7 +71,7 @@ class WordPerplexity(_Likelihood):
     """Exponential of the mean nats a word: comparable between models, on one text."""
 
     name, title, unit = "word_perplexity", "Perplexity a word", "per word"
-    sentence = (
+    description = (
         "As how many equally likely words the next one feels. Lower is better. Comparable between models on one "
         "text, not between texts or languages."
     )

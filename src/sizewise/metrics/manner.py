@@ -36,9 +36,9 @@ def refuses(answer: str) -> bool:
 class Grounded(Mean):
     """Share of an answer's numbers and content words that stand in what was asked."""
 
-    name, title = "grounded", "Grounded"
+    name, title = "lexical_grounding", "Grounded"
     stands_for_quality = False
-    sentence = (
+    description = (
         "Share of the answers' numbers and telling words that stand in the question or in the passage given with it. "
         "Higher is better where answers must come from a passage. It cannot tell a wrong combination of right words."
     )
@@ -60,7 +60,7 @@ class Refusals(Mean):
     name, title = "refusals", "Refused"
     stands_for_quality = False
     better: Better = "lower"
-    sentence = (
+    description = (
         "Share of answers that begin with a refusal in English. Lower is better where every question deserves an "
         "answer. Refusals in other words or languages are not seen."
     )
@@ -80,7 +80,7 @@ class AnswerWords(Mean):
     name, title, unit = "answer_words", "Words of an answer", "words"
     stands_for_quality = False
     better: Better = "lower"
-    sentence = (
+    description = (
         "Mean number of words of an answer; the right ones' length is the measure. Shorter answers cost less; it says "
         "nothing about whether they are right."
     )

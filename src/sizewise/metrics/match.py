@@ -25,7 +25,7 @@ class ExactMatch(Mean):
     """Share of answers that equal a reference, white space and case put aside."""
 
     name, title = "exact_match", "Exact match"
-    sentence = (
+    description = (
         "Share of answers that are the right one letter for letter. Higher is better. Made for short answers: "
         "a right answer in other words counts as wrong."
     )
@@ -46,7 +46,7 @@ class TokenF1(Mean):
     """
 
     name, title = "token_f1", "Word F1"
-    sentence = (
+    description = (
         "How well the words of an answer and of the right one cover each other, in any order, 0 to 1. Higher is "
         "better. It cannot tell 'is' from 'is not' in a long answer."
     )
@@ -79,7 +79,7 @@ class RougeL(Mean):
     """
 
     name, title = "rouge_l", "ROUGE-L"
-    sentence = (
+    description = (
         "Longest run of words, gaps allowed, that an answer shares with the right one, 0 to 1. Higher is better. "
         "Made for summaries; other wording counts as wrong."
     )

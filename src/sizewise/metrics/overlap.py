@@ -47,7 +47,7 @@ class Bleu(_Overlap):
     """
 
     name, title, scorer = "bleu", "BLEU", "BLEU"
-    sentence = (
+    description = (
         "Share of word sequences an answer has in common with the right one, 0 to 100. Higher is better. "
         "It counts other wording as wrong and does not know whether an answer is true."
     )
@@ -89,7 +89,7 @@ class Chrf(_Overlap):
     """
 
     name, title, scorer = "chrf", "chrF", "CHRF"
-    sentence = (
+    description = (
         "Share of letter sequences an answer has in common with the right one, 0 to 100: kinder to other word forms "
         "than BLEU. Higher is better. It does not know whether an answer is true."
     )
@@ -125,7 +125,7 @@ class Ter(_Overlap):
     name, title, scorer = "ter", "TER", "TER"
     unit = "edits/100 words"
     better: Better = "lower"
-    sentence = (
+    description = (
         "Words to insert, delete, replace or move until an answer is the right one, for 100 of its words. Lower is "
         "better. It counts other wording as wrong."
     )

@@ -84,7 +84,7 @@ def find_metric(name: str) -> Metric:
 
 
 def _check(metric: Metric, name: str) -> None:
-    for field in ("title", "unit", "sentence"):
+    for field in ("title", "unit", "description"):
         if not getattr(metric, field):
             raise ValueError(f"it has no {field}")
     if metric.name != name:

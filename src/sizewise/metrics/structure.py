@@ -57,7 +57,7 @@ class JsonValid(Mean):
 
     name, title = "json_valid", "Valid JSON"
     stands_for_quality = False
-    sentence = (
+    description = (
         "Share of answers that are JSON and keep the schema given. Higher is better. It says nothing about whether "
         "the values are right."
     )
@@ -84,7 +84,7 @@ class JsonF1(Mean):
     """F1 of fields and their values, over all answers."""
 
     name, title = "json_f1", "Field F1"
-    sentence = (
+    description = (
         "How well the fields of an answer and their values agree with the right ones, 0 to 1. Higher is better. A "
         "value in other words counts as wrong."
     )

@@ -154,7 +154,7 @@ class Answer:
             prompt_tokens=self._read,
             completion_tokens=self._count,
             seconds=time.perf_counter() - self._begun,
-            first_token_s=self._first,
+            ttft_s=self._first,
             finish="error" if broken else "length" if finish == "length" else "stop",
             error=finish if broken else None,
         )

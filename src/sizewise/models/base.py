@@ -36,7 +36,7 @@ class Piece(NamedTuple):
     """The whole answer; only with the last piece."""
 
 
-class Weighed(NamedTuple):
+class ScoredPrompt(NamedTuple):
     """A prompt's tokens with their log-likelihoods."""
 
     tokens: list[str]

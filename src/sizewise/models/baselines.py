@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
 from sizewise.models.fake import FakeModel
@@ -153,7 +153,7 @@ class NgramModel(FakeModel):
         """Say how log-likelihoods are computed."""
         return f"bytes|n-gram of {ORDER}, Witten-Bell"
 
-    def chance(self, before: bytes, byte: bytes) -> float:
+    def probability(self, before: bytes, byte: bytes) -> float:
         """Give the probability of a byte after others."""
         found = 1 / 256
         for size in range(min(ORDER, len(before) + 1)):
@@ -170,8 +170,10 @@ class NgramModel(FakeModel):
         for text in texts:
             starts = [i for i, letter in enumerate(text) for _ in letter.encode("utf-8")]
             data = text.encode("utf-8")
-            chances = [self.chance(data[max(0, i - ORDER + 1) : i], data[i : i + 1]) for i in range(len(data))]
-            yield ScoredText(-np.log(np.array(chances, dtype=np.float64)), np.array(starts, dtype=np.int64))
+            probabilities = [
+                self.probability(data[max(0, i - ORDER + 1) : i], data[i : i + 1]) for i in range(len(data))
+            ]
+            yield ScoredText(-np.log(np.array(probabilities, dtype=np.float64)), np.array(starts, dtype=np.int64))
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Write the likeliest byte each time, to the end of a line."""

@@ -76,7 +76,7 @@ class FakeModel:
         return ModelDescription(
             uri=f"fake:{self._name}",
             origin=NAMES[self._name],
-            licence="Apache-2.0",
+            license="Apache-2.0",
             engine="rule",
             precision="none",
             attention="none",
@@ -118,7 +118,7 @@ class FakeModel:
         def tell(place: int) -> None:
             if cancelled.is_set() or place == len(words):
                 seconds = time.perf_counter() - begun
-                deliver(Piece(end=answer.model_copy(update={"seconds": seconds, "first_token_s": self._delay_s})))
+                deliver(Piece(end=answer.model_copy(update={"seconds": seconds, "ttft_s": self._delay_s})))
                 return
             deliver(Piece(words[place], (words[place],), (0.0,)) if request.logprobs else Piece(words[place]))
             _LATER.call(self._delay_s, lambda: tell(place + 1))

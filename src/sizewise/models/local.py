@@ -9,7 +9,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer, token_texts
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, failed
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, ScoredPrompt, failed
 from sizewise.models.batching import TOGETHER, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.models.thinking import RoomToThink
@@ -44,12 +44,12 @@ class LocalModel:
         uri: str,
         revision: str,
         origin: str,
-        licence: str,
+        license: str,
         precision: str | None = None,
         trained_on: str | None = None,
         start: str | None = None,
     ) -> None:
-        from sizewise.lm import folder as folders
+        from sizewise.lm import hf_format as folders
         from sizewise.lm.tokenizer import end_ids
 
         precision = precision or folders.machine_precision()
@@ -67,7 +67,7 @@ class LocalModel:
             uri=uri,
             revision=revision,
             origin=origin,
-            licence=licence,
+            license=license,
             engine=ENGINE,
             precision=precision,
             attention=folders.attention_words(config),
@@ -146,7 +146,7 @@ class LocalModel:
         """Count the tokens of texts."""
         return tokens_in(self._tokenizer, texts)
 
-    def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
+    def score_prompts(self, requests: Sequence[Request]) -> list[ScoredPrompt]:
         """Give the log-likelihoods of prompts' tokens."""
         from sizewise.lm.score import likeliest_ids
 
@@ -159,7 +159,7 @@ class LocalModel:
                 None if best == one else (str(self._tokenizer.decode([best])), -float(nat))
                 for one, best, nat in zip(ids[1:], likely.best.tolist(), likely.best_nats, strict=True)
             ]
-            found.append(Weighed(tokens, [-float(nat) for nat in likely.nats], better))
+            found.append(ScoredPrompt(tokens, [-float(nat) for nat in likely.nats], better))
         return found
 
     def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:

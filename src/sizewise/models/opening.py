@@ -15,11 +15,11 @@ from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
-from sizewise.models.catalogue import PACKAGED
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
 from sizewise.models.openvino import OpenvinoModel
 from sizewise.models.package import packaged_folder
+from sizewise.models.packaged import PACKAGED
 from sizewise.models.plugins import open_plugin, plugins
 from sizewise.models.recorded import RecordedModel
 from sizewise.models.remote import PROVIDERS, RemoteModel
@@ -81,7 +81,7 @@ def _open_folder(
     uri: str, store: Store, precision: str | None, engine: Engine, say: Callable[[str], None]
 ) -> OpenvinoModel | LocalModel:
     """Open a model that lives in a folder, with the engine that was asked for or fits."""
-    folder, origin, licence = resolve_folder(uri, store, say)
+    folder, origin, license = resolve_folder(uri, store, say)
     trained = store.read(Checkpoint, uri.partition(":")[2]) if uri.startswith("run:") else None
     revision = revision_of(uri)
 
@@ -91,7 +91,7 @@ def _open_folder(
             uri=uri,
             revision=state,
             origin=origin,
-            licence=licence,
+            license=license,
             precision=precision,
             trained_on=trained.data if trained else None,
             start=trained.start if trained else None,
@@ -101,7 +101,7 @@ def _open_folder(
         return run(OpenvinoModel, folder, revision)
     if engine == "openvino" or (engine == "auto" and _openvino_fits(folder)):
         try:
-            made = _openvino_folder(uri, folder, revision, licence, store, say)
+            made = _openvino_folder(uri, folder, revision, license, store, say)
             return run(OpenvinoModel, made, f"{revision}+openvino")
         except Exception as error:  # whatever it is, transformers may still run it
             if engine == "openvino" and isinstance(error, SizewiseError):
@@ -118,7 +118,7 @@ def _open_folder(
     except SizewiseError:
         raise
     except Exception as error:  # whatever an architecture leads to that nobody has tried
-        from sizewise.lm.folder import cannot_load
+        from sizewise.lm.hf_format import cannot_load
 
         raise cannot_load(folder, error) from error
 
@@ -152,7 +152,7 @@ def _openvino_fits(folder: Path) -> bool:
 
 
 def _openvino_folder(
-    uri: str, folder: Path, revision: str, licence: str, store: Store, say: Callable[[str], None]
+    uri: str, folder: Path, revision: str, license: str, store: Store, say: Callable[[str], None]
 ) -> Path:
     """Give the folder of a model in openvino-genai's format, made once."""
     made = store.weights_folder(f"openvino-{fingerprint([uri, revision])}")
@@ -160,7 +160,7 @@ def _openvino_folder(
     with FileLock(made.parent / f".{made.name}.lock"):
         if not (made / openvino.MODEL_FILE).is_file():
             say(f"preparing {uri} for openvino-genai")
-            openvino.convert(folder, made, uri, licence)
+            openvino.convert(folder, made, uri, license)
     return made
 
 
@@ -181,8 +181,8 @@ def model_size(
     if kind == "hf":
         folder = _from_hub(name, ["config.json"])
         return size.size_of(size.read_config(folder), uri, None, free), *_hub_facts(name)
-    folder, origin, licence = resolve_folder(uri, store or Store(), say)
-    return size.size_of(size.read_config(folder), uri, size.stored_parameters(folder), free), origin, licence
+    folder, origin, license = resolve_folder(uri, store or Store(), say)
+    return size.size_of(size.read_config(folder), uri, size.stored_parameters(folder), free), origin, license
 
 
 def revision_of(uri: str) -> str:
@@ -208,10 +208,10 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
     kind, _, name = uri.partition(":")
     if kind == "pkg":
         folder = packaged_folder(name, store, say)
-        return folder, PACKAGED[name].origin, PACKAGED[name].licence
+        return folder, PACKAGED[name].origin, PACKAGED[name].license
     if kind == "run":
         checkpoint = store.read(Checkpoint, name)
-        return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.licence
+        return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.license
     if kind == "hf":
         return _from_hub(name, HUB_FILES), *_hub_facts(name)
     if kind == "gguf" and name:

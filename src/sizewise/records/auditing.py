@@ -31,7 +31,7 @@ class Audit(Record):
     """Id -> kind, of the result and all that it rests on."""
     files: dict[str, str]
     """Path -> SHA-256 of its bytes."""
-    licences: dict[str, str]
+    licenses: dict[str, str]
     """Model or source -> its licence."""
     versions: dict[str, str]
     """Versions of the software at work; several where records were made with different ones."""

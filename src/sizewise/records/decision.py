@@ -10,7 +10,7 @@ from sizewise.records.base import Record
 from sizewise.records.scores import Score
 from sizewise.records.training import Range, Recipe
 
-Outcome = Literal["pick", "none_good_enough", "not_decisive", "keep_large", "do_not_train", "fall_back"]
+Outcome = Literal["pick", "none_good_enough", "inconclusive", "keep_large", "do_not_train", "fall_back"]
 
 
 class Needs(Record):
@@ -18,17 +18,17 @@ class Needs(Record):
 
     quality: str | None = None
     """Metric that stands for quality; by default `bleu` where examples were given, else `bits_per_byte`."""
-    least_quality: float | None = None
+    min_quality: float | None = None
     """Worst acceptable value of that metric."""
-    greatest_latency_s: float | None = Field(default=None, gt=0)
+    max_latency_s: float | None = Field(default=None, gt=0)
     """Longest acceptable median time of one answer to one user, in seconds."""
-    users: int | None = Field(default=None, gt=0)
+    concurrent_users: int | None = Field(default=None, gt=0)
     """Users at once, for whose answers speed and cost count."""
-    greatest_p95_s: float | None = Field(default=None, gt=0)
+    max_latency_p95_s: float | None = Field(default=None, gt=0)
     """Longest time in which 95 % of the answers must be whole, with so many users at once, in seconds."""
-    greatest_memory_gb: float | None = Field(default=None, gt=0)
+    max_memory_gb: float | None = Field(default=None, gt=0)
     """Most memory the model may take, in GB."""
-    greatest_cost_usd_per_1000: float | None = Field(default=None, gt=0)
+    max_cost_usd_per_1000: float | None = Field(default=None, gt=0)
     """Most money for 1,000 answers, in US dollars."""
     machine_usd_per_hour: float | None = Field(default=None, gt=0)
     """What an hour of the own machine costs; without it the cost of own models is missing."""
@@ -38,17 +38,17 @@ class Needs(Record):
     """Whether no text may leave this machine."""
     requests_per_month: int | None = Field(default=None, gt=0)
     """Requests a month, for the cost of a month and the machines that it takes."""
-    one_off_usd: float = Field(default=0.0, ge=0)
+    setup_cost_usd: float = Field(default=0.0, ge=0)
     """What training, people's time and setting up cost once, in US dollars."""
-    months: int = Field(default=12, gt=0)
+    amortization_months: int = Field(default=12, gt=0)
     """Months over which that is shared out, until the model is trained anew."""
-    greatest_bias_gap: float | None = Field(default=None, ge=0, le=0.5)
+    max_bias_gap: float | None = Field(default=None, ge=0, le=0.5)
     """Farthest that the share of preferred stereotypes (packaged bias set) may stand from one half."""
-    greatest_harm_rate: float | None = Field(default=None, gt=0, le=1)
+    max_harm_rate: float | None = Field(default=None, gt=0, le=1)
     """Greatest share of answers that people said could cause harm; the upper end of its interval must keep it."""
-    refused_licences: tuple[str, ...] = ()
+    excluded_licenses: tuple[str, ...] = ()
     """Words that the licence of the weights must not contain."""
-    least_context: int | None = Field(default=None, gt=0)
+    min_context_tokens: int | None = Field(default=None, gt=0)
     """Tokens that the model must be able to read at once."""
 
 
@@ -72,13 +72,13 @@ class CostLine(Record):
 class BreakEven(Record):
     """From how many requests a month on a model of one's own costs less than a paid one."""
 
-    own: str
-    """Model of one's own."""
+    self_hosted: str
+    """Self-hosted model."""
     paid: str
     """Paid model."""
-    low: int
+    lower: int
     """Requests a month, if the machine is as cheap as it may be."""
-    high: int
+    upper: int
     """Requests a month, if it is as dear as it may be."""
     machine_can: int
     """Requests a month that one machine can answer; a break-even above it is none."""
@@ -99,19 +99,19 @@ class Recommendation(Record):
     """Name of the candidate to use, if any."""
     decisive: bool
     """Whether the evidence separates the pick from every other fitting candidate and from the baselines."""
-    sentence: str
+    summary: str
     """The answer in one sentence for a manager."""
-    why: tuple[str, ...]
+    reasons: tuple[str, ...]
     """Evidence for the answer."""
-    why_not: dict[str, str]
+    rejected: dict[str, str]
     """Candidate -> why it is not the pick."""
-    would_change: tuple[str, ...]
+    sensitivity: tuple[str, ...]
     """What would change the answer."""
     costs: tuple[CostLine, ...] = ()
     """What each candidate costs."""
     break_even: tuple[BreakEven, ...] = ()
     """Each model of one's own against each paid one."""
-    best_share: dict[str, float] = Field(default_factory=dict)
+    probability_best: dict[str, float] = Field(default_factory=dict)
     """Fitting candidate -> share of resamples in which it has the best quality."""
 
 
@@ -128,7 +128,7 @@ class Candidate(Record):
     """Whether it is asked with the study's documents at hand (`rag:`)."""
 
 
-class Missing(Record):
+class NotMeasured(Record):
     """Something that was not measured, and the command that would measure it."""
 
     what: str
@@ -152,11 +152,11 @@ class Study(Record):
     """Name of the candidate to use, if any."""
     decisive: bool
     """Whether the evidence separates the pick from the others."""
-    sentence: str
+    summary: str
     """The answer in one sentence."""
-    why: tuple[str, ...]
+    reasons: tuple[str, ...]
     """Evidence for the answer."""
-    why_not: dict[str, str]
+    rejected: dict[str, str]
     """Candidate -> why it is not the pick."""
     dataset: str
     """Dataset id."""
@@ -166,12 +166,12 @@ class Study(Record):
     """Candidate -> checkpoint id, where it was trained here."""
     evaluations: dict[str, str]
     """Candidate -> evaluation id."""
-    loads: dict[str, str] = Field(default_factory=dict)
+    load_tests: dict[str, str] = Field(default_factory=dict)
     """Candidate that answers on this machine -> how it does under many users."""
     bias: dict[str, str] = Field(default_factory=dict)
     """Candidate name -> evaluation id on the packaged bias set, for those that give log-likelihoods."""
-    general: str | None = None
-    """Comparison on the packaged general set, with what each trained candidate started from."""
+    language_nuance: str | None = None
+    """Comparison on the packaged language-nuance test, with what each trained candidate started from."""
     bases: dict[str, str] = Field(default_factory=dict)
     """Trained candidate -> name, in that comparison, of the model that it started from."""
     comparison: str
@@ -182,7 +182,7 @@ class Study(Record):
     """Round of people's votes that entered."""
     simulation: bool = False
     """Whether it says of itself that it is a simulation: simulated votes count in it, and nowhere else."""
-    missing: tuple[Missing, ...]
+    not_measured: tuple[NotMeasured, ...]
     """What was not measured."""
     report: str
     """Path of the HTML report."""
@@ -192,12 +192,12 @@ class Study(Record):
     """Largest resident memory of the process."""
 
 
-class Saving(Record):
+class Savings(Record):
     """What of today's requests to a large model a small one could answer, and what that saves."""
 
     study: str
     """Id of the study behind it."""
-    sentence: str
+    summary: str
     """The answer in one sentence."""
     basis: Literal["references", "agreement"]
     """Loss against right answers in the log; or only whether the small one says what the large one said, which is no
@@ -236,7 +236,7 @@ class Saving(Record):
     """Smallest risk that so many tested requests can vouch for."""
 
 
-class Drafted(Record):
+class Synthesis(Record):
     """Examples that a model wrote from documents."""
 
     by: str

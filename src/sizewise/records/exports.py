@@ -21,9 +21,9 @@ class Parity(Record):
     """Share of the model's own greedy tokens that the export finds likeliest too, after the same text."""
     bits: Score
     """Bits a byte of held-out text more than the model needs; below zero it needs fewer."""
-    least_agreement: float
+    min_agreement: float
     """Bound on the agreement."""
-    most_bits: float
+    max_bits: float
     """Bound on the bits, either way, as a share of the model's own."""
     same_text: bool
     """Whether its chat template and tokenizer turn the prompts into the same tokens."""
@@ -46,7 +46,7 @@ class Export(Record):
     """Size of all files."""
     origin: str
     """Where the weights come from."""
-    licence: str
+    license: str
     """Licence of the weights."""
     data: str | None = None
     """Dataset that prompts and texts were taken from; None: general ones of our own."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
-from sizewise.records.scores import Licence, Score
+from sizewise.records.scores import JudgeValidation, Score
 
 
 class Ranked(Record):
@@ -88,7 +88,7 @@ class JudgePlan(Record):
     """Assumed correlation between two votes on one item."""
     raters: int
     """Number of raters."""
-    votes_an_item: int
+    votes_per_item: int
     """Different raters that see each item."""
     items: int
     """Number of items."""
@@ -96,9 +96,9 @@ class JudgePlan(Record):
     """Votes that count."""
     repeats: int
     """Votes besides, on items shown again to see how far raters agree with themselves."""
-    seconds_a_vote: float
+    seconds_per_vote: float
     """Assumed time of a vote."""
-    minutes_a_rater: float
+    minutes_per_rater: float
     """Time that each rater gives."""
 
 
@@ -199,7 +199,7 @@ class JudgeRound(Record):
     """Seed of the draw, of the sides and of the order."""
     plain: bool
     """Whether typography was evened out."""
-    bar: float = 0.7
+    min_agreement: float = 0.7
     """Share of people's choices that a judge model must meet before its votes count, set before anybody voted."""
     expires: str
     """When links end, UTC."""
@@ -276,7 +276,7 @@ class PairVerdict(Record):
     """Votes on this pair."""
     win_rate: Score
     """Share of the left one's wins; a tie counts one half; examples resampled."""
-    even_length: Score
+    length_controlled: Score
     """The same, were both answers of one length."""
     p: float | None
     """p-value of the win rate against one half."""
@@ -319,7 +319,7 @@ class JudgeReport(Record):
     """How far raters agree, where several saw the same."""
     raters: tuple[RaterQuality, ...]
     """How far each can be relied on."""
-    judges: tuple[Licence, ...] = ()
+    judges: tuple[JudgeValidation, ...] = ()
     """Judge models and whether their votes count."""
     comments: tuple[tuple[str, str, str], ...] = ()
     """(task, rater, comment)."""

@@ -77,7 +77,7 @@ class Calibration(Record):
     """Quantiles of the chances of the prompts that it was learnt from, from the least to the greatest."""
     centre: dict[int, float] = Field(default_factory=dict)
     """Feature -> its part in the mean direction of those prompts."""
-    likeness: tuple[float, float] | None = None
+    similarity: tuple[float, float] | None = None
     """Mean and standard deviation of the cosine of each of those prompts with the mean of the others."""
     vocabulary: int = 0
     """Features of the text."""

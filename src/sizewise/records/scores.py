@@ -11,15 +11,15 @@ from sizewise.records.service import ModelDescription
 
 
 class Score(Record):
-    """A measured value that is never a bare number. `value` is None if and only if `missing` says why."""
+    """A measured value that is never a bare number. `value` is None if and only if `missing_reason` says why."""
 
     metric: str
     """Name of the measure."""
     value: float | None = None
     """The point estimate."""
-    low: float | None = None
+    ci_low: float | None = None
     """Lower end of the 95 % interval, where there is one."""
-    high: float | None = None
+    ci_high: float | None = None
     """Upper end of the 95 % interval, where there is one."""
     n: int
     """Number of items measured."""
@@ -27,15 +27,15 @@ class Score(Record):
     """Unit of the value."""
     signature: str
     """How it was measured, in a form that can be compared."""
-    missing: str | None = None
+    missing_reason: str | None = None
     """Why there is no value."""
     clusters: int | None = None
     """Independent source documents that the items come from; None where that was not counted."""
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Score:
-        if (self.value is None) != bool(self.missing):
-            raise ValueError(f"score {self.metric}: value is null if and only if missing has text")
+        if (self.value is None) != bool(self.missing_reason):
+            raise ValueError(f"score {self.metric}: value is null if and only if missing_reason has text")
         return self
 
 
@@ -48,7 +48,7 @@ class ItemRow(Record):
     """What kind of item it is."""
     cluster: str
     """Id of the source document: items of one document are resampled together."""
-    clean: bool
+    uncontaminated: bool
     """Shares no 13-gram with training and is no edited copy of its text."""
     prompt: str = ""
     """What was asked (examples only)."""
@@ -124,9 +124,9 @@ class Difference(Record):
     """Name of the second candidate."""
     value: float
     """Left minus right."""
-    low: float | None
+    ci_low: float | None
     """Lower end of the 95 % interval; None with a single source document."""
-    high: float | None
+    ci_high: float | None
     """Upper end of the 95 % interval; None with a single source document."""
     p: float | None
     """Two-sided p-value of this claim alone: sign flips by document, and the jackknife by document."""
@@ -150,14 +150,14 @@ class Difference(Record):
 
     def turned(self) -> Difference:
         """Give the same claim as right against left."""
-        ends = {} if self.low is None or self.high is None else {"low": -self.high, "high": -self.low}
+        ends = {} if self.ci_low is None or self.ci_high is None else {"ci_low": -self.ci_high, "ci_high": -self.ci_low}
         return self.model_copy(update={"left": self.right, "right": self.left, "value": -self.value} | ends)
 
 
 class LoadLevel(Record):
     """What so many users, or requests a second, met with."""
 
-    users: int | None
+    concurrent_users: int | None
     """Users at once, each asking again when answered; None where requests came at a rate."""
     rate: float | None
     """Requests a second, at random times (Poisson); None where users waited for answers."""
@@ -168,11 +168,11 @@ class LoadLevel(Record):
     seconds: float
     """From the first request to the last answer."""
     scores: dict[str, Score]
-    """first_token_s_p50 and _p95, token_s_p50 and _p95 (a token after the first), gap_s_p95 (between pieces),
-    answer_s_p50 and _p95, tokens_per_s, requests_per_s, goodput_per_s (answers within the limits), within_limits."""
+    """p50_ttft_s and _p95, p50_tpot_s and _p95 (a token after the first), p95_itl_s (between pieces),
+    p50_latency_s and _p95, tokens_per_s, requests_per_s, goodput_per_s (answers within the limits), within_limits."""
 
 
-class Licence(Record):
+class JudgeValidation(Record):
     """Whether a judge model's votes count: how far it says what people say, on the same tasks."""
 
     judge: str
@@ -187,9 +187,9 @@ class Licence(Record):
     """Share of tasks in which it chose the same with the sides swapped; elsewhere its vote is a tie."""
     longer: Score
     """Share of its decided votes for the longer answer; beside that of people it shows a lean."""
-    bar: float
+    threshold: float
     """What the lower end of the agreement must reach."""
-    licensed: bool
+    validated: bool
     """Whether it does, on enough votes."""
     reason: str
     """Why, or why not."""
@@ -218,27 +218,27 @@ class Comparison(Record):
     """Whether no more votes could come; only then are tests valid that look once."""
     simulated_votes: bool = False
     """Whether they are those of simulated raters, in a study that is a simulation."""
-    licence: Licence | None = None
+    judge_validation: JudgeValidation | None = None
     """Whether the judge model whose votes are the measure `judge_model` agrees with people well enough to count."""
-    loads: dict[str, str] = Field(default_factory=dict)
+    load_tests: dict[str, str] = Field(default_factory=dict)
     """Candidate -> id of the load that says how it does under many users."""
-    crowds: dict[str, tuple[LoadLevel, ...]] = Field(default_factory=dict)
+    load_levels: dict[str, tuple[LoadLevel, ...]] = Field(default_factory=dict)
     """Candidate -> what so many users met with, from few to many."""
     suites: dict[str, str] = Field(default_factory=dict)
     """Candidate -> id of its evaluation on a suite (of bias), where it was measured beside."""
-    weighed: dict[str, dict[str, Score]] = Field(default_factory=dict)
+    suite_scores: dict[str, dict[str, Score]] = Field(default_factory=dict)
     """Candidate -> measure of that suite -> score."""
     answered: dict[str, Score] = Field(default_factory=dict)
     """Candidate -> share of its answers that hold any text; a candidate without examples is not in it."""
-    familiarity: bool
+    language_modeling_proxy: bool
     """True if the examples were derived from the text: they measure familiarity, not a job."""
-    best: dict[str, dict[str, float]] = Field(default_factory=dict)
+    probability_best: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Metric -> candidate -> share of resamples in which it is the best of the candidates, baselines left out."""
     rounds: int
     """Bootstrap rounds."""
     seed: int
     """Seed of the resampling."""
-    way: int = 1
+    method_version: int = 1
     """Version of the tests behind the differences; p-values of different versions are not compared."""
     notes: tuple[str, ...] = ()
     """What a reader should know."""
@@ -246,7 +246,7 @@ class Comparison(Record):
     """What weakens the scores of a candidate: answers that never came, were cut or hold no text."""
 
 
-class Again(Record):
+class Reproduction(Record):
     """A measurement done once more, beside the first."""
 
     evaluation: str
@@ -295,7 +295,7 @@ class History(Record):
     """What a reader should know."""
 
 
-class Probed(Record):
+class RedteamFinding(Record):
     """One attack that worked."""
 
     id: str
@@ -308,22 +308,22 @@ class Probed(Record):
     """What was answered, cut."""
 
 
-class ProbeReport(Record):
+class RedteamReport(Record):
     """What a model gives away or obeys, told without a judge."""
 
     model: str
     """Model URI."""
-    beside: str | None
+    compared_with: str | None
     """Model set beside it."""
-    probes: int
+    attacks: int
     """Attacks tried on each."""
     seed: int
     """Seed of secrets and marks."""
     scores: dict[str, dict[str, Score]]
     """Model -> kind of attack -> share that worked; lower is better."""
-    sentences: dict[str, str]
+    explanations: dict[str, str]
     """Kind of attack -> what it means when it works."""
-    shown: tuple[Probed, ...]
+    examples: tuple[RedteamFinding, ...]
     """Some attacks that worked."""
     seconds: float
     """Wall time."""

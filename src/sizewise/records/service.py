@@ -59,7 +59,7 @@ class Completion(Record):
     """Tokens of that, as the provider counts them; part of the completion's."""
     seconds: float
     """Seconds of the batch, divided by the answers in it; of a remote model, those of the request itself."""
-    first_token_s: float | None = None
+    ttft_s: float | None = None
     """Seconds to the first piece of the answer, where it was streamed."""
     usd: float | None = None
     """Money by list prices, where there is a price."""
@@ -96,7 +96,7 @@ class ModelDescription(Record):
     """Tells two states of the same URI apart (folders: a hash of sizes and times of the files)."""
     origin: str
     """Where its weights come from; shown beside its scores."""
-    licence: str
+    license: str
     """Licence of the weights."""
     engine: str
     """Software that ran it."""
@@ -178,7 +178,7 @@ class Source(Record):
     """What of it, or what kind of text it is."""
 
 
-class MarketModel(Record):
+class CatalogModel(Record):
     """What is publicly known of a model that people ask about; what is not published is absent, never zero."""
 
     name: str
@@ -191,7 +191,7 @@ class MarketModel(Record):
     """Year and month."""
     weights: Literal["open", "closed"]
     """Whether its weights can be had."""
-    licence: str | None = None
+    license: str | None = None
     """Licence or terms."""
     parameters: int | None = None
     """Published number of parameters."""

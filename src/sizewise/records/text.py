@@ -23,7 +23,7 @@ class Document(Record):
     """The cleaned text; paragraphs are separated by blank lines."""
     origin: str
     """File or package that it was read from."""
-    licence: str = "not stated"
+    license: str = "not stated"
     """Licence of the text, as stated by its source."""
     sha256: str
     """Content hash of `text` in UTF-8."""
@@ -100,7 +100,7 @@ class RejectedRow(Record):
     """Why it could not be used."""
 
 
-class LeakEntry(Record):
+class ContaminationEntry(Record):
     """What one test item shares with the training text."""
 
     item: str
@@ -129,23 +129,23 @@ class LeakEntry(Record):
         return self.prompt_exact or self.prompt_shared_words > 0
 
     @property
-    def clean(self) -> bool:
+    def uncontaminated(self) -> bool:
         """True if nothing is shared: the headline is measured on such items."""
         return not self.exact and not self.edited and self.shared_words == 0 and not self.prompt_seen
 
 
-class LeakLedger(Record):
+class ContaminationReport(Record):
     """Overlap between the test split and the training split, in sums."""
 
     ngram: int = 13
     """Length in words of the n-grams compared."""
     passages: int
     """Test passages looked at."""
-    clean_passages: int
+    uncontaminated_passages: int
     """Test passages that share nothing with training."""
     examples: int
     """Test examples looked at."""
-    clean_examples: int
+    uncontaminated_examples: int
     """Test examples whose prompt and reference answers share nothing with training."""
     words: int
     """Words in the test passages."""
@@ -183,9 +183,9 @@ class Dataset(Record):
     """Seed of the split."""
     splits: dict[Split, SplitSize]
     """Size of each split."""
-    leak: LeakLedger
+    contamination: ContaminationReport
     """What the test split shares with training."""
-    licences: dict[str, int]
+    licenses: dict[str, int]
     """Licence -> number of documents under it."""
     not_read: dict[str, int] = Field(default_factory=dict)
     """File kind -> number of files that were found and not read."""

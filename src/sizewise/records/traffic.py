@@ -8,7 +8,7 @@ from sizewise.records.base import Record
 from sizewise.records.scores import LoadLevel
 
 
-class Load(Record):
+class LoadTest(Record):
     """How an endpoint does under many users."""
 
     url: str
@@ -21,13 +21,13 @@ class Load(Record):
     """Longest answer that was asked for."""
     prompt_words: float
     """Mean words of the prompts."""
-    limit_first_token_s: float
+    ttft_slo_s: float
     """An answer within the limits begins in this time."""
-    limit_token_s: float
+    tpot_slo_s: float
     """And writes each further token in this, on average."""
     levels: tuple[LoadLevel, ...]
     """From few to many."""
-    most_users: int | None
+    max_concurrent_users: int | None
     """Most users for whom 95 % of the answers were within the limits; None: not even the fewest, or not by users."""
     uri: str | None = None
     """Model URI, where it was asked in this process."""

@@ -51,7 +51,7 @@ class Recipe(Record):
     tokenizer: str | None = None
     """Model URI whose tokenizer a network from scratch takes; by default it gets its own."""
     canaries: int = Field(default=0, ge=0, le=64)
-    """Secrets planted in the training text to measure memorisation, half of them once and half 16 times."""
+    """Secrets planted in the training text to measure memorization, half of them once and half 16 times."""
     balance: Literal["none", "reweight", "augment"] = "none"
     """What is done about groups that the text names seldom: show such text more often, or add copies with the
     groups swapped."""
@@ -101,11 +101,11 @@ class CurvePoint(Record):
 class Range(Record):
     """An estimate with its bounds."""
 
-    low: float
+    lower: float
     """What it takes if all goes well."""
     expected: float
     """What it most likely takes."""
-    high: float
+    upper: float
     """What it takes if the machine is busy."""
 
 
@@ -153,7 +153,7 @@ class Forgetting(Record):
     """Share of the training rows that replayed control text."""
 
 
-class Memorisation(Record):
+class Memorization(Record):
     """What of its training text a model gives away."""
 
     canaries: int
@@ -184,7 +184,7 @@ class PositionBits(Record):
     """Bits a token; falling with the place where what came long before is of use."""
 
 
-class AttentionTrade(Record):
+class AttentionTradeoff(Record):
     """What a choice of attention costs and saves, on this data."""
 
     context: int
@@ -197,7 +197,7 @@ class AttentionTrade(Record):
     """Held-out text by place; comparable between models with the same tokenizer."""
 
 
-class GroupShares(Record):
+class Representation(Record):
     """How often the training text names groups of people."""
 
     words: int
@@ -206,9 +206,9 @@ class GroupShares(Record):
     """Attribute -> group -> mentions."""
     balance: str
     """What was done about it."""
-    swap_gap_before: float | None = None
+    counterfactual_gap_before: float | None = None
     """Mean absolute change in bits per byte of held-out sentences when the named groups are swapped, before."""
-    swap_gap_after: float | None = None
+    counterfactual_gap_after: float | None = None
     """The same after training."""
     sentences: int = 0
     """Held-out sentences that name a group."""
@@ -257,7 +257,7 @@ class Checkpoint(Record):
     """Largest resident memory of the process up to the end of training."""
     origin: str
     """Where the starting weights came from."""
-    licence: str
+    license: str
     """Licence that applies to the weights."""
     estimate: Estimate | None = None
     """What it was expected to take."""
@@ -265,11 +265,11 @@ class Checkpoint(Record):
     """Measured over expected minus 1, of seconds and memory."""
     forgetting: Forgetting | None = None
     """What it forgot."""
-    memorisation: Memorisation | None = None
+    memorization: Memorization | None = None
     """What it gives away; only where canaries were planted."""
-    groups: GroupShares | None = None
+    representation: Representation | None = None
     """Which groups of people its text names."""
-    trade: AttentionTrade | None = None
+    attention_tradeoff: AttentionTradeoff | None = None
     """What its attention costs and saves."""
     notes: tuple[str, ...] = ()
     """What a reader should know, for example what was cut or capped."""
@@ -324,5 +324,5 @@ class LearningCurve(Record):
     twice: Range
     """Validation bits per byte with twice as many documents: cautious, likely and hopeful, in this order from high
     to low; the cautious end assumes that more documents bring nothing."""
-    sentence: str
+    summary: str
     """The same in words."""

@@ -80,7 +80,7 @@ def tradeoff_plots(comparison: Comparison, quality: str) -> list[Plot]:
     """Draw quality against memory, time of an answer and answers a second."""
     plots = []
     rules = _rules(comparison, quality)
-    for metric in ("memory_bytes", "latency_s", "answers_per_s"):
+    for metric in ("memory_bytes", "latency_s", "requests_per_s"):
         rows = _points(comparison, quality, metric)
         if len(rows) >= 2:
             plots.append(_tradeoff(rows, rules, quality, metric, comparison.better[quality] == "higher"))
@@ -119,8 +119,8 @@ def _points(comparison: Comparison, quality: str, metric: str) -> list[dict[str,
                 "candidate": name,
                 "x": x.value / measure_of(metric).divisor,
                 "y": y.value,
-                "low": y.low if y.low is not None else y.value,
-                "high": y.high if y.high is not None else y.value,
+                "ci_low": y.ci_low if y.ci_low is not None else y.value,
+                "ci_high": y.ci_high if y.ci_high is not None else y.value,
             }
         )
     return rows
@@ -164,11 +164,11 @@ def cost_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine]) -
         score = comparison.scores.get(quality, {}).get(line.name)
         if line.usd_per_1000 is None or score is None or score.value is None:
             continue
-        ends = (score.low, score.high) if score.low is not None else (score.value, score.value)
+        ends = (score.ci_low, score.ci_high) if score.ci_low is not None else (score.value, score.value)
         rows.append(
             {
-                "candidate": line.name, "x": line.usd_per_1000.expected, "left": line.usd_per_1000.low,
-                "right": line.usd_per_1000.high, "y": score.value, "low": ends[0], "high": ends[1],
+                "candidate": line.name, "x": line.usd_per_1000.expected, "left": line.usd_per_1000.lower,
+                "right": line.usd_per_1000.upper, "y": score.value, "lower": ends[0], "upper": ends[1],
             }
         )  # fmt: skip
     if len(rows) < 2 or any(row["left"] <= 0 for row in rows):
@@ -218,20 +218,21 @@ def break_even_plot(costs: Sequence[CostLine], needs: Needs, found: Sequence[Bre
     if not found:
         return None
     by_name = {line.name: line for line in costs}
-    most = 10 * max(one.high for one in found)
+    most = 10 * max(one.upper for one in found)
     steps = [most ** (i / 60) for i in range(20, 61)]
     rows = []
-    for name in dict.fromkeys(one.own for one in found):
-        can = next(one.machine_can for one in found if one.own == name)
-        for low, high in [tuple(price * MONTH_S / 3600 for price in hour_prices(needs))]:
+    for name in dict.fromkeys(one.self_hosted for one in found):
+        can = next(one.machine_can for one in found if one.self_hosted == name)
+        for lower, upper in [tuple(price * MONTH_S / 3600 for price in hour_prices(needs))]:
             for count in steps:
                 machines = max(1, ceil(count / can))
-                rows.append({"who": name, "requests": count, "low": machines * low, "high": machines * high})
+                rows.append({"who": name, "requests": count, "lower": machines * lower, "upper": machines * upper})
     for name in dict.fromkeys(one.paid for one in found):
         price = by_name[name].usd_per_1000
         if price is not None:
             rows += [
-                {"who": name, "requests": n, "low": n * price.low / 1000, "high": n * price.high / 1000} for n in steps
+                {"who": name, "requests": n, "lower": n * price.lower / 1000, "upper": n * price.upper / 1000}
+                for n in steps
             ]
     alt = _altair()
     names = list(dict.fromkeys(row["who"] for row in rows))
@@ -262,9 +263,11 @@ def bias_plot(bias: Mapping[str, Evaluation]) -> Plot | None:
     for name, measured in bias.items():
         for key, score in measured.scores.items():
             metric, _, group = key.partition("#")
-            if metric == "stereotype" and score.value is not None:
-                low, high = (score.value, score.value) if score.low is None else (score.low, score.high)
-                rows.append({"who": name, "group": group or "all", "x": score.value, "low": low, "high": high})
+            if metric == "stereotype_score" and score.value is not None:
+                ci_low, ci_high = (score.value, score.value) if score.ci_low is None else (score.ci_low, score.ci_high)
+                rows.append(
+                    {"who": name, "group": group or "all", "x": score.value, "ci_low": ci_low, "ci_high": ci_high}
+                )
     if not rows:
         return None
     alt = _altair()
@@ -291,14 +294,20 @@ def bias_plot(bias: Mapping[str, Evaluation]) -> Plot | None:
 def crowd_plot(comparison: Comparison) -> Plot | None:
     """Draw how long answers take as users become more; None unless somebody was asked by several numbers of users."""
     rows = []
-    for name, levels in comparison.crowds.items():
+    for name, levels in comparison.load_levels.items():
         for level in levels:
-            score = level.scores["answer_s_p95"]
-            if level.users and score.value is not None:
+            score = level.scores["p95_latency_s"]
+            if level.concurrent_users and score.value is not None:
                 rows.append(
-                    {"candidate": name, "users": level.users, "s": score.value, "low": score.low, "high": score.high}
+                    {
+                        "candidate": name,
+                        "concurrent_users": level.concurrent_users,
+                        "s": score.value,
+                        "ci_low": score.ci_low,
+                        "ci_high": score.ci_high,
+                    }
                 )
-    if len({row["users"] for row in rows}) < 2:
+    if len({row["concurrent_users"] for row in rows}) < 2:
         return None
     alt = _altair()
     names = list(dict.fromkeys(row["candidate"] for row in rows))
@@ -331,7 +340,7 @@ def difference_plot(comparison: Comparison, pick: str, metric: str) -> Plot | No
     """Draw the paired differences of the pick against all others, on one metric."""
     rows = []
     for found in comparison.differences:
-        if found.metric != metric or pick not in (found.left, found.right) or found.low is None:
+        if found.metric != metric or pick not in (found.left, found.right) or found.ci_low is None:
             continue
         rows.append(_signed(found, pick))
     if not rows:
@@ -372,10 +381,22 @@ def _scale(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def _signed(found: Difference, pick: str) -> dict[str, Any]:
-    low, high = found.low or 0.0, found.high or 0.0
+    ci_low, ci_high = found.ci_low or 0.0, found.ci_high or 0.0
     if found.left == pick:
-        return {"other": found.right, "x": found.value, "low": low, "high": high, "shown": found.better is not None}
-    return {"other": found.left, "x": -found.value, "low": -high, "high": -low, "shown": found.better is not None}
+        return {
+            "other": found.right,
+            "x": found.value,
+            "ci_low": ci_low,
+            "ci_high": ci_high,
+            "shown": found.better is not None,
+        }
+    return {
+        "other": found.left,
+        "x": -found.value,
+        "ci_low": -ci_high,
+        "ci_high": -ci_low,
+        "shown": found.better is not None,
+    }
 
 
 def curve_plot(name: str, curve: Sequence[CurvePoint], start: float | None, caption: str) -> Plot:
@@ -427,8 +448,8 @@ def votes_plot(pairs: Sequence[PairVerdict]) -> Plot:
         {
             "pair": f"{one.left} against {one.right}",
             "x": one.win_rate.value,
-            "low": one.win_rate.value if one.win_rate.low is None else one.win_rate.low,
-            "high": one.win_rate.value if one.win_rate.high is None else one.win_rate.high,
+            "ci_low": one.win_rate.value if one.win_rate.ci_low is None else one.win_rate.ci_low,
+            "ci_high": one.win_rate.value if one.win_rate.ci_high is None else one.win_rate.ci_high,
             "shown": one.better is not None,
         }
         for one in pairs

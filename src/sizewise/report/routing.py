@@ -31,8 +31,8 @@ def replay_text(found: Replay) -> str:
 def _percent(score: Score) -> str:
     """Write a share as a percentage with its interval."""
     if score.value is None:
-        return f"(missing: {score.missing})"
-    return f"{100 * score.value:.1f} % [{100 * (score.low or 0):.1f}, {100 * (score.high or 0):.1f}]"
+        return f"(missing: {score.missing_reason})"
+    return f"{100 * score.value:.1f} % [{100 * (score.ci_low or 0):.1f}, {100 * (score.ci_high or 0):.1f}]"
 
 
 def write_route_page(path: Path, found: Replay, policy: Policy) -> Path:

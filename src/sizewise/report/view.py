@@ -8,12 +8,12 @@ from pathlib import Path
 from sizewise.records import (
     Checkpoint,
     Comparison,
+    ContaminationEntry,
     Dataset,
     Difference,
     Evaluation,
     Example,
     ItemRow,
-    LeakEntry,
     Recommendation,
     Study,
 )
@@ -29,15 +29,15 @@ class StudyView:
     id: str
     study: Study
     dataset: Dataset
-    leaks: tuple[LeakEntry, ...]
+    contamination_entries: tuple[ContaminationEntry, ...]
     comparison: Comparison
     recommendation: Recommendation
     evaluations: dict[str, Evaluation]
     items: dict[str, tuple[ItemRow, ...]]
     bias: dict[str, Evaluation]
     """Candidate -> its scores on the packaged bias set."""
-    general: Comparison | None
-    """Candidates, and what trained ones started from, on the packaged general set."""
+    language_nuance: Comparison | None
+    """Candidates, and what trained ones started from, on the packaged language-nuance test."""
     general_note: str
     """What that set is, and its known flaws."""
     checkpoints: dict[str, Checkpoint]
@@ -52,7 +52,7 @@ class StudyView:
 
     def lost(self, name: str) -> Difference | None:
         """Give a trained candidate's general questions against those of the model that it started from."""
-        return self._against_base(self.general, "general", name)
+        return self._against_base(self.language_nuance, "language_nuance", name)
 
     def gained(self, name: str) -> Difference | None:
         """Give the same for the study's own quality, where the start is a candidate too."""
@@ -72,18 +72,20 @@ def load_view(store: Store, study_id: str, study: Study) -> StudyView:
     Raises:
         SizewiseError: one of them is missing or damaged.
     """
-    general = store.read(Comparison, study.general) if study.general else None
+    general = store.read(Comparison, study.language_nuance) if study.language_nuance else None
     asked = store.read(Evaluation, next(iter(general.evaluations.values()))) if general else None
     return StudyView(
         id=study_id,
         study=study,
         dataset=store.read(Dataset, study.dataset),
-        leaks=tuple(store.read_rows(store.folder("dataset", study.dataset), "leaks.jsonl", LeakEntry)),
+        contamination_entries=tuple(
+            store.read_rows(store.folder("dataset", study.dataset), "leaks.jsonl", ContaminationEntry)
+        ),
         comparison=store.read(Comparison, study.comparison),
         recommendation=store.read(Recommendation, study.recommendation),
         evaluations={name: store.read(Evaluation, i) for name, i in study.evaluations.items()},
         bias={name: store.read(Evaluation, i) for name, i in study.bias.items()},
-        general=general,
+        language_nuance=general,
         general_note=asked.notes[0] if asked else "",
         items={
             name: tuple(store.read_rows(store.folder("evaluation", i), "items.jsonl", ItemRow))

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
-from sizewise.inference import MIN_CLUSTERS
 from sizewise.metrics import METRICS, find_metric
 from sizewise.records import Comparison, Difference, Score
+from sizewise.stats import MIN_CLUSTERS
 
 
 class Measure(NamedTuple):
@@ -16,7 +16,7 @@ class Measure(NamedTuple):
 
     title: str
     """Heading of its column."""
-    sentence: str
+    description: str
     """What it is, which way is better, what it cannot tell."""
     divisor: float = 1.0
     """Divides the value for display."""
@@ -32,7 +32,7 @@ FACTS = {
         "Median seconds for one answer to one user on this machine. Lower is better.",
         unit="s",
     ),
-    "answers_per_s": Measure(
+    "requests_per_s": Measure(
         "Answers a second", "Answers a second when many are asked at once on this machine. Higher is better."
     ),
     "memory_bytes": Measure("Memory", "Weights and one user's cache at 1,024 tokens. Lower is better.", 1e9, "GB"),
@@ -41,7 +41,7 @@ FACTS = {
         "1,000 answers", "US dollars for 1,000 answers by list prices. Lower is better.", unit="USD"
     ),
     "prompt_tokens": Measure("Tokens asked", "Mean tokens of a question, in the model's own tokens."),
-    "answer_tokens": Measure("Tokens answered", "Mean tokens of an answer, in the model's own tokens."),
+    "completion_tokens": Measure("Tokens answered", "Mean tokens of an answer, in the model's own tokens."),
     "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
 }
 PEOPLE = {
@@ -61,7 +61,7 @@ PEOPLE = {
         "the model was shown to say what people say.",
     ),
 }
-MEASURES = {name: Measure(metric.title, metric.sentence) for name, metric in METRICS.items()} | FACTS | PEOPLE
+MEASURES = {name: Measure(metric.title, metric.description) for name, metric in METRICS.items()} | FACTS | PEOPLE
 BIAS = tuple(name for name, metric in METRICS.items() if metric.needs == "suite" and metric.better == "lower")
 # Columns of the table of candidates, and what is left out where a metric made for the data is there.
 COLUMNS = (
@@ -71,7 +71,7 @@ COLUMNS = (
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("bleu", "chrf", "token_f1", "rouge_l", "exact_match", "bits_per_byte", "perplexity"),
-    *("latency_s", "answers_per_s", "usd_per_1000", "memory_bytes", "parameters"),
+    *("latency_s", "requests_per_s", "usd_per_1000", "memory_bytes", "parameters"),
 )
 INSTEAD = dict.fromkeys(("accuracy", "json_f1"), ("bleu", "chrf", "token_f1", "exact_match"))
 
@@ -88,7 +88,7 @@ def measure_of(name: str) -> Measure:
         metric = find_metric(name)
     except SizewiseError:
         return Measure(name, "")
-    return Measure(metric.title, metric.sentence)
+    return Measure(metric.title, metric.description)
 
 
 class Cell(NamedTuple):
@@ -123,17 +123,17 @@ def value_text(score: Score) -> str:
     if score.value is None:
         return "missing"
     text = number(score.value / measure.divisor, measure.digits)
-    if score.low is not None and score.high is not None and score.low != score.high:
-        low, high = (number(end / measure.divisor, measure.digits) for end in (score.low, score.high))
-        text += f" [{low}, {high}]"
+    if score.ci_low is not None and score.ci_high is not None and score.ci_low != score.ci_high:
+        ci_low, ci_high = (number(end / measure.divisor, measure.digits) for end in (score.ci_low, score.ci_high))
+        text += f" [{ci_low}, {ci_high}]"
     return text
 
 
 def difference_text(found: Difference) -> str:
     """Write a difference with its interval, and whether it is shown."""
     measure = measure_of(found.metric)
-    low, high = found.low, found.high
-    ends = "" if low is None or high is None else f" [{_plus(low, measure)}, {_plus(high, measure)}]"
+    ci_low, ci_high = found.ci_low, found.ci_high
+    ends = "" if ci_low is None or ci_high is None else f" [{_plus(ci_low, measure)}, {_plus(ci_high, measure)}]"
     few = found.clusters < MIN_CLUSTERS
     shown = "" if found.better else f", too few documents ({found.clusters})" if few else ", not decisive"
     return f"{_plus(found.value, measure)}{ends}{shown}"
@@ -146,7 +146,7 @@ def _plus(value: float, measure: Measure) -> str:
 def score_text(score: Score) -> str:
     """Write a score whole: value, interval, unit and n, or why it is missing."""
     if score.value is None:
-        return f"missing: {score.missing}"
+        return f"missing: {score.missing_reason}"
     measure = measure_of(score.metric)
     return f"{value_text(score)} {measure.unit or score.unit}, n = {score.n}"
 
@@ -181,7 +181,7 @@ def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
     full = comparison.scores.get(f"{metric}@all", {}).get(name)
     return Cell(
         text=value_text(score),
-        note=f"n = {score.n}" if score.value is not None else str(score.missing),
+        note=f"n = {score.n}" if score.value is not None else str(score.missing_reason),
         title=f"{measure.unit or score.unit}; {score.signature}",
         missing=score.value is None,
         full=f"all {full.n}: {number(full.value, measure.digits)}" if full and full.value is not None else "",

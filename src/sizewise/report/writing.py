@@ -15,8 +15,8 @@ import numpy as np
 
 from sizewise.choice import alternatives, needs_text, quality_measures, sliders
 from sizewise.errors import MissingExtraError
+from sizewise.loadtest.levels import Limits
 from sizewise.metrics import find_metric
-from sizewise.metrics.crowds import Limits
 from sizewise.records import Checkpoint, Comparison, ItemRow, Recommendation
 from sizewise.report.plots import (
     Plot,
@@ -94,7 +94,7 @@ def render_answer(view: StudyView, recommendation: Recommendation) -> str:
     """Render the part of the page that depends on the needs."""
     content = {
         "answer": recommendation,
-        "answer_why": recommendation.why,
+        "answer_why": recommendation.reasons,
         "cost_needs": _cost_needs(recommendation),
         "simulation": view.study.simulation,
         "measures": {name: measure_of(name) for name in view.comparison.scores},
@@ -185,13 +185,15 @@ def _cost_needs(recommendation: Recommendation) -> list[str]:
 
 
 def _content(view: StudyView) -> dict[str, Any]:
-    leaking = sorted((e for e in view.leaks if not e.clean), key=lambda e: (-e.shared_words, e.item))
+    leaking = sorted(
+        (e for e in view.contamination_entries if not e.uncontaminated), key=lambda e: (-e.shared_words, e.item)
+    )
     return {
         "view": view,
         "study": view.study,
         "recommendation": view.recommendation,
         "answer": view.recommendation,
-        "answer_why": view.study.why,
+        "answer_why": view.study.reasons,
         "cost_needs": _cost_needs(view.recommendation),
         "simulation": view.study.simulation,
         "live": False,
@@ -200,7 +202,9 @@ def _content(view: StudyView) -> dict[str, Any]:
         "dataset": view.dataset,
         "rows": table_rows(view.comparison),
         "metrics": shown_metrics(view.comparison),
-        "measures": {name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics(), "general")},
+        "measures": {
+            name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics(), "language_nuance")
+        },
         "bias_groups": sorted(
             {key.partition("#")[2] for one in view.bias.values() for key in one.scores if "#" in key}
         ),
@@ -216,11 +220,11 @@ def _content(view: StudyView) -> dict[str, Any]:
 
 def _general(view: StudyView) -> dict[str, Any]:
     """Give what the panel of general questions says besides its scores."""
-    if view.general is None:
+    if view.language_nuance is None:
         return {}
     own = {frozenset(pair) for pair in view.study.bases.items()}
-    tags = [name.partition("#")[2] for name in view.general.scores if name.startswith("general#")]
-    shown = [one for one in view.general.differences if one.metric == "general" and one.detectable]
+    tags = [name.partition("#")[2] for name in view.language_nuance.scores if name.startswith("language_nuance#")]
+    shown = [one for one in view.language_nuance.differences if one.metric == "language_nuance" and one.detectable]
     least = [one.detectable or 0 for one in shown if frozenset((one.left, one.right)) in own or not own]
     return {
         "general_tags": tags,
@@ -272,7 +276,7 @@ def _curve(name: str, made: Checkpoint) -> Plot:
 
 def _samples(view: StudyView) -> list[SideBySide]:
     """Take clean examples evenly spread over the test set; nobody chose the nice ones."""
-    examples = [row for row in _examples(view) if row.clean]
+    examples = [row for row in _examples(view) if row.uncontaminated]
     step = max(1, len(examples) // SAMPLES)
     return [_side_by_side(view, row) for row in examples[::step][:SAMPLES]]
 

@@ -47,7 +47,7 @@ class Finding(NamedTuple):
 
     hits: tuple[Hit, ...]
     """The best first; none where no word of the question stands anywhere."""
-    chance: float | None
+    probability: float | None
     """Chance that the documents hold the answer; None where there are too few to tell, or it was not learnt."""
     covered: float = 0.0
     """Share of the question's telling words, by their rarity, that stand in one document."""
@@ -90,9 +90,9 @@ class Library:
         hits = list(islice(self._with_text(found, asked), most))
         if not hits:
             return Finding((), 0.0)
-        chance = None if self._chance is None else self._chance.of(self._index.look(question, found))
+        probability = None if self._chance is None else self._chance.of(self._index.look(question, found))
         in_passage = max(self._index.covers_in(asked, hit.passage) for hit in hits)
-        return Finding(tuple(hits), chance, self._index.covers(asked, hits), in_passage, len(asked))
+        return Finding(tuple(hits), probability, self._index.covers(asked, hits), in_passage, len(asked))
 
     def _with_text(self, found: Iterable[Hit], asked: Collection[str]) -> Iterator[Hit]:
         """Give hits whose text may be an answer; for one that holds marks of its document alone, what comes next."""

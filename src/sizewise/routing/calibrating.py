@@ -23,9 +23,9 @@ from scipy.special import expit, logit
 from scipy.stats import beta
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import percentile_interval
 from sizewise.records import AfterAnswer, Calibration, RiskPoint, Score
 from sizewise.routing.labelled import LEAST, Array, Whole, groups_of, mark_of, normal_form, read_answers, share_of
+from sizewise.stats import percentile_interval
 
 VOCABULARY = 2**12
 LETTERS = (3, 4)
@@ -83,31 +83,31 @@ def _chances(matrix: csr_matrix | Array, weights: Array) -> Array:
 class Look(NamedTuple):
     """What is seen of a prompt before it is answered."""
 
-    chance: float
+    probability: float
     """Chance that the small model answers it well."""
-    likeness: float
+    similarity: float
     """Cosine between its letters and the mean of the prompts that the router was learnt from."""
 
 
 def look_at(calibration: Calibration, prompt: str) -> Look:
     """Look at a prompt; needs no model."""
-    score, likeness = calibration.offset, 0.0
+    score, similarity = calibration.offset, 0.0
     for i, value in features_of(prompt).items():
         score += calibration.weights.get(i, 0.0) * value
-        likeness += calibration.centre.get(i, 0.0) * value
-    return Look(float(expit(score)), likeness)
+        similarity += calibration.centre.get(i, 0.0) * value
+    return Look(float(expit(score)), similarity)
 
 
-def _spread(chances: Array) -> tuple[float, ...]:
+def _spread(probabilities: Array) -> tuple[float, ...]:
     """Give the quantiles of chances; none where all are alike.
 
     Each was stated by a model of four fifths of the prompts. Where the prompts tell nothing, those models differ by
     luck alone, and the one of all prompts states one chance: that is no drift.
     """
-    low, high = np.quantile(chances, [0.05, 0.95])
-    if high - low < LEAST_SPREAD:
+    ci_low, ci_high = np.quantile(probabilities, [0.05, 0.95])
+    if ci_high - ci_low < LEAST_SPREAD:
         return ()
-    return tuple(float(one) for one in np.quantile(chances, np.linspace(0, 1, SPREAD_POINTS)))
+    return tuple(float(one) for one in np.quantile(probabilities, np.linspace(0, 1, SPREAD_POINTS)))
 
 
 class Likeness(NamedTuple):
@@ -134,9 +134,9 @@ def likeness_of(prompts: Sequence[str]) -> Likeness:
     """
     if len(prompts) < LEAST:
         raise SizewiseError(f"There are {len(prompts)} prompts.", f"at least {LEAST}", "")
-    centre, likeness = _centre(_matrix(list(prompts)))
+    centre, similarity = _centre(_matrix(list(prompts)))
     kept = {int(i): float(centre[i]) for i in np.flatnonzero(centre)}
-    return Likeness(kept, float(likeness.mean()), float(likeness.std(ddof=1)), len(prompts))
+    return Likeness(kept, float(similarity.mean()), float(similarity.std(ddof=1)), len(prompts))
 
 
 def _centre(matrix: csr_matrix) -> tuple[Array, Array]:
@@ -207,29 +207,29 @@ def calibrate_rows(
             "with the same prompt are one observation in the bound and in the intervals"
         )
     matrix = _matrix(prompts)
-    chances, weights = _cross_fitted(matrix, weak, group, seed)
+    probabilities, weights = _cross_fitted(matrix, weak, group, seed)
     if len(set(weak)) == 1:
         notes.append("the small model is always right, or never: there is nothing to learn from the prompts")
-    centre, likeness = _centre(matrix)
-    order = np.argsort(-chances, kind="stable")
-    curve = _curve(chances[order], weak[order], strong[order])
+    centre, similarity = _centre(matrix)
+    order = np.argsort(-probabilities, kind="stable")
+    curve = _curve(probabilities[order], weak[order], strong[order])
     worse_if_small = (strong > weak).astype(float)
     chosen, bound = None, None
     if risk is not None:
         bound = _risk_at_most(0, count)
-        chosen = _within(risk, chances, worse_if_small, weak, strong, group)
+        chosen = _within(risk, probabilities, worse_if_small, weak, strong, group)
         if chosen is None:
             notes.append(
                 f"{count} prompts cannot vouch for a risk of {risk:.1%}: the least they can is {bound:.1%}"
                 if risk < bound
                 else f"no threshold keeps the risk at {risk:.1%}: everything would go to the large model"
             )
-    score = _scorer(chances, weak, strong, group, seed)
+    score = _scorer(probabilities, weak, strong, group, seed)
     gap = float(strong.mean() - weak.mean())
     if gap <= 0:
         notes.append("the large model is no better on these prompts: use the small one alone")
 
-    after = None if likely is None else _after(chances, likely, weak, strong, group, risk, seed)
+    after = None if likely is None else _after(probabilities, likely, weak, strong, group, risk, seed)
     return Calibration(
         source=source,
         prompts=count,
@@ -244,9 +244,9 @@ def calibrate_rows(
         bound=bound,
         chosen=chosen,
         curve=tuple(curve),
-        spread=_spread(chances),
+        spread=_spread(probabilities),
         centre={int(i): float(centre[i]) for i in np.flatnonzero(centre)},
-        likeness=(float(likeness.mean()), float(likeness.std(ddof=1))),
+        similarity=(float(similarity.mean()), float(similarity.std(ddof=1))),
         vocabulary=VOCABULARY,
         weights={int(i): float(weights[i]) for i in np.flatnonzero(np.abs(weights[:-1]) > 1e-9)},
         offset=float(weights[-1]),
@@ -256,24 +256,26 @@ def calibrate_rows(
     )
 
 
-def _scorer(chances: Array, weak: Array, strong: Array, group: Whole, seed: int) -> Callable[[str], Score]:
+def _scorer(probabilities: Array, weak: Array, strong: Array, group: Whole, seed: int) -> Callable[[str], Score]:
     """Give what turns the name of a figure into its value with an interval, prompts resampled with all their rows."""
     count = int(group.max()) + 1
     samples: Sequence[Whole] = list(np.random.default_rng(seed).integers(0, count, (ROUNDS, count)))
     if count < len(group):
         rows_of = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
         samples = [np.concatenate([rows_of[one] for one in sample]) for sample in samples]
-    drawn = [_summary(chances[rows], weak[rows], strong[rows]) for rows in samples]
-    point = _summary(chances, weak, strong)
+    drawn = [_summary(probabilities[rows], weak[rows], strong[rows]) for rows in samples]
+    point = _summary(probabilities, weak, strong)
 
     def score(name: str) -> Score:
         way = f"folds:{FOLDS}|bootstrap:prompts"
         way = f"parts:{PARTS}|{way}" if name == "calibration_error" else way
         if not np.isfinite(point[name]):
             why = "there is no gap between the models"
-            return Score(metric=name, n=count, unit="share", signature=way, missing=why)
-        low, high = percentile_interval(np.array([one[name] for one in drawn]))
-        return Score(metric=name, value=point[name], low=low, high=high, n=count, unit="share", signature=way)
+            return Score(metric=name, n=count, unit="share", signature=way, missing_reason=why)
+        ci_low, ci_high = percentile_interval(np.array([one[name] for one in drawn]))
+        return Score(
+            metric=name, value=point[name], ci_low=ci_low, ci_high=ci_high, n=count, unit="share", signature=way
+        )
 
     return score
 
@@ -287,12 +289,12 @@ def _after(
         return None
     table = np.column_stack([_logit(before), (likely - mean) / spread])
     fold = _folds(group, seed + 1)
-    chances = np.zeros(len(weak))
+    probabilities = np.zeros(len(weak))
     for one in range(FOLDS):
-        chances[fold == one] = _chances(table[fold == one], _fit(table[fold != one], weak[fold != one], 1.0))
+        probabilities[fold == one] = _chances(table[fold == one], _fit(table[fold != one], weak[fold != one], 1.0))
     weights = _fit(table, weak, 1.0)
-    order = np.argsort(-chances, kind="stable")
-    score = _scorer(chances, weak, strong, group, seed)
+    order = np.argsort(-probabilities, kind="stable")
+    score = _scorer(probabilities, weak, strong, group, seed)
     return AfterAnswer(
         weight_before=float(weights[0]),
         weight_likely=float(weights[1]),
@@ -301,8 +303,10 @@ def _after(
         spread=spread,
         apgr=score("apgr"),
         calibration_error=score("calibration_error"),
-        chosen=None if risk is None else _within(risk, chances, (strong > weak).astype(float), weak, strong, group),
-        curve=tuple(_curve(chances[order], weak[order], strong[order])),
+        chosen=None
+        if risk is None
+        else _within(risk, probabilities, (strong > weak).astype(float), weak, strong, group),
+        curve=tuple(_curve(probabilities[order], weak[order], strong[order])),
     )
 
 
@@ -336,14 +340,14 @@ def _cross_fitted(matrix: csr_matrix, labels: Array, group: Whole, seed: int) ->
     fold = _folds(group, seed)
     tried: dict[float, Array] = {}
     for penalty in PENALTIES:
-        chances = np.zeros(count)
+        probabilities = np.zeros(count)
         for one in range(FOLDS):
             seen = fold != one
-            chances[~seen] = _chances(matrix[~seen], _fit(matrix[seen], labels[seen], penalty))
-        tried[penalty] = chances
+            probabilities[~seen] = _chances(matrix[~seen], _fit(matrix[seen], labels[seen], penalty))
+        tried[penalty] = probabilities
 
-    def log_loss(chances: Array) -> float:
-        clipped = np.clip(chances, 1e-6, 1 - 1e-6)
+    def log_loss(probabilities: Array) -> float:
+        clipped = np.clip(probabilities, 1e-6, 1 - 1e-6)
         return float(-np.where(labels > 0, np.log(clipped), np.log(1 - clipped)).mean())
 
     best = min(PENALTIES, key=lambda penalty: log_loss(tried[penalty]))
@@ -353,14 +357,14 @@ def _cross_fitted(matrix: csr_matrix, labels: Array, group: Whole, seed: int) ->
     return expit(slope * _logit(tried[best]) + offset), weights
 
 
-def _logit(chances: Array) -> Array:
-    found: Array = logit(np.clip(chances, 1e-6, 1 - 1e-6))
+def _logit(probabilities: Array) -> Array:
+    found: Array = logit(np.clip(probabilities, 1e-6, 1 - 1e-6))
     return found
 
 
-def _scaled(chances: Array, labels: Array) -> tuple[float, float]:
+def _scaled(probabilities: Array, labels: Array) -> tuple[float, float]:
     """Draw chances together where they are too sure (Platt, 1999); they are never spread further."""
-    scores = _logit(chances)
+    scores = _logit(probabilities)
     signs = 2 * labels - 1
 
     def loss(at: Array) -> float:
@@ -370,14 +374,14 @@ def _scaled(chances: Array, labels: Array) -> tuple[float, float]:
     return float(slope), float(offset)
 
 
-def _curve(chances: Array, weak: Array, strong: Array) -> list[RiskPoint]:
+def _curve(probabilities: Array, weak: Array, strong: Array) -> list[RiskPoint]:
     """Give what each share of small answers is worth; prompts come with the surest first."""
-    count = len(chances)
+    count = len(probabilities)
     points = []
     for small in sorted({round(i * count / (CURVE_POINTS - 1)) for i in range(CURVE_POINTS)}):
         points.append(
             RiskPoint(
-                threshold=float(chances[small - 1]) if small else 1.0,
+                threshold=float(probabilities[small - 1]) if small else 1.0,
                 small_share=small / count,
                 quality=float((weak[:small].sum() + strong[small:].sum()) / count),
                 worse=float((strong[:small] > weak[:small]).sum() / count),
@@ -386,7 +390,9 @@ def _curve(chances: Array, weak: Array, strong: Array) -> list[RiskPoint]:
     return points
 
 
-def _within(risk: float, chances: Array, worse: Array, weak: Array, strong: Array, group: Whole) -> RiskPoint | None:
+def _within(
+    risk: float, probabilities: Array, worse: Array, weak: Array, strong: Array, group: Whole
+) -> RiskPoint | None:
     """Choose the lowest threshold whose risk is kept with a confidence of 95 %, and so are those of all above it.
 
     The risk only rises as the threshold falls, so one bound at each threshold is enough (Bates et al., 2021). Each
@@ -396,8 +402,8 @@ def _within(risk: float, chances: Array, worse: Array, weak: Array, strong: Arra
     rows = np.bincount(group)
     count = len(rows)
     kept = None
-    for threshold in np.unique(chances)[::-1]:
-        small = chances >= threshold
+    for threshold in np.unique(probabilities)[::-1]:
+        small = probabilities >= threshold
         lost = worse * small
         share = max(float(lost.mean()), float((np.bincount(group, lost) / rows).mean()))
         if _risk_at_most(math.ceil(share * count - 1e-9), count) > risk:
@@ -421,13 +427,13 @@ def least_for(risk: float) -> int:
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - risk))
 
 
-def _summary(chances: Array, weak: Array, strong: Array) -> dict[str, float]:
+def _summary(probabilities: Array, weak: Array, strong: Array) -> dict[str, float]:
     """Give APGR, CPT and the calibration error of one sample."""
-    count = len(chances)
-    order = np.argsort(chances, kind="stable")  # the least sure go to the large model first
+    count = len(probabilities)
+    order = np.argsort(probabilities, kind="stable")  # the least sure go to the large model first
     gained = np.concatenate([[0.0], np.cumsum((strong - weak)[order])]) / count
     gap = gained[-1]
-    found = {"calibration_error": _calibration_error(chances, weak)}
+    found = {"calibration_error": _calibration_error(probabilities, weak)}
     if gap <= 0:
         return found | dict.fromkeys(("apgr", "cpt50", "cpt80"), math.nan)
     recovered = gained / gap
@@ -438,7 +444,7 @@ def _summary(chances: Array, weak: Array, strong: Array) -> dict[str, float]:
     return found
 
 
-def _calibration_error(chances: Array, labels: Array) -> float:
-    order = np.argsort(chances, kind="stable")
+def _calibration_error(probabilities: Array, labels: Array) -> float:
+    order = np.argsort(probabilities, kind="stable")
     parts = [part for part in np.array_split(order, PARTS) if len(part)]
-    return float(sum(len(p) * abs(chances[p].mean() - labels[p].mean()) for p in parts) / len(chances))
+    return float(sum(len(p) * abs(probabilities[p].mean() - labels[p].mean()) for p in parts) / len(probabilities))

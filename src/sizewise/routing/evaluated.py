@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference.bootstrap import FloatArray
 from sizewise.metrics import find_metric
 from sizewise.records import Calibration, Evaluation, ItemRow
 from sizewise.routing.calibrating import calibrate_rows
+from sizewise.stats.bootstrap import FloatArray
 from sizewise.store import Store
 
 RANGES = {"accuracy": 1.0, "json_f1": 1.0, "token_f1": 1.0, "chrf": 100.0, "exact_match": 1.0}
@@ -63,7 +63,7 @@ def label(small: str, large: str, *, metric: str | None = None, store: Store) ->
             f"{small} and {large} share no measure of one answer.", " or ".join(RANGES), "evaluate again with --metrics"
         )
     rows = [_rows(one, shared[0], store) for one in (small, large)]
-    both = [item for item in rows[0] if item in rows[1] and rows[0][item].clean]
+    both = [item for item in rows[0] if item in rows[1] and rows[0][item].uncontaminated]
     items = [item for item in both if not rows[1][item].error]  # no answer of the large one is no answer as good
     values = [np.array([_value(shared[0], some[item]) for item in items]) for some in rows]
     return Judged(

@@ -118,8 +118,8 @@ def decide_prompt(policy: Policy, prompt: str) -> Decision:
         return Decision("small", look, CONFIDENTIAL, False)
     if policy.longest is not None and len(prompt) > policy.longest:
         return Decision("large", look, f"longer than {policy.longest:,} characters", True, True)
-    said = f"chance {look.chance:.3f} of a good answer"
-    if look.chance >= policy.threshold:
+    said = f"probability {look.probability:.3f} of a good answer"
+    if look.probability >= policy.threshold:
         return Decision("small", look, f"{said}, at least {policy.threshold:.3f}", True)
     return Decision("large", look, f"{said}, below {policy.threshold:.3f}", True)
 
@@ -134,10 +134,10 @@ def drift_p(policy: Policy, looks: Sequence[Look]) -> float:
     known = policy.calibration
     found = []
     if looks and known.spread:
-        found.append(float(ks_2samp([look.chance for look in looks], known.spread).pvalue))
-    if len(looks) > 1 and known.likeness:
-        like = Likeness(known.centre, *known.likeness, known.prompts)
-        found.append(likeness_p(like, [look.likeness for look in looks]))
+        found.append(float(ks_2samp([look.probability for look in looks], known.spread).pvalue))
+    if len(looks) > 1 and known.similarity:
+        like = Likeness(known.centre, *known.similarity, known.prompts)
+        found.append(likeness_p(like, [look.similarity for look in looks]))
     return min(1.0, len(found) * min(found)) if found else 1.0
 
 

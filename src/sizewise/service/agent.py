@@ -19,7 +19,7 @@ from sizewise.guard import signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
 from sizewise.retrieval import Finding, Library, Passage, sentences_of, size_of, whole
-from sizewise.service.served import Served
+from sizewise.service.model_runner import ModelRunner
 
 NAME = "support"
 SURE = 0.5
@@ -62,7 +62,7 @@ class Support(NamedTuple):
     """Least chance that the documents hold the answer; below it the agent says that it does not know."""
 
 
-class Agent(Served):
+class Agent(ModelRunner):
     """The support agent, served like a model.
 
     Args:
@@ -71,7 +71,7 @@ class Agent(Served):
         keep: keeps a conversation that is handed over, by its number.
     """
 
-    def __init__(self, base: Served, support: Support, keep: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, base: ModelRunner, support: Support, keep: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__(NAME, base.model, base.guard)
         self.admission = base.admission
         self.description = base.description.model_copy(update={"offers": (), "can_chat": True, "can_score": False})
@@ -167,9 +167,9 @@ class Agent(Served):
         By the words covered, where one passage has them all or the documents are too few to learn the chance from.
         """
         sure = self._support.sure
-        if finding.chance is None or (finding.in_passage > ALL and finding.telling > 1):
+        if finding.probability is None or (finding.in_passage > ALL and finding.telling > 1):
             return finding.in_passage >= sure
-        return finding.chance >= sure and finding.covered >= COVERED
+        return finding.probability >= sure and finding.covered >= COVERED
 
     def _hand_over(self, said: list[Message]) -> str:
         number = secrets.token_hex(8)

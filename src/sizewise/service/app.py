@@ -17,18 +17,18 @@ from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import EngineError, SizewiseError
 from sizewise.models import Model
-from sizewise.service import forms, uploads, wire
-from sizewise.service.forms import ChatForm, TextForm
+from sizewise.service import responses, schemas, uploads
+from sizewise.service.api_keys import key_of
 from sizewise.service.handovers import ASKED_BY
 from sizewise.service.jobs import Job, echo, embed, numbered
-from sizewise.service.keys import key_of
 from sizewise.service.limits import Gate
+from sizewise.service.model_runner import ModelRunner
 from sizewise.service.monitoring import add_pages
+from sizewise.service.responses import ChatForm, TextForm
 from sizewise.service.router import AUTO
-from sizewise.service.served import Served
+from sizewise.service.schemas import ChatRequest, EmbeddingRequest, Refused, TextRequest
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools
-from sizewise.service.wire import ChatRequest, EmbeddingRequest, Refused, TextRequest
 from sizewise.store import Store
 
 OPEN_PATHS = ("/", "/monitor", "/health", "/metrics", "/openapi.json")
@@ -54,7 +54,7 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
             state.router.shadow.close()
         warming.cancel()
 
-    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=wire.ERRORS)
+    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS)
     app.state.sizewise = state
     app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]
     app.add_middleware(
@@ -91,7 +91,7 @@ async def _warm_up(state: State) -> None:
 
 def _add_errors(app: FastAPI) -> None:
     def told(message: str, status: int, param: str | None = None, code: str | None = None) -> JSONResponse:
-        return JSONResponse(wire.error_body(message, status, param, code), status)
+        return JSONResponse(schemas.error_body(message, status, param, code), status)
 
     @app.exception_handler(Refused)
     async def refused(_: HttpRequest, error: Refused) -> JSONResponse:
@@ -127,18 +127,18 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _add_answers(app: FastAPI, state: State) -> None:
-    @app.post("/v1/chat/completions", responses=wire.STREAMED)
+    @app.post("/v1/chat/completions", responses=schemas.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         key = key_of(http)
         state.budgets.admit(key)
         ASKED_BY.set(key.name if key else "")
         lenient = state.settings.lenient
 
-        async def by(one: Served) -> Response:
-            wire.refuse_unknown(body, one.description, lenient)
+        async def by(one: ModelRunner) -> Response:
+            schemas.refuse_unknown(body, one.description, lenient)
             if not one.description.can_chat:
                 raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
-            if body.messages[-1].role not in forms.OF_TOOLS:
+            if body.messages[-1].role not in responses.OF_TOOLS:
                 one.watch(asked)
             usable = usable_tools(one, tools, lenient)
             told = usable.told_in(asked) if usable else asked
@@ -150,23 +150,23 @@ def _add_answers(app: FastAPI, state: State) -> None:
         routed = state.router if body.model == AUTO else None
         one = state.find(routed.small.name if routed else body.model, key)
         tools = Tools.of(body, lenient)
-        asked = forms.chat_request(body, lenient)
+        asked = responses.chat_request(body, lenient)
         signs = await state.admit([asked])
         if routed is None:
             return await by(one)
-        decision = routed.decide(asked, forms.last_question(body), tools is not None, key.name if key else "")
+        decision = routed.decide(asked, responses.last_question(body), tools is not None, key.name if key else "")
         if decision.may_leave:
             state.find(routed.large.name, key)
         return await routed.answer(decision, by, bool(body.stream))
 
-    @app.post("/v1/completions", responses=wire.STREAMED)
+    @app.post("/v1/completions", responses=schemas.STREAMED)
     async def text(body: TextRequest, http: HttpRequest) -> Response:
         key = key_of(http)
         state.budgets.admit(key)
         ASKED_BY.set(key.name if key else "")
         one = state.find(body.model, key)
-        wire.refuse_unknown(body, one.description, state.settings.lenient)
-        asked = [forms.text_request(body, prompt) for prompt in body.prompts()]
+        schemas.refuse_unknown(body, one.description, state.settings.lenient)
+        asked = [responses.text_request(body, prompt) for prompt in body.prompts()]
         if any(one_.ids is not None for one_ in asked) and "ids" not in one.description.offers:
             raise Refused(f"{one.description.engine} takes text, not tokens.", "prompt")
         signs = await state.admit(asked)
@@ -225,7 +225,7 @@ def _add_facts(app: FastAPI, state: State) -> None:
         )
 
 
-def usable_tools(one: Served, tools: Tools | None, lenient: bool) -> Tools | None:
+def usable_tools(one: ModelRunner, tools: Tools | None, lenient: bool) -> Tools | None:
     """Give the tools as a model can use them; what it cannot do is left out where that is asked for.
 
     Raises:
@@ -259,7 +259,7 @@ def marked(response: Response, signs: Sequence[str]) -> Response:
     return response
 
 
-def _about(one: Served) -> dict[str, Any]:
+def _about(one: ModelRunner) -> dict[str, Any]:
     told = one.description
     return {
         "id": one.name,
@@ -270,7 +270,7 @@ def _about(one: Served) -> dict[str, Any]:
         "engine": told.engine,
         "precision": told.precision,
         "origin": told.origin,
-        "licence": told.licence,
+        "license": told.license,
         "local": told.local,
         "can_chat": told.can_chat,
     }

@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from sizewise.service.keys import Key
-from sizewise.service.wire import Refused
+from sizewise.service.api_keys import Key
+from sizewise.service.schemas import Refused
 
 MINUTE_S, DAY_S = 60.0, 86_400.0
 KEPT_DAYS = 35

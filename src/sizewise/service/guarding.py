@@ -15,7 +15,7 @@ from sizewise.errors import UsageError
 from sizewise.guard import KINDS, NOT_FOUND, Mask, Unmask, find_personal, matches, signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Request
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import Refused
 
 Part = Literal["mask", "confidential", "signals", "audit"]
 PARTS: tuple[Part, ...] = ("mask", "confidential", "signals", "audit")

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import Refused
 
 ASKED_BY: ContextVar[str] = ContextVar("asked_by", default="")
 """Name of the key whose request is being answered."""

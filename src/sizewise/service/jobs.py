@@ -15,17 +15,17 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import Receive, Scope, Send
 
 from sizewise.errors import SizewiseError
-from sizewise.models.base import Piece, Weighed, failed
+from sizewise.models.base import Piece, ScoredPrompt, failed
 from sizewise.models.openvino.engine import NO_SCHEMA, RESTARTED
 from sizewise.records import Completion, Request
-from sizewise.service import forms, wire
+from sizewise.service import responses, schemas
 from sizewise.service.admission import Busy
+from sizewise.service.api_keys import Key
 from sizewise.service.budgets import Charge, tokens_of_piece
-from sizewise.service.forms import ChatForm
-from sizewise.service.keys import Key
-from sizewise.service.served import Served
+from sizewise.service.model_runner import ModelRunner
+from sizewise.service.responses import ChatForm
+from sizewise.service.schemas import EmbeddingRequest, Refused, TextRequest
 from sizewise.service.state import State
-from sizewise.service.wire import EmbeddingRequest, Refused, TextRequest
 
 CLIENT_LEFT = 499
 STARTING_RETRY_S = 5
@@ -74,7 +74,9 @@ class _Stream(StreamingResponse):
 class Job:
     """The answers to one HTTP request."""
 
-    def __init__(self, state: State, one: Served, key: Key | None, requests: list[Request], http: HttpRequest) -> None:
+    def __init__(
+        self, state: State, one: ModelRunner, key: Key | None, requests: list[Request], http: HttpRequest
+    ) -> None:
         self._state, self._one, self._key, self._requests, self._http = state, one, key, requests, http
         self._begun = monotonic()
         self._deadline = self._begun + state.settings.timeout_s
@@ -90,7 +92,7 @@ class Job:
             place.callback(lambda: self._charge.end())
             await self._listening(self._enter(place))
             choices, ends = await self._listening(self._collect(form))
-        body = forms.base(form.whole, forms.new_id(form.prefix), form.model) | {
+        body = responses.base(form.whole, responses.new_id(form.prefix), form.model) | {
             "choices": choices,
             "usage": form.usage(ends),
         }
@@ -173,7 +175,7 @@ class Job:
 
     async def _events(self, form: ChatForm) -> AsyncGenerator[bytes, None]:
         """Give the stream's events; the first only when an engine has begun, so that its refusal has a status."""
-        base = forms.base(form.piece, forms.new_id(form.prefix), form.model)
+        base = responses.base(form.piece, responses.new_id(form.prefix), form.model)
         queue: asyncio.Queue[tuple[int, Piece | Refused]] = asyncio.Queue()
 
         pumps = [asyncio.create_task(self._pump(i, request, queue)) for i, request in enumerate(self._requests)]
@@ -189,7 +191,7 @@ class Job:
                     status = 500 if begun else refusal.status
                     if not begun:
                         raise refusal
-                    yield _event(wire.error_body(refusal.message, 500))
+                    yield _event(schemas.error_body(refusal.message, 500))
                     return
                 assert isinstance(piece, Piece)
                 choices = [] if index in begun else form.first(index)
@@ -208,7 +210,7 @@ class Job:
             yield b"data: [DONE]\n\n"
         except TimeoutError:
             status = 504
-            yield _event(wire.error_body("The answer took too long.", 504))
+            yield _event(schemas.error_body("The answer took too long.", 504))
         finally:
             # Nothing is awaited here: whoever left may have cancelled every await.
             self._keep(status, ends)
@@ -300,7 +302,7 @@ def _event(body: dict[str, Any]) -> bytes:
 
 def _besides(ends: Sequence[Completion]) -> dict[str, Any]:
     """Say what clients of OpenAI do not know: the engine's own time to the first token, documents cited, money."""
-    told: dict[str, Any] = {"first_token_s": [end.first_token_s for end in ends]}
+    told: dict[str, Any] = {"ttft_s": [end.ttft_s for end in ends]}
     if any(end.sources for end in ends):
         told["sources"] = [list(end.sources) for end in ends]
     paid = [end.usd for end in ends if end.usd is not None]
@@ -353,7 +355,7 @@ def _of_provider(status: int) -> Refused:
     return Refused(f"The provider answered with status {status}.", None, "provider_failed", 502)
 
 
-async def embed(state: State, one: Served, key: Key | None, body: EmbeddingRequest) -> Response:
+async def embed(state: State, one: ModelRunner, key: Key | None, body: EmbeddingRequest) -> Response:
     """Give texts as vectors."""
     if "embeddings" not in one.description.offers:
         raise Refused(f"{one.description.engine} gives no embeddings.", "model", "unsupported_parameter")
@@ -381,10 +383,10 @@ async def embed(state: State, one: Served, key: Key | None, body: EmbeddingReque
     finally:
         charge.end()
     one.keep(begun, 200, None, None)
-    return JSONResponse(wire.embedding_body(body, vectors, tokens))
+    return JSONResponse(schemas.embedding_body(body, vectors, tokens))
 
 
-def _refuse_too_long(one: Served, asked: Sequence[Request], size: int) -> None:
+def _refuse_too_long(one: ModelRunner, asked: Sequence[Request], size: int) -> None:
     """Refuse what can never be served, before its tokens are counted.
 
     Raises:
@@ -401,7 +403,7 @@ def _refuse_too_long(one: Served, asked: Sequence[Request], size: int) -> None:
         )
 
 
-def _reserved(state: State, one: Served, key: Key | None, asked: Sequence[Request]) -> Charge:
+def _reserved(state: State, one: ModelRunner, key: Key | None, asked: Sequence[Request]) -> Charge:
     """Set aside what texts that are read use."""
     size = sum(one.size_of(request) for request in asked)
     _refuse_too_long(one, asked, size)
@@ -418,7 +420,7 @@ class _Written(NamedTuple):
     finish: str
 
 
-async def _write(one: Served, request: Request) -> _Written:
+async def _write(one: ModelRunner, request: Request) -> _Written:
     """Write on after a prompt.
 
     Raises:
@@ -439,11 +441,11 @@ async def _write(one: Served, request: Request) -> _Written:
     return _Written(text, tokens, likely, finish)
 
 
-async def echo(state: State, one: Served, key: Key | None, body: TextRequest, asked: list[Request]) -> Response:
+async def echo(state: State, one: ModelRunner, key: Key | None, body: TextRequest, asked: list[Request]) -> Response:
     """Give prompts back with the log-likelihood of their tokens, and one token after each if it is asked for."""
     if "echo" not in one.description.offers:
         raise Refused(f"{one.description.engine} gives no log-likelihoods of prompts.", "echo", "unsupported_parameter")
-    weigh: Callable[[list[Request]], list[Weighed]] = one.model.weigh  # type: ignore[attr-defined]
+    weigh: Callable[[list[Request]], list[ScoredPrompt]] = one.model.score_prompts  # type: ignore[attr-defined]
     one.keep_back(asked)
     if not one.description.local and state.guard.masks:
         raise Refused(f"{one.name} is not on this machine, so what is sent is masked and not echoed.", "echo")
@@ -454,7 +456,7 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
             charge.used(0, charge.tokens)  # until it is known
             read = await asyncio.to_thread(weigh, asked)
             context = one.description.context
-            longest = max(len(weighed.tokens) for weighed in read)
+            longest = max(len(scored.tokens) for scored in read)
             if context and longest > context:
                 raise Refused(f"The prompt has {longest} tokens, the context {context}.", "prompt")
             nothing = _Written("", [], [], "length")
@@ -472,12 +474,12 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
     finally:
         charge.end()
     choices = []
-    for index, (weighed, after) in enumerate(zip(read, written, strict=True)):
-        shown = forms.echo_logprobs(weighed, after.tokens, after.logprobs, greedy=not body.temperature)
+    for index, (scored, after) in enumerate(zip(read, written, strict=True)):
+        shown = responses.echo_logprobs(scored, after.tokens, after.logprobs, greedy=not body.temperature)
         choices.append(
             {
                 "index": index,
-                "text": "".join(weighed.tokens) + after.text,
+                "text": "".join(scored.tokens) + after.text,
                 "logprobs": shown if body.logprobs is not None else None,
                 "finish_reason": after.finish,
             }
@@ -486,5 +488,5 @@ async def echo(state: State, one: Served, key: Key | None, body: TextRequest, as
     total = asked_tokens + answered
     usage = {"prompt_tokens": asked_tokens, "completion_tokens": answered, "total_tokens": total}
     return JSONResponse(
-        forms.base("text_completion", forms.new_id("cmpl"), one.name) | {"choices": choices, "usage": usage}
+        responses.base("text_completion", responses.new_id("cmpl"), one.name) | {"choices": choices, "usage": usage}
     )

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from sizewise.service.keys import Keys
-from sizewise.service.wire import Refused, error_body
+from sizewise.service.api_keys import Keys
+from sizewise.service.schemas import Refused, error_body
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -11,10 +11,10 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request as HttpRequest
 
-from sizewise.service.keys import Key, key_of
-from sizewise.service.served import summary
+from sizewise.service.api_keys import Key, key_of
+from sizewise.service.model_runner import summary
+from sizewise.service.schemas import Refused
 from sizewise.service.state import State
-from sizewise.service.wire import Refused
 
 MONITOR_S = 300.0
 SHOWN = 5

@@ -13,13 +13,13 @@ from sizewise.errors import SizewiseError
 from sizewise.records import Policy, Request
 from sizewise.routing import CONFIDENTIAL, Decision, DriftWatches, chance_after, decide_prompt
 from sizewise.service.guarding import Guard
-from sizewise.service.served import Served
+from sizewise.service.model_runner import ModelRunner
+from sizewise.service.schemas import Refused
 from sizewise.service.shadow import Shadow, Tried, Watched
-from sizewise.service.wire import Refused
 
 AUTO = "auto"
 CLIENT_LEFT = 499
-Answering = Callable[[Served], Awaitable[Response]]
+Answering = Callable[[ModelRunner], Awaitable[Response]]
 
 
 class Router:
@@ -36,7 +36,9 @@ class Router:
         SizewiseError: the policy was made for other models.
     """
 
-    def __init__(self, policy: Policy, small: Served, large: Served, guard: Guard, shadow: float = 0.0) -> None:
+    def __init__(
+        self, policy: Policy, small: ModelRunner, large: ModelRunner, guard: Guard, shadow: float = 0.0
+    ) -> None:
         for what, made_for, served in (("small", policy.small, small.name), ("large", policy.large, large.name)):
             if made_for is not None and made_for != served:
                 raise SizewiseError(
@@ -112,23 +114,23 @@ class Router:
                 raise
             why = f"the small model failed ({error.status})"
             return await self._decided(decision._replace(model="large", why=why), answering)
-        chance = chance_after(after, decision.look.chance, tried.likely)
-        said = f"chance {chance:.3f} of a good answer, seen from the answer"
-        if chance >= after.chosen.threshold:
+        probability = chance_after(after, decision.look.probability, tried.likely)
+        said = f"probability {probability:.3f} of a good answer, seen from the answer"
+        if probability >= after.chosen.threshold:
             if self.shadow is not None:
                 self.shadow.decided(True)
                 for request, end in tried.ended:
                     self.shadow.heard(request, end)
-            return self._marked(response, self.small, f"{said}, at least {after.chosen.threshold:.3f}", chance)
+            return self._marked(response, self.small, f"{said}, at least {after.chosen.threshold:.3f}", probability)
         self.counts["unsure_after"] += 1
         large = decision._replace(model="large", why=f"{said}, below {after.chosen.threshold:.3f}")
-        return await self._decided(large, answering, chance, response)
+        return await self._decided(large, answering, probability, response)
 
     async def _decided(
         self,
         decision: Decision,
         answering: Answering,
-        chance: float | None = None,
+        probability: float | None = None,
         instead: Response | None = None,
     ) -> Response:
         """Let the chosen model answer; `instead` is what the small one answered already, if it did."""
@@ -147,16 +149,16 @@ class Router:
             why = f"the large model failed ({error.status}); {why}"
             chosen = self.small
             response = instead or await answering(chosen)
-        return self._marked(response, chosen, why, decision.look.chance if chance is None else chance)
+        return self._marked(response, chosen, why, decision.look.probability if probability is None else probability)
 
-    def _marked(self, response: Response, chosen: Served, why: str, chance: float) -> Response:
+    def _marked(self, response: Response, chosen: ModelRunner, why: str, probability: float) -> Response:
         """Say who answered and why."""
         self.counts[chosen.name] += 1
         response.headers["X-Sizewise-Model"] = chosen.name
         response.headers["X-Sizewise-Why"] = why.encode("ascii", "replace").decode("ascii")
-        response.headers["X-Sizewise-Chance"] = f"{chance:.4f}"
+        response.headers["X-Sizewise-Chance"] = f"{probability:.4f}"
         if isinstance(response, JSONResponse):
-            return _told(response, {"model": chosen.name, "why": why, "chance": chance})
+            return _told(response, {"model": chosen.name, "why": why, "probability": probability})
         return response
 
     def summary(self) -> dict[str, Any]:

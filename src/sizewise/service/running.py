@@ -15,16 +15,16 @@ from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.evaluation import AskedAs, asked_as
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
-from sizewise.models.sharing import open_shared
+from sizewise.models.multi_lora import open_shared
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation
 from sizewise.retrieval import Library, cut
 from sizewise.routing import read_policy
 from sizewise.service.agent import NAME as AGENT
 from sizewise.service.agent import SURE, Support
+from sizewise.service.api_keys import Keys
 from sizewise.service.app import create_app
 from sizewise.service.guarding import GuardRules
-from sizewise.service.keys import Keys
 from sizewise.service.router import AUTO
 from sizewise.service.state import Settings
 from sizewise.store import Store

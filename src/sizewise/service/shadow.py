@@ -20,8 +20,8 @@ from scipy.stats import beta
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
 from sizewise.service.admission import Busy
-from sizewise.service.served import Served
-from sizewise.service.wire import Refused
+from sizewise.service.model_runner import ModelRunner
+from sizewise.service.schemas import Refused
 
 FIRST_LOOK, LEVEL = 20, 0.05
 MOST_AT_ONCE = 4
@@ -41,7 +41,7 @@ class Shadow:
         seed: seed of the sample; None: another each time.
     """
 
-    def __init__(self, large: Served, share: float, risk: float | None, seed: int | None = None) -> None:
+    def __init__(self, large: ModelRunner, share: float, risk: float | None, seed: int | None = None) -> None:
         self._large, self._share, self._risk = large, share, risk
         self._random = random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,8 +104,8 @@ class Shadow:
         if self.checked < self._look:
             return
         share = self.small / max(1, self.all)
-        low = float(beta.ppf(self._level, self.bad, self.checked - self.bad + 1)) if self.bad else 0.0
-        self.least = low * share
+        ci_low = float(beta.ppf(self._level, self.bad, self.checked - self.bad + 1)) if self.bad else 0.0
+        self.least = ci_low * share
         self.broken = self.broken or (self._risk is not None and self.least > self._risk)
         self._look, self._level = 2 * self._look, self._level / 2
 
@@ -121,7 +121,7 @@ class Shadow:
         }
 
 
-class Watched(Served):
+class Watched(ModelRunner):
     """The small model as `auto` asks it: its answers may be checked.
 
     Args:
@@ -129,7 +129,7 @@ class Watched(Served):
         heard: told each request with its answer.
     """
 
-    def __init__(self, base: Served, heard: Callable[[Request, Completion], None]) -> None:
+    def __init__(self, base: ModelRunner, heard: Callable[[Request, Completion], None]) -> None:
         super().__init__(base.name, base.model, base.guard)
         self.admission, self.done, self.domain, self.ready = base.admission, base.done, base.domain, True
         self._base, self._heard = base, heard
@@ -143,14 +143,14 @@ class Watched(Served):
                 yield piece
 
 
-class Tried(Served):
+class Tried(ModelRunner):
     """The small model for one request, with how likely its answers were to it.
 
     Args:
         base: the small model.
     """
 
-    def __init__(self, base: Served) -> None:
+    def __init__(self, base: ModelRunner) -> None:
         super().__init__(base.name, base.model, base.guard)
         self.admission, self.done, self.domain, self.ready = base.admission, base.done, base.domain, True
         self._base = base

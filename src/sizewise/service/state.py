@@ -7,21 +7,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.records import Policy, Request
 from sizewise.routing import DomainWatch
 from sizewise.service.agent import Agent, Support
+from sizewise.service.api_keys import Key, Keys
 from sizewise.service.budgets import Budgets
-from sizewise.service.counting import Counts
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.handovers import Handovers
-from sizewise.service.keys import Key, Keys
 from sizewise.service.limits import BODY_S
+from sizewise.service.metrics import Counts
+from sizewise.service.model_runner import ModelRunner
 from sizewise.service.router import Router
-from sizewise.service.served import Served
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import Refused
 from sizewise.store import Store
 
 MOST_PROMPTS = 2_000
@@ -66,7 +66,7 @@ class State:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
         self.guard = Guard(rules, partial(self._keep, "crossings"))
         self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handed_over_before(store))
-        self.served = [Served(name, model, self.guard) for name, model in models.items()]
+        self.served = [ModelRunner(name, model, self.guard) for name, model in models.items()]
         if not all(one.description.local for one in self.served):
             self.guard.prepare()
         if settings.support is not None:
@@ -111,7 +111,7 @@ class State:
         with self.store.service_ledger() as ledger:
             ledger.append(topic, key, body)
 
-    def find(self, name: str, key: Key | None) -> Served:
+    def find(self, name: str, key: Key | None) -> ModelRunner:
         """Find a model by its name.
 
         Raises:
@@ -135,7 +135,7 @@ def _handed_over_before(store: Store) -> dict[str, dict[str, Any]]:
         return {number: body for number, body in ledger.entries("handovers").items() if number not in done}
 
 
-def _domain_of(one: Served, store: Store) -> DomainWatch | None:
+def _domain_of(one: ModelRunner, store: Store) -> DomainWatch | None:
     """Learn what a model was trained for from the prompts of its training examples; None where there are too few."""
     data = one.description.trained_on
     if data is None or not store.exists("dataset", data):

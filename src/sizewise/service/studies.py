@@ -17,7 +17,7 @@ from sizewise.errors import SizewiseError
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Study
 from sizewise.report import ItemOrder, StudyView, load_view, render_answer, render_items, render_live_page
-from sizewise.service.keys import Keys
+from sizewise.service.api_keys import Keys
 from sizewise.service.limits import Gate
 from sizewise.service.monitoring import SAFE_PAGE
 from sizewise.service.running import hosts_of, known_keys, run_app
@@ -61,12 +61,12 @@ def create_study_app(view: StudyView, hosts: Sequence[str] = ("*",), keys: Keys 
     def choose(body: dict[str, Any]) -> dict[str, Any]:
         needs = make_needs(body, "the needs")
         found = decide(view.comparison, view.study.comparison, needs)
-        least = next((one for one in sliders(view.comparison, needs) if one.name == "least_quality"), None)
+        least = next((one for one in sliders(view.comparison, needs) if one.name == "min_quality"), None)
         return {
             "recommendation": found.model_dump(mode="json"),
             "html": render_answer(view, found),
             "needs": needs_text(needs),
-            "least_quality": least._asdict() if least else None,
+            "min_quality": least._asdict() if least else None,
         }
 
     @app.get("/items")

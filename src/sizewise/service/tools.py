@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sizewise.records import Message, Request
-from sizewise.service.wire import ChatMessage, ChatRequest, FunctionSpec, NamedTool, Refused
+from sizewise.service.schemas import ChatMessage, ChatRequest, FunctionSpec, NamedTool, Refused
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 ANSWER_BEGIN, ANSWER_END = "<tool_response>", "</tool_response>"

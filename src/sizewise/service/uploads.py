@@ -14,9 +14,9 @@ from starlette.requests import Request as HttpRequest
 from sizewise.documents import read_paths
 from sizewise.documents.converting import KINDS
 from sizewise.errors import SizewiseError
-from sizewise.service.keys import key_of
+from sizewise.service.api_keys import key_of
+from sizewise.service.schemas import Refused
 from sizewise.service.state import State
-from sizewise.service.wire import Refused
 
 PATH = "/documents/text"
 AT_ONCE = 2

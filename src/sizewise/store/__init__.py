@@ -3,12 +3,12 @@
 from sizewise.privacy import offline
 from sizewise.store.files import make_folder, open_private, read_lines, write_atomically
 from sizewise.store.ledger import Ledger
-from sizewise.store.store import Store, Stored, versions
+from sizewise.store.store import Saved, Store, versions
 
 __all__ = [
     "Ledger",
+    "Saved",
     "Store",
-    "Stored",
     "make_folder",
     "offline",
     "open_private",

@@ -25,7 +25,7 @@ from sizewise.records import (
     Export,
     JudgeRound,
     LearningCurve,
-    Load,
+    LoadTest,
     Recommendation,
     Record,
     Study,
@@ -47,7 +47,7 @@ KINDS: dict[str, type[Record]] = {
     "tuning": Tuning,
     "curve": LearningCurve,
     "export": Export,
-    "load": Load,
+    "loadtest": LoadTest,
     "round": JudgeRound,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
@@ -55,7 +55,7 @@ KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
-class Stored(NamedTuple, Generic[R]):
+class Saved(NamedTuple, Generic[R]):
     """A record with its place in the store: what every verb returns."""
 
     id: str
@@ -112,7 +112,7 @@ class Store:
         """Tell whether a record was written."""
         return self.record_path(kind, record_id).is_file()
 
-    def write(self, record_id: str, record: R) -> Stored[R]:
+    def write(self, record_id: str, record: R) -> Saved[R]:
         """Write a record, last of its files, once and for all.
 
         Raises:
@@ -128,11 +128,11 @@ class Store:
         }
         path = self.record_path(kind, record_id)
         write_atomically(path, json.dumps(envelope, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-        return Stored(record_id, path, record)
+        return Saved(record_id, path, record)
 
-    def get(self, record_type: type[R], record_id: str) -> Stored[R]:
+    def get(self, record_type: type[R], record_id: str) -> Saved[R]:
         """Read a record with its place."""
-        return Stored(record_id, self.record_path(KIND_OF[record_type], record_id), self.read(record_type, record_id))
+        return Saved(record_id, self.record_path(KIND_OF[record_type], record_id), self.read(record_type, record_id))
 
     def read(self, record_type: type[R], record_id: str) -> R:
         """Read a record.

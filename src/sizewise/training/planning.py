@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
 from sizewise.lm import adapt, loop
-from sizewise.lm import folder as folders
+from sizewise.lm import hf_format as folders
 from sizewise.lm.kernels import can_compile
 from sizewise.progress import Reporter
 from sizewise.records import Estimate, Recipe
 from sizewise.store import write_atomically
 from sizewise.training import preflight
-from sizewise.training.rows import Material
+from sizewise.training.batches import Material
 from sizewise.training.starts import Start
 
 # Peak learning rates at a width; they fall in proportion to the width (Yang et al., 2022, Tensor Programs V).
@@ -107,14 +107,14 @@ def words(expected: Estimate) -> str:
     time_s, memory = expected.seconds, expected.memory_bytes
     parts = [
         f"expected: {expected.tokens:,} tokens in {time_s.expected / 60:.1f} minutes "
-        f"({time_s.low / 60:.1f} to {time_s.high / 60:.1f})",
-        f"{memory.expected / 1e9:.1f} GB of memory ({memory.low / 1e9:.1f} to {memory.high / 1e9:.1f})",
+        f"({time_s.lower / 60:.1f} to {time_s.upper / 60:.1f})",
+        f"{memory.expected / 1e9:.1f} GB of memory ({memory.lower / 1e9:.1f} to {memory.upper / 1e9:.1f})",
     ]
     if expected.energy_wh:
         energy = expected.energy_wh
-        parts.append(f"{energy.expected:.2g} Wh ({energy.low:.2g} to {energy.high:.2g}, watts assumed)")
+        parts.append(f"{energy.expected:.2g} Wh ({energy.lower:.2g} to {energy.upper:.2g}, watts assumed)")
     if expected.usd:
-        parts.append(f"{expected.usd.expected:.2g} USD ({expected.usd.low:.2g} to {expected.usd.high:.2g})")
+        parts.append(f"{expected.usd.expected:.2g} USD ({expected.usd.lower:.2g} to {expected.usd.upper:.2g})")
     return ", ".join(parts)
 
 

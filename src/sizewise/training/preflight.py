@@ -136,23 +136,23 @@ def estimate(
         device: where it runs.
     """
     seconds = tokens / speed + overhead_s
-    low, high = seconds * TIME_SPREAD[0], seconds * TIME_SPREAD[1]
-    time = Range(low=low, expected=seconds, high=high)
+    lower, upper = seconds * TIME_SPREAD[0], seconds * TIME_SPREAD[1]
+    time = Range(lower=lower, expected=seconds, upper=upper)
     energy = None
     if device == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         watts = [cores * some for some in WATTS_A_CORE]
-        energy = Range(low=low * watts[0] / 3600, expected=seconds * watts[1] / 3600, high=high * watts[2] / 3600)
+        energy = Range(lower=lower * watts[0] / 3600, expected=seconds * watts[1] / 3600, upper=upper * watts[2] / 3600)
     price = None
     if usd_per_hour is not None:
-        low_usd, expected_usd, high_usd = (some / 3600 * usd_per_hour for some in (low, seconds, high))
-        price = Range(low=low_usd, expected=expected_usd, high=high_usd)
+        low_usd, expected_usd, high_usd = (some / 3600 * usd_per_hour for some in (lower, seconds, upper))
+        price = Range(lower=low_usd, expected=expected_usd, upper=high_usd)
     return Estimate(
         parameters=shape.parameters,
         trained_parameters=shape.trained,
         tokens=tokens,
         tokens_per_s=speed,
-        memory_bytes=Range(low=memory * MEMORY_SPREAD[0], expected=memory, high=memory * MEMORY_SPREAD[1]),
+        memory_bytes=Range(lower=memory * MEMORY_SPREAD[0], expected=memory, upper=memory * MEMORY_SPREAD[1]),
         seconds=time,
         energy_wh=energy,
         usd=price,

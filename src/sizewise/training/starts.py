@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sizewise.dataset import DatasetContents
+from sizewise.datasets import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import adapt, architecture
-from sizewise.lm import folder as folders
+from sizewise.lm import hf_format as folders
 from sizewise.lm import tokenizer as tokenizers
 from sizewise.models.opening import resolve_folder
 from sizewise.models.size import weight_bytes
@@ -15,7 +15,7 @@ from sizewise.progress import Reporter
 from sizewise.records import Recipe
 from sizewise.store import Store
 from sizewise.training import preflight
-from sizewise.training.rows import training_part
+from sizewise.training.batches import training_part
 
 TOKENIZER_CHARACTERS = 20_000_000  # more text does not make a better small vocabulary, but fills the memory
 
@@ -28,7 +28,7 @@ class Start(NamedTuple):
     way: str
     """`lora` (all kinds of adapters), `full` or `scratch`."""
     origin: str
-    licence: str
+    license: str
     device: str
     """`cpu`, `cuda` or `mps`."""
 
@@ -44,7 +44,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     if recipe.start == "scratch":
         return _from_scratch(recipe, contents, store, device)
     architecture.parse_attention(recipe.attention)
-    folder, origin, licence = resolve_folder(recipe.start, store, reporter.say)
+    folder, origin, license = resolve_folder(recipe.start, store, reporter.say)
     tokenizer = folders.load_tokenizer(folder)
     if device != "cuda":  # there the weights go where `check_memory` looks
         preflight.check_weights(weight_bytes(folder), preflight.available_bytes(), recipe)
@@ -64,7 +64,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     if recipe.method != "full":
         network = adapt.add_lora(network, recipe.rank, recipe.seed, dora=recipe.method == "dora")
     way = "full" if recipe.method == "full" else "lora"
-    return Start(network, tokenizer, way, f"{origin}; trained here by {recipe.method}", licence, device)
+    return Start(network, tokenizer, way, f"{origin}; trained here by {recipe.method}", license, device)
 
 
 def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, device: str) -> Start:
@@ -85,14 +85,14 @@ def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, devic
     }
     shape = shape._replace(vocabulary=len(tokenizer))
     network = architecture.build_network(shape, recipe.attention, recipe.context, ids, recipe.seed)
-    licences = ", ".join(sorted(contents.record.licences)) or "not stated"
+    licenses = ", ".join(sorted(contents.record.licenses)) or "not stated"
     origin = f"from scratch: {shape.layers} blocks of width {shape.width}, {shape.parameters:,} parameters"
     return Start(
         folders.in_precision(network, folders.machine_precision(device)).to(device),
         tokenizer,
         "scratch",
         origin,
-        f"as the training text: {licences}",
+        f"as the training text: {licenses}",
         device,
     )
 

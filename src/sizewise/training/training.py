@@ -10,34 +10,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sizewise import dataset as datasets
-from sizewise.dataset import DatasetContents
+from sizewise import datasets
+from sizewise.datasets import DatasetContents
 from sizewise.errors import SizewiseError
+from sizewise.evaluation.general_questions import QUESTIONS
 from sizewise.lm import adapt, loop
-from sizewise.lm import folder as folders
-from sizewise.lm.state import remove_states
+from sizewise.lm import hf_format as folders
+from sizewise.lm.checkpointing import remove_states
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Checkpoint,
     CurvePoint,
     Forgetting,
-    GroupShares,
-    Memorisation,
+    Memorization,
     Recipe,
+    Representation,
     fingerprint,
 )
-from sizewise.store import Store, Stored, versions, write_atomically
-from sizewise.training import groups, memory
-from sizewise.training.attending import measure_trade
+from sizewise.store import Saved, Store, versions, write_atomically
+from sizewise.training import memorization, representation
+from sizewise.training.attention_tradeoff import measure_trade
+from sizewise.training.batches import Additions, Material, make_mix, remove_rows, training_part, watched
 from sizewise.training.card import model_card
-from sizewise.training.control import WATCHED_PIECES, Control, control_bits, general_answer_bits, read_control
+from sizewise.training.distillation import ask_teacher
+from sizewise.training.forgetting import WATCHED_PIECES, Control, control_bits, general_answer_bits, read_control
 from sizewise.training.planning import Planned, check_size, make_plan
 from sizewise.training.preflight import forget_memory_peak, memory_peak_bytes
-from sizewise.training.questions import QUESTIONS
-from sizewise.training.rows import Additions, Material, make_mix, remove_rows, training_part, watched
 from sizewise.training.starts import Start, open_start
-from sizewise.training.teaching import ask_teacher
 
 VALIDATION_CHARACTERS = 8_000
 Watcher = Callable[[loop.Progress], None]
@@ -52,7 +52,7 @@ def train(
     out: Path | None = None,
     watcher: Watcher | None = None,
     usd_per_hour: float | None = None,
-) -> Stored[Checkpoint]:
+) -> Saved[Checkpoint]:
     """Train a model.
 
     The same recipe on the same data is the same run: finished, its record is given back; killed, it goes
@@ -79,7 +79,7 @@ def train(
             run.prepare()
             run.fit()
             store.write(run_id, run.finish(run_id))
-            run.clean()
+            run.uncontaminated()
     stored = store.get(Checkpoint, run_id)
     if out is not None:
         _copy(stored, out)
@@ -93,7 +93,7 @@ def run_id_of(recipe: Recipe, data: str) -> str:
     return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revisions])}"
 
 
-def _copy(stored: Stored[Checkpoint], out: Path) -> None:
+def _copy(stored: Saved[Checkpoint], out: Path) -> None:
     try:
         shutil.copytree(stored.path.parent / "model", out, dirs_exist_ok=True)
         shutil.copy(stored.path, out / "sizewise.json")
@@ -137,8 +137,8 @@ class Run:
         self._control: Control | None = None
         if recipe.control != "none" and recipe.start != "scratch":
             self._control = read_control(recipe.control, recipe.seed, store)
-        self._canaries = memory.plant(recipe.canaries, recipe.seed)
-        self._sentences = groups.naming_sentences(
+        self._canaries = memorization.plant(recipe.canaries, recipe.seed)
+        self._sentences = representation.naming_sentences(
             document.text for split in ("validation", "test") for document in self.contents.documents[split]
         )
 
@@ -163,7 +163,7 @@ class Run:
         )
         additions = Additions(
             control=self._control.replayed if self._control else (),
-            units=tuple(memory.canary_units(self.start.tokenizer, self._canaries)),
+            units=tuple(memorization.canary_units(self.start.tokenizer, self._canaries)),
             answers=self._lesson.answers,
         )
         self.material = make_mix(self.contents, self.start.tokenizer, recipe, folder, additions)
@@ -238,13 +238,15 @@ class Run:
             sessions=result.sessions,
             peak_memory_bytes=peak,
             origin=self.start.origin,
-            licence=self.start.licence,
+            license=self.start.license,
             estimate=self.planned.estimate,
             estimate_error=self._estimate_error(peak),
             forgetting=forgetting,
-            memorisation=memorised,
-            groups=shares,
-            trade=measure_trade(network, self.start.tokenizer, self._held_documents(), self.recipe.context),
+            memorization=memorised,
+            representation=shares,
+            attention_tradeoff=measure_trade(
+                network, self.start.tokenizer, self._held_documents(), self.recipe.context
+            ),
             notes=self._notes(),
             versions=versions("torch", "transformers", "peft", "tokenizers"),
         )
@@ -256,7 +258,7 @@ class Run:
         folders.save_model(network, self.start.tokenizer, self.folder / "model", extra)
         return record
 
-    def clean(self) -> None:
+    def uncontaminated(self) -> None:
         """Remove what only a running job needs."""
         remove_states(self.folder / "state")
         remove_rows(self.folder)
@@ -299,17 +301,17 @@ class Run:
         return measured, validation_s
 
     def _general(self, network: Any) -> dict[str, Any]:
-        """Measure what a network knows besides the domain, and whether it cares about swapped groups."""
+        """Measure what a network knows besides the domain, and whether it cares about swapped representation."""
         tokenizer, context = self.start.tokenizer, self.recipe.context
         found: dict[str, Any] = {}
         if self._control is not None:
             found["control"] = control_bits(network, tokenizer, self._control, context)
             found["answers"] = general_answer_bits(network, tokenizer, context)
         if self._sentences and self.recipe.balance != "none":
-            found["swap_gap"] = groups.swap_gap(network, tokenizer, self._sentences, context)
+            found["swap_gap"] = representation.swap_gap(network, tokenizer, self._sentences, context)
         return found
 
-    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorisation | None, GroupShares]:
+    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation]:
         recipe, tokenizer = self.recipe, self.start.tokenizer
         looked_for = [what for what, some in (("forgotten", self._control), ("memorised", self._canaries)) if some]
         if looked_for:
@@ -328,9 +330,11 @@ class Run:
                 replay_share=recipe.control_share,
             )
         if self._canaries:
-            memorised = memory.measure_memorisation(network, tokenizer, self._canaries, self.contents, recipe.seed)
+            memorised = memorization.measure_memorisation(
+                network, tokenizer, self._canaries, self.contents, recipe.seed
+            )
         documents, _ = training_part(self.contents, recipe)
-        shares = groups.shares((document.text for document in documents), recipe.balance)
+        shares = representation.shares((document.text for document in documents), recipe.balance)
         if "swap_gap" in after:
             shares = shares.model_copy(
                 update={

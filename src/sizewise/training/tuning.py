@@ -11,7 +11,7 @@ from sizewise.errors import MissingExtraError
 from sizewise.lm import loop
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Recipe, Trial, Tuning, fingerprint
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.training.planning import LEARNING_RATES
 from sizewise.training.training import Run
 
@@ -22,7 +22,7 @@ EXAMPLE_SHARES = (0.25, 0.5, 0.75)
 
 def tune(
     recipe: Recipe, data: str, trials: int, *, store: Store | None = None, reporter: Reporter | None = None
-) -> Stored[Tuning]:
+) -> Saved[Tuning]:
     """Search rank, learning rate and mix by validation bits per byte (TPE; Akiba et al., 2019).
 
     Args:

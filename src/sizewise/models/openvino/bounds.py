@@ -121,10 +121,10 @@ def pattern_size(pattern: str) -> tuple[float, int]:
 def _times(pattern: str, place: int) -> tuple[int, int] | None:
     """Read `m}`, `m,}` or `m,n}`; give the largest count, and where it ends. None where it is no repetition."""
     end = pattern.find("}", place, place + 40)
-    low, _, high = pattern[place:end].partition(",") if end > 0 else ("", "", "")
-    if not low.isdecimal() and not high.isdecimal():
+    ci_low, _, ci_high = pattern[place:end].partition(",") if end > 0 else ("", "", "")
+    if not ci_low.isdecimal() and not ci_high.isdecimal():
         return None
-    counts = [int(one) for one in (low, high) if one.isdecimal()]
+    counts = [int(one) for one in (ci_low, ci_high) if one.isdecimal()]
     return max(counts), end + 1
 
 

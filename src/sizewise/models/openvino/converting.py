@@ -35,27 +35,27 @@ def require() -> None:
         raise MissingExtraError("openvino-genai", "openvino")
 
 
-def convert(folder: Path, out: Path, name: str, licence: str) -> None:
+def convert(folder: Path, out: Path, name: str, license: str) -> None:
     """Turn a Hugging Face folder into one that openvino-genai opens, by way of an F16 GGUF file.
 
     Args:
         folder: a Hugging Face folder.
         out: where to; it appears only when it is whole.
         name: what the model is called.
-        licence: licence of its weights.
+        license: licence of its weights.
 
     Raises:
         MissingExtraError: openvino-genai is not installed.
         SizewiseError: the architecture or the tokenizer is not one that it reads.
     """
-    from sizewise.lm import folder as folders
+    from sizewise.lm import hf_format as folders
     from sizewise.lm.gguf_writing import check_writable
 
     require()
     config, tokenizer = folders.load_config(folder), folders.load_tokenizer(folder)
     _check_read(config)
     check_writable(config, tokenizer)  # before the weights are loaded, which takes long
-    convert_network(folders.load_network(folder, "fp32"), tokenizer, out, name, licence)
+    convert_network(folders.load_network(folder, "fp32"), tokenizer, out, name, license)
 
 
 def _check_read(config: Any) -> None:
@@ -68,7 +68,7 @@ def _check_read(config: Any) -> None:
 
 
 def convert_network(
-    network: Any, tokenizer: Any, out: Path, name: str, licence: str, quantisation: str = "f16"
+    network: Any, tokenizer: Any, out: Path, name: str, license: str, quantisation: str = "f16"
 ) -> None:
     """Turn a network and its tokenizer into a folder that openvino-genai opens; see `convert`.
 
@@ -77,7 +77,7 @@ def convert_network(
         tokenizer: its tokenizer.
         out: where to; it appears only when it is whole.
         name: what the model is called.
-        licence: licence of its weights.
+        license: licence of its weights.
         quantisation: how weights are kept: `f16`, or `q8_0`, 8 bits each and a scale for 32.
     """
     require()
@@ -85,8 +85,8 @@ def convert_network(
     import openvino_genai
     from openvino_tokenizers import convert_tokenizer
 
-    from sizewise.lm.folder import vectors_of
     from sizewise.lm.gguf_writing import write_gguf
+    from sizewise.lm.hf_format import vectors_of
 
     _check_read(network.config)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def convert_network(
         made = Path(temporary) / "model"
         made.mkdir()
         packed = Path(temporary) / "model.gguf"
-        write_gguf(network, tokenizer, packed, quantisation, name, licence)
+        write_gguf(network, tokenizer, packed, quantisation, name, license)
         # It is saved beside the file that it was read from.
         pipeline = openvino_genai.LLMPipeline(str(packed), "CPU", enable_save_ov_model=True)
         del pipeline

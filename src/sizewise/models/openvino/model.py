@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sizewise.models.answering import token_texts
-from sizewise.models.base import Cancel, Deliver, ScoredText, Weighed, complete_all
+from sizewise.models.base import Cancel, Deliver, ScoredText, ScoredPrompt, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
@@ -62,12 +62,12 @@ class OpenvinoModel:
         uri: str,
         revision: str,
         origin: str,
-        licence: str,
+        license: str,
         precision: str | None = None,
         trained_on: str | None = None,
         start: str | None = None,
     ) -> None:
-        from sizewise.lm import folder as folders
+        from sizewise.lm import hf_format as folders
         from sizewise.lm.sizing import count
         from sizewise.lm.tokenizer import turn_end
 
@@ -87,7 +87,7 @@ class OpenvinoModel:
             uri=uri,
             revision=revision,
             origin=origin,
-            licence=licence,
+            license=license,
             engine=engine_name(),
             precision=precision if kept == "f16" else f"{kept} weights, {precision}",
             attention=counted.attention,
@@ -150,12 +150,12 @@ class OpenvinoModel:
         """Count the tokens of texts."""
         return tokens_in(self._tokenizer, texts)
 
-    def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
+    def score_prompts(self, requests: Sequence[Request]) -> list[ScoredPrompt]:
         """Give the log-likelihoods of prompts' tokens; the engine does not tell which others were likelier."""
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
         long = iter(self._engine.nats([ids for ids in prompts if len(ids) > 1]))
         return [
-            Weighed(
+            ScoredPrompt(
                 token_texts(self._tokenizer, ids, of_text=request.text is not None),
                 [-float(nat) for nat in next(long)] if len(ids) > 1 else [],
                 None,

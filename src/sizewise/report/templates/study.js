@@ -20,7 +20,7 @@ function tell(input) {
 }
 for (const input of inputs) {
   if (input.dataset.value) { limits[input.name] = +input.dataset.value; input.value = placed(input, limits[input.name]); }
-  else input.value = input.name === "least_quality" ? 0 : 100;
+  else input.value = input.name === "min_quality" ? 0 : 100;
   tell(input);
   input.oninput = () => { limits[input.name] = round(input, scaled(input)); tell(input); soon(); };
 }
@@ -31,7 +31,7 @@ form.querySelectorAll("[data-clear]").forEach(button => button.onclick = event =
   soon();
 });
 form.onsubmit = event => event.preventDefault();
-form.quality.onchange = () => { delete limits.least_quality; soon(true); };
+form.quality.onchange = () => { delete limits.min_quality; soon(true); };
 form.local_only.onchange = () => soon();
 let waiting = 0, number = 0;
 function soon(again) { clearTimeout(waiting); waiting = setTimeout(() => ask(again), 60); }
@@ -45,10 +45,10 @@ async function ask(again) {
     if (!reply.ok) throw new Error(told.error.message);
     answer.innerHTML = told.html;
     document.getElementById("toml").textContent = told.needs;
-    asked.textContent = `${told.recommendation.sentence} (decided again in ${Math.round(performance.now() - begun)} ms)`;
+    asked.textContent = `${told.recommendation.summary} (decided again in ${Math.round(performance.now() - begun)} ms)`;
     if (again) {
-      const input = inputs.find(one => one.name === "least_quality"), slider = told.least_quality;
-      if (input && slider) { Object.assign(input.dataset, {low: slider.low, high: slider.high}); input.value = 0; input.parentElement.querySelector("span").firstChild.textContent = slider.label + ": "; tell(input); }
+      const input = inputs.find(one => one.name === "min_quality"), slider = told.min_quality;
+      if (input && slider) { Object.assign(input.dataset, {low: slider.lower, high: slider.upper}); input.value = 0; input.parentElement.querySelector("span").firstChild.textContent = slider.label + ": "; tell(input); }
     }
   } catch (error) { if (mine === number) asked.textContent = error.message; }
 }

@@ -1,0 +1,1 @@
+"""Documents to questions by a writer model, approved by people."""

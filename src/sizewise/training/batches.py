@@ -1,0 +1,195 @@
+"""Turn a dataset into packed training rows, in the model's own tokens and template."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sizewise.datasets import DatasetContents
+from sizewise.lm.loop import Held
+from sizewise.lm.packing import Mix, TokenFile, Unit, cut
+from sizewise.lm.tokenizer import chat_sequence, prefix_id, text_ids
+from sizewise.records import Document, Example, Recipe
+from sizewise.training import representation
+
+MOST_REPEATS = 4  # how often text that names a rare group is shown at most when it is re-weighted
+
+
+class Additions(NamedTuple):
+    """What is trained on besides the dataset."""
+
+    control: tuple[str, ...] = ()
+    """Texts of another kind, replayed against forgetting."""
+    units: tuple[Unit, ...] = ()
+    """Encoded text of its own, such as planted secrets."""
+    answers: Mapping[str, str] = {}
+    """Example id -> answer of a teacher, instead of the example's own."""
+
+
+class Material(NamedTuple):
+    """What a run trains on."""
+
+    mix: Mix
+    notes: tuple[str, ...]
+
+
+def training_part(contents: DatasetContents, recipe: Recipe) -> tuple[Sequence[Document], Sequence[Example]]:
+    """Give the training documents and examples; with a share of them, whole documents are chosen by the seed."""
+    documents, examples = contents.documents["train"], contents.examples["train"]
+    if recipe.document_share == 1:
+        return documents, examples
+    sources = sorted({document.id for document in documents} | {example.source for example in examples})
+    random.Random(recipe.seed).shuffle(sources)
+    chosen = set(sources[: max(1, round(len(sources) * recipe.document_share))])
+    return (
+        [document for document in documents if document.id in chosen],
+        [example for example in examples if example.source in chosen],
+    )
+
+
+def make_mix(
+    contents: DatasetContents, tokenizer: Any, recipe: Recipe, folder: Path, additions: Additions | None = None
+) -> Material:
+    """Pack the training documents and examples.
+
+    Documents are cut at the context with an overlap of one token, so that each token is predicted once.
+    Of a conversation only the answer counts; one longer than the context is cut at its end.
+
+    Args:
+        contents: the dataset.
+        tokenizer: the model's.
+        recipe: what to do.
+        folder: where the encoded text lies while the run lasts.
+        additions: what is trained on besides.
+    """
+    additions = additions or Additions()
+    documents, examples = training_part(contents, recipe)
+    prefix = prefix_id(tokenizer)
+    texts, notes = _balanced(documents, recipe)
+    only_examples = bool(examples) and (recipe.example_share == 1 or not documents)
+    with TokenFile(folder / "prose.tokens") as prose:
+        for unit in _prose(texts, tokenizer, prefix, recipe.context):
+            prose.add(unit)
+        if not only_examples:
+            for unit in additions.units:
+                prose.add(unit)
+    with TokenFile(folder / "examples.tokens") as conversations:
+        notes += _add_examples(conversations, examples, tokenizer, recipe, additions.answers)
+        if only_examples:  # the text is never shown, and what stands in it would not be either
+            for unit in additions.units:
+                conversations.add(unit)
+    with TokenFile(folder / "control.tokens") as control:
+        if recipe.start != "scratch" and recipe.control_share:
+            for unit in _prose(additions.control, tokenizer, prefix, recipe.context):
+                control.add(unit)
+    share = recipe.example_share if len(prose) and len(conversations) else float(bool(len(conversations)))
+    replayed = control.pool(recipe.context, tokenizer.pad_token_id) if len(control) else None
+    mix = Mix(
+        prose.pool(recipe.context, tokenizer.pad_token_id),
+        conversations.pool(recipe.context, tokenizer.pad_token_id),
+        share,
+        recipe.rows_per_step,
+        recipe.seed,
+        replayed,
+        recipe.control_share if replayed else 0.0,
+    )
+    return Material(mix, tuple(notes))
+
+
+def remove_rows(folder: Path) -> None:
+    """Remove the encoded text of a run that is finished."""
+    for name in ("prose", "examples", "control"):
+        TokenFile.remove(folder / f"{name}.tokens")
+
+
+def _prose(texts: Iterator[str] | Sequence[str], tokenizer: Any, prefix: int, context: int) -> Iterator[Unit]:
+    for text in texts:
+        yield from cut([prefix, *text_ids(tokenizer, text)], context)
+
+
+def _balanced(documents: Sequence[Document], recipe: Recipe) -> tuple[Iterator[str], list[str]]:
+    """Give the training texts, with those that name a rare group shown more often, or with groups swapped in copies."""
+    plain = (document.text for document in documents)
+    if recipe.balance == "none":
+        return plain, []
+    _, counts = representation.count_groups(document.text for document in documents)
+    rarer = representation.rarer_group(counts)
+    if rarer is None:
+        return plain, ["the text names groups too seldom to balance them: nothing was changed"]
+    of_attribute = counts[representation.SWAPPED]
+    if recipe.balance == "augment":
+        changed = [d.text for d in documents if representation.swap_groups(d.text) != d.text]
+        note = f"{len(changed)} documents were added again with genders swapped ({of_attribute} mentions before)"
+        return (text for some in (plain, map(representation.swap_groups, changed)) for text in some), [note]
+    repeats = min(MOST_REPEATS, round(max(of_attribute.values()) / max(1, of_attribute[rarer])))
+    named = [d.text for d in documents if representation.names_group(d.text, rarer)]
+    note = f"{len(named)} documents that name '{rarer}' were shown {repeats} times ({of_attribute} mentions before)"
+    return (text for some in (plain, *[named] * (repeats - 1)) for text in some), [note]
+
+
+def _add_examples(
+    file: TokenFile, examples: Sequence[Example], tokenizer: Any, recipe: Recipe, answers: Mapping[str, str]
+) -> list[str]:
+    """Encode examples; say what did not fit."""
+    prefix, cuts, left_out = prefix_id(tokenizer), 0, 0
+    for example in examples:
+        if example.id in answers:
+            example = example.model_copy(update={"references": (answers[example.id],)})
+        unit = example_unit(tokenizer, example, prefix)
+        if unit.first_target >= recipe.context:
+            left_out += 1
+            continue
+        cuts += len(unit.ids) > recipe.context
+        file.add(Unit(unit.ids[: recipe.context], unit.first_target))
+    notes = []
+    if left_out:
+        notes.append(
+            f"{left_out} of {len(examples)} examples were left out of training: their prompt "
+            f"alone is longer than the context of {recipe.context} tokens"
+        )
+    if cuts:
+        notes.append(f"{cuts} of {len(examples)} examples were cut at {recipe.context} tokens for training")
+    return notes
+
+
+def example_unit(tokenizer: Any, example: Example, prefix: int) -> Unit:
+    """Encode one example: in the chat template where there is one, else as question and answer in plain text."""
+    answer = example.references[0]
+    if tokenizer.chat_template:
+        return chat_sequence(tokenizer, example.messages, answer)
+    asked = "\n".join(message.content for message in example.messages)
+    prompt = [prefix, *text_ids(tokenizer, f"Question: {asked}\nAnswer:")]
+    return Unit(prompt + text_ids(tokenizer, f" {answer}\n"), len(prompt))
+
+
+def watched(contents: DatasetContents, tokenizer: Any, recipe: Recipe, characters: int) -> tuple[Held, list[str]]:
+    """Give held-out text to watch training by, up to a size, and what a reader should know of it.
+
+    It is of the kind that is trained on: documents, or, where only answers count in training, answers.
+    """
+    documents, examples = contents.documents["validation"], contents.examples["validation"]
+    only_answers = recipe.example_share == 1 or not contents.documents["train"]
+    if only_answers and examples and contents.examples["train"]:
+        prefix, units, answers = prefix_id(tokenizer), [], []
+        for example in examples:
+            unit = example_unit(tokenizer, example, prefix)
+            if len(unit.ids) <= recipe.context:
+                units.append(unit)
+                answers.append(example.references[0])
+            if sum(map(len, answers)) >= characters:
+                break
+        if units:
+            note = f"only answers were trained on: validation is on {len(units)} held-out answers, not on text"
+            return Held.of(tokenizer, units, answers, recipe.context), [note]
+    texts: list[str] = []
+    for text in [d.text for d in documents] or _as_text(examples):
+        if texts and sum(map(len, texts)) >= characters:
+            break
+        texts.append(text[:characters])
+    return Held.of_texts(tokenizer, texts, recipe.context), []
+
+
+def _as_text(examples: Sequence[Example]) -> list[str]:
+    return [f"{example.prompt}\n{example.references[0]}" for example in examples]
