@@ -90,7 +90,7 @@ def test_answers_that_never_arrived_are_named_and_lose_to_nobody(store: Store, j
     found, compared = both(store, job, right, {"q1": "it is 1", "q2": "it is 3"})
     assert any("18 items of recorded:" in caution for caution in compared.cautions)
     told = choose(found, store=store).record
-    assert "better than" not in told.summary
+    assert "significantly better than" not in told.summary
     assert not told.decisive
     alone = compared.scores | {
         "completion_tokens": {name: compared.scores["exact_match"][name] for name in [*compared.models][:1]}
