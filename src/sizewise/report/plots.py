@@ -255,7 +255,8 @@ def break_even_plot(costs: Sequence[CostLine], needs: Needs, found: Sequence[Bre
     )  # fmt: skip
     return _draw(
         "Break-even: self-hosting vs. paying per request",
-        "Bands span the lowest to the highest price. Self-hosted machines run around the clock, and another one is added "
+        "Bands span the lowest to the highest price. Self-hosted machines run around the clock, and another one is "
+        "added "
         f"once the others are busy {MAX_UTILIZATION:.0%} of the time.",
         chart,
     )
