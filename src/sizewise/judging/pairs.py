@@ -14,8 +14,8 @@ from sizewise.stats import (
     MIN_CLUSTERS,
     PairedBet,
     detectable_difference,
-    even_length_rate,
     holm,
+    length_controlled_rate,
     needed_for,
     paired_differences,
     wilson,
@@ -165,7 +165,8 @@ def _even_length(counted: Sequence[Judged], name: str, other: str, seed: int) ->
         return Score(metric="length_controlled", n=len(both), unit=unit, signature=signature, missing_reason=missing)
     longer = [(len(task.left_text) - len(task.right_text)) * (1 if task.left == name else -1) for task, _ in both]
     share = np.array([share_of(task, vote, name) for task, vote in both])
-    found = even_length_rate(share, np.array(longer, dtype=np.float64), [task.cluster for task, _ in both], seed=seed)
+    clusters = [task.cluster for task, _ in both]
+    found = length_controlled_rate(share, np.array(longer, dtype=np.float64), clusters, seed=seed)
     known = isfinite(found.ci_low)
     return Score(
         metric="length_controlled", value=found.value, ci_low=found.ci_low if known else None, ci_high=found.ci_high if known else None,

@@ -15,7 +15,7 @@ from typing import Any
 
 from sizewise.choice import decide
 from sizewise.comparison import differences, measures_of
-from sizewise.comparison.comparing import WAY
+from sizewise.comparison.comparing import METHOD_VERSION
 from sizewise.comparison.voting import VOTES_FILE, voted
 from sizewise.errors import SizewiseError
 from sizewise.judging import tasks_of
@@ -340,7 +340,7 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
             "ci_low",
             "ci_high",
             "n",
-            *(("p", "p_holm", "better") if before.method_version == WAY else ()),
+            *(("p", "p_holm", "better") if before.method_version == METHOD_VERSION else ()),
         ):
             left, right = getattr(one, what), getattr(now, what, None)
             near = (
