@@ -11,6 +11,8 @@ from sizewise.choice.evidence import BY_TEXT, Choice, Verdict
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
 from sizewise.stats import MIN_CLUSTERS
 
+DECISION_VERSION = 2
+"""Raised when the rules or the wording of a decision change; part of the id of a recommendation."""
 FEW_ITEMS = 30
 ANSWERED = 0.95
 """Share of answers with text below which a reader is warned."""
@@ -31,6 +33,7 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
     verdict = choice.beside_baselines(choice.verdict())
     why_not = {name: reason for name, reason in choice.why_not.items() if name != verdict.pick}
     return Recommendation(
+        method_version=DECISION_VERSION,
         comparison=comparison_id,
         needs=needs,
         quality=choice.quality,

@@ -8,7 +8,7 @@ from sizewise.comparison.comparing import ROUNDS, differences
 from sizewise.errors import SizewiseError
 from sizewise.metrics import METRICS
 from sizewise.records import Dataset, Difference, Evaluation, History, HistoryEntry, ItemRow
-from sizewise.store import Store
+from sizewise.store import Saved, Store
 
 
 def history(name: str, *, store: Store | None = None, seed: int = 0) -> History:
@@ -23,23 +23,15 @@ def history(name: str, *, store: Store | None = None, seed: int = 0) -> History:
         SizewiseError: nothing was measured under this name.
     """
     store = store or Store()
-    titles = {
-        record_id: store.read(Dataset, record_id).name
-        for created, kind, record_id, _ in store.listing()
-        if kind == "dataset" and created
-    }
-    measured = [
-        (created, record_id, store.read(Evaluation, record_id))
-        for created, kind, record_id, _ in store.listing()
-        if kind == "evaluation" and created
-    ]
+    titles = {one.id: one.record.name for one in store.saved(Dataset)}
     known: set[str] = set()
-    found: list[tuple[str, str, Evaluation]] = []
-    for created, record_id, record in measured:
-        names = {record.model.uri, record.data, titles.get(record.data, record.data)}
+    found: list[Saved[Evaluation]] = []
+    for one in store.saved(Evaluation):
+        data = one.record.data
+        names = {one.record.model.uri, data, titles.get(data, data)}
         known |= names
         if name in names:
-            found.append((created, record_id, record))
+            found.append(one)
     if not found:
         near = get_close_matches(name, known, n=1, cutoff=0.3)
         raise SizewiseError(
@@ -52,34 +44,43 @@ def history(name: str, *, store: Store | None = None, seed: int = 0) -> History:
         name=name,
         entries=tuple(
             HistoryEntry(
-                created=created,
-                evaluation=record_id,
-                model=record.model.uri,
-                data=record.data,
-                scores={key: score for key, score in record.scores.items() if key in METRICS or key in record.metrics},
+                created=one.created,
+                evaluation=one.id,
+                model=one.record.model.uri,
+                data=one.record.data,
+                scores={
+                    key: score
+                    for key, score in one.record.scores.items()
+                    if key in METRICS or key in one.record.metrics
+                },
             )
-            for created, record_id, record in found
+            for one in found
         ),
         changes=tuple(changes),
         notes=tuple(notes),
     )
 
 
-def _changes(found: list[tuple[str, str, Evaluation]], store: Store, seed: int) -> tuple[list[Difference], list[str]]:
-    last: dict[str, tuple[str, Evaluation]] = {}
+def _changes(found: list[Saved[Evaluation]], store: Store, seed: int) -> tuple[list[Difference], list[str]]:
+    last: dict[str, Saved[Evaluation]] = {}
     changes: list[Difference] = []
     notes: list[str] = []
-    for _, record_id, record in found:
+    for one in found:
+        record = one.record
         key = f"{record.data} {record.limit} {record.seed} {record.metrics}"
         before = last.get(key)
-        last[key] = (record_id, record)
+        last[key] = one
         if before is None:
             continue
-        pair = {record_id: record, before[0]: before[1]}
-        rows = {one: store.read_rows(store.folder("evaluation", one), "items.jsonl", ItemRow) for one in pair}
-        new, said = differences(pair, rows, ROUNDS, seed)
+        pair = {saved.id: saved.record for saved in (one, before)}
+        try:
+            rows = {each: store.read_rows(store.folder("evaluation", each), "items.jsonl", ItemRow) for each in pair}
+        except SizewiseError as error:
+            notes.append(f"{one.id} and {before.id} could not be compared: {error.what}")
+            continue
+        new, remarks = differences(pair, rows, ROUNDS, seed)
         changes += new
-        notes += said
+        notes += remarks
     alone = len(found) - len({one.left for one in changes})
     if alone:
         notes.append(f"{alone} have none before them with the same data, limit, seed and metrics")

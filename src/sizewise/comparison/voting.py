@@ -140,8 +140,8 @@ def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> dic
 
 def rounds_of(comparison: str, store: Store) -> list[str]:
     """Give the rounds of pairs that were made from a comparison, the oldest first."""
-    found = [record_id for created, kind, record_id, _ in store.listing() if kind == "round" and created]
-    records = {one: store.read(JudgeRound, one) for one in found}
     return [
-        one for one, record in records.items() if record.comparison == comparison and record.kind in ("pair", "best")
+        one.id
+        for one in store.saved(JudgeRound)
+        if one.record.comparison == comparison and one.record.kind in ("pair", "best")
     ]

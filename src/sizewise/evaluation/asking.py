@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -161,7 +160,7 @@ def existing(store: Store, evaluation_id: str) -> Saved[Evaluation] | None:
 
 def age_of(found: Saved[Evaluation]) -> str:
     """Say how old an evaluation is: what answers at an address, or under a name, may be another model by now."""
-    day = str(json.loads(found.path.read_text(encoding="utf-8"))["created"])[:10]
+    day = found.created[:10]
     return (
         f"{found.id} was measured on {day}, and its answers are kept. {found.record.model.uri} may be another model by "
         "now: --new-run asks it again."

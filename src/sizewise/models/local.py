@@ -9,7 +9,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer, token_texts
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, ScoredPrompt, failed
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredPrompt, ScoredText, failed
 from sizewise.models.batching import TOGETHER, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.models.thinking import RoomToThink

@@ -113,6 +113,8 @@ class Recommendation(Record):
     """Each model of one's own against each paid one."""
     probability_best: dict[str, float] = Field(default_factory=dict)
     """Fitting candidate -> share of resamples in which it has the best quality."""
+    method_version: int = 1
+    """Version of the rules and the wording of the decision; another version may say the same in other words."""
 
 
 class Candidate(Record):

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sizewise.records.upgrades import SCHEMA, upgrade
 from sizewise.store.files import make_folder, make_private, whole_characters
 
 
@@ -32,6 +33,26 @@ class Ledger:
             "(number INTEGER PRIMARY KEY, topic TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, "
             "UNIQUE (topic, key))"
         )
+        self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Bring the entries of an earlier schema to today's, all or none; SQLite's user_version holds the number."""
+        (schema,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if schema >= SCHEMA:
+            return
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            rows = self._connection.execute("SELECT number, body FROM entries").fetchall()
+            bodies = [(number, body, upgrade(json.loads(body), schema or 1)) for number, body in rows]
+            self._connection.executemany(
+                "UPDATE entries SET body = ? WHERE number = ?",
+                [
+                    (text, number)
+                    for number, body, new in bodies
+                    if (text := json.dumps(new, ensure_ascii=False)) != body
+                ],
+            )
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def append(self, topic: str, key: str, body: dict[str, Any]) -> None:
         """Append one entry; it is on disk when this returns. Half a character, as of a cut emoji, is kept as U+FFFD."""

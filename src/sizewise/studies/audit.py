@@ -253,7 +253,7 @@ def _recomputed(store: Store, records: dict[str, str]) -> Iterator[Recomputed]:
         elif kind == "recommendation":
             before = store.read(Recommendation, record_id)
             after = decide(store.read(Comparison, before.comparison), before.comparison, before.needs)
-            yield _same("recommendation", record_id, before, after, list(Recommendation.model_fields))
+            yield _verdict_again(record_id, before, after)
         elif kind == "study":
             study = store.read(Study, record_id)
             verdict = store.read(Recommendation, study.recommendation)
@@ -367,6 +367,16 @@ def _beside_again(store: Store, compared: Comparison) -> Iterator[str]:
     for name, suite in compared.suites.items():
         if measures_of(store.read(Evaluation, suite)) != compared.suite_scores.get(name):
             yield f"bias of {name}: not as in {suite}"
+
+
+def _verdict_again(record_id: str, before: Recommendation, after: Recommendation) -> Recomputed:
+    """Compare a verdict with today's: whole, or what it decides where another version worded it."""
+    names = list(Recommendation.model_fields)
+    if before.method_version != after.method_version:
+        names = ["outcome", "pick", "decisive", "quality", "break_even", "probability_best"]
+        if before.rejected.keys() != after.rejected.keys():
+            names.append("rejected")
+    return _same("recommendation", record_id, before, after, names)
 
 
 def _same(kind: str, record_id: str, before: Record, after: Record, names: Sequence[str]) -> Recomputed:

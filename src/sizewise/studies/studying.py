@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from sizewise import datasets
@@ -66,7 +67,6 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         compared = compare(evaluations, store=store, load_tests=load_tests, suites=bias, seed=config.seed)
         chosen = choose(compared.id, config.needs, store=store)
         compared, chosen, votes, changed = _with_votes(config, compared, chosen, store, reporter)
-        folder = store.folder("study", study_id)
         recommendation = chosen.record
         record = Study(
             name=config.name,
@@ -91,25 +91,34 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
             votes=votes,
             simulation=config.simulation,
             not_measured=tuple(_not_measured(config, compared.id, votes, load_tests)),
-            report=str(folder / "report.html"),
+            report="",
             seconds=time.monotonic() - begun,
             peak_memory_bytes=peak_memory_bytes(),
         )
-        stored = _earlier(store, study_id, record)
+        saved, is_new = _place(store, study_id, record)
         reporter.say("writing the report")
-        shown = stored.record if stored else record
+        folder = saved.path.parent
         write_atomically(folder / STUDY_FILE, config_text(config))
-        write_study_report(load_view(store, study_id, shown), folder)
-        return stored or store.write(study_id, record)
+        write_study_report(load_view(store, saved.id, saved.record), folder)
+        return store.write(saved.id, saved.record) if is_new else saved
 
 
-def _earlier(store: Store, study_id: str, record: Study) -> Saved[Study] | None:
-    """Give the record of an earlier run that found the same: what that run took stays on record."""
-    if not store.exists("study", study_id):
-        return None
-    before = store.get(Study, study_id)
-    taken = {"seconds": before.record.seconds, "peak_memory_bytes": before.record.peak_memory_bytes}
-    return before if record.model_copy(update=taken) == before.record else None
+def _place(store: Store, study_id: str, record: Study) -> tuple[Saved[Study], bool]:
+    """Find the record of a run that found the same, or a free id for this one: `study-ID`, then `study-ID.2`, ...
+
+    A study that finds something else than before (more votes, another measurement) never replaces its first record.
+    """
+    for number in itertools.count(1):
+        name = study_id if number == 1 else f"{study_id}.{number}"
+        path = store.record_path("study", name)
+        record = record.model_copy(update={"report": str(path.with_name("report.html"))})
+        if not path.is_file():
+            return Saved(name, path, record), True
+        before = store.get(Study, name)
+        same = {key: getattr(before.record, key) for key in ("seconds", "peak_memory_bytes", "report")}
+        if record.model_copy(update=same) == before.record:
+            return before, False
+    raise AssertionError
 
 
 def _train_all(

@@ -14,6 +14,7 @@ from sizewise.lm import hf_format as folders
 from sizewise.lm.kernels import can_compile
 from sizewise.progress import Reporter
 from sizewise.records import Estimate, Recipe
+from sizewise.records.upgrades import upgrade
 from sizewise.store import write_atomically
 from sizewise.training import preflight
 from sizewise.training.batches import Material
@@ -57,7 +58,7 @@ def make_plan(
         SizewiseError: the run cannot fit into memory.
     """
     if path.is_file():
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = upgrade(json.loads(path.read_text(encoding="utf-8")), 1)
         known = Estimate.model_validate(saved["estimate"]) if saved["estimate"] else None
         return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
     notes: list[str] = []

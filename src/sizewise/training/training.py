@@ -79,7 +79,7 @@ def train(
             run.prepare()
             run.fit()
             store.write(run_id, run.finish(run_id))
-            run.uncontaminated()
+            run.remove_states()
     stored = store.get(Checkpoint, run_id)
     if out is not None:
         _copy(stored, out)
@@ -258,7 +258,7 @@ class Run:
         folders.save_model(network, self.start.tokenizer, self.folder / "model", extra)
         return record
 
-    def uncontaminated(self) -> None:
+    def remove_states(self) -> None:
         """Remove what only a running job needs."""
         remove_states(self.folder / "state")
         remove_rows(self.folder)

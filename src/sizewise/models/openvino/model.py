@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sizewise.models.answering import token_texts
-from sizewise.models.base import Cancel, Deliver, ScoredText, ScoredPrompt, complete_all
+from sizewise.models.base import Cancel, Deliver, ScoredPrompt, ScoredText, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
