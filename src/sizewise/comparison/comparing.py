@@ -106,7 +106,8 @@ def compare(
         notes=tuple(notes),
         cautions=tuple(_silent(answered) + _unfinished(records, rows)),
     )
-    identity = [WAY, named, seed, rounds, *([load_tests, suites] if load_tests or suites else [])]
+    # The order counts: it says what is left and right of each difference, and which one a requirement calls old.
+    identity = [WAY, list(named.items()), seed, rounds, *([load_tests, suites] if load_tests or suites else [])]
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
 
 
