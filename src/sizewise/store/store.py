@@ -8,9 +8,10 @@ import os
 import platform
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from html import escape
 from importlib import metadata
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -67,6 +68,25 @@ class Saved(NamedTuple, Generic[R]):
     def kind(self) -> str:
         """Kind of the record, as in its path."""
         return KIND_OF[type(self.record)]
+
+    def to_pandas(self) -> Any:
+        """Convert the table of the record to a pandas DataFrame."""
+        return self.record.to_pandas()
+
+    def to_polars(self) -> Any:
+        """Convert the table of the record to a Polars DataFrame."""
+        return self.record.to_polars()
+
+    def __repr__(self) -> str:
+        return f"<{type(self.record).__name__} {self.id}: {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p><code>{escape(self.id)}</code></p>{self.record._repr_html_()}"
+
+
+def id_of(value: str | Saved[Any]) -> str:
+    """Return the id of what a verb was given: an id, or the saved record itself."""
+    return value.id if isinstance(value, Saved) else value
 
 
 class Listed(NamedTuple):
