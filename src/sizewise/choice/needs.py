@@ -12,16 +12,21 @@ from pydantic import ValidationError
 
 from sizewise.errors import UsageError
 from sizewise.records import Needs
+from sizewise.records.upgrades import NEEDS_2
 
 
 def check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Refuse unknown keys, naming the nearest known one.
+    """Refuse unknown keys, naming the new name of a former key, or the nearest known one.
 
     Raises:
         UsageError: a key is unknown.
     """
     known = list(known)
     for key in found:
+        if key not in known and NEEDS_2.get(key) in known:
+            raise UsageError(
+                f"The key '{key}' in {where} is now '{NEEDS_2[key]}'.", NEEDS_2[key], f"rename it in {where}"
+            )
         if key not in known:
             near = get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"; did you mean '{near[0]}'?" if near else ""
