@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from sizewise.documents.values import (
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
+from sizewise.store import sha256_of
 
 ANSWER_KEYS = ("completion", "answer", "response", "output")
 FORMS = (
@@ -119,7 +119,7 @@ class RecordedModel:
         self._asked_twice: set[str] = set()
         rows, self._aside = _each(path, self._keep, "recorded answers", "answers")
         self._rows = len(rows)
-        self._revision = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+        self._revision = sha256_of(path)[:10]
 
     def _keep(self, row: Row) -> None:
         asked, answer = _asked_and_answered(row.cells)
