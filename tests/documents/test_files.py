@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from sizewise.documents import clean_text, read_paths
 from sizewise.errors import SizewiseError
-from sizewise.text import SeenText, words_of
 
 
 def test_text_markdown_and_rows_are_read(tmp_path: Path) -> None:
@@ -90,22 +89,3 @@ def test_a_misspelt_key_is_pointed_at(tmp_path: Path) -> None:
 @given(st.text())
 def test_cleaning_twice_changes_nothing_more(text: str) -> None:
     assert clean_text(clean_text(text)) == clean_text(text)
-
-
-def test_overlap_finds_copied_words_only() -> None:
-    seen = SeenText()
-    seen.add(["one two three four five six seven eight nine ten eleven twelve thirteen fourteen"])
-    copied = "Zero! One, two three four five six seven eight nine ten eleven twelve thirteen. Other words."
-    assert seen.look_up(copied) == (False, 13, True, 16)
-    assert seen.look_up("one two three four five six seven eight nine ten eleven twelve other") == (False, 0, True, 13)
-    whole = "ONE two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-    assert seen.look_up(whole) == (True, 14, True, 14)
-
-
-@given(st.lists(st.sampled_from("abcdefg"), min_size=13, max_size=60))
-def test_a_verbatim_copy_is_always_found(words: list[str]) -> None:
-    seen = SeenText()
-    seen.add([" ".join(words)])
-    exact, shared, _, total = seen.look_up(" ".join(words).upper())
-    assert exact
-    assert shared == total == len(words) == len(words_of(" ".join(words)))

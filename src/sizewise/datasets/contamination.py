@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sizewise.datasets.repeats import common_from, prompt_key
-from sizewise.documents.values import even
 from sizewise.records import ContaminationEntry, ContaminationReport, Document, Example, Split
-from sizewise.text.ngrams import NGRAM, NOTHING, Overlap, SeenText, common_ngrams, is_long, words_of
+from sizewise.text.ngrams import NGRAM, NO_NGRAMS, Overlap, SeenText, common_ngrams, is_long
+from sizewise.text.words import normalize_text, words_of
 
 LABEL_WORDS = 3
 # An answer, or a phrase of answers, that so many prompts have is a canned one.
@@ -54,10 +54,10 @@ class Training:
         self._documents.add(text for d in documents for text in (d.text, *d.text.split("\n\n")))
         train = examples["train"]
         asked = [prompt_text(example) for example in train]
-        self._template = NOTHING if derived else common_ngrams(asked, common_from(len(asked)))
+        self._template = NO_NGRAMS if derived else common_ngrams(asked, common_from(len(asked)))
         self._prompts.add(asked, self._template)
         given = [answer for example in train for answer in example.references]
-        self._phrases = NOTHING if derived else common_ngrams(given, CANNED)
+        self._phrases = NO_NGRAMS if derived else common_ngrams(given, CANNED)
         self._answers.add(given, self._phrases)
         keys = Counter(folded_prompt(example) for example in train)
         self._keys = frozenset(keys)
@@ -169,7 +169,7 @@ def prompt_text(example: Example) -> str:
 
 def folded_prompt(example: Example) -> str:
     """Return what is asked, without case and the punctuation of sentences, with its pictures."""
-    said = even(_PUNCTUATION.sub(" ", prompt_text(example).casefold()))
+    said = normalize_text(_PUNCTUATION.sub(" ", prompt_text(example).casefold()))
     return json.dumps([said, *(image for message in example.messages for image in message.images)])
 
 

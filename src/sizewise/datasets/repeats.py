@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from sizewise.documents.values import even
 from sizewise.records import Document, Example, Split
-from sizewise.text.ngrams import words_of
+from sizewise.text import normalize_text, words_of
 
 _NAMED = 5
 # A set of examples that all repeat is not a reason to keep their prompts together: nothing would be left to split.
@@ -55,12 +54,14 @@ def without_repeated_documents(documents: Iterable[Document]) -> tuple[list[Docu
 
 def prompt_key(example: Example) -> str:
     """Return what is asked, every turn and picture of it; only white space and forms of Unicode are evened out."""
-    return json.dumps([[message.role, even(message.content), *message.images] for message in example.messages])
+    return json.dumps(
+        [[message.role, normalize_text(message.content), *message.images] for message in example.messages]
+    )
 
 
 def example_key(example: Example) -> Hashable:
     """Return what makes two examples the same: the same prompt and the same answers."""
-    return prompt_key(example), tuple(even(reference) for reference in example.references), example.choices
+    return prompt_key(example), tuple(normalize_text(reference) for reference in example.references), example.choices
 
 
 def repeated_examples(examples: Sequence[Example]) -> list[Repeat]:

@@ -17,7 +17,6 @@ from sizewise.documents.values import (
     BadRow,
     conversation,
     ends_with_call,
-    even,
     id_of,
     kind_of,
     mended,
@@ -28,6 +27,7 @@ from sizewise.documents.values import (
 )
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Document, Example, Message, RejectedRow, Split
+from sizewise.text import normalize_text
 
 MAX_REJECTS = 0.05
 # Names that people use for the same thing; the first is ours.
@@ -289,7 +289,7 @@ def _before_answer(
     *asked, last = turns
     if last.role != "assistant":
         return turns
-    if even(last.content) in map(even, references) and any(turn.role == "user" for turn in asked):
+    if normalize_text(last.content) in map(normalize_text, references) and any(turn.role == "user" for turn in asked):
         return tuple(asked)
     held = (re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", last.content) for answer in references)
     if answer_key not in LABEL_KEYS and any(held):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -90,11 +89,6 @@ def texts_of(value: Any, name: str) -> tuple[str, ...]:
     if not found:
         raise BadRow(f"{name} is {'null' if value is None else 'empty'}")
     return found
-
-
-def even(text: str) -> str:
-    """Return a text in one form of Unicode (NFC) with one blank for all white space, to compare it with others."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def id_of(row: Mapping[str, Any], keys: Sequence[str] = ID_KEYS) -> str | None:

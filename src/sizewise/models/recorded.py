@@ -17,7 +17,6 @@ from sizewise.documents.values import (
     content_of,
     conversation,
     ends_with_call,
-    even,
     id_of,
     kind_of,
     one_of,
@@ -29,6 +28,7 @@ from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
 from sizewise.store import sha256_of
+from sizewise.text import normalize_text
 
 ANSWER_KEYS = ("completion", "answer", "response", "output")
 FORMS = (
@@ -330,7 +330,7 @@ def _finish(row: Mapping[str, Any]) -> str:
 
 def _key(messages: Sequence[Message]) -> str:
     """Name a conversation; white space and forms of Unicode do not matter."""
-    return json.dumps([[message.role, even(message.content)] for message in messages])
+    return json.dumps([[message.role, normalize_text(message.content)] for message in messages])
 
 
 def _same_question(recorded: Sequence[Message], asked: Sequence[Message]) -> bool:
