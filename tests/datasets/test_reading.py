@@ -52,7 +52,7 @@ def test_repeated_documents_are_removed_and_their_examples_follow_the_one_that_i
         known = {document.id for document in contents.documents[split]}
         assert {example.source for example in contents.examples[split]} <= known
     assert contents.record.contamination.duplicates_removed == 30
-    assert any("30 documents with the text of another" in note for note in contents.record.notes)
+    assert any("30 documents with the same text as another were removed" in note for note in contents.record.notes)
 
 
 LABELS = ["Request for refund of payment", "Question about a late delivery", "Complaint about the staff", "Some other"]
@@ -72,7 +72,7 @@ ABSTAINED = "The document does not say."
     ],
     ids=["labels", "json", "canned", "abstained", "chinese"],
 )
-def test_the_same_answer_to_other_prompts_is_no_duplicate(answers: list[str]) -> None:
+def test_the_same_answer_to_other_prompts_is_not_a_duplicate(answers: list[str]) -> None:
     rows = tuple(make_example(f"e{i}", a, f"e{i}", f"Case {i} of the year {i * 3}") for i, a in enumerate(answers))
     contents = build([Reading((), rows)], ["x"], None, "general", 0)
     assert [len(contents.examples[split]) for split in SPLITS] == [740, 60, 200]
@@ -88,7 +88,7 @@ def test_the_same_prompt_and_answer_is_a_duplicate_and_the_split_keeps_its_share
     assert [len(contents.examples[split]) for split in SPLITS] == [74, 6, 20]
     assert contents.record.contamination.duplicates_removed == 100
     (note,) = contents.record.notes
-    assert "100 examples have the prompt and the answer of another example, removed: 'e100' repeats 'e0'" in note
+    assert "100 examples repeat the prompt and answer of another example (removed): 'e100' repeats 'e0'" in note
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_earlier_turns_and_pictures_belong_to_the_prompt() -> None:
     assert len(all_examples(build([Reading((), tuple(rows))], ["x"], None, "general", 0))) == 16
 
 
-def test_of_duplicates_the_one_that_is_named_for_the_test_is_kept() -> None:
+def test_the_duplicate_named_for_the_test_split_is_kept() -> None:
     rows = [make_example(f"e{i}", "yes", f"e{i}", f"Question {i % 30}?") for i in range(60)]
     rows = [row.model_copy(update={"split": "test"}) if i >= 50 else row for i, row in enumerate(rows)]
     contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
@@ -129,7 +129,7 @@ def test_a_test_file_keeps_every_row_and_its_repetitions_count_as_one_source() -
     assert len(contents.examples["test"]) == 8
     assert len({example.source for example in contents.examples["test"]}) == 4
     assert contents.record.contamination.duplicates_removed == 0
-    assert any("4 examples have the prompt and the answer" in note for note in contents.record.notes)
+    assert any("4 examples repeat the prompt and answer" in note for note in contents.record.notes)
 
 
 def test_several_answers_to_one_prompt_stay_on_one_side_of_the_split() -> None:
@@ -154,9 +154,9 @@ def test_labels_may_repeat_with_other_prompts() -> None:
     assert all(entry.uncontaminated for entry in contents.contamination_entries.values())
 
 
-def test_a_planted_leak_is_in_the_ledger() -> None:
-    contamination = " ".join(f"word{i}" for i in range(20))
-    documents = tuple(make_document(f"d{i}", "", f"Own text {i}.\n\n{contamination} {i}", "test") for i in range(20))
+def test_a_planted_overlap_is_in_the_contamination_report() -> None:
+    copied = " ".join(f"word{i}" for i in range(20))
+    documents = tuple(make_document(f"d{i}", "", f"Own text {i}.\n\n{copied} {i}", "test") for i in range(20))
     contents = build([Reading(documents)], ["x"], None, "general", 0)
     dirty = {
         item
@@ -168,7 +168,7 @@ def test_a_planted_leak_is_in_the_ledger() -> None:
     assert contents.record.contamination.shared_words == 20 * len(contents.documents["test"])
 
 
-def test_prompts_seen_in_training_are_no_clean_items_and_a_lack_of_sources_is_told() -> None:
+def test_prompts_seen_in_training_are_contaminated_and_a_note_asks_for_sources() -> None:
     rows = [make_example(f"e{i}", "spam", f"e{i}", f"Message {i // 2} of the list of all of us.") for i in range(40)]
     rows = [row.model_copy(update={"split": "test" if i % 2 else "train"}) for i, row in enumerate(rows)]
     rows[1] = make_example("e1", "spam", "e1", "A message that nobody has seen before.").model_copy(
@@ -193,7 +193,7 @@ def test_derived_examples_of_copied_passages_are_contaminated_in_any_script() ->
     assert not any(entry.uncontaminated for entry in contents.contamination_entries.values())
 
 
-def test_without_examples_they_are_derived_and_it_is_said(text_folder: Path, store: Store) -> None:
+def test_without_examples_they_are_derived_with_a_note(text_folder: Path, store: Store) -> None:
     record = read([text_folder], store=store).record
     assert record.derived
     assert any("familiarity" in note for note in record.notes)
@@ -202,11 +202,11 @@ def test_without_examples_they_are_derived_and_it_is_said(text_folder: Path, sto
 
 def test_too_few_documents_are_refused(tmp_path: Path, store: Store) -> None:
     (tmp_path / "only.txt").write_text("Just one text.", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="none for testing"):
+    with pytest.raises(SizewiseError, match="none would be left for testing"):
         read([tmp_path / "only.txt"], store=store)
 
 
-def test_a_single_note_beside_many_examples_goes_to_training() -> None:
+def test_a_single_document_among_many_examples_goes_to_training() -> None:
     rows = tuple(make_example(f"e{i}", f"An answer of number {i}", f"e{i}", f"Question {i}") for i in range(30))
     contents = build([Reading((make_document("note", "", "A note.", "test"),), rows)], ["x"], None, "general", 0)
     assert [d.id for d in contents.documents["train"]] == ["note"]
@@ -238,7 +238,7 @@ def test_a_file_that_is_not_read_makes_another_dataset(text_folder: Path, store:
     assert after.record.not_read == {"kind .doc": 1}
 
 
-def test_rows_that_cannot_be_used_lie_beside_the_dataset(tmp_path: Path, store: Store) -> None:
+def test_rejected_rows_are_saved_with_the_dataset(tmp_path: Path, store: Store) -> None:
     rows = [{"prompt": f"Question {i}?", "answer": f"It is number {i}." if i != 7 else None} for i in range(40)]
     path = tmp_path / "x.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -251,17 +251,15 @@ def test_rows_that_cannot_be_used_lie_beside_the_dataset(tmp_path: Path, store: 
         read([path], store=store, max_rejects=0.01)
 
 
-def test_ids_that_stand_twice_are_told_and_none_is_lost() -> None:
+def test_duplicate_ids_are_renumbered_with_a_note() -> None:
     names = ["0", "1", "1", "1~2", *map(str, range(2, 20))]
     rows = [make_example(name, f"It is {i}.", name, f"Question {i}?") for i, name in enumerate(names)]
     contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
     assert len({example.id for example in all_examples(contents)}) == len(names)
-    assert "2 examples have ids that stood before and got a number: '1~2' was '1', '1~2~2' was '1~2'" in (
-        contents.record.notes
-    )
+    assert "2 examples had duplicate ids and got a new one: '1~2' was '1', '1~2~2' was '1~2'" in (contents.record.notes)
 
 
-def test_nothing_named_is_a_usage_error(store: Store) -> None:
+def test_reading_no_files_is_a_usage_error(store: Store) -> None:
     with pytest.raises(UsageError):
         read([], store=store)
 
@@ -273,7 +271,7 @@ def test_everything_can_be_test_data(tmp_path: Path, store: Store) -> None:
     assert (splits["train"].examples, splits["test"].examples) == (0, 1)
 
 
-def test_what_was_done_to_a_test_file_is_told_with_its_scores(tmp_path: Path, store: Store) -> None:
+def test_notes_on_a_test_file_are_part_of_its_evaluation(tmp_path: Path, store: Store) -> None:
     rows = [{"id": i, "prompt": f"Question {i % 39}?", "answer": "It opens at nine."} for i in range(40)]
     rows[20]["answer"] = {"text": "nine"}
     data, said = tmp_path / "x.jsonl", tmp_path / "said.jsonl"
@@ -311,5 +309,5 @@ def test_a_document_follows_the_split_of_its_examples() -> None:
 def test_a_source_cannot_be_in_two_splits() -> None:
     rows = [make_example(f"e{i}", f"An answer that is long enough {i}", "one") for i in range(2)]
     named = [row.model_copy(update={"split": split}) for row, split in zip(rows, ("test", "train"), strict=True)]
-    with pytest.raises(SizewiseError, match="are to be in test and in train"):
+    with pytest.raises(SizewiseError, match="are assigned to both test and train"):
         build([Reading((), tuple(named))], ["x"], None, "general", 0)
