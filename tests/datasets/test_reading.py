@@ -235,7 +235,7 @@ def test_a_file_that_is_not_read_makes_another_dataset(text_folder: Path, store:
     (text_folder / "new.doc").write_bytes(b"old")
     after = read([text_folder], store=store)
     assert after.id != before.id
-    assert after.record.not_read == {"kind .doc": 1}
+    assert after.record.not_read == {"unsupported type .doc": 1}
 
 
 def test_rejected_rows_are_saved_with_the_dataset(tmp_path: Path, store: Store) -> None:

@@ -72,7 +72,7 @@ def test_only_answers_that_stand_in_their_passage_are_kept(documents: Path, tmp_
     data = read([documents, out], store=store)
     known = {document.id for split in load(store, data.id).documents.values() for document in split}
     assert {row["source"] for row in rows} <= known
-    assert not any("columns not used" in note for note in data.record.notes)
+    assert not any("unused columns" in note for note in data.record.notes)
 
 
 @pytest.mark.usefixtures("teacher")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sizewise.documents import MAX_REJECTS
-from sizewise.documents.decoding import Unreadable, decoded
+from sizewise.documents.decoding import Unreadable, decode_file
 from sizewise.documents.rows import PROMPT_KEYS, TURN_KEYS, prompt_of
 from sizewise.documents.tables import CELL_KINDS, Row, by_name, cell_rows, json_rows
 from sizewise.documents.values import (
@@ -17,12 +17,12 @@ from sizewise.documents.values import (
     content_of,
     conversation,
     ends_with_call,
+    first_key,
     id_of,
-    kind_of,
-    one_of,
     reason_of,
     text_of,
     texts_of,
+    type_of,
 )
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
@@ -88,7 +88,7 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
             name = f"{first}~{number}"
         if answer.failure:
             raise BadRow(answer.failure)
-        given, tags = (one_of(keys, row.cells) for keys in (("references", "reference"), ("tags",)))  # 0 is one
+        given, tags = (first_key(keys, row.cells) for keys in (("references", "reference"), ("tags",)))  # 0 is one
         references = texts_of(row.cells[given], given) if given else ()
         found = LoggedRequest(name, messages, answer.text, references, texts_of(row.cells[tags], tags) if tags else ())
         used.add(name)
@@ -235,13 +235,13 @@ def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[l
     found: list[_T] = []
     bad: list[str] = []
     try:
-        text, guess = decoded(path)
+        text, guess = decode_file(path)
         known = frozenset((*ID_KEYS, *ANSWER_KEYS, *PROMPT_KEYS))
-        rows = cell_rows(text, known) if path.suffix.lower() in CELL_KINDS else json_rows(text, mend=True)
+        rows = cell_rows(text, known) if path.suffix.lower() in CELL_KINDS else json_rows(text, replace_surrogates=True)
         for row in rows:
             try:
-                if row.broken:
-                    raise BadRow(row.broken)
+                if row.problem:
+                    raise BadRow(row.problem)
                 found.append(use(row._replace(cells={name: cell for name, (_, cell) in by_name(row.cells).items()})))
             except (ValueError, TypeError, RecursionError) as error:
                 bad.append(f"line {row.line} cannot be read as {what}: {reason_of(error)}")
@@ -287,11 +287,11 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
     body = response.get("body") or response
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        error = json.dumps(body.get("error", "none"))[:200] if isinstance(body, dict) else kind_of(body)
+        error = json.dumps(body.get("error", "none"))[:200] if isinstance(body, dict) else type_of(body)
         raise BadRow(f"the response holds no answer (error: {error})")
     message = choices[0].get("message")
     if not isinstance(message, dict):
-        raise BadRow(f"the response's message is {kind_of(message)}")
+        raise BadRow(f"the response's message is {type_of(message)}")
     if ends_with_call([message]):
         raise BadRow("the answer is a call of a tool, not a text")
     content = message.get("content") if message.get("content") is not None else message.get("refusal")
@@ -307,7 +307,7 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
         _HELD_BACK if _finish(choices[0]) == "content_filter" else "",
     )
     if not isinstance(request, dict):
-        raise BadRow(f"the request is {kind_of(request)}, not an object")
+        raise BadRow(f"the request is {type_of(request)}, not an object")
     asked = request.get("body") or request
     messages = asked.get("messages") if isinstance(asked, dict) else None
     return conversation(messages) if messages else (), answer
