@@ -45,7 +45,7 @@ class Phones:
     def find(self, text: str) -> Iterator[Found]:
         """Find telephone numbers among the candidates that look like one."""
         rules = rules_of("numbers")
-        for match in rules["called"][0].finditer(text):
+        for match in rules["phone"][0].finditer(text):
             groups = re.findall(r"\d+", match[0])
             if sum(map(len, groups)) < MIN_PHONE_DIGITS:
                 continue
@@ -142,7 +142,7 @@ def labeled_numbers(text: str) -> Iterator[Found]:
     if not numbers:
         return
     stops = [match.start() for match in re.finditer(r"[.!?;]\s", text)]
-    for kind, (label,) in rules_of("says").items():
+    for kind, (label,) in rules_of("labels").items():
         labels = [match.span() for match in label.finditer(text)]
         starts, ends = [start for start, _ in labels], [end for _, end in labels]
         for match in numbers:

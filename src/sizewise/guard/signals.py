@@ -36,8 +36,8 @@ def signals_in(texts: Sequence[str]) -> tuple[str, ...]:
         for kind, rules in rules_of("signals").items()
         if any(rule.search(text) for text in plain for rule in rules)
     }
-    squeezed = re.sub(r"[^a-z]", "", plain[0].translate(_LEET))
-    found |= {kind for kind, (rule,) in rules_of("squeezed").items() if rule.search(squeezed)}
+    letters = re.sub(r"[^a-z]", "", plain[0].translate(_LEET))
+    found |= {kind for kind, (rule,) in rules_of("letters_only").items() if rule.search(letters)}
     if len(_HIDDEN.findall(raw)) >= MIN_HIDDEN:
         found.add("hidden")
     return tuple(kind for kind in SIGNALS if kind in found)
