@@ -153,7 +153,6 @@ def test_documents_in_chinese_give_examples_of_their_own(tmp_path: Path, read_in
     assert read_in(folder).examples
 
 
-@pytest.mark.xfail(strict=True, reason="A Chinese passage counts as one word, too short to ask about: issue 25.")
 def test_documents_in_chinese_can_be_drafted_from(tmp_path: Path, store: Store, speaker: Speaker) -> None:
     pytest.importorskip("pydantic_ai")
     folder = tmp_path / "texts"

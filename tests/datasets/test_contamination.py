@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from sizewise.datasets.contamination import Text, contamination, contamination_sums
+from sizewise.datasets.contamination import Text, contamination, summarize
 from sizewise.documents.reading import make_document
 from sizewise.records import ContaminationEntry, Example, Message
 
@@ -47,8 +47,8 @@ def test_prompts_of_a_label_task_that_stand_in_training_are_contaminated() -> No
     copied = [ask(f"c{i}", f"Dear team! {body(i).title()}.", LABELS[i % 3]) for i in range(30)]
     found = entries(labelled(200), [*copied, *labelled(50, 1_000)])
     assert [entry.uncontaminated for entry in found] == [False] * 30 + [True] * 50
-    assert contamination_sums(found, 0).prompts == 30
-    assert contamination_sums(found, 0).uncontaminated_examples == 50
+    assert summarize(found, 0).prompts == 30
+    assert summarize(found, 0).uncontaminated_examples == 50
     assert all(entry.prompt_shared_words == entry.prompt_words - 2 == 60 for entry in found[:30])
 
 

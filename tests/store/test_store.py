@@ -128,7 +128,7 @@ def test_two_processes_do_not_write_one_record(store: Store) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="cannot be made"):
+    with pytest.raises(SizewiseError, match="cannot be created"):
         write_atomically(tmp_path / "file" / "inside.json", "x")
 
 

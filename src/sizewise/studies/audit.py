@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -37,7 +36,7 @@ from sizewise.records import (
     Study,
     Vote,
 )
-from sizewise.store import Store, make_folder
+from sizewise.store import Store, make_folder, sha256_of
 
 MANIFEST = "manifest.json"
 EVALUATION_FILES, DATASET_FILES = ("items.jsonl",), ("leaks.jsonl",)
@@ -77,7 +76,7 @@ def audit(root: str | Path, *, store: Store | None = None, out: Path | None = No
 def _audited(store: Store, root: str, out: Path | None, verify: bool, listed: dict[str, str] | None) -> Audit:
     records = dict(_closure(store, root, store.kind_of(root)))
     paths = [path for record_id, kind in records.items() for path in _files(store, kind, record_id)]
-    files = {path.relative_to(store.home).as_posix(): _sha256(path) for path in paths}
+    files = {path.relative_to(store.home).as_posix(): sha256_of(path) for path in paths}
     changed = () if listed is None else tuple(_changed(files, listed))
     again = tuple(_recomputed(store, records)) if verify else ()
     licenses, versions = _facts(store, records)
@@ -153,11 +152,6 @@ def _files(store: Store, kind: str, record_id: str) -> list[Path]:
         "study": ("report.html",),
     }.get(kind, ())
     return [store.record_path(kind, record_id), *(folder / name for name in beside if (folder / name).is_file())]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _facts(store: Store, records: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
