@@ -22,7 +22,7 @@ import transformers
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.generate import run_batch
-from sizewise.lm.hf_format import head_of
+from sizewise.lm.logits import head_of
 from sizewise.lm.packing import Rows, Unit, pack
 from sizewise.lm.score import score_ids
 from sizewise.records import fingerprint

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.lm.hf_format import hidden_states
+from sizewise.lm.logits import hidden_states
 
 
 @torch.inference_mode()

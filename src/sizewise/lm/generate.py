@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
-from sizewise.lm.hf_format import decoder_of, head_of, hidden_states
+from sizewise.lm.logits import decoder_of, head_of, hidden_states
 from sizewise.lm.tokenizer import end_ids
 
 TILE = 16_384  # words of the vocabulary whose logits exist at once

@@ -15,6 +15,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.device import PRECISIONS
 from sizewise.lm.tokenizer import end_ids
 
 SUPPORTED = "Llama, Mistral, Qwen 2 and 3, Gemma 3, Granite, Phi-3, Cohere and others that agree with transformers"
@@ -24,7 +25,6 @@ TEXT_PART = {
     r"^model\.language_model\.": "model.",
     r"^language_model\.lm_head\.": "lm_head.",
 }
-PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def quiet_libraries() -> None:
@@ -172,26 +172,6 @@ def check_tokenizer(network: Any, tokenizer: Any, folder: Path) -> None:
         )
 
 
-def machine_precision(device: str = "cpu") -> str:
-    """Give the precision that this machine computes in: `bf16`, or `fp32` where the processor has no bf16.
-
-    Without such instructions products of bf16 are several times slower than those of fp32.
-    """
-    if device != "cpu":
-        return "bf16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
-
-
-def in_precision(network: Any, precision: str) -> Any:
-    """Round a network to a precision; bf16 is the one in which it is kept."""
-    return network.to(PRECISIONS[precision])
-
-
-def free_device_bytes(device: str) -> int | None:
-    """Give the free memory of a device of its own; None where it shares the machine's."""
-    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else None
-
-
 def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str] | None = None) -> None:
     """Write a network in bf16 with its tokenizer; the folder appears only when it is whole.
 
@@ -225,60 +205,6 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
             "a folder with room that can be written",
             "export SIZEWISE_HOME=FOLDER, or free some room; then run the same command again",
         ) from error
-
-
-def choose_device(asked: str) -> str:
-    """Choose where a network runs.
-
-    Args:
-        asked: `auto`, `cpu`, `cuda` or `mps`.
-
-    Raises:
-        SizewiseError: the device is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked == "auto":
-        return next(name for name, is_there in there.items() if is_there)
-    if not there[asked]:
-        raise SizewiseError(
-            f"This machine has no {asked} device that PyTorch can use.",
-            " or ".join(name for name, is_there in there.items() if is_there),
-            "--device auto",
-        )
-    return asked
-
-
-def layers_of(network: Any) -> Any:
-    """Return a network's transformer blocks, whatever it calls them."""
-    blocks, decoder = network.config.num_hidden_layers, network.get_decoder()
-    return next(part for part in decoder.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == blocks)
-
-
-def decoder_of(network: Any) -> Any:
-    """Give the network without its head: it turns token ids into hidden states."""
-    return network.get_decoder()
-
-
-def hidden_states(network: Any, **inputs: Any) -> torch.Tensor:
-    """Run a network up to its head: (rows, tokens, width), to be multiplied by `head_of`'s weights."""
-    hidden: torch.Tensor = decoder_of(network)(**inputs).last_hidden_state
-    config = network.config
-    divisor, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)
-    if divisor:  # Granite divides its logits, HyperCLOVA multiplies them with what has the same name
-        return hidden * divisor if config.model_type.startswith("hyperclovax") else hidden / divisor
-    return hidden if factor is None else hidden * factor  # Cohere
-
-
-def head_of(network: Any) -> Any:
-    """Give the weights that turn hidden states into logits, (vocabulary, hidden)."""
-    head = network.get_output_embeddings()
-    if getattr(head, "bias", None) is not None or getattr(network.config, "final_logit_softcapping", None):
-        raise SizewiseError(
-            f"{type(network).__name__} changes its logits after the head (bias or soft-capping).",
-            "Llama, Mistral, Qwen, Granite, Gemma 3, Phi-3 or Phi-4-mini",
-            "choose another model: sizewise models",
-        )
-    return head.weight
 
 
 def attention_words(config: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.lm.hf_format import head_of, hidden_states
+from sizewise.lm.logits import head_of, hidden_states
 from sizewise.lm.packing import Unit
 from sizewise.lm.tokenizer import encoded_text, prefix_id, text_ids
 

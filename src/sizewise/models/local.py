@@ -9,7 +9,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer, token_texts
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, ScoredPrompt, failed
+from sizewise.models.base import Cancel, Deliver, Piece, ScoredPrompt, ScoredText, failed
 from sizewise.models.batching import TOGETHER, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.models.thinking import RoomToThink
@@ -50,9 +50,10 @@ class LocalModel:
         start: str | None = None,
     ) -> None:
         from sizewise.lm import hf_format as folders
+        from sizewise.lm.device import machine_precision
         from sizewise.lm.tokenizer import end_ids
 
-        precision = precision or folders.machine_precision()
+        precision = precision or machine_precision()
         self._network = folders.load_network(folder, precision)
         self._tokenizer = folders.load_tokenizer(folder)
         folders.check_tokenizer(self._network, self._tokenizer, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sizewise.models.base import Cancel, Deliver, Model, ScoredText, ScoredPrompt, ask_anew, count_tokens
+from sizewise.models.base import Cancel, Deliver, Model, ScoredPrompt, ScoredText, ask_anew, count_tokens
 from sizewise.records import Completion, ModelDescription, Request
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.datasets import DatasetContents
-from sizewise.lm.loop import Held
 from sizewise.lm.packing import Mix, TokenFile, Unit, cut
 from sizewise.lm.tokenizer import chat_sequence, prefix_id, text_ids
+from sizewise.lm.validation import Held
 from sizewise.records import Document, Example, Recipe
 from sizewise.training import representation
 

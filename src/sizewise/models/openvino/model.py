@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sizewise.models.answering import token_texts
-from sizewise.models.base import Cancel, Deliver, ScoredText, ScoredPrompt, complete_all
+from sizewise.models.base import Cancel, Deliver, ScoredPrompt, ScoredText, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
@@ -68,11 +68,12 @@ class OpenvinoModel:
         start: str | None = None,
     ) -> None:
         from sizewise.lm import hf_format as folders
+        from sizewise.lm.device import machine_precision
         from sizewise.lm.sizing import count
         from sizewise.lm.tokenizer import turn_end
 
         require()
-        precision = precision or folders.machine_precision()
+        precision = precision or machine_precision()
         self._tokenizer = folders.load_tokenizer(folder)
         counted = count(read_config(folder))
         context = int(counted.config["max_position_embeddings"])
