@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from sizewise.lm.optimizer import MasterAdamW
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from sizewise.lm import adapt, architecture, loop
 from sizewise.lm.hf_format import load_network
 from sizewise.lm.kernels import can_compile
+from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import Rows
 
 RANK = 16

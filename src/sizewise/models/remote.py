@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, failed
-from sizewise.models.catalog import find, market
+from sizewise.models.catalog import find_model, load_catalog
 from sizewise.models.conversations import client_messages, read_image
 from sizewise.models.openai_logprobs import EchoScorer
 from sizewise.models.patience import MOST_AT_ONCE, Fault, Gate, fault_of, wait_s
@@ -101,7 +101,7 @@ class RemoteModel:
 
     def describe(self) -> ModelDescription:
         """Say what the model is."""
-        known = find(self._uri)
+        known = find_model(self._uri)
         title = PROVIDERS[self._kind].title if self._kind in PROVIDERS else urlsplit(self._address).netloc
         return ModelDescription(
             uri=self._uri,
@@ -400,7 +400,7 @@ class RemoteModel:
         if isinstance(error, ModelQuotaExceededError):
             raise SizewiseError(f"{self._uri}: the account's quota is used up: {error}", "credit with the provider", "")
         if isinstance(error, ModelNotFoundError):
-            names = [model.uri for model in market().values() if model.uri.startswith(f"{self._kind}:")]
+            names = [model.uri for model in load_catalog().values() if model.uri.startswith(f"{self._kind}:")]
             raise UsageError(
                 f"{self._uri} is not known there: {error}",
                 " or ".join(names) or "a model of the server",
