@@ -18,7 +18,7 @@ from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
 from sizewise.models import Engine, Model, open_model
-from sizewise.models.base import ask_anew, count_tokens
+from sizewise.models.base import bypass_kept_answers, count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
@@ -112,7 +112,7 @@ def evaluate(
         evaluation_id = f"eval-{fingerprint([*identity, *options.identity()])}"
         if options.new_run:
             evaluation_id = asking.next_run(store, evaluation_id)
-            ask_anew(opened)
+            bypass_kept_answers(opened)
         if (found := asking.existing(store, evaluation_id)) is not None:
             if description.api:
                 reporter.say(asking.age_of(found))

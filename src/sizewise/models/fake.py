@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from sizewise.errors import UsageError
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText
 from sizewise.records import Completion, ModelDescription, Request
 
 NAMES = {
@@ -54,7 +54,7 @@ class _Later:
 _LATER = _Later()
 
 
-class FakeModel:
+class FakeModel(Model):
     """Answers by a fixed rule; gives each byte the probability 1/256.
 
     Args:

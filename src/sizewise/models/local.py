@@ -9,7 +9,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer, token_texts
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredPrompt, ScoredText, failed
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredPrompt, ScoredText, failed
 from sizewise.models.batching import TOGETHER, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.models.thinking import RoomToThink
@@ -23,7 +23,7 @@ SAME_LENGTH = 32  # answers that the context shortens are written together where
 OPENING = 16  # last tokens of a prompt, of which some may be the mark of a thought
 
 
-class LocalModel:
+class LocalModel(Model):
     """A causal language model in a folder.
 
     Args:

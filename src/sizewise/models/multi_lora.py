@@ -119,7 +119,7 @@ class _Shared:
             gc.collect()
 
 
-class AdapterModel:
+class AdapterModel(Model):
     """One of several models on the same base; it answers, and does not score.
 
     Args:

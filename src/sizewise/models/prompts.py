@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from sizewise.datasets import DatasetContents
-from sizewise.models.base import estimate_tokens
+from sizewise.models.token_counts import estimate_tokens
 from sizewise.records import Example, Request
 
 Form = Literal["chat", "few_shot"]

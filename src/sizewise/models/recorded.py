@@ -27,7 +27,7 @@ from sizewise.documents.values import (
     texts_of,
 )
 from sizewise.errors import SizewiseError
-from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
+from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
 
 ANSWER_KEYS = ("completion", "answer", "response", "output")
@@ -100,7 +100,7 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
     return found
 
 
-class RecordedModel:
+class RecordedModel(Model):
     """Gives the recorded answer to each request, found by its id, else by what was asked.
 
     Args:

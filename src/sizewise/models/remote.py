@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, failed
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText, failed
 from sizewise.models.catalog import find_model, load_catalog
 from sizewise.models.conversations import client_messages, read_image
 from sizewise.models.openai_logprobs import EchoScorer
@@ -61,7 +61,7 @@ PROVIDERS = {
 }
 
 
-class RemoteModel:
+class RemoteModel(Model):
     """A model behind an API.
 
     Args:
@@ -152,7 +152,7 @@ class RemoteModel:
         finally:
             work.cancel()
 
-    def ask_anew(self) -> None:
+    def bypass_kept_answers(self) -> None:
         """Use no answers that were kept, and keep none."""
         self._anew = True
 

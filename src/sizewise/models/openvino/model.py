@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sizewise.models.answering import token_texts
-from sizewise.models.base import Cancel, Deliver, ScoredPrompt, ScoredText, complete_all
+from sizewise.models.base import Cancel, Deliver, Model, ScoredPrompt, ScoredText, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
@@ -41,7 +41,7 @@ def _asked(ids: list[int], ends: Sequence[int], request: Request) -> Asked:
     )
 
 
-class OpenvinoModel:
+class OpenvinoModel(Model):
     """A causal language model in a folder that `convert` made.
 
     Args:
