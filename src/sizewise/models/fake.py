@@ -71,7 +71,7 @@ class FakeModel(Model):
         self._name, self._delay_s = name, delay_s
 
     def describe(self) -> ModelDescription:
-        """Say what the rule is."""
+        """Describe the rule."""
         copy = self._name == "copy"
         return ModelDescription(
             uri=f"fake:{self._name}",
@@ -90,7 +90,7 @@ class FakeModel(Model):
         )
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return "uniform over 256 bytes"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:

@@ -85,11 +85,11 @@ class LocalModel(Model):
         )
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
+        """Describe the model."""
         return self._description
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         from sizewise.lm.tokenizer import prefix_id
 
         prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))

@@ -153,7 +153,7 @@ def check_known_answer(name: str, network: object, tokenizer: object) -> None:
     if correct >= min(wrong):
         worst = WRONG_ANSWERS[wrong.index(min(wrong))]
         raise SizewiseError(
-            f"{name} is broken after conversion: it rates '{KNOWN_PROMPT}{worst}' above '{KNOWN_PROMPT}{KNOWN_ANSWER}'.",
+            f"{name} fails its check after conversion: '{KNOWN_PROMPT}{worst}' is likelier than '{KNOWN_ANSWER}'.",
             "a conversion that preserves the model",
             "install the version of transformers in constraints.txt",
         )

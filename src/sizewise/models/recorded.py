@@ -169,7 +169,7 @@ class RecordedModel(Model):
         )
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return "none"
 
     def _find(self, request: Request) -> _Answer | str:

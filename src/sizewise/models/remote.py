@@ -100,7 +100,7 @@ class RemoteModel(Model):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
+        """Describe the model."""
         known = find_model(self._uri)
         title = PROVIDERS[self._kind].title if self._kind in PROVIDERS else urlsplit(self._address).netloc
         return ModelDescription(
@@ -121,7 +121,7 @@ class RemoteModel(Model):
         )
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return self._echo.signature() if self._echo else "none"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
