@@ -7,6 +7,7 @@ import pytest
 
 from sizewise.errors import SizewiseError
 from sizewise.lm import hf_format as folders
+from sizewise.lm.device import machine_precision
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store
 from sizewise.training import planning, preflight, train
@@ -69,7 +70,7 @@ def test_a_run_without_room_keeps_fewer_activations_or_is_refused(
     with pytest.raises(SizewiseError, match=r"needs about .* are free"):
         train(recipe, dataset.id, store=store)
     tokens = recipe.rows_per_step * recipe.context
-    width = 2 if folders.machine_precision() == "bf16" else 4
+    width = 2 if machine_precision() == "bf16" else 4
     kept, again = (plain(shapes[0], "full", tokens, some, width) for some in (False, True))
     assert again < kept
     monkeypatch.setattr(planning, "_free_bytes", lambda start: int((kept + again) / 2))

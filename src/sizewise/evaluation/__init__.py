@@ -3,13 +3,10 @@
 from sizewise.evaluation.run import AnswerOptions, default_metrics, evaluate
 from sizewise.evaluation.suite_run import evaluate_suite
 from sizewise.evaluation.suites import SUITES
-from sizewise.models.prompted import AskedAs, asked_as
 
 __all__ = [
     "SUITES",
     "AnswerOptions",
-    "AskedAs",
-    "asked_as",
     "default_metrics",
     "evaluate",
     "evaluate_suite",

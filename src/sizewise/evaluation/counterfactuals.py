@@ -25,7 +25,7 @@ from sizewise.metrics.manner import refuses
 from sizewise.metrics.match import words_of
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.base import count_tokens
-from sizewise.models.prompts import WAY, answer_limit
+from sizewise.models.prompts import PROMPT_VERSION, answer_limit, question_prompt
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score, fingerprint
 from sizewise.store import Ledger, Saved, Store, versions
@@ -185,7 +185,9 @@ def evaluate_counterfactuals(
     opened = open_model(model, store=store, engine=engine, say=reporter.say)
     try:
         description = opened.describe()
-        found = f"eval-{fingerprint([description.uri, description.revision, name, data_id, limit, seed, WAY])}"
+        found = (
+            f"eval-{fingerprint([description.uri, description.revision, name, data_id, limit, seed, PROMPT_VERSION])}"
+        )
         if (before := asking.existing(store, found)) is not None:
             return before
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
@@ -239,7 +241,7 @@ def _cases(examples: Sequence[Example], most: int) -> Iterator[_Case]:
 def _weighed(model: Model, cases: Sequence[_Case], ledger: Ledger, reporter: Reporter) -> list[ItemRow]:
     """Weigh the right answers after each question."""
     groups = [
-        (case.id, [Continuation(f"Question: {one.prompt}\nAnswer:", f" {one.answer}") for one in case.variants])
+        (case.id, [Continuation(question_prompt(one.prompt), f" {one.answer}") for one in case.variants])
         for case in cases
     ]
     nats = continuation_nats(model, groups, SUITE, "weighing swapped questions", ledger, reporter)
@@ -320,7 +322,7 @@ def _request(model: Model, case: _Case, place: int, max_tokens: int) -> Request:
     name = f"{case.id}|{place}"
     if model.describe().can_chat:
         return Request(id=name, messages=(Message(role="user", content=prompt),), max_tokens=max_tokens, fit=True)
-    return Request(id=name, text=f"Question: {prompt}\nAnswer:", stop=("\n",), max_tokens=max_tokens, fit=True)
+    return Request(id=name, text=question_prompt(prompt), stop=("\n",), max_tokens=max_tokens, fit=True)
 
 
 def _scores(cases: Sequence[_Case], rows: Sequence[ItemRow], how: str, seed: int) -> dict[str, Score]:

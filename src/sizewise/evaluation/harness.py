@@ -17,7 +17,7 @@ from sizewise.evaluation.likelihoods import Continuation, continuation_nats
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
-from sizewise.models.prompts import WAY
+from sizewise.models.prompts import PROMPT_VERSION
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score, fingerprint
 from sizewise.store import Ledger, Saved, Store, versions
@@ -60,7 +60,9 @@ def evaluate_harness(
     opened = open_model(model, store=store, engine=engine, say=reporter.say)
     try:
         description = opened.describe()
-        found = f"eval-{fingerprint([description.uri, description.revision, names, source, limit, seed, WAY])}"
+        found = (
+            f"eval-{fingerprint([description.uri, description.revision, names, source, limit, seed, PROMPT_VERSION])}"
+        )
         if (before := asking.existing(store, found)) is not None:
             return before
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:

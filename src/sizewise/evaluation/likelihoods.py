@@ -11,6 +11,7 @@ import numpy as np
 from sizewise import datasets
 from sizewise.metrics import ChoiceItem, LikelihoodItem, Metric
 from sizewise.models import Model, ScoredText
+from sizewise.models.prompts import question_prompt
 from sizewise.progress import Reporter
 from sizewise.records import Document, Example, ItemRow
 from sizewise.store import Ledger
@@ -166,5 +167,5 @@ def choice_rows(
 
 def _choices(example: Example) -> list[Continuation]:
     asked = "\n".join(message.content for message in example.messages)
-    context = f"Question: {asked}\nAnswer:"
+    context = question_prompt(asked)
     return [Continuation(context, f" {choice}") for choice in example.choices]

@@ -18,8 +18,8 @@ from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
 from sizewise.models import Engine, Model, open_model
-from sizewise.models.base import ask_anew, count_tokens
-from sizewise.models.prompts import WAY, Form, answer_limit, choose_shots, make_request, stop_texts
+from sizewise.models.base import bypass_kept_answers, count_tokens
+from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Completion,
@@ -108,11 +108,11 @@ def evaluate(
     opened = open_model(model, store=store, engine=engine, max_usd=max_usd, say=reporter.say)
     try:
         description = opened.describe()
-        identity = [description.uri, description.revision, data_id, names, limit, seed, WAY]
+        identity = [description.uri, description.revision, data_id, names, limit, seed, PROMPT_VERSION]
         evaluation_id = f"eval-{fingerprint([*identity, *options.identity()])}"
         if options.new_run:
             evaluation_id = asking.next_run(store, evaluation_id)
-            ask_anew(opened)
+            bypass_kept_answers(opened)
         if (found := asking.existing(store, evaluation_id)) is not None:
             if description.api:
                 reporter.say(asking.age_of(found))

@@ -23,7 +23,7 @@ from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
-from sizewise.models.prompts import WAY
+from sizewise.models.prompts import PROMPT_VERSION, question_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score, fingerprint
 from sizewise.store import Ledger, Saved, Store, versions
@@ -106,7 +106,7 @@ def evaluate_suite(
                 "sizewise models",
             )
         asked = suite.written or not description.can_score
-        identity = [description.uri, description.revision, data, limit, seed, *([WAY] if asked else [])]
+        identity = [description.uri, description.revision, data, limit, seed, *([PROMPT_VERSION] if asked else [])]
         found = f"eval-{fingerprint(identity)}"
         if (before := asking.existing(store, found)) is not None:
             return before
@@ -214,7 +214,7 @@ def _written(
 
 
 def _question(item: SuiteItem, order: Sequence[int]) -> Request:
-    question = item.texts[0].context.removesuffix("\nAnswer:").removeprefix("Question: ")
+    question = question_of(item.texts[0].context)
     options = "\n".join(f"{LETTERS[place]}) {item.texts[i].text.strip()}" for place, i in enumerate(order))
     asked = f"{question}\n\n{options}\n\nAnswer with the letter of the right answer, and nothing else."
     return Request(id=item.id, messages=(Message(role="user", content=asked),), max_tokens=ASKED_TOKENS)

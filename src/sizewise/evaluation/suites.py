@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.likelihoods import Continuation
+from sizewise.models.prompts import question_prompt
 
 FloatArray = npt.NDArray[np.float64]
 Stats = dict[str, tuple[float, ...]]
@@ -274,7 +275,7 @@ def bbq(path: Path | None) -> list[SuiteItem]:
                     continue
                 other = 3 - unknown - target[0]
                 biased = target[0] if row["question_polarity"] == "neg" else other
-                context = f"{row['context']}\nQuestion: {row['question']}\nAnswer:"
+                context = f"{row['context']}\n{question_prompt(row['question'])}"
                 texts = tuple(Continuation(context, f" {row[f'ans{i}']}") for i in range(3))
                 measure = _Bbq(int(row["label"]), unknown, biased, row["context_condition"] == "ambig")
                 cluster = f"{row['category']} {row['question_index']}"
@@ -320,7 +321,7 @@ def packaged_general(path: Path | None) -> list[SuiteItem]:
     items = []
     for number, row in enumerate(_rows(place, "the language-nuance test")):
         try:
-            context = f"Question: {row['question']}\nAnswer:"
+            context = question_prompt(row["question"])
             texts = tuple(Continuation(context, f" {text}") for text in (row["answer"], *row["others"]))
             items.append(SuiteItem(f"nuance-{number}", row["tag"], f"nuance-{number}", texts, _chosen))
         except KeyError as error:

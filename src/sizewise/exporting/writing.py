@@ -18,6 +18,7 @@ from sizewise.exporting import llamacpp, ollama, parity
 from sizewise.exporting.parity import Bounds, Reader
 from sizewise.lm import adapt, gguf_writing
 from sizewise.lm import hf_format as folders
+from sizewise.lm.device import machine_precision
 from sizewise.lm.gguf import read_gguf
 from sizewise.lm.tokenizer import end_ids
 from sizewise.models import openvino
@@ -211,7 +212,7 @@ def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Boun
     """Give the programs that read an export, each with its bounds."""
     if to.startswith("openvino"):
         encode = _openvino_encode(made)
-        quick = [("bf16", SERVED)] if folders.machine_precision() == "bf16" else []
+        quick = [("bf16", SERVED)] if machine_precision() == "bf16" else []
         for precision, limits in [("fp32", bounds), *quick]:
             engine = openvino.Engine(made, precision)
             try:

@@ -25,7 +25,7 @@ from sizewise.documents.values import (
     type_of,
 )
 from sizewise.errors import SizewiseError
-from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
+from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
 from sizewise.store import sha256_of
 from sizewise.text import normalize_text
@@ -100,7 +100,7 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
     return found
 
 
-class RecordedModel:
+class RecordedModel(Model):
     """Gives the recorded answer to each request, found by its id, else by what was asked.
 
     Args:
@@ -169,7 +169,7 @@ class RecordedModel:
         )
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return "none"
 
     def _find(self, request: Request) -> _Answer | str:

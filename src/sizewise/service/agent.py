@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from sizewise.guard import signals_in
 from sizewise.models.base import Piece
+from sizewise.models.prompts import question_prompt
 from sizewise.records import Completion, Message, Request
 from sizewise.retrieval import Finding, Library, Passage
 from sizewise.service.model_runner import ModelRunner
@@ -145,7 +146,7 @@ class Agent(ModelRunner):
         )
         asked = f"{shown}\n\nQuestion: {question}"
         if not self._base.description.can_chat:
-            text = f"{_ORDERS}\n\n{asked}\nAnswer:"
+            text = f"{_ORDERS}\n\n{shown}\n\n{question_prompt(question)}"
             plain = {"messages": (), "text": text, "stop": (*request.stop[:3], "\nQuestion:"), "fit": True}
             return request.model_copy(update=plain | {"max_tokens": min(request.max_tokens, MOST_ANSWER)})
         messages = (

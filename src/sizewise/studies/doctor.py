@@ -127,7 +127,7 @@ def _extras() -> list[Check]:
 def _arithmetic() -> list[Check]:
     if find_spec("torch") is None:
         return []
-    from sizewise.lm.hf_format import machine_precision
+    from sizewise.lm.device import machine_precision
     from sizewise.lm.kernels import can_compile
 
     precision = machine_precision()

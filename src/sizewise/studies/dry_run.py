@@ -13,7 +13,7 @@ from sizewise import datasets
 from sizewise.datasets.sampling import sample_documents, sample_examples
 from sizewise.errors import SizewiseError
 from sizewise.models import PACKAGED, PROVIDERS, model_size, price_of
-from sizewise.models.prompts import usual_tokens
+from sizewise.models.prompts import mean_answer_tokens
 from sizewise.models.size import available_bytes
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Candidate, CandidateEstimate, Dataset, DryRun, Example, Range
@@ -67,7 +67,7 @@ def outlook(config: StudyConfig, *, store: Store | None = None, reporter: Report
     work = _Work(
         read=(passage_bytes + sum(len(one.prompt.encode()) for one in asked)) / BYTES_A_TOKEN
         + (len(asked) + TRIED * bool(asked)) * PROMPT_TOKENS_MORE,
-        written=(len(asked) + TRIED * bool(asked)) * usual_tokens(contents.examples["train"]) if asked else 0.0,
+        written=(len(asked) + TRIED * bool(asked)) * mean_answer_tokens(contents.examples["train"]) if asked else 0.0,
         prompts=len(asked) + TRIED * bool(asked),
         speed=speed,
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.datasets import DatasetContents
-from sizewise.lm.loop import Held
 from sizewise.lm.packing import Mix, TokenFile, Unit, cut
 from sizewise.lm.tokenizer import chat_sequence, prefix_id, text_ids
+from sizewise.lm.validation import Held
+from sizewise.models.prompts import question_prompt
 from sizewise.records import Document, Example, Recipe
 from sizewise.training import representation
 
@@ -160,7 +161,7 @@ def example_unit(tokenizer: Any, example: Example, prefix: int) -> Unit:
     if tokenizer.chat_template:
         return chat_sequence(tokenizer, example.messages, answer)
     asked = "\n".join(message.content for message in example.messages)
-    prompt = [prefix, *text_ids(tokenizer, f"Question: {asked}\nAnswer:")]
+    prompt = [prefix, *text_ids(tokenizer, question_prompt(asked))]
     return Unit(prompt + text_ids(tokenizer, f" {answer}\n"), len(prompt))
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.lm import hf_format as folders
 from sizewise.lm import loop
+from sizewise.lm.device import machine_precision
 from sizewise.models.opening import open_model, resolve_folder
 from sizewise.progress import Reporter
 from sizewise.records import Example, Recipe, Request
@@ -61,7 +62,7 @@ def ask_teacher(
     if kind in WEIGHTS or Path(recipe.teacher).expanduser().is_dir():
         place, _, _ = resolve_folder(recipe.teacher, store, reporter.say)
         if folders.load_tokenizer(place).get_vocab() == tokenizer.get_vocab():
-            network = folders.load_network(place, folders.machine_precision(device)).to(device)
+            network = folders.load_network(place, machine_precision(device)).to(device)
             loop.prepare(network, compiled=False)
             network.eval()
             note = f"{recipe.teacher} taught by its likeliest tokens, {recipe.teacher_share:.0%} of the loss"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
+from sizewise.lm.device import free_device_bytes, machine_precision
 from sizewise.lm.kernels import can_compile
 from sizewise.progress import Reporter
 from sizewise.records import Estimate, Recipe
@@ -125,7 +126,7 @@ def _fit_memory(recipe: Recipe, start: Start) -> tuple[preflight.Shape, float, b
     trained = sum(p.numel() for p in start.network.parameters() if p.requires_grad)
     shape = preflight.Shape.of(folders.settings_of(base.config), folders.parameters_of(base), trained)
     tokens = recipe.rows_per_step * recipe.context
-    width = 2 if recipe.method == "qlora" or folders.machine_precision(start.device) == "bf16" else 4
+    width = 2 if recipe.method == "qlora" or machine_precision(start.device) == "bf16" else 4
     plain = preflight.memory_bytes(shape, recipe.method, tokens, recipe.checkpointing == "on", width)
     least = preflight.memory_bytes(shape, recipe.method, recipe.context, checkpointing=True, width=width)
     free = _free_bytes(start)
@@ -139,7 +140,7 @@ def _fit_memory(recipe: Recipe, start: Start) -> tuple[preflight.Shape, float, b
 
 def _free_bytes(start: Start) -> int | None:
     """Give what this process may still take and what it holds already, for a network that is loaded."""
-    free = folders.free_device_bytes(start.device)
+    free = free_device_bytes(start.device)
     if free is None:
         free = preflight.available_bytes()
     held = folders.parameters_of(adapt.base_of(start.network)) * 2

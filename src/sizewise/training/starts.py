@@ -9,6 +9,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import adapt, architecture
 from sizewise.lm import hf_format as folders
 from sizewise.lm import tokenizer as tokenizers
+from sizewise.lm.device import choose_device, machine_precision, to_precision
 from sizewise.models.opening import resolve_folder
 from sizewise.models.size import weight_bytes
 from sizewise.progress import Reporter
@@ -40,7 +41,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
         UsageError: the start cannot be trained in this way.
         SizewiseError: it cannot be opened.
     """
-    device = folders.choose_device(recipe.device)
+    device = choose_device(recipe.device)
     if recipe.start == "scratch":
         return _from_scratch(recipe, contents, store, device)
     architecture.parse_attention(recipe.attention)
@@ -51,7 +52,7 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     if recipe.method == "qlora":
         network = adapt.load_in_4_bits(folder, device)
     else:
-        network = folders.load_network(folder, folders.machine_precision(device)).to(device)
+        network = folders.load_network(folder, machine_precision(device)).to(device)
     network = architecture.with_attention(network, recipe.attention, recipe.context)
     room = getattr(network.config, "max_position_embeddings", recipe.context)
     if recipe.context > room:
@@ -88,7 +89,7 @@ def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, devic
     licenses = ", ".join(sorted(contents.record.licenses)) or "not stated"
     origin = f"from scratch: {shape.layers} blocks of width {shape.width}, {shape.parameters:,} parameters"
     return Start(
-        folders.in_precision(network, folders.machine_precision(device)).to(device),
+        to_precision(network, machine_precision(device)).to(device),
         tokenizer,
         "scratch",
         origin,

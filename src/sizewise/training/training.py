@@ -17,6 +17,8 @@ from sizewise.evaluation.general_questions import QUESTIONS
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
 from sizewise.lm.checkpointing import remove_states
+from sizewise.lm.device import to_precision
+from sizewise.lm.validation import Held, validation_bits
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
@@ -171,7 +173,7 @@ class Run:
         tokenizer, context = self.start.tokenizer, recipe.context
         self._held, self._watched_notes = watched(self.contents, tokenizer, recipe, VALIDATION_CHARACTERS)
         control = self._control.measured[:WATCHED_PIECES] if self._control else ()
-        self._held_control = loop.Held.of_texts(tokenizer, control, context) if control else None
+        self._held_control = Held.of_texts(tokenizer, control, context) if control else None
         self._before, validation_s = self._measure_before()
         self.planned = make_plan(
             recipe,
@@ -264,9 +266,9 @@ class Run:
         remove_rows(self.folder)
 
     def _validate(self) -> loop.Bits:
-        domain = loop.validation_bits(self.start.network, self._held)
+        domain = validation_bits(self.start.network, self._held)
         control = self._held_control
-        return loop.Bits(domain, None if control is None else loop.validation_bits(self.start.network, control))
+        return loop.Bits(domain, None if control is None else validation_bits(self.start.network, control))
 
     def _tell(self, progress: loop.Progress) -> None:
         parts = [f"loss {progress.loss:.3f}"]
@@ -356,10 +358,10 @@ class Run:
         network.save_pretrained(self.folder / "adapter")
         if self.recipe.method == "qlora":
             base, _, _ = resolve_folder(self.recipe.start, self.store)
-            return folders.in_precision(
+            return to_precision(
                 adapt.merge_saved(base, self.folder / "adapter", self.recipe.attention, self.recipe.context), "bf16"
             )
-        return folders.in_precision(adapt.merge_lora(network), "bf16")
+        return to_precision(adapt.merge_lora(network), "bf16")
 
     def _estimate_error(self, peak: int) -> dict[str, float]:
         expected = self.planned.estimate
