@@ -142,12 +142,12 @@ def sides_part(times: int) -> dict[str, Any]:
 
 def stopping_part(times: int) -> dict[str, Any]:
     """Compare asking until decided with the plan's fixed number of votes, at the same error."""
-    from sizewise.judging import plan
+    from sizewise.judging import PlanAssumptions, plan
     from sizewise.stats import PairedBet
 
     rates = {}
     for win in (0.5, 0.6, 0.65, 0.7, 0.8):
-        fixed = plan(0.1, 0.8, tie_share=0.15).votes
+        fixed = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.15)).votes
         used, shown, wrong = [], 0, 0
         for seed in range(times):
             rng = np.random.default_rng(seed)

@@ -44,9 +44,11 @@ def plan(
 
     Example: sizewise judge plan --detect 0.1 --power 0.8
     """
+    from sizewise.judging import PlanAssumptions
     from sizewise.judging import plan as make_plan
 
-    found = make_plan(detect, power, raters=raters, votes_an_item=votes_an_item, tie_share=ties, seconds_a_vote=seconds)
+    assumptions = PlanAssumptions(tie_share=ties, seconds_per_vote=seconds)
+    found = make_plan(detect, power, raters=raters, votes_per_item=votes_an_item, assumptions=assumptions)
     if print_object("plan", "plan", None, found, json):
         return
     print_line(

@@ -15,6 +15,7 @@ import numpy as np
 
 from sizewise.choice.costing import MONTH_S, hour_prices
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.metrics.proportion import proportion_score
 from sizewise.models.recorded import LoggedRequest, read_log
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
@@ -39,7 +40,7 @@ from sizewise.routing import (
     write_policy,
 )
 from sizewise.routing.labelled import Array
-from sizewise.stats import percentile_interval, wilson
+from sizewise.stats import percentile_interval
 from sizewise.store import Saved, Store, write_atomically
 from sizewise.studies.config import StudyConfig
 from sizewise.studies.studying import study
@@ -327,11 +328,7 @@ def _kinds(
     found = {}
     for kind, some in sorted(by_kind.items(), key=lambda pair: -len(pair[1])):
         if len(some) >= LEAST_OF_A_KIND:
-            ci_low, ci_high = wilson(sum(some), len(some))
-            found[kind] = Score(
-                metric="good_enough", value=sum(some) / len(some), ci_low=ci_low, ci_high=ci_high, n=len(some), unit="share",
-                signature="wilson",
-            )  # fmt: skip
+            found[kind] = proportion_score("good_enough", sum(some), len(some))
     return found
 
 

@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 
 from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.metrics.proportion import proportion_score
 from sizewise.models import open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import SPLITS, Completion, Message, Request, Score, Synthesis, fingerprint
 from sizewise.retrieval import Library, Passage, cut
-from sizewise.stats import wilson
 from sizewise.store import Store, make_folder, read_lines, write_atomically
 
 DRAFTED, APPROVED, MENDED = "drafted", "approved", "mended"
@@ -272,13 +272,7 @@ def _approved(path: Path, ask: Callable[[dict[str, Any], int, int], Changed], mo
         _write(path, rows)
     good = sum(APPROVED in row["tags"] and MENDED not in row["tags"] for row in rows)
     bad = sum(MENDED in row["tags"] for row in rows) + (len(_rows(rejected)) if rejected.exists() else 0)
-    if not good + bad:
-        return Score(metric="approved", n=0, unit="share", signature="wilson", missing_reason="nobody has looked")
-    ci_low, ci_high = wilson(good, good + bad)
-    return Score(
-        metric="approved", value=good / (good + bad), ci_low=ci_low, ci_high=ci_high, n=good + bad, unit="share",
-        signature="wilson",
-    )  # fmt: skip
+    return proportion_score("approved", good, good + bad, missing_reason="no draft has been reviewed")
 
 
 def drafted_note(tags: Sequence[Sequence[str]]) -> Iterator[str]:
