@@ -5,7 +5,7 @@ from sizewise.judging.exchange import Format, read_votes, write_tasks
 from sizewise.judging.judge_validation import validate_judges
 from sizewise.judging.llm_judge import ask_judge
 from sizewise.judging.reporting import preferences, report, vote_differences, vote_rows
-from sizewise.judging.rounds import Invitation, Opened, more_tasks, open_round
+from sizewise.judging.rounds import Invitation, Opened, RoundDesign, more_tasks, open_round
 from sizewise.judging.votes import PlanAssumptions, agreement, plan, rank
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Invitation",
     "Opened",
     "PlanAssumptions",
+    "RoundDesign",
     "agreement",
     "ask_judge",
     "more_tasks",

@@ -89,7 +89,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
 
 
 def _notes(
-    record: JudgeRound, origins: Mapping[str, int], counted: Sequence[Judged], compared: Sequence[Judged]
+    record: JudgeRound, origins: Mapping[Origin, int], counted: Sequence[Judged], compared: Sequence[Judged]
 ) -> list[str]:
     """List what a reader of the report should know about the votes."""
     notes = []
