@@ -10,7 +10,7 @@ from sizewise.judging.ballot import Ballot
 from sizewise.judging.judge_validation import SWAPPED
 from sizewise.judging.rounds import more_tasks
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Completion, JudgeTask, Message, Request, Vote
+from sizewise.records import Completion, JudgeRater, JudgeTask, Message, Request, Vote
 from sizewise.store import Store
 
 MAX_TOKENS = 512  # including reasoning before the verdict
@@ -78,31 +78,42 @@ def ask_judge(
     try:
         wanted = [task for task in ballot.tasks.values() if task.purpose in ("vote", "gold")]
         rater = ballot.join(f"model {uri}", "model", [task.id for task in wanted])
-        judged = {vote.task for vote in ballot.votes() if vote.rater == rater.name}
-        todo = [task for task in wanted if task.id not in judged]
-        reason = ""
-        received: dict[str, dict[str, Completion]] = {}
-        requests = [_request(task, swapped) for task in todo for swapped in (False, True)]
-        for answer in complete(requests) if requests else ():
-            name, _, side = answer.id.partition("|")
-            received.setdefault(name, {})[side] = answer
-            if len(received[name]) < 2:
-                continue
-            both = received.pop(name)
-            reason = next((one.error for one in both.values() if one.error), reason)
-            ballot.vote(rater, _vote(name, rater.name, both["as is"], both["swapped"]), "model")
-            judged.add(name)
-            reporter.advance(f"Judging: {uri}", len(judged), len(wanted))
+        error = _judge(ballot, rater, wanted, complete, reporter)
         votes = [vote for vote in ballot.votes() if vote.rater == rater.name]
     finally:
         ballot.close()
     if votes and all(vote.choice == "skip" for vote in votes):
         raise SizewiseError(
-            f"{uri} gave no verdict on any of {len(votes)} tasks: {reason or votes[0].comment[:200]}",
+            f"{uri} gave no verdict on any of {len(votes)} tasks: {error or votes[0].comment[:200]}",
             "a model that follows instructions",
             "sizewise models lists the available models",
         )
     return len(votes)
+
+
+def _judge(
+    ballot: Ballot, rater: JudgeRater, wanted: Sequence[JudgeTask], complete: Complete, reporter: Reporter
+) -> str:
+    """Query the judge on the tasks that it has not judged yet, and save each vote when both sides have arrived.
+
+    Returns:
+        The last error of the model; empty without one.
+    """
+    judged = {vote.task for vote in ballot.votes() if vote.rater == rater.name}
+    requests = [_request(task, swapped) for task in wanted if task.id not in judged for swapped in (False, True)]
+    error = ""
+    received: dict[str, dict[str, Completion]] = {}
+    for answer in complete(requests) if requests else ():
+        name, _, side = answer.id.partition("|")
+        received.setdefault(name, {})[side] = answer
+        if len(received[name]) < 2:
+            continue
+        both = received.pop(name)
+        error = next((one.error for one in both.values() if one.error), error)
+        ballot.vote(rater, _vote(name, rater.name, both["as is"], both["swapped"]), "model")
+        judged.add(name)
+        reporter.advance(f"Judging: {rater.name}", len(judged), len(wanted))
+    return error
 
 
 def _request(task: JudgeTask, swapped: bool) -> Request:

@@ -295,9 +295,7 @@ def _draw(
     return Drawn(tasks, tuple((*pair, count) for pair, count in sorted(same.items())))
 
 
-def _next_pair(
-    pairs: Sequence[tuple[str, str]], texts: Mapping[str, str], used: Counter[Any]
-) -> tuple[str, ...]:
+def _next_pair(pairs: Sequence[tuple[str, str]], texts: Mapping[str, str], used: Counter[Any]) -> tuple[str, ...]:
     """Choose the pair with the fewest tasks among those with two different answers; sides alternate."""
     possible = [(one, other) for one, other in pairs if texts[one] and texts[other] and texts[one] != texts[other]]
     chosen: tuple[str, ...] = min(possible, key=lambda pair: used[pair], default=())
