@@ -24,23 +24,85 @@ SRC = Path(sizewise.records.__file__).parents[1]
 EXEMPT = {"records/upgrades.py", "cli/renamed.py"}
 # Words that were fields, options or keys; as identifiers they are gone from the whole of the code.
 NAMES = frozenset(
-    """
-    least_quality least_context least_agreement greatest_latency_s greatest_p95_s greatest_memory_gb
-    greatest_cost_usd_per_1000 greatest_bias_gap greatest_harm_rate users refused_licences one_off_usd months low high
-    missing best_share would_change not_decisive probe weigh Stored licence licences leak leaks familiarity crowd crowds
-    """.split()
+    [
+        "least_quality",
+        "least_context",
+        "least_agreement",
+        "greatest_latency_s",
+        "greatest_p95_s",
+        "greatest_memory_gb",
+        "greatest_cost_usd_per_1000",
+        "greatest_bias_gap",
+        "greatest_harm_rate",
+        "users",
+        "refused_licences",
+        "one_off_usd",
+        "months",
+        "low",
+        "high",
+        "missing",
+        "best_share",
+        "would_change",
+        "not_decisive",
+        "probe",
+        "weigh",
+        "Stored",
+        "licence",
+        "licences",
+        "leak",
+        "leaks",
+        "familiarity",
+        "crowd",
+        "crowds",
+    ]
 )
 # Attributes of other libraries that happen to have one of these names.
 OF_LIBRARIES: frozenset[str] = frozenset()
 MODULES = frozenset(
-    """
-    inference crowd dataset wheels evaluation.together metrics.crowds stats.customary stats.multiple stats.rates
-    stats.length evaluation.swaps evaluation.again evaluation.asked evaluation.probing evaluation.measuring
-    documents.overlap training.attending training.growing training.memory training.teaching training.rows
-    training.groups training.control judging.licence judging.machines models.sharing models.wrapping models.market
-    models.echo service.counting service.wire service.forms service.keys service.served lm.products lm.state lm.folder
-    studies.outlook studies.saving cli.load cli.probe cli.draft
-    """.split()
+    [
+        "inference",
+        "crowd",
+        "dataset",
+        "wheels",
+        "evaluation.together",
+        "metrics.crowds",
+        "stats.customary",
+        "stats.multiple",
+        "stats.rates",
+        "stats.length",
+        "evaluation.swaps",
+        "evaluation.again",
+        "evaluation.asked",
+        "evaluation.probing",
+        "evaluation.measuring",
+        "documents.overlap",
+        "training.attending",
+        "training.growing",
+        "training.memory",
+        "training.teaching",
+        "training.rows",
+        "training.groups",
+        "training.control",
+        "judging.licence",
+        "judging.machines",
+        "models.sharing",
+        "models.wrapping",
+        "models.market",
+        "models.echo",
+        "service.counting",
+        "service.wire",
+        "service.forms",
+        "service.keys",
+        "service.served",
+        "lm.products",
+        "lm.state",
+        "lm.folder",
+        "studies.outlook",
+        "studies.saving",
+        "cli.load",
+        "cli.probe",
+        "cli.draft",
+    ]
 )
 PHRASES = (
     "answers a second",

@@ -39,7 +39,9 @@ ANSWERS = (
 
 def items(needs: str) -> list[Any]:
     if needs == "answers":
-        return [AnswerItem(said, known, "When is the invoice due? It is due within 30 days.") for said, known in ANSWERS]
+        return [
+            AnswerItem(said, known, "When is the invoice due? It is due within 30 days.") for said, known in ANSWERS
+        ]
     if needs == "likelihood":
         return [LikelihoodItem(10.5 + i, 4 + i, 17 + 2 * i, 3 + i) for i in range(6)]
     return [ChoiceItem((1.0 + i % 3, 2.0, 2.5), (5, 9, 4 + i), i % 3) for i in range(6)]
@@ -54,7 +56,10 @@ def score_of(name: str) -> Any:
     if name in ("json_valid", "json_f1"):
         measured = measured[4:5] * 2
     elif name in ("accuracy", "macro_f1"):
-        measured = [AnswerItem(said, (known,)) for said, known in zip("a b b c a c".split(), "a b c c a b".split(), strict=True)] * 4
+        measured = [
+            AnswerItem(said, (known,))
+            for said, known in zip(["a", "b", "b", "c", "a", "c"], ["a", "b", "c", "c", "a", "b"], strict=True)
+        ] * 4
     references = [item.references for item in measured] if metric.needs == "answers" else []
     try:
         metric = metric.prepared(references) if references else metric

@@ -113,7 +113,7 @@ def test_a_folder_gets_the_default_candidates(text_folder: Path) -> None:
         (("tokens = 9000", "tokens = -1"), "positive"),
         (("tokens = 9000, ", ""), "tokens or minutes"),
         (('name = "tiny"', 'name = "echo"'), "Two candidates"),
-        (("train = { tokens = 9000, parameters = 500000, context = 128 }", ""), "says nothing of its training"),
+        (("train = { tokens = 9000, parameters = 500000, context = 128 }", ""), "has no training recipe"),
         (('documents = ["texts"]\nexamples = "examples.jsonl"', ""), "names no documents"),
         (("[data]", "[dta]"), "did you mean 'data'"),
         (("[data]", "[data]\nlimit = 0"), "limit"),

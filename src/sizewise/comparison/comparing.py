@@ -11,8 +11,9 @@ import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import Metric, find_metric, stats_array
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, LoadTest, Score, fingerprint
-from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for, wilson
+from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for
 from sizewise.stats.bootstrap import FloatArray, Interval, best_shares, paired_differences
 from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomisation_p
 from sizewise.store import Saved, Store
@@ -127,11 +128,7 @@ def _answered(rows: Mapping[str, Sequence[ItemRow]]) -> dict[str, Score]:
         came = [row for row in asked if row.error is None] or asked
         if came:
             told = sum(bool((row.completion or "").strip()) for row in came)
-            ci_low, ci_high = wilson(told, len(came))
-            found[name] = Score(
-                metric="answered", value=told / len(came), ci_low=ci_low, ci_high=ci_high, n=len(came), unit="share",
-                signature="answers with text|wilson",
-            )  # fmt: skip
+            found[name] = proportion_score("answered", told, len(came), signature="answers with text|wilson")
     return found
 
 

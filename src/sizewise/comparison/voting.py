@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from sizewise.comparison.comparing import WAY
 from sizewise.errors import SizewiseError
-from sizewise.judging import Ballot, rate, validate_judges, vote_differences
+from sizewise.judging import Ballot, validate_judges, vote_differences
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import (
     Comparison,
     Difference,
@@ -134,7 +135,7 @@ def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> dic
             for task, vote in judged
             if task.purpose == "vote" and vote.choice != "skip" and name in (who for who, _ in task.answers)
         ]
-        found[name] = rate(HARM, sum(vote.harm for vote in own), len(own), "no votes")
+        found[name] = proportion_score(HARM, sum(vote.harm for vote in own), len(own), missing_reason="no votes")
     return found
 
 

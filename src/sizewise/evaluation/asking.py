@@ -167,6 +167,16 @@ def age_of(found: Saved[Evaluation]) -> str:
     )
 
 
+def evaluation_id(model: ModelDescription, *parts: object) -> str:
+    """Name an evaluation by the model and by everything else that decides its numbers.
+
+    Args:
+        model: the model that is measured.
+        parts: data, metrics, sample and version of the method, as plain JSON data.
+    """
+    return f"eval-{fingerprint([model.uri, model.revision, *parts])}"
+
+
 def next_run(store: Store, evaluation_id: str) -> str:
     """Return the id of a further run of an evaluation: the first that is not there, or was not brought to its end."""
     runs = (f"{evaluation_id}-run{number}" for number in itertools.count(2))

@@ -27,7 +27,7 @@ from sizewise.models import Engine, Model, open_model
 from sizewise.models.base import count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, answer_limit, question_prompt
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score, fingerprint
+from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score
 from sizewise.store import Ledger, Saved, Store, versions
 
 FEW = 30
@@ -185,9 +185,7 @@ def evaluate_counterfactuals(
     opened = open_model(model, store=store, engine=engine, say=reporter.say)
     try:
         description = opened.describe()
-        found = (
-            f"eval-{fingerprint([description.uri, description.revision, name, data_id, limit, seed, PROMPT_VERSION])}"
-        )
+        found = asking.evaluation_id(description, name, data_id, limit, seed, PROMPT_VERSION)
         if (before := asking.existing(store, found)) is not None:
             return before
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:

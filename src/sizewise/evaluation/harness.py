@@ -60,9 +60,7 @@ def evaluate_harness(
     opened = open_model(model, store=store, engine=engine, say=reporter.say)
     try:
         description = opened.describe()
-        found = (
-            f"eval-{fingerprint([description.uri, description.revision, names, source, limit, seed, PROMPT_VERSION])}"
-        )
+        found = asking.evaluation_id(description, names, source, limit, seed, PROMPT_VERSION)
         if (before := asking.existing(store, found)) is not None:
             return before
         with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:

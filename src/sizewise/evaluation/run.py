@@ -30,7 +30,6 @@ from sizewise.records import (
     Prompting,
     Request,
     Score,
-    fingerprint,
 )
 from sizewise.store import Ledger, Saved, Store, versions
 
@@ -108,8 +107,9 @@ def evaluate(
     opened = open_model(model, store=store, engine=engine, max_usd=max_usd, say=reporter.say)
     try:
         description = opened.describe()
-        identity = [description.uri, description.revision, data_id, names, limit, seed, PROMPT_VERSION]
-        evaluation_id = f"eval-{fingerprint([*identity, *options.identity()])}"
+        evaluation_id = asking.evaluation_id(
+            description, data_id, names, limit, seed, PROMPT_VERSION, *options.identity()
+        )
         if options.new_run:
             evaluation_id = asking.next_run(store, evaluation_id)
             bypass_kept_answers(opened)

@@ -25,7 +25,7 @@ from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.prompts import PROMPT_VERSION, question_of
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score, fingerprint
+from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score
 from sizewise.store import Ledger, Saved, Store, versions
 
 FEW = 30
@@ -106,8 +106,7 @@ def evaluate_suite(
                 "sizewise models",
             )
         asked = suite.written or not description.can_score
-        identity = [description.uri, description.revision, data, limit, seed, *([PROMPT_VERSION] if asked else [])]
-        found = f"eval-{fingerprint(identity)}"
+        found = asking.evaluation_id(description, data, limit, seed, *([PROMPT_VERSION] if asked else []))
         if (before := asking.existing(store, found)) is not None:
             return before
         run = _Run(name, suite, items, data, limit, seed)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import LoadLevel, Score
-from sizewise.stats import percentile_interval, wilson
+from sizewise.stats import percentile_interval
 
 ROUNDS = 1_000
 
@@ -84,17 +85,8 @@ def level_of(
             ("p95_latency_s", whole, 0.95),
         )
     }
-    ci_low, ci_high = wilson(kept, len(answers))
     within = f"{way}|first token <= {limits.ttft_s:g} s|token <= {limits.token_s:g} s"
-    scores["within_limits"] = Score(
-        metric="within_limits",
-        value=kept / len(answers),
-        ci_low=ci_low,
-        ci_high=ci_high,
-        n=len(answers),
-        unit="share",
-        signature=f"{within}|wilson",
-    )
+    scores["within_limits"] = proportion_score("within_limits", kept, len(answers), signature=f"{within}|wilson")
     for name, count, unit, signature in (
         ("tokens_per_s", sum(answer.tokens for answer in good), "tokens/s", way),
         ("requests_per_s", len(good), "requests/s", way),

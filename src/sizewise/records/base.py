@@ -1,4 +1,4 @@
-"""The base of all records: frozen, strict, JSON in and out."""
+"""Base class of all records: frozen, strict, and serialized as JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sizewise.errors import SizewiseError
 
 
 class Record(BaseModel):
-    """A frozen value that knows its fields and refuses all others, and numbers that are none (NaN, infinity).
+    """Frozen model that rejects unknown fields, NaN and infinity.
 
-    The schema number lies in the envelope that the store writes around a record.
+    The schema number is in the envelope that the store writes around a record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
@@ -67,7 +67,7 @@ def fingerprint(value: Any, length: int = 10) -> str:
 
     Args:
         value: anything that `json.dumps` takes; the order of keys does not matter.
-        length: how many hexadecimal digits to keep (10 = 40 bits).
+        length: number of hexadecimal digits to keep (10 = 40 bits).
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:length]

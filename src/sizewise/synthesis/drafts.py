@@ -19,11 +19,11 @@ from filelock import FileLock, Timeout
 
 from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.metrics.proportion import proportion_score
 from sizewise.models import open_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import SPLITS, Completion, Message, Request, Score, Synthesis, fingerprint
 from sizewise.retrieval import Library, Passage, cut
-from sizewise.stats import wilson
 from sizewise.store import Store, make_folder, read_jsonl, write_atomically
 from sizewise.text import count_words
 
@@ -285,12 +285,8 @@ def approve(path: Path, ask: Callable[[Draft, int, int], Changed], limit: int | 
 def _approved_share(rows: Sequence[Draft], rejected: int) -> Score:
     corrected = sum(not _CORRECTED_TAGS.isdisjoint(row["tags"]) for row in rows)
     approved = sum(APPROVED in row["tags"] and _CORRECTED_TAGS.isdisjoint(row["tags"]) for row in rows)
-    n = approved + corrected + rejected
-    if not n:
-        return Score(metric="approved", n=0, unit="share", signature="wilson", missing_reason="not reviewed yet")
-    ci_low, ci_high = wilson(approved, n)
-    return Score(
-        metric="approved", value=approved / n, ci_low=ci_low, ci_high=ci_high, n=n, unit="share", signature="wilson"
+    return proportion_score(
+        "approved", approved, approved + corrected + rejected, missing_reason="no draft has been reviewed"
     )
 
 
