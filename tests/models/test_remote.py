@@ -487,7 +487,7 @@ def test_examples_with_images_are_measured_where_they_are_seen_and_refused_elsew
     record = evaluate("openai:gpt-4o", data, ["bleu"], store=store).record
     assert record.failed == 0
     assert any(isinstance(body["messages"][-1]["content"], list) for body in server.bodies)
-    with pytest.raises(SizewiseError, match="takes text only, and 3 of 3 examples show images"):
+    with pytest.raises(SizewiseError, match="accepts only text; 3 of 3 examples have images"):
         evaluate("fake:echo", data, ["bleu"], store=store)
     (tmp_path / "scan.png").unlink()
     with pytest.raises(SizewiseError, match="there is no image"):
