@@ -10,7 +10,7 @@ from pathlib import Path
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
 from sizewise.datasets.sampling import sample_documents, sample_examples
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
@@ -228,10 +228,10 @@ class _EvaluationRun:
         return record, rows
 
     def _check_images(self, examples: Sequence[Example]) -> None:
-        with_images = [example for example in examples if any(message.images for message in example.messages)]
-        if with_images and not self.description.can_see:
+        images = sum(any(message.images for message in example.messages) for example in examples)
+        if images and not self.description.can_see:
             raise SizewiseError(
-                f"{self.description.uri} accepts only text; {len(with_images)} of {len(examples)} examples have images.",
+                f"{self.description.uri} accepts only text; {images} of {len(examples)} examples have images.",
                 "a vision model (openai:gpt-4o, anthropic:..., google:...), or examples without images",
                 "sizewise models",
             )
@@ -370,6 +370,8 @@ class _EvaluationRun:
                 continue
             try:
                 stats[metric.name] = metric.measure(item)
+            except MissingExtraError:
+                raise
             except Exception as failure:  # a plug-in metric may raise anything; keep the other items
                 error = f"metric {metric.name} failed: {type(failure).__name__}: {failure}"
         return ItemRow(
