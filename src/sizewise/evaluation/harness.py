@@ -138,11 +138,8 @@ def _adapter(model: Model, tasks: Mapping[str, Any], ledger: Ledger, reporter: R
             scores: dict[str, float] = {}
             for bare in (False, True):
                 # As in the harness, only a text with a context gets the start token that the tokenizer adds.
-                groups = [
-                    (key, [Continuation(context, text)])
-                    for key, (context, text) in {_key(r): r.args for r in requests}.items()
-                    if bool(context) == bare
-                ]
+                pairs = {_key(r): r.args for r in requests if bool(r.args[0]) == bare}
+                groups = [(key, [Continuation(*pair)]) for key, pair in pairs.items()]
                 title = "Log-likelihood of continuations"
                 measured = continuation_nats(model, groups, f"bare:{bare}", title, ledger, reporter, prefix=not bare)
                 scores |= {key: -parts[0][0] for key, parts in measured.items()}

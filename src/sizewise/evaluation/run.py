@@ -71,17 +71,8 @@ def evaluate(
         UsageError: a metric is unknown, or a limit isn't positive.
         SizewiseError: data or model can't be opened, or all requests failed.
     """
-    store, reporter = store or Store(), reporter or Silent()
-    for name in metrics:
-        if find_metric(name).needs == "suite":
-            raise UsageError(
-                f"The metric {name} belongs to a suite.", "--suite NAME", "sizewise evaluate MODEL --suite bias"
-            )
-    if limit is not None and limit <= 0:
-        raise UsageError(f"limit is {limit}.", "a positive number", "--limit 100")
-    options = options or EvaluationOptions()
-    if options.max_tokens is not None and options.max_tokens <= 0:
-        raise UsageError(f"max_tokens is {options.max_tokens}.", "a positive number", "--max-tokens 512")
+    store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
+    _check(metrics, limit, options)
     data_id = dataset_id(data, store, options.seed)
     contents = datasets.load(store, data_id)
     names = tuple(dict.fromkeys(metrics)) or default_metrics(contents)
@@ -106,6 +97,18 @@ def evaluate(
             return asking.save(store, evaluation_id, record, rows, run.unanswered)
     finally:
         opened.close()
+
+
+def _check(metrics: Sequence[str], limit: int | None, options: EvaluationOptions) -> None:
+    for name in metrics:
+        if find_metric(name).needs == "suite":
+            raise UsageError(
+                f"The metric {name} belongs to a suite.", "--suite NAME", "sizewise evaluate MODEL --suite bias"
+            )
+    if limit is not None and limit <= 0:
+        raise UsageError(f"limit is {limit}.", "a positive number", "--limit 100")
+    if options.max_tokens is not None and options.max_tokens <= 0:
+        raise UsageError(f"max_tokens is {options.max_tokens}.", "a positive number", "--max-tokens 512")
 
 
 def default_metrics(contents: DatasetContents) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.loadtest.levels import Limits, TimedAnswer, level_of, max_users_within_limits
+from sizewise.loadtest.levels import Limits, TimedAnswer, check_users, level_of, max_users_within_limits
 from sizewise.progress import Reporter, Silent
 from sizewise.records import LoadLevel, LoadTest, fingerprint
 from sizewise.store import Saved, Store, offline, versions
@@ -116,9 +116,8 @@ def _check(url: str, base: str, concurrent_users: Sequence[int], options: LoadOp
         raise UsageError(f"'{url}' isn't a URL.", "http://host:port", "sizewise loadtest http://127.0.0.1:8000")
     if options.rate is not None and not 0 < options.rate < math.inf:
         raise UsageError(f"The request rate is {options.rate:g}.", "a positive number", "--rate poisson:5")
-    if options.rate is None and (not concurrent_users or min(concurrent_users) < 1):
-        given = ", ".join(map(str, concurrent_users)) or "an empty list"
-        raise UsageError(f"The number of concurrent users is {given}.", "at least 1 user", "--concurrency 1,8,32")
+    if options.rate is None:
+        check_users(concurrent_users)
     if options.requests is not None and options.requests < 1:
         raise UsageError(f"The number of requests is {options.requests}.", "at least 1", "--requests 24")
     if offline() and urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"):

@@ -11,8 +11,8 @@ import numpy as np
 
 from sizewise import datasets
 from sizewise.datasets.sampling import sample_examples
-from sizewise.errors import SizewiseError, UsageError
-from sizewise.loadtest.levels import Limits, TimedAnswer, level_of, max_users_within_limits
+from sizewise.errors import SizewiseError
+from sizewise.loadtest.levels import Limits, TimedAnswer, check_users, level_of, max_users_within_limits
 from sizewise.models import Model, open_model
 from sizewise.models.base import Piece
 from sizewise.models.prompts import choose_shots, make_request, stop_texts
@@ -53,48 +53,34 @@ def load_test_model(
         SizewiseError: the model doesn't run on this machine, or the evaluation has no answers.
     """
     store, reporter, limits = store or Store(), reporter or Silent(), limits or Limits()
-    if not concurrent_users or min(concurrent_users) < 1:
-        given = ", ".join(map(str, concurrent_users)) or "an empty list"
-        raise UsageError(f"The number of concurrent users is {given}.", "at least 1 user", "--concurrency 1,8")
+    counts = check_users(concurrent_users)
     measured = store.read(Evaluation, evaluation)
-    description, prompting = measured.model, measured.prompting
-    if not description.local or description.api or description.engine in ("rule", "recorded"):
-        raise SizewiseError(
-            f"{description.uri} doesn't run on this machine.",
-            "a model that does",
-            "sizewise loadtest URL of its server",
-        )
-    if prompting is None:
-        raise SizewiseError(
-            f"{evaluation} has no answers.",
-            "an evaluation with a metric that needs answers",
-            f"sizewise evaluate {description.uri} --data {measured.data} --metrics chrf",
-        )
-    load_id = f"loadtest-{fingerprint([evaluation, sorted(set(concurrent_users)), limits, seed])}"
+    prompting = _prompting_of(measured, evaluation)
+    load_id = f"loadtest-{fingerprint([evaluation, counts, limits, seed])}"
     if store.exists("loadtest", load_id):
         return store.get(LoadTest, load_id)
     requests = _requests_of(measured, prompting, store)
-    model = open_model(description.uri, store=store, engine="auto", say=reporter.say)
+    model = open_model(measured.model.uri, store=store, engine="auto", say=reporter.say)
     try:
         running = model.describe()
         engine = f"{running.engine}, {running.precision}"
         _time_request(model, requests[0])  # warm up
         levels = []
-        for count in sorted(set(concurrent_users)):
+        for count in counts:
             number = max(MIN_REQUESTS, REQUESTS_PER_USER * count)
             answers, seconds = _run_level(model, [requests[i % len(requests)] for i in range(number)], count, reporter)
-            levels.append(
-                level_of(answers, seconds, limits, concurrent_users=count, where=f"engine:{engine}", seed=seed)
-            )
+            where = f"engine:{engine}"
+            levels.append(level_of(answers, seconds, limits, concurrent_users=count, where=where, seed=seed))
     finally:
         model.close()
+    words = [len((request.text or request.messages[-1].content).split()) for request in requests]
     record = LoadTest(
         url=IN_PROCESS,
-        uri=description.uri,
-        model=description.uri,
+        uri=measured.model.uri,
+        model=measured.model.uri,
         engine=engine,
         max_tokens=prompting.max_tokens,
-        prompt_words=float(np.mean([len((r.text or r.messages[-1].content).split()) for r in requests])),
+        prompt_words=float(np.mean(words)),
         ttft_slo_s=limits.ttft_s,
         tpot_slo_s=limits.tpot_s,
         levels=tuple(levels),
@@ -103,6 +89,28 @@ def load_test_model(
         versions=versions("openvino-genai", "transformers", "torch"),
     )
     return store.write(load_id, record)
+
+
+def _prompting_of(measured: Evaluation, evaluation: str) -> Prompting:
+    """Return how the model was prompted.
+
+    Raises:
+        SizewiseError: the model doesn't run on this machine, or the evaluation has no answers.
+    """
+    description = measured.model
+    if not description.local or description.api or description.engine in ("rule", "recorded"):
+        raise SizewiseError(
+            f"{description.uri} doesn't run on this machine.",
+            "a model that does",
+            "sizewise loadtest URL of its server",
+        )
+    if measured.prompting is None:
+        raise SizewiseError(
+            f"{evaluation} has no answers.",
+            "an evaluation with a metric that needs answers",
+            f"sizewise evaluate {description.uri} --data {measured.data} --metrics chrf",
+        )
+    return measured.prompting
 
 
 def _requests_of(measured: Evaluation, prompting: Prompting, store: Store) -> list[Request]:

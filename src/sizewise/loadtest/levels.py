@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sizewise.errors import UsageError
 from sizewise.records import LoadLevel, Score
 from sizewise.stats import percentile_interval, wilson
 
@@ -50,6 +51,19 @@ class Limits(NamedTuple):
     def met_by(self, answer: TimedAnswer) -> bool:
         """Check whether a request succeeded within the limits."""
         return answer.error is None and answer.ttft_s <= self.ttft_s and (answer.tpot_s or 0.0) <= self.tpot_s
+
+
+def check_users(concurrent_users: Sequence[int]) -> list[int]:
+    """Sort the numbers of concurrent users, without duplicates.
+
+    Raises:
+        UsageError: there are none, or one is below 1.
+    """
+    counts = sorted(set(concurrent_users))
+    if not counts or counts[0] < 1:
+        given = ", ".join(map(str, counts)) or "an empty list"
+        raise UsageError(f"The number of concurrent users is {given}.", "at least 1 user", "--concurrency 1,8,32")
+    return counts
 
 
 def level_of(
@@ -92,31 +106,34 @@ def level_of(
             ("p95_latency_s", latency, 0.95),
         )
     }
-    ci_low, ci_high = wilson(within_limits, len(answers))
     goodput_signature = f"{load}|first token <= {limits.ttft_s:g} s|token <= {limits.tpot_s:g} s"
-    scores["within_limits"] = Score(
-        metric="within_limits",
-        value=within_limits / len(answers),
-        ci_low=ci_low,
-        ci_high=ci_high,
-        n=len(answers),
-        unit="share",
-        signature=f"{goodput_signature}|wilson",
-    )
+    scores["within_limits"] = _share_within(within_limits, len(answers), goodput_signature)
     for name, count, unit, signature in (
         ("tokens_per_s", sum(answer.tokens for answer in successful), "tokens/s", load),
         ("requests_per_s", len(successful), "requests/s", load),
         ("goodput_per_s", within_limits, "requests/s", goodput_signature),
     ):
         scores[name] = Score(metric=name, value=count / seconds, n=len(successful), unit=unit, signature=signature)
-    errors = Counter(answer.error for answer in answers if answer.error)
     return LoadLevel(
         concurrent_users=concurrent_users,
         rate=rate,
         requests=len(answers),
-        errors=dict(errors),
+        errors=dict(Counter(answer.error for answer in answers if answer.error)),
         seconds=seconds,
         scores=scores,
+    )
+
+
+def _share_within(count: int, n: int, signature: str) -> Score:
+    ci_low, ci_high = wilson(count, n)
+    return Score(
+        metric="within_limits",
+        value=count / n,
+        ci_low=ci_low,
+        ci_high=ci_high,
+        n=n,
+        unit="share",
+        signature=f"{signature}|wilson",
     )
 
 

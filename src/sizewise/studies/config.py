@@ -103,7 +103,8 @@ def _candidate_table(candidate: Candidate) -> dict[str, Any]:
 
 def toml_value(value: Any) -> str:
     """Format a plain value as TOML."""
-    return tomlkit.item(value).as_string()
+    text: str = tomlkit.item(value).as_string()
+    return text
 
 
 def _default() -> dict[str, Any]:
