@@ -275,7 +275,7 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     ours_model = open_model(MODEL, store=Store())
     tasks, _ = harness._tasks(asked, folder)
     with Ledger(Path(folder) / "ledger.db") as ledger:
-        ours = harness._run(ours_model, tasks, ledger, None, 0, Silent())
+        ours = harness._run(harness._adapter(ours_model, tasks, ledger, Silent()), tasks, None, 0)
     rows = {}
     for name in asked:
         pairs = []

@@ -94,6 +94,10 @@ def test_a_config_written_out_is_the_same_study(study_file: Path, tmp_path: Path
     copy = tmp_path / "copy.toml"
     copy.write_text(config_text(config), encoding="utf-8")
     assert read_config(copy) == config
+    needs = config.needs.model_copy(update={"excluded_licenses": ("MIT", "GPL-3.0")})
+    odd = config.model_copy(update={"name": 'a "b" \\ \x07\r\n', "needs": needs})
+    copy.write_text(config_text(odd), encoding="utf-8", newline="")
+    assert read_config(copy) == odd
     demo = tmp_path / "demo.toml"
     demo.write_text(config_text(demo_config()), encoding="utf-8")
     assert read_config(demo) == demo_config()

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from sizewise.errors import MissingExtraError
 from sizewise.metrics.base import AnswerItem, Mean
 
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -90,25 +91,13 @@ class RougeL(Mean):
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Give (F1, 1)."""
+        try:
+            from rapidfuzz.distance.LCSseq import similarity as common
+        except ImportError as error:
+            raise MissingExtraError("rapidfuzz", "study") from error
         answer = words_of(item.completion)
         found = 0.0
         for reference in map(words_of, item.references):
             if answer and reference:
-                found = max(found, 2 * common_subsequence(answer, reference) / (len(answer) + len(reference)))
+                found = max(found, 2 * common(answer, reference) / (len(answer) + len(reference)))
         return found, 1.0
-
-
-def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
-    """Give the length of the longest common subsequence.
-
-    Source: Hyyro (2004), Bit-parallel LCS-length computation revisited: a row of the table is one whole number.
-    """
-    everything = (1 << len(left)) - 1
-    places: dict[str, int] = {}
-    for i, word in enumerate(left):
-        places[word] = places.get(word, 0) | 1 << i
-    row = everything
-    for word in right:
-        matched = row & places.get(word, 0)
-        row = ((row + matched) | (row - matched)) & everything
-    return len(left) - row.bit_count()

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import tomlkit
 from pydantic import Field, ValidationError
 
 from sizewise.choice.needs import check_keys, make_needs, read_toml
@@ -70,50 +71,40 @@ def read_config(path: Path) -> StudyConfig:
 
 def config_text(config: StudyConfig) -> str:
     """Format a config as a study file."""
-    lines = [
-        "[study]",
-        f"name = {to_toml(config.name)}",
-        f"domain = {to_toml(config.domain)}",
-        f"seed = {config.seed}",
-        *(["simulation = true"] if config.simulation else []),
-    ]
-    lines += ["", "[data]", f"documents = {to_toml(list(config.documents))}"]
+    study = config.model_dump(include={"name", "domain", "seed"})
+    if config.simulation:
+        study["simulation"] = True
+    data: dict[str, Any] = {"documents": config.documents}
     if config.examples:
-        lines.append(f"examples = {to_toml(list(config.examples))}")
+        data["examples"] = config.examples
     if config.limit is not None:
-        lines.append(f"limit = {config.limit}")
+        data["limit"] = config.limit
     if config.metrics:
-        lines.append(f"metrics = {to_toml(list(config.metrics))}")
+        data["metrics"] = config.metrics
     if not config.baseline:
-        lines.append("baseline = false")
-    for candidate in config.candidates:
-        lines += [
-            "",
-            "[[candidates]]",
-            f"name = {to_toml(candidate.name)}",
-            f"model = {to_toml(candidate.model)}",
-        ]
-        if candidate.retrieve:
-            lines.append("retrieve = true")
-        if candidate.train:
-            recipe = candidate.train.model_dump(exclude_defaults=True, exclude={"start"})
-            settings = [f"{key} = {to_toml(value)}" for key, value in recipe.items() if value is not None]
-            lines.append(f"train = {{ {', '.join(settings)} }}")
+        data["baseline"] = False
+    candidates = [_candidate_table(candidate) for candidate in config.candidates]
+    tables: dict[str, Any] = {"study": study, "data": data, "candidates": candidates}
     needs = {k: v for k, v in config.needs.model_dump(exclude_defaults=True).items() if v is not None}
-    if needs:
-        lines += ["", "[needs]", *(f"{key} = {to_toml(value)}" for key, value in needs.items())]
-    return "\n".join(lines) + "\n"
+    return tomlkit.dumps(tables | ({"needs": needs} if needs else {}))
 
 
-def to_toml(value: Any) -> str:
+def _candidate_table(candidate: Candidate) -> dict[str, Any]:
+    table: dict[str, Any] = {"name": candidate.name, "model": candidate.model}
+    if candidate.retrieve:
+        table["retrieve"] = True
+    if candidate.train:
+        recipe = candidate.train.model_dump(exclude_defaults=True, exclude={"start"})
+        train = tomlkit.inline_table()
+        train.update({key: value for key, value in recipe.items() if value is not None})
+        table["train"] = train
+    return table
+
+
+def toml_value(value: Any) -> str:
     """Format a plain value as TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + ", ".join(to_toml(item) for item in value) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-    return str(value)
+    text: str = tomlkit.item(value).as_string()
+    return text
 
 
 def _default() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sizewise.datasets import DatasetContents
 from sizewise.datasets.sampling import sample_documents, sample_examples
 from sizewise.errors import SizewiseError
 from sizewise.models import PACKAGED, PROVIDERS, model_size, price_of
+from sizewise.models.prompts import mean_answer_tokens
 from sizewise.models.size import available_bytes
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Candidate, CandidateEstimate, Document, DryRun, Example, Range

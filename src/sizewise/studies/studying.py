@@ -10,7 +10,7 @@ from sizewise import datasets
 from sizewise.choice import choose
 from sizewise.comparison import add_votes, compare, rounds_of
 from sizewise.errors import SizewiseError
-from sizewise.evaluation import default_metrics, evaluate, evaluate_suite
+from sizewise.evaluation import EvaluationOptions, default_metrics, evaluate, evaluate_suite
 from sizewise.loadtest import load_test_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
@@ -202,8 +202,9 @@ def _evaluate_all(
     for name, uri in (uris | (baselines if config.baseline else {})).items():
         reporter.say(f"Evaluating {name}")
         try:
+            options = EvaluationOptions(seed=config.seed)
             evaluations[name] = evaluate(
-                uri, data, metrics, store=store, limit=config.limit, seed=config.seed, reporter=reporter
+                uri, data, metrics, store=store, limit=config.limit, options=options, reporter=reporter
             ).id
         except SizewiseError as error:
             if name not in baselines:
@@ -248,7 +249,8 @@ def _bias_all(
         weights = uri.split(":", 2)[2] if uri.startswith("rag:") else uri  # retrieval doesn't change the weights
         if weights != uri or store.read(Evaluation, evaluations[name]).model.can_score:
             reporter.say(f"Bias test: {name}")
-            found[name] = evaluate_suite(weights, "bias", store=store, seed=config.seed, reporter=reporter).id
+            options = EvaluationOptions(seed=config.seed)
+            found[name] = evaluate_suite(weights, "bias", store=store, options=options, reporter=reporter).id
     return found
 
 
@@ -276,7 +278,8 @@ def _language_nuance_all(
         stage = f"Language nuance: {name}"
         reporter.say(stage)
         try:
-            found[name] = evaluate_suite(uri, "language-nuance", store=store, seed=config.seed, reporter=reporter).id
+            options = EvaluationOptions(seed=config.seed)
+            found[name] = evaluate_suite(uri, "language-nuance", store=store, options=options, reporter=reporter).id
         except SizewiseError as error:  # recorded answers don't cover the suite
             reporter.say(f"{stage} skipped. {error.what}")
     if len(found) < 2:

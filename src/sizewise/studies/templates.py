@@ -10,7 +10,7 @@ from typing import Any
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.store import write_atomically
-from sizewise.studies.config import to_toml
+from sizewise.studies.config import toml_value
 
 
 @cache
@@ -47,22 +47,22 @@ def template(domain: str, documents: tuple[str, ...] = (), examples: tuple[str, 
         f"#   {', '.join(known['groups'])}",
         "",
         "[study]",
-        f"name = {to_toml(f'{domain} study')}",
-        f"domain = {to_toml(domain)}",
+        f"name = {toml_value(f'{domain} study')}",
+        f"domain = {toml_value(domain)}",
         "seed = 0",
         "",
         "[data]",
         f"# Text: {known['text']}.",
-        f"documents = {to_toml(texts)}",
+        f"documents = {toml_value(texts)}",
         f"# Examples: {known['examples']}; one JSON object per line.",
-        f"examples = {to_toml(answers)}" if answers else '# examples = ["examples.jsonl"]',
+        f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
         "limit = 180 # test examples, and about as many test passages; more of them detect smaller differences",
-        f"metrics = {to_toml(known['metrics'])}" if answers or known["documents"] else "",
+        f"metrics = {toml_value(known['metrics'])}" if answers or known["documents"] else "",
         "",
         *_candidates(known["minutes"], retrieve=bool(known.get("retrieve") and texts)),
         "[needs]",
-        *([f"quality = {to_toml(known['quality'])}"] if answers or known["documents"] else []),
-        *(f"{key} = {to_toml(value)}" for key, value in known["needs"].items()),
+        *([f"quality = {toml_value(known['quality'])}"] if answers or known["documents"] else []),
+        *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
         "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, exact match: 0 to 1)",
         "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
         "# requests_per_month = 100000  # needed for the break-even point",
