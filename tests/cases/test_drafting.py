@@ -1,4 +1,4 @@
-"""Drafts of examples, and what a teacher wrote, in files that have to be read again."""
+"""Files of drafts and teacher answers can be read again."""
 
 from __future__ import annotations
 

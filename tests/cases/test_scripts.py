@@ -1,4 +1,4 @@
-"""Text in which words do not stand between blanks: other scripts, JSON, code."""
+"""Text without spaces between words: other scripts, JSON, code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _random_text(letters: str) -> Callable[[int], str]:
     ],
     ids=["Thai", "Japanese", "JSON"],
 )
-def test_a_copy_with_an_edit_is_no_clean_passage_in_any_script(
+def test_an_edited_copy_is_contaminated_in_any_script(
     tmp_path: Path, read_in: ReadIn, store: Store, shared: str, own: Callable[[int], str]
 ) -> None:
     folder = tmp_path / "texts"

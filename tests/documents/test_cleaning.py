@@ -7,7 +7,7 @@ from sizewise.documents.cleaning import unmapped_share, without_unmapped
 
 
 @pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x85", "\x1c", "\x1d", "\x1e", "\u2028", "\u2029", "\r", "\r\n"])
-def test_what_separates_lines_and_pages_becomes_a_line_end(mark: str) -> None:
+def test_line_and_page_separators_become_line_breaks(mark: str) -> None:
     assert clean_text(f"Harbor Office{mark}Pier 3") == "Harbor Office\nPier 3"
 
 

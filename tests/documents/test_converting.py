@@ -1,4 +1,4 @@
-"""PDF, DOCX, HTML and tables, made here byte by byte; and what a parser may not do to us."""
+"""PDF, DOCX, HTML and tables, written byte by byte here, and limits on what parsers may do."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_skipped_files_are_counted_and_named(tmp_path: Path) -> None:
     assert any("b.txt" in note for note in reading.notes)
 
 
-def test_utf16_with_a_mark_is_read(tmp_path: Path) -> None:
+def test_utf16_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("Grüße".encode("utf-16"))
     assert read_paths([tmp_path]).documents[0].text == "Grüße"
 
@@ -87,5 +87,5 @@ def test_a_misspelled_key_is_suggested(tmp_path: Path) -> None:
 
 
 @given(st.text())
-def test_cleaning_twice_changes_nothing_more(text: str) -> None:
+def test_cleaning_is_idempotent(text: str) -> None:
     assert clean_text(clean_text(text)) == clean_text(text)

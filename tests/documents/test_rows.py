@@ -18,7 +18,7 @@ def write(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def read_row(tmp_path: Path, row: Any) -> tuple[list[tuple[str, str]], tuple[str, ...], str]:
-    """Read one row: its turns, its references, the form that was recognised."""
+    """Read one row: its turns, its references, the detected row format."""
     reading = read_paths([write(tmp_path / "x.jsonl", [row])])
     (example,) = reading.examples
     (form,) = reading.forms
@@ -337,7 +337,7 @@ def test_an_answer_that_ends_the_conversation_is_not_part_of_the_prompt(tmp_path
         assert read_row(tmp_path, row)[:2] == ([("user", "Q?")], ("On hook 3.",))
 
 
-def test_a_conversation_that_ends_with_words_that_hold_the_answer_is_refused(tmp_path: Path) -> None:
+def test_a_conversation_that_ends_with_the_answer_in_a_sentence_is_refused(tmp_path: Path) -> None:
     turns = [USER, {"role": "assistant", "content": "We add them, so it is 42."}]
     with pytest.raises(
         SizewiseError, match="ends with an assistant message that contains the reference answer in 'answer'"
@@ -348,7 +348,7 @@ def test_a_conversation_that_ends_with_words_that_hold_the_answer_is_refused(tmp
     assert read_row(tmp_path, {"messages": turns, "label": "so"})[1] == ("so",)
 
 
-def test_an_input_of_a_few_letters_is_kept_and_one_that_stands_there_is_not_repeated(tmp_path: Path) -> None:
+def test_a_short_input_is_kept_and_one_already_in_the_prompt_is_not_repeated(tmp_path: Path) -> None:
     short = {"instruction": "Is 15 more than this?", "input": "5", "output": "yes"}
     assert read_row(tmp_path, short)[0] == [("user", "Is 15 more than this?\n\n5")]
     whole = {"instruction": "Sort these.\nb a", "input": "b a", "output": "a b"}

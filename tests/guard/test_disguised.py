@@ -1,4 +1,4 @@
-"""The same value in other letters, with other blanks and dashes, or with what does not show: found all the same."""
+"""Values are found with other spaces, dashes, digits, escapes or invisible characters."""
 
 from __future__ import annotations
 
