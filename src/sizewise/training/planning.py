@@ -100,7 +100,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     plan = loop.Plan(
         tokens=tokens,
         learning_rate=recipe.learning_rate or _learning_rate(start),
-        weight_decay=WEIGHT_DECAYS[start.way],
+        weight_decay=WEIGHT_DECAYS[start.mode],
         compiled=compiled,
         validations=validations,
         patience=recipe.patience,
@@ -164,8 +164,8 @@ def _worth_compiling(recipe: Recipe, start: Start) -> bool:
     if recipe.method in ("dora", "qlora"):
         return False  # layers of peft, which gain little from compilation
     if recipe.tokens is not None:
-        return recipe.tokens >= COMPILE_FROM_TOKENS[start.way]
-    return (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.way]
+        return recipe.tokens >= COMPILE_FROM_TOKENS[start.mode]
+    return (recipe.minutes or 0) >= COMPILE_FROM_MINUTES[start.mode]
 
 
 def _tokens_in(seconds: float, spent: float, speed: float, validation_s: float, recipe: Recipe) -> int:
@@ -181,7 +181,7 @@ def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes
             f"the budget of {tokens:,} tokens was capped at {recipe.max_epochs:g} epochs: {max_tokens:,} tokens"
         )
         tokens = max_tokens
-    if start.way == "scratch":
+    if start.mode == "scratch":
         made = folders.parameters_of(start.network)
         if abs(made / recipe.parameters - 1) > SIZE_TOLERANCE:
             notes.append(
@@ -197,7 +197,7 @@ def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes
 
 
 def _learning_rate(start: Start) -> float:
-    rate, width = LEARNING_RATES[start.way]
+    rate, width = LEARNING_RATES[start.mode]
     return rate * width / int(adapt.base_of(start.network).config.hidden_size)
 
 

@@ -26,7 +26,7 @@ class Start(NamedTuple):
 
     network: Any
     tokenizer: Any
-    way: str
+    mode: str
     """`lora` (any adapter), `full` or `scratch`."""
     origin: str
     """Where the weights come from."""
@@ -66,8 +66,8 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     folders.check_tokenizer(network, tokenizer, folder)
     if recipe.method != "full":
         network = adapt.add_lora(network, recipe.rank, recipe.seed, dora=recipe.method == "dora")
-    way = "full" if recipe.method == "full" else "lora"
-    return Start(network, tokenizer, way, f"{origin}; trained here by {recipe.method}", license, device)
+    mode = "full" if recipe.method == "full" else "lora"
+    return Start(network, tokenizer, mode, f"{origin}; fine-tuned with {recipe.method}", license, device)
 
 
 def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, device: str) -> Start:

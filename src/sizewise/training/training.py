@@ -303,7 +303,7 @@ class Run:
             found["control"] = control_bits(network, tokenizer, self._control, context)
             found["answers"] = general_answer_bits(network, tokenizer, context)
         if self._sentences and self.recipe.balance != "none":
-            found["counterfactual_gap"] = representation.counterfactual_gap(
+            found["swap_gap"] = representation.counterfactual_gap(
                 network, tokenizer, self._sentences, context
             )
         return found
@@ -332,11 +332,11 @@ class Run:
             )
         documents, _ = training_part(self.contents, recipe)
         groups = representation.count_representation((document.text for document in documents), recipe.balance)
-        if "counterfactual_gap" in after:
+        if "swap_gap" in after:
             groups = groups.model_copy(
                 update={
-                    "counterfactual_gap_before": self._before["counterfactual_gap"],
-                    "counterfactual_gap_after": after["counterfactual_gap"],
+                    "counterfactual_gap_before": self._before["swap_gap"],
+                    "counterfactual_gap_after": after["swap_gap"],
                     "sentences": len(self._sentences),
                 }
             )
@@ -348,7 +348,7 @@ class Run:
     def _merged_network(self) -> Any:
         """Save the adapter if there is one, and return the network with it merged, in bf16 as it will be served."""
         network = self.start.network
-        if self.start.way != "lora":
+        if self.start.mode != "lora":
             return network
         network.save_pretrained(self.folder / "adapter")
         if self.recipe.method == "qlora":

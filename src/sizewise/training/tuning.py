@@ -96,8 +96,8 @@ def _trial_tokens(recipe: Recipe) -> int:
 
 
 def _apply(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
-    way = "scratch" if recipe.start == "scratch" else "full" if recipe.method == "full" else "lora"
-    rate = recipe.learning_rate or LEARNING_RATES[way][0]
+    mode = "scratch" if recipe.start == "scratch" else "full" if recipe.method == "full" else "lora"
+    rate = recipe.learning_rate or LEARNING_RATES[mode][0]
     changes: dict[str, Any] = {
         "learning_rate": rate * settings["rate_factor"],
         "example_share": settings["example_share"],
