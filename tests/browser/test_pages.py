@@ -24,7 +24,7 @@ def test_moving_a_need_decides_again(recorded_study: Path, browser: Browser, ser
     with served("serve", "--study", made["id"], "--port", "0", told="study: http") as (address, *_):
         browser.open(address)
         before = browser.js("document.querySelector('.verdict p').textContent")
-        assert before == made["record"]["sentence"]
+        assert before == made["record"]["summary"]
         browser.shot("study-desktop")
         browser.js(MOVE)
         browser.until(f"document.querySelector('.verdict p').textContent !== {json.dumps(before)}")

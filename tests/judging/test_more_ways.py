@@ -31,7 +31,7 @@ from sizewise.judging import (
 from sizewise.judging.exchange import Format
 from sizewise.judging.llm_judge import Complete, read_verdict
 from sizewise.records import Completion, JudgeTask, Needs, Request, Vote
-from sizewise.stats import even_length_rate
+from sizewise.stats import length_controlled_rate
 from sizewise.store import Store
 from sizewise.studies.audit import audit
 
@@ -127,7 +127,7 @@ def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, 
     alone = report(opened.stored.id, store=store)
     assert not alone.judges[0].validated
     assert "30 are needed" in alone.judges[0].reason
-    with pytest.raises(SizewiseError, match="No person"):
+    with pytest.raises(SizewiseError, match="no human votes"):
         add_votes(compared, opened.stored.id, store=store)
 
     by_people(opened, store, noise=0.02)
@@ -139,7 +139,7 @@ def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, 
     assert found.votes == alone.votes * 4  # the tables hold people's votes alone
     voted = add_votes(compared, opened.stored.id, store=store)
     assert voted.record.judge_validation == license
-    assert any("counts as a judge" in note for note in voted.record.notes)
+    assert any(note.endswith(")") and ": validated (" in note for note in voted.record.notes)
     chosen = choose(voted.id, store=store)
     assert chosen.record.quality == "people"
     by_judge = choose(voted.id, Needs(quality="judge_model"), store=store)
@@ -155,8 +155,8 @@ def test_a_judge_that_takes_the_first_is_unverified_and_enters_no_verdict(compar
     assert not license.validated
     assert license.consistent.value == 0
     voted = add_votes(compared, opened.stored.id, store=store)
-    assert any("unverified" in note for note in voted.record.notes)
-    with pytest.raises(UsageError, match="unverified"):
+    assert any("not validated" in note for note in voted.record.notes)
+    with pytest.raises(UsageError, match="isn't validated"):
         choose(voted.id, Needs(quality="judge_model"), store=store)
     assert choose(voted.id, store=store).record.quality == "people"
 
@@ -339,8 +339,8 @@ def test_at_even_length_a_lean_to_the_longer_is_no_merit() -> None:
     longer = rng.normal(80, 100, 3_000)  # the left one is mostly longer
     share = (rng.random(3_000) < 1 / (1 + np.exp(-longer / 60))).astype(float)  # and only length counts
     assert share.mean() > 0.6
-    found = even_length_rate(share, longer, [str(i) for i in range(3_000)])
+    found = length_controlled_rate(share, longer, [str(i) for i in range(3_000)])
     assert found.ci_low < 0.5 < found.ci_high
     better = (rng.random(3_000) < 0.7).astype(float)  # the left one is better, whatever its length
-    found = even_length_rate(better, longer, [str(i) for i in range(3_000)])
+    found = length_controlled_rate(better, longer, [str(i) for i in range(3_000)])
     assert found.ci_low < 0.7 < found.ci_high

@@ -198,7 +198,7 @@ def test_votes_enter_the_verdict_and_are_computed_again_by_an_audit(compared: st
     assert before.pick == "right" or before.outcome == "inconclusive"
     assert after.record.quality == "people"
     assert after.record.pick == "half"
-    assert "people's preference" in after.record.summary
+    assert "human preference" in after.record.summary
     assert choose(voted.id, Needs(quality="bleu"), store=store).record.quality == "bleu"
     found = audit(after.id, store=store, verify=True)
     assert found.sound
@@ -219,7 +219,7 @@ def test_a_few_votes_of_one_rater_prefer_nobody_and_leave_the_metric_in_place(co
     chosen = choose(voted.id, store=store).record
     assert chosen.quality == "bleu"
     assert chosen.pick == choose(compared, store=store).record.pick
-    assert any("people's votes do not decide yet" in line for line in chosen.reasons)
+    assert any("there aren't enough human votes yet" in line for line in chosen.reasons)
 
 
 def test_an_open_round_is_judged_only_by_the_test_that_may_be_looked_at(compared: str, store: Store) -> None:
@@ -243,7 +243,7 @@ def test_an_open_round_is_judged_only_by_the_test_that_may_be_looked_at(compared
 def test_simulated_votes_enter_no_verdict_but_that_of_a_simulation(compared: str, store: Store) -> None:
     opened = open_round([compared], RoundDesign(raters=["robot"], origin="simulated"), store=store)
     judge_all(opened, store, {"half": 1})
-    with pytest.raises(SizewiseError, match="No person"):
+    with pytest.raises(SizewiseError, match="no human votes"):
         add_votes(compared, opened.stored.id, store=store)
     marked = add_votes(compared, opened.stored.id, store=store, simulation=True).record
     assert marked.simulated_votes

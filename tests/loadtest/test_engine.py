@@ -79,7 +79,7 @@ def test_speeds_of_different_software_are_shown_as_deployed(
     notes = compare(
         {"tiny": measured.id, "echo": other.id}, load_tests={"tiny": found.id, "echo": elsewhere.id}, store=store
     ).record.notes
-    assert any("as deployed" in note and "vllm, bf16" in note for note in notes)
-    with pytest.raises(UsageError, match="There is no candidate 'none'"):
+    assert any("different engines" in note and "vllm, bf16" in note for note in notes)
+    with pytest.raises(UsageError, match="Unknown candidate 'none'"):
         compare({"tiny": measured.id, "echo": other.id}, load_tests={"none": found.id}, store=store)
     assert store.read(LoadTest, found.id) == found.record

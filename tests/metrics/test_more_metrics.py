@@ -44,7 +44,7 @@ def test_of_two_labels_the_longer_is_meant() -> None:
 
 
 def test_free_text_is_no_label() -> None:
-    with pytest.raises(CannotMeasure, match="are no labels"):
+    with pytest.raises(CannotMeasure, match="aren't a label set"):
         find_metric("accuracy").prepared([("one",), ("two",), ("three",)])
 
 
@@ -137,7 +137,7 @@ def test_choices_by_sum_by_byte_and_how_sure() -> None:
     assert valued("choice_accuracy_by_byte", [long_right]) == 1
     sure = ChoiceItem((0.0, 50.0), (1, 1), 0)
     assert valued("choice_calibration", [sure] * 4) == pytest.approx(0)
-    assert valued("choice_calibration", [sure._replace(right=1)] * 4) == pytest.approx(1)
+    assert valued("choice_calibration", [sure._replace(correct=1)] * 4) == pytest.approx(1)
 
 
 def test_perplexities_of_words_and_bytes() -> None:
@@ -174,5 +174,5 @@ def test_a_plug_in_brings_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_plug_in_that_gives_no_metric_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     brings(monkeypatch, "other", Shouts)
-    with pytest.raises(SizewiseError, match=r"gives no metric 'other': .*calls itself 'shouts'"):
+    with pytest.raises(SizewiseError, match=r"failed to provide the metric 'other': .*its name is 'shouts'"):
         find_metric("other")

@@ -193,7 +193,7 @@ def test_prompts_that_it_was_learnt_from_prove_nothing(policy: Policy, tmp_path:
     own = replay(tmp_path / "a.csv", policy)
     assert (own.new, own.kept, own.learnt, own.prompts) == (False, None, 0, 600)
     said = replay_text(own)
-    assert "was learnt from these prompts, so they cannot show whether the stated risk of 8 % is kept" in said
+    assert "was calibrated on these prompts, so they can't show that the risk limit of 8% holds" in said
     rows = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "part.csv").write_text("\n".join([rows[0], *(row.upper() for row in rows[:50:-1])]), encoding="utf-8")
     assert replay(tmp_path / "part.csv", policy).kept is None
@@ -202,8 +202,11 @@ def test_prompts_that_it_was_learnt_from_prove_nothing(policy: Policy, tmp_path:
     mixed = replay(tmp_path / "both.csv", policy)
     assert (mixed.new, mixed.kept, mixed.learnt, mixed.prompts) == (True, True, 30, 201)
     assert mixed.quality.n == 200
-    assert "On these prompts the stated risk of 8 % is kept. 30 further prompts are left out" in replay_text(mixed)
-    assert f"answers {100 * (mixed.small_share.value or 0):.1f} % [" in replay_text(mixed)
+    assert (
+        "On these prompts the policy stays within the risk limit of 8%. 30 other prompts were excluded"
+        in replay_text(mixed)
+    )
+    assert f"handles {100 * (mixed.small_share.value or 0):.1f}% [" in replay_text(mixed)
 
 
 def test_a_policy_of_before_knows_its_file_by_name(policy: Policy, tmp_path: Path) -> None:
@@ -222,5 +225,7 @@ def test_the_page_makes_no_claim_on_the_prompts_it_was_learnt_from(policy: Polic
         assert done.exit_code == 0, done.output
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
         for text in (page, done.output):
-            assert ("On these prompts the stated risk of 8 % is kept." in " ".join(text.split())) is claims
-            assert ("was learnt from these prompts" in " ".join(text.split())) is not claims
+            assert (
+                "On these prompts the policy stays within the risk limit of 8%." in " ".join(text.split())
+            ) is claims
+            assert ("was calibrated on these prompts" in " ".join(text.split())) is not claims

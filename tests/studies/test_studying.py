@@ -122,7 +122,7 @@ def test_a_folder_gets_the_default_candidates(text_folder: Path) -> None:
         (("[data]", "[dta]"), "did you mean 'data'"),
         (("[data]", "[data]\nlimit = 0"), "limit"),
         (('model = "fake:echo"', ""), "has no model"),
-        (("[data]", '[needs]\nquality = "belu"\n\n[data]'), "There is no metric 'belu'"),
+        (("[data]", '[needs]\nquality = "belu"\n\n[data]'), "Unknown metric 'belu'"),
         (("context = 128", "context = 0"), "context"),
         (("context = 128", 'context = 128, method = "lora"'), "trained in full"),
         (('documents = ["texts"]', "documents = 5"), "neither a path nor a list"),

@@ -1,4 +1,4 @@
-"""history(): what was measured of a model or on a dataset, over time."""
+"""history(): the evaluations of a model or dataset over time."""
 
 from __future__ import annotations
 
@@ -12,33 +12,18 @@ from sizewise.store import Saved, Store
 
 
 def history(name: str, *, store: Store | None = None, seed: int = 0) -> History:
-    """Gather evaluations, oldest first, and compare each with the one before it on the same items.
+    """Collect evaluations, oldest first, and compare each with the previous one on the same items.
 
     Args:
-        name: model URI, dataset id or name of a dataset.
+        name: model URI, dataset id or dataset name.
         store: where records live; by default SIZEWISE_HOME.
         seed: seed of the resampling.
 
     Raises:
-        SizewiseError: nothing was measured under this name.
+        SizewiseError: there are no evaluations under this name.
     """
     store = store or Store()
-    titles = {one.id: one.record.name for one in store.saved(Dataset)}
-    known: set[str] = set()
-    found: list[Saved[Evaluation]] = []
-    for one in store.saved(Evaluation):
-        data = one.record.data
-        names = {one.record.model.uri, data, titles.get(data, data)}
-        known |= names
-        if name in names:
-            found.append(one)
-    if not found:
-        near = get_close_matches(name, known, n=1, cutoff=0.3)
-        raise SizewiseError(
-            f"Nothing was measured under the name '{name}'." + (f" Is '{near[0]}' meant?" if near else ""),
-            "a model URI, a dataset id or the name of a dataset",
-            "sizewise runs",
-        )
+    found = _evaluations_of(name, store)
     changes, notes = _changes(found, store, seed)
     return History(
         name=name,
@@ -61,29 +46,50 @@ def history(name: str, *, store: Store | None = None, seed: int = 0) -> History:
     )
 
 
+def _evaluations_of(name: str, store: Store) -> list[Saved[Evaluation]]:
+    """Find the evaluations of a model or dataset, oldest first."""
+    titles = {dataset.id: dataset.record.name for dataset in store.saved(Dataset)}
+    known: set[str] = set()
+    found = []
+    for evaluation in store.saved(Evaluation):
+        data = evaluation.record.data
+        names = {evaluation.record.model.uri, data, titles.get(data, data)}
+        known |= names
+        if name in names:
+            found.append(evaluation)
+    if not found:
+        closest = get_close_matches(name, known, n=1, cutoff=0.3)
+        raise SizewiseError(
+            f"There are no evaluations of '{name}'." + (f" Did you mean '{closest[0]}'?" if closest else ""),
+            "a model URI, a dataset id or a dataset name",
+            "sizewise runs",
+        )
+    return found
+
+
 def _changes(found: list[Saved[Evaluation]], store: Store, seed: int) -> tuple[list[Difference], list[str]]:
-    last: dict[str, Saved[Evaluation]] = {}
+    latest: dict[str, Saved[Evaluation]] = {}
     changes: list[Difference] = []
     notes: list[str] = []
     for one in found:
         record = one.record
         key = f"{record.data} {record.limit} {record.seed} {record.metrics}"
-        before = last.get(key)
-        last[key] = one
+        before = latest.get(key)
+        latest[key] = one
         if before is None:
             continue
         pair = {saved.id: saved.record for saved in (one, before)}
         try:
-            rows = {each: store.read_rows(store.folder("evaluation", each), "items.jsonl", ItemRow) for each in pair}
+            rows = {name: store.read_rows(store.folder("evaluation", name), "items.jsonl", ItemRow) for name in pair}
         except SizewiseError as error:
-            notes.append(f"{one.id} and {before.id} could not be compared: {error.what}")
+            notes.append(f"{one.id} and {before.id} can't be compared. {error.what}")
             continue
-        new, remarks = differences(pair, rows, ROUNDS, seed)
-        changes += new
-        notes += remarks
-    alone = len(found) - len({one.left for one in changes})
-    if alone:
-        notes.append(f"{alone} have none before them with the same data, limit, seed and metrics")
+        pair_differences, pair_notes = differences(pair, rows, ROUNDS, seed)
+        changes += pair_differences
+        notes += pair_notes
+    first_of_kind = len(found) - len({change.left for change in changes})
+    if first_of_kind:
+        notes.append(f"{first_of_kind} evaluations have no earlier one with the same data, limit, seed and metrics")
     if changes:
-        notes.append("each change is judged by itself: with many entries one in twenty seems to be one")
+        notes.append("each change is tested on its own, so about one in twenty looks significant by chance")
     return changes, notes

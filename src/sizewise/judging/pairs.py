@@ -16,8 +16,8 @@ from sizewise.stats import (
     MIN_CLUSTERS,
     PairedBet,
     detectable_difference,
-    even_length_rate,
     holm,
+    length_controlled_rate,
     needed_for,
     paired_differences,
 )
@@ -194,7 +194,8 @@ def _length_controlled(counted: Sequence[Judged], name: str, other: str, seed: i
         return Score(metric="length_controlled", n=len(both), unit=unit, signature=signature, missing_reason=missing)
     longer = [(len(task.left_text) - len(task.right_text)) * (1 if task.left == name else -1) for task, _ in both]
     share = np.array([share_of(task, vote, name) for task, vote in both])
-    found = even_length_rate(share, np.array(longer, dtype=np.float64), [task.cluster for task, _ in both], seed=seed)
+    clusters = [task.cluster for task, _ in both]
+    found = length_controlled_rate(share, np.array(longer, dtype=np.float64), clusters, seed=seed)
     known = isfinite(found.ci_low)
     return Score(
         metric="length_controlled",

@@ -14,7 +14,7 @@ from typing import Any
 
 from sizewise.choice import decide
 from sizewise.comparison import differences, measures_of
-from sizewise.comparison.comparing import WAY
+from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.comparison.voting import VOTES_FILE, voted
 from sizewise.errors import SizewiseError
 from sizewise.judging import tasks_of
@@ -353,7 +353,7 @@ def _without_reason(found: JudgeValidation | None) -> JudgeValidation | None:
 def _changed_differences(compared: Comparison, found: Sequence[Difference]) -> Iterator[str]:
     """Describe the recorded differences that do not match the recomputed ones."""
     after = {(one.metric, one.left, one.right): one for one in found}
-    tests = ("p", "p_holm", "better") if compared.method_version == WAY else ()
+    tests = ("p", "p_holm", "better") if compared.method_version == COMPARISON_VERSION else ()
     for one in compared.differences:
         now = after.pop((one.metric, one.left, one.right), None)
         for field in ("value", "ci_low", "ci_high", "n", *tests):

@@ -303,9 +303,7 @@ class Run:
             found["control"] = control_bits(network, tokenizer, self._control, context)
             found["answers"] = general_answer_bits(network, tokenizer, context)
         if self._sentences and self.recipe.balance != "none":
-            found["swap_gap"] = representation.counterfactual_gap(
-                network, tokenizer, self._sentences, context
-            )
+            found["swap_gap"] = representation.counterfactual_gap(network, tokenizer, self._sentences, context)
         return found
 
     def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation]:
