@@ -256,13 +256,13 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from sizewise.evaluation import harness
-    from sizewise.lm import hf_format as folders
+    from sizewise.lm import device
     from sizewise.models import open_model
     from sizewise.models.opening import resolve_folder
     from sizewise.progress import Silent
     from sizewise.store import Ledger, Store
 
-    folders.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
+    device.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
     asked = names.split(",")
     weights = str(resolve_folder(MODEL, Store())[0])
     tasks, _ = harness._tasks(asked, folder)
@@ -275,7 +275,7 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     ours_model = open_model(MODEL, store=Store())
     tasks, _ = harness._tasks(asked, folder)
     with Ledger(Path(folder) / "ledger.db") as ledger:
-        ours = harness._run(ours_model, tasks, ledger, None, 0, Silent())
+        ours = harness._run(harness._adapter(ours_model, tasks, ledger, Silent()), tasks, None, 0)
     rows = {}
     for name in asked:
         pairs = []
@@ -338,12 +338,12 @@ def float64_part() -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from sizewise.lm import hf_format as folders
+    from sizewise.lm import device
     from sizewise.models import open_model
     from sizewise.models.opening import resolve_folder
     from sizewise.store import Store
 
-    folders.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
+    device.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
     weights = str(resolve_folder(MODEL, Store())[0])
     texts = [text for _, text in sentences()[:24]]
     tokenizer = AutoTokenizer.from_pretrained(weights)

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 from sizewise.lm import adapt, architecture, loop
 from sizewise.lm.hf_format import load_network
 from sizewise.lm.kernels import can_compile
-from sizewise.lm.optimiser import MasterAdamW
+from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import Rows
 
 RANK = 16

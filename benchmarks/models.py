@@ -157,7 +157,8 @@ def job_users_openvino() -> dict[str, Any]:
     import openvino
     import openvino_genai
 
-    from sizewise.lm.hf_format import load_tokenizer, machine_precision
+    from sizewise.lm.device import machine_precision
+    from sizewise.lm.hf_format import load_tokenizer
     from sizewise.lm.tokenizer import render_chat, text_ids
     from sizewise.models import open_model
     from sizewise.records import Message
@@ -261,7 +262,7 @@ def requests_part(rounds: int) -> dict[str, Any]:
 
 def score_part(rounds: int, interpreter: str) -> dict[str, Any]:
     """Compare scoring, in turns."""
-    from sizewise.lm.hf_format import machine_precision
+    from sizewise.lm.device import machine_precision
     from sizewise.models.opening import resolve_folder
     from sizewise.store import Store
 

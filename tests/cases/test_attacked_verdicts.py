@@ -85,7 +85,7 @@ def both(store: Store, job: Path, first: dict[str, str], second: dict[str, str])
 def test_answers_that_never_arrived_are_named_and_lose_to_nobody(store: Store, job: Path) -> None:
     """github.com/UKGovernmentBEIS/inspect_ai/issues/4286: failed requests look like wrong answers, or like none."""
     right = {f"q{i}": f"it is {i}" for i in range(20)}
-    with pytest.raises(SizewiseError, match="answered none of 20 requests"):
+    with pytest.raises(SizewiseError, match="All 20 requests to"):
         both(store, job, right, {"other": "x"})
     found, compared = both(store, job, right, {"q1": "it is 1", "q2": "it is 3"})
     assert any("18 items of recorded:" in caution for caution in compared.cautions)

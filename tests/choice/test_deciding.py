@@ -12,6 +12,7 @@ from sizewise.choice import decide, quality_measures, read_needs
 from sizewise.errors import UsageError
 from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
 from sizewise.records import Comparison, Difference, ModelDescription, Needs, Recommendation, Score
+from sizewise.records.upgrades import NEEDS_2
 
 Facts = tuple[float, float, str | None]  # quality, memory in GB, start
 
@@ -571,3 +572,11 @@ def test_a_few_votes_or_one_rater_do_not_outweigh_a_metric(votes: int, documents
 def test_enough_votes_of_several_raters_stand_for_quality() -> None:
     found = decide(voted(60, 30, 3), "c", Needs())
     assert (found.quality, found.pick) == ("people", "b")
+
+
+@pytest.mark.parametrize(("former", "key"), NEEDS_2.items())
+def test_a_former_key_is_refused_with_its_new_name(tmp_path: Path, former: str, key: str) -> None:
+    path = tmp_path / "needs.toml"
+    path.write_text(f"[needs]\n{former} = 5\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=f"'{former}' in .* is now '{key}'"):
+        read_needs(path)

@@ -1,4 +1,4 @@
-"""The best of several, judge models and their licence, and votes from other tools."""
+"""The best of several, judge models and their validation, and votes from other tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ import pytest
 from sizewise.choice import choose
 from sizewise.comparison import add_votes
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.judging import Ballot, Opened, ask_judge, open_round, preferences, read_votes, report, write_tasks
+from sizewise.judging import (
+    Ballot,
+    Opened,
+    RoundDesign,
+    ask_judge,
+    open_round,
+    preferences,
+    read_votes,
+    report,
+    write_tasks,
+)
 from sizewise.judging.exchange import Format
 from sizewise.judging.llm_judge import Complete, read_verdict
 from sizewise.records import Completion, JudgeTask, Needs, Request, Vote
@@ -34,7 +44,7 @@ def best_of(task: JudgeTask) -> str:
 
 
 def test_the_best_of_several_is_ranked_and_balanced(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, kind="best", raters=["a"], items=6)
+    opened = open_round([compared], RoundDesign(kind="best", raters=["a"], items=6), store=store)
     ballot = Ballot(store, opened.stored.id)
     firsts = Counter(task.left for task in ballot.tasks.values() if task.purpose == "vote")
     assert max(firsts.values()) - min(firsts.values()) <= 1
@@ -43,7 +53,7 @@ def test_the_best_of_several_is_ranked_and_balanced(compared: str, store: Store)
         while task := ballot.next_task(rater):
             assert len(task.answers) == 3
             wrong = Vote(task=task.id, rater=rater.name, origin="person", choice="left")
-            with pytest.raises(SizewiseError, match="'left' is no choice"):
+            with pytest.raises(SizewiseError, match="'left' isn't a choice"):
                 ballot.vote(rater, wrong, "nonce")
             vote = Vote(task=task.id, rater=rater.name, origin="person", choice=best_of(task))
             ballot.vote(rater, vote, f"nonce-{task.id}")
@@ -59,7 +69,7 @@ def test_the_best_of_several_is_ranked_and_balanced(compared: str, store: Store)
 
 
 def test_none_of_several_is_of_use(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, kind="best", raters=["a"], items=9)
+    opened = open_round([compared], RoundDesign(kind="best", raters=["a"], items=9), store=store)
     ballot = Ballot(store, opened.stored.id)
     rater = ballot.rater(opened.invitations[0].token)
     while task := ballot.next_task(rater):
@@ -108,7 +118,7 @@ def by_people(opened: Opened, store: Store, noise: float) -> None:
 
 
 def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b", "c", "d"], votes_an_item=4, items=40)
+    opened = open_round([compared], RoundDesign(raters=["a", "b", "c", "d"], votes_per_item=4, items=40), store=store)
     asked, complete = judge()
     votes = ask_judge(opened.stored.id, "fake:judge", complete, store=store)
     assert len(asked) == 2 * votes
@@ -138,7 +148,7 @@ def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, 
 
 
 def test_a_judge_that_takes_the_first_is_unverified_and_enters_no_verdict(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=40)
+    opened = open_round([compared], RoundDesign(raters=["a", "b"], votes_per_item=2, items=40), store=store)
     by_people(opened, store, noise=0.0)
     ask_judge(opened.stored.id, "fake:first", judge(lean="1")[1], store=store)
     (license,) = report(opened.stored.id, store=store).judges
@@ -152,7 +162,7 @@ def test_a_judge_that_takes_the_first_is_unverified_and_enters_no_verdict(compar
 
 
 def test_a_judge_goes_on_to_further_examples_and_one_that_says_nothing_is_an_error(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=3)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=3), store=store)
     complete = judge()[1]
     few = ask_judge(opened.stored.id, "fake:judge", complete, store=store)
     many = ask_judge(opened.stored.id, "fake:judge", complete, more=6, store=store)
@@ -234,7 +244,7 @@ def pick(task: JudgeTask) -> str:
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "label-studio", "argilla"])
 def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str, store: Store, tmp_path: Path) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=12)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=12), store=store)
     ballot = Ballot(store, opened.stored.id)
     path = tmp_path / "tasks.json"
     for one in write_tasks(ballot, path, form):
@@ -258,7 +268,7 @@ def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str
 
 
 def test_empty_annotations_are_left_out_and_counted(compared: str, store: Store, tmp_path: Path) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=6)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=6), store=store)
     ballot = Ballot(store, opened.stored.id)
     names = list(ballot.tasks)[:4]
     chosen = [{"from_name": "choice", "to_name": "prompt", "type": "choices", "value": {"choices": ["left"]}}]
@@ -282,7 +292,7 @@ def test_empty_annotations_are_left_out_and_counted(compared: str, store: Store,
 
 
 def test_a_vote_that_is_taken_back_and_given_again_counts(compared: str, store: Store, tmp_path: Path) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=6)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=6), store=store)
     ballot = Ballot(store, opened.stored.id)
     one, other = list(ballot.tasks)[:2]
     path = tmp_path / "votes.csv"
@@ -313,7 +323,7 @@ def test_a_vote_that_is_taken_back_and_given_again_counts(compared: str, store: 
 def test_a_file_of_another_form_leaves_the_round_as_it_was(
     form: Format, text: str, said: str, compared: str, store: Store, tmp_path: Path
 ) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=6)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=6), store=store)
     ballot = Ballot(store, opened.stored.id)
     path = tmp_path / "votes"
     path.write_text(text, encoding="utf-8")

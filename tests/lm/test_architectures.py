@@ -37,7 +37,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import loop
 from sizewise.lm.architecture import with_attention
 from sizewise.lm.generate import Wanted, generate_together
-from sizewise.lm.hf_format import head_of
+from sizewise.lm.logits import head_of
 from sizewise.lm.packing import Unit, pack
 from sizewise.lm.score import score_ids
 from sizewise.models.size import cache_bytes

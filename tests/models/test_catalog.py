@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from sizewise.models import find, market, price_of
+from sizewise.models import find_model, load_catalog, price_of
 from sizewise.records import CatalogModel
 
 FACTS = set(CatalogModel.model_fields) - {"name", "maker", "uri", "weights", "sources", "hardware"}
 
 
-@pytest.mark.parametrize("name", market())
+@pytest.mark.parametrize("name", load_catalog())
 def test_every_fact_has_a_source(name: str) -> None:
-    model = market()[name]
+    model = load_catalog()[name]
     told = {fact.strip() for source in model.sources for fact in source.fact.split(",")}
     stated = {fact for fact in FACTS if getattr(model, fact) not in (None, ())}
     if model.parameters_note and not any(letter.isdigit() for letter in model.parameters_note):
@@ -20,7 +20,7 @@ def test_every_fact_has_a_source(name: str) -> None:
 
 
 def test_the_models_that_people_ask_about_are_there() -> None:
-    names = " ".join(market())
+    names = " ".join(load_catalog())
     for asked in (
         "chatgpt",
         "gpt-4",
@@ -37,11 +37,11 @@ def test_the_models_that_people_ask_about_are_there() -> None:
 
 
 def test_what_is_not_published_is_absent_and_an_estimate_is_called_one() -> None:
-    gpt_4 = find("openai:gpt-4")
+    gpt_4 = find_model("openai:gpt-4")
     assert gpt_4 is not None
     assert gpt_4.parameters is None
     assert "estimate" in str(gpt_4.parameters_note) or "rumour" in str(gpt_4.parameters_note)
-    assert find("no-such-model") is None
+    assert find_model("no-such-model") is None
 
 
 def test_prices_come_from_a_list_and_are_absent_for_open_weights() -> None:

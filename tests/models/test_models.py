@@ -131,7 +131,7 @@ def test_vectors_of_texts(tiny_folder: Path) -> None:
     """Of length one, the same alone and among others, and equal to the mean of the network's last states."""
     import torch
 
-    from sizewise.lm.hf_format import hidden_states
+    from sizewise.lm.logits import hidden_states
     from sizewise.records import Request
 
     model = open_model(str(tiny_folder))

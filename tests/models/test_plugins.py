@@ -42,6 +42,7 @@ def test_the_example_opens_and_is_evaluated(installed: Path, dataset: Saved[Data
     assert record.model.uri == "shout:loud"
     assert record.scores["bleu"].value is not None
     assert record.scores["bits_per_byte"].missing_reason is not None
+    assert open_model("shout:loud", store=store).ask("Hello") == "HELLO"
 
 
 def test_the_example_of_a_metric_measures_with_an_interval(
@@ -57,5 +58,5 @@ def test_the_example_of_a_metric_measures_with_an_interval(
 
 
 def test_a_broken_plug_in_is_named(installed: Path, store: Store) -> None:
-    with pytest.raises(SizewiseError, match="shouting-model cannot open broken:x"):
+    with pytest.raises(SizewiseError, match="shouting-model failed to open broken:x"):
         open_model("broken:x", store=store)

@@ -9,10 +9,11 @@ import pytest
 
 from sizewise.datasets import load
 from sizewise.errors import UsageError
-from sizewise.evaluation import asked_as, evaluate
+from sizewise.evaluation import evaluate
 from sizewise.models import open_model
 from sizewise.models.base import Piece
 from sizewise.models.fake import FakeModel
+from sizewise.models.prompted import as_evaluated
 from sizewise.models.prompts import choose_shots, make_request
 from sizewise.progress import Silent
 from sizewise.records import Dataset, Evaluation, Message, Request
@@ -34,9 +35,9 @@ def test_a_model_without_chat_is_asked_by_the_worked_examples_of_its_evaluation(
     assert measured.record.prompting.form == "few_shot"
     model = open_model(str(tiny_folder), store=store)
     assert not model.describe().can_chat
-    served = asked_as(model, measured.id, store)
+    served = as_evaluated(model, measured.id, store)
     assert served.describe().can_chat
-    assert "2 worked examples" in served.describe().origin
+    assert "2 few-shot examples" in served.describe().origin
 
     contents = load(store, dataset.id)
     example = contents.examples["test"][0]
@@ -72,7 +73,7 @@ def test_a_model_in_its_own_chat_form_stays_as_it_is(dataset: Saved[Dataset], st
     )
     kept = store.write("eval-chat", changed)
     model = FakeModel("echo")
-    assert asked_as(model, kept.id, store) is model
+    assert as_evaluated(model, kept.id, store) is model
     assert form in ("chat", "few_shot")
 
 
@@ -85,7 +86,7 @@ def test_the_system_message_is_part_of_the_question(dataset: Saved[Dataset], sto
             seen.append(request)
             return super().start(request, deliver)  # type: ignore[arg-type]
 
-    served = asked_as(Watching("echo"), measured.id, store)  # type: ignore[arg-type]
+    served = as_evaluated(Watching("echo"), measured.id, store)  # type: ignore[arg-type]
     talk = (Message(role="system", content="Be brief."), Message(role="user", content="What is it?"))
     served.start(Request(id="a", messages=talk, stop=("END",)), lambda piece: None)
     assert seen[0].text is not None

@@ -42,5 +42,5 @@ def test_without_documents_there_is_nothing_to_look_up(tmp_path: Path, store: St
     rows = [{"prompt": f"q {i}", "references": [f"a longer answer {i}"]} for i in range(30)]
     (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = read([tmp_path / "e.jsonl"], store=store)
-    with pytest.raises(SizewiseError, match="no documents to look things up in"):
+    with pytest.raises(SizewiseError, match="no documents to search"):
         open_model(f"rag:{data.id}:fake:echo", store=store)

@@ -13,7 +13,7 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from sizewise.evaluation import evaluate
-from sizewise.judging import Ballot, Opened, open_round
+from sizewise.judging import Ballot, Opened, RoundDesign, open_round
 from sizewise.records import Dataset
 from sizewise.service.judging import create_judge_app
 from sizewise.store import Saved, Store
@@ -31,7 +31,7 @@ def opened(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> Opened:
         rows = [{"id": e.id, "completion": text} for e in load(store, dataset.id).examples["test"]]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         ids.append(evaluate(f"recorded:{path}", dataset.id, ["exact_match"], store=store).id)
-    return open_round(ids, store=store, raters=["Ada", "Ben"], items=10)
+    return open_round(ids, RoundDesign(raters=["Ada", "Ben"], items=10), store=store)
 
 
 def test_a_rater_sees_no_names_and_votes_are_kept_once(opened: Opened, store: Store) -> None:

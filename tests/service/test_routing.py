@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
-from sizewise.models.wrapper import Changed
+from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, ModelDescription, Policy, Request, RiskPoint
 from sizewise.routing import calibrate, make_policy
 from sizewise.service.api_keys import Key, Keys
@@ -145,7 +145,7 @@ def test_one_key_with_odd_prompts_does_not_send_the_others_to_the_large_model(
 
 def test_tools_go_to_the_model_that_takes_them(policy: Policy, large: Large, store: Store) -> None:
     tool = {"type": "function", "function": {"name": "weather"}}
-    small = Changed(FakeModel("echo"))  # as it was measured, for example
+    small = PromptWrapper(FakeModel("echo"))  # as it was measured, for example
     app = create_app({"small": small, "large": large}, Settings(policy=policy), store)
     with TestClient(app) as client:
         while client.get("/health").status_code != 200:

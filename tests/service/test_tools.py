@@ -18,7 +18,7 @@ from hypothesis import strategies as st  # noqa: E402
 from sizewise.models import open_model  # noqa: E402
 from sizewise.models.base import Cancel, Deliver  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
-from sizewise.models.wrapper import Changed  # noqa: E402
+from sizewise.models.wrapper import PromptWrapper  # noqa: E402
 from sizewise.records import Message, ModelDescription, Request  # noqa: E402
 from sizewise.service import Settings  # noqa: E402
 from sizewise.service.schemas import FunctionSpec  # noqa: E402
@@ -181,11 +181,11 @@ def test_lenient_services_let_a_model_call_in_words_where_there_is_no_grammar() 
 
 
 def test_models_that_are_asked_in_a_form_of_their_own_take_no_tools() -> None:
-    with running({"m": Changed(Heard())}) as address:
+    with running({"m": PromptWrapper(Heard())}) as address:
         with pytest.raises(openai.BadRequestError, match="form of its own"):
             ask(address, "Bonn?")
         assert ask(address, "Bonn?", tool_choice="none").choices[0].message.content == "Bonn?"
-    with running({"m": Changed(Heard())}, Settings(lenient=True)) as address:
+    with running({"m": PromptWrapper(Heard())}, Settings(lenient=True)) as address:
         assert ask(address, "Bonn?").choices[0].message.content == "Bonn?"
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from sizewise.errors import SizewiseError
 from sizewise.lm import hf_format as folders
+from sizewise.lm.device import machine_precision
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store
 from sizewise.training import planning, preflight, train
@@ -69,12 +70,12 @@ def test_a_run_without_room_keeps_fewer_activations_or_is_refused(
     with pytest.raises(SizewiseError, match=r"needs about .* are free"):
         train(recipe, dataset.id, store=store)
     tokens = recipe.rows_per_step * recipe.context
-    width = 2 if folders.machine_precision() == "bf16" else 4
+    width = 2 if machine_precision() == "bf16" else 4
     kept, again = (plain(shapes[0], "full", tokens, some, width) for some in (False, True))
     assert again < kept
     monkeypatch.setattr(planning, "_free_bytes", lambda start: int((kept + again) / 2))
     record = train(recipe, dataset.id, store=store).record
-    assert any("computed again" in note for note in record.notes)
+    assert any("activation checkpointing" in note for note in record.notes)
 
 
 def test_weights_that_do_not_fit_are_not_even_loaded(
@@ -98,4 +99,4 @@ def test_the_estimate_and_its_error_are_kept(dataset: Saved[Dataset], store: Sto
     assert expected.usd.expected == pytest.approx(expected.seconds.expected / 1800)
     assert record.estimate_error["seconds"] == pytest.approx(record.seconds / expected.seconds.expected - 1)
     assert "memory" in record.estimate_error
-    assert "minutes" in planning.words(expected)
+    assert "minutes" in planning.format_estimate(expected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sizewise.choice.deciding import decide
+from sizewise.choice.deciding import DECISION_VERSION, decide
 from sizewise.records import Comparison, Needs, Recommendation, fingerprint
 from sizewise.store import Saved, Store
 
@@ -21,4 +21,5 @@ def choose(comparison: str, needs: Needs | None = None, *, store: Store | None =
     store = store or Store()
     needs = needs or Needs()
     recommendation = decide(store.read(Comparison, comparison), comparison, needs)
-    return store.write(f"choice-{fingerprint([comparison, needs.model_dump(mode='json')])}", recommendation)
+    identity = [DECISION_VERSION, comparison, needs.model_dump(mode="json")]
+    return store.write(f"choice-{fingerprint(identity)}", recommendation)

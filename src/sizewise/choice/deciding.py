@@ -9,6 +9,9 @@ from sizewise.choice.sensitivity import sensitivity_of
 from sizewise.choice.summary import summarize
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
 
+DECISION_VERSION = 3
+"""Raised when the rules or the wording of a decision change; part of the id of a recommendation."""
+
 
 def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommendation:
     """Recommend a model; pure.
@@ -25,6 +28,7 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
     verdict = choice.compare_with_baselines(choice.verdict())
     break_evens = _break_evens(choice)
     return Recommendation(
+        method_version=DECISION_VERSION,
         comparison=comparison_id,
         needs=needs,
         quality=choice.quality,

@@ -12,16 +12,21 @@ from pydantic import ValidationError
 
 from sizewise.errors import UsageError
 from sizewise.records import Needs
+from sizewise.records.upgrades import NEEDS_2
 
 
 def check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Check that all keys are known.
+    """Check that all keys are known; a former key is refused with its new name.
 
     Raises:
         UsageError: a key is unknown; the message suggests the closest one.
     """
     known = list(known)
     for key in found:
+        if key not in known and NEEDS_2.get(key) in known:
+            raise UsageError(
+                f"The key '{key}' in {where} is now '{NEEDS_2[key]}'.", NEEDS_2[key], f"rename it in {where}"
+            )
         if key not in known:
             closest = get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"; did you mean '{closest[0]}'?" if closest else "."

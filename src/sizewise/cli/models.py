@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise models hf:mistralai/Mistral-7B-v0.1
         """
-        from sizewise.models import PACKAGED, market, plugins
+        from sizewise.models import PACKAGED, load_catalog, plugins
         from sizewise.models.fake import NAMES
         from sizewise.store import Store
 
@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
             for name, rule in NAMES.items()
         ]
         if json:
-            known = [model.model_dump(mode="json") for model in market().values()]
+            known = [model.model_dump(mode="json") for model in load_catalog().values()]
             record = {"models": rows, "market": known}
             print_line(json_format.dumps({"schema": 1, "kind": "models", "id": None, "path": None, "record": record}))
             return
@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
         )
         print_table(
             ["asked about", "maker", "parameters (billion)", "attention", "context", "USD for a million tokens"],
-            [_market_row(model) for model in market().values()],
+            [_market_row(model) for model in load_catalog().values()],
         )
         for kind, point in plugins().items():
             print_line(f"{kind}:NAME is opened by the plug-in {point.dist.name if point.dist else point.value}")
@@ -110,9 +110,9 @@ def _facts(model: CatalogModel, as_json: bool) -> None:
 
 
 def _describe(uri: str, as_json: bool) -> None:
-    from sizewise.models import PROVIDERS, find, model_size, open_model, plugins
+    from sizewise.models import PROVIDERS, find_model, model_size, open_model, plugins
 
-    known = find(uri)
+    known = find_model(uri)
     if known and (known.weights == "closed" or not uri.startswith(("hf:", "pkg:"))):
         _facts(known, as_json)
         return

@@ -11,15 +11,16 @@ import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import Metric, find_metric, stats_array
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRow, LoadTest, Score, fingerprint
-from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for, wilson
+from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for
 from sizewise.stats.bootstrap import FloatArray, Interval, best_shares, paired_differences
 from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomization_p
 from sizewise.store import Saved, Store
 
 ROUNDS = 10_000
 BEST_ROUNDS = 2_000
-METHOD_VERSION = 2
+COMPARISON_VERSION = 2
 """Increased whenever the same evaluations would compare differently; part of a comparison's id."""
 LEVEL = 0.05
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
@@ -97,11 +98,13 @@ def compare(
         probability_best=_probability_best(records, rows, seed),
         rounds=rounds,
         seed=seed,
-        method_version=METHOD_VERSION,
+        method_version=COMPARISON_VERSION,
         notes=(*notes, *_engine_notes(loaded)),
         cautions=tuple(_silent(answered) + _incomplete(records, rows)),
     )
-    identity = [METHOD_VERSION, named, seed, rounds, *([load_tests, suites] if load_tests or suites else [])]
+    # The order counts: it decides the sides of each difference, and which evaluation a requirement calls old.
+    identity = [COMPARISON_VERSION, list(named.items()), seed, rounds]
+    identity += [load_tests, suites] if load_tests or suites else []
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
 
 
@@ -129,11 +132,7 @@ def _answered(rows: Mapping[str, Sequence[ItemRow]]) -> dict[str, Score]:
         answers = [row for row in requested if row.error is None] or requested
         if answers:
             with_text = sum(bool((row.completion or "").strip()) for row in answers)
-            ci_low, ci_high = wilson(with_text, len(answers))
-            found[name] = Score(
-                metric="answered", value=with_text / len(answers), ci_low=ci_low, ci_high=ci_high, n=len(answers),
-                unit="share", signature="answers with text|wilson",
-            )  # fmt: skip
+            found[name] = proportion_score("answered", with_text, len(answers), signature="answers with text|wilson")
     return found
 
 

@@ -8,7 +8,7 @@ from sizewise.comparison.comparing import ROUNDS, differences
 from sizewise.errors import SizewiseError
 from sizewise.metrics import METRICS
 from sizewise.records import Dataset, Difference, Evaluation, History, HistoryEntry, ItemRow
-from sizewise.store import Store
+from sizewise.store import Saved, Store
 
 
 def history(name: str, *, store: Store | None = None, seed: int = 0) -> History:
@@ -29,33 +29,34 @@ def history(name: str, *, store: Store | None = None, seed: int = 0) -> History:
         name=name,
         entries=tuple(
             HistoryEntry(
-                created=created,
-                evaluation=record_id,
-                model=record.model.uri,
-                data=record.data,
-                scores={key: score for key, score in record.scores.items() if key in METRICS or key in record.metrics},
+                created=one.created,
+                evaluation=one.id,
+                model=one.record.model.uri,
+                data=one.record.data,
+                scores={
+                    key: score
+                    for key, score in one.record.scores.items()
+                    if key in METRICS or key in one.record.metrics
+                },
             )
-            for created, record_id, record in found
+            for one in found
         ),
         changes=tuple(changes),
         notes=tuple(notes),
     )
 
 
-def _evaluations_of(name: str, store: Store) -> list[tuple[str, str, Evaluation]]:
-    """Find the evaluations of a model or dataset: (created, id, record), oldest first."""
-    listing = [(created, kind, record_id) for created, kind, record_id, _ in store.listing() if created]
-    titles = {record_id: store.read(Dataset, record_id).name for _, kind, record_id in listing if kind == "dataset"}
+def _evaluations_of(name: str, store: Store) -> list[Saved[Evaluation]]:
+    """Find the evaluations of a model or dataset, oldest first."""
+    titles = {dataset.id: dataset.record.name for dataset in store.saved(Dataset)}
     known: set[str] = set()
     found = []
-    for created, kind, record_id in listing:
-        if kind != "evaluation":
-            continue
-        record = store.read(Evaluation, record_id)
-        names = {record.model.uri, record.data, titles.get(record.data, record.data)}
+    for evaluation in store.saved(Evaluation):
+        data = evaluation.record.data
+        names = {evaluation.record.model.uri, data, titles.get(data, data)}
         known |= names
         if name in names:
-            found.append((created, record_id, record))
+            found.append(evaluation)
     if not found:
         closest = get_close_matches(name, known, n=1, cutoff=0.3)
         raise SizewiseError(
@@ -66,18 +67,23 @@ def _evaluations_of(name: str, store: Store) -> list[tuple[str, str, Evaluation]
     return found
 
 
-def _changes(found: list[tuple[str, str, Evaluation]], store: Store, seed: int) -> tuple[list[Difference], list[str]]:
-    latest: dict[str, tuple[str, Evaluation]] = {}
+def _changes(found: list[Saved[Evaluation]], store: Store, seed: int) -> tuple[list[Difference], list[str]]:
+    latest: dict[str, Saved[Evaluation]] = {}
     changes: list[Difference] = []
     notes: list[str] = []
-    for _, record_id, record in found:
+    for one in found:
+        record = one.record
         key = f"{record.data} {record.limit} {record.seed} {record.metrics}"
         before = latest.get(key)
-        latest[key] = (record_id, record)
+        latest[key] = one
         if before is None:
             continue
-        pair = {record_id: record, before[0]: before[1]}
-        rows = {name: store.read_rows(store.folder("evaluation", name), "items.jsonl", ItemRow) for name in pair}
+        pair = {saved.id: saved.record for saved in (one, before)}
+        try:
+            rows = {name: store.read_rows(store.folder("evaluation", name), "items.jsonl", ItemRow) for name in pair}
+        except SizewiseError as error:
+            notes.append(f"{one.id} and {before.id} can't be compared. {error.what}")
+            continue
         pair_differences, pair_notes = differences(pair, rows, ROUNDS, seed)
         changes += pair_differences
         notes += pair_notes

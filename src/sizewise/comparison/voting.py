@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sizewise.comparison.comparing import METHOD_VERSION
+from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.errors import SizewiseError
-from sizewise.judging import Ballot, rate, validate_judges, vote_differences
+from sizewise.judging import Ballot, validate_judges, vote_differences
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import (
     Comparison,
     Difference,
@@ -94,7 +95,7 @@ def add_votes(
         }
     )
     content = [
-        METHOD_VERSION,
+        COMPARISON_VERSION,
         comparison,
         round_id,
         [vote.model_dump(mode="json") for vote in votes],
@@ -148,16 +149,14 @@ def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> dic
             for task, vote in judged
             if task.purpose == "vote" and vote.choice != "skip" and name in (candidate for candidate, _ in task.answers)
         ]
-        found[name] = rate(HARM, sum(vote.harm for vote in votes), len(votes), "no votes")
+        found[name] = proportion_score(HARM, sum(vote.harm for vote in votes), len(votes), missing_reason="no votes")
     return found
 
 
 def rounds_of(comparison: str, store: Store) -> list[str]:
     """List the pairwise rounds created from a comparison, oldest first."""
-    found = [record_id for created, kind, record_id, _ in store.listing() if kind == "round" and created]
-    records = {round_id: store.read(JudgeRound, round_id) for round_id in found}
     return [
-        round_id
-        for round_id, record in records.items()
-        if record.comparison == comparison and record.kind in ("pair", "best")
+        saved.id
+        for saved in store.saved(JudgeRound)
+        if saved.record.comparison == comparison and saved.record.kind in ("pair", "best")
     ]

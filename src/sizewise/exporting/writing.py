@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import time
@@ -19,13 +18,14 @@ from sizewise.exporting import llamacpp, ollama, parity
 from sizewise.exporting.parity import Bounds, Reader
 from sizewise.lm import adapt, gguf_writing
 from sizewise.lm import hf_format as folders
+from sizewise.lm.device import machine_precision
 from sizewise.lm.gguf import read_gguf
 from sizewise.lm.tokenizer import end_ids
 from sizewise.models import openvino
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Export, Message, fingerprint
-from sizewise.store import Saved, Store, versions
+from sizewise.store import Saved, Store, sha256_of, versions
 
 PROMPTS, TEXTS = 100, 20
 EXACT = Bounds(0.99, 0.005)
@@ -129,7 +129,7 @@ def export(
             model=model,
             to=to,
             folder=str(out),
-            files={str(path.relative_to(made)): _sha256(path) for path in sorted(made.rglob("*")) if path.is_file()},
+            files={str(path.relative_to(made)): sha256_of(path) for path in sorted(made.rglob("*")) if path.is_file()},
             bytes=sum(path.stat().st_size for path in made.rglob("*")),
             origin=source.origin,
             license=source.license,
@@ -212,7 +212,7 @@ def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Boun
     """Give the programs that read an export, each with its bounds."""
     if to.startswith("openvino"):
         encode = _openvino_encode(made)
-        quick = [("bf16", SERVED)] if folders.machine_precision() == "bf16" else []
+        quick = [("bf16", SERVED)] if machine_precision() == "bf16" else []
         for precision, limits in [("fp32", bounds), *quick]:
             engine = openvino.Engine(made, precision)
             try:
@@ -251,8 +251,3 @@ def _openvino_encode(made: Path) -> Callable[[Sequence[Message] | str], list[int
         return [int(i) for i in tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
 
     return encode
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

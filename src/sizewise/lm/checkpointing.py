@@ -1,8 +1,7 @@
-"""Checkpoints of a running training: everything that it needs to go on, checksummed and atomic."""
+"""Checkpoints of a running training: all state needed to resume, written atomically and checksummed."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sizewise.errors import SizewiseError
+from sizewise.store import sha256_of
 
-KEPT = 2
+KEEP = 2
 _NAME = re.compile(r"state-(\d{8})\.safetensors")
 
 
@@ -23,22 +23,17 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("state-*.safetensors") if _NAME.fullmatch(path.name))
 
 
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def save_state(folder: Path, step: int, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
-    """Write a checkpoint; the newest two are kept.
+    """Write a checkpoint and delete all but the newest two.
 
     Args:
-        folder: where checkpoints of this run lie.
-        step: optimiser steps done.
-        tensors: weights and optimiser state.
-        progress: plain JSON data: curve, counters.
+        folder: folder of this run's checkpoints.
+        step: optimizer steps done.
+        tensors: weights and optimizer state.
+        progress: curve and counters, as JSON data.
 
     Raises:
-        SizewiseError: the disk is full.
+        SizewiseError: the checkpoint can't be written, for example because the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"state-{step:08d}.safetensors"
@@ -49,30 +44,30 @@ def save_state(folder: Path, step: int, tensors: dict[str, torch.Tensor], progre
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         checksum = folder / f".{path.name}.sha256.part"
-        checksum.write_text(_checksum(temporary), encoding="utf-8")
+        checksum.write_text(sha256_of(temporary), encoding="utf-8")
         os.replace(checksum, path.with_suffix(".sha256"))
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise SizewiseError(
-            f"The training's checkpoint {path} cannot be written: {error}.",
-            "room on the disk",
-            "free some room and run the same command again: training goes on from the checkpoint before",
+            f"The checkpoint {path} can't be written: {error}.",
+            "free disk space",
+            "free disk space and run the same command again; training resumes from the previous checkpoint",
         ) from error
-    for old in _files(folder)[:-KEPT]:
+    for old in _files(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
         old.with_suffix(".sha256").unlink(missing_ok=True)
 
 
 def load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Load the newest checkpoint that is whole; a damaged one is passed over for the one before.
+    """Load the newest intact checkpoint. A damaged one is skipped.
 
     Returns:
-        Tensors and progress, or None if there is none.
+        Tensors and progress, or None without an intact checkpoint.
     """
     for path in reversed(_files(folder)):
         try:
-            if _checksum(path) != path.with_suffix(".sha256").read_text(encoding="utf-8").strip():
+            if sha256_of(path) != path.with_suffix(".sha256").read_text(encoding="utf-8").strip():
                 continue
             with safe_open(path, "pt") as file:
                 progress = json.loads(file.metadata()["progress"])
@@ -83,6 +78,6 @@ def load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] |
 
 
 def remove_states(folder: Path) -> None:
-    """Remove all checkpoints of a run that is finished."""
+    """Remove all checkpoints of a finished run."""
     for path in folder.glob("*state-*"):
         path.unlink(missing_ok=True)

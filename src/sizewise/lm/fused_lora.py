@@ -1,7 +1,7 @@
-"""A linear layer and its low-rank adapter as one step, forward and back.
+"""A linear layer fused with its low-rank adapter, forward and backward.
 
-Adding an adapter's part costs a pass over the outputs when it is an operation of its own; here it is added while it is
-multiplied, and the frozen weights get no gradient.
+As a separate operation, adding the adapter's output costs another pass over all outputs. Here the addition is part of
+the matrix product, and frozen weights get no gradient.
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ def _(
     return x.new_empty(x.shape), down.new_empty(down.shape), up.new_empty(up.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+def _save_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
     x, weight, _bias, down, up, ctx.scaling = inputs
     ctx.save_for_backward(x, weight, down, up, output[1])
 
 
-def _back(ctx: Any, gradient: torch.Tensor, _unused: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+def _backward(ctx: Any, gradient: torch.Tensor, _unused: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     of_x, of_down, of_up = _adapted_back(gradient, *ctx.saved_tensors, ctx.scaling)
     return of_x, None, None, of_down, of_up, None
 
 
-_adapted.register_autograd(_back, setup_context=_keep)
+_adapted.register_autograd(_backward, setup_context=_save_context)
 
 
 def _forward(layer: Any, x: torch.Tensor, *_args: Any, **_unused: Any) -> torch.Tensor:
@@ -88,7 +88,7 @@ def _forward(layer: Any, x: torch.Tensor, *_args: Any, **_unused: Any) -> torch.
 
 
 def fuse_adapters(network: Any) -> None:
-    """Let the plain low-rank adapters of a network run in one step with their layers."""
+    """Fuse a network's plain LoRA adapters with their linear layers."""
     for layer in network.modules():
         if _is_plain_adapter(layer):
             layer.forward = MethodType(_forward, layer)
@@ -102,7 +102,7 @@ def unfuse_adapters(network: Any) -> None:
 
 
 def _is_plain_adapter(layer: Any) -> bool:
-    """Tell whether a layer is LoRA on an ordinary linear layer: no DoRA, no dropout, no quantised weights."""
+    """Check for LoRA on an ordinary linear layer: no DoRA, no dropout and no quantized weights."""
     adapters = getattr(layer, "lora_A", None)
     return (
         bool(adapters)

@@ -1,4 +1,4 @@
-"""Hugging Face folders on disk: load and save networks and tokenizers. Safetensors only."""
+"""Load and save networks and tokenizers as Hugging Face folders (safetensors only)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.device import PRECISIONS
 from sizewise.lm.tokenizer import end_ids
 
-SUPPORTED = "Llama, Mistral, Qwen 2 and 3, Gemma 3, Granite, Phi-3, Cohere and others that agree with transformers"
-# How models that see pictures name the weights of their text part, before and since transformers 4.52.
+SUPPORTED = "Llama, Mistral, Qwen 2 and 3, Gemma 3, Granite, Phi-3, Cohere and others that pass the numeric check"
+# Weight names of a multimodal model's text part, before and since transformers 4.52 -> names in a text model.
 TEXT_PART = {
     r"^language_model\.model\.": "model.",
     r"^model\.language_model\.": "model.",
     r"^language_model\.lm_head\.": "lm_head.",
 }
-PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' own bars and advice off the terminal; our errors say what matters."""
+    """Silence the progress bars and warnings of transformers and torch.compile."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
@@ -36,10 +36,10 @@ def quiet_libraries() -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Make sure that a folder holds a model that may be loaded.
+    """Check that a folder contains a model that is safe to load.
 
     Raises:
-        SizewiseError: it is not a model folder, or its weights are pickle files, which can run code.
+        SizewiseError: the folder has no config, no weights, or only pickle files, which can execute code.
     """
     if not (folder / "config.json").is_file():
         raise SizewiseError(
@@ -49,14 +49,14 @@ def check_folder(folder: Path) -> None:
         )
     if not list(folder.glob("*.safetensors")):
         pickles = [path.name for path in folder.glob("*.bin")] + [path.name for path in folder.glob("*.pt*")]
-        found = f"only pickle weights ({', '.join(pickles)}), which can run code" if pickles else "no weights"
+        found = f"only pickle weights ({', '.join(pickles)}), which can execute code" if pickles else "no weights"
         raise SizewiseError(
-            f"{folder} holds {found}.", "weights in *.safetensors", "convert the weights to safetensors first"
+            f"{folder} contains {found}.", "weights in *.safetensors", "convert the weights to safetensors first"
         )
 
 
 def load_config(folder: Path) -> Any:
-    """Load a network's configuration, without remote code; of a model that sees pictures, that of its text part."""
+    """Load a network's config without remote code. For a multimodal model, load the config of its text part."""
     return _load_config(folder).get_text_config()
 
 
@@ -65,12 +65,12 @@ def _load_config(folder: Path) -> Any:
     quiet_libraries()
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises whatever an unknown config leads to
+    except Exception as error:  # transformers may raise anything for an unknown config
         raise cannot_load(folder, error) from error
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """Return a config's settings under the names that most have, whatever its architecture calls them."""
+    """Return a config's settings under their most common names, independent of the architecture."""
     found: dict[str, Any] = config.to_dict()
     for name in ("num_hidden_layers", "num_attention_heads", "hidden_size", "max_position_embeddings"):
         found.setdefault(name, getattr(config, name, None))
@@ -78,43 +78,43 @@ def settings_of(config: Any) -> dict[str, Any]:
     return found | {"intermediate_size": inner or 4 * (found["hidden_size"] or 0)}
 
 
-def load_network(folder: Path, precision: str, **how: Any) -> Any:
-    """Load a causal language model for reading and writing text; of a model that sees pictures, its text part.
+def load_network(folder: Path, precision: str, **options: Any) -> Any:
+    """Load a causal language model. For a multimodal model, load its text part.
 
     Args:
         folder: a Hugging Face folder.
         precision: `bf16` or `fp32`.
-        how: further arguments of transformers' `from_pretrained`.
+        options: further arguments of transformers' `from_pretrained`.
 
     Raises:
-        SizewiseError: the folder is not a model, is damaged, does not match its config, or holds an architecture that
-            gives other numbers here than in transformers.
+        SizewiseError: the folder is not a model, is damaged, doesn't match its config, or contains an architecture that
+            computes other numbers here than in transformers.
     """
-    from sizewise.lm.checking import check_network  # which needs to run networks, and so imports this module
+    from sizewise.lm.checking import check_network  # imported here: it imports this module
 
-    whole = _load_config(folder)
-    config = whole.get_text_config()
+    full_config = _load_config(folder)
+    config = full_config.get_text_config()
     try:
         network, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
-            key_mapping=None if config is whole else TEXT_PART,
+            key_mapping=None if config is full_config else TEXT_PART,
             dtype=PRECISIONS[precision],
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
-            **how,
+            **options,
         )
-    except Exception as error:  # transformers raises whatever an unknown architecture leads to
+    except Exception as error:  # transformers may raise anything for an unknown architecture
         raise cannot_load(folder, error) from error
     wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
     if wrong:
         raise SizewiseError(
-            f"The config in {folder} does not match its weights: {len(wrong)} of them are missing or of "
+            f"The config in {folder} does not match its weights: {len(wrong)} of them are missing or have "
             f"another shape, for example {wrong[0]}.",
-            "a folder whose config.json belongs to its weights",
-            "fetch the model again",
+            "a config.json that belongs to the weights",
+            "download the model again",
         )
     network.eval()
     check_network(network)
@@ -122,35 +122,35 @@ def load_network(folder: Path, precision: str, **how: Any) -> Any:
 
 
 def cannot_load(folder: Path, error: Exception) -> SizewiseError:
-    """Return the error that says which model a library could not load, what can be, and what to do."""
+    """Build the error for a model that failed to load, with the reason, supported models and the next step."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     try:
-        told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind = str((told.get("architectures") or [told.get("model_type")])[0])
-        packed = (told.get("quantization_config") or {}).get("quant_method")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = str((config.get("architectures") or [config.get("model_type")])[0])
+        quantized = (config.get("quantization_config") or {}).get("quant_method")
     except (OSError, ValueError, AttributeError, LookupError, TypeError):
-        kind, packed = "", None
-    if packed:
+        kind, quantized = "", None
+    if quantized:
         return SizewiseError(
-            f"The model in {folder} cannot be loaded: its weights are quantised ({packed}). {first}",
-            f"weights in bf16, fp16 or fp32; supported are {SUPPORTED}",
-            "take the repository of the original weights, or a GGUF file: gguf:FILE",
+            f"The model in {folder} can't be loaded: its weights are quantized ({quantized}). {first}",
+            f"weights in bf16, fp16 or fp32 of a supported architecture: {SUPPORTED}",
+            "use the repository with the original weights, or a GGUF file: gguf:FILE",
         )
     return SizewiseError(
-        f"The model in {folder} cannot be loaded{f' ({kind})' if kind else ''}: {first}",
-        f"a complete Hugging Face folder of an architecture that transformers knows; supported are {SUPPORTED}",
-        "fetch the model again if a file is damaged, or choose another one: sizewise models",
+        f"The model in {folder} can't be loaded{f' ({kind})' if kind else ''}: {first}",
+        f"a complete Hugging Face folder of a supported architecture: {SUPPORTED}",
+        "download the model again if a file is damaged, or choose another one: sizewise models",
     )
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load a model's tokenizer; prompts are padded on the left."""
+    """Load a model's tokenizer, with padding on the left."""
     quiet_libraries()
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
-    except Exception as error:  # transformers raises whatever an unknown tokenizer leads to
+    except Exception as error:  # transformers may raise anything for an unknown tokenizer
         raise cannot_load(folder, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -158,57 +158,37 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def check_tokenizer(network: Any, tokenizer: Any, folder: Path) -> None:
-    """Refuse a tokenizer that knows more tokens than its network, those added later aside (Gemma 3 has one for images).
+    """Check that a tokenizer's vocabulary fits its network. Added tokens don't count (Gemma 3 has one for images).
 
     Raises:
-        SizewiseError: it belongs to another network.
+        SizewiseError: the tokenizer has more tokens than the network has embeddings.
     """
     embedded = network.get_input_embeddings().num_embeddings
     if tokenizer.vocab_size > embedded:
         raise SizewiseError(
-            f"The tokenizer in {folder} knows {tokenizer.vocab_size:,} tokens, the network {embedded:,}.",
+            f"The tokenizer in {folder} has {tokenizer.vocab_size:,} tokens, the network has {embedded:,}.",
             "a tokenizer that belongs to the network",
-            f"put the right tokenizer files into {folder}",
+            f"copy the network's own tokenizer files into {folder}",
         )
 
 
-def machine_precision(device: str = "cpu") -> str:
-    """Give the precision that this machine computes in: `bf16`, or `fp32` where the processor has no bf16.
-
-    Without such instructions products of bf16 are several times slower than those of fp32.
-    """
-    if device != "cpu":
-        return "bf16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
-
-
-def in_precision(network: Any, precision: str) -> Any:
-    """Round a network to a precision; bf16 is the one in which it is kept."""
-    return network.to(PRECISIONS[precision])
-
-
-def free_device_bytes(device: str) -> int | None:
-    """Give the free memory of a device of its own; None where it shares the machine's."""
-    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else None
-
-
 def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str] | None = None) -> None:
-    """Write a network in bf16 with its tokenizer; the folder appears only when it is whole.
+    """Save a network in bf16 with its tokenizer. The folder appears only once it is complete.
 
     Args:
         network: a causal language model.
         tokenizer: its tokenizer.
-        folder: where to.
-        extra: further files, name -> text.
+        folder: destination folder.
+        extra: additional files, name -> text.
 
     Raises:
-        SizewiseError: the disk is full or the folder cannot be written.
+        SizewiseError: the folder can't be written, for example because the disk is full.
     """
     temporary = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        ends = sorted(end_ids(network, tokenizer))  # or answers that were learnt to end with another token run on
+        ends = sorted(end_ids(network, tokenizer))  # otherwise answers trained to end with another token don't stop
         if ends:
             network.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
         network.to(torch.bfloat16).save_pretrained(temporary)
@@ -221,68 +201,14 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
         temporary.rename(folder)
     except OSError as error:
         raise SizewiseError(
-            f"{folder} cannot be written: {error.strerror or error}.",
-            "a folder with room that can be written",
-            "export SIZEWISE_HOME=FOLDER, or free some room; then run the same command again",
+            f"{folder} can't be written: {error.strerror or error}.",
+            "a writable folder with enough free space",
+            "export SIZEWISE_HOME=FOLDER or free disk space, then run the same command again",
         ) from error
 
 
-def choose_device(asked: str) -> str:
-    """Choose where a network runs.
-
-    Args:
-        asked: `auto`, `cpu`, `cuda` or `mps`.
-
-    Raises:
-        SizewiseError: the device is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked == "auto":
-        return next(name for name, is_there in there.items() if is_there)
-    if not there[asked]:
-        raise SizewiseError(
-            f"This machine has no {asked} device that PyTorch can use.",
-            " or ".join(name for name, is_there in there.items() if is_there),
-            "--device auto",
-        )
-    return asked
-
-
-def layers_of(network: Any) -> Any:
-    """Return a network's transformer blocks, whatever it calls them."""
-    blocks, decoder = network.config.num_hidden_layers, network.get_decoder()
-    return next(part for part in decoder.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == blocks)
-
-
-def decoder_of(network: Any) -> Any:
-    """Give the network without its head: it turns token ids into hidden states."""
-    return network.get_decoder()
-
-
-def hidden_states(network: Any, **inputs: Any) -> torch.Tensor:
-    """Run a network up to its head: (rows, tokens, width), to be multiplied by `head_of`'s weights."""
-    hidden: torch.Tensor = decoder_of(network)(**inputs).last_hidden_state
-    config = network.config
-    divisor, factor = getattr(config, "logits_scaling", None), getattr(config, "logit_scale", None)
-    if divisor:  # Granite divides its logits, HyperCLOVA multiplies them with what has the same name
-        return hidden * divisor if config.model_type.startswith("hyperclovax") else hidden / divisor
-    return hidden if factor is None else hidden * factor  # Cohere
-
-
-def head_of(network: Any) -> Any:
-    """Give the weights that turn hidden states into logits, (vocabulary, hidden)."""
-    head = network.get_output_embeddings()
-    if getattr(head, "bias", None) is not None or getattr(network.config, "final_logit_softcapping", None):
-        raise SizewiseError(
-            f"{type(network).__name__} changes its logits after the head (bias or soft-capping).",
-            "Llama, Mistral, Qwen, Granite, Gemma 3, Phi-3 or Phi-4-mini",
-            "choose another model: sizewise models",
-        )
-    return head.weight
-
-
 def attention_words(config: Any) -> str:
-    """Say in words which attention a network uses."""
+    """Describe a network's attention: full, sliding window or mixed."""
     kinds = list(getattr(config, "layer_types", None) or [])
     window = getattr(config, "sliding_window", None)
     if window and "sliding_attention" in kinds and "full_attention" in kinds:
@@ -299,6 +225,6 @@ def parameters_of(network: Any) -> int:
 
 
 def vectors_of(network: Any) -> list[npt.NDArray[np.float32]]:
-    """Give a network's vectors in fp32: weights of norms, biases, frequencies of positions."""
+    """Return a network's vectors in fp32: norm weights, biases and position frequencies."""
     found = [*network.parameters(), *network.buffers()]
     return [values.detach().float().cpu().numpy() for values in found if values.ndim == 1]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from sizewise.errors import MissingExtraError
 from sizewise.metrics.base import AnswerItem, Mean
 
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -90,25 +91,13 @@ class RougeL(Mean):
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (F1, 1)."""
+        try:
+            from rapidfuzz.distance.LCSseq import similarity as common_subsequence
+        except ImportError as error:
+            raise MissingExtraError("rapidfuzz", "study") from error
         answer = words_of(item.completion)
         best = 0.0
         for reference in map(words_of, item.references):
             if answer and reference:
                 best = max(best, 2 * common_subsequence(answer, reference) / (len(answer) + len(reference)))
         return best, 1.0
-
-
-def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
-    """Compute the length of the longest common subsequence.
-
-    Source: Hyyro (2004), Bit-parallel LCS-length computation revisited: each row of the table is one integer.
-    """
-    all_bits = (1 << len(left)) - 1
-    positions: dict[str, int] = {}
-    for i, word in enumerate(left):
-        positions[word] = positions.get(word, 0) | 1 << i
-    row = all_bits
-    for word in right:
-        matched = row & positions.get(word, 0)
-        row = ((row + matched) | (row - matched)) & all_bits
-    return len(left) - row.bit_count()

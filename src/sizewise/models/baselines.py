@@ -38,7 +38,7 @@ class FrequentModel(FakeModel):
         self._data, (self._answer, self._count) = data, known.most_common(1)[0] if known else ("", 0)
 
     def describe(self) -> ModelDescription:
-        """Say what the rule is."""
+        """Describe the rule."""
         seen = f"seen {self._count} times" if self._count else "there is none"
         return super().describe().model_copy(
             update={
@@ -91,7 +91,7 @@ class LinearModel(FakeModel):
         self._fitted.fit([example.prompt for example in known], [example.references[0] for example in known])
 
     def describe(self) -> ModelDescription:
-        """Say what it is."""
+        """Describe the model."""
         weights = int(self._fitted[-1].coef_.size)
         return super().describe().model_copy(
             update={
@@ -141,7 +141,7 @@ class NgramModel(FakeModel):
             self._kinds[gram[:-1]] += 1
 
     def describe(self) -> ModelDescription:
-        """Say what it is."""
+        """Describe the model."""
         return super().describe().model_copy(
             update={
                 "uri": f"ngram:{self._data}", "parameters": len(self._seen), "trained_on": self._data,
@@ -150,7 +150,7 @@ class NgramModel(FakeModel):
         )  # fmt: skip
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return f"bytes|n-gram of {ORDER}, Witten-Bell"
 
     def probability(self, before: bytes, byte: bytes) -> float:

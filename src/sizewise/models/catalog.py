@@ -1,4 +1,4 @@
-"""The models that people ask about: facts, each with its source, and prices."""
+"""Catalog of well-known models: published facts with their sources, and list prices."""
 
 from __future__ import annotations
 
@@ -17,31 +17,33 @@ PRICED = {
     "deepseek": "deepseek",
     "mistral": "mistral",
 }
-"""Kind of URI -> provider in genai-prices."""
+"""URI scheme -> provider id in genai-prices."""
 
 
 @cache
-def market() -> dict[str, CatalogModel]:
-    """Give the catalogue by name."""
+def load_catalog() -> dict[str, CatalogModel]:
+    """Load the catalog, keyed by model name."""
     text = files("sizewise.models").joinpath("catalog.toml").read_text(encoding="utf-8")
     rows = [CatalogModel.model_validate(row) for row in tomllib.loads(text)["model"]]
     return {row.name: row for row in rows}
 
 
-def find(name: str) -> CatalogModel | None:
-    """Find a model by its name or URI."""
-    return market().get(name) or next((model for model in market().values() if model.uri == name), None)
+def find_model(name: str) -> CatalogModel | None:
+    """Look up a model by name or URI; None if the catalog doesn't list it."""
+    return load_catalog().get(name) or next((model for model in load_catalog().values() if model.uri == name), None)
 
 
 class Price(NamedTuple):
-    """US dollars for a million tokens, at noon (UTC) of today."""
+    """List price in US dollars per million tokens, at noon UTC today."""
 
     read: float
+    """Input tokens."""
     written: float
+    """Output tokens."""
 
 
 def price_of(uri: str) -> Price | None:
-    """Give the list price of a remote model (genai-prices); None where there is none, or the package is absent."""
+    """Look up the list price of a remote model; None if genai-prices is missing or doesn't list the model."""
     kind, _, name = uri.partition(":")
     if kind not in PRICED:
         return None
@@ -49,8 +51,8 @@ def price_of(uri: str) -> Price | None:
         from genai_prices import Usage, calc_price
     except ImportError:
         return None
-    noon = datetime.now(UTC).replace(hour=12)  # some charge less at night
-    try:  # of a short request: some charge more for long ones
+    noon = datetime.now(UTC).replace(hour=12)  # some providers charge less at night
+    try:  # priced as a short request: some providers charge more for long ones
         read, written = (
             float(calc_price(usage, name, provider_id=PRICED[kind], genai_request_timestamp=noon).total_price) * 1_000
             for usage in (Usage(input_tokens=1_000), Usage(output_tokens=1_000))

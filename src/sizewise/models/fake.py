@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from sizewise.errors import UsageError
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText
 from sizewise.records import Completion, ModelDescription, Request
 
 NAMES = {
@@ -54,7 +54,7 @@ class _Later:
 _LATER = _Later()
 
 
-class FakeModel:
+class FakeModel(Model):
     """Answers by a fixed rule; gives each byte the probability 1/256.
 
     Args:
@@ -71,7 +71,7 @@ class FakeModel:
         self._name, self._delay_s = name, delay_s
 
     def describe(self) -> ModelDescription:
-        """Say what the rule is."""
+        """Describe the rule."""
         copy = self._name == "copy"
         return ModelDescription(
             uri=f"fake:{self._name}",
@@ -90,7 +90,7 @@ class FakeModel:
         )
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return "uniform over 256 bytes"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:

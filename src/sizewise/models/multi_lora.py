@@ -99,8 +99,9 @@ class _Shared:
     def __init__(self, base: Path, members: Sequence[_Member], precision: str | None) -> None:
         from sizewise.lm import adapt
         from sizewise.lm import hf_format as folders
+        from sizewise.lm.device import machine_precision
 
-        self.precision = precision or folders.machine_precision()
+        self.precision = precision or machine_precision()
         adapters = {one.uri: one.adapter for one in members if one.adapter is not None}
         adapted = adapt.load_adapters(base, adapters, self.precision)
         self.network: Any = adapted.network
@@ -118,7 +119,7 @@ class _Shared:
             gc.collect()
 
 
-class AdapterModel:
+class AdapterModel(Model):
     """One of several models on the same base; it answers, and does not score.
 
     Args:

@@ -42,7 +42,7 @@ class EchoScorer:
             return None
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return "echo of the server|first token:left out"
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:

@@ -18,8 +18,7 @@ from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
 from sizewise.models.openvino import OpenvinoModel
-from sizewise.models.package import packaged_folder
-from sizewise.models.packaged import PACKAGED
+from sizewise.models.packaged_models import PACKAGED, packaged_folder
 from sizewise.models.plugins import open_plugin, plugins
 from sizewise.models.recorded import RecordedModel
 from sizewise.models.remote import PROVIDERS, RemoteModel

@@ -1,4 +1,4 @@
-"""Forms of prompt: the model's own chat, or plain text with worked examples."""
+"""Prompt formats: a chat conversation, or plain text with few-shot examples."""
 
 from __future__ import annotations
 
@@ -8,60 +8,76 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from sizewise.datasets import DatasetContents
-from sizewise.models.base import estimate_tokens
+from sizewise.models.token_counts import estimate_tokens
 from sizewise.records import Example, Request
 
 Form = Literal["chat", "few_shot"]
 SHOTS = 2
-MOST_SHOT_BYTES = 2_400
-"""Of one worked example; in bytes, so that every model and engine is shown the same ones, in any language."""
-WAY = 3
-"""Counts up when prompts are chosen or answers are taken in another way: an earlier evaluation is then another one."""
-LEAST_TOKENS, UNKNOWN_TOKENS = 64, 256
-LONGER, USUAL, HEADROOM = 1.5, 0.95, 16
-"""A right answer in other words may be longer than the known one."""
+MAX_SHOT_BYTES = 2_400
+"""Maximum size of one few-shot example. Counted in bytes, so that every model and engine gets the same examples."""
+PROMPT_VERSION = 3
+"""Part of an evaluation's id. Increase it when prompts or the handling of answers change."""
+MIN_TOKENS, UNKNOWN_TOKENS = 64, 256
+SLACK, PERCENTILE, HEADROOM = 1.5, 0.95, 16
+"""A correct answer in other words may be longer than the reference."""
 
 Count = Callable[[Sequence[str]], Sequence[int]]
-"""Counts the tokens of texts."""
+"""Counts the tokens of each text."""
+
+
+def question_prompt(question: str, answer: str | None = None) -> str:
+    """Format a question as plain text, for a model to continue with its answer.
+
+    Args:
+        question: the question.
+        answer: reference answer, for a few-shot example; None ends the text where the model begins.
+    """
+    prompt = f"Question: {question}\nAnswer:"
+    return prompt if answer is None else f"{prompt} {answer}"
+
+
+def question_of(prompt: str) -> str:
+    """Extract the question from a `question_prompt`. Text in front of the question is kept."""
+    return prompt.removesuffix("\nAnswer:").removeprefix("Question: ")
 
 
 def answer_limit(examples: Sequence[Example], count: Count = estimate_tokens) -> int:
-    """Return the most tokens an answer may have: never fewer than 64, and none that would cut a reference answer.
+    """Compute the maximum answer length in tokens: at least 64, and enough for every reference answer.
 
-    The longest reference fits, and 1.5 times the 95th percentile, so that a single long one does not let a model that
-    rambles go on half as long again.
+    The limit covers the longest reference and 1.5 times the 95th percentile. A single long reference therefore doesn't
+    give a rambling model half as much room again.
 
     Args:
-        examples: whose reference answers are known.
-        count: counts the tokens of texts, by the model's own tokenizer where there is one.
+        examples: examples with reference answers.
+        count: counts tokens, with the model's own tokenizer if it has one here.
     """
     texts = list(dict.fromkeys(reference for example in examples for reference in example.references))
     if not texts:
         return UNKNOWN_TOKENS
     tokens = sorted(count(texts))
-    usual = tokens[math.ceil(USUAL * (len(tokens) - 1))]
-    return max(LEAST_TOKENS, HEADROOM + max(tokens[-1], math.ceil(LONGER * usual)))
+    typical = tokens[math.ceil(PERCENTILE * (len(tokens) - 1))]
+    return max(MIN_TOKENS, HEADROOM + max(tokens[-1], math.ceil(SLACK * typical)))
 
 
-def usual_tokens(examples: Sequence[Example]) -> float:
-    """Estimate the tokens of a usual answer: the mean of the reference answers."""
+def mean_answer_tokens(examples: Sequence[Example]) -> float:
+    """Estimate the tokens of a typical answer as the mean over the reference answers."""
     texts = [example.references[0] for example in examples]
     return sum(estimate_tokens(texts)) / len(texts) if texts else UNKNOWN_TOKENS
 
 
 def choose_shots(contents: DatasetContents, seed: int) -> tuple[Example, ...]:
-    """Draw the worked examples from the training split; long ones are no examples but a burden on the context."""
+    """Sample few-shot examples from the training split, without long ones: they would crowd the context."""
     pool = [
         example
         for example in contents.examples["train"]
         if len(example.messages) == 1
-        and len(example.prompt.encode()) + len(example.references[0].encode()) <= MOST_SHOT_BYTES
+        and len(example.prompt.encode()) + len(example.references[0].encode()) <= MAX_SHOT_BYTES
     ]
     return tuple(random.Random(seed).sample(pool, min(SHOTS, len(pool))))
 
 
 def stop_texts(examples: Sequence[Example]) -> tuple[str, ...]:
-    """Say where a plain answer ends: at the line's end, if all known answers are one line."""
+    """Choose the stop texts of plain-text answers: the end of the line if every reference fits on one line."""
     if examples and not any("\n" in example.references[0].strip() for example in examples):
         return ("\n",)
     return ("\n\n", "\nQuestion:")
@@ -70,17 +86,17 @@ def stop_texts(examples: Sequence[Example]) -> tuple[str, ...]:
 def make_request(
     example: Example, form: Form, shots: Sequence[Example], max_tokens: int, stop: tuple[str, ...]
 ) -> Request:
-    """Turn an example into a request of a form."""
+    """Build the request for an example in a prompt format."""
     if form == "chat":
         return Request(
             id=example.id, messages=example.messages, max_tokens=max_tokens, copy_text=example.copy_text, fit=True
         )
-    blocks = [f"Question: {shot.prompt}\nAnswer: {shot.references[0]}" for shot in shots]
-    asked = "\n".join(message.content for message in example.messages)
+    blocks = [question_prompt(shot.prompt, shot.references[0]) for shot in shots]
+    question = "\n".join(message.content for message in example.messages)
     return Request(
         id=example.id,
         messages=example.messages,
-        text="\n\n".join([*blocks, f"Question: {asked}\nAnswer:"]),
+        text="\n\n".join([*blocks, question_prompt(question)]),
         stop=stop,
         max_tokens=max_tokens,
         copy_text=example.copy_text,

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, failed
-from sizewise.models.catalog import find, market
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText, failed
+from sizewise.models.catalog import find_model, load_catalog
 from sizewise.models.conversations import client_messages, read_image
 from sizewise.models.openai_logprobs import EchoScorer
 from sizewise.models.patience import MOST_AT_ONCE, Fault, Gate, fault_of, wait_s
@@ -61,7 +61,7 @@ PROVIDERS = {
 }
 
 
-class RemoteModel:
+class RemoteModel(Model):
     """A model behind an API.
 
     Args:
@@ -100,8 +100,8 @@ class RemoteModel:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
-        known = find(self._uri)
+        """Describe the model."""
+        known = find_model(self._uri)
         title = PROVIDERS[self._kind].title if self._kind in PROVIDERS else urlsplit(self._address).netloc
         return ModelDescription(
             uri=self._uri,
@@ -121,7 +121,7 @@ class RemoteModel:
         )
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return self._echo.signature() if self._echo else "none"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
@@ -152,7 +152,7 @@ class RemoteModel:
         finally:
             work.cancel()
 
-    def ask_anew(self) -> None:
+    def bypass_kept_answers(self) -> None:
         """Use no answers that were kept, and keep none."""
         self._anew = True
 
@@ -400,7 +400,7 @@ class RemoteModel:
         if isinstance(error, ModelQuotaExceededError):
             raise SizewiseError(f"{self._uri}: the account's quota is used up: {error}", "credit with the provider", "")
         if isinstance(error, ModelNotFoundError):
-            names = [model.uri for model in market().values() if model.uri.startswith(f"{self._kind}:")]
+            names = [model.uri for model in load_catalog().values() if model.uri.startswith(f"{self._kind}:")]
             raise UsageError(
                 f"{self._uri} is not known there: {error}",
                 " or ".join(names) or "a model of the server",

@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 from sizewise.errors import SizewiseError
-from sizewise.models.base import BYTES_A_TOKEN
 from sizewise.models.catalog import PRICED
+from sizewise.models.token_counts import BYTES_PER_TOKEN
 from sizewise.records import Request
 
 MORE_TOKENS = 50  # roles and marks of a conversation
@@ -55,7 +55,7 @@ def most_cost(kind: str, name: str, request: Request, written: int) -> float | N
 
     size = sum(len(message.content.encode()) for message in request.messages) + len((request.text or "").encode())
     pictures = sum(len(message.images) for message in request.messages)
-    read = size // BYTES_A_TOKEN + MORE_TOKENS + pictures * _picture_tokens(kind, name)
+    read = size // BYTES_PER_TOKEN + MORE_TOKENS + pictures * _picture_tokens(kind, name)
     return cost_of(kind, name, Usage(input_tokens=read, output_tokens=written))
 
 

@@ -1,88 +1,97 @@
-"""Changed: a model of which every request is changed before it is asked."""
+"""A model whose requests are rewritten before they reach it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sizewise.models.base import Cancel, Deliver, Model, ScoredText, ScoredPrompt, ask_anew, count_tokens
+from sizewise.models.base import (
+    Cancel,
+    Deliver,
+    Model,
+    ScoredPrompt,
+    ScoredText,
+    bypass_kept_answers,
+    count_tokens,
+)
 from sizewise.records import Completion, ModelDescription, Request
 
 
-class Changed:
-    """Passes requests on to a model in another form; what derives from it says in which.
+class PromptWrapper(Model):
+    """Rewrites requests and passes them on to a model. Subclasses define how.
 
-    A guard in front of a model must see what the model sees: `formed` gives the whole form, `start_formed` asks in it.
+    A guard must see the prompt that reaches the model: `rewritten` returns this form, and `start_rewritten` answers a
+    request that already has it.
 
     Args:
-        model: what answers; it may be one whose requests are changed too.
+        model: model that answers; may itself be a wrapper.
     """
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    def change(self, request: Request) -> Request:
-        """Give the form in which the model is asked."""
+    def rewrite(self, request: Request) -> Request:
+        """Rewrite a request for the wrapped model."""
         return request
 
-    def told(self, request: Request, deliver: Deliver) -> Deliver:
-        """Give what takes the pieces of an answer, where they are changed on their way."""
+    def wrap_deliver(self, request: Request, deliver: Deliver) -> Deliver:
+        """Return the receiver of an answer's pieces; subclasses may edit pieces on their way."""
         return deliver
 
     @property
     def innermost(self) -> Model:
-        """The model whose requests are not changed."""
-        return self._model.innermost if isinstance(self._model, Changed) else self._model
+        """The model inside all wrappers."""
+        return self._model.innermost if isinstance(self._model, PromptWrapper) else self._model
 
-    def formed(self, request: Request) -> Request:
-        """Give the form in which the innermost model is asked."""
-        changed = self.change(request)
-        return self._model.formed(changed) if isinstance(self._model, Changed) else changed
+    def rewritten(self, request: Request) -> Request:
+        """Rewrite a request into the form that reaches the innermost model."""
+        request = self.rewrite(request)
+        return self._model.rewritten(request) if isinstance(self._model, PromptWrapper) else request
 
-    def start_formed(self, request: Request, deliver: Deliver) -> Cancel:
-        """Begin to answer a request that has its form already."""
-        heard = self.told(request, deliver)
-        if isinstance(self._model, Changed):
-            return self._model.start_formed(request, heard)
-        return self._model.start(request, heard)
+    def start_rewritten(self, request: Request, deliver: Deliver) -> Cancel:
+        """Start to answer a request from `rewritten`."""
+        wrapped = self.wrap_deliver(request, deliver)
+        if isinstance(self._model, PromptWrapper):
+            return self._model.start_rewritten(request, wrapped)
+        return self._model.start(request, wrapped)
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
+        """Describe the wrapped model."""
         return self._model.describe()
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer requests."""
-        return self._model.complete([self.change(request) for request in requests])
+        """Generate answers to the rewritten requests."""
+        return self._model.complete([self.rewrite(request) for request in requests])
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Begin to answer one request."""
-        return self.start_formed(self.formed(request), deliver)
+        """Start to answer one request."""
+        return self.start_rewritten(self.rewritten(request), deliver)
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Give log-likelihoods of texts, which are not changed."""
+        """Compute log-likelihoods of texts, which are not rewritten."""
         return self._model.score(texts, prefix=prefix)
 
-    def ask_anew(self) -> None:
-        """Let the model use no answers that it kept."""
-        ask_anew(self._model)
+    def bypass_kept_answers(self) -> None:
+        """Make the wrapped model answer again instead of returning kept answers."""
+        bypass_kept_answers(self._model)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens of texts, which are not changed."""
+        """Count the tokens of texts, which are not rewritten."""
         return count_tokens(self._model, texts)
 
     def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
-        """Give vectors of texts, where the model offers them; they are not changed."""
-        given: tuple[list[list[float]], int] = self._model.embed(requests)  # type: ignore[attr-defined]
-        return given
+        """Compute embeddings, if the model offers them. Requests are not rewritten."""
+        embedded: tuple[list[list[float]], int] = self._model.embed(requests)  # type: ignore[attr-defined]
+        return embedded
 
     def score_prompts(self, requests: Sequence[Request]) -> list[ScoredPrompt]:
-        """Give log-likelihoods of prompts' tokens, where the model offers them; prompts are not changed."""
-        given: list[ScoredPrompt] = self._model.score_prompts(requests)  # type: ignore[attr-defined]
-        return given
+        """Compute log-likelihoods of prompt tokens, if the model offers them. Prompts are not rewritten."""
+        scored: list[ScoredPrompt] = self._model.score_prompts(requests)  # type: ignore[attr-defined]
+        return scored
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return self._model.signature()
 
     def close(self) -> None:
-        """Free memory."""
+        """Close the wrapped model."""
         self._model.close()

@@ -113,6 +113,8 @@ class Recommendation(Record):
     """Break-even of each self-hosted model with each paid one."""
     probability_best: dict[str, float] = Field(default_factory=dict)
     """Eligible candidate -> share of resamples in which it has the best quality."""
+    method_version: int = 1
+    """Version of the rules and the wording behind the verdict; another version may word the same verdict differently."""
 
 
 class Candidate(Record):

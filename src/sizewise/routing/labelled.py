@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.errors import SizewiseError
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Score
-from sizewise.stats import wilson
 
 LEAST = 20
 LIKELY = "weak_logprob"
@@ -46,10 +46,7 @@ def groups_of(prompts: Sequence[str]) -> Whole:
 def share_of(name: str, value: float, different: int) -> Score:
     """Return a share of rows as a Score, with the interval of so many different prompts."""
     share = min(1.0, float(value))
-    ci_low, ci_high = wilson(share * different, different)
-    return Score(
-        metric=name, value=share, ci_low=ci_low, ci_high=ci_high, n=different, unit="share", signature="wilson"
-    )
+    return proportion_score(name, share * different, different, value=share)
 
 
 class Labelled(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -11,11 +12,11 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from scipy.stats import ks_2samp, ttest_ind_from_stats
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Calibration, Policy, Replay
+from sizewise.records.upgrades import SCHEMA, upgrade
 from sizewise.routing.calibrating import Likeness, Look, likeness_of, look_at
 from sizewise.routing.labelled import groups_of, mark_of, read_answers, share_of
 from sizewise.store import write_atomically
@@ -79,7 +80,7 @@ def _check_rule(rule: str) -> None:
 
 def write_policy(policy: Policy, path: Path) -> None:
     """Write a policy as JSON."""
-    write_atomically(path, policy.model_dump_json(indent=1) + "\n")
+    write_atomically(path, json.dumps({"schema": SCHEMA} | policy.model_dump(mode="json"), indent=1) + "\n")
 
 
 def read_policy(path: Path) -> Policy:
@@ -89,8 +90,10 @@ def read_policy(path: Path) -> Policy:
         SizewiseError: it cannot be read, or is none.
     """
     try:
-        policy = Policy.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        schema = written.pop("schema", 1)  # the first schema was not written down
+        policy = Policy.model_validate(upgrade(written, schema), extra="ignore")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise SizewiseError(
             f"{path} is no policy: {str(error).splitlines()[0]}",
             "a file that --out wrote",

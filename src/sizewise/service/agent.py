@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 from sizewise.guard import signals_in
 from sizewise.models.base import Piece
+from sizewise.models.prompts import question_prompt
 from sizewise.records import Completion, Message, Request
-from sizewise.retrieval import Finding, Library, Passage, sentences_of, size_of, whole
+from sizewise.retrieval import Finding, Library, Passage
 from sizewise.service.model_runner import ModelRunner
+from sizewise.text import count_words, sentences_of
 
 NAME = "support"
 SURE = 0.5
@@ -103,7 +105,7 @@ class Agent(ModelRunner):
             async for piece in _told(request, text, begun):
                 yield piece
             return
-        if size_of(asked) < SHORT_QUESTION and len(said) > 2:
+        if count_words(asked) < SHORT_QUESTION and len(said) > 2:
             asked = _ends_of(f"{said[-3].content} {question}")
         finding = await asyncio.to_thread(self._support.library.find, asked, SHOWN)
         passages = [hit.passage for hit in finding.hits if self._may_show(hit.passage)]
@@ -144,7 +146,7 @@ class Agent(ModelRunner):
         )
         asked = f"{shown}\n\nQuestion: {question}"
         if not self._base.description.can_chat:
-            text = f"{_ORDERS}\n\n{asked}\nAnswer:"
+            text = f"{_ORDERS}\n\n{shown}\n\n{question_prompt(question)}"
             plain = {"messages": (), "text": text, "stop": (*request.stop[:3], "\nQuestion:"), "fit": True}
             return request.model_copy(update=plain | {"max_tokens": min(request.max_tokens, MOST_ANSWER)})
         messages = (
@@ -167,7 +169,7 @@ class Agent(ModelRunner):
         By the words covered, where one passage has them all or the documents are too few to learn the chance from.
         """
         sure = self._support.sure
-        if finding.probability is None or (finding.in_passage > ALL and finding.telling > 1):
+        if finding.probability is None or (finding.in_passage > ALL and finding.content_words > 1):
             return finding.in_passage >= sure
         return finding.probability >= sure and finding.covered >= COVERED
 
@@ -205,7 +207,12 @@ class Cited:
         for sentence in whole:
             plain = re.sub(r"\s*\[\d+\]", "", sentence).strip()
             place, share = self._library.support(plain, self._passages)
-            if share >= SUPPORTED and size_of(plain) > 2 and self._answers(plain, place) and not self._is_said(plain):
+            if (
+                share >= SUPPORTED
+                and count_words(plain) > 2
+                and self._answers(plain, place)
+                and not self._is_said(plain)
+            ):
                 self._said.append(plain)
                 found.append(self._marked(plain, place))
         return found
@@ -221,7 +228,7 @@ class Cited:
 
         Where the title alone says what was asked, the text under it is the answer, from its beginning.
         """
-        shares = [self._library.overlap(self._question, whole(passage)) for passage in self._passages]
+        shares = [self._library.overlap(self._question, passage.full_text) for passage in self._passages]
         place = max(range(len(shares)), key=shares.__getitem__)
         sentences = self._may[place]
         asked = {sentence: self._library.overlap(self._question, sentence) for sentence in sentences}

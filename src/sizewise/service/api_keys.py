@@ -9,6 +9,7 @@ from base64 import b64decode
 from contextlib import suppress
 from pathlib import Path
 
+import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request as HttpRequest
 
@@ -120,7 +121,7 @@ def add_key(path: Path, name: str) -> str:
     hashed = hashlib.sha256(made.encode("utf-8")).hexdigest()
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(f'[[key]]\nname = "{name}"\nsha256 = "{hashed}"\n\n')
+            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": hashed}]}) + "\n")
         path.chmod(0o600)
     except OSError as error:
         raise SizewiseError(

@@ -98,10 +98,10 @@ class Crossing:
         if piece.end is None:
             text = self._back.feed(piece.text)
             return [piece._replace(text=text)] if text or piece.tokens else []
-        rest = self._back.rest()
+        rest = self._back.finish()
         for kind, count in self._back.restored.items():
             self._counts[f"restored_{kind}"] += count
-        end = piece.end.model_copy(update={"text": Unmask(self._mask.values).whole(piece.end.text)})
+        end = piece.end.model_copy(update={"text": Unmask(self._mask.values).restore(piece.end.text)})
         return [*([Piece(rest)] if rest else []), piece._replace(end=end)]
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.models.base import Piece
-from sizewise.models.wrapper import Changed
+from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, Request
 from sizewise.routing import DomainWatch
 from sizewise.service.admission import Admission
@@ -76,7 +76,7 @@ class ModelRunner:
         """Why it cannot answer now; nothing where it can, or is about to begin."""
         if not self.ready:
             return self.failed
-        model = self.model.innermost if isinstance(self.model, Changed) else self.model
+        model = self.model.innermost if isinstance(self.model, PromptWrapper) else self.model
         stalled: Callable[[], str] | None = getattr(model, "trouble", None)
         return stalled() if stalled else ""
 
@@ -88,8 +88,8 @@ class ModelRunner:
 
     def read_of(self, request: Request) -> int:
         """Estimate the tokens of a prompt."""
-        if isinstance(self.model, Changed):
-            request = self.model.formed(request)
+        if isinstance(self.model, PromptWrapper):
+            request = self.model.rewritten(request)
         if request.ids is not None:
             return len(request.ids)
         letters = len(request.text) if request.text else sum(len(one.content) for one in request.messages)
@@ -107,7 +107,7 @@ class ModelRunner:
 
     def bare(self) -> ModelRunner:
         """Give the same model without what is put around its requests: for orders that are no task of its own."""
-        if not isinstance(self.model, Changed):
+        if not isinstance(self.model, PromptWrapper):
             return self
         one = ModelRunner(self.name, self.model.innermost, self.guard)
         one.admission, one.done, one.ready = self.admission, self.done, True
@@ -116,7 +116,7 @@ class ModelRunner:
     @property
     def takes_tools(self) -> bool:
         """Whether tools may stand in what it is asked: not where that is put into another form."""
-        return not isinstance(self.model, Changed)
+        return not isinstance(self.model, PromptWrapper)
 
     def watch(self, request: Request) -> None:
         """Look whether a request is like what the model was trained for; a conversation by its last message."""
@@ -139,8 +139,8 @@ class ModelRunner:
         Raises:
             Refused: it is confidential, and this model is not on this machine; or the model cannot be asked this.
         """
-        if isinstance(self.model, Changed):  # what is put around a request must pass the guard too
-            request = await asyncio.to_thread(self.model.formed, request)
+        if isinstance(self.model, PromptWrapper):  # what is put around a request must pass the guard too
+            request = await asyncio.to_thread(self.model.rewritten, request)
         self.keep_back([request])
         crossing = None if self.description.local else await self.guard.cross(request, self.name)
         async with aclosing(self._pieces(crossing.request if crossing else request)) as pieces:
@@ -149,7 +149,7 @@ class ModelRunner:
                     yield one
 
     async def _pieces(self, request: Request) -> AsyncGenerator[Piece, None]:
-        """Give an answer as the model gives it to a formed request; when nobody listens any more, the work ends."""
+        """Give an answer as the model gives it to a rewritten request; when nobody listens any more, the work ends."""
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[Piece] = asyncio.Queue()
 
@@ -157,7 +157,7 @@ class ModelRunner:
             with suppress(RuntimeError):  # the service has stopped, and nobody listens any more
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-        start = self.model.start_formed if isinstance(self.model, Changed) else self.model.start
+        start = self.model.start_rewritten if isinstance(self.model, PromptWrapper) else self.model.start
         try:
             cancel = start(request, deliver)
         except SizewiseError as error:

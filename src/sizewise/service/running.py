@@ -12,10 +12,10 @@ from fastapi import FastAPI
 
 from sizewise.documents import read_paths
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.evaluation import AskedAs, asked_as
 from sizewise.models import Engine, Model, open_model
 from sizewise.models.fake import FakeModel
 from sizewise.models.multi_lora import open_shared
+from sizewise.models.prompted import FewShotModel, as_evaluated
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation
 from sizewise.retrieval import Library, cut
@@ -96,9 +96,9 @@ def _as_measured(
         if name is None:
             raise UsageError(f"{one} measured {uri}, which is not served.", f"sizewise serve {uri}", "")
         bare = found[name]
-        if isinstance(bare, AskedAs):
-            bare = bare.asked
-        found[name] = asked_as(bare, one, store)
+        if isinstance(bare, FewShotModel):
+            bare = bare.wrapped
+        found[name] = as_evaluated(bare, one, store)
         if found[name] is not bare:
             reporter.say(f"{name}: {found[name].describe().origin.rpartition('; ')[2]}")
     return found

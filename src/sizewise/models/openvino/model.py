@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sizewise.models.answering import token_texts
-from sizewise.models.base import Cancel, Deliver, ScoredText, ScoredPrompt, complete_all
+from sizewise.models.base import Cancel, Deliver, Model, ScoredPrompt, ScoredText, complete_all
 from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
 from sizewise.models.openvino.engine import Asked, Engine, Part, room
@@ -41,7 +41,7 @@ def _asked(ids: list[int], ends: Sequence[int], request: Request) -> Asked:
     )
 
 
-class OpenvinoModel:
+class OpenvinoModel(Model):
     """A causal language model in a folder that `convert` made.
 
     Args:
@@ -68,11 +68,12 @@ class OpenvinoModel:
         start: str | None = None,
     ) -> None:
         from sizewise.lm import hf_format as folders
+        from sizewise.lm.device import machine_precision
         from sizewise.lm.sizing import count
         from sizewise.lm.tokenizer import turn_end
 
         require()
-        precision = precision or folders.machine_precision()
+        precision = precision or machine_precision()
         self._tokenizer = folders.load_tokenizer(folder)
         counted = count(read_config(folder))
         context = int(counted.config["max_position_embeddings"])
@@ -107,11 +108,11 @@ class OpenvinoModel:
         self._thinking = RoomToThink()
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
+        """Describe the model."""
         return self._description
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         from sizewise.lm.tokenizer import prefix_id
 
         prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))

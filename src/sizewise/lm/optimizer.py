@@ -1,4 +1,4 @@
-"""AdamW on fp32 copies of bf16 weights: small updates are not lost to rounding."""
+"""AdamW on fp32 copies of bf16 weights, so that small updates aren't lost to rounding."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ BETAS = (0.9, 0.95)
 
 
 class MasterAdamW:
-    """AdamW (Loshchilov and Hutter, 2019) whose state and weights are fp32 while the network computes in bf16.
+    """AdamW (Loshchilov and Hutter, 2019) with fp32 state and weights for a network in bf16.
 
     Args:
-        named: names and parameters to train.
-        weight_decay: on matrices only.
+        named: names and parameters; those that require gradients are trained.
+        weight_decay: weight decay of matrices; vectors have none.
     """
 
     def __init__(self, named: Iterator[tuple[str, torch.nn.Parameter]], weight_decay: float) -> None:
@@ -29,10 +29,10 @@ class MasterAdamW:
 
     @torch.no_grad()
     def step(self, learning_rate: float, clip: float = 1.0) -> float:
-        """Take a step with the gradients in the network, and clear them.
+        """Apply the gradients in the network and clear them.
 
         Returns:
-            The norm of the gradient before clipping.
+            Norm of the gradient before clipping.
         """
         for name, parameter in self.parameters.items():
             gradient = parameter.grad
@@ -47,13 +47,13 @@ class MasterAdamW:
 
     @torch.no_grad()
     def copy_to_network(self) -> None:
-        """Round the fp32 weights into the network."""
+        """Copy the fp32 weights into the network, rounded to its precision."""
         for name, parameter in self.parameters.items():
             parameter.copy_(self.masters[name])
 
     @torch.no_grad()
     def restart(self, weights: dict[str, torch.Tensor]) -> None:
-        """Go on from other weights, with nothing remembered of the gradients so far."""
+        """Continue from other weights with a cleared optimizer state."""
         for name, master in self.masters.items():
             master.copy_(weights[name])
             self.parameters[name].grad = None
@@ -61,7 +61,7 @@ class MasterAdamW:
         self.copy_to_network()
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Give all state as named tensors, for a checkpoint."""
+        """Return all state as named tensors, for a checkpoint."""
         named = {f"master.{name}": master for name, master in self.masters.items()}
         for name, master in self.masters.items():
             for key, value in self._adamw.state.get(master, {}).items():
@@ -70,7 +70,7 @@ class MasterAdamW:
 
     @torch.no_grad()
     def load(self, named: dict[str, torch.Tensor]) -> None:
-        """Take up the state that `tensors` gave."""
+        """Restore the state from `tensors`."""
         for name, master in self.masters.items():
             master.copy_(named[f"master.{name}"])
             state = {
