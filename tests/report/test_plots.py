@@ -51,7 +51,7 @@ def test_intervals_and_percentages_are_drawn() -> None:
     plots = tradeoff_plots(found, "bleu")
     assert len(plots) == 3
     for plot in plots:
-        assert "BLEU: 0.25; ci_high: 0.35; candidate: a" in plot.light
+        assert "BLEU: 25.000000%; ci_high: 0.35; candidate: a" in plot.light
         assert re.search(r">\d+%</text>", plot.light)
         assert not re.search(r'<text[^>]*fill="(#000|black)"', plot.dark)
 

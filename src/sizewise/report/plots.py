@@ -89,9 +89,9 @@ def bias_plot(bias: Mapping[str, Evaluation]) -> Plot | None:
         for key, score in measured.scores.items():
             metric, _, group = key.partition("#")
             if metric == "stereotype_score" and score.value is not None:
-                low, high = (score.value, score.value) if score.ci_low is None else (score.ci_low, score.ci_high)
+                lower, upper = (score.value, score.value) if score.ci_low is None else (score.ci_low, score.ci_high)
                 rows.append(
-                    {"candidate": name, "group": group or "all", "x": score.value, "ci_low": low, "ci_high": high}
+                    {"candidate": name, "group": group or "all", "x": score.value, "ci_low": lower, "ci_high": upper}
                 )
     if not rows:
         return None
