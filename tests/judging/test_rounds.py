@@ -247,7 +247,7 @@ def test_simulated_votes_enter_no_verdict_but_that_of_a_simulation(compared: str
         add_votes(compared, opened.stored.id, store=store)
     marked = add_votes(compared, opened.stored.id, store=store, simulation=True).record
     assert marked.simulated_votes
-    assert any("not people's" in note for note in marked.notes)
+    assert any("simulated votes (not from people)" in note for note in marked.notes)
     assert any("enter no verdict" in note for note in report(opened.stored.id, store=store).notes)
 
 

@@ -117,7 +117,7 @@ def _judge_notes(validation: JudgeValidation | None) -> list[str]:
 
 
 def _votes_note(round_id: str, count: int, voters: int, simulation: bool, closed: bool) -> str:
-    kind = "simulated votes" if simulation else "human votes"
+    kind = "simulated votes (not from people)" if simulation else "human votes"
     status = "" if closed else "; the round is still open"
     return f"{count} {kind} from {voters} rater{'s' if voters != 1 else ''} in {round_id}{status}"
 
