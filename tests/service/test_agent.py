@@ -149,7 +149,7 @@ def test_passages_are_marked_as_data_and_those_that_give_orders_are_not_shown(
     ],
 )
 def test_a_person_takes_over_with_the_conversation(client: TestClient, said: tuple[str, ...]) -> None:
-    assert "handed this conversation to a person" in text_of(ask(client, *said))
+    assert "handed this conversation over to a person" in text_of(ask(client, *said))
     (waiting,) = client.get("/handovers").json()["waiting"]
     assert [message["content"] for message in waiting["conversation"]] == list(said)
     assert client.get("/monitor/data").json()["handovers"] == [waiting]

@@ -61,7 +61,7 @@ def until(true: Callable[[], bool], seconds: float = 10) -> bool:
 def test_a_model_that_cannot_begin_is_named_and_the_others_answer(
     raises: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_runner, "BEGIN_AGAIN_S", 0.2)
+    monkeypatch.setattr(model_runner, "RETRY_START_S", 0.2)
     broken = Broken(raises)
     models: dict[str, Model] = {"broken": broken, "echo": FakeModel("echo")}
     with running(models) as address:
@@ -82,7 +82,7 @@ def test_a_model_that_cannot_begin_is_named_and_the_others_answer(
 def test_a_service_without_a_model_that_answers_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.service.test_service.READY_LOOKS", 5)
     with running({"broken": Broken()}) as address:
-        assert until(lambda: httpx.get(f"{address}/health").json()["status"] == "failing")
+        assert until(lambda: httpx.get(f"{address}/health").json()["status"] == "failed")
         assert httpx.get(f"{address}/health").status_code == 503
 
 
@@ -121,7 +121,7 @@ def test_it_says_that_it_stops_before_it_does_and_outlives_its_terminal() -> Non
         os.kill(one.pid, signal.SIGTERM)
         time.sleep(0.1)
         health = httpx.get(f"{address}/health")
-        assert (health.status_code, health.json()["status"]) == (503, "stopping")
+        assert (health.status_code, health.json()["status"]) == (503, "draining")
         while True:  # new connections, until it no longer listens
             try:
                 said.append(httpx.post(f"{address}/v1/chat/completions", json=BODY).status_code)

@@ -32,7 +32,7 @@ def keyed(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A service that wants a key; gives its address and a key."""
     path = tmp_path / "keys.toml"
     key = add_key(path, "one")
-    settings = Settings(keys=Keys.load(path), body_s=1.0)
+    settings = Settings(keys=Keys.load(path), body_timeout_s=1.0)
     with running({"echo": FakeModel("echo")}, settings) as address:
         yield address, key
 
@@ -101,7 +101,7 @@ def test_a_wrong_key_is_told_before_the_body_has_arrived(keyed: tuple[str, str])
 
 def test_bodies_on_their_way_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MOST_HELD_BYTES", 1_000_000)
-    with running({"echo": FakeModel("echo")}, Settings(most_body_bytes=400_000)) as address, ExitStack() as all_of_them:
+    with running({"echo": FakeModel("echo")}, Settings(max_body_bytes=400_000)) as address, ExitStack() as all_of_them:
         head = f"POST /v1/completions HTTP/1.1\r\nHost: {address[7:]}\r\nContent-Length: 390000\r\n\r\n".encode()
         talks = [all_of_them.enter_context(connected(address)) for _ in range(6)]
         for one in talks:

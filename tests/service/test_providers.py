@@ -11,7 +11,7 @@ import httpx
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
 from sizewise.records import Request
-from sizewise.service.jobs import CONTENT_FILTER
+from sizewise.service.failures import CONTENT_FILTER
 from tests.service.test_service import running
 
 SECRET = "org-secret"

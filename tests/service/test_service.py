@@ -25,9 +25,9 @@ from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
 from sizewise.service import Settings, create_app  # noqa: E402
 from sizewise.service.api_keys import Keys, add_key  # noqa: E402
-from sizewise.service.connections import server_of  # noqa: E402
-from sizewise.service.responses import LEAST, chat_request, text_request  # noqa: E402
-from sizewise.service.running import listen  # noqa: E402
+from sizewise.service.connections import make_server  # noqa: E402
+from sizewise.service.hosting import listen  # noqa: E402
+from sizewise.service.responses import chat_request, text_request  # noqa: E402
 from sizewise.service.schemas import ChatRequest, TextRequest  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 
@@ -41,7 +41,7 @@ def running(models: dict[str, Model], settings: Settings | None = None, store: S
     app = create_app(models, settings, store)
     with listen("127.0.0.1", 0) as listening:
         state = app.state.sizewise
-        server = server_of(app, host="127.0.0.1", port=0, drain_s=3, stopping=state.stop, grace_s=0.0, backlog=2_048)
+        server = make_server(app, host="127.0.0.1", port=0, drain_s=3, on_stop=state.stop, grace_s=0.0, backlog=2_048)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -197,7 +197,7 @@ def test_keys_scopes_and_budgets(tmp_path: Path) -> None:
 
 
 def test_a_full_house_refuses_at_once_and_recovers() -> None:
-    settings = Settings(most_answer_tokens=20_000)
+    settings = Settings(max_answer_tokens=20_000)
     with running({"echo": FakeModel("echo", 0.6)}, settings) as address:
         state_body = {"model": "echo", "messages": HELLO}
         with httpx.Client(base_url=address, timeout=30, limits=httpx.Limits(max_connections=600)) as talk:
@@ -418,10 +418,10 @@ def test_the_monitor_tells_prompts_unlike_the_training_examples(dataset: Any, st
 def test_temperatures_and_shares_too_small_for_an_engine_are_the_likeliest_tokens() -> None:
     body = {"model": "m", "prompt": "a", "temperature": 1e-300, "top_p": 1e-300}
     asked = text_request(TextRequest.model_validate(body), "a")
-    assert (asked.temperature, asked.top_p) == (0.0, LEAST)
+    assert (asked.temperature, asked.top_p) == (0.0, MIN_SAMPLING)
     said = [{"role": "user", "content": "a"}]
     talk = chat_request(ChatRequest.model_validate({**body, "messages": said, "temperature": 0.5}), lenient=False)
-    assert (talk.temperature, talk.top_p) == (0.5, LEAST)
+    assert (talk.temperature, talk.top_p) == (0.5, MIN_SAMPLING)
 
 
 def test_what_can_never_be_served_is_refused_before_it_is_read_and_not_told_to_come_back() -> None:

@@ -30,15 +30,15 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.routing import (
-    OF_ONE_ANSWER,
+    PER_ANSWER_METRICS,
     calibrate_rows,
-    label,
-    least_for,
     make_policy,
+    min_prompts_for,
+    pair_answers,
     share_of,
     write_policy,
 )
-from sizewise.routing.labelled import Array
+from sizewise.routing.labeled import Array
 from sizewise.stats import percentile_interval, wilson
 from sizewise.store import Saved, Store, write_atomically
 from sizewise.studies.config import StudyConfig
@@ -234,7 +234,8 @@ def _ways(
     for name in [*rules, *models]:
         if name not in compared.scores[metric] or compared.scores[metric][name].value is None:
             continue
-        _, items, prompts, lost, _ = label(made.evaluations[name], made.evaluations[LARGE], metric=metric, store=store)
+        small, large = made.evaluations[name], made.evaluations[LARGE]
+        _, items, prompts, lost, _ = pair_answers(small, large, metric=metric, store=store)
         good = (lost <= loss).astype(float)
         learnt = calibrate_rows(prompts, good, np.ones(len(items)), f"{made.name}, test", risk, seed)
         found.append(Way(name, items, prompts, lost, good, learnt))
@@ -261,7 +262,7 @@ def _weigh(
 ) -> Savings:
     compared = store.read(Comparison, made.record.comparison)
     metric = next(
-        name for name in OF_ONE_ANSWER if any(s.value is not None for s in compared.scores.get(name, {}).values())
+        name for name in PER_ANSWER_METRICS if any(s.value is not None for s in compared.scores.get(name, {}).values())
     )
     ways = _ways(made.record, compared, metric, loss, risk, seed, store)
     allowed = any(way.share.value for way in ways)
@@ -380,7 +381,7 @@ def _sentence(found: Savings, rule: bool) -> str:
 def _undecided(found: Savings, name: str, measure: str) -> str:
     """Say what is seen where too few requests were tested for the risk to be vouched for."""
     well = found.ways[found.small]
-    needed = least_for(found.risk)
+    needed = min_prompts_for(found.risk)
     would = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
     if_so = f", which would save about {would:,.0f} USD a month" if would > 0 else ""
     return (

@@ -17,7 +17,7 @@ pytest.importorskip("markitdown")
 import httpx
 
 from sizewise.models.fake import FakeModel
-from sizewise.service import Settings, uploads
+from sizewise.service import Settings
 from sizewise.service.api_keys import Keys, add_key
 from tests.documents.test_converting import WORDS, make_docx, make_pdf
 from tests.service.test_service import running
@@ -31,7 +31,7 @@ def test_documents_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for path in sorted(tmp_path.glob("?.*")):
             raw = {"content-type": "application/octet-stream"}
             answer = httpx.post(
-                f"{address}{uploads.PATH}",
+                f"{address}{documents.PATH}",
                 params={"name": path.name},
                 content=path.read_bytes(),
                 headers=raw,
@@ -41,8 +41,10 @@ def test_documents_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert WORDS in " ".join(answer.json()["text"].split())
             assert "%PDF" not in answer.text
             assert "alert" not in answer.text
-        monkeypatch.setattr(uploads, "MOST_LETTERS", 10)
-        long = httpx.post(f"{address}{uploads.PATH}?name=b.pdf", content=(tmp_path / "b.pdf").read_bytes(), timeout=60)
+        monkeypatch.setattr(documents, "MAX_CHARACTERS", 10)
+        long = httpx.post(
+            f"{address}{documents.PATH}?name=b.pdf", content=(tmp_path / "b.pdf").read_bytes(), timeout=60
+        )
         assert long.status_code == 413
 
 
@@ -61,7 +63,7 @@ def test_documents_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
 )
 def test_what_cannot_be_read_is_told(name: str, body: bytes, status: int) -> None:
     with running({"echo": FakeModel("echo")}) as address:
-        answer = httpx.post(f"{address}{uploads.PATH}", params={"name": name}, content=body, timeout=60)
+        answer = httpx.post(f"{address}{documents.PATH}", params={"name": name}, content=body, timeout=60)
         assert answer.status_code == status
         message = answer.json()["error"]["message"]
         assert message
@@ -71,10 +73,10 @@ def test_what_cannot_be_read_is_told(name: str, body: bytes, status: int) -> Non
 def test_a_key_is_needed_and_few_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.toml"
     headers = {"Authorization": f"Bearer {add_key(path, 'one')}"}
-    monkeypatch.setattr(uploads, "AT_ONCE", 0)
+    monkeypatch.setattr(documents, "MAX_CONCURRENT", 0)
     with running({"echo": FakeModel("echo")}, Settings(keys=Keys.load(path))) as address:
-        assert httpx.post(f"{address}{uploads.PATH}?name=x.pdf", content=b"x").status_code == 401
-        busy = httpx.post(f"{address}{uploads.PATH}?name=x.pdf", content=b"x", headers=headers)
+        assert httpx.post(f"{address}{documents.PATH}?name=x.pdf", content=b"x").status_code == 401
+        busy = httpx.post(f"{address}{documents.PATH}?name=x.pdf", content=b"x", headers=headers)
         assert busy.status_code == 429
         assert busy.headers["retry-after"]
 

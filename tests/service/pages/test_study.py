@@ -17,7 +17,7 @@ from sizewise.records import Needs, Study
 from sizewise.report import load_view
 from sizewise.report.writing import marked
 from sizewise.service.api_keys import Keys, add_key
-from sizewise.service.studies import create_study_app, serve_study
+from sizewise.service.pages.study import create_study_app, serve_study
 from sizewise.store import Saved, Store
 from sizewise.studies import read_config, study
 
