@@ -56,7 +56,7 @@ def test_a_round_in_the_browser_changes_the_verdict(recorded_study: Path, browse
                  "--no-serve", "--json")
     )  # fmt: skip
     links = opened["record"]["links"]
-    with served("judge", "open", opened["id"], "--port", "0", told="still hold") as (address, *_):
+    with served("judge", "open", opened["id"], "--port", "0", told="still valid") as (address, *_):
         for rater in ("ann", "bob"):
             votes = judged(browser, f"{address}{links[rater]}")
             assert votes == len(next(one for one in opened["record"]["raters"] if one["name"] == rater)["tasks"])
@@ -94,7 +94,7 @@ def test_the_best_of_several_in_the_browser(recorded_study: Path, browser: Brows
             "judge", "open", before["id"], "--kind", "best", "--simulated", "--raters", "ann", "--no-serve", "--json"
         )
     )
-    with served("judge", "open", opened["id"], "--port", "0", told="still hold") as (address, *_):
+    with served("judge", "open", opened["id"], "--port", "0", told="still valid") as (address, *_):
         browser.open(address + opened["record"]["links"]["ann"])
         browser.until("!document.getElementById('intro').hidden")
         browser.press("Enter")

@@ -100,7 +100,7 @@ def test_a_wrong_key_is_told_before_the_body_has_arrived(keyed: tuple[str, str])
 
 
 def test_bodies_on_their_way_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MOST_HELD_BYTES", 1_000_000)
+    monkeypatch.setattr(limits, "MAX_BUFFERED_BYTES", 1_000_000)
     with running({"echo": FakeModel("echo")}, Settings(max_body_bytes=400_000)) as address, ExitStack() as all_of_them:
         head = f"POST /v1/completions HTTP/1.1\r\nHost: {address[7:]}\r\nContent-Length: 390000\r\n\r\n".encode()
         talks = [all_of_them.enter_context(connected(address)) for _ in range(6)]
@@ -166,7 +166,7 @@ def test_marks_inside_of_a_text_are_no_structure() -> None:
 
 
 def test_connections_without_a_request_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections.TimedProtocol, "head_s", 0.5)
+    monkeypatch.setattr(connections.TimedProtocol, "header_timeout_s", 0.5)
     with running({"echo": FakeModel("echo", 0.02)}) as address:
         with connected(address) as silent, connected(address) as slow, connected(address) as long:
             slow.sendall(b"GET /health HTTP/1.1\r\nX-A: ")
@@ -196,18 +196,18 @@ def test_connections_without_a_request_are_closed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_idle_connections_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections.TimedProtocol, "most_connections", 20)
+    monkeypatch.setattr(connections.TimedProtocol, "max_connections", 20)
     with running({"echo": FakeModel("echo")}) as address, ExitStack() as all_of_them:
         talks = [all_of_them.enter_context(connected(address)) for _ in range(60)]
         assert httpx.post(f"{address}/v1/chat/completions", content=PLAIN, headers=AS_JSON).status_code == 200
         assert sum(is_closed(one, 0.05) for one in talks) >= 40
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert connections._most_connections() == max(connections.LEAST_CONNECTIONS, files - connections.SPARE_FILES)
+    assert connections._max_connections() == max(connections.MIN_CONNECTIONS, files - connections.RESERVED_FILES)
 
 
 def test_what_a_client_does_not_take_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SEND_S", 0.5)
-    monkeypatch.setattr(connections.TimedProtocol, "head_s", 0.5)
+    monkeypatch.setattr(limits, "SEND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connections.TimedProtocol, "header_timeout_s", 0.5)
     monkeypatch.setattr(connections, "KEEP_ALIVE_S", 1)
     with running({"echo": FakeModel("echo")}) as address:
         body = {"model": "echo", "stream": True, "n": 4} | {"messages": [{"role": "user", "content": LONG_WORDS}]}
@@ -222,11 +222,11 @@ def test_what_a_client_does_not_take_is_cut(monkeypatch: pytest.MonkeyPatch) -> 
                     break
                 time.sleep(0.1)
             assert data["running"] == 0
-            assert data["left"] >= 1
+            assert data["disconnected"] >= 1
 
 
 def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections.TimedProtocol, "head_s", 0.5)
+    monkeypatch.setattr(connections.TimedProtocol, "header_timeout_s", 0.5)
     monkeypatch.setattr(connections, "KEEP_ALIVE_S", 1)
     settings = Settings(timeout_s=1.0)
     with running({"echo": FakeModel("echo")}, settings) as address:
@@ -243,11 +243,11 @@ def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.Monke
                 if data["requests"] and data["running"] == 0:
                     break
                 time.sleep(0.1)
-            assert (data["running"], data["tokens_held"]) == (0, 0)
+            assert (data["running"], data["reserved_tokens"]) == (0, 0)
 
 
 def test_whoever_leaves_while_waiting_frees_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_runner, "REMOTE_RUNNING", 1)
+    monkeypatch.setattr(model_runner, "REMOTE_MAX_RUNNING", 1)
     with running({"echo": FakeModel("echo", 0.05)}) as address:
         body = {"model": "echo", "messages": [{"role": "user", "content": "word " * 100}]}
         holding = threading.Thread(
@@ -256,13 +256,13 @@ def test_whoever_leaves_while_waiting_frees_the_place(monkeypatch: pytest.Monkey
         holding.start()
         time.sleep(0.3)
         for streams in (False, True):
-            for _ in range(model_runner.WAITING_EACH):
+            for _ in range(model_runner.MAX_QUEUED_PER_KEY):
                 with pytest.raises(httpx.ReadTimeout):
                     httpx.post(f"{address}/v1/chat/completions", json=body | {"stream": streams}, timeout=0.1)
         time.sleep(0.6)
         data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
-        assert (data["running"], data["waiting"]) == (1, 0)
-        assert data["left"] == 2 * model_runner.WAITING_EACH
+        assert (data["running"], data["queued"]) == (1, 0)
+        assert data["disconnected"] == 2 * model_runner.MAX_QUEUED_PER_KEY
         small = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
         assert httpx.post(f"{address}/v1/chat/completions", json=small, timeout=30).status_code == 200
         holding.join()

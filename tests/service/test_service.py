@@ -27,7 +27,7 @@ from sizewise.service import Settings, create_app  # noqa: E402
 from sizewise.service.api_keys import Keys, add_key  # noqa: E402
 from sizewise.service.connections import make_server  # noqa: E402
 from sizewise.service.hosting import listen  # noqa: E402
-from sizewise.service.responses import chat_request, text_request  # noqa: E402
+from sizewise.service.responses import MIN_SAMPLING, chat_request, text_request  # noqa: E402
 from sizewise.service.schemas import ChatRequest, TextRequest  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 
@@ -115,7 +115,7 @@ def test_errors_are_those_that_clients_know(address: str) -> None:
     for change in ({"input": ""}, {"input": []}, {"input": [[1, 2]]}, {"input": "x", "dimensions": 3}):
         with pytest.raises(openai.BadRequestError):
             talk.embeddings.create(**({"model": "echo"} | change))
-    with pytest.raises(openai.BadRequestError, match="at least one token"):
+    with pytest.raises(openai.BadRequestError, match="max_tokens must be at least 1"):
         talk.chat.completions.create(model="echo", messages=HELLO, max_tokens=0)
     shown = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}]
     with pytest.raises(openai.BadRequestError, match="image_url"):
@@ -216,8 +216,8 @@ def test_a_full_house_refuses_at_once_and_recovers() -> None:
             assert time.monotonic() - begun < 15
             assert talk.post("/v1/chat/completions", json=state_body).status_code == 200
         data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
-        assert data["refused"] == sum(status == 429 for status, _, _ in found)
-        assert data["running"] == data["waiting"] == 0
+        assert data["rejected"] == sum(status == 429 for status, _, _ in found)
+        assert data["running"] == data["queued"] == 0
 
 
 def leave_in_the_middle(talk: httpx.Client, url: str, body: dict[str, Any]) -> None:
@@ -234,10 +234,10 @@ def test_whoever_leaves_frees_the_place() -> None:
                 leave_in_the_middle(talk, f"{address}/v1/chat/completions", body | {"stream": streams})
         for _ in range(100):
             data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
-            if data["left"] == 2 and data["running"] == 0:
+            if data["disconnected"] == 2 and data["running"] == 0:
                 break
             time.sleep(0.05)
-        assert data["left"] == 2
+        assert data["disconnected"] == 2
         assert data["running"] == 0
 
 
@@ -255,6 +255,31 @@ def test_health_tells_the_truth_and_the_pages_are_there(address: str, home: Path
     counted = httpx.get(f"{address}/metrics").text
     assert 'sizewise_requests_total{model="echo",status="200"} 1.0' in counted
     assert "hello" not in counted
+
+
+def test_metrics_have_the_names_and_units_of_prometheus(address: str, home: Path) -> None:
+    client(address).chat.completions.create(model="echo", messages=HELLO)
+    text = httpx.get(f"{address}/metrics").text
+    types = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
+    described = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}
+    expected = {
+        "sizewise_requests_total": "counter",
+        "sizewise_prompt_tokens_total": "counter",
+        "sizewise_generation_tokens_total": "counter",
+        "sizewise_cost_usd_total": "counter",
+        "sizewise_guard_events_total": "counter",
+        "sizewise_time_to_first_token_seconds": "histogram",
+        "sizewise_e2e_request_latency_seconds": "histogram",
+        "sizewise_requests_running": "gauge",
+        "sizewise_requests_waiting": "gauge",
+    }
+    assert {name: kind for name, kind in types.items() if not name.endswith("_created")} == expected
+    assert described >= set(expected)
+    for name in ("requests_running", "requests_waiting"):
+        assert f'sizewise_{name}{{model="echo"}} 0.0' in text
+    for name in ("time_to_first_token_seconds_count", "e2e_request_latency_seconds_count"):
+        assert f'sizewise_{name}{{model="echo"}} 1.0' in text
+    assert 'sizewise_generation_tokens_total{model="echo"}' in text
 
 
 @pytest.mark.parametrize("engine", ["transformers", "openvino"])
@@ -395,7 +420,7 @@ def test_json_keeps_to_its_schema(tiny_folder: Path, store: Store) -> None:
 def test_half_characters_are_refused(address: str, raw: bytes) -> None:
     answer = httpx.post(f"{address}/v1/completions", content=raw, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
-    assert "half a character" in answer.json()["error"]["message"]
+    assert "lone surrogate" in answer.json()["error"]["message"]
 
 
 def test_the_monitor_tells_prompts_unlike_the_training_examples(dataset: Any, store: Store, tiny_folder: Path) -> None:
@@ -410,9 +435,9 @@ def test_the_monitor_tells_prompts_unlike_the_training_examples(dataset: Any, st
                 model="trained", messages=[{"role": "user", "content": f"ZX-{i} QQ %% {i * i}"}]
             )
         told = httpx.get(f"{address}/monitor/data").json()["models"]
-    assert told["echo"]["domain"] is None
-    assert told["trained"]["domain"]["seen"] == 70
-    assert told["trained"]["domain"]["drifted"]
+    assert told["echo"]["drift"] is None
+    assert told["trained"]["drift"]["prompts"] == 70
+    assert told["trained"]["drift"]["drifted"]
 
 
 def test_temperatures_and_shares_too_small_for_an_engine_are_the_likeliest_tokens() -> None:

@@ -124,12 +124,7 @@ def calibrate_rows(
     """
     group = group_duplicates(prompts)
     count = len(np.unique(group))
-    if count < MIN_PROMPTS:
-        raise SizewiseError(
-            f"{source} has {count} distinct prompts in {len(prompts)} rows, which is too few.",
-            f"at least {MIN_PROMPTS} distinct prompts; a few hundred are better",
-            "",
-        )
+    _check_count(source, count, len(prompts))
     matrix = feature_matrix(prompts)
     probabilities, weights = _cross_fit(matrix, weak, group, seed)
     samples = _Samples(probabilities, weak, strong, group)
@@ -161,6 +156,15 @@ def calibrate_rows(
         marks=tuple(sorted({hash_prompt(prompt) for prompt in prompts})),
         notes=tuple(_notes(samples, risk, bound, chosen)),
     )
+
+
+def _check_count(source: str, count: int, rows: int) -> None:
+    if count < MIN_PROMPTS:
+        raise SizewiseError(
+            f"{source} has {count} distinct prompts in {rows} rows, which is too few.",
+            f"at least {MIN_PROMPTS} distinct prompts; a few hundred are better",
+            "",
+        )
 
 
 def _notes(samples: _Samples, risk: float | None, bound: float | None, chosen: RiskPoint | None) -> list[str]:

@@ -40,10 +40,10 @@ def drift_p(policy: Policy, features: Sequence[PromptFeatures]) -> float:
     calibration = policy.calibration
     p_values = []
     if features and calibration.spread:
-        p_values.append(float(ks_2samp([one.probability for one in features], calibration.spread).pvalue))
+        p_values.append(float(ks_2samp([prompt.probability for prompt in features], calibration.spread).pvalue))
     if len(features) > 1 and calibration.similarity:
         known = PromptDistribution(calibration.centre, *calibration.similarity, calibration.prompts)
-        p_values.append(similarity_p(known, [one.similarity for one in features]))
+        p_values.append(similarity_p(known, [prompt.similarity for prompt in features]))
     return min(1.0, len(p_values) * min(p_values)) if p_values else 1.0
 
 

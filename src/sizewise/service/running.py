@@ -159,10 +159,7 @@ def serve(
     api_keys = load_keys(host, keys, "sizewise serve MODEL", "query the models")
     routing = _load_policy(policy, uris)
     models = open_all(uris, store, engine, delay_s, reporter, share_base)
-    calibrated_on = (routing.calibration.evaluations or ()) if routing else ()
-    implied = [evaluation for evaluation in calibrated_on if evaluation not in as_measured]
-    models = _as_measured(models, implied, store, reporter, strict=False)
-    models = _as_measured(models, as_measured, store, reporter)
+    models = _apply_evaluations(models, routing, as_measured, store, reporter)
     settings = Settings(
         keys=api_keys,
         hosts=allowed_hosts(host),
@@ -175,13 +172,22 @@ def serve(
     _run(models, settings, store, reporter, host, port)
 
 
+def _apply_evaluations(
+    models: dict[str, Model], policy: Policy | None, as_measured: Sequence[str], store: Store, reporter: Reporter
+) -> dict[str, Model]:
+    """Prompt models as in the evaluations of the policy, if those are available, and in the requested evaluations."""
+    calibrated_on = (policy.calibration.evaluations or ()) if policy else ()
+    implied = [evaluation for evaluation in calibrated_on if evaluation not in as_measured]
+    return _as_measured(_as_measured(models, implied, store, reporter, strict=False), as_measured, store, reporter)
+
+
 def _load_policy(path: Path | None, uris: Sequence[str]) -> Policy | None:
     if path is None:
         return None
     policy = read_policy(path)
     if len(uris) < 2:
         raise UsageError(
-            "A routing policy needs two models, and one was given.", "sizewise serve SMALL LARGE --policy FILE", ""
+            "A routing policy needs two models, but only one was given.", "sizewise serve SMALL LARGE --policy FILE", ""
         )
     return policy
 
@@ -206,7 +212,7 @@ def _run(models: dict[str, Model], settings: Settings, store: Store, reporter: R
 def _load_library(documents: Path, reporter: Reporter) -> Library:
     reading = read_paths([documents])
     library = Library(cut(reading.documents))
-    reporter.say(f"support agent: indexed {len(reading.documents):,} documents ({len(library):,} passages)")
+    reporter.say(f"support agent: indexed {len(reading.documents):,} document(s), {len(library):,} passage(s)")
     for note in reading.notes:
         reporter.say(note)
     return library

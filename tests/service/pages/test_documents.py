@@ -19,6 +19,7 @@ import httpx
 from sizewise.models.fake import FakeModel
 from sizewise.service import Settings
 from sizewise.service.api_keys import Keys, add_key
+from sizewise.service.pages import documents
 from tests.documents.test_converting import WORDS, make_docx, make_pdf
 from tests.service.test_service import running
 
