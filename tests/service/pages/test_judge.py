@@ -102,7 +102,7 @@ def test_a_vote_that_cannot_be_written_is_told_and_does_not_count(
         patch.setattr(ballot._ledger, "append", full)
         told = client.post(f"{link}/vote", json=body)
     assert told.status_code == 503
-    assert "could not be kept" in told.json()["error"]["what"]
+    assert "was not saved" in told.json()["error"]["what"]
     assert client.get(f"{link}/state").json()["done"] == 0
     assert client.post(f"{link}/vote", json=body).json()["done"] == 1
     ballot.close()

@@ -96,7 +96,7 @@ def test_words_that_do_not_stand_in_the_right_answer_are_marked(answer: str, ref
 
 
 def test_whoever_is_elsewhere_needs_a_key(made: Saved[Study], store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="read the answers of this study"):
+    with pytest.raises(UsageError, match="read the answers in this study"):
         serve_study(made.id, host="0.0.0.0", port=0, store=store)
     key = add_key(tmp_path / "keys.toml", "one")
     app = create_study_app(load_view(store, made.id, made.record), keys=Keys.load(tmp_path / "keys.toml"))
