@@ -1,4 +1,4 @@
-"""A whole round through the real page: a study, simulated raters in Chromium, the report, the study again."""
+"""A complete judging round in Chromium: study, simulated raters, report, study again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def judged(browser: Browser, link: str) -> int:
         votes += 1
 
 
-def test_a_round_in_the_browser_changes_the_verdict(recorded_study: Path, browser: Browser, served: Serve) -> None:
+def test_judging_round_changes_the_verdict(recorded_study: Path, browser: Browser, served: Serve) -> None:
     before = json.loads(sizewise("study", str(recorded_study), "--json"))
     links: dict[str, Any] = {}
     opened = json.loads(
@@ -87,7 +87,7 @@ def test_a_round_in_the_browser_changes_the_verdict(recorded_study: Path, browse
     assert "simulated" in browser.js("document.body.innerText").lower()
 
 
-def test_the_best_of_several_in_the_browser(recorded_study: Path, browser: Browser, served: Serve) -> None:
+def test_best_of_several_round(recorded_study: Path, browser: Browser, served: Serve) -> None:
     before = json.loads(sizewise("study", str(recorded_study), "--json"))
     opened = json.loads(
         sizewise(

@@ -1,4 +1,4 @@
-"""The study page with its needs, the chat page and the monitor, on desktop and phone width."""
+"""The live report, the chat and the monitor in Chromium, at desktop and phone width."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOVE = """(() => {
 })()"""
 
 
-def test_moving_a_need_decides_again(recorded_study: Path, browser: Browser, served: Serve) -> None:
+def test_moving_a_slider_updates_the_decision(recorded_study: Path, browser: Browser, served: Serve) -> None:
     made = json.loads(sizewise("study", str(recorded_study), "--json"))
     with served("serve", "--study", made["id"], "--port", "0", told="study: http") as (address, *_):
         browser.open(address)

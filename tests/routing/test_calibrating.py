@@ -31,7 +31,7 @@ def answers(path: Path, count: int, seed: int, easy_right: float = 0.95, hard_ri
     return path
 
 
-def test_a_router_that_can_tell_is_better_than_chance(tmp_path: Path) -> None:
+def test_router_beats_random_routing_on_predictable_prompts(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 400, 1), risk=0.1)
     assert found.apgr.value is not None
     assert found.apgr.ci_low is not None
@@ -49,7 +49,7 @@ def test_a_router_that_can_tell_is_better_than_chance(tmp_path: Path) -> None:
     )
 
 
-def test_where_nothing_can_be_told_it_says_chance(tmp_path: Path) -> None:
+def test_router_equals_random_routing_on_unpredictable_prompts(tmp_path: Path) -> None:
     path = answers(tmp_path / "a.csv", 300, 2, easy_right=0.6, hard_right=0.6)
     found = calibrate(path)
     assert found.apgr.ci_low is not None
@@ -57,7 +57,7 @@ def test_where_nothing_can_be_told_it_says_chance(tmp_path: Path) -> None:
     assert found.apgr.ci_low < 0.5 < found.apgr.ci_high
 
 
-def test_the_stated_risk_is_kept_on_new_prompts(tmp_path: Path) -> None:
+def test_risk_holds_on_new_prompts(tmp_path: Path) -> None:
     worse = []
     for seed in range(8):
         found = calibrate(answers(tmp_path / "a.csv", 150, seed), risk=0.08)
@@ -73,7 +73,7 @@ def test_the_stated_risk_is_kept_on_new_prompts(tmp_path: Path) -> None:
     assert sum(worse) / len(worse) <= 0.08
 
 
-def test_too_small_a_risk_is_said_to_be_out_of_reach(tmp_path: Path) -> None:
+def test_unreachable_risk_is_reported(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 40, 3), risk=0.01)
     assert found.chosen is None
     assert any("too few for a risk" in note for note in found.notes)
@@ -94,7 +94,7 @@ def test_one_class_ties_and_bad_files(tmp_path: Path) -> None:
         calibrate(bad)
 
 
-def test_a_decision_takes_no_time(tmp_path: Path) -> None:
+def test_decisions_are_fast(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 60, 7))
     begun = time.process_time()
     for i in range(50):
@@ -102,7 +102,7 @@ def test_a_decision_takes_no_time(tmp_path: Path) -> None:
     assert time.process_time() - begun < 2.0  # a bound against accidents; the figure is in benchmarks
 
 
-def test_the_command_prints_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     app(["route", "calibrate", str(answers(tmp_path / "a.csv", 200, 8)), "--risk", "0.1"], standalone_mode=False)
     said = capsys.readouterr().out
     assert "APGR" in said
@@ -123,7 +123,7 @@ def with_likelihoods(path: Path, count: int, seed: int) -> Path:
     return path
 
 
-def test_the_likelihood_of_the_answer_tells_what_the_prompt_does_not(tmp_path: Path) -> None:
+def test_answer_likelihood_adds_to_the_prompt(tmp_path: Path) -> None:
     found = calibrate(with_likelihoods(tmp_path / "a.csv", 600, 0), 0.08)
     assert found.after is not None
     assert found.after.chosen is not None
@@ -135,7 +135,7 @@ def test_the_likelihood_of_the_answer_tells_what_the_prompt_does_not(tmp_path: P
     assert calibrate(answers(tmp_path / "b.csv", 100, 0)).after is None
 
 
-def test_a_likelihood_that_is_no_number_is_named(tmp_path: Path) -> None:
+def test_invalid_logprob_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt,weak_ok,strong_ok,weak_logprob\nhello,1,1,nan\n", encoding="utf-8")
     with pytest.raises(SizewiseError, match="line 2: weak_logprob must be a number"):
@@ -149,7 +149,7 @@ def drawn_prompts(seed: int, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("again", [str, lambda prompt: f"  {prompt.upper()}\u200b "])
-def test_prompts_that_come_twice_are_not_taken_for_evidence(again: Callable[[str], str]) -> None:
+def test_duplicate_prompts_add_no_evidence(again: Callable[[str], str]) -> None:
     kept = 0
     for seed in range(5):
         probability = random.Random(seed)
@@ -171,7 +171,7 @@ def test_prompts_that_come_twice_are_not_taken_for_evidence(again: Callable[[str
     assert kept == 5
 
 
-def test_rows_of_one_prompt_are_one_observation(tmp_path: Path) -> None:
+def test_duplicates_count_as_one_observation(tmp_path: Path) -> None:
     once = calibrate(answers(tmp_path / "a.csv", 200, 3), risk=0.1)
     rows = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "b.csv").write_text("\n".join([rows[0], *rows[1:], *rows[1:], *rows[1:]]), encoding="utf-8")
@@ -189,7 +189,7 @@ def test_rows_of_one_prompt_are_one_observation(tmp_path: Path) -> None:
         calibrate_rows(drawn_prompts(0, 10) * 3, np.ones(30), np.ones(30), "x")
 
 
-def test_what_makes_a_prompt_another_one() -> None:
+def test_prompt_normalization() -> None:
     assert normalize_prompt(" What\tis  ﬁne\u200b?\n") == normalize_prompt("WHAT IS FINE?") == "what is fine?"
     assert normalize_prompt("Straße") == normalize_prompt("STRASSE")
     assert normalize_prompt("ｶﾞ") == normalize_prompt("ガ")

@@ -1,4 +1,4 @@
-"""A policy learnt from stored evaluations."""
+"""Policies calibrated on stored evaluations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def evaluations(tmp_path: Path, store: Store) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def test_a_small_answer_is_good_where_it_loses_little(evaluations: tuple[str, str], store: Store) -> None:
+def test_small_answer_is_good_if_it_loses_little(evaluations: tuple[str, str], store: Store) -> None:
     judged = pair_answers(*evaluations, store=store)
     assert judged.metric == "chrf"
     for item, lost in zip(judged.items, judged.lost, strict=True):
@@ -74,7 +74,7 @@ def test_the_command_takes_two_evaluations(evaluations: tuple[str, str], tmp_pat
     assert read_policy(out).calibration.evaluations == evaluations
 
 
-def test_what_does_not_fit_is_refused(evaluations: tuple[str, str], tmp_path: Path, store: Store) -> None:
+def test_mismatched_evaluations_are_rejected(evaluations: tuple[str, str], tmp_path: Path, store: Store) -> None:
     with pytest.raises(UsageError, match="does not score single answers"):
         pair_answers(*evaluations, metric="bleu", store=store)
     with pytest.raises(UsageError, match="between 0 and 1"):

@@ -1,4 +1,4 @@
-"""Policies: who answers, what never leaves, whether the risk is kept, and drift."""
+"""Policies: decisions, confidentiality, risk and drift."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def policy(tmp_path: Path) -> Policy:
     return make_policy(calibrate(write_csv(tmp_path / "a.csv", 600, 0), 0.08), "small", "large", ["(?i)salary"], 500)
 
 
-def test_a_policy_survives_its_file_and_decides_with_a_reason(policy: Policy, tmp_path: Path) -> None:
+def test_policy_round_trips_and_explains_decisions(policy: Policy, tmp_path: Path) -> None:
     write_policy(policy, tmp_path / "p.json")
     read = read_policy(tmp_path / "p.json")
     assert read == policy
@@ -67,7 +67,7 @@ def test_a_policy_survives_its_file_and_decides_with_a_reason(policy: Policy, tm
     assert decide_prompt(read, EASY[0] * 30).model == "large"
 
 
-def test_the_stated_risk_is_kept_on_other_prompts(policy: Policy, tmp_path: Path) -> None:
+def test_replay_keeps_the_risk_on_other_prompts(policy: Policy, tmp_path: Path) -> None:
     found = replay(write_csv(tmp_path / "b.csv", 2_000, 1), policy)
     assert found.kept
     assert found.small_share.value is not None
@@ -79,7 +79,7 @@ def test_the_stated_risk_is_kept_on_other_prompts(policy: Policy, tmp_path: Path
     assert found.drift > 0.001
 
 
-def test_the_risk_is_kept_in_nearly_all_of_many_splits(tmp_path: Path) -> None:
+def test_risk_holds_in_nearly_all_splits(tmp_path: Path) -> None:
     from sizewise.routing.calibrating import calibrate_rows, read_labeled
 
     prompts, weak, strong, _ = read_labeled(write_csv(tmp_path / "all.csv", 900, 3))
@@ -97,7 +97,7 @@ def test_the_risk_is_kept_in_nearly_all_of_many_splits(tmp_path: Path) -> None:
     assert kept >= 9
 
 
-def test_other_prompts_are_noticed_and_the_same_kind_is_not(policy: Policy) -> None:
+def test_drift_is_detected_without_false_alarm(policy: Policy) -> None:
     rng = random.Random(0)
     same, other = PolicyDrift(policy), PolicyDrift(policy)
     for number in range(200):
@@ -119,7 +119,7 @@ def looks(policy: Policy, odd: bool, count: int, seed: int = 0) -> list[PromptFe
     return [decide_prompt(policy, prompt).features for prompt in asked]
 
 
-def test_one_asker_does_not_decide_for_all(policy: Policy) -> None:
+def test_one_client_does_not_trigger_drift_for_all(policy: Policy) -> None:
     watch = PerClientDrift(policy)
     for one in looks(policy, True, 300):
         watch.add(one, "odd")
@@ -132,7 +132,7 @@ def test_one_asker_does_not_decide_for_all(policy: Policy) -> None:
     assert watch.drifted_clients == ["odd"]
 
 
-def test_drift_of_all_is_seen_however_little_each_asks(policy: Policy) -> None:
+def test_pooled_drift_is_detected_with_few_prompts_per_client(policy: Policy) -> None:
     alone, many, few = PerClientDrift(policy), PerClientDrift(policy), PerClientDrift(policy)
     for place, one in enumerate(looks(policy, True, 200)):
         alone.add(one, "")
@@ -144,7 +144,7 @@ def test_drift_of_all_is_seen_however_little_each_asks(policy: Policy) -> None:
     assert few.drifted
 
 
-def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
+def test_invalid_policies_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(SizewiseError, match="not a valid policy"):
@@ -158,7 +158,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
         make_policy(good, confidential=["("])
 
 
-def test_prompts_unlike_the_training_examples_are_noticed_without_a_policy() -> None:
+def test_drift_from_training_prompts_is_detected() -> None:
     drawn = random.Random(0)
 
     def asked(words: list[str]) -> str:
@@ -177,7 +177,7 @@ def test_prompts_unlike_the_training_examples_are_noticed_without_a_policy() -> 
         TrainingDrift(["only one"])
 
 
-def test_where_prompts_tell_nothing_the_same_prompts_are_no_drift() -> None:
+def test_unpredictable_prompts_cause_no_drift() -> None:
     drawn = random.Random(0)
     prompts = [" ".join(drawn.choice(EASY) for _ in range(8)) for _ in range(120)]
     right = np.array([float(drawn.random() < 0.5) for _ in prompts])
@@ -189,7 +189,7 @@ def test_where_prompts_tell_nothing_the_same_prompts_are_no_drift() -> None:
     assert not watch.drifted
 
 
-def test_prompts_that_it_was_learnt_from_prove_nothing(policy: Policy, tmp_path: Path) -> None:
+def test_calibration_prompts_are_excluded_from_replay(policy: Policy, tmp_path: Path) -> None:
     own = replay(tmp_path / "a.csv", policy)
     assert (own.new, own.kept, own.learnt, own.prompts) == (False, None, 0, 600)
     said = replay_text(own)
@@ -206,13 +206,13 @@ def test_prompts_that_it_was_learnt_from_prove_nothing(policy: Policy, tmp_path:
     assert f"answers {100 * (mixed.small_share.value or 0):.1f} % [" in replay_text(mixed)
 
 
-def test_a_policy_of_before_knows_its_file_by_name(policy: Policy, tmp_path: Path) -> None:
+def test_policy_of_an_earlier_version_recognizes_its_file(policy: Policy, tmp_path: Path) -> None:
     before = policy.model_copy(update={"calibration": policy.calibration.model_copy(update={"marks": ()})})
     assert replay(tmp_path / "a.csv", before).kept is None
     assert replay(write_csv(tmp_path / "b.csv", 200, 1), before).kept
 
 
-def test_the_page_makes_no_claim_on_the_prompts_it_was_learnt_from(policy: Policy, tmp_path: Path) -> None:
+def test_page_makes_no_claim_on_calibration_prompts(policy: Policy, tmp_path: Path) -> None:
     write_policy(policy, tmp_path / "p.json")
     for name, claims in (("a.csv", False), ("b.csv", True)):
         if claims:

@@ -12,7 +12,7 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_one_key_waits_little_and_leaves_the_queue_to_others() -> None:
+def test_queue_is_limited_per_key_and_served_round_robin() -> None:
     async def flood() -> list[str]:
         slots = Admission(max_running=2, max_tokens=1_000, max_queued_tokens=1_000, max_queued_per_key=3)
         order: list[str] = []
@@ -46,7 +46,7 @@ def test_one_key_waits_little_and_leaves_the_queue_to_others() -> None:
     assert order.index("modest") == 3  # in turns: one of the greedy key's first, then the modest one's
 
 
-def test_what_does_not_fit_in_tokens_waits_and_whoever_leaves_gives_its_place_back() -> None:
+def test_requests_queue_for_tokens_and_cancelled_ones_free_their_slot() -> None:
     async def run() -> None:
         slots = Admission(max_running=8, max_tokens=100, max_queued_tokens=150, max_queued_per_key=8)
         async with slots.slot("a", 60):

@@ -1,4 +1,4 @@
-"""Conversations that wait for a person are bounded, and no other page may touch them."""
+"""Handovers are limited, and cross-origin pages cannot access them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def said(*messages: str, at: float | None = None) -> dict[str, Any]:
     return {"at": time.time() if at is None else at, "conversation": conversation}
 
 
-def test_a_conversation_is_kept_to_its_end(tmp_path: Path) -> None:
+def test_end_of_a_long_conversation_is_stored(tmp_path: Path) -> None:
     found = Handovers(tmp_path / "handovers.sqlite")
     found.add("1", said("a" * 40_000, "b" * 40_000, "c"))
     (kept,) = found.waiting(10)
@@ -37,7 +37,7 @@ def test_a_conversation_is_kept_to_its_end(tmp_path: Path) -> None:
     assert (tmp_path / "handovers.sqlite").stat().st_mode & 0o077 == 0
 
 
-def test_they_are_bounded_in_number_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_handovers_are_limited_in_number_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handovers, "MAX_WAITING", 12)
     monkeypatch.setattr(handovers, "MAX_PER_DAY", 5)
     found = Handovers(tmp_path / "handovers.sqlite")
@@ -62,7 +62,7 @@ def test_they_are_bounded_in_number_and_time(tmp_path: Path, monkeypatch: pytest
     assert (count, len(latest)) == (12, 5)
 
 
-def test_those_of_an_earlier_version_still_wait(store: Store) -> None:
+def test_handovers_of_an_earlier_version_are_imported(store: Store) -> None:
     with store.service_ledger() as ledger:
         ledger.append("handovers", "abcd", said("help"))
         ledger.append("handovers", "done", said("help"))
@@ -71,7 +71,7 @@ def test_those_of_an_earlier_version_still_wait(store: Store) -> None:
         assert [one["number"] for one in client.get("/handovers").json()["waiting"]] == ["abcd"]
 
 
-def test_the_monitor_shows_few_and_other_pages_may_do_nothing(store: Store) -> None:
+def test_monitor_shows_previews_and_cross_origin_requests_are_rejected(store: Store) -> None:
     app = create_app({"echo": FakeModel("echo")}, Settings(), store)
     kept = app.state.sizewise.handovers
     for number in range(40):

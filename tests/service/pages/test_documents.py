@@ -1,4 +1,4 @@
-"""Documents that are dropped into the chat: their words reach a model, their bytes never do."""
+"""Documents dropped into the chat: models receive their text, never their bytes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_documents_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("x.pdf", b"x" * 9_000_000, 413),
     ],
 )
-def test_what_cannot_be_read_is_told(name: str, body: bytes, status: int) -> None:
+def test_unreadable_documents_are_reported(name: str, body: bytes, status: int) -> None:
     with running({"echo": FakeModel("echo")}) as address:
         answer = httpx.post(f"{address}{documents.PATH}", params={"name": name}, content=body, timeout=60)
         assert answer.status_code == status
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_is_told(name: str, body: bytes, status: int) -> Non
         assert "/tmp" not in message
 
 
-def test_a_key_is_needed_and_few_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_needs_a_key_and_concurrency_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.toml"
     headers = {"Authorization": f"Bearer {add_key(path, 'one')}"}
     monkeypatch.setattr(documents, "MAX_CONCURRENT", 0)
@@ -82,7 +82,7 @@ def test_a_key_is_needed_and_few_are_read_at_once(tmp_path: Path, monkeypatch: p
         assert busy.headers["retry-after"]
 
 
-def test_the_page_has_no_way_for_bytes_that_are_no_text() -> None:
+def test_page_never_sends_binary_files() -> None:
     page = files("sizewise.service").joinpath("pages", "chat.html").read_text(encoding="utf-8")
     assert ".text()" not in page.replace("answer.text()", "")
     assert "readAsText" not in page
@@ -105,7 +105,7 @@ const files = {"a.txt": "h\u00e9llo", "a.pdf": "%PDF-1.7", "notes.txt": "%PDF-1.
 """
 
 
-def test_what_is_dropped_is_text_or_read_or_refused() -> None:
+def test_dropped_files_are_decoded_converted_or_rejected() -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here")
