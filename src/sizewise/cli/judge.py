@@ -93,7 +93,7 @@ def open_(
     """
     from sizewise.judging import Invitation, RoundDesign, open_round
     from sizewise.records import JudgeRound
-    from sizewise.service.judging import serve_round
+    from sizewise.service.pages.judge import serve_round
     from sizewise.store import Store
 
     store = Store()

@@ -31,15 +31,14 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.routing import (
-    OF_ONE_ANSWER,
     calibrate_rows,
-    label,
-    least_for,
     make_policy,
+    min_prompts_for,
+    pair_answers,
     share_of,
     write_policy,
 )
-from sizewise.routing.labelled import Array
+from sizewise.routing.labeled import Array
 from sizewise.stats import percentile_interval
 from sizewise.store import Saved, Store, write_atomically
 from sizewise.studies.config import StudyConfig
@@ -181,7 +180,7 @@ def _savings(
     """Choose the simplest good alternative to the large model, and estimate what it saves."""
     compared = store.read(Comparison, made.record.comparison)
     metric = next(
-        name for name in OF_ONE_ANSWER if any(s.value is not None for s in compared.scores.get(name, {}).values())
+        name for name in PER_ANSWER_METRICS if any(s.value is not None for s in compared.scores.get(name, {}).values())
     )
     alternatives = _alternatives(made.record, compared, metric, options, store)
     allowed = any(one.share.value for one in alternatives)
@@ -313,7 +312,9 @@ def _alternatives(
     for name in [*rules, *models]:
         if name not in compared.scores[metric] or compared.scores[metric][name].value is None:
             continue
-        _, items, prompts, lost, _ = label(made.evaluations[name], made.evaluations[LARGE], metric=metric, store=store)
+        _, items, prompts, lost, _ = pair_answers(
+            made.evaluations[name], made.evaluations[LARGE], metric=metric, store=store
+        )
         good = (lost <= options.loss).astype(float)
         source = f"{made.name}, test"
         calibration = calibrate_rows(prompts, good, np.ones(len(items)), source, options.risk, options.seed)
@@ -399,7 +400,7 @@ def _summary(found: Savings, rule: bool) -> str:
 def _inconclusive(found: Savings, name: str, metric: str) -> str:
     """Summarize what is known where too few requests were tested to guarantee the risk."""
     well = found.ways[found.small]
-    needed = least_for(found.risk)
+    needed = min_prompts_for(found.risk)
     would_save = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
     if_so = f", which would save about {would_save:,.0f} USD a month" if would_save > 0 else ""
     return (
