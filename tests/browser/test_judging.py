@@ -52,7 +52,7 @@ def test_a_round_in_the_browser_changes_the_verdict(recorded_study: Path, browse
     before = json.loads(sizewise("study", str(recorded_study), "--json"))
     links: dict[str, Any] = {}
     opened = json.loads(
-        sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann,bob", "--votes-an-item", "2",
+        sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann,bob", "--votes-per-item", "2",
                  "--no-serve", "--json")
     )  # fmt: skip
     links = opened["record"]["links"]

@@ -103,6 +103,7 @@ def examples(folder: Path) -> list[list[str]]:
         ["models", "openai:gpt-4o"],
         ["serve", "fake:echo"],
         ["serve", "--study", "study-1"],
+        ["keys", "list", "--keys", str(folder / "keys.toml")],
         ["chat", "fake:echo"],
         ["loadtest", "http://127.0.0.1:9", "--concurrency", "1"],
         ["route", "calibrate", votes],

@@ -30,7 +30,7 @@ def wrong(*arguments: str) -> str:
         ["--share-base"],
         ["--shadow", "0.5"],
         ["--docs", "d"],
-        ["--sure", "0.5"],
+        ["--min-confidence", "0.5"],
         ["--confidential", "x"],
         ["--unguarded", "mask"],
         ["--refuse-signals"],
@@ -50,7 +50,7 @@ def test_a_study_takes_none_of_the_options_of_models(more: list[str]) -> None:
         [],
         ["fake:echo", "--agent", "support"],
         ["fake:echo", "--docs", "d"],
-        ["fake:echo", "--sure", "0.7"],
+        ["fake:echo", "--min-confidence", "0.7"],
         ["fake:echo", "--shadow", "0.1"],
         ["openai:gpt-4o", "--delay-ms", "20"],
         ["fake:echo", "--engine", "openvino"],
@@ -83,9 +83,9 @@ def test_a_round_that_stands_takes_no_other_shape(monkeypatch: pytest.MonkeyPatc
         ["--kind", "best"],
         ["--raters", "2"],
         ["--seed", "1"],
-        ["--as-is"],
+        ["--keep-formatting"],
         ["--items", "60"],
-        ["--bar", "1"],
+        ["--min-agreement", "1"],
     ):
         assert more[0] in wrong("judge", "open", "round-1", *more)
     assert "--no-serve" in wrong("judge", "open", "round-1", "--no-serve", "--port", "8000")

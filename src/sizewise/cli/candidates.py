@@ -26,16 +26,13 @@ def candidates_table(
 
     Args:
         comparison: evaluations side by side.
-        quality: metric of the second column; None: the first that can stand for quality.
+        quality: metric of the second column, if any.
         costs: cost of each candidate; without them the list price of paid models.
         wide: show every metric instead of quality, latency, memory and cost.
     """
-    from sizewise.choice import quality_measures
     from sizewise.report import table_rows
     from sizewise.report.words import shown_metrics
 
-    measures = quality_measures(comparison)
-    quality = quality or (measures[0] if measures else None)
     cells = {row.name: row.cells for row in table_rows(comparison)}
     table = Table(["candidate"], [[name] for name in cells])
     for metric in shown_metrics(comparison) if wide else ([quality] if quality else []):
@@ -48,13 +45,25 @@ def candidates_table(
     if not wide or costs:
         _add(
             table,
-            "USD per 1,000",
+            "USD/1,000",
             [
                 range_text(by_name[name]) if name in by_name else _value(comparison, "usd_per_1000", name)
                 for name in cells
             ],
         )
     return table
+
+
+def default_quality(comparison: Comparison) -> str | None:
+    """Return the metric that stands for quality when no needs name one; None if there is none."""
+    from sizewise.choice import decide, quality_measures
+    from sizewise.errors import SizewiseError
+    from sizewise.records import Needs
+
+    try:
+        return decide(comparison, "", Needs()).quality
+    except SizewiseError:
+        return next(iter(quality_measures(comparison)), None)
 
 
 def range_text(found: Range | None) -> str:

@@ -162,7 +162,7 @@ def _print_costs(record: Recommendation, comparison: Comparison, wide: bool) -> 
         if prices:
             print_line("")
             print_table(
-                ["large model (list price)", "USD per 1,000", "USD per month"],
+                ["large model (list price)", "USD/1,000", "USD/month"],
                 [row[:3] for row in prices],
             )
         return
@@ -178,7 +178,7 @@ def _print_costs(record: Recommendation, comparison: Comparison, wide: bool) -> 
         for line in record.costs
     ]
     print_line("")
-    print_table(["candidate", "USD per 1,000", "USD per month", "kWh per 1,000", "machines", "notes"], rows + prices)
+    print_table(["candidate", "USD/1,000", "USD/month", "kWh/1,000", "machines", "notes"], rows + prices)
 
 
 def _list_prices(comparison: Comparison, requests: int | None) -> list[list[str]]:

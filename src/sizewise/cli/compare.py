@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.candidates import candidates_table
+from sizewise.cli.candidates import candidates_table, default_quality
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Seed, Wide
 from sizewise.cli.output import (
@@ -15,6 +15,7 @@ from sizewise.cli.output import (
     print_line,
     print_object,
     print_path,
+    print_notes,
     print_points,
     print_saved,
     print_table,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 
 MISSED = 3
-HEADINGS = ["left", "right", "metric", "left - right [95 %]", "p (Holm)", "verdict"]
-WIDE_HEADINGS = [*HEADINGS[:4], "detectable", "documents (needed)", "p (Holm)", "other p", "n", "verdict"]
+HEADINGS = ["left", "right", "left - right [95 %]", "p (Holm)", "verdict"]
+WIDE_HEADINGS = ["metric", *HEADINGS[:3], "detectable", "documents (needed)", "p (Holm)", "other p", "n", "verdict"]
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -155,8 +156,8 @@ def _history(name: str, seed: int, as_json: bool, as_csv: bool) -> None:
     print_table(headings, rows)
     if found.changes:
         print_line("")
-        print_table(HEADINGS, [_difference(one) for one in found.changes])
-    print_points("Notes", found.notes)
+        print_table(WIDE_HEADINGS, [_difference(one, wide=True) for one in found.changes])
+    print_notes(found.notes)
 
 
 def _cell(score: Score | None, text: Callable[[Score], str]) -> str:
@@ -181,11 +182,10 @@ def _check(
 
 def _print(saved: Saved[Comparison], csv: bool, wide: bool) -> None:
     """Print the verdict, the table of candidates and the differences."""
-    from sizewise.choice import quality_measures
+    from sizewise.report.words import measure_of
 
     comparison = saved.record
-    measures = quality_measures(comparison)
-    quality = measures[0] if measures else None
+    quality = default_quality(comparison)
     table = candidates_table(comparison, quality, wide=wide)
     if print_csv(*table, csv):
         return
@@ -193,12 +193,13 @@ def _print(saved: Saved[Comparison], csv: bool, wide: bool) -> None:
     print_table(*table)
     differences = [one for one in comparison.differences if wide or one.metric == quality]
     print_line("")
-    print_table(WIDE_HEADINGS if wide else HEADINGS, [_difference(one, wide) for one in differences])
+    title = "" if wide or not quality else f"Differences on {measure_of(quality).title}"
+    print_table(WIDE_HEADINGS if wide else HEADINGS, [_difference(one, wide) for one in differences], title)
     hidden = len(comparison.differences) - len(differences)
     if hidden:
         print_line(f"{hidden} differences on other metrics: --wide")
-    print_points("Notes", comparison.notes)
-    print_points("Cautions", comparison.cautions)
+    print_notes(comparison.notes)
+    print_notes(comparison.cautions, "caution")
     print_path(f"comparison: {saved.id}")
 
 
@@ -247,13 +248,15 @@ def _difference(d: Difference, wide: bool = False) -> list[str]:
     from sizewise.report.words import measure_of, number
 
     between = f" [{number(d.ci_low)}, {number(d.ci_high)}]" if d.ci_low is not None and d.ci_high is not None else ""
-    row = [d.left, d.right, measure_of(d.metric).title, number(d.value) + between]
+    pair = [d.left, d.right, number(d.value) + between]
     p_holm = number(d.p_holm, 2) if d.p_holm is not None else "-"
-    verdict = f"{d.better} is better" if d.better else _undecided(d)
+    better = {d.left: "left is better", d.right: "right is better"}
+    verdict = better[d.better] if d.better else _undecided(d)
     if not wide:
-        return [*row, p_holm, verdict]
+        return [*pair, p_holm, verdict]
     return [
-        *row,
+        measure_of(d.metric).title,
+        *pair,
         number(d.detectable, 2) if d.detectable is not None else "-",
         f"{d.clusters} ({d.needed:,})" if d.needed is not None else str(d.clusters),
         p_holm,

@@ -30,6 +30,6 @@ def register(app: typer.Typer, panel: str) -> None:
             if not print_csv(headings, rows, csv):
                 print_verdict("Healthy." if found.healthy else "Not healthy. Fix each PROBLEM below.")
                 print_table(headings, rows)
-                print_points("Not available", [f"{lost} (extra [{extra}])" for extra, lost in absent_extras(found)])
+                print_points("Not available", [f"{lost} (extra {extra})" for extra, lost in absent_extras(found)])
         if not found.healthy:
             raise typer.Exit(1)

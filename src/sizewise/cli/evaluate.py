@@ -13,7 +13,7 @@ from sizewise.cli.output import (
     print_line,
     print_object,
     print_path,
-    print_points,
+    print_notes,
     print_saved,
     print_table,
     reporting,
@@ -21,7 +21,7 @@ from sizewise.cli.output import (
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sizewise.records import Evaluation
+    from sizewise.records import Evaluation, Score
     from sizewise.store import Saved
 
 Engine = Literal["transformers", "openvino", "auto"]
@@ -148,8 +148,11 @@ def _print(saved: Saved[Evaluation], of_suite: bool, csv: bool, wide: bool) -> N
     """Print scores and notes."""
     from sizewise.report.words import measure_of, value_text
 
+    scores = saved.record.scores
     rows = []
-    for name, score in saved.record.scores.items():
+    for name, score in scores.items():
+        if not (wide or csv) and _repeats(name, scores):
+            continue
         measure = measure_of(name)
         text = value_text(score) if score.value is not None else f"missing: {score.missing_reason}"
         rows.append([name, text, measure.unit or score.unit, str(score.n), score.signature])
@@ -158,15 +161,21 @@ def _print(saved: Saved[Evaluation], of_suite: bool, csv: bool, wide: bool) -> N
         return
     columns = len(headings) if wide else len(headings) - 1
     print_table(headings[:columns], [row[:columns] for row in rows], saved.record.model.origin)
-    if not of_suite and any(name.endswith("@all") for name in saved.record.scores):
+    if not of_suite and any(row[0].endswith("@all") for row in rows):
         print_line("@all: all items. Other scores: only items that share nothing with training text.")
     for name in saved.record.metrics if of_suite else ():
         print_line(f"{name}: {measure_of(name).description}", "  ")
     notes = list(saved.record.notes)
     if saved.record.failed:
         notes.append(f"{saved.record.failed} items failed; see {saved.path.with_name('items.jsonl')}")
-    print_points("Notes", notes)
+    print_notes(notes)
     print_path(f"evaluation: {saved.id}")
+
+
+def _repeats(name: str, scores: dict[str, Score]) -> bool:
+    """Return whether a score on all items rests on the same items as the one on uncontaminated items."""
+    plain = scores.get(name.removesuffix("@all"))
+    return name.endswith("@all") and plain is not None and plain.n == scores[name].n
 
 
 def _reproduce(evaluation: str, path: str | None, max_usd: float | None, as_json: bool, as_csv: bool) -> None:

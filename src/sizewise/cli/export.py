@@ -9,7 +9,7 @@ import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Wide
-from sizewise.cli.output import print_csv, print_line, print_path, print_points, print_saved, print_table, reporting
+from sizewise.cli.output import print_csv, print_line, print_path, print_notes, print_saved, print_table, reporting
 
 if TYPE_CHECKING:
     from sizewise.records import Export
@@ -108,6 +108,6 @@ def _print(saved: Saved[Export], csv: bool, wide: bool) -> None:
     print_table(headings[:columns], [row[:columns] for row in rows], f"{record.model} compared with its export")
     for name in record.files:
         print_path(f"{record.folder}/{name}")
-    print_points("Notes", record.notes)
+    print_notes(record.notes)
     print_line(f"{record.bytes / 1e6:,.0f} MB; license: {record.license}")
     print_path(f"export: {saved.id}")

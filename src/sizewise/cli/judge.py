@@ -31,7 +31,7 @@ from sizewise.cli.output import (
     print_line,
     print_object,
     print_path,
-    print_points,
+    print_notes,
     print_table,
     print_verdict,
     reporting,
@@ -351,7 +351,7 @@ def _print_report(found: JudgeReport, csv: bool, wide: bool) -> None:
             f"{judge.reason}",
             "  ",
         )
-    print_points("Notes", found.notes)
+    print_notes(found.notes)
 
 
 def _pair(one: PairVerdict) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sizewise.cli.options import DATA, MEASUREMENT, OUTPUT, Csv, Json, Seed, Wide
-from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_points, print_table
+from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_notes, print_points, print_table
 
 if TYPE_CHECKING:
     from sizewise.records import Score
@@ -53,7 +53,7 @@ def export(
 ) -> None:
     """Write the blind tasks of a round for another tool.
 
-    Example: sizewise judge export round-1234567890 --format label-studio --out tasks.json
+    Example: sizewise judge export round-1234567890 --out tasks.csv
     """
     from sizewise.judging import Ballot, write_tasks
     from sizewise.store import Store
@@ -81,7 +81,7 @@ def import_(
 ) -> None:
     """Add votes of human raters from another tool to a round.
 
-    Example: sizewise judge import round-1234567890 export.json --format label-studio
+    Example: sizewise judge import round-1234567890 votes.csv
     """
     from sizewise.judging import Ballot, read_votes
     from sizewise.store import Store
@@ -143,7 +143,7 @@ def rank(
         print_line(
             f"The left side won {_text(found.left_share, '.1%')} of the decided votes; 50 % means no position bias."
         )
-    print_points("Notes", found.notes)
+    print_notes(found.notes)
 
 
 def agreement(
@@ -175,7 +175,7 @@ def agreement(
     print_line(f"{found.ratings} ratings by {found.raters} raters. Labels: {', '.join(found.labels[:12])}.")
     lowest = sorted(found.against_the_rest.items(), key=lambda pair: pair[1].value or 0)[:3]
     print_points("Lowest agreement with the other raters", [f"{name}: {_text(score, '.0%')}" for name, score in lowest])
-    print_points("Notes", found.notes)
+    print_notes(found.notes)
 
 
 def _text(score: Score, form: str) -> str:

@@ -87,4 +87,6 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(value) or "all"
-    return "no limit" if value is None else f"{value:,}"
+    if isinstance(value, int | float):
+        return f"{value:,}"
+    return "no limit" if value is None else str(value)

@@ -12,6 +12,7 @@ from sizewise.cli.options import LIMITS, MEASUREMENT, MODEL, Csv, Json, Seed, Wi
 from sizewise.cli.output import (
     print_csv,
     print_path,
+    print_notes,
     print_points,
     print_saved,
     print_table,
@@ -161,7 +162,7 @@ def _print(saved: Saved[LoadTest], csv: bool, wide: bool) -> None:
         if level.errors
     ]
     print_points("Errors", errors)
-    print_points("Notes", found.notes)
+    print_notes(found.notes)
     print_path(f"loadtest: {saved.id}")
 
 

@@ -92,6 +92,12 @@ def print_points(heading: str, points: Iterable[str]) -> None:
         print_line(f"  - {point}", "    ")
 
 
+def print_notes(notes: Iterable[str], kind: str = "note") -> None:
+    """Print one line per note, each with its kind in front."""
+    for note in notes:
+        print_line(f"{kind}: {note}", "  ")
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print a table: fitted to the terminal between words, one line per row through a pipe."""
     if not rows:

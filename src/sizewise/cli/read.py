@@ -8,7 +8,7 @@ import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, Csv, Json, Seed
-from sizewise.cli.output import print_csv, print_line, print_path, print_points, print_saved, print_table
+from sizewise.cli.output import print_csv, print_line, print_path, print_notes, print_saved, print_table
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -69,5 +69,5 @@ def register(app: typer.Typer, panel: str) -> None:
         print_line(f"duplicates removed: {contamination.duplicates_removed}")
         for kind, count in record.not_read.items():
             print_line(f"not read: {count} x {kind}")
-        print_points("Notes", record.notes)
+        print_notes(record.notes)
         print_path(f"dataset: {saved.id}")

@@ -8,7 +8,15 @@ import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.options import MEASUREMENT, MODEL, Csv, Json, Seed
-from sizewise.cli.output import print_csv, print_object, print_points, print_table, reporting
+from sizewise.cli.output import (
+    print_csv,
+    print_object,
+    print_notes,
+    print_points,
+    print_table,
+    print_verdict,
+    reporting,
+)
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -59,6 +67,9 @@ def register(app: typer.Typer, panel: str) -> None:
         ]
         if print_csv(headings, rows, csv):
             return
+        attacks = [score for score in found.scores[url].values() if score.value is not None]
+        succeeded = sum(round((score.value or 0.0) * score.n) for score in attacks)
+        print_verdict(f"{succeeded} of {sum(score.n for score in attacks)} attacks on {url} succeeded.")
         print_table(headings, rows, "Share of successful attacks [95 %]; lower is better.")
         print_points("Successful attacks", [f"{one.id}: {one.asked!r} -> {one.answer!r}" for one in found.examples])
-        print_points("Notes", found.notes)
+        print_notes(found.notes)

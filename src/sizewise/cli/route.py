@@ -14,7 +14,7 @@ from sizewise.cli.output import (
     print_line,
     print_object,
     print_path,
-    print_points,
+    print_notes,
     print_table,
     print_verdict,
 )
@@ -147,7 +147,7 @@ def _print_calibration(found: Calibration, rows: list[list[str]]) -> None:
         print_line(f"With the small model's answer: APGR {_text(found.after.apgr)}.")
         if found.after.chosen is not None:
             print_line(_point(found.after.chosen, "kept after the small model's answer"))
-    print_points("Notes", found.notes)
+    print_notes(found.notes)
 
 
 def _point(point: RiskPoint, what: str) -> str:

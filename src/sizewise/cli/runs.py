@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HEADINGS = ["id", "kind", "name", "score", "age"]
 WIDE_HEADINGS = ["id", "kind", "name", "model", "score", "size", "created (UTC)", "path"]
-NAME_LENGTH = 28
+NAME_LENGTH = 20
 LEADING_SCORES = ("accuracy", "json_f1", "bleu", "chrf", "exact_match", "choice_accuracy", "bits_per_byte")
 """Metrics that stand for an evaluation in one column, the first one measured."""
 
@@ -87,7 +87,9 @@ def _summary(kind: str, record: dict[str, Any]) -> dict[str, Any]:
         pick = record["pick"]
         return {"name": record.get("name"), "model": pick, "score": record["outcome"].replace("_", " ")}
     if kind == "comparison":
-        return {"name": ", ".join(record["models"]), "score": f"{len(record['differences'])} differences"}
+        names = list(record["models"])
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        return {"name": " vs ".join(names[:2]) + more, "score": f"{len(record['differences'])} differences"}
     if kind == "loadtest":
         users = record["max_concurrent_users"]
         return {"name": record["url"], "model": record["model"], "score": f"{users} users" if users else None}
@@ -109,7 +111,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     name = " ".join(dict.fromkeys(part for part in (row["model"], row["name"]) if part))
     if row["kind"] in ("evaluation", "loadtest"):
         name = row["model"] or name
-    return [row["id"], row["kind"], shorten(name or "-", NAME_LENGTH), row["score"] or "-", _age(row["created"])]
+    short = " ".join(shorten(word, NAME_LENGTH) for word in (name or "-").split())
+    return [row["id"], row["kind"], short, row["score"] or "-", _age(row["created"])]
 
 
 def _wide_cells(row: dict[str, Any]) -> list[str]:

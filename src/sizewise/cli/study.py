@@ -259,14 +259,15 @@ def _dry_run(config: StudyConfig, as_json: bool, as_csv: bool) -> None:
     if print_csv(*table, as_csv):
         return
     print_verdict("Ready to run." if not found.blockers else "Not ready to run.")
-    print_points("Blocking", found.blockers)
-    print_points("Weaknesses", found.warnings)
     _print_data(found)
+    print_line("")
     print_table(*table)
     print_line(
         f"Total: {_between(found.minutes, ' minutes')}, {_between(found.usd, ' USD', 2)}, about "
         f"{found.disk_bytes / 1e9:.1f} GB of disk space."
     )
+    print_points("Blocking", found.blockers)
+    print_points("Weaknesses", found.warnings)
 
 
 def _print_data(found: DryRun) -> None:

@@ -59,7 +59,10 @@ def text_width(text: str) -> int:
 
 
 def _shorten_names(cell: str, longest: int) -> str:
-    return " ".join(shorten(word, longest) for word in cell.split(" "))
+    """Shorten URIs and paths; ids, signatures and other words stay whole."""
+    return " ".join(
+        shorten(word, longest) if {":", "/"} & set(word) and "|" not in word else word for word in cell.split(" ")
+    )
 
 
 def _fit(cells: list[list[str]], width: int) -> list[int] | None:
@@ -68,16 +71,19 @@ def _fit(cells: list[list[str]], width: int) -> list[int] | None:
     widths = [
         max((text_width(unit) for cell in column for unit in _UNITS.findall(cell)), default=0) for column in columns
     ]
-    natural = [max(map(text_width, column)) for column in columns]
     slack = width - len(GAP) * (len(columns) - 1) - sum(widths)
     if slack < 0:
         return None
-    while slack and (wanting := [i for i in range(len(widths)) if widths[i] < natural[i]]):
-        # The column that wraps onto the most lines gets the next character.
-        neediest = max(wanting, key=lambda i: (natural[i] / max(widths[i], 1), -i))
-        widths[neediest] += 1
-        slack -= 1
-    return widths
+    for first in (1, 0):  # values on one line matter more than headings on one line
+        goals = [max(map(text_width, column[first:]), default=0) for column in columns]
+        for i in sorted(range(len(columns)), key=lambda i: goals[i] - widths[i]):
+            more = min(max(goals[i] - widths[i], 0), slack)
+            widths[i] += more
+            slack -= more
+    return [
+        max((text_width(line) for cell in column for line in _wrap(cell, room)), default=0)
+        for column, room in zip(columns, widths, strict=True)
+    ]
 
 
 def _lines(cells: list[list[str]], widths: list[int]) -> list[str]:
@@ -115,9 +121,8 @@ def _as_list(cells: list[list[str]], width: int) -> list[str]:
     """List each row as `heading: value` lines under its first cell."""
     lines = []
     for row in cells[1:]:
-        lines.append(row[0])
-        for heading, cell in zip(cells[0][1:], row[1:], strict=True):
-            text = f"  {heading}: {cell}"
+        texts = [row[0], *(f"  {heading}: {cell}" for heading, cell in zip(cells[0][1:], row[1:], strict=True))]
+        for text in texts:
             lines += textwrap.wrap(
                 text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
             )

@@ -15,7 +15,7 @@ from sizewise.cli.output import (
     print_line,
     print_object,
     print_path,
-    print_points,
+    print_notes,
     print_saved,
     print_table,
     reporting,
@@ -323,7 +323,7 @@ def _estimate(
         raise UsageError("This run is too short to estimate.", "a larger budget", "sizewise train without --dry-run")
     if not print_object("estimate", run_id_of(recipe, data), None, estimate, as_json):
         print_line(words(estimate))
-        print_points("Notes", run.planned.notes)
+        print_notes(run.planned.notes)
 
 
 def _tune(recipe: Recipe, data: str, trials: int, store: Store, reporter: Reporter) -> Recipe:
@@ -390,5 +390,5 @@ def _print(saved: Saved[Checkpoint], csv: bool) -> None:
     if record.estimate_error:
         errors = ", ".join(f"{what} {error:+.0%}" for what, error in record.estimate_error.items())
         print_line(f"Measured against estimated: {errors}")
-    print_points("Notes", record.notes)
+    print_notes(record.notes)
     print_path(f"model: run:{saved.id}")

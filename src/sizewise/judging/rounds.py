@@ -104,7 +104,7 @@ def open_round(
             f"{votes_an_item} of {len(raters)} raters cannot see each item.", "at least as many raters", ""
         )
     if not 0 < bar < 1:
-        raise UsageError(f"A judge model cannot be held to {bar:g}.", "a share between 0 and 1", "--bar 0.7")
+        raise UsageError(f"A judge model cannot be held to {bar:g}.", "a share between 0 and 1", "--min-agreement 0.7")
     comparison, evaluations = _evaluations(ids, store)
     answered = read_answered(evaluations, plain, store)
     _enough(answered, kind, ids)

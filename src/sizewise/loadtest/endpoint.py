@@ -82,7 +82,7 @@ def load_test(
         or (rate is not None and not 0 < rate < math.inf)
         or (requests or 1) < 1
     ):
-        raise UsageError("There is nobody to ask.", "--users 1,8,32 or --rate poisson:5", "")
+        raise UsageError("There is nobody to ask.", "--concurrency 1,8,32 or --rate poisson:5", "")
     if offline() and urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"):
         raise SizewiseError(f"SIZEWISE_OFFLINE forbids the connection to {base}.", "this machine", "")
     reporter = reporter or Silent()

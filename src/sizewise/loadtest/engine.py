@@ -54,7 +54,7 @@ def load_test_model(
     """
     store, reporter, limits = store or Store(), reporter or Silent(), limits or Limits()
     if not concurrent_users or min(concurrent_users) < 1:
-        raise UsageError("There is nobody to ask.", "--users 1,8", "")
+        raise UsageError("There is nobody to ask.", "--concurrency 1,8", "")
     measured = store.read(Evaluation, evaluation)
     description, prompting = measured.model, measured.prompting
     if not description.local or description.api or description.engine in ("rule", "recorded"):

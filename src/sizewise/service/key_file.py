@@ -19,6 +19,10 @@ def read_keys(path: Path) -> list[Key]:
     Raises:
         SizewiseError: the file can't be read, or holds no valid keys.
     """
+    if not path.exists():
+        raise SizewiseError(
+            f"The file of API keys {path} doesn't exist.", "a file of API keys", f"sizewise keys new NAME --keys {path}"
+        )
     Keys.load(path)
     return [Key.model_validate(table) for table in tomllib.loads(path.read_text(encoding="utf-8"))["key"]]
 

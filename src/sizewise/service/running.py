@@ -209,7 +209,7 @@ def known_keys(host: str, keys: Path | None, command: str, what: str) -> Keys:
         raise UsageError(
             f"At {host} everybody who reaches this machine could {what}.",
             "API keys for any address but 127.0.0.1",
-            f"{command} --host {host} --keys FILE, made with: sizewise serve --keys FILE --new-key NAME",
+            f"{command} --host {host} --keys FILE, made with: sizewise keys new NAME --keys FILE",
         )
     return known
 
