@@ -13,10 +13,9 @@ from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Seed, Wide
 from sizewise.cli.output import (
     print_csv,
     print_line,
+    print_notes,
     print_object,
     print_path,
-    print_notes,
-    print_points,
     print_saved,
     print_table,
     print_verdict,

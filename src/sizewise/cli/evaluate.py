@@ -11,9 +11,9 @@ from sizewise.cli.options import DATA, LIMITS, MEASUREMENT, MODEL, Csv, Json, Ma
 from sizewise.cli.output import (
     print_csv,
     print_line,
+    print_notes,
     print_object,
     print_path,
-    print_notes,
     print_saved,
     print_table,
     reporting,

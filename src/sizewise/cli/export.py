@@ -9,7 +9,7 @@ import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Wide
-from sizewise.cli.output import print_csv, print_line, print_path, print_notes, print_saved, print_table, reporting
+from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table, reporting
 
 if TYPE_CHECKING:
     from sizewise.records import Export

@@ -29,9 +29,9 @@ from sizewise.cli.options import (
 from sizewise.cli.output import (
     print_csv,
     print_line,
+    print_notes,
     print_object,
     print_path,
-    print_notes,
     print_table,
     print_verdict,
     reporting,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sizewise.cli.options import DATA, MEASUREMENT, OUTPUT, Csv, Json, Seed, Wide
-from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_notes, print_points, print_table
+from sizewise.cli.output import print_csv, print_line, print_notes, print_object, print_path, print_points, print_table
 
 if TYPE_CHECKING:
     from sizewise.records import Score

@@ -11,8 +11,8 @@ from sizewise.cli.help import Command
 from sizewise.cli.options import LIMITS, MEASUREMENT, MODEL, Csv, Json, Seed, Wide
 from sizewise.cli.output import (
     print_csv,
-    print_path,
     print_notes,
+    print_path,
     print_points,
     print_saved,
     print_table,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -16,6 +17,10 @@ from sizewise.cli.table import as_csv, render
 if TYPE_CHECKING:
     from sizewise.cli.terminal import TerminalReporter
     from sizewise.store import Saved
+
+
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|min|GB|MB|kB|USD)(?!\w))")
+"""The space between a number and its unit."""
 
 
 def print_saved(saved: Saved[Any], as_json: bool) -> bool:
@@ -120,12 +125,13 @@ def terminal_width() -> int | None:
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    """Wrap text between words; a number stays on one line with its unit."""
     lines = []
-    for line in text.split("\n"):
+    for line in _UNIT.sub("\u00a0", text).split("\n"):
         lines += textwrap.wrap(
             line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         ) or [""]
-    return lines
+    return [line.replace("\u00a0", " ") for line in lines]
 
 
 @contextmanager

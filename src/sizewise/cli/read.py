@@ -8,7 +8,7 @@ import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, Csv, Json, Seed
-from sizewise.cli.output import print_csv, print_line, print_path, print_notes, print_saved, print_table
+from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table
 
 
 def register(app: typer.Typer, panel: str) -> None:

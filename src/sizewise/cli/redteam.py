@@ -10,8 +10,8 @@ from sizewise.cli.help import Command
 from sizewise.cli.options import MEASUREMENT, MODEL, Csv, Json, Seed
 from sizewise.cli.output import (
     print_csv,
-    print_object,
     print_notes,
+    print_object,
     print_points,
     print_table,
     print_verdict,

@@ -12,9 +12,9 @@ from sizewise.cli.options import DATA, LIMITS, OUTPUT, PRIVACY, Csv, Json, Seed
 from sizewise.cli.output import (
     print_csv,
     print_line,
+    print_notes,
     print_object,
     print_path,
-    print_notes,
     print_table,
     print_verdict,
 )

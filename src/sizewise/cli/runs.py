@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HEADINGS = ["id", "kind", "name", "score", "age"]
 WIDE_HEADINGS = ["id", "kind", "name", "model", "score", "size", "created (UTC)", "path"]
-NAME_LENGTH = 20
+NAME_LENGTH = 16
 LEADING_SCORES = ("accuracy", "json_f1", "bleu", "chrf", "exact_match", "choice_accuracy", "bits_per_byte")
 """Metrics that stand for an evaluation in one column, the first one measured."""
 
