@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,16 +86,25 @@ def test_help_starts_quickly_and_loads_no_heavy_package() -> None:
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'scipy', 'pydantic', 'rich', 'fastapi'} & set(sys.modules)))"
     )
-    started = time.process_time(), os.times().children_user + os.times().children_system
+    before = os.times().children_user + os.times().children_system
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    used = os.times().children_user + os.times().children_system - started[1]
+    used = os.times().children_user + os.times().children_system - before
     assert done.stdout.splitlines()[-1] == "[]"
     assert used < 0.8  # about 0.3 s of processor time on an idle machine
 
 
-def test_completion_is_offered_for_a_shell() -> None:
+@pytest.mark.parametrize(("typed", "offered"), [("sizewise lo", "loadtest"), ("sizewise study --dr", "--dry-run")])
+def test_a_shell_is_offered_completions(typed: str, offered: str) -> None:
+    environment = {
+        "_SIZEWISE_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split(" ")) - 1),
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "sizewise", "--show-completion", "bash"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", "from sizewise.cli import main; main()"],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert "sizewise" in done.stdout
+    assert (done.stdout.strip(), done.stderr) == (offered, "")

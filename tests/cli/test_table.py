@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizewise.cli.table import as_csv, render, shorten, text_width
@@ -64,6 +64,7 @@ def test_csv_is_read_back() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80])
+@settings(deadline=None)
 @given(rows=st.lists(st.lists(CELLS, min_size=4, max_size=4), min_size=1, max_size=4))
 def test_no_word_is_broken_at_any_width(width: int, rows: list[list[str]]) -> None:
     lines = render(["a", "b", "c", "d"], rows, width)

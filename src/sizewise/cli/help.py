@@ -54,7 +54,7 @@ class Group(TyperGroup):
         Raises:
             UsageError: the command was renamed.
         """
-        new = renamed_command(args[0]) if args and ctx.parent is None else None
+        new = renamed_command(args[0]) if args and ctx.parent is None and not ctx.resilient_parsing else None
         if new is not None:
             raise UsageError(
                 f"`sizewise {args[0]}` is now `sizewise {new}`.", f"the command {new}", f"sizewise {new} --help"
@@ -134,7 +134,7 @@ def _described(parameter: Any, ctx: Any) -> str:
             notes.append("required")
         default = parameter.get_default(ctx, call=False)
         if not (parameter.is_flag or default in (None, "", (), []) or callable(default)):
-            notes.append(f"default: {default}")
+            notes.append(f"default:\u00a0{default}")  # stays on one line
     return " ".join([parameter.help or "", *([f"[{'; '.join(notes)}]"] if notes else [])])
 
 
@@ -152,7 +152,8 @@ def _page(head: list[str], groups: dict[str, list[tuple[str, str]]]) -> str:
 
 
 def _row(name: str, description: str, column: int) -> Iterable[str]:
-    text = textwrap.wrap(description, help_width() - column, break_long_words=False, break_on_hyphens=False) or [""]
+    wrapped = textwrap.wrap(description, help_width() - column, break_long_words=False, break_on_hyphens=False)
+    text = [line.replace("\u00a0", " ") for line in wrapped] or [""]
     first = " " * INDENT + name
     if len(first) > column - INDENT:
         return [first, *(" " * column + line for line in text)]

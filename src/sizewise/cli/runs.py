@@ -135,10 +135,10 @@ def _age(created: str) -> str:
     if not created:
         return "damaged"
     seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
         if seconds >= length:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
+            return f"{seconds // length:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
 
 
 def _size(count: int | None) -> str | None:
