@@ -62,11 +62,12 @@ def _print(found: Audit, out: Path | None, verify: bool) -> None:
         print_verdict("Sound." if found.sound else "NOT sound.")
     kinds = list(found.records.values())
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
-    print_line(f"{found.root} is based on {len(kinds)} records ({counts}) in {len(found.files)} files.")
+    print_line(f"{found.root} is based on {counts} (files: {len(found.files)}).")
     for what, license in found.licenses.items():
         print_line(f"  license of {what}: {license}", "    ")
     versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
-    print_line(f"Created with {versions}.", "  ")
+    if versions:
+        print_line(f"Created with {versions}.", "  ")
     for one in found.recomputed:
         copied = f"; not recomputed: {', '.join(one.not_computed)}" if one.not_computed else ""
         state = "all equal" if not one.differing else f"{len(one.differing)} DIFFER"

@@ -11,8 +11,9 @@ from sizewise.cli.options import MEASUREMENT, MODEL, Csv, Json, Seed
 from sizewise.cli.output import (
     print_csv,
     print_notes,
-    print_object,
+    print_path,
     print_points,
+    print_saved,
     print_table,
     print_verdict,
     reporting,
@@ -50,11 +51,14 @@ def register(app: typer.Typer, panel: str) -> None:
         Example: sizewise redteam http://127.0.0.1:8000/v1#smollm2-135m
         """
         from sizewise.evaluation.redteam import red_team as attack
+        from sizewise.records import fingerprint
         from sizewise.report.words import value_text
+        from sizewise.store import Store
 
         with reporting() as reporter:
             found = attack(url, compare_with, rounds=rounds, seed=seed, reporter=reporter)
-        if print_object("redteam", url, None, found, json):
+        saved = Store().write(f"redteam-{fingerprint(found.model_dump(mode='json'))}", found)
+        if print_saved(saved, json):
             return
         headings = ["attack works if the model", *found.scores, "n"]
         rows = [
@@ -73,3 +77,4 @@ def register(app: typer.Typer, panel: str) -> None:
         print_table(headings, rows, "Share of successful attacks [95 %]; lower is better.")
         print_points("Successful attacks", [f"{one.id}: {one.asked!r} -> {one.answer!r}" for one in found.examples])
         print_notes(found.notes)
+        print_path(f"redteam: {saved.id}")

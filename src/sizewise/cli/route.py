@@ -15,6 +15,7 @@ from sizewise.cli.output import (
     print_notes,
     print_object,
     print_path,
+    print_saved,
     print_table,
     print_verdict,
 )
@@ -94,8 +95,10 @@ def calibrate(
 
     Example: sizewise route calibrate answers.csv --risk 0.02
     """
+    from sizewise.records import fingerprint
     from sizewise.routing import calibrate as learn
     from sizewise.routing import calibrate_evaluations, make_policy, write_policy
+    from sizewise.store import Store
 
     if len(sources) == 2:
         found = calibrate_evaluations(*sources, loss=loss, metric=metric, risk=risk, seed=seed)
@@ -108,13 +111,14 @@ def calibrate(
     policy = make_policy(found, small, large, confidential or (), max_characters) if out is not None else None
     if out is not None and policy is not None and (json or csv):
         write_policy(policy, out)
-    name = Path(sources[0]).name if len(sources) == 1 else " ".join(sources)
-    if print_object("calibration", name, str(out.resolve()) if out else None, found, json):
+    saved = Store().write(f"calibration-{fingerprint(found.model_dump(mode='json'))}", found)
+    if print_saved(saved, json):
         return
     rows = _calibration_rows(found)
     if print_csv(HEADINGS, rows, csv):
         return
     _print_calibration(found, rows)
+    print_path(f"calibration: {saved.id}")
     if out is not None and policy is not None:
         write_policy(policy, out)
         print_path(f"policy: {out}")

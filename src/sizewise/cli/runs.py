@@ -93,6 +93,11 @@ def _summary(kind: str, record: dict[str, Any]) -> dict[str, Any]:
     if kind == "loadtest":
         users = record["max_concurrent_users"]
         return {"name": record["url"], "model": record["model"], "score": f"{users} users" if users else None}
+    if kind == "redteam":
+        return {"model": record["model"], "score": f"{record['attacks']} attacks"}
+    if kind == "calibration":
+        apgr = record["apgr"]["value"]
+        return {"name": record["source"], "score": None if apgr is None else f"APGR {apgr:.3f}"}
     if kind == "export":
         return {"name": record.get("format"), "model": record["model"]}
     if kind == "round":

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from sizewise.errors import SizewiseError
 from sizewise.records import (
+    Calibration,
     Checkpoint,
     Comparison,
     Dataset,
@@ -28,6 +29,7 @@ from sizewise.records import (
     LoadTest,
     Recommendation,
     Record,
+    RedteamReport,
     Study,
     Tuning,
 )
@@ -49,6 +51,8 @@ KINDS: dict[str, type[Record]] = {
     "export": Export,
     "loadtest": LoadTest,
     "round": JudgeRound,
+    "redteam": RedteamReport,
+    "calibration": Calibration,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Schema number n -> the named function that turns an envelope of schema n into one of n + 1.
