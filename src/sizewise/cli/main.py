@@ -151,7 +151,7 @@ def _report_error(error: Exception, as_json: bool) -> int:
     first_line = str(error).strip().partition("\n")[0]
     fail(
         f"Unexpected error: {type(error).__name__}{f': {first_line}' if first_line else ''}.",
-        "no unexpected errors: this is a bug in Sizewise",
+        "a result; this is a bug in Sizewise",
         f"run the same command with {TRACEBACK}=1 to see where it happened, and report it",
         as_json,
     )
