@@ -123,7 +123,7 @@ def export(
             raise SizewiseError(
                 f"The export of {model} to {to} does not do what the model does: {'; '.join(reasons)}.",
                 "an export that says what its model says",
-                "--to hf or --to gguf-f16, or other bounds with --agreement and --bits",
+                "--to hf or --to gguf-f16, or other bounds with --min-agreement and --max-bits-increase",
             )
         record = Export(
             model=model,

@@ -31,6 +31,7 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.routing import (
+    PER_ANSWER_METRICS,
     calibrate_rows,
     make_policy,
     min_prompts_for,

@@ -1,4 +1,4 @@
-"""What looks on while a model is trained, for other tools: event files and tracking servers."""
+"""Log training to other tools: TensorBoard event files and MLflow servers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class TensorBoardWatcher:
-    """Writes event files for TensorBoard.
+    """Write event files for TensorBoard.
 
     Args:
-        folder: where to.
+        folder: folder of the event files.
 
     Raises:
         MissingExtraError: tensorboardX is not installed.
@@ -38,7 +38,7 @@ class TensorBoardWatcher:
 
 
 class MlflowWatcher:
-    """Logs to an MLflow server or database.
+    """Log to an MLflow server or database.
 
     Args:
         uri: tracking URI.
@@ -46,7 +46,7 @@ class MlflowWatcher:
 
     Raises:
         MissingExtraError: mlflow is not installed.
-        SizewiseError: it cannot log there.
+        SizewiseError: the server or database refuses.
     """
 
     def __init__(self, uri: str, name: str) -> None:
@@ -58,10 +58,10 @@ class MlflowWatcher:
         try:
             mlflow.set_tracking_uri(uri)
             mlflow.start_run(run_name=name)
-        except Exception as error:  # each of its stores has exceptions of its own
+        except Exception as error:  # each backend of MLflow raises its own exceptions
             reason = str(error).splitlines()[0]
             raise SizewiseError(
-                f"MLflow cannot log to {uri}: {reason}", "a server or a database", "--mlflow sqlite:///mlflow.db"
+                f"MLflow can't log to {uri}: {reason}", "a reachable server or database", "--mlflow sqlite:///mlflow.db"
             ) from error
 
     def __call__(self, progress: Any) -> None:
@@ -70,7 +70,7 @@ class MlflowWatcher:
 
 
 def _values(progress: Any) -> dict[str, float]:
-    """Give what is logged of a step."""
+    """Return the logged values of a step."""
     values = {"loss": progress.loss, "learning_rate": progress.learning_rate, "tokens": progress.tokens}
     if progress.bits_per_byte is not None:
         values["validation/bits_per_byte"] = progress.bits_per_byte
@@ -80,8 +80,8 @@ def _values(progress: Any) -> dict[str, float]:
     return values
 
 
-def together(watchers: list[Watcher]) -> Watcher:
-    """Let several look on."""
+def combine(watchers: list[Watcher]) -> Watcher:
+    """Combine several watchers into one."""
 
     def watch(progress: Any) -> None:
         for watcher in watchers:
