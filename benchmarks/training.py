@@ -3,7 +3,8 @@
 LoRA (rank 16 on all linear layers) and full fine-tuning of SmolLM2-135M on 4 rows of 512 tokens, bf16, real text
 without padding, against a plain transformers (+ peft) loop (bf16 autocast over fp32 weights, SDPA, AdamW) and the
 Hugging Face Trainer; networks of 5M and 20M parameters from scratch against a plain compiled loop; and sliding windows
-of 512 at 4,096 tokens against our fastest full attention. Ends stdout with one JSON line and writes it to benchmarks/results/.
+of 512 at 4,096 tokens against our fastest full attention. Ends stdout with one JSON line and writes it to
+benchmarks/results/.
 """
 
 from __future__ import annotations
