@@ -1,16 +1,16 @@
-"""A reporter for benchmarks."""
+"""Progress reporter of the benchmarks."""
 
 from __future__ import annotations
 
 import sys
 
 
-class Tell:
-    """Says what is going on."""
+class StderrReporter:
+    """Prints messages to stderr and ignores progress."""
 
     def say(self, line: str) -> None:
-        """Print a line."""
+        """Print a message."""
         print(line, file=sys.stderr, flush=True)
 
     def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """Stay silent."""
+        """Ignore progress."""
