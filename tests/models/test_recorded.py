@@ -134,7 +134,7 @@ def test_rows_of_a_log_that_cannot_be_used_are_set_aside_and_told(tmp_path: Path
     assert "line 8" in line
     assert "overloaded" in line
     assert "line 9 cannot be read as a log: the answer is a call of a tool" in line
-    with pytest.raises(SizewiseError, match="21 of 40 rows cannot be used"):
+    with pytest.raises(SizewiseError, match="21 of 40 rows can't be used"):
         read_log(write(tmp_path / "bad.jsonl", [row if i % 2 else {"x": 1} for i, row in enumerate(rows)][:40]))
 
 
@@ -151,7 +151,7 @@ def test_an_answer_to_another_prompt_is_no_answer_though_the_id_is_the_same(tmp_
     )
     assert (same.text, kept.text) == ("yes", "yes")
     assert other.finish == "error"
-    assert "given to another prompt ('What is a claim?')" in str(other.error)
+    assert "belongs to another prompt ('What is a claim?')" in str(other.error)
 
 
 def test_the_same_id_for_two_prompts_is_told_apart_by_the_prompt(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_half_a_character_in_an_answer_is_replaced(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, row: Any) -> None:
-    with pytest.raises(SizewiseError, match=r"line 1 cannot be read as recorded answers: .* not a text"):
+    with pytest.raises(SizewiseError, match=r"line 1 can't be read as recorded answers: .* not a text"):
         open_model(f"recorded:{write(tmp_path / 'a.jsonl', [row])}")
 
 

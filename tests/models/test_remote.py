@@ -145,7 +145,7 @@ def test_a_refused_key_and_an_unknown_model_end_it(server: StandIn, monkeypatch:
     with pytest.raises(SizewiseError, match=KINDS[uri][0]):
         list(model.complete(asked(30)))
     server.fault = lambda number: (404, {})
-    with pytest.raises(UsageError, match="not known"):
+    with pytest.raises(UsageError, match="doesn't know"):
         list(model.complete(asked(3)))
     model.close()
 
@@ -310,7 +310,7 @@ def test_more_at_once_while_all_goes_well_and_fewer_when_it_is_too_many(
 ) -> None:
     model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: "slow")
     list(model.complete(asked(120)))
-    assert server.most_at_once > patience.AT_ONCE
+    assert server.most_at_once > patience.CONCURRENCY
     limit = model._gate.limit
     server.fault = lambda number: (429, {"retry-after": "0.02"}) if number % 2 else None
     list(model.complete(asked(160)[120:]))
@@ -469,7 +469,7 @@ def test_images_reach_the_provider_and_answers_are_kept_by_what_they_show(
     assert len(server.bodies) == 2
     path.rename(path.with_suffix(".exe"))
     other = Request(id="b", messages=(Message(role="user", content="?", images=(str(path.with_suffix(".exe")),)),))
-    with pytest.raises(SizewiseError, match="cannot be sent"):
+    with pytest.raises(SizewiseError, match="can't be sent"):
         list(model.complete([other]))
     model.close()
 
