@@ -190,14 +190,14 @@ def test_who_asks_while_it_starts_again_is_not_held_up_and_gets_an_answer(
 ) -> None:
     engine = engine_of(model)
     begun, may_go_on = threading.Event(), threading.Event()
-    begin = engine._begin
+    begin = engine._start_process
 
     def slowly(lines: Any) -> Any:
         begun.set()
         assert may_go_on.wait(30)
         return begin(lines)
 
-    monkeypatch.setattr(engine, "_begin", slowly)
+    monkeypatch.setattr(engine, "_start_process", slowly)
     os.kill(engine.pid, signal.SIGKILL)
     assert begun.wait(30)
     parts: SimpleQueue[Part] = SimpleQueue()
@@ -214,7 +214,7 @@ def test_nobody_waits_for_an_engine_that_cannot_be_started(model: Any, monkeypat
     def no_memory(lines: Any) -> Any:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(engine, "_begin", no_memory)
+    monkeypatch.setattr(engine, "_start_process", no_memory)
     parts: SimpleQueue[Part] = SimpleQueue()
     engine.submit(EngineRequest([5, 6, 7], 200), parts.put)
     os.kill(engine.pid, signal.SIGKILL)
@@ -228,7 +228,7 @@ def test_nobody_waits_for_an_engine_that_cannot_be_started(model: Any, monkeypat
 
 def test_an_engine_closed_while_it_starts_again_leaves_no_process(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(model)
-    begun, begin = threading.Event(), engine._begin
+    begun, begin = threading.Event(), engine._start_process
     started: list[Any] = []
 
     def noted(lines: Any) -> Any:
@@ -236,7 +236,7 @@ def test_an_engine_closed_while_it_starts_again_leaves_no_process(model: Any, mo
         started.append(begin(lines))
         return started[0]
 
-    monkeypatch.setattr(engine, "_begin", noted)
+    monkeypatch.setattr(engine, "_start_process", noted)
     os.kill(engine.pid, signal.SIGKILL)
     assert begun.wait(30)
     engine.close()

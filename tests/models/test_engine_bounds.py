@@ -175,7 +175,7 @@ def test_a_grammar_has_a_deadline_and_the_others_go_on(model: Any, monkeypatch: 
     assert ended(parts[2]) == (alone[1], "length")
     assert ended(parts[3])[1] in ("stop", "length")
     assert engine.pid != pid
-    for _ in range(engines.MOST_STARTS + 1):  # asked again it is refused at once, and others of its kind end no engine
+    for _ in range(engines.MAX_STARTS + 1):  # asked again it is refused at once, and others of its kind end no engine
         engine.submit(EngineRequest([5, 6], 8, json_schema=schema), parts[1].put)
         assert "its grammar took longer" in ended(parts[1], 2)[1]
     assert len(engine.greedy([[5, 6]], [8])[0]) == 8

@@ -81,8 +81,8 @@ def test_damaged_weights_are_named(tiny_folder: Path, store: Store) -> None:
     [
         ("pkg:smollm", "smollm2-135m"),
         ("fake:nosuch", "fake:echo"),
-        ("nosuch", "No model can be opened"),
-        ("gguf:model.gguf", "There is no file model.gguf"),
+        ("nosuch", "doesn't name a model"),
+        ("gguf:model.gguf", "model.gguf does not exist"),
     ],
 )
 def test_unknown_models_are_usage_errors(uri: str, said: str, store: Store) -> None:
@@ -198,7 +198,7 @@ def cut_in_another_way(folder: Path) -> None:
     [
         (lambda folder: positions(folder, LLAMA_3), "llama3"),
         (lambda folder: positions(folder, YARN), "yarn"),
-        (cut_in_another_way, "cuts text in a way"),
+        (cut_in_another_way, "split pattern"),
     ],
 )
 def test_what_openvino_cannot_run_transformers_runs(

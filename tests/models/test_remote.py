@@ -151,7 +151,7 @@ def test_a_refused_key_and_an_unknown_model_end_it(server: StandIn, monkeypatch:
 
 
 def test_a_service_that_is_down_ends_it_and_what_came_is_kept(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FAILED_IN_A_ROW", 3)
+    monkeypatch.setattr(remote, "MAX_FAILURES_IN_A_ROW", 3)
     model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: None if number < 4 else (500, {}))
     assert len(list(model.complete(asked(4)))) == 4
     with pytest.raises(SizewiseError, match="in a row"):
@@ -362,7 +362,7 @@ def questions(tmp_path: Path) -> Path:
 def test_an_evaluation_with_failed_requests_is_incomplete_until_they_are_answered(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr(patience, "MAX_WAIT_S", 0.02)
     opened(server, monkeypatch, "openai:gpt-4o").close()
     down = {f"question {i}'" for i in range(20, 38)}
     server.fault = lambda number: (503, {}) if any(one in str(server.bodies[number]) for one in down) else None
@@ -429,7 +429,7 @@ def test_faults_that_pass_leave_no_trace_in_a_record(
 def test_a_service_that_answers_nothing_is_an_error_and_leaves_no_record(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr(patience, "MAX_WAIT_S", 0.02)
     opened(server, monkeypatch, "openai:gpt-4o", lambda number: (503, {})).close()
     with pytest.raises(SizewiseError, match=r"answered none of 5 requests: 5 x .*503") as told:
         evaluate("openai:gpt-4o", questions, ["exact_match"], store=store, limit=5)

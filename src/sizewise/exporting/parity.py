@@ -172,11 +172,11 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
         reasons.append(f"its tokenizer encodes {len(wrong_texts)} of {len(reference.texts)} texts differently")
     if hits / total < bounds.agreement:
         reasons.append(
-            f"{hits / total:.1%} of {total} greedy tokens are identical, fewer than the minimum of {bounds.agreement:.1%}"
+            f"{hits / total:.1%} of {total} greedy tokens are identical; the minimum is {bounds.agreement:.1%}"
         )
     if bits.value is not None and abs(bits.value) > max_difference:
         reasons.append(
-            f"it differs by {bits.value:+.4f} bits per byte on the same texts, more than the maximum of {max_difference:.4f}"
+            f"it differs by {bits.value:+.4f} bits per byte on the same texts; the maximum is {max_difference:.4f}"
         )
     if bits.missing_reason == _NO_NUMBER:
         reasons.append("its log-likelihoods are not finite numbers")
