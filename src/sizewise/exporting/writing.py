@@ -24,7 +24,7 @@ from sizewise.lm.tokenizer import end_ids
 from sizewise.models import openvino
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Checkpoint, Export, Message, fingerprint
+from sizewise.records import Checkpoint, Export, Message, Parity, fingerprint
 from sizewise.store import Saved, Store, versions
 
 PROMPTS, TEXTS = 100, 20
@@ -88,20 +88,11 @@ def export(
         SizewiseError: the format doesn't support the model, or the export's outputs differ from the model's.
     """
     store, reporter = store or Store(), reporter or Silent()
-    if to not in FORMATS:
-        raise UsageError(f"Unknown export format '{to}'.", " or ".join(FORMATS), "")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"The folder {out} already exists and isn't empty.", "a new or empty folder", "--out OTHER")
-    if to.startswith("openvino"):
-        openvino.require()
+    _check_target(to, out)
     begun = time.monotonic()
     source = _source(model, store, data, reporter.say)
     reporter.say(f"Generating reference outputs with {model} in fp32")
-    network = (
-        adapt.load_adapted(source.base, source.adapter, source.attention, source.context)
-        if source.adapter and source.base
-        else hf_format.load_network(source.folder, "fp32")
-    )
+    network = _load(source)
     tokenizer = hf_format.load_tokenizer(source.folder)
     conversations, texts = _material(store, source.data, prompts)
     reference = parity.make_reference(adapt.base_of(network), tokenizer, conversations, texts)
@@ -114,15 +105,8 @@ def export(
         reporter.say(f"Writing {to}")
         _write(to, merged, tokenizer, source, made, notes)
         del network, merged
-        found = []
-        for reader, limits in _readers(to, made, bounds or FORMATS[to]):
-            reporter.say(f"Verifying with {reader.name} in {reader.precision}")
-            found.append(parity.check(reader, reference, limits))
-        reasons = [
-            f"with {parity_record.reader} in {parity_record.precision}, {reason}"
-            for parity_record in found
-            for reason in parity_record.reasons
-        ]
+        checks = _verify(to, made, bounds or FORMATS[to], reference, reporter)
+        reasons = [f"with {c.reader} in {c.precision}, {reason}" for c in checks for reason in c.reasons]
         if reasons:
             raise SizewiseError(
                 f"The export of {model} to {to} doesn't match the model: {'; '.join(reasons)}.",
@@ -138,7 +122,7 @@ def export(
             origin=source.origin,
             license=source.license,
             data=source.data,
-            parity=tuple(found),
+            parity=tuple(checks),
             notes=tuple(notes),
             seconds=time.monotonic() - begun,
             versions=versions("torch", "transformers", "gguf", "openvino-genai"),
@@ -148,6 +132,30 @@ def export(
         made.rename(out)
     identity = [model, revision_of(model), to, str(out.resolve()), source.data, prompts, record.files]
     return store.write(f"export-{fingerprint(identity)}", record)
+
+
+def _check_target(to: str, out: Path) -> None:
+    if to not in FORMATS:
+        raise UsageError(f"Unknown export format '{to}'.", " or ".join(FORMATS), "")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"The folder {out} already exists and isn't empty.", "a new or empty folder", "--out OTHER")
+    if to.startswith("openvino"):
+        openvino.require()
+
+
+def _load(source: _Source) -> Any:
+    if source.adapter and source.base:
+        return adapt.load_adapted(source.base, source.adapter, source.attention, source.context)
+    return hf_format.load_network(source.folder, "fp32")
+
+
+def _verify(to: str, made: Path, bounds: Bounds, reference: parity.Reference, reporter: Reporter) -> list[Parity]:
+    """Compare an export with the reference, with every program that can load it."""
+    checks = []
+    for reader, limits in _readers(to, made, bounds):
+        reporter.say(f"Verifying with {reader.name} in {reader.precision}")
+        checks.append(parity.check(reader, reference, limits))
+    return checks
 
 
 def _source(model: str, store: Store, data: str | None, say: Callable[[str], None]) -> _Source:

@@ -117,9 +117,9 @@ def _open_folder(
     except SizewiseError:
         raise
     except Exception as error:  # an untested architecture may fail in any way
-        from sizewise.lm.hf_format import cannot_load
+        from sizewise.lm.hf_format import load_error
 
-        raise cannot_load(folder, error) from error
+        raise load_error(folder, error) from error
 
 
 def _reason(error: Exception) -> str:

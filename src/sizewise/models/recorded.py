@@ -78,7 +78,7 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
     used: set[str] = set()
 
     def logged(row: Row) -> LoggedRequest:
-        messages, answer = _asked_and_answered(row.cells)
+        messages, answer = _prompt_and_answer(row.cells)
         if not messages:
             raise BadRow("the prompt is missing")
         name = first = id_of(row.cells, ID_KEYS) or f"row-{row.line}"
@@ -124,7 +124,7 @@ class RecordedModel(Model):
         self._revision = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
 
     def _keep(self, row: Row) -> None:
-        asked, answer = _asked_and_answered(row.cells)
+        asked, answer = _prompt_and_answer(row.cells)
         name = id_of(row.cells, ID_KEYS)
         if name is None and not asked:
             raise BadRow("the row has neither an id nor a prompt")
@@ -272,7 +272,7 @@ def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[l
     return found, "; ".join(summary)
 
 
-def _asked_and_answered(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
+def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
     """Parse a row in any of the formats."""
     if isinstance(row.get("response"), dict):  # a logged call or batch output
         return _of_call(row.get("request") or row, row["response"])
