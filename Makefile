@@ -10,22 +10,21 @@ LOCKED := $(PIP) install --require-hashes --no-deps -r
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
 
-# Every package comes from a lock with hashes. PyPI's build of PyTorch needs the libraries of cuda.lock, the CPU build
-# doesn't. Sizewise itself is built without isolation: its build backend is in the lock, too.
+# Every package comes from a lock with hashes. PyTorch comes as its CPU build where pip finds one, else as PyPI's build with
+# its CUDA libraries. Sizewise itself is built without isolation: its build backend is in the lock, too.
 define install-locked
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(LOCKED) requirements/cpu.lock 2>/dev/null || $(LOCKED) requirements/cuda.lock
 	$(LOCKED) requirements/$(1).lock
-	if $(BIN)/python -c 'import importlib.metadata as m, sys; sys.exit(not any("nvidia" in r or "cuda" in r for r in m.requires("torch")))'; \
-	then $(LOCKED) requirements/cuda.lock; fi
 	$(PIP) install --no-deps --no-build-isolation -e .
 	$(PIP) check
 endef
 
-$(VENV)/.study: pyproject.toml requirements/study.lock
+$(VENV)/.study: pyproject.toml requirements/study.lock requirements/cpu.lock requirements/cuda.lock
 	$(call install-locked,study)
 	touch $@
 
-$(VENV)/.all: pyproject.toml requirements/all.lock
+$(VENV)/.all: pyproject.toml requirements/all.lock requirements/cpu.lock requirements/cuda.lock
 	$(call install-locked,all)
 	touch $@ $(VENV)/.study
 

@@ -2,14 +2,15 @@
 
     python -m pip install uv==0.13.9 && python scripts/lock.py
 
-Three files result, all of them for plain `pip install --require-hashes --no-deps -r FILE`:
+All of them are for plain `pip install --require-hashes --no-deps -r FILE`:
 
-* requirements/all.lock: everything that `make install` needs, build backend included;
+* requirements/all.lock: everything that `make install` needs but PyTorch, build backend included;
 * requirements/study.lock: the part of it that `make study` needs;
-* requirements/cuda.lock: what PyPI's build of PyTorch needs besides. It is installed only where that build was.
+* requirements/cpu.lock: PyTorch's CPU build (version `...+cpu`), where pip is configured for an index that has it;
+* requirements/cuda.lock: PyPI's build of PyTorch with the libraries that it needs, everywhere else.
 
-PyTorch's CPU build comes from an index of its own and has other hashes than PyPI's build of the same version. Hashes of
-CPU wheels in the folder that pip's `find-links` names are added to those of PyPI; hashes that a lock already has are kept.
+The CPU build has a version and hashes of its own: pip would prefer the PyPI wheel of a list with the hashes of both. Its
+hashes come from the wheels in the folders of PIP_FIND_LINKS; those that the lock already has for a version are kept.
 requirements/lowest.txt holds the lowest versions that pyproject.toml allows, for the smoke test in `make test-slow`.
 """
 
@@ -34,7 +35,7 @@ EXTRAS = {
         "study", "documents", "tune", "tensorboard", "remote", "openvino", "llamacpp", "serve", "guard", "docs", "dev",
     ),
 }  # fmt: skip
-CUDA = re.compile(r"^(nvidia-|cuda-|triton)")
+TORCH = re.compile(r"^(torch$|nvidia-|cuda-|triton)")
 HEADER = "# Written by scripts/lock.py (`make lock`). Do not edit.\n"
 
 
@@ -82,14 +83,16 @@ def cpu_hashes(version: str) -> set[str]:
     return {hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels}
 
 
-def with_cpu_hashes(paragraph: str, earlier: str) -> str:
-    """Add hashes of CPU wheels to PyTorch's requirement, and those that an earlier lock of the version had."""
-    version = re.search(r"==([\w.]+)", paragraph)
+def cpu_lock(torch: str) -> str:
+    """Pin the CPU build of the version that a requirement pins, with the hashes that are known."""
+    version = re.search(r"==([\w.]+)", torch)
     assert version is not None
-    hashes = set(re.findall(r"sha256:(\w+)", paragraph)) | cpu_hashes(version[1])
-    if f"=={version[1]} " in earlier:
+    path = FOLDER / "cpu.lock"
+    earlier = path.read_text(encoding="utf-8") if path.exists() else ""
+    hashes = cpu_hashes(version[1])
+    if f"=={version[1]}+cpu " in earlier:
         hashes |= set(re.findall(r"sha256:(\w+)", earlier))
-    return f"torch=={version[1]} \\\n" + " \\\n".join(f"    --hash=sha256:{one}" for one in sorted(hashes)) + "\n"
+    return f"torch=={version[1]}+cpu" + "".join(f" \\\n    --hash=sha256:{one}" for one in sorted(hashes)) + "\n"
 
 
 def write_constraints(pins: dict[str, str]) -> None:
@@ -113,18 +116,17 @@ def write_locks() -> None:
     cuda: dict[str, str] = {}
     pins: dict[str, str] = {}
     for name, extras in EXTRAS.items():
-        path = FOLDER / f"{name}.lock"
-        earlier = paragraphs(path.read_text(encoding="utf-8")).get("torch", "") if path.exists() else ""
         found = paragraphs(compile_lock(extras, "--generate-hashes"))
-        cuda |= {package: text for package, text in found.items() if CUDA.match(package)}
-        found["torch"] = with_cpu_hashes(found["torch"], earlier)
-        kept = "".join(text for package, text in found.items() if not CUDA.match(package))
-        path.write_text(HEADER + kept, encoding="utf-8")
-        pins |= {package: text.split(" ")[0].strip() for package, text in found.items() if not CUDA.match(package)}
+        cuda |= {package: text for package, text in found.items() if TORCH.match(package)}
+        kept = "".join(text for package, text in found.items() if not TORCH.match(package))
+        (FOLDER / f"{name}.lock").write_text(HEADER + kept, encoding="utf-8")
+        pins |= {package: text.split(" ")[0].strip() for package, text in found.items()}
+    pins = {package: pin for package, pin in pins.items() if package == "torch" or not TORCH.match(package)}
     write_constraints(pins)
+    (FOLDER / "cpu.lock").write_text(HEADER + cpu_lock(cuda["torch"]), encoding="utf-8")
     (FOLDER / "cuda.lock").write_text(HEADER + "".join(cuda.values()), encoding="utf-8")
     lowest = paragraphs(compile_lock(EXTRAS["all"], "--resolution", "lowest-direct", constraints=False))
-    kept = "".join(text for package, text in lowest.items() if not CUDA.match(package))
+    kept = "".join(text for package, text in lowest.items() if package == "torch" or not TORCH.match(package))
     (FOLDER / "lowest.txt").write_text(HEADER + kept, encoding="utf-8")
 
 
@@ -136,7 +138,7 @@ def check_python(version: str) -> None:
     """
     found = paragraphs(compile_lock(EXTRAS["all"], "--generate-hashes", python=version))
     kept = paragraphs((FOLDER / "all.lock").read_text(encoding="utf-8"))
-    pins = {name: text.split(" ")[0] for name, text in found.items() if not CUDA.match(name)}
+    pins = {name: text.split(" ")[0] for name, text in found.items() if not TORCH.match(name)}
     apart = {name for name, pin in pins.items() if kept.get(name, "").split(" ")[0].strip() != pin.strip()}
     if apart or set(pins) != set(kept):
         raise SystemExit(f"The lock differs for Python {version}: {sorted(apart | (set(pins) ^ set(kept)))}")
