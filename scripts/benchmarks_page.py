@@ -2,7 +2,8 @@
 
     python scripts/benchmarks_page.py     list stale results
 
-A result is stale if git knows of a later change to the code that it measures. MEASURES maps each result to that code.
+A result is stale if git knows of a later change to the code that it measures. MEASURES maps each result to that code; a
+result that it does not list is compared with all code.
 """
 
 from __future__ import annotations
@@ -11,26 +12,72 @@ import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 SRC = "src/sizewise"
-# Result -> (what it measures, code that it measures, how to measure it again).
-MEASURES: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "training": ("Training speed against plain transformers + peft and the Hugging Face Trainer", ("lm", "training"), "make bench-training"),
-    "models": ("Calling models: against the provider's SDK, openvino-genai and lm-evaluation-harness", ("models", "lm"), "make bench-models"),
-    "eval": ("Parity with sacrebleu and lm-evaluation-harness, false alarms, planted leaks", ("metrics", "evaluation", "stats", "comparison", "datasets"), "make bench-eval"),
-    "judge": ("Blind judging: ranking, coverage, early stopping, concurrent raters", ("judging", "stats"), "make bench-judge"),
-    "choose": ("Time of a decision, and simulated worlds with a known best model", ("choice", "comparison", "stats"), "make bench-choose"),
-    "domains": ("Whole studies on real data", ("studies", "training", "evaluation", "choice", "comparison", "metrics", "lm"), "make bench-domains"),
-    "route": ("Routing: risk kept, calls saved, drift; masking of personal data", ("routing", "guard"), "make bench-route"),
-    "serve": ("The gateway's overhead, vLLM and llama.cpp beside it, overload", ("service", "models", "loadtest"), "make bench-serve"),
-    "support": ("The support agent on real troubleshooting articles", ("retrieval", "service"), "python benchmarks/support.py"),
-    "kinds": ("Small networks of one domain or of two", ("lm", "training"), "python benchmarks/kinds.py"),
-    "ways-fhir": ("Training methods on FHIR definitions", ("lm", "training"), "python benchmarks/ways.py"),
-    "ways-regulations": ("Training methods on consumer-finance law", ("lm", "training"), "python benchmarks/ways.py"),
-}  # fmt: skip
+
+
+class Measured(NamedTuple):
+    """What a result is of."""
+
+    title: str
+    """What it measures."""
+    code: tuple[str, ...]
+    """Packages of sizewise that it measures."""
+    command: str
+    """How to measure it again."""
+
+
+MEASURES = {
+    "training": Measured(
+        "Training speed against plain transformers + peft and the Hugging Face Trainer",
+        ("lm", "training"),
+        "make bench-training",
+    ),
+    "models": Measured(
+        "Calling models, against the provider's SDK, openvino-genai and lm-evaluation-harness",
+        ("models", "lm"),
+        "make bench-models",
+    ),
+    "eval": Measured(
+        "Parity with sacrebleu and lm-evaluation-harness, false alarms, planted leaks",
+        ("metrics", "evaluation", "stats", "comparison", "datasets"),
+        "make bench-eval",
+    ),
+    "judge": Measured(
+        "Blind judging: ranking, coverage, early stopping, concurrent raters", ("judging", "stats"), "make bench-judge"
+    ),
+    "choose": Measured(
+        "Time of a decision, and simulated worlds with a known best model",
+        ("choice", "comparison", "stats"),
+        "make bench-choose",
+    ),
+    "domains": Measured(
+        "Whole studies on real data",
+        ("studies", "training", "evaluation", "choice", "comparison", "metrics", "lm"),
+        "make bench-domains",
+    ),
+    "route": Measured(
+        "Routing: risk kept, calls saved, drift; masking of personal data", ("routing", "guard"), "make bench-route"
+    ),
+    "serve": Measured(
+        "The gateway's overhead, vLLM and llama.cpp next to it, overload",
+        ("service", "models", "loadtest"),
+        "make bench-serve",
+    ),
+    "support": Measured(
+        "The support agent on real troubleshooting articles",
+        ("retrieval", "service"),
+        "python benchmarks/support.py",
+    ),
+    "kinds": Measured("Small networks of one domain or of two", ("lm", "training"), "python benchmarks/kinds.py"),
+    "ways-fhir": Measured("Training methods on FHIR definitions", ("lm", "training"), "python benchmarks/ways.py"),
+    "ways-regulations": Measured(
+        "Training methods on consumer-finance law", ("lm", "training"), "python benchmarks/ways.py"
+    ),
+}
 HEAD = ("name", "value", "unit", "ratio", "peer", "runs", "machine", "commit", "when", "date")
 
 
@@ -68,9 +115,14 @@ def freshness(name: str, result: dict[str, Any]) -> Freshness:
     commit = result.get("commit") or git("log", "-1", "--format=%h", "--", f"benchmarks/results/{name}.json")
     if not commit or git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         return Freshness(commit or None, None)
-    paths = [f"{SRC}/{part}" for part in MEASURES.get(name, ("", (".",), ""))[1]]
+    paths = [f"{SRC}/{part}" for part in measured(name).code]
     changed = git("rev-list", "--count", f"{commit}..HEAD", "--", *paths)
     return Freshness(commit, None if changed is None else int(changed))
+
+
+def measured(name: str) -> Measured:
+    """Look a result up; one that is not listed is of all code."""
+    return MEASURES.get(name, Measured(name, (".",), f"make bench-{name}"))
 
 
 def results() -> dict[str, dict[str, Any]]:
@@ -116,7 +168,12 @@ def render(name: str, value: Any, level: int) -> list[str]:
     plain = {key: one for key, one in value.items() if key not in nested}
     parts = [f"{'#' * min(level, 5)} {name}"] if name else []
     rows_of = [one for one in nested.values() if isinstance(one, dict)]
-    if nested and not plain and len(rows_of) == len(nested) and all(all(map(is_plain, one.values())) for one in rows_of):
+    if (
+        nested
+        and not plain
+        and len(rows_of) == len(nested)
+        and all(all(map(is_plain, one.values())) for one in rows_of)
+    ):
         columns = list(dict.fromkeys(key for one in rows_of for key in one))[:9]
         lines = [" | ".join(["", *columns]), " | ".join(["---"] * (len(columns) + 1))]
         lines += [" | ".join([key, *(number(one.get(column)) for column in columns)]) for key, one in nested.items()]
@@ -129,27 +186,36 @@ def render(name: str, value: Any, level: int) -> list[str]:
     return parts
 
 
+INTRODUCTION = """# Benchmarks
+
+This page is generated from `benchmarks/results/`. Speed is always a ratio to the named peer, measured in the same run
+on the same machine. A result is *stale* if the code that it measures changed after its commit: read it as what that
+commit did.
+
+| result | value | ratio to the peer | peer | runs | date | commit | status |
+|---|---|---|---|---|---|---|---|
+"""
+
+
 def page() -> str:
     """Write the page."""
     rows, parts = [], []
     for name, result in results().items():
-        title, _, command = MEASURES.get(name, (name, (), ""))
-        state = freshness(name, result)
-        when = str(result.get("when", result.get("date", "")))[:10]
-        rows.append(
-            f"| [{name}](#{name}) | {number(result.get('value'))} {result.get('unit', '')} | {number(result.get('ratio'))} "
-            f"| {number(result.get('peer', ''))} | {number(result.get('runs'))} | {when} | {state.commit or ''} | {state.label} |"
+        state, about = freshness(name, result), measured(name)
+        cells = (
+            f"[{name}](#{name})",
+            f"{number(result.get('value'))} {result.get('unit', '')}",
+            number(result.get("ratio")),
+            number(result.get("peer", "")),
+            number(result.get("runs")),
+            str(result.get("when", result.get("date", "")))[:10],
+            state.commit or "",
+            state.label,
         )
-        parts += [f"## {name}", f"{title}. Measure it again with `{command}`. Status: {state.label}."]
+        rows.append(f"| {' | '.join(cells)} |")
+        parts += [f"## {name}", f"{about.title}. Measure it again with `{about.command}`. Status: {state.label}."]
         parts += render("", {key: one for key, one in result.items() if key not in HEAD}, 3)
-    head = [
-        "# Benchmarks",
-        "This page is generated from `benchmarks/results/`. Speed is always a ratio to the named peer, measured in the same "
-        "run on the same machine. A result is *stale* if the code that it measures changed after its commit: read it as what "
-        "that commit did.",
-        "| result | value | ratio to the peer | peer | runs | date | commit | status |\n|---|---|---|---|---|---|---|---|\n" + "\n".join(rows),
-    ]  # fmt: skip
-    return "\n\n".join([*head, *parts]) + "\n"
+    return INTRODUCTION + "\n".join(rows) + "\n\n" + "\n\n".join(parts) + "\n"
 
 
 def main() -> None:

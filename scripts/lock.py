@@ -9,7 +9,7 @@ All of them are for plain `pip install --require-hashes --no-deps -r FILE`:
 * requirements/cpu.lock: PyTorch's CPU build (version `...+cpu`), where pip is configured for an index that has it;
 * requirements/cuda.lock: PyPI's build of PyTorch with the libraries that it needs, everywhere else.
 
-The CPU build has a version and hashes of its own: pip would prefer the PyPI wheel of a list with the hashes of both. Its
+The CPU build has its own version and hashes: of a list with the hashes of both, pip would prefer PyPI's wheel. Its
 hashes come from the wheels in the folders of PIP_FIND_LINKS; those that the lock already has for a version are kept.
 requirements/lowest.txt holds the lowest versions that pyproject.toml allows, for the smoke test in `make test-slow`.
 """

@@ -9,9 +9,10 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "src")]
 
-from benchmarks_page import page as benchmarks_page
-from mkdocs.structure.files import File, Files
-from reference import PAGES
+from mkdocs.structure.files import File, Files  # noqa: E402
+
+from benchmarks_page import page as benchmarks_page  # noqa: E402
+from reference import PAGES  # noqa: E402
 
 
 def notebook_page(path: Path) -> str:

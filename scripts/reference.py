@@ -22,7 +22,9 @@ Help = tuple[list[str], list[tuple[str, str]], dict[str, list[tuple[str, str]]]]
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Write a Markdown table."""
     lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines
+    )
 
 
 def help_text(*command: str) -> str:
@@ -135,8 +137,8 @@ def records_page() -> str:
 
     parts = [
         "# Records",
-        "Every stage returns a frozen record and writes it once, to `SIZEWISE_HOME/KIND/ID/record.json`. The file holds "
-        '`{"schema", "kind", "id", "created", "record"}`. Later versions read records of every earlier schema.',
+        "Every stage returns a frozen record and writes it once, to `SIZEWISE_HOME/KIND/ID/record.json`. The file "
+        'holds `{"schema", "kind", "id", "created", "record"}`. Later versions read records of every earlier schema.',
     ]
     found = [getattr(records, name) for name in records.__all__]
     classes = [one for one in found if isinstance(one, type) and issubclass(one, BaseModel) and one.model_fields]
@@ -158,25 +160,28 @@ def study_file_page() -> str:
     tomllib.loads(example)
     from sizewise.studies.config import StudyConfig
 
-    return "\n\n".join(
-        [
-            "# Study file",
-            "`sizewise study FILE.toml` reads these tables. Paths are relative to the file. Unknown keys are errors. "
-            "`sizewise init` writes a file for your kind of work; `sizewise study --example` prints this one:",
-            f"```toml\n{example.strip()}\n```",
-            "## [study] and [data]",
-            "`name`, `domain`, `seed` and `simulation` belong to `[study]`, the others to `[data]`.",
-            fields_table(StudyConfig, ("candidates", "needs")),
-            "## [[candidates]]",
-            fields_table(Candidate),
-            "### train",
-            "Keys of the inline table `train = { ... }`.",
-            fields_table(Recipe, ("start",)),
-            "## [needs]",
-            "The same keys form the file for `sizewise choose --needs`.",
-            fields_table(Needs),
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                "# Study file",
+                "`sizewise study FILE.toml` reads these tables. Paths are relative to it. Unknown keys are errors. "
+                "`sizewise init` writes a file for your kind of work; `sizewise study --example` prints this one:",
+                f"```toml\n{example.strip()}\n```",
+                "## [study] and [data]",
+                "`name`, `domain`, `seed` and `simulation` belong to `[study]`, the others to `[data]`.",
+                fields_table(StudyConfig, ("candidates", "needs")),
+                "## [[candidates]]",
+                fields_table(Candidate),
+                "### train",
+                "Keys of the inline table `train = { ... }`.",
+                fields_table(Recipe, ("start",)),
+                "## [needs]",
+                "The same keys form the file for `sizewise choose --needs`.",
+                fields_table(Needs),
+            ]
+        )
+        + "\n"
+    )
 
 
 def metrics_page() -> str:
@@ -191,8 +196,8 @@ def metrics_page() -> str:
     }
     parts = [
         "# Metrics",
-        "`sizewise evaluate --metrics NAME,NAME` takes these names. An installed package adds its own through the entry "
-        "point group `sizewise.metrics`; `examples/digits_metric.py` is a complete one.",
+        "`sizewise evaluate --metrics NAME,NAME` takes these names. An installed package adds its own through the "
+        "entry point group `sizewise.metrics`; `examples/digits_metric.py` is a complete one.",
     ]
     for needs, title in groups.items():
         rows = [

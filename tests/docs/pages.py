@@ -17,6 +17,11 @@ NOT_RUN = {
     "sizewise study --log export.jsonl --pays 4200/month": "trains a pretrained model for minutes",
     "make lock": "resolves packages over the network",
 }
+# Commands that end with another code than 0 in a test.
+ENDS_WITH = {
+    "sizewise judge report STUDY": (1, "no rater has voted yet"),
+    "sizewise judge ask STUDY openai:gpt-4o --max-usd 5": (1, "a stand-in writes no verdict that can be read"),
+}
 # What stands for real models in a test: nothing is downloaded, nothing is trained for minutes.
 STAND_INS = {
     "pkg:smollm2-135m": "fake:echo",
@@ -24,7 +29,6 @@ STAND_INS = {
     "MODEL": "fake:echo",
 }
 ONE_MINUTE = ["--tokens", "600"]
-SMALL = {"scratch": ["--parameters", "300000", "--context", "64"]}
 
 
 class Fence(NamedTuple):
@@ -85,7 +89,7 @@ def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]
             found[place] = str(port)
         place += 1
     if found[1:2] == ["train"]:
-        found += SMALL["scratch"] if "scratch" in found else ["--context", "64"]
+        found += ["--parameters", "500000", "--context", "256"] if "scratch" in found else ["--context", "64"]
     if found[1:3] == ["judge", "open"]:
         found.append("--no-serve")
     return found
