@@ -1,4 +1,4 @@
-"""Every way and attention on one dataset: the table of docs/ways.md.
+"""Every way and attention on one dataset: the table of docs/results/training-methods.md.
 
     python benchmarks/ways.py NAME SOURCE... [--tokens N] [--limit N] [--only WAY ...]
 

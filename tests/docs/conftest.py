@@ -25,7 +25,7 @@ simulation = true
 [data]
 documents = ["my-documents"]
 examples = "examples.jsonl"
-limit = 20
+limit = 36
 metrics = ["token_f1"]
 [[candidates]]
 name = "echo"
@@ -92,7 +92,9 @@ def make_records(folder: Path) -> dict[str, str]:
     """Run each stage once, on stand-ins and a small random network."""
     make_tiny(folder / "tiny", folder / "my-documents", "full")
     data = record("read", "my-documents", "examples.jsonl")["id"]
-    trained = record("train", str(folder / "tiny"), "--data", data, "--tokens", "600", "--context", "64")["id"]
+    trained = record(
+        "train", str(folder / "tiny"), "--data", data, "--tokens", "600", "--context", "64", "--control", "none"
+    )["id"]
     study = record("study", "tiny-study.toml")
     first, second = list(study["record"]["evaluations"].values())[:2]
     return {

@@ -15,6 +15,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "the test runs in its own environment",
     "sizewise models hf:mistralai/Mistral-7B-v0.1": "downloads a config",
     "sizewise study --log export.jsonl --pays 4200/month": "trains a pretrained model for minutes",
+    "sizewise serve RUN_A RUN_B pkg:smollm2-135m --share-base": "needs two models fine-tuned from one base",
     "make lock": "resolves packages over the network",
 }
 # Commands that end with another code than 0 in a test.
@@ -66,11 +67,11 @@ def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]
         command: as a reader would type it.
         ids: placeholder -> id.
         port: where this page's service listens, instead of 8000.
-        tiny: folder of a small random network, for what a stand-in can't do: train, export, share a base.
+        tiny: folder of a small random network, to train from.
     """
     stand_ins = STAND_INS | ids
     found = shlex.split(command, comments=True)
-    if found[1:2] == ["train"] or "--share-base" in found:
+    if found[1:2] == ["train"]:
         stand_ins["pkg:smollm2-135m"] = str(tiny)
     place = 0
     while place < len(found):
@@ -90,6 +91,10 @@ def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]
         place += 1
     if found[1:2] == ["train"]:
         found += ["--parameters", "500000", "--context", "256"] if "scratch" in found else ["--context", "64"]
+    if found[1:2] == ["train"] and "--control" not in found:
+        found += ["--control", "none"]
+    if found[1:2] == ["serve"] and ids["RUN"] in found:
+        found += ["--engine", "transformers"]
     if found[1:3] == ["judge", "open"]:
         found.append("--no-serve")
     return found

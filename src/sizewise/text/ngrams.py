@@ -1,7 +1,8 @@
 """Find text of the test split that was already seen in training, word for word or lightly edited.
 
 Source of the 13-gram rule: Brown et al. (2020), Language Models are Few-Shot Learners, appendix C. It misses one in six
-of short passages with a tenth of their words replaced, so runs of seven words are counted too (docs/evaluating.md).
+of short passages with a tenth of their words replaced, so runs of seven words are counted too; see
+docs/explanation/contamination.md.
 """
 
 from __future__ import annotations
