@@ -40,7 +40,8 @@ test-browser: $(VENV)/.all  ## pages in a real Chromium; skipped where it does n
 	$(PIP) install -c constraints.txt -e '.[browser]' || echo 'no browser can be installed here'
 	$(BIN)/python -m pytest -m browser tests/browser
 
-docs: $(VENV)/.all  ## the documentation as a site, in site/
+docs: $(VENV)/.all  ## the documentation as a site, in site/; lists benchmarks that the code has moved past
+	$(BIN)/python scripts/benchmarks_page.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs-serve: $(VENV)/.all  ## the same on http://127.0.0.1:8000, built again when a page changes
