@@ -29,7 +29,6 @@ NEW_IDS = {
     "read": ("data", ("DATA",)),
     "train": ("run", ("RUN",)),
     "compare": ("comparison", ("COMPARISON",)),
-    "study": ("study", ("STUDY",)),
 }
 
 
