@@ -60,8 +60,9 @@ def fences(page: Path) -> Iterator[Fence]:
 def commands(code: str) -> Iterator[str]:
     """Yield the commands of a shell block; a backslash continues a line."""
     for line in code.replace("\\\n", " ").splitlines():
-        if line.strip() and not line.startswith("#"):
-            yield line
+        command = re.sub(r"(^|\s+)# .*", "", line).strip()
+        if command:
+            yield command
 
 
 def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]:
@@ -74,7 +75,7 @@ def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]
         tiny: folder of a small random network, to train from.
     """
     stand_ins = STAND_INS | ids
-    found = shlex.split(command, comments=True)
+    found = shlex.split(command)
     if found[1:2] == ["train"]:
         stand_ins["pkg:smollm2-135m"] = str(tiny)
     place = 0
