@@ -192,7 +192,7 @@ This page is generated from `benchmarks/results/`. Speed is always a ratio to th
 on the same machine. A result is *stale* if the code that it measures changed after its commit: read it as what that
 commit did.
 
-| result | value | ratio to the peer | peer | runs | date | commit | status |
+| result | status | value | ratio to the peer | peer | runs | date | commit |
 |---|---|---|---|---|---|---|---|
 """
 
@@ -204,13 +204,13 @@ def page() -> str:
         state, about = freshness(name, result), measured(name)
         cells = (
             f"[{name}](#{name})",
+            state.label,
             f"{number(result.get('value'))} {result.get('unit', '')}",
             number(result.get("ratio")),
             number(result.get("peer", "")),
             number(result.get("runs")),
             str(result.get("when", result.get("date", "")))[:10],
             state.commit or "",
-            state.label,
         )
         rows.append(f"| {' | '.join(cells)} |")
         parts += [f"## {name}", f"{about.title}. Measure it again with `{about.command}`. Status: {state.label}."]
