@@ -1,4 +1,4 @@
-"""All training methods and attention patterns on one dataset: the table of docs/ways.md.
+"""All training methods and attention patterns on one dataset: the table of docs/results/training-methods.md.
 
     python benchmarks/ways.py NAME SOURCE... [--tokens N] [--limit N] [--only WAY ...]
 
