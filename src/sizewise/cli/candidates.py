@@ -36,7 +36,7 @@ def candidates_table(
     cells = {row.name: row.cells for row in table_rows(comparison)}
     table = Table(["candidate"], [[name] for name in cells])
     for metric in shown_metrics(comparison) if wide else ([quality] if quality else []):
-        texts = [row[metric].text if metric in row and not row[metric].missing else NONE for row in cells.values()]
+        texts = [row[metric].text if metric in row and not row[metric].empty else NONE for row in cells.values()]
         _add(table, _heading(metric), texts)
     if not wide:
         _add(table, *_latency(comparison, list(cells)))

