@@ -143,7 +143,9 @@ def register(app: typer.Typer, panel: str) -> None:
             budget = LOG_MINUTES if minutes is None else minutes
             _print_savings(_Log(log, str(pays), documents, loss, risk, budget, limit, usd_per_hour), json, csv)
             return
-        config = _with_minutes(_config(source), minutes)
+        from sizewise.studies import find_config
+
+        config = _with_minutes(find_config(source), minutes)
         if example:
             text = config_text(config)
             if not print_object("study_file", config.name, None, {"text": text}, json):
@@ -180,32 +182,6 @@ def _print(saved: Saved[Study], csv: bool, wide: bool) -> None:
     print_line(f"\noutcome: {record.outcome}")
     print_path(f"study: {saved.id}")
     print_path(f"report: {record.report}")
-
-
-def _config(source: str | None) -> StudyConfig:
-    """Return the study that an argument stands for.
-
-    Raises:
-        UsageError: there is no such file, folder or demo.
-    """
-    from sizewise.studies import demo_config, folder_config, read_config
-
-    if source is None:
-        return demo_config()
-    if source.startswith("demo:"):
-        name = source.partition(":")[2]
-        config = demo_config()
-        if source in config.documents:
-            return config
-        return config.model_copy(update={"documents": (source,), "name": name, "domain": "general"})
-    path = Path(source)
-    if path.is_dir():
-        return folder_config(path)
-    if path.exists():
-        return read_config(path)
-    raise UsageError(
-        f"The path '{source}' doesn't exist.", "a study file, a folder of text or demo:NAME", "sizewise study --example"
-    )
 
 
 def _with_minutes(config: StudyConfig, minutes: float | None) -> StudyConfig:

@@ -62,7 +62,7 @@ class DatasetContents:
 
 
 def read(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     *,
     store: Store | None = None,
     name: str | None = None,
@@ -74,7 +74,7 @@ def read(
     """Read documents and examples into a dataset and save it.
 
     Args:
-        sources: Files, folders or `demo:NAME`.
+        sources: A file, a folder or `demo:NAME`, or several of them.
         store: Where records are saved; SIZEWISE_HOME by default.
         name: Display name of the dataset.
         domain: Field of work.
@@ -89,6 +89,7 @@ def read(
         SizewiseError: Nothing could be read, too many rows are unusable, or a split would be empty.
     """
     store = store or Store()
+    sources = [sources] if isinstance(sources, str | Path) else sources
     if not sources:
         raise UsageError("No files to read were given.", "a path or demo:NAME", "sizewise read demo:fhir")
     readings = []

@@ -24,7 +24,7 @@ from sizewise.models import openvino
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Export, Message, Parity, fingerprint
-from sizewise.store import Saved, Store, sha256_of, versions
+from sizewise.store import Saved, Store, sha256_of, uri_of, versions
 
 PROMPTS, TEXTS = 100, 20
 EXACT = Bounds(0.99, 0.005)
@@ -60,7 +60,7 @@ class _Source(NamedTuple):
 
 
 def export(
-    model: str,
+    model: str | Path | Saved[Checkpoint],
     to: str,
     out: Path,
     *,
@@ -87,10 +87,11 @@ def export(
         SizewiseError: the format doesn't support the model, or the export's outputs differ from the model's.
     """
     store, reporter = store or Store(), reporter or Silent()
+    uri = uri_of(model)
     _check_target(to, out)
     begun = time.monotonic()
-    source = _source(model, store, data, reporter.say)
-    reporter.say(f"Generating reference outputs with {model} in fp32")
+    source = _source(uri, store, data, reporter.say)
+    reporter.say(f"Generating reference outputs with {uri} in fp32")
     network = _load(source)
     tokenizer = hf_format.load_tokenizer(source.folder)
     conversations, texts = _material(store, source.data, prompts)
@@ -108,12 +109,12 @@ def export(
         reasons = [f"with {c.reader} in {c.precision}, {reason}" for c in checks for reason in c.reasons]
         if reasons:
             raise SizewiseError(
-                f"The export of {model} to {to} doesn't match the model: {'; '.join(reasons)}.",
+                f"The export of {uri} to {to} doesn't match the model: {'; '.join(reasons)}.",
                 "outputs within the tolerance of the format",
                 "use --to hf or --to gguf-f16, or change the tolerance with --min-agreement and --max-bits-increase",
             )
         record = Export(
-            model=model,
+            model=uri,
             to=to,
             folder=str(out),
             files={str(path.relative_to(made)): sha256_of(path) for path in sorted(made.rglob("*")) if path.is_file()},
@@ -129,7 +130,7 @@ def export(
         if out.exists():
             out.rmdir()
         made.rename(out)
-    identity = [model, revision_of(model), to, str(out.resolve()), source.data, prompts, record.files]
+    identity = [model, revision_of(uri), to, str(out.resolve()), source.data, prompts, record.files]
     return store.write(f"export-{fingerprint(identity)}", record)
 
 

@@ -23,7 +23,7 @@ from sizewise.models.plugins import open_plugin, plugins
 from sizewise.models.recorded import RecordedModel
 from sizewise.models.remote import PROVIDERS, RemoteModel
 from sizewise.records import Checkpoint, ModelSize, fingerprint
-from sizewise.store import Store, offline
+from sizewise.store import Saved, Store, offline, uri_of
 
 EXPECTED = (
     "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
@@ -36,7 +36,7 @@ _Local = TypeVar("_Local", OpenvinoModel, LocalModel)
 
 
 def open_model(
-    uri: str,
+    uri: str | Path | Saved[Checkpoint],
     *,
     store: Store | None = None,
     precision: str | None = None,
@@ -47,7 +47,7 @@ def open_model(
     """Open a model.
 
     Args:
-        uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo` or a plug-in's URI.
+        uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's URI, or a checkpoint.
         store: store of weights and runs; by default SIZEWISE_HOME.
         precision: `bf16` or `fp32`, for local models; by default the processor's native precision.
         engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
@@ -59,7 +59,7 @@ def open_model(
         UsageError: the URI doesn't name a model.
         SizewiseError: the model can't be fetched or loaded.
     """
-    store = store or Store()
+    store, uri = store or Store(), uri_of(uri)
     kind, _, name = uri.partition(":")
     if kind == "fake" and name:
         return FakeModel(name)

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import platformdirs
 from filelock import FileLock, Timeout
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
     Calibration,
     Checkpoint,
@@ -91,6 +91,19 @@ class Saved(NamedTuple, Generic[R]):
 def id_of(value: str | Saved[Any]) -> str:
     """Return the id of what a verb was given: an id, or the saved record itself."""
     return value.id if isinstance(value, Saved) else value
+
+
+def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
+    """Return the URI of what a verb was given: a model URI, a folder, or a checkpoint that `train` returned.
+
+    Raises:
+        UsageError: the record is of another kind.
+    """
+    if not isinstance(model, Saved):
+        return str(model)
+    if model.kind != "checkpoint":
+        raise UsageError(f"{model.id} is {_with_article(model.kind)}, not a model.", "a model URI or a checkpoint", "")
+    return f"run:{model.id}"
 
 
 class Listed(NamedTuple):
@@ -188,7 +201,7 @@ class Store:
         if not path.is_file():
             raise SizewiseError(
                 f"There is no {kind} with the id '{record_id}' in {self.home}.",
-                f"the id of {'an' if kind[0] in 'aeiou' else 'a'} {kind}",
+                f"the id of {_with_article(kind)}",
                 "sizewise runs",
             )
         schema = SCHEMA
@@ -298,6 +311,10 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _with_article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _schema_of(folder: Path) -> int:

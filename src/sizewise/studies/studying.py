@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from sizewise import datasets
@@ -16,7 +17,7 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
 from sizewise.store import Saved, Store, write_atomically
-from sizewise.studies.config import StudyConfig, config_text
+from sizewise.studies.config import StudyConfig, config_text, find_config
 from sizewise.synthesis.drafts import drafted_note
 from sizewise.training import run_id_of, train
 from sizewise.training.preflight import peak_memory_bytes
@@ -60,14 +61,16 @@ class _Verdict(NamedTuple):
     """Effect of the votes on the recommendation."""
 
 
-def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Saved[Study]:
+def study(
+    config: StudyConfig | str | Path, *, store: Store | None = None, reporter: Reporter | None = None
+) -> Saved[Study]:
     """Run a study from documents to a recommendation and its evidence.
 
     Every stage writes a record and is skipped where that record exists. A study that was stopped therefore resumes, and
     running a finished study again only rewrites its report.
 
     Args:
-        config: contents of the study file.
+        config: a study file, a folder of documents, `demo:fhir`, or the contents of a study file.
         store: where records live; by default SIZEWISE_HOME.
         reporter: receives progress.
 
@@ -75,6 +78,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         SizewiseError: a stage failed; the records of earlier stages are kept.
     """
     store, reporter = store or Store(), reporter or Silent()
+    config = find_config(config) if isinstance(config, str | Path) else config
     begun = time.monotonic()
     sources = [*config.documents, *config.examples]
     reporter.say(f"Reading {', '.join(sources)}")
