@@ -69,18 +69,18 @@ def load_test_model(
         for count in counts:
             number = max(MIN_REQUESTS, REQUESTS_PER_USER * count)
             answers, seconds = _run_level(model, [requests[i % len(requests)] for i in range(number)], count, reporter)
-            where = f"engine:{engine}"
-            levels.append(level_of(answers, seconds, limits, concurrent_users=count, where=where, seed=seed))
+            levels.append(
+                level_of(answers, seconds, limits, concurrent_users=count, where=f"engine:{engine}", seed=seed)
+            )
     finally:
         model.close()
-    words = [len((request.text or request.messages[-1].content).split()) for request in requests]
     record = LoadTest(
         url=IN_PROCESS,
         uri=measured.model.uri,
         model=measured.model.uri,
         engine=engine,
         max_tokens=prompting.max_tokens,
-        prompt_words=float(np.mean(words)),
+        prompt_words=_mean_words(requests),
         ttft_slo_s=limits.ttft_s,
         tpot_slo_s=limits.tpot_s,
         levels=tuple(levels),
@@ -120,6 +120,10 @@ def _requests_of(measured: Evaluation, prompting: Prompting, store: Store) -> li
     stop = stop_texts(contents.examples["train"] or contents.examples["test"])
     examples = sample_examples(contents.examples["test"], measured.limit, measured.seed)
     return [make_request(example, prompting.form, shots, prompting.max_tokens, stop) for example in examples]
+
+
+def _mean_words(requests: Sequence[Request]) -> float:
+    return float(np.mean([len((request.text or request.messages[-1].content).split()) for request in requests]))
 
 
 def _run_level(
