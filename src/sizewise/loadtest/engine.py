@@ -67,11 +67,8 @@ def load_test_model(
         _time_request(model, requests[0])  # warm up
         levels = []
         for count in counts:
-            number = max(MIN_REQUESTS, REQUESTS_PER_USER * count)
-            answers, seconds = _run_level(model, [requests[i % len(requests)] for i in range(number)], count, reporter)
-            levels.append(
-                level_of(answers, seconds, limits, concurrent_users=count, where=f"engine:{engine}", seed=seed)
-            )
+            timed = _run_level(model, requests, count, reporter)
+            levels.append(level_of(*timed, limits, concurrent_users=count, where=f"engine:{engine}", seed=seed))
     finally:
         model.close()
     record = LoadTest(
@@ -130,9 +127,10 @@ def _run_level(
     model: Model, requests: Sequence[Request], concurrent_users: int, reporter: Reporter
 ) -> tuple[list[TimedAnswer], float]:
     """Send requests from one thread per user; return the timings, and the seconds that the level took."""
+    number = max(MIN_REQUESTS, REQUESTS_PER_USER * concurrent_users)
     pending: SimpleQueue[Request] = SimpleQueue()
-    for request in requests:
-        pending.put(request)
+    for i in range(number):
+        pending.put(requests[i % len(requests)])
     answers: list[TimedAnswer] = []
 
     def user() -> None:
@@ -145,7 +143,7 @@ def _run_level(
                 answers.append(_time_request(model, request))
             except Exception as error:  # any failure counts as a failed request of the level
                 answers.append(TimedAnswer(type(error).__name__, 0.0, 0.0, 0, ()))
-            reporter.advance(f"Load test, {concurrent_users} users", len(answers), len(requests))
+            reporter.advance(f"Load test, {concurrent_users} users", len(answers), number)
 
     begun = perf_counter()
     threads = [threading.Thread(target=user, daemon=True) for _ in range(concurrent_users)]
