@@ -133,6 +133,7 @@ def reader(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     reader.close()
 
 
+@pytest.mark.filterwarnings("default")  # a reader's warnings are no errors; other tests hold our own code to that
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_runs(page: Path, reader: Reader) -> None:
     pytest.importorskip("fastapi")
