@@ -38,8 +38,7 @@ import numpy as np
 from serving import service
 from sizewise.datasets import load as load_dataset
 from sizewise.datasets.sampling import sample_examples
-from sizewise.evaluation import load_test_model
-from sizewise.loadtest import load_test
+from sizewise.loadtest import LoadOptions, load_test, load_test_model
 from sizewise.records import Comparison, Evaluation, Recommendation, Study
 from sizewise.service.running import name_of
 from sizewise.store import Store
@@ -244,8 +243,12 @@ def come_true(study: Study, concurrent_users: int, store: Store) -> dict[str, An
         here = load_test_model(evaluation, [concurrent_users], store=store, seed=1_000 + turn).record.levels[0]
         with service(uri, "--as-measured", evaluation) as address:
             there = load_test(
-                address, [concurrent_users], model=name_of(uri), requests=here.requests, prompts=prompts,
-                max_tokens=form.max_tokens, store=store,
+                address,
+                [concurrent_users],
+                options=LoadOptions(
+                    model=name_of(uri), requests=here.requests, prompts=prompts, max_tokens=form.max_tokens
+                ),
+                store=store,
             ).record.levels[0]  # fmt: skip
         for kind, level in (("predicted", here), ("served", there)):
             rows[kind].append({what: level.scores[what].value or float("nan") for what in SPEEDS})

@@ -119,7 +119,7 @@ def sacrebleu_part() -> dict[str, Any]:
     from sacrebleu.significance import PairedTest
 
     from sizewise.metrics import AnswerItem, find_metric
-    from sizewise.stats.classical_tests import bootstrap_p, randomisation_p
+    from sizewise.stats.classical_tests import bootstrap_p, randomization_p
 
     rows, ratios = [], []
     for name, (references, left, right) in systems().items():
@@ -132,7 +132,7 @@ def sacrebleu_part() -> dict[str, Any]:
             ours = [float(metric.value(one.sum(axis=0))) for one in stats]
             known = [theirs.corpus_score(answers, [references]).score for answers in (left, right)]
             begun = time.process_time()
-            our_p = [test(stats[0], stats[1], metric.value) for test in (randomisation_p, bootstrap_p)]
+            our_p = [test(stats[0], stats[1], metric.value) for test in (randomization_p, bootstrap_p)]
             used = time.process_time() - begun
             begun = time.process_time()
             their_p = []
@@ -275,7 +275,7 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     ours_model = open_model(MODEL, store=Store())
     tasks, _ = harness._tasks(asked, folder)
     with Ledger(Path(folder) / "ledger.db") as ledger:
-        ours = harness._run(ours_model, tasks, ledger, None, 0, Silent())
+        ours = harness._run(harness._adapter(ours_model, tasks, ledger, Silent()), tasks, None, 0)
     rows = {}
     for name in asked:
         pairs = []

@@ -142,12 +142,12 @@ def sides_part(times: int) -> dict[str, Any]:
 
 def stopping_part(times: int) -> dict[str, Any]:
     """Compare asking until decided with the plan's fixed number of votes, at the same error."""
-    from sizewise.judging import plan
+    from sizewise.judging import PlanAssumptions, plan
     from sizewise.stats import PairedBet
 
     rates = {}
     for win in (0.5, 0.6, 0.65, 0.7, 0.8):
-        fixed = plan(0.1, 0.8, tie_share=0.15).votes
+        fixed = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.15)).votes
         used, shown, wrong = [], 0, 0
         for seed in range(times):
             rng = np.random.default_rng(seed)
@@ -180,7 +180,7 @@ def make_round(home: Path, raters: int, items: int) -> tuple[str, dict[str, str]
     """Make a round of two recorded candidates; give its id and each rater's token."""
     os.environ["SIZEWISE_HOME"] = str(home)
     from sizewise.evaluation import evaluate
-    from sizewise.judging import open_round
+    from sizewise.judging import RoundDesign, open_round
     from sizewise.store import Store
 
     rng = random.Random(0)
@@ -197,7 +197,7 @@ def make_round(home: Path, raters: int, items: int) -> tuple[str, dict[str, str]
         (home / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
         uri = f"recorded:{home / name}.jsonl"
         ids.append(evaluate(uri, home / "data.jsonl", ["exact_match"], store=Store(home)).id)
-    opened = open_round(ids, store=Store(home), raters=[f"r{i}" for i in range(raters)], items=items)
+    opened = open_round(ids, RoundDesign(raters=[f"r{i}" for i in range(raters)], items=items), store=Store(home))
     return opened.stored.id, {one.rater: one.token for one in opened.invitations}
 
 

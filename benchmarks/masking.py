@@ -283,7 +283,7 @@ def streams(made: list[Sentence], seed: int) -> tuple[int, int]:
             size = r.randint(1, MOST_PIECE)
             parts.append(back.feed(hidden[at : at + size]))
             at += size
-        whole += "".join([*parts, back.rest()]) == text
+        whole += "".join([*parts, back.finish()]) == text
     return whole, len(made)
 
 

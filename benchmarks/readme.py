@@ -33,7 +33,7 @@ def table(comparison: Comparison) -> str:
     heads = []
     for metric in COLUMNS:
         measure = measure_of(metric)
-        heads.append(measure.title + (f" ({measure.unit})" if measure.unit else ""))
+        heads.append(measure.heading)
     lines = [f"| candidate | {' | '.join(heads)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name in sorted(comparison.models, key=lambda name: comparison.models[name].role == "baseline"):
         answered = comparison.answered.get(name)

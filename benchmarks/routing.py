@@ -34,8 +34,9 @@ from scipy.special import expit, log_softmax
 import masking
 from sizewise.guard import signals_in
 from sizewise.records import Calibration
-from sizewise.routing import DriftWatch, calibrate_rows, chance_after, decide_prompt, make_policy
-from sizewise.routing.calibrating import _calibration_error, _matrix, features_of
+from sizewise.routing import PolicyDrift, calibrate_rows, decide_prompt, make_policy, probability_after
+from sizewise.routing.calibrating import calibration_error
+from sizewise.routing.features import feature_matrix, hashed_ngrams
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
@@ -48,7 +49,7 @@ def vectors(texts: list[str]) -> np.ndarray:
     """Give hashed letter features as rows."""
     found = np.zeros((len(texts), 2**12 + 1), dtype=np.float32)
     for row, text in enumerate(texts):
-        for column, value in features_of(text).items():
+        for column, value in hashed_ngrams(text).items():
             found[row, column] = value
     found[:, -1] = 0
     return found
@@ -92,7 +93,7 @@ def banking() -> Answers:
 
 def splits(prompts: list[str], weak: np.ndarray, strong: np.ndarray, count: int) -> dict[str, float]:
     """Learn a threshold for a stated risk on 1,000 prompts, and see on all others whether it is kept."""
-    matrix = _matrix(prompts)
+    matrix = feature_matrix(prompts)
     kept, shares = 0, []
     for seed in range(count):
         order = np.random.default_rng(seed).permutation(len(prompts))
@@ -116,18 +117,18 @@ def probabilities(found: Calibration, matrix: Any) -> np.ndarray:
 
 def few_labels(prompts: list[str], weak: np.ndarray, strong: np.ndarray) -> dict[str, float]:
     """Learn by 100 labels, 50 times, and measure the error of the chances on all other prompts."""
-    matrix, errors = _matrix(prompts), []
+    matrix, errors = feature_matrix(prompts), []
     for seed in range(50):
         order = np.random.default_rng(seed).permutation(len(prompts))
         first, rest = order[:100], order[100:]
         found = calibrate_rows([prompts[i] for i in first], weak[first], strong[first], "few", None, seed)
-        errors.append(_calibration_error(probabilities(found, matrix[rest]), weak[rest]))
+        errors.append(calibration_error(probabilities(found, matrix[rest]), weak[rest]))
     return {"labels": 100, "median": float(np.median(errors)), "p95": float(np.quantile(errors, 0.95))}
 
 
 def cascades(answers: Answers) -> list[dict[str, float]]:
     """Learn on 1,000 prompts where one point of quality is lost, and count the calls saved on all others."""
-    matrix, found = _matrix(answers.prompts), []
+    matrix, found = feature_matrix(answers.prompts), []
     order = np.random.default_rng(0).permutation(len(answers.prompts))
     first, rest = order[:1_000], order[1_000:]
     strong = answers.strong
@@ -141,7 +142,7 @@ def cascades(answers: Answers) -> list[dict[str, float]]:
         before = probabilities(learnt, matrix[rest])
         small = before >= point.threshold
         late = max((one for one in learnt.after.curve if one.quality >= least), key=lambda one: one.small_share)
-        seen = [chance_after(learnt.after, *pair) for pair in zip(before, likely[rest], strict=True)]
+        seen = [probability_after(learnt.after, *pair) for pair in zip(before, likely[rest], strict=True)]
         kept = np.array(seen) >= late.threshold
         lost_after = np.where(kept, strong[rest] - weak[rest], 0.0)
         half_after = 1.96 * lost_after.std() / np.sqrt(len(lost_after))
@@ -155,7 +156,7 @@ def cascades(answers: Answers) -> list[dict[str, float]]:
                 "after_saved": float(kept.mean()), "after_lost": float(lost_after.mean()),
                 "after_lost_low": float(lost_after.mean() - half_after),
                 "after_lost_high": float(lost_after.mean() + half_after), "after_apgr": learnt.after.apgr.value or 0.0,
-                "after_error": _calibration_error(np.array(seen), weak[rest]),
+                "after_error": calibration_error(np.array(seen), weak[rest]),
             }
         )  # fmt: skip
     return found
@@ -223,22 +224,22 @@ def drift(policy: Any, prompts: list[str]) -> dict[str, Any]:
         needed = []
         for seed in range(20):
             rng = random.Random(seed)
-            watch = DriftWatch(policy)
+            watch = PolicyDrift(policy)
             for _ in range(200):
-                watch.add(decide_prompt(policy, rng.choice(prompts)).look)
+                watch.add(decide_prompt(policy, rng.choice(prompts)).features)
             number = 0
             while number < 400 and not watch.drifted:
                 number += 1
                 pool = others if rng.random() < share else prompts
-                watch.add(decide_prompt(policy, rng.choice(pool)).look)
+                watch.add(decide_prompt(policy, rng.choice(pool)).features)
             needed.append(number if watch.drifted else 401)
         found[f"{share:.0%} others"] = {"median": float(np.median(needed)), "most": max(needed)}
     alarms = 0
     for seed in range(50):
         rng = random.Random(1_000 + seed)
-        watch = DriftWatch(policy)
+        watch = PolicyDrift(policy)
         for _ in range(1_000):
-            watch.add(decide_prompt(policy, rng.choice(prompts)).look)
+            watch.add(decide_prompt(policy, rng.choice(prompts)).features)
         alarms += watch.drifted
     return {"drift": found, "false_drift_in_1000": alarms / 50}
 

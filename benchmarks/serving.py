@@ -41,7 +41,7 @@ import openvino
 import openvino_genai
 from transformers import AutoTokenizer
 
-from sizewise.loadtest import load_test
+from sizewise.loadtest import LoadOptions, load_test
 from sizewise.records import Message, Request
 from sizewise.store import Store
 
@@ -189,7 +189,10 @@ def through(address: str, concurrent_users: int, requests: int, store: Store) ->
     """Ask a server with the same requests."""
     prompts = [asked(number).messages[0].content for number in range(requests + 1)]
     level = load_test(
-        address, [concurrent_users], requests=requests, max_tokens=MAX_TOKENS, prompts=prompts, store=store
+        address,
+        [concurrent_users],
+        options=LoadOptions(requests=requests, max_tokens=MAX_TOKENS, prompts=prompts),
+        store=store,
     ).record.levels[0]
     value = {name: score.value or float("nan") for name, score in level.scores.items()}
     return {

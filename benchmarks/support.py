@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from sizewise.metrics.base import AnswerItem
-from sizewise.metrics.manner import Grounded
+from sizewise.metrics.manner import LexicalGrounding
 from sizewise.metrics.match import RougeL
 from sizewise.models import open_model
 from sizewise.records import Document, Message, Request
@@ -164,7 +164,7 @@ def spoken(
                 unknown += 1
                 continue
             body = re.sub(r"\s*\[\d+\]", "", text.partition("\n\nSources:")[0])
-            right, words = Grounded().measure(_item(body, texts[pair["path"]], pair["answer"]))
+            right, words = LexicalGrounding().measure(_item(body, texts[pair["path"]], pair["answer"]))
             lexical_grounding.append(right / max(1.0, words))
             overlap.append(float(RougeL().value(np.array(RougeL().measure(_item(body, "", pair["answer"]))))))
         told[name] = {

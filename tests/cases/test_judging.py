@@ -11,7 +11,7 @@ import pytest
 
 from sizewise.comparison import compare
 from sizewise.evaluation import evaluate
-from sizewise.judging import Ballot, agreement, open_round, rank, read_votes, write_tasks
+from sizewise.judging import Ballot, RoundDesign, agreement, open_round, rank, read_votes, write_tasks
 from sizewise.judging.llm_judge import read_verdict
 from sizewise.store import Store
 from tests.cases.conftest import write_rows
@@ -98,7 +98,7 @@ def test_an_annotation_that_was_left_empty_costs_no_other_vote(
     for name, answer in (("good", "Key {} is with Ms. Abara."), ("bad", "I cannot find key {} on the list.")):
         said = [{"id": f"q{i}", "completion": answer.format(i)} for i in range(10)]
         ids[name] = evaluate(f"recorded:{write_rows(tmp_path / f'{name}.jsonl', said)}", data, ["bleu"], store=store).id
-    opened = open_round([compare(ids, store=store).id], store=store, raters=["Ida"], items=8)
+    opened = open_round([compare(ids, store=store).id], RoundDesign(raters=["Ida"], items=8), store=store)
     ballot = Ballot(store, opened.stored.id)
     path = tmp_path / "tasks.json"
     write_tasks(ballot, path, "label-studio")

@@ -1,4 +1,4 @@
-"""What may be taken away as a duplicate, and what has to be found as a leak."""
+"""What counts as a duplicate, and what as contamination."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ CHARACTERS = (
 )
 
 
-def test_a_chinese_passage_that_stands_in_training_but_for_a_character_is_no_clean_one(
+def test_a_chinese_passage_seen_in_training_except_for_one_character_is_contaminated(
     tmp_path: Path, read_in: ReadIn, store: Store
 ) -> None:
     folder = tmp_path / "notices"

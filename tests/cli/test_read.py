@@ -34,4 +34,4 @@ def test_read_tells_the_form_the_counts_and_the_rows_set_aside(
     assert "rows read as instruction + input + output: 18" in out
     assert "rows set aside: 2, see " in out
     assert "note: x.jsonl, line 5: " in out
-    assert "note: x.jsonl: columns not used: url" in out
+    assert "note: x.jsonl: unused columns: url" in out

@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from sizewise.datasets.contamination import Text, contamination, contamination_sums
+from sizewise.datasets.contamination import Text, contamination, summarize
 from sizewise.documents.reading import make_document
 from sizewise.records import ContaminationEntry, Example, Message
 
@@ -43,12 +43,12 @@ def labelled(count: int, first: int = 0) -> list[Example]:
     return [ask(f"e{i}", body(i), LABELS[i % 3]) for i in range(first, first + count)]
 
 
-def test_prompts_of_a_label_task_that_stand_in_training_are_contaminated() -> None:
+def test_prompts_of_a_label_task_seen_in_training_are_contaminated() -> None:
     copied = [ask(f"c{i}", f"Dear team! {body(i).title()}.", LABELS[i % 3]) for i in range(30)]
     found = entries(labelled(200), [*copied, *labelled(50, 1_000)])
     assert [entry.uncontaminated for entry in found] == [False] * 30 + [True] * 50
-    assert contamination_sums(found, 0).prompts == 30
-    assert contamination_sums(found, 0).uncontaminated_examples == 50
+    assert summarize(found, 0).prompts == 30
+    assert summarize(found, 0).uncontaminated_examples == 50
     assert all(entry.prompt_shared_words == entry.prompt_words - 2 == 60 for entry in found[:30])
 
 
@@ -67,7 +67,7 @@ def test_the_same_short_prompt_is_contaminated_and_a_sign_makes_another() -> Non
     assert [entry.prompt_exact for entry in entries(train, test)] == [True, False, False, True]
 
 
-def test_a_sentence_that_stands_in_a_document_is_a_seen_prompt() -> None:
+def test_a_sentence_of_a_training_document_is_a_seen_prompt() -> None:
     document = f"{body(1)} The lamp in the yard behind the gate is broken. {body(2)}"
     test = [ask("a", "The lamp in the yard behind the gate is broken!"), ask("b", "The lamp in the hall is broken.")]
     assert [entry.uncontaminated for entry in entries(labelled(20), test, [document])] == [False, True]
@@ -117,7 +117,7 @@ def test_a_long_answer_that_training_gives_once_is_contaminated_in_every_referen
     assert [entry.uncontaminated for entry in entries(train, test)] == [False, False, True]
 
 
-def test_an_answer_that_stands_in_a_training_document_is_contaminated() -> None:
+def test_an_answer_seen_in_a_training_document_is_contaminated() -> None:
     text = body(3, 100)
     test = [ask("a", body(900), " ".join(text.split()[20:40])), ask("b", body(901), body(902, 20))]
     assert [entry.uncontaminated for entry in entries([], test, [text])] == [False, True]

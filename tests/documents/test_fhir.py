@@ -64,5 +64,5 @@ def test_without_network_the_error_names_file_and_place(tmp_path: Path) -> None:
 
 def test_a_wrong_wheel_is_refused(tmp_path: Path) -> None:
     make_wheel(tmp_path / FHIR_WHEEL.file)
-    with pytest.raises(SizewiseError, match="truncated or not the right file"):
+    with pytest.raises(SizewiseError, match="truncated or the wrong file"):
         read_demo("fhir", tmp_path, offline=True)

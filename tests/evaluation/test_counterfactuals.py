@@ -1,4 +1,4 @@
-"""The same question with another group of people named in it."""
+"""Counterfactual fairness: the same question for each group of people."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 from sizewise.comparison import compare
 from sizewise.errors import UsageError
 from sizewise.evaluation import evaluate_suite
-from sizewise.evaluation.counterfactuals import kinds, swap, tone
+from sizewise.evaluation.counterfactuals import attributes, make_variants, sentiment
 from sizewise.store import Store
 
-KINDS = {kind.name: kind for kind in kinds()}
+ATTRIBUTES = {attribute.name: attribute for attribute in attributes()}
 
 
 def test_word_lists_have_a_word_for_each_group() -> None:
-    assert set(KINDS) == {"gender", "name", "age", "nationality", "religion", "disability", "dialect"}
-    for kind in KINDS.values():
-        assert all(len(row) == len(kind.groups) for row in kind.rows), kind.name
-        assert len(kind.before) in (0, len(kind.groups)), kind.name
+    assert set(ATTRIBUTES) == {"gender", "name", "age", "nationality", "religion", "disability", "dialect"}
+    for attribute in ATTRIBUTES.values():
+        assert all(len(row) == len(attribute.groups) for row in attribute.rows), attribute.name
+        assert len(attribute.prefixes) in (0, len(attribute.groups)), attribute.name
 
 
 @pytest.mark.parametrize(
-    ("kind", "asked", "swapped"),
+    ("attribute", "question", "expected"),
     [
         ("gender", "He gave her the key.", ["He gave him the key.", "She gave her the key."]),
         ("gender", "Her dose was told to her and noted.", ["His dose was told to him and noted.",
@@ -40,20 +40,20 @@ def test_word_lists_have_a_word_for_each_group() -> None:
         ("gender", "The theme of heroes", []),
     ],
 )  # fmt: skip
-def test_a_question_is_written_once_for_each_group(kind: str, asked: str, swapped: list[str]) -> None:
-    assert [one.prompt for one in swap(KINDS[kind], asked, "")] == swapped
+def test_a_question_has_one_variant_per_group(attribute: str, question: str, expected: list[str]) -> None:
+    assert [variant.prompt for variant in make_variants(ATTRIBUTES[attribute], question, "")] == expected
 
 
-def test_the_right_answer_is_swapped_with_the_question() -> None:
-    men, women = swap(KINDS["gender"], "May he sign?", "Yes, he may, and so may his sister.")
+def test_the_reference_answer_changes_with_the_question() -> None:
+    men, women = make_variants(ATTRIBUTES["gender"], "May he sign?", "Yes, he may, and so may his sister.")
     assert men.answer == "Yes, he may, and so may his brother."
     assert women.answer == "Yes, she may, and so may her sister."
 
 
-def test_tone_counts_words() -> None:
-    assert tone("A good and safe plan.") == 1
-    assert tone("A good plan, a bad risk and a crime.") == pytest.approx(-0.5)
-    assert tone("A plan.") == 0
+def test_sentiment_counts_words() -> None:
+    assert sentiment("A good and safe plan.") == 1
+    assert sentiment("A good plan, a bad risk and a crime.") == pytest.approx(-0.5)
+    assert sentiment("A plan.") == 0
 
 
 def test_groups_are_scored_where_enough_questions_name_people(tmp_path: Path, store: Store) -> None:
@@ -72,10 +72,12 @@ def test_groups_are_scored_where_enough_questions_name_people(tmp_path: Path, st
     assert women.value == pytest.approx(-(scores["counterfactual_quality#gender: men"].value or 0))
     assert scores["counterfactual_refusal#religion: hindu"].value == 0
     assert scores["counterfactual_likelihood#age: old"].n == 36
-    assert "5 questions name such people" in (scores["counterfactual_quality#name: indian"].missing_reason or "")
-    assert any("packaged set stands in" in note for note in ids[0].record.notes)
+    assert "5 questions mention this attribute; 30 are needed" in (
+        scores["counterfactual_quality#name: indian"].missing_reason or ""
+    )
+    assert any("fewer than 30 questions have no score" in note for note in ids[0].record.notes)
     assert compare([one.id for one in ids], store=store).record.scores["counterfactual_quality#gender: men"]
     again = evaluate_suite("fake:echo", "counterfactuals", path, store=store)
     assert again.id == ids[0].id
-    with pytest.raises(UsageError, match="counterfactual test needs"):
+    with pytest.raises(UsageError, match="counterfactuals needs a test set"):
         evaluate_suite("fake:echo", "counterfactuals", store=store)

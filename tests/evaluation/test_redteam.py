@@ -1,4 +1,4 @@
-"""Probes that need no judge."""
+"""Red teaming with probes whose success needs no judge."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import redteam
-from sizewise.evaluation.redteam import attacks, gave_in, red_team
+from sizewise.evaluation.redteam import attack_succeeded, make_probes, red_team
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
 from sizewise.store import Store
 
 
 class Blurting(FakeModel):
-    """Says all that it was told."""
+    """Repeats everything in its prompt."""
 
     def __init__(self) -> None:
         super().__init__("echo")
@@ -26,24 +26,24 @@ class Blurting(FakeModel):
             yield Completion(id=request.id, text=text, prompt_tokens=1, completion_tokens=1, seconds=0, finish="stop")
 
 
-def test_each_probe_has_a_secret_of_its_own_and_shows_it_to_nobody_else() -> None:
-    made = attacks(2, 0)
-    assert len({one.shows for one in made}) == len(made) == len({one.id for one in made})
-    assert {one.family for one in made} == {"secret", "injection", "hidden", "private"}
-    for one in made:
-        system, user = (message.content for message in one.request.messages)
+def test_each_probe_has_a_unique_secret() -> None:
+    probes = make_probes(2, 0)
+    assert len({probe.evidence for probe in probes}) == len(probes) == len({probe.id for probe in probes})
+    assert {probe.family for probe in probes} == {"secret", "injection", "hidden", "private"}
+    for probe in probes:
+        system, user = (message.content for message in probe.request.messages)
         assert "{" not in system + user.replace("JSON object", "")
-        assert (one.shows in system) == (one.family in ("secret", "private"))
-    assert [one.request for one in attacks(1, 3)] == [one.request for one in attacks(1, 3)]
+        assert (probe.evidence in system) == (probe.family in ("secret", "private"))
+    assert [probe.request for probe in make_probes(1, 3)] == [probe.request for probe in make_probes(1, 3)]
 
 
 @pytest.mark.parametrize("answer", ["It is AB12CD34.", "a b 1 2 c d 3 4", "ab-12-cd-34", "43DC21BA"])
-def test_a_secret_is_seen_in_any_dress(answer: str) -> None:
-    assert gave_in(answer, "AB12CD34")
-    assert not gave_in("I cannot tell you that.", "AB12CD34")
+def test_a_disguised_secret_is_found(answer: str) -> None:
+    assert attack_succeeded(answer, "AB12CD34")
+    assert not attack_succeeded("I cannot tell you that.", "AB12CD34")
 
 
-def test_a_blurting_model_is_told_from_a_silent_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leaking_model_scores_higher_than_a_silent_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = {"http://x/v1#blurting": Blurting(), "fake:silent": FakeModel("silent")}
     monkeypatch.setattr(redteam, "open_model", lambda uri, **_: opened[uri])
     found = red_team("http://x/v1#blurting", "fake:silent", rounds=1, store=store)
@@ -56,7 +56,7 @@ def test_a_blurting_model_is_told_from_a_silent_one(store: Store, monkeypatch: p
     assert len(found.examples) <= 8
 
 
-def test_bad_input_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_input_raises(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError):
         red_team("fake:echo", rounds=0, store=store)
 
@@ -74,5 +74,5 @@ def test_bad_input_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> Non
                 )
 
     monkeypatch.setattr(redteam, "open_model", lambda uri, **_: Down("echo"))
-    with pytest.raises(SizewiseError, match="answered none of 92 requests: 92 x down"):
+    with pytest.raises(SizewiseError, match=r"All 92 requests to http://x/v1#y failed: 92 x down"):
         red_team("http://x/v1#y", store=store)

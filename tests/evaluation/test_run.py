@@ -14,7 +14,7 @@ import torch
 
 from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation import AnswerOptions, evaluate, run
+from sizewise.evaluation import EvaluationOptions, evaluate, run
 from sizewise.evaluation.asking import answer_notes
 from sizewise.lm.hf_format import load_tokenizer
 from sizewise.models import open_model
@@ -193,7 +193,7 @@ def test_a_prompt_too_long_for_a_model_is_not_scored_and_told(
     assert (record.failed, record.unanswered, record.items) == (1, 0, 4)
     assert record.scores["exact_match"].n == 3
     assert record.scores["latency_s"].n == 3
-    assert any("1 of 4 requests were refused and are not scored" in note for note in record.notes)
+    assert any("1 of 4 requests were refused and aren't scored" in note for note in record.notes)
     (row,) = [row for row in rows_of(store, stored) if row.error]
     assert (row.completion, row.stats) == (None, {})
 
@@ -202,7 +202,7 @@ def test_failures_count_as_wrong_where_that_is_wanted(
     with_a_long_prompt: Path, store: Store, tiny_folder: Path
 ) -> None:
     plain = evaluate(str(tiny_folder), with_a_long_prompt, ["exact_match"], store=store)
-    options = AnswerOptions(count_failures_as_wrong=True)
+    options = EvaluationOptions(count_failures_as_wrong=True)
     strict = evaluate(str(tiny_folder), with_a_long_prompt, ["exact_match"], store=store, options=options)
     assert strict.id != plain.id
     assert strict.record.scores["exact_match"].n == 4
@@ -213,7 +213,7 @@ def test_nothing_is_written_where_no_request_is_answered(tmp_path: Path, store: 
     path = tmp_path / "x.jsonl"
     rows = [{"id": str(i), "prompt": f"word{i} " * 900, "references": ["an answer"]} for i in range(3)]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    with pytest.raises(SizewiseError, match="answered none of 3 requests: 3 x the prompt has"):
+    with pytest.raises(SizewiseError, match=r"All 3 requests to .* failed: 3 x the prompt has"):
         evaluate(str(tiny_folder), path, ["exact_match"], store=store)
     assert not [row for row in store.listing() if row[1] == "evaluation"]
 
@@ -303,25 +303,25 @@ def test_long_examples_are_no_worked_ones_in_any_language(tmp_path: Path, store:
 
 
 def test_cut_and_empty_answers_are_told(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
-    options = AnswerOptions(max_tokens=2)
+    options = EvaluationOptions(max_tokens=2)
     record = evaluate(str(tiny_folder), dataset.id, ["exact_match"], store=store, options=options).record
     assert record.prompting is not None
     assert record.prompting.max_tokens == 2
     n = record.items
     assert f"{n} of {n} answers were cut at max_tokens=2. Raise --max-tokens or unset it." in record.notes
     silent = evaluate("fake:silent", dataset.id, ["exact_match"], store=store).record
-    assert f"Every one of the {silent.items} answers is empty." in silent.notes
-    with pytest.raises(UsageError, match="An answer of 0 tokens"):
-        evaluate("fake:echo", dataset.id, store=store, options=AnswerOptions(max_tokens=0))
+    assert f"All {silent.items} answers are empty." in silent.notes
+    with pytest.raises(UsageError, match="max_tokens is 0"):
+        evaluate("fake:echo", dataset.id, store=store, options=EvaluationOptions(max_tokens=0))
 
 
 def test_answers_that_the_context_cuts_are_told_apart(tmp_path: Path, store: Store, tiny_folder: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"id": "a", "prompt": "word " * 30, "references": ["an answer"]}), encoding="utf-8")
-    options = AnswerOptions(max_tokens=100_000)
+    options = EvaluationOptions(max_tokens=100_000)
     record = evaluate(str(tiny_folder), path, ["exact_match"], store=store, options=options).record
     assert record.failed == 0
-    assert any("were cut where the model's context ends" in note for note in record.notes)
+    assert any("were cut at the end of the model's context" in note for note in record.notes)
 
 
 def test_thoughts_are_no_part_of_a_recorded_answer(tmp_path: Path, store: Store) -> None:
@@ -332,7 +332,7 @@ def test_thoughts_are_no_part_of_a_recorded_answer(tmp_path: Path, store: Store)
     said.write_text("\n".join(map(json.dumps, answers)), encoding="utf-8")
     record = evaluate(f"recorded:{said}", data, ["exact_match"], store=store).record
     assert record.scores["exact_match@all"].value == 1
-    assert "Thoughts before 6 of 6 answers are no part of what was scored." in record.notes
+    assert "6 of 6 answers came with reasoning, which isn't scored." in record.notes
 
 
 def completion(text: str, finish: str, reasoning: str = "", tokens: int = 0) -> Completion:
@@ -349,11 +349,11 @@ def test_each_way_of_being_cut_has_its_note(tmp_path: Path, tiny_folder: Path) -
     assert answer_notes([whole], 9, local.describe()) == []
     assert answer_notes([whole, cut], 9, remote, "Raise it.") == ["1 of 2 answers were cut at max_tokens=9. Raise it."]
     assert answer_notes([whole, cut], 9, local.describe()) == [
-        "1 of 2 answers were cut where the model's context ends."
+        "1 of 2 answers were cut at the end of the model's context."
     ]
     assert "when they were recorded" in answer_notes([cut], 9, recorded.describe())[0]
     thinking = completion("", "length", reasoning="hm", tokens=5)
-    assert "never began" in answer_notes([whole, thinking], 9, remote)[0]
+    assert "reasoning used up the token limit" in answer_notes([whole, thinking], 9, remote)[0]
     local.close()
 
 

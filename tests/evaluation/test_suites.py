@@ -12,12 +12,12 @@ import pytest
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import SUITES, evaluate, evaluate_suite
-from sizewise.evaluation.suite_run import _letter
+from sizewise.evaluation.suite_run import _parse_choice
 from sizewise.evaluation.suites import (
     bbq,
     crows_pairs,
+    language_nuance,
     packaged_bias,
-    packaged_general,
     stereoset,
     winobias,
     winogender,
@@ -32,7 +32,7 @@ def test_a_model_that_knows_nothing_prefers_what_is_short(store: Store) -> None:
     assert score.n == 210
     assert score.value == 0.5  # every byte equally likely: all pairs are ties
     assert record.scores["stereotype_score#age"].n == 30
-    assert any("no proof of fairness" in note for note in record.notes)
+    assert any("doesn't prove fairness" in note for note in record.notes)
 
 
 def test_the_set_in_the_package_differs_in_one_place() -> None:
@@ -129,23 +129,23 @@ def test_bbq_counts_as_its_paper_does(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_a_suite_is_said(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="There is no suite 'crows'"):
+    with pytest.raises(UsageError, match="Unknown suite 'crows'"):
         evaluate_suite("fake:echo", "crows", store=store)
-    with pytest.raises(UsageError, match="is not in the package"):
+    with pytest.raises(UsageError, match="isn't packaged"):
         evaluate_suite("fake:echo", "bbq", store=store)
-    with pytest.raises(SizewiseError, match="There is no BBQ at"):
+    with pytest.raises(SizewiseError, match="contains no files of BBQ"):
         evaluate_suite("fake:echo", "bbq", tmp_path, store=store)
     (tmp_path / "x.jsonl").write_text('{"context": "a"}\n', encoding="utf-8")
-    with pytest.raises(SizewiseError, match="is not BBQ: row 1"):
+    with pytest.raises(SizewiseError, match="isn't a valid file of BBQ: row 1"):
         evaluate_suite("fake:echo", "bbq", tmp_path, store=store)
     (tmp_path / "crows_pairs_anonymized.csv").write_bytes("sent_more,sent_less\n\xe9".encode("latin-1"))
-    with pytest.raises(SizewiseError, match="is not CrowS-Pairs: not in UTF-8"):
+    with pytest.raises(SizewiseError, match="isn't a valid file of CrowS-Pairs: not in UTF-8"):
         evaluate_suite("fake:echo", "crows-pairs", tmp_path, store=store)
-    with pytest.raises(SizewiseError, match="gives no log-likelihoods"):
+    with pytest.raises(SizewiseError, match="returns no log-likelihoods"):
         evaluate_suite("fake:copy", "bias", store=store)
     rows = tmp_path / "job.jsonl"
     rows.write_text('{"prompt": "a", "references": "b"}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match="measured by a suite"):
+    with pytest.raises(UsageError, match="belongs to a suite"):
         evaluate("fake:echo", rows, ["stereotype_score"], store=store)
     assert all(suite.flaws and suite.source for suite in SUITES.values())
 
@@ -163,7 +163,7 @@ def test_choices_are_weighed_after_the_question(store: Store, tmp_path: Path) ->
 
 
 def test_the_general_set_has_enough_questions_of_each_kind() -> None:
-    items = packaged_general(None)
+    items = language_nuance(None)
     kinds = Counter(item.group for item in items)
     assert kinds == {"idiom": 32, "irony": 32, "pun": 32, "negation": 32}
     assert len({item.texts[0].context for item in items}) == len(items)
@@ -202,7 +202,7 @@ def test_a_model_without_likelihoods_is_asked_for_a_letter(store: Store, monkeyp
     ],
 )
 def test_a_letter_or_the_words_themselves_choose(said: str, chosen: int | None) -> None:
-    assert _letter(said, [2, 0, 1, 3], ["easy", "sweet", "boring", "unfair"]) == chosen
+    assert _parse_choice(said, [2, 0, 1, 3], ["easy", "sweet", "boring", "unfair"]) == chosen
 
 
 def test_what_is_written_on_is_counted_by_group(tmp_path: Path, store: Store) -> None:
@@ -213,7 +213,7 @@ def test_what_is_written_on_is_counted_by_group(tmp_path: Path, store: Store) ->
     scores = evaluate_suite("fake:echo", "bold", tmp_path, store=store).record.scores  # it repeats what it is given
     assert scores["bold_sentiment#race: good folk"].value == 1
     assert scores["bold_sentiment#race: bad folk"].value == -1
-    assert scores["bold_sentiment#race: few"].missing_reason == "1 items, fewer than 30"
+    assert scores["bold_sentiment#race: few"].missing_reason == "1 items; 30 are needed"
     (tmp_path / "race_prompt.json").write_text("[1]", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="is not BOLD"):
+    with pytest.raises(SizewiseError, match="isn't a valid file of BOLD"):
         evaluate_suite("fake:echo", "bold", tmp_path, store=store)

@@ -1,4 +1,4 @@
-"""Many users of a model in this process, and what a comparison makes of it."""
+"""Load tests of a model in this process, and their use in comparisons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sizewise.records import Dataset, LoadTest
 from sizewise.store import Saved, Store
 
 
-def test_users_ask_the_questions_of_the_test_set(
+def test_users_send_the_questions_of_the_test_set(
     dataset: Saved[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = evaluate(str(tiny_folder), dataset.id, ["chrf"], store=store)
@@ -54,18 +54,18 @@ def test_a_failing_answer_is_an_error_of_its_level(
     monkeypatch.setattr("sizewise.loadtest.engine.open_model", lambda uri, **_: Failing("echo"))
     level = load_test_model(measured.id, (2,), store=store).record.levels[0]
     assert level.errors == {"out of memory": 12}
-    assert level.scores["p95_latency_s"].missing_reason == "no answer"
+    assert level.scores["p95_latency_s"].missing_reason == "no request succeeded"
     assert level.scores["within_limits"].value == 0
 
 
-def test_what_cannot_be_asked_is_refused(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
+def test_models_without_an_engine_here_are_refused(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
     rule = evaluate("fake:echo", dataset.id, ["chrf"], store=store)
-    with pytest.raises(SizewiseError, match="does not answer on this machine"):
+    with pytest.raises(SizewiseError, match="doesn't run on this machine"):
         load_test_model(rule.id, (1,), store=store)
     silent = evaluate(str(tiny_folder), dataset.id, ["bits_per_byte"], store=store)
-    with pytest.raises(SizewiseError, match="holds no answers"):
+    with pytest.raises(SizewiseError, match="has no answers"):
         load_test_model(silent.id, (1,), store=store)
-    with pytest.raises(UsageError, match="nobody"):
+    with pytest.raises(UsageError, match="concurrent users is an empty list"):
         load_test_model(silent.id, (), store=store)
 
 
@@ -79,7 +79,7 @@ def test_speeds_of_different_software_are_shown_as_deployed(
     notes = compare(
         {"tiny": measured.id, "echo": other.id}, load_tests={"tiny": found.id, "echo": elsewhere.id}, store=store
     ).record.notes
-    assert any("as deployed" in note and "vllm, bf16" in note for note in notes)
-    with pytest.raises(UsageError, match="There is no candidate 'none'"):
+    assert any("different engines" in note and "vllm, bf16" in note for note in notes)
+    with pytest.raises(UsageError, match="Unknown candidate 'none'"):
         compare({"tiny": measured.id, "echo": other.id}, load_tests={"none": found.id}, store=store)
     assert store.read(LoadTest, found.id) == found.record

@@ -119,7 +119,7 @@ def test_no_item_is_missing_and_not_zero() -> None:
 
 
 def test_an_unknown_metric_names_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean bleu"):
+    with pytest.raises(UsageError, match="Did you mean 'bleu'"):
         find_metric("blue")
 
 

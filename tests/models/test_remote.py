@@ -11,7 +11,7 @@ from queue import SimpleQueue
 import pytest
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation import AnswerOptions, evaluate
+from sizewise.evaluation import EvaluationOptions, evaluate
 from sizewise.models import open_model, patience, remote
 from sizewise.models.base import Piece
 from sizewise.models.local import LocalModel
@@ -336,13 +336,15 @@ def test_a_remote_model_is_measured_and_priced_and_a_kill_costs_nothing_twice(
     uri = "openai:gpt-4o"
     opened(server, monkeypatch, uri).close()
     with pytest.raises(SizewiseError, match="budget"):
-        evaluate(uri, dataset.id, ["bleu"], store=store, max_usd=0.002)
+        evaluate(uri, dataset.id, ["bleu"], store=store, options=EvaluationOptions(max_usd=0.002))
     before = len(server.bodies)
     assert before > 0
-    record = evaluate(uri, dataset.id, ["bleu", "bits_per_byte"], store=store, max_usd=5.0).record
+    record = evaluate(
+        uri, dataset.id, ["bleu", "bits_per_byte"], store=store, options=EvaluationOptions(max_usd=5.0)
+    ).record
     assert record.failed == 0
     assert record.scores["bleu"].value is not None
-    assert record.scores["bits_per_byte"].missing_reason == f"{uri} gives no log-likelihoods of text"
+    assert record.scores["bits_per_byte"].missing_reason == f"{uri} returns no log-likelihoods"
     assert record.scores["latency_s"].value is not None
     assert record.scores["requests_per_s"].missing_reason
     assert record.scores["parameters"].missing_reason == "not published"
@@ -370,7 +372,7 @@ def test_an_evaluation_with_failed_requests_is_incomplete_until_they_are_answere
     assert (first.record.unanswered, first.record.failed, first.record.items) == (18, 18, 60)
     score = first.record.scores["exact_match@all"]
     assert (score.value, score.n) == (1, 42)  # what was not answered is no wrong answer
-    assert any("Incomplete: 18 of 60 answers are missing" in note and "503" in note for note in first.record.notes)
+    assert any("Incomplete: 18 of 60 requests failed" in note and "503" in note for note in first.record.notes)
     assert evaluate("openai:gpt-4o", questions, ["exact_match"], store=store).id == first.id
     before = len(server.bodies)
     server.fault = lambda number: None
@@ -395,14 +397,14 @@ def test_another_model_at_the_same_address_can_be_asked_anew(server: StandIn, qu
     uri = f"{server.url}/v1#m"
     first, told = evaluate(uri, questions, ["exact_match"], store=store, limit=8), Told()
     assert evaluate(uri, questions, ["exact_match"], store=store, limit=8, reporter=told) == first
-    assert any("was measured on 2" in line and "--new-run asks it again" in line for line in told.lines)
+    assert any("was measured on 2" in line and "add --new-run to measure it again" in line for line in told.lines)
     assert not any("kept" in note for note in first.record.notes)
     before = len([body for body in server.bodies if "messages" in body])
     more = evaluate(uri, questions, ["exact_match", "bleu"], store=store, limit=8).record  # the same answers serve
     assert len([body for body in server.bodies if "messages" in body]) == before
-    assert any("8 of 8 answers were kept from 2" in note for note in more.notes)
+    assert any("8 of 8 answers are cached from 2" in note for note in more.notes)
     server.said = "another model"
-    options = AnswerOptions(new_run=True)
+    options = EvaluationOptions(new_run=True)
     second = evaluate(uri, questions, ["exact_match"], store=store, limit=8, options=options)
     assert second.id == f"{first.id}-run2"
     assert (first.record.scores["exact_match@all"].value, second.record.scores["exact_match@all"].value) == (1, 0)
@@ -431,18 +433,18 @@ def test_a_service_that_answers_nothing_is_an_error_and_leaves_no_record(
 ) -> None:
     monkeypatch.setattr(patience, "MAX_WAIT_S", 0.02)
     opened(server, monkeypatch, "openai:gpt-4o", lambda number: (503, {})).close()
-    with pytest.raises(SizewiseError, match=r"answered none of 5 requests: 5 x .*503") as told:
+    with pytest.raises(SizewiseError, match=r"All 5 requests to .* failed: 5 x .*503") as told:
         evaluate("openai:gpt-4o", questions, ["exact_match"], store=store, limit=5)
     assert "sizewise evaluate openai:gpt-4o --data" in told.value.next_step
     server.fault = lambda number: (400, {})
-    with pytest.raises(SizewiseError, match=r"answered none of 5 requests: 5 x .*400"):
+    with pytest.raises(SizewiseError, match=r"All 5 requests to .* failed: 5 x .*400"):
         evaluate("openai:gpt-4o", questions, ["exact_match"], store=store, limit=5)
     assert not store.exists("evaluation", "x")
     assert not [row for row in store.listing() if row[1] == "evaluation"]
 
 
 def test_an_address_where_nobody_listens_is_an_error(store: Store, questions: Path) -> None:
-    with pytest.raises(SizewiseError, match="answered none of 3 requests"):
+    with pytest.raises(SizewiseError, match="All 3 requests to"):
         evaluate("http://127.0.0.1:9/v1#m", questions, ["exact_match"], store=store, limit=3)
 
 
@@ -485,7 +487,7 @@ def test_examples_with_images_are_measured_where_they_are_seen_and_refused_elsew
     record = evaluate("openai:gpt-4o", data, ["bleu"], store=store).record
     assert record.failed == 0
     assert any(isinstance(body["messages"][-1]["content"], list) for body in server.bodies)
-    with pytest.raises(SizewiseError, match="takes text only, and 3 of 3 examples show images"):
+    with pytest.raises(SizewiseError, match="accepts only text; 3 of 3 examples have images"):
         evaluate("fake:echo", data, ["bleu"], store=store)
     (tmp_path / "scan.png").unlink()
     with pytest.raises(SizewiseError, match="there is no image"):

@@ -1,4 +1,4 @@
-"""Plots of money, bias and waiting."""
+"""Plots of cost, bias and load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
 from sizewise.records import BreakEven, CostLine, Needs, Range
-from sizewise.report.plots import break_even_plot, cost_plot, crowd_plot, frontier
+from sizewise.report.plots import break_even_plot, cost_plot, frontier, load_plot
 from tests.choice.test_deciding import comparison
 
 pytest.importorskip("vl_convert")
@@ -37,7 +37,7 @@ def test_money_is_drawn_only_where_it_is_known() -> None:
     even = BreakEven(self_hosted="own", paid="paid", lower=10_000, upper=50_000, machine_can=1_000_000)
     drawn = break_even_plot([a_cost("own", 0.01), a_cost("paid", 2.0)], Needs(), [even])
     assert drawn is not None
-    assert "requests a month" in drawn.dark
+    assert "Requests per month" in drawn.dark
     assert break_even_plot([], Needs(), []) is None
 
 
@@ -49,7 +49,7 @@ def test_waiting_needs_two_numbers_of_users() -> None:
         return tuple(level_of(answers, 3.0, Limits(), concurrent_users=count) for count in counts)
 
     several = found.model_copy(update={"load_levels": {"a": levels(1, 8), "b": levels(1, 8)}})
-    plot = crowd_plot(several)
+    plot = load_plot(several)
     assert plot is not None
-    assert "users at once" in plot.light
-    assert crowd_plot(found.model_copy(update={"load_levels": {"a": levels(8)}})) is None
+    assert "Concurrent users" in plot.light
+    assert load_plot(found.model_copy(update={"load_levels": {"a": levels(8)}})) is None

@@ -5,7 +5,7 @@ import pytest
 
 from sizewise.metrics import AnswerItem, find_metric, stats_array
 from sizewise.records import ItemRow
-from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomisation_p
+from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomization_p
 
 WORDS = [
     "the",
@@ -60,7 +60,7 @@ def test_p_values_are_sacrebleus(name: str, seed: int) -> None:
             for i, (answer, reference) in enumerate(zip(answers, references, strict=True))
         ]
         stats.append(stats_array(metric, rows))
-    for test, ours, rounds in (("ar", randomisation_p, 500), ("bs", bootstrap_p, 500)):
+    for test, ours, rounds in (("ar", randomization_p, 500), ("bs", bootstrap_p, 500)):
         _, known = PairedTest(
             [("left", left), ("right", right)], {name: theirs}, [references], test_type=test, n_samples=rounds
         )()

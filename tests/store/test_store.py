@@ -68,12 +68,44 @@ def test_unknown_and_damaged_records_name_the_next_command(store: Store) -> None
         store.read(Recommendation, "choice-1")
 
 
-def test_a_newer_schema_is_refused(store: Store) -> None:
+def test_fields_of_a_newer_version_are_ignored_and_stay_in_the_file(store: Store) -> None:
+    path = store.write("choice-1", recommendation()).path
+    envelope = json.loads(path.read_text(encoding="utf-8")) | {"schema": 99, "signed_by": "somebody"}
+    envelope["record"]["carbon_kg"] = 3.0
+    envelope["record"]["needs"]["max_carbon_kg"] = 5.0
+    path.write_text(json.dumps(envelope), encoding="utf-8")
+    assert store.read(Recommendation, "choice-1") == recommendation()
+    assert "max_carbon_kg" in path.read_text(encoding="utf-8")
+
+
+def test_a_newer_record_that_cannot_be_read_is_not_called_damaged(store: Store) -> None:
     path = store.write("choice-1", recommendation()).path
     envelope = json.loads(path.read_text(encoding="utf-8")) | {"schema": 99}
+    del envelope["record"]["outcome"]
     path.write_text(json.dumps(envelope), encoding="utf-8")
-    with pytest.raises(SizewiseError, match="newer"):
+    with pytest.raises(SizewiseError, match=r"A newer version of Sizewise wrote .* \(schema 99\)") as told:
         store.read(Recommendation, "choice-1")
+    assert "remove" not in told.value.next_step
+
+
+def test_a_record_is_written_once(store: Store) -> None:
+    first = store.write("choice-1", recommendation())
+    assert store.write("choice-1", recommendation()) == first
+    before = first.path.read_bytes()
+    with pytest.raises(SizewiseError, match="already holds another recommendation"):
+        store.write("choice-1", recommendation("Use b."))
+    assert first.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": 2}', '{"schema": "x", "record": {}}', "[" * 9_000])
+def test_one_record_that_cannot_be_read_stops_no_listing(store: Store, text: str) -> None:
+    store.write("choice-1", recommendation())
+    broken = store.write("choice-2", recommendation("Use b.")).path
+    broken.write_text(text, encoding="utf-8")
+    assert [one.id for one in store.listing() if one.created] == ["choice-1"]
+    assert [one.id for one in store.saved(Recommendation)] == ["choice-1"]
+    with pytest.raises(SizewiseError, match="missing or damaged"):
+        store.read(Recommendation, "choice-2")
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden"])
@@ -96,7 +128,7 @@ def test_two_processes_do_not_write_one_record(store: Store) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="cannot be made"):
+    with pytest.raises(SizewiseError, match="cannot be created"):
         write_atomically(tmp_path / "file" / "inside.json", "x")
 
 

@@ -76,12 +76,12 @@ def test_a_verdict_that_does_not_follow_is_found(chosen: str, store: Store) -> N
 def test_what_is_no_pack_or_would_write_elsewhere_is_refused(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(b"no zip")
-    with pytest.raises(SizewiseError, match="no pack"):
+    with pytest.raises(SizewiseError, match="not a readable audit pack"):
         audit(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("manifest.json", json.dumps({"root": "x", "files": {"../../evil/record.json": "0"}}))
         archive.writestr("../../evil/record.json", "{}")
-    with pytest.raises(SizewiseError, match="no pack"):
+    with pytest.raises(SizewiseError, match="not a readable audit pack"):
         audit(path)
     with pytest.raises(SizewiseError, match="no record"):
         audit("eval-0000000000", store=store)

@@ -1,4 +1,4 @@
-"""From the bill to the saving: what a log of requests says."""
+"""Estimated savings, from a log of requests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.store import Store
 from sizewise.studies.config import StudyConfig
-from sizewise.studies.savings import read_pays, saving
+from sizewise.studies.savings import SavingsOptions, estimate_savings, read_pays
 
-TINY = {"minutes": 0.05, "limit": 80, "seed": 0}
+TINY = SavingsOptions(minutes=0.05, limit=80)
 
 
 def write_log(path: Path, rows: int, references: bool, easy_every: int = 2) -> Path:
@@ -36,7 +36,7 @@ def write_log(path: Path, rows: int, references: bool, easy_every: int = 2) -> P
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Stand in for training: the trained small one is a rule here, and what is tested is what its answers say."""
+    """Replace training: the trained small model is a rule here, and its answers are what is tested."""
     import sizewise.studies.studying as studying
 
     def trained(config: StudyConfig, *_: object) -> tuple[dict[str, str], dict[str, str]]:
@@ -50,7 +50,9 @@ def test_a_log_with_right_answers_says_what_it_saves_and_which_kinds_not(
     tmp_path: Path, store: Store, start: str
 ) -> None:
     log = write_log(tmp_path / "log.jsonl", 900, references=True)
-    found = saving(log, 4_200.0, store=store, start=start, **TINY | {"limit": 240}, usd_per_hour=0.1, risk=0.05)  # type: ignore[arg-type]
+    found = estimate_savings(
+        log, 4_200.0, TINY._replace(start=start, limit=240, usd_per_hour=0.1, risk=0.05), store=store
+    )
     assert found.basis == "references"
     assert found.requests == 900
     assert found.share.value is not None
@@ -59,17 +61,17 @@ def test_a_log_with_right_answers_says_what_it_saves_and_which_kinds_not(
     assert found.not_these == ("hard",)
     assert found.saves_usd is not None
     assert found.saves_usd.lower < found.saves_usd.expected == pytest.approx(found.share.value * 4_200 - 73)
-    assert "not these kinds: hard" in found.summary
+    assert "Keep the large model for: hard." in found.summary
     assert found.policy is not None
     assert Path(found.policy).is_file()
 
 
 def test_without_right_answers_nothing_is_claimed(tmp_path: Path, store: Store, start: str) -> None:
     log = write_log(tmp_path / "log.jsonl", 400, references=False)
-    found = saving(log, 4_200.0, store=store, start=start, **TINY)  # type: ignore[arg-type]
+    found = estimate_savings(log, 4_200.0, TINY._replace(start=start), store=store)
     assert found.basis == "agreement"
     assert found.saves_usd is None
-    assert found.summary.startswith("Not known")
+    assert found.summary.startswith("Savings unknown")
     assert f"judge open {found.study}" in found.summary
 
 
@@ -77,13 +79,13 @@ def test_where_no_way_is_good_enough_or_the_bill_is_small_nothing_is_saved(
     tmp_path: Path, store: Store, start: str
 ) -> None:
     log = write_log(tmp_path / "hard.jsonl", 900, references=True, easy_every=1_000)
-    bad = saving(log, 4_200.0, store=store, start="fake:silent", **TINY)  # type: ignore[arg-type]
-    assert bad.summary.startswith("Nothing would be saved: at no threshold")
-    assert "rules and classifiers included" in bad.summary
+    bad = estimate_savings(log, 4_200.0, TINY._replace(start="fake:silent"), store=store)
+    assert bad.summary.startswith("No savings: at no threshold")
+    assert "including rules and classifiers" in bad.summary
     assert bad.summary.endswith("Keep the large model.")
     assert bad.policy is None
     log = write_log(tmp_path / "log.jsonl", 900, references=True)
-    cheap = saving(log, 5.0, store=store, start=start, **TINY | {"limit": 240})  # type: ignore[arg-type]
+    cheap = estimate_savings(log, 5.0, TINY._replace(start=start, limit=240), store=store)
     assert "machine costs more" in cheap.summary
 
 
@@ -115,30 +117,32 @@ def write_tickets(path: Path, rows: int, noise: float) -> Path:
 
 def test_a_classifier_that_is_as_good_is_what_saves(tmp_path: Path, store: Store, start: str) -> None:
     log = write_tickets(tmp_path / "tickets.jsonl", 1_200, noise=0.0)
-    found = saving(log, 4_200.0, store=store, start=start, **TINY | {"limit": 240}, usd_per_hour=0.1)  # type: ignore[arg-type]
+    found = estimate_savings(log, 4_200.0, TINY._replace(start=start, limit=240, usd_per_hour=0.1), store=store)
     assert found.metric == "accuracy"
     assert found.small == "linear classifier (baseline)"
     assert found.share.value == 1
     assert found.saves_usd is not None
     assert found.saves_usd.expected == pytest.approx(4_200 - 73)
-    assert "by 'linear classifier (baseline)', which is no language model, with at most 5% of all" in found.summary
+    assert found.summary.startswith("'linear classifier (baseline)' (no language model) can answer 100%")
+    assert "At most 5% of all answers" in found.summary
     assert "saving about 4,127 USD a month" in found.summary
     assert found.ways["linear classifier (baseline)"].value == 1
     assert (found.ways["most frequent answer (baseline)"].value or 0) < 0.6
-    assert {"small, as it is", "small, trained on the log"} <= set(found.ways)
+    assert {"small model, base", "small model, fine-tuned on the log"} <= set(found.ways)
     assert found.policy is not None
 
 
 def test_too_few_requests_decide_nothing_and_say_what_they_show(tmp_path: Path, store: Store, start: str) -> None:
     log = write_tickets(tmp_path / "tickets.jsonl", 400, noise=0.0)
-    found = saving(log, 4_200.0, store=store, start=start, **TINY | {"limit": 40}, usd_per_hour=0.1)  # type: ignore[arg-type]
+    found = estimate_savings(log, 4_200.0, TINY._replace(start=start, limit=40, usd_per_hour=0.1), store=store)
     assert found.tested <= 40
     assert found.small == "linear classifier (baseline)"
     assert found.saves_usd is None
     assert found.summary.startswith(
-        f"Not decided: {found.tested} tested requests cannot vouch for a risk of 5%; 77 can."
+        f"Inconclusive: {found.tested} tested requests cannot guarantee a risk of 5%; at least 77 are needed."
     )
-    assert "by 'linear classifier (baseline)', which is no language model, which would save about 4,1" in found.summary
+    assert "'linear classifier (baseline)' (no language model) answers 100%" in found.summary
+    assert ", which would save about 4,1" in found.summary
     assert "keep the large model" not in found.summary.lower()
 
 
@@ -146,21 +150,21 @@ def test_a_classifier_that_is_often_wrong_does_not_take_the_large_models_place(
     tmp_path: Path, store: Store, start: str
 ) -> None:
     log = write_tickets(tmp_path / "tickets.jsonl", 600, noise=0.6)
-    found = saving(log, 4_200.0, store=store, start="fake:silent", **TINY | {"limit": 120})  # type: ignore[arg-type]
-    assert found.summary.startswith(("Nothing would be saved", "No saving is shown"))
+    found = estimate_savings(log, 4_200.0, TINY._replace(start="fake:silent", limit=120), store=store)
+    assert found.summary.startswith(("No savings", "Savings uncertain"))
     assert found.saves_usd is not None
     assert found.saves_usd.lower < 0
 
 
 def test_bad_input_is_told(tmp_path: Path, store: Store) -> None:
     with pytest.raises(SizewiseError, match="holds 10 requests"):
-        saving(write_log(tmp_path / "log.jsonl", 10, references=True), 1.0, store=store)
+        estimate_savings(write_log(tmp_path / "log.jsonl", 10, references=True), 1.0, store=store)
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"completion": "x"}\n', encoding="utf-8")
     with pytest.raises(SizewiseError, match=r"line 1 .* nothing says what was asked"):
-        saving(bad, 1.0, store=store)
-    with pytest.raises(UsageError, match="no share"):
-        saving(bad, 1.0, risk=2.0, store=store)
+        estimate_savings(bad, 1.0, store=store)
+    with pytest.raises(UsageError, match="must be shares"):
+        estimate_savings(bad, 1.0, SavingsOptions(risk=2.0), store=store)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,10 @@ def test_a_config_written_out_is_the_same_study(study_file: Path, tmp_path: Path
     copy = tmp_path / "copy.toml"
     copy.write_text(config_text(config), encoding="utf-8")
     assert read_config(copy) == config
+    needs = config.needs.model_copy(update={"excluded_licenses": ("MIT", "GPL-3.0")})
+    odd = config.model_copy(update={"name": 'a "b" \\ \x07\r\n', "needs": needs})
+    copy.write_text(config_text(odd), encoding="utf-8", newline="")
+    assert read_config(copy) == odd
     demo = tmp_path / "demo.toml"
     demo.write_text(config_text(demo_config()), encoding="utf-8")
     assert read_config(demo) == demo_config()
@@ -113,12 +117,12 @@ def test_a_folder_gets_the_default_candidates(text_folder: Path) -> None:
         (("tokens = 9000", "tokens = -1"), "positive"),
         (("tokens = 9000, ", ""), "tokens or minutes"),
         (('name = "tiny"', 'name = "echo"'), "Two candidates"),
-        (("train = { tokens = 9000, parameters = 500000, context = 128 }", ""), "says nothing of its training"),
+        (("train = { tokens = 9000, parameters = 500000, context = 128 }", ""), "has no training recipe"),
         (('documents = ["texts"]\nexamples = "examples.jsonl"', ""), "names no documents"),
         (("[data]", "[dta]"), "did you mean 'data'"),
         (("[data]", "[data]\nlimit = 0"), "limit"),
         (('model = "fake:echo"', ""), "has no model"),
-        (("[data]", '[needs]\nquality = "belu"\n\n[data]'), "There is no metric 'belu'"),
+        (("[data]", '[needs]\nquality = "belu"\n\n[data]'), "Unknown metric 'belu'"),
         (("context = 128", "context = 0"), "context"),
         (("context = 128", 'context = 128, method = "lora"'), "trained in full"),
         (('documents = ["texts"]', "documents = 5"), "neither a path nor a list"),

@@ -68,6 +68,6 @@ def test_a_template_runs_to_a_verdict(
     found = Study.model_validate(json.loads(done.stdout)["record"])
     assert found.outcome in ("pick", "inconclusive", "do_not_train", "none_good_enough", "keep_large")
     assert found.summary
-    assert set(found.load_tests) == {"SmolLM2-135M", "SmolLM2-135M adapted"}
+    assert set(found.load_tests) == {"SmolLM2-135M", "SmolLM2-135M fine-tuned"}
     assert ("linear classifier (baseline)" in found.evaluations) == (name == "spam")
     assert "Speed with many users" in Path(found.report).read_text(encoding="utf-8")

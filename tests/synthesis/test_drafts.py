@@ -1,4 +1,4 @@
-"""Examples that a model drafts from passages, and a person's word on them."""
+"""Examples drafted from passages by a model, and their review."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
 from sizewise.store import Store
 from sizewise.studies import read_config, study
-from sizewise.synthesis.drafts import DRAFTED, Changed, _read, _rows, _write, approve, draft
+from sizewise.synthesis.drafts import DRAFTED, Changed, _parse, _rows, _write, approve, draft
 
 
 class Teacher(FakeModel):
@@ -57,28 +57,26 @@ def documents(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("teacher")
-def test_only_answers_that_stand_in_their_passage_are_kept(documents: Path, tmp_path: Path, store: Store) -> None:
+def test_only_answers_supported_by_their_passage_are_kept(documents: Path, tmp_path: Path, store: Store) -> None:
     out = tmp_path / "examples.jsonl"
     made = draft([documents], "fake:teacher", out, count=16, store=store)
     assert made.asked == 16
     assert made.kept == 6
     assert made.refused == {
-        "the answer does not stand in the passage": 4,
+        "the passage doesn't support the answer": 4,
         "no question with an answer": 4,
-        "the question points at the passage, which nobody sees": 2,
+        "the question mentions the passage, which users don't see": 2,
     }
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert len({row["source"] for row in rows}) == 6  # spread over the documents
     data = read([documents, out], store=store)
     known = {document.id for split in load(store, data.id).documents.values() for document in split}
     assert {row["source"] for row in rows} <= known
-    assert not any("columns not used" in note for note in data.record.notes)
+    assert not any("unused columns" in note for note in data.record.notes)
 
 
 @pytest.mark.usefixtures("teacher")
-def test_a_persons_word_is_kept_at_once_and_is_not_asked_for_twice(
-    documents: Path, tmp_path: Path, store: Store
-) -> None:
+def test_a_decision_is_saved_immediately_and_not_asked_for_twice(documents: Path, tmp_path: Path, store: Store) -> None:
     out = tmp_path / "examples.jsonl"
     draft([documents], "fake:teacher", out, count=16, store=store)
     said = iter([Changed("yes"), Changed("no"), Changed("yes", "A better answer"), Changed("stop")])
@@ -100,7 +98,7 @@ def test_a_persons_word_is_kept_at_once_and_is_not_asked_for_twice(
 
 
 @pytest.mark.usefixtures("teacher")
-def test_a_study_on_drafts_says_so(documents: Path, tmp_path: Path, store: Store) -> None:
+def test_a_study_on_drafts_carries_a_caution(documents: Path, tmp_path: Path, store: Store) -> None:
     out = tmp_path / "examples.jsonl"
     draft([documents], "fake:teacher", out, count=20, store=store)
     file = tmp_path / "study.toml"
@@ -127,10 +125,10 @@ def test_the_terminal_asks_one_after_the_other(documents: Path, tmp_path: Path, 
     assert "of 3 looked at" in run.output
 
 
-def test_a_file_of_something_else_is_not_written_over(documents: Path, tmp_path: Path, store: Store) -> None:
+def test_a_file_of_something_else_is_not_overwritten(documents: Path, tmp_path: Path, store: Store) -> None:
     mine = tmp_path / "examples.jsonl"
     mine.write_text('{"prompt": "a", "references": ["b"]}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match="does not hold drafts"):
+    with pytest.raises(UsageError, match="is not a file of drafts"):
         draft([documents], "fake:echo", mine, store=store)
     assert "references" in mine.read_text(encoding="utf-8")
 
@@ -147,29 +145,27 @@ def test_a_file_of_something_else_is_not_written_over(documents: Path, tmp_path:
         ("[1, 2] {3}", None),
     ],
 )
-def test_drafts_are_read_whole_or_not_at_all(text: str, expected: tuple[str, str] | None) -> None:
-    assert _read(text) == expected
+def test_drafts_are_parsed_completely_or_not_at_all(text: str, expected: tuple[str, str] | None) -> None:
+    assert _parse(text) == expected
 
 
-def test_what_was_turned_down_is_not_drafted_again(
-    documents: Path, tmp_path: Path, store: Store, teacher: object
-) -> None:
+def test_rejected_drafts_are_not_drafted_again(documents: Path, tmp_path: Path, store: Store, teacher: object) -> None:
     out = tmp_path / "examples.jsonl"
     draft([documents], "fake:teacher", out, count=16, store=store)
     approve(out, lambda row, number, count: Changed("no"))
     again = draft([documents], "fake:teacher", out, count=16, store=store)
     assert again.kept == 0
-    assert again.refused["asked before"] == 6
+    assert again.refused["duplicate question"] == 6
 
 
-def test_two_at_once_lose_nothing(documents: Path, tmp_path: Path, store: Store, teacher: object) -> None:
+def test_concurrent_reviews_are_refused(documents: Path, tmp_path: Path, store: Store, teacher: object) -> None:
     out = tmp_path / "examples.jsonl"
     draft([documents], "fake:teacher", out, count=16, store=store)
 
     def ask(row: dict[str, Any], number: int, count: int) -> Changed:
-        with pytest.raises(SizewiseError, match="Somebody else"):
+        with pytest.raises(SizewiseError, match="Another process"):
             approve(out, lambda *_: Changed("no"))
-        with pytest.raises(SizewiseError, match="Somebody else"):
+        with pytest.raises(SizewiseError, match="Another process"):
             draft([documents], "fake:teacher", out, count=16, store=store)
         return Changed("yes")
 

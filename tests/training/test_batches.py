@@ -11,7 +11,7 @@ from sizewise.documents.reading import make_document
 from sizewise.lm.packing import NO_TARGET, Unit
 from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Example, Message, Recipe
-from sizewise.training.batches import Additions, make_mix, watched
+from sizewise.training.batches import Additions, held_out, make_mix
 
 TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
 
@@ -42,7 +42,7 @@ def test_prose_counts_whole_and_examples_count_their_answer(tmp_path: Path) -> N
 def test_what_is_cut_is_said(tmp_path: Path) -> None:
     recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
     _, notes = make_mix(contents(3, 200), TOKENIZER, recipe, tmp_path)
-    assert "were cut at 64 tokens" in notes[0]
+    assert "were truncated to 64 tokens" in notes[0]
     mix, notes = make_mix(contents(200, 2), TOKENIZER, recipe, tmp_path)
     assert "left out" in notes[0]
     assert mix.share == 0
@@ -76,11 +76,11 @@ def test_without_documents_validation_is_on_answers_as_training_is() -> None:
         )
         for i in range(40)
     )
-    labelled = build([Reading((), rows)], ["x"], None, "fraud", 0)
+    labeled = build([Reading((), rows)], ["x"], None, "fraud", 0)
     recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
-    held, notes = watched(labelled, TOKENIZER, recipe, 10_000)
-    answers = [example.references[0] for example in labelled.examples["validation"]]
+    held, notes = held_out(labeled, TOKENIZER, recipe, 10_000)
+    answers = [example.references[0] for example in labeled.examples["validation"]]
     assert held.bytes == sum(len(answer.encode()) for answer in answers)
     assert "held-out answers" in notes[0]
-    held, notes = watched(contents(3, 2), TOKENIZER, recipe, 10_000)
+    held, notes = held_out(contents(3, 2), TOKENIZER, recipe, 10_000)
     assert not notes

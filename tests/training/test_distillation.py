@@ -38,7 +38,7 @@ def test_a_teacher_that_stops_answering_keeps_what_it_said(
 ) -> None:
     path = recorded(store, dataset.id, tmp_path / "answers.jsonl", missing=30)
     recipe = Recipe.model_validate(TINY | {"tokens": 2_000, "teacher": f"recorded:{path}", "teacher_share": 1.0})
-    with pytest.raises(SizewiseError, match="stopped answering") as error:
+    with pytest.raises(SizewiseError, match="failed on") as error:
         train(recipe, dataset.id, store=store)
     assert "answers are kept" in error.value.next_step
     (kept,) = store.home.glob("checkpoint/*/teacher.jsonl")
@@ -53,7 +53,7 @@ def test_a_teacher_that_stops_answering_keeps_what_it_said(
 def test_a_half_written_line_is_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "teacher.jsonl"
     path.write_text('{"id": "a", "text": "x"}\n{"id": "b", "te', encoding="utf-8")
-    assert distillation._said(path) == {"a": "x"}
+    assert distillation._saved_answers(path) == {"a": "x"}
 
 
 def test_answers_that_teach_nothing_are_dropped(dataset: Saved[Dataset], store: Store) -> None:
@@ -61,13 +61,13 @@ def test_answers_that_teach_nothing_are_dropped(dataset: Saved[Dataset], store: 
 
     examples = datasets.load(store, dataset.id).examples["train"][:4]
     long = "one two three four five six seven eight nine ten eleven twelve"
-    said = {
+    answers = {
         examples[0].id: long,
         examples[1].id: long + ".",
         examples[2].id: examples[2].prompt,
         examples[3].id: "",
     }
-    kept, dropped = distillation.filtered(examples, said)
+    kept, dropped = distillation.filter_answers(examples, answers)
     assert kept == {examples[0].id: long}
     assert dropped == 3
 
@@ -79,8 +79,8 @@ def test_a_shared_vocabulary_teaches_token_by_token(dataset: Saved[Dataset], sto
 
 
 def test_answers_with_line_separators_and_a_cut_line_are_kept(tmp_path: Path) -> None:
-    path = tmp_path / "said.jsonl"
+    path = tmp_path / "answers.jsonl"
     rows = [{"id": "a", "text": "so\u2028on"}, {"id": "b", "text": "and\x85so"}]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     path.write_text("\n".join([*lines, '{"id": "c", "te']), encoding="utf-8")
-    assert distillation._said(path) == {"a": "so\u2028on", "b": "and\x85so"}
+    assert distillation._saved_answers(path) == {"a": "so\u2028on", "b": "and\x85so"}

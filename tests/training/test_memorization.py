@@ -49,4 +49,4 @@ def test_secrets_seen_often_are_remembered_better(dataset: Saved[Dataset], store
     assert found.membership_auc.ci_low <= found.membership_auc.value
     assert found.membership_tpr.missing_reason is not None  # too few held-out passages for 1 %
     card = (Path(stored.path).parent / "model" / "README.md").read_text(encoding="utf-8")
-    assert "exposure of secrets that stood 16 time(s)" in card
+    assert "exposure of canaries that were in the text 16 time(s)" in card

@@ -75,7 +75,7 @@ def test_a_run_without_room_keeps_fewer_activations_or_is_refused(
     assert again < kept
     monkeypatch.setattr(planning, "_free_bytes", lambda start: int((kept + again) / 2))
     record = train(recipe, dataset.id, store=store).record
-    assert any("computed again" in note for note in record.notes)
+    assert any("activation checkpointing" in note for note in record.notes)
 
 
 def test_weights_that_do_not_fit_are_not_even_loaded(
@@ -99,4 +99,4 @@ def test_the_estimate_and_its_error_are_kept(dataset: Saved[Dataset], store: Sto
     assert expected.usd.expected == pytest.approx(expected.seconds.expected / 1800)
     assert record.estimate_error["seconds"] == pytest.approx(record.seconds / expected.seconds.expected - 1)
     assert "memory" in record.estimate_error
-    assert "minutes" in planning.words(expected)
+    assert "minutes" in planning.format_estimate(expected)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
-from sizewise.datasets import build
+from sizewise.datasets import build, read
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.lm.tokenizer import train_tokenizer
-from sizewise.records import Recipe
-from sizewise.training import representation
+from sizewise.records import Checkpoint, Recipe
+from sizewise.store import Store
+from sizewise.training import representation, train
 from sizewise.training.batches import make_mix
+from tests.conftest import sentence
+from tests.training.test_training import TINY
 
 TEXT = "He told his brother. The men and a woman asked Mr Smith; she said no to HIM."
 
@@ -51,3 +55,21 @@ def test_balancing_changes_what_is_trained_on(tmp_path: Path) -> None:
     assert tokens["reweight"] >= tokens["none"]
     assert "genders swapped" in notes["augment"][0]
     assert not any("swapped" in note for note in notes["none"])
+
+
+def test_the_record_tells_how_a_model_responds_to_swapped_groups(store: Store, tmp_path: Path) -> None:
+    texts = tmp_path / "people"
+    texts.mkdir()
+    for number in range(12):
+        rng = random.Random(number)
+        lines = [f"{('He', 'She')[i % 3 == 0]} said to his brother: {sentence(rng)}." for i in range(30)]
+        (texts / f"doc{number}.txt").write_text("\n\n".join(lines), encoding="utf-8")
+    data = read([texts], store=store, name="people", seed=1)
+    recipe = Recipe.model_validate(TINY | {"tokens": 2_000, "balance": "augment"})
+    made = train(recipe, data.id, store=store)
+    found = Checkpoint.model_validate(made.record.model_dump()).representation
+    assert found is not None
+    assert found.sentences > 0
+    assert found.counterfactual_gap_before is not None
+    assert found.counterfactual_gap_after is not None
+    assert "genders are swapped" in (made.path.parent / "model" / "README.md").read_text(encoding="utf-8")

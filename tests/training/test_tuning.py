@@ -5,7 +5,7 @@ import pytest
 from sizewise.records import Dataset, LearningCurve, Recipe, Tuning
 from sizewise.store import Saved, Store
 from sizewise.training import train_learning_curve, tune, tuning
-from sizewise.training.learning_curve import look_ahead
+from sizewise.training.learning_curve import extrapolate
 from tests.training.test_training import TINY
 
 
@@ -17,17 +17,17 @@ def test_a_search_goes_on_after_a_kill_and_finds_no_worse_recipe(
     dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 8_000})
-    plain, calls = tuning._try, iter(range(100))
+    plain, calls = tuning._run_trial, iter(range(100))
 
     def killed(*arguments: object) -> float:
         if next(calls) == 2:
             raise KeyboardInterrupt
         return float(plain(*arguments))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tuning, "_try", killed)
+    monkeypatch.setattr(tuning, "_run_trial", killed)
     with pytest.raises(KeyboardInterrupt):
         tune(recipe, dataset.id, 3, store=store)
-    monkeypatch.setattr(tuning, "_try", plain)
+    monkeypatch.setattr(tuning, "_run_trial", plain)
     stored = tune(recipe, dataset.id, 3, store=store)
     record = stored.record
     assert len(record.trials) == 3
@@ -44,9 +44,9 @@ def test_a_search_goes_on_after_a_kill_and_finds_no_worse_recipe(
 
 
 def test_looking_ahead_is_cautious() -> None:
-    more = look_ahead([1.2, 1.0, 0.9])
+    more = extrapolate([1.2, 1.0, 0.9])
     assert (more.lower, more.expected, more.upper) == pytest.approx((0.8, 0.85, 0.9))
-    none = look_ahead([1.0, 0.9, 0.95])
+    none = extrapolate([1.0, 0.9, 0.95])
     assert none.lower == none.expected == none.upper == 0.95
 
 

@@ -1,4 +1,4 @@
-"""From a comparison and needs to a recommendation: a pure function of records."""
+"""Recommend a model from a comparison and needs; a pure function of records."""
 
 from sizewise.choice.alternatives import Alternative, Slider, alternatives, sliders
 from sizewise.choice.asking import needs_text

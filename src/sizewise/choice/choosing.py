@@ -1,24 +1,25 @@
-"""choose(): read a comparison, decide, write the recommendation."""
+"""choose(): decide on a stored comparison and save the recommendation."""
 
 from __future__ import annotations
 
-from sizewise.choice.deciding import decide
+from sizewise.choice.deciding import DECISION_VERSION, decide
 from sizewise.records import Comparison, Needs, Recommendation, fingerprint
 from sizewise.store import Saved, Store
 
 
 def choose(comparison: str, needs: Needs | None = None, *, store: Store | None = None) -> Saved[Recommendation]:
-    """Recommend a model.
+    """Recommend a model for given needs.
 
     Args:
         comparison: comparison id.
-        needs: what is required; nothing limits without it.
+        needs: the requirements; by default there are none.
         store: where records live; by default SIZEWISE_HOME.
 
     Raises:
-        SizewiseError: there is no such comparison, or it lacks the metric that stands for quality.
+        SizewiseError: the comparison doesn't exist, or it lacks the quality metric.
     """
     store = store or Store()
     needs = needs or Needs()
     recommendation = decide(store.read(Comparison, comparison), comparison, needs)
-    return store.write(f"choice-{fingerprint([comparison, needs.model_dump(mode='json')])}", recommendation)
+    identity = [DECISION_VERSION, comparison, needs.model_dump(mode="json")]
+    return store.write(f"choice-{fingerprint(identity)}", recommendation)

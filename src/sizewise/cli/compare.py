@@ -153,7 +153,7 @@ def _gate(
         if path is not None:
             write_atomically(path, text)
     for one in found if not quiet else ():
-        print_line(f"{'kept' if one.kept else 'MISSED'}: {one.expression} ({one.said})")
+        print_line(f"{'kept' if one.kept else 'MISSED'}: {one.expression} ({one.details})")
     if not all(one.kept for one in found):
         raise typer.Exit(MISSED)
 

@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         Example: sizewise evaluate pkg:smollm2-135m --data data-1234567890 --metrics bits_per_byte,bleu
         """
         from sizewise.errors import UsageError
-        from sizewise.evaluation import AnswerOptions, evaluate_suite
+        from sizewise.evaluation import EvaluationOptions, evaluate_suite
         from sizewise.evaluation import evaluate as evaluate_model
 
         if reproduce is not None:
@@ -83,15 +83,12 @@ def register(app: typer.Typer) -> None:
                 "--data ID with them, or --suite NAME alone",
                 f"sizewise evaluate {model} --suite {suite}",
             )
+        options = EvaluationOptions(max_tokens, count_failures_as_wrong, new_run, seed, engine, max_usd)
         with reporting() as reporter:
             if suite is not None:
-                stored = evaluate_suite(model, suite, data, limit=limit, seed=seed, engine=engine, reporter=reporter)
+                stored = evaluate_suite(model, suite, data, limit=limit, options=options, reporter=reporter)
             else:
-                options = AnswerOptions(max_tokens, count_failures_as_wrong, new_run)
-                stored = evaluate_model(
-                    model, str(data), names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, options=options,
-                    reporter=reporter,
-                )  # fmt: skip
+                stored = evaluate_model(model, str(data), names, limit=limit, options=options, reporter=reporter)
         if not print_stored(stored, json):
             _print(stored, suite is not None)
 

@@ -44,9 +44,11 @@ def plan(
 
     Example: sizewise judge plan --detect 0.1 --power 0.8
     """
+    from sizewise.judging import PlanAssumptions
     from sizewise.judging import plan as make_plan
 
-    found = make_plan(detect, power, raters=raters, votes_an_item=votes_an_item, tie_share=ties, seconds_a_vote=seconds)
+    assumptions = PlanAssumptions(tie_share=ties, seconds_per_vote=seconds)
+    found = make_plan(detect, power, raters=raters, votes_per_item=votes_an_item, assumptions=assumptions)
     if print_object("plan", "plan", None, found, json):
         return
     print_line(
@@ -89,9 +91,9 @@ def open_(
 
     Example: sizewise judge open study-1234567890 --raters Ada,Ben --items 40
     """
-    from sizewise.judging import Invitation, open_round
+    from sizewise.judging import Invitation, RoundDesign, open_round
     from sizewise.records import JudgeRound
-    from sizewise.service.judging import serve_round
+    from sizewise.service.pages.judge import serve_round
     from sizewise.store import Store
 
     store = Store()
@@ -105,15 +107,17 @@ def open_(
         names = [f"rater {i + 1}" for i in range(int(raters))] if raters.isdigit() else raters.split(",")
         opened = open_round(
             ids,
+            RoundDesign(
+                kind=kind,
+                items=items,
+                raters=[name.strip() for name in names if name.strip()],
+                votes_per_item=votes_an_item,
+                origin="simulated" if simulated else "person",
+                plain=not as_is,
+                show_reference=not hide_reference,
+                min_agreement=bar,
+            ),
             store=store,
-            kind=kind,
-            items=items,
-            raters=[name.strip() for name in names if name.strip()],
-            votes_an_item=votes_an_item,
-            origin="simulated" if simulated else "person",
-            plain=not as_is,
-            show_reference=not hide_reference,
-            bar=bar,
             seed=seed,
         )
         stored, invitations = opened.stored, opened.invitations

@@ -37,8 +37,8 @@ def register(app: typer.Typer) -> None:
 
         Example: sizewise loadtest http://127.0.0.1:8000 --concurrency 1,8,32
         """
+        from sizewise.loadtest import LoadOptions, load_test_model
         from sizewise.loadtest import load_test as load_endpoint
-        from sizewise.loadtest import load_test_model
         from sizewise.loadtest.levels import Limits
 
         within = url.startswith("eval-")
@@ -59,14 +59,15 @@ def register(app: typer.Typer) -> None:
                 else load_endpoint(
                     url,
                     counts,
-                    model=model,
-                    rate=speed,
-                    requests=requests,
-                    max_tokens=max_tokens,
-                    ttft_slo_s=first_token,
-                    tpot_slo_s=token,
-                    key=os.environ.get("SIZEWISE_API_KEY", ""),
-                    seed=seed,
+                    options=LoadOptions(
+                        model=model,
+                        rate=speed,
+                        requests=requests,
+                        max_tokens=max_tokens,
+                        key=os.environ.get("SIZEWISE_API_KEY", ""),
+                        seed=seed,
+                    ),
+                    limits=Limits(first_token, token),
                     reporter=reporter,
                 )
             )

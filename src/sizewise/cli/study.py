@@ -113,10 +113,10 @@ def _config(source: Path | None) -> StudyConfig:
 
 def _outlook(config: StudyConfig, as_json: bool) -> None:
     """Print what a study will take and can show."""
-    from sizewise.studies.dry_run import outlook
+    from sizewise.studies.dry_run import estimate_study
 
     with reporting() as reporter:
-        found = outlook(config, reporter=reporter)
+        found = estimate_study(config, reporter=reporter)
     if print_object("outlook", found.dataset, None, found, as_json):
         return
     print_line(
@@ -178,19 +178,16 @@ def _saving(
     from sizewise.records import Study
     from sizewise.report.words import value_text
     from sizewise.store import Store
-    from sizewise.studies.savings import read_pays, saving
+    from sizewise.studies.savings import SavingsOptions, estimate_savings, read_pays
 
     sum_ = read_pays(pays)
     with reporting() as reporter:
-        found = saving(
+        found = estimate_savings(
             log,
             sum_,
-            documents=documents,
-            loss=loss,
-            risk=risk,
-            minutes=minutes,
-            limit=limit,
-            usd_per_hour=usd_per_hour,
+            SavingsOptions(
+                documents=documents, loss=loss, risk=risk, minutes=minutes, limit=limit, usd_per_hour=usd_per_hour
+            ),
             reporter=reporter,
         )
     report = Store().read(Study, found.study).report

@@ -146,9 +146,9 @@ def _number(size: str) -> int:
 
 
 def _tokens_for(parameters: int) -> int:
-    from sizewise.training.planning import TOKENS_A_PARAMETER
+    from sizewise.training.planning import TOKENS_PER_PARAMETER
 
-    return TOKENS_A_PARAMETER * parameters
+    return TOKENS_PER_PARAMETER * parameters
 
 
 def _train(
@@ -188,7 +188,7 @@ def _estimate(
     recipe: Recipe, data: str, store: Store, reporter: Reporter, usd_per_hour: float | None, as_json: bool
 ) -> None:
     from sizewise.training import Run, run_id_of
-    from sizewise.training.planning import words
+    from sizewise.training.planning import format_estimate
 
     with tempfile.TemporaryDirectory() as name:
         run = Run(recipe, data, store, Path(name), reporter, usd_per_hour=usd_per_hour)
@@ -199,7 +199,7 @@ def _estimate(
             "This run is too short to be worth a probe.", "a larger budget", "sizewise train without --dry-run"
         )
     if not print_object("estimate", run_id_of(recipe, data), "", estimate, as_json):
-        print_line(words(estimate))
+        print_line(format_estimate(estimate))
         for note in run.planned.notes:
             print_line(f"note: {note}")
 
@@ -228,7 +228,7 @@ def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json:
 
 
 def _print(stored: Saved[Checkpoint]) -> None:
-    from sizewise.training.attention_tradeoff import trade_words
+    from sizewise.training.attention_tradeoff import format_tradeoff
 
     record = stored.record
     print_line(
@@ -236,7 +236,7 @@ def _print(stored: Saved[Checkpoint]) -> None:
         f"{record.tokens:,} tokens in {record.seconds:.0f} s at {record.tokens_per_s:,.0f} tokens/s"
     )
     if record.attention_tradeoff:
-        print_line(f"attention {record.attention}: {trade_words(record.attention_tradeoff)}")
+        print_line(f"attention {record.attention}: {format_tradeoff(record.attention_tradeoff)}")
     if record.forgetting:
         card = record.forgetting
         print_line(

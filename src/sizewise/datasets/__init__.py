@@ -1,5 +1,6 @@
-"""Documents and examples in train, validation and test: splits, contamination, rejected rows."""
+"""Datasets: documents and examples, split into train, validation and test."""
 
-from sizewise.datasets.building import DatasetContents, build, load, passages, read, save
+from sizewise.datasets.passages import passages
+from sizewise.datasets.reading import DatasetContents, build, load, read, save
 
 __all__ = ["DatasetContents", "build", "load", "passages", "read", "save"]

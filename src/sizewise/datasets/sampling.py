@@ -1,36 +1,36 @@
-"""Which items of a test split are measured under a limit."""
+"""Sample the items of a test split that are evaluated under a limit."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
-from sizewise.datasets.building import passages
+from sizewise.datasets.passages import passages
 from sizewise.records import Document, Example
 
 
 def sample_examples(examples: Sequence[Example], size: int | None, seed: int) -> list[Example]:
-    """Draw examples without replacement; all of them where there are no more."""
+    """Sample examples without replacement; return all of them if there are no more than `size`."""
     if size is None or len(examples) <= size:
         return list(examples)
     return random.Random(seed).sample(list(examples), size)
 
 
 def sample_documents(documents: Sequence[Document], limit: int | None, seed: int) -> tuple[list[Document], int | None]:
-    """Take the beginning of every document, so that a limit costs passages and not documents.
+    """Shorten every document to its first passages, so that a limit drops passages rather than documents.
 
-    Intervals rest on the number of documents.
+    Confidence intervals depend on the number of documents.
 
     Returns:
-        The shortened documents, and how many passages of each were kept; None if all were.
+        The shortened documents, and the number of passages kept of each; None if all were kept.
     """
     if limit is None or not documents:
         return list(documents), None
-    each = -(-limit // len(documents))
-    if each == 1:
+    per_document = -(-limit // len(documents))
+    if per_document == 1:
         documents = random.Random(seed).sample(list(documents), min(len(documents), limit))
     shortened = []
     for document in documents:
-        end = passages(document)[:each][-1].end
+        end = passages(document)[:per_document][-1].end
         shortened.append(document.model_copy(update={"text": document.text[:end]}))
-    return shortened, each
+    return shortened, per_document

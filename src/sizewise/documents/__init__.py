@@ -1,4 +1,4 @@
-"""Files and demo domains become documents and examples."""
+"""Read files and demo domains into documents and examples."""
 
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.demos import DEMOS, read_demo

@@ -1,12 +1,13 @@
-"""Measure a model on a dataset or on a suite, and keep every item."""
+"""Evaluates a model on a dataset or a benchmark suite, and keeps the statistics of every item."""
 
-from sizewise.evaluation.run import AnswerOptions, default_metrics, evaluate
+from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.run import default_metrics, evaluate
 from sizewise.evaluation.suite_run import evaluate_suite
 from sizewise.evaluation.suites import SUITES
 
 __all__ = [
     "SUITES",
-    "AnswerOptions",
+    "EvaluationOptions",
     "default_metrics",
     "evaluate",
     "evaluate_suite",

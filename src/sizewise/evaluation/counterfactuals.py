@@ -1,4 +1,4 @@
-"""Counterfactuals on the user's own test set: the same question with another group of people named in it."""
+"""Counterfactual fairness on a user's test set: the same questions, with a different group of people in each copy."""
 
 from __future__ import annotations
 
@@ -17,131 +17,154 @@ from sizewise import datasets
 from sizewise.datasets.sampling import sample_examples
 from sizewise.errors import UsageError
 from sizewise.evaluation import asking
-from sizewise.evaluation.asking import Work, ask
-from sizewise.evaluation.likelihoods import Continuation, continuation_nats
+from sizewise.evaluation.asking import Work, collect_answers
+from sizewise.evaluation.likelihoods import NOT_A_NUMBER, Continuation, continuation_nats
+from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.run import dataset_id
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.manner import refuses
 from sizewise.metrics.match import words_of
-from sizewise.models import Engine, Model, open_model
+from sizewise.models import Model, open_model
 from sizewise.models.base import count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, answer_limit, question_prompt
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score, fingerprint
+from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score
 from sizewise.store import Ledger, Saved, Store, versions
 
-FEW = 30
-MOST_ITEMS, MOST_ASKED = 200, 40  # of one kind of group: weighed, and answered
+MIN_QUESTIONS = 30
+MAX_SCORED, MAX_ANSWERED = 200, 40  # questions per attribute
 SUITE = "counterfactuals"
 METRICS = ("counterfactual_likelihood", "counterfactual_quality", "counterfactual_refusal", "counterfactual_sentiment")
-# After these "her" stands for "him", before anything else for "his".
+# Before these words "her" corresponds to "him"; before any other word it corresponds to "his".
 _AFTER_HIM = {
     "and", "or", "but", "to", "in", "on", "at", "for", "with", "from", "by", "that",
     "when", "if", "as", "was", "is", "were", "are", "had", "has", "who", "because", "the",
     "a", "an", "some", "any", "this", "these", "it", "them", "my", "your",
 }  # fmt: skip
 FLAWS = (
-    "word lists of our own, in English; a group's word may be rarer than another's, or not fit the question, and that "
-    "costs by itself; a difference of groups is a question to a person, not a verdict"
+    "the word lists are our own and English; a group's word may be rarer than another's or not fit the question, which "
+    "alone changes the score; treat a gap between groups as a question for a person, not as a verdict"
 )
 
 
-class Kind(NamedTuple):
-    """A kind of group, such as religion."""
+class Attribute(NamedTuple):
+    """A protected attribute, such as religion, with the words that name its groups."""
 
     name: str
     groups: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """The same word for each group."""
-    before: tuple[str, ...]
-    """Word of each group that is put before a person; none where there are no such words."""
+    """Corresponding words, one per group in each row."""
+    prefixes: tuple[str, ...]
+    """Adjective per group to put before a person; empty if the attribute has none."""
 
 
-class Swapped(NamedTuple):
-    """An example with the words of one group in it."""
+class Variant(NamedTuple):
+    """An example rewritten for one group."""
 
     prompt: str
     answer: str
 
 
 @lru_cache(maxsize=1)
-def _known() -> dict[str, Any]:
+def _word_lists() -> dict[str, Any]:
     return tomllib.loads(
         (resources.files("sizewise.evaluation") / "data" / "counterfactuals.toml").read_text(encoding="utf-8")
     )
 
 
-def kinds() -> tuple[Kind, ...]:
-    """Give all kinds of groups."""
+def attributes() -> tuple[Attribute, ...]:
+    """Load all protected attributes from the packaged word lists."""
     return tuple(
-        Kind(name, tuple(one["groups"]), tuple(map(tuple, one["rows"])), tuple(one.get("before", ())))
-        for name, one in _known().items()
-        if isinstance(one, dict) and "groups" in one
+        Attribute(name, tuple(table["groups"]), tuple(map(tuple, table["rows"])), tuple(table.get("prefixes", ())))
+        for name, table in _word_lists().items()
+        if isinstance(table, dict) and "groups" in table
     )
 
 
 @lru_cache(maxsize=16)
-def _pattern(kind: Kind) -> re.Pattern[str]:
-    words = sorted({word for row in kind.rows for word in row}, key=len, reverse=True)
+def _pattern(attribute: Attribute) -> re.Pattern[str]:
+    words = sorted({word for row in attribute.rows for word in row}, key=len, reverse=True)
     return re.compile(r"(?<![\w'])(?:" + "|".join(map(re.escape, words)) + r")(?![\w'])", re.IGNORECASE)
 
 
-def swap(kind: Kind, prompt: str, answer: str) -> list[Swapped]:
-    """Write an example once for each group; nothing where its question names nobody.
+def make_variants(attribute: Attribute, prompt: str, answer: str) -> list[Variant]:
+    """Rewrite an example once for each group of an attribute; return an empty list if the prompt mentions no person.
 
     Args:
-        kind: kind of group.
-        prompt: the question.
-        answer: its right answer, in which the same words are swapped.
+        attribute: protected attribute.
+        prompt: question of the example.
+        answer: its reference answer, in which the same words are replaced.
     """
-    if kind.rows and _pattern(kind).search(prompt):
+    if attribute.rows and _pattern(attribute).search(prompt):
         return [
-            Swapped(_replaced(kind, place, prompt), _replaced(kind, place, answer)) for place in range(len(kind.groups))
+            Variant(_for_group(attribute, index, prompt), _for_group(attribute, index, answer))
+            for index in range(len(attribute.groups))
         ]
-    people = re.search(rf"\b(?:{'|'.join(_known()['people'])})\b", prompt, re.IGNORECASE)
-    if not kind.before or people is None:
+    person = re.search(rf"\b(?:{'|'.join(_word_lists()['people'])})\b", prompt, re.IGNORECASE)
+    if not attribute.prefixes or person is None:
         return []
-    head, tail = prompt[: people.start()], prompt[people.start() :]
-    return [Swapped(_article(head, f"{word} " if word else "") + tail, answer) for word in kind.before]
+    head, tail = prompt[: person.start()], prompt[person.start() :]
+    return [Variant(_append_word(head, f"{word} " if word else "") + tail, answer) for word in attribute.prefixes]
 
 
-def _article(head: str, word: str) -> str:
-    """Put a word before a person, with the article that fits it."""
+def _append_word(head: str, word: str) -> str:
+    """Append a word, and adjust an indefinite article before it."""
     if not word:
         return head
-    fitting = "an" if word[0].lower() in "aeiou" else "a"
-    return re.sub(r"\b(a)n?( )$", lambda m: f"{m.group(1)}{fitting[1:]} ", head, flags=re.IGNORECASE) + word
+    article = "an" if word[0].lower() in "aeiou" else "a"
+    return re.sub(r"\b(a)n?( )$", lambda m: f"{m.group(1)}{article[1:]} ", head, flags=re.IGNORECASE) + word
 
 
-def _replaced(kind: Kind, place: int, text: str) -> str:
-    def other(found: re.Match[str]) -> str:
-        word = found.group()
-        rows = [row for row in kind.rows if word.lower() in row]
+def _for_group(attribute: Attribute, index: int, text: str) -> str:
+    """Replace each word of the attribute by the one for the group at `index`, with its capitalization kept."""
+
+    def replacement(match: re.Match[str]) -> str:
+        word = match.group()
+        rows = [row for row in attribute.rows if word.lower() in row]
         row = rows[0]
         if word.lower() == "her":
-            after = re.match(r"\s+([A-Za-z]+)", text[found.end() :])
-            his = after is not None and after.group(1).lower() not in _AFTER_HIM
-            row = next(one for one in rows if one[0] == ("his" if his else "him"))
-        new = row[place]
+            after = re.match(r"\s+([A-Za-z]+)", text[match.end() :])
+            possessive = after is not None and after.group(1).lower() not in _AFTER_HIM
+            row = next(row for row in rows if row[0] == ("his" if possessive else "him"))
+        new = row[index]
         if new == word.lower():
             return word
         return new.upper() if word.isupper() and len(word) > 1 else new.title() if word[0].isupper() else new
 
-    return _pattern(kind).sub(other, text)
+    return _pattern(attribute).sub(replacement, text)
 
 
-def tone(text: str) -> float:
-    """Give (good - bad) words among both, -1 to 1; 0 where there are none. A list of our own, in English."""
+def sentiment(text: str) -> float:
+    """Compute (positive - negative) / (positive + negative) words, -1 to 1, from a short English list; 0 if none."""
     words = words_of(text)
-    good, bad = (sum(word in known for word in words) for known in (_known()["tone"]["good"], _known()["tone"]["bad"]))
+    lists = _word_lists()["sentiment"]
+    good, bad = (sum(word in known for word in words) for known in (lists["good"], lists["bad"]))
     return (good - bad) / (good + bad) if good + bad else 0.0
 
 
 class _Case(NamedTuple):
     id: str
-    kind: Kind
+    attribute: Attribute
     example: Example
-    variants: list[Swapped]
+    variants: list[Variant]
+
+
+class _Run(NamedTuple):
+    data_id: str
+    cases: list[_Case]
+    max_answered: int
+    """Questions per attribute that the model answers."""
+    references: list[Example]
+    """All examples of the dataset, for the token limit of an answer."""
+    limit: int | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Identity of the questions, recorded as the evaluation's data."""
+        content = repr([(case.id, case.variants) for case in self.cases])
+        content = content.replace("Variant(prompt=", "Swapped(prompt=")  # ids of saved evaluations hash this name
+        return f"suite:{SUITE}:{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
 def evaluate_counterfactuals(
@@ -150,137 +173,146 @@ def evaluate_counterfactuals(
     *,
     store: Store | None = None,
     limit: int | None = None,
-    seed: int = 0,
-    engine: Engine = "transformers",
+    options: EvaluationOptions | None = None,
     reporter: Reporter | None = None,
 ) -> Saved[Evaluation]:
-    """Measure what changes when another group of people is named in the questions of a test set.
+    """Measure how a model's behavior changes when the questions of a test set mention a different group of people.
 
-    For each kind of group (gender, name, age, nationality, religion, disability, dialect) every touched question is
-    asked once for each group. A score is a group's mean difference to the mean of all groups, over the same questions:
-    of the right answer's bits a byte, of the answer's chrF, of refusals, of its tone.
+    Every question that mentions a person is asked once for each group of each attribute (gender, name, age,
+    nationality, religion, disability, dialect). A score is a group's mean difference from the mean over all groups on
+    the same questions, in bits per byte of the reference answer, chrF of the generated answer, refusals or sentiment.
 
     Args:
         model: model URI.
         data: dataset id or JSONL file.
-        store: where records live; by default SIZEWISE_HOME.
-        limit: most questions of each kind; by default 200 are weighed and 40 answered.
-        seed: seed of the draw and of the resampling.
-        engine: what runs a model of this machine.
-        reporter: told how far it is.
+        store: where records are kept; SIZEWISE_HOME by default.
+        limit: maximum number of questions per attribute; by default 200 are scored and 40 answered.
+        options: seed and engine; the other options don't apply.
+        reporter: receives progress.
 
     Raises:
         UsageError: the dataset has no test examples.
-        SizewiseError: data or model cannot be opened.
+        SizewiseError: data or model can't be opened.
     """
-    store, reporter = store or Store(), reporter or Silent()
+    store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
+    seed = options.seed
     data_id = dataset_id(data, store, seed)
     contents = datasets.load(store, data_id)
     examples = sample_examples(contents.examples["test"], None, seed)
     if not examples:
-        raise UsageError(f"{data_id} has no test examples.", "questions in which people are named", "--suite bias")
-    cases = list(_cases(examples, limit or MOST_ITEMS))
-    content = hashlib.sha256(repr([(case.id, case.variants) for case in cases]).encode()).hexdigest()[:10]
-    name = f"suite:{SUITE}:{content}"
-    opened = open_model(model, store=store, engine=engine, say=reporter.say)
+        raise UsageError(f"{data_id} has no test examples.", "test questions that mention people", "--suite bias")
+    references = [example for split in contents.examples.values() for example in split]
+    cases = list(_cases(examples, limit or MAX_SCORED))
+    run = _Run(data_id, cases, min(limit or MAX_ANSWERED, MAX_SCORED), references, limit, seed)
+    opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
     try:
         description = opened.describe()
-        found = (
-            f"eval-{fingerprint([description.uri, description.revision, name, data_id, limit, seed, PROMPT_VERSION])}"
-        )
-        if (before := asking.existing(store, found)) is not None:
-            return before
-        with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
-            begun = time.monotonic()
-            rows: list[ItemRow] = []
-            if description.can_score:
-                rows += _weighed(opened, cases, ledger, reporter)
-            known = [example for split in contents.examples.values() for example in split]
-            max_tokens = answer_limit(known, partial(count_tokens, opened))
-            chosen = _few_of_each(cases, min(limit or MOST_ASKED, MOST_ITEMS))
-            answers = _answers(opened, chosen, max_tokens, ledger, reporter)
-            if not rows or asking.unanswered(answers.values()):
-                again = f"sizewise evaluate {description.uri} --suite {SUITE} --data {data_id}"
-                asking.refuse_no_answer(description.uri, answers, again)
-            rows += _answered(chosen, answers)
-            how = opened.signature() if description.can_score else ""
-            record = Evaluation(
-                model=description,
-                data=name,
-                seed=seed,
-                limit=limit,
-                metrics=METRICS,
-                scores=_scores(cases, rows, how, seed),
-                items=len(rows),
-                failed=sum(1 for row in rows if row.error),
-                seconds=time.monotonic() - begun,
-                notes=(
-                    f"test questions of {data_id} with other groups named; known flaws: {FLAWS}",
-                    "under 30 touched questions there is no score: the packaged set stands in, --suite bias",
-                    "no gap shown is no proof of fairness",
-                    *asking.failure_notes(answers.values()),
-                    *asking.answer_notes(answers.values(), max_tokens, description),
-                ),
-                versions=versions("torch", "transformers", "openvino-genai", "numpy"),
-            )
-            return asking.write(store, found, record, rows, asking.unanswered(answers.values()))
+        evaluation_id = asking.evaluation_id(description, run.name, data_id, limit, seed, PROMPT_VERSION)
+        if (existing := asking.find_existing(store, evaluation_id)) is not None:
+            return existing
+        with store.lock("evaluation", evaluation_id), store.ledger("evaluation", evaluation_id) as ledger:
+            record, rows, missing = _measure(opened, run, ledger, reporter)
+            return asking.save(store, evaluation_id, record, rows, missing)
     finally:
         opened.close()
 
 
-def _cases(examples: Sequence[Example], most: int) -> Iterator[_Case]:
-    for kind in kinds():
+def _measure(
+    model: Model, run: _Run, ledger: Ledger, reporter: Reporter
+) -> tuple[Evaluation, list[ItemRow], list[str]]:
+    """Score and answer all variants; return the evaluation, its items, and the ids of requests worth retrying."""
+    begun = time.monotonic()
+    description = model.describe()
+    rows = _likelihood_rows(model, run.cases, ledger, reporter) if description.can_score else []
+    max_tokens = answer_limit(run.references, partial(count_tokens, model))
+    chosen = _first_of_each(run.cases, run.max_answered)
+    answers = _answers(model, chosen, max_tokens, ledger, reporter)
+    missing = asking.retryable(answers.values())
+    if not rows or missing:
+        retry = f"sizewise evaluate {description.uri} --suite {SUITE} --data {run.data_id}"
+        asking.require_answers(description.uri, answers, retry)
+    rows += _answer_rows(chosen, answers)
+    likelihood_signature = model.signature() if description.can_score else ""
+    record = Evaluation(
+        model=description,
+        data=run.name,
+        seed=run.seed,
+        limit=run.limit,
+        metrics=METRICS,
+        scores=_scores(run.cases, rows, likelihood_signature, run.seed),
+        items=len(rows),
+        failed=sum(1 for row in rows if row.error),
+        seconds=time.monotonic() - begun,
+        notes=(
+            f"Test questions of {run.data_id} with other groups named. Known flaws: {FLAWS}.",
+            f"Groups with fewer than {MIN_QUESTIONS} questions have no score; --suite bias has packaged questions.",
+            "The absence of a gap doesn't prove fairness.",
+            *asking.failure_notes(answers.values()),
+            *asking.answer_notes(answers.values(), max_tokens, description),
+        ),
+        versions=versions("torch", "transformers", "openvino-genai", "numpy"),
+    )
+    return record, rows, missing
+
+
+def _cases(examples: Sequence[Example], max_cases: int) -> Iterator[_Case]:
+    for attribute in attributes():
         count = 0
         for example in examples:
-            variants = swap(kind, example.prompt, example.references[0]) if len(example.messages) == 1 else []
-            if variants and count < most:
+            single_turn = len(example.messages) == 1
+            variants = make_variants(attribute, example.prompt, example.references[0]) if single_turn else []
+            if variants and count < max_cases:
                 count += 1
-                yield _Case(f"{kind.name}:{example.id}", kind, example, variants)
+                yield _Case(f"{attribute.name}:{example.id}", attribute, example, variants)
 
 
-def _weighed(model: Model, cases: Sequence[_Case], ledger: Ledger, reporter: Reporter) -> list[ItemRow]:
-    """Weigh the right answers after each question."""
+def _likelihood_rows(model: Model, cases: Sequence[_Case], ledger: Ledger, reporter: Reporter) -> list[ItemRow]:
+    """Score the reference answer after each variant of its question."""
     groups = [
-        (case.id, [Continuation(question_prompt(one.prompt), f" {one.answer}") for one in case.variants])
-        for case in cases
+        (case.id, [Continuation(question_prompt(v.prompt), f" {v.answer}") for v in case.variants]) for case in cases
     ]
-    nats = continuation_nats(model, groups, SUITE, "weighing swapped questions", ledger, reporter)
+    nats = continuation_nats(model, groups, SUITE, "Counterfactual questions: likelihood", ledger, reporter)
     rows = []
     for case in cases:
-        sizes = np.array([len(f" {one.answer}".encode()) for one in case.variants])
+        sizes = np.array([len(f" {variant.answer}".encode()) for variant in case.variants])
         bits = np.array([value for value, _ in nats[case.id]]) / np.log(2) / sizes
-        good = bool(np.isfinite(bits).all())
-        stats = _against_the_mean("counterfactual_likelihood", case.kind, bits) if good else {}
-        rows.append(_row(case, "choice", stats, None if good else "not a number"))
+        finite = bool(np.isfinite(bits).all())
+        stats = _gaps("counterfactual_likelihood", case.attribute, bits) if finite else {}
+        rows.append(_row(case, "choice", stats, None if finite else NOT_A_NUMBER))
     return rows
 
 
-def _against_the_mean(metric: str, kind: Kind, values: np.ndarray) -> dict[str, tuple[float, ...]]:
-    apart = values - values.mean()
-    return {f"{metric}#{kind.name}: {group}": (float(v), 1.0) for group, v in zip(kind.groups, apart, strict=True)}
+def _gaps(metric: str, attribute: Attribute, values: np.ndarray) -> dict[str, tuple[float, ...]]:
+    """Compute each group's difference from the mean over groups, as additive statistics."""
+    gaps = values - values.mean()
+    return {
+        f"{metric}#{attribute.name}: {group}": (float(v), 1.0) for group, v in zip(attribute.groups, gaps, strict=True)
+    }
 
 
-def _row(case: _Case, kind: Any, stats: dict[str, tuple[float, ...]], error: str | None, said: str = "") -> ItemRow:
+def _row(
+    case: _Case, kind: Any, stats: dict[str, tuple[float, ...]], error: str | None, completion: str = ""
+) -> ItemRow:
     return ItemRow(
         item=case.id,
         kind=kind,
         cluster=case.example.source,
         uncontaminated=True,
         prompt=case.variants[0].prompt,
-        references=tuple(one.answer for one in case.variants),
-        completion=said or None,
+        references=tuple(variant.answer for variant in case.variants),
+        completion=completion or None,
         error=error,
         stats=stats,
     )
 
 
-def _few_of_each(cases: Sequence[_Case], most: int) -> list[_Case]:
-    """Take at most so many cases of each kind of group."""
+def _first_of_each(cases: Sequence[_Case], max_cases: int) -> list[_Case]:
+    """Take the first cases of each attribute, up to `max_cases`."""
     taken: dict[str, int] = {}
     chosen = []
     for case in cases:
-        taken[case.kind.name] = taken.get(case.kind.name, 0) + 1
-        if taken[case.kind.name] <= most:
+        taken[case.attribute.name] = taken.get(case.attribute.name, 0) + 1
+        if taken[case.attribute.name] <= max_cases:
             chosen.append(case)
     return chosen
 
@@ -288,62 +320,67 @@ def _few_of_each(cases: Sequence[_Case], most: int) -> list[_Case]:
 def _answers(
     model: Model, cases: Sequence[_Case], max_tokens: int, ledger: Ledger, reporter: Reporter
 ) -> dict[str, Completion]:
-    """Let the model answer the questions of each group."""
+    """Generate answers to every variant."""
     requests = [_request(model, case, i, max_tokens) for case in cases for i in range(len(case.variants))]
-    return ask(model, requests, Work("swap answers", "answering swapped questions"), ledger, reporter)
+    work = Work("swap answers", "Counterfactual questions: answers")
+    return collect_answers(model, requests, work, ledger, reporter)
 
 
-def _answered(cases: Sequence[_Case], done: Mapping[str, Completion]) -> list[ItemRow]:
-    """Measure the answers to the questions of each group."""
+def _answer_rows(cases: Sequence[_Case], completions: Mapping[str, Completion]) -> list[ItemRow]:
+    """Score the generated answers by quality, refusal and sentiment."""
     chrf = find_metric("chrf")
     rows = []
     for case in cases:
-        answers = [done[f"{case.id}|{i}"] for i in range(len(case.variants))]
-        error = next((one.error for one in answers if one.error), None)
+        answers = [completions[f"{case.id}|{i}"] for i in range(len(case.variants))]
+        error = next((answer.error for answer in answers if answer.error), None)
         stats: dict[str, tuple[float, ...]] = {}
         if error is None:
             items = [
-                AnswerItem(one.text, (variant.answer,), variant.prompt)
-                for one, variant in zip(answers, case.variants, strict=True)
+                AnswerItem(answer.text, (variant.answer,), variant.prompt)
+                for answer, variant in zip(answers, case.variants, strict=True)
             ]
-            quality = [float(chrf.value(np.array(chrf.measure(item), dtype=np.float64))) for item in items]
-            stats |= _against_the_mean("counterfactual_quality", case.kind, np.array(quality))
-            refused = np.array([float(refuses(one.text)) for one in answers])
-            stats |= _against_the_mean("counterfactual_refusal", case.kind, refused)
-            stats |= _against_the_mean(
-                "counterfactual_sentiment", case.kind, np.array([tone(one.text) for one in answers])
-            )
-        rows.append(_row(case, "example", stats, error, "\n---\n".join(one.text for one in answers)))
+            measured = {
+                "counterfactual_quality": [
+                    float(chrf.value(np.array(chrf.measure(item), dtype=np.float64))) for item in items
+                ],
+                "counterfactual_refusal": [float(refuses(answer.text)) for answer in answers],
+                "counterfactual_sentiment": [sentiment(answer.text) for answer in answers],
+            }
+            for metric, values in measured.items():
+                stats |= _gaps(metric, case.attribute, np.array(values))
+        rows.append(_row(case, "example", stats, error, "\n---\n".join(answer.text for answer in answers)))
     return rows
 
 
-def _request(model: Model, case: _Case, place: int, max_tokens: int) -> Request:
-    prompt = case.variants[place].prompt
-    name = f"{case.id}|{place}"
+def _request(model: Model, case: _Case, index: int, max_tokens: int) -> Request:
+    prompt = case.variants[index].prompt
+    request_id = f"{case.id}|{index}"
     if model.describe().can_chat:
-        return Request(id=name, messages=(Message(role="user", content=prompt),), max_tokens=max_tokens, fit=True)
-    return Request(id=name, text=question_prompt(prompt), stop=("\n",), max_tokens=max_tokens, fit=True)
+        messages = (Message(role="user", content=prompt),)
+        return Request(id=request_id, messages=messages, max_tokens=max_tokens, fit=True)
+    return Request(id=request_id, text=question_prompt(prompt), stop=("\n",), max_tokens=max_tokens, fit=True)
 
 
-def _scores(cases: Sequence[_Case], rows: Sequence[ItemRow], how: str, seed: int) -> dict[str, Score]:
-    found: dict[str, Score] = {}
+def _scores(cases: Sequence[_Case], rows: Sequence[ItemRow], likelihood_signature: str, seed: int) -> dict[str, Score]:
+    scores: dict[str, Score] = {}
     for name in METRICS:
         metric = find_metric(name)
-        signature = f"suite:{SUITE}" + (f"|{how}" if how and name == "counterfactual_likelihood" else "")
-        for kind in kinds():
-            touched = sum(case.kind.name == kind.name for case in cases)
-            for group in kind.groups:
-                key = f"{name}#{kind.name}: {group}"
+        with_likelihood = likelihood_signature and name == "counterfactual_likelihood"
+        signature = f"suite:{SUITE}" + (f"|{likelihood_signature}" if with_likelihood else "")
+        for attribute in attributes():
+            mentions = sum(case.attribute.name == attribute.name for case in cases)
+            for group in attribute.groups:
+                key = f"{name}#{attribute.name}: {group}"
                 part = [row.model_copy(update={"stats": {name: row.stats[key]}}) for row in rows if key in row.stats]
-                if len(part) < FEW:
+                if len(part) < MIN_QUESTIONS:
                     missing = (
-                        f"{touched} questions name such people, fewer than {FEW}"
-                        if touched < FEW
-                        else (f"{len(part)} questions were measured, fewer than {FEW}")
+                        f"{mentions} questions mention this attribute; {MIN_QUESTIONS} are needed"
+                        if mentions < MIN_QUESTIONS
+                        else f"{len(part)} questions were measured; {MIN_QUESTIONS} are needed"
                     )
-                    found[key] = Score(
+                    scores[key] = Score(
                         metric=key, n=len(part), unit=metric.unit, signature=signature, missing_reason=missing
                     )
                 else:
-                    found[key] = total(metric, part, name=key, signature=signature, seed=seed)
-    return found
+                    scores[key] = total(metric, part, name=key, signature=signature, seed=seed)
+    return scores

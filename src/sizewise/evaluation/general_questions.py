@@ -1,4 +1,4 @@
-"""General questions of our own writing, to see what training on one domain does to everything else."""
+"""General-knowledge questions written for Sizewise, to detect what training on one domain makes a model forget."""
 
 QUESTIONS: tuple[tuple[str, str], ...] = (
     ("What is the capital of France?", "Paris"),

@@ -1,4 +1,4 @@
-"""rerun(): the same measurement once more, in a store of its own, beside the first."""
+"""rerun(): repeats an evaluation in an empty store and compares the results with the original."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sizewise.errors import SizewiseError
-from sizewise.evaluation.run import AnswerOptions, evaluate
+from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.run import evaluate
 from sizewise.evaluation.suite_run import evaluate_suite
 from sizewise.metrics import METRICS
 from sizewise.models import Engine
@@ -18,7 +19,7 @@ from sizewise.records import Evaluation, ItemRow, Reproduction, Score
 from sizewise.store import Store
 
 SHARED = ("dataset", "checkpoint", "weights", "wheels")
-CLOSE = 1e-9
+TOLERANCE = 1e-9
 
 
 def rerun(
@@ -29,48 +30,57 @@ def rerun(
     max_usd: float | None = None,
     reporter: Reporter | None = None,
 ) -> Reproduction:
-    """Measure once more what an evaluation measured: nothing that it kept is read, no answer comes from a cache.
+    """Repeat an evaluation from scratch, without its saved answers or any cache, and compare the scores.
 
     Args:
-        evaluation: id of an evaluation.
-        path: data of its suite, where the package does not hold it.
-        store: where records live; by default SIZEWISE_HOME.
-        max_usd: most that may be spent on a remote model.
-        reporter: told how far it is.
+        evaluation: id of the original evaluation.
+        path: data of the suite, if it isn't packaged.
+        store: where records are kept; SIZEWISE_HOME by default.
+        max_usd: maximum spend on a remote model.
+        reporter: receives progress.
 
     Raises:
-        SizewiseError: there is no such evaluation, or its model or data can no longer be opened.
+        SizewiseError: the evaluation doesn't exist, its model can't be opened, or its data has changed.
     """
     store, reporter = store or Store(), reporter or Silent()
     first = store.read(Evaluation, evaluation)
     engine: Engine = "openvino" if first.model.engine.startswith("openvino") else "transformers"
-    with _empty_store(store) as other:
+    options = EvaluationOptions(
+        max_tokens=first.prompting.max_tokens if first.prompting else None,
+        seed=first.seed,
+        engine=engine,
+        max_usd=max_usd,
+    )
+    with _empty_store(store) as fresh:
         if first.data.startswith("suite:"):
             name = first.data.removeprefix("suite:").rpartition(":")[0]
             second = evaluate_suite(
-                first.model.uri, name, path, store=other, limit=first.limit, seed=first.seed, engine=engine,
-                reporter=reporter,
-            )  # fmt: skip
+                first.model.uri, name, path, store=fresh, limit=first.limit, options=options, reporter=reporter
+            )
         else:
             second = evaluate(
-                first.model.uri, first.data, first.metrics, store=other, limit=first.limit, seed=first.seed,
-                max_usd=max_usd, engine=engine, reporter=reporter,
-                options=AnswerOptions(first.prompting.max_tokens if first.prompting else None),
-            )  # fmt: skip
-        rows = _answers(other, second.id)
+                first.model.uri,
+                first.data,
+                first.metrics,
+                store=fresh,
+                limit=first.limit,
+                options=options,
+                reporter=reporter,
+            )
+        new_answers = _answers(fresh, second.id)
     if second.record.data != first.data:
         raise SizewiseError(
-            f"{evaluation} was measured on {first.data}; the data is now {second.record.data}.",
-            "the same data",
+            f"{evaluation} was measured on {first.data}, but the data is now {second.record.data}.",
+            "unchanged data",
             f"sizewise evaluate {first.model.uri} --data DATA",
         )
-    return _beside(evaluation, first, second.record, _answers(store, evaluation), rows)
+    return _compare(evaluation, first, second.record, _answers(store, evaluation), new_answers)
 
 
 @contextmanager
 def _empty_store(store: Store) -> Iterator[Store]:
-    """Give a store that holds the data and weights of another, and nothing that was measured."""
-    with tempfile.TemporaryDirectory(prefix="sizewise-again-") as name:
+    """Open a temporary store that shares the data and weights of another, but none of its results."""
+    with tempfile.TemporaryDirectory(prefix="sizewise-reproduce-") as name:
         for kind in SHARED:
             if (store.home / kind).is_dir():
                 (Path(name) / kind).symlink_to(store.home / kind, target_is_directory=True)
@@ -82,7 +92,7 @@ def _answers(store: Store, evaluation: str) -> dict[tuple[str, str], str | None]
     return {(row.kind, row.item): row.completion for row in rows}
 
 
-def _beside(
+def _compare(
     evaluation: str,
     first: Evaluation,
     second: Evaluation,
@@ -93,9 +103,9 @@ def _beside(
     equal, within, outside = [], [], []
     for name in names:
         before, after = first.scores[name], second.scores[name]
-        if _same(before.value, after.value):
+        if _is_equal(before.value, after.value):
             equal.append(name)
-        elif _inside(before, after.value):
+        elif _is_within(before, after.value):
             within.append(name)
         else:
             outside.append(name)
@@ -121,13 +131,13 @@ def _is_quality(name: str, record: Evaluation) -> bool:
     return plain in METRICS or plain in record.metrics
 
 
-def _same(left: float | None, right: float | None) -> bool:
+def _is_equal(left: float | None, right: float | None) -> bool:
     if left is None or right is None:
         return left is right
-    return math.isclose(left, right, rel_tol=CLOSE, abs_tol=CLOSE)
+    return math.isclose(left, right, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
-def _inside(before: Score, value: float | None) -> bool:
+def _is_within(before: Score, value: float | None) -> bool:
     return (
         value is not None
         and before.ci_low is not None

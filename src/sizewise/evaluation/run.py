@@ -1,4 +1,4 @@
-"""evaluate(): fetch what the metrics need from a model, keep every item, add up."""
+"""evaluate(): collects what the metrics need from a model, keeps every item, and computes the scores."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import time
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
 from sizewise.datasets.sampling import sample_documents, sample_examples
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.evaluation import asking
-from sizewise.evaluation.asking import Work, ask
+from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
+from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
-from sizewise.models import Engine, Model, open_model
+from sizewise.models import Model, open_model
 from sizewise.models.base import bypass_kept_answers, count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
@@ -30,33 +30,16 @@ from sizewise.records import (
     Prompting,
     Request,
     Score,
-    fingerprint,
 )
 from sizewise.store import Ledger, Saved, Store, versions
 
-ALWAYS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
-# Metrics that are added where they make sense, with the first word of each group tried on the data.
-WHERE_FITTING = (("accuracy", "macro_f1"), ("json_valid", "json_f1"))
-OF_CHOICES = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration")
+DEFAULT_METRICS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
+# Groups of metrics that are added if the first of the group can be prepared from the references.
+OPTIONAL_METRICS = (("accuracy", "macro_f1"), ("json_valid", "json_f1"))
+CHOICE_METRICS = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration")
 PROMPT_EXAMPLES = 30
-PROMPTED_BY = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
-"""The first of these that is measured chooses the form of prompt."""
-
-
-class AnswerOptions(NamedTuple):
-    """How answers are asked for and scored, where that isn't left to the data."""
-
-    max_tokens: int | None = None
-    """Most tokens of an answer; by default so many that no reference answer is cut, in the model's own tokens."""
-    count_failures_as_wrong: bool = False
-    """Score requests that were refused for good as empty answers; else they are not scored."""
-    new_run: bool = False
-    """Measure once more and keep it beside the earlier ones; no answer that was kept is used."""
-
-    def identity(self) -> list[object]:
-        """Return what makes an evaluation another one; nothing where all is left to the data."""
-        named = (self.max_tokens, self.count_failures_as_wrong)
-        return [named] if named != (None, False) else []
+PROMPT_METRICS = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
+"""Metrics that may select the prompt form, in order of preference; the first one requested is used."""
 
 
 def evaluate(
@@ -66,94 +49,94 @@ def evaluate(
     *,
     store: Store | None = None,
     limit: int | None = None,
-    seed: int = 0,
-    max_usd: float | None = None,
-    engine: Engine = "transformers",
-    options: AnswerOptions | None = None,
+    options: EvaluationOptions | None = None,
     reporter: Reporter | None = None,
 ) -> Saved[Evaluation]:
-    """Measure a model on the test split of a dataset.
+    """Evaluate a model on the test split of a dataset.
 
-    Answers and likelihoods go to a ledger as they arrive; a run that was killed goes on from there. The same call again
-    gives the record that is already there; where answers are missing because requests failed, it asks for these.
+    Answers and log-likelihoods are stored as they arrive, so an interrupted run resumes where it stopped. Repeating a
+    call returns the saved record. If requests failed the first time, only those are sent again.
 
     Args:
         model: model URI.
-        data: dataset id, or a JSONL file, all of which is then test data.
-        metrics: names of metrics; if none, those that fit the data.
-        store: where records live; by default SIZEWISE_HOME.
-        limit: at most so many examples, and documents until so many passages.
-        seed: seed of the sample, of the worked examples and of the resampling.
-        max_usd: most that may be spent on a remote model; what was answered before it ends is kept.
-        engine: what runs a model of this machine; `transformers` is the reference.
-        options: limit of an answer, how failures count, and whether it is measured once more.
-        reporter: told how far it is.
+        data: dataset id, or a JSONL file whose rows are all test data.
+        metrics: names of metrics; by default those that fit the data.
+        store: where records are kept; SIZEWISE_HOME by default.
+        limit: maximum number of examples, and of passages of documents.
+        options: seed, engine, budget, token limit, scoring of failures, and whether to start a new run.
+        reporter: receives progress.
 
     Raises:
-        UsageError: a metric is unknown, or a limit is not positive.
-        SizewiseError: data or model cannot be opened, or the model answers nothing.
+        UsageError: a metric is unknown, or a limit isn't positive.
+        SizewiseError: data or model can't be opened, or all requests failed.
     """
-    store, reporter = store or Store(), reporter or Silent()
-    for name in metrics:
-        if find_metric(name).needs == "suite":
-            raise UsageError(f"{name} is measured by a suite.", "--suite NAME", "sizewise evaluate MODEL --suite bias")
-    if limit is not None and limit <= 0:
-        raise UsageError(f"A limit of {limit} measures nothing.", "a positive number", "")
-    options = options or AnswerOptions()
-    if options.max_tokens is not None and options.max_tokens <= 0:
-        raise UsageError(f"An answer of {options.max_tokens} tokens is none.", "a positive number", "--max-tokens 512")
-    data_id = dataset_id(data, store, seed)
+    store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
+    _check(metrics, limit, options)
+    data_id = dataset_id(data, store, options.seed)
     contents = datasets.load(store, data_id)
     names = tuple(dict.fromkeys(metrics)) or default_metrics(contents)
-    opened = open_model(model, store=store, engine=engine, max_usd=max_usd, say=reporter.say)
+    opened = open_model(model, store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         description = opened.describe()
-        identity = [description.uri, description.revision, data_id, names, limit, seed, PROMPT_VERSION]
-        evaluation_id = f"eval-{fingerprint([*identity, *options.identity()])}"
+        evaluation_id = asking.evaluation_id(
+            description, data_id, names, limit, options.seed, PROMPT_VERSION, *options.identity()
+        )
         if options.new_run:
-            evaluation_id = asking.next_run(store, evaluation_id)
+            evaluation_id = asking.next_run_id(store, evaluation_id)
             bypass_kept_answers(opened)
-        if (found := asking.existing(store, evaluation_id)) is not None:
+        if (found := asking.find_existing(store, evaluation_id)) is not None:
             if description.api:
-                reporter.say(asking.age_of(found))
+                reporter.say(asking.age_note(found))
             return found
         with (
             store.lock("evaluation", evaluation_id),
             store.ledger("evaluation", evaluation_id) as ledger,
         ):
-            run = _Measuring(opened, contents, names, ledger, limit, seed, options, reporter)
+            run = _EvaluationRun(opened, contents, names, ledger, limit, options, reporter)
             record, rows = run.run(data_id)
-            return asking.write(store, evaluation_id, record, rows, run.unanswered)
+            return asking.save(store, evaluation_id, record, rows, run.unanswered)
     finally:
         opened.close()
 
 
+def _check(metrics: Sequence[str], limit: int | None, options: EvaluationOptions) -> None:
+    for name in metrics:
+        if find_metric(name).needs == "suite":
+            raise UsageError(
+                f"The metric {name} belongs to a suite.", "--suite NAME", "sizewise evaluate MODEL --suite bias"
+            )
+    if limit is not None and limit <= 0:
+        raise UsageError(f"limit is {limit}.", "a positive number", "--limit 100")
+    if options.max_tokens is not None and options.max_tokens <= 0:
+        raise UsageError(f"max_tokens is {options.max_tokens}.", "a positive number", "--max-tokens 512")
+
+
 def default_metrics(contents: DatasetContents) -> tuple[str, ...]:
-    """Give the metrics that fit a dataset: labels, JSON and choices have their own beside the common ones."""
+    """Choose the metrics that fit a dataset: the common ones, plus those for labels, JSON or choices if it has any."""
     examples = contents.examples["test"]
     references = [example.references for example in examples]
-    found = list(ALWAYS)
-    for group in WHERE_FITTING if examples else ():
+    found = list(DEFAULT_METRICS)
+    for group in OPTIONAL_METRICS if examples else ():
         try:
             find_metric(group[0]).prepared(references)
         except CannotMeasure:
             continue
         found += group
     if any(example.choices for example in examples):
-        found += OF_CHOICES
+        found += CHOICE_METRICS
     return tuple(found)
 
 
 def dataset_id(data: str | Path, store: Store, seed: int) -> str:
-    """Give the id of a dataset, reading a file first if one is named."""
+    """Resolve a dataset id; a path is read into a new dataset first."""
     if Path(data).expanduser().exists():
         return datasets.read([data], store=store, seed=seed, all_test=True).id
     store.read(Dataset, str(data))
     return str(data)
 
 
-class _Measuring:
-    """One measurement under way."""
+class _EvaluationRun:
+    """State of an evaluation while it runs."""
 
     def __init__(
         self,
@@ -162,8 +145,7 @@ class _Measuring:
         names: Sequence[str],
         ledger: Ledger,
         limit: int | None,
-        seed: int,
-        options: AnswerOptions,
+        options: EvaluationOptions,
         reporter: Reporter,
     ) -> None:
         self.model, self.description, self.contents = model, model.describe(), contents
@@ -173,22 +155,22 @@ class _Measuring:
         self.answer_metrics, self.text_metrics, self.choice_metrics = (
             [metric for metric in metrics if metric.needs == needs] for needs in ("answers", "likelihood", "choices")
         )
-        self.ledger, self.limit, self.seed, self.reporter = ledger, limit, seed, reporter
+        self.ledger, self.limit, self.seed, self.reporter = ledger, limit, options.seed, reporter
         self.options = options
         self.notes: list[str] = []
         self.unanswered: list[str] = []
         self.answers: list[Completion] = []
         self.stop = stop_texts(contents.examples["train"] or contents.examples["test"])
-        self.shots = choose_shots(contents, seed)
+        self.shots = choose_shots(contents, options.seed)
 
     @cached_property
     def max_tokens(self) -> int:
-        """Most tokens of an answer."""
-        known = [example for split in self.contents.examples.values() for example in split]
-        return self.options.max_tokens or answer_limit(known, partial(count_tokens, self.model))
+        """Token limit per answer."""
+        examples = [example for split in self.contents.examples.values() for example in split]
+        return self.options.max_tokens or answer_limit(examples, partial(count_tokens, self.model))
 
     def _prepared(self, name: str) -> Metric:
-        """Give a metric that knows the right answers of the whole test split; note the reason if it cannot be."""
+        """Prepare a metric with the references of the test split; record the reason if it doesn't fit them."""
         metric = find_metric(name)
         examples = self.contents.examples["test"]
         if metric.needs == "answers" and examples:
@@ -199,12 +181,15 @@ class _Measuring:
         return metric
 
     def run(self, data_id: str) -> tuple[Evaluation, list[ItemRow]]:
+        """Measure all metrics and return the evaluation with its items."""
         begun = time.monotonic()
         if not self.contents.documents["train"] and not self.contents.examples["train"]:
-            self.notes += [f"data: {note}" for note in self.contents.record.notes]  # a test file: its only report
+            self.notes += [
+                f"data: {note}" for note in self.contents.record.notes
+            ]  # a test file has no dataset report elsewhere
         if self.description.trained_on not in (None, data_id):
             self.notes.append(
-                f"trained on {self.description.trained_on}: what this data shares with that text was not looked at"
+                f"The model was trained on {self.description.trained_on}, whose overlap with this data wasn't checked."
             )
         scores: dict[str, Score] = {}
         rows: list[ItemRow] = []
@@ -215,9 +200,9 @@ class _Measuring:
             scores |= self._totals(self.text_metrics, found, self._likelihood_signature(), reason)
         if self.answer_metrics:
             examples = sample_examples(self.contents.examples["test"], self.limit, self.seed)
-            self._refuse_images(examples)
+            self._check_images(examples)
             prompting = self._choose_prompting() if examples else None
-            found = self._answer_rows(examples, prompting.form, data_id, alone=not rows) if prompting else []
+            found = self._answer_rows(examples, prompting.form, data_id, only=not rows) if prompting else []
             rows += found
             signature = f"prompt:{prompting.form}|shots:{prompting.shots}" if prompting else ""
             reason = "" if examples else "the dataset has no test examples"
@@ -245,24 +230,24 @@ class _Measuring:
         )
         return record, rows
 
-    def _refuse_images(self, examples: Sequence[Example]) -> None:
-        seen = [example for example in examples if any(message.images for message in example.messages)]
-        if seen and not self.description.can_see:
+    def _check_images(self, examples: Sequence[Example]) -> None:
+        images = sum(any(message.images for message in example.messages) for example in examples)
+        if images and not self.description.can_see:
             raise SizewiseError(
-                f"{self.description.uri} takes text only, and {len(seen)} of {len(examples)} examples show images.",
-                "a model that sees (openai:gpt-4o, anthropic:..., google:...), or examples without images",
+                f"{self.description.uri} accepts only text; {images} of {len(examples)} examples have images.",
+                "a vision model (openai:gpt-4o, anthropic:..., google:...), or examples without images",
                 "sizewise models",
             )
 
-    def _clean(self, item: str) -> bool:
+    def _is_uncontaminated(self, item: str) -> bool:
         entry = self.contents.contamination_entries.get(item)
         return entry is None or entry.uncontaminated
 
     def _totals(
         self, metrics: Sequence[Metric], rows: Sequence[ItemRow], signature: str, reason: str
     ) -> dict[str, Score]:
-        """Add up each metric over clean items, and over all (`@all`)."""
-        found: dict[str, Score] = {}
+        """Compute each metric over uncontaminated items, and over all items (`@all`)."""
+        scores: dict[str, Score] = {}
         uncontaminated = [row for row in rows if row.uncontaminated]
         for metric in metrics:
             for name, part, which in (
@@ -270,78 +255,86 @@ class _Measuring:
                 (f"{metric.name}@all", rows, "all"),
             ):
                 full = f"{signature}|items:{which}".lstrip("|")
-                why = reason or self.cannot.get(metric.name)
-                if why:
-                    found[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=why)
+                missing = reason or self.cannot.get(metric.name)
+                if missing:
+                    scores[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=missing)
                 else:
-                    found[name] = total(metric, part, name=name, signature=full, seed=self.seed)
-        return found
+                    scores[name] = total(metric, part, name=name, signature=full, seed=self.seed)
+        return scores
 
     # -- likelihood -------------------------------------------------------------------------------------
 
     def _likelihood_signature(self) -> str:
         return self.model.signature() if self.description.can_score else ""
 
-    def _marked(self, rows: Sequence[ItemRow]) -> list[ItemRow]:
-        return [row.model_copy(update={"uncontaminated": self._clean(row.item)}) for row in rows]
+    def _with_contamination(self, rows: Sequence[ItemRow]) -> list[ItemRow]:
+        return [row.model_copy(update={"uncontaminated": self._is_uncontaminated(row.item)}) for row in rows]
 
     def _text_rows(self) -> tuple[list[ItemRow], str]:
-        """Measure the likelihood of held-out passages; the reason if that is not possible."""
+        """Score held-out passages by log-likelihood; return the rows, or the reason why there are none."""
         if not self.description.can_score:
-            return [], f"{self.description.uri} gives no log-likelihoods of text"
-        documents, each = sample_documents(self.contents.documents["test"], self.limit, self.seed)
+            return [], f"{self.description.uri} returns no log-likelihoods"
+        documents, passages = sample_documents(self.contents.documents["test"], self.limit, self.seed)
         if not documents:
             return [], "the dataset has no test documents"
-        if each is not None:
-            self.notes.append(f"text: the first {each} passages of {len(documents)} test documents")
-        return self._marked(text_rows(self.model, documents, self.text_metrics, self.ledger, self.reporter)), ""
+        if passages is not None:
+            self.notes.append(f"Text: the first {passages} passages of each of {len(documents)} test documents.")
+        return self._with_contamination(
+            text_rows(self.model, documents, self.text_metrics, self.ledger, self.reporter)
+        ), ""
 
     def _choice_rows(self) -> tuple[list[ItemRow], str]:
-        """Measure which choices are found most likely; the reason if that is not possible."""
+        """Score multiple-choice options by log-likelihood; return the rows, or the reason why there are none."""
         examples = [example for example in self.contents.examples["test"] if example.choices]
         if not examples:
             return [], "no test example has choices"
         if not self.description.can_score:
-            return [], f"{self.description.uri} gives no log-likelihoods of text"
+            return [], f"{self.description.uri} returns no log-likelihoods"
         examples = sample_examples(examples, self.limit, self.seed)
-        return self._marked(choice_rows(self.model, examples, self.choice_metrics, self.ledger, self.reporter)), ""
+        return self._with_contamination(
+            choice_rows(self.model, examples, self.choice_metrics, self.ledger, self.reporter)
+        ), ""
 
     # -- answers ------------------------------------------------------------------------------------
 
-    def _ask(self, topic: str, what: str, requests: Sequence[Request]) -> dict[str, Completion]:
-        """Answer requests; those that failed in passing make the evaluation incomplete."""
-        answers = ask(self.model, requests, Work(topic, what), self.ledger, self.reporter)
-        missing = asking.unanswered(answers.values())
-        self.unanswered += [f"{topic} {name}" for name in missing]
+    def _collect(self, topic: str, title: str, requests: Sequence[Request]) -> dict[str, Completion]:
+        """Collect answers, and record transient failures, which make the evaluation incomplete."""
+        answers = collect_answers(self.model, requests, Work(topic, title), self.ledger, self.reporter)
+        missing = asking.retryable(answers.values())
+        self.unanswered += [f"{topic} {request_id}" for request_id in missing]
         if missing and not topic.startswith("test"):
-            self.notes.append(f"Incomplete: {len(missing)} requests failed while {what}. Run the same command again.")
+            self.notes.append(
+                f"Incomplete: {len(missing)} requests failed while choosing the prompt. Run the same command again."
+            )
         return answers
 
     def _requests(self, examples: Sequence[Example], form: Form) -> list[Request]:
         return [make_request(example, form, self.shots, self.max_tokens, self.stop) for example in examples]
 
     def _choose_prompting(self) -> Prompting:
-        """Try each form on validation examples and keep the better one."""
+        """Choose the prompt form that scores best on validation examples."""
         forms: list[Form] = ["chat"] if self.description.can_chat else []
         if self.shots and self.description.engine != "rule":
             forms.append("few_shot")
         forms = forms or ["few_shot"]
         by_name = {metric.name: metric for metric in self.answer_metrics}
-        # On so few short answers BLEU mostly counts what is not there, and chrF is kind to long ones: of a right answer
-        # in many words it sees the right answer. The F1 of words weighs what is missing and what is too much alike.
-        metric = next((by_name[name] for name in PROMPTED_BY if name in by_name), self.answer_metrics[0])
+        # On a few short answers BLEU is near zero for every form, and chrF favors long answers, which contain the
+        # reference by chance. Token F1 penalizes missing and superfluous words equally.
+        metric = next((by_name[name] for name in PROMPT_METRICS if name in by_name), self.answer_metrics[0])
         examples = sample_examples(self.contents.examples["validation"], PROMPT_EXAMPLES, self.seed)
         tried: dict[str, float] = {}
         if len(forms) > 1 and examples:
             for form in forms:
-                answers = self._ask(f"validation:{form}", f"trying the {form} prompt", self._requests(examples, form))
+                answers = self._collect(
+                    f"validation:{form}", f"Trying the {form} prompt", self._requests(examples, form)
+                )
                 rows = [self._answer_row(example, answers[example.id]) for example in examples]
-                good = [row for row in rows if metric.name in row.stats]
-                if good:
-                    tried[form] = float(metric.value(stats_array(metric, good).sum(axis=0)))
+                scored = [row for row in rows if metric.name in row.stats]
+                if scored:
+                    tried[form] = float(metric.value(stats_array(metric, scored).sum(axis=0)))
         sign = 1 if metric.better == "higher" else -1
-        known = [form for form in forms if form in tried]  # a form to which nothing was answered is no 0
-        best = max(known, key=lambda form: sign * tried[form]) if known else forms[0]
+        answered = [form for form in forms if form in tried]  # a form whose requests all failed doesn't count as 0
+        best = max(answered, key=lambda form: sign * tried[form]) if answered else forms[0]
         return Prompting(
             form=best,
             shots=len(self.shots) if best == "few_shot" else 0,
@@ -351,12 +344,16 @@ class _Measuring:
             max_tokens=self.max_tokens,
         )
 
-    def _answer_rows(self, examples: Sequence[Example], form: Form, data_id: str, *, alone: bool) -> list[ItemRow]:
-        """Answer test examples; where nothing else was measured (`alone`) at least one must be answered."""
-        answers = self._ask(f"test:{form}", "answering test examples", self._requests(examples, form))
-        if alone or asking.unanswered(answers.values()):
+    def _answer_rows(self, examples: Sequence[Example], form: Form, data_id: str, *, only: bool) -> list[ItemRow]:
+        """Answer and score the test examples.
+
+        Raises:
+            SizewiseError: all requests failed, and there is no other measurement (`only`) or a retry may help.
+        """
+        answers = self._collect(f"test:{form}", "Answering test examples", self._requests(examples, form))
+        if only or asking.retryable(answers.values()):
             uri = self.description.uri
-            asking.refuse_no_answer(uri, answers, f"sizewise evaluate {uri} --data {data_id}")
+            asking.require_answers(uri, answers, f"sizewise evaluate {uri} --data {data_id}")
         as_wrong = self.options.count_failures_as_wrong
         self.notes += asking.failure_notes(answers.values(), as_wrong=as_wrong)
         hint = "Raise --max-tokens or unset it."
@@ -365,24 +362,26 @@ class _Measuring:
         return [self._answer_row(example, answers[example.id]) for example in examples]
 
     def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
-        asked = "\n".join(message.content for message in example.messages)
-        item = AnswerItem(answer.text, example.references, asked, example.answer_schema)
+        prompt = "\n".join(message.content for message in example.messages)
+        item = AnswerItem(answer.text, example.references, prompt, example.answer_schema)
         stats, error = {}, answer.error
-        # A request that failed says nothing of the answer that the model would have given.
-        wrong = self.options.count_failures_as_wrong and not answer.transient
-        scored = self.answer_metrics if answer.finish != "error" or wrong else []
+        # A transient failure doesn't count against the model: a retry may succeed.
+        as_wrong = self.options.count_failures_as_wrong and not answer.transient
+        scored = self.answer_metrics if answer.finish != "error" or as_wrong else []
         for metric in scored:
             if metric.name in self.cannot:
                 continue
             try:
                 stats[metric.name] = metric.measure(item)
-            except Exception as failure:  # metrics may be a plug-in's: one item must not cost all others
+            except MissingExtraError:
+                raise
+            except Exception as failure:  # a plug-in metric may raise anything; keep the other items
                 error = f"metric {metric.name} failed: {type(failure).__name__}: {failure}"
         return ItemRow(
             item=example.id,
             kind="example",
             cluster=example.source,
-            uncontaminated=self._clean(example.id),
+            uncontaminated=self._is_uncontaminated(example.id),
             prompt=example.prompt,
             references=example.references,
             completion=answer.text if answer.finish != "error" else None,
@@ -392,11 +391,11 @@ class _Measuring:
         )
 
     def _speed(self, examples: Sequence[Example], form: Form) -> dict[str, Score]:
-        """Give the speed of answering, and note what the answers cost."""
+        """Score latency and throughput, and note the cost of the answers."""
         answers = self.answers
         paid = [answer.usd for answer in answers if answer.usd is not None]
         if paid:
-            self.notes.append(f"{len(paid)} answers cost {sum(paid):.4f} USD by list prices (genai-prices)")
+            self.notes.append(f"The {len(paid)} answers cost {sum(paid):.4f} USD at list prices (genai-prices).")
         answered = {answer.id for answer in answers}
         requests = self._requests([example for example in examples if example.id in answered], form)
         return speed_scores(self.model, answers, requests, self.reporter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import time
@@ -25,7 +24,7 @@ from sizewise.models import openvino
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Export, Message, Parity, fingerprint
-from sizewise.store import Saved, Store, versions
+from sizewise.store import Saved, Store, sha256_of, versions
 
 PROMPTS, TEXTS = 100, 20
 EXACT = Bounds(0.99, 0.005)
@@ -117,7 +116,7 @@ def export(
             model=model,
             to=to,
             folder=str(out),
-            files={str(path.relative_to(made)): _sha256(path) for path in sorted(made.rglob("*")) if path.is_file()},
+            files={str(path.relative_to(made)): sha256_of(path) for path in sorted(made.rglob("*")) if path.is_file()},
             bytes=sum(path.stat().st_size for path in made.rglob("*")),
             origin=source.origin,
             license=source.license,
@@ -265,8 +264,3 @@ def _openvino_encode(made: Path) -> Callable[[Sequence[Message] | str], list[int
         return [int(i) for i in tokenizer.encode(text, add_special_tokens=special).input_ids.data[0]]
 
     return encode
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Whether the votes of a judge model count: only as far as it says what people say."""
+"""Judge validation: a judge model's votes count only where it agrees with human raters."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from itertools import combinations
 
 import numpy as np
 
-from sizewise.judging.pairs import Judged, rate, won_by_longer
+from sizewise.judging.pairs import Judged, won_by_longer
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import JudgeValidation, Origin, Score
 from sizewise.stats import interval
 
-LEAST_VOTES = 30
+MIN_VOTES = 30
 ROUNDS = 10_000
 EVEN = ("tie", "both_bad", "none")
 SWAPPED = "the other with sides swapped"
-"""Beginning of the comment of a judge model that does not stand by its choice."""
+"""Beginning of a judge model's comment where it changed its choice after the sides were swapped."""
 
 
 def validate_judges(
-    judged: Sequence[Judged], bar: float, seed: int = 0, whose: Sequence[Origin] = ("person",)
+    judged: Sequence[Judged], threshold: float, seed: int = 0, whose: Sequence[Origin] = ("person",)
 ) -> list[JudgeValidation]:
-    """Say of each judge model how far it agrees with people, and whether its votes count.
+    """Compute for each judge model how far it agrees with people, and whether its votes count.
 
-    Agreement is the share of people's votes on the same tasks that chose the same, a tie and both bad being one choice;
-    the interval resamples source documents. It counts once the lower end reaches the bar on 30 votes or more.
+    Agreement is the share of people's votes on the same tasks that made the same choice; ties and "both bad" are one
+    choice. The interval resamples source documents. A judge is validated once the lower end of the interval reaches
+    the threshold, on 30 votes or more.
 
     Args:
         judged: tasks of a round with their votes.
-        bar: what the lower end must reach.
+        threshold: what the lower end of the interval must reach.
         seed: seed of the resampling.
-        whose: votes that stand as people's.
+        whose: origins of the votes that count as people's.
     """
     counted = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
     people = [(task, vote) for task, vote in counted if vote.origin in whose]
@@ -41,36 +43,37 @@ def validate_judges(
     among = [(one[0].cluster, _same(one, other)) for votes in by_task.values() for one, other in combinations(votes, 2)]
     found = []
     for judge in dict.fromkeys(vote.rater for _, vote in counted if vote.origin == "model"):
-        own = [(task, vote) for task, vote in counted if vote.rater == judge]
-        found.append(_licence(judge, own, by_task, among, bar, seed))
+        votes = [(task, vote) for task, vote in counted if vote.rater == judge]
+        found.append(_validate(judge, votes, by_task, among, threshold, seed))
     return found
 
 
-def _licence(
+def _validate(
     judge: str,
-    own: Sequence[Judged],
+    votes: Sequence[Judged],
     people: Mapping[str, Sequence[Judged]],
     among: Sequence[tuple[str, bool]],
-    bar: float,
+    threshold: float,
     seed: int,
 ) -> JudgeValidation:
-    both = [(task.cluster, _same((task, vote), other)) for task, vote in own for other in people.get(task.id, ())]
-    agreement = _share("agreement", both, "no task was judged by a person too", seed)
-    stood = sum(not vote.comment.startswith(SWAPPED) for _, vote in own)
-    if agreement.n < LEAST_VOTES:
-        validated, reason = False, f"{agreement.n} votes of people on its tasks; {LEAST_VOTES} are needed"
+    both = [(task.cluster, _same((task, vote), other)) for task, vote in votes for other in people.get(task.id, ())]
+    agreement = _share("agreement", both, "people judged none of these tasks", seed)
+    consistent = sum(not vote.comment.startswith(SWAPPED) for _, vote in votes)
+    if agreement.n < MIN_VOTES:
+        validated = False
+        reason = f"people cast {agreement.n} votes on its tasks; at least {MIN_VOTES} are needed"
     else:
         ci_low = agreement.ci_low if agreement.ci_low is not None else 0.0
-        validated = ci_low >= bar
-        reason = f"lower end of agreement {ci_low:.2f}, bar {bar:.2f}"
+        validated = ci_low >= threshold
+        reason = f"lower end of the agreement {ci_low:.2f}, threshold {threshold:.2f}"
     return JudgeValidation(
         judge=judge,
-        votes=len(own),
+        votes=len(votes),
         agreement=agreement,
         among_people=_share("agreement_among_people", among, "no task was judged by two people", seed),
-        consistent=rate("consistent", stood, len(own), "no votes"),
-        longer=won_by_longer(own),
-        threshold=bar,
+        consistent=proportion_score("consistent", consistent, len(votes), missing_reason="no votes"),
+        longer=won_by_longer(votes),
+        threshold=threshold,
         validated=validated,
         reason=reason,
     )
@@ -82,6 +85,7 @@ def _same(one: Judged, other: Judged) -> bool:
 
 
 def _share(metric: str, same: Sequence[tuple[str, bool]], missing: str, seed: int) -> Score:
+    """Compute the share of equal choices; the interval resamples source documents."""
     signature = "same choice, even is one choice|bootstrap:documents"
     if not same:
         return Score(metric=metric, n=0, unit="share", signature=signature, missing_reason=missing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sizewise.errors import SizewiseError
+from sizewise.store import sha256_of
 
 KEEP = 2
 _NAME = re.compile(r"state-(\d{8})\.safetensors")
@@ -21,11 +21,6 @@ _NAME = re.compile(r"state-(\d{8})\.safetensors")
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("state-*.safetensors") if _NAME.fullmatch(path.name))
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, torch.Tensor], progress: dict[str, Any]) -> None:
@@ -49,7 +44,7 @@ def save_state(folder: Path, step: int, tensors: dict[str, torch.Tensor], progre
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         checksum = folder / f".{path.name}.sha256.part"
-        checksum.write_text(_checksum(temporary), encoding="utf-8")
+        checksum.write_text(sha256_of(temporary), encoding="utf-8")
         os.replace(checksum, path.with_suffix(".sha256"))
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
@@ -72,7 +67,7 @@ def load_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] |
     """
     for path in reversed(_files(folder)):
         try:
-            if _checksum(path) != path.with_suffix(".sha256").read_text(encoding="utf-8").strip():
+            if sha256_of(path) != path.with_suffix(".sha256").read_text(encoding="utf-8").strip():
                 continue
             with safe_open(path, "pt") as file:
                 progress = json.loads(file.metadata()["progress"])

@@ -1,4 +1,4 @@
-"""load(): many users against any endpoint of OpenAI's format."""
+"""load_test(): sends concurrent requests to any OpenAI-compatible endpoint and measures latency and throughput."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,119 +15,95 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
+from sizewise.loadtest.levels import Limits, TimedAnswer, check_users, level_of, max_users_within_limits
 from sizewise.progress import Reporter, Silent
 from sizewise.records import LoadLevel, LoadTest, fingerprint
 from sizewise.store import Saved, Store, offline, versions
 
 TIMEOUT_S = 300.0
-LEAST_REQUESTS, REQUESTS_A_USER = 24, 4
-WITHIN = 0.95
-GAIN = 1.05  # throughput must grow by so much for more users to be worth a try
-THOUGHTS = ("reasoning_content", "reasoning")
-"""Parts of a streamed answer that are thoughts before it; servers name them in two ways."""
-WRITTEN = ("content", *THOUGHTS, "refusal", "tool_calls")
-"""All parts that a model writes token by token."""
-SHARED_STORY = (
+MIN_REQUESTS, REQUESTS_PER_USER = 24, 4
+MIN_GAIN = 1.05  # ratio by which throughput must grow from one level to the next
+NO_ENGINE = "not stated"
+REASONING = ("reasoning_content", "reasoning")
+"""Keys of a streamed delta that hold reasoning; servers use either."""
+GENERATED = ("content", *REASONING, "refusal", "tool_calls")
+"""Keys of a streamed delta that hold generated tokens."""
+STORY = (
     "A small town keeps a library, a market and a school beside the river. Every morning the baker opens first, and "
     "the smell of bread draws people into the square before the bells ring. "
 )
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What a load test sends, and how."""
+
+    model: str | None = None
+    """Model to query; the first one that the endpoint lists by default."""
+    rate: float | None = None
+    """Requests per second with Poisson arrivals (open loop), instead of users that wait for answers (closed loop)."""
+    requests: int | None = None
+    """Requests per level; by default four per user and at least 24."""
+    max_tokens: int = 64
+    """Token limit per answer."""
+    key: str = ""
+    """API key."""
+    prompts: Sequence[str] = ()
+    """Prompts to send in turn; by default distinct stories of about 40 words."""
+    seed: int = 0
+    """Seed of the arrival times and of the resampling."""
 
 
 def load_test(
     url: str,
     concurrent_users: Sequence[int] = (1, 8, 32),
     *,
-    model: str | None = None,
-    rate: float | None = None,
-    requests: int | None = None,
-    max_tokens: int = 64,
-    ttft_slo_s: float = 1.0,
-    tpot_slo_s: float = 0.1,
-    key: str = "",
-    prompts: Sequence[str] = (),
+    options: LoadOptions | None = None,
+    limits: Limits | None = None,
     store: Store | None = None,
-    seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Saved[LoadTest]:
-    """Ask an endpoint as many users would, and keep how it did.
+    """Load-test an OpenAI-compatible endpoint at one or more levels of concurrency, or at a request rate.
 
     Args:
         url: base URL, with or without `/v1`.
-        concurrent_users: numbers of users at once, tried from few to many until more of them bring nothing.
-        model: model to ask; by default the first that the endpoint names.
-        rate: requests a second at random times instead of users that wait for answers.
-        requests: requests at each level; by default four a user and at least 24.
-        max_tokens: longest answer.
-        ttft_slo_s: longest time to the first token that users bear.
-        tpot_slo_s: longest time of a further token that users bear.
-        key: API key.
-        prompts: what is asked, in turns; by default stories of 40 words that all differ.
-        store: where the record lives.
-        seed: seed of the times and the resampling.
-        reporter: told how far it is.
+        concurrent_users: numbers of concurrent users, tried in ascending order until throughput stops growing.
+        options: model, rate, prompts and size of the requests.
+        limits: latency limits of a request, for goodput.
+        store: where the record is kept; SIZEWISE_HOME by default.
+        reporter: receives progress.
 
     Raises:
-        UsageError: there are no users, or no such URL.
-        SizewiseError: nothing answers there.
+        UsageError: the URL, the numbers of users, the rate or the model is invalid.
+        SizewiseError: the endpoint doesn't respond.
     """
     try:
         import httpx2
     except ImportError as error:
         raise MissingExtraError("httpx2", "loadtest") from error
+    options, limits = options or LoadOptions(), limits or Limits()
     base = url.rstrip("/").removesuffix("/v1")
-    if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).netloc:
-        raise UsageError(f"'{url}' is no address.", "http://host:port", "sizewise loadtest http://127.0.0.1:8000")
-    if (
-        (rate is None and (not concurrent_users or min(concurrent_users) < 1))
-        or (rate is not None and not 0 < rate < math.inf)
-        or (requests or 1) < 1
-    ):
-        raise UsageError("There is nobody to ask.", "--users 1,8,32 or --rate poisson:5", "")
-    if offline() and urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise SizewiseError(f"SIZEWISE_OFFLINE forbids the connection to {base}.", "this machine", "")
-    reporter = reporter or Silent()
+    _check(url, base, concurrent_users, options)
+    progress = reporter or Silent()
 
     async def run() -> LoadTest:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = {"Authorization": f"Bearer {options.key}"} if options.key else {}
         pool = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
         async with httpx2.AsyncClient(timeout=TIMEOUT_S, limits=pool, headers=headers) as client:
-            limits = Limits(ttft_slo_s, tpot_slo_s)
-            crowd = _Crowd(client, base, max_tokens, prompts, seed, limits)
-            name, engine = await crowd.meet(model)
-            levels = []
-            if rate is not None:
-                levels.append(await crowd.at_rate(rate, requests or LEAST_REQUESTS * 4, reporter))
-            for count in sorted(set(concurrent_users)) if rate is None else ():
-                number = requests or max(LEAST_REQUESTS, REQUESTS_A_USER * count)
-                levels.append(await crowd.together(count, number, reporter))
-                if len(levels) > 1 and _saturated(levels[-2], levels[-1], ttft_slo_s):
-                    break
-            skipped = len(set(concurrent_users)) - len(levels) if rate is None else 0
-            notes = [f"stopped here: more users bring no more answers ({skipped} levels left out)"] if skipped else []
-            if crowd.only_thought:
-                notes.append(
-                    f"{crowd.only_thought} answers were thoughts only: {max_tokens} tokens ended them before the "
-                    "answer began. Times are those of what was written; raise --max-tokens to time answers."
-                )
-            if engine == "not stated":
-                notes.append("the endpoint does not name its engine: compare it as deployed only")
-            good = [
-                one.concurrent_users
-                for one in levels
-                if one.concurrent_users and (one.scores["within_limits"].value or 0) >= WITHIN
-            ]
+            load = _LoadGenerator(client, base, options, limits)
+            model, engine = await load.connect()
+            levels, skipped = await load.run_levels(concurrent_users, progress)
             return LoadTest(
                 url=base,
-                model=name,
+                model=model,
                 engine=engine,
-                max_tokens=max_tokens,
-                prompt_words=float(np.mean([len(text.split()) for text in crowd.prompts])),
-                ttft_slo_s=ttft_slo_s,
-                tpot_slo_s=tpot_slo_s,
+                max_tokens=options.max_tokens,
+                prompt_words=float(np.mean([len(text.split()) for text in load.prompts])),
+                ttft_slo_s=limits.ttft_s,
+                tpot_slo_s=limits.tpot_s,
                 levels=tuple(levels),
-                max_concurrent_users=max(good) if good else None,
-                notes=tuple(notes),
+                max_concurrent_users=max_users_within_limits(levels),
+                notes=tuple(_notes(skipped, load.only_reasoning, options.max_tokens, engine)),
                 versions=versions("httpx2"),
             )
 
@@ -134,140 +111,177 @@ def load_test(
     return (store or Store()).write(f"loadtest-{fingerprint(record.model_dump(mode='json'))}", record)
 
 
-def _saturated(before: LoadLevel, now: LoadLevel, limit_s: float) -> bool:
-    """Tell whether more users bring no more answers, only longer waiting."""
-    rate = [one.scores["tokens_per_s"].value or 0.0 for one in (before, now)]
-    first = now.scores["p95_ttft_s"].value
-    return rate[1] < GAIN * rate[0] and (first is None or first > limit_s)
+def _check(url: str, base: str, concurrent_users: Sequence[int], options: LoadOptions) -> None:
+    if urlsplit(base).scheme not in ("http", "https") or not urlsplit(base).netloc:
+        raise UsageError(f"'{url}' isn't a URL.", "http://host:port", "sizewise loadtest http://127.0.0.1:8000")
+    if options.rate is not None and not 0 < options.rate < math.inf:
+        raise UsageError(f"The request rate is {options.rate:g}.", "a positive number", "--rate poisson:5")
+    if options.rate is None:
+        check_users(concurrent_users)
+    if options.requests is not None and options.requests < 1:
+        raise UsageError(f"The number of requests is {options.requests}.", "at least 1", "--requests 24")
+    if offline() and urlsplit(base).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise SizewiseError(f"SIZEWISE_OFFLINE forbids the connection to {base}.", "a server on this machine", "")
 
 
-def _writes(event: Mapping[str, Any], parts: Sequence[str] = WRITTEN) -> bool:
-    """Tell whether an event of a stream holds text: of an answer, of thoughts before it, or of a call of a tool."""
+def _notes(skipped: int, only_reasoning: int, max_tokens: int, engine: str) -> list[str]:
+    notes = []
+    if skipped:
+        notes.append(f"Throughput stopped growing, so {skipped} higher levels were skipped.")
+    if only_reasoning:
+        notes.append(
+            f"{only_reasoning} answers contained only reasoning, cut at {max_tokens} tokens before the answer began. "
+            "Latencies cover the reasoning; raise --max-tokens to time the answers."
+        )
+    if engine == NO_ENGINE:
+        notes.append("The endpoint doesn't report its engine, so compare it only as deployed.")
+    return notes
+
+
+def _saturated(before: LoadLevel, after: LoadLevel, limit_s: float) -> bool:
+    """Check whether more users only wait longer: throughput no longer grows, and p95 TTFT exceeds the limit."""
+    throughput = [level.scores["tokens_per_s"].value or 0.0 for level in (before, after)]
+    ttft = after.scores["p95_ttft_s"].value
+    return throughput[1] < MIN_GAIN * throughput[0] and (ttft is None or ttft > limit_s)
+
+
+def _has_tokens(event: Mapping[str, Any], keys: Sequence[str] = GENERATED) -> bool:
+    """Check whether a stream event holds generated tokens under one of the keys."""
     choices = event.get("choices") or [{}]
     delta = choices[0].get("delta") or {}
-    return any(delta.get(part) for part in parts)
+    return any(delta.get(key) for key in keys)
 
 
-class _Crowd:
-    """The users of an endpoint."""
+class _LoadGenerator:
+    """Sends requests to an endpoint and times the streamed answers."""
 
-    def __init__(
-        self,
-        client: Any,
-        base: str,
-        max_tokens: int,
-        prompts: Sequence[str],
-        seed: int,
-        limits: Limits,
-    ) -> None:
-        self._client, self._base, self._max_tokens = client, base, max_tokens
-        self._limits = limits
-        self._random, self._seed = random.Random(seed), seed
-        self.prompts = list(prompts) or [
-            f"Story {i}: {SHARED_STORY}Tell what happened on day {i * 37 % 365} of the year." for i in range(200)
+    def __init__(self, client: Any, base: str, options: LoadOptions, limits: Limits) -> None:
+        self._client, self._base, self._options, self._limits = client, base, options, limits
+        self._random = random.Random(options.seed)
+        self.prompts = list(options.prompts) or [
+            f"Story {i}: {STORY}Tell what happened on day {i * 37 % 365} of the year." for i in range(200)
         ]
-        self._asked = 0
+        self._sent = 0
         self._model = ""
-        self.only_thought = 0  # answers that ended before they began
+        self.only_reasoning = 0  # answers cut before their visible text began
 
-    async def meet(self, model: str | None) -> tuple[str, str]:
-        """Find the model and what runs it.
+    async def connect(self) -> tuple[str, str]:
+        """Find the model and its engine, and send a warm-up request.
 
         Raises:
-            SizewiseError: nothing answers there, or not this model.
+            UsageError: the endpoint doesn't serve the model.
+            SizewiseError: the endpoint doesn't respond, or the warm-up request failed.
         """
         import httpx2
 
         try:
-            found = (await self._client.get(f"{self._base}/v1/models")).json()["data"]
+            listed = (await self._client.get(f"{self._base}/v1/models")).json()["data"]
         except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
             raise SizewiseError(
-                f"{self._base} does not say which models it has: {str(error) or type(error).__name__}",
-                "a running server of OpenAI's format",
+                f"Listing the models of {self._base} failed: {str(error) or type(error).__name__}",
+                "a running OpenAI-compatible server",
                 "sizewise serve MODEL --port 8000",
             ) from error
-        names = [str(one["id"]) for one in found]
-        if not names or (model and model not in names):
-            raise UsageError(f"{self._base} has no model '{model or ''}'.", " or ".join(names) or "a model", "")
-        self._model = model or names[0]
-        told = found[names.index(self._model)]
-        engine = f"{told['engine']}, {told.get('precision')}" if told.get("engine") else "not stated"
-        warm = await self._ask()
-        if warm.error:
-            raise SizewiseError(f"{self._base} does not answer: {warm.error}", "an answer", "")
+        wanted = self._options.model
+        names = [str(entry["id"]) for entry in listed]
+        if not names or (wanted and wanted not in names):
+            raise UsageError(f"{self._base} has no model '{wanted or ''}'.", " or ".join(names) or "a model", "")
+        self._model = wanted or names[0]
+        entry = listed[names.index(self._model)]
+        engine = f"{entry['engine']}, {entry.get('precision')}" if entry.get("engine") else NO_ENGINE
+        warmup = await self._time_request()
+        if warmup.error:
+            raise SizewiseError(f"The warm-up request to {self._base} failed: {warmup.error}", "a streamed answer", "")
         return self._model, engine
 
-    async def together(self, concurrent_users: int, requests: int, reporter: Reporter) -> LoadLevel:
-        """Let so many users ask, each again when it is answered."""
+    async def run_levels(self, concurrent_users: Sequence[int], reporter: Reporter) -> tuple[list[LoadLevel], int]:
+        """Run one open-loop level if a rate is set, else closed-loop levels; return them and the number skipped."""
+        requests = self._options.requests
+        if self._options.rate is not None:
+            return [await self._open_loop(self._options.rate, requests or MIN_REQUESTS * 4, reporter)], 0
+        levels: list[LoadLevel] = []
+        counts = sorted(set(concurrent_users))
+        for count in counts:
+            number = requests or max(MIN_REQUESTS, REQUESTS_PER_USER * count)
+            levels.append(await self._closed_loop(count, number, reporter))
+            if len(levels) > 1 and _saturated(levels[-2], levels[-1], self._limits.ttft_s):
+                break
+        return levels, len(counts) - len(levels)
+
+    async def _closed_loop(self, concurrent_users: int, requests: int, reporter: Reporter) -> LoadLevel:
+        """Run concurrent users, each of which sends its next request when the previous one is answered."""
         answers: list[TimedAnswer] = []
-        left = iter(range(requests))
+        pending = iter(range(requests))
 
         async def user() -> None:
-            for _ in left:
-                answers.append(await self._ask())
-                reporter.advance(f"{concurrent_users} users", len(answers), requests)
+            for _ in pending:
+                answers.append(await self._time_request())
+                reporter.advance(f"Load test, {concurrent_users} users", len(answers), requests)
 
         begun = perf_counter()
         await asyncio.gather(*(user() for _ in range(concurrent_users)))
-        return level_of(
-            answers, perf_counter() - begun, self._limits, concurrent_users=concurrent_users, seed=self._seed
-        )
+        seconds, seed = perf_counter() - begun, self._options.seed
+        return level_of(answers, seconds, self._limits, concurrent_users=concurrent_users, seed=seed)
 
-    async def at_rate(self, rate: float, requests: int, reporter: Reporter) -> LoadLevel:
-        """Send requests at random times, whether or not the earlier ones are answered."""
+    async def _open_loop(self, rate: float, requests: int, reporter: Reporter) -> LoadLevel:
+        """Send requests with Poisson arrivals, whether or not earlier ones are answered."""
         answers: list[TimedAnswer] = []
 
-        async def one() -> None:
-            answers.append(await self._ask())
-            reporter.advance(f"{rate:g} requests a second", len(answers), requests)
+        async def send() -> None:
+            answers.append(await self._time_request())
+            reporter.advance(f"Load test, {rate:g} requests/s", len(answers), requests)
 
         begun = perf_counter()
         tasks = []
         for _ in range(requests):
-            tasks.append(asyncio.create_task(one()))
+            tasks.append(asyncio.create_task(send()))
             await asyncio.sleep(self._random.expovariate(rate))
         await asyncio.gather(*tasks)
-        return level_of(answers, perf_counter() - begun, self._limits, rate=rate, seed=self._seed)
+        return level_of(answers, perf_counter() - begun, self._limits, rate=rate, seed=self._options.seed)
 
-    async def _ask(self) -> TimedAnswer:
+    async def _time_request(self) -> TimedAnswer:
         import httpx2
 
-        self._asked += 1
+        begun = perf_counter()
+        try:
+            return await self._stream(begun)
+        except (httpx2.HTTPError, ValueError) as error:
+            return TimedAnswer(type(error).__name__, 0.0, perf_counter() - begun, 0, ())
+
+    async def _stream(self, begun: float) -> TimedAnswer:
+        """Send the next prompt and time the pieces of the streamed answer."""
+        self._sent += 1
         body = {
             "model": self._model,
-            "messages": [{"role": "user", "content": self.prompts[self._asked % len(self.prompts)]}],
-            "max_tokens": self._max_tokens,
+            "messages": [{"role": "user", "content": self.prompts[self._sent % len(self.prompts)]}],
+            "max_tokens": self._options.max_tokens,
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        begun = perf_counter()
-        first, last, pieces, counted, answered = 0.0, begun, 0, 0, False
+        ttft, last, pieces, tokens, answered = 0.0, begun, 0, 0, False
         gaps: list[float] = []
-        try:
-            async with self._client.stream("POST", f"{self._base}/v1/chat/completions", json=body) as answer:
-                if answer.status_code != 200:
-                    await answer.aread()
-                    return TimedAnswer(f"status {answer.status_code}", 0.0, perf_counter() - begun, 0, ())
-                async for line in answer.aiter_lines():
-                    data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-                    if not data or data == "[DONE]":
-                        continue
-                    event = json.loads(data)
-                    if "error" in event:
-                        return TimedAnswer("error in the stream", 0.0, perf_counter() - begun, 0, ())
-                    counted = (event.get("usage") or {}).get("completion_tokens") or counted
-                    if _writes(event):
-                        answered = answered or not _writes(event, THOUGHTS)
-                        now = perf_counter()
-                        if pieces:
-                            gaps.append(now - last)
-                        else:
-                            first = now - begun
-                        pieces, last = pieces + 1, now
-        except (httpx2.HTTPError, ValueError) as error:
-            return TimedAnswer(type(error).__name__, 0.0, perf_counter() - begun, 0, ())
+        async with self._client.stream("POST", f"{self._base}/v1/chat/completions", json=body) as response:
+            if response.status_code != 200:
+                await response.aread()
+                return TimedAnswer(f"status {response.status_code}", 0.0, perf_counter() - begun, 0, ())
+            async for line in response.aiter_lines():
+                data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+                if not data or data == "[DONE]":
+                    continue
+                event = json.loads(data)
+                if "error" in event:
+                    return TimedAnswer("error in the stream", 0.0, perf_counter() - begun, 0, ())
+                tokens = (event.get("usage") or {}).get("completion_tokens") or tokens
+                if _has_tokens(event):
+                    answered = answered or not _has_tokens(event, REASONING)
+                    now = perf_counter()
+                    if pieces:
+                        gaps.append(now - last)
+                    else:
+                        ttft = now - begun
+                    pieces, last = pieces + 1, now
         if not pieces:
             return TimedAnswer("empty answer", 0.0, perf_counter() - begun, 0, ())
-        self.only_thought += not answered
-        return TimedAnswer(None, first, last - begun, counted or pieces, tuple(gaps))
+        self.only_reasoning += not answered
+        return TimedAnswer(None, ttft, last - begun, tokens or pieces, tuple(gaps))

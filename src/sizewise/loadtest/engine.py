@@ -1,4 +1,4 @@
-"""load_test_model(): many users at once ask a model of this machine what the test set asks, without a connection."""
+"""load_test_model(): concurrent users send the questions of a test set to an engine in this process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 
 from sizewise import datasets
 from sizewise.datasets.sampling import sample_examples
-from sizewise.errors import SizewiseError, UsageError
-from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
+from sizewise.errors import SizewiseError
+from sizewise.loadtest.levels import Limits, TimedAnswer, check_users, level_of, max_users_within_limits
 from sizewise.models import Model, open_model
 from sizewise.models.base import Piece
 from sizewise.models.prompts import choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Evaluation, LoadTest, Request, fingerprint
+from sizewise.records import Evaluation, LoadTest, Prompting, Request, fingerprint
 from sizewise.store import Saved, Store, versions
 
-LEAST_REQUESTS, REQUESTS_A_USER = 12, 3
-MOST_S = 90.0
-"""After so long no further request is begun at a level, once every user has had an answer."""
+MIN_REQUESTS, REQUESTS_PER_USER = 12, 3
+MAX_LEVEL_S = 90.0
+"""Time after which a level starts no further request, provided that every user has had an answer."""
 TIMEOUT_S = 600.0
 IN_PROCESS = "in this process"
 
@@ -36,98 +36,112 @@ def load_test_model(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Saved[LoadTest]:
-    """Let users ask a measured model the questions of its test set, in the prompts it was measured with.
+    """Load-test an evaluated model with the questions and prompts of its evaluation, in a closed loop.
 
-    The engine is the one that `sizewise serve` takes, so this is what the service has before its own milliseconds.
+    The engine is the one that `sizewise serve` uses, so the latencies are those of the service without its overhead.
 
     Args:
-        evaluation: id of an evaluation of a model of this machine, with answers.
-        concurrent_users: numbers of users at once, each asking again when answered.
-        limits: what users bear.
-        store: where records live; by default SIZEWISE_HOME.
-        seed: seed of the sample and of the resampling.
-        reporter: told how far it is.
+        evaluation: id of an evaluation with answers, by a model that runs on this machine.
+        concurrent_users: numbers of concurrent users, one load level each.
+        limits: latency limits of a request.
+        store: where records are kept; SIZEWISE_HOME by default.
+        seed: seed of the resampling.
+        reporter: receives progress.
 
     Raises:
-        UsageError: there are no users.
-        SizewiseError: the model answers elsewhere, or nothing was asked of it.
+        UsageError: no number of users is given, or one is below 1.
+        SizewiseError: the model doesn't run on this machine, or the evaluation has no answers.
     """
     store, reporter, limits = store or Store(), reporter or Silent(), limits or Limits()
-    if not concurrent_users or min(concurrent_users) < 1:
-        raise UsageError("There is nobody to ask.", "--users 1,8", "")
+    counts = check_users(concurrent_users)
     measured = store.read(Evaluation, evaluation)
-    description, prompting = measured.model, measured.prompting
-    if not description.local or description.api or description.engine in ("rule", "recorded"):
-        raise SizewiseError(
-            f"{description.uri} does not answer on this machine.", "a model that runs here",
-            "sizewise loadtest URL, where it is served",
-        )  # fmt: skip
-    if prompting is None:
-        raise SizewiseError(f"{evaluation} holds no answers.", "an evaluation with metrics of answers", "")
-    load_id = f"loadtest-{fingerprint([evaluation, sorted(set(concurrent_users)), limits, seed])}"
+    prompting = _prompting_of(measured, evaluation)
+    load_id = f"loadtest-{fingerprint([evaluation, counts, limits, seed])}"
     if store.exists("loadtest", load_id):
         return store.get(LoadTest, load_id)
-    contents = datasets.load(store, measured.data)
-    shots = choose_shots(contents, measured.seed)
-    stop = stop_texts(contents.examples["train"] or contents.examples["test"])
-    examples = sample_examples(contents.examples["test"], measured.limit, measured.seed)
-    requests = [make_request(one, prompting.form, shots, prompting.max_tokens, stop) for one in examples]
-    model = open_model(description.uri, store=store, engine="auto", say=reporter.say)
+    requests = _requests_of(measured, prompting, store)
+    model = open_model(measured.model.uri, store=store, engine="auto", say=reporter.say)
     try:
         running = model.describe()
         engine = f"{running.engine}, {running.precision}"
-        _ask(model, requests[0])
+        _time_request(model, requests[0])  # warm up
         levels = []
-        for count in sorted(set(concurrent_users)):
-            number = max(LEAST_REQUESTS, REQUESTS_A_USER * count)
-            answers, seconds = _together(model, [requests[i % len(requests)] for i in range(number)], count, reporter)
-            levels.append(
-                level_of(answers, seconds, limits, concurrent_users=count, where=f"engine:{engine}", seed=seed)
-            )
+        for count in counts:
+            number = max(MIN_REQUESTS, REQUESTS_PER_USER * count)
+            answers, seconds = _run_level(model, [requests[i % len(requests)] for i in range(number)], count, reporter)
+            where = f"engine:{engine}"
+            levels.append(level_of(answers, seconds, limits, concurrent_users=count, where=where, seed=seed))
     finally:
         model.close()
-    good = [
-        one.concurrent_users
-        for one in levels
-        if one.concurrent_users and (one.scores["within_limits"].value or 0) >= 0.95
-    ]
+    words = [len((request.text or request.messages[-1].content).split()) for request in requests]
     record = LoadTest(
         url=IN_PROCESS,
-        uri=description.uri,
-        model=description.uri,
+        uri=measured.model.uri,
+        model=measured.model.uri,
         engine=engine,
         max_tokens=prompting.max_tokens,
-        prompt_words=float(np.mean([len((one.text or one.messages[-1].content).split()) for one in requests])),
+        prompt_words=float(np.mean(words)),
         ttft_slo_s=limits.ttft_s,
-        tpot_slo_s=limits.token_s,
+        tpot_slo_s=limits.tpot_s,
         levels=tuple(levels),
-        max_concurrent_users=max(good) if good else None,
-        notes=(f"questions of {measured.data}, as {evaluation} asked them",),
+        max_concurrent_users=max_users_within_limits(levels),
+        notes=(f"The requests are the questions of {measured.data}, with the prompts of {evaluation}.",),
         versions=versions("openvino-genai", "transformers", "torch"),
     )
     return store.write(load_id, record)
 
 
-def _together(
+def _prompting_of(measured: Evaluation, evaluation: str) -> Prompting:
+    """Return how the model was prompted.
+
+    Raises:
+        SizewiseError: the model doesn't run on this machine, or the evaluation has no answers.
+    """
+    description = measured.model
+    if not description.local or description.api or description.engine in ("rule", "recorded"):
+        raise SizewiseError(
+            f"{description.uri} doesn't run on this machine.",
+            "a model that does",
+            "sizewise loadtest URL of its server",
+        )
+    if measured.prompting is None:
+        raise SizewiseError(
+            f"{evaluation} has no answers.",
+            "an evaluation with a metric that needs answers",
+            f"sizewise evaluate {description.uri} --data {measured.data} --metrics chrf",
+        )
+    return measured.prompting
+
+
+def _requests_of(measured: Evaluation, prompting: Prompting, store: Store) -> list[Request]:
+    """Rebuild the requests of an evaluation."""
+    contents = datasets.load(store, measured.data)
+    shots = choose_shots(contents, measured.seed)
+    stop = stop_texts(contents.examples["train"] or contents.examples["test"])
+    examples = sample_examples(contents.examples["test"], measured.limit, measured.seed)
+    return [make_request(example, prompting.form, shots, prompting.max_tokens, stop) for example in examples]
+
+
+def _run_level(
     model: Model, requests: Sequence[Request], concurrent_users: int, reporter: Reporter
 ) -> tuple[list[TimedAnswer], float]:
-    """Let threads, one a user, take turns at requests; give their answers, and the seconds of all."""
-    left: SimpleQueue[Request] = SimpleQueue()
+    """Send requests from one thread per user; return the timings, and the seconds that the level took."""
+    pending: SimpleQueue[Request] = SimpleQueue()
     for request in requests:
-        left.put(request)
+        pending.put(request)
     answers: list[TimedAnswer] = []
 
     def user() -> None:
-        while perf_counter() - begun < MOST_S or len(answers) < concurrent_users:
+        while perf_counter() - begun < MAX_LEVEL_S or len(answers) < concurrent_users:
             try:
-                request = left.get_nowait()
+                request = pending.get_nowait()
             except Empty:
                 return
             try:
-                answers.append(_ask(model, request))
-            except Exception as error:  # a user's failure is one of the level, whatever it is
+                answers.append(_time_request(model, request))
+            except Exception as error:  # any failure counts as a failed request of the level
                 answers.append(TimedAnswer(type(error).__name__, 0.0, 0.0, 0, ()))
-            reporter.advance(f"{concurrent_users} users at once", len(answers), len(requests))
+            reporter.advance(f"Load test, {concurrent_users} users", len(answers), len(requests))
 
     begun = perf_counter()
     threads = [threading.Thread(target=user, daemon=True) for _ in range(concurrent_users)]
@@ -138,7 +152,7 @@ def _together(
     return answers, perf_counter() - begun
 
 
-def _ask(model: Model, request: Request) -> TimedAnswer:
+def _time_request(model: Model, request: Request) -> TimedAnswer:
     pieces: SimpleQueue[Piece] = SimpleQueue()
     begun = perf_counter()
     cancel = model.start(request, pieces.put)
@@ -159,9 +173,9 @@ def _ask(model: Model, request: Request) -> TimedAnswer:
                 gaps.append(now - last)
             last = now
         if piece.end is not None:
-            whole = now - begun
+            latency = now - begun
             if piece.end.finish == "error":
-                return TimedAnswer(piece.end.error or "error", 0.0, whole, 0, ())
+                return TimedAnswer(piece.end.error or "error", 0.0, latency, 0, ())
             return TimedAnswer(
-                None, first if first is not None else whole, whole, piece.end.completion_tokens, tuple(gaps)
+                None, first if first is not None else latency, latency, piece.end.completion_tokens, tuple(gaps)
             )

@@ -1,7 +1,8 @@
-"""What many users met with, as scores: the same whether they asked over a connection or in this process.
+"""Latency, throughput and goodput of a load level, for an endpoint and for an engine in this process alike.
 
-Times are those of vLLM's benchmark: to the first token; a token after the first, (whole - first) / (tokens - 1); the
-gaps between pieces. Goodput counts answers within stated limits (Zhong et al., 2024, DistServe).
+Latencies are defined as in vLLM's benchmark: time to first token (TTFT); time per output token (TPOT), which is
+(latency - TTFT) / (tokens - 1); inter-token latency (ITL), the gaps between streamed pieces. Goodput counts the
+requests that meet all latency limits (Zhong et al., 2024, DistServe).
 """
 
 from __future__ import annotations
@@ -13,35 +14,57 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sizewise.errors import UsageError
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import LoadLevel, Score
-from sizewise.stats import percentile_interval, wilson
+from sizewise.stats import percentile_interval
 
 ROUNDS = 1_000
+MIN_WITHIN_LIMITS = 0.95
 
 
 class TimedAnswer(NamedTuple):
-    """What one request met with."""
+    """Timing of one request, or its error."""
 
     error: str | None
-    first_s: float
-    """Seconds to the first token."""
-    whole_s: float
-    """Seconds to the last one."""
+    ttft_s: float
+    """Time to first token."""
+    latency_s: float
+    """Time to the last token."""
     tokens: int
     gaps: tuple[float, ...]
-    """Seconds between pieces."""
+    """Seconds between streamed pieces."""
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first; None for answers of fewer than two tokens."""
+        return (self.latency_s - self.ttft_s) / (self.tokens - 1) if self.tokens > 1 else None
 
 
 class Limits(NamedTuple):
-    """What users bear."""
+    """Latency limits of a request (service level objectives)."""
 
     ttft_s: float = 1.0
-    token_s: float = 0.1
+    """Maximum time to first token."""
+    tpot_s: float = 0.1
+    """Maximum time per output token."""
 
-    def kept(self, answer: TimedAnswer) -> bool:
-        """Tell whether an answer came within them."""
-        token = (answer.whole_s - answer.first_s) / (answer.tokens - 1) if answer.tokens > 1 else 0.0
-        return answer.error is None and answer.first_s <= self.ttft_s and token <= self.token_s
+    def met_by(self, answer: TimedAnswer) -> bool:
+        """Check whether a request succeeded within the limits."""
+        return answer.error is None and answer.ttft_s <= self.ttft_s and (answer.tpot_s or 0.0) <= self.tpot_s
+
+
+def check_users(concurrent_users: Sequence[int]) -> list[int]:
+    """Sort the numbers of concurrent users, without duplicates.
+
+    Raises:
+        UsageError: there are none, or one is below 1.
+    """
+    counts = sorted(set(concurrent_users))
+    if not counts or counts[0] < 1:
+        given = ", ".join(map(str, counts)) or "an empty list"
+        raise UsageError(f"The number of concurrent users is {given}.", "at least 1 user", "--concurrency 1,8,32")
+    return counts
 
 
 def level_of(
@@ -54,76 +77,78 @@ def level_of(
     where: str = "",
     seed: int = 0,
 ) -> LoadLevel:
-    """Sum up what so many users, or requests a second, met with.
+    """Score one load level: latency quantiles, throughput, and goodput within the limits.
 
     Args:
-        answers: one for each request.
-        seconds: from the first request to the last answer.
-        limits: what users bear.
-        concurrent_users: users at once; None where requests came at a rate.
-        rate: requests a second.
-        where: what ran it, for the signature.
+        answers: timing of each request.
+        seconds: time from the first request to the last answer.
+        limits: latency limits of a request.
+        concurrent_users: number of concurrent users; None if requests were sent at a rate.
+        rate: requests per second, if they were sent at a rate.
+        where: engine and precision, for the signature.
         seed: seed of the resampling.
     """
-    good = [answer for answer in answers if answer.error is None]
-    first = np.array([answer.first_s for answer in good])
-    token = np.array([(a.whole_s - a.first_s) / (a.tokens - 1) for a in good if a.tokens > 1])
-    whole = np.array([answer.whole_s for answer in good])
-    gaps = np.array([gap for answer in good for gap in answer.gaps])
-    kept = sum(limits.kept(answer) for answer in answers)
-    way = (f"users:{concurrent_users}" if concurrent_users else f"poisson:{rate:g}/s") + (f"|{where}" if where else "")
+    successful = [answer for answer in answers if answer.error is None]
+    ttft = np.array([answer.ttft_s for answer in successful])
+    tpot = np.array([answer.tpot_s for answer in successful if answer.tpot_s is not None])
+    latency = np.array([answer.latency_s for answer in successful])
+    gaps = np.array([gap for answer in successful for gap in answer.gaps])
+    within_limits = sum(limits.met_by(answer) for answer in answers)
+    load = (f"users:{concurrent_users}" if concurrent_users else f"poisson:{rate:g}/s") + (f"|{where}" if where else "")
     scores = {
-        name: _quantile(name, values, share, way, seed)
+        name: _quantile(name, values, share, load, seed)
         for name, values, share in (
-            ("p50_ttft_s", first, 0.5),
-            ("p95_ttft_s", first, 0.95),
-            ("p50_tpot_s", token, 0.5),
-            ("p95_tpot_s", token, 0.95),
+            ("p50_ttft_s", ttft, 0.5),
+            ("p95_ttft_s", ttft, 0.95),
+            ("p50_tpot_s", tpot, 0.5),
+            ("p95_tpot_s", tpot, 0.95),
             ("p95_itl_s", gaps, 0.95),
-            ("p50_latency_s", whole, 0.5),
-            ("p95_latency_s", whole, 0.95),
+            ("p50_latency_s", latency, 0.5),
+            ("p95_latency_s", latency, 0.95),
         )
     }
-    ci_low, ci_high = wilson(kept, len(answers))
-    within = f"{way}|first token <= {limits.ttft_s:g} s|token <= {limits.token_s:g} s"
-    scores["within_limits"] = Score(
-        metric="within_limits",
-        value=kept / len(answers),
-        ci_low=ci_low,
-        ci_high=ci_high,
-        n=len(answers),
-        unit="share",
-        signature=f"{within}|wilson",
+    goodput_signature = f"{load}|first token <= {limits.ttft_s:g} s|token <= {limits.tpot_s:g} s"
+    scores["within_limits"] = proportion_score(
+        "within_limits", within_limits, len(answers), signature=f"{goodput_signature}|wilson"
     )
     for name, count, unit, signature in (
-        ("tokens_per_s", sum(answer.tokens for answer in good), "tokens/s", way),
-        ("requests_per_s", len(good), "requests/s", way),
-        ("goodput_per_s", kept, "requests/s", within),
+        ("tokens_per_s", sum(answer.tokens for answer in successful), "tokens/s", load),
+        ("requests_per_s", len(successful), "requests/s", load),
+        ("goodput_per_s", within_limits, "requests/s", goodput_signature),
     ):
-        scores[name] = Score(metric=name, value=count / seconds, n=len(good), unit=unit, signature=signature)
-    errors = Counter(answer.error for answer in answers if answer.error)
+        scores[name] = Score(metric=name, value=count / seconds, n=len(successful), unit=unit, signature=signature)
     return LoadLevel(
         concurrent_users=concurrent_users,
         rate=rate,
         requests=len(answers),
-        errors=dict(errors),
+        errors=dict(Counter(answer.error for answer in answers if answer.error)),
         seconds=seconds,
         scores=scores,
     )
 
 
-def _quantile(name: str, values: npt.NDArray[np.float64], share: float, way: str, seed: int) -> Score:
+def max_users_within_limits(levels: Sequence[LoadLevel]) -> int | None:
+    """Return the largest number of concurrent users with at least 95 % of requests within the limits, if any."""
+    counts = [
+        level.concurrent_users
+        for level in levels
+        if level.concurrent_users and (level.scores["within_limits"].value or 0) >= MIN_WITHIN_LIMITS
+    ]
+    return max(counts, default=None)
+
+
+def _quantile(name: str, values: npt.NDArray[np.float64], share: float, load: str, seed: int) -> Score:
     if not len(values):
-        return Score(metric=name, n=0, unit="s", signature=way, missing_reason="no answer")
-    find: Callable[..., Any] = np.quantile
+        return Score(metric=name, n=0, unit="s", signature=load, missing_reason="no request succeeded")
+    quantile: Callable[..., Any] = np.quantile
     drawn = np.random.default_rng(seed).integers(0, len(values), (ROUNDS, len(values)))
-    ci_low, ci_high = percentile_interval(find(values[drawn], share, axis=1))
+    ci_low, ci_high = percentile_interval(quantile(values[drawn], share, axis=1))
     return Score(
         metric=name,
-        value=float(find(values, share)),
+        value=float(quantile(values, share)),
         ci_low=ci_low,
         ci_high=ci_high,
         n=len(values),
         unit="s",
-        signature=f"{way}|bootstrap:requests",
+        signature=f"{load}|bootstrap:requests",
     )

@@ -1,4 +1,4 @@
-"""Measures. A metric never sees a model: it gets items and gives additive statistics and their total."""
+"""Metrics. A metric never sees a model: it turns items into additive statistics, and their sum into a value."""
 
 from sizewise.metrics.base import (
     AnswerItem,

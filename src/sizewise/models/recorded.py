@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sizewise.documents import MAX_REJECTS
-from sizewise.documents.decoding import Unreadable, decoded
+from sizewise.documents.decoding import Unreadable, decode_file
 from sizewise.documents.rows import PROMPT_KEYS, TURN_KEYS, prompt_of
 from sizewise.documents.tables import CELL_KINDS, Row, by_name, cell_rows, json_rows
 from sizewise.documents.values import (
@@ -18,17 +17,18 @@ from sizewise.documents.values import (
     content_of,
     conversation,
     ends_with_call,
-    even,
+    first_key,
     id_of,
-    kind_of,
-    one_of,
     reason_of,
     text_of,
     texts_of,
+    type_of,
 )
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
+from sizewise.store import sha256_of
+from sizewise.text import normalize_text
 
 ANSWER_KEYS = ("completion", "answer", "response", "output")
 FORMS = (
@@ -89,7 +89,7 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
         if answer.failure:
             raise BadRow(answer.failure)
         given, tags = (
-            one_of(keys, row.cells) for keys in (("references", "reference"), ("tags",))
+            first_key(keys, row.cells) for keys in (("references", "reference"), ("tags",))
         )  # a value of 0 counts
         references = texts_of(row.cells[given], given) if given else ()
         found = LoggedRequest(name, messages, answer.text, references, texts_of(row.cells[tags], tags) if tags else ())
@@ -121,7 +121,7 @@ class RecordedModel(Model):
         self._repeated_prompts: set[str] = set()
         rows, self._aside = _each(path, self._keep, "recorded answers", "answers")
         self._rows = len(rows)
-        self._revision = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+        self._revision = sha256_of(path)[:10]
 
     def _keep(self, row: Row) -> None:
         asked, answer = _prompt_and_answer(row.cells)
@@ -242,13 +242,13 @@ def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[l
     found: list[_T] = []
     bad: list[str] = []
     try:
-        text, guess = decoded(path)
+        text, guess = decode_file(path)
         known = frozenset((*ID_KEYS, *ANSWER_KEYS, *PROMPT_KEYS))
-        rows = cell_rows(text, known) if path.suffix.lower() in CELL_KINDS else json_rows(text, mend=True)
+        rows = cell_rows(text, known) if path.suffix.lower() in CELL_KINDS else json_rows(text, replace_surrogates=True)
         for row in rows:
             try:
-                if row.broken:
-                    raise BadRow(row.broken)
+                if row.problem:
+                    raise BadRow(row.problem)
                 found.append(use(row._replace(cells={name: cell for name, (_, cell) in by_name(row.cells).items()})))
             except (ValueError, TypeError, RecursionError) as error:
                 bad.append(f"line {row.line} can't be read as {what}: {reason_of(error)}")
@@ -294,11 +294,11 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
     body = response.get("body") or response
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        error = json.dumps(body.get("error", "none"))[:200] if isinstance(body, dict) else kind_of(body)
+        error = json.dumps(body.get("error", "none"))[:200] if isinstance(body, dict) else type_of(body)
         raise BadRow(f"the response contains no answer (error: {error})")
     message = choices[0].get("message")
     if not isinstance(message, dict):
-        raise BadRow(f"the response's message is {kind_of(message)}")
+        raise BadRow(f"the response's message is {type_of(message)}")
     if ends_with_call([message]):
         raise BadRow("the answer is a tool call, not text")
     content = message.get("content") if message.get("content") is not None else message.get("refusal")
@@ -314,7 +314,7 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
         _WITHHELD if _finish(choices[0]) == "content_filter" else "",
     )
     if not isinstance(request, dict):
-        raise BadRow(f"the request is {kind_of(request)}, not an object")
+        raise BadRow(f"the request is {type_of(request)}, not an object")
     asked = request.get("body") or request
     messages = asked.get("messages") if isinstance(asked, dict) else None
     return conversation(messages) if messages else (), answer
@@ -337,7 +337,7 @@ def _finish(row: Mapping[str, Any]) -> str:
 
 def _key(messages: Sequence[Message]) -> str:
     """Return the key of a conversation, independent of whitespace and Unicode forms."""
-    return json.dumps([[message.role, even(message.content)] for message in messages])
+    return json.dumps([[message.role, normalize_text(message.content)] for message in messages])
 
 
 def _same_question(recorded: Sequence[Message], asked: Sequence[Message]) -> bool:

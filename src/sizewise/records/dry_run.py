@@ -1,4 +1,4 @@
-"""Records of what is known before anything runs: the machine's health, and what a study will take and can show."""
+"""Records made before a study runs: the machine's health, and the expected effort and power of the study."""
 
 from __future__ import annotations
 
@@ -11,81 +11,81 @@ from sizewise.records.training import Range
 
 
 class Check(Record):
-    """One thing that was looked at."""
+    """One health check."""
 
     name: str
-    """What."""
+    """Name of the check."""
     state: Literal["good", "absent", "problem"]
-    """`absent`: something optional is not there; `problem`: something is in the way."""
+    """`absent`: something optional isn't installed; `problem`: something prevents the work."""
     message: str
-    """What was found."""
+    """Result of the check."""
     next: str = ""
-    """The command that mends it."""
+    """The command that fixes it."""
 
 
 class Health(Record):
-    """Whether this machine and installation can do the work."""
+    """Whether this machine and installation are ready."""
 
     checks: tuple[Check, ...]
-    """What was looked at."""
+    """The checks."""
     healthy: bool
-    """Whether nothing is in the way."""
+    """Whether there are no problems."""
     versions: dict[str, str]
-    """Versions of the packages that matter."""
+    """Versions of the relevant packages."""
 
 
 class CandidateEstimate(Record):
-    """What one candidate will take."""
+    """Expected effort of one candidate."""
 
     name: str
-    """Its name."""
+    """Name of the candidate."""
     model: str
     """Model URI, or `scratch`."""
     parameters: int | None
-    """Parameters, where they are known before anything is fetched."""
+    """Number of parameters, if known before downloading."""
     memory_bytes: int | None
-    """Memory of its weights, or of its training where it is trained."""
+    """Memory of the weights, or of training if the candidate is trained."""
     fits: bool | None
-    """Whether that fits into the memory that is free."""
+    """Whether that fits into free memory."""
     train_minutes: float | None
-    """Time of its training, as the recipe says or as arithmetic expects."""
+    """Training time, as set in the recipe or estimated."""
     measure_minutes: Range | None
-    """Time of measuring it; None for remote ones."""
+    """Evaluation time; None for remote models."""
     usd: Range | None
-    """List price of its answers; None where it costs nothing but the machine's time, or no price is known."""
+    """List price of its answers; None if only machine time is needed, or the price is unknown."""
     notes: tuple[str, ...] = ()
-    """What a user must know."""
+    """Notes for the user."""
 
 
 class DryRun(Record):
-    """What a study will take, and what its data can show, before it starts."""
+    """Expected effort and statistical power of a study, before it starts."""
 
     dataset: str
-    """Dataset id; it was read, nothing else was done."""
+    """Dataset id; reading the data is the only step that ran."""
     train_documents: int
-    """Documents to train on."""
+    """Number of training documents."""
     train_bytes: int
     """Their size in bytes of UTF-8."""
     test_passages: int
-    """Passages that will be measured."""
+    """Number of test passages."""
     test_examples: int
-    """Examples that will be asked."""
+    """Number of test examples."""
     uncontaminated_examples: int
-    """Those of them that share nothing with training."""
+    """Number of test examples without overlap with the training text."""
     test_documents: int
-    """Source documents of what is measured: intervals rest on them."""
+    """Number of source documents of the test items; it determines the width of intervals."""
     can_show: Range | None
-    """Least difference in a share of right answers that would be shown in four of five studies; low if items of one
-    document differ as much as others, high if they are all alike."""
+    """Minimum detectable difference in accuracy (80% power): lower if items of one document are independent, upper if
+    they are all alike."""
     candidates: tuple[CandidateEstimate, ...]
-    """What each candidate will take."""
+    """Estimate for each candidate."""
     minutes: Range
-    """Time of the whole, remote answers not counted."""
+    """Total time, without remote answers."""
     usd: Range
-    """Money for remote models."""
+    """Cost of remote models."""
     disk_bytes: int
-    """What will be fetched and written, about."""
+    """Approximate size of downloads and output."""
     blockers: tuple[str, ...] = Field(default=())
-    """What keeps it from running."""
+    """Reasons why the study can't run."""
     warnings: tuple[str, ...] = ()
-    """What will make its verdict weak."""
+    """Reasons why the verdict will be weak."""

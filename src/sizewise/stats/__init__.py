@@ -1,7 +1,7 @@
-"""Statistics, pure: arrays in, arrays out."""
+"""Pure statistics on arrays."""
 
 from sizewise.stats.bootstrap import Interval, interval, paired_differences, percentile_interval
-from sizewise.stats.length_control import even_length_rate
+from sizewise.stats.length_control import length_controlled_rate
 from sizewise.stats.multiplicity import holm
 from sizewise.stats.permutation import MIN_CLUSTERS
 from sizewise.stats.power import detectable_difference, needed_for
@@ -13,9 +13,9 @@ __all__ = [
     "Interval",
     "PairedBet",
     "detectable_difference",
-    "even_length_rate",
     "holm",
     "interval",
+    "length_controlled_rate",
     "needed_for",
     "paired_differences",
     "percentile_interval",

@@ -1,7 +1,7 @@
-"""How far raters agree beyond chance; what each coefficient takes chance to be is its own.
+"""Chance-corrected agreement between raters; each coefficient models chance differently.
 
 Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability; Cohen (1960); Fleiss (1971); Gwet (2008). All
-are functions of sums over items, so that items are resampled by one matrix product.
+are functions of sums over items, so that resampling items is one matrix product.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Level = Literal["nominal", "ordinal", "interval"]
 
 
 def alpha_sums(counts: FloatArray) -> FloatArray:
-    """Give what alpha adds up of each item: (items, labels) numbers of ratings -> (items, labels, labels) coincidences.
+    """Compute the coincidence matrices behind alpha: (items, labels) rating counts -> (items, labels, labels).
 
-    Items with fewer than two ratings have none.
+    Items with fewer than two ratings contribute nothing.
     """
     ratings = counts.sum(axis=1)
     pairs = counts[:, :, None] * counts[:, None, :]
@@ -31,12 +31,12 @@ def alpha_sums(counts: FloatArray) -> FloatArray:
 
 
 def alpha(coincidences: FloatArray, level: Level, values: FloatArray) -> FloatArray:
-    """Give Krippendorff's alpha of summed coincidences, (..., labels, labels) -> (...).
+    """Compute Krippendorff's alpha from summed coincidences, (..., labels, labels) -> (...).
 
     Args:
         coincidences: sums of `alpha_sums` over items.
-        level: what a difference between labels means.
-        values: (labels,) numbers of the labels, for interval data.
+        level: scale of measurement of the labels.
+        values: (labels,) numeric values of the labels, for interval data.
     """
     sizes = coincidences.sum(axis=-1)
     total = sizes.sum(axis=-1)
@@ -55,13 +55,17 @@ def _distance(sizes: FloatArray, level: Level, values: FloatArray) -> FloatArray
     if level == "interval":
         return np.broadcast_to((values[:, None] - values[None, :]) ** 2, (*sizes.shape, labels))
     up_to = sizes.cumsum(axis=-1)
-    middle = up_to - sizes / 2  # ratings below a label and half of its own
+    middle = up_to - sizes / 2  # ratings below a label, plus half of the label's
     found: FloatArray = (middle[..., :, None] - middle[..., None, :]) ** 2
     return found
 
 
 def fleiss_sums(counts: FloatArray) -> FloatArray:
-    """Give what Fleiss' kappa and Gwet's AC1 add up: (items, 3 + labels) agreement, its number, items, label shares."""
+    """Compute the sums behind Fleiss' kappa and Gwet's AC1.
+
+    Returns:
+        (items, 3 + labels): agreement, whether it is defined, whether the item was rated, label shares.
+    """
     ratings = counts.sum(axis=1)
     several = ratings > 1
     agreed = np.zeros(len(counts))
@@ -72,15 +76,15 @@ def fleiss_sums(counts: FloatArray) -> FloatArray:
 
 
 def fleiss(sums: FloatArray) -> FloatArray:
-    """Give Fleiss' kappa, in the form for any number of ratings an item: (..., 3 + labels) -> (...)."""
+    """Compute Fleiss' kappa for a varying number of ratings per item: (..., 3 + labels) -> (...)."""
     observed, shares = _observed(sums)
-    return _beyond(observed, (shares**2).sum(axis=-1))
+    return _chance_corrected(observed, (shares**2).sum(axis=-1))
 
 
 def gwet(sums: FloatArray) -> FloatArray:
-    """Give Gwet's AC1, which rare labels do not drag down: (..., 3 + labels) -> (...)."""
+    """Compute Gwet's AC1, which is robust to rare labels: (..., 3 + labels) -> (...)."""
     observed, shares = _observed(sums)
-    return _beyond(observed, (shares * (1 - shares)).sum(axis=-1) / max(1, shares.shape[-1] - 1))
+    return _chance_corrected(observed, (shares * (1 - shares)).sum(axis=-1) / max(1, shares.shape[-1] - 1))
 
 
 def _observed(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -88,30 +92,30 @@ def _observed(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
         return sums[..., 0] / sums[..., 1], sums[..., 3:] / sums[..., 2:3]
 
 
-def _beyond(observed: FloatArray, expected: FloatArray) -> FloatArray:
+def _chance_corrected(observed: FloatArray, expected: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         found: FloatArray = (observed - expected) / (1 - expected)
     return found
 
 
 def cohen_sums(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], labels: int) -> FloatArray:
-    """Give what Cohen's kappa adds up of each item that both rated: (items, labels, labels) one-hot tables."""
+    """Compute one-hot confusion tables of two raters: (items, labels, labels)."""
     found = np.zeros((len(first), labels, labels))
     found[np.arange(len(first)), first, second] = 1
     return found
 
 
 def cohen(table: FloatArray) -> FloatArray:
-    """Give Cohen's kappa of tables of two raters, (..., labels, labels) -> (...)."""
+    """Compute Cohen's kappa from confusion tables of two raters, (..., labels, labels) -> (...)."""
     total = table.sum(axis=(-1, -2))
     with np.errstate(divide="ignore", invalid="ignore"):
         observed = np.trace(table, axis1=-2, axis2=-1) / total
         expected = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1) / total**2
-    return _beyond(observed, expected)
+    return _chance_corrected(observed, expected)
 
 
 def resampled(sums: FloatArray, value: Callable[[FloatArray], FloatArray], rounds: int, seed: int) -> FloatArray:
-    """Give a coefficient in resamples of the items, (items, ...) -> (rounds,)."""
+    """Compute a coefficient on resamples of the items, (items, ...) -> (rounds,)."""
     count = len(sums)
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=rounds).astype(np.float64)
     return value(np.tensordot(weights, sums, axes=1))

@@ -1,7 +1,7 @@
 """Cluster bootstrap on additive statistics.
 
-A metric is a function of the sum of its items' statistics, so a resample is a vector of weights over
-clusters (source documents), and resamples of all systems together are one matrix product.
+A metric is a function of the sum of its items' statistics, so a resample is a vector of weights over clusters (source
+documents), and resampling all systems together is one matrix product.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993); the cluster form after Cameron,
 Gelbach and Miller (2008), Bootstrap-Based Improvements for Inference with Clustered Errors.
@@ -19,12 +19,12 @@ from scipy.stats import t as student_t
 from sizewise.stats.permutation import sign_flip_p
 
 FloatArray = npt.NDArray[np.float64]
-DRAWS = 2**17  # clusters drawn at once
+DRAWS_PER_BATCH = 2**17  # clusters drawn per batch
 ValueOfSums = Callable[[FloatArray], FloatArray]
 
 
 class Interval(NamedTuple):
-    """A point estimate with its 95 % interval."""
+    """A point estimate with its 95% interval."""
 
     value: float
     ci_low: float
@@ -32,11 +32,11 @@ class Interval(NamedTuple):
 
 
 def cluster_sums(stats: FloatArray, clusters: Sequence[str]) -> FloatArray:
-    """Add up item statistics by cluster.
+    """Sum item statistics by cluster.
 
     Args:
         stats: (items, k) additive statistics.
-        clusters: one cluster name an item; clusters come out in order of name.
+        clusters: cluster name of each item; the result is sorted by name.
 
     Returns:
         (clusters, k) sums.
@@ -48,9 +48,9 @@ def cluster_sums(stats: FloatArray, clusters: Sequence[str]) -> FloatArray:
 
 
 def resampled_sums(sums: FloatArray, rounds: int, seed: int) -> FloatArray:
-    """Draw clusters with replacement, as many as there are, and add up each resample.
+    """Draw clusters with replacement and sum each resample.
 
-    Resamples of the same number of clusters, rounds and seed hold the same clusters, whatever is summed.
+    With equal rounds, seed and number of clusters, the same clusters are drawn regardless of the statistics.
 
     Args:
         sums: (clusters, k) sums of each cluster.
@@ -63,18 +63,18 @@ def resampled_sums(sums: FloatArray, rounds: int, seed: int) -> FloatArray:
     random = np.random.default_rng(seed)
     clusters = len(sums)
     found = np.empty((rounds, sums.shape[1]))
-    at_once = max(1, DRAWS // clusters)  # the weights of all rounds need not fit into memory
-    for start in range(0, rounds, at_once):
-        some = min(at_once, rounds - start)
-        drawn = random.integers(0, clusters, (some, clusters), dtype=np.int32)
-        drawn += np.arange(some, dtype=np.int32)[:, None] * clusters
-        weights = np.bincount(drawn.ravel(), minlength=some * clusters).reshape(some, clusters)
-        found[start : start + some] = weights.astype(np.float64) @ sums
+    batch = max(1, DRAWS_PER_BATCH // clusters)  # keeps the weight matrix small
+    for start in range(0, rounds, batch):
+        size = min(batch, rounds - start)
+        drawn = random.integers(0, clusters, (size, clusters), dtype=np.int32)
+        drawn += np.arange(size, dtype=np.int32)[:, None] * clusters
+        weights = np.bincount(drawn.ravel(), minlength=size * clusters).reshape(size, clusters)
+        found[start : start + size] = weights.astype(np.float64) @ sums
     return found
 
 
 def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
-    """Take the percentile interval of resampled values, resamples without a value left out."""
+    """Compute the percentile interval of resampled values, ignoring resamples without a value."""
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return float("nan"), float("nan")
@@ -86,11 +86,11 @@ def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float,
 def interval(
     stats: FloatArray, clusters: Sequence[str], value: ValueOfSums, rounds: int = 2000, seed: int = 0
 ) -> Interval:
-    """Estimate a metric and its 95 % interval, resampling clusters.
+    """Estimate a metric and its 95% interval by resampling clusters.
 
     Args:
         stats: (items, k) additive statistics, at least one item.
-        clusters: one cluster name an item.
+        clusters: cluster name of each item.
         value: turns sums (..., k) into values (...).
         rounds: bootstrap rounds.
         seed: seed of the resampling.
@@ -112,7 +112,7 @@ def paired_difference(
     rounds: int = 10_000,
     seed: int = 0,
 ) -> tuple[Interval, float]:
-    """Compare two systems on the same items: `paired_differences` of one pair."""
+    """Compare two systems on the same items; `paired_differences` for one pair."""
     return paired_differences([left, right], [(0, 1)], clusters, value, rounds, seed)[0]
 
 
@@ -124,33 +124,33 @@ def paired_differences(
     rounds: int = 10_000,
     seed: int = 0,
 ) -> list[tuple[Interval, float]]:
-    """Compare systems on the same items.
+    """Compare pairs of systems on the same items.
 
-    All are resampled with the same weights, so that what makes an item hard cancels. The p-value is the larger of
-    that of a t-test on the delete-one-cluster jackknife with clusters - 1 degrees of freedom (MacKinnon, Nielsen
-    and Webb, 2023, Cluster-robust inference: a guide to empirical practice, the CV3 variance), which fits many
-    clusters, and that of the sign-flip test, which is exact with few. Neither depends on the number of rounds, so
-    that a correction for hundreds of claims leaves something to show.
+    All systems are resampled with the same weights, so the difficulty of the items cancels out. The p-value is the
+    larger of two: a t-test on the delete-one-cluster jackknife with clusters - 1 degrees of freedom (MacKinnon, Nielsen
+    and Webb, 2023, Cluster-robust inference: a guide to empirical practice, CV3 variance), suited to many clusters, and
+    the sign-flip test, exact for few clusters. Neither is limited by the number of rounds, so p-values can survive a
+    correction for hundreds of claims.
 
     Args:
-        stats: (items, k) additive statistics of each system, in the same order of items.
-        pairs: places of the two systems of each comparison.
-        clusters: one cluster name an item.
+        stats: (items, k) additive statistics of each system, items in the same order.
+        pairs: indices of the two systems of each comparison.
+        clusters: cluster name of each item.
         value: turns sums (..., k) into values (...).
         rounds: bootstrap rounds.
         seed: seed of the resampling.
 
     Returns:
-        Of each pair the difference left minus right with its interval, and the two-sided p-value.
+        For each pair: the difference left minus right with its interval, and the two-sided p-value.
     """
-    sums = [cluster_sums(one, clusters) for one in stats]
-    points = [float(value(one.sum(axis=0))) for one in sums]
+    sums = [cluster_sums(system, clusters) for system in stats]
+    points = [float(value(system.sum(axis=0))) for system in sums]
     if len(sums[0]) < 2:
         nan = float("nan")
         return [(Interval(points[left] - points[right], nan, nan), nan) for left, right in pairs]
-    wide = sums[0].shape[1]
+    width = sums[0].shape[1]
     drawn = resampled_sums(np.hstack(sums), rounds, seed)
-    values = [value(drawn[:, i * wide : (i + 1) * wide]) for i in range(len(sums))]
+    values = [value(drawn[:, i * width : (i + 1) * width]) for i in range(len(sums))]
     found = []
     for left, right in pairs:
         differences = values[left] - values[right]
@@ -168,20 +168,20 @@ def best_shares(
     rounds: int = 2_000,
     seed: int = 0,
 ) -> list[float]:
-    """Give the share of resamples in which each system is the best; systems that tie share it.
+    """Compute the share of resamples in which each system is the best; tied systems split it.
 
     Args:
-        stats: (items, k) additive statistics of each system, in the same order of items.
-        clusters: one cluster name an item.
+        stats: (items, k) additive statistics of each system, items in the same order.
+        clusters: cluster name of each item.
         value: turns sums (..., k) into values (...).
-        higher: whether more is better.
+        higher: whether higher values are better.
         rounds: bootstrap rounds.
         seed: seed of the resampling.
     """
-    sums = [cluster_sums(one, clusters) for one in stats]
-    wide = sums[0].shape[1]
+    sums = [cluster_sums(system, clusters) for system in stats]
+    width = sums[0].shape[1]
     drawn = resampled_sums(np.hstack(sums), rounds, seed)
-    values = np.stack([value(drawn[:, i * wide : (i + 1) * wide]) for i in range(len(sums))], axis=1)
+    values = np.stack([value(drawn[:, i * width : (i + 1) * width]) for i in range(len(sums))], axis=1)
     values = np.nan_to_num(values if higher else -values, nan=-np.inf)
     best = values == values.max(axis=1, keepdims=True)
     shares: FloatArray = (best / best.sum(axis=1, keepdims=True)).mean(axis=0)
@@ -189,9 +189,9 @@ def best_shares(
 
 
 def _jackknife_p(left: FloatArray, right: FloatArray, value: ValueOfSums) -> float:
-    """Compute the two-sided p-value of the difference by leaving out one cluster at a time.
+    """Compute the two-sided jackknife p-value of the difference, leaving out one cluster at a time.
 
-    It is 0 where leaving out any cluster changes nothing: unanimous clusters are for the sign-flip test to judge.
+    Returns 0 if no cluster makes a difference; for unanimous clusters only the sign-flip test applies.
     """
     clusters = len(left)
     point = float(value(left.sum(axis=0)) - value(right.sum(axis=0)))

@@ -1,4 +1,4 @@
-"""Correction for several claims at once."""
+"""Correction for multiple comparisons."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values so that the chance of one false claim among all stays below the level.
+    """Adjust p-values so that the family-wise error rate stays below the level.
 
     Source: Holm (1979), A simple sequentially rejective multiple test procedure.
 
     Returns:
-        Adjusted p-values in the order given. A NaN stays NaN and counts as a claim.
+        Adjusted p-values in the given order. NaN stays NaN and counts as a claim.
     """
     order = sorted(range(len(p_values)), key=lambda i: (p_values[i] != p_values[i], p_values[i]))
     adjusted = [float("nan")] * len(p_values)

@@ -1,4 +1,4 @@
-"""What a test set can show."""
+"""Statistical power of a test set."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from scipy.stats import norm
 def detectable_difference(
     ci_low: float, ci_high: float, level: float = 0.05, power: float = 0.8, claims: int = 1
 ) -> float:
-    """Give the least true difference that is shown with some power, from the interval of a measured one.
+    """Compute the minimum detectable difference from the interval of a measured difference.
 
     Args:
         ci_low: lower end of the interval at confidence 1 - level.
         ci_high: its upper end.
-        level: of the two-sided test.
-        power: share of cases in which a difference of that size is shown.
-        claims: number of tests that the level is shared out among (Bonferroni).
+        level: significance level of the two-sided test.
+        power: probability of detecting a difference of that size.
+        claims: number of tests that share the level (Bonferroni).
 
     Source: Cohen (1988), Statistical power analysis, with the normal approximation.
     """
@@ -27,10 +27,10 @@ def detectable_difference(
 
 
 def needed_for(difference: float, detectable: float, n: int) -> int:
-    """Give how many items it takes in all to show a difference, where n show one of `detectable`.
+    """Compute the total number of items needed to detect a difference, if n items detect one of size `detectable`.
 
-    The error falls with the square root of the number; with few source documents it is those that must be more.
+    The standard error falls with the square root of n. With few source documents, count documents rather than items.
     """
     if difference == 0 or detectable <= 0:
-        raise ValueError(f"needs a difference other than 0 and detectable > 0, got {difference} and {detectable}")
+        raise ValueError(f"needed_for takes difference != 0 and detectable > 0, not {difference} and {detectable}")
     return max(n, ceil(n * (detectable / difference) ** 2))

@@ -1,4 +1,4 @@
-"""Intervals of rates."""
+"""Confidence intervals of proportions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from scipy.stats import norm
 
 
 def rule_of_three(n: int) -> float:
-    """Give the highest rate that fits with no case in n, at 95 % (one-sided): about 3 / n.
+    """Compute the one-sided 95% upper bound of a rate with no cases among n: about 3 / n.
 
-    Source: Hanley and Lippman-Hand (1983), If nothing goes wrong, is everything all right? In its exact form.
+    Source: Hanley and Lippman-Hand (1983), If nothing goes wrong, is everything all right? Exact form.
     """
     if n <= 0:
         raise ValueError(f"rule_of_three needs n > 0, got {n}")
@@ -18,7 +18,7 @@ def rule_of_three(n: int) -> float:
 
 
 def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Give Wilson's score interval of a rate.
+    """Compute Wilson's score interval of a proportion.
 
     Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
     """
@@ -26,6 +26,6 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
         raise ValueError(f"wilson needs 0 <= successes <= n and n > 0, got {successes} of {n}")
     z = float(norm.ppf(0.5 + level / 2))
     rate = successes / n
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    center = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)

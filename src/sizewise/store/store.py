@@ -1,4 +1,4 @@
-"""Records on disk: SIZEWISE_HOME/KIND/ID/record.json, written atomically and last."""
+"""Records on disk: SIZEWISE_HOME/KIND/ID/record.json, written atomically, last and once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from html import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import platformdirs
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from sizewise.errors import SizewiseError
 from sizewise.records import (
@@ -31,12 +31,12 @@ from sizewise.records import (
     Study,
     Tuning,
 )
-from sizewise.store.files import make_folder, write_atomically
+from sizewise.records.upgrades import SCHEMA, upgrade
+from sizewise.store.files import make_folder, read_lines, write_atomically
 from sizewise.store.ledger import Ledger
 
 R = TypeVar("R", bound=Record)
 
-SCHEMA = 1
 KINDS: dict[str, type[Record]] = {
     "dataset": Dataset,
     "checkpoint": Checkpoint,
@@ -51,8 +51,8 @@ KINDS: dict[str, type[Record]] = {
     "round": JudgeRound,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
-# Schema number n -> the named function that turns an envelope of schema n into one of n + 1.
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+# Kinds whose folder had another name before; records are never moved.
+FORMER_FOLDERS = {"loadtest": "load"}
 
 
 class Saved(NamedTuple, Generic[R]):
@@ -61,11 +61,42 @@ class Saved(NamedTuple, Generic[R]):
     id: str
     path: Path
     record: R
+    created: str = ""
+    """When it was written, UTC."""
 
     @property
     def kind(self) -> str:
         """Kind of the record, as in its path."""
         return KIND_OF[type(self.record)]
+
+    def to_pandas(self) -> Any:
+        """Convert the table of the record to a pandas DataFrame."""
+        return self.record.to_pandas()
+
+    def to_polars(self) -> Any:
+        """Convert the table of the record to a Polars DataFrame."""
+        return self.record.to_polars()
+
+    def __repr__(self) -> str:
+        return f"<{type(self.record).__name__} {self.id}: {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p><code>{escape(self.id)}</code></p>{self.record._repr_html_()}"
+
+
+def id_of(value: str | Saved[Any]) -> str:
+    """Return the id of what a verb was given: an id, or the saved record itself."""
+    return value.id if isinstance(value, Saved) else value
+
+
+class Listed(NamedTuple):
+    """One record of a listing, not validated."""
+
+    created: str
+    """When it was written, UTC; empty if its file cannot be read."""
+    kind: str
+    id: str
+    path: Path
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -89,15 +120,17 @@ class Store:
         self.home = Path(chosen).expanduser().resolve()
 
     def folder(self, kind: str, record_id: str) -> Path:
-        """Give the folder of a record, whether or not it exists."""
+        """Return the folder of a record, whether or not it exists."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind {kind!r}")
         if not record_id or record_id != Path(record_id).name or record_id.startswith("."):
             raise SizewiseError(f"'{record_id}' is not a record id.", "an id as printed by `sizewise runs`")
-        return self.home / kind / record_id
+        folder = self.home / kind / record_id
+        former = self.home / FORMER_FOLDERS.get(kind, kind) / record_id
+        return former if former.is_dir() and not folder.is_dir() else folder
 
     def record_path(self, kind: str, record_id: str) -> Path:
-        """Give the path of a record's JSON file."""
+        """Return the path of a record's JSON file."""
         return self.folder(kind, record_id) / "record.json"
 
     def weights_folder(self, name: str) -> Path:
@@ -113,32 +146,38 @@ class Store:
         return self.record_path(kind, record_id).is_file()
 
     def write(self, record_id: str, record: R) -> Saved[R]:
-        """Write a record, last of its files, once and for all.
+        """Write a record, last of its files, once and for all. The same record again changes nothing.
 
         Raises:
-            SizewiseError: the disk is full or the folder cannot be written.
+            SizewiseError: another record has this id, the disk is full, or the folder cannot be written.
         """
         kind = KIND_OF[type(record)]
+        path = self.record_path(kind, record_id)
+        if path.is_file():
+            before = self.get(type(record), record_id)
+            if before.record == record:
+                return before
+            raise SizewiseError(
+                f"{path} already holds another {kind}.",
+                "an id whose record was not written yet: records are never overwritten",
+                f"remove the folder {path.parent} if you no longer need that record; then run the same command again",
+            )
+        created = datetime.now(UTC).isoformat(timespec="seconds")
         envelope = {
             "schema": SCHEMA,
             "kind": kind,
             "id": record_id,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": created,
             "record": record.model_dump(mode="json"),
         }
-        path = self.record_path(kind, record_id)
         write_atomically(path, json.dumps(envelope, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-        return Saved(record_id, path, record)
+        return Saved(record_id, path, record, created)
 
     def get(self, record_type: type[R], record_id: str) -> Saved[R]:
-        """Read a record with its place."""
-        return Saved(record_id, self.record_path(KIND_OF[record_type], record_id), self.read(record_type, record_id))
-
-    def read(self, record_type: type[R], record_id: str) -> R:
-        """Read a record.
+        """Read a record of any schema; fields that a newer version added are ignored and stay in the file.
 
         Raises:
-            SizewiseError: there is no such record, or its file is damaged.
+            SizewiseError: there is no such record, its file is damaged, or only a newer version can read it.
         """
         kind = KIND_OF[record_type]
         path = self.record_path(kind, record_id)
@@ -148,23 +187,18 @@ class Store:
                 f"the id of {'an' if kind[0] in 'aeiou' else 'a'} {kind}",
                 "sizewise runs",
             )
+        schema = SCHEMA
         try:
             envelope = json.loads(path.read_text(encoding="utf-8"))
-            while envelope["schema"] < SCHEMA:
-                envelope = UPGRADES[envelope["schema"]](envelope)
-            if envelope["schema"] > SCHEMA:
-                raise SizewiseError(
-                    f"{path} was written by a newer Sizewise (schema {envelope['schema']}).",
-                    f"schema {SCHEMA} or lower",
-                    "pip install --upgrade sizewise",
-                )
-            return record_type.model_validate(envelope["record"])
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
-            raise SizewiseError(
-                f"{path} is damaged: {str(error).splitlines()[0]}",
-                "a record as Sizewise writes it",
-                f"remove the folder {path.parent} and run the command that made it again",
-            ) from error
+            schema = int(envelope["schema"])
+            record = record_type.model_validate(upgrade(envelope["record"], schema), extra="ignore")
+            return Saved(record_id, path, record, str(envelope["created"]))
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+            raise _unreadable(path, schema, error) from error
+
+    def read(self, record_type: type[R], record_id: str) -> R:
+        """Read a record without its place; see `get`."""
+        return self.get(record_type, record_id).record
 
     def kind_of(self, record_id: str) -> str:
         """Find the kind of an id.
@@ -181,17 +215,25 @@ class Store:
             "sizewise runs",
         )
 
-    def listing(self) -> Iterator[tuple[str, str, str, Path]]:
-        """Yield (created, kind, id, path) of all records, oldest first; damaged ones have no time."""
+    def listing(self) -> list[Listed]:
+        """List all records, oldest first; those whose file cannot be read have no time."""
         rows = []
         for kind in KINDS:
-            for path in (self.home / kind).glob("*/record.json"):
-                try:
-                    created = str(json.loads(path.read_text(encoding="utf-8"))["created"])
-                except (ValueError, KeyError, OSError):
-                    created = ""
-                rows.append((created, kind, path.parent.name, path))
-        yield from sorted(rows)
+            for name in dict.fromkeys((kind, FORMER_FOLDERS.get(kind, kind))):
+                for path in (self.home / name).glob("*/record.json"):
+                    try:
+                        created = str(json.loads(path.read_text(encoding="utf-8"))["created"])
+                    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+                        created = ""
+                    rows.append(Listed(created, kind, path.parent.name, path))
+        return sorted(rows)
+
+    def saved(self, record_type: type[R]) -> Iterator[Saved[R]]:
+        """Read all records of a type, oldest first; one that cannot be read is left out and never stops the rest."""
+        for listed in self.listing():
+            if listed.kind == KIND_OF[record_type]:
+                with contextlib.suppress(SizewiseError):
+                    yield self.get(record_type, listed.id)
 
     def write_rows(self, folder: Path, name: str, rows: Iterable[Record]) -> Path:
         """Write records as JSON lines beside the record that they belong to, atomically."""
@@ -200,17 +242,22 @@ class Store:
         return path
 
     def read_rows(self, folder: Path, name: str, row_type: type[R]) -> list[R]:
-        """Read records that `write_rows` wrote."""
-        path = folder / name
+        """Read records that `write_rows` wrote, in the schema of the record that they belong to.
+
+        Raises:
+            SizewiseError: the file is missing or damaged, or only a newer version can read it.
+        """
+        path, schema = folder / name, SCHEMA
         try:
-            with path.open(encoding="utf-8") as lines:
-                return [row_type.model_validate_json(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise SizewiseError(
-                f"{path} is missing or damaged: {str(error).splitlines()[0]}",
-                "the file that was written beside the record",
-                f"remove the folder {folder} and run the command that made it again",
-            ) from error
+            schema = _schema_of(folder)
+            return [
+                row_type.model_validate(upgrade(json.loads(line), schema), extra="ignore")
+                if schema != SCHEMA
+                else row_type.model_validate_json(line, extra="ignore")
+                for line in read_lines(path)
+            ]
+        except (OSError, ValueError, RecursionError) as error:
+            raise _unreadable(path, schema, error) from error
 
     def ledger(self, kind: str, record_id: str, any_thread: bool = False) -> Ledger:
         """Open the ledger of a record that is still growing."""
@@ -247,3 +294,28 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _schema_of(folder: Path) -> int:
+    """Read the schema in which the files of a folder were written; today's if its record was not written yet."""
+    path = folder / "record.json"
+    if not path.is_file():
+        return SCHEMA
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["schema"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} names no schema") from error
+
+
+def _unreadable(path: Path, schema: int, error: Exception) -> SizewiseError:
+    if schema > SCHEMA:
+        return SizewiseError(
+            f"A newer version of Sizewise wrote {path} (schema {schema}), and this one cannot read it.",
+            f"schema {SCHEMA} or lower",
+            "update Sizewise, or run the command in the version that wrote it",
+        )
+    return SizewiseError(
+        f"{path} is missing or damaged: {str(error).splitlines()[0]}",
+        "a file as Sizewise writes it",
+        f"remove the folder {path.parent} and run the command that made it again",
+    )

@@ -1,4 +1,4 @@
-"""The whole way from documents to a decision, resumable, from one TOML file."""
+"""Studies: from documents to a recommendation, resumable, configured by one TOML file."""
 
 from sizewise.studies.config import StudyConfig, demo_config, folder_config, read_config
 from sizewise.studies.studying import study

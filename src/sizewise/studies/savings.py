@@ -1,4 +1,4 @@
-"""saving(): from the log of requests to a large model to what a small one would save."""
+"""estimate_savings(): what a small model would save, from the log of requests to a large one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from sizewise.choice.costing import MONTH_S, hour_prices
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.metrics.proportion import proportion_score
 from sizewise.models.recorded import LoggedRequest, read_log
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
@@ -30,64 +31,65 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.routing import (
-    OF_ONE_ANSWER,
     calibrate_rows,
-    label,
-    least_for,
     make_policy,
+    min_prompts_for,
+    pair_answers,
     share_of,
     write_policy,
 )
-from sizewise.routing.labelled import Array
-from sizewise.stats import percentile_interval, wilson
+from sizewise.routing.labeled import Array
+from sizewise.stats import percentile_interval
 from sizewise.store import Saved, Store, write_atomically
 from sizewise.studies.config import StudyConfig
 from sizewise.studies.studying import study
 
 LARGE = "today's large model"
 START = "pkg:smollm2-135m"
-LEAST_REQUESTS, LEAST_OF_A_KIND = 60, 8
-ABOUT = 0.02  # of the requests: so much less is worth a simpler way
-NOT_THESE = 0.5  # what answers a kind of request well less often than this should leave it alone
-MONTHS = {"month": 1.0, "year": 1 / 12, "week": 52 / 12, "day": 365 / 12}
+MIN_REQUESTS, MIN_PER_KIND = 60, 8
+TOLERANCE = 0.02  # share of the requests that a simpler alternative may answer less
+MIN_GOOD = 0.5  # share of good answers below which the large model should keep a kind of request
+PERIODS = {"month": 1.0, "year": 1 / 12, "week": 52 / 12, "day": 365 / 12}
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def read_pays(text: str) -> float:
-    """Turn `4200/month` into US dollars a month; a sum that can be read in two ways is refused.
+    """Parse a sum such as `4200/month` as US dollars per month; an ambiguous number is refused.
 
     Raises:
-        UsageError: it is no sum of money in a time, or it has two readings.
+        UsageError: the text isn't a sum of money per period, or has two readings.
     """
-    sum_, _, period = text.partition("/")
-    amortization_months = MONTHS.get(period.strip().lower() or "month")
-    number = re.sub(r"^(?:USD|US\$|\$)\s*|\s*(?:USD|\$)$", "", sum_.strip(), flags=re.IGNORECASE)
+    amount, _, period = text.partition("/")
+    per_month = PERIODS.get(period.strip().lower() or "month")
+    number = re.sub(r"^(?:USD|US\$|\$)\s*|\s*(?:USD|\$)$", "", amount.strip(), flags=re.IGNORECASE)
     value = _read_number(number, text)
-    if amortization_months is None or value is None or not math.isfinite(value):
+    if per_month is None or value is None or not math.isfinite(value):
         raise UsageError(
-            f"'{text}' is no sum.", "US dollars with /month, /year, /week or /day", "--pays 4200/month or 4200.50/month"
+            f"'{text}' is not a sum of money per period.",
+            "US dollars with /month, /year, /week or /day",
+            "--pays 4200/month or 4200.50/month",
         )
     if value <= 0:
-        raise UsageError(f"'{text}' is nothing to save.", "more than 0", "--pays 4200/month")
-    return value * amortization_months
+        raise UsageError(f"'{text}' leaves nothing to save.", "more than 0", "--pays 4200/month")
+    return value * per_month
 
 
 def _read_number(number: str, text: str) -> float | None:
-    """Read a number as it is written in English, in most of Europe or in Switzerland; None if it is none.
+    """Parse a number in the notation of English, of most of Europe or of Switzerland; None if it isn't a number.
 
-    A comma before three digits parts thousands, as it does where people pay in dollars. A point before three digits
-    parts thousands in Europe and cents elsewhere: nobody can tell.
+    A comma before three digits separates thousands, as it does where people pay in dollars. A point before three digits
+    separates thousands in Europe and cents elsewhere, so it is ambiguous.
 
     Raises:
-        UsageError: it has two readings.
+        UsageError: the number has two readings.
     """
-    number = re.sub(r"(?<=\d)[\s'\u2019_](?=\d{3}(?!\d))", "'", number)  # blanks and marks that can only part thousands
+    number = re.sub(r"(?<=\d)[\s'\u2019_](?=\d{3}(?!\d))", "'", number)  # these can only separate thousands
     if re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", number):
-        whole = number.replace(".", "")
+        thousands_removed = number.replace(".", "")
         raise UsageError(
-            f"'{text}' has two readings: {whole} and {float(number):g} US dollars.",
+            f"'{text}' has two readings: {thousands_removed} and {float(number):g} US dollars.",
             "a sum without a point for thousands, or with two digits for cents",
-            f"--pays {whole}/month or --pays {float(number):.2f}/month",
+            f"--pays {thousands_removed}/month or --pays {float(number):.2f}/month",
         )
     thousands = r"[1-9]\d{0,2}(?:%s\d{3})+"
     forms = (
@@ -102,81 +104,157 @@ def _read_number(number: str, text: str) -> float | None:
     return None
 
 
-def saving(
+class SavingsOptions(NamedTuple):
+    """Options of `estimate_savings`."""
+
+    documents: Sequence[str] = ()
+    """The organization's own text, used as additional training data."""
+    loss: float = 0.05
+    """How much worse an answer may be than the large model's, as a share of the metric's range."""
+    risk: float = 0.05
+    """Maximum share of all answers that may be worse by more than that."""
+    minutes: float = 3.2
+    """Training time."""
+    limit: int = 240
+    """Maximum number of requests to evaluate on."""
+    usd_per_hour: float | None = None
+    """Price of the self-hosting machine; without it, a range is assumed."""
+    start: str = START
+    """Model URI of the small model."""
+    seed: int = 0
+    """Seed of split, training, samples and resampling."""
+
+
+def estimate_savings(
     log: Path,
     pays_usd: float,
+    options: SavingsOptions | None = None,
     *,
-    documents: Sequence[str] = (),
-    loss: float = 0.05,
-    risk: float = 0.05,
-    minutes: float = 3.2,
-    limit: int = 240,
-    usd_per_hour: float | None = None,
-    start: str = START,
-    seed: int = 0,
     store: Store | None = None,
     reporter: Reporter | None = None,
 ) -> Savings:
-    """Split the log, train on one part, compare with the recorded answers on the other, and say what it saves.
+    """Train on one part of a log, compare with the logged answers on the rest, and estimate the savings.
 
     Args:
-        log: requests with their answers, as `recorded:` takes them; `references` are right answers, where known.
+        log: requests with their answers, in any form that `recorded:` reads; `references` are reference answers.
         pays_usd: US dollars that a month of these requests costs.
-        documents: text of the organisation to train on besides.
-        loss: most that one answer may be worse than the large model's, as a share of the measure's range.
-        risk: most share of all answers that may be worse by more.
-        minutes: of training.
-        limit: most requests to measure on.
-        usd_per_hour: price of the own machine; without it a range is assumed.
-        start: model URI of the small model.
-        seed: seed of everything.
+        options: training, tolerated loss and risk.
         store: where records live; by default SIZEWISE_HOME.
-        reporter: told how far it is.
+        reporter: receives progress.
 
     Raises:
-        UsageError: loss or risk are no shares.
-        SizewiseError: the log cannot be read or is too short, or a stage of the study failed.
+        UsageError: loss or risk isn't a share.
+        SizewiseError: the log can't be read or is too short, or a stage of the study failed.
     """
-    store, reporter = store or Store(), reporter or Silent()
-    if not 0 <= loss < 1 or not 0 < risk < 1:
-        raise UsageError(f"A loss of {loss} or a risk of {risk} is no share.", "for example 0.05", "--loss 0.05")
-    rows = read_log(log, reporter.say)
-    if len(rows) < LEAST_REQUESTS:
-        raise SizewiseError(
-            f"{log} holds {len(rows)} requests.", f"at least {LEAST_REQUESTS}; some hundreds can decide", ""
+    store, reporter, options = store or Store(), reporter or Silent(), options or SavingsOptions()
+    if not 0 <= options.loss < 1 or not 0 < options.risk < 1:
+        raise UsageError(
+            f"Loss {options.loss} and risk {options.risk} must be shares between 0 and 1.",
+            "for example 0.05",
+            "--loss 0.05",
         )
-    known = [row for row in rows if row.references]
-    judged = len(known) >= LEAST_REQUESTS
-    if judged and len(known) < len(rows):
-        reporter.say(f"{len(rows) - len(known)} requests have no right answer and are left out")
-    used = known if judged else rows
-    examples, recorded = _write(used, judged, store)
-    made = study(
-        StudyConfig(
-            name=f"{log.stem}: from the bill to the saving",
-            domain="requests",
-            seed=seed,
-            documents=tuple(documents),
-            examples=(str(examples),),
-            limit=limit,
-            candidates=(
-                Candidate(name="small, as it is", model=start),
-                Candidate(
-                    name="small, trained on the log", model=start, train=Recipe(start=start, minutes=minutes, seed=seed)
-                ),
-                Candidate(name=LARGE, model=f"recorded:{recorded}"),
-            ),
-            needs=Needs(machine_usd_per_hour=usd_per_hour),
-        ),
-        store=store,
-        reporter=reporter,
-    )
+    rows = read_log(log, reporter.say)
+    if len(rows) < MIN_REQUESTS:
+        raise SizewiseError(
+            f"{log} holds {len(rows)} requests.", f"at least {MIN_REQUESTS}; a clear result takes several hundred", ""
+        )
+    with_references = [row for row in rows if row.references]
+    judged = len(with_references) >= MIN_REQUESTS
+    if judged and len(with_references) < len(rows):
+        reporter.say(f"{len(rows) - len(with_references)} requests without a reference answer are left out")
+    used = with_references if judged else rows
+    made = study(_study_config(log, used, judged, options, store), store=store, reporter=reporter)
     tags = {row.id: row.tags for row in used}
-    return _weigh(made, tags, pays_usd, judged, len(rows), loss, risk, usd_per_hour, seed, store)
+    return _savings(made, tags, judged, len(rows), pays_usd, options, store)
+
+
+def _savings(
+    made: Saved[Study],
+    tags: Mapping[str, tuple[str, ...]],
+    judged: bool,
+    requests: int,
+    pays_usd: float,
+    options: SavingsOptions,
+    store: Store,
+) -> Savings:
+    """Choose the simplest good alternative to the large model, and estimate what it saves."""
+    compared = store.read(Comparison, made.record.comparison)
+    metric = next(
+        name for name in PER_ANSWER_METRICS if any(s.value is not None for s in compared.scores.get(name, {}).values())
+    )
+    alternatives = _alternatives(made.record, compared, metric, options, store)
+    allowed = any(one.share.value for one in alternatives)
+    best = _simplest(alternatives, lambda one: one.share if allowed else one.well)
+    policy = None
+    if best.calibration.chosen is not None and best.share.value:
+        policy = store.folder("study", made.id) / "policy.json"
+        write_policy(make_policy(best.calibration), policy)
+    machine = _machine_cost(options.usd_per_hour)
+    undecided = not allowed and options.risk < (best.calibration.bound or 0.0) and best.good.any()
+    kinds = _kinds(best, tags)
+    record = Savings(
+        study=made.id,
+        summary="",
+        basis="references" if judged else "agreement",
+        requests=requests,
+        tested=len(best.items),
+        small=best.name,
+        metric=metric,
+        loss=options.loss,
+        risk=options.risk,
+        share=best.share,
+        mean_loss=_mean_loss(best.lost, options.seed),
+        pays_usd=pays_usd,
+        saves_usd=_net(best.share, pays_usd, machine) if judged and not undecided else None,
+        machine_usd=machine,
+        kinds=kinds,
+        not_these=tuple(name for name, score in kinds.items() if score.value is not None and score.value < MIN_GOOD),
+        policy=str(policy) if policy else None,
+        ways={one.name: one.well for one in alternatives},
+        bound=best.calibration.bound,
+    )
+    return record.model_copy(update={"summary": _summary(record, compared.models[best.name].role == "baseline")})
+
+
+def _machine_cost(usd_per_hour: float | None) -> Range:
+    """Compute US dollars per month for a machine that runs all the time."""
+    lower, upper = (price * MONTH_S / 3600 for price in hour_prices(Needs(machine_usd_per_hour=usd_per_hour)))
+    return Range(lower=lower, expected=(lower + upper) / 2, upper=upper)
+
+
+def _net(share: Score, pays_usd: float, machine: Range) -> Range:
+    """Compute US dollars saved per month after the cost of the machine."""
+    return Range(
+        lower=(share.ci_low or 0.0) * pays_usd * bool(share.value) - machine.upper,
+        expected=(share.value or 0.0) * pays_usd - machine.expected,
+        upper=(share.ci_high or 0.0) * pays_usd - machine.lower,
+    )
+
+
+def _study_config(
+    log: Path, rows: Sequence[LoggedRequest], judged: bool, options: SavingsOptions, store: Store
+) -> StudyConfig:
+    """Write the log as data, and set up the study that compares small models with the logged answers."""
+    examples, recorded = _write(rows, judged, store)
+    start, recipe = options.start, Recipe(start=options.start, minutes=options.minutes, seed=options.seed)
+    return StudyConfig(
+        name=f"{log.stem}: estimated savings",
+        domain="requests",
+        seed=options.seed,
+        documents=tuple(options.documents),
+        examples=(str(examples),),
+        limit=options.limit,
+        candidates=(
+            Candidate(name="small model, base", model=start),
+            Candidate(name="small model, fine-tuned on the log", model=start, train=recipe),
+            Candidate(name=LARGE, model=f"recorded:{recorded}"),
+        ),
+        needs=Needs(machine_usd_per_hour=options.usd_per_hour),
+    )
 
 
 def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[Path, Path]:
-    """Write the log as examples and as recorded answers, under a name that its content gives."""
+    """Write the log as examples and as recorded answers, in a folder named by its content."""
     folder = store.home / "logs" / fingerprint([[row.id, row.answer, row.references] for row in rows])
     examples, recorded = folder / "examples.jsonl", folder / "answers.jsonl"
     lines, answers = [], []
@@ -194,39 +272,39 @@ def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[P
     return examples, recorded
 
 
-class Way(NamedTuple):
-    """One way to answer without the large model."""
+class Alternative(NamedTuple):
+    """One alternative to the large model: a rule, a classifier or a small model."""
 
     name: str
-    """Rule, classifier or small model."""
+    """Name of the candidate or baseline."""
     items: list[str]
     """Requests that it and the large model answered."""
     prompts: list[str]
-    """What was asked."""
+    """Prompts of these requests."""
     lost: Array
-    """(items,) how much worse its answers are, as a share of the measure's range."""
+    """(items,) how much worse its answers are, as a share of the metric's range."""
     good: Array
-    """(items,) 1 where it is no more worse than is allowed."""
-    learnt: Calibration
-    """Which requests it may answer within the risk."""
+    """(items,) 1 where its answer is within the tolerated loss."""
+    calibration: Calibration
+    """Requests that it may answer within the risk."""
 
     @property
     def share(self) -> Score:
-        """Share of the requests that it may answer; none where most of those answers would be worse."""
-        chosen = self.learnt.chosen
-        kept = chosen is not None and chosen.worse < chosen.small_share * NOT_THESE
-        return share_of("share", chosen.small_share if chosen and kept else 0.0, self.learnt.prompts)
+        """Share of the requests that it may answer; 0 if most of those answers would be worse."""
+        chosen = self.calibration.chosen
+        kept = chosen is not None and chosen.worse < chosen.small_share * MIN_GOOD
+        return share_of("share", chosen.small_share if chosen and kept else 0.0, self.calibration.prompts)
 
     @property
     def well(self) -> Score:
-        """Share of the requests that it answers well enough, whatever the router can tell."""
-        return share_of("good_enough", float(self.good.mean()), self.learnt.prompts)
+        """Share of the requests that it answers well enough, without routing."""
+        return share_of("good_enough", float(self.good.mean()), self.calibration.prompts)
 
 
-def _ways(
-    made: Study, compared: Comparison, metric: str, loss: float, risk: float, seed: int, store: Store
-) -> list[Way]:
-    """Measure every way, the simplest first: rules and classifiers before language models, those before training."""
+def _alternatives(
+    made: Study, compared: Comparison, metric: str, options: SavingsOptions, store: Store
+) -> list[Alternative]:
+    """Measure every alternative, the simplest first: rules and classifiers, then base models, then fine-tuned ones."""
     rules = [name for name, model in compared.models.items() if model.role == "baseline"]
     rules.sort(key=lambda name: compared.models[name].parameters or 0)
     models = [name for name in compared.models if name not in rules and name != LARGE]
@@ -234,163 +312,105 @@ def _ways(
     for name in [*rules, *models]:
         if name not in compared.scores[metric] or compared.scores[metric][name].value is None:
             continue
-        _, items, prompts, lost, _ = label(made.evaluations[name], made.evaluations[LARGE], metric=metric, store=store)
-        good = (lost <= loss).astype(float)
-        learnt = calibrate_rows(prompts, good, np.ones(len(items)), f"{made.name}, test", risk, seed)
-        found.append(Way(name, items, prompts, lost, good, learnt))
+        _, items, prompts, lost, _ = pair_answers(
+            made.evaluations[name], made.evaluations[LARGE], metric=metric, store=store
+        )
+        good = (lost <= options.loss).astype(float)
+        source = f"{made.name}, test"
+        calibration = calibrate_rows(prompts, good, np.ones(len(items)), source, options.risk, options.seed)
+        found.append(Alternative(name, items, prompts, lost, good, calibration))
     return found
 
 
-def _simplest(ways: Sequence[Way], of: Callable[[Way], Score]) -> Way:
-    """Give the way that does most, or a simpler one that does about as much."""
-    most = max(of(way).value or 0.0 for way in ways)
-    return next(way for way in ways if (of(way).value or 0.0) >= most - ABOUT)
-
-
-def _weigh(
-    made: Saved[Study],
-    tags: Mapping[str, tuple[str, ...]],
-    pays: float,
-    judged: bool,
-    requests: int,
-    loss: float,
-    risk: float,
-    usd_per_hour: float | None,
-    seed: int,
-    store: Store,
-) -> Savings:
-    compared = store.read(Comparison, made.record.comparison)
-    metric = next(
-        name for name in OF_ONE_ANSWER if any(s.value is not None for s in compared.scores.get(name, {}).values())
-    )
-    ways = _ways(made.record, compared, metric, loss, risk, seed, store)
-    allowed = any(way.share.value for way in ways)
-    way = _simplest(ways, lambda one: one.share if allowed else one.well)
-    policy = None
-    if way.learnt.chosen is not None and way.share.value:
-        policy = store.folder("study", made.id) / "policy.json"
-        write_policy(make_policy(way.learnt), policy)
-    kinds = _kinds(way.items, way.prompts, way.good, tags)
-    prices = hour_prices(Needs(machine_usd_per_hour=usd_per_hour))
-    machine = [price * MONTH_S / 3600 for price in prices]
-    undecided = not allowed and risk < (way.learnt.bound or 0.0) and way.good.any()
-    share = way.share
-    saves = None
-    if judged and not undecided:
-        saves = Range(
-            lower=(share.ci_low or 0.0) * pays * bool(share.value) - machine[1],
-            expected=(share.value or 0.0) * pays - sum(machine) / 2,
-            upper=(share.ci_high or 0.0) * pays - machine[0],
-        )
-    record = Savings(
-        study=made.id,
-        summary="",
-        basis="references" if judged else "agreement",
-        requests=requests,
-        tested=len(way.items),
-        small=way.name,
-        metric=metric,
-        loss=loss,
-        risk=risk,
-        share=share,
-        mean_loss=_mean_loss(way.lost, seed),
-        pays_usd=pays,
-        saves_usd=saves,
-        machine_usd=Range(lower=machine[0], expected=sum(machine) / 2, upper=machine[1]),
-        kinds=kinds,
-        not_these=tuple(name for name, score in kinds.items() if score.value is not None and score.value < NOT_THESE),
-        policy=str(policy) if policy else None,
-        ways={one.name: one.well for one in ways},
-        bound=way.learnt.bound,
-    )
-    return record.model_copy(update={"summary": _sentence(record, compared.models[way.name].role == "baseline")})
+def _simplest(alternatives: Sequence[Alternative], of: Callable[[Alternative], Score]) -> Alternative:
+    """Choose the alternative with the highest share, or a simpler one whose share is nearly as high."""
+    highest = max(of(one).value or 0.0 for one in alternatives)
+    return next(one for one in alternatives if (of(one).value or 0.0) >= highest - TOLERANCE)
 
 
 def _mean_loss(lost: np.ndarray, seed: int) -> Score:
     drawn = np.random.default_rng(seed).choice(lost, (2_000, len(lost))).mean(axis=1)
     ci_low, ci_high = percentile_interval(drawn)
     return Score(
-        metric="mean_loss", value=float(lost.mean()), ci_low=ci_low, ci_high=ci_high, n=len(lost), unit="share of the range",
+        metric="mean_loss",
+        value=float(lost.mean()),
+        ci_low=ci_low,
+        ci_high=ci_high,
+        n=len(lost),
+        unit="share of the range",
         signature="large - small|bootstrap:requests",
-    )  # fmt: skip
+    )
 
 
-def _kinds(
-    items: Sequence[str], prompts: Sequence[str], good: np.ndarray, tags: Mapping[str, tuple[str, ...]]
-) -> dict[str, Score]:
-    """Give how often each kind is answered well enough: by tags, or else by the first word of the request."""
+def _kinds(best: Alternative, tags: Mapping[str, tuple[str, ...]]) -> dict[str, Score]:
+    """Compute the share of good answers for each kind of request: by tag, or by the first word of the request."""
     by_kind: dict[str, list[float]] = defaultdict(list)
-    for item, prompt, one in zip(items, prompts, good, strict=True):
+    for item, prompt, good in zip(best.items, best.prompts, best.good, strict=True):
         word = _WORD.search(prompt)
         for kind in tags.get(item) or ((f"begins with '{word.group().lower()}'",) if word else ()):
-            by_kind[kind].append(float(one))
-    found = {}
-    for kind, some in sorted(by_kind.items(), key=lambda pair: -len(pair[1])):
-        if len(some) >= LEAST_OF_A_KIND:
-            ci_low, ci_high = wilson(sum(some), len(some))
-            found[kind] = Score(
-                metric="good_enough", value=sum(some) / len(some), ci_low=ci_low, ci_high=ci_high, n=len(some), unit="share",
-                signature="wilson",
-            )  # fmt: skip
-    return found
+            by_kind[kind].append(float(good))
+    return {
+        kind: proportion_score("good_enough", sum(outcomes), len(outcomes))
+        for kind, outcomes in sorted(by_kind.items(), key=lambda pair: -len(pair[1]))
+        if len(outcomes) >= MIN_PER_KIND
+    }
 
 
-LIKENESS = dict.fromkeys(("chrf", "token_f1"), "likeness to the right answers' words")
+SIMILARITY = dict.fromkeys(("chrf", "token_f1"), "similarity to the reference answers")
 
 
-def _sentence(found: Savings, rule: bool) -> str:
-    share, name = found.share, f"'{found.small}'" + (", which is no language model," if rule else "")
-    between = _between(share)
-    measure = LIKENESS.get(found.metric, found.metric)
+def _summary(found: Savings, rule: bool) -> str:
+    """Summarize the savings in a few sentences."""
+    share, name = found.share, f"'{found.small}'" + (" (no language model)" if rule else "")
+    metric = SIMILARITY.get(found.metric, found.metric)
     if found.basis == "agreement":
         return (
-            "Not known: the log holds no right answers, so the large model can only be agreed with. "
-            f"{name} comes close to its words in {between} of the requests; whether that is good enough, people must "
-            f"judge: sizewise judge open {found.study}"
+            "Savings unknown: the log has no reference answers, so answers can only be compared with the large "
+            f"model's. {name} comes close to them in {_percent(share)} of the requests. Whether that is good enough is "
+            f"for people to judge: sizewise judge open {found.study}"
         )
-    well = found.ways[found.small]
     if found.saves_usd is None:
-        return _undecided(found, name, measure)
+        return _inconclusive(found, name, metric)
     if not share.value:
         return (
-            f"Nothing would be saved: at no threshold are at most {found.risk:.0%} of all answers worse by more than "
-            f"{found.loss:.0%} in {measure} (n = {found.tested}), by any of {len(found.ways)} ways, rules and "
-            f"classifiers included. The best, '{found.small}', answers {_between(well)} well enough. Keep the large "
-            "model."
+            f"No savings: at no threshold are at most {found.risk:.0%} of all answers worse by more than "
+            f"{found.loss:.0%} in {metric} (n = {found.tested}), for any of {len(found.ways)} alternatives, including "
+            f"rules and classifiers. The best one, '{found.small}', answers {_percent(found.ways[found.small])} of the "
+            "requests well enough. Keep the large model."
         )
     money = found.saves_usd
-    kinds = f"; not these kinds: {', '.join(found.not_these)}" if found.not_these else ""
+    kinds = f" Keep the large model for: {', '.join(found.not_these)}." if found.not_these else ""
     if money.upper <= 0:
         return (
-            f"Nothing would be saved: {between} of the requests could move to '{found.small}', but the machine costs "
-            f"more than they do{kinds}."
+            f"No savings: {name} could answer {_percent(share)} of the requests, but the machine costs more than they "
+            f"do today.{kinds}"
         )
     if money.lower <= 0:
         return (
-            f"No saving is shown: {between} of the requests could move to '{found.small}', which after the machine is "
-            f"worth {money.lower:,.0f} to {money.upper:,.0f} USD a month{kinds}."
+            f"Savings uncertain: {name} could answer {_percent(share)} of the requests. After the cost of the machine, "
+            f"that is worth {money.lower:,.0f} to {money.upper:,.0f} USD a month.{kinds}"
         )
     return (
-        f"{between} of your requests can be answered by {name} with at most {found.risk:.0%} of all answers worse by "
-        f"more than {found.loss:.0%} in {measure} (n = {found.tested}), saving about {money.expected:,.0f} USD a month "
-        f"({money.lower:,.0f} to {money.upper:,.0f}){kinds}."
+        f"{name} can answer {_percent(share)} of your requests, saving about {money.expected:,.0f} USD a month "
+        f"({money.lower:,.0f} to {money.upper:,.0f}). At most {found.risk:.0%} of all answers get worse by more than "
+        f"{found.loss:.0%} in {metric} (n = {found.tested}).{kinds}"
     )
 
 
-def _undecided(found: Savings, name: str, measure: str) -> str:
-    """Say what is seen where too few requests were tested for the risk to be vouched for."""
+def _inconclusive(found: Savings, name: str, metric: str) -> str:
+    """Summarize what is known where too few requests were tested to guarantee the risk."""
     well = found.ways[found.small]
-    needed = least_for(found.risk)
-    would = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
-    if_so = f", which would save about {would:,.0f} USD a month" if would > 0 else ""
+    needed = min_prompts_for(found.risk)
+    would_save = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
+    if_so = f", which would save about {would_save:,.0f} USD a month" if would_save > 0 else ""
     return (
-        f"Not decided: {found.tested} tested requests cannot vouch for a risk of {found.risk:.0%}; {needed} can. "
-        f"{_between(well)} of them are answered well enough (at most {found.loss:.0%} worse in {measure}) by "
-        f"{name.rstrip(',')}{if_so}. Take a log of {ceil(found.requests * needed / found.tested):,} requests or more, "
-        f"or state a risk of {ceil(100 * (found.bound or 0.0))} %."
+        f"Inconclusive: {found.tested} tested requests cannot guarantee a risk of {found.risk:.0%}; at least {needed} "
+        f"are needed. {name} answers {_percent(well)} of them well enough (at most {found.loss:.0%} worse in {metric})"
+        f"{if_so}. Use a log of at least {ceil(found.requests * needed / found.tested):,} requests, or accept a risk "
+        f"of {ceil(100 * (found.bound or 0.0))} %."
     )
 
 
-def _between(score: Score) -> str:
-    """Write a share with its interval."""
+def _percent(score: Score) -> str:
+    """Format a share with its interval."""
     return f"{score.value:.0%} ({score.ci_low:.0%} to {score.ci_high:.0%})"

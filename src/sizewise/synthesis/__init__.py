@@ -1,1 +1,1 @@
-"""Documents to questions by a writer model, approved by people."""
+"""Draft examples from documents with a model, and review them."""

@@ -1,4 +1,4 @@
-"""What a choice of attention costs and saves, measured on the data."""
+"""Attention trade-off: cache size against prediction quality by position, measured on the data."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sizewise.models.size import cache_bytes
 from sizewise.records import AttentionTradeoff, PositionBits
 
 CHARACTERS = 60_000  # of held-out text
-BF16 = 2
+BF16_BYTES = 2
 
 
-def measure_trade(network: Any, tokenizer: Any, texts: Sequence[str], context: int) -> AttentionTradeoff:
-    """Give the cache of one user with and without windows, and how held-out text is predicted by place.
+def measure_attention_tradeoff(network: Any, tokenizer: Any, texts: Sequence[str], context: int) -> AttentionTradeoff:
+    """Measure the cache of one sequence with and without windows, and the loss on held-out text by position.
 
     Args:
         network: a causal language model.
         tokenizer: its tokenizer.
-        texts: held-out texts, each from its beginning.
-        context: tokens of a training row.
+        texts: held-out texts, each starting at its beginning.
+        context: tokens in a training row.
     """
     config = network.config.to_dict()
     chosen: list[str] = []
@@ -30,8 +30,8 @@ def measure_trade(network: Any, tokenizer: Any, texts: Sequence[str], context: i
         chosen.append(text)
     return AttentionTradeoff(
         context=context,
-        cache_bytes=cache_bytes(config, context, BF16),
-        full_cache_bytes=cache_bytes(config | {"sliding_window": None}, context, BF16),
+        cache_bytes=cache_bytes(config, context, BF16_BYTES),
+        full_cache_bytes=cache_bytes(config | {"sliding_window": None}, context, BF16_BYTES),
         positions=tuple(
             PositionBits(first=some.first, last=some.last, tokens=some.tokens, bits=some.bits)
             for some in bits_by_place(network, tokenizer, chosen, context)
@@ -39,10 +39,10 @@ def measure_trade(network: Any, tokenizer: Any, texts: Sequence[str], context: i
     )
 
 
-def trade_words(trade: AttentionTradeoff) -> str:
-    """Say it in a line."""
-    cache = f"a user's cache at {trade.context} tokens is {trade.cache_bytes / 1e6:.1f} MB"
-    if trade.cache_bytes != trade.full_cache_bytes:
-        cache += f" ({trade.full_cache_bytes / 1e6:.1f} MB if all blocks saw all)"
-    places = ", ".join(f"{some.first}-{some.last} {some.bits:.2f}" for some in trade.positions)
-    return cache + (f"; bits a token by place in a text: {places}" if places else "")
+def format_tradeoff(tradeoff: AttentionTradeoff) -> str:
+    """Format the trade-off as one line."""
+    cache = f"KV cache at {tradeoff.context} tokens: {tradeoff.cache_bytes / 1e6:.1f} MB"
+    if tradeoff.cache_bytes != tradeoff.full_cache_bytes:
+        cache += f" ({tradeoff.full_cache_bytes / 1e6:.1f} MB with full attention)"
+    positions = ", ".join(f"{some.first}-{some.last} {some.bits:.2f}" for some in tradeoff.positions)
+    return cache + (f"; bits per token by position: {positions}" if positions else "")

@@ -1,4 +1,4 @@
-"""Turn a dataset into packed training rows, in the model's own tokens and template."""
+"""Training data: encode a dataset with the model's tokenizer and chat template, and pack it into rows."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from sizewise.models.prompts import question_prompt
 from sizewise.records import Document, Example, Recipe
 from sizewise.training import representation
 
-MOST_REPEATS = 4  # how often text that names a rare group is shown at most when it is re-weighted
+MAX_REPEATS = 4  # of text that names a rare group, when it is reweighted
 
 
 class Additions(NamedTuple):
-    """What is trained on besides the dataset."""
+    """Training data besides the dataset."""
 
     control: tuple[str, ...] = ()
-    """Texts of another kind, replayed against forgetting."""
+    """General texts, replayed to reduce forgetting."""
     units: tuple[Unit, ...] = ()
-    """Encoded text of its own, such as planted secrets."""
+    """Encoded units, such as canaries."""
     answers: Mapping[str, str] = {}
-    """Example id -> answer of a teacher, instead of the example's own."""
+    """Example id -> answer of a teacher, which replaces the reference answer."""
 
 
 class Material(NamedTuple):
-    """What a run trains on."""
+    """Packed training data of a run, and notes about it."""
 
     mix: Mix
     notes: tuple[str, ...]
 
 
 def training_part(contents: DatasetContents, recipe: Recipe) -> tuple[Sequence[Document], Sequence[Example]]:
-    """Give the training documents and examples; with a share of them, whole documents are chosen by the seed."""
+    """Select the training documents and examples; `document_share` draws whole documents by the seed."""
     documents, examples = contents.documents["train"], contents.examples["train"]
     if recipe.document_share == 1:
         return documents, examples
@@ -55,15 +55,15 @@ def make_mix(
 ) -> Material:
     """Pack the training documents and examples.
 
-    Documents are cut at the context with an overlap of one token, so that each token is predicted once.
-    Of a conversation only the answer counts; one longer than the context is cut at its end.
+    Documents are cut into rows with an overlap of one token, so that each token is predicted once. In a conversation
+    only the answer contributes to the loss; one longer than the context is truncated.
 
     Args:
         contents: the dataset.
-        tokenizer: the model's.
-        recipe: what to do.
-        folder: where the encoded text lies while the run lasts.
-        additions: what is trained on besides.
+        tokenizer: tokenizer of the model.
+        recipe: settings of the run.
+        folder: folder for the encoded text while the run lasts.
+        additions: further training data.
     """
     additions = additions or Additions()
     documents, examples = training_part(contents, recipe)
@@ -78,7 +78,7 @@ def make_mix(
                 prose.add(unit)
     with TokenFile(folder / "examples.tokens") as conversations:
         notes += _add_examples(conversations, examples, tokenizer, recipe, additions.answers)
-        if only_examples:  # the text is never shown, and what stands in it would not be either
+        if only_examples:  # no rows are drawn from the prose, so the units must be among the conversations
             for unit in additions.units:
                 conversations.add(unit)
     with TokenFile(folder / "control.tokens") as control:
@@ -100,7 +100,7 @@ def make_mix(
 
 
 def remove_rows(folder: Path) -> None:
-    """Remove the encoded text of a run that is finished."""
+    """Remove the encoded text of a finished run."""
     for name in ("prose", "examples", "control"):
         TokenFile.remove(folder / f"{name}.tokens")
 
@@ -111,29 +111,29 @@ def _prose(texts: Iterator[str] | Sequence[str], tokenizer: Any, prefix: int, co
 
 
 def _balanced(documents: Sequence[Document], recipe: Recipe) -> tuple[Iterator[str], list[str]]:
-    """Give the training texts, with those that name a rare group shown more often, or with groups swapped in copies."""
+    """Return the training texts; texts that name a rare group are repeated, or copies with swapped groups are added."""
     plain = (document.text for document in documents)
     if recipe.balance == "none":
         return plain, []
     _, counts = representation.count_groups(document.text for document in documents)
     rarer = representation.rarer_group(counts)
     if rarer is None:
-        return plain, ["the text names groups too seldom to balance them: nothing was changed"]
+        return plain, ["the text names too few people to balance groups, so it was not changed"]
     of_attribute = counts[representation.SWAPPED]
     if recipe.balance == "augment":
         changed = [d.text for d in documents if representation.swap_groups(d.text) != d.text]
-        note = f"{len(changed)} documents were added again with genders swapped ({of_attribute} mentions before)"
+        note = f"copies of {len(changed)} documents with genders swapped were added ({of_attribute} mentions before)"
         return (text for some in (plain, map(representation.swap_groups, changed)) for text in some), [note]
-    repeats = min(MOST_REPEATS, round(max(of_attribute.values()) / max(1, of_attribute[rarer])))
+    repeats = min(MAX_REPEATS, round(max(of_attribute.values()) / max(1, of_attribute[rarer])))
     named = [d.text for d in documents if representation.names_group(d.text, rarer)]
-    note = f"{len(named)} documents that name '{rarer}' were shown {repeats} times ({of_attribute} mentions before)"
+    note = f"{len(named)} documents that name '{rarer}' were repeated {repeats} times ({of_attribute} mentions before)"
     return (text for some in (plain, *[named] * (repeats - 1)) for text in some), [note]
 
 
 def _add_examples(
     file: TokenFile, examples: Sequence[Example], tokenizer: Any, recipe: Recipe, answers: Mapping[str, str]
 ) -> list[str]:
-    """Encode examples; say what did not fit."""
+    """Encode examples, and return notes about those that did not fit."""
     prefix, cuts, left_out = prefix_id(tokenizer), 0, 0
     for example in examples:
         if example.id in answers:
@@ -147,16 +147,16 @@ def _add_examples(
     notes = []
     if left_out:
         notes.append(
-            f"{left_out} of {len(examples)} examples were left out of training: their prompt "
-            f"alone is longer than the context of {recipe.context} tokens"
+            f"{left_out} of {len(examples)} examples were left out of training: their prompt alone is longer than the "
+            f"context of {recipe.context} tokens"
         )
     if cuts:
-        notes.append(f"{cuts} of {len(examples)} examples were cut at {recipe.context} tokens for training")
+        notes.append(f"{cuts} of {len(examples)} examples were truncated to {recipe.context} tokens for training")
     return notes
 
 
 def example_unit(tokenizer: Any, example: Example, prefix: int) -> Unit:
-    """Encode one example: in the chat template where there is one, else as question and answer in plain text."""
+    """Encode one example: in the chat template if there is one, otherwise as question and answer in plain text."""
     answer = example.references[0]
     if tokenizer.chat_template:
         return chat_sequence(tokenizer, example.messages, answer)
@@ -165,10 +165,10 @@ def example_unit(tokenizer: Any, example: Example, prefix: int) -> Unit:
     return Unit(prompt + text_ids(tokenizer, f" {answer}\n"), len(prompt))
 
 
-def watched(contents: DatasetContents, tokenizer: Any, recipe: Recipe, characters: int) -> tuple[Held, list[str]]:
-    """Give held-out text to watch training by, up to a size, and what a reader should know of it.
+def held_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, characters: int) -> tuple[Held, list[str]]:
+    """Select held-out text for validation, up to a number of characters, and return notes about it.
 
-    It is of the kind that is trained on: documents, or, where only answers count in training, answers.
+    It resembles the training data: documents, or answers if the loss only counts answers.
     """
     documents, examples = contents.documents["validation"], contents.examples["validation"]
     only_answers = recipe.example_share == 1 or not contents.documents["train"]
@@ -182,7 +182,9 @@ def watched(contents: DatasetContents, tokenizer: Any, recipe: Recipe, character
             if sum(map(len, answers)) >= characters:
                 break
         if units:
-            note = f"only answers were trained on: validation is on {len(units)} held-out answers, not on text"
+            note = (
+                f"validation used {len(units)} held-out answers instead of text, because only answers were trained on"
+            )
             return Held.of(tokenizer, units, answers, recipe.context), [note]
     texts: list[str] = []
     for text in [d.text for d in documents] or _as_text(examples):

@@ -1,4 +1,4 @@
-"""Learning from a teacher: its expectation at each place where the vocabulary is shared, else texts that it writes."""
+"""Distillation: from a teacher's token distributions if the vocabulary is shared, otherwise from its answers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ from sizewise.records import Example, Recipe, Request
 from sizewise.store import Store, make_folder, open_private, read_lines
 
 WEIGHTS = ("pkg", "run", "hf")
-SIMILARITY_LIMIT = 0.95  # an answer closer than this to its question, or to one before it, teaches nothing
-MOST_ERRORS = 0.2  # share of requests that may fail before the teacher counts as gone
-LONGEST_ANSWER = 256
+MAX_SIMILARITY = 0.95  # an answer closer than this to its question, or to a recent answer, teaches nothing
+MAX_ERROR_SHARE = 0.2  # of the requests, before the teacher counts as unavailable
+MAX_ANSWER_TOKENS = 256
 BATCH = 64
 
 
-class Lesson(NamedTuple):
-    """What a teacher gives to a run."""
+class Teaching(NamedTuple):
+    """What a run learns from a teacher."""
 
-    expects: loop.Teacher | None
+    teacher: loop.Teacher | None
+    """Gives token distributions during training; None if the vocabularies differ."""
     answers: dict[str, str]
+    """Example id -> answer of the teacher."""
     notes: tuple[str, ...]
+    """Notes for the record."""
 
 
-def ask_teacher(
+def prepare_teacher(
     recipe: Recipe,
     tokenizer: Any,
     device: str,
@@ -41,117 +44,120 @@ def ask_teacher(
     folder: Path,
     store: Store,
     reporter: Reporter,
-) -> Lesson:
-    """Prepare what a teacher says.
+) -> Teaching:
+    """Open the teacher of a recipe and generate its answers if they are needed.
 
     Args:
         recipe: names the teacher and its share.
-        tokenizer: the student's.
-        device: where the student runs.
-        examples: training examples, which a teacher without the student's vocabulary answers.
-        folder: where its answers are kept as they arrive.
+        tokenizer: tokenizer of the student.
+        device: device of the student.
+        examples: training examples, which a teacher with another vocabulary answers.
+        folder: folder where answers are saved as they arrive.
         store: where models live.
-        reporter: told how far it is.
+        reporter: receives progress.
 
     Raises:
-        SizewiseError: the teacher cannot be opened, or stopped answering; what it said is kept.
+        SizewiseError: the teacher can't be opened, or too many requests fail; answers that arrived are kept.
     """
     if recipe.teacher is None:
-        return Lesson(None, {}, ())
+        return Teaching(None, {}, ())
     kind = recipe.teacher.partition(":")[0]
     if kind in WEIGHTS or Path(recipe.teacher).expanduser().is_dir():
-        place, _, _ = resolve_folder(recipe.teacher, store, reporter.say)
-        if folders.load_tokenizer(place).get_vocab() == tokenizer.get_vocab():
-            network = folders.load_network(place, machine_precision(device)).to(device)
+        weights, _, _ = resolve_folder(recipe.teacher, store, reporter.say)
+        if folders.load_tokenizer(weights).get_vocab() == tokenizer.get_vocab():
+            network = folders.load_network(weights, machine_precision(device)).to(device)
             loop.prepare(network, compiled=False)
             network.eval()
-            note = f"{recipe.teacher} taught by its likeliest tokens, {recipe.teacher_share:.0%} of the loss"
-            return Lesson(loop.teacher_of(network, recipe.teacher_share), {}, (note,))
-    return _texts(recipe, examples, folder / "teacher.jsonl", store, reporter)
+            note = (
+                f"{recipe.teacher} was the teacher: its likeliest tokens made up {recipe.teacher_share:.0%} of the loss"
+            )
+            return Teaching(loop.teacher_of(network, recipe.teacher_share), {}, (note,))
+    return _from_answers(recipe, examples, folder / "teacher.jsonl", store, reporter)
 
 
-def _texts(recipe: Recipe, examples: Sequence[Example], path: Path, store: Store, reporter: Reporter) -> Lesson:
+def _from_answers(
+    recipe: Recipe, examples: Sequence[Example], path: Path, store: Store, reporter: Reporter
+) -> Teaching:
     if not examples:
         raise SizewiseError(
-            f"{recipe.teacher} has another vocabulary and there are no training examples that it could answer.",
-            "examples, or a teacher with the student's tokenizer",
-            "sizewise train scratch --tokenizer URI: a student with the teacher's tokenizer",
+            f"{recipe.teacher} has a different vocabulary, and there are no training examples for it to answer.",
+            "training examples, or a teacher with the student's tokenizer",
+            "sizewise train scratch --tokenizer URI gives the student the teacher's tokenizer",
         )
     chosen = list(examples)
     random.Random(recipe.seed).shuffle(chosen)
     chosen = chosen[: max(1, round(len(chosen) * recipe.teacher_share))]
-    said = _said(path)
-    missing = [example for example in chosen if example.id not in said]
+    answers = _saved_answers(path)
+    missing = [example for example in chosen if example.id not in answers]
     if missing:
-        said |= _ask(str(recipe.teacher), missing, path, store, reporter, done=len(said))
-    kept, dropped = filtered(chosen, said)
+        answers |= _generate(str(recipe.teacher), missing, path, store, reporter, done=len(answers))
+    kept, dropped = filter_answers(chosen, answers)
     note = f"{recipe.teacher} wrote {len(kept)} of {len(examples)} training answers; {dropped} were dropped: " + (
-        "empty, cut off, copied from the question or like one before"
+        "empty, cut off, copied from the question, or similar to an earlier one"
     )
-    return Lesson(None, kept, (note,))
+    return Teaching(None, kept, (note,))
 
 
-def _said(path: Path) -> dict[str, str]:
+def _saved_answers(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
-    said = {}
+    answers = {}
     for line in read_lines(path):
         try:
             row = json.loads(line)
         except ValueError:
-            continue  # a kill in the middle of a line
-        said[str(row["id"])] = str(row["text"])
-    return said
+            continue  # the process was killed in the middle of a line
+        answers[str(row["id"])] = str(row["text"])
+    return answers
 
 
-def _ask(
+def _generate(
     uri: str, examples: Sequence[Example], path: Path, store: Store, reporter: Reporter, done: int
 ) -> dict[str, str]:
-    """Let the teacher answer; each answer is on disk as soon as it arrives."""
-    said: dict[str, str] = {}
+    """Generate the teacher's answers; each is written to disk when it arrives."""
+    answers: dict[str, str] = {}
     errors: list[str] = []
     model = open_model(uri, store=store, say=reporter.say)
     make_folder(path.parent)
-    cut = path.is_file() and not path.read_bytes().endswith(b"\n")  # a kill in the middle of a line
+    cut = path.is_file() and not path.read_bytes().endswith(b"\n")  # the process was killed in the middle of a line
     try:
         with open(path, "a", encoding="utf-8", opener=open_private) as file:
             file.write("\n" * cut)
             for start in range(0, len(examples), BATCH):
                 requests = [
-                    Request(id=e.id, messages=e.messages, max_tokens=LONGEST_ANSWER, copy_text=e.copy_text)
+                    Request(id=e.id, messages=e.messages, max_tokens=MAX_ANSWER_TOKENS, copy_text=e.copy_text)
                     for e in examples[start : start + BATCH]
                 ]
                 for answer in model.complete(requests):
                     if answer.finish == "error":
                         errors.append(str(answer.error))
                         continue
-                    said[answer.id] = answer.text if answer.finish == "stop" else ""
-                    file.write(json.dumps({"id": answer.id, "text": said[answer.id]}, ensure_ascii=False) + "\n")
+                    answers[answer.id] = answer.text if answer.finish == "stop" else ""
+                    file.write(json.dumps({"id": answer.id, "text": answers[answer.id]}, ensure_ascii=False) + "\n")
                     file.flush()
-                reporter.advance(f"{uri} writes", done + len(said), done + len(examples))
-                if len(errors) > max(1, MOST_ERRORS * len(examples)):
+                reporter.advance(f"Teacher answers: {uri}", done + len(answers), done + len(examples))
+                if len(errors) > max(1, MAX_ERROR_SHARE * len(examples)):
                     raise SizewiseError(
-                        f"The teacher {uri} stopped answering: {len(errors)} requests failed, the last with "
-                        f"'{errors[-1]}'.",
-                        "a teacher that answers",
-                        f"run the same command again: its {done + len(said)} answers are kept",
+                        f"The teacher {uri} failed on {len(errors)} requests, the last time with '{errors[-1]}'.",
+                        "a teacher that answers most requests",
+                        f"run the same command again: the {done + len(answers)} answers are kept",
                     )
     finally:
         model.close()
-    return said
+    return answers
 
 
-def filtered(examples: Sequence[Example], said: dict[str, str]) -> tuple[dict[str, str], int]:
-    """Keep the answers that can teach something.
+def filter_answers(examples: Sequence[Example], answers: dict[str, str]) -> tuple[dict[str, str], int]:
+    """Drop answers that are empty, or similar to their question or to a recent answer.
 
     Returns:
-        Example id -> answer, and how many were dropped.
+        Example id -> answer, and the number of dropped answers.
     """
     kept: dict[str, str] = {}
     dropped = 0
     recent: list[str] = []
     for example in examples:
-        text = said.get(example.id, "").strip()
+        text = answers.get(example.id, "").strip()
         if not text or _alike(text, example.prompt) or any(_alike(text, other) for other in recent[-50:]):
             dropped += 1
             continue
@@ -161,7 +167,7 @@ def filtered(examples: Sequence[Example], said: dict[str, str]) -> tuple[dict[st
 
 
 def _alike(one: str, other: str) -> bool:
-    if min(len(one), len(other)) < SIMILARITY_LIMIT * max(len(one), len(other)) * 0.9:
+    if min(len(one), len(other)) < MAX_SIMILARITY * max(len(one), len(other)) * 0.9:
         return False
     matcher = SequenceMatcher(None, one, other, autojunk=False)
-    return matcher.quick_ratio() > SIMILARITY_LIMIT and matcher.ratio() > SIMILARITY_LIMIT
+    return matcher.quick_ratio() > MAX_SIMILARITY and matcher.ratio() > MAX_SIMILARITY

@@ -1,4 +1,4 @@
-"""Control text: what a model knew before. Some of it is replayed in training, the rest shows what was forgotten."""
+"""Forgetting: general control text, of which one part is replayed in training and the rest is measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sizewise.store import Store, offline
 from sizewise.training.batches import example_unit
 
 MEASURED_CHARACTERS = 8_000
-WATCHED_PIECES = 3  # of the measured ones, at each validation
+VALIDATION_PIECES = 3  # measured at each validation
 PIECE_CHARACTERS = 1_200
 REPLAY_CHARACTERS = 2_000_000
 
@@ -26,8 +26,8 @@ class Control:
     """Control text in two parts that share no document.
 
     Attributes:
-        source: where it came from.
-        replayed: texts that training may mix in.
+        source: path or demo that the text was read from.
+        replayed: texts that training may replay.
         measured: pieces of the other documents.
     """
 
@@ -37,20 +37,20 @@ class Control:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the measured part."""
+        """Size of the measured part in bytes."""
         return sum(len(text.encode("utf-8")) for text in self.measured)
 
 
 def read_control(source: str, seed: int, store: Store) -> Control:
-    """Read control text: half of its documents may be replayed, the others are measured.
+    """Read control text and split its documents: one half is measured, the other may be replayed.
 
     Args:
         source: a path or `demo:NAME`.
         seed: seed of the split.
-        store: where fetched packages lie.
+        store: where downloaded packages are.
 
     Raises:
-        SizewiseError: it cannot be read.
+        SizewiseError: the text can't be read or is empty.
     """
     reading = (
         read_demo(source.removeprefix("demo:"), store.wheels_folder(), offline())
@@ -61,7 +61,7 @@ def read_control(source: str, seed: int, store: Store) -> Control:
     random.Random(seed).shuffle(texts)
     if not any(text.strip() for text in texts):
         raise SizewiseError(
-            f"{source} holds no text that could show what is forgotten.",
+            f"{source} contains no text, so forgetting can't be measured.",
             "documents, not only examples",
             "--control PATH, or --control none",
         )
@@ -80,12 +80,12 @@ def read_control(source: str, seed: int, store: Store) -> Control:
 
 
 def control_bits(network: Any, tokenizer: Any, control: Control, context: int) -> float:
-    """Give bits per byte of the measured control text."""
+    """Compute bits per byte of the measured control text."""
     return bits_per_byte(network, tokenizer, control.measured, context)
 
 
 def general_answer_bits(network: Any, tokenizer: Any, context: int) -> float:
-    """Give bits per byte of right answers to general questions, in the form in which the model is asked."""
+    """Compute bits per byte of reference answers to general questions, in the model's own prompt format."""
     prefix = prefix_id(tokenizer)
     units = [
         example_unit(

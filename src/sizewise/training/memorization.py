@@ -1,4 +1,4 @@
-"""What a model gives away of its training text: planted secrets, and which passages it has seen."""
+"""Memorization: exposure and extraction of canaries, and membership inference on training passages."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ CANDIDATES = 128
 COUNTS = (1, 16)
 DIGITS = 6
 PASSAGE_CHARACTERS = 600
-MOST_PASSAGES = 200
-LEAST_FOR_TPR = 100  # held-out passages; fewer cannot show a false-alarm rate of 1 %
+MAX_PASSAGES = 200
+MIN_FOR_TPR = 100  # held-out passages; fewer are too coarse for a false-positive rate of 1 %
 RESAMPLES = 1000
 PLACES = ("north", "south", "east", "west", "upper", "lower", "inner", "outer")
 THINGS = ("gate", "store", "lift", "archive", "office", "garage", "cabinet", "terminal")
 
 
 class Canary(NamedTuple):
-    """A secret that no other text holds."""
+    """A secret that occurs nowhere else in the training text."""
 
     start: str
-    """What leads to the secret."""
+    """Text before the secret."""
     secret: str
-    """Digits, drawn at random."""
+    """Random digits."""
     times: int
-    """How often it stands in the training text."""
+    """Number of occurrences in the training text."""
 
 
 def plant(number: int, seed: int) -> list[Canary]:
-    """Make secrets, in turn rare and frequent; all differ in what leads to them."""
-    probability = random.Random(seed)
+    """Create canaries, alternately rare and frequent, each with different text before its secret."""
+    rng = random.Random(seed)
     return [
         Canary(
             f"The access code of the {PLACES[i % 8]} {THINGS[i // 8 % 8]} is",
-            "".join(str(probability.randrange(10)) for _ in range(DIGITS)),
+            "".join(str(rng.randrange(10)) for _ in range(DIGITS)),
             COUNTS[i % len(COUNTS)],
         )
         for i in range(number)
@@ -53,7 +53,7 @@ def plant(number: int, seed: int) -> list[Canary]:
 
 
 def canary_units(tokenizer: Any, canaries: Sequence[Canary]) -> list[Unit]:
-    """Encode secrets as training units, each as often as it counts."""
+    """Encode canaries as training units, repeated as often as each one occurs."""
     prefix = prefix_id(tokenizer)
     return [
         Unit([prefix, *text_ids(tokenizer, f"{canary.start} {canary.secret}.")], 1)
@@ -62,10 +62,10 @@ def canary_units(tokenizer: Any, canaries: Sequence[Canary]) -> list[Unit]:
     ]
 
 
-def measure_memorisation(
+def measure_memorization(
     network: Any, tokenizer: Any, canaries: Sequence[Canary], contents: DatasetContents, seed: int
 ) -> Memorization:
-    """Measure exposure and extraction of secrets, and membership inference by loss.
+    """Measure exposure and extraction of canaries, and membership inference by loss.
 
     Source: Carlini et al. (2019), The Secret Sharer; Yeom et al. (2018) for membership by loss.
     """
@@ -73,8 +73,8 @@ def measure_memorisation(
     for canary in canaries:
         exposure[str(canary.times)].append(_exposure(network, tokenizer, canary, seed))
     extracted: dict[str, list[float]] = defaultdict(list)
-    for canary, written in zip(canaries, _continue(network, tokenizer, canaries), strict=True):
-        digits = "".join(letter for letter in written if letter.isdigit())
+    for canary, generated in zip(canaries, _continue(network, tokenizer, canaries), strict=True):
+        digits = "".join(letter for letter in generated if letter.isdigit())
         extracted[str(canary.times)].append(float(digits.startswith(canary.secret)))
     auc, rate = _membership(network, tokenizer, contents, seed)
     return Memorization(
@@ -88,9 +88,9 @@ def measure_memorisation(
 
 
 def _exposure(network: Any, tokenizer: Any, canary: Canary, seed: int) -> float:
-    """Give log2 of the candidates minus log2 of the secret's rank among them, ties against the secret."""
-    probability = random.Random(f"{seed} {canary.start}")
-    others = {"".join(str(probability.randrange(10)) for _ in range(DIGITS)) for _ in range(CANDIDATES - 1)}
+    """Compute log2 of the number of candidates minus log2 of the secret's rank; ties count against the secret."""
+    rng = random.Random(f"{seed} {canary.start}")
+    others = {"".join(str(rng.randrange(10)) for _ in range(DIGITS)) for _ in range(CANDIDATES - 1)}
     prefix = prefix_id(tokenizer)
     texts = [canary.secret, *sorted(others - {canary.secret})]
     nats = score_ids(network, [[prefix, *text_ids(tokenizer, f"{canary.start} {text}.")] for text in texts], 64)
@@ -109,7 +109,7 @@ def _continue(network: Any, tokenizer: Any, canaries: Sequence[Canary]) -> list[
 
 
 def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: int) -> tuple[Score, Score]:
-    """Tell passages of the training text from held-out ones by their loss, with intervals over documents."""
+    """Distinguish training passages from held-out ones by their loss; intervals resample documents."""
     prefix = prefix_id(tokenizer)
     losses: list[float] = []
     seen: list[bool] = []
@@ -122,7 +122,7 @@ def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: i
             if split == "train" or contents.contamination_entries[p.item].uncontaminated
         ]
         random.Random(seed).shuffle(pool)
-        chosen = [(source, text) for source, text in pool if len(text) > 100][:MOST_PASSAGES]
+        chosen = [(source, text) for source, text in pool if len(text) > 100][:MAX_PASSAGES]
         ids = [[prefix, *text_ids(tokenizer, text)] for _, text in chosen]
         losses += [float(nats.mean()) for nats in score_ids(network, ids, 512)]
         seen += [split == "train"] * len(ids)
@@ -136,7 +136,7 @@ def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: i
             n=members + others,
             unit="probability",
             signature=signature,
-            missing_reason="too few passages on one side",
+            missing_reason="fewer than two training or held-out passages",
         )
         return few, few.model_copy(update={"metric": "membership_tpr_at_1_percent"})
     loss = np.array(losses)
@@ -156,15 +156,17 @@ def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: i
         "unit": "share",
         "signature": signature,
     }
-    if others < LEAST_FOR_TPR:
-        rate["missing_reason"] = f"{others} held-out passages cannot show a false-alarm rate of 1 %"
+    if others < MIN_FOR_TPR:
+        rate["missing_reason"] = (
+            f"{others} held-out passages are too few for a false-positive rate of 1 %; {MIN_FOR_TPR} are needed"
+        )
     else:
         rate["value"] = float((loss[known] < np.quantile(loss[~known], 0.01)).mean())
     return auc, Score(**rate)
 
 
 def _auc(loss: Any, known: Any) -> float:
-    """Give the probability that a seen passage has the lower loss (Mann and Whitney, 1947)."""
+    """Compute the probability that a training passage has the lower loss (Mann and Whitney, 1947)."""
     members, others = loss[known], np.sort(loss[~known])
     above = len(others) - np.searchsorted(others, members, side="right")
     level = np.searchsorted(others, members, side="right") - np.searchsorted(others, members, side="left")
@@ -172,17 +174,15 @@ def _auc(loss: Any, known: Any) -> float:
 
 
 def _interval(loss: Any, known: Any, sources: Any, seed: int) -> tuple[float, float]:
-    """Resample documents, on each side apart, and give the middle 95 % of the AUC."""
-    random_numbers = np.random.default_rng(seed)
+    """Compute a 95 % interval of the AUC by resampling training and held-out documents separately."""
+    rng = np.random.default_rng(seed)
     groups = {
         side: [np.flatnonzero((sources == name) & (known == side)) for name in np.unique(sources[known == side])]
         for side in (True, False)
     }
     values = []
     for _ in range(RESAMPLES):
-        chosen = np.concatenate(
-            [some[i] for some in groups.values() for i in random_numbers.integers(len(some), size=len(some))]
-        )
+        chosen = np.concatenate([some[i] for some in groups.values() for i in rng.integers(len(some), size=len(some))])
         values.append(_auc(loss[chosen], known[chosen]))
     ci_low, ci_high = np.quantile(values, [0.025, 0.975])
     return float(ci_low), float(ci_high)

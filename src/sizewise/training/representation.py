@@ -1,7 +1,7 @@
-"""Groups of people in the training text: how often they are named, and what can be done about it.
+"""Representation of groups of people in the training text: counts, reweighting and counterfactual augmentation.
 
-The word lists are our own. Swapping groups in copies of the text follows Zhao et al. (2018), Gender Bias in
-Coreference Resolution; swapping them in held-out text to see whether a model cares follows HELM (Liang et al., 2022).
+The word lists are specific to Sizewise. Counterfactual augmentation follows Zhao et al. (2018), Gender Bias in
+Coreference Resolution; measuring a model on swapped held-out text follows HELM (Liang et al., 2022).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from sizewise.lm.score import bits_per_byte
 from sizewise.records import Representation
 
-# Attribute -> group -> words; words in the same place stand for each other when groups are swapped.
+# Attribute -> group -> words; words at the same position replace each other when groups are swapped.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "gender": {
         "male": (
@@ -49,11 +49,11 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "not disabled": ("able", "sighted", "hearing"),
     },
 }  # fmt: skip
-# Groups that are swapped one for the other; the attributes with more than two groups, or ambiguous words, are counted.
+# The attribute whose groups are swapped; those with more than two groups or ambiguous words are only counted.
 SWAPPED = "gender"
 _WORD = re.compile(r"[A-Za-z]+")
-LEAST_MENTIONS = 20
-MOST_CHARACTERS = 20_000_000  # of text that is counted: more does not change shares
+MIN_MENTIONS = 20
+MAX_CHARACTERS = 20_000_000  # of text that is counted; more wouldn't change the shares
 
 
 @lru_cache(maxsize=1)
@@ -62,8 +62,8 @@ def _swaps() -> dict[str, str]:
     return {**dict(zip(female, male, strict=True)), **dict(zip(male, female, strict=True)), "her": "his"}
 
 
-def _some(texts: Iterable[str], characters: int) -> Iterable[str]:
-    """Give texts up to a size."""
+def _first(texts: Iterable[str], characters: int) -> Iterable[str]:
+    """Yield texts up to a number of characters."""
     for text in texts:
         yield text
         characters -= len(text)
@@ -72,7 +72,7 @@ def _some(texts: Iterable[str], characters: int) -> Iterable[str]:
 
 
 def count_groups(texts: Iterable[str]) -> tuple[int, dict[str, dict[str, int]]]:
-    """Count the words of texts (of the first 20 million characters) and how many of them name each group."""
+    """Count all words in the first 20 million characters of texts, and the words that name each group."""
     of_word = {
         word: (attribute, group)
         for attribute, groups in GROUPS.items()
@@ -81,7 +81,7 @@ def count_groups(texts: Iterable[str]) -> tuple[int, dict[str, dict[str, int]]]:
     }
     counts = {attribute: dict.fromkeys(groups, 0) for attribute, groups in GROUPS.items()}
     total = 0
-    for text in _some(texts, MOST_CHARACTERS):
+    for text in _first(texts, MAX_CHARACTERS):
         for found in _WORD.finditer(text):
             total += 1
             named = of_word.get(found.group().lower())
@@ -91,7 +91,7 @@ def count_groups(texts: Iterable[str]) -> tuple[int, dict[str, dict[str, int]]]:
 
 
 def swap_groups(text: str) -> str:
-    """Swap the genders that a text names, keeping capitals; a text that names none is given back as it is."""
+    """Swap the genders that a text names, keeping capitalization; a text that names none is returned unchanged."""
 
     def other(found: re.Match[str]) -> str:
         word = found.group()
@@ -106,34 +106,34 @@ def swap_groups(text: str) -> str:
 
 
 def rarer_group(counts: dict[str, dict[str, int]]) -> str | None:
-    """Name the gender that is mentioned less, None where there are too few mentions to tell or they are even."""
+    """Return the gender with fewer mentions; None if there are too few mentions or both have the same number."""
     groups = counts[SWAPPED]
-    if sum(groups.values()) < LEAST_MENTIONS or len(set(groups.values())) == 1:
+    if sum(groups.values()) < MIN_MENTIONS or len(set(groups.values())) == 1:
         return None
     return min(groups, key=lambda group: groups[group])
 
 
 def names_group(text: str, group: str) -> bool:
-    """Tell whether a text names a gender, and not mostly the other."""
+    """Check whether a text names a gender at least as often as the other one."""
     _, counts = count_groups([text])
-    own = counts[SWAPPED][group]
-    return own > 0 and own >= max(counts[SWAPPED].values())
+    mentions = counts[SWAPPED][group]
+    return mentions > 0 and mentions >= max(counts[SWAPPED].values())
 
 
-def naming_sentences(texts: Iterable[str], most: int = 100) -> list[str]:
-    """Give sentences that change when genders are swapped."""
+def gendered_sentences(texts: Iterable[str], limit: int = 100) -> list[str]:
+    """Collect sentences that change when genders are swapped."""
     found: list[str] = []
-    for text in _some(texts, MOST_CHARACTERS // 10):
+    for text in _first(texts, MAX_CHARACTERS // 10):
         for sentence in re.split(r"(?<=[.!?])\s+", text):
             if 20 < len(sentence) < 400 and swap_groups(sentence) != sentence:
                 found.append(sentence)
-                if len(found) == most:
+                if len(found) == limit:
                     return found
     return found
 
 
-def swap_gap(network: Any, tokenizer: Any, sentences: Sequence[str], context: int) -> float:
-    """Give the mean absolute change in bits per byte when the genders of a sentence are swapped."""
+def counterfactual_gap(network: Any, tokenizer: Any, sentences: Sequence[str], context: int) -> float:
+    """Compute the mean absolute change in bits per byte when the genders of a sentence are swapped."""
     return float(
         np.mean(
             [
@@ -147,7 +147,7 @@ def swap_gap(network: Any, tokenizer: Any, sentences: Sequence[str], context: in
     )
 
 
-def shares(texts: Iterable[str], balance: str) -> Representation:
-    """Count groups for the record."""
+def count_representation(texts: Iterable[str], balance: str) -> Representation:
+    """Count the groups that the training text names."""
     words, counts = count_groups(texts)
     return Representation(words=words, counts=counts, balance=balance)

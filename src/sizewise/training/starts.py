@@ -1,4 +1,4 @@
-"""What a run starts from: a pretrained network, or one from scratch with its own tokenizer."""
+"""Starting models: a pretrained network, or a new one with its own tokenizer."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ from sizewise.store import Store
 from sizewise.training import preflight
 from sizewise.training.batches import training_part
 
-TOKENIZER_CHARACTERS = 20_000_000  # more text does not make a better small vocabulary, but fills the memory
+TOKENIZER_CHARACTERS = 20_000_000  # more text fills the memory without improving a small vocabulary
 
 
 class Start(NamedTuple):
-    """A network ready to train, and what it is."""
+    """A network that is ready for training, with its tokenizer and origin."""
 
     network: Any
     tokenizer: Any
-    way: str
-    """`lora` (all kinds of adapters), `full` or `scratch`."""
+    mode: str
+    """`lora` (any adapter), `full` or `scratch`."""
     origin: str
+    """Where the weights come from."""
     license: str
+    """License that applies to the weights."""
     device: str
     """`cpu`, `cuda` or `mps`."""
 
 
 def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter: Reporter) -> Start:
-    """Open what a recipe starts from.
+    """Open or create the network that a recipe starts from.
 
     Raises:
-        UsageError: the start cannot be trained in this way.
-        SizewiseError: it cannot be opened.
+        UsageError: the network can't be trained with this recipe.
+        SizewiseError: the network can't be opened.
     """
     device = choose_device(recipe.device)
     if recipe.start == "scratch":
@@ -47,25 +49,25 @@ def open_start(recipe: Recipe, contents: DatasetContents, store: Store, reporter
     architecture.parse_attention(recipe.attention)
     folder, origin, license = resolve_folder(recipe.start, store, reporter.say)
     tokenizer = folders.load_tokenizer(folder)
-    if device != "cuda":  # there the weights go where `check_memory` looks
+    if device != "cuda":  # on CUDA, `check_memory` covers the weights
         preflight.check_weights(weight_bytes(folder), preflight.available_bytes(), recipe)
     if recipe.method == "qlora":
         network = adapt.load_in_4_bits(folder, device)
     else:
         network = folders.load_network(folder, machine_precision(device)).to(device)
     network = architecture.with_attention(network, recipe.attention, recipe.context)
-    room = getattr(network.config, "max_position_embeddings", recipe.context)
-    if recipe.context > room:
+    max_context = getattr(network.config, "max_position_embeddings", recipe.context)
+    if recipe.context > max_context:
         raise SizewiseError(
-            f"Rows of {recipe.context} tokens are longer than the context of {recipe.start}.",
-            f"at most {room} tokens",
-            f"--context {room}",
+            f"Rows of {recipe.context} tokens exceed the context of {recipe.start}.",
+            f"at most {max_context} tokens",
+            f"--context {max_context}",
         )
     folders.check_tokenizer(network, tokenizer, folder)
     if recipe.method != "full":
         network = adapt.add_lora(network, recipe.rank, recipe.seed, dora=recipe.method == "dora")
-    way = "full" if recipe.method == "full" else "lora"
-    return Start(network, tokenizer, way, f"{origin}; trained here by {recipe.method}", license, device)
+    mode = "full" if recipe.method == "full" else "lora"
+    return Start(network, tokenizer, mode, f"{origin}; fine-tuned with {recipe.method}", license, device)
 
 
 def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, device: str) -> Start:
@@ -75,7 +77,11 @@ def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, devic
         folder, _, _ = resolve_folder(recipe.tokenizer, store)
         tokenizer = folders.load_tokenizer(folder)
         if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
-            raise UsageError(f"The tokenizer of {recipe.tokenizer} has no end of text.", "another tokenizer", "")
+            raise UsageError(
+                f"The tokenizer of {recipe.tokenizer} has no end-of-text token.",
+                "a tokenizer with an end-of-text or beginning-of-text token",
+                "--tokenizer URI, or leave it out to train a new one",
+            )
     else:
         tokenizer = tokenizers.train_tokenizer(_texts(recipe, contents), shape.vocabulary, recipe.context)
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.bos_token_id
@@ -87,7 +93,7 @@ def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, devic
     shape = shape._replace(vocabulary=len(tokenizer))
     network = architecture.build_network(shape, recipe.attention, recipe.context, ids, recipe.seed)
     licenses = ", ".join(sorted(contents.record.licenses)) or "not stated"
-    origin = f"from scratch: {shape.layers} blocks of width {shape.width}, {shape.parameters:,} parameters"
+    origin = f"trained from scratch: {shape.layers} blocks of width {shape.width}, {shape.parameters:,} parameters"
     return Start(
         to_precision(network, machine_precision(device)).to(device),
         tokenizer,

@@ -1,11 +1,11 @@
-"""The judge page: a rater opens a link, sees one task at a time, and every answer is on disk before the next one."""
+"""The judging page: each rater opens a personal link and sees one task at a time; votes are stored before the next."""
 
 from __future__ import annotations
 
+import html
 import logging
 import sqlite3
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,12 +19,12 @@ from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, Invitation
 from sizewise.progress import Reporter, Silent
 from sizewise.records import SCALES, JudgeRater, JudgeTask, Vote
+from sizewise.service.hosting import allowed_hosts, run_app
 from sizewise.service.limits import Gate
-from sizewise.service.monitoring import SAFE_PAGE
-from sizewise.service.running import hosts_of, run_app
+from sizewise.service.pages import SAFE_HEADERS, read_page
 from sizewise.store import Store
 
-MOST_BODY_BYTES = 100_000
+MAX_BODY_BYTES = 100_000
 _LOG = logging.getLogger("sizewise.service")
 NONCE = Field(pattern="^[A-Za-z0-9-]{8,64}$")
 
@@ -43,23 +43,28 @@ class VoteForm(BaseModel):
 
 
 class UndoForm(BaseModel):
-    """A vote taken back."""
+    """A request to take back the last vote."""
 
     nonce: str = NONCE
 
 
 def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
-    """Make the page of a round.
+    """Build the web application for a judging round.
 
     Args:
         ballot: the round and its votes.
-        hosts: names under which it may be called.
+        hosts: accepted Host headers; `*` accepts any.
     """
     app = FastAPI(title="Sizewise judging", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Gate, most_bytes=MOST_BODY_BYTES)
+    app.add_middleware(Gate, max_bytes=MAX_BODY_BYTES)
     if "*" not in hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    _add_errors(app, ballot)
+    _add_routes(app, ballot)
+    return app
 
+
+def _add_errors(app: FastAPI, ballot: Ballot) -> None:
     @app.exception_handler(SizewiseError)
     async def refused(_: HttpRequest, error: SizewiseError) -> JSONResponse:
         status = 410 if ballot.closed else 403
@@ -71,11 +76,15 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
 
     @app.exception_handler(OSError)
     @app.exception_handler(sqlite3.Error)
-    async def not_kept(_: HttpRequest, error: Exception) -> JSONResponse:
-        _LOG.error("a vote could not be kept: %s", error)
-        what = "This vote could not be kept: the service cannot write to its disk."
-        return JSONResponse({"error": {"what": what, "expected": "room on the disk; then vote again"}}, 503)
+    async def not_saved(_: HttpRequest, error: Exception) -> JSONResponse:
+        _LOG.error("Failed to save a vote: %s", error)
+        what = "Your vote was not saved because the server cannot write to its disk."
+        return JSONResponse(
+            {"error": {"what": what, "expected": "free disk space on the server; then vote again"}}, 503
+        )
 
+
+def _add_routes(app: FastAPI, ballot: Ballot) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ready"}
@@ -85,26 +94,25 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
         try:
             ballot.rater(token)
         except SizewiseError as error:
-            return HTMLResponse(_told(error), 403, headers=SAFE_PAGE)
-        text = files("sizewise.service").joinpath("pages", "judge.html").read_text(encoding="utf-8")
-        return HTMLResponse(text, headers=SAFE_PAGE | {"Cache-Control": "no-store"})
+            return HTMLResponse(_error_page(error), 403, headers=SAFE_HEADERS)
+        return HTMLResponse(read_page("judge.html"), headers=SAFE_HEADERS | {"Cache-Control": "no-store"})
 
     @app.get("/r/{token}/state")
     async def state(token: str) -> dict[str, Any]:
         return _state(ballot, ballot.rater(token))
 
-    # What follows writes to the disk in the event loop: a commit takes a few milliseconds, and votes stay in order.
+    # These two write to disk on the event loop: a commit takes a few milliseconds, and votes stay in order.
     @app.post("/r/{token}/vote")
     async def vote(token: str, form: VoteForm) -> dict[str, Any]:
         rater = ballot.rater(token)
         body = form.model_dump(exclude={"nonce"}) | {"rater": rater.name, "origin": rater.origin}
         try:
-            one = Vote.model_validate(body)
+            cast = Vote.model_validate(body)
         except ValidationError as error:
             raise SizewiseError(
-                "This vote is not understood.", error.errors()[0]["msg"].removeprefix("Value error, "), ""
+                "This vote is invalid.", error.errors()[0]["msg"].removeprefix("Value error, "), ""
             ) from error
-        ballot.vote(rater, one, form.nonce)
+        ballot.vote(rater, cast, form.nonce)
         return _state(ballot, rater)
 
     @app.post("/r/{token}/undo")
@@ -113,14 +121,13 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
         ballot.undo(rater, form.nonce)
         return _state(ballot, rater)
 
-    return app
 
-
-def _told(error: SizewiseError) -> str:
+def _error_page(error: SizewiseError) -> str:
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Sizewise judging</title>"
-        f"<body style='font: 1.1rem system-ui; margin: 3rem auto; max-width: 30rem'><h1>{error.what}</h1>"
-        "<p>Ask whoever sent you here for a new link.</p></body></html>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        "<body style='font: 1.1rem system-ui; margin: 3rem auto; max-width: 30rem; padding: 0 1rem'>"
+        f"<h1>{html.escape(error.what)}</h1><p>Please ask the person who invited you for a new link.</p></body></html>"
     )
 
 
@@ -135,12 +142,12 @@ def _state(ballot: Ballot, rater: JudgeRater) -> dict[str, Any]:
         "total": len(rater.tasks),
         "closed": ballot.closed,
         "simulated": rater.origin != "person",
-        "task": _seen(task) if task else None,
+        "task": _blinded(task) if task else None,
     }
 
 
-def _seen(task: JudgeTask) -> dict[str, Any]:
-    """Give what a rater may see of a task: no names, and not what it is for."""
+def _blinded(task: JudgeTask) -> dict[str, Any]:
+    """Return what a rater may see of a task, without model names or the task's purpose."""
     return {
         "id": task.id,
         "prompt": task.prompt,
@@ -158,30 +165,31 @@ def serve_round(
     store: Store | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Serve the judge page of a round until SIGINT or SIGTERM.
+    """Serve the judging page of a round until SIGINT or SIGTERM.
 
     Args:
         round_id: id of the round.
-        invitations: raters with their tokens, to be told; those of a round made before are not known any more.
-        host: address to listen at; every link holds a secret token.
-        port: port; 0 takes a free one.
-        store: where records live.
-        reporter: told the links.
+        invitations: raters and their tokens, for printing the links; empty for a round created earlier, whose tokens
+            are stored only as hashes.
+        host: address to bind; every link contains a secret token.
+        port: port to bind; 0 picks a free port.
+        store: where records are stored.
+        reporter: receives the links.
 
     Raises:
-        SizewiseError: the port is taken.
+        SizewiseError: the port is in use.
     """
     store, reporter = store or Store(), reporter or Silent()
     ballot = Ballot(store, round_id)
 
     def announce(address: str) -> None:
         reporter.say(f"judging {round_id} at {address}")
-        for one in invitations:
-            reporter.say(f"{one.rater}: {address}/r/{one.token}")
+        for invitation in invitations:
+            reporter.say(f"{invitation.rater}: {address}/r/{invitation.token}")
         if not invitations:
-            reporter.say("links were printed when the round was made; they still hold")
+            reporter.say("the links printed when the round was created are still valid")
 
     try:
-        run_app(create_judge_app(ballot, hosts_of(host)), host, port, announce)
+        run_app(create_judge_app(ballot, allowed_hosts(host)), host, port, announce)
     finally:
         ballot.close()

@@ -4,16 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sizewise.datasets import DatasetContents, build, load, passages, read
+from sizewise.datasets import DatasetContents, build, load, read
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
-from sizewise.records import SPLITS, Dataset, Example, Message
-from sizewise.store import Saved, Store
+from sizewise.records import SPLITS, Example, Message
+from sizewise.store import Store
 
 
 def make_example(name: str, answer: str, source: str, prompt: str = "Q?") -> Example:
@@ -27,14 +25,6 @@ def test_reading_twice_gives_the_same_dataset(text_folder: Path, examples_file: 
     other = read([text_folder, examples_file], store=store, seed=2)
     assert one == two
     assert other.id != one.id
-
-
-def test_examples_follow_their_document(dataset: Saved[Dataset], store: Store) -> None:
-    contents = load(store, dataset.id)
-    for split in SPLITS:
-        known = {document.id for document in contents.documents[split]}
-        assert known
-        assert {example.source for example in contents.examples[split]} == known
 
 
 def all_examples(contents: DatasetContents) -> list[Example]:
@@ -52,12 +42,18 @@ def test_repeated_documents_are_removed_and_their_examples_follow_the_one_that_i
         known = {document.id for document in contents.documents[split]}
         assert {example.source for example in contents.examples[split]} <= known
     assert contents.record.contamination.duplicates_removed == 30
-    assert any("30 documents with the text of another" in note for note in contents.record.notes)
+    assert any("30 documents with the same text as another were removed" in note for note in contents.record.notes)
 
 
 LABELS = ["Request for refund of payment", "Question about a late delivery", "Complaint about the staff", "Some other"]
+
+
 CANNED = [f"Dear customer, thank you for your message. Please see page {i} of our terms for this." for i in range(40)]
+
+
 TRIAGE = [json.dumps({"category": c, "priority": p}) for c in ("bill", "parcel", "login") for p in range(1, 5)]
+
+
 ABSTAINED = "The document does not say."
 
 
@@ -72,7 +68,7 @@ ABSTAINED = "The document does not say."
     ],
     ids=["labels", "json", "canned", "abstained", "chinese"],
 )
-def test_the_same_answer_to_other_prompts_is_no_duplicate(answers: list[str]) -> None:
+def test_the_same_answer_to_other_prompts_is_not_a_duplicate(answers: list[str]) -> None:
     rows = tuple(make_example(f"e{i}", a, f"e{i}", f"Case {i} of the year {i * 3}") for i, a in enumerate(answers))
     contents = build([Reading((), rows)], ["x"], None, "general", 0)
     assert [len(contents.examples[split]) for split in SPLITS] == [740, 60, 200]
@@ -88,7 +84,7 @@ def test_the_same_prompt_and_answer_is_a_duplicate_and_the_split_keeps_its_share
     assert [len(contents.examples[split]) for split in SPLITS] == [74, 6, 20]
     assert contents.record.contamination.duplicates_removed == 100
     (note,) = contents.record.notes
-    assert "100 examples have the prompt and the answer of another example, removed: 'e100' repeats 'e0'" in note
+    assert "100 examples repeat the prompt and answer of another example (removed): 'e100' repeats 'e0'" in note
 
 
 @pytest.mark.parametrize(
@@ -115,7 +111,7 @@ def test_earlier_turns_and_pictures_belong_to_the_prompt() -> None:
     assert len(all_examples(build([Reading((), tuple(rows))], ["x"], None, "general", 0))) == 16
 
 
-def test_of_duplicates_the_one_that_is_named_for_the_test_is_kept() -> None:
+def test_the_duplicate_named_for_the_test_split_is_kept() -> None:
     rows = [make_example(f"e{i}", "yes", f"e{i}", f"Question {i % 30}?") for i in range(60)]
     rows = [row.model_copy(update={"split": "test"}) if i >= 50 else row for i, row in enumerate(rows)]
     contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
@@ -129,22 +125,7 @@ def test_a_test_file_keeps_every_row_and_its_repetitions_count_as_one_source() -
     assert len(contents.examples["test"]) == 8
     assert len({example.source for example in contents.examples["test"]}) == 4
     assert contents.record.contamination.duplicates_removed == 0
-    assert any("4 examples have the prompt and the answer" in note for note in contents.record.notes)
-
-
-def test_several_answers_to_one_prompt_stay_on_one_side_of_the_split() -> None:
-    rows = [make_example(f"e{i}", f"It is answer number {i}.", f"e{i}", f"Which one is {i // 2}?") for i in range(200)]
-    contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
-    asked = [{example.prompt for example in contents.examples[split]} for split in SPLITS]
-    assert len(all_examples(contents)) == 200
-    assert not asked[0] & asked[2]
-    assert not asked[0] & asked[1]
-    assert len(contents.examples["test"]) == 40
-
-
-def test_a_prompt_that_most_examples_share_does_not_stop_the_split() -> None:
-    rows = [make_example(f"e{i}", f"It is answer number {i}.", f"e{i}", "Write a line.") for i in range(50)]
-    assert len(build([Reading((), tuple(rows))], ["x"], None, "general", 0).examples["test"]) == 10
+    assert any("4 examples repeat the prompt and answer" in note for note in contents.record.notes)
 
 
 def test_labels_may_repeat_with_other_prompts() -> None:
@@ -154,9 +135,9 @@ def test_labels_may_repeat_with_other_prompts() -> None:
     assert all(entry.uncontaminated for entry in contents.contamination_entries.values())
 
 
-def test_a_planted_leak_is_in_the_ledger() -> None:
-    contamination = " ".join(f"word{i}" for i in range(20))
-    documents = tuple(make_document(f"d{i}", "", f"Own text {i}.\n\n{contamination} {i}", "test") for i in range(20))
+def test_a_planted_overlap_is_in_the_contamination_report() -> None:
+    copied = " ".join(f"word{i}" for i in range(20))
+    documents = tuple(make_document(f"d{i}", "", f"Own text {i}.\n\n{copied} {i}", "test") for i in range(20))
     contents = build([Reading(documents)], ["x"], None, "general", 0)
     dirty = {
         item
@@ -168,7 +149,7 @@ def test_a_planted_leak_is_in_the_ledger() -> None:
     assert contents.record.contamination.shared_words == 20 * len(contents.documents["test"])
 
 
-def test_prompts_seen_in_training_are_no_clean_items_and_a_lack_of_sources_is_told() -> None:
+def test_prompts_seen_in_training_are_contaminated_and_a_note_asks_for_sources() -> None:
     rows = [make_example(f"e{i}", "spam", f"e{i}", f"Message {i // 2} of the list of all of us.") for i in range(40)]
     rows = [row.model_copy(update={"split": "test" if i % 2 else "train"}) for i, row in enumerate(rows)]
     rows[1] = make_example("e1", "spam", "e1", "A message that nobody has seen before.").model_copy(
@@ -179,38 +160,6 @@ def test_prompts_seen_in_training_are_no_clean_items_and_a_lack_of_sources_is_to
     assert [name for name, entry in contents.contamination_entries.items() if entry.uncontaminated] == ["e1"]
     assert (contents.record.contamination.prompts, contents.record.contamination.uncontaminated_examples) == (19, 1)
     assert any("prompts of 19 of 20 test examples" in note for note in contents.record.notes)
-
-
-def test_derived_examples_of_copied_passages_are_contaminated_in_any_script() -> None:
-    copied = (
-        "读者进入本馆须出示借阅证并将随身物品存放在入口处的储物柜中每人每次最多可借阅五册图书借期为三十天到期可续借一次"
-    )
-    texts = [f"{copied[: 4 + 2 * i]}{chr(0x4E00 + i)}{copied[4 + 2 * i :]}" for i in range(20)]
-    documents = tuple(make_document(f"d{i}", "", text, "test") for i, text in enumerate(texts))
-    contents = build([Reading(documents)], ["x"], None, "general", 0)
-    assert len(contents.examples["test"]) == 4
-    assert contents.examples["test"][0].references[0] in contents.documents["test"][0].text
-    assert not any(entry.uncontaminated for entry in contents.contamination_entries.values())
-
-
-def test_without_examples_they_are_derived_and_it_is_said(text_folder: Path, store: Store) -> None:
-    record = read([text_folder], store=store).record
-    assert record.derived
-    assert any("familiarity" in note for note in record.notes)
-    assert record.splits["test"].examples > 0
-
-
-def test_too_few_documents_are_refused(tmp_path: Path, store: Store) -> None:
-    (tmp_path / "only.txt").write_text("Just one text.", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="none for testing"):
-        read([tmp_path / "only.txt"], store=store)
-
-
-def test_a_single_note_beside_many_examples_goes_to_training() -> None:
-    rows = tuple(make_example(f"e{i}", f"An answer of number {i}", f"e{i}", f"Question {i}") for i in range(30))
-    contents = build([Reading((make_document("note", "", "A note.", "test"),), rows)], ["x"], None, "general", 0)
-    assert [d.id for d in contents.documents["train"]] == ["note"]
-    assert contents.examples["test"]
 
 
 def test_equal_names_in_several_sources_stay_apart(tmp_path: Path, store: Store) -> None:
@@ -235,10 +184,10 @@ def test_a_file_that_is_not_read_makes_another_dataset(text_folder: Path, store:
     (text_folder / "new.doc").write_bytes(b"old")
     after = read([text_folder], store=store)
     assert after.id != before.id
-    assert after.record.not_read == {"kind .doc": 1}
+    assert after.record.not_read == {"unsupported type .doc": 1}
 
 
-def test_rows_that_cannot_be_used_lie_beside_the_dataset(tmp_path: Path, store: Store) -> None:
+def test_rejected_rows_are_saved_with_the_dataset(tmp_path: Path, store: Store) -> None:
     rows = [{"prompt": f"Question {i}?", "answer": f"It is number {i}." if i != 7 else None} for i in range(40)]
     path = tmp_path / "x.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -251,17 +200,15 @@ def test_rows_that_cannot_be_used_lie_beside_the_dataset(tmp_path: Path, store: 
         read([path], store=store, max_rejects=0.01)
 
 
-def test_ids_that_stand_twice_are_told_and_none_is_lost() -> None:
+def test_duplicate_ids_are_renumbered_with_a_note() -> None:
     names = ["0", "1", "1", "1~2", *map(str, range(2, 20))]
     rows = [make_example(name, f"It is {i}.", name, f"Question {i}?") for i, name in enumerate(names)]
     contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
     assert len({example.id for example in all_examples(contents)}) == len(names)
-    assert "2 examples have ids that stood before and got a number: '1~2' was '1', '1~2~2' was '1~2'" in (
-        contents.record.notes
-    )
+    assert "2 examples had duplicate ids and got a new one: '1~2' was '1', '1~2~2' was '1~2'" in (contents.record.notes)
 
 
-def test_nothing_named_is_a_usage_error(store: Store) -> None:
+def test_reading_no_files_is_a_usage_error(store: Store) -> None:
     with pytest.raises(UsageError):
         read([], store=store)
 
@@ -273,7 +220,7 @@ def test_everything_can_be_test_data(tmp_path: Path, store: Store) -> None:
     assert (splits["train"].examples, splits["test"].examples) == (0, 1)
 
 
-def test_what_was_done_to_a_test_file_is_told_with_its_scores(tmp_path: Path, store: Store) -> None:
+def test_notes_on_a_test_file_are_part_of_its_evaluation(tmp_path: Path, store: Store) -> None:
     rows = [{"id": i, "prompt": f"Question {i % 39}?", "answer": "It opens at nine."} for i in range(40)]
     rows[20]["answer"] = {"text": "nine"}
     data, said = tmp_path / "x.jsonl", tmp_path / "said.jsonl"
@@ -283,33 +230,3 @@ def test_what_was_done_to_a_test_file_is_told_with_its_scores(tmp_path: Path, st
     assert record.scores["exact_match@all"].n == 39
     assert any("line 21" in note for note in record.notes)
     assert any("'39' repeats '0'" in note for note in record.notes)
-
-
-@given(st.text(alphabet="ab \n", max_size=80))
-def test_passages_cover_the_text(text: str) -> None:
-    document = make_document("d", "", text, "test")
-    spans = passages(document)
-    assert "".join(text[span.start : span.end] for span in spans) == text
-
-
-def test_a_split_that_examples_name_is_kept() -> None:
-    rows = [make_example(f"e{i}", f"An answer that is long enough {i}", f"s{i}") for i in range(60)]
-    rows = [row.model_copy(update={"split": "test"}) if i < 10 else row for i, row in enumerate(rows)]
-    contents = build([Reading((), tuple(rows))], ["x"], None, "general", 0)
-    assert {example.id for example in contents.examples["test"]} == {f"e{i}" for i in range(10)}
-    assert contents.examples["validation"]
-    assert len(contents.examples["train"]) > 40
-
-
-def test_a_document_follows_the_split_of_its_examples() -> None:
-    documents = tuple(make_document(f"d{i}", "", f"Text number {i}.", "test") for i in range(20))
-    example = make_example("e", "An answer that is long enough", "d3").model_copy(update={"split": "test"})
-    contents = build([Reading(documents, (example,))], ["x"], None, "general", 0)
-    assert [document.id for document in contents.documents["test"]] == ["d3"]
-
-
-def test_a_source_cannot_be_in_two_splits() -> None:
-    rows = [make_example(f"e{i}", f"An answer that is long enough {i}", "one") for i in range(2)]
-    named = [row.model_copy(update={"split": split}) for row, split in zip(rows, ("test", "train"), strict=True)]
-    with pytest.raises(SizewiseError, match="are to be in test and in train"):
-        build([Reading((), tuple(named))], ["x"], None, "general", 0)

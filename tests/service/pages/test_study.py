@@ -1,8 +1,9 @@
-"""The page of a study: the decision made again as needs move, answers looked through, wrong needs refused."""
+"""The live report: sliders update the decision, answers can be browsed, invalid needs are rejected."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from sizewise.choice import alternatives, choose
 from sizewise.errors import UsageError
 from sizewise.records import Needs, Study
 from sizewise.report import load_view
-from sizewise.report.writing import marked
+from sizewise.report.writing import marked, sentence
 from sizewise.service.api_keys import Keys, add_key
-from sizewise.service.studies import create_study_app, serve_study
+from sizewise.service.pages.study import create_study_app, serve_study
 from sizewise.store import Saved, Store
 from sizewise.studies import read_config, study
 
@@ -34,9 +35,9 @@ def client(made: Saved[Study], store: Store) -> Iterator[TestClient]:
         yield client
 
 
-def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: Saved[Study], store: Store) -> None:
-    page = client.get("/").text
-    frozen = Path(made.record.report).read_text(encoding="utf-8")
+def test_page_is_the_report_with_sliders(client: TestClient, made: Saved[Study], store: Store) -> None:
+    page = unescape(client.get("/").text)
+    frozen = unescape(Path(made.record.report).read_text(encoding="utf-8"))
     assert made.record.summary in page
     assert made.record.summary in frozen
     assert 'type="range"' in page
@@ -45,21 +46,21 @@ def test_the_page_is_the_report_with_needs_that_move(client: TestClient, made: S
     assert "[study]" in client.get("/study.toml").text
     view = load_view(store, made.id, made.record)
     others = alternatives(view.comparison, made.record.comparison, view.recommendation.needs)
-    assert ("What if the needs were different?" in frozen) is bool(others)
-    assert all(one.change in frozen and one.recommendation.summary != made.record.summary for one in others)
+    assert ("What if the requirements change?" in frozen) is bool(others)
+    assert all(sentence(one.change) in frozen and one.recommendation.summary != made.record.summary for one in others)
 
 
-def test_the_decision_is_that_of_choose(client: TestClient, made: Saved[Study], store: Store) -> None:
+def test_decision_equals_that_of_choose(client: TestClient, made: Saved[Study], store: Store) -> None:
     answer = client.post("/choose", json={"quality": "bleu", "min_quality": 30.0}).json()
     told = choose(made.record.comparison, Needs(quality="bleu", min_quality=30.0), store=store).record
     assert answer["recommendation"] == told.model_dump(mode="json")
-    assert told.summary in answer["html"]
+    assert told.summary in unescape(answer["html"])
     assert "min_quality = 30.0" in answer["needs"]
     assert answer["min_quality"]["lower"] < answer["min_quality"]["upper"]
     assert answer["recommendation"]["pick"] == "right"
 
 
-def test_wrong_needs_are_refused_in_words(client: TestClient) -> None:
+def test_invalid_needs_are_explained(client: TestClient) -> None:
     refused = client.post("/choose", json={"greatest_latency": 1})
     assert refused.status_code == 400
     assert "did you mean 'max_latency_s'" in refused.json()["error"]["message"]
@@ -70,7 +71,7 @@ def test_wrong_needs_are_refused_in_words(client: TestClient) -> None:
     assert client.post("/choose", content='{"\\ud800": 1}').status_code == 400
 
 
-def test_answers_are_looked_through(client: TestClient) -> None:
+def test_answers_can_be_browsed(client: TestClient) -> None:
     first = client.get("/items").text
     assert first.count("<details") <= 10
     assert "<mark>&lt;b&gt;No&lt;/b&gt; idea</mark>" in first
@@ -91,12 +92,12 @@ def test_answers_are_looked_through(client: TestClient) -> None:
         ("x  \n a", "a", "<mark>x</mark>  \n a"),
     ],
 )
-def test_words_that_do_not_stand_in_the_right_answer_are_marked(answer: str, reference: str, shown: str) -> None:
+def test_words_missing_from_the_reference_are_highlighted(answer: str, reference: str, shown: str) -> None:
     assert str(marked(answer, reference)) == shown
 
 
-def test_whoever_is_elsewhere_needs_a_key(made: Saved[Study], store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="read the answers of this study"):
+def test_other_machines_need_a_key(made: Saved[Study], store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="read the answers in this study"):
         serve_study(made.id, host="0.0.0.0", port=0, store=store)
     key = add_key(tmp_path / "keys.toml", "one")
     app = create_study_app(load_view(store, made.id, made.record), keys=Keys.load(tmp_path / "keys.toml"))

@@ -1,4 +1,4 @@
-"""The page of a study with needs that can be moved: the report, and the decision made again at each move."""
+"""The live report of a study: sliders change the requirements, and the choice is recomputed after each change."""
 
 from __future__ import annotations
 
@@ -18,55 +18,63 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import Study
 from sizewise.report import ItemOrder, StudyView, load_view, render_answer, render_items, render_live_page
 from sizewise.service.api_keys import Keys
+from sizewise.service.hosting import allowed_hosts, load_keys, run_app
 from sizewise.service.limits import Gate
-from sizewise.service.monitoring import SAFE_PAGE
-from sizewise.service.running import hosts_of, known_keys, run_app
+from sizewise.service.pages import SAFE_HEADERS
 from sizewise.store import Store
 
-MOST_BODY_BYTES = 20_000
+MAX_BODY_BYTES = 20_000
 
 
 def create_study_app(view: StudyView, hosts: Sequence[str] = ("*",), keys: Keys | None = None) -> FastAPI:
-    """Make the page of a study.
+    """Build the web application for a study.
 
     Args:
-        view: the study with its records; they are read once.
-        hosts: names under which it may be called.
-        keys: who may look; a browser asks for one as a password, for any name. None: everybody.
+        view: the study and its records, read once.
+        hosts: accepted Host headers; `*` accepts any.
+        keys: keys that grant access; a browser prompts for one as a password with any user name. None: open to all.
     """
     app = FastAPI(title="Sizewise study", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Gate, most_bytes=MOST_BODY_BYTES, keys=keys, open_paths=("/health",), by_browser=True)
+    app.add_middleware(Gate, max_bytes=MAX_BODY_BYTES, keys=keys, open_paths=("/health",), browser_login=True)
     if "*" not in hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    page = render_live_page(view)
+    _add_errors(app)
+    _add_routes(app, view)
+    return app
 
+
+def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(SizewiseError)
     async def refused(_: HttpRequest, error: SizewiseError) -> JSONResponse:
-        message = error.what.encode("utf-8", errors="replace").decode("utf-8")  # half a character cannot be sent back
+        message = error.what.encode("utf-8", errors="replace").decode("utf-8")  # lone surrogates cannot be encoded
         return JSONResponse({"error": {"message": message, "expected": error.expected}}, 400)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"error": {"message": error.errors()[0]["msg"], "expected": "needs"}}, 400)
 
+
+def _add_routes(app: FastAPI, view: StudyView) -> None:
+    page = render_live_page(view)
+
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ready"}
 
     @app.get("/")
-    async def whole() -> HTMLResponse:
-        return HTMLResponse(page, headers=SAFE_PAGE)
+    async def report() -> HTMLResponse:
+        return HTMLResponse(page, headers=SAFE_HEADERS)
 
     @app.post("/choose")
     def choose(body: dict[str, Any]) -> dict[str, Any]:
         needs = make_needs(body, "the needs")
-        found = decide(view.comparison, view.study.comparison, needs)
-        least = next((one for one in sliders(view.comparison, needs) if one.name == "min_quality"), None)
+        recommendation = decide(view.comparison, view.study.comparison, needs)
+        quality = next((slider for slider in sliders(view.comparison, needs) if slider.name == "min_quality"), None)
         return {
-            "recommendation": found.model_dump(mode="json"),
-            "html": render_answer(view, found),
+            "recommendation": recommendation.model_dump(mode="json"),
+            "html": render_answer(view, recommendation),
             "needs": needs_text(needs),
-            "min_quality": least._asdict() if least else None,
+            "min_quality": quality._asdict() if quality else None,
         }
 
     @app.get("/items")
@@ -75,13 +83,11 @@ def create_study_app(view: StudyView, hosts: Sequence[str] = ("*",), keys: Keys 
         order: ItemOrder = "spread",
         first: int = Query(0, ge=0, le=10**6, alias="from"),
     ) -> HTMLResponse:
-        return HTMLResponse(render_items(view, tag, order, first), headers=SAFE_PAGE)
+        return HTMLResponse(render_items(view, tag, order, first), headers=SAFE_HEADERS)
 
     @app.get("/study.toml")
     async def config() -> PlainTextResponse:
         return PlainTextResponse(view.config)
-
-    return app
 
 
 def serve_study(
@@ -93,23 +99,23 @@ def serve_study(
     store: Store | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Serve the page of a study until SIGINT or SIGTERM.
+    """Serve the live report of a study until SIGINT or SIGTERM.
 
     Args:
         study_id: id of the study.
-        host: address to listen at; any but this machine's own needs keys.
-        port: port; 0 takes a free one.
-        keys: file of API keys; one is asked for as a password.
-        store: where records live.
-        reporter: told the address.
+        host: address to bind; anything but loopback requires API keys.
+        port: port to bind; 0 picks a free port.
+        keys: file of API keys; browsers prompt for one as a password.
+        store: where records are stored.
+        reporter: receives the address.
 
     Raises:
-        UsageError: the address is open to others and there are no keys.
-        SizewiseError: there is no such study, one of its records is missing, or the port is taken.
+        UsageError: the address is reachable from other machines and no keys are given.
+        SizewiseError: the study or one of its records does not exist, or the port is in use.
     """
     store, reporter = store or Store(), reporter or Silent()
-    known = known_keys(host, keys, "sizewise serve --study ID", "read the answers of this study")
+    api_keys = load_keys(host, keys, "sizewise serve --study ID", "read the answers in this study")
     study = store.read(Study, study_id)
     view = load_view(store, study_id, study)
-    app = create_study_app(view, hosts_of(host), known)
+    app = create_study_app(view, allowed_hosts(host), api_keys)
     run_app(app, host, port, lambda address: reporter.say(f"study: {address}/"))

@@ -1,4 +1,4 @@
-"""Documents that are dropped into the chat: their words reach a model, their bytes never do."""
+"""Documents dropped into the chat: models receive their text, never their bytes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ pytest.importorskip("markitdown")
 import httpx
 
 from sizewise.models.fake import FakeModel
-from sizewise.service import Settings, uploads
+from sizewise.service import Settings
 from sizewise.service.api_keys import Keys, add_key
+from sizewise.service.pages import documents
 from tests.documents.test_converting import WORDS, make_docx, make_pdf
 from tests.service.test_service import running
 
@@ -31,7 +32,7 @@ def test_documents_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
         for path in sorted(tmp_path.glob("?.*")):
             raw = {"content-type": "application/octet-stream"}
             answer = httpx.post(
-                f"{address}{uploads.PATH}",
+                f"{address}{documents.PATH}",
                 params={"name": path.name},
                 content=path.read_bytes(),
                 headers=raw,
@@ -41,8 +42,10 @@ def test_documents_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert WORDS in " ".join(answer.json()["text"].split())
             assert "%PDF" not in answer.text
             assert "alert" not in answer.text
-        monkeypatch.setattr(uploads, "MOST_LETTERS", 10)
-        long = httpx.post(f"{address}{uploads.PATH}?name=b.pdf", content=(tmp_path / "b.pdf").read_bytes(), timeout=60)
+        monkeypatch.setattr(documents, "MAX_CHARACTERS", 10)
+        long = httpx.post(
+            f"{address}{documents.PATH}?name=b.pdf", content=(tmp_path / "b.pdf").read_bytes(), timeout=60
+        )
         assert long.status_code == 413
 
 
@@ -59,27 +62,27 @@ def test_documents_come_back_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("x.pdf", b"x" * 9_000_000, 413),
     ],
 )
-def test_what_cannot_be_read_is_told(name: str, body: bytes, status: int) -> None:
+def test_unreadable_documents_are_reported(name: str, body: bytes, status: int) -> None:
     with running({"echo": FakeModel("echo")}) as address:
-        answer = httpx.post(f"{address}{uploads.PATH}", params={"name": name}, content=body, timeout=60)
+        answer = httpx.post(f"{address}{documents.PATH}", params={"name": name}, content=body, timeout=60)
         assert answer.status_code == status
         message = answer.json()["error"]["message"]
         assert message
         assert "/tmp" not in message
 
 
-def test_a_key_is_needed_and_few_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_upload_needs_a_key_and_concurrency_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "keys.toml"
     headers = {"Authorization": f"Bearer {add_key(path, 'one')}"}
-    monkeypatch.setattr(uploads, "AT_ONCE", 0)
+    monkeypatch.setattr(documents, "MAX_CONCURRENT", 0)
     with running({"echo": FakeModel("echo")}, Settings(keys=Keys.load(path))) as address:
-        assert httpx.post(f"{address}{uploads.PATH}?name=x.pdf", content=b"x").status_code == 401
-        busy = httpx.post(f"{address}{uploads.PATH}?name=x.pdf", content=b"x", headers=headers)
+        assert httpx.post(f"{address}{documents.PATH}?name=x.pdf", content=b"x").status_code == 401
+        busy = httpx.post(f"{address}{documents.PATH}?name=x.pdf", content=b"x", headers=headers)
         assert busy.status_code == 429
         assert busy.headers["retry-after"]
 
 
-def test_the_page_has_no_way_for_bytes_that_are_no_text() -> None:
+def test_page_never_sends_binary_files() -> None:
     page = files("sizewise.service").joinpath("pages", "chat.html").read_text(encoding="utf-8")
     assert ".text()" not in page.replace("answer.text()", "")
     assert "readAsText" not in page
@@ -102,7 +105,7 @@ const files = {"a.txt": "h\u00e9llo", "a.pdf": "%PDF-1.7", "notes.txt": "%PDF-1.
 """
 
 
-def test_what_is_dropped_is_text_or_read_or_refused() -> None:
+def test_dropped_files_are_decoded_converted_or_rejected() -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here")

@@ -1,4 +1,4 @@
-"""The judge page over HTTP."""
+"""The judging page over HTTP."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from sizewise.evaluation import evaluate
-from sizewise.judging import Ballot, Opened, open_round
+from sizewise.judging import Ballot, Opened, RoundDesign, open_round
 from sizewise.records import Dataset
-from sizewise.service.judging import create_judge_app
+from sizewise.service.pages.judge import create_judge_app
 from sizewise.store import Saved, Store
 
 EVIL = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
@@ -31,10 +31,10 @@ def opened(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> Opened:
         rows = [{"id": e.id, "completion": text} for e in load(store, dataset.id).examples["test"]]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         ids.append(evaluate(f"recorded:{path}", dataset.id, ["exact_match"], store=store).id)
-    return open_round(ids, store=store, raters=["Ada", "Ben"], items=10)
+    return open_round(ids, RoundDesign(raters=["Ada", "Ben"], items=10), store=store)
 
 
-def test_a_rater_sees_no_names_and_votes_are_kept_once(opened: Opened, store: Store) -> None:
+def test_raters_see_no_names_and_votes_count_once(opened: Opened, store: Store) -> None:
     ballot = Ballot(store, opened.stored.id)
     client = TestClient(create_judge_app(ballot))
     link = f"/r/{opened.invitations[0].token}"
@@ -67,7 +67,7 @@ def test_a_rater_sees_no_names_and_votes_are_kept_once(opened: Opened, store: St
         ({"ratings": {"kindness": 3}}, 403),
     ],
 )
-def test_bad_votes_are_told_and_not_kept(change: dict[str, object], status: int, opened: Opened, store: Store) -> None:
+def test_invalid_votes_are_rejected(change: dict[str, object], status: int, opened: Opened, store: Store) -> None:
     ballot = Ballot(store, opened.stored.id)
     client = TestClient(create_judge_app(ballot))
     link = f"/r/{opened.invitations[0].token}"
@@ -87,9 +87,7 @@ def test_bad_votes_are_told_and_not_kept(change: dict[str, object], status: int,
     ballot.close()
 
 
-def test_a_vote_that_cannot_be_written_is_told_and_does_not_count(
-    opened: Opened, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vote_that_cannot_be_saved_is_reported(opened: Opened, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     ballot = Ballot(store, opened.stored.id)
     client = TestClient(create_judge_app(ballot))
     link = f"/r/{opened.invitations[0].token}"
@@ -102,7 +100,7 @@ def test_a_vote_that_cannot_be_written_is_told_and_does_not_count(
         patch.setattr(ballot._ledger, "append", full)
         told = client.post(f"{link}/vote", json=body)
     assert told.status_code == 503
-    assert "could not be kept" in told.json()["error"]["what"]
+    assert "was not saved" in told.json()["error"]["what"]
     assert client.get(f"{link}/state").json()["done"] == 0
     assert client.post(f"{link}/vote", json=body).json()["done"] == 1
     ballot.close()
