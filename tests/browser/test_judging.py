@@ -52,7 +52,7 @@ def test_judging_round_changes_the_verdict(recorded_study: Path, browser: Browse
     before = json.loads(sizewise("study", str(recorded_study), "--json"))
     links: dict[str, Any] = {}
     opened = json.loads(
-        sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann,bob", "--votes-an-item", "2",
+        sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann,bob", "--votes-per-item", "2",
                  "--no-serve", "--json")
     )  # fmt: skip
     links = opened["record"]["links"]

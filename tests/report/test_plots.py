@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
 from sizewise.records import BreakEven, CostLine, Needs, Range
-from sizewise.report.plots import break_even_plot, cost_plot, frontier, load_plot
+from sizewise.report.cost_plots import break_even_plot, cost_plot, frontier
+from sizewise.report.plots import load_plot, tradeoff_plots
 from tests.choice.test_deciding import comparison
 
 pytest.importorskip("vl_convert")
@@ -39,6 +42,18 @@ def test_money_is_drawn_only_where_it_is_known() -> None:
     assert drawn is not None
     assert "Requests per month" in drawn.dark
     assert break_even_plot([], Needs(), []) is None
+
+
+def test_intervals_and_percentages_are_drawn() -> None:
+    found = comparison({"a": (0.30, 1.0, None), "b": (0.40, 2.0, None)}, error=0.05)
+    shares = {name: score.model_copy(update={"unit": "share"}) for name, score in found.scores["bleu"].items()}
+    found = found.model_copy(update={"scores": found.scores | {"bleu": shares}})
+    plots = tradeoff_plots(found, "bleu")
+    assert len(plots) == 3
+    for plot in plots:
+        assert "BLEU: 25.000000%; ci_high: 0.35; candidate: a" in plot.light
+        assert re.search(r">\d+%</text>", plot.light)
+        assert not re.search(r'<text[^>]*fill="(#000|black)"', plot.dark)
 
 
 def test_waiting_needs_two_numbers_of_users() -> None:

@@ -106,7 +106,7 @@ def test_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
     app(["route", "calibrate", str(answers(tmp_path / "a.csv", 200, 8)), "--risk", "0.1"], standalone_mode=False)
     said = capsys.readouterr().out
     assert "APGR" in said
-    assert "the small model answers" in said
+    assert "answered by the small model" in said
 
 
 def with_likelihoods(path: Path, count: int, seed: int) -> Path:

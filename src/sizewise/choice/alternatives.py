@@ -112,8 +112,8 @@ def sliders(comparison: Comparison, needs: Needs) -> list[Slider]:
     levels = [level_for(comparison, name, needs) for name in choice.names]
     p95 = [value for level in levels if level and (value := level.scores["p95_latency_s"].value)]
     if p95:
-        users = max(level.concurrent_users or 0 for level in levels if level)
-        label = f"Maximum p95 latency, {users} concurrent users"
+        concurrency = max(level.concurrent_users or 0 for level in levels if level)
+        label = f"Maximum p95 latency, {concurrency} concurrent users"
         found.append(Slider("max_latency_p95_s", label, "s", 0.5 * min(p95), max(p95), needs.max_latency_p95_s))
     gaps = [gap for name in choice.names if (gap := choice.bias_gap(name)) is not None]
     if gaps:

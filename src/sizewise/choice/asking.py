@@ -48,7 +48,7 @@ QUESTIONS = (
     Question("concurrent_users", "Concurrent users", lambda a: int(float(a)), "a number above 0"),
     Question(
         "max_latency_p95_s",
-        "Maximum p95 latency with that many users, in seconds",
+        "Maximum p95 latency at that concurrency, in seconds",
         float,
         "a number above 0",
     ),

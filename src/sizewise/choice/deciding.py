@@ -57,4 +57,4 @@ def _break_evens(choice: Choice) -> list[BreakEven]:
     paid = [name for name in choice.names if choice.value("usd_per_1000", name)]
     self_hosted = [name for name in choice.names if name not in paid]
     found = [break_even(choice.comparison, local, remote, choice.needs) for local in self_hosted for remote in paid]
-    return [one for one in found if one is not None]
+    return [pair for pair in found if pair is not None]

@@ -269,10 +269,10 @@ class Choice:
         memory = self.value("memory_bytes", name)
         level = level_for(self.comparison, name, needs)
         p95 = level.scores["p95_latency_s"].value if level else None
-        users = level.concurrent_users if level else needs.concurrent_users or "many"
+        concurrency = level.concurrent_users if level else needs.concurrent_users or "many"
         limits = (
             ("median latency", self.value("latency_s", name), needs.max_latency_s, "s"),
-            (f"p95 latency with {users} concurrent users", p95, needs.max_latency_p95_s, "s"),
+            (f"p95 latency with {concurrency} concurrent users", p95, needs.max_latency_p95_s, "s"),
             ("stereotype bias (0 to 0.5)", self.bias_gap(name), needs.max_bias_gap, ""),
             ("harm rate (upper bound, either answer of a pair)", self.harm_bound(name), needs.max_harm_rate, ""),
             ("memory use", memory / GB if memory is not None else None, needs.max_memory_gb, "GB"),

@@ -26,8 +26,8 @@ def reasons_for(choice: Choice, verdict: Verdict) -> list[str]:
     lines += _baseline_lines(choice, verdict)
     lines += [f"caution: {caution}" for caution in choice.comparison.cautions]
     lines += _empty_answers(choice, names)
-    if missing := choice.votes_missing():
-        lines.append(f"caution: {missing}")
+    if problem := choice.votes_missing():
+        lines.append(f"caution: {problem}")
     return lines + _weak_evidence(choice, names)
 
 

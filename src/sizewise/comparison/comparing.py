@@ -63,21 +63,12 @@ def compare(
         SizewiseError: the evaluations don't cover the same items.
     """
     store = store or Store()
-    named = dict(evaluations) if isinstance(evaluations, Mapping) else _named(list(evaluations), store)
-    if len(named) < 2:
-        raise UsageError(
-            f"Comparing takes two evaluations, not {len(named)}.", "two or more ids", "sizewise compare ID ID"
-        )
-    records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
-    _check_same(records)
-    rows = {
-        name: store.read_rows(store.folder("evaluation", record_id), "items.jsonl", ItemRow)
-        for name, record_id in named.items()
-    }
+    named = _named(evaluations, store)
     load_tests, suites = dict(load_tests or {}), dict(suites or {})
     unknown = next((name for name in (*load_tests, *suites) if name not in named), None)
     if unknown is not None:
         raise UsageError(f"Unknown candidate '{unknown}'.", ", ".join(named), "")
+    records, rows = _read(named, store)
     first = next(iter(records.values()))
     found, notes = differences(records, rows, rounds, seed)
     loaded = {name: store.read(LoadTest, record_id) for name, record_id in load_tests.items()}
@@ -106,6 +97,17 @@ def compare(
     identity = [COMPARISON_VERSION, list(named.items()), seed, rounds]
     identity += [load_tests, suites] if load_tests or suites else []
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
+
+
+def _read(named: Mapping[str, str], store: Store) -> tuple[dict[str, Evaluation], dict[str, Sequence[ItemRow]]]:
+    """Read evaluations of the same items, and their items."""
+    records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
+    _check_same(records)
+    rows: dict[str, Sequence[ItemRow]] = {
+        name: store.read_rows(store.folder("evaluation", record_id), "items.jsonl", ItemRow)
+        for name, record_id in named.items()
+    }
+    return records, rows
 
 
 def _scores_by_metric(records: Mapping[str, Evaluation]) -> dict[str, dict[str, Score]]:
@@ -172,11 +174,19 @@ def _engine_notes(load_tests: Mapping[str, LoadTest]) -> list[str]:
     return [f"load tests ran on different engines, so their speeds don't compare the models alone: {listed}"]
 
 
-def _named(ids: list[str], store: Store) -> dict[str, str]:
-    named: dict[str, str] = {}
-    for record_id in dict.fromkeys(ids):
-        name = store.read(Evaluation, record_id).model.uri
-        named[name if name not in named else f"{name} ({record_id})"] = record_id
+def _named(evaluations: Sequence[str] | Mapping[str, str], store: Store) -> dict[str, str]:
+    """Name at least two evaluations: by the given names, or by the URI of their model."""
+    if isinstance(evaluations, Mapping):
+        named = dict(evaluations)
+    else:
+        named = {}
+        for record_id in dict.fromkeys(evaluations):
+            name = store.read(Evaluation, record_id).model.uri
+            named[name if name not in named else f"{name} ({record_id})"] = record_id
+    if len(named) < 2:
+        raise UsageError(
+            f"Comparing takes two evaluations, not {len(named)}.", "two or more ids", "sizewise compare ID ID"
+        )
     return named
 
 

@@ -29,17 +29,17 @@ def history(name: str, *, store: Store | None = None, seed: int = 0) -> History:
         name=name,
         entries=tuple(
             HistoryEntry(
-                created=one.created,
-                evaluation=one.id,
-                model=one.record.model.uri,
-                data=one.record.data,
+                created=entry.created,
+                evaluation=entry.id,
+                model=entry.record.model.uri,
+                data=entry.record.data,
                 scores={
                     key: score
-                    for key, score in one.record.scores.items()
-                    if key in METRICS or key in one.record.metrics
+                    for key, score in entry.record.scores.items()
+                    if key in METRICS or key in entry.record.metrics
                 },
             )
-            for one in found
+            for entry in found
         ),
         changes=tuple(changes),
         notes=tuple(notes),
@@ -71,18 +71,18 @@ def _changes(found: list[Saved[Evaluation]], store: Store, seed: int) -> tuple[l
     latest: dict[str, Saved[Evaluation]] = {}
     changes: list[Difference] = []
     notes: list[str] = []
-    for one in found:
-        record = one.record
+    for entry in found:
+        record = entry.record
         key = f"{record.data} {record.limit} {record.seed} {record.metrics}"
         before = latest.get(key)
-        latest[key] = one
+        latest[key] = entry
         if before is None:
             continue
-        pair = {saved.id: saved.record for saved in (one, before)}
+        pair = {saved.id: saved.record for saved in (entry, before)}
         try:
             rows = {name: store.read_rows(store.folder("evaluation", name), "items.jsonl", ItemRow) for name in pair}
         except SizewiseError as error:
-            notes.append(f"{one.id} and {before.id} can't be compared. {error.what}")
+            notes.append(f"{entry.id} and {before.id} can't be compared. {error.what}")
             continue
         pair_differences, pair_notes = differences(pair, rows, ROUNDS, seed)
         changes += pair_differences

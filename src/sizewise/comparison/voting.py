@@ -56,13 +56,7 @@ def add_votes(
     ballot = Ballot(store, round_id)
     record, votes, closed = ballot.round, ballot.votes(), ballot.closed
     ballot.close()
-    judged = {evaluation for name, evaluation in before.evaluations.items() if name in record.evaluations}
-    if record.kind not in ("pair", "best") or judged != set(record.evaluations.values()):
-        raise SizewiseError(
-            f"Round {round_id} doesn't judge the candidates of {comparison}.",
-            "a pairwise round created from this comparison",
-            f"sizewise judge open {comparison}",
-        )
+    _check_candidates(before, comparison, record, round_id)
     found = voted(record, ballot.tasks, votes, before.seed, simulation, closed)
     count = sum(difference.n for difference in found.differences if difference.metric == PEOPLE)
     if not count:
@@ -74,10 +68,7 @@ def add_votes(
     origins = ("person", "simulated") if simulation else ("person",)
     counted = [vote for vote in votes if ballot.tasks[vote.task].purpose == "vote" and vote.choice != "skip"]
     voters = len({vote.rater for vote in counted if vote.origin in origins})
-    notes = [_votes_note(round_id, count, voters, simulation, closed)]
-    if found.judge_validation:
-        status = "validated" if found.judge_validation.validated else "not validated, so it doesn't affect the verdict"
-        notes.append(f"judge model {found.judge_validation.judge}: {status} ({found.judge_validation.reason})")
+    notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found.judge_validation)]
     after = before.model_copy(
         update={
             "scores": before.scores | found.scores,
@@ -105,6 +96,24 @@ def add_votes(
     voted_id = f"comparison-{fingerprint(content)}"
     store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # snapshot: more votes may arrive later
     return store.write(voted_id, after)
+
+
+def _check_candidates(comparison: Comparison, comparison_id: str, record: JudgeRound, round_id: str) -> None:
+    """Check that a pairwise round judges candidates of a comparison."""
+    judged = {evaluation for name, evaluation in comparison.evaluations.items() if name in record.evaluations}
+    if record.kind not in ("pair", "best") or judged != set(record.evaluations.values()):
+        raise SizewiseError(
+            f"Round {round_id} doesn't judge the candidates of {comparison_id}.",
+            "a pairwise round created from this comparison",
+            f"sizewise judge open {comparison_id}",
+        )
+
+
+def _judge_notes(validation: JudgeValidation | None) -> list[str]:
+    if validation is None:
+        return []
+    status = "validated" if validation.validated else "not validated, so it doesn't affect the verdict"
+    return [f"judge model {validation.judge}: {status} ({validation.reason})"]
 
 
 def _votes_note(round_id: str, count: int, voters: int, simulation: bool, closed: bool) -> str:

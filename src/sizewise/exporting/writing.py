@@ -110,7 +110,7 @@ def export(
             raise SizewiseError(
                 f"The export of {model} to {to} doesn't match the model: {'; '.join(reasons)}.",
                 "outputs within the tolerance of the format",
-                "use --to hf or --to gguf-f16, or change the tolerance with --agreement and --bits",
+                "use --to hf or --to gguf-f16, or change the tolerance with --min-agreement and --max-bits-increase",
             )
         record = Export(
             model=model,

@@ -40,7 +40,11 @@ def validate_judges(
     by_task: dict[str, list[Judged]] = defaultdict(list)
     for task, vote in people:
         by_task[task.id].append((task, vote))
-    among = [(one[0].cluster, _same(one, other)) for votes in by_task.values() for one, other in combinations(votes, 2)]
+    among = [
+        (first[0].cluster, _same(first, second))
+        for votes in by_task.values()
+        for first, second in combinations(votes, 2)
+    ]
     found = []
     for judge in dict.fromkeys(vote.rater for _, vote in counted if vote.origin == "model"):
         votes = [(task, vote) for task, vote in counted if vote.rater == judge]

@@ -76,7 +76,7 @@ def win_rate(metric: str, judged: Sequence[Judged], name: str) -> Score:
 def won_by_longer(counted: Sequence[Judged]) -> Score:
     """Compute the share of decided votes on pairs that the longer answer won."""
     decided = [(task, vote) for task, vote in counted if vote.choice in ("left", "right")]
-    decided = [one for one in decided if len(one[0].left_text) != len(one[0].right_text)]
+    decided = [(task, vote) for task, vote in decided if len(task.left_text) != len(task.right_text)]
     won = sum((vote.choice == "left") == (len(task.left_text) > len(task.right_text)) for task, vote in decided)
     missing = "no decided votes on answers of different length"
     return proportion_score("longer_won", won, len(decided), missing_reason=missing)
@@ -88,7 +88,7 @@ class _PairTest(NamedTuple):
     left: str
     right: str
     shares: list[float]
-    """What each vote gave to the left candidate."""
+    """Result of each vote for the left candidate, see `share_of`."""
     clusters: list[str]
     """Source document of each vote."""
     value: float
@@ -129,7 +129,7 @@ def _test_pair(counted: Sequence[Judged], left: str, right: str, seed: int) -> _
         ((interval, p),) = paired_differences(
             [won, lost], [(0, 1)], clusters, lambda s: s[..., 0] / s[..., 1], ROUNDS, seed
         )
-        value, ci_low, ci_high = ((one + 1) / 2 for one in interval)
+        value, ci_low, ci_high = ((difference + 1) / 2 for difference in interval)
     return _PairTest(left, right, shares, clusters, value, ci_low, ci_high, p)
 
 

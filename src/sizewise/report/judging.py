@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.records import JudgeReport, JudgeRound, JudgeTask
-from sizewise.report.plots import votes_plot
+from sizewise.report.run_plots import votes_plot
 from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
 

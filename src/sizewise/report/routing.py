@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from sizewise.records import Policy, Replay, Score
-from sizewise.report.plots import route_plot
+from sizewise.report.run_plots import route_plot
 from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.records import Checkpoint, CurvePoint, Estimate, Recipe
-from sizewise.report.plots import curve_plot
+from sizewise.report.run_plots import curve_plot
 from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
 

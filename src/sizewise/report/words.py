@@ -59,7 +59,7 @@ class Cell(NamedTuple):
     """n, or why there is no value."""
     title: str
     """Unit and signature."""
-    missing: bool
+    empty: bool
     """Whether there is no value."""
     full: str
     """The same score on all items, contaminated or not, if it was measured."""
@@ -92,13 +92,13 @@ def table_rows(comparison: Comparison) -> list[Row]:
 def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
     score = comparison.scores[metric].get(name)
     if score is None:
-        return Cell(text="n/a", note="not measured", title="", missing=True, full="", best=False)
+        return Cell(text="n/a", note="not measured", title="", empty=True, full="", best=False)
     full = comparison.scores.get(f"{metric}@all", {}).get(name)
     return Cell(
         text=value_text(score),
         note=f"n = {score.n}" if score.value is not None else str(score.missing_reason),
         title=f"{measure_of(metric).unit or score.unit}; {score.signature}",
-        missing=score.value is None,
+        empty=score.value is None,
         full=f"all {full.n}: {plain_value(metric, full.unit, full.value)}" if full and full.value is not None else "",
         best=metric not in (*FACTS, *BIAS, "perplexity")
         and score.value is not None

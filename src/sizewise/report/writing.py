@@ -19,16 +19,10 @@ from sizewise.errors import MissingExtraError
 from sizewise.loadtest.levels import Limits
 from sizewise.metrics import find_metric
 from sizewise.records import Checkpoint, Comparison, ItemRow, Recommendation
-from sizewise.report.plots import (
-    Plot,
-    bias_plot,
-    break_even_plot,
-    cost_plot,
-    curve_plot,
-    difference_plot,
-    load_plot,
-    tradeoff_plots,
-)
+from sizewise.report.cost_plots import break_even_plot, cost_plot
+from sizewise.report.drawing import Plot
+from sizewise.report.plots import bias_plot, difference_plot, load_plot, tradeoff_plots
+from sizewise.report.run_plots import curve_plot
 from sizewise.report.view import StudyView
 from sizewise.report.words import (
     difference_text,

@@ -68,7 +68,7 @@ class Keys:
             raise SizewiseError(
                 f"{path} is not a valid key file: {str(error).splitlines()[0]}",
                 '[[key]] tables with "name" and "sha256"',
-                f"sizewise serve MODEL --keys {path} --new-key NAME",
+                f"sizewise keys new NAME --keys {path}",
             ) from error
 
     @property

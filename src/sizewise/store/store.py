@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from sizewise.errors import SizewiseError
 from sizewise.records import (
+    Calibration,
     Checkpoint,
     Comparison,
     Dataset,
@@ -28,6 +29,7 @@ from sizewise.records import (
     LoadTest,
     Recommendation,
     Record,
+    RedteamReport,
     Study,
     Tuning,
 )
@@ -49,6 +51,8 @@ KINDS: dict[str, type[Record]] = {
     "export": Export,
     "loadtest": LoadTest,
     "round": JudgeRound,
+    "redteam": RedteamReport,
+    "calibration": Calibration,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Kinds whose folder had another name before; records are never moved.

@@ -31,6 +31,7 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.routing import (
+    PER_ANSWER_METRICS,
     calibrate_rows,
     make_policy,
     min_prompts_for,
@@ -110,7 +111,7 @@ class SavingsOptions(NamedTuple):
     documents: Sequence[str] = ()
     """The organization's own text, used as additional training data."""
     loss: float = 0.05
-    """How much worse an answer may be than the large model's, as a share of the metric's range."""
+    """Maximum loss of an answer compared with the large model's, as a share of the metric's range."""
     risk: float = 0.05
     """Maximum share of all answers that may be worse by more than that."""
     minutes: float = 3.2
@@ -183,8 +184,8 @@ def _savings(
         name for name in PER_ANSWER_METRICS if any(s.value is not None for s in compared.scores.get(name, {}).values())
     )
     alternatives = _alternatives(made.record, compared, metric, options, store)
-    allowed = any(one.share.value for one in alternatives)
-    best = _simplest(alternatives, lambda one: one.share if allowed else one.well)
+    allowed = any(alternative.share.value for alternative in alternatives)
+    best = _simplest(alternatives, lambda alternative: alternative.share if allowed else alternative.well)
     policy = None
     if best.calibration.chosen is not None and best.share.value:
         policy = store.folder("study", made.id) / "policy.json"
@@ -210,7 +211,7 @@ def _savings(
         kinds=kinds,
         not_these=tuple(name for name, score in kinds.items() if score.value is not None and score.value < MIN_GOOD),
         policy=str(policy) if policy else None,
-        ways={one.name: one.well for one in alternatives},
+        ways={alternative.name: alternative.well for alternative in alternatives},
         bound=best.calibration.bound,
     )
     return record.model_copy(update={"summary": _summary(record, compared.models[best.name].role == "baseline")})
@@ -324,8 +325,8 @@ def _alternatives(
 
 def _simplest(alternatives: Sequence[Alternative], of: Callable[[Alternative], Score]) -> Alternative:
     """Choose the alternative with the highest share, or a simpler one whose share is nearly as high."""
-    highest = max(of(one).value or 0.0 for one in alternatives)
-    return next(one for one in alternatives if (of(one).value or 0.0) >= highest - TOLERANCE)
+    shares = [of(alternative).value or 0.0 for alternative in alternatives]
+    return next(one for one, share in zip(alternatives, shares, strict=True) if share >= max(shares) - TOLERANCE)
 
 
 def _mean_loss(lost: np.ndarray, seed: int) -> Score:

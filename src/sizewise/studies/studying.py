@@ -57,7 +57,7 @@ class _Verdict(NamedTuple):
     votes: str | None = None
     """Round whose votes are included."""
     notes: tuple[str, ...] = ()
-    """Whether the votes changed the recommendation."""
+    """Effect of the votes on the recommendation."""
 
 
 def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Saved[Study]:

@@ -26,10 +26,10 @@ BATCH = 64
 
 
 class Teaching(NamedTuple):
-    """What a run learns from a teacher."""
+    """Training signal from a teacher."""
 
     teacher: loop.Teacher | None
-    """Gives token distributions during training; None if the vocabularies differ."""
+    """Source of token distributions during training; None if the vocabularies differ."""
     answers: dict[str, str]
     """Example id -> answer of the teacher."""
     notes: tuple[str, ...]

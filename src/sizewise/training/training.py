@@ -151,7 +151,7 @@ class Run:
             SizewiseError: one of these steps fails.
         """
         recipe, folder = self.recipe, self.folder
-        if not any(len(some["validation"]) for some in (self.contents.documents, self.contents.examples)):
+        if not any(len(part["validation"]) for part in (self.contents.documents, self.contents.examples)):
             raise SizewiseError(
                 f"The validation split of {self.data} is empty, so training can't be monitored.",
                 "at least one document or example in the validation split",
@@ -308,7 +308,7 @@ class Run:
 
     def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation]:
         recipe, tokenizer = self.recipe, self.start.tokenizer
-        measured = [name for name, some in (("forgetting", self._control), ("memorization", self._canaries)) if some]
+        measured = [name for name, on in (("forgetting", self._control), ("memorization", self._canaries)) if on]
         if measured:
             self._reporter.say(f"Training {recipe.start}: measuring {' and '.join(measured)}")
         after = self._measure(network)
