@@ -35,9 +35,9 @@ class Remote(FakeModel):
     ("said", "status", "retry"),
     [
         ("status_code: 400, model_name: m, body: {}", 400, False),
-        ("The key in OPENAI_API_KEY was refused: status_code: 401, model_name: m, body: {}", 502, False),
+        ("The key in OPENAI_API_KEY was rejected: status_code: 401, model_name: m, body: {}", 502, False),
         ("status_code: 403, model_name: m, body: {}", 502, False),
-        ("m is not known there: status_code: 404, model_name: m, body: {}", 502, False),
+        ("The provider doesn't know m: status_code: 404, model_name: m, body: {}", 502, False),
         ("given up after 6 attempts: status_code: 429, model_name: m, body: {}", 429, True),
         ("given up after 6 attempts: status_code: 503, model_name: m, body: {}", 503, True),
         ("status_code: 529, model_name: m, body: {}", 503, True),
