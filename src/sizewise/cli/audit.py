@@ -68,11 +68,11 @@ def _print(found: Audit, out: Path | None, verify: bool) -> None:
     versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
     if versions:
         print_line(f"Created with {versions}.", "  ")
-    for one in found.recomputed:
-        copied = f"; not recomputed: {', '.join(one.not_computed)}" if one.not_computed else ""
-        state = "all equal" if not one.differing else f"{len(one.differing)} DIFFER"
-        print_line(f"{one.id}: {one.numbers} numbers recomputed, {state}{copied}", "  ")
-        for line in one.differing:
+    for record in found.recomputed:
+        copied = f"; not recomputed: {', '.join(record.not_computed)}" if record.not_computed else ""
+        state = "all equal" if not record.differing else f"{len(record.differing)} DIFFER"
+        print_line(f"{record.id}: {record.numbers} numbers recomputed, {state}{copied}", "  ")
+        for line in record.differing:
             print_line(f"  {line}", "    ")
     for name in found.changed:
         print_path(f"CHANGED after packing: {name}")

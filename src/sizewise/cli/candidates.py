@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from sizewise.records import Comparison, CostLine, Range
 
 NONE = "-"
+LEADING_SCORES = ("accuracy", "json_f1", "bleu", "chrf", "exact_match", "choice_accuracy", "bits_per_byte")
+"""Metrics that stand for an evaluation in one column, the first one measured."""
 
 
 class Table(NamedTuple):

@@ -48,7 +48,10 @@ def register(app: typer.Typer, panel: str) -> None:
             messages = _converse(opened, max_tokens, quiet=json)
         finally:
             opened.close()
-        body = {"model": model, "messages": [one.model_dump(mode="json", exclude_none=True) for one in messages]}
+        body = {
+            "model": model,
+            "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
+        }
         print_object("conversation", model, None, body, json)
 
 

@@ -91,7 +91,7 @@ def _resolve(ids: list[str], store: Store) -> tuple[str, Needs | None]:
     from sizewise.comparison import compare
     from sizewise.records import Recommendation, Study
 
-    kinds = [store.kind_of(one) for one in ids]
+    kinds = [store.kind_of(record_id) for record_id in ids]
     if len(ids) == 1 and kinds[0] in ("comparison", "recommendation", "study"):
         if kinds[0] == "comparison":
             return ids[0], None
@@ -100,7 +100,7 @@ def _resolve(ids: list[str], store: Store) -> tuple[str, Needs | None]:
         return recommendation.comparison, recommendation.needs
     if len(ids) > 1 and set(kinds) == {"evaluation"}:
         return compare(ids).id, None
-    named = ", ".join(f"{one} ({kind})" for one, kind in zip(ids, kinds, strict=True))
+    named = ", ".join(f"{record_id} ({kind})" for record_id, kind in zip(ids, kinds, strict=True))
     raise UsageError(
         f"A model can't be chosen from {named}.",
         "one study or comparison, or two or more evaluations",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.candidates import candidates_table, default_quality
+from sizewise.cli.candidates import LEADING_SCORES, candidates_table, default_quality
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Seed, Wide
 from sizewise.cli.output import (
@@ -85,7 +85,7 @@ def register(app: typer.Typer, panel: str) -> None:
         from sizewise.comparison import compare as compare_evaluations
 
         if history is not None:
-            _history(history, seed, json, csv)
+            _history(history, seed, json, csv, wide)
             return
         if not ids:
             raise UsageError("No evaluations given.", "two ids, or --history NAME", "sizewise runs")
@@ -97,9 +97,9 @@ def register(app: typer.Typer, panel: str) -> None:
         checked = _check(saved.record, ids, require, junit, markdown) if require else []
         if not print_saved(saved, json):
             _print(saved, csv, wide)
-            for one in checked if not csv else ():
-                print_line(f"{'kept' if one.kept else 'MISSED'}: {one.expression} ({one.details})")
-        if not all(one.kept for one in checked):
+            for condition in checked if not csv else ():
+                print_line(f"{'kept' if condition.kept else 'MISSED'}: {condition.expression} ({condition.details})")
+        if not all(condition.kept for condition in checked):
             raise typer.Exit(MISSED)
 
 
@@ -113,10 +113,10 @@ def _load_tests(ids: list[str], given: list[str]) -> dict[str, str]:
     from sizewise.store import Store
 
     store = Store()
-    uris = list(dict.fromkeys(store.read(Evaluation, one).model.uri for one in ids))
+    uris = list(dict.fromkeys(store.read(Evaluation, evaluation_id).model.uri for evaluation_id in ids))
     found = {}
-    for one in given:
-        name, named, load_id = one.rpartition("=")
+    for argument in given:
+        name, named, load_id = argument.rpartition("=")
         tested = store.read(LoadTest, load_id)
         same = [uri for uri in uris if uri == tested.uri or uri.rpartition(":")[2].rpartition("/")[2] == tested.model]
         names = [name] if named else same
@@ -130,7 +130,7 @@ def _load_tests(ids: list[str], given: list[str]) -> dict[str, str]:
     return found
 
 
-def _history(name: str, seed: int, as_json: bool, as_csv: bool) -> None:
+def _history(name: str, seed: int, as_json: bool, as_csv: bool, wide: bool) -> None:
     """Print all evaluations of a model or dataset and what changed between them."""
     from sizewise.comparison import history as gather
     from sizewise.report.words import measure_of, value_text
@@ -139,6 +139,8 @@ def _history(name: str, seed: int, as_json: bool, as_csv: bool) -> None:
     if print_object("history", name, None, found, as_json):
         return
     metrics = list(dict.fromkeys(metric for entry in found.entries for metric in entry.scores))
+    if not (wide or as_csv):
+        metrics = [metric for metric in LEADING_SCORES if metric in metrics][:1] or metrics[:1]
     headings = ["measured (UTC)", "evaluation", "model", "data", *(measure_of(metric).title for metric in metrics)]
     rows = [
         [
@@ -155,7 +157,7 @@ def _history(name: str, seed: int, as_json: bool, as_csv: bool) -> None:
     print_table(headings, rows)
     if found.changes:
         print_line("")
-        print_table(WIDE_HEADINGS, [_difference(one, wide=True) for one in found.changes])
+        print_table(WIDE_HEADINGS, [_difference(difference, wide=True) for difference in found.changes])
     print_notes(found.notes)
 
 
@@ -190,10 +192,12 @@ def _print(saved: Saved[Comparison], csv: bool, wide: bool) -> None:
         return
     print_verdict(_verdict(comparison, quality))
     print_table(*table)
-    differences = [one for one in comparison.differences if wide or one.metric == quality]
+    differences = [difference for difference in comparison.differences if wide or difference.metric == quality]
     print_line("")
     title = "" if wide or not quality else f"Differences on {measure_of(quality).title}"
-    print_table(WIDE_HEADINGS if wide else HEADINGS, [_difference(one, wide) for one in differences], title)
+    print_table(
+        WIDE_HEADINGS if wide else HEADINGS, [_difference(difference, wide) for difference in differences], title
+    )
     hidden = len(comparison.differences) - len(differences)
     if hidden:
         print_line(f"{hidden} differences on other metrics: --wide")
@@ -217,7 +221,11 @@ def _verdict(comparison: Comparison, quality: str | None) -> str:
     first, second = ranked[:2]
     title = measure_of(quality).title
     found = next(
-        (one for one in comparison.differences if one.metric == quality and {one.left, one.right} == {first, second}),
+        (
+            difference
+            for difference in comparison.differences
+            if difference.metric == quality and {difference.left, difference.right} == {first, second}
+        ),
         None,
     )
     if found is None:

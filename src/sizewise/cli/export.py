@@ -91,16 +91,16 @@ def _print(saved: Saved[Export], csv: bool, wide: bool) -> None:
     headings = ["reader", "same greedy tokens [95 %]", "minimum", "bits per byte [95 %]", "prompts", "precision"]
     rows = [
         [
-            one.reader,
-            f"{one.agreement.value:.2%} [{one.agreement.ci_low:.2%}, {one.agreement.ci_high:.2%}]",
-            f"{one.min_agreement:.0%}",
-            f"{one.bits.value:+.5f} [{one.bits.ci_low:+.5f}, {one.bits.ci_high:+.5f}]"
-            if one.bits.value is not None
-            else f"missing: {one.bits.missing_reason}",
-            str(one.prompts),
-            one.precision,
+            parity.reader,
+            f"{parity.agreement.value:.2%} [{parity.agreement.ci_low:.2%}, {parity.agreement.ci_high:.2%}]",
+            f"{parity.min_agreement:.0%}",
+            f"{parity.bits.value:+.5f} [{parity.bits.ci_low:+.5f}, {parity.bits.ci_high:+.5f}]"
+            if parity.bits.value is not None
+            else f"missing: {parity.bits.missing_reason}",
+            str(parity.prompts),
+            parity.precision,
         ]
-        for one in record.parity
+        for parity in record.parity
     ]
     if print_csv(headings, rows, csv):
         return

@@ -64,13 +64,23 @@ class Group(TyperGroup):
 
 def command_help(command: Any, ctx: Any) -> str:
     """Render the help of one command."""
-    arguments = [one for one in command.params if one.param_type_name == "argument" and not one.hidden]
-    options = [one for one in command.get_params(ctx) if one.param_type_name == "option" and not one.hidden]
+    arguments = [
+        parameter for parameter in command.params if parameter.param_type_name == "argument" and not parameter.hidden
+    ]
+    options = [
+        parameter
+        for parameter in command.get_params(ctx)
+        if parameter.param_type_name == "option" and not parameter.hidden
+    ]
     usage = " ".join(
-        [ctx.command_path, "[OPTIONS]", *(one.metavar if one.required else f"[{one.metavar}]" for one in arguments)]
+        [
+            ctx.command_path,
+            "[OPTIONS]",
+            *(parameter.metavar if parameter.required else f"[{parameter.metavar}]" for parameter in arguments),
+        ]
     )
     examples, description = _split(command.help or "")
-    groups = {"Arguments": [(one.metavar, _described(one, ctx)) for one in arguments]}
+    groups = {"Arguments": [(parameter.metavar, _described(parameter, ctx)) for parameter in arguments]}
     for option in options:
         panel = getattr(option, "rich_help_panel", None) or "Other"
         groups.setdefault(panel, []).append((_option_name(option), _described(option, ctx)))
@@ -90,9 +100,9 @@ def group_help(group: Any, ctx: Any) -> str:
             (name, re.split(r"(?<=\.)\s", " ".join(summary))[0])
         )
     options = [
-        (_option_name(one), _described(one, ctx))
-        for one in group.get_params(ctx)
-        if one.param_type_name == "option" and not one.hidden
+        (_option_name(parameter), _described(parameter, ctx))
+        for parameter in group.get_params(ctx)
+        if parameter.param_type_name == "option" and not parameter.hidden
     ]
     usage = f"Usage: {ctx.command_path} [OPTIONS] COMMAND ..."
     return _page([*examples, "", *description, "", usage], groups | {"Options": options})

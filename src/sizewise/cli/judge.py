@@ -194,7 +194,9 @@ def open_(
             seed=seed,
         )
         saved, invitations = opened.stored, opened.invitations
-    body = saved.record.model_dump(mode="json") | {"links": {one.rater: f"/r/{one.token}" for one in invitations}}
+    body = saved.record.model_dump(mode="json") | {
+        "links": {invitation.rater: f"/r/{invitation.token}" for invitation in invitations}
+    }
     if not print_object("round", saved.id, str(saved.path), body, json):
         _print_round(saved, invitations if no_serve else ())
     sys.stdout.flush()
@@ -214,8 +216,8 @@ def _print_round(saved: Saved[JudgeRound], invitations: tuple[Invitation, ...]) 
     for left, right, count in record.same:
         print_line(f"Counted as ties: {count:,} examples with the same answer from {left} and {right}.")
     print_path(f"round: {saved.id}")
-    for one in invitations:
-        print_path(f"{one.rater}: /r/{one.token}")
+    for invitation in invitations:
+        print_path(f"{invitation.rater}: /r/{invitation.token}")
 
 
 def ask(
@@ -254,11 +256,13 @@ def ask(
     if print_object("judge_report", round_id, None, found, json):
         return
     print_line(f"{votes} votes of {model} in {round_id}")
-    for one in found.judges:
-        print_line(f"{one.judge}: {'validated' if one.validated else 'unvalidated, not counted'}. {one.reason}", "  ")
+    for judge in found.judges:
         print_line(
-            f"  agreement with human raters {value_text(one.agreement)}; among human raters "
-            f"{value_text(one.among_people)}; same choice with swapped sides {value_text(one.consistent)}",
+            f"{judge.judge}: {'validated' if judge.validated else 'unvalidated, not counted'}. {judge.reason}", "  "
+        )
+        print_line(
+            f"  agreement with human raters {value_text(judge.agreement)}; among human raters "
+            f"{value_text(judge.among_people)}; same choice with swapped sides {value_text(judge.consistent)}",
             "  ",
         )
 
@@ -331,11 +335,11 @@ def _print_report(found: JudgeReport, csv: bool, wide: bool) -> None:
     from sizewise.report.words import value_text
 
     headings = WIDE_PAIR_HEADINGS if wide or csv else PAIR_HEADINGS
-    if print_csv(headings, [_pair(one) for one in found.pairs], csv):
+    if print_csv(headings, [_pair(pair) for pair in found.pairs], csv):
         return
     origins = ", ".join(f"{count} {origin}" for origin, count in found.origins.items())
     print_line(f"{found.votes} votes ({origins}); {found.open_tasks} open tasks" + ("; closed" if found.closed else ""))
-    print_table(headings, [_pair(one)[: len(headings)] for one in found.pairs])
+    print_table(headings, [_pair(pair)[: len(headings)] for pair in found.pairs])
     scores = [
         [name.replace("_", " "), candidate, value_text(score), str(score.n)]
         for name, row in found.scores.items()
@@ -356,17 +360,17 @@ def _print_report(found: JudgeReport, csv: bool, wide: bool) -> None:
     print_notes(found.notes)
 
 
-def _pair(one: PairVerdict) -> list[str]:
+def _pair(pair: PairVerdict) -> list[str]:
     from sizewise.report.words import value_text
 
     return [
-        one.left,
-        one.right,
-        value_text(one.win_rate),
-        str(one.votes),
-        f"{one.better} preferred" if one.better else "inconclusive",
-        value_text(one.length_controlled),
-        "-" if one.p is None else f"{one.p:.3g}",
-        f"{one.p_anytime:.3g}",
-        "0" if one.decided else "-" if one.more_votes is None else f"about {one.more_votes:,}",
+        pair.left,
+        pair.right,
+        value_text(pair.win_rate),
+        str(pair.votes),
+        f"{pair.better} preferred" if pair.better else "inconclusive",
+        value_text(pair.length_controlled),
+        "-" if pair.p is None else f"{pair.p:.3g}",
+        f"{pair.p_anytime:.3g}",
+        "0" if pair.decided else "-" if pair.more_votes is None else f"about {pair.more_votes:,}",
     ]

@@ -56,8 +56,10 @@ def refuse_others(context: typer.Context, accepted: Collection[str], what: str) 
         UsageError: another option was set.
     """
     options = {
-        one.name: max(one.opts, key=len) if one.param_type_name == "option" else one.metavar or one.name
-        for one in context.command.params
+        parameter.name: max(parameter.opts, key=len)
+        if parameter.param_type_name == "option"
+        else parameter.metavar or parameter.name
+        for parameter in context.command.params
     }
     others = [options[name] for name in given(context) if name not in accepted]
     if others:

@@ -75,6 +75,9 @@ def register(app: typer.Typer, panel: str) -> None:
         succeeded = sum(round((score.value or 0.0) * score.n) for score in attacks)
         print_verdict(f"{succeeded} of {sum(score.n for score in attacks)} attacks on {url} succeeded.")
         print_table(headings, rows, "Share of successful attacks [95 %]; lower is better.")
-        print_points("Successful attacks", [f"{one.id}: {one.asked!r} -> {one.answer!r}" for one in found.examples])
+        print_points(
+            "Successful attacks",
+            [f"{finding.id}: {finding.asked!r} -> {finding.answer!r}" for finding in found.examples],
+        )
         print_notes(found.notes)
         print_path(f"redteam: {saved.id}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sizewise.cli.candidates import LEADING_SCORES
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, Csv, Json, Wide
 from sizewise.cli.output import print_csv, print_object, print_path, print_table
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 HEADINGS = ["id", "kind", "name", "score", "age"]
 WIDE_HEADINGS = ["id", "kind", "name", "model", "score", "size", "created (UTC)", "path"]
 NAME_LENGTH = 16
-LEADING_SCORES = ("accuracy", "json_f1", "bleu", "chrf", "exact_match", "choice_accuracy", "bits_per_byte")
-"""Metrics that stand for an evaluation in one column, the first one measured."""
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -108,7 +107,7 @@ def _summary(kind: str, record: dict[str, Any]) -> dict[str, Any]:
 def _leading(scores: dict[str, Any]) -> str | None:
     """Format the score that stands for an evaluation."""
     measured = {name: score["value"] for name, score in scores.items() if score["value"] is not None}
-    name = next((one for one in (*LEADING_SCORES, *measured) if one in measured), None)
+    name = next((metric for metric in (*LEADING_SCORES, *measured) if metric in measured), None)
     return f"{name} {measured[name]:.3g}" if name else None
 
 

@@ -227,8 +227,8 @@ def _check_options(options: set[str], models: list[str], engine: str, unguarded:
     Raises:
         UsageError: one would have none.
     """
-    fake = [one for one in models if one.startswith("fake:")]
-    local = [one for one in models if one.partition(":")[0] not in REMOTE]
+    fake = [uri for uri in models if uri.startswith("fake:")]
+    local = [uri for uri in models if uri.partition(":")[0] not in REMOTE]
     for useless, message, expected in (
         (
             ("agent" in options) != ("docs" in options),

@@ -192,18 +192,20 @@ def _with_minutes(config: StudyConfig, minutes: float | None) -> StudyConfig:
     """
     if minutes is None:
         return config
-    whole = sum(one.train.minutes or 0 for one in config.candidates if one.train)
-    if not whole or minutes <= 0:
+    total = sum(candidate.train.minutes or 0 for candidate in config.candidates if candidate.train)
+    if not total or minutes <= 0:
         raise UsageError(
             f"--minutes {minutes:g} doesn't apply to this study.",
             "a time above 0, and a candidate with train = { minutes = ... }",
             "sizewise study --example",
         )
     candidates = tuple(
-        one.model_copy(update={"train": one.train.model_copy(update={"minutes": one.train.minutes * minutes / whole})})
-        if one.train and one.train.minutes
-        else one
-        for one in config.candidates
+        candidate.model_copy(
+            update={"train": candidate.train.model_copy(update={"minutes": candidate.train.minutes * minutes / total})}
+        )
+        if candidate.train and candidate.train.minutes
+        else candidate
+        for candidate in config.candidates
     )
     return config.model_copy(update={"candidates": candidates})
 
