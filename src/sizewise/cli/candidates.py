@@ -107,13 +107,13 @@ def _latency(comparison: Comparison, names: list[str]) -> tuple[str, list[str]]:
     common = set.intersection(*counts) if counts else set()
     if not common:
         return "p50 latency (s)", [_value(comparison, "latency_s", name) for name in names]
-    users = max(common)
+    most_users = max(common)
     texts = []
     for name in names:
         found = [
             level.scores["p95_latency_s"]
             for level in comparison.load_levels.get(name, ())
-            if level.concurrent_users == users
+            if level.concurrent_users == most_users
         ]
         texts.append(value_text(found[0]) if found and found[0].value is not None else NONE)
-    return f"p95 latency (s), {users} users", texts
+    return f"p95 latency (s), {most_users} users", texts

@@ -164,7 +164,7 @@ def open_(
     """
     from sizewise.judging import RoundDesign, open_round
     from sizewise.records import JudgeRound
-    from sizewise.service.pages.judge import serve_round
+    from sizewise.service.pages.judge_page import serve_round
     from sizewise.store import Store
 
     store = Store()

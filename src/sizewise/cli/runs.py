@@ -90,8 +90,8 @@ def _summary(kind: str, record: dict[str, Any]) -> dict[str, Any]:
         more = f" and {len(names) - 2} more" if len(names) > 2 else ""
         return {"name": " vs ".join(names[:2]) + more, "score": f"{len(record['differences'])} differences"}
     if kind == "loadtest":
-        users = record["max_concurrent_users"]
-        return {"name": record["url"], "model": record["model"], "score": f"{users} users" if users else None}
+        most_users = record["max_concurrent_users"]
+        return {"name": record["url"], "model": record["model"], "score": f"{most_users} users" if most_users else None}
     if kind == "redteam":
         return {"model": record["model"], "score": f"{record['attacks']} attacks"}
     if kind == "calibration":

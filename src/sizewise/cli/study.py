@@ -178,7 +178,7 @@ def _print(saved: Saved[Study], csv: bool, wide: bool) -> None:
     print_line("Values with 95 % intervals, on test items that share nothing with training.")
     print_points("Why", record.reasons)
     print_points("Why not", [f"{name}: {reason}" for name, reason in record.rejected.items()])
-    print_points("Not measured", [f"{missing.what}: {missing.command}" for missing in record.not_measured])
+    print_points("Not measured", [f"{absent.what}: {absent.command}" for absent in record.not_measured])
     print_line(f"\noutcome: {record.outcome}")
     print_path(f"study: {saved.id}")
     print_path(f"report: {record.report}")

@@ -259,9 +259,9 @@ class _EvaluationRun:
                 (f"{metric.name}@all", rows, "all"),
             ):
                 full = f"{signature}|items:{which}".lstrip("|")
-                missing = reason or self.cannot.get(metric.name)
-                if missing:
-                    scores[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=missing)
+                absent = reason or self.cannot.get(metric.name)
+                if absent:
+                    scores[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=absent)
                 else:
                     scores[name] = total(metric, part, name=name, signature=full, seed=self.seed)
         return scores
@@ -304,11 +304,11 @@ class _EvaluationRun:
     def _collect(self, topic: str, title: str, requests: Sequence[Request]) -> dict[str, Completion]:
         """Collect answers, and record transient failures, which make the evaluation incomplete."""
         answers = collect_answers(self.model, requests, Work(topic, title), self.ledger, self.reporter)
-        missing = asking.retryable(answers.values())
-        self.unanswered += [f"{topic} {request_id}" for request_id in missing]
-        if missing and not topic.startswith("test"):
+        absent = asking.retryable(answers.values())
+        self.unanswered += [f"{topic} {request_id}" for request_id in absent]
+        if absent and not topic.startswith("test"):
             self.notes.append(
-                f"Incomplete: {len(missing)} requests failed while choosing the prompt. Run the same command again."
+                f"Incomplete: {len(absent)} requests failed while choosing the prompt. Run the same command again."
             )
         return answers
 

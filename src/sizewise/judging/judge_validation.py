@@ -88,11 +88,11 @@ def _same(one: Judged, other: Judged) -> bool:
     return first == second
 
 
-def _share(metric: str, same: Sequence[tuple[str, bool]], missing: str, seed: int) -> Score:
+def _share(metric: str, same: Sequence[tuple[str, bool]], absent: str, seed: int) -> Score:
     """Compute the share of equal choices; the interval resamples source documents."""
     signature = "same choice, even is one choice|bootstrap:documents"
     if not same:
-        return Score(metric=metric, n=0, unit="share", signature=signature, missing_reason=missing)
+        return Score(metric=metric, n=0, unit="share", signature=signature, missing_reason=absent)
     stats = np.array([[float(one), 1.0] for _, one in same])
     found = interval(stats, [cluster for cluster, _ in same], lambda s: s[..., 0] / s[..., 1], ROUNDS, seed)
     return Score(

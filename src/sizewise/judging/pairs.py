@@ -78,8 +78,8 @@ def won_by_longer(counted: Sequence[Judged]) -> Score:
     decided = [(task, vote) for task, vote in counted if vote.choice in ("left", "right")]
     decided = [(task, vote) for task, vote in decided if len(task.left_text) != len(task.right_text)]
     won = sum((vote.choice == "left") == (len(task.left_text) > len(task.right_text)) for task, vote in decided)
-    missing = "no decided votes on answers of different length"
-    return proportion_score("longer_won", won, len(decided), missing_reason=missing)
+    absent = "no decided votes on answers of different length"
+    return proportion_score("longer_won", won, len(decided), missing_reason=absent)
 
 
 class _PairTest(NamedTuple):
@@ -190,8 +190,8 @@ def _length_controlled(counted: Sequence[Judged], name: str, other: str, seed: i
     unit, signature = "share", "fractional logit on length|bootstrap:documents"
     decided = sum(vote.choice in ("left", "right") for _, vote in both)
     if decided < MIN_DECIDED:
-        missing = f"{decided} decided votes; at least {MIN_DECIDED} are needed"
-        return Score(metric="length_controlled", n=len(both), unit=unit, signature=signature, missing_reason=missing)
+        absent = f"{decided} decided votes; at least {MIN_DECIDED} are needed"
+        return Score(metric="length_controlled", n=len(both), unit=unit, signature=signature, missing_reason=absent)
     longer = [(len(task.left_text) - len(task.right_text)) * (1 if task.left == name else -1) for task, _ in both]
     share = np.array([share_of(task, vote, name) for task, vote in both])
     clusters = [task.cluster for task, _ in both]

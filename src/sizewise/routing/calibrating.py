@@ -215,8 +215,8 @@ def _quantiles(probabilities: Array) -> tuple[float, ...]:
     Each probability comes from a model fitted on four fifths of the prompts. If the text predicts nothing, these models
     differ by chance while the model of all prompts predicts a constant, which must not be taken for drift.
     """
-    low, high = np.quantile(probabilities, [0.05, 0.95])
-    if high - low < MIN_SPREAD:
+    lower, upper = np.quantile(probabilities, [0.05, 0.95])
+    if upper - lower < MIN_SPREAD:
         return ()
     return tuple(float(value) for value in np.quantile(probabilities, np.linspace(0, 1, QUANTILES)))
 

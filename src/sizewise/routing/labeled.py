@@ -75,9 +75,9 @@ def read_labeled(path: Path) -> LabeledPrompts:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)
-            missing = [name for name in required if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ValueError(f"missing column {', '.join(missing)}")
+            absent = [name for name in required if name not in (reader.fieldnames or ())]
+            if absent:
+                raise ValueError(f"missing column {', '.join(absent)}")
             for row in reader:
                 values = [str(row[name]).strip().lower() for name in required[1:]]
                 if not row["prompt"]:

@@ -5,7 +5,7 @@ from sizewise.errors import naming_extras
 with naming_extras():
     from sizewise.service.app import create_app
     from sizewise.service.guarding import GuardRules
-    from sizewise.service.pages.study import serve_study
+    from sizewise.service.pages.study_page import serve_study
     from sizewise.service.running import serve
     from sizewise.service.state import Settings
 

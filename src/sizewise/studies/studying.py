@@ -339,15 +339,15 @@ def _not_measured(
     config: StudyConfig, comparison: str, votes: str | None, load_tests: dict[str, str]
 ) -> list[NotMeasured]:
     """List what was not measured, each with the command that measures it."""
-    missing = []
+    absent = []
     if not votes:
-        missing.append(
+        absent.append(
             NotMeasured(
                 what="blind judging by people; run the study again to include their votes",
                 command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
             )
         )
-    missing += [
+    absent += [
         NotMeasured(
             what="savings compared with today's bill, which need a log of your requests",
             command="sizewise study --log FILE --pays SUM/month",
@@ -362,7 +362,7 @@ def _not_measured(
         ),
     ]
     if not load_tests:
-        missing.append(
+        absent.append(
             NotMeasured(
                 what="latency and throughput with concurrent users",
                 command="sizewise serve MODEL --port 8000; "
@@ -370,10 +370,10 @@ def _not_measured(
             )
         )
     if config.needs.machine_usd_per_hour is None:
-        missing.append(
+        absent.append(
             NotMeasured(
                 what="cost in US dollars, which needs the price of this machine",
                 command=f"sizewise choose {comparison} --needs FILE, with machine_usd_per_hour = PRICE",
             )
         )
-    return missing
+    return absent

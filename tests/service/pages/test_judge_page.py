@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from sizewise.evaluation import evaluate
 from sizewise.judging import Ballot, Opened, RoundDesign, open_round
 from sizewise.records import Dataset
-from sizewise.service.pages.judge import create_judge_app
+from sizewise.service.pages.judge_page import create_judge_app
 from sizewise.store import Saved, Store
 
 EVIL = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"

@@ -18,7 +18,7 @@ from sizewise.records import Needs, Study
 from sizewise.report import load_view
 from sizewise.report.writing import marked, sentence
 from sizewise.service.api_keys import Keys, add_key
-from sizewise.service.pages.study import create_study_app, serve_study
+from sizewise.service.pages.study_page import create_study_app, serve_study
 from sizewise.store import Saved, Store
 from sizewise.studies import read_config, study
 
