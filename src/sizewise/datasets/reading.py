@@ -36,7 +36,8 @@ from sizewise.store import Saved, Store, offline
 
 REJECTED = "rejected.jsonl"
 CONTAMINATION = "leaks.jsonl"
-RULES = 2  # version of the deduplication and contamination rules; part of a dataset's id
+DATASET_VERSION = 2
+"""Raised when splits, deduplication or contamination rules change; part of a dataset's id."""
 
 Documents = Mapping[Split, tuple[Document, ...]]
 Examples = Mapping[Split, tuple[Example, ...]]
@@ -158,7 +159,7 @@ def build(
         notes=tuple(notes),
         forms=dict(forms),
         rejected=len(rejected),
-        sha256=_content_hash(by_split, kept, [RULES, seed, dict(not_read), notes, sorted(licenses)]),
+        sha256=_content_hash(by_split, kept, [DATASET_VERSION, seed, dict(not_read), notes, sorted(licenses)]),
     )
     return DatasetContents(record, by_split, kept, {entry.item: entry for entry in entries}, rejected)
 

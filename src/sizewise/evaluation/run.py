@@ -16,7 +16,7 @@ from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.speed import size_scores, speed_scores
-from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
+from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, metric_versions, stats_array, total
 from sizewise.models import Model, open_model
 from sizewise.models.base import bypass_kept_answers, count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
@@ -80,9 +80,8 @@ def evaluate(
     opened = open_model(uri_of(model), store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         description = opened.describe()
-        evaluation_id = asking.evaluation_id(
-            description, data_id, names, limit, options.seed, PROMPT_VERSION, *options.identity()
-        )
+        identity = (data_id, names, limit, options.seed, PROMPT_VERSION, *options.identity(), *metric_versions(names))
+        evaluation_id = asking.evaluation_id(description, *identity)
         if options.new_run:
             evaluation_id = asking.next_run_id(store, evaluation_id)
             bypass_kept_answers(opened)

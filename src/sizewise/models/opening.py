@@ -47,7 +47,8 @@ def open_model(
     """Open a model.
 
     Args:
-        uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's URI, or a checkpoint.
+        uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's URI, or
+            a checkpoint.
         store: store of weights and runs; by default SIZEWISE_HOME.
         precision: `bf16` or `fp32`, for local models; by default the processor's native precision.
         engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
