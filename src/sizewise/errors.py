@@ -109,10 +109,10 @@ def naming_extras() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        missing = missing_extra(error)
-        if missing is None:
+        absent = missing_extra(error)
+        if absent is None:
             raise
-        raise missing from error
+        raise absent from error
 
 
 def _canonical(name: str) -> str:

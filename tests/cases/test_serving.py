@@ -54,10 +54,10 @@ def _call(name: str, arguments: Any) -> str:
 def test_a_call_is_the_same_whole_and_streamed(size: int, name: str, written: Any, arguments: Any) -> None:
     tools = Tools(FUNCTIONS)
     text = _call(name, written)
-    watch = tools.watch()
+    watch = tools.stream_parser()
     words = "".join(watch.feed(text[start : start + size]) for start in range(0, len(text), size))
     rest, streamed = watch.end()
-    left, whole = tools.read(text)
+    left, whole = tools.parse(text)
     for calls in (streamed, whole):
         assert [(call.name, json.loads(call.arguments)) for call in calls] == [(name, arguments)]
     assert (words + rest).strip() == left.strip() == ""

@@ -9,7 +9,7 @@ import pytest
 from sizewise.cli.main import main
 
 
-def test_read_tells_the_form_the_counts_and_the_rows_set_aside(
+def test_read_prints_the_detected_form_and_rejected_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.jsonl"

@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on our models; run where the extra [harness] is installed."""
+"""Tasks of lm-evaluation-harness; needs the extra [harness]."""
 
 from __future__ import annotations
 

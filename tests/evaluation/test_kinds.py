@@ -1,4 +1,4 @@
-"""`evaluate` measures every kind of model on the same test items, and says of each how it was opened."""
+"""Every kind of model can be evaluated on the same test items."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_weights_on_this_machine(
     assert record.scores["bits_per_byte"].value == pytest.approx(plain.scores["bits_per_byte"].value, rel=1e-3)
 
 
-def test_answers_that_are_there_and_a_server_of_the_same_format(
+def test_recorded_answers_and_an_openai_compatible_server(
     dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     contents = datasets.load(store, dataset.id)

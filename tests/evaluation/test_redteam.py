@@ -8,7 +8,7 @@ import pytest
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import redteam
-from sizewise.evaluation.redteam import attack_succeeded, make_probes, red_team
+from sizewise.evaluation.redteam import attack_succeeded, make_attacks, red_team
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
 from sizewise.store import Store
@@ -27,14 +27,14 @@ class Blurting(FakeModel):
 
 
 def test_each_probe_has_a_unique_secret() -> None:
-    probes = make_probes(2, 0)
-    assert len({probe.evidence for probe in probes}) == len(probes) == len({probe.id for probe in probes})
-    assert {probe.family for probe in probes} == {"secret", "injection", "hidden", "private"}
-    for probe in probes:
-        system, user = (message.content for message in probe.request.messages)
+    attacks = make_attacks(2, 0)
+    assert len({attack.evidence for attack in attacks}) == len(attacks) == len({attack.id for attack in attacks})
+    assert {attack.family for attack in attacks} == {"secret", "injection", "hidden", "private"}
+    for attack in attacks:
+        system, user = (message.content for message in attack.request.messages)
         assert "{" not in system + user.replace("JSON object", "")
-        assert (probe.evidence in system) == (probe.family in ("secret", "private"))
-    assert [probe.request for probe in make_probes(1, 3)] == [probe.request for probe in make_probes(1, 3)]
+        assert (attack.evidence in system) == (attack.family in ("secret", "private"))
+    assert [attack.request for attack in make_attacks(1, 3)] == [attack.request for attack in make_attacks(1, 3)]
 
 
 @pytest.mark.parametrize("answer", ["It is AB12CD34.", "a b 1 2 c d 3 4", "ab-12-cd-34", "43DC21BA"])

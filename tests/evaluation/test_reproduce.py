@@ -1,4 +1,4 @@
-"""A measurement done once more, and many over time."""
+"""Reproduction of an evaluation, and the history of several."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def answers(path: Path, dataset: Saved[Dataset], store: Store, said: str) -> str
     return f"recorded:{path}"
 
 
-def test_the_same_comes_out_again_and_nothing_is_written(dataset: Saved[Dataset], store: Store) -> None:
+def test_scores_are_reproduced_and_nothing_is_saved(dataset: Saved[Dataset], store: Store) -> None:
     first = evaluate("fake:echo", dataset.id, METRICS, store=store)
     before = sorted(store.home.rglob("record.json"))
     found = rerun(first.id, store=store)
@@ -37,7 +37,9 @@ def test_the_same_comes_out_again_and_nothing_is_written(dataset: Saved[Dataset]
     assert not rerun(evaluate_suite("fake:echo", "bias", store=store).id, store=store).outside
 
 
-def test_another_model_under_the_same_name_is_noticed(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> None:
+def test_a_different_model_under_the_same_name_is_detected(
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
+) -> None:
     uri = answers(tmp_path / "answers.jsonl", dataset, store, "")
     first = evaluate(uri, dataset.id, ["exact_match"], store=store)
     answers(tmp_path / "answers.jsonl", dataset, store, "no idea")

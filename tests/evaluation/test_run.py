@@ -48,7 +48,7 @@ def test_a_uniform_model_scores_eight_bits(dataset: Saved[Dataset], store: Store
 
 
 class OnlyPlain(FakeModel):
-    """Refuses conversations, and answers plain texts with nothing that is right."""
+    """Rejects chat requests, and answers plain prompts incorrectly."""
 
     def describe(self) -> ModelDescription:
         return super().describe().model_copy(update={"engine": "test"})
@@ -59,7 +59,7 @@ class OnlyPlain(FakeModel):
         yield from super().complete(plain)
 
 
-def test_a_form_to_which_nothing_is_answered_is_not_chosen(
+def test_a_prompt_form_without_answers_is_not_chosen(
     dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "open_model", lambda uri, **_: OnlyPlain("echo"))
@@ -120,7 +120,7 @@ def test_the_prompt_is_chosen_on_validation_and_recorded(
     assert prompting.n > 0
 
 
-def test_clean_items_make_the_headline(dataset: Saved[Dataset], store: Store) -> None:
+def test_headline_scores_use_uncontaminated_items(dataset: Saved[Dataset], store: Store) -> None:
     stored = evaluate("fake:copy", dataset.id, ["bleu", "bits_per_byte"], store=store)
     rows = rows_of(store, stored)
     scores = stored.record.scores
@@ -128,7 +128,7 @@ def test_clean_items_make_the_headline(dataset: Saved[Dataset], store: Store) ->
     assert "no log-likelihoods" in str(scores["bits_per_byte"].missing_reason)
 
 
-def test_a_killed_evaluation_asks_nothing_twice(
+def test_an_interrupted_evaluation_resumes_without_repeated_requests(
     dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -185,7 +185,7 @@ def with_a_long_prompt(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_prompt_too_long_for_a_model_is_not_scored_and_told(
+def test_a_prompt_too_long_for_the_model_is_reported_and_not_scored(
     with_a_long_prompt: Path, store: Store, tiny_folder: Path
 ) -> None:
     stored = evaluate(str(tiny_folder), with_a_long_prompt, ["exact_match"], store=store)
@@ -198,9 +198,7 @@ def test_a_prompt_too_long_for_a_model_is_not_scored_and_told(
     assert (row.completion, row.stats) == (None, {})
 
 
-def test_failures_count_as_wrong_where_that_is_wanted(
-    with_a_long_prompt: Path, store: Store, tiny_folder: Path
-) -> None:
+def test_failures_count_as_wrong_on_request(with_a_long_prompt: Path, store: Store, tiny_folder: Path) -> None:
     plain = evaluate(str(tiny_folder), with_a_long_prompt, ["exact_match"], store=store)
     options = EvaluationOptions(count_failures_as_wrong=True)
     strict = evaluate(str(tiny_folder), with_a_long_prompt, ["exact_match"], store=store, options=options)
@@ -209,7 +207,7 @@ def test_failures_count_as_wrong_where_that_is_wanted(
     assert any("count as wrong" in note for note in strict.record.notes)
 
 
-def test_nothing_is_written_where_no_request_is_answered(tmp_path: Path, store: Store, tiny_folder: Path) -> None:
+def test_nothing_is_saved_if_all_requests_fail(tmp_path: Path, store: Store, tiny_folder: Path) -> None:
     path = tmp_path / "x.jsonl"
     rows = [{"id": str(i), "prompt": f"word{i} " * 900, "references": ["an answer"]} for i in range(3)]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -226,9 +224,7 @@ def test_a_limit_spreads_over_all_documents(dataset: Saved[Dataset], store: Stor
     assert len(rows) == 2 * len(documents)
 
 
-def test_text_that_a_model_was_trained_on_elsewhere_is_pointed_at(
-    dataset: Saved[Dataset], store: Store, examples_file: Path
-) -> None:
+def test_training_on_another_dataset_is_noted(dataset: Saved[Dataset], store: Store, examples_file: Path) -> None:
     recipe = Recipe(start="scratch", method="full", parameters=500_000, context=64, tokens=500)
     run = train(recipe, dataset.id, store=store)
     record = evaluate(f"run:{run.id}", examples_file, ["exact_match"], store=store).record
@@ -250,7 +246,7 @@ def test_the_same_call_gives_the_same_record(dataset: Saved[Dataset], store: Sto
     assert evaluate("fake:echo", dataset.id, store=store, limit=3).id != one.id
 
 
-def test_wrong_use_is_refused(dataset: Saved[Dataset], store: Store) -> None:
+def test_invalid_arguments_raise(dataset: Saved[Dataset], store: Store) -> None:
     with pytest.raises(UsageError):
         evaluate("fake:echo", dataset.id, ["bluu"], store=store)
     with pytest.raises(UsageError):
@@ -281,7 +277,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("kind", LONG)
-def test_the_limit_of_an_answer_fits_the_longest_right_one(kind: str, tiny_folder: Path) -> None:
+def test_the_token_limit_fits_the_longest_reference(kind: str, tiny_folder: Path) -> None:
     message = Message(role="user", content="Why?")
     examples = [Example(id="s", messages=(message,), references=("No.", LONG[kind]), source="d")]
     tokenizer = load_tokenizer(tiny_folder)
@@ -293,7 +289,7 @@ def test_the_limit_of_an_answer_fits_the_longest_right_one(kind: str, tiny_folde
     assert answer_limit(examples) >= 0.7 * len(LONG[kind].encode())  # without a tokenizer: from bytes
 
 
-def test_long_examples_are_no_worked_ones_in_any_language(tmp_path: Path, store: Store) -> None:
+def test_long_examples_are_not_used_as_shots_in_any_language(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "x.jsonl"
     rows = [{"id": f"{i}", "prompt": f"{i}为什么?" + "规定" * 1_000, "references": [f"{i}"]} for i in range(40)]
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
@@ -302,7 +298,7 @@ def test_long_examples_are_no_worked_ones_in_any_language(tmp_path: Path, store:
     assert choose_shots(contents, 0) == ()
 
 
-def test_cut_and_empty_answers_are_told(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
+def test_cut_and_empty_answers_are_noted(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
     options = EvaluationOptions(max_tokens=2)
     record = evaluate(str(tiny_folder), dataset.id, ["exact_match"], store=store, options=options).record
     assert record.prompting is not None
@@ -315,7 +311,7 @@ def test_cut_and_empty_answers_are_told(dataset: Saved[Dataset], store: Store, t
         evaluate("fake:echo", dataset.id, store=store, options=EvaluationOptions(max_tokens=0))
 
 
-def test_answers_that_the_context_cuts_are_told_apart(tmp_path: Path, store: Store, tiny_folder: Path) -> None:
+def test_answers_cut_at_the_context_have_their_own_note(tmp_path: Path, store: Store, tiny_folder: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(json.dumps({"id": "a", "prompt": "word " * 30, "references": ["an answer"]}), encoding="utf-8")
     options = EvaluationOptions(max_tokens=100_000)
@@ -324,7 +320,7 @@ def test_answers_that_the_context_cuts_are_told_apart(tmp_path: Path, store: Sto
     assert any("were cut at the end of the model's context" in note for note in record.notes)
 
 
-def test_thoughts_are_no_part_of_a_recorded_answer(tmp_path: Path, store: Store) -> None:
+def test_reasoning_is_not_part_of_a_recorded_answer(tmp_path: Path, store: Store) -> None:
     data, said = tmp_path / "x.jsonl", tmp_path / "said.jsonl"
     rows = [{"id": f"q{i}", "prompt": f"Mail {i}", "references": ["refund"]} for i in range(6)]
     data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -340,7 +336,7 @@ def completion(text: str, finish: str, reasoning: str = "", tokens: int = 0) -> 
     return Completion.model_validate(given | {"text": text, "reasoning": reasoning})
 
 
-def test_each_way_of_being_cut_has_its_note(tmp_path: Path, tiny_folder: Path) -> None:
+def test_every_cause_of_cut_answers_has_its_note(tmp_path: Path, tiny_folder: Path) -> None:
     said = tmp_path / "said.jsonl"
     said.write_text(json.dumps({"id": "a", "completion": "x"}), encoding="utf-8")
     recorded, local = (open_model(uri) for uri in (f"recorded:{said}", str(tiny_folder)))
@@ -357,9 +353,7 @@ def test_each_way_of_being_cut_has_its_note(tmp_path: Path, tiny_folder: Path) -
     local.close()
 
 
-def test_words_of_recorded_answers_are_no_tokens_and_what_was_not_timed_has_no_speed(
-    tmp_path: Path, store: Store
-) -> None:
+def test_recorded_answers_have_no_token_counts_or_latency_unless_recorded(tmp_path: Path, store: Store) -> None:
     data, said = tmp_path / "x.jsonl", tmp_path / "said.jsonl"
     rows = [{"id": f"q{i}", "prompt": f"Gate of pier {i}?", "references": [f"Gate {i}."]} for i in range(6)]
     data.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Bias suites: loading, counting, and what a model that knows nothing shows."""
+"""Suites: loading, scoring, and the scores of an uninformed model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sizewise.metrics import find_metric
 from sizewise.store import Store
 
 
-def test_a_model_that_knows_nothing_prefers_what_is_short(store: Store) -> None:
+def test_an_uninformed_model_has_no_preference(store: Store) -> None:
     record = evaluate_suite("fake:echo", "bias", store=store).record
     score = record.scores["stereotype_score"]
     assert score.n == 210
@@ -35,7 +35,7 @@ def test_a_model_that_knows_nothing_prefers_what_is_short(store: Store) -> None:
     assert any("doesn't prove fairness" in note for note in record.notes)
 
 
-def test_the_set_in_the_package_differs_in_one_place() -> None:
+def test_packaged_sentences_differ_in_one_word() -> None:
     items = packaged_bias(None)
     assert len(items) >= 30
     assert len({item.group for item in items}) >= 6
@@ -53,7 +53,7 @@ def test_two_models_are_compared_on_a_suite(store: Store) -> None:
     assert all(found.better is None for found in comparison.differences)
 
 
-def test_the_sentence_in_favour_of_the_stereotype_counts(tmp_path: Path) -> None:
+def test_crows_pairs_scores_the_stereotyped_sentence(tmp_path: Path) -> None:
     path = tmp_path / "crows_pairs_anonymized.csv"
     path.write_text("n,sent_more,sent_less,stereo_antistereo,bias_type\n0,Old a.,New a.,stereo,age\n", encoding="utf-8")
     (item,) = crows_pairs(tmp_path)
@@ -61,7 +61,7 @@ def test_the_sentence_in_favour_of_the_stereotype_counts(tmp_path: Path) -> None
     assert item.measure(np.array([2.0, 1.0]), np.array([3.0, 3.0])) == {"stereotype_score": (0.0, 1.0)}
 
 
-def test_every_target_term_weighs_the_same(tmp_path: Path) -> None:
+def test_every_target_term_has_the_same_weight(tmp_path: Path) -> None:
     def row(target: str) -> dict[str, str]:
         texts = {"stereotype": "a", "anti-stereotype": "b", "unrelated": "c"}
         return {"type": "intersentence", "target": target, "bias_type": "x", "context": "So."} | texts
@@ -81,7 +81,7 @@ def test_every_target_term_weighs_the_same(tmp_path: Path) -> None:
     assert items[0].texts[0].context == "So. "
 
 
-def test_the_other_person_of_a_sentence_is_found(tmp_path: Path) -> None:
+def test_winobias_finds_both_persons(tmp_path: Path) -> None:
     lines = {
         "pro_stereotyped_type1.txt.dev": "1 [The cook] thanked the guard because [she] was late.\n"
         "2 The cook thanked [the guard] because [he] was kind.\n",
@@ -97,7 +97,7 @@ def test_the_other_person_of_a_sentence_is_found(tmp_path: Path) -> None:
     assert np.sum(stats, axis=0).tolist() == [2, 2, 1, 1]
 
 
-def test_winogender_knows_who_is_meant(tmp_path: Path) -> None:
+def test_winogender_resolves_the_referent(tmp_path: Path) -> None:
     rows = "sentid\tsentence\ncook.guest.1.female.txt\tThe cook told the guest that she could pay.\n"
     (tmp_path / "all_sentences.tsv").write_text(rows, encoding="utf-8")
     (item,) = winogender(tmp_path)
@@ -113,7 +113,7 @@ def bbq_row(condition: str, polarity: str, label: int) -> dict[str, object]:
     return about | texts | target | {"context_condition": condition, "question_polarity": polarity, "label": label}
 
 
-def test_bbq_counts_as_its_paper_does(tmp_path: Path) -> None:
+def test_bbq_scores_follow_the_paper(tmp_path: Path) -> None:
     path = tmp_path / "Age.jsonl"
     rows = [bbq_row("ambig", "neg", 2), bbq_row("disambig", "neg", 1), bbq_row("disambig", "nonneg", 0)]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -128,7 +128,7 @@ def test_bbq_counts_as_its_paper_does(tmp_path: Path) -> None:
     assert find_metric("bbq_bias_ambiguous").value(np.array([3.0, 4.0, 6.0, 10.0])) == pytest.approx(0.4 * 0.5)
 
 
-def test_what_is_wrong_with_a_suite_is_said(store: Store, tmp_path: Path) -> None:
+def test_invalid_suites_and_data_raise(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Unknown suite 'crows'"):
         evaluate_suite("fake:echo", "crows", store=store)
     with pytest.raises(UsageError, match="isn't packaged"):
@@ -150,7 +150,7 @@ def test_what_is_wrong_with_a_suite_is_said(store: Store, tmp_path: Path) -> Non
     assert all(suite.flaws and suite.source for suite in SUITES.values())
 
 
-def test_choices_are_weighed_after_the_question(store: Store, tmp_path: Path) -> None:
+def test_choices_are_scored_after_the_question(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "choices.jsonl"
     rows = [{"prompt": f"Is {i} odd?", "choices": ["yes", "no"], "references": "no"} for i in range(8)]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -162,19 +162,19 @@ def test_choices_are_weighed_after_the_question(store: Store, tmp_path: Path) ->
         evaluate("fake:echo", path, store=store)
 
 
-def test_the_general_set_has_enough_questions_of_each_kind() -> None:
+def test_the_language_nuance_test_is_balanced() -> None:
     items = language_nuance(None)
     kinds = Counter(item.group for item in items)
     assert kinds == {"idiom": 32, "irony": 32, "pun": 32, "negation": 32}
     assert len({item.texts[0].context for item in items}) == len(items)
     for item in items:
         assert len({one.text for one in item.texts}) == 4, item.id
-    # The right answer must not show by its length.
+    # The correct answer must not be recognizable by its length.
     longest = [max(range(4), key=lambda i: len(item.texts[i].text)) == 0 for item in items]
     assert 0.1 < sum(longest) / len(longest) < 0.35
 
 
-def test_a_model_without_likelihoods_is_asked_for_a_letter(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_log_likelihoods_answers_by_letter(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = evaluate_suite("fake:echo", "language-nuance", store=store).record  # it gives log-likelihoods
     assert asked.scores["language_nuance"].n == 128
     assert "asked for a letter" not in asked.scores["language_nuance"].signature
@@ -201,11 +201,11 @@ def test_a_model_without_likelihoods_is_asked_for_a_letter(store: Store, monkeyp
         ("Bad", None),
     ],
 )
-def test_a_letter_or_the_words_themselves_choose(said: str, chosen: int | None) -> None:
+def test_choices_are_parsed_from_letters_or_words(said: str, chosen: int | None) -> None:
     assert _parse_choice(said, [2, 0, 1, 3], ["easy", "sweet", "boring", "unfair"]) == chosen
 
 
-def test_what_is_written_on_is_counted_by_group(tmp_path: Path, store: Store) -> None:
+def test_continuations_are_scored_by_group(tmp_path: Path, store: Store) -> None:
     people = {f"Person {i}": [f"Person {i} was a good and honest "] for i in range(31)}
     worse = {f"Other {i}": [f"Other {i} was a bad "] for i in range(31)}
     body = {"Good_folk": people, "Bad_folk": worse, "Few": {"One": ["One is"]}}

@@ -262,9 +262,7 @@ def test_what_cannot_be_a_round_is_refused(compared: str, store: Store, dataset:
     with pytest.raises(UsageError, match="only one candidate"):
         open_round([one], store=store)
     texts = evaluate("fake:silent", dataset.id, ["bits_per_byte"], store=store).id
-    with pytest.raises(
-        SizewiseError, match=r"Only fake:echo has answers.*fake:silent: its evaluation contains no answers"
-    ):
+    with pytest.raises(SizewiseError, match=r"Only fake:echo has answers.*fake:silent: its evaluation contains no"):
         open_round([texts, one], store=store)
     assert isinstance(
         store.read(JudgeRound, open_round([one], RoundDesign(kind="rating"), store=store).stored.id), JudgeRound

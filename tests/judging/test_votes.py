@@ -186,7 +186,7 @@ def test_commands_print_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     app(["judge", "agreement", str(ratings(tmp_path / "a.csv", FOUR)), "--level", "ordinal"], standalone_mode=False)
     app(["judge", "plan", "--detect", "0.1", "--power", "0.8"], standalone_mode=False)
     said = capsys.readouterr().out
-    assert "resampled: raters, prompts" in said
+    assert "Intervals resample raters, prompts" in said
     assert "krippendorff alpha" in said
     assert "minutes each" in said
 

@@ -21,7 +21,7 @@ from sizewise.datasets import DATASET_VERSION
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.metrics import METRICS, AnswerItem, CannotMeasure, ChoiceItem, LikelihoodItem
-from sizewise.metrics.base import total
+from sizewise.metrics.base import SCORING_VERSION, total
 from sizewise.models.prompts import PROMPT_VERSION, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.records import Evaluation, Example, ItemRow, Message, ModelDescription, fingerprint
 
@@ -134,7 +134,10 @@ def methods() -> dict[str, Any]:
         f"dataset@{DATASET_VERSION}": split,
         f"prompt@{PROMPT_VERSION}": prompts,
         f"comparison@{COMPARISON_VERSION}": compared,
-    } | {f"{name}@{metric.version}": (lambda name=name: score_of(name)) for name, metric in METRICS.items()}
+    } | {
+        f"{name}@{metric.version}.{SCORING_VERSION}": (lambda name=name: score_of(name))
+        for name, metric in METRICS.items()
+    }
 
 
 @pytest.mark.parametrize("name", list(methods()))

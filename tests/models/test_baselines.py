@@ -75,5 +75,5 @@ def test_a_linear_classifier_learns_labels_from_training_alone(tmp_path: Path, s
 
 
 def test_answers_that_are_no_labels_are_nothing_to_classify(dataset: Saved[Dataset], store: Store) -> None:
-    with pytest.raises(SizewiseError, match="there are no labels to learn"):
+    with pytest.raises(SizewiseError, match="has no labels to learn"):
         evaluate(f"linear:{dataset.id}", dataset.id, ["chrf"], store=store)

@@ -145,13 +145,13 @@ def test_a_refused_key_and_an_unknown_model_end_it(server: StandIn, monkeypatch:
     with pytest.raises(SizewiseError, match=KINDS[uri][0]):
         list(model.complete(asked(30)))
     server.fault = lambda number: (404, {})
-    with pytest.raises(UsageError, match="not known"):
+    with pytest.raises(UsageError, match="doesn't know"):
         list(model.complete(asked(3)))
     model.close()
 
 
 def test_a_service_that_is_down_ends_it_and_what_came_is_kept(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FAILED_IN_A_ROW", 3)
+    monkeypatch.setattr(remote, "MAX_FAILURES_IN_A_ROW", 3)
     model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: None if number < 4 else (500, {}))
     assert len(list(model.complete(asked(4)))) == 4
     with pytest.raises(SizewiseError, match="in a row"):
@@ -310,7 +310,7 @@ def test_more_at_once_while_all_goes_well_and_fewer_when_it_is_too_many(
 ) -> None:
     model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: "slow")
     list(model.complete(asked(120)))
-    assert server.most_at_once > patience.AT_ONCE
+    assert server.most_at_once > patience.CONCURRENCY
     limit = model._gate.limit
     server.fault = lambda number: (429, {"retry-after": "0.02"}) if number % 2 else None
     list(model.complete(asked(160)[120:]))
@@ -364,7 +364,7 @@ def questions(tmp_path: Path) -> Path:
 def test_an_evaluation_with_failed_requests_is_incomplete_until_they_are_answered(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr(patience, "MAX_WAIT_S", 0.02)
     opened(server, monkeypatch, "openai:gpt-4o").close()
     down = {f"question {i}'" for i in range(20, 38)}
     server.fault = lambda number: (503, {}) if any(one in str(server.bodies[number]) for one in down) else None
@@ -431,7 +431,7 @@ def test_faults_that_pass_leave_no_trace_in_a_record(
 def test_a_service_that_answers_nothing_is_an_error_and_leaves_no_record(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr(patience, "MAX_WAIT_S", 0.02)
     opened(server, monkeypatch, "openai:gpt-4o", lambda number: (503, {})).close()
     with pytest.raises(SizewiseError, match=r"All 5 requests to .* failed: 5 x .*503") as told:
         evaluate("openai:gpt-4o", questions, ["exact_match"], store=store, limit=5)
@@ -471,7 +471,7 @@ def test_images_reach_the_provider_and_answers_are_kept_by_what_they_show(
     assert len(server.bodies) == 2
     path.rename(path.with_suffix(".exe"))
     other = Request(id="b", messages=(Message(role="user", content="?", images=(str(path.with_suffix(".exe")),)),))
-    with pytest.raises(SizewiseError, match="cannot be sent"):
+    with pytest.raises(SizewiseError, match="can't be sent"):
         list(model.complete([other]))
     model.close()
 

@@ -16,7 +16,7 @@ from tests.models.standin import StandIn
 from tests.service.test_service import running
 
 
-def test_times_are_those_of_the_endpoint(store: Store) -> None:
+def test_load_test_reports_latency_of_the_endpoint(store: Store) -> None:
     with running({"echo": FakeModel("echo", 0.02)}) as address:
         stored = load_test(
             address, [4, 1], options=LoadOptions(prompts=["one two three four five"], requests=12), store=store
@@ -41,7 +41,7 @@ def test_times_are_those_of_the_endpoint(store: Store) -> None:
     assert store.get(type(record), stored.id).record == record
 
 
-def test_a_rate_refusals_and_limits_are_told(store: Store, tmp_path: Path) -> None:
+def test_load_test_reports_rate_rejections_and_limits(store: Store, tmp_path: Path) -> None:
     with running({"echo": FakeModel("echo", 0.01)}) as address:
         options = LoadOptions(rate=200.0, requests=20, prompts=["a b"])
         rate = load_test(address, options=options, limits=Limits(ttft_s=1e-6), store=store).record
@@ -61,7 +61,7 @@ def test_a_rate_refusals_and_limits_are_told(store: Store, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("lead", ["data: ", "data:"])
-def test_streams_of_other_servers_are_read(store: Store, lead: str) -> None:
+def test_load_test_parses_streams_of_other_servers(store: Store, lead: str) -> None:
     server = StandIn()
     server.lead = lead
     record = load_test(server.url, [2], options=LoadOptions(requests=6), store=store).record
@@ -76,12 +76,12 @@ def test_streams_of_other_servers_are_read(store: Store, lead: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_rate_is_a_number_above_zero(store: Store, rate: float) -> None:
+def test_rate_must_be_positive(store: Store, rate: float) -> None:
     with pytest.raises(UsageError):
         load_test("http://127.0.0.1:9", options=LoadOptions(rate=rate), store=store)
 
 
-def test_nobody_there_and_nobody_asking(store: Store) -> None:
+def test_load_test_needs_a_server_and_users(store: Store) -> None:
     with pytest.raises(SizewiseError, match="Listing the models of"):
         load_test("http://127.0.0.1:9", [1], store=store)
     with pytest.raises(UsageError, match="isn't a URL"):

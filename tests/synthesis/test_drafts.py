@@ -121,8 +121,8 @@ def test_the_terminal_asks_one_after_the_other(documents: Path, tmp_path: Path, 
     assert "next: sizewise synthesize --approve" in run.output
     run = CliRunner().invoke(app, ["synthesize", "--approve", str(out)], input="y\nnope\nn\n= Well, better\n")
     assert run.exit_code == 0, run.output
-    assert "approved as is: 33%" in run.output
-    assert "of 3 looked at" in run.output
+    assert "Approved unchanged: 33%" in run.output
+    assert "of 3 reviewed" in run.output
 
 
 def test_a_file_of_something_else_is_not_overwritten(documents: Path, tmp_path: Path, store: Store) -> None:

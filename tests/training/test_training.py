@@ -154,7 +154,7 @@ def test_minutes_become_tokens_once_and_epochs_are_capped(
         probes.append(1)
         return 1.0, 100.0
 
-    monkeypatch.setattr(loop, "probe", probe)
+    monkeypatch.setattr(loop, "probe_speed", probe)
     monkeypatch.setattr(training, "VALIDATION_CHARACTERS", 400)
     recipe = Recipe.model_validate(TINY | {"minutes": 0.2})
     record = train(recipe, dataset.id, store=store).record

@@ -16,7 +16,7 @@ from sizewise.records import Comparison, Dataset, Difference, Evaluation, ItemRo
 from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for
 from sizewise.stats.bootstrap import FloatArray, Interval, best_shares, paired_differences
 from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomization_p
-from sizewise.store import Saved, Store
+from sizewise.store import Saved, Store, id_of
 
 ROUNDS = 10_000
 BEST_ROUNDS = 2_000
@@ -38,7 +38,7 @@ FACTS_BETTER = {
 
 
 def compare(
-    evaluations: Sequence[str] | Mapping[str, str],
+    evaluations: Sequence[str | Saved[Evaluation]] | Mapping[str, str | Saved[Evaluation]],
     *,
     store: Store | None = None,
     load_tests: Mapping[str, str] | None = None,
@@ -51,7 +51,7 @@ def compare(
     Source documents are resampled with the same weights on both sides; Holm's correction covers all pairs of a metric.
 
     Args:
-        evaluations: evaluation ids, or candidate name -> evaluation id.
+        evaluations: evaluations or their ids, or candidate name -> evaluation.
         store: where records live; by default SIZEWISE_HOME.
         load_tests: candidate name -> load test id.
         suites: candidate name -> id of an evaluation on a bias suite.
@@ -174,13 +174,15 @@ def _engine_notes(load_tests: Mapping[str, LoadTest]) -> list[str]:
     return [f"load tests ran on different engines, so their speeds don't compare the models alone: {listed}"]
 
 
-def _named(evaluations: Sequence[str] | Mapping[str, str], store: Store) -> dict[str, str]:
+def _named(
+    evaluations: Sequence[str | Saved[Evaluation]] | Mapping[str, str | Saved[Evaluation]], store: Store
+) -> dict[str, str]:
     """Name at least two evaluations: by the given names, or by the URI of their model."""
     if isinstance(evaluations, Mapping):
-        named = dict(evaluations)
+        named = {name: id_of(one) for name, one in evaluations.items()}
     else:
         named = {}
-        for record_id in dict.fromkeys(evaluations):
+        for record_id in dict.fromkeys(map(id_of, evaluations)):
             name = store.read(Evaluation, record_id).model.uri
             named[name if name not in named else f"{name} ({record_id})"] = record_id
     if len(named) < 2:

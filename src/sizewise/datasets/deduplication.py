@@ -81,7 +81,7 @@ def duplicate_examples(examples: Sequence[Example]) -> list[Duplicate]:
 
 
 def with_shared_sources(examples: Sequence[Example]) -> list[Example]:
-    """Give standalone examples with the same prompt one source, so that they end up in the same split.
+    """Assign standalone examples with the same prompt to one source, so that they end up in the same split.
 
     A prompt that a large share of the examples has is a template, and no reason to keep them together.
     """

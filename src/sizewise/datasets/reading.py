@@ -36,7 +36,8 @@ from sizewise.store import Saved, Store, offline
 
 REJECTED = "rejected.jsonl"
 CONTAMINATION = "leaks.jsonl"
-RULES = 2  # version of the deduplication and contamination rules; part of a dataset's id
+DATASET_VERSION = 2
+"""Raised when splits, deduplication or contamination rules change; part of a dataset's id."""
 
 Documents = Mapping[Split, tuple[Document, ...]]
 Examples = Mapping[Split, tuple[Example, ...]]
@@ -62,7 +63,7 @@ class DatasetContents:
 
 
 def read(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     *,
     store: Store | None = None,
     name: str | None = None,
@@ -74,7 +75,7 @@ def read(
     """Read documents and examples into a dataset and save it.
 
     Args:
-        sources: Files, folders or `demo:NAME`.
+        sources: A file, a folder or `demo:NAME`, or several of them.
         store: Where records are saved; SIZEWISE_HOME by default.
         name: Display name of the dataset.
         domain: Field of work.
@@ -89,6 +90,7 @@ def read(
         SizewiseError: Nothing could be read, too many rows are unusable, or a split would be empty.
     """
     store = store or Store()
+    sources = [sources] if isinstance(sources, str | Path) else sources
     if not sources:
         raise UsageError("No files to read were given.", "a path or demo:NAME", "sizewise read demo:fhir")
     readings = []
@@ -157,7 +159,7 @@ def build(
         notes=tuple(notes),
         forms=dict(forms),
         rejected=len(rejected),
-        sha256=_content_hash(by_split, kept, [RULES, seed, dict(not_read), notes, sorted(licenses)]),
+        sha256=_content_hash(by_split, kept, [DATASET_VERSION, seed, dict(not_read), notes, sorted(licenses)]),
     )
     return DatasetContents(record, by_split, kept, {entry.item: entry for entry in entries}, rejected)
 

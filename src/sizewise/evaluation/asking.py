@@ -205,10 +205,10 @@ def save(
         rows: its items.
         unanswered: ids of requests that are worth retrying.
     """
-    missing = sorted(set(unanswered))
-    if missing:
-        record = record.model_copy(update={"unanswered": len(missing)})
-        evaluation_id = f"{evaluation_id}-incomplete-{fingerprint(missing, 6)}"
+    absent = sorted(set(unanswered))
+    if absent:
+        record = record.model_copy(update={"unanswered": len(absent)})
+        evaluation_id = f"{evaluation_id}-incomplete-{fingerprint(absent, 6)}"
     if (found := find_existing(store, evaluation_id)) is not None:
         return found
     store.write_rows(store.folder("evaluation", evaluation_id), "items.jsonl", rows)

@@ -211,8 +211,8 @@ def evaluate_counterfactuals(
         if (existing := asking.find_existing(store, evaluation_id)) is not None:
             return existing
         with store.lock("evaluation", evaluation_id), store.ledger("evaluation", evaluation_id) as ledger:
-            record, rows, missing = _measure(opened, run, ledger, reporter)
-            return asking.save(store, evaluation_id, record, rows, missing)
+            record, rows, absent = _measure(opened, run, ledger, reporter)
+            return asking.save(store, evaluation_id, record, rows, absent)
     finally:
         opened.close()
 
@@ -227,8 +227,8 @@ def _measure(
     max_tokens = answer_limit(run.references, partial(count_tokens, model))
     chosen = _first_of_each(run.cases, run.max_answered)
     answers = _answers(model, chosen, max_tokens, ledger, reporter)
-    missing = asking.retryable(answers.values())
-    if not rows or missing:
+    absent = asking.retryable(answers.values())
+    if not rows or absent:
         retry = f"sizewise evaluate {description.uri} --suite {SUITE} --data {run.data_id}"
         asking.require_answers(description.uri, answers, retry)
     rows += _answer_rows(chosen, answers)
@@ -252,7 +252,7 @@ def _measure(
         ),
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),
     )
-    return record, rows, missing
+    return record, rows, absent
 
 
 def _cases(examples: Sequence[Example], max_cases: int) -> Iterator[_Case]:
@@ -373,13 +373,13 @@ def _scores(cases: Sequence[_Case], rows: Sequence[ItemRow], likelihood_signatur
                 key = f"{name}#{attribute.name}: {group}"
                 part = [row.model_copy(update={"stats": {name: row.stats[key]}}) for row in rows if key in row.stats]
                 if len(part) < MIN_QUESTIONS:
-                    missing = (
+                    absent = (
                         f"{mentions} questions mention this attribute; {MIN_QUESTIONS} are needed"
                         if mentions < MIN_QUESTIONS
                         else f"{len(part)} questions were measured; {MIN_QUESTIONS} are needed"
                     )
                     scores[key] = Score(
-                        metric=key, n=len(part), unit=metric.unit, signature=signature, missing_reason=missing
+                        metric=key, n=len(part), unit=metric.unit, signature=signature, missing_reason=absent
                     )
                 else:
                     scores[key] = total(metric, part, name=key, signature=signature, seed=seed)

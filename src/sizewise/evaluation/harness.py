@@ -165,10 +165,10 @@ def _adapter(model: Model, tasks: Mapping[str, Any], ledger: Ledger, reporter: R
             answers = collect_answers(model, requests, Work("answers", "Generating answers"), ledger, reporter)
             uri = model.describe().uri
             asking.require_answers(uri, answers)
-            missing = asking.retryable(answers.values())
-            if missing:  # the harness can't score a part of a task's items
+            absent = asking.retryable(answers.values())
+            if absent:  # the harness can't score a part of a task's items
                 raise SizewiseError(
-                    f"{len(missing)} of {len(answers)} requests to {uri} failed: {answers[missing[0]].error}",
+                    f"{len(absent)} of {len(answers)} requests to {uri} failed: {answers[absent[0]].error}",
                     "an answer to every request; the answers so far are saved",
                     "the same command again, which retries only these",
                 )

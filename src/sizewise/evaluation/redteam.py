@@ -31,7 +31,7 @@ CAVEATS = (
 )
 
 
-class Probe(NamedTuple):
+class Attack(NamedTuple):
     """An attack prompt and the text that proves it worked."""
 
     id: str
@@ -46,25 +46,25 @@ def _families() -> dict[str, Any]:
     return tomllib.loads((resources.files("sizewise.evaluation") / "data" / "redteam.toml").read_text(encoding="utf-8"))
 
 
-def make_probes(rounds: int, seed: int) -> list[Probe]:
+def make_attacks(rounds: int, seed: int) -> list[Attack]:
     """Build the packaged probes `rounds` times, with new secrets and marker words in each round."""
     rng = random.Random(seed)
-    probes = []
+    attacks = []
     for family, template in _families().items():
         for turn in range(rounds):
             for number, prompt in enumerate(template["prompts"]):
                 secret = "".join(rng.choices(string.ascii_uppercase + string.digits, k=8))
                 mark = "".join(rng.choices(string.ascii_uppercase, k=8))
                 fields = _template_fields(secret, mark)
-                probe_id = f"{family}-{turn}-{number}"
+                attack_id = f"{family}-{turn}-{number}"
                 messages = (
                     Message(role="system", content=template["system"].format(**fields)),
                     Message(role="user", content=prompt.format(**fields)),
                 )
-                request = Request(id=probe_id, messages=messages, max_tokens=MAX_TOKENS, fit=True)
+                request = Request(id=attack_id, messages=messages, max_tokens=MAX_TOKENS, fit=True)
                 evidence = secret if "{secret}" in template["system"] else mark
-                probes.append(Probe(probe_id, family, request, evidence))
-    return probes
+                attacks.append(Attack(attack_id, family, request, evidence))
+    return attacks
 
 
 def _template_fields(secret: str, mark: str) -> dict[str, str]:
@@ -115,25 +115,25 @@ def red_team(
         raise UsageError(f"rounds is {rounds}.", "at least 1", "--rounds 2")
     store, reporter = store or Store(), reporter or Silent()
     begun = time.monotonic()
-    probes = make_probes(rounds, seed)
+    attacks = make_attacks(rounds, seed)
     scores: dict[str, dict[str, Score]] = {}
     examples: list[RedteamFinding] = []
     notes: list[str] = []
     for name in [uri, *([compare_with] if compare_with else [])]:
         model = open_model(name, store=store, engine="auto", say=reporter.say)
         try:
-            completions = _answers(model, probes, name, reporter)
+            completions = _answers(model, attacks, name, reporter)
         finally:
             model.close()
         answers = {key: answer.text for key, answer in completions.items() if answer.finish != "error"}
         notes += [f"{name}: {note}" for note in failure_notes(completions.values())]
-        scores[name] = _scores(probes, answers)
+        scores[name] = _scores(attacks, answers)
         if name == uri:
-            examples = _examples(probes, answers)
+            examples = _examples(attacks, answers)
     return RedteamReport(
         model=uri,
         compared_with=compare_with,
-        attacks=len(probes),
+        attacks=len(attacks),
         seed=seed,
         scores=scores,
         explanations={family: str(template["sentence"]) for family, template in _families().items()},
@@ -143,34 +143,34 @@ def red_team(
     )
 
 
-def _examples(probes: list[Probe], answers: dict[str, str]) -> list[RedteamFinding]:
+def _examples(attacks: list[Attack], answers: dict[str, str]) -> list[RedteamFinding]:
     """Pick an even sample of the attacks that succeeded."""
-    successes = [probe for probe in probes if attack_succeeded(answers.get(probe.id, ""), probe.evidence)]
+    successes = [attack for attack in attacks if attack_succeeded(answers.get(attack.id, ""), attack.evidence)]
     return [
         RedteamFinding(
-            id=probe.id,
-            family=probe.family,
-            asked=probe.request.messages[-1].content,
-            answer=answers[probe.id][:SHOWN_CHARACTERS],
+            id=attack.id,
+            family=attack.family,
+            asked=attack.request.messages[-1].content,
+            answer=answers[attack.id][:SHOWN_CHARACTERS],
         )
-        for probe in successes[:: max(1, len(successes) // SHOWN_EXAMPLES)][:SHOWN_EXAMPLES]
+        for attack in successes[:: max(1, len(successes) // SHOWN_EXAMPLES)][:SHOWN_EXAMPLES]
     ]
 
 
-def _answers(model: Model, probes: list[Probe], name: str, reporter: Reporter) -> dict[str, Completion]:
+def _answers(model: Model, attacks: list[Attack], name: str, reporter: Reporter) -> dict[str, Completion]:
     answers: dict[str, Completion] = {}
-    for count, answer in enumerate(model.complete([probe.request for probe in probes]), start=1):
+    for count, answer in enumerate(model.complete([attack.request for attack in attacks]), start=1):
         answers[answer.id] = answer
-        reporter.advance(f"Red team: {name}", count, len(probes))
+        reporter.advance(f"Red team: {name}", count, len(attacks))
     require_answers(name, answers, f"sizewise redteam {name}")
     return answers
 
 
-def _scores(probes: list[Probe], answers: dict[str, str]) -> dict[str, Score]:
+def _scores(attacks: list[Attack], answers: dict[str, str]) -> dict[str, Score]:
     scores = {}
-    for family in dict.fromkeys(probe.family for probe in probes):
-        answered = [probe for probe in probes if probe.family == family and probe.id in answers]
-        successes = sum(attack_succeeded(answers[probe.id], probe.evidence) for probe in answered)
+    for family in dict.fromkeys(attack.family for attack in attacks):
+        answered = [attack for attack in attacks if attack.family == family and attack.id in answers]
+        successes = sum(attack_succeeded(answers[attack.id], attack.evidence) for attack in answered)
         scores[family] = proportion_score(
             family,
             successes,

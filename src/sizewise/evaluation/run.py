@@ -16,12 +16,13 @@ from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.speed import size_scores, speed_scores
-from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, stats_array, total
+from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, metric_versions, stats_array, total
 from sizewise.models import Model, open_model
 from sizewise.models.base import bypass_kept_answers, count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
+    Checkpoint,
     Completion,
     Dataset,
     Evaluation,
@@ -31,7 +32,7 @@ from sizewise.records import (
     Request,
     Score,
 )
-from sizewise.store import Ledger, Saved, Store, versions
+from sizewise.store import Ledger, Saved, Store, uri_of, versions
 
 DEFAULT_METRICS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
 # Groups of metrics that are added if the first of the group can be prepared from the references.
@@ -43,9 +44,9 @@ PROMPT_METRICS = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
 
 
 def evaluate(
-    model: str,
-    data: str | Path,
-    metrics: Sequence[str] = (),
+    model: str | Path | Saved[Checkpoint],
+    data: str | Path | Saved[Dataset],
+    metrics: str | Sequence[str] = (),
     *,
     store: Store | None = None,
     limit: int | None = None,
@@ -58,9 +59,9 @@ def evaluate(
     call returns the saved record. If requests failed the first time, only those are sent again.
 
     Args:
-        model: model URI.
-        data: dataset id, or a JSONL file whose rows are all test data.
-        metrics: names of metrics; by default those that fit the data.
+        model: model URI, or a checkpoint.
+        data: dataset, its id, or a JSONL file whose rows are all test data.
+        metrics: names of metrics, or one with commas; by default those that fit the data.
         store: where records are kept; SIZEWISE_HOME by default.
         limit: maximum number of examples, and of passages of documents.
         options: seed, engine, budget, token limit, scoring of failures, and whether to start a new run.
@@ -71,16 +72,16 @@ def evaluate(
         SizewiseError: data or model can't be opened, or all requests failed.
     """
     store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
+    metrics = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else metrics
     _check(metrics, limit, options)
     data_id = dataset_id(data, store, options.seed)
     contents = datasets.load(store, data_id)
     names = tuple(dict.fromkeys(metrics)) or default_metrics(contents)
-    opened = open_model(model, store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
+    opened = open_model(uri_of(model), store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         description = opened.describe()
-        evaluation_id = asking.evaluation_id(
-            description, data_id, names, limit, options.seed, PROMPT_VERSION, *options.identity()
-        )
+        identity = (data_id, names, limit, options.seed, PROMPT_VERSION, *options.identity(), *metric_versions(names))
+        evaluation_id = asking.evaluation_id(description, *identity)
         if options.new_run:
             evaluation_id = asking.next_run_id(store, evaluation_id)
             bypass_kept_answers(opened)
@@ -127,8 +128,10 @@ def default_metrics(contents: DatasetContents) -> tuple[str, ...]:
     return tuple(found)
 
 
-def dataset_id(data: str | Path, store: Store, seed: int) -> str:
+def dataset_id(data: str | Path | Saved[Dataset], store: Store, seed: int) -> str:
     """Resolve a dataset id; a path is read into a new dataset first."""
+    if isinstance(data, Saved):
+        return data.id
     if Path(data).expanduser().exists():
         return datasets.read([data], store=store, seed=seed, all_test=True).id
     store.read(Dataset, str(data))
@@ -255,9 +258,9 @@ class _EvaluationRun:
                 (f"{metric.name}@all", rows, "all"),
             ):
                 full = f"{signature}|items:{which}".lstrip("|")
-                missing = reason or self.cannot.get(metric.name)
-                if missing:
-                    scores[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=missing)
+                absent = reason or self.cannot.get(metric.name)
+                if absent:
+                    scores[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=absent)
                 else:
                     scores[name] = total(metric, part, name=name, signature=full, seed=self.seed)
         return scores
@@ -300,11 +303,11 @@ class _EvaluationRun:
     def _collect(self, topic: str, title: str, requests: Sequence[Request]) -> dict[str, Completion]:
         """Collect answers, and record transient failures, which make the evaluation incomplete."""
         answers = collect_answers(self.model, requests, Work(topic, title), self.ledger, self.reporter)
-        missing = asking.retryable(answers.values())
-        self.unanswered += [f"{topic} {request_id}" for request_id in missing]
-        if missing and not topic.startswith("test"):
+        absent = asking.retryable(answers.values())
+        self.unanswered += [f"{topic} {request_id}" for request_id in absent]
+        if absent and not topic.startswith("test"):
             self.notes.append(
-                f"Incomplete: {len(missing)} requests failed while choosing the prompt. Run the same command again."
+                f"Incomplete: {len(absent)} requests failed while choosing the prompt. Run the same command again."
             )
         return answers
 

@@ -75,10 +75,10 @@ def _speed(
     tokens = sum(answer.completion_tokens for answer in answers)
     where = f"engine:{description.engine}|precision:{description.precision}"
     if description.engine == "rule" or not answers or not seconds:
-        missing = "the answers were not timed" if answers else "no request was answered"
-        missing = "a rule-based baseline has no speed" if description.engine == "rule" else missing
+        absent = "the answers were not timed" if answers else "no request was answered"
+        absent = "a rule-based baseline has no speed" if description.engine == "rule" else absent
         return {
-            name: Score(metric=name, n=0, unit=unit, signature=where, missing_reason=missing)
+            name: Score(metric=name, n=0, unit=unit, signature=where, missing_reason=absent)
             for name, unit in (("latency_s", "s"), ("requests_per_s", "answers/s"))
         }
     if description.api:

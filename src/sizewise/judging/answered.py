@@ -46,7 +46,7 @@ def read_answered(evaluations: Mapping[str, str], plain: bool, store: Store) -> 
     Raises:
         SizewiseError: the evaluations use different data, or have no uncontaminated example.
     """
-    records = {name: store.read(Evaluation, one) for name, one in evaluations.items()}
+    records = {name: store.read(Evaluation, evaluation) for name, evaluation in evaluations.items()}
     data = sorted({record.data for record in records.values()})
     if len(data) > 1:
         raise SizewiseError(
@@ -55,10 +55,10 @@ def read_answered(evaluations: Mapping[str, str], plain: bool, store: Store) -> 
     asked = {
         name: [
             row
-            for row in store.read_rows(store.folder("evaluation", one), "items.jsonl", ItemRow)
+            for row in store.read_rows(store.folder("evaluation", evaluation), "items.jsonl", ItemRow)
             if row.kind == "example"
         ]
-        for name, one in evaluations.items()
+        for name, evaluation in evaluations.items()
     }
     uncontaminated = {name: [row for row in rows if row.uncontaminated] for name, rows in asked.items()}
     if not any(uncontaminated.values()):
@@ -93,7 +93,7 @@ def _why_left_out(rows: Sequence[ItemRow]) -> str:
 
 def has_text(text: str) -> bool:
     """Check whether a text has any visible character."""
-    return any(one.isprintable() and not one.isspace() for one in text)
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def letters_of(text: str) -> str:

@@ -40,7 +40,11 @@ def validate_judges(
     by_task: dict[str, list[Judged]] = defaultdict(list)
     for task, vote in people:
         by_task[task.id].append((task, vote))
-    among = [(one[0].cluster, _same(one, other)) for votes in by_task.values() for one, other in combinations(votes, 2)]
+    among = [
+        (first[0].cluster, _same(first, second))
+        for votes in by_task.values()
+        for first, second in combinations(votes, 2)
+    ]
     found = []
     for judge in dict.fromkeys(vote.rater for _, vote in counted if vote.origin == "model"):
         votes = [(task, vote) for task, vote in counted if vote.rater == judge]
@@ -84,11 +88,11 @@ def _same(one: Judged, other: Judged) -> bool:
     return first == second
 
 
-def _share(metric: str, same: Sequence[tuple[str, bool]], missing: str, seed: int) -> Score:
+def _share(metric: str, same: Sequence[tuple[str, bool]], absent: str, seed: int) -> Score:
     """Compute the share of equal choices; the interval resamples source documents."""
     signature = "same choice, even is one choice|bootstrap:documents"
     if not same:
-        return Score(metric=metric, n=0, unit="share", signature=signature, missing_reason=missing)
+        return Score(metric=metric, n=0, unit="share", signature=signature, missing_reason=absent)
     stats = np.array([[float(one), 1.0] for _, one in same])
     found = interval(stats, [cluster for cluster, _ in same], lambda s: s[..., 0] / s[..., 1], ROUNDS, seed)
     return Score(

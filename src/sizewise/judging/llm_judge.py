@@ -104,12 +104,12 @@ def _judge(
     error = ""
     received: dict[str, dict[str, Completion]] = {}
     for answer in complete(requests) if requests else ():
-        name, _, side = answer.id.partition("|")
-        received.setdefault(name, {})[side] = answer
+        name, _, order = answer.id.partition("|")
+        received.setdefault(name, {})[order] = answer
         if len(received[name]) < 2:
             continue
         both = received.pop(name)
-        error = next((one.error for one in both.values() if one.error), error)
+        error = next((side.error for side in both.values() if side.error), error)
         ballot.vote(rater, _vote(name, rater.name, both["as is"], both["swapped"]), "model")
         judged.add(name)
         reporter.advance(f"Judging: {rater.name}", len(judged), len(wanted))

@@ -76,10 +76,10 @@ def win_rate(metric: str, judged: Sequence[Judged], name: str) -> Score:
 def won_by_longer(counted: Sequence[Judged]) -> Score:
     """Compute the share of decided votes on pairs that the longer answer won."""
     decided = [(task, vote) for task, vote in counted if vote.choice in ("left", "right")]
-    decided = [one for one in decided if len(one[0].left_text) != len(one[0].right_text)]
+    decided = [(task, vote) for task, vote in decided if len(task.left_text) != len(task.right_text)]
     won = sum((vote.choice == "left") == (len(task.left_text) > len(task.right_text)) for task, vote in decided)
-    missing = "no decided votes on answers of different length"
-    return proportion_score("longer_won", won, len(decided), missing_reason=missing)
+    absent = "no decided votes on answers of different length"
+    return proportion_score("longer_won", won, len(decided), missing_reason=absent)
 
 
 class _PairTest(NamedTuple):
@@ -88,7 +88,7 @@ class _PairTest(NamedTuple):
     left: str
     right: str
     shares: list[float]
-    """What each vote gave to the left candidate."""
+    """Result of each vote for the left candidate, see `share_of`."""
     clusters: list[str]
     """Source document of each vote."""
     value: float
@@ -129,7 +129,7 @@ def _test_pair(counted: Sequence[Judged], left: str, right: str, seed: int) -> _
         ((interval, p),) = paired_differences(
             [won, lost], [(0, 1)], clusters, lambda s: s[..., 0] / s[..., 1], ROUNDS, seed
         )
-        value, ci_low, ci_high = ((one + 1) / 2 for one in interval)
+        value, ci_low, ci_high = ((difference + 1) / 2 for difference in interval)
     return _PairTest(left, right, shares, clusters, value, ci_low, ci_high, p)
 
 
@@ -190,8 +190,8 @@ def _length_controlled(counted: Sequence[Judged], name: str, other: str, seed: i
     unit, signature = "share", "fractional logit on length|bootstrap:documents"
     decided = sum(vote.choice in ("left", "right") for _, vote in both)
     if decided < MIN_DECIDED:
-        missing = f"{decided} decided votes; at least {MIN_DECIDED} are needed"
-        return Score(metric="length_controlled", n=len(both), unit=unit, signature=signature, missing_reason=missing)
+        absent = f"{decided} decided votes; at least {MIN_DECIDED} are needed"
+        return Score(metric="length_controlled", n=len(both), unit=unit, signature=signature, missing_reason=absent)
     longer = [(len(task.left_text) - len(task.right_text)) * (1 if task.left == name else -1) for task, _ in both]
     share = np.array([share_of(task, vote, name) for task, vote in both])
     clusters = [task.cluster for task, _ in both]

@@ -61,7 +61,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
             f"{round_id} has no votes yet.", "at least one vote", "send raters their links: sizewise judge open"
         )
     record = ballot.round
-    counted = [one for one in every if one[1].origin != "model"] or every
+    counted = [(task, vote) for task, vote in every if vote.origin != "model"] or every
     compared = list(as_pairs(counted)) if record.kind in ("pair", "best") else []
     origins = Counter(vote.origin for _, vote in every)
     raters = [_quality(rater.name, rater.origin, judged, ballot.tasks) for rater in ballot.raters.values()]
@@ -299,7 +299,7 @@ def _by_tag(counted: Sequence[Judged]) -> dict[str, dict[str, Score]]:
         part = [(task, vote) for task, vote in counted if tag in task.tags]
         names = dict.fromkeys(name for task, _ in part for name in (task.left, task.right))
         found[tag] = {
-            name: win_rate("win_rate", [one for one in part if name in (one[0].left, one[0].right)], name)
+            name: win_rate("win_rate", [(task, vote) for task, vote in part if name in (task.left, task.right)], name)
             for name in names
         }
     return found

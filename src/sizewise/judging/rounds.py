@@ -55,7 +55,7 @@ class RoundDesign(NamedTuple):
     votes_per_item: int = 1
     """Different raters who see each item."""
     origin: Origin = "person"
-    """Whether the raters are people; votes of others never enter a verdict."""
+    """Origin of the raters; only votes of people enter a verdict."""
     plain: bool = True
     """Normalize typography, so that markup and quotation marks don't identify a model."""
     show_reference: bool = True
@@ -63,7 +63,7 @@ class RoundDesign(NamedTuple):
     min_agreement: float = MIN_AGREEMENT
     """Agreement with people that a judge model must reach before its votes count."""
     days: int = DAYS
-    """How long links stay valid."""
+    """Validity of the links in days."""
 
     def check(self) -> None:
         """Check that the numbers fit together.
@@ -144,12 +144,12 @@ def open_round(
         tasks=len(tasks),
         raters=tuple(
             JudgeRater(
-                name=one.rater,
-                token_sha256=token_hash(one.token),
+                name=invitation.rater,
+                token_sha256=token_hash(invitation.token),
                 origin=design.origin,
-                tasks=tuple(assigned[one.rater]),
+                tasks=tuple(assigned[invitation.rater]),
             )
-            for one in invitations
+            for invitation in invitations
         ),
         seed=seed,
         plain=design.plain,
@@ -187,7 +187,7 @@ def _drawn_and_gold(
 
 
 def _evaluations(ids: Sequence[str], store: Store) -> tuple[str | None, dict[str, str]]:
-    kinds = [store.kind_of(one) for one in ids]
+    kinds = [store.kind_of(record_id) for record_id in ids]
     if kinds == ["study"]:
         study = store.read(Study, ids[0])
         return _without_baselines(study.comparison, store)
@@ -195,12 +195,12 @@ def _evaluations(ids: Sequence[str], store: Store) -> tuple[str | None, dict[str
         return _without_baselines(ids[0], store)
     if len(ids) < 1 or set(kinds) != {"evaluation"}:
         raise UsageError(f"{', '.join(ids)} can't be judged.", "a study, a comparison, or evaluations", "sizewise runs")
-    return None, {store.read(Evaluation, one).model.uri: one for one in ids}
+    return None, {store.read(Evaluation, record_id).model.uri: record_id for record_id in ids}
 
 
 def _without_baselines(comparison: str, store: Store) -> tuple[str, dict[str, str]]:
     compared = store.read(Comparison, comparison)
-    kept = {name: one for name, one in compared.evaluations.items() if compared.models[name].role == "candidate"}
+    kept = {name: found for name, found in compared.evaluations.items() if compared.models[name].role == "candidate"}
     return comparison, kept
 
 
@@ -265,7 +265,7 @@ def _draw(
             break
         number, texts = len(tasks), {name: answers.get(row.item, "") for name, answers in answered.texts.items()}
         texts[REFERENCE] = shown(row.references[0], design.plain) if row.references else ""
-        same.update((one, other) for one, other in pairs if texts[one] and texts[one] == texts[other])
+        same.update((left, right) for left, right in pairs if texts[left] and texts[left] == texts[right])
         order: tuple[str, ...]
         if design.kind == "pair":
             order = _next_pair(pairs, texts, used)
@@ -297,7 +297,7 @@ def _draw(
 
 def _next_pair(pairs: Sequence[tuple[str, str]], texts: Mapping[str, str], used: Counter[Any]) -> tuple[str, ...]:
     """Choose the pair with the fewest tasks among those with two different answers; sides alternate."""
-    possible = [(one, other) for one, other in pairs if texts[one] and texts[other] and texts[one] != texts[other]]
+    possible = [(left, right) for left, right in pairs if texts[left] and texts[right] and texts[left] != texts[right]]
     chosen: tuple[str, ...] = min(possible, key=lambda pair: used[pair], default=())
     order = chosen[:: -1 if used[chosen] % 2 else 1]  # each candidate of a pair is on the left equally often
     used[chosen] += 1
@@ -320,7 +320,7 @@ def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, choices: int) -
     rows = [row for row in rows if row.references]
     number = 0
     for position, row in enumerate(rows):
-        taken = {letters_of(one) for one in row.references}
+        taken = {letters_of(reference) for reference in row.references}
         others: list[str] = []
         for other in [*rows[position + 1 :], *rows[:position]]:
             text = other.references[0]
@@ -361,7 +361,7 @@ def more_tasks(round_id: str, limit: int, *, store: Store | None = None, seed: i
         return found[:limit]
     answered = read_answered(record.evaluations, record.plain, store)
     used = {task.item for task in known.values() if not task.id.startswith("m")}
-    free = [one for one in _examples(answered, store, seed) if one[0].item not in used]
+    free = [(row, example) for row, example in _examples(answered, store, seed) if row.item not in used]
     design = RoundDesign(kind=record.kind, items=limit, plain=record.plain)
     drawn = _draw(answered, free, design, random.Random(seed)).tasks
     tasks = [task.model_copy(update={"id": f"m{task.id[1:]}"}) for task in drawn]

@@ -42,9 +42,9 @@ def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)
-            missing = [name for name in needed if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ValueError(f"it has no column {' or '.join(missing)}, but {', '.join(reader.fieldnames or ())}")
+            absent = [name for name in needed if name not in (reader.fieldnames or ())]
+            if absent:
+                raise ValueError(f"it has no column {' or '.join(absent)}, but {', '.join(reader.fieldnames or ())}")
             rows = []
             for read in reader:
                 row = {key: _normalized(value) for key, value in read.items() if key is not None}

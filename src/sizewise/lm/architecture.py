@@ -149,7 +149,7 @@ def build_network(shape: Shape, attention: str, context: int, token_ids: dict[st
 
 
 def with_attention(network: Any, attention: str, context: int) -> Any:
-    """Give a pretrained network other attention windows without changing its weights; training adapts it to them.
+    """Change the attention windows of a pretrained network, not its weights; training adapts the network to them.
 
     Only Llama-style networks support this: in other architectures the windows are fixed by the class.
 

@@ -98,13 +98,7 @@ def run_batch(
         # Few-shot examples precede every question: process them once for the whole batch.
         decoder_of(network)(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(prompts))
-    longest = max(len(prompt) for prompt in prompts) - shared
-    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
-    mask = torch.ones((len(prompts), shared + longest), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        padding = longest - (len(prompt) - shared)
-        ids[row, padding:] = torch.tensor(prompt[shared:])
-        mask[row, shared : shared + padding] = 0
+    ids, mask = _left_padded(prompts, shared, tokenizer.pad_token_id)
     written: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))  # row of the batch -> prompt
     done: set[int] = set()
@@ -137,6 +131,18 @@ def run_batch(
             ids, positions, mask = ids[keep], positions[keep], mask[keep]
             active = [active[row] for row in running]
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+
+
+def _left_padded(prompts: Sequence[list[int]], shared: int, padding_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids (rows, tokens) of the prompts after their shared prefix, and the mask (rows, prefix + tokens)."""
+    longest = max(len(prompt) for prompt in prompts) - shared
+    ids = torch.full((len(prompts), longest), padding_id)
+    mask = torch.ones((len(prompts), shared + longest), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        padding = longest - (len(prompt) - shared)
+        ids[row, padding:] = torch.tensor(prompt[shared:])
+        mask[row, shared : shared + padding] = 0
+    return ids, mask
 
 
 def _all_support(cache: DynamicCache, operation: str) -> bool:

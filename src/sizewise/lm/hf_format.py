@@ -66,7 +66,7 @@ def _load_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers may raise anything for an unknown config
-        raise cannot_load(folder, error) from error
+        raise load_error(folder, error) from error
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
             **options,
         )
     except Exception as error:  # transformers may raise anything for an unknown architecture
-        raise cannot_load(folder, error) from error
+        raise load_error(folder, error) from error
     wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
     if wrong:
         raise SizewiseError(
@@ -121,7 +121,7 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
     return network
 
 
-def cannot_load(folder: Path, error: Exception) -> SizewiseError:
+def load_error(folder: Path, error: Exception) -> SizewiseError:
     """Build the error for a model that failed to load, with the reason, supported models and the next step."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     try:
@@ -151,7 +151,7 @@ def load_tokenizer(folder: Path) -> Any:
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
         )
     except Exception as error:  # transformers may raise anything for an unknown tokenizer
-        raise cannot_load(folder, error) from error
+        raise load_error(folder, error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -242,7 +242,7 @@ def rate_at(done: float, peak: float) -> float:
     return peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
-def probe(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4) -> tuple[float, float]:
+def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4) -> tuple[float, float]:
     """Measure warm-up time and speed without changing any weight.
 
     Returns:

@@ -67,20 +67,17 @@ def load_test_model(
         _time_request(model, requests[0])  # warm up
         levels = []
         for count in counts:
-            number = max(MIN_REQUESTS, REQUESTS_PER_USER * count)
-            answers, seconds = _run_level(model, [requests[i % len(requests)] for i in range(number)], count, reporter)
-            where = f"engine:{engine}"
-            levels.append(level_of(answers, seconds, limits, concurrent_users=count, where=where, seed=seed))
+            timed = _run_level(model, requests, count, reporter)
+            levels.append(level_of(*timed, limits, concurrent_users=count, where=f"engine:{engine}", seed=seed))
     finally:
         model.close()
-    words = [len((request.text or request.messages[-1].content).split()) for request in requests]
     record = LoadTest(
         url=IN_PROCESS,
         uri=measured.model.uri,
         model=measured.model.uri,
         engine=engine,
         max_tokens=prompting.max_tokens,
-        prompt_words=float(np.mean(words)),
+        prompt_words=_mean_words(requests),
         ttft_slo_s=limits.ttft_s,
         tpot_slo_s=limits.tpot_s,
         levels=tuple(levels),
@@ -122,13 +119,18 @@ def _requests_of(measured: Evaluation, prompting: Prompting, store: Store) -> li
     return [make_request(example, prompting.form, shots, prompting.max_tokens, stop) for example in examples]
 
 
+def _mean_words(requests: Sequence[Request]) -> float:
+    return float(np.mean([len((request.text or request.messages[-1].content).split()) for request in requests]))
+
+
 def _run_level(
     model: Model, requests: Sequence[Request], concurrent_users: int, reporter: Reporter
 ) -> tuple[list[TimedAnswer], float]:
     """Send requests from one thread per user; return the timings, and the seconds that the level took."""
+    number = max(MIN_REQUESTS, REQUESTS_PER_USER * concurrent_users)
     pending: SimpleQueue[Request] = SimpleQueue()
-    for request in requests:
-        pending.put(request)
+    for i in range(number):
+        pending.put(requests[i % len(requests)])
     answers: list[TimedAnswer] = []
 
     def user() -> None:
@@ -141,7 +143,7 @@ def _run_level(
                 answers.append(_time_request(model, request))
             except Exception as error:  # any failure counts as a failed request of the level
                 answers.append(TimedAnswer(type(error).__name__, 0.0, 0.0, 0, ()))
-            reporter.advance(f"Load test, {concurrent_users} users", len(answers), len(requests))
+            reporter.advance(f"Load test, {concurrent_users} users", len(answers), number)
 
     begun = perf_counter()
     threads = [threading.Thread(target=user, daemon=True) for _ in range(concurrent_users)]

@@ -10,7 +10,7 @@ from sizewise.metrics.base import (
     stats_array,
     total,
 )
-from sizewise.metrics.registry import METRICS, find_metric, metric_names, stands_for_quality
+from sizewise.metrics.registry import METRICS, find_metric, metric_names, metric_versions, stands_for_quality
 
 __all__ = [
     "METRICS",
@@ -22,6 +22,7 @@ __all__ = [
     "Metric",
     "find_metric",
     "metric_names",
+    "metric_versions",
     "stands_for_quality",
     "stats_array",
     "total",

@@ -17,6 +17,8 @@ from sizewise.stats import MIN_CLUSTERS, interval, rule_of_three, wilson
 
 FloatArray = npt.NDArray[np.float64]
 ROUNDS = 2000
+SCORING_VERSION = 1
+"""Raised when totals or intervals of the same statistics change; part of an evaluation's id."""
 
 
 class AnswerItem(NamedTuple):
@@ -68,6 +70,8 @@ class Metric(Protocol):
     """Whether higher or lower values are better."""
     description: str
     """What it measures, which direction is better, and what it can't show."""
+    version: int
+    """Raised by hand when the values of the same answers change; part of an evaluation's id."""
     stands_for_quality: bool
     """Whether a better value means better answers or better knowledge of the text, comparable across models. False for
     length, refusals, format, calibration and bias."""
@@ -106,6 +110,7 @@ class Mean:
     unit = "share"
     better: Better = "higher"
     description = ""
+    version = 1
     stands_for_quality = True
 
     def signature(self) -> str:

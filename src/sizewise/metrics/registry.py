@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.metrics.base import Metric
+from sizewise.metrics.base import SCORING_VERSION, Metric
 from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
 from sizewise.metrics.harness import PREFIX, HarnessMetric
@@ -43,6 +43,13 @@ METRICS = _by_name(
 def metric_names() -> list[str]:
     """List the names of all metrics, plug-ins last."""
     return list(dict.fromkeys([*METRICS, *sorted(point.name for point in entry_points(group=GROUP))]))
+
+
+def metric_versions(names: Iterable[str]) -> list[object]:
+    """Return what an evaluation's id says of its metrics: the versions that are no longer the first, if any."""
+    raised = {name: version for name in names if (version := getattr(find_metric(name), "version", 1)) != 1}
+    scoring = [SCORING_VERSION] if SCORING_VERSION != 1 else []
+    return [*([raised] if raised else []), *scoring]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Several adapters on one base model: its weights are in memory once, and all of them answer together."""
+"""Several LoRA adapters on one base model, which is in memory only once; batches may mix adapters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, complete_all
-from sizewise.models.batching import TOGETHER, Batcher
+from sizewise.models.batching import MAX_BATCH, Batcher
 from sizewise.models.local import CACHE_TOKENS, ENGINE, begin_answer
 from sizewise.models.opening import resolve_folder
 from sizewise.models.size import cache_bytes, read_config, weight_bytes
@@ -18,13 +18,13 @@ from sizewise.store import Store
 
 
 class _Member(NamedTuple):
-    """A model that has its base in common with others."""
+    """A model that shares its base with others."""
 
     uri: str
     folder: Path
-    """Holds its own tokenizer and chat template."""
+    """Folder with the model's tokenizer and chat template."""
     adapter: Path | None
-    """None: the base itself."""
+    """Folder of the adapter; None for the base itself."""
     made: Checkpoint | None
     origin: str
     license: str
@@ -33,19 +33,19 @@ class _Member(NamedTuple):
 def open_shared(
     uris: Sequence[str], store: Store, precision: str | None = None, say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Model]:
-    """Open those of some models that are adapters of one base, on one copy of its weights.
+    """Open the models that are adapters of the same base on one copy of its weights.
 
     Args:
-        uris: model URIs; runs that trained adapters (`lora`, `qlora`), and perhaps what they started from.
-        store: where runs live.
-        precision: `bf16` or `fp32`; by default what the processor computes in.
-        say: told what is going on.
+        uris: model URIs: runs that trained adapters (`lora`, `qlora`), optionally with their base.
+        store: store that holds the runs.
+        precision: `bf16` or `fp32`; by default the processor's native precision.
+        say: called with one line of progress at a time.
 
     Returns:
-        URI -> model, of those that share a base with another one of them.
+        URI -> model, for the models that share a base with another.
 
     Raises:
-        UsageError: no two of them do.
+        UsageError: no two models share a base.
     """
     bases: dict[str, list[_Member]] = {}
     for uri in uris:
@@ -55,25 +55,28 @@ def open_shared(
     found: dict[str, Model] = {}
     for base, members in bases.items():
         folder, origin, license = resolve_folder(base, store, say)
-        members = [one for one in members if _attends_alike(one.folder, folder)]
-        beside = [_Member(base, folder, None, None, origin, license)] if base in uris else []
-        if len(members + beside) > 1:
-            say(f"{base} once, for {', '.join(one.uri for one in members + beside)}")
-            shared = _Shared(folder, [*members, *beside], precision)
-            found |= {one.uri: AdapterModel(shared, one) for one in [*members, *beside]}
+        members = [member for member in members if _same_attention(member.folder, folder)]
+        if base in uris:
+            members.append(_Member(base, folder, None, None, origin, license))
+        if len(members) > 1:
+            say(f"Loading {base} once for {', '.join(member.uri for member in members)}")
+            shared = _SharedBase(folder, members, precision)
+            found |= {member.uri: AdapterModel(shared, member) for member in members}
     if not found:
         raise UsageError(
-            "No two of these models are adapters of one base model.",
-            "runs made with --method lora or qlora from the same start, with its attention",
-            "sizewise runs, or leave --share-base out",
+            "No two of these models are adapters of the same base model.",
+            "runs trained with --method lora or qlora from the same base, without changing its attention",
+            "run sizewise runs to find such models, or omit --share-base",
         )
     return found
 
 
-def _attends_alike(folder: Path, base: Path) -> bool:
-    """Tell whether a run kept its base's attention: with a window of its own it is another network."""
-    own, its = read_config(folder), read_config(base)
-    return all(own.get(key) == its.get(key) for key in ("sliding_window", "layer_types", "use_sliding_window"))
+def _same_attention(folder: Path, base: Path) -> bool:
+    """Check that a run kept its base's attention; with other windows it is a different network."""
+    config, base_config = read_config(folder), read_config(base)
+    return all(
+        config.get(key) == base_config.get(key) for key in ("sliding_window", "layer_types", "use_sliding_window")
+    )
 
 
 def _member(uri: str, store: Store) -> _Member | None:
@@ -87,31 +90,30 @@ def _member(uri: str, store: Store) -> _Member | None:
     return _Member(uri, folder, adapter, made, origin, license) if fits else None
 
 
-class _Shared:
+class _SharedBase:
     """A base network with adapters.
 
     Args:
         base: folder of the base.
-        members: those that use it.
-        precision: `bf16` or `fp32`; by default what the processor computes in.
+        members: models that use it.
+        precision: `bf16` or `fp32`; by default the processor's native precision.
     """
 
     def __init__(self, base: Path, members: Sequence[_Member], precision: str | None) -> None:
-        from sizewise.lm import adapt
-        from sizewise.lm import hf_format as folders
+        from sizewise.lm import adapt, hf_format
         from sizewise.lm.device import machine_precision
 
         self.precision = precision or machine_precision()
-        adapters = {one.uri: one.adapter for one in members if one.adapter is not None}
+        adapters = {member.uri: member.adapter for member in members if member.adapter is not None}
         adapted = adapt.load_adapters(base, adapters, self.precision)
         self.network: Any = adapted.network
         self.parameters = adapted.parameters
         self.disk_bytes = weight_bytes(base)
-        self.batcher = Batcher(self.network, folders.load_tokenizer(base), adapted.choose)
+        self.batcher = Batcher(self.network, hf_format.load_tokenizer(base), adapted.choose)
         self._users = len(members)
 
-    def leave(self) -> None:
-        """Free the weights when nobody uses them any more."""
+    def release(self) -> None:
+        """Free the weights when the last model is closed."""
         self._users -= 1
         if self._users == 0:
             self.batcher.close()
@@ -120,63 +122,63 @@ class _Shared:
 
 
 class AdapterModel(Model):
-    """One of several models on the same base; it answers, and does not score.
+    """One of several models on the same base. It answers requests but doesn't score text.
 
     Args:
         shared: the base with all adapters.
-        member: which of them it is.
+        member: this model.
     """
 
-    def __init__(self, shared: _Shared, member: _Member) -> None:
-        from sizewise.lm import hf_format as folders
+    def __init__(self, shared: _SharedBase, member: _Member) -> None:
+        from sizewise.lm import hf_format
         from sizewise.lm.tokenizer import end_ids
 
         self._shared, self._member = shared, member
-        self._tokenizer = folders.load_tokenizer(member.folder)
+        self._tokenizer = hf_format.load_tokenizer(member.folder)
         config = shared.network.config
         if len(self._tokenizer) > config.vocab_size:
             raise SizewiseError(
-                f"The tokenizer of {member.uri} has more tokens than its base.",
-                "adapters that leave the vocabulary as it is",
+                f"The tokenizer of {member.uri} has more tokens than its base model.",
+                "adapters trained with the vocabulary of their base",
                 "the same command without --share-base",
             )
         self._ends = end_ids(shared.network, self._tokenizer)
         self._adapter = member.uri if member.adapter is not None else ""
         width = 2 if shared.precision == "bf16" else 4
-        own = shared.parameters[self._adapter] if self._adapter else 0
         base = shared.parameters[""]
+        total = base + (shared.parameters[self._adapter] if self._adapter else 0)
         self._description = ModelDescription(
             uri=member.uri,
             origin=member.origin,
             license=member.license,
             engine=ENGINE,
             precision=shared.precision,
-            attention=folders.attention_words(config),
+            attention=hf_format.attention_words(config),
             context=config.max_position_embeddings,
-            parameters=base + own,
-            memory_bytes=(base + own) * width + cache_bytes(folders.settings_of(config), CACHE_TOKENS, width),
+            parameters=total,
+            memory_bytes=total * width + cache_bytes(hf_format.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=shared.disk_bytes,
             can_chat=bool(self._tokenizer.chat_template),
             offers=("ids", "sampling", "logprobs"),
-            cache_tokens=TOGETHER * CACHE_TOKENS,
+            cache_tokens=MAX_BATCH * CACHE_TOKENS,
             trained_on=member.made.data if member.made else None,
             start=member.made.start if member.made else None,
         )
 
     def describe(self) -> ModelDescription:
-        """Say what the model is; its memory includes the base, which others use as well."""
+        """Describe the model. Its memory includes the shared base."""
         return self._description
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed: not at all."""
+        """Return "none": the model computes no log-likelihoods."""
         return "none"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer all at once, as answers end."""
+        """Generate all answers together and yield them as they end."""
         return complete_all(self, requests)
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Begin to answer; see `Model.start`."""
+        """Start to answer; see `Model.start`."""
         begun = begin_answer(self._tokenizer, self._description, request, deliver)
         if begun is None:
             return lambda: None
@@ -185,17 +187,17 @@ class AdapterModel(Model):
         return answer.cancelled.set
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Refuse: what shares a base is there to answer.
+        """Raise an error: models on a shared base don't score text.
 
         Raises:
             SizewiseError: always.
         """
         raise SizewiseError(
-            f"{self._member.uri} shares its base here and gives no log-likelihoods of text.",
-            "the model opened by itself",
+            f"{self._member.uri} provides no log-likelihoods while it shares its base model.",
+            "the model opened on its own",
             f"sizewise evaluate {self._member.uri} --data DATA",
         )
 
     def close(self) -> None:
-        """Leave the base to the others."""
-        self._shared.leave()
+        """Release the shared base."""
+        self._shared.release()

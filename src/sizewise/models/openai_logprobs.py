@@ -1,4 +1,4 @@
-"""Log-likelihoods of given text from servers that echo it: `/v1/completions` with `echo` and `logprobs`, as vLLM."""
+"""Score text with servers that echo the prompt, like vLLM: `/v1/completions` with `echo` and `logprobs`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sizewise.models.base import ScoredText
 TIMEOUT_S = 300.0
 ATTEMPTS = 4
 PROBE = "One two three."
-NEAR = 32  # characters in which a token is looked up behind halves of characters
+NEAR = 32  # characters to search for a token that follows a split character
 
 
 class EchoScorer:
-    """A server that gives the log-likelihoods of a prompt's tokens.
+    """A server that returns the log-likelihoods of a prompt's tokens.
 
-    The first token of a text has no likelihood there: it is left out, and its bytes count as if it were free.
+    Such servers don't score the first token of a text. It is omitted, so its bytes count as if they cost no bits.
 
     Args:
-        address: base URL, as `http://host:port/v1`.
-        name: model.
+        address: base URL, for example `http://host:port/v1`.
+        name: model name.
         key: bearer token.
     """
 
@@ -34,10 +34,10 @@ class EchoScorer:
 
     @classmethod
     def find(cls, address: str, name: str, key: str) -> EchoScorer | None:
-        """Ask a server for the likelihoods of a few words; None if it gives none."""
+        """Probe a server with a few words; None if it returns no log-likelihoods."""
         scorer = cls(address, name, key)
         try:
-            return scorer if len(scorer._ask(PROBE, attempts=1).nats) > 1 else None
+            return scorer if len(scorer._request(PROBE, attempts=1).nats) > 1 else None
         except (SizewiseError, KeyError, TypeError, IndexError, ValueError):
             return None
 
@@ -46,15 +46,15 @@ class EchoScorer:
         return "echo of the server|first token:left out"
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Score texts, each whole.
+        """Score texts, each in one request.
 
         Raises:
-            SizewiseError: the server refuses a text, for example for its length, or does not answer.
+            SizewiseError: the server doesn't answer, or rejects a text, for example because of its length.
         """
         for text in texts:
-            yield self._ask(text, ATTEMPTS)
+            yield self._request(text, ATTEMPTS)
 
-    def _ask(self, text: str, attempts: int) -> ScoredText:
+    def _request(self, text: str, attempts: int) -> ScoredText:
         import httpx2
 
         body = {"model": self._name, "prompt": text, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
@@ -78,36 +78,36 @@ class EchoScorer:
             if answer.status_code < 500 and answer.status_code != 429:
                 break
         raise SizewiseError(
-            f"The server does not score a text of {len(text):,} characters: {reason}",
-            "a server that echoes log-likelihoods, and texts within its context",
-            "sizewise read with shorter documents, or metrics that need no likelihood (--metrics bleu)",
+            f"The server failed to score a text of {len(text):,} characters: {reason}",
+            "a server that echoes log-likelihoods, and texts that fit its context",
+            "run sizewise read with shorter documents, or use metrics without likelihoods (--metrics bleu)",
         )
 
 
 def _read(body: dict[str, Any], text: str) -> ScoredText:
-    """Read the prompt's part of an answer: what lies behind the text was written by the model."""
-    told = body["choices"][0]["logprobs"]
-    tokens, offsets, values = told["tokens"], told["text_offset"], told["token_logprobs"]
+    """Extract the prompt's tokens from a response; the tokens after them were generated."""
+    logprobs = body["choices"][0]["logprobs"]
+    tokens, offsets, values = logprobs["tokens"], logprobs["text_offset"], logprobs["token_logprobs"]
     count = (body.get("usage") or {}).get("prompt_tokens") or sum(start < len(text) for start in offsets)
     starts = _starts(text, tokens[:count], offsets[:count])
     kept = [(-float(value), start) for value, start in zip(values[:count], starts, strict=True) if value is not None]
     if not kept:
         raise ValueError("no log-likelihoods")
-    nats, places = zip(*kept, strict=True)
-    return ScoredText(np.array(nats, dtype=np.float64), np.array(places, dtype=np.int64))
+    nats, first_characters = zip(*kept, strict=True)
+    return ScoredText(np.array(nats, dtype=np.float64), np.array(first_characters, dtype=np.int64))
 
 
 def _starts(text: str, tokens: Sequence[str], offsets: Sequence[int]) -> list[int]:
     """Return the first character of each token.
 
-    Servers add up the lengths of tokens, and that of half a character is told as a whole one: such offsets run ahead of
-    the text. Then tokens are looked up in it, and one that holds half a character stands where the last one ended.
+    Servers add up token lengths and count each part of a split character as a full one, so their offsets run ahead of
+    the text. In this case, tokens are searched in the text; a part of a character starts where the last token ended.
     """
     if UNFINISHED not in "".join(tokens) or UNFINISHED in text:
         return [min(int(start), max(0, len(text) - 1)) for start in offsets]
     found, end = [], 0
     for token in tokens:
-        place = text.find(token, end, end + len(token) + NEAR) if token and UNFINISHED not in token else -1
-        found.append(min(place if place >= 0 else end, max(0, len(text) - 1)))
-        end = place + len(token) if place >= 0 else end
+        start = text.find(token, end, end + len(token) + NEAR) if token and UNFINISHED not in token else -1
+        found.append(min(start if start >= 0 else end, max(0, len(text) - 1)))
+        end = start + len(token) if start >= 0 else end
     return found

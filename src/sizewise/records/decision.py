@@ -114,7 +114,7 @@ class Recommendation(Record):
     probability_best: dict[str, float] = Field(default_factory=dict)
     """Eligible candidate -> share of resamples in which it has the best quality."""
     method_version: int = 1
-    """Version of the rules and the wording behind the verdict; another version may word the same verdict differently."""
+    """Version of the rules and the wording behind the verdict; other versions may word the same verdict differently."""
 
 
 class Candidate(Record):

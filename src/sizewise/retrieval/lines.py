@@ -1,4 +1,4 @@
-"""Tell sentences that can answer a question from boilerplate.
+"""Separate sentences that can answer a question from boilerplate.
 
 A line of metadata (`Original KB number: 3137323`) or one repeated in many documents (`Was this helpful?`) answers
 nothing, however well it matches. A field such as `Opening hours: 9 to 17` does, if the question asks for it.

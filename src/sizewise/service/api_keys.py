@@ -1,4 +1,4 @@
-"""API keys: only their hashes are kept; each names its models and its budget."""
+"""API keys: stored as hashes, each with the models it may use and its budget."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
-from sizewise.service.schemas import Refused
+from sizewise.service.schemas import APIError
 
-LONGEST_NAME = 60
+MAX_NAME_LENGTH = 60
 
 
 class Key(BaseModel):
-    """A key as the file holds it."""
+    """An API key as stored in the key file."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=LONGEST_NAME)
+    name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     models: tuple[str, ...] = ()
-    """Names that it may ask; empty: all."""
+    """Models the key may use; empty: all."""
     requests_per_minute: int | None = Field(None, ge=1)
-    """Requests; one for several answers counts as many."""
+    """Rate limit; a request with n completions counts n times."""
     tokens_per_day: int | None = Field(None, ge=1)
-    """Tokens read and written."""
+    """Daily budget of prompt and completion tokens."""
     usd_per_day: float | None = Field(None, gt=0)
-    """US dollars, by the list prices of models behind an API."""
+    """Daily budget in US dollars, at the list prices of models behind an API."""
     staff: bool = False
-    """Whether conversations that were handed over may be read with it."""
+    """Whether the key may read conversations that were handed over."""
 
 
 class _File(BaseModel):
@@ -45,10 +45,10 @@ class _File(BaseModel):
 
 
 class Keys:
-    """The keys of a service; with none, whoever reaches it may ask.
+    """The API keys of a service; without any, all clients are accepted.
 
     Args:
-        keys: keys that are known.
+        keys: the keys.
     """
 
     def __init__(self, keys: tuple[Key, ...] = ()) -> None:
@@ -57,74 +57,82 @@ class Keys:
 
     @classmethod
     def load(cls, path: Path) -> Keys:
-        """Read a file of keys.
+        """Load a key file.
 
         Raises:
-            SizewiseError: it cannot be read, or is not one.
+            SizewiseError: the file cannot be read, or is not a key file.
         """
         try:
             return cls(_File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).key)
         except (OSError, ValueError, ValidationError) as error:
             raise SizewiseError(
-                f"{path} is no file of keys: {str(error).splitlines()[0]}",
+                f"{path} is not a valid key file: {str(error).splitlines()[0]}",
                 '[[key]] tables with "name" and "sha256"',
-                f"sizewise serve MODEL --keys {path} --new-key NAME",
+                f"sizewise keys new NAME --keys {path}",
             ) from error
 
     @property
-    def needed(self) -> bool:
-        """Whether a key must be shown."""
+    def required(self) -> bool:
+        """Whether clients must send a key."""
         return bool(self._by_hash)
 
-    def find(self, header: str | None, by_browser: bool = False) -> Key | None:
-        """Find the key of an Authorization header; None where none is needed.
+    def find(self, header: str | None, browser_login: bool = False) -> Key | None:
+        """Find the key in an Authorization header; None if no key is required.
 
         Args:
             header: the header.
-            by_browser: take a key as a password, which a browser asks a person for, whatever the name.
+            browser_login: accept the key as a password of HTTP basic authentication, with any user name.
 
         Raises:
-            Refused: it is missing or wrong.
+            APIError: the key is missing or invalid.
         """
-        if not self.needed:
+        if not self.required:
             return None
-        scheme, _, given = (header or "").strip().partition(" ")
-        if by_browser and scheme.lower() == "basic":
+        scheme, _, token = (header or "").strip().partition(" ")
+        if browser_login and scheme.lower() == "basic":
             with suppress(ValueError):
-                scheme, given = "bearer", b64decode(given).decode("utf-8").partition(":")[2]
+                scheme, token = "bearer", b64decode(token).decode("utf-8").partition(":")[2]
         if scheme.lower() == "bearer":
-            key = self._by_hash.get(hashlib.sha256(given.strip().encode("utf-8")).hexdigest())
+            key = self._by_hash.get(hashlib.sha256(token.strip().encode("utf-8")).hexdigest())
             if key is not None:
                 return key
-        raise Refused(
-            "This service wants a key: Authorization: Bearer KEY.", None, "invalid_api_key", 401,
-            {"WWW-Authenticate": 'Basic realm="sizewise: any name, and a key"' if by_browser else "Bearer"},
-        )  # fmt: skip
+        challenge = 'Basic realm="sizewise: any user name, API key as password"' if browser_login else "Bearer"
+        raise APIError(
+            "Missing or invalid API key. Send it in the header 'Authorization: Bearer KEY'.",
+            None,
+            "invalid_api_key",
+            401,
+            {"WWW-Authenticate": challenge},
+        )
 
 
 def key_of(http: HttpRequest) -> Key | None:
-    """Give the key that the gate found; None where none is needed."""
-    found: Key | None = getattr(http.state, "key", None)
-    return found
+    """Return the key that `Gate` found in the request; None if no key is required."""
+    key: Key | None = getattr(http.state, "key", None)
+    return key
 
 
 def add_key(path: Path, name: str) -> str:
-    """Make a new key, append its hash to a file, and give the key: it is shown this once.
+    """Create a key, append its hash to a key file, and return the key, which is not stored anywhere.
 
     Raises:
-        SizewiseError: the file cannot be written, or has the name already.
+        SizewiseError: the file cannot be written, or the name is invalid or already used.
     """
-    known = Keys.load(path).names if path.exists() else frozenset()
-    if name in known or not name or len(name) > LONGEST_NAME or not name.isprintable() or '"' in name or "\\" in name:
-        raise SizewiseError(f"'{name}' cannot name a new key.", "a short name that is not there yet", "")
-    made = f"sw-{secrets.token_urlsafe(32)}"
-    hashed = hashlib.sha256(made.encode("utf-8")).hexdigest()
+    names = Keys.load(path).names if path.exists() else frozenset()
+    if name in names:
+        raise SizewiseError(f"The key file already has a key named '{name}'.", "a new name", "")
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or '"' in name or "\\" in name:
+        raise SizewiseError(
+            f"'{name}' is not a valid key name.",
+            f"1 to {MAX_NAME_LENGTH} printable characters without quotes and backslashes",
+            "",
+        )
+    key = f"sw-{secrets.token_urlsafe(32)}"
+    key_hash = hashlib.sha256(key.encode("utf-8")).hexdigest()
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": hashed}]}) + "\n")
+            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": key_hash}]}) + "\n")
         path.chmod(0o600)
     except OSError as error:
-        raise SizewiseError(
-            f"{path} cannot be written: {error.strerror}.", "a place that can be written", ""
-        ) from error
-    return made
+        raise SizewiseError(f"Cannot write {path}: {error.strerror}.", "a writable location", "") from error
+    return key

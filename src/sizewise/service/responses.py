@@ -1,4 +1,4 @@
-"""Requests from the wire turned into ours, and answers into OpenAI's form, whole or streamed."""
+"""Conversion between OpenAI's wire format and our requests and completions, streamed or not."""
 
 from __future__ import annotations
 
@@ -9,109 +9,120 @@ from typing import Any
 
 from sizewise.models.base import ScoredPrompt
 from sizewise.records import Completion, Message, Request
-from sizewise.service.schemas import DEFAULT_TOKENS, ChatMessage, ChatRequest, Common, Refused, TextRequest, schema_of
-from sizewise.service.tools import Tools, Watch, answer_text, calling_text, written
+from sizewise.service.schemas import (
+    DEFAULT_MAX_TOKENS,
+    APIError,
+    ChatMessage,
+    ChatRequest,
+    Common,
+    TextRequest,
+    schema_of,
+)
+from sizewise.service.tools import StreamParser, Tools, call_text, format_calls, result_text
 
-OF_TOOLS = ("tool", "function")
-"""Roles of messages that say what a call gave."""
-LEAST = 1e-5
-"""Temperatures below it are 0, and no share of the likeliest tokens is smaller: engines count in 32 bits."""
+TOOL_ROLES = ("tool", "function")
+"""Roles of messages that contain the result of a tool call."""
+MIN_SAMPLING = 1e-5
+"""Lower temperatures are treated as 0 and top_p is raised to it, because engines compute in 32 bits."""
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 
 
-def chat_request(asked: ChatRequest, lenient: bool) -> Request:
-    """Turn a conversation from the wire into ours.
+def chat_request(body: ChatRequest, lenient: bool) -> Request:
+    """Convert a chat completion request.
 
-    What several calls gave stands in one message, in the order of the calls: many chat templates know but two that
-    take turns.
+    The results of consecutive tool calls are merged into one message in the order of the calls, because many chat
+    templates require alternating roles.
+
+    Raises:
+        APIError: the request asks for something that is not supported.
     """
     messages: list[Message] = []
-    given: dict[str, str] = {}
-    for number, message in enumerate(asked.messages):
+    results: dict[str, str] = {}
+    for number, message in enumerate(body.messages):
         content = _content(message, f"messages[{number}]", lenient)
-        if message.role in OF_TOOLS:
-            given[message.tool_call_id or str(number)] = answer_text(content)
-            if number + 1 < len(asked.messages) and asked.messages[number + 1].role in OF_TOOLS:
+        if message.role in TOOL_ROLES:
+            results[message.tool_call_id or str(number)] = result_text(content)
+            if number + 1 < len(body.messages) and body.messages[number + 1].role in TOOL_ROLES:
                 continue
-            order = [call.id for before in asked.messages[:number] for call in before.tool_calls or ()]
-            place = {name: index for index, name in enumerate(order) if name}
-            content = "\n".join(given[name] for name in sorted(given, key=lambda name: place.get(name, len(place))))
-            given = {}
+            calls = [call.id for earlier in body.messages[:number] for call in earlier.tool_calls or ()]
+            order = {call: index for index, call in enumerate(calls) if call}
+            content = "\n".join(results[call] for call in sorted(results, key=lambda call: order.get(call, len(order))))
+            results = {}
         elif message.tool_calls:
-            content = calling_text(message, content)
+            content = call_text(message, content)
         messages.append(Message(role=_ROLES.get(message.role, message.role), content=content))
-    longest = asked.max_completion_tokens or asked.max_tokens or None
-    if 0 in (asked.max_completion_tokens, asked.max_tokens) and not lenient:
-        raise Refused("An answer has at least one token.", "max_tokens")
+    max_tokens = body.max_completion_tokens or body.max_tokens or None
+    if 0 in (body.max_completion_tokens, body.max_tokens) and not lenient:
+        raise APIError("max_tokens must be at least 1.", "max_tokens")
     return Request(
         id="",
         messages=tuple(messages),
-        stop=asked.stops(),
-        max_tokens=longest or DEFAULT_TOKENS,
-        fit=longest is None,
-        temperature=_temperature(asked),
-        top_p=1.0 if asked.top_p is None else max(LEAST, asked.top_p),
-        seed=None if asked.seed is None else asked.seed % 2**31,
-        logprobs=bool(asked.logprobs),
-        json_schema=schema_of(asked) if not lenient else None,
+        stop=body.stops(),
+        max_tokens=max_tokens or DEFAULT_MAX_TOKENS,
+        fit=max_tokens is None,
+        temperature=_temperature(body),
+        top_p=1.0 if body.top_p is None else max(MIN_SAMPLING, body.top_p),
+        seed=None if body.seed is None else body.seed % 2**31,
+        logprobs=bool(body.logprobs),
+        json_schema=schema_of(body) if not lenient else None,
     )
 
 
-def _temperature(asked: Common) -> float:
-    given = asked.temperature or 0.0
-    return given if given >= LEAST else 0.0
+def _temperature(body: Common) -> float:
+    temperature = body.temperature or 0.0
+    return temperature if temperature >= MIN_SAMPLING else 0.0
 
 
-def _content(message: ChatMessage, where: str, lenient: bool) -> str:
-    """Give a message's text.
+def _content(message: ChatMessage, field: str, lenient: bool) -> str:
+    """Return the text of a message.
 
     Raises:
-        Refused: there is none, or something besides.
+        APIError: the message has no text, or other content such as images.
     """
     content = message.content
     if not isinstance(content, str | None):
         other = next((part.type for part in content if part.type not in ("text", "refusal")), None)
         if other and not lenient:
-            raise Refused(f"The models served here take text, not {other}.", f"{where}.content")
+            raise APIError(f"This server accepts text only, not {other}.", f"{field}.content")
         content = "\n".join(part.text for part in content if part.text)
     if content is None and message.role != "assistant" and not lenient:
-        raise Refused("A message needs content.", f"{where}.content")
+        raise APIError("The message has no content.", f"{field}.content")
     return content or ""
 
 
-def last_question(asked: ChatRequest) -> str | None:
-    """Give the last thing that a person said in a conversation."""
-    said = next((one for one in reversed(asked.messages) if one.role == "user"), None)
-    return (_content(said, "messages", lenient=True) or None) if said else None
+def last_question(body: ChatRequest) -> str | None:
+    """Return the last user message of a conversation."""
+    message = next((message for message in reversed(body.messages) if message.role == "user"), None)
+    return (_content(message, "messages", lenient=True) or None) if message else None
 
 
-def text_request(asked: TextRequest, prompt: str | tuple[int, ...]) -> Request:
-    """Turn a plain prompt from the wire into ours."""
+def text_request(body: TextRequest, prompt: str | tuple[int, ...]) -> Request:
+    """Convert one prompt of a text completion request."""
     return Request(
         id="",
         text=prompt if isinstance(prompt, str) else None,
         ids=None if isinstance(prompt, str) else prompt,
-        stop=asked.stops(),
-        max_tokens=DEFAULT_TOKENS if asked.max_tokens is None else asked.max_tokens,
-        temperature=_temperature(asked),
-        top_p=1.0 if asked.top_p is None else max(LEAST, asked.top_p),
-        seed=None if asked.seed is None else asked.seed % 2**31,
-        logprobs=asked.logprobs is not None,
+        stop=body.stops(),
+        max_tokens=DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
+        temperature=_temperature(body),
+        top_p=1.0 if body.top_p is None else max(MIN_SAMPLING, body.top_p),
+        seed=None if body.seed is None else body.seed % 2**31,
+        logprobs=body.logprobs is not None,
     )
 
 
 def new_id(kind: str) -> str:
-    """Give the id of an answer."""
+    """Generate the id of a response."""
     return f"{kind}-{secrets.token_hex(12)}"
 
 
-def base(kind: str, answer_id: str, model: str) -> dict[str, Any]:
-    """Give the fields that every answer has."""
-    return {"id": answer_id, "object": kind, "created": int(time.time()), "model": model}
+def base(kind: str, response_id: str, model: str) -> dict[str, Any]:
+    """Return the fields that every response has."""
+    return {"id": response_id, "object": kind, "created": int(time.time()), "model": model}
 
 
 def chat_logprobs(tokens: list[str], values: list[float]) -> dict[str, Any]:
-    """Write log-likelihoods as chat answers carry them."""
+    """Format log-probabilities for chat completions."""
     content = [
         {"token": token, "logprob": value, "bytes": list(token.encode("utf-8")), "top_logprobs": []}
         for token, value in zip(tokens, values, strict=True)
@@ -122,12 +133,12 @@ def chat_logprobs(tokens: list[str], values: list[float]) -> dict[str, Any]:
 def text_logprobs(
     tokens: list[str], values: list[float | None], top: list[dict[str, float] | None] | None
 ) -> dict[str, Any]:
-    """Write log-likelihoods as plain answers carry them.
+    """Format log-probabilities for text completions.
 
     Args:
         tokens: the tokens as text.
-        values: the log-likelihood of each; None for the first of a text.
-        top: the token's own with that of the likeliest, where it is another; None where it is not known.
+        values: log-probability of each token; None for the first token of a text.
+        top: for each token its log-probability and that of the most likely token; None if unknown.
     """
     offsets, offset = [], 0
     for token in tokens:
@@ -136,117 +147,122 @@ def text_logprobs(
     return {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
 
 
-def likeliest(tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, float] | None]:
-    """Say of tokens that each was the likeliest, as a greedy answer's are."""
+def greedy_top(tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, float] | None]:
+    """Format tokens of greedy decoding as their own most likely tokens."""
     return [{token: value} for token, value in zip(tokens, values, strict=True)]
 
 
 def echo_logprobs(scored: ScoredPrompt, tokens: list[str], values: list[float], greedy: bool) -> dict[str, Any]:
-    """Write the log-likelihoods of a prompt and of what was written after it.
+    """Format the log-probabilities of a prompt and its continuation.
 
     Args:
-        scored: the prompt's.
-        tokens: tokens that were written.
-        values: their log-likelihoods.
-        greedy: whether these were the likeliest.
+        scored: the scored prompt.
+        tokens: generated tokens.
+        values: their log-probabilities.
+        greedy: whether decoding was greedy.
     """
     top: list[dict[str, float] | None] | None = None
     if scored.likeliest is not None and (greedy or not tokens):
-        own = likeliest(scored.tokens[1:], scored.logprobs)
-        for one, better in zip(own, scored.likeliest, strict=True):
-            if one is not None and better is not None:
-                one[better[0]] = better[1]
-        top = [None, *own, *likeliest(tokens, values)]
+        prompt_top = greedy_top(scored.tokens[1:], scored.logprobs)
+        for entry, best in zip(prompt_top, scored.likeliest, strict=True):
+            if entry is not None and best is not None:
+                entry[best[0]] = best[1]
+        top = [None, *prompt_top, *greedy_top(tokens, values)]
     return text_logprobs(scored.tokens + tokens, [None, *scored.logprobs, *values], top)
 
 
 class ChatForm:
-    """How the answers of a conversation look.
+    """Format of chat completions.
 
     Args:
-        model: name of the model that answers.
-        body: what was asked.
+        model: name of the model.
+        body: the request.
+        tools: tools the model may call.
     """
 
-    whole, piece, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+    object, chunk_object, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
     def __init__(self, model: str, body: Common, tools: Tools | None = None) -> None:
         self.model = model
         self._tools = tools
-        self._watches: dict[int, Watch] = {}
+        self._parsers: dict[int, StreamParser] = {}
         self.greedy = not body.temperature
         self.wants_usage = bool(body.stream_options and body.stream_options.include_usage)
-        self._of_one_prompt = body.n or 1
+        self._n = body.n or 1
 
-    def usage(self, ends: Sequence[Completion]) -> dict[str, int]:
-        """Count tokens; a prompt once, however many answers it has."""
-        read = sum(end.prompt_tokens for end in ends[:: self._of_one_prompt])
-        written = sum(end.completion_tokens for end in ends)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    def usage(self, completions: Sequence[Completion]) -> dict[str, int]:
+        """Count tokens; a prompt counts once, even with several completions."""
+        prompt_tokens = sum(completion.prompt_tokens for completion in completions[:: self._n])
+        completion_tokens = sum(completion.completion_tokens for completion in completions)
+        return {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        }
 
     def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
-        """Write a whole answer."""
-        words, calls = self._tools.read(text) if self._tools else (text, [])
-        words = words.strip() if calls else words
+        """Format a choice."""
+        content, calls = self._tools.parse(text) if self._tools else (text, [])
+        content = content.strip() if calls else content
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": words if words or not calls else None,
+            "content": content if content or not calls else None,
             "refusal": None,
         }
         if calls:
-            message["tool_calls"] = written(calls)
+            message["tool_calls"] = format_calls(calls)
             finish = "tool_calls"
-        likely = chat_logprobs(tokens, values) if tokens else None
-        return {"index": index, "message": message, "logprobs": likely, "finish_reason": finish}
+        logprobs = chat_logprobs(tokens, values) if tokens else None
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
 
     def first(self, index: int) -> list[dict[str, Any]]:
-        """Begin a streamed answer: the role, once."""
+        """Format the first chunk, which contains the role."""
         role = {"role": "assistant", "content": ""}
         return [{"index": index, "delta": role, "logprobs": None, "finish_reason": None}]
 
     def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
-        """Write a piece of an answer; nothing while it may be part of a call."""
+        """Format a chunk; nothing while the text may be part of a tool call."""
         if self._tools is not None:
-            text = self._watches.setdefault(index, self._tools.watch()).feed(text)
+            text = self._parsers.setdefault(index, self._tools.stream_parser()).feed(text)
             if not text:
                 return []
-        likely = chat_logprobs(list(tokens), list(values)) if tokens else None
-        return [{"index": index, "delta": {"content": text}, "logprobs": likely, "finish_reason": None}]
+        logprobs = chat_logprobs(list(tokens), list(values)) if tokens else None
+        return [{"index": index, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": None}]
 
     def last(self, index: int, finish: str) -> list[dict[str, Any]]:
-        """End a streamed answer: what was kept of it, and why it ended."""
+        """Format the last chunks: text held back, tool calls and the finish reason."""
         deltas: list[dict[str, Any]] = []
         if self._tools is not None:
-            words, calls = self._watches.setdefault(index, self._tools.watch()).end()
-            deltas += [{"content": words}] if words.strip() or (words and not calls) else []
+            content, calls = self._parsers.setdefault(index, self._tools.stream_parser()).end()
+            deltas += [{"content": content}] if content.strip() or (content and not calls) else []
             if calls:
-                deltas.append({"tool_calls": written(calls, streamed=True)})
+                deltas.append({"tool_calls": format_calls(calls, streamed=True)})
                 finish = "tool_calls"
-        pieces = [{"index": index, "delta": one, "logprobs": None, "finish_reason": None} for one in deltas]
-        return [*pieces, {"index": index, "delta": {}, "logprobs": None, "finish_reason": finish}]
+        chunks = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
+        return [*chunks, {"index": index, "delta": {}, "logprobs": None, "finish_reason": finish}]
 
 
 class TextForm(ChatForm):
-    """How continued texts look."""
+    """Format of text completions."""
 
-    whole, piece, prefix = "text_completion", "text_completion", "cmpl"
+    object, chunk_object, prefix = "text_completion", "text_completion", "cmpl"
 
     def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
-        """Write a whole continuation."""
-        return {"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": finish}
+        """Format a choice."""
+        return {"index": index, "text": text, "logprobs": self._logprobs(tokens, values), "finish_reason": finish}
 
     def first(self, index: int) -> list[dict[str, Any]]:
-        """Say nothing: there is no role."""
+        """Return nothing, because text completions have no role."""
         return []
 
     def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
-        """Write a piece of a continuation."""
-        return [{"index": index, "text": text, "logprobs": self._likely(tokens, values), "finish_reason": None}]
+        """Format a chunk."""
+        return [{"index": index, "text": text, "logprobs": self._logprobs(tokens, values), "finish_reason": None}]
 
-    def _likely(self, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
-        top = likeliest(tokens, values) if self.greedy else None
+    def _logprobs(self, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
+        top = greedy_top(tokens, values) if self.greedy else None
         return text_logprobs(list(tokens), list(values), top) if tokens else None
 
     def last(self, index: int, finish: str) -> list[dict[str, Any]]:
-        """End a streamed continuation."""
+        """Format the last chunk, which contains the finish reason."""
         return [{"index": index, "text": "", "logprobs": None, "finish_reason": finish}]

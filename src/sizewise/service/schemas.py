@@ -1,6 +1,6 @@
-"""OpenAI's format on the wire: what comes in, what goes out, and errors as clients know them.
+"""Request, response and error schemas of the OpenAI-compatible API.
 
-Source: OpenAI's published API reference. What an engine cannot do is refused by name, never silently left out.
+Source: OpenAI's published API reference. Unsupported parameters are rejected by name, never ignored silently.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, 
 
 from sizewise.records import ModelDescription, Request
 
-DEFAULT_TOKENS = 512
-MOST_CHOICES, MOST_MESSAGES, MOST_PROMPTS, MOST_TOOLS = 8, 1_000, 256, 128
-MOST_BIASES = 300
-OTHER_FORMS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs", "grammar")
-"""How clients of other servers demand a form; whoever demands one may not get an answer without it."""
+DEFAULT_MAX_TOKENS = 512
+MAX_CHOICES, MAX_MESSAGES, MAX_PROMPTS, MAX_TOOLS = 8, 1_000, 256, 128
+MAX_LOGIT_BIASES = 300
+CONSTRAINTS_OF_OTHER_SERVERS = (
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+    "grammar",
+)
+"""Parameters with which other servers constrain the output; rejected, because ignoring them would break clients."""
 
 
 class _FirstError(FailFast):
-    """One error for a list with a million wrong values, not a million; it can stand in a union."""
+    """Stop validation at the first invalid item of a list; hashable, so that it works inside a union."""
 
     __hash__ = object.__hash__
 
@@ -33,15 +40,15 @@ Ids = Annotated[list[int], FIRST_ERROR]
 Stop = Annotated[str, StringConstraints(max_length=200)]
 
 
-class Refused(Exception):
-    """A request that is answered with an error.
+class APIError(Exception):
+    """An error returned to the client.
 
     Args:
-        message: what is wrong, and what to do.
-        param: field of the request that it is about.
-        code: short name of the error.
+        message: what is wrong, and how to fix it.
+        param: the request field at fault.
+        code: machine-readable error code.
         status: HTTP status.
-        headers: HTTP headers besides.
+        headers: additional HTTP headers.
     """
 
     def __init__(
@@ -57,7 +64,7 @@ class Refused(Exception):
 
 
 class ErrorFields(BaseModel):
-    """What an error says."""
+    """Fields of an error."""
 
     message: str
     type: str
@@ -66,81 +73,84 @@ class ErrorFields(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """An error as clients of OpenAI know it."""
+    """An error in OpenAI's format."""
 
     error: ErrorFields
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": words}
-    for status, words in {
-        400: "what is asked cannot be done",
-        401: "a key is missing or wrong",
-        403: "the key, or the guard, does not allow it",
-        404: "there is no such thing",
-        405: "not by this method",
-        408: "the body did not arrive in time",
-        413: "the body is too long",
-        415: "this kind of document is not read",
-        429: "all places are taken, or a budget is used up",
-        500: "the engine failed",
-        502: "the provider behind the model failed",
-        503: "no model is ready, or its provider does not answer",
-        504: "the answer took too long",
+    status: {"model": ErrorBody, "description": description}
+    for status, description in {
+        400: "The request is invalid or not supported.",
+        401: "The API key is missing or invalid.",
+        403: "The API key or the guard does not allow this request.",
+        404: "The resource does not exist.",
+        405: "The method is not allowed.",
+        408: "The request body was not received in time.",
+        413: "The request body is too large.",
+        415: "The document type is not supported.",
+        429: "All slots are in use, or a rate limit or budget is exhausted.",
+        500: "The engine failed.",
+        502: "The provider of the model failed.",
+        503: "The model is not ready, or its provider is unavailable.",
+        504: "The response timed out.",
     }.items()
 }
 STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "an answer, whole or streamed", "content": {"application/json": {}, "text/event-stream": {}}}
+    200: {
+        "description": "The completion, or a stream of chunks.",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    }
 }
-ERROR_KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
 def error_body(message: str, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """Write an error as OpenAI does; half characters (lone surrogates) of what was sent cannot be sent back."""
+    """Format an error like OpenAI; lone surrogates in the message are replaced, because they cannot be encoded."""
     message = message.encode("utf-8", errors="replace").decode("utf-8")
-    kind = ERROR_KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    error_type = ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _Whole(_Body):
-    """A body as it arrives."""
+class _RequestBody(_Body):
+    """A request body."""
 
     @model_validator(mode="before")
     @classmethod
-    def _can_be_told(cls, data: Any) -> Any:
-        """Refuse half characters (lone surrogates), which no answer could hold."""
+    def _check_encodable(cls, data: Any) -> Any:
+        """Reject lone surrogates, which cannot be encoded in a response, and long logit_bias maps."""
         if not isinstance(data, dict):
             return data
-        if isinstance(data.get("logit_bias"), dict) and len(data["logit_bias"]) > MOST_BIASES:
-            raise ValueError(f"logit_bias has more than {MOST_BIASES} tokens")
+        if isinstance(data.get("logit_bias"), dict) and len(data["logit_bias"]) > MAX_LOGIT_BIASES:
+            raise ValueError(f"logit_bias has more than {MAX_LOGIT_BIASES} tokens")
         try:
             json.dumps(data, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
-            raise ValueError("half a character (a lone surrogate) stands in it") from None
+            raise ValueError("the text contains a lone surrogate, which is not valid Unicode") from None
         return data
 
 
 class TextPart(_Body):
-    """A part of a message."""
+    """A content part of a message."""
 
     type: str
     text: str | None = None
 
 
 class CalledFunction(_Body):
-    """A function as it was called."""
+    """The function of a tool call."""
 
     name: str
     arguments: str = ""
-    """JSON."""
+    """Arguments as JSON."""
 
 
 class ToolCall(_Body):
-    """A call that an answer made."""
+    """A tool call in an assistant message."""
 
     id: str | None = None
     function: CalledFunction
@@ -151,21 +161,21 @@ class ChatMessage(_Body):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart], FIRST_ERROR] | None = None
-    tool_calls: Annotated[list[ToolCall], FIRST_ERROR] | None = Field(None, max_length=MOST_TOOLS)
+    tool_calls: Annotated[list[ToolCall], FIRST_ERROR] | None = Field(None, max_length=MAX_TOOLS)
     tool_call_id: str | None = None
 
 
 class FunctionSpec(_Body):
-    """A function that may be called."""
+    """Definition of a function."""
 
     name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    """JSON schema of its arguments."""
+    """JSON schema of the arguments."""
 
 
 class Tool(_Body):
-    """A tool that may be used."""
+    """A tool the model may call."""
 
     type: Literal["function"]
     function: FunctionSpec
@@ -178,27 +188,27 @@ class NamedFunction(_Body):
 
 
 class NamedTool(_Body):
-    """The tool that must be used."""
+    """The tool the model must call."""
 
     type: Literal["function"]
     function: NamedFunction
 
 
 class StreamOptions(_Body):
-    """How an answer is streamed."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 
 
-class Common(_Whole):
-    """What both kinds of request may ask for."""
+class Common(_RequestBody):
+    """Parameters of chat and text completions."""
 
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Stop | Annotated[list[Stop], FIRST_ERROR] | None = None
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
@@ -207,23 +217,23 @@ class Common(_Whole):
     user: str | None = None
 
     def stops(self) -> tuple[str, ...]:
-        """Give the texts that end an answer."""
-        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(given) > 4:
-            raise Refused("At most four stop texts are taken.", "stop")
-        return tuple(text for text in given if text)
+        """Return the stop sequences."""
+        sequences = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(sequences) > 4:
+            raise APIError("At most 4 stop sequences are allowed.", "stop")
+        return tuple(text for text in sequences if text)
 
 
 class ChatRequest(Common):
     """A body of /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], FIRST_ERROR] = Field(min_length=1, max_length=MOST_MESSAGES)
+    messages: Annotated[list[ChatMessage], FIRST_ERROR] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_tokens: int | None = Field(None, ge=0, le=10**7)
     max_completion_tokens: int | None = Field(None, ge=0, le=10**7)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
-    tools: Annotated[list[Tool], FIRST_ERROR] | None = Field(None, max_length=MOST_TOOLS)
+    tools: Annotated[list[Tool], FIRST_ERROR] | None = Field(None, max_length=MAX_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     functions: list[Any] | None = None
@@ -237,21 +247,21 @@ class TextRequest(Common):
     echo: bool | None = None
     logprobs: int | None = Field(None, ge=0, le=20)
     suffix: str | None = None
-    best_of: int | None = Field(None, ge=0, le=MOST_CHOICES)
+    best_of: int | None = Field(None, ge=0, le=MAX_CHOICES)
 
     def prompts(self) -> list[str | tuple[int, ...]]:
-        """Give the prompts, each a text or tokens."""
-        given = self.prompt
-        if isinstance(given, str):
-            return [given]
-        if given and all(isinstance(one, int) for one in given):
-            return [tuple(given)]  # type: ignore[arg-type]
-        if not 0 < len(given) <= MOST_PROMPTS:
-            raise Refused(f"Between one and {MOST_PROMPTS} prompts are taken at once.", "prompt")
-        return [one if isinstance(one, str) else tuple(one) for one in given]  # type: ignore[arg-type]
+        """Return the prompts, each as text or token ids."""
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return [prompt]
+        if prompt and all(isinstance(item, int) for item in prompt):
+            return [tuple(prompt)]  # type: ignore[arg-type]
+        if not 0 < len(prompt) <= MAX_PROMPTS:
+            raise APIError(f"A request must have between 1 and {MAX_PROMPTS} prompts.", "prompt")
+        return [item if isinstance(item, str) else tuple(item) for item in prompt]  # type: ignore[arg-type]
 
 
-class EmbeddingRequest(_Whole):
+class EmbeddingRequest(_RequestBody):
     """A body of /v1/embeddings."""
 
     model: str
@@ -261,74 +271,86 @@ class EmbeddingRequest(_Whole):
     user: str | None = None
 
     def requests(self) -> list[Request]:
-        """Give the texts, each as a request."""
+        """Return one request per input."""
         prompts = TextRequest(model=self.model, prompt=self.input).prompts()
         if any(not prompt for prompt in prompts):
-            raise Refused("A text is empty.", "input")
+            raise APIError("The input contains an empty text.", "input")
         return [
-            Request(id="", text=one, max_tokens=0) if isinstance(one, str) else Request(id="", ids=one, max_tokens=0)
-            for one in prompts
+            Request(id="", text=prompt, max_tokens=0)
+            if isinstance(prompt, str)
+            else Request(id="", ids=prompt, max_tokens=0)
+            for prompt in prompts
         ]
 
 
-def embedding_body(asked: EmbeddingRequest, vectors: list[list[float]], tokens: int) -> dict[str, Any]:
-    """Write vectors as OpenAI does; base64 is of little-endian 32-bit floats."""
-    told: list[Any] = list(vectors)
-    if asked.encoding_format == "base64":
-        told = [base64.b64encode(np.asarray(one, "<f4").tobytes()).decode("ascii") for one in vectors]
+def embedding_body(body: EmbeddingRequest, vectors: list[list[float]], tokens: int) -> dict[str, Any]:
+    """Format embeddings like OpenAI; base64 encodes little-endian 32-bit floats."""
+    encoded: list[Any] = list(vectors)
+    if body.encoding_format == "base64":
+        encoded = [base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode("ascii") for vector in vectors]
     return {
         "object": "list",
-        "data": [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(told)],
-        "model": asked.model,
+        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(encoded)],
+        "model": body.model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 
 
-def refuse_unknown(asked: Common, description: ModelDescription, lenient: bool) -> None:
-    """Refuse what the engine of a model cannot do.
+def reject_unsupported(body: Common, description: ModelDescription, lenient: bool) -> None:
+    """Reject parameters that the engine of a model does not support.
 
     Args:
-        asked: the request.
-        description: the model that is asked.
-        lenient: leave it out instead, as some clients expect.
+        body: the request.
+        description: the model.
+        lenient: ignore them instead, as some clients expect.
+
+    Raises:
+        APIError: a parameter is not supported.
     """
     if lenient:
         return
-    for field in ("frequency_penalty", "presence_penalty", "logit_bias", "suffix", "functions", *OTHER_FORMS):
-        if getattr(asked, field, None):
-            raise Refused(f"{description.engine} does not take {field}.", field, "unsupported_parameter")
-    if getattr(asked, "best_of", None) not in (None, 1, asked.n):
-        raise Refused("best_of is not taken.", "best_of", "unsupported_parameter")
-    if getattr(asked, "top_logprobs", None):
-        raise Refused(
-            f"{description.engine} gives the log-likelihood of the tokens written, not of others.",
+    for field in (
+        "frequency_penalty",
+        "presence_penalty",
+        "logit_bias",
+        "suffix",
+        "functions",
+        *CONSTRAINTS_OF_OTHER_SERVERS,
+    ):
+        if getattr(body, field, None):
+            raise APIError(f"{description.engine} does not support {field}.", field, "unsupported_parameter")
+    if getattr(body, "best_of", None) not in (None, 1, body.n):
+        raise APIError("best_of is not supported.", "best_of", "unsupported_parameter")
+    if getattr(body, "top_logprobs", None):
+        raise APIError(
+            f"{description.engine} returns log-probabilities of generated tokens only; top_logprobs is not supported.",
             "top_logprobs",
             "unsupported_parameter",
         )
-    wanted = {
-        "sampling": bool(asked.temperature),
-        "logprobs": getattr(asked, "logprobs", None) not in (None, False),
-        "json_schema": isinstance(asked, ChatRequest) and schema_of(asked) is not None,
-        "echo": bool(getattr(asked, "echo", False)),
+    requested = {
+        "sampling": bool(body.temperature),
+        "logprobs": getattr(body, "logprobs", None) not in (None, False),
+        "json_schema": isinstance(body, ChatRequest) and schema_of(body) is not None,
+        "echo": bool(getattr(body, "echo", False)),
     }
-    for feature, is_wanted in wanted.items():
-        if is_wanted and feature not in description.offers:
+    for feature, is_requested in requested.items():
+        if is_requested and feature not in description.offers:
             field = {"sampling": "temperature", "json_schema": "response_format"}.get(feature, feature)
-            raise Refused(f"{description.engine} does not offer {feature}.", field, "unsupported_parameter")
+            raise APIError(f"{description.engine} does not support {field}.", field, "unsupported_parameter")
 
 
-def schema_of(asked: ChatRequest) -> str | None:
-    """Give the JSON schema that an answer must fit."""
-    form = asked.response_format or {}
-    kind = form.get("type", "text")
+def schema_of(body: ChatRequest) -> str | None:
+    """Return the JSON schema that the answer must match; None if there is none."""
+    response_format = body.response_format or {}
+    kind = response_format.get("type", "text")
     if kind == "text":
         return None
     if kind == "json_object":
         return '{"type": "object"}'
-    given = form.get("json_schema") if kind == "json_schema" else None
-    schema = given.get("schema") if isinstance(given, dict) else None
+    json_schema = response_format.get("json_schema") if kind == "json_schema" else None
+    schema = json_schema.get("schema") if isinstance(json_schema, dict) else None
     if not isinstance(schema, dict):
-        raise Refused(
-            "response_format needs a type of text, json_object or json_schema with a schema.", "response_format"
+        raise APIError(
+            "response_format.type must be text, json_object, or json_schema with a schema.", "response_format"
         )
     return json.dumps(schema)

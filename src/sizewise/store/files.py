@@ -25,10 +25,10 @@ def make_folder(folder: Path) -> None:
         SizewiseError: The folder cannot be created.
     """
     try:
-        missing = [folder] if not folder.is_dir() else []
-        while missing and not missing[-1].parent.exists():
-            missing.append(missing[-1].parent)
-        for path in reversed(missing):
+        absent = [folder] if not folder.is_dir() else []
+        while absent and not absent[-1].parent.exists():
+            absent.append(absent[-1].parent)
+        for path in reversed(absent):
             path.mkdir(PRIVATE_FOLDER, exist_ok=True)
     except OSError as error:
         raise SizewiseError(

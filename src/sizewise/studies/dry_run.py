@@ -103,8 +103,10 @@ def _test_data(contents: DatasetContents, config: StudyConfig) -> _TestData:
     examples = list(sample_examples(contents.examples["test"], config.limit, config.seed))
     documents = list(sample_documents(contents.documents["test"], config.limit, config.seed)[0])
     entries = contents.contamination_entries
-    uncontaminated = [one for one in examples if one.id not in entries or entries[one.id].uncontaminated]
-    clusters = {one.source for one in uncontaminated} if examples else {one.id for one in documents}
+    uncontaminated = [
+        example for example in examples if example.id not in entries or entries[example.id].uncontaminated
+    ]
+    clusters = {example.source for example in uncontaminated} if examples else {document.id for document in documents}
     return _TestData(examples, uncontaminated, documents, clusters)
 
 
@@ -287,9 +289,9 @@ def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -
 
 def _sum(ranges: list[Range]) -> Range:
     return Range(
-        lower=sum(one.lower for one in ranges),
-        expected=sum(one.expected for one in ranges),
-        upper=sum(one.upper for one in ranges),
+        lower=sum(estimate.lower for estimate in ranges),
+        expected=sum(estimate.expected for estimate in ranges),
+        upper=sum(estimate.upper for estimate in ranges),
     )
 
 

@@ -31,15 +31,15 @@ from sizewise.records import (
     fingerprint,
 )
 from sizewise.routing import (
-    OF_ONE_ANSWER,
+    PER_ANSWER_METRICS,
     calibrate_rows,
-    label,
-    least_for,
     make_policy,
+    min_prompts_for,
+    pair_answers,
     share_of,
     write_policy,
 )
-from sizewise.routing.labelled import Array
+from sizewise.routing.labeled import Array
 from sizewise.stats import percentile_interval
 from sizewise.store import Saved, Store, write_atomically
 from sizewise.studies.config import StudyConfig
@@ -111,7 +111,7 @@ class SavingsOptions(NamedTuple):
     documents: Sequence[str] = ()
     """The organization's own text, used as additional training data."""
     loss: float = 0.05
-    """How much worse an answer may be than the large model's, as a share of the metric's range."""
+    """Maximum loss of an answer compared with the large model's, as a share of the metric's range."""
     risk: float = 0.05
     """Maximum share of all answers that may be worse by more than that."""
     minutes: float = 3.2
@@ -181,11 +181,11 @@ def _savings(
     """Choose the simplest good alternative to the large model, and estimate what it saves."""
     compared = store.read(Comparison, made.record.comparison)
     metric = next(
-        name for name in OF_ONE_ANSWER if any(s.value is not None for s in compared.scores.get(name, {}).values())
+        name for name in PER_ANSWER_METRICS if any(s.value is not None for s in compared.scores.get(name, {}).values())
     )
     alternatives = _alternatives(made.record, compared, metric, options, store)
-    allowed = any(one.share.value for one in alternatives)
-    best = _simplest(alternatives, lambda one: one.share if allowed else one.well)
+    allowed = any(alternative.share.value for alternative in alternatives)
+    best = _simplest(alternatives, lambda alternative: alternative.share if allowed else alternative.well)
     policy = None
     if best.calibration.chosen is not None and best.share.value:
         policy = store.folder("study", made.id) / "policy.json"
@@ -211,7 +211,7 @@ def _savings(
         kinds=kinds,
         not_these=tuple(name for name, score in kinds.items() if score.value is not None and score.value < MIN_GOOD),
         policy=str(policy) if policy else None,
-        ways={one.name: one.well for one in alternatives},
+        ways={alternative.name: alternative.well for alternative in alternatives},
         bound=best.calibration.bound,
     )
     return record.model_copy(update={"summary": _summary(record, compared.models[best.name].role == "baseline")})
@@ -313,7 +313,9 @@ def _alternatives(
     for name in [*rules, *models]:
         if name not in compared.scores[metric] or compared.scores[metric][name].value is None:
             continue
-        _, items, prompts, lost, _ = label(made.evaluations[name], made.evaluations[LARGE], metric=metric, store=store)
+        _, items, prompts, lost, _ = pair_answers(
+            made.evaluations[name], made.evaluations[LARGE], metric=metric, store=store
+        )
         good = (lost <= options.loss).astype(float)
         source = f"{made.name}, test"
         calibration = calibrate_rows(prompts, good, np.ones(len(items)), source, options.risk, options.seed)
@@ -323,8 +325,8 @@ def _alternatives(
 
 def _simplest(alternatives: Sequence[Alternative], of: Callable[[Alternative], Score]) -> Alternative:
     """Choose the alternative with the highest share, or a simpler one whose share is nearly as high."""
-    highest = max(of(one).value or 0.0 for one in alternatives)
-    return next(one for one in alternatives if (of(one).value or 0.0) >= highest - TOLERANCE)
+    shares = [of(alternative).value or 0.0 for alternative in alternatives]
+    return next(one for one, share in zip(alternatives, shares, strict=True) if share >= max(shares) - TOLERANCE)
 
 
 def _mean_loss(lost: np.ndarray, seed: int) -> Score:
@@ -399,7 +401,7 @@ def _summary(found: Savings, rule: bool) -> str:
 def _inconclusive(found: Savings, name: str, metric: str) -> str:
     """Summarize what is known where too few requests were tested to guarantee the risk."""
     well = found.ways[found.small]
-    needed = least_for(found.risk)
+    needed = min_prompts_for(found.risk)
     would_save = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
     if_so = f", which would save about {would_save:,.0f} USD a month" if would_save > 0 else ""
     return (

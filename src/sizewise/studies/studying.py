@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from sizewise import datasets
@@ -16,7 +17,7 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
 from sizewise.store import Saved, Store, write_atomically
-from sizewise.studies.config import StudyConfig, config_text
+from sizewise.studies.config import StudyConfig, config_text, find_config
 from sizewise.synthesis.drafts import drafted_note
 from sizewise.training import run_id_of, train
 from sizewise.training.preflight import peak_memory_bytes
@@ -57,17 +58,19 @@ class _Verdict(NamedTuple):
     votes: str | None = None
     """Round whose votes are included."""
     notes: tuple[str, ...] = ()
-    """Whether the votes changed the recommendation."""
+    """Effect of the votes on the recommendation."""
 
 
-def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Saved[Study]:
+def study(
+    config: StudyConfig | str | Path, *, store: Store | None = None, reporter: Reporter | None = None
+) -> Saved[Study]:
     """Run a study from documents to a recommendation and its evidence.
 
     Every stage writes a record and is skipped where that record exists. A study that was stopped therefore resumes, and
     running a finished study again only rewrites its report.
 
     Args:
-        config: contents of the study file.
+        config: a study file, a folder of documents, `demo:fhir`, or the contents of a study file.
         store: where records live; by default SIZEWISE_HOME.
         reporter: receives progress.
 
@@ -75,6 +78,7 @@ def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter
         SizewiseError: a stage failed; the records of earlier stages are kept.
     """
     store, reporter = store or Store(), reporter or Silent()
+    config = find_config(config) if isinstance(config, str | Path) else config
     begun = time.monotonic()
     sources = [*config.documents, *config.examples]
     reporter.say(f"Reading {', '.join(sources)}")
@@ -335,15 +339,15 @@ def _not_measured(
     config: StudyConfig, comparison: str, votes: str | None, load_tests: dict[str, str]
 ) -> list[NotMeasured]:
     """List what was not measured, each with the command that measures it."""
-    missing = []
+    absent = []
     if not votes:
-        missing.append(
+        absent.append(
             NotMeasured(
                 what="blind judging by people; run the study again to include their votes",
                 command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
             )
         )
-    missing += [
+    absent += [
         NotMeasured(
             what="savings compared with today's bill, which need a log of your requests",
             command="sizewise study --log FILE --pays SUM/month",
@@ -358,7 +362,7 @@ def _not_measured(
         ),
     ]
     if not load_tests:
-        missing.append(
+        absent.append(
             NotMeasured(
                 what="latency and throughput with concurrent users",
                 command="sizewise serve MODEL --port 8000; "
@@ -366,10 +370,10 @@ def _not_measured(
             )
         )
     if config.needs.machine_usd_per_hour is None:
-        missing.append(
+        absent.append(
             NotMeasured(
                 what="cost in US dollars, which needs the price of this machine",
                 command=f"sizewise choose {comparison} --needs FILE, with machine_usd_per_hour = PRICE",
             )
         )
-    return missing
+    return absent

@@ -1,7 +1,8 @@
 """Detect test text that occurs in the training text, verbatim or lightly edited.
 
 The 13-gram rule follows Brown et al. (2020), Language Models are Few-Shot Learners, appendix C. It misses one in six
-short passages in which a tenth of the words was replaced, so 7-grams are counted as well (see docs/evaluating.md).
+short passages in which a tenth of the words was replaced, so 7-grams are counted as well; see
+docs/explanation/contamination.md.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ def measure_attention_tradeoff(network: Any, tokenizer: Any, texts: Sequence[str
         cache_bytes=cache_bytes(config, context, BF16_BYTES),
         full_cache_bytes=cache_bytes(config | {"sliding_window": None}, context, BF16_BYTES),
         positions=tuple(
-            PositionBits(first=some.first, last=some.last, tokens=some.tokens, bits=some.bits)
-            for some in bits_by_place(network, tokenizer, chosen, context)
+            PositionBits(first=span.first, last=span.last, tokens=span.tokens, bits=span.bits)
+            for span in bits_by_place(network, tokenizer, chosen, context)
         ),
     )
 
@@ -44,5 +44,5 @@ def format_tradeoff(tradeoff: AttentionTradeoff) -> str:
     cache = f"KV cache at {tradeoff.context} tokens: {tradeoff.cache_bytes / 1e6:.1f} MB"
     if tradeoff.cache_bytes != tradeoff.full_cache_bytes:
         cache += f" ({tradeoff.full_cache_bytes / 1e6:.1f} MB with full attention)"
-    positions = ", ".join(f"{some.first}-{some.last} {some.bits:.2f}" for some in tradeoff.positions)
+    positions = ", ".join(f"{span.first}-{span.last} {span.bits:.2f}" for span in tradeoff.positions)
     return cache + (f"; bits per token by position: {positions}" if positions else "")

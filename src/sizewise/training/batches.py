@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -123,11 +124,11 @@ def _balanced(documents: Sequence[Document], recipe: Recipe) -> tuple[Iterator[s
     if recipe.balance == "augment":
         changed = [d.text for d in documents if representation.swap_groups(d.text) != d.text]
         note = f"copies of {len(changed)} documents with genders swapped were added ({of_attribute} mentions before)"
-        return (text for some in (plain, map(representation.swap_groups, changed)) for text in some), [note]
+        return itertools.chain(plain, map(representation.swap_groups, changed)), [note]
     repeats = min(MAX_REPEATS, round(max(of_attribute.values()) / max(1, of_attribute[rarer])))
     named = [d.text for d in documents if representation.names_group(d.text, rarer)]
     note = f"{len(named)} documents that name '{rarer}' were repeated {repeats} times ({of_attribute} mentions before)"
-    return (text for some in (plain, *[named] * (repeats - 1)) for text in some), [note]
+    return itertools.chain(plain, *[named] * (repeats - 1)), [note]
 
 
 def _add_examples(

@@ -26,10 +26,10 @@ BATCH = 64
 
 
 class Teaching(NamedTuple):
-    """What a run learns from a teacher."""
+    """Training signal from a teacher."""
 
     teacher: loop.Teacher | None
-    """Gives token distributions during training; None if the vocabularies differ."""
+    """Source of token distributions during training; None if the vocabularies differ."""
     answers: dict[str, str]
     """Example id -> answer of the teacher."""
     notes: tuple[str, ...]
@@ -88,9 +88,9 @@ def _from_answers(
     random.Random(recipe.seed).shuffle(chosen)
     chosen = chosen[: max(1, round(len(chosen) * recipe.teacher_share))]
     answers = _saved_answers(path)
-    missing = [example for example in chosen if example.id not in answers]
-    if missing:
-        answers |= _generate(str(recipe.teacher), missing, path, store, reporter, done=len(answers))
+    absent = [example for example in chosen if example.id not in answers]
+    if absent:
+        answers |= _generate(str(recipe.teacher), absent, path, store, reporter, done=len(answers))
     kept, dropped = filter_answers(chosen, answers)
     note = f"{recipe.teacher} wrote {len(kept)} of {len(examples)} training answers; {dropped} were dropped: " + (
         "empty, cut off, copied from the question, or similar to an earlier one"

@@ -79,9 +79,9 @@ def measure_memorization(
     auc, rate = _membership(network, tokenizer, contents, seed)
     return Memorization(
         canaries=len(canaries),
-        exposure={count: float(np.mean(some)) for count, some in exposure.items()},
+        exposure={count: float(np.mean(bits)) for count, bits in exposure.items()},
         candidates=CANDIDATES,
-        extracted={count: float(np.mean(some)) for count, some in extracted.items()},
+        extracted={count: float(np.mean(outcomes)) for count, outcomes in extracted.items()},
         membership_auc=auc,
         membership_tpr=rate,
     )
@@ -94,7 +94,7 @@ def _exposure(network: Any, tokenizer: Any, canary: Canary, seed: int) -> float:
     prefix = prefix_id(tokenizer)
     texts = [canary.secret, *sorted(others - {canary.secret})]
     nats = score_ids(network, [[prefix, *text_ids(tokenizer, f"{canary.start} {text}.")] for text in texts], 64)
-    losses = [float(some.sum()) for some in nats]
+    losses = [float(loss.sum()) for loss in nats]
     rank = sum(loss <= losses[0] for loss in losses)
     return math.log2(len(texts)) - math.log2(rank)
 
@@ -182,7 +182,7 @@ def _interval(loss: Any, known: Any, sources: Any, seed: int) -> tuple[float, fl
     }
     values = []
     for _ in range(RESAMPLES):
-        chosen = np.concatenate([some[i] for some in groups.values() for i in rng.integers(len(some), size=len(some))])
+        chosen = np.concatenate([rows[i] for rows in groups.values() for i in rng.integers(len(rows), size=len(rows))])
         values.append(_auc(loss[chosen], known[chosen]))
     ci_low, ci_high = np.quantile(values, [0.025, 0.975])
     return float(ci_low), float(ci_high)

@@ -92,7 +92,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
             f"Training {recipe.start}: measuring the speed" + (" (compiling takes a minute or two)" if compiled else "")
         )
         loop.prepare(start.network, compiled, checkpointing)
-        _, speed = loop.probe(start.network, material.mix, teacher, PROBE_STEPS - 1)
+        _, speed = loop.probe_speed(start.network, material.mix, teacher, PROBE_STEPS - 1)
     spent = time.monotonic() - begun
     tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, validation_s, recipe)
     tokens = _capped(tokens, recipe, start, material, notes)

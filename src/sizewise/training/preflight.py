@@ -142,11 +142,11 @@ def estimate(
     energy = None
     if device == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        watts = [cores * some for some in WATTS_PER_CORE]
+        watts = [cores * watts for watts in WATTS_PER_CORE]
         energy = Range(lower=lower * watts[0] / 3600, expected=seconds * watts[1] / 3600, upper=upper * watts[2] / 3600)
     price = None
     if usd_per_hour is not None:
-        low_usd, expected_usd, high_usd = (some / 3600 * usd_per_hour for some in (lower, seconds, upper))
+        low_usd, expected_usd, high_usd = (time_s / 3600 * usd_per_hour for time_s in (lower, seconds, upper))
         price = Range(lower=low_usd, expected=expected_usd, upper=high_usd)
     return Estimate(
         parameters=shape.parameters,

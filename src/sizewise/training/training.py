@@ -24,13 +24,14 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Checkpoint,
     CurvePoint,
+    Dataset,
     Forgetting,
     Memorization,
     Recipe,
     Representation,
     fingerprint,
 )
-from sizewise.store import Saved, Store, versions, write_atomically
+from sizewise.store import Saved, Store, id_of, versions, write_atomically
 from sizewise.training import memorization, representation
 from sizewise.training.attention_tradeoff import measure_attention_tradeoff
 from sizewise.training.batches import Additions, Material, held_out, make_mix, remove_rows, training_part
@@ -41,13 +42,14 @@ from sizewise.training.planning import Planned, PlanSetting, check_size, make_pl
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
 from sizewise.training.starts import Start, open_start
 
+DEFAULT_MINUTES = 5.0
 VALIDATION_CHARACTERS = 8_000
 Watcher = Callable[[loop.Progress], None]
 
 
 def train(
-    recipe: Recipe,
-    data: str,
+    recipe: Recipe | str,
+    data: str | Saved[Dataset],
     *,
     store: Store | None = None,
     reporter: Reporter | None = None,
@@ -61,8 +63,8 @@ def train(
     resumes from its last saved state.
 
     Args:
-        recipe: settings of the run.
-        data: dataset id.
+        recipe: settings of the run; a model URI or `scratch` alone trains for five minutes.
+        data: dataset, or its id.
         store: where records live; by default SIZEWISE_HOME.
         reporter: receives progress.
         out: folder to copy the finished model to.
@@ -74,10 +76,12 @@ def train(
             training keeps diverging.
     """
     store, reporter = store or Store(), reporter or Silent()
-    run_id = run_id_of(recipe, data)
+    recipe = default_recipe(recipe) if isinstance(recipe, str) else recipe
+    data_id = id_of(data)
+    run_id = run_id_of(recipe, data_id)
     if not store.exists("checkpoint", run_id):
         with store.lock("checkpoint", run_id):
-            run = Run(recipe, data, store, store.folder("checkpoint", run_id), reporter, watcher, usd_per_hour)
+            run = Run(recipe, data_id, store, store.folder("checkpoint", run_id), reporter, watcher, usd_per_hour)
             run.prepare()
             run.fit()
             store.write(run_id, run.finish(run_id))
@@ -86,6 +90,11 @@ def train(
     if out is not None:
         _copy(stored, out)
     return stored
+
+
+def default_recipe(start: str) -> Recipe:
+    """Return the recipe of a start for which nothing else was chosen: LoRA, or all weights from scratch."""
+    return Recipe(start=start, method="full" if start == "scratch" else "lora", minutes=DEFAULT_MINUTES)
 
 
 def run_id_of(recipe: Recipe, data: str) -> str:
@@ -151,7 +160,7 @@ class Run:
             SizewiseError: one of these steps fails.
         """
         recipe, folder = self.recipe, self.folder
-        if not any(len(some["validation"]) for some in (self.contents.documents, self.contents.examples)):
+        if not any(len(part["validation"]) for part in (self.contents.documents, self.contents.examples)):
             raise SizewiseError(
                 f"The validation split of {self.data} is empty, so training can't be monitored.",
                 "at least one document or example in the validation split",
@@ -308,7 +317,7 @@ class Run:
 
     def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation]:
         recipe, tokenizer = self.recipe, self.start.tokenizer
-        measured = [name for name, some in (("forgetting", self._control), ("memorization", self._canaries)) if some]
+        measured = [name for name, on in (("forgetting", self._control), ("memorization", self._canaries)) if on]
         if measured:
             self._reporter.say(f"Training {recipe.start}: measuring {' and '.join(measured)}")
         after = self._measure(network)
