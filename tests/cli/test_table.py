@@ -40,6 +40,9 @@ def test_a_uri_is_shortened_in_the_middle_and_an_id_is_not() -> None:
     assert lines[2].startswith("recorded:")
     assert "…" in lines[2]
     assert "jsonl" in lines[2]
+    time, signature = "2026-11-28T10:23:12", "bleu|case:mixed|items:all"
+    assert time in " ".join(render(["model", "time"], [[uri, time]], 48))
+    assert signature in " ".join(render(["model", "signature"], [[uri, signature]], 48))
     assert shorten("abcdefghij", 5) == "ab…ij"
     assert shorten("abc", 5) == "abc"
 

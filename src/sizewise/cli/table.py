@@ -14,6 +14,8 @@ SHORTEST = 16
 """Fewest characters to which a long name is shortened."""
 _UNITS = re.compile(r"\[[^\[\]]{1,24}\]|\S+")
 """What is never split over two lines: an interval, or a word."""
+_LOCATION = re.compile(r"[A-Za-z]+:[^|]+$|[^|]*/[^|]*$")
+"""A URI or a path, in contrast to a signature or a time."""
 _NUMBER = re.compile(r"[-+<~]?[\d.,]+|-$|missing$|$")
 
 
@@ -60,9 +62,7 @@ def text_width(text: str) -> int:
 
 def _shorten_names(cell: str, longest: int) -> str:
     """Shorten URIs and paths; ids, signatures and other words stay whole."""
-    return " ".join(
-        shorten(word, longest) if {":", "/"} & set(word) and "|" not in word else word for word in cell.split(" ")
-    )
+    return " ".join(shorten(word, longest) if _LOCATION.match(word) else word for word in cell.split(" "))
 
 
 def _fit(cells: list[list[str]], width: int) -> list[int] | None:
