@@ -9,14 +9,12 @@ import types
 import typing
 from collections.abc import Iterator
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ["TYPER_USE_RICH"] = "0"  # plain help, without boxes; typer reads it once, when it is imported
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
-
-Help = tuple[list[str], list[tuple[str, str]], dict[str, list[tuple[str, str]]]]
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -39,46 +37,69 @@ def help_text(*command: str) -> str:
     return str(found.output)
 
 
-def sections(text: str) -> dict[str, list[tuple[str, str]]]:
-    """Split plain help into its lists: title -> (name, explanation)."""
-    found: dict[str, list[tuple[str, str]]] = {}
+class Help(NamedTuple):
+    """What `--help` of a command says."""
+
+    usage: str
+    example: str
+    paragraphs: list[str]
+    lists: dict[str, list[tuple[str, str]]]
+    """Title -> (argument, option or command; explanation)."""
+
+    @property
+    def commands(self) -> list[str]:
+        """Names of subcommands."""
+        if "COMMAND" not in self.usage:
+            return []
+        return [name for rows in self.lists.values() for name, _ in rows if re.fullmatch(r"[a-z][a-z-]*", name)]
+
+
+def read_help(*command: str) -> Help:
+    """Split help into usage, example, paragraphs and lists; blank lines separate them."""
+    usage, example, paragraphs, lists = "", "", [], {}
+    for block in re.split(r"\n\s*\n", help_text(*command).strip("\n")):
+        lines = block.splitlines()
+        text = " ".join(block.split())
+        if text.startswith("Usage: "):
+            usage = text.removeprefix("Usage: ")
+        elif text.startswith("Example: "):
+            example = text.removeprefix("Example: ")
+        elif len(lines) > 1 and not lines[0].startswith(" ") and all(line.startswith("  ") for line in lines[1:]):
+            lists[lines[0].rstrip(":")] = entries(lines[1:])
+        else:
+            paragraphs.append(text)
+    return Help(usage, example, paragraphs, lists)
+
+
+def entries(lines: list[str]) -> list[tuple[str, str]]:
+    """Read a list: a name, at least two spaces, and an explanation that may go on below."""
     rows: list[tuple[str, str]] = []
-    for line in text.splitlines():
-        if re.match(r"\w+:$", line):
-            rows = found.setdefault(line[:-1], [])
-        elif entry := re.match(r"  (\S.*?)(?:  +(.*))?$", line):
+    for line in lines:
+        if entry := re.match(r"  (\S.*?)(?:  +(.*))?$", line):
             rows.append((entry[1], entry[2] or ""))
-        elif line.startswith("   ") and rows:
+        elif rows:
             rows[-1] = (rows[-1][0], f"{rows[-1][1]} {line.strip()}".strip())
-    return found
+    return rows
 
 
 def command_section(command: tuple[str, ...]) -> Iterator[str]:
     """Write one command and, below it, its subcommands."""
-    text = help_text(*command)
-    usage, _, rest = text.partition("\n\n")
-    about = re.split(r"^\w+:$", rest, maxsplit=1, flags=re.MULTILINE)[0]
-    paragraphs = [" ".join(part.split()) for part in about.split("\n\n") if part.strip()]
-    found = sections(text)
+    found = read_help(*command)
     yield f"{'#' * (len(command) + 1)} sizewise {' '.join(command)}"
-    for paragraph in paragraphs:
-        if not paragraph.startswith("Example: "):
-            yield paragraph
-    yield "```text\n" + " ".join(usage.removeprefix("Usage: ").split()) + "\n```"
-    for paragraph in paragraphs:
-        if paragraph.startswith("Example: "):
-            yield "Example:\n\n```text\n" + paragraph.removeprefix("Example: ") + "\n```"
-    for title, head in (("Arguments", "Argument"), ("Options", "Option")):
-        rows = [(f"`{name}`", explanation) for name, explanation in found.get(title, ()) if "--help" not in name]
-        if rows:
-            yield table((head, "Meaning"), rows)
-    for name, _ in found.get("Commands", ()):
+    yield from found.paragraphs
+    yield f"```text\n{found.usage}\n```"
+    if found.example:
+        yield f"Example:\n\n```text\n{found.example}\n```"
+    for title, rows in found.lists.items():
+        shown = [(f"`{name}`", text) for name, text in rows if "--help" not in name and name not in found.commands]
+        if shown:
+            yield table((title, "Meaning"), shown)
+    for name in found.commands:
         yield from command_section((*command, name))
 
 
 def commands_page() -> str:
     """Write every command with its arguments and options."""
-    names = [name for name, _ in sections(help_text())["Commands"]]
     parts = [
         "# Commands",
         "Results go to stdout, everything else to stderr. `--json` prints exactly one object: "
@@ -95,7 +116,7 @@ def commands_page() -> str:
             ],
         ),
     ]
-    for name in names:
+    for name in read_help().commands:
         parts += command_section((name,))
     return "\n\n".join(parts) + "\n"
 
