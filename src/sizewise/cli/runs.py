@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_format
+import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +13,12 @@ from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, Csv, Json, Wide
 from sizewise.cli.output import print_csv, print_object, print_path, print_table
 from sizewise.cli.table import shorten
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.store import Listed, Store
+from sizewise.store.store import FORMER_KINDS, KINDS
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 HEADINGS = ["id", "kind", "name", "score", "age"]
 WIDE_HEADINGS = ["id", "kind", "name", "model", "score", "size", "created (UTC)", "path"]
@@ -39,14 +42,9 @@ def register(app: typer.Typer, panel: str) -> None:
 
         Example: sizewise runs
         """
-        from sizewise.store import Store
-
         store = Store()
-        rows = [
-            _row(created, found, record_id, path)
-            for created, found, record_id, path in store.listing()
-            if kind in (None, found)
-        ]
+        _check_kind(kind)
+        rows = [_row(store, listed) for listed in store.listing() if kind in (None, listed.kind)]
         if print_object("runs", None, str(store.home), {"runs": rows}, json):
             return
         headings = WIDE_HEADINGS if wide or csv else HEADINGS
@@ -60,16 +58,26 @@ def register(app: typer.Typer, panel: str) -> None:
         print_path(f"home: {store.home}")
 
 
-def _row(created: str, kind: str, record_id: str, path: Path) -> dict[str, Any]:
-    """Read what the listing shows of one record; a damaged file has no name, model or score."""
-    row: dict[str, Any] = {"created": created, "kind": kind, "id": record_id, "path": str(path)}
+def _check_kind(kind: str | None) -> None:
+    """Check that there is such a kind of record.
+
+    Raises:
+        UsageError: there is not.
+    """
+    if kind is None or kind in KINDS:
+        return
+    former = f" The kind '{kind}' is now '{FORMER_KINDS[kind]}'." if kind in FORMER_KINDS else ""
+    raise UsageError(f"'{kind}' isn't a kind of record.{former}", ", ".join(KINDS), "sizewise runs")
+
+
+def _row(store: Store, listed: Listed) -> dict[str, Any]:
+    """Collect what the listing shows of one record; a damaged one has no name, model or score."""
+    row: dict[str, Any] = {"created": listed.created, "kind": listed.kind, "id": listed.id, "path": str(listed.path)}
     row |= {"name": None, "model": None, "score": None, "size_bytes": None}
-    try:
-        record = json_format.loads(path.read_text(encoding="utf-8"))["record"]
-        row["size_bytes"] = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
-        row |= _summary(kind, record)
-    except (ValueError, KeyError, TypeError, OSError):
-        return row
+    with contextlib.suppress(OSError):
+        row["size_bytes"] = sum(file.stat().st_size for file in listed.path.parent.rglob("*") if file.is_file())
+    with contextlib.suppress(SizewiseError):
+        row |= _summary(listed.kind, store.read(KINDS[listed.kind], listed.id).model_dump(mode="json"))
     return row
 
 
@@ -98,7 +106,7 @@ def _summary(kind: str, record: dict[str, Any]) -> dict[str, Any]:
         apgr = record["apgr"]["value"]
         return {"name": record["source"], "score": None if apgr is None else f"APGR {apgr:.3f}"}
     if kind == "export":
-        return {"name": record.get("format"), "model": record["model"]}
+        return {"name": record["to"], "model": record["model"]}
     if kind == "round":
         return {"name": record.get("comparison"), "score": f"{record['items']} items"}
     return {}

@@ -96,7 +96,7 @@ def read_policy(path: Path) -> Policy:
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
         schema = written.pop("schema", 1)  # the first schema was not written down
-        policy = Policy.model_validate(upgrade(written, schema), extra="ignore")
+        policy = Policy.model_validate(upgrade(written, schema, "Policy"), extra="ignore")
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise SizewiseError(
             f"{path} is not a valid policy: {str(error).splitlines()[0]}",

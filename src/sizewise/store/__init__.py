@@ -11,10 +11,11 @@ from sizewise.store.files import (
     write_atomically,
 )
 from sizewise.store.ledger import Ledger
-from sizewise.store.store import Saved, Store, id_of, uri_of, versions
+from sizewise.store.store import Listed, Saved, Store, id_of, uri_of, versions
 
 __all__ = [
     "Ledger",
+    "Listed",
     "Saved",
     "Store",
     "id_of",

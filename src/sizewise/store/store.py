@@ -57,6 +57,8 @@ KINDS: dict[str, type[Record]] = {
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Kinds whose folder had another name before; records are never moved.
 FORMER_FOLDERS = {"loadtest": "load"}
+FORMER_KINDS = {former: kind for kind, former in FORMER_FOLDERS.items()}
+RECORD = "record.json"
 
 
 class Saved(NamedTuple, Generic[R]):
@@ -144,11 +146,11 @@ class Store:
             raise SizewiseError(f"'{record_id}' is not a record id.", "an id as printed by `sizewise runs`")
         folder = self.home / kind / record_id
         former = self.home / FORMER_FOLDERS.get(kind, kind) / record_id
-        return former if former.is_dir() and not folder.is_dir() else folder
+        return former if (former / RECORD).is_file() and not (folder / RECORD).is_file() else folder
 
     def record_path(self, kind: str, record_id: str) -> Path:
         """Return the path of a record's JSON file."""
-        return self.folder(kind, record_id) / "record.json"
+        return self.folder(kind, record_id) / RECORD
 
     def weights_folder(self, name: str) -> Path:
         """Return the folder of a model converted from packaged weights."""
@@ -207,10 +209,14 @@ class Store:
         schema = SCHEMA
         try:
             envelope = json.loads(path.read_text(encoding="utf-8"))
-            schema = int(envelope["schema"])
-            record = record_type.model_validate(upgrade(envelope["record"], schema), extra="ignore")
-            return Saved(record_id, path, record, str(envelope["created"]))
-        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+            schema = envelope["schema"]
+            if (envelope["id"], FORMER_KINDS.get(envelope["kind"], envelope["kind"])) != (record_id, kind):
+                raise ValueError(f"it is the record of {envelope['kind']} {envelope['id']}")
+            data = upgrade(envelope["record"], schema, record_type.__name__)
+            return Saved(
+                record_id, path, record_type.model_validate(data, extra="ignore"), _created(envelope["created"])
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
             raise _unreadable(path, schema, error) from error
 
     def read(self, record_type: type[R], record_id: str) -> R:
@@ -237,9 +243,11 @@ class Store:
         rows = []
         for kind in KINDS:
             for name in dict.fromkeys((kind, FORMER_FOLDERS.get(kind, kind))):
-                for path in (self.home / name).glob("*/record.json"):
+                for path in (self.home / name).glob(f"*/{RECORD}"):
+                    if not path.is_file() or path != self.record_path(kind, path.parent.name):
+                        continue
                     try:
-                        created = str(json.loads(path.read_text(encoding="utf-8"))["created"])
+                        created = _created(json.loads(path.read_text(encoding="utf-8"))["created"])
                     except (ValueError, KeyError, TypeError, OSError, RecursionError):
                         created = ""
                     rows.append(Listed(created, kind, path.parent.name, path))
@@ -267,12 +275,10 @@ class Store:
         path, schema = folder / name, SCHEMA
         try:
             schema = _schema_of(folder)
-            return [
-                row_type.model_validate(upgrade(json.loads(line), schema), extra="ignore")
-                if schema != SCHEMA
-                else row_type.model_validate_json(line, extra="ignore")
-                for line in read_lines(path)
-            ]
+            if schema == SCHEMA:
+                return [row_type.model_validate_json(line, extra="ignore") for line in read_lines(path)]
+            rows = [upgrade(json.loads(line), schema, row_type.__name__) for line in read_lines(path)]
+            return [row_type.model_validate(row, extra="ignore") for row in rows]
         except (OSError, ValueError, RecursionError) as error:
             raise _unreadable(path, schema, error) from error
 
@@ -319,17 +325,25 @@ def _with_article(kind: str) -> str:
 
 def _schema_of(folder: Path) -> int:
     """Read the schema in which the files of a folder were written; today's if its record was not written yet."""
-    path = folder / "record.json"
+    path = folder / RECORD
     if not path.is_file():
         return SCHEMA
     try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["schema"])
+        schema = json.loads(path.read_text(encoding="utf-8"))["schema"]
+        return schema if isinstance(schema, int) else 0
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} names no schema") from error
 
 
-def _unreadable(path: Path, schema: int, error: Exception) -> SizewiseError:
-    if schema > SCHEMA:
+def _created(written: object) -> str:
+    """Check the time of an envelope, UTC, and return it as it is written."""
+    if not isinstance(written, str) or datetime.fromisoformat(written).tzinfo is None:
+        raise ValueError(f"its time is {written!r}")
+    return written
+
+
+def _unreadable(path: Path, schema: object, error: Exception) -> SizewiseError:
+    if isinstance(schema, int) and schema > SCHEMA:
         return SizewiseError(
             f"A newer version of Sizewise wrote {path} (schema {schema}), and this one cannot read it.",
             f"schema {SCHEMA} or lower",

@@ -71,7 +71,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     """
     path, validation_s, usd_per_hour, teacher = setting
     if path.is_file():
-        saved = upgrade(json.loads(path.read_text(encoding="utf-8")), 1)
+        saved = upgrade(json.loads(path.read_text(encoding="utf-8")), 1, "Plan")
         known = Estimate.model_validate(saved["estimate"]) if saved["estimate"] else None
         return Planned(loop.Plan(**saved["plan"]), known, tuple(saved["notes"]))
     notes: list[str] = []
