@@ -114,7 +114,7 @@ def encode(tokenizer: Any, text: Rendered, begin: bool = False) -> Encoded:
     control = set(guard.marks.values()) - {tokenizer.unk_token_id}  # every unknown character becomes this token
     text = Rendered(
         guard.replace(text.replace(_NORMALIZES, ""), ACTING)
-    )  # control tokens in the open are the template's
+    )  # control tokens that aren't hidden come from the template
     for split in (False, True):  # split the text where the vocabulary would turn it into the control token
         texts = {i: mark[0] + _BREAK + mark[1:] if split else mark for mark, i in guard.marks.items()}
         restored = _HIDDEN.sub(lambda found, texts=texts: texts[int(found[1])], text)  # type: ignore[misc]

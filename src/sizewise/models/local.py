@@ -135,7 +135,7 @@ class LocalModel(Model):
                 )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start to answer. Waiting requests form a batch; later ones wait until it is done."""
+        """Start answering. Waiting requests form a batch; later requests wait until it is done."""
         begun = begin_answer(self._tokenizer, self._description, request, deliver)
         if begun is None:
             return lambda: None

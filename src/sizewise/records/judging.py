@@ -206,7 +206,7 @@ class JudgeRound(Record):
     left_out: dict[str, str] = Field(default_factory=dict)
     """Candidate without answers to judge -> reason."""
     same: tuple[tuple[str, str, int], ...] = ()
-    """Two candidates, and the number of drawn examples that both answered with the same text: ties without a task."""
+    """Two candidates, and the number of drawn examples to which both gave the same answer; these ties need no task."""
 
 
 class Vote(Record):
@@ -280,7 +280,7 @@ class PairVerdict(Record):
     p: float | None
     """p-value of the win rate against one half."""
     p_anytime: float
-    """Anytime-valid p-value: it holds however often the results were read."""
+    """Anytime-valid p-value: it stays valid no matter how often the results were checked."""
     better: str | None
     """Significantly preferred candidate, corrected for the number of pairs; None if there is none."""
     decided: bool

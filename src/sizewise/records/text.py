@@ -176,7 +176,7 @@ class Dataset(Record):
     name: str
     """Human-readable name."""
     domain: str
-    """Field of work, for example medical."""
+    """Application domain, for example medical."""
     sources: tuple[str, ...]
     """Paths or demo names that the dataset was read from."""
     seed: int

@@ -1,8 +1,8 @@
 """Upgrades of records written by earlier versions: plain JSON data in, plain JSON data out.
 
-Each upgrade is a pure function of one JSON object that it recognizes by its keys, so that the same functions read a
-record, a row beside it and an entry of a ledger, and so that upgrading twice changes nothing. An upgrade never depends
-on today's record types: those go on changing, what was written stays.
+Each upgrade is a pure function of one JSON object, which it recognizes by its keys. The same functions therefore work
+for records, their row files and ledger entries, and upgrading twice changes nothing. An upgrade never depends on the
+current record types, because those keep changing while written files don't.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SCHEMA = 2
-"""Number of the form in which records are written today."""
+"""Schema number of newly written records."""
 
 Object = dict[str, Any]
 
@@ -37,7 +37,7 @@ METRICS_2 = {
     "answer_s_p50": "p50_latency_s",
     "answer_s_p95": "p95_latency_s",
 }
-"""Schema 1 -> 2: names of metrics. A score's name may go on with `@all` or `#group`."""
+"""Schema 1 -> 2: names of metrics. A score's name may end in `@all` or `#group`."""
 
 NEEDS_2 = {
     "least_quality": "min_quality",
@@ -53,13 +53,13 @@ NEEDS_2 = {
     "refused_licences": "excluded_licenses",
     "least_context": "min_context_tokens",
 }
-"""Schema 1 -> 2: keys of needs; study files that still use them are refused with the new name."""
+"""Schema 1 -> 2: keys of needs; study files that still use them get an error with the new name."""
 
 _VERDICT_2 = {"why": "reasons", "why_not": "rejected", "sentence": "summary"}
 _INTERVAL_2 = {"low": "ci_low", "high": "ci_high"}
 _RANGE_2 = {"low": "lower", "high": "upper"}
 _LICENSE_2 = {"licence": "license"}
-# Keys that one kind of object has and no other -> its renamed keys.
+# Keys that only one kind of object has -> its renamed keys.
 _RENAMED_2: tuple[tuple[frozenset[str], Mapping[str, str]], ...] = tuple(
     (frozenset(marks), renamed)
     for marks, renamed in (
@@ -133,7 +133,7 @@ _OUTCOMES_2 = {"not_decisive": "inconclusive"}
 
 
 def upgrade(data: Any, schema: int) -> Any:
-    """Bring JSON data of an earlier schema to today's: a record, a row, or an entry of a ledger.
+    """Upgrade JSON data from an earlier schema to the current one: a record, a row or a ledger entry.
 
     Args:
         data: as `json.loads` returns it.
@@ -145,7 +145,7 @@ def upgrade(data: Any, schema: int) -> Any:
 
 
 def renamed_metric(name: str) -> str:
-    """Return today's name of a score of schema 1, which may go on with `@all` or `#group`."""
+    """Return the current name of a schema 1 score, which may end in `@all` or `#group`."""
     for mark in ("@", "#"):
         head, found, tail = name.partition(mark)
         if found:
@@ -154,7 +154,7 @@ def renamed_metric(name: str) -> str:
 
 
 def terms_of_the_field(old: Object) -> Object:
-    """Upgrade one object of schema 1 to 2: fields, metrics and outcomes take the terms of the field."""
+    """Upgrade one object from schema 1 to 2: rename fields, metrics and outcomes to the standard terms."""
     keys: dict[str, str] = {}
     for marks, renamed in _RENAMED_2:
         if marks <= old.keys():
@@ -182,7 +182,7 @@ def _by_metric(found: Object) -> Object:
 
 
 UPGRADES: dict[int, Callable[[Object], Object]] = {1: terms_of_the_field}
-"""Schema -> the function that turns one object of it into one of the next."""
+"""Schema -> function that upgrades one object to the next schema."""
 
 
 def _walk(data: Any, one_object: Callable[[Object], Object]) -> Any:

@@ -20,7 +20,7 @@ from sizewise.store import Store, make_folder, open_private, read_lines
 
 WEIGHTS = ("pkg", "run", "hf")
 MAX_SIMILARITY = 0.95  # an answer closer than this to its question, or to a recent answer, teaches nothing
-MAX_ERROR_SHARE = 0.2  # of the requests, before the teacher counts as unavailable
+MAX_ERROR_SHARE = 0.2  # of the requests; above it, the teacher counts as unavailable
 MAX_ANSWER_TOKENS = 256
 BATCH = 64
 
@@ -51,7 +51,7 @@ def prepare_teacher(
         recipe: names the teacher and its share.
         tokenizer: tokenizer of the student.
         device: device of the student.
-        examples: training examples, which a teacher with another vocabulary answers.
+        examples: training examples; a teacher with another vocabulary answers them.
         folder: folder where answers are saved as they arrive.
         store: where models live.
         reporter: receives progress.
