@@ -162,7 +162,7 @@ def test_bad_input_is_told(tmp_path: Path, store: Store) -> None:
         estimate_savings(write_log(tmp_path / "log.jsonl", 10, references=True), 1.0, store=store)
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"completion": "x"}\n', encoding="utf-8")
-    with pytest.raises(SizewiseError, match=r"line 1 .* nothing says what was asked"):
+    with pytest.raises(SizewiseError, match=r"line 1 can't be read as a log: the prompt is missing"):
         estimate_savings(bad, 1.0, store=store)
     with pytest.raises(UsageError, match="must be shares"):
         estimate_savings(bad, 1.0, SavingsOptions(risk=2.0), store=store)

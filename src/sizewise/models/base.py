@@ -185,9 +185,9 @@ def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completi
             cancel()
 
 
-def bypass_kept_answers(model: Model) -> None:
+def bypass_cache(model: Model) -> None:
     """Make a remote model answer again instead of returning cached answers. Local models have no cache."""
-    bypass: Callable[[], None] | None = getattr(model, "bypass_kept_answers", None)
+    bypass: Callable[[], None] | None = getattr(model, "bypass_cache", None)
     if bypass:
         bypass()
 

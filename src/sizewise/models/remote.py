@@ -152,7 +152,7 @@ class RemoteModel(Model):
         finally:
             work.cancel()
 
-    def bypass_kept_answers(self) -> None:
+    def bypass_cache(self) -> None:
         """From now on, neither return cached answers nor cache new ones."""
         self._bypass_kept = True
 
@@ -316,7 +316,7 @@ class RemoteModel(Model):
                     "a service that answers; all answers so far are kept",
                     "run the same command again later",
                 )
-            return failed(request, f"given up after {ATTEMPTS} attempts: {reason}", transient=True)
+            return failed(request, f"gave up after {ATTEMPTS} attempts: {reason}", transient=True)
         finally:
             if is_reserved:
                 await self._budget.settle(reserved, cost)

@@ -10,7 +10,7 @@ from sizewise.models.base import (
     Model,
     ScoredPrompt,
     ScoredText,
-    bypass_kept_answers,
+    bypass_cache,
     count_tokens,
 )
 from sizewise.records import Completion, ModelDescription, Request
@@ -70,9 +70,9 @@ class PromptWrapper(Model):
         """Compute log-likelihoods of texts, which are not rewritten."""
         return self._model.score(texts, prefix=prefix)
 
-    def bypass_kept_answers(self) -> None:
+    def bypass_cache(self) -> None:
         """Make the wrapped model answer again instead of returning cached answers."""
-        bypass_kept_answers(self._model)
+        bypass_cache(self._model)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of texts, which are not rewritten."""

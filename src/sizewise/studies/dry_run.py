@@ -258,7 +258,7 @@ def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -
     """Yield warnings about everything that will weaken the verdict."""
     if contents.record.derived:
         yield (
-            "no task examples: only language modeling on this text is measured, which is a proxy. Set "
+            "no task examples: the study can only measure language modeling on this text, a proxy. Set "
             "examples = FILE in [data]"
         )
     count = len(test.uncontaminated)
@@ -281,7 +281,7 @@ def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -
     if len(config.candidates) < 2:
         yield "only one candidate: it can only be compared with the baselines"
     if config.needs.min_quality is None:
-        yield "no min_quality in [needs]: the best candidate can be found, but not whether it is good enough"
+        yield "no min_quality in [needs]: the study can find the best candidate, but not whether it is good enough"
     answers = [len(words_of(example.references[0])) for example in test.examples]
     if answers and float(np.median(answers)) < 4 and not any(example.choices for example in test.examples):
         yield "answers of a word or two: add choices to the examples to measure accuracy by likelihood too"

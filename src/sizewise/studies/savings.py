@@ -407,8 +407,8 @@ def _inconclusive(found: Savings, name: str, metric: str) -> str:
     return (
         f"Inconclusive: {found.tested} tested requests are too few to guarantee a risk of {found.risk:.0%}; at least "
         f"{needed} are needed. {name} answers {_percent(well)} of them well enough (at most {found.loss:.0%} "
-        f"worse in {metric}){if_so}. Use a log of at least {ceil(found.requests * needed / found.tested):,} requests, or "
-        f"accept a risk of {ceil(100 * (found.bound or 0.0))} %."
+        f"worse in {metric}){if_so}. Use a log of at least {ceil(found.requests * needed / found.tested):,} requests, "
+        f"or accept a risk of {ceil(100 * (found.bound or 0.0))} %."
     )
 
 

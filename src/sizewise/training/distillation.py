@@ -166,8 +166,8 @@ def filter_answers(examples: Sequence[Example], answers: dict[str, str]) -> tupl
     return kept, dropped
 
 
-def _alike(one: str, other: str) -> bool:
-    if min(len(one), len(other)) < MAX_SIMILARITY * max(len(one), len(other)) * 0.9:
+def _alike(first: str, second: str) -> bool:
+    if min(len(first), len(second)) < MAX_SIMILARITY * max(len(first), len(second)) * 0.9:
         return False
-    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    matcher = SequenceMatcher(None, first, second, autojunk=False)
     return matcher.quick_ratio() > MAX_SIMILARITY and matcher.ratio() > MAX_SIMILARITY
