@@ -490,7 +490,7 @@ def test_examples_with_images_are_measured_where_they_are_seen_and_refused_elsew
     with pytest.raises(SizewiseError, match="accepts only text; 3 of 3 examples have images"):
         evaluate("fake:echo", data, ["bleu"], store=store)
     (tmp_path / "scan.png").unlink()
-    with pytest.raises(SizewiseError, match="the image .* doesn't exist"):
+    with pytest.raises(SizewiseError, match=r"the image .* doesn't exist"):
         evaluate("fake:echo", data, ["bleu"], store=Store(tmp_path / "other"))
 
 
