@@ -188,9 +188,7 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        ends = sorted(
-            end_ids(network, tokenizer)
-        )  # otherwise answers that were trained to end with another token never stop
+        ends = sorted(end_ids(network, tokenizer))  # otherwise answers trained to end with another token never stop
         if ends:
             network.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
         network.to(torch.bfloat16).save_pretrained(temporary)
