@@ -46,7 +46,7 @@ def test_a_prompt_that_most_examples_share_does_not_stop_the_split() -> None:
 
 def test_too_few_documents_are_refused(tmp_path: Path, store: Store) -> None:
     (tmp_path / "only.txt").write_text("Just one text.", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="none would be left for testing"):
+    with pytest.raises(SizewiseError, match="too few to leave any for testing"):
         read([tmp_path / "only.txt"], store=store)
 
 

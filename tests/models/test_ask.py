@@ -59,7 +59,7 @@ def test_recorded_answers_are_found_by_the_prompt(tmp_path: Path) -> None:
     path.write_text(json.dumps({"prompt": "Why?", "completion": "Because."}), encoding="utf-8")
     model = open_model(f"recorded:{path}")
     assert model.ask("Why?") == "Because."
-    with pytest.raises(EngineError, match="gave no answer"):
+    with pytest.raises(EngineError, match="returned no answer"):
         model.ask("How?")
     assert repr(model) == f"<RecordedModel recorded:{path} (recorded, none)>"
 
@@ -102,5 +102,5 @@ def test_a_failure_is_raised() -> None:
         def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
             return (failed(request, "out of memory") for request in requests)
 
-    with pytest.raises(EngineError, match="fake:echo gave no answer: out of memory"):
+    with pytest.raises(EngineError, match="fake:echo returned no answer: out of memory"):
         Failing("echo").ask("Hello")

@@ -40,7 +40,7 @@ def test_what_is_not_published_is_absent_and_an_estimate_is_called_one() -> None
     gpt_4 = find_model("openai:gpt-4")
     assert gpt_4 is not None
     assert gpt_4.parameters is None
-    assert "estimate" in str(gpt_4.parameters_note) or "rumour" in str(gpt_4.parameters_note)
+    assert "estimate" in str(gpt_4.parameters_note) or "rumor" in str(gpt_4.parameters_note)
     assert find_model("no-such-model") is None
 
 

@@ -93,7 +93,7 @@ def test_unknown_models_are_usage_errors(uri: str, said: str, store: Store) -> N
 
 def test_a_model_without_weights_is_named_as_such(store: Store) -> None:
     for uri in ("fake:echo", "recorded:answers.jsonl", "openai:gpt-4o", "ngram:data-1"):
-        with pytest.raises(UsageError, match=f"{uri} has no weights"):
+        with pytest.raises(UsageError, match=f"{uri} has no local weights"):
             resolve_folder(uri, store)
 
 

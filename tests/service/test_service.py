@@ -380,7 +380,7 @@ def test_invalid_token_ids_are_rejected(tiny_folder: Path, store: Store, engine:
         talk = client(address)
         for ids in ([[]], [999_999_999], [2**63], [-1], [[5], [6, -7]]):
             for more in ({}, {"stream": True}, {"echo": True, "logprobs": 1}):
-                with pytest.raises(openai.BadRequestError, match=r"The prompt has|not found|valid"):
+                with pytest.raises(openai.BadRequestError, match=r"The prompt (has|contains)|not found|valid"):
                     list(talk.completions.create(model="tiny", prompt=ids, max_tokens=1, **more))
         assert talk.completions.create(model="tiny", prompt=[5, 6], max_tokens=2).usage.completion_tokens > 0
     model.close()

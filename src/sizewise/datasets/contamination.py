@@ -1,9 +1,8 @@
 """Detect contamination: test passages and test examples that share text with the training split.
 
-A test example is contaminated if its prompt, in full or as a long passage, or its answer occurs in training. An answer
-is no evidence if it is short, or if several prompts have it (a label, a canned reply, JSON with few values), because
-it is then correct in every split. Text that a large share of the prompts has in common is a template, and no evidence
-either.
+A test example is contaminated if its prompt, in full or as a long passage, or its answer occurs in training. A short
+answer, or one that several prompts share (a label, a canned reply, JSON with few values), isn't evidence, because it is
+correct in every split. Text that a large share of the prompts has in common is a template and isn't evidence either.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ class TrainingText:
         )
 
     def _has_prompt(self, example: Example) -> bool:
-        """Return whether a complete prompt, even a short one, occurs in training; templates are exempt."""
+        """Check whether a complete prompt, even a short one, occurs in training; templates are exempt."""
         key = folded_prompt(example)
         template = key in self._template_keys
         if not template and key in self._keys:

@@ -12,7 +12,7 @@ from sizewise.records import Document, Example, Split
 from sizewise.text import normalize_text, words_of
 
 _LISTED = 5
-# If most examples have the same prompt, keeping them in one split would leave nothing to divide: it is a template.
+# A prompt shared by most examples is a template; keeping them all in one split would leave nothing to divide.
 TEMPLATE_SHARE, MIN_TEMPLATE_COUNT = 0.1, 3
 _RANK: Mapping[Split | None, int] = {"test": 0, "validation": 1, "train": 2, None: 2}
 
@@ -83,7 +83,7 @@ def duplicate_examples(examples: Sequence[Example]) -> list[Duplicate]:
 def with_shared_sources(examples: Sequence[Example]) -> list[Example]:
     """Assign standalone examples with the same prompt to one source, so that they end up in the same split.
 
-    A prompt that a large share of the examples has is a template, and no reason to keep them together.
+    A prompt shared by a large share of the examples is a template; those examples may go to different splits.
     """
     standalone = [example for example in examples if example.source == example.id]
     by_prompt: dict[str, list[Example]] = defaultdict(list)

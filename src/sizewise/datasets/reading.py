@@ -37,7 +37,7 @@ from sizewise.store import Saved, Store, offline
 REJECTED = "rejected.jsonl"
 CONTAMINATION = "leaks.jsonl"
 DATASET_VERSION = 2
-"""Raised when splits, deduplication or contamination rules change; part of a dataset's id."""
+"""Incremented when splits, deduplication or contamination rules change; part of a dataset's id."""
 
 Documents = Mapping[Split, tuple[Document, ...]]
 Examples = Mapping[Split, tuple[Example, ...]]
@@ -78,7 +78,7 @@ def read(
         sources: A file, a folder or `demo:NAME`, or several of them.
         store: Where records are saved; SIZEWISE_HOME by default.
         name: Display name of the dataset.
-        domain: Field of work.
+        domain: Application domain.
         seed: Seed of the split.
         all_test: Put everything into the test split, for data that no model was trained on.
         max_rejects: Maximum share of unusable rows per file; rejected rows are kept in a file and noted.

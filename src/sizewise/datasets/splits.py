@@ -27,7 +27,7 @@ def split_sources(documents: Sequence[Document], examples: Sequence[Example], se
     standalone = sorted({example.source for example in examples} - set(known))
     if max(len(known), len(standalone)) < MIN_SOURCES:
         raise SizewiseError(
-            f"{len(known)} document(s) and {len(standalone)} standalone example(s) are too few: none would be left "
+            f"{len(known)} document(s) and {len(standalone)} standalone example(s) are too few to leave any "
             "for testing.",
             f"at least {MIN_SOURCES} documents or examples, so that training, validation and test get one each",
             "add documents, or split a long file into several; then run the same command again",

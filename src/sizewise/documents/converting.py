@@ -118,7 +118,7 @@ def work(memory_bytes: int) -> None:
     for line in sys.stdin:
         try:
             text = converter.convert_local(json.loads(line)).text_content or ""
-            answer = {"text": text} if len(text) <= MAX_CHARACTERS else {"error": "has too much text"}
+            answer = {"text": text} if len(text) <= MAX_CHARACTERS else {"error": "contains too much text"}
         except MemoryError:
             answer = {"error": "ran out of memory"}
         except Exception as error:  # a parser failure affects this file only

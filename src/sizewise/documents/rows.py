@@ -313,7 +313,7 @@ def _references(cells: _Cells, key: str | None) -> tuple[str, ...]:
     if isinstance(value, list) and value and all(isinstance(turn, dict) and "content" in turn for turn in value):
         turns = conversation(value, key)
         if len(turns) != 1 or turns[0].role != "assistant" or ends_with_call(value):
-            raise BadRow(f"'{key}' must be a single text message of the assistant")
+            raise BadRow(f"'{key}' must be a single text message from the assistant")
         value = turns[0].content
     if isinstance(value, dict):
         raise BadRow(f"'{key}' is an object, not text (pass a JSON answer as a string)")

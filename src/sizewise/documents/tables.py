@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that records a key given twice with different values, in itself or a nested object.
+    """A JSON object that records a duplicate key with different values, in itself or in a nested object.
 
     A parser keeps only one of those values.
     """
@@ -74,8 +74,8 @@ def column_name(heading: str) -> str:
 def by_name(cells: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     """Map normalized column names to (original key, value).
 
-    Of keys that differ only in case, spaces or dashes, one that is already normalized takes the name; the others
-    keep their original key.
+    If keys differ only in case, spaces or dashes, the one that is already normalized gets the name; the others keep
+    their original key.
     """
     named = {key: (key, value) for key, value in cells.items() if column_name(key) == key}
     for key, value in cells.items():

@@ -159,7 +159,7 @@ def conversation(value: Any, name: str = "messages") -> tuple[Message, ...]:
 
 
 def ends_with_call(value: Sequence[Any]) -> bool:
-    """Return whether a conversation that `conversation` has parsed ends with a tool call without text."""
+    """Check whether a conversation that `conversation` has parsed ends with a tool call without text."""
     last = value[-1]
     return bool(_calls(last)) and last.get("content") in (None, "", [])
 

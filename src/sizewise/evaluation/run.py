@@ -18,7 +18,7 @@ from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, metric_versions, stats_array, total
 from sizewise.models import Model, open_model
-from sizewise.models.base import bypass_kept_answers, count_tokens
+from sizewise.models.base import bypass_cache, count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
@@ -84,7 +84,7 @@ def evaluate(
         evaluation_id = asking.evaluation_id(description, *identity)
         if options.new_run:
             evaluation_id = asking.next_run_id(store, evaluation_id)
-            bypass_kept_answers(opened)
+            bypass_cache(opened)
         if (found := asking.find_existing(store, evaluation_id)) is not None:
             if description.api:
                 reporter.say(asking.age_note(found))

@@ -34,7 +34,7 @@ class Engine:
 
     Args:
         path: the file.
-        context: maximum tokens of a prompt with its answer.
+        context: maximum tokens of a prompt and its answer.
 
     Raises:
         SizewiseError: llama.cpp can't open the file.

@@ -23,7 +23,7 @@ class Turns(NamedTuple):
 
 
 def learn_turns(tokenizer: Any) -> Turns | None:
-    """Infer the text around turns; None if the template does more, so that no simple template can match it."""
+    """Infer the text around turns; None if the template is too complex for a simple one to match it."""
     system, user, assistant = (Message(role=role, content=mark) for role, mark in _PLACEHOLDERS.items())
     conversations = ([user], [system, user], [user, assistant, user], [system, user, assistant, user, assistant])
     try:

@@ -150,7 +150,7 @@ def _load(source: _Source) -> Any:
 
 
 def _verify(to: str, made: Path, bounds: Bounds, reference: parity.Reference, reporter: Reporter) -> list[Parity]:
-    """Compare an export with the reference, with every program that can load it."""
+    """Compare an export with the reference in every program that can load it."""
     checks = []
     for reader, limits in _readers(to, made, bounds):
         reporter.say(f"Verifying with {reader.name} in {reader.precision}")

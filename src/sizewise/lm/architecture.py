@@ -18,7 +18,7 @@ from sizewise.errors import UsageError
 
 HEAD_SIZE = 64
 NETWORKS = {LlamaConfig: LlamaForCausalLM, MistralConfig: MistralForCausalLM, MinistralConfig: MinistralForCausalLM}
-# Small networks get a small vocabulary, or the embedding takes most of their parameters.
+# Small networks get a small vocabulary, because the embedding would otherwise take most of their parameters.
 VOCABULARIES = ((10_000_000, 4_096), (50_000_000, 8_192), (10**12, 32_768))
 
 
@@ -88,7 +88,7 @@ def parse_attention(attention: str) -> Attention:
     """Parse `full`, `window:N`, `pattern:SSSL` or `pattern:SSSL:N`.
 
     Raises:
-        UsageError: the text has another form.
+        UsageError: the text has none of these forms.
     """
     kind, _, rest = attention.partition(":")
     if attention == "full":

@@ -2,8 +2,8 @@
 
 Sizewise computes logits from the last hidden states, manages the cache of its own batches and packs several texts into
 one row. The test suite compares this with transformers for the architectures in VERIFIED. Any other architecture is
-checked when it is opened, on a few short sequences of random tokens, and rejected if it disagrees: wrong scores are
-indistinguishable from correct ones.
+checked when it is opened, on a few short sequences of random tokens, and rejected if it disagrees, because wrong scores
+look just like correct ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CHECKS = 1  # increase when the check, or the code that it checks, changes
 SHARED, WRITTEN, WINDOW = 16, 3, 12
 LENGTHS = (36, 23, 29)  # all different, so a length identifies its sequence; the longest is packed first
 PACKED_KINDS = ("attention", "full_attention", "sliding_attention")
-LEAKS = "leaks from one text of a training row into the next. It can be evaluated and served, but not trained"
+LEAKS = "leaks from one text of a training row into the next. The model can be evaluated and served, but not trained"
 
 Nats = npt.NDArray[np.float64]
 _packing_checked: WeakSet[Any] = WeakSet()  # networks whose packed rows passed the check
@@ -100,7 +100,7 @@ def check_packing(network: Any, pack_rows: Callable[[], None], hidden_of: Callab
         hidden_of: computes the hidden states of packed rows.
 
     Raises:
-        SizewiseError: a text gets other log-likelihoods in a packed row than alone.
+        SizewiseError: a text's log-likelihoods in a packed row differ from those of the text alone.
     """
     if network.config.model_type in VERIFIED or network in _packing_checked:
         pack_rows()
@@ -166,7 +166,7 @@ def _nats(logits: torch.Tensor, tokens: Sequence[int]) -> Nats:
 
 
 def _written(network: Any, sequences: Sequence[list[int]]) -> list[Nats]:
-    """Generate fixed tokens in one batch that finished rows leave, and return the tokens' negative log-likelihoods."""
+    """Generate fixed tokens in a batch that drops finished rows, and return their negative log-likelihoods."""
     found: list[list[float]] = [[] for _ in sequences]
     ends = [ids[-WRITTEN:][: WRITTEN - i] for i, ids in enumerate(sequences)]
 

@@ -112,9 +112,8 @@ def encode(tokenizer: Any, text: Rendered, begin: bool = False) -> Encoded:
         return Encoded(list(plain.input_ids), [start for start, _ in plain.offset_mapping] if offsets else [])
     guard, reader, acting = _reader(tokenizer)
     control = set(guard.marks.values()) - {tokenizer.unk_token_id}  # every unknown character becomes this token
-    text = Rendered(
-        guard.replace(text.replace(_NORMALIZES, ""), ACTING)
-    )  # control tokens in the open are the template's
+    # Control tokens that aren't hidden come from the template.
+    text = Rendered(guard.replace(text.replace(_NORMALIZES, ""), ACTING))
     for split in (False, True):  # split the text where the vocabulary would turn it into the control token
         texts = {i: mark[0] + _BREAK + mark[1:] if split else mark for mark, i in guard.marks.items()}
         restored = _HIDDEN.sub(lambda found, texts=texts: texts[int(found[1])], text)  # type: ignore[misc]

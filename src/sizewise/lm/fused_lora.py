@@ -1,6 +1,6 @@
 """A linear layer fused with its low-rank adapter, forward and backward.
 
-As a separate operation, adding the adapter's output costs another pass over all outputs. Here the addition is part of
+Adding the adapter's output in a separate operation costs another pass over all outputs. Here the addition is part of
 the matrix product, and frozen weights get no gradient.
 """
 

@@ -161,7 +161,7 @@ def _may_share(config: Any, cache: DynamicCache, prompts: Sequence[list[int]]) -
 
 
 def _shared_prefix(prompts: Sequence[list[int]]) -> int:
-    """Count the leading tokens that all prompts share, if worthwhile. At least one token of each prompt remains."""
+    """Count the leading tokens that all prompts share, leaving at least one each; 0 if that isn't worthwhile."""
     first, last = min(prompts), max(prompts)
     limit = min(len(prompt) for prompt in prompts) - 1
     shared = next((i for i in range(limit) if first[i] != last[i]), max(limit, 0))

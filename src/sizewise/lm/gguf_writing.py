@@ -29,7 +29,7 @@ class _Family(NamedTuple):
     rotates_pairs: bool = False
     """Rotary embeddings rotate adjacent dimensions, so rows of queries and keys must be permuted."""
     adds_one: bool = False
-    """Norm weights are stored with 1 added, compared with Hugging Face."""
+    """Norm weights are stored as the Hugging Face values plus 1."""
 
 
 FAMILIES = {

@@ -70,7 +70,7 @@ def _load_config(folder: Path) -> Any:
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """Return a config's settings under their most common names, independent of the architecture."""
+    """Return a config's settings under their most common names, regardless of architecture."""
     found: dict[str, Any] = config.to_dict()
     for name in ("num_hidden_layers", "num_attention_heads", "hidden_size", "max_position_embeddings"):
         found.setdefault(name, getattr(config, name, None))
@@ -87,8 +87,8 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
         options: further arguments of transformers' `from_pretrained`.
 
     Raises:
-        SizewiseError: the folder is not a model, is damaged, doesn't match its config, or contains an architecture that
-            computes other numbers here than in transformers.
+        SizewiseError: the folder is not a model, is damaged, doesn't match its config, or its architecture gives
+            results that differ from transformers'.
     """
     from sizewise.lm.checking import check_network  # imported here: it imports this module
 
@@ -188,7 +188,7 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        ends = sorted(end_ids(network, tokenizer))  # otherwise answers trained to end with another token don't stop
+        ends = sorted(end_ids(network, tokenizer))  # otherwise answers trained to end with another token never stop
         if ends:
             network.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
         network.to(torch.bfloat16).save_pretrained(temporary)

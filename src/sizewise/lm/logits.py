@@ -1,7 +1,7 @@
 """How a network's logits are computed: its blocks, its last hidden states and the weights of its output head.
 
 Scoring, generation and training never hold the logits of a whole vocabulary for a whole batch. They take the last
-hidden states and multiply them with the head a tile at a time, so this module is the only place that knows what a
+hidden states and multiply them by the head one tile at a time, so this module is the only place that knows what a
 network does between its decoder and its logits.
 """
 
@@ -15,7 +15,7 @@ from sizewise.errors import SizewiseError
 
 
 def layers_of(network: Any) -> Any:
-    """Return a network's transformer blocks, independent of how its class names them."""
+    """Return a network's transformer blocks, regardless of how its class names them."""
     blocks, decoder = network.config.num_hidden_layers, network.get_decoder()
     return next(part for part in decoder.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == blocks)
 

@@ -180,7 +180,7 @@ def finish(network: Any) -> None:
     base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
     layers = list(layers_of(base))
     if any(layer._compiled_call_impl for layer in layers):
-        torch.compiler.reset()  # or the next network soon reaches the limit of graphs per block and runs eagerly
+        torch.compiler.reset()  # otherwise the next network soon hits the limit of graphs per block and runs eagerly
     for layer in layers:
         layer._compiled_call_impl = None
     unfuse_adapters(network)

@@ -185,7 +185,7 @@ def answer_bits(network: Any, sequences: Sequence[Unit], answers: Sequence[str],
     return total / np.log(2) / sum(len(answer.encode("utf-8")) for answer in answers)
 
 
-class Place(NamedTuple):
+class PositionRange(NamedTuple):
     """Bits per token in a range of positions."""
 
     first: int
@@ -195,7 +195,9 @@ class Place(NamedTuple):
     """Mean bits per token."""
 
 
-def bits_by_place(network: Any, tokenizer: Any, texts: Sequence[str], size: int, nearest: int = 64) -> list[Place]:
+def bits_by_position(
+    network: Any, tokenizer: Any, texts: Sequence[str], size: int, nearest: int = 64
+) -> list[PositionRange]:
     """Compute bits per token by position in the text, in ranges of doubling length.
 
     Args:
@@ -212,6 +214,6 @@ def bits_by_place(network: Any, tokenizer: Any, texts: Sequence[str], size: int,
         end = min(size, max(nearest, 2 * first))
         inside = np.concatenate([np.zeros(0), *(values[first:end] for values in nats)])
         if len(inside):
-            found.append(Place(first, end - 1, len(inside), float(inside.mean() / np.log(2))))
+            found.append(PositionRange(first, end - 1, len(inside), float(inside.mean() / np.log(2))))
         first = end
     return found

@@ -139,7 +139,7 @@ def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str) -> U
 
     The prompt is the same as at inference. If it opens a reasoning block, as DeepSeek-R1's does, the learned text
     closes the block before the answer. If the template writes no token after an answer, the end-of-text token is added,
-    because the model would otherwise learn answers without an end.
+    because the model would otherwise never learn to stop.
 
     Raises:
         SizewiseError: the template has no generation prompt, so the answer can't be located.

@@ -41,7 +41,7 @@ class Held(NamedTuple):
 
 @torch.no_grad()
 def validation_bits(network: Any, held: Held) -> float:
-    """Compute bits per byte of held-out text under a prepared network, in the rows it is trained in."""
+    """Compute bits per byte of held-out text with a prepared network, in rows packed as in training."""
     nats = 0.0
     with _uncompiled_blocks(network):
         for start in range(0, len(held.rows), VALIDATION_ROWS):
@@ -53,7 +53,7 @@ def validation_bits(network: Any, held: Held) -> float:
 
 @contextmanager
 def _uncompiled_blocks(network: Any) -> Iterator[None]:
-    """Run blocks uncompiled for a moment; compiled ones would be compiled a second time for the forward pass alone."""
+    """Run blocks uncompiled for a while; otherwise they would be compiled again just for the forward pass."""
     layers = list(layers_of(base_of(network)))
     compiled = [layer._compiled_call_impl for layer in layers]
     for layer in layers:

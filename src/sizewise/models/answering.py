@@ -1,4 +1,4 @@
-"""Streaming answers: turn tokens into pieces of text without broken characters or parts of a stop text."""
+"""Stream answers: turn tokens into pieces of text without broken characters or partial stop texts."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def token_texts(tokenizer: Any, ids: Sequence[int], *, of_text: bool = False) ->
     Args:
         tokenizer: the model's tokenizer.
         ids: token ids.
-        of_text: whether they encode a plain text, so that a beginning-of-text token gets no text.
+        of_text: whether the ids encode plain text; if so, a beginning-of-text token gets no text.
     """
 
     def decode(some_ids: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""The Model protocol: the interface of every model, whatever runs it."""
+"""The Model protocol: the interface of every model, regardless of its engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sizewise.models.prompts import question_prompt
 from sizewise.models.token_counts import estimate_tokens
 from sizewise.records import Completion, Message, ModelDescription, Request
 
-_END_OF_ANSWER = "\nQuestion:"  # where a model without a chat template starts the next question by itself
+_END_OF_ANSWER = "\nQuestion:"  # from here, a model without a chat template goes on to write another question
 
 
 class ScoredText(NamedTuple):
@@ -46,12 +46,12 @@ class ScoredPrompt(NamedTuple):
     logprobs: list[float]
     """Log-likelihood of every token but the first."""
     likeliest: list[tuple[str, float] | None] | None
-    """For every token but the first: the more likely token with its log-likelihood, or None if the prompt's own token
-    is the most likely one. None as a whole if the engine doesn't report alternatives."""
+    """For every token but the first: the most likely token with its log-likelihood, or None if that is the prompt's own
+    token. The whole field is None if the engine doesn't report alternatives."""
 
 
 class AskOptions(TypedDict, total=False):
-    """Options of `Model.ask`, with the meaning and defaults of the fields of `Request`."""
+    """Options of `Model.ask`. They mean the same as the fields of `Request` and have the same defaults."""
 
     max_tokens: int
     temperature: float
@@ -70,7 +70,7 @@ Cancel = Callable[[], None]
 class Model(Protocol):
     """A model that answers requests, and scores text if `describe().can_score`.
 
-    Plug-ins may implement the protocol without deriving from this class; deriving brings `ask` and `repr`.
+    Plug-ins may implement the protocol without deriving from this class; deriving adds `ask` and `repr`.
     """
 
     def describe(self) -> ModelDescription:
@@ -82,7 +82,7 @@ class Model(Protocol):
         ...
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start to answer a request and return immediately. Pieces are delivered as they are generated."""
+        """Start answering a request and return immediately. Pieces are delivered as they are generated."""
         ...
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
@@ -90,8 +90,8 @@ class Model(Protocol):
 
         Args:
             texts: texts to score, each independent of the others.
-            prefix: put a token in front of each text, so that its first token is predicted too. If False, only where
-                the tokenizer adds one itself. Servers follow their own rule, see `signature`.
+            prefix: put a token in front of each text, so that its first token is predicted too. If False, a token is
+                added only if the tokenizer adds one itself. Servers follow their own rules; see `signature`.
 
         Raises:
             SizewiseError: the model doesn't provide log-likelihoods.
@@ -109,11 +109,11 @@ class Model(Protocol):
     def ask(self, prompt: str, **options: Unpack[AskOptions]) -> str:
         """Generate the answer to one prompt and return its text.
 
-        The prompt is a user's message in the model's chat form. A model without a chat template gets it as
-        "Question: ... Answer:". Answers are greedy unless `temperature` is set, and end after `max_tokens`.
+        The prompt is sent as a user message in the model's chat template. A model without a template gets
+        "Question: ... Answer:". Decoding is greedy unless `temperature` is set, and stops after `max_tokens`.
 
         Raises:
-            UsageError: an option is unknown or has a value that it can't have.
+            UsageError: an option is unknown or has an invalid value.
             EngineError: the model failed to answer.
         """
         return ask(self, prompt, **options)
@@ -130,7 +130,7 @@ def ask(model: Model, prompt: str, **options: Unpack[AskOptions]) -> str:
     if request.json_schema is not None and "json_schema" not in description.offers:
         raise UsageError(
             f"{description.uri} can't follow a JSON schema: its engine is {description.engine}.",
-            "a model that offers json_schema, or no schema",
+            "a model that supports json_schema, or a request without a schema",
             'open_model(uri, engine="openvino")',
         )
     if request.temperature > 0 or request.json_schema is not None:  # `complete` is greedy and may reuse answers
@@ -140,7 +140,7 @@ def ask(model: Model, prompt: str, **options: Unpack[AskOptions]) -> str:
     else:
         (answer,) = model.complete([request])
     if answer.error is not None:
-        raise EngineError(f"{description.uri} gave no answer: {answer.error}.", "an answer")
+        raise EngineError(f"{description.uri} returned no answer: {answer.error}.", "an answer")
     return answer.text
 
 
@@ -154,13 +154,13 @@ def _ask_request(description: ModelDescription, prompt: str, options: AskOptions
     except (ValidationError, TypeError) as error:
         raise UsageError(
             f"ask() can't use these options: {', '.join(f'{name}={value!r}' for name, value in options.items())}.",
-            f"values that fit {', '.join(AskOptions.__annotations__)}",
+            f"valid values for {', '.join(AskOptions.__annotations__)}",
             "help(sizewise.models.Model.ask)",
         ) from error
 
 
 def answer_whole(model: Model, request: Request, deliver: Deliver) -> Cancel:
-    """Deliver an answer in one piece: `start` for models that don't stream."""
+    """Deliver an answer in one piece; implements `start` for models that don't stream."""
     (answer,) = model.complete([request])
     if answer.text:
         deliver(Piece(answer.text))
@@ -169,7 +169,7 @@ def answer_whole(model: Model, request: Request, deliver: Deliver) -> Cancel:
 
 
 def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completion]:
-    """Start all requests together and yield answers as they end: `complete` for engines that batch by themselves."""
+    """Start all requests and yield answers as they finish; implements `complete` for engines that batch."""
     ended: SimpleQueue[Completion] = SimpleQueue()
 
     def keep(piece: Piece) -> None:
@@ -185,15 +185,15 @@ def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completi
             cancel()
 
 
-def bypass_kept_answers(model: Model) -> None:
-    """Make a remote model answer again instead of returning kept answers. Local models keep none."""
-    bypass: Callable[[], None] | None = getattr(model, "bypass_kept_answers", None)
+def bypass_cache(model: Model) -> None:
+    """Make a remote model answer again instead of returning cached answers. Local models have no cache."""
+    bypass: Callable[[], None] | None = getattr(model, "bypass_cache", None)
     if bypass:
         bypass()
 
 
 def count_tokens(model: Model, texts: Sequence[str]) -> list[int]:
-    """Count tokens with the model's own tokenizer; estimate them from bytes if it has none on this machine."""
+    """Count tokens with the model's own tokenizer; estimate them from bytes if the tokenizer isn't on this machine."""
     counted: Callable[[Sequence[str]], list[int]] | None = getattr(model, "count_tokens", None)
     return counted(texts) if counted else estimate_tokens(texts)
 

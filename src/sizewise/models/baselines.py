@@ -1,6 +1,6 @@
 """Baselines learned from a dataset's own text: most frequent answer, n-gram model and linear classifier.
 
-If a baseline comes close to the candidates, the task or the test set can't tell them apart.
+If a baseline comes close to the candidates, the task or the test set can't distinguish them.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def read_image(path: str) -> tuple[bytes, str]:
         size = os.path.getsize(path)
         if kind not in IMAGE_KINDS or size > MAX_IMAGE_BYTES:
             raise SizewiseError(
-                f"The image {path} can't be sent: it is {kind or 'of unknown type'} and has {size / 1e6:.1f} MB.",
+                f"The image {path} can't be sent: its type is {kind or 'unknown'} and its size is {size / 1e6:.1f} MB.",
                 f"PNG, JPEG, WebP or GIF of at most {MAX_IMAGE_BYTES // 10**6} MB",
                 "",
             )

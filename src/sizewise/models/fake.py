@@ -55,7 +55,7 @@ _SCHEDULER = _Scheduler()
 
 
 class FakeModel(Model):
-    """Answers by a fixed rule and gives each byte the probability 1/256.
+    """Answers by a fixed rule and assigns each byte a probability of 1/256.
 
     Args:
         name: one of NAMES.
@@ -143,4 +143,4 @@ class FakeModel(Model):
         return vectors, sum(len((request.text or "").split()) for request in requests)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing; there is nothing to free."""

@@ -135,7 +135,7 @@ class LocalModel(Model):
                 )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start to answer. Waiting requests form a batch; later ones wait until it is done."""
+        """Start answering. Waiting requests form a batch; later requests wait until it is done."""
         begun = begin_answer(self._tokenizer, self._description, request, deliver)
         if begun is None:
             return lambda: None
@@ -203,7 +203,7 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
         unknown = next((token for token in request.ids if not 0 <= token < len(tokenizer)), None)
         if unknown is not None or not request.ids:
             found = "no tokens" if unknown is None else f"the unknown token {unknown}"
-            raise SizewiseError(f"The prompt has {found}.", f"token ids from 0 to {len(tokenizer) - 1}")
+            raise SizewiseError(f"The prompt contains {found}.", f"token ids from 0 to {len(tokenizer) - 1}")
         return list(request.ids)
     if request.text is not None:
         ids = text_ids(tokenizer, request.text, begin=True) or [tokenizer.bos_token_id]
@@ -273,7 +273,7 @@ def refuse_too_long(request: Request, prompt_tokens: int, context: int | None) -
     if context is None or need <= context:
         return None
     if request.fit:
-        reason = f"the prompt has {prompt_tokens} tokens; with an answer, that is more than the context of {context}"
+        reason = f"the prompt has {prompt_tokens} tokens; with the answer, it needs more than the context of {context}"
         return failed(request, reason, prompt_tokens)
     reason = f"prompt and answer need {need} tokens, {need - context} more than the context of {context}"
     return failed(request, reason, prompt_tokens)

@@ -1,4 +1,4 @@
-"""Several LoRA adapters on one base model, which is in memory only once; batches may mix adapters."""
+"""Run several LoRA adapters on one copy of their base model; a batch may mix adapters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Member(NamedTuple):
 def open_shared(
     uris: Sequence[str], store: Store, precision: str | None = None, say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Model]:
-    """Open the models that are adapters of the same base on one copy of its weights.
+    """Open models that are adapters of the same base, with one copy of its weights.
 
     Args:
         uris: model URIs: runs that trained adapters (`lora`, `qlora`), optionally with their base.
@@ -72,7 +72,7 @@ def open_shared(
 
 
 def _same_attention(folder: Path, base: Path) -> bool:
-    """Check that a run kept its base's attention; with other windows it is a different network."""
+    """Check that a run kept the attention of its base; different windows make it a different network."""
     config, base_config = read_config(folder), read_config(base)
     return all(
         config.get(key) == base_config.get(key) for key in ("sliding_window", "layer_types", "use_sliding_window")
@@ -174,11 +174,11 @@ class AdapterModel(Model):
         return "none"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Generate all answers together and yield them as they end."""
+        """Generate all answers in one batch and yield them as they finish."""
         return complete_all(self, requests)
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start to answer; see `Model.start`."""
+        """Start answering; see `Model.start`."""
         begun = begin_answer(self._tokenizer, self._description, request, deliver)
         if begun is None:
             return lambda: None
@@ -194,7 +194,7 @@ class AdapterModel(Model):
         """
         raise SizewiseError(
             f"{self._member.uri} provides no log-likelihoods while it shares its base model.",
-            "the model opened on its own",
+            "the model opened without a shared base",
             f"sizewise evaluate {self._member.uri} --data DATA",
         )
 

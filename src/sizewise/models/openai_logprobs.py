@@ -21,7 +21,7 @@ NEAR = 32  # characters to search for a token that follows a split character
 class EchoScorer:
     """A server that returns the log-likelihoods of a prompt's tokens.
 
-    Such servers don't score the first token of a text. It is omitted, so its bytes count as if they cost no bits.
+    Such servers don't score the first token of a text. It is left out, so its bytes count as zero bits.
 
     Args:
         address: base URL, for example `http://host:port/v1`.
@@ -34,7 +34,7 @@ class EchoScorer:
 
     @classmethod
     def find(cls, address: str, name: str, key: str) -> EchoScorer | None:
-        """Probe a server with a few words; None if it returns no log-likelihoods."""
+        """Probe a server with a few words; return None if it provides no log-likelihoods."""
         scorer = cls(address, name, key)
         try:
             return scorer if len(scorer._request(PROBE, attempts=1).nats) > 1 else None

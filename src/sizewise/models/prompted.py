@@ -55,12 +55,12 @@ class FewShotModel(PromptWrapper):
         return description.model_copy(update={"can_chat": True, "origin": f"{description.origin}; {form}"})
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Generate answers, stripped of the space that plain-text answers begin with."""
+        """Generate answers and strip the leading space of plain-text answers."""
         for answer in super().complete(requests):
             yield answer.model_copy(update={"text": answer.text.strip()})
 
     def wrap_deliver(self, request: Request, deliver: Deliver) -> Deliver:
-        """Strip the space that a plain-text answer begins with."""
+        """Strip the leading space of a plain-text answer."""
         if not request.messages:
             return deliver
         begun = False

@@ -19,7 +19,7 @@ PROMPT_VERSION = 3
 """Part of an evaluation's id. Increase it when prompts or the handling of answers change."""
 MIN_TOKENS, UNKNOWN_TOKENS = 64, 256
 SLACK, PERCENTILE, HEADROOM = 1.5, 0.95, 16
-"""A correct answer in other words may be longer than the reference."""
+"""Room for correct answers that are worded differently and are longer than the reference."""
 
 Count = Callable[[Sequence[str]], Sequence[int]]
 """Counts the tokens of each text."""
@@ -30,7 +30,7 @@ def question_prompt(question: str, answer: str | None = None) -> str:
 
     Args:
         question: the question.
-        answer: reference answer, for a few-shot example; None ends the text where the model begins.
+        answer: reference answer, for a few-shot example; None ends the text where the model's answer begins.
     """
     prompt = f"Question: {question}\nAnswer:"
     return prompt if answer is None else f"{prompt} {answer}"
@@ -44,12 +44,12 @@ def question_of(prompt: str) -> str:
 def answer_limit(examples: Sequence[Example], count: Count = estimate_tokens) -> int:
     """Compute the maximum answer length in tokens: at least 64, and enough for every reference answer.
 
-    The limit covers the longest reference and 1.5 times the 95th percentile. A single long reference therefore doesn't
-    give a rambling model half as much room again.
+    The limit covers the longest reference and 1.5 times the 95th percentile. Because the factor
+    doesn't apply to the longest reference, one outlier can't give a rambling model even more room.
 
     Args:
         examples: examples with reference answers.
-        count: counts tokens, with the model's own tokenizer if it has one here.
+        count: counts tokens, with the model's own tokenizer if it is on this machine.
     """
     texts = list(dict.fromkeys(reference for example in examples for reference in example.references))
     if not texts:
@@ -66,7 +66,7 @@ def mean_answer_tokens(examples: Sequence[Example]) -> float:
 
 
 def choose_shots(contents: DatasetContents, seed: int) -> tuple[Example, ...]:
-    """Sample few-shot examples from the training split, without long ones: they would crowd the context."""
+    """Sample few-shot examples from the training split, without long ones, which would fill the context."""
     pool = [
         example
         for example in contents.examples["train"]

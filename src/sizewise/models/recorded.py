@@ -180,7 +180,7 @@ class RecordedModel(Model):
         return "none"
 
     def _find(self, request: Request) -> _Answer | str:
-        """Look up the answer to a request, or the reason for its absence."""
+        """Look up the answer to a request, or the reason why there is none."""
         found = self._recorded(request)
         return found.failure or found if isinstance(found, _Answer) else found
 
@@ -336,11 +336,11 @@ def _finish(row: Mapping[str, Any]) -> str:
 
 
 def _key(messages: Sequence[Message]) -> str:
-    """Return the key of a conversation, independent of whitespace and Unicode forms."""
+    """Return a key of a conversation that ignores differences in whitespace and Unicode form."""
     return json.dumps([[message.role, normalize_text(message.content)] for message in messages])
 
 
 def _same_question(recorded: Sequence[Message], asked: Sequence[Message]) -> bool:
-    """Check whether two conversations ask the same. The record may lack the system message or earlier turns."""
+    """Check whether two conversations ask the same question. The record may lack system message or earlier turns."""
     known, given = ([message for message in turns if message.role != "system"] for turns in (recorded, asked))
     return _key(known) == _key(given) or (len(known) == 1 and _key(known) == _key(given[-1:]))

@@ -66,7 +66,7 @@ class RemoteModel(Model):
 
     Args:
         uri: `openai:gpt-4o` or another provider's model, or `http://host:port/v1#name`.
-        answers: file that keeps answers.
+        answers: file that caches answers.
         max_usd: budget while the model is open; None for no limit.
 
     Raises:
@@ -125,7 +125,7 @@ class RemoteModel(Model):
         return self._echo.signature() if self._echo else "none"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Generate answers and yield them as they arrive. Kept answers are returned at no cost.
+        """Generate answers and yield them as they arrive. Cached answers cost nothing.
 
         Raises:
             SizewiseError: the key is rejected, the model is unknown, the budget is used up, or the service is down.
@@ -152,12 +152,12 @@ class RemoteModel(Model):
         finally:
             work.cancel()
 
-    def bypass_kept_answers(self) -> None:
-        """Neither return kept answers nor keep new ones from now on."""
+    def bypass_cache(self) -> None:
+        """From now on, neither return cached answers nor cache new ones."""
         self._bypass_kept = True
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start to answer. Text is delivered as it arrives, and the answer isn't kept."""
+        """Start answering. Text is delivered as it arrives, and the answer isn't cached."""
 
         async def answer() -> None:
             try:
@@ -178,7 +178,7 @@ class RemoteModel(Model):
         """Compute token log-likelihoods, if the server supports `echo` with `logprobs`.
 
         Raises:
-            SizewiseError: the server doesn't, like all providers' chat APIs.
+            SizewiseError: the server doesn't support it; no provider's chat API does.
         """
         if self._echo is None:
             raise SizewiseError(f"{self._uri} provides no log-likelihoods of text.", "a local model", "")
@@ -212,7 +212,7 @@ class RemoteModel(Model):
         return fingerprint([self._kind, self._name, self._address, fields, *images])
 
     def _kept(self, request: Request) -> Completion | None:
-        """Return the kept answer to a request, unless reasoning used up its limit."""
+        """Return the cached answer to a request, unless reasoning used up its limit."""
         for topic in () if self._bypass_kept else (ROOMY_TOPIC, TOPIC):
             known = self._ledger.entry(topic, self._key(request))
             if known is not None:
@@ -257,7 +257,7 @@ class RemoteModel(Model):
     async def _answer(self, request: Request, deliver: Deliver | None = None) -> Completion:
         """Answer a request. Without streaming, its limit applies to the answer alone and reasoning gets extra tokens.
 
-        Whether a model reasons isn't always known in advance. A request whose answer was cut by reasoning is repeated.
+        Whether a model reasons isn't always known in advance, so a request is repeated if reasoning cut off its answer.
         """
         if deliver is not None:
             return await self._with_retries(request, 0, deliver)
@@ -275,7 +275,7 @@ class RemoteModel(Model):
                 return answer
 
     async def _with_retries(self, request: Request, room: int, deliver: Deliver | None = None) -> Completion:
-        """Answer a request and retry errors, unless part of the answer has already been delivered."""
+        """Answer a request and retry after errors, unless part of the answer has already been delivered."""
         highest_cost = max_cost(self._kind, self._name, request, request.max_tokens + room) or 0.0
         reserved, cost = await self._budget.reserve(highest_cost), None
         delivered_length, reason, is_reserved = 0, "", True
@@ -316,7 +316,7 @@ class RemoteModel(Model):
                     "a service that answers; all answers so far are kept",
                     "run the same command again later",
                 )
-            return failed(request, f"given up after {ATTEMPTS} attempts: {reason}", transient=True)
+            return failed(request, f"gave up after {ATTEMPTS} attempts: {reason}", transient=True)
         finally:
             if is_reserved:
                 await self._budget.settle(reserved, cost)
@@ -405,7 +405,7 @@ class RemoteModel(Model):
             names = [model.uri for model in load_catalog().values() if model.uri.startswith(f"{self._kind}:")]
             raise UsageError(
                 f"The provider doesn't know {self._uri}: {error}",
-                " or ".join(names) or "a model of this server",
+                " or ".join(names) or "a model that this server offers",
                 "sizewise models",
             )
 

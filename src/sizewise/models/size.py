@@ -25,9 +25,10 @@ _NOT_TEXT = re.compile(
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """List the weight files that transformers reads: model.safetensors, the files of the index, or else all.
+    """List the weight files that transformers reads: model.safetensors, the files in the index, or else all files.
 
-    Mistral's repositories contain a second copy of the weights in consolidated.safetensors, which must not count.
+    Mistral's repositories contain a second copy of the weights in consolidated.safetensors, which is
+    ignored.
 
     Raises:
         SizewiseError: the index can't be read.

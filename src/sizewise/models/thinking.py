@@ -27,7 +27,7 @@ class ReasoningRoom:
     def complete(
         self, requests: Sequence[Request], complete: Callable[[Sequence[Request]], Iterator[Completion]]
     ) -> Iterator[Completion]:
-        """Generate answers. Requests whose answer was cut by reasoning are repeated with a higher limit."""
+        """Generate answers. Requests whose answer was cut off by reasoning are repeated with a higher limit."""
         by_id = {request.id: request for request in requests}
         repeated: list[Request] = []
         known = self._seen

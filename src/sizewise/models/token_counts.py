@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 BYTES_PER_TOKEN = 2
-"""Conservative: English has about four bytes per token, Chinese three, and scripts rare in the vocabulary fewer."""
+"""Conservative: English has about four bytes per token and Chinese three; scripts rare in the vocabulary have fewer."""
 
 
 def estimate_tokens(texts: Sequence[str]) -> list[int]:

@@ -10,7 +10,7 @@ from sizewise.models.base import (
     Model,
     ScoredPrompt,
     ScoredText,
-    bypass_kept_answers,
+    bypass_cache,
     count_tokens,
 )
 from sizewise.records import Completion, ModelDescription, Request
@@ -19,8 +19,8 @@ from sizewise.records import Completion, ModelDescription, Request
 class PromptWrapper(Model):
     """Rewrites requests and passes them on to a model. Subclasses define how.
 
-    A guard must see the prompt that reaches the model: `rewritten` returns this form, and `start_rewritten` answers a
-    request that already has it.
+    A guard must see the prompt that reaches the model: `rewritten` returns it, and `start_rewritten` answers a request
+    that is already rewritten.
 
     Args:
         model: model that answers; may itself be a wrapper.
@@ -48,7 +48,7 @@ class PromptWrapper(Model):
         return self._model.rewritten(request) if isinstance(self._model, PromptWrapper) else request
 
     def start_rewritten(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start to answer a request from `rewritten`."""
+        """Start answering a request from `rewritten`."""
         wrapped = self.wrap_deliver(request, deliver)
         if isinstance(self._model, PromptWrapper):
             return self._model.start_rewritten(request, wrapped)
@@ -63,16 +63,16 @@ class PromptWrapper(Model):
         return self._model.complete([self.rewrite(request) for request in requests])
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start to answer one request."""
+        """Start answering a request."""
         return self.start_rewritten(self.rewritten(request), deliver)
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Compute log-likelihoods of texts, which are not rewritten."""
         return self._model.score(texts, prefix=prefix)
 
-    def bypass_kept_answers(self) -> None:
-        """Make the wrapped model answer again instead of returning kept answers."""
-        bypass_kept_answers(self._model)
+    def bypass_cache(self) -> None:
+        """Make the wrapped model answer again instead of returning cached answers."""
+        bypass_cache(self._model)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of texts, which are not rewritten."""

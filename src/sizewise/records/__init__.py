@@ -1,4 +1,4 @@
-"""Frozen records for every word of the house."""
+"""Immutable records of everything that Sizewise reads, trains, measures and decides."""
 
 from sizewise.records.auditing import Audit, Recomputed
 from sizewise.records.base import Record, fingerprint

@@ -15,7 +15,7 @@ class Recomputed(Record):
     id: str
     """Record id."""
     numbers: int
-    """How many numbers were recomputed."""
+    """Number of recomputed values."""
     differing: tuple[str, ...] = ()
     """Numbers that differ, with both values."""
     not_computed: tuple[str, ...] = ()

@@ -21,10 +21,10 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the table of a record, one dictionary a row: scores, candidates, levels or steps.
+        """Return the table of a record, one dictionary per row: scores, candidates, levels or steps.
 
         Raises:
-            SizewiseError: this record lists nothing.
+            SizewiseError: this record has no table.
         """
         from sizewise.records.tabular import rows_of
 

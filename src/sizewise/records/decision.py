@@ -70,7 +70,7 @@ class CostLine(Record):
 
 
 class BreakEven(Record):
-    """Monthly requests from which a self-hosted model is cheaper than a paid one."""
+    """Monthly requests above which a self-hosted model is cheaper than a paid one."""
 
     self_hosted: str
     """Self-hosted model."""
@@ -209,8 +209,8 @@ class Savings(Record):
     tested: int
     """Requests used for measurement, none of them used for training."""
     small: str
-    """What would answer instead: the option that may answer the most requests, or a simpler one that may answer about
-    as many; rules included."""
+    """What would answer instead of the large model, possibly a rule: the option that may answer the most requests, or a
+    simpler option that may answer about as many."""
     metric: str
     """Metric of a single answer."""
     loss: float

@@ -46,7 +46,7 @@ class CandidateEstimate(Record):
     memory_bytes: int | None
     """Memory of the weights, or of training if the candidate is trained."""
     fits: bool | None
-    """Whether that fits into free memory."""
+    """Whether it fits into free memory."""
     train_minutes: float | None
     """Training time, as set in the recipe or estimated."""
     measure_minutes: Range | None

@@ -22,7 +22,7 @@ class Ranked(Record):
     ranks: tuple[int, int]
     """Range of its ranks in 95 % of the resamples."""
     win_rate: Score
-    """Share of its votes that it won; a tie counts as one half."""
+    """Share of the candidate's votes that it won; a tie counts as one half."""
 
 
 class Ranking(Record):
@@ -33,9 +33,9 @@ class Ranking(Record):
     votes: int
     """Number of votes."""
     ties: int
-    """Votes for neither side, including those that found both bad."""
+    """Votes for neither side, including those that rated both answers bad."""
     both_bad: int
-    """Votes that found both bad."""
+    """Votes that rated both answers bad."""
     raters: int | None
     """Number of raters, if the votes name them."""
     prompts: int | None
@@ -64,11 +64,11 @@ class Agreement(Record):
     labels: tuple[str, ...]
     """Labels in order."""
     level: Literal["nominal", "ordinal", "interval"]
-    """Level of measurement of the labels."""
+    """Measurement level of the labels."""
     scores: dict[str, Score]
     """Coefficient -> score."""
     against_the_rest: dict[str, Score] = Field(default_factory=dict)
-    """Rater -> share of the other ratings of the same items with the same label."""
+    """Rater -> share of the other raters' ratings of the same items that have the same label."""
     notes: tuple[str, ...] = ()
     """Notes for the reader."""
 
@@ -89,7 +89,7 @@ class JudgePlan(Record):
     raters: int
     """Number of raters."""
     votes_per_item: int
-    """Different raters who see each item."""
+    """Number of different raters who see each item."""
     items: int
     """Number of items."""
     votes: int
@@ -196,7 +196,7 @@ class JudgeRound(Record):
     raters: tuple[JudgeRater, ...]
     """Invited raters."""
     seed: int
-    """Seed of the draw, of the sides and of the order."""
+    """Seed of the sample, the sides and the order."""
     plain: bool
     """Whether typography was normalized."""
     min_agreement: float = 0.7
@@ -206,7 +206,7 @@ class JudgeRound(Record):
     left_out: dict[str, str] = Field(default_factory=dict)
     """Candidate without answers to judge -> reason."""
     same: tuple[tuple[str, str, int], ...] = ()
-    """Two candidates, and the number of drawn examples that both answered with the same text: ties without a task."""
+    """Two candidates, and the number of drawn examples to which both gave the same answer; these ties need no task."""
 
 
 class Vote(Record):
@@ -257,7 +257,7 @@ class RaterQuality(Record):
     left: Score
     """Share of decided votes for the first answer; 1 / number of answers without a position bias."""
     left_p: float | None
-    """p-value of that share without a position bias."""
+    """p-value of that share if there is no position bias."""
     median_seconds: float | None
     """Median time per vote."""
     warnings: tuple[str, ...] = ()
@@ -280,7 +280,7 @@ class PairVerdict(Record):
     p: float | None
     """p-value of the win rate against one half."""
     p_anytime: float
-    """Anytime-valid p-value: it holds however often the results were read."""
+    """Anytime-valid p-value: it stays valid no matter how often the results were checked."""
     better: str | None
     """Significantly preferred candidate, corrected for the number of pairs; None if there is none."""
     decided: bool
@@ -309,7 +309,7 @@ class JudgeReport(Record):
     pairs: tuple[PairVerdict, ...] = ()
     """Result for each pair of candidates."""
     scores: dict[str, dict[str, Score]] = Field(default_factory=dict)
-    """Metric -> candidate -> score: harm, ratings, share taken for a person's text."""
+    """Metric -> candidate -> score: harm, ratings, share mistaken for a person's text."""
     by_tag: dict[str, dict[str, Score]] = Field(default_factory=dict)
     """Tag -> candidate -> win rate."""
     longer: Score | None = None

@@ -68,7 +68,7 @@ class Calibration(Record):
     risk: float | None = None
     """Maximum fraction of answers that may be worse than the large model's."""
     bound: float | None = None
-    """Smallest risk that this number of prompts can support with 95 % confidence."""
+    """Smallest risk that this number of prompts can guarantee with 95 % confidence."""
     chosen: RiskPoint | None = None
     """The threshold that controls the risk; None if there is none, or no risk was stated."""
     curve: tuple[RiskPoint, ...] = ()
@@ -99,9 +99,9 @@ class Policy(Record):
     """A routing policy, which a service reads from a file."""
 
     small: str | None = None
-    """Name of the small model; None: any."""
+    """Name of the small model; None means any."""
     large: str | None = None
-    """Name of the large model; None: any."""
+    """Name of the large model; None means any."""
     threshold: float = Field(ge=0, le=1)
     """A prompt goes to the small model if its probability of a good answer is at least this."""
     confidential: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ class Policy(Record):
     longest: int | None = Field(default=None, gt=0)
     """Maximum characters of a conversation for the small model; longer ones go to the large model."""
     drift_p: float = Field(default=1e-4, gt=0, lt=1)
-    """Significance level of the drift test; if recent prompts drift, the large model answers all."""
+    """Significance level of the drift test; if recent prompts drift, the large model answers every request."""
     calibration: Calibration
     """The calibration."""
 

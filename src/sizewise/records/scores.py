@@ -45,7 +45,7 @@ class ItemRow(Record):
     item: str
     """Id of the example or passage."""
     kind: Literal["example", "passage", "choice"]
-    """What kind of item it is."""
+    """Kind of item."""
     cluster: str
     """Id of the source document; its items are resampled together."""
     uncontaminated: bool
@@ -137,7 +137,7 @@ class Difference(Record):
     needed: int | None = None
     """Total source documents needed to detect a difference of this size with 80% power."""
     other_p: dict[str, float] = Field(default_factory=dict)
-    """Customary test -> its two-sided p-value with independent items; for information only."""
+    """Classical test -> its two-sided p-value, assuming independent items; for information only."""
     n: int
     """Number of common items."""
     clusters: int

@@ -173,7 +173,7 @@ class Source(Record):
     seen: str
     """Date of access."""
     verified: bool
-    """Whether the source itself was read; otherwise it is cited from elsewhere."""
+    """Whether the source itself was read; otherwise it is cited secondhand."""
     note: str = ""
     """Passage or kind of source."""
 

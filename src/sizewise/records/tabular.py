@@ -1,4 +1,4 @@
-"""Tables of records, for notebooks and data frames: one row each for what a record lists."""
+"""Convert records to tables for notebooks and data frames, with one row per listed item."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Row = dict[str, Any]
 
 @singledispatch
 def rows_of(record: Record) -> list[Row]:
-    """Return the table of a record: one row for each thing that it lists, with the same keys in each.
+    """Return the table of a record: one row per listed item, all with the same keys.
 
     Raises:
-        SizewiseError: the record lists nothing.
+        SizewiseError: the record has no table.
     """
     raise SizewiseError(
         f"A {type(record).__name__} record has no table.",
@@ -150,7 +150,7 @@ def _(record: LearningCurve) -> list[Row]:
 
 
 def html_of(record: Record) -> str:
-    """Render a record for a notebook: its summary and its table, or its fields where it has no table."""
+    """Render a record for a notebook: its summary and its table, or its fields if it has no table."""
     try:
         rows = rows_of(record)
     except SizewiseError:

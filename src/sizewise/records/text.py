@@ -40,7 +40,7 @@ class Message(Record):
     """Paths of images attached to the message."""
 
     @model_serializer(mode="wrap")
-    def _without_no_images(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_missing_images(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
         if not self.images:
             found.pop("images", None)
@@ -70,13 +70,13 @@ class Example(Record):
     """Required split of the source, for example for a test set with existing answers; by default a random one."""
 
     @model_validator(mode="after")
-    def _right_choice(self) -> Example:
+    def _reference_among_choices(self) -> Example:
         if self.choices and self.references[0] not in self.choices:
             raise ValueError(f"the reference answer '{self.references[0][:50]}' is not among the choices")
         return self
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_given(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
         for name in ("choices", "answer_schema", "split"):
             if not found.get(name):
@@ -176,7 +176,7 @@ class Dataset(Record):
     name: str
     """Human-readable name."""
     domain: str
-    """Field of work, for example medical."""
+    """Application domain, for example medical."""
     sources: tuple[str, ...]
     """Paths or demo names that the dataset was read from."""
     seed: int

@@ -1,4 +1,4 @@
-"""Reasoning before an answer: separate it from the answer where a model writes both into one text."""
+"""Separate reasoning from the answer when a model writes both into one text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies: from documents to a recommendation, resumable, configured by one TOML file."""
+"""Run studies that turn documents into a recommendation; each is resumable and configured by one TOML file."""
 
 from sizewise.studies.config import StudyConfig, demo_config, find_config, folder_config, read_config
 from sizewise.studies.studying import study

@@ -48,7 +48,7 @@ README = """About this archive
 ==================
 
 It contains the evidence for {root}: all records as they were written, the measured items, and manifest.json with the
-SHA-256 of each file. To check the hashes and recompute every number, without any model and without network:
+SHA-256 of each file. To check the hashes and recompute every number, without a model or network access:
 
     pip install 'sizewise[study]'
     sizewise audit {name} --verify
@@ -263,7 +263,7 @@ def _recompute(store: Store, records: dict[str, str]) -> Iterator[Recomputed]:
 
 
 def _recompute_scores(store: Store, record_id: str) -> Recomputed:
-    """Recompute scores from the items: from uncontaminated ones, or from all of them for `@all`.
+    """Recompute scores from the uncontaminated items, or from all items for `@all`.
 
     Scores of a suite's groups are skipped, because the items don't name their group.
     """
@@ -335,13 +335,13 @@ def _recompute_differences(store: Store, record_id: str) -> Recomputed:
         by_votes = again.scores
         found += again.differences
         if _without_reason(again.judge_validation) != _without_reason(before.judge_validation):
-            differing.append("judge validation: not as recomputed from the votes")
+            differing.append("judge validation: differs from the one recomputed from the votes")
     differing += _changed_differences(before, found)
     differing += _changed_copies(store, before)
     for metric, row in before.scores.items():
         for name, score in row.items():
             if (by_votes[metric].get(name) if metric in by_votes else measured[name].scores.get(metric)) != score:
-                differing.append(f"{metric} of {name}: not as in its evaluation")
+                differing.append(f"{metric} of {name}: differs from its evaluation")
     return Recomputed(kind="comparison", id=record_id, numbers=7 * len(before.differences), differing=tuple(differing))
 
 
@@ -372,14 +372,14 @@ def _changed_copies(store: Store, compared: Comparison) -> Iterator[str]:
     """Describe the load tests and bias scores in a comparison that don't match their own records."""
     for name, load_test in compared.load_tests.items():
         if store.read(LoadTest, load_test).levels != compared.load_levels.get(name):
-            yield f"load test of {name}: not as in {load_test}"
+            yield f"load test of {name}: differs from {load_test}"
     for name, suite in compared.suites.items():
         if measures_of(store.read(Evaluation, suite)) != compared.suite_scores.get(name):
-            yield f"bias test of {name}: not as in {suite}"
+            yield f"bias test of {name}: differs from {suite}"
 
 
 def _compare_verdicts(record_id: str, before: Recommendation, after: Recommendation) -> Recomputed:
-    """Compare a verdict with today's: all of it, or only what it decides if another version worded it."""
+    """Compare a verdict with the recomputed one: all fields, or only the decision if another version worded it."""
     names = list(Recommendation.model_fields)
     if before.method_version != after.method_version:
         names = ["outcome", "pick", "decisive", "quality", "break_even", "probability_best"]

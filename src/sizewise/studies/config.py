@@ -26,7 +26,7 @@ class StudyConfig(Record):
     name: str
     """Name of the study."""
     domain: str = "general"
-    """Field of work."""
+    """Application domain."""
     simulation: bool = False
     """Count simulated raters as people; the study is then marked as a simulation."""
     seed: int = Field(default=0, ge=0)
@@ -34,7 +34,7 @@ class StudyConfig(Record):
     documents: tuple[str, ...] = ()
     """Files, folders or `demo:NAME`."""
     examples: tuple[str, ...] = ()
-    """JSONL files with examples of the job."""
+    """JSONL files with task examples."""
     limit: int | None = Field(default=None, gt=0)
     """Maximum number of test examples, and of test passages (rounded up to whole documents)."""
     metrics: tuple[str, ...] = ()
@@ -44,11 +44,11 @@ class StudyConfig(Record):
     candidates: tuple[Candidate, ...]
     """Models to compare."""
     needs: Needs = Needs()
-    """Requirements of the user."""
+    """The user's requirements."""
 
 
 def find_config(source: str | Path | None) -> StudyConfig:
-    """Return the config that a study file, a folder of text or `demo:NAME` stands for; the built-in demo for None.
+    """Load the config for a study file, a folder of text or `demo:NAME`; None means the built-in demo.
 
     Raises:
         UsageError: there is no such file, folder or demo, or the file is not a valid study file.
@@ -85,7 +85,7 @@ def folder_config(folder: Path) -> StudyConfig:
 
 
 def read_config(path: Path) -> StudyConfig:
-    """Read a study file; relative paths in it start at its folder.
+    """Read a study file; relative paths are resolved from its folder.
 
     Raises:
         UsageError: the file can't be read, or has an unknown key or an invalid value.
@@ -201,7 +201,7 @@ def _check_metric(name: str, where: str) -> None:
     """Check, before any training, that a study can compute this metric on its data."""
     if find_metric(name).needs == "suite":
         raise UsageError(
-            f"{where} asks for {name}, which a suite measures, not a study's own data.",
+            f"{where} asks for {name}, which only a suite can measure, not a study's own data.",
             "another metric; the study runs the packaged bias suite anyway",
             f"fix {where}",
         )

@@ -29,16 +29,16 @@ from sizewise.training.preflight import memory_bytes as training_memory
 FEW_ITEMS, FEW_DOCUMENTS = 30, 10
 LITTLE_TEXT = 200_000  # bytes, a few chapters of a book
 BYTES_PER_TOKEN = 4.0
-# Share of the speed of one large matrix product that reading and writing reach, measured on the demo study.
+# Speed of reading and writing as a share of one large matrix product's speed, measured on the demo study.
 READING, WRITING = 0.5, 0.06
 SPREAD = (0.5, 2.0)  # of the computed time and price
-VALIDATION_PROMPTS = 60  # answered to choose the form of the prompt
-PROMPT_OVERHEAD_TOKENS = 120  # worked examples and the chat template
+VALIDATION_PROMPTS = 60  # answered to choose the prompt format
+PROMPT_OVERHEAD_TOKENS = 120  # few-shot examples and the chat template
 WHEEL_BYTES = 1.1  # of the weights as packaged and as kept: 4 bits fetched, 16 bits written
 
 
 def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> DryRun:
-    """Read the data of a study and estimate the time, memory, disk space and money that the rest will need.
+    """Read the data of a study and estimate the time, memory, disk space and money that the study will take.
 
     Args:
         config: contents of the study file.
@@ -126,7 +126,7 @@ class _Work(NamedTuple):
 
     @classmethod
     def of(cls, test: _TestData, contents: DatasetContents, speed: float) -> _Work:
-        """Count the tokens of test data and of the prompts that choose the form of the prompt."""
+        """Count the tokens of the test data and of the prompts that are tried to choose a prompt format."""
         prompts = len(test.examples) + VALIDATION_PROMPTS * bool(test.examples)
         text = _bytes(test.documents) + sum(len(example.prompt.encode()) for example in test.examples)
         written = prompts * mean_answer_tokens(contents.examples["train"]) if test.examples else 0.0
@@ -145,7 +145,7 @@ class _Work(NamedTuple):
 
 
 def _detectable(items: int, documents: int) -> Range | None:
-    """Estimate the smallest difference between two shares near one half that is detected with 80 % power."""
+    """Estimate the minimum detectable difference between two shares near one half, with 80 % power."""
     if items < 2 or documents < 2:
         return None
 
@@ -210,7 +210,7 @@ def _remote(candidate: Candidate, kind: str, work: _Work) -> CandidateEstimate:
 
 
 def _estimate(candidate: Candidate, **known: Any) -> CandidateEstimate:
-    """Build an estimate in which everything that isn't named is unknown."""
+    """Build an estimate; values that aren't given are unknown."""
     unknown = dict.fromkeys(("parameters", "memory_bytes", "fits", "train_minutes", "measure_minutes", "usd"))
     return CandidateEstimate(**({"name": candidate.name, "model": candidate.model} | unknown | known))
 
@@ -255,10 +255,10 @@ def _disk(candidate: Candidate, store: Store) -> int:
 
 
 def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -> Iterable[str]:
-    """Yield what will weaken the verdict."""
+    """Yield warnings about everything that will weaken the verdict."""
     if contents.record.derived:
         yield (
-            "no task examples: only language modeling on this text is measured, which is a proxy. Set "
+            "no task examples: the study can only measure language modeling on this text, a proxy. Set "
             "examples = FILE in [data]"
         )
     count = len(test.uncontaminated)
@@ -268,8 +268,8 @@ def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -
         yield f"{few}: at least {FEW_ITEMS} are needed"
     if len(test.clusters) < FEW_DOCUMENTS:
         yield (
-            f"only {len(test.clusters)} source documents in the test: intervals will be wide. Use {FEW_DOCUMENTS} or "
-            "more"
+            f"only {len(test.clusters)} source documents in the test split: intervals will be wide. Use "
+            f"{FEW_DOCUMENTS} or more"
         )
     trained = [candidate for candidate in config.candidates if candidate.train is not None]
     train_bytes = _bytes(contents.documents["train"])
@@ -279,9 +279,9 @@ def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -
             "do as well, so keep it among the candidates"
         )
     if len(config.candidates) < 2:
-        yield "only one candidate: it can be compared with the baselines alone"
+        yield "only one candidate: it can only be compared with the baselines"
     if config.needs.min_quality is None:
-        yield "no min_quality in [needs]: the best candidate can be found, but not whether it is good enough"
+        yield "no min_quality in [needs]: the study can find the best candidate, but not whether it is good enough"
     answers = [len(words_of(example.references[0])) for example in test.examples]
     if answers and float(np.median(answers)) < 4 and not any(example.choices for example in test.examples):
         yield "answers of a word or two: add choices to the examples to measure accuracy by likelihood too"

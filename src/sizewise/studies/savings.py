@@ -48,14 +48,14 @@ from sizewise.studies.studying import study
 LARGE = "today's large model"
 START = "pkg:smollm2-135m"
 MIN_REQUESTS, MIN_PER_KIND = 60, 8
-TOLERANCE = 0.02  # share of the requests that a simpler alternative may answer less
+TOLERANCE = 0.02  # a simpler alternative wins if it answers at most this share of the requests fewer
 MIN_GOOD = 0.5  # share of good answers below which the large model should keep a kind of request
 PERIODS = {"month": 1.0, "year": 1 / 12, "week": 52 / 12, "day": 365 / 12}
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def read_pays(text: str) -> float:
-    """Parse a sum such as `4200/month` as US dollars per month; an ambiguous number is refused.
+    """Parse a sum such as `4200/month` as US dollars per month; an ambiguous number is rejected.
 
     Raises:
         UsageError: the text isn't a sum of money per period, or has two readings.
@@ -76,9 +76,9 @@ def read_pays(text: str) -> float:
 
 
 def _read_number(number: str, text: str) -> float | None:
-    """Parse a number in the notation of English, of most of Europe or of Switzerland; None if it isn't a number.
+    """Parse a number in English, continental European or Swiss notation; None if it isn't a number.
 
-    A comma before three digits separates thousands, as it does where people pay in dollars. A point before three digits
+    A comma before three digits separates thousands, as is usual for amounts in dollars. A point before three digits
     separates thousands in Europe and cents elsewhere, so it is ambiguous.
 
     Raises:
@@ -113,7 +113,7 @@ class SavingsOptions(NamedTuple):
     loss: float = 0.05
     """Maximum loss of an answer compared with the large model's, as a share of the metric's range."""
     risk: float = 0.05
-    """Maximum share of all answers that may be worse by more than that."""
+    """Maximum share of all answers that may lose more than that."""
     minutes: float = 3.2
     """Training time."""
     limit: int = 240
@@ -138,7 +138,7 @@ def estimate_savings(
 
     Args:
         log: requests with their answers, in any form that `recorded:` reads; `references` are reference answers.
-        pays_usd: US dollars that a month of these requests costs.
+        pays_usd: monthly cost of these requests in US dollars.
         options: training, tolerated loss and risk.
         store: where records live; by default SIZEWISE_HOME.
         reporter: receives progress.
@@ -162,7 +162,7 @@ def estimate_savings(
     with_references = [row for row in rows if row.references]
     judged = len(with_references) >= MIN_REQUESTS
     if judged and len(with_references) < len(rows):
-        reporter.say(f"{len(rows) - len(with_references)} requests without a reference answer are left out")
+        reporter.say(f"{len(rows) - len(with_references)} requests without a reference answer were left out")
     used = with_references if judged else rows
     made = study(_study_config(log, used, judged, options, store), store=store, reporter=reporter)
     tags = {row.id: row.tags for row in used}
@@ -218,13 +218,13 @@ def _savings(
 
 
 def _machine_cost(usd_per_hour: float | None) -> Range:
-    """Compute US dollars per month for a machine that runs all the time."""
+    """Compute the monthly cost in US dollars of a machine that runs around the clock."""
     lower, upper = (price * MONTH_S / 3600 for price in hour_prices(Needs(machine_usd_per_hour=usd_per_hour)))
     return Range(lower=lower, expected=(lower + upper) / 2, upper=upper)
 
 
 def _net(share: Score, pays_usd: float, machine: Range) -> Range:
-    """Compute US dollars saved per month after the cost of the machine."""
+    """Compute the monthly savings in US dollars, net of the machine."""
     return Range(
         lower=(share.ci_low or 0.0) * pays_usd * bool(share.value) - machine.upper,
         expected=(share.value or 0.0) * pays_usd - machine.expected,
@@ -255,7 +255,7 @@ def _study_config(
 
 
 def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[Path, Path]:
-    """Write the log as examples and as recorded answers, in a folder named by its content."""
+    """Write the log as examples and as recorded answers, in a folder named after its content."""
     folder = store.home / "logs" / fingerprint([[row.id, row.answer, row.references] for row in rows])
     examples, recorded = folder / "examples.jsonl", folder / "answers.jsonl"
     lines, answers = [], []
@@ -279,26 +279,26 @@ class Alternative(NamedTuple):
     name: str
     """Name of the candidate or baseline."""
     items: list[str]
-    """Requests that it and the large model answered."""
+    """Requests that both the alternative and the large model answered."""
     prompts: list[str]
     """Prompts of these requests."""
     lost: Array
-    """(items,) how much worse its answers are, as a share of the metric's range."""
+    """(items,) how much worse the alternative's answers are, as a share of the metric's range."""
     good: Array
-    """(items,) 1 where its answer is within the tolerated loss."""
+    """(items,) 1 where the alternative's answer is within the tolerated loss."""
     calibration: Calibration
-    """Requests that it may answer within the risk."""
+    """Calibration that decides which requests it may answer within the risk."""
 
     @property
     def share(self) -> Score:
-        """Share of the requests that it may answer; 0 if most of those answers would be worse."""
+        """Share of requests that the alternative may answer; 0 if most of those answers would be worse."""
         chosen = self.calibration.chosen
         kept = chosen is not None and chosen.worse < chosen.small_share * MIN_GOOD
         return share_of("share", chosen.small_share if chosen and kept else 0.0, self.calibration.prompts)
 
     @property
     def well(self) -> Score:
-        """Share of the requests that it answers well enough, without routing."""
+        """Share of requests that the alternative answers well enough, without routing."""
         return share_of("good_enough", float(self.good.mean()), self.calibration.prompts)
 
 
@@ -374,17 +374,17 @@ def _summary(found: Savings, rule: bool) -> str:
         return _inconclusive(found, name, metric)
     if not share.value:
         return (
-            f"No savings: at no threshold are at most {found.risk:.0%} of all answers worse by more than "
-            f"{found.loss:.0%} in {metric} (n = {found.tested}), for any of {len(found.ways)} alternatives, including "
-            f"rules and classifiers. The best one, '{found.small}', answers {_percent(found.ways[found.small])} of the "
-            "requests well enough. Keep the large model."
+            f"No savings: {len(found.ways)} alternatives were tested, including rules and classifiers. At every "
+            f"threshold, more than {found.risk:.0%} of all answers could be worse by more than {found.loss:.0%} in "
+            f"{metric} (n = {found.tested}). The best alternative, '{found.small}', answers "
+            f"{_percent(found.ways[found.small])} of the requests well enough. Keep the large model."
         )
     money = found.saves_usd
     kinds = f" Keep the large model for: {', '.join(found.not_these)}." if found.not_these else ""
     if money.upper <= 0:
         return (
-            f"No savings: {name} could answer {_percent(share)} of the requests, but the machine costs more than they "
-            f"do today.{kinds}"
+            f"No savings: {name} could answer {_percent(share)} of the requests, but the machine costs more than "
+            f"those requests do today.{kinds}"
         )
     if money.lower <= 0:
         return (
@@ -399,16 +399,16 @@ def _summary(found: Savings, rule: bool) -> str:
 
 
 def _inconclusive(found: Savings, name: str, metric: str) -> str:
-    """Summarize what is known where too few requests were tested to guarantee the risk."""
+    """Summarize what is known when too few requests were tested to guarantee the risk."""
     well = found.ways[found.small]
     needed = min_prompts_for(found.risk)
     would_save = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
     if_so = f", which would save about {would_save:,.0f} USD a month" if would_save > 0 else ""
     return (
-        f"Inconclusive: {found.tested} tested requests cannot guarantee a risk of {found.risk:.0%}; at least {needed} "
-        f"are needed. {name} answers {_percent(well)} of them well enough (at most {found.loss:.0%} worse in {metric})"
-        f"{if_so}. Use a log of at least {ceil(found.requests * needed / found.tested):,} requests, or accept a risk "
-        f"of {ceil(100 * (found.bound or 0.0))} %."
+        f"Inconclusive: {found.tested} tested requests are too few to guarantee a risk of {found.risk:.0%}; at least "
+        f"{needed} are needed. {name} answers {_percent(well)} of them well enough (at most {found.loss:.0%} "
+        f"worse in {metric}){if_so}. Use a log of at least {ceil(found.requests * needed / found.tested):,} requests, "
+        f"or accept a risk of {ceil(100 * (found.bound or 0.0))} %."
     )
 
 

@@ -30,7 +30,7 @@ BASELINES = {
 CLASSIFICATION_BASELINES = {"linear classifier (baseline)": "linear:"}
 FEW_STEPS = 20
 CONCURRENT_USERS = 8
-"""Concurrent users in the load test, where the needs don't set them."""
+"""Concurrent users in the load test, unless the needs set a number."""
 
 
 class _Stages(NamedTuple):
@@ -66,8 +66,8 @@ def study(
 ) -> Saved[Study]:
     """Run a study from documents to a recommendation and its evidence.
 
-    Every stage writes a record and is skipped where that record exists. A study that was stopped therefore resumes, and
-    running a finished study again only rewrites its report.
+    Each stage writes a record and is skipped if that record exists. An interrupted study therefore resumes, and running
+    a finished study again only rewrites its report.
 
     Args:
         config: a study file, a folder of documents, `demo:fhir`, or the contents of a study file.
@@ -108,9 +108,9 @@ def study(
 
 
 def _place(store: Store, study_id: str, record: Study) -> tuple[Saved[Study], bool]:
-    """Find the record of a run with the same result, or a free id for this one: `study-ID`, then `study-ID.2`, ...
+    """Find the record of an earlier run with the same result, or a free id: `study-ID`, then `study-ID.2`, ...
 
-    A study that finds something else than before (more votes, another measurement) never replaces its first record.
+    A study whose result has changed (more votes, another measurement) never replaces its first record.
     """
     for number in itertools.count(1):
         name = study_id if number == 1 else f"{study_id}.{number}"
@@ -239,7 +239,7 @@ def _load_test_all(
                 found[name] = load_test_model(
                     evaluations[name], (1, concurrent_users), store=store, seed=config.seed, reporter=reporter
                 ).id
-            except SizewiseError as error:  # the serving engine is not the one that was evaluated, and may refuse
+            except SizewiseError as error:  # the serving engine wasn't evaluated and may reject the model
                 reporter.say(f"{stage} skipped. {error.what}")
     return found
 
@@ -317,11 +317,11 @@ def _with_votes(
 
 
 def _cautions(data: str, checkpoints: dict[str, str], store: Store) -> list[str]:
-    """List what weakens the verdict: test examples that are drafts, and training runs that were useless or short."""
+    """List what weakens the verdict: drafts among the test examples, and training that was short or didn't help."""
     cautions = list(drafted_note([example.tags for example in datasets.load(store, data).examples["test"]]))
     records = {name: store.read(Checkpoint, checkpoint) for name, checkpoint in checkpoints.items()}
     cautions += [
-        f"caution: training {name} did not improve validation, so its weights are those it started from "
+        f"caution: training {name} did not improve validation, so it kept its initial weights "
         f"(see the notes of {checkpoints[name]})"
         for name, record in records.items()
         if record.best_step == 0

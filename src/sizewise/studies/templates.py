@@ -56,7 +56,7 @@ def template(domain: str, documents: tuple[str, ...] = (), examples: tuple[str, 
         f"documents = {toml_value(texts)}",
         f"# Examples: {known['examples']}; one JSON object per line.",
         f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
-        "limit = 180 # test examples, and about as many test passages; more of them detect smaller differences",
+        "limit = 180 # test examples, and about as many test passages; larger samples detect smaller differences",
         f"metrics = {toml_value(known['metrics'])}" if answers or known["documents"] else "",
         "",
         *_candidates(known["minutes"], retrieve=bool(known.get("retrieve") and texts)),
@@ -71,7 +71,7 @@ def template(domain: str, documents: tuple[str, ...] = (), examples: tuple[str, 
 
 
 def _candidates(minutes: float, retrieve: bool) -> list[str]:
-    """Format the candidates: a small model, the same one fine-tuned and perhaps with retrieval, and a larger one."""
+    """Format the candidates: a small model, the same model fine-tuned and perhaps with retrieval, and a larger one."""
     with_documents = [
         "# Training may not be needed: the same model, with retrieval from the documents.",
         "[[candidates]]",
@@ -95,7 +95,7 @@ def _candidates(minutes: float, retrieve: bool) -> list[str]:
         'name = "Gemma-3-270M"',
         'model = "pkg:gemma3-270m"',
         "",
-        "# The large model that you pay for today: its answers to the same prompts, from a file (nothing is sent)",
+        "# The large model you pay for today. Its answers to the same prompts are read from a file; nothing is sent.",
         "# [[candidates]]",
         '# name = "large model"',
         '# model = "recorded:answers.jsonl"',

@@ -193,7 +193,7 @@ def _supported(
 
 
 def _checked(answer: Completion | None, passage: Passage, library: Library, known: set[str]) -> _Pair | str:
-    """Parse a draft and check it; return the question and answer, or the reason why the draft is refused."""
+    """Parse a draft and check it; return the question and answer, or the reason why the draft is rejected."""
     if answer is None or answer.finish == "error":
         return "the model did not answer"
     if answer.finish == "length":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sizewise.lm.score import bits_by_place
+from sizewise.lm.score import bits_by_position
 from sizewise.models.size import cache_bytes
 from sizewise.records import AttentionTradeoff, PositionBits
 
@@ -34,7 +34,7 @@ def measure_attention_tradeoff(network: Any, tokenizer: Any, texts: Sequence[str
         full_cache_bytes=cache_bytes(config | {"sliding_window": None}, context, BF16_BYTES),
         positions=tuple(
             PositionBits(first=span.first, last=span.last, tokens=span.tokens, bits=span.bits)
-            for span in bits_by_place(network, tokenizer, chosen, context)
+            for span in bits_by_position(network, tokenizer, chosen, context)
         ),
     )
 

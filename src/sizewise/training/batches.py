@@ -20,7 +20,7 @@ MAX_REPEATS = 4  # of text that names a rare group, when it is reweighted
 
 
 class Additions(NamedTuple):
-    """Training data besides the dataset."""
+    """Training data in addition to the dataset."""
 
     control: tuple[str, ...] = ()
     """General texts, replayed to reduce forgetting."""
@@ -56,8 +56,8 @@ def make_mix(
 ) -> Material:
     """Pack the training documents and examples.
 
-    Documents are cut into rows with an overlap of one token, so that each token is predicted once. In a conversation
-    only the answer contributes to the loss; one longer than the context is truncated.
+    Documents are cut into rows with an overlap of one token, so that each token is predicted once. In a conversation,
+    only the answer contributes to the loss; a conversation longer than the context is truncated.
 
     Args:
         contents: the dataset.

@@ -20,7 +20,7 @@ from sizewise.store import Store, make_folder, open_private, read_lines
 
 WEIGHTS = ("pkg", "run", "hf")
 MAX_SIMILARITY = 0.95  # an answer closer than this to its question, or to a recent answer, teaches nothing
-MAX_ERROR_SHARE = 0.2  # of the requests, before the teacher counts as unavailable
+MAX_ERROR_SHARE = 0.2  # of the requests; above it, the teacher counts as unavailable
 MAX_ANSWER_TOKENS = 256
 BATCH = 64
 
@@ -51,7 +51,7 @@ def prepare_teacher(
         recipe: names the teacher and its share.
         tokenizer: tokenizer of the student.
         device: device of the student.
-        examples: training examples, which a teacher with another vocabulary answers.
+        examples: training examples; a teacher with another vocabulary answers them.
         folder: folder where answers are saved as they arrive.
         store: where models live.
         reporter: receives progress.
@@ -166,8 +166,8 @@ def filter_answers(examples: Sequence[Example], answers: dict[str, str]) -> tupl
     return kept, dropped
 
 
-def _alike(one: str, other: str) -> bool:
-    if min(len(one), len(other)) < MAX_SIMILARITY * max(len(one), len(other)) * 0.9:
+def _alike(first: str, second: str) -> bool:
+    if min(len(first), len(second)) < MAX_SIMILARITY * max(len(first), len(second)) * 0.9:
         return False
-    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    matcher = SequenceMatcher(None, first, second, autojunk=False)
     return matcher.quick_ratio() > MAX_SIMILARITY and matcher.ratio() > MAX_SIMILARITY

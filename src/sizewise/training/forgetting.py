@@ -1,4 +1,4 @@
-"""Forgetting: general control text, of which one part is replayed in training and the rest is measured."""
+"""Forgetting: general control text, part of which is replayed in training while the rest is measured."""
 
 from __future__ import annotations
 

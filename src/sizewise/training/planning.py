@@ -31,7 +31,7 @@ MIN_VALIDATIONS, MAX_VALIDATIONS, TOKENS_PER_VALIDATION = 4, 20, 100_000
 COMPILE_FROM_TOKENS = {"lora": 30_000, "full": 30_000, "scratch": 1_000_000}
 COMPILE_FROM_MINUTES = {"lora": 1.5, "full": 1.5, "scratch": 3.0}
 PROBE_STEPS = 5
-SIZE_TOLERANCE = 0.25  # between the requested and the real size of a network, before a note mentions it
+SIZE_TOLERANCE = 0.25  # relative difference between requested and actual size above which a note mentions it
 TOKENS_PER_PARAMETER = 12  # for a network trained from scratch on enough text (Karpathy, nanochat)
 
 
@@ -44,7 +44,7 @@ class Planned(NamedTuple):
 
 
 class PlanSetting(NamedTuple):
-    """Where a plan is kept, and what it depends on besides the recipe and the data."""
+    """Location of a plan, and its inputs other than the recipe and the data."""
 
     path: Path
     """File of the plan."""
@@ -63,7 +63,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         recipe: settings of the run.
         start: the network to train.
         material: the training data.
-        setting: where the plan is kept, and what it depends on.
+        setting: location and further inputs of the plan.
         reporter: receives progress.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pre-flight: compute before a run whether it fits in memory, and estimate its time and cost from a short probe."""
+"""Check before a run whether it fits in memory, and estimate its time and cost from a short probe."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sizewise.errors import SizewiseError
 from sizewise.models.size import available_bytes as available_bytes
 from sizewise.records import Estimate, Range, Recipe
 
-PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers before any weight
+PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers, before weights are loaded
 CHUNK_TOKENS = 512  # of the loss, see lm/loss.py
 WATTS_PER_CORE = (3.0, 8.0, 15.0)  # assumed, from idle servers to busy laptops, including the rest of the machine
-# Observed ratio of the time of a run to the estimate of its probe, on a shared machine.
+# Observed ratio of a run's time to the estimate from its probe, on a shared machine.
 TIME_SPREAD = (0.9, 1.35)
 MEMORY_SPREAD = (0.9, 1.25)
 OPTIMISER_BYTES = 16  # per trained parameter: fp32 weight, AdamW's two moments, best weight
@@ -51,7 +51,7 @@ class Shape(NamedTuple):
 
 
 def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, width: int = 2) -> float:
-    """Compute the memory of training in bytes, without that of the process itself.
+    """Compute the memory of training in bytes, excluding the process itself.
 
     It consists of weights (perhaps in 4 bits) and gradients in the compute precision; trained weights, two moments and
     a copy of the best weights in fp32; activations for the backward pass; logits of one chunk and their gradient.
@@ -186,7 +186,7 @@ def reset_memory_peak() -> None:
 
 
 def memory_peak_bytes() -> int:
-    """Return the peak of resident memory since `reset_memory_peak`, or since the start of the process elsewhere."""
+    """Return the peak of resident memory since `reset_memory_peak`, or of the whole process if it can't be reset."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024

@@ -114,7 +114,7 @@ def rarer_group(counts: dict[str, dict[str, int]]) -> str | None:
 
 
 def names_group(text: str, group: str) -> bool:
-    """Check whether a text names a gender at least as often as the other one."""
+    """Check whether a text names a gender at least as often as the other gender."""
     _, counts = count_groups([text])
     mentions = counts[SWAPPED][group]
     return mentions > 0 and mentions >= max(counts[SWAPPED].values())

@@ -93,7 +93,7 @@ def train(
 
 
 def default_recipe(start: str) -> Recipe:
-    """Return the recipe of a start for which nothing else was chosen: LoRA, or all weights from scratch."""
+    """Return the default recipe: LoRA for a pretrained model, all weights for training from scratch."""
     return Recipe(start=start, method="full" if start == "scratch" else "lora", minutes=DEFAULT_MINUTES)
 
 
@@ -392,7 +392,7 @@ class Run:
             )
         if result.best_step < result.steps:
             notes.append(
-                f"the weights of step {result.best_step} of {result.steps} were kept, because they were best in "
+                f"the weights of step {result.best_step} of {result.steps} were kept, because they scored best in "
                 "validation"
             )
         return tuple(notes)

@@ -23,7 +23,7 @@ EXAMPLE_SHARES = (0.25, 0.5, 0.75)
 def tune(
     recipe: Recipe, data: str, trials: int, *, store: Store | None = None, reporter: Reporter | None = None
 ) -> Saved[Tuning]:
-    """Search rank, learning rate and mix by validation bits per byte (TPE; Akiba et al., 2019).
+    """Search for the rank, learning rate and mix with the best validation bits per byte (TPE; Akiba et al., 2019).
 
     Args:
         recipe: base settings, with a token budget; each trial gets a quarter of it.

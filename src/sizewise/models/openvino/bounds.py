@@ -1,7 +1,7 @@
 """Limits on JSON schemas, so that their grammars compile in about a second.
 
-All other requests wait while the engine compiles a grammar. The costs of the parts of a schema were measured on two
-cores; one unit is about a millisecond.
+All other requests wait while the engine compiles a grammar. The cost of each part of a schema was measured on
+two cores; one unit is about a millisecond.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 MAX_COST = 1_500.0
 NODE, LETTER, ATOM, OPTIONAL_PAIR, DIGIT = 0.2, 0.005, 0.25, 0.02, 2.5
 MAX_SCHEMA_LENGTH, MAX_PATTERN_LENGTH, MAX_GROUPS = 400_000, 20_000, 50
-ONE_REPEATED = 256  # repeats of a single character or class above this cost nothing more
+ONE_REPEATED = 256  # repeats of a single character or class beyond this are free
 
 
 def unusable(schema: str) -> str:

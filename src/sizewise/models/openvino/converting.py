@@ -36,7 +36,7 @@ def require() -> None:
 
 
 def convert(folder: Path, out: Path, name: str, license: str) -> None:
-    """Convert a Hugging Face folder for openvino-genai, by way of an F16 GGUF file.
+    """Convert a Hugging Face folder for openvino-genai via an F16 GGUF file.
 
     Args:
         folder: a Hugging Face folder.
@@ -61,7 +61,7 @@ def convert(folder: Path, out: Path, name: str, license: str) -> None:
 def _check_read(config: Any) -> None:
     if config.model_type not in READS:
         raise SizewiseError(
-            f"openvino-genai doesn't support GGUF of the architecture '{config.model_type}'.",
+            f"openvino-genai doesn't support GGUF files of the architecture '{config.model_type}'.",
             " or ".join(READS),
             "--to hf, or --engine transformers",
         )

@@ -26,19 +26,19 @@ from sizewise.models.size import cache_bytes, read_config
 
 CACHE_BYTES = 2**30
 MAX_REQUESTS = 64
-"""The cache never needs room for more than this many requests of full context length."""
+"""Maximum size of the cache, in requests of full context length."""
 BLOCK = 32
 """Tokens per block of openvino-genai's cache on CPUs."""
 SCORED_TOGETHER = 32
 CLOSING_S = 10
 MAX_STARTS = 3
-"""Give up after this many processes in a row died without any answer."""
+"""Number of consecutive processes that may die without an answer before the engine gives up."""
 GRAMMAR_S = 8.0
-"""Maximum time to compile a schema's grammar, because all other requests wait meanwhile."""
+"""Maximum time to compile a schema's grammar. All other requests wait during that time."""
 SLOW_S, STUCK_S = 10.0, 60.0
 """Silence after which the engine counts as slow, and after which it is restarted."""
 SLOW_STEPS, STUCK_STEPS = 4, 8
-"""Extra time, in multiples of the longest step so far: large models are slow but not stuck."""
+"""Extra time allowed, in multiples of the longest step so far: a large model can be slow without being stuck."""
 PING_S, POLL_S = 5.0, 0.25
 MAX_SLOW_SCHEMAS = 1_000
 RESTARTED = "the engine made no progress and was restarted"
@@ -75,8 +75,8 @@ class Part(NamedTuple):
 def cache_size(folder: Path, precision: str) -> int:
     """Compute the cache size of an engine in tokens, over all requests.
 
-    openvino-genai assigns blocks in rotation, so all of them are in memory after a while. Blocks beyond what can be
-    used would only waste memory.
+    openvino-genai assigns blocks in rotation, so all of them are in memory after a while. Unusable blocks
+    would only waste memory.
     """
     config = read_config(folder)
     fitting = CACHE_BYTES // cache_bytes(config, 1, 2 if precision == "bf16" else 4)
@@ -90,7 +90,7 @@ class _Job:
     cancelled: threading.Event
     written: list[int] = field(default_factory=list)
     tried: bool = False
-    """Whether a process hung during this request before."""
+    """Whether a process has hung during this request before."""
 
     def remaining(self) -> EngineRequest | None:
         """Return the rest of the request for another process; None if it can't be resumed."""
@@ -210,7 +210,7 @@ class Engine:
     # -- watching -----------------------------------------------------------------------------------
 
     def trouble(self) -> str:
-        """Return why the engine doesn't answer at the moment; "" if it does."""
+        """Return why the engine isn't answering right now; "" if it is."""
         if self._broken:
             return self._broken
         if self._starting:
@@ -243,7 +243,7 @@ class Engine:
                     self._lines.put(json.dumps({"ping": True}))
 
     def _handle(self, message: dict[str, Any]) -> bool:
-        """Process a message of the engine; return whether it contained parts of answers."""
+        """Process a message from the engine; return whether it contained parts of answers."""
         now = time.monotonic()
         if self._since is not None and self._grammar is None:
             self._longest_s = max(self._longest_s, now - self._since)
@@ -304,7 +304,7 @@ class Engine:
                     self._drop(f"its process ended with code {code}")
                 self._broken = "it was closed" if self._closed else self._restart(productive or blamed)
                 self._starting = False
-        except Exception as error:  # such as no memory for another process; no request may wait forever
+        except Exception as error:  # for example, no memory for another process; requests must not wait forever
             self._broken = f"{type(error).__name__}: {error}"
         self._drop(self._broken)
 
@@ -337,7 +337,7 @@ class Engine:
         for number, ids, nats, finish in parts:
             job = self._jobs.get(number)
             if job is None:
-                continue  # cancelled before the engine knew
+                continue  # cancelled before the engine noticed
             job.written += ids
             if finish:
                 del self._jobs[number]
@@ -367,7 +367,7 @@ class Engine:
         ]
 
     def nats(self, sequences: Sequence[list[int]]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-        """Compute the negative log-likelihoods of every token but the first of each sequence."""
+        """Compute the negative log-likelihood of every token but the first in each sequence."""
         found = []
         for start in range(0, len(sequences), SCORED_TOGETHER):
             batch = sequences[start : start + SCORED_TOGETHER]

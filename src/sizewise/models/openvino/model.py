@@ -122,7 +122,7 @@ class OpenvinoModel(Model):
         )
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Generate all answers together and yield them as they end."""
+        """Generate all answers in one batch and yield them as they finish."""
         last = time.perf_counter()
         for answer in self._reasoning.complete(requests, partial(complete_all, self)):
             now = time.perf_counter()
@@ -130,7 +130,7 @@ class OpenvinoModel(Model):
             last = now
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Start to answer; see `Model.start`."""
+        """Start answering; see `Model.start`."""
         begun = begin_answer(self._tokenizer, self._description, request, deliver)
         if begun is None:
             return lambda: None
@@ -178,7 +178,7 @@ class OpenvinoModel(Model):
             yield ScoredText(nats, np.array(starts, dtype=np.int64))
 
     def trouble(self) -> str:
-        """Return why the engine doesn't answer at the moment; "" if it does."""
+        """Return why the engine isn't answering right now; "" if it is."""
         return self._engine.trouble()
 
     def close(self) -> None:

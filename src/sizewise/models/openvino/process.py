@@ -1,8 +1,8 @@
 """Continuous batching with openvino-genai in a separate process: requests come in as JSON lines, tokens go out.
 
-`engine.Engine` runs this file as a script. To start within a second, it imports nothing of this package but the code
-that turns off openvino's telemetry. A step of the pipeline holds Python's global lock throughout. In its own process it
-blocks no other thread, and a crash stays contained.
+`engine.Engine` runs this file as a script. To start within a second, it imports nothing from this package except
+the code that turns off openvino's telemetry. Each step of the pipeline holds Python's global lock to its end. In a
+separate process, it blocks no other thread and a crash stays contained.
 
 In, one line each::
 
@@ -10,8 +10,8 @@ In, one line each::
     {"cancel": 1}
     {"ping": true}
 
-Out: `{"ready": true}` or `{"failed": "why"}` once, then a line for each step and each batch of input, possibly with no
-parts; before a step that compiles a grammar, the number of its request::
+Out: `{"ready": true}` or `{"failed": "why"}` once, then one line per step and per batch of input, whose list of
+parts may be empty. Before a step that compiles a grammar, a line gives the number of the request::
 
     {"grammar": number}
     {"parts": [[number, tokens, negative log-likelihoods, finish], ...]}
@@ -237,7 +237,7 @@ def gather(lines: Lines, running: int) -> list[Any]:
 
 def main(folder: str, precision: str, blocks: str) -> None:
     """Process requests until the input is closed."""
-    # A signal to the service reaches this process too. It ignores it and exits after its input is closed.
+    # Signals sent to the service reach this process too. Ignore them, and exit when the input is closed.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
