@@ -13,8 +13,10 @@ INTERRUPTED = 130
 def fail(what: str, expected: str, next_step: str, as_json: bool) -> None:
     """Print an error: one JSON object on stdout with --json, else lines on stderr."""
     if as_json:
+        from sizewise.records.upgrades import SCHEMA
+
         error = {"what": what, "expected": expected, "next": next_step}
-        sys.stdout.write(json.dumps({"schema": 1, "error": error}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({"schema": SCHEMA, "error": error}, ensure_ascii=False) + "\n")
         return
     for name, text in (("error", what), ("expected", expected), ("next", next_step)):
         if text:

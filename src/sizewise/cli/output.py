@@ -47,7 +47,9 @@ def print_object(kind: str, name: str | None, path: str | None, record: Any, as_
     """
     if as_json:
         body = record if isinstance(record, dict) else record.model_dump(mode="json")
-        envelope = {"schema": 1, "kind": kind, "id": name, "path": path, "record": body}
+        from sizewise.records.upgrades import SCHEMA
+
+        envelope = {"schema": SCHEMA, "kind": kind, "id": name, "path": path, "record": body}
         sys.stdout.write(json.dumps(envelope, ensure_ascii=False) + "\n")
         sys.stdout.flush()
     return as_json

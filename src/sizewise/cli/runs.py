@@ -14,10 +14,10 @@ from sizewise.cli.options import DATA, Csv, Json, Wide
 from sizewise.cli.output import print_csv, print_object, print_path, print_table
 from sizewise.cli.table import shorten
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.store import Listed, Store
-from sizewise.store.store import FORMER_KINDS, KINDS
 
 if TYPE_CHECKING:
+    from sizewise.store import Listed, Store
+
     pass
 
 HEADINGS = ["id", "kind", "name", "score", "age"]
@@ -42,6 +42,8 @@ def register(app: typer.Typer, panel: str) -> None:
 
         Example: sizewise runs
         """
+        from sizewise.store import Store
+
         store = Store()
         _check_kind(kind)
         rows = [_row(store, listed) for listed in store.listing() if kind in (None, listed.kind)]
@@ -64,6 +66,8 @@ def _check_kind(kind: str | None) -> None:
     Raises:
         UsageError: there is not.
     """
+    from sizewise.store.store import FORMER_KINDS, KINDS
+
     if kind is None or kind in KINDS:
         return
     former = f" The kind '{kind}' is now '{FORMER_KINDS[kind]}'." if kind in FORMER_KINDS else ""
@@ -72,6 +76,8 @@ def _check_kind(kind: str | None) -> None:
 
 def _row(store: Store, listed: Listed) -> dict[str, Any]:
     """Collect what the listing shows of one record; a damaged one has no name, model or score."""
+    from sizewise.store.store import KINDS
+
     row: dict[str, Any] = {"created": listed.created, "kind": listed.kind, "id": listed.id, "path": str(listed.path)}
     row |= {"name": None, "model": None, "score": None, "size_bytes": None}
     with contextlib.suppress(OSError):

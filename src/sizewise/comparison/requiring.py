@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from sizewise.errors import UsageError
 from sizewise.records import Comparison
+from sizewise.records.upgrades import METRICS_2
 
 _EXPRESSION = re.compile(
     r"\s*(?P<metric>\w+)\s*(?P<sign>>=|<=|>|<)\s*"
@@ -48,6 +49,9 @@ def _check(comparison: Comparison, new: str, old: str, expression: str) -> Requi
             f"Can't parse the condition '{expression}'.", EXAMPLES, "sizewise compare NEW OLD --require EXPRESSION"
         )
     metric = parts["metric"]
+    if metric in METRICS_2 and metric not in comparison.scores:
+        now = METRICS_2[metric]
+        raise UsageError(f"'{expression}': the metric {metric} is now {now}.", now, f"use {now} in --require")
     if metric not in comparison.scores:
         raise UsageError(
             f"'{expression}': {metric} wasn't measured.",

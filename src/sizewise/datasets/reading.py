@@ -159,7 +159,7 @@ def build(
         notes=tuple(notes),
         forms=dict(forms),
         rejected=len(rejected),
-        sha256=_content_hash(by_split, kept, [DATASET_VERSION, seed, dict(not_read), notes, sorted(licenses)]),
+        sha256=_content_hash(by_split, kept, [DATASET_VERSION, seed, sum(not_read.values()), sorted(licenses)]),
     )
     return DatasetContents(record, by_split, kept, {entry.item: entry for entry in entries}, rejected)
 

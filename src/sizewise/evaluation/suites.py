@@ -399,12 +399,18 @@ SUITES = {
 }
 
 
+FORMER_SUITES = {"general": "language-nuance", "swaps": "counterfactuals"}
+
+
 def find_suite(name: str, path: Path | None) -> Suite:
     """Find a suite by its name.
 
     Raises:
         UsageError: the suite is unknown, or needs a path.
     """
+    if name in FORMER_SUITES:
+        now = FORMER_SUITES[name]
+        raise UsageError(f"The suite '{name}' is now '{now}'.", now, f"sizewise evaluate MODEL --suite {now}")
     if name not in SUITES:
         raise UsageError(f"Unknown suite '{name}'.", ", ".join(SUITES), "sizewise evaluate MODEL --suite bias")
     if SUITES[name].needs_path and path is None:

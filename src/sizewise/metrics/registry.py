@@ -21,6 +21,7 @@ from sizewise.metrics.manner import AnswerWords, LexicalGrounding, Refusals
 from sizewise.metrics.match import ExactMatch, RougeL, TokenF1
 from sizewise.metrics.overlap import Bleu, Chrf, Ter
 from sizewise.metrics.structure import JsonF1, JsonValid
+from sizewise.records.upgrades import METRICS_2
 
 GROUP = "sizewise.metrics"
 
@@ -85,6 +86,8 @@ def find_metric(name: str) -> Metric:
             ) from error
         return metric
     known = metric_names()
+    if name in METRICS_2:
+        raise UsageError(f"The metric '{name}' is now '{METRICS_2[name]}'.", METRICS_2[name], "use the new name")
     closest = get_close_matches(name, known, n=1, cutoff=0.3)
     hint = f" Did you mean '{closest[0]}'?" if closest else ""
     raise UsageError(f"Unknown metric '{name}'.{hint}", ", ".join(known), "")
