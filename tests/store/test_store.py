@@ -93,7 +93,7 @@ def test_a_record_is_written_once(store: Store) -> None:
     assert store.write("choice-1", recommendation()) == first
     before = first.path.read_bytes()
     with pytest.raises(SizewiseError, match="already holds another recommendation"):
-        store.write("choice-1", recommendation("Use b."))
+        store.write("choice-1", recommendation().model_copy(update={"pick": "b"}))
     assert first.path.read_bytes() == before
 
 
@@ -220,3 +220,11 @@ def test_a_new_name_is_brought_to_the_disk(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", noted)
     write_atomically(tmp_path / "file.txt", "text")
     assert synced == ([False, True] if os.name == "posix" else [False])
+
+
+def test_other_words_for_the_same_facts_are_the_same_record(store: Store) -> None:
+    first = store.write("choice-1", recommendation("Use a."))
+    again = store.write("choice-1", recommendation("Choose a."))
+    assert again.record.summary == "Use a."
+    with pytest.raises(SizewiseError, match="already holds another recommendation"):
+        store.write("choice-1", first.record.model_copy(update={"pick": "b"}))

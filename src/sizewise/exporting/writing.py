@@ -130,7 +130,7 @@ def export(
         if out.exists():
             out.rmdir()
         made.rename(out)
-    identity = [model, revision_of(uri), to, str(out.resolve()), source.data, prompts, record.files]
+    identity = [uri, revision_of(uri), to, str(out.resolve()), source.data, prompts, record.files]
     return store.write(f"export-{fingerprint(identity)}", record)
 
 

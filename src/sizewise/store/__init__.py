@@ -11,7 +11,7 @@ from sizewise.store.files import (
     write_atomically,
 )
 from sizewise.store.ledger import Ledger
-from sizewise.store.store import Listed, Saved, Store, id_of, uri_of, versions
+from sizewise.store.store import Listed, Saved, Store, id_of, same_facts, uri_of, versions
 
 __all__ = [
     "Ledger",
@@ -25,6 +25,7 @@ __all__ = [
     "open_private",
     "read_jsonl",
     "read_lines",
+    "same_facts",
     "sha256_of",
     "uri_of",
     "versions",

@@ -59,6 +59,11 @@ KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 FORMER_FOLDERS = {"loadtest": "load"}
 FORMER_KINDS = {former: kind for kind, former in FORMER_FOLDERS.items()}
 RECORD = "record.json"
+# Fields of records that another version may word otherwise, or that differ each time something is measured.
+BESIDES = {
+    *("notes", "cautions", "summary", "reasons", "rejected", "sensitivity", "costs", "not_measured"),
+    *("method_version", "seconds", "peak_memory_bytes", "versions"),
+}
 
 
 class Saved(NamedTuple, Generic[R]):
@@ -165,7 +170,9 @@ class Store:
         return self.record_path(kind, record_id).is_file()
 
     def write(self, record_id: str, record: R) -> Saved[R]:
-        """Write a record, last of its files, once and for all. The same record again changes nothing.
+        """Write a record, last of its files, once and for all.
+
+        A record with the same facts, measured again or worded by another version, changes nothing: the first one stays.
 
         Raises:
             SizewiseError: another record has this id, the disk is full, or the folder cannot be written.
@@ -174,7 +181,7 @@ class Store:
         path = self.record_path(kind, record_id)
         if path.is_file():
             before = self.get(type(record), record_id)
-            if before.record == record:
+            if same_facts(before.record, record):
                 return before
             raise SizewiseError(
                 f"{path} already holds another {kind}.",
@@ -340,6 +347,19 @@ def _created(written: object) -> str:
     if not isinstance(written, str) or datetime.fromisoformat(written).tzinfo is None:
         raise ValueError(f"its time is {written!r}")
     return written
+
+
+def same_facts(one: Record, other: Record) -> bool:
+    """Check whether two records of a type say the same, whatever the words and however long it took."""
+    return _facts(one) == _facts(other)
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """Return what two records with one id must have in common: all but wording, time taken and versions."""
+    facts = record.model_dump(exclude=BESIDES)
+    if isinstance(record, Recommendation | Study):
+        facts["rejected"] = sorted(record.rejected)
+    return facts
 
 
 def _unreadable(path: Path, schema: object, error: Exception) -> SizewiseError:

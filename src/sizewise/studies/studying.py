@@ -16,7 +16,7 @@ from sizewise.loadtest import load_test_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
-from sizewise.store import Saved, Store, write_atomically
+from sizewise.store import Saved, Store, same_facts, write_atomically
 from sizewise.studies.config import StudyConfig, config_text, find_config
 from sizewise.synthesis.drafts import drafted_note
 from sizewise.training import run_id_of, train
@@ -119,8 +119,7 @@ def _place(store: Store, study_id: str, record: Study) -> tuple[Saved[Study], bo
         if not path.is_file():
             return Saved(name, path, record), True
         before = store.get(Study, name)
-        same = {key: getattr(before.record, key) for key in ("seconds", "peak_memory_bytes", "report")}
-        if record.model_copy(update=same) == before.record:
+        if same_facts(before.record, record):
             return before, False
     raise AssertionError
 
