@@ -36,7 +36,7 @@ class Ledger:
         self._upgrade()
 
     def _upgrade(self) -> None:
-        """Bring the entries of an earlier schema to today's, all or none; SQLite's user_version holds the number."""
+        """Upgrade entries of an earlier schema in one transaction; SQLite's user_version holds the schema number."""
         (schema,) = self._connection.execute("PRAGMA user_version").fetchone()
         if schema >= SCHEMA:
             return
