@@ -123,8 +123,8 @@ def test_a_handful_of_votes_does_not_stand_for_quality_when_asked_for(store: Sto
     _, compared = both(store, job, right, dict.fromkeys(right, "no"))
     first, second = compared.models
     votes = Difference(
-        metric=PEOPLE, left=first, right=second, value=-1, ci_low=-1, ci_high=-1, p=0.002, p_holm=0.002, n=10, clusters=10,
-        unit="share", better=second,
+        metric=PEOPLE, left=first, right=second, value=-1, ci_low=-1, ci_high=-1, p=0.002, p_holm=0.002, n=10,
+        clusters=10, unit="share", better=second,
     )  # fmt: skip
     shares = {name: Score(metric=PEOPLE, value=0.5, n=10, unit="share", signature="x") for name in compared.models}
     voted = compared.model_copy(

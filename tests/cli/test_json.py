@@ -52,7 +52,7 @@ def test_a_study_and_all_that_follows(
     assert run("choose", chosen["id"])[1]["id"] == chosen["id"]
     evaluations = [record["evaluations"][name] for name in ("right", "half")]
     assert run("choose", *evaluations)[1]["record"]["pick"] == "recorded:" + str(tmp_path / "right.jsonl")
-    assert run("choose", evaluations[0])[1]["error"]["what"].startswith("A model can't be chosen from")
+    assert run("choose", evaluations[0])[1]["error"]["what"].startswith("Can't choose a model from")
 
     code, compared = run("compare", *evaluations, "--require", "bleu >= old")
     assert (code, compared["kind"]) == (0, "comparison")

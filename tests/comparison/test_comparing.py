@@ -154,4 +154,4 @@ def test_perplexity_of_different_tokens_is_not_compared(dataset: Saved[Dataset],
         ids.append(store.write(name, record).id)
     comparison = compare(ids, store=store).record
     assert comparison.differences == ()
-    assert "tokens differ" in comparison.notes[0]
+    assert "tokenizers differ" in comparison.notes[0]
