@@ -422,7 +422,8 @@ def test_a_few_documents_never_decide() -> None:
         found = decide(whole.model_copy(update={"differences": few}), "c", Needs())
         assert (found.outcome, found.pick, found.decisive) == ("inconclusive", None, False)
         assert (
-            f"the test examples come from {documents} source documents, and a claim takes at least 10" in found.summary
+            f"the test examples come from {documents} source documents, and a claim requires at least 10"
+            in found.summary
         )
         assert "significantly better" not in found.summary
         with_minimum = decide(whole.model_copy(update={"differences": few}), "c", Needs(min_quality=50))

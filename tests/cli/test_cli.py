@@ -50,7 +50,7 @@ def test_from_reading_to_choosing(
     needs.write_text('quality = "bits_per_byte"\n', encoding="utf-8")
     chosen = run("choose", str(compared["id"]), "--needs", str(needs))
     assert chosen["record"]["outcome"] == "inconclusive"  # type: ignore[index]
-    assert "come from 4 source documents, and a claim takes at least 10" in chosen["record"]["summary"]  # type: ignore[index]
+    assert "come from 4 source documents, and a claim requires at least 10" in chosen["record"]["summary"]  # type: ignore[index]
     listed = run("runs")
     assert len(listed["record"]["runs"]) == 6  # type: ignore[index]
     for words in (
@@ -131,7 +131,7 @@ def test_ctrl_c_exits_with_130_and_the_run_can_continue(text_folder: Path, home:
     process = subprocess.Popen(train, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_accept_ctrl_c)
     assert process.stderr is not None
     said = ""
-    while "validation after" not in said and process.poll() is None:  # then it is in the middle of training
+    while "bits/byte after" not in said and process.poll() is None:  # then it is in the middle of training
         said += process.stderr.readline()
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=60)[1]

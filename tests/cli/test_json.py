@@ -52,7 +52,7 @@ def test_a_study_and_all_that_follows(
     assert run("choose", chosen["id"])[1]["id"] == chosen["id"]
     evaluations = [record["evaluations"][name] for name in ("right", "half")]
     assert run("choose", *evaluations)[1]["record"]["pick"] == "recorded:" + str(tmp_path / "right.jsonl")
-    assert run("choose", evaluations[0])[1]["error"]["what"].startswith("A model can't be chosen from")
+    assert run("choose", evaluations[0])[1]["error"]["what"].startswith("Can't choose a model from")
 
     code, compared = run("compare", *evaluations, "--require", "bleu >= old")
     assert (code, compared["kind"]) == (0, "comparison")
@@ -78,7 +78,7 @@ def test_a_study_and_all_that_follows(
     _, out, _ = call(capsys, monkeypatch, "study", str(recorded_study))
     assert out.startswith(record["summary"])
     assert out.splitlines()[-1] == f"report: {record['report']}"
-    table = out.partition("candidate")[2].splitlines()
+    table = out.partition("\ncandidate")[2].splitlines()
     assert len(table[0].split("  ")) > 1
     for text in ("BLEU", "latency", "memory", "USD/1,000"):
         assert text in table[0]
@@ -138,20 +138,21 @@ def test_a_service_prints_one_object_when_it_is_ready(capsys: pytest.CaptureFixt
      ("demo:python", ("demo:python",), "python")],
 )  # fmt: skip
 def test_a_demo_is_a_source(source: str | None, documents: tuple[str, ...], name: str) -> None:
-    from sizewise.cli.study import _config
+    from sizewise.studies.config import find_config
 
-    found = _config(source)
+    found = find_config(source)
     assert found.documents == documents
     assert found.name == name
 
 
 def test_minutes_are_divided_in_the_proportions_of_the_file() -> None:
-    from sizewise.cli.study import _config, _with_minutes
+    from sizewise.cli.study import _with_minutes
     from sizewise.errors import UsageError
+    from sizewise.studies.config import find_config
 
-    before = [one.train.minutes for one in _config(None).candidates if one.train]
-    after = [one.train.minutes for one in _with_minutes(_config(None), 10).candidates if one.train]
+    before = [one.train.minutes for one in find_config(None).candidates if one.train]
+    after = [one.train.minutes for one in _with_minutes(find_config(None), 10).candidates if one.train]
     assert sum(minutes or 0 for minutes in after) == pytest.approx(10)
     assert (after[0] or 0) / (after[1] or 1) == pytest.approx((before[0] or 0) / (before[1] or 1))
     with pytest.raises(UsageError, match="--minutes 0"):
-        _with_minutes(_config(None), 0)
+        _with_minutes(find_config(None), 0)

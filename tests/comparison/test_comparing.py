@@ -79,7 +79,7 @@ def test_a_few_unanimous_documents_decide_nothing(dataset: Saved[Dataset], store
     assert (difference.ci_low, difference.other_p, difference.needed) == (None, {}, 10)
     assert compared.probability_best == {}
     assert any(
-        f"there are only {documents} source documents, and a claim takes at least 10" in n for n in compared.notes
+        f"there are only {documents} source documents, and a claim requires at least 10" in n for n in compared.notes
     )
 
 
@@ -154,4 +154,4 @@ def test_perplexity_of_different_tokens_is_not_compared(dataset: Saved[Dataset],
         ids.append(store.write(name, record).id)
     comparison = compare(ids, store=store).record
     assert comparison.differences == ()
-    assert "tokens differ" in comparison.notes[0]
+    assert "tokenizers differ" in comparison.notes[0]

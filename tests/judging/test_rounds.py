@@ -248,7 +248,7 @@ def test_simulated_votes_enter_no_verdict_but_that_of_a_simulation(compared: str
     marked = add_votes(compared, opened.stored.id, store=store, simulation=True).record
     assert marked.simulated_votes
     assert any("simulated votes (not from people)" in note for note in marked.notes)
-    assert any("enter no verdict" in note for note in report(opened.stored.id, store=store).notes)
+    assert any("affect no verdict" in note for note in report(opened.stored.id, store=store).notes)
 
 
 def test_what_cannot_be_a_round_is_refused(compared: str, store: Store, dataset: Saved[Dataset]) -> None:

@@ -131,7 +131,7 @@ def test_whoever_never_wins_is_last_and_said_so(tmp_path: Path) -> None:
     found = rank(write(tmp_path / "one.csv", rows))
     assert [row.name for row in found.table] == ["a", "b"]
     assert found.table[0].score.value > 0.99
-    assert any("do not link all candidates" in note for note in found.notes)
+    assert any("don't link all candidates" in note for note in found.notes)
     ties = rank(write(tmp_path / "ties.csv", [{"left": "a", "right": "b", "winner": "tie"}] * 5))
     assert ties.left_share.missing_reason == "all votes are ties"
     assert [row.score.value for row in ties.table] == [0.5, 0.5]

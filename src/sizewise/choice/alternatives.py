@@ -12,7 +12,7 @@ from sizewise.metrics.display import plain_value
 from sizewise.records import Comparison, Needs, Recommendation
 
 TIGHTER = 0.99
-"""A limit is set this much below a candidate's measured value."""
+"""Ratio of a tested limit to a candidate's measured value."""
 MAX_ALTERNATIVES = 12
 
 
@@ -38,9 +38,9 @@ class Slider(NamedTuple):
 
 
 def alternatives(comparison: Comparison, comparison_id: str, needs: Needs) -> list[Alternative]:
-    """Decide again with each limit just too tight for one of the candidates, and with text kept on this machine.
+    """Repeat the decision with each limit just too tight for one candidate, and with all text kept on this machine.
 
-    Of several changes with the same result only the first, the loosest one, is kept; at most a dozen in total.
+    If several changes lead to the same result, only the first (the loosest) is kept. At most a dozen are returned.
     """
     choice = Choice(comparison, needs)
     alternatives, seen = [], {_result(decide(comparison, comparison_id, needs))}
@@ -78,7 +78,7 @@ def _changes(choice: Choice, needs: Needs) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _rounded(value: float, down: bool) -> float:
-    """Round to three significant digits, toward the side on which a limit still has its effect."""
+    """Round to three significant digits, in the direction that preserves the effect of the limit."""
     if not value:
         return 0.0
     step = 10.0 ** (floor(log10(abs(value))) - 2)
@@ -90,7 +90,7 @@ def _result(recommendation: Recommendation) -> tuple[str, str | None, bool]:
 
 
 def sliders(comparison: Comparison, needs: Needs) -> list[Slider]:
-    """List the adjustable needs, each within the range that was measured."""
+    """List the adjustable needs, each with its measured range."""
     choice = Choice(comparison, needs)
     found: list[Slider] = []
     quality = [

@@ -14,7 +14,7 @@ def choose(
 
     Args:
         comparison: comparison or study, or its id.
-        needs: the requirements; by default those of the study, else there are none.
+        needs: the requirements; by default those of the study, if any.
         store: where records live; by default SIZEWISE_HOME.
 
     Raises:

@@ -39,8 +39,8 @@ def energy(speed: float, needs: Needs) -> Range:
 def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
     """Compute what a candidate costs per 1,000 requests and per month.
 
-    A self-hosted model costs machine time: at least while it answers, at most around the clock on as many machines as
-    the requests take, plus the monthly share of the setup cost. A paid model costs what its measured answers cost.
+    A self-hosted model costs machine time, from answering time only to around-the-clock operation of all the machines
+    that the load requires, plus the monthly share of the setup cost. A paid model costs what its measured answers cost.
     """
     model = comparison.models[name]
     paid, speed = _value(comparison, "usd_per_1000", name), speed_at(comparison, name, needs)
@@ -94,7 +94,7 @@ def _self_hosted(comparison: Comparison, name: str, needs: Needs, speed: float) 
 
 
 def _assumptions(comparison: Comparison, name: str, needs: Needs, speed: float) -> list[str]:
-    """List what the cost of a self-hosted model rests on."""
+    """List the assumptions and measurements behind the cost of a self-hosted model."""
     notes = [] if needs.machine_usd_per_hour is not None else ["assumed machine price"]
     if needs.machine_watts is None:
         notes.append("assumed power draw of {:g} to {:g} W".format(*ASSUMED_WATTS))
@@ -109,9 +109,9 @@ def _assumptions(comparison: Comparison, name: str, needs: Needs, speed: float) 
 
 
 def level_for(comparison: Comparison, name: str, needs: Needs) -> LoadLevel | None:
-    """Find the load test level that applies: the smallest with at least the required concurrent users.
+    """Find the applicable load level: the lowest one with at least the required concurrent users.
 
-    Without a required number it is the largest level that was measured. None if no level applies.
+    If no number is required, the highest measured level applies. None if no level qualifies.
     """
     levels = sorted(
         (level for level in comparison.load_levels.get(name, ()) if level.concurrent_users),
@@ -130,7 +130,7 @@ def speed_at(comparison: Comparison, name: str, needs: Needs) -> float | None:
 
 
 def break_even(comparison: Comparison, self_hosted: str, paid: str, needs: Needs) -> BreakEven | None:
-    """Compute the monthly requests from which a self-hosted model is cheaper than a paid one.
+    """Compute the monthly request volume above which a self-hosted model is cheaper than a paid one.
 
     The self-hosted model runs on one machine around the clock.
 

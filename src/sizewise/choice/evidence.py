@@ -19,7 +19,7 @@ MAX_FAILED_SHARE = 0.05
 MIN_VOTES, MIN_VOTERS = 20, 2
 """Votes per pair, and raters in total, below which human preference doesn't rank the candidates."""
 TEXT_METRICS = ("bits_per_byte", "perplexity")
-# Default quality metric, in this order: labels and JSON have metrics of their own, measured only on such data.
+# Default quality metrics, in order of preference; those for labels and JSON are measured only on data of that kind.
 ANSWER_METRICS = ("accuracy", "json_f1", "bleu", "chrf", "exact_match")
 VOTE_METRICS = ("people", "judge_model")
 
@@ -130,7 +130,7 @@ class Choice:
         fewest = min(pair.n for pair in votes) if len(votes) == pairs else 0
         return (
             f"there aren't enough human votes yet: {fewest} on the pair with the fewest, from "
-            f"{self.comparison.voters or 1} rater(s); a decision takes {MIN_VOTES} per pair, on {MIN_CLUSTERS} "
+            f"{self.comparison.voters or 1} rater(s); a decision requires {MIN_VOTES} per pair, on {MIN_CLUSTERS} "
             f"documents, from {MIN_VOTERS} raters"
         )
 
@@ -167,7 +167,7 @@ class Choice:
         return f"never answers: all of its {answered.n} answers are empty"
 
     def local(self, name: str) -> bool:
-        """Return whether text stays on this machine; recorded answers come from an unknown place."""
+        """Return whether text stays on this machine; False for recorded answers, whose origin is unknown."""
         model = self.comparison.models[name]
         return model.local and model.engine != "recorded"
 
@@ -207,7 +207,7 @@ class Choice:
 
         To be called the best of k, a candidate must beat every other one. A wrong candidate can be called best only by
         beating the true best, and there are k - 1 wrong ones, so each p-value is multiplied by k - 1 (Hsu, 1984,
-        multiple comparisons with the best), whatever else is compared. `claims` overrides the factor.
+        multiple comparisons with the best), regardless of other comparisons. `claims` overrides the factor.
         """
         found = self.difference(left, right)
         if found is None or found.ci_low is None or found.ci_high is None or found.ci_low <= 0 <= found.ci_high:
@@ -254,7 +254,7 @@ class Choice:
         return None
 
     def _overloaded(self, name: str) -> str | None:
-        """Check whether too many requests failed under load for a latency limit to be met."""
+        """Check whether so many requests failed under load that a latency limit counts as missed."""
         level = level_for(self.comparison, name, self.needs)
         if self.needs.max_latency_p95_s is None or level is None:
             return None
@@ -297,7 +297,7 @@ class Choice:
     def harm_bound(self, name: str) -> float | None:
         """Compute the upper bound of the share of votes that flagged harm in either answer of a pair.
 
-        With no flag among n votes it is 3 / n (the rule of three, 95%). None if there are no votes.
+        Without any flag in n votes, the bound is 3 / n (the rule of three, 95%). None if there are no votes.
         """
         score = self.score("harm", name) or self.score("harm_in_pair", name)
         if score is None or score.value is None:
@@ -406,10 +406,10 @@ class Choice:
         return lines
 
     def compare_with_baselines(self, verdict: Verdict) -> Verdict:
-        """Revise a verdict in the light of the baselines: if one of them does better, no language model is needed.
+        """Check a verdict against the baselines: if a baseline does better, no language model is needed.
 
         The baseline must beat every eligible candidate, and reach the minimum score if there is one. If it reaches the
-        minimum and the pick isn't significantly better, it is the smallest solution that does.
+        minimum and the pick isn't significantly better, the baseline is the smallest solution that qualifies.
         """
         baselines = self.baselines
         better = next(
@@ -451,7 +451,7 @@ class Choice:
         return "keep_large" if larger or not self.local(pick) else "do_not_train"
 
     def difference_in_text(self, other: str, name: str) -> str:
-        """Describe how far a candidate is from another one in quality: `BLEU -1.2 [-3.25, +0.3] vs B (p = ...)`."""
+        """Describe the difference in quality between two candidates: `BLEU -1.2 [-3.25, +0.3] vs B (p = ...)`."""
         found = self.difference(other, name)
         if found is None:
             return f"{self.score_in_text(name)}; no paired difference to {other}"

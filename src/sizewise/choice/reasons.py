@@ -14,7 +14,7 @@ ANSWERED = 0.95
 
 
 def reasons_for(choice: Choice, verdict: Verdict) -> list[str]:
-    """List what was measured of the candidates that matter, and cautions."""
+    """List the measurements of the relevant candidates, and cautions."""
     names = [verdict.pick] if verdict.pick else [*([verdict.baseline] if verdict.baseline else []), *verdict.eligible]
     lines = [_facts(choice, name) for name in names]
     if verdict.pick:

@@ -48,10 +48,15 @@ def sensitivity_of(choice: Choice, verdict: Verdict, break_evens: Sequence[Break
         lines += _nearest(choice)
     for found in break_evens:
         if found.lower > found.machine_can:
-            volume = f"at no volume that one machine can serve ({found.machine_can:,} requests per month)"
+            lines.append(
+                f"request volume: {found.self_hosted} never becomes cheaper than {found.paid} within the capacity of "
+                f"one machine ({found.machine_can:,} requests per month)"
+            )
         else:
-            volume = f"from {found.lower:,} to {found.upper:,} requests per month"
-        lines.append(f"request volume: {found.self_hosted} becomes cheaper than {found.paid} {volume}")
+            lines.append(
+                f"request volume: {found.self_hosted} becomes cheaper than {found.paid} at {found.lower:,} to "
+                f"{found.upper:,} requests per month"
+            )
     lines.append("other candidates: this verdict covers only the ones that were tried")
     return lines
 
@@ -68,7 +73,7 @@ def _more_data(choice: Choice, verdict: Verdict) -> list[str]:
             continue
         if found.clusters < MIN_CLUSTERS:
             lines.append(
-                f"more documents: comparing {left} with {right} takes test examples from at least {MIN_CLUSTERS} "
+                f"more documents: comparing {left} with {right} requires test examples from at least {MIN_CLUSTERS} "
                 f"source documents; there are {found.clusters} now"
             )
         elif verdict.pick in (left, right, None):
@@ -93,12 +98,12 @@ def _sample_size(choice: Choice, found: Difference) -> list[str]:
 
 
 def _sample(items: int, documents: int) -> str:
-    """Describe a sample; the documents only where several items come from one."""
+    """Describe a sample; documents are mentioned only if several items come from one."""
     return f"{items:,} test items" + (f" from {documents:,} documents" if documents != items else "")
 
 
 def _nearest(choice: Choice) -> list[str]:
-    """Name the limit, or pair of limits, that excludes every candidate, and who would be eligible without it."""
+    """Find the limit or pair of limits that excludes every candidate, and who would be eligible without it."""
     given = [name for name, unset in LIMITS.items() if getattr(choice.needs, name) != unset]
     for size in (1, 2):
         lines = []

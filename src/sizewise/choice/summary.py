@@ -1,4 +1,4 @@
-"""The verdict in one or two sentences, for a reader who knows nothing of the method."""
+"""The verdict in one or two sentences, for readers unfamiliar with the method."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def _too_few_documents(choice: Choice, eligible: list[str]) -> str:
     if len(eligible) > 1:
         lead = f" {_lead(choice, eligible[0], eligible[1])}, but that may be chance."
     return (
-        f"Not enough data: the test examples come from {documents} source document{plural}, and a claim takes at least "
-        f"{MIN_CLUSTERS}.{lead}"
+        f"Not enough data: the test examples come from {documents} source document{plural}, and a claim requires at "
+        f"least {MIN_CLUSTERS}.{lead}"
     )
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 NONE = "-"
 LEADING_SCORES = ("accuracy", "json_f1", "bleu", "chrf", "exact_match", "choice_accuracy", "bits_per_byte")
-"""Metrics that stand for an evaluation in one column, the first one measured."""
+"""Metrics that can represent an evaluation in a single column; the first one measured is shown."""
 
 
 class Table(NamedTuple):
@@ -57,7 +57,7 @@ def candidates_table(
 
 
 def default_quality(comparison: Comparison) -> str | None:
-    """Return the metric that stands for quality when no needs name one; None if there is none."""
+    """Return the quality metric to show if the needs name none; None if no suitable one was measured."""
     from sizewise.choice import decide, quality_measures
     from sizewise.errors import SizewiseError
     from sizewise.records import Needs
@@ -97,7 +97,7 @@ def _value(comparison: Comparison, metric: str, name: str) -> str:
 
 
 def _latency(comparison: Comparison, names: list[str]) -> tuple[str, list[str]]:
-    """Return heading and values: p95 under the highest common load if it was measured, else the median of one user."""
+    """Return heading and values: p95 at the highest common load if measured, else the median for a single user."""
     from sizewise.report.words import value_text
 
     counts = [

@@ -68,7 +68,7 @@ def register(app: typer.Typer, panel: str) -> None:
         from sizewise.store import Store
 
         if save is not None and not ask:
-            raise UsageError("--save has no answers to write.", "--ask with --save FILE", "")
+            raise UsageError("--save writes the answers of --ask, which wasn't given.", "--ask with --save FILE", "")
         store = Store()
         comparison_id, wanted = _resolve(ids, store)
         record = store.read(Comparison, comparison_id)
@@ -102,14 +102,14 @@ def _resolve(ids: list[str], store: Store) -> tuple[str, Needs | None]:
         return compare(ids).id, None
     named = ", ".join(f"{record_id} ({kind})" for record_id, kind in zip(ids, kinds, strict=True))
     raise UsageError(
-        f"A model can't be chosen from {named}.",
+        f"Can't choose a model from {named}.",
         "one study or comparison, or two or more evaluations",
         "sizewise runs",
     )
 
 
 def _ask(comparison: Comparison, start: Needs | None, save: Path | None) -> Needs:
-    """Ask for each need on stderr and read the answers from stdin; an empty line keeps the value in brackets."""
+    """Prompt for each need on stderr and read the answers from stdin; an empty line keeps the value in brackets."""
     from sizewise.choice.asking import QUESTIONS, answered, needs_text
     from sizewise.records import Needs
     from sizewise.store import write_atomically

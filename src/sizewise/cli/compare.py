@@ -62,7 +62,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="EXPR",
                 rich_help_panel=LIMITS,
-                help='Condition on the first against the second, such as "bleu >= old - 0.5"; exit 3 if missed.',
+                help='Condition on the first evaluation (old: the second): "bleu >= old - 0.5"; exit 3 if missed.',
             ),
         ] = None,
         junit: Annotated[
@@ -92,13 +92,13 @@ def register(app: typer.Typer, panel: str) -> None:
         if require and len(ids) != 2:
             raise UsageError(f"--require compares two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
         if (junit or markdown) and not require:
-            raise UsageError("--junit and --markdown have no condition to write.", "--require EXPR", "")
+            raise UsageError("--junit and --markdown need at least one condition.", "--require EXPR", "")
         saved = compare_evaluations(ids, load_tests=_load_tests(ids, loadtest or []), seed=seed)
         checked = _check(saved.record, ids, require, junit, markdown) if require else []
         if not print_saved(saved, json):
             _print(saved, csv, wide)
             for condition in checked if not csv else ():
-                print_line(f"{'kept' if condition.kept else 'MISSED'}: {condition.expression} ({condition.details})")
+                print_line(f"{'met' if condition.kept else 'MISSED'}: {condition.expression} ({condition.details})")
         if not all(condition.kept for condition in checked):
             raise typer.Exit(MISSED)
 

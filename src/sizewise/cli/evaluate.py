@@ -170,7 +170,7 @@ def _print(saved: Saved[Evaluation], of_suite: bool, csv: bool, wide: bool) -> N
 
 
 def _repeats(name: str, scores: dict[str, Score]) -> bool:
-    """Return whether a score on all items rests on the same items as the one on uncontaminated items."""
+    """Return whether a score on all items covers the same items as the one on uncontaminated items."""
     plain = scores.get(name.removesuffix("@all"))
     return name.endswith("@all") and plain is not None and plain.n == scores[name].n
 

@@ -24,7 +24,7 @@ def fail(what: str, expected: str, next_step: str, as_json: bool) -> None:
 
 
 def _fitted(text: str) -> str:
-    """Wrap a message between words on a terminal; leave it whole elsewhere."""
+    """Wrap a message between words on a terminal; leave it unwrapped elsewhere."""
     if not sys.stderr.isatty():
         return text
     width = shutil.get_terminal_size((80, 24)).columns

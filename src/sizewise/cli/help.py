@@ -42,7 +42,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands; a name from before version 2 ends with the new one."""
+    """A group of commands; a command name from before version 2 fails with a message that states the new one."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help text of the group."""
@@ -125,7 +125,7 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def help_width() -> int:
-    """Return the width of help text: that of the terminal, 80 at most and through a pipe."""
+    """Return the width of help text: the terminal's, but at most 80; 80 through a pipe."""
     return min(WIDTH, max(40, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 

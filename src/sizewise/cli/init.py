@@ -41,7 +41,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = False,
         json: Json = False,
     ) -> None:
-        """Write a study file for a field of work, and list the decisions that people must make.
+        """Write a study file for a domain, and list the decisions that people must make.
 
         Example: sizewise init --domain legal --documents statutes/
         """

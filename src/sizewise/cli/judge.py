@@ -151,7 +151,7 @@ def open_(
     ] = 0.7,
     host: Host = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(metavar="N", min=0, max=65535, rich_help_panel=SERVER, help="Port; 0 takes a free one.")
+        int, typer.Option(metavar="N", min=0, max=65535, rich_help_panel=SERVER, help="Port; 0 picks a free one.")
     ] = 8100,
     no_serve: Annotated[
         bool, typer.Option("--no-serve", rich_help_panel=SERVER, help="Only create the round and print its links.")
@@ -232,7 +232,7 @@ def ask(
     max_usd: MaxUsd = None,
     json: Json = False,
 ) -> None:
-    """Collect votes of a judge model, each with the sides swapped once.
+    """Collect votes from a judge model, which sees each pair twice, with sides swapped.
 
     They count only if it agrees with human raters.
 

@@ -41,7 +41,7 @@ def find_round(name: str, store: Store) -> str:
     comparison = store.read(Study, name).comparison if kind == "study" else name
     found = rounds_of(comparison, store)
     if not found:
-        raise SizewiseError(f"{name} has no round of judging.", "a round", f"sizewise judge open {name}")
+        raise SizewiseError(f"{name} has no judging round.", "a round", f"sizewise judge open {name}")
     return found[-1]
 
 
@@ -158,7 +158,7 @@ def agreement(
     json: Json = False,
     csv: Csv = False,
 ) -> None:
-    """Measure how far raters agree beyond chance.
+    """Measure how well raters agree beyond chance.
 
     Example: sizewise judge agreement ratings.csv --level ordinal
     """

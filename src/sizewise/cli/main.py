@@ -49,7 +49,7 @@ DECIDE, MEASURE, SERVE, RECORDS = "Decide", "Data, training and evaluation", "Se
 
 
 def _require_finite(value: Any) -> Any:
-    """Refuse NaN and infinity: every comparison with NaN is false, so that a limit would never apply."""
+    """Refuse NaN and infinity: every comparison with NaN is false, so a limit would never apply."""
     if isinstance(value, float) and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
     return value

@@ -114,7 +114,7 @@ def _catalog_row(model: CatalogModel) -> list[str]:
 
 
 def _facts(model: CatalogModel, as_json: bool, as_csv: bool) -> None:
-    """Print what the catalog holds of one model, each fact with its source."""
+    """Print the catalog entry of one model, each fact with its source."""
     from sizewise.models import price_of
 
     if print_object("market", model.name, None, model, as_json):

@@ -24,7 +24,7 @@ _UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|min|GB|MB|kB|USD)(?!\w))")
 
 
 def print_saved(saved: Saved[Any], as_json: bool) -> bool:
-    """Print the JSON object of a saved record if it was asked for.
+    """Print the JSON object of a saved record if requested.
 
     Returns:
         Whether it was printed; otherwise the command prints text.
@@ -33,11 +33,11 @@ def print_saved(saved: Saved[Any], as_json: bool) -> bool:
 
 
 def print_object(kind: str, name: str | None, path: str | None, record: Any, as_json: bool) -> bool:
-    """Print the JSON object of a result if it was asked for.
+    """Print the JSON object of a result if requested.
 
     Args:
         kind: kind of the record.
-        name: its id, or a name for what is not saved.
+        name: its id, or a name for an unsaved result.
         path: file or folder that was written, if any.
         record: a record, or a plain dictionary.
         as_json: whether to print.
@@ -56,7 +56,7 @@ def print_object(kind: str, name: str | None, path: str | None, record: Any, as_
 
 
 def print_csv(headings: Sequence[str], rows: Sequence[Sequence[str]], wanted: bool) -> bool:
-    """Print a table as CSV if it was asked for.
+    """Print a table as CSV if requested.
 
     Returns:
         Whether it was printed.
@@ -67,7 +67,7 @@ def print_csv(headings: Sequence[str], rows: Sequence[Sequence[str]], wanted: bo
 
 
 def print_line(line: str, indent: str = "") -> None:
-    """Print a line of text, wrapped between words on a terminal and whole through a pipe.
+    """Print a line of text, wrapped between words on a terminal and unwrapped through a pipe.
 
     Args:
         line: the text.
@@ -84,7 +84,7 @@ def print_path(line: str) -> None:
 
 
 def print_verdict(summary: str) -> None:
-    """Print the answer of a command: first, bold on a terminal, and followed by a blank line."""
+    """Print the headline result of a command: bold on a terminal, and followed by a blank line."""
     width = terminal_width()
     text = summary if width is None else "\n".join(_wrapped(summary, width, ""))
     sys.stdout.write(f"{bold(text)}\n\n")
@@ -100,7 +100,7 @@ def print_points(heading: str, points: Iterable[str]) -> None:
 
 
 def print_notes(notes: Iterable[str], kind: str = "note") -> None:
-    """Print one line per note, each with its kind in front."""
+    """Print one line per note, prefixed with its kind."""
     for note in notes:
         print_line(f"{kind}: {note}", "  ")
 

@@ -21,7 +21,7 @@ def register(app: typer.Typer, panel: str) -> None:
             str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="Name of the dataset.")
         ] = None,
         domain: Annotated[
-            str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="Field of work, such as medical.")
+            str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="Domain, such as medical.")
         ] = None,
         max_rejects: Annotated[
             float,

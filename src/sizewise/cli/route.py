@@ -212,7 +212,7 @@ def report(
 
 
 def _print_replay(found: Replay, csv: bool) -> None:
-    """Print how a policy did on labeled prompts."""
+    """Print how a policy performed on labeled prompts."""
     from sizewise.report.routing import replay_text
 
     rows = [

@@ -119,7 +119,7 @@ def _summary(kind: str, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _leading(scores: dict[str, Any]) -> str | None:
-    """Format the score that stands for an evaluation."""
+    """Format the score that represents an evaluation."""
     measured = {name: score["value"] for name, score in scores.items() if score["value"] is not None}
     name = next((metric for metric in (*LEADING_SCORES, *measured) if metric in measured), None)
     return f"{name} {measured[name]:.3g}" if name else None

@@ -38,13 +38,13 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = None,
         port: Annotated[
             int,
-            typer.Option(metavar="N", min=0, max=65535, rich_help_panel=SERVER, help="Port; 0 takes a free one."),
+            typer.Option(metavar="N", min=0, max=65535, rich_help_panel=SERVER, help="Port; 0 picks a free one."),
         ] = 8000,
         host: Host = "127.0.0.1",
         keys: Annotated[
             Path | None,
             typer.Option(
-                metavar="FILE", rich_help_panel=SERVER, help="File of API keys; needed unless --host is this machine."
+                metavar="FILE", rich_help_panel=SERVER, help="File of API keys; required unless --host is this machine."
             ),
         ] = None,
         new_key: Annotated[
@@ -182,7 +182,7 @@ class _Announced:
     """A reporter that prints one JSON object when the service announces its address.
 
     Args:
-        say: where every other line goes.
+        say: receives every other line.
         host: address that the service listens on.
         models: URIs of the models that are served.
         study: id of the study that is served instead.
@@ -225,14 +225,14 @@ def _check_options(options: set[str], models: list[str], engine: str, unguarded:
     """Refuse options that would have no effect with the others.
 
     Raises:
-        UsageError: one would have none.
+        UsageError: an option would have no effect.
     """
     fake = [uri for uri in models if uri.startswith("fake:")]
     local = [uri for uri in models if uri.partition(":")[0] not in REMOTE]
     for useless, message, expected in (
         (
             ("agent" in options) != ("docs" in options),
-            "--agent and --docs need each other.",
+            "--agent and --docs must be used together.",
             "--agent support --docs DIR",
         ),
         (
@@ -265,5 +265,5 @@ def _check_options(options: set[str], models: list[str], engine: str, unguarded:
 
 
 def uri_of(model: str) -> str:
-    """Return the URI of a model; a run id stands for the model that was trained in it."""
+    """Return the URI of a model; a run id refers to the model trained in that run."""
     return f"run:{model}" if model.startswith("run-") else model

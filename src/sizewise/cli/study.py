@@ -71,7 +71,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="MINUTES",
                 min=0,
                 rich_help_panel=TRAINING,
-                help="Training time, divided among the candidates that are trained for a time.",
+                help="Training time, divided among the candidates with a time budget.",
             ),
         ] = None,
         log: Annotated[
@@ -185,10 +185,10 @@ def _print(saved: Saved[Study], csv: bool, wide: bool) -> None:
 
 
 def _with_minutes(config: StudyConfig, minutes: float | None) -> StudyConfig:
-    """Divide a training time among the candidates that are trained for a time, in the file's proportions.
+    """Divide a training time among the candidates with a time budget, in the file's proportions.
 
     Raises:
-        UsageError: no candidate is trained for a time.
+        UsageError: no candidate has a time budget.
     """
     if minutes is None:
         return config
@@ -211,7 +211,7 @@ def _with_minutes(config: StudyConfig, minutes: float | None) -> StudyConfig:
 
 
 def _dry_run(config: StudyConfig, as_json: bool, as_csv: bool) -> None:
-    """Print what a study will take and which differences it can detect."""
+    """Print the estimated cost of a study and the differences it can detect."""
     from sizewise.studies.dry_run import estimate_study
 
     with reporting() as reporter:

@@ -100,7 +100,9 @@ def _print(made: Synthesis, out: Path, csv: bool) -> None:
     if made.kept + made.approved:
         print_path(f"next: sizewise synthesize --approve {out}   (review a share of them)")
     else:
-        print_path("No draft was kept: small models rarely write usable ones. next: --by a larger one (openai:gpt-4o)")
+        print_path(
+            "No draft was kept: small models rarely write usable ones. next: a larger model, as in --by openai:gpt-4o"
+        )
 
 
 def _review(row: dict[str, Any], number: int, count: int) -> Changed:

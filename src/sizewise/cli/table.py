@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 GAP = "  "
 SHORTEST = 16
-"""Fewest characters to which a long name is shortened."""
+"""Minimum length of a shortened name, in characters."""
 _UNITS = re.compile(r"\[[^\[\]]{1,24}\]|\S+")
-"""What is never split over two lines: an interval, or a word."""
+"""Text that is never split across lines: an interval, or a word."""
 _LOCATION = re.compile(r"[A-Za-z]+:[^|]+$|[^|]*/[^|]*$")
 """A URI or a path, in contrast to a signature or a time."""
 _NUMBER = re.compile(r"[-+<~]?[\d.,]+|-$|missing$|$")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 EVERY_S = 10.0
-"""Seconds between two lines of one job where there is no terminal."""
+"""Seconds between two progress lines of a job when stderr isn't a terminal."""
 
 
 class TerminalReporter:

@@ -46,7 +46,7 @@ class MlflowWatcher:
 
     Raises:
         MissingExtraError: mlflow is not installed.
-        SizewiseError: the server or database refuses.
+        SizewiseError: the server or database rejects the run.
     """
 
     def __init__(self, uri: str, name: str) -> None:

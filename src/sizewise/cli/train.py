@@ -53,7 +53,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = None,
         minutes: Annotated[
             float | None,
-            typer.Option(metavar="N", rich_help_panel=LIMITS, help="Time budget; converted to tokens once."),
+            typer.Option(metavar="N", rich_help_panel=LIMITS, help="Time budget; converted once to a token budget."),
         ] = None,
         patience: Annotated[
             int,
@@ -101,7 +101,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = None,
         tokenizer: Annotated[
             str | None,
-            typer.Option(metavar="MODEL", rich_help_panel=MODEL, help="Model whose tokenizer is used, from scratch."),
+            typer.Option(metavar="MODEL", rich_help_panel=MODEL, help="From scratch: model whose tokenizer is used."),
         ] = None,
         attention: Annotated[
             str,
@@ -274,7 +274,7 @@ def _tokens_for(parameters: int) -> int:
 
 
 def _train(recipe: Recipe, data: str, store: Store, reporter: Reporter, outputs: _Outputs) -> Saved[Checkpoint]:
-    """Train with a live page, and loggers if they were asked for."""
+    """Train with a live page, and with loggers if requested."""
     from sizewise.cli.trackers import MlflowWatcher, TensorBoardWatcher, combine
     from sizewise.records import Dataset
     from sizewise.report import PageWatcher
@@ -353,7 +353,7 @@ def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json:
 
 
 def _print(saved: Saved[Checkpoint], csv: bool) -> None:
-    """Print validation loss, speed and what was forgotten and memorized."""
+    """Print validation loss, speed, forgetting and memorization."""
     from sizewise.training.attention_tradeoff import format_tradeoff
 
     record = saved.record

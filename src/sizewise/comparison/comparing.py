@@ -21,7 +21,7 @@ from sizewise.store import Saved, Store, id_of
 ROUNDS = 10_000
 BEST_ROUNDS = 2_000
 COMPARISON_VERSION = 2
-"""Increased whenever the same evaluations would compare differently; part of a comparison's id."""
+"""Incremented whenever a change alters the result for the same evaluations; part of a comparison's id."""
 LEVEL = 0.05
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
 # Whether higher or lower is better, for scores that aren't item metrics.
@@ -93,7 +93,7 @@ def compare(
         notes=(*notes, *_engine_notes(loaded)),
         cautions=tuple(_silent(answered) + _incomplete(records, rows)),
     )
-    # The order counts: it decides the sides of each difference, and which evaluation a requirement calls old.
+    # Order matters: it determines the sides of each difference, and which evaluation a requirement calls old.
     identity = [COMPARISON_VERSION, list(named.items()), seed, rounds]
     identity += [load_tests, suites] if load_tests or suites else []
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
@@ -166,12 +166,12 @@ def _incomplete(records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[I
 
 
 def _engine_notes(load_tests: Mapping[str, LoadTest]) -> list[str]:
-    """Warn if load tests ran on different engines, so that speed doesn't depend on the models alone."""
+    """Warn if load tests ran on different engines, because the speeds then reflect more than the models."""
     engines = {name: test.engine for name, test in load_tests.items()}
     if len(set(engines.values())) < 2:
         return []
     listed = "; ".join(f"{name}: {engine}" for name, engine in engines.items())
-    return [f"load tests ran on different engines, so their speeds don't compare the models alone: {listed}"]
+    return [f"load tests ran on different engines, so speed differences don't come from the models alone: {listed}"]
 
 
 def _named(
@@ -187,7 +187,9 @@ def _named(
             named[name if name not in named else f"{name} ({record_id})"] = record_id
     if len(named) < 2:
         raise UsageError(
-            f"Comparing takes two evaluations, not {len(named)}.", "two or more ids", "sizewise compare ID ID"
+            f"A comparison needs at least two evaluations, not {len(named)}.",
+            "two or more ids",
+            "sizewise compare ID ID",
         )
     return named
 
@@ -219,7 +221,7 @@ class _Claim(NamedTuple):
 def _probability_best(
     records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[ItemRow]], seed: int
 ) -> dict[str, dict[str, float]]:
-    """Compute how often each candidate is the best in resamples, per metric that covers enough documents."""
+    """Compute how often each candidate is the best in resamples, for each metric measured on enough documents."""
     names = [name for name, record in records.items() if record.model.role == "candidate"]
     found = {}
     for metric_name in next(iter(records.values())).metrics:
@@ -273,7 +275,7 @@ def differences(
                 differing = [pair for pair in pairs if not _same_tokens(measured[pair[0]], measured[pair[1]])]
                 incomparable += [" and ".join(pair) for pair in differing]
                 pairs = [pair for pair in pairs if pair not in differing]
-            # If a metric has no value on one side, as lexical grounding of empty answers, there is no difference.
+            # If a metric has no value on one side, such as lexical grounding of empty answers, there is no difference.
             claims += [c for c in _claims(metric, measured, pairs, rounds, seed) if isfinite(c.difference.value)]
         order = {pair: i for i, pair in enumerate(combinations(records, 2))}
         claims.sort(key=lambda claim: order[claim.left, claim.right])
@@ -282,13 +284,14 @@ def differences(
     notes = []
     if incomparable:
         notes.append(
-            f"perplexity isn't comparable between {', '.join(incomparable)}, whose tokens differ; use bits per byte"
+            f"perplexity isn't comparable between {', '.join(incomparable)}, because their tokenizers differ; use bits "
+            "per byte"
         )
     documents = max((difference.clusters for difference in found), default=MIN_CLUSTERS)
     if documents < MIN_CLUSTERS:
         notes.append(
-            f"no difference counts as significant: there are only {documents} source documents, and a claim takes at "
-            f"least {MIN_CLUSTERS}"
+            f"no difference counts as significant: there are only {documents} source documents, and a claim requires "
+            f"at least {MIN_CLUSTERS}"
         )
     return found, notes
 
@@ -334,7 +337,7 @@ def _claims(
 
 
 def _other_p(metric: Metric, left: FloatArray, right: FloatArray) -> dict[str, float]:
-    """Compute the p-values customary in the field. They treat items as independent and don't affect the verdict."""
+    """Compute the p-values that papers usually report. They treat items as independent and don't affect the verdict."""
     if metric.name in SACREBLEU_METRICS:
         return {
             "approximate randomisation": randomization_p(left, right, metric.value),

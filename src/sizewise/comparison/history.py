@@ -89,7 +89,7 @@ def _changes(found: list[Saved[Evaluation]], store: Store, seed: int) -> tuple[l
         notes += pair_notes
     first_of_kind = len(found) - len({change.left for change in changes})
     if first_of_kind:
-        notes.append(f"{first_of_kind} evaluations have no earlier one with the same data, limit, seed and metrics")
+        notes.append(f"{first_of_kind} evaluations have no predecessor with the same data, limit, seed and metrics")
     if changes:
         notes.append("each change is tested on its own, so about one in twenty looks significant by chance")
     return changes, notes

@@ -58,7 +58,7 @@ def _check(comparison: Comparison, new: str, old: str, expression: str) -> Requi
             ", ".join(name for name in comparison.scores if "@" not in name and "#" not in name),
             f"run sizewise evaluate again with --metrics {metric}",
         )
-    scores = [comparison.scores[metric].get(name) for name in (new, old)]  # only one may have the metric
+    scores = [comparison.scores[metric].get(name) for name in (new, old)]  # one side may lack the metric
     value, before = (score.value if score else None for score in scores)
     if value is None or (parts["old"] and before is None):
         without = scores[0 if value is None else 1]

@@ -1,4 +1,4 @@
-"""Sends requests to a model, keeps every answer in a ledger, and saves the evaluation that rests on them."""
+"""Sends requests to a model, keeps every answer in a ledger, and saves the evaluation based on them."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def age_note(found: Saved[Evaluation]) -> str:
 
 
 def evaluation_id(model: ModelDescription, *parts: object) -> str:
-    """Name an evaluation by the model and by everything else that decides its numbers.
+    """Derive an evaluation's id from the model and everything else that determines its numbers.
 
     Args:
         model: the model that is measured.

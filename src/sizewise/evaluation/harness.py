@@ -183,7 +183,7 @@ def _check_scores(model: Model) -> None:
     description = model.describe()
     if not description.can_score:
         raise SizewiseError(
-            f"{description.uri} returns no log-likelihoods, and this task needs them.",
+            f"{description.uri} returns no log-likelihoods, but this task requires them.",
             "a model on this machine, a server that returns log-likelihoods, or tasks that only generate text",
             "sizewise models",
         )

@@ -79,7 +79,7 @@ def rerun(
 
 @contextmanager
 def _empty_store(store: Store) -> Iterator[Store]:
-    """Open a temporary store that shares the data and weights of another, but none of its results."""
+    """Open a temporary store that shares the data and weights of another store, but none of its results."""
     with tempfile.TemporaryDirectory(prefix="sizewise-reproduce-") as name:
         for kind in SHARED:
             if (store.home / kind).is_dir():

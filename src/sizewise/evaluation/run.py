@@ -189,7 +189,7 @@ class _EvaluationRun:
         if not self.contents.documents["train"] and not self.contents.examples["train"]:
             self.notes += [
                 f"data: {note}" for note in self.contents.record.notes
-            ]  # a test file has no dataset report elsewhere
+            ]  # a plain test file has no separate dataset report
         if self.description.trained_on not in (None, data_id):
             self.notes.append(
                 f"The model was trained on {self.description.trained_on}, whose overlap with this data wasn't checked."

@@ -89,7 +89,7 @@ def evaluate_suite(
         description = opened.describe()
         if not description.can_score and not (run.suite.by_letter or run.suite.generates):
             raise SizewiseError(
-                f"{description.uri} returns no log-likelihoods, and the suite {name} needs them.",
+                f"{description.uri} returns no log-likelihoods, but the suite {name} requires them.",
                 "a model on this machine, or a server that returns log-likelihoods",
                 "sizewise models",
             )

@@ -423,6 +423,6 @@ def find_suite(name: str, path: Path | None) -> Suite:
 
 
 def groups_of(items: Sequence[SuiteItem]) -> Iterator[str]:
-    """Yield the groups in order of name if there are several."""
+    """Yield the groups in alphabetical order if there are several."""
     groups = sorted({item.group for item in items})
     yield from groups if len(groups) > 1 else ()

@@ -1,7 +1,7 @@
 """Find personal data in a text.
 
 Individual presidio recognizers are used, which need no language model and no network and verify checksums. Custom rules
-find addresses, written-out dates, and numbers that only the words before them identify. All of them run on
+find addresses, written-out dates, and numbers that are identified only by the words before them. All of them run on
 normalized copies of the text (see `plain`). Names of people are not found, because that takes a language model; the
 documentation and the status page say so.
 """

@@ -1,4 +1,4 @@
-"""Replace personal data by tokens in requests, and restore it in answers.
+"""Replace personal data with tokens in requests, and restore it in answers.
 
 A token such as `[EMAIL_1_7KQX]` has a kind, a number, and letters drawn for each request that don't occur in its text,
 so text that only looks like a token is never replaced. Equal values get equal tokens, which lets a model tell people
@@ -41,7 +41,7 @@ class Mask:
         """Kind -> number of occurrences masked."""
 
     def hide(self, text: str) -> str:
-        """Replace the personal data in a text by tokens."""
+        """Replace the personal data in a text with tokens."""
         parts, end = [], 0
         for found in find_personal(text):
             parts += [text[end : found.start], self._token(found.kind, text[found.start : found.end])]

@@ -18,7 +18,7 @@ def _file() -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def rules_of(section: str) -> Rules:
-    """Compile the rules of a section, by name; `<name>` in a rule is replaced by the part of that name."""
+    """Compile the rules of a section, by name; `<name>` in a rule is replaced with the part of that name."""
     parts: dict[str, str] = _file()["parts"]
 
     def expanded(rule: str) -> str:

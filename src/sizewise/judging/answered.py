@@ -64,9 +64,9 @@ def read_answered(evaluations: Mapping[str, str], plain: bool, store: Store) -> 
     if not any(uncontaminated.values()):
         count = max(map(len, asked.values()))
         raise SizewiseError(
-            f"There is no example to judge: all {count:,} that {', '.join(asked)} answered share text with training."
+            f"No example to judge: all {count:,} that {', '.join(asked)} answered share text with the training data."
             if count
-            else f"There is no example to judge: the evaluations of {', '.join(asked)} contain no answers.",
+            else f"No example to judge: the evaluations of {', '.join(asked)} contain no answers.",
             "evaluations with answers to uncontaminated examples",
             f"sizewise evaluate MODEL --data {data[0]} --metrics chrf",
         )
@@ -97,7 +97,7 @@ def has_text(text: str) -> bool:
 
 
 def letters_of(text: str) -> str:
-    """Return the words of a text without case and punctuation, to compare what two texts say."""
+    """Return the words of a text, ignoring case and punctuation, to compare the content of two texts."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text
 
 

@@ -22,7 +22,7 @@ def tasks_of(round_id: str, store: Store) -> dict[str, JudgeTask]:
 
 
 class Ballot:
-    """The votes of one round, protected against replays, votes on other raters' tasks and a kill at any moment.
+    """The votes of one round, protected against replays, votes on other raters' tasks, and crashes.
 
     Args:
         store: where records live.
@@ -53,7 +53,7 @@ class Ballot:
 
     @property
     def closed(self) -> bool:
-        """Whether the round takes no more votes."""
+        """Whether the round is closed to further votes."""
         return self._ledger.entry(STATE, "closed") is not None
 
     def close_votes(self) -> None:
@@ -115,7 +115,7 @@ class Ballot:
             SizewiseError: the round is closed, the task belongs to another rater, or the choice doesn't fit the task.
         """
         if self.closed:
-            raise SizewiseError("This round is closed.", "a vote before its end", "")
+            raise SizewiseError("This round is closed.", "a vote before the round was closed", "")
         if vote.task not in rater.tasks or (vote.rater, vote.origin) != (rater.name, rater.origin):
             raise SizewiseError("This task isn't assigned to you.", "one of your tasks", "reload the page")
         choices = self.tasks[vote.task].choices(self.round.kind)

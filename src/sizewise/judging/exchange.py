@@ -120,7 +120,7 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
         form: format.
 
     Raises:
-        SizewiseError: the file doesn't have this form; no vote of it is imported.
+        SizewiseError: the file isn't in this format; none of its votes are imported.
     """
     if form not in get_args(Format):
         raise UsageError(f"The format '{form}' isn't supported.", " or ".join(get_args(Format)), "")
@@ -140,7 +140,7 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
             f"sizewise judge export {ballot.id} --format {form} --out FILE writes the tasks",
         ) from error
     if ballot.closed:
-        raise SizewiseError(f"{ballot.id} is closed.", "a round that still takes votes", "sizewise judge open ID")
+        raise SizewiseError(f"{ballot.id} is closed.", "a round that still accepts votes", "sizewise judge open ID")
     counts: dict[str, int] = {}
     raters = {
         name: ballot.join(name, "person", [vote.task for vote in votes if vote.rater == name])

@@ -23,7 +23,7 @@ SWAPPED = "the other with sides swapped"
 def validate_judges(
     judged: Sequence[Judged], threshold: float, seed: int = 0, whose: Sequence[Origin] = ("person",)
 ) -> list[JudgeValidation]:
-    """Compute for each judge model how far it agrees with people, and whether its votes count.
+    """Compute how well each judge model agrees with people, and whether its votes count.
 
     Agreement is the share of people's votes on the same tasks that made the same choice; ties and "both bad" are one
     choice. The interval resamples source documents. A judge is validated once the lower end of the interval reaches
@@ -31,7 +31,7 @@ def validate_judges(
 
     Args:
         judged: tasks of a round with their votes.
-        threshold: what the lower end of the interval must reach.
+        threshold: minimum for the lower end of the interval.
         seed: seed of the resampling.
         whose: origins of the votes that count as people's.
     """
@@ -61,7 +61,7 @@ def _validate(
     seed: int,
 ) -> JudgeValidation:
     both = [(task.cluster, _same((task, vote), other)) for task, vote in votes for other in people.get(task.id, ())]
-    agreement = _share("agreement", both, "people judged none of these tasks", seed)
+    agreement = _share("agreement", both, "no human votes on these tasks", seed)
     consistent = sum(not vote.comment.startswith(SWAPPED) for _, vote in votes)
     if agreement.n < MIN_VOTES:
         validated = False

@@ -99,7 +99,7 @@ class _PairTest(NamedTuple):
 
 
 def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int, closed: bool) -> list[PairVerdict]:
-    """Decide for each pair of candidates which one is preferred, from votes on pairs.
+    """Test which candidate of each pair is preferred, based on votes on pairs.
 
     While a round is open, results may be read after every vote, so only the anytime-valid test counts. With fewer than
     MIN_CLUSTERS source documents no candidate is preferred.
@@ -108,7 +108,7 @@ def pair_verdicts(counted: Sequence[Judged], names: Sequence[str], seed: int, cl
         counted: votes on pairs.
         names: candidates.
         seed: seed of the resampling.
-        closed: whether the round takes no more votes.
+        closed: whether the round is closed to further votes.
     """
     tests = [_test_pair(counted, left, right, seed) for left, right in combinations(names, 2)]
     adjusted = holm([test.p if closed else float("nan") for test in tests])

@@ -1,4 +1,4 @@
-"""report(): the state of a round: who is preferred, how surely, how reliable the raters are, what is missing."""
+"""report(): the state of a round: preferences and their certainty, the raters' reliability, and missing votes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
 def _notes(
     record: JudgeRound, origins: Mapping[Origin, int], counted: Sequence[Judged], compared: Sequence[Judged]
 ) -> list[str]:
-    """List what a reader of the report should know about the votes."""
+    """List caveats about the votes for readers of the report."""
     notes = []
     if compared and (documents := len({task.cluster for task, _ in compared})) < MIN_CLUSTERS:
         notes.append(
@@ -100,7 +100,7 @@ def _notes(
         )
     if origins.get("simulated") or not origins.get("person"):
         notes.append(
-            "these are not people's votes: they enter no verdict, except in a study that is marked as a simulation"
+            "these votes don't come from people, so they affect no verdict except in a study marked as a simulation"
         )
     elif origins.get("model"):
         notes.append("tables and ranking show people's votes; judge models are listed separately")
@@ -109,7 +109,7 @@ def _notes(
             "each best-of-several vote counts as the pairs that its winner won; those are not independent of each other"
         )
     if len({vote.rater for _, vote in counted}) == 1:
-        notes.append("only one rater: agreement with others is not known")
+        notes.append("there is only one rater, so agreement between raters is unknown")
     return notes
 
 
@@ -155,7 +155,7 @@ def vote_differences(
         names: candidates.
         metric: name of the metric.
         seed: seed of the resampling.
-        closed: whether the round takes no more votes; until then the p-values are the anytime-valid ones.
+        closed: whether the round is closed to further votes; until then the p-values are the anytime-valid ones.
     """
     counted = _compared(judged)
     scores = {

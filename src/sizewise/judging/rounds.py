@@ -87,7 +87,7 @@ class RoundDesign(NamedTuple):
             raise UsageError(
                 f"A minimum agreement of {self.min_agreement:g} isn't possible.",
                 "a share between 0 and 1",
-                "--bar 0.7",
+                "--min-agreement 0.7",
             )
 
 
@@ -315,7 +315,7 @@ def _task(name: str, answers: Sequence[tuple[str, str]], **others: Any) -> Judge
 def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, choices: int) -> Iterable[JudgeTask]:
     """Create tasks with a known answer: the reference answer next to reference answers of other items.
 
-    None of those may also be correct for this item, as "yes", "no" or a label often is.
+    Reference answers that are also correct for this item, as "yes", "no" or a label may be, are not used.
     """
     rows = [row for row in rows if row.references]
     number = 0

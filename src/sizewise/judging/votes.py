@@ -131,7 +131,7 @@ def rank_rows(rows: list[dict[str, str]], source: str, seed: int = 0) -> Ranking
         if group.max() + 1 < FEW_GROUPS
     ]
     if not linked:
-        notes.append("votes do not link all candidates: some strengths can't be compared")
+        notes.append("the votes don't link all candidates, so some strengths can't be compared")
     if not clustered:
         notes.append("no rater or prompt column: every vote is treated as independent of the others")
     decided = int((votes.share != 0.5).sum())
@@ -192,7 +192,7 @@ def _ranked(
 
 
 def _connected(wins: np.ndarray) -> bool:
-    """Check for a chain of wins from each candidate to each other one: only then are all strengths finite."""
+    """Check for a chain of wins from each candidate to every other; without one, some strengths are infinite."""
     from scipy.sparse.csgraph import connected_components
 
     return int(connected_components(wins > 0, directed=True, connection="strong")[0]) == 1
@@ -257,7 +257,7 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
     ratings = _Ratings(raters, rater, item, label, counts)
     notes = [f"only {several} items: intervals are rough"] if several < FEW_GROUPS else []
     if (counts.sum(axis=0) > 0).sum() == 1:
-        notes.append("there is only one label: agreement beyond chance can't be measured")
+        notes.append("there is only one label, so agreement beyond chance can't be measured")
     return Agreement(
         source=source,
         ratings=len(rows),
@@ -294,7 +294,7 @@ def _coefficients(ratings: _Ratings, level: Level, values: np.ndarray, seed: int
 
 
 def _against_the_rest(ratings: _Ratings) -> dict[str, Score]:
-    """Compute for each rater the share of the other ratings of the same items that have the same label."""
+    """Compute how often each rater's labels match the other ratings of the same items."""
     found = {}
     for index, name in enumerate(ratings.raters):
         mine = ratings.rater == index
@@ -394,7 +394,7 @@ def plan(
     tie_share, item_correlation, seconds_per_vote = assumptions or PlanAssumptions()
     if not 0 < detect < 0.5 or not 0 < power < 1 or not 0 < alpha < 1 or not 0 <= tie_share < 1:
         raise UsageError(
-            f"A plan can't be made for detect={detect:g}, power={power:g}, alpha={alpha:g} and {tie_share:g} ties.",
+            f"Can't plan a round with detect={detect:g}, power={power:g}, alpha={alpha:g} and {tie_share:g} ties.",
             "0 < detect < 0.5, and shares between 0 and 1",
             "sizewise judge plan --detect 0.1",
         )

@@ -39,7 +39,7 @@ class LoadOptions:
     """What a load test sends, and how."""
 
     model: str | None = None
-    """Model to query; the first one that the endpoint lists by default."""
+    """Model to query; by default the first one that the endpoint lists."""
     rate: float | None = None
     """Requests per second with Poisson arrivals (open loop), instead of users that wait for answers (closed loop)."""
     requests: int | None = None
@@ -134,12 +134,12 @@ def _notes(skipped: int, only_reasoning: int, max_tokens: int, engine: str) -> l
             "Latencies cover the reasoning; raise --max-tokens to time the answers."
         )
     if engine == NO_ENGINE:
-        notes.append("The endpoint doesn't report its engine, so compare it only as deployed.")
+        notes.append("The endpoint doesn't report its engine, so these results describe this deployment only.")
     return notes
 
 
 def _saturated(before: LoadLevel, after: LoadLevel, limit_s: float) -> bool:
-    """Check whether more users only wait longer: throughput no longer grows, and p95 TTFT exceeds the limit."""
+    """Check whether more users only add waiting time: throughput no longer grows, and p95 TTFT exceeds the limit."""
     throughput = [level.scores["tokens_per_s"].value or 0.0 for level in (before, after)]
     ttft = after.scores["p95_ttft_s"].value
     return throughput[1] < MIN_GAIN * throughput[0] and (ttft is None or ttft > limit_s)

@@ -22,7 +22,7 @@ from sizewise.store import Saved, Store, versions
 
 MIN_REQUESTS, REQUESTS_PER_USER = 12, 3
 MAX_LEVEL_S = 90.0
-"""Time after which a level starts no further request, provided that every user has had an answer."""
+"""Time after which a level starts no new requests, provided that every user has received an answer."""
 TIMEOUT_S = 600.0
 IN_PROCESS = "in this process"
 
@@ -98,7 +98,7 @@ def _prompting_of(measured: Evaluation, evaluation: str) -> Prompting:
     if not description.local or description.api or description.engine in ("rule", "recorded"):
         raise SizewiseError(
             f"{description.uri} doesn't run on this machine.",
-            "a model that does",
+            "a model that runs on this machine",
             "sizewise loadtest URL of its server",
         )
     if measured.prompting is None:

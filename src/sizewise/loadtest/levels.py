@@ -58,7 +58,7 @@ def check_users(concurrent_users: Sequence[int]) -> list[int]:
     """Sort the numbers of concurrent users, without duplicates.
 
     Raises:
-        UsageError: there are none, or one is below 1.
+        UsageError: the list is empty, or a number is below 1.
     """
     counts = sorted(set(concurrent_users))
     if not counts or counts[0] < 1:

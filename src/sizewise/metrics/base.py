@@ -84,7 +84,7 @@ class Metric(Protocol):
         """Adapt the metric to the reference answers of a test set.
 
         Raises:
-            CannotMeasure: the metric makes no sense on this data.
+            CannotMeasure: the metric doesn't apply to this data.
         """
         ...
 
@@ -98,7 +98,7 @@ class Metric(Protocol):
 
 
 class CannotMeasure(ValueError):
-    """The metric makes no sense on this data; the message becomes the score's missing_reason."""
+    """The metric doesn't apply to this data; the message becomes the score's missing_reason."""
 
 
 class Mean:

@@ -153,7 +153,8 @@ class LanguageNuance(_SuiteMetric):
     stands_for_quality = True
     description = (
         "Accuracy on four-choice questions about idiom, irony, puns and negation. Higher is better; guessing scores "
-        "25%. It shows how much everyday language a model has, or lost in training, not what it knows about the world."
+        "25%. It shows how much everyday language a model understands, or lost in training, not what it knows about "
+        "the world."
     )
 
 

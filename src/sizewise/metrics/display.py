@@ -26,7 +26,7 @@ class Measure(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """Title with its unit in parentheses, for the head of a table column or an axis."""
+        """Title with its unit in parentheses, for a table heading or an axis."""
         if not self.unit:
             return self.title
         return f"{self.title[:-1]}, {self.unit})" if self.title.endswith(")") else f"{self.title} ({self.unit})"
@@ -40,7 +40,7 @@ FACTS = {
     ),
     "requests_per_s": Measure(
         "Throughput",
-        "Requests answered per second when many arrive at once on this machine. Higher is better.",
+        "Requests answered per second under concurrent load on this machine. Higher is better.",
         unit="requests/s",
     ),
     "memory_bytes": Measure(
@@ -174,7 +174,7 @@ def signed_text(metric: str, unit: str, value: float, ci_low: float | None, ci_h
 
 
 def difference_text(found: Difference) -> str:
-    """Format a difference with its interval, and say if it isn't significant."""
+    """Format a difference with its interval, and note if it isn't significant."""
     text = signed_text(found.metric, found.unit, found.value, found.ci_low, found.ci_high)
     if found.better:
         return text

@@ -1,4 +1,4 @@
-"""Scores of proportions, each with Wilson's interval: the one place that builds them."""
+"""Scores of proportions with Wilson's interval."""
 
 from __future__ import annotations
 

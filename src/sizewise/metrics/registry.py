@@ -47,7 +47,7 @@ def metric_names() -> list[str]:
 
 
 def metric_versions(names: Iterable[str]) -> list[object]:
-    """Return what an evaluation's id says of its metrics: the versions that are no longer the first, if any."""
+    """Return the metric versions that enter an evaluation's id: only those that differ from the first."""
     raised = {name: version for name in names if (version := getattr(find_metric(name), "version", 1)) != 1}
     scoring = [SCORING_VERSION] if SCORING_VERSION != 1 else []
     return [*([raised] if raised else []), *scoring]

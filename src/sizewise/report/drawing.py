@@ -9,7 +9,7 @@ from sizewise.errors import MissingExtraError
 from sizewise.metrics.display import is_percentage, measure_of
 from sizewise.records import Comparison
 
-# Okabe and Ito's palette, safe for most color-blind readers; shapes repeat the distinction.
+# Okabe and Ito's palette, safe for most color-blind readers; shapes encode the same distinction.
 COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 INK = {"light": "#24292f", "dark": "#e6e6e6"}
 GRID = {"light": "#e3e3e0", "dark": "#3a3d42"}
@@ -70,7 +70,7 @@ def draw(title: str, caption: str, chart: Any) -> Plot:
 
 
 def baselines_of(comparison: Comparison, quality: str) -> list[dict[str, Any]]:
-    """Collect the quality of the baselines; without a relevant size or speed, each is drawn as a horizontal line."""
+    """Collect the quality of the baselines, each drawn as a horizontal line because its size and speed don't matter."""
     scores = comparison.scores.get(quality, {})
     return [
         {"baseline": name, "level": score.value}

@@ -112,7 +112,7 @@ def bias_plot(bias: Mapping[str, Evaluation]) -> Plot | None:
     return draw(
         "Stereotype score by group",
         "Bars are 95% confidence intervals. The dashed line means no preference; a model that understands nothing also "
-        "ends up there.",
+        "scores 50%.",
         chart,
     )
 

@@ -47,7 +47,7 @@ COLUMNS = (
 )
 """Order of the columns."""
 REPLACES = dict.fromkeys(("accuracy", "json_f1"), ("bleu", "chrf", "token_f1", "exact_match"))
-"""Metric made for a kind of data -> general metrics that are dropped from the table when it is present."""
+"""Specialized metric -> general metrics that the table omits when it is present."""
 
 
 class Cell(NamedTuple):

@@ -44,7 +44,7 @@ ItemOrder = Literal["spread", "apart", "worst"]
 SAMPLES, PAGE = 5, 10
 MAX_WORST = 10
 MAX_CONTAMINATED = 10
-# Single answers are ranked by chrF, because the BLEU of one short answer is mostly zero.
+# Single answers are ranked by chrF, because BLEU is usually zero for a single short answer.
 ITEM_METRIC = "chrf"
 OUTCOME_LABELS = {
     "pick": "Recommended",
@@ -200,7 +200,7 @@ def sentence(text: str) -> str:
 
 
 def _sentences(lines: Sequence[str], comparison: Comparison) -> list[str]:
-    """Turn lines into sentences, except those that start with the name of a model."""
+    """Turn lines into sentences, except those that start with a model name."""
     return [line if line.startswith(tuple(comparison.models)) else sentence(line) for line in lines]
 
 
@@ -316,7 +316,7 @@ def _curve(name: str, checkpoint: Checkpoint) -> Plot:
 
 
 def _samples(view: StudyView) -> list[SideBySide]:
-    """Take an even sample of the uncontaminated test examples."""
+    """Sample the uncontaminated test examples at even intervals."""
     examples = [row for row in _examples(view) if row.uncontaminated]
     step = max(1, len(examples) // SAMPLES)
     return [_side_by_side(view, row) for row in examples[::step][:SAMPLES]]

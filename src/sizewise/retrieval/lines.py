@@ -54,7 +54,7 @@ class Lines:
         return [(sentence, self._required_terms(sentence)) for sentence in sentences_of(passage.text)]
 
     def _required_terms(self, sentence: str) -> frozenset[str] | None:
-        """Return the terms of which a question needs at least one for this sentence to answer it; None: no condition.
+        """Return terms, at least one of which a question needs for this sentence to answer it; None: no condition.
 
         An empty set means that the sentence never answers a question.
         """

@@ -98,7 +98,7 @@ class Library:
         return Finding(tuple(hits), probability, self._index.document_coverage(weights, hits), in_passage, len(weights))
 
     def _with_answers(self, hits: Iterable[Hit], question: Collection[str]) -> Iterator[Hit]:
-        """Keep hits that could answer; replace a hit of boilerplate by another passage of the same document."""
+        """Keep hits that could answer; replace a boilerplate hit with another passage of the same document."""
         used: set[int] = set()
         for hit in hits:
             passage = hit.passage
@@ -117,8 +117,8 @@ class Library:
         """Find the passage that supports a sentence best.
 
         The support is the share of the sentence's content words that occur in the passage, weighted by IDF. It is 0
-        if the sentence has a number or an address that the passage lacks, or if one of the sentence and the closest
-        sentence in the passage is negated and the other isn't.
+        if the sentence has a number or an address that the passage lacks, or if exactly one of the two is
+        negated: the sentence, or the closest sentence in the passage.
 
         Returns:
             The index of the best passage, and its support.

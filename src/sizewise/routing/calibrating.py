@@ -37,8 +37,8 @@ from sizewise.stats import percentile_interval
 FOLDS, RESAMPLES, CALIBRATION_BINS = 5, 1_000, 10
 CONFIDENCE = 0.98
 """Confidence at which bounds are computed so that the promised 95 % holds. The policy's weights are fitted on all
-prompts, the bound on models of four fifths of them; with 0.95 the risk held in only 93 % of 200 splits
-(benchmarks/routing.py)."""
+prompts, whereas the bound comes from models fitted on four fifths of them; with 0.95 the risk held in only 93 % of 200
+splits (benchmarks/routing.py)."""
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1_000.0)
 CURVE_POINTS = 51
 QUANTILES, MIN_SPREAD = 201, 0.05
@@ -72,7 +72,7 @@ class _Samples(NamedTuple):
     strong: Array
     """1 where the large model answered well."""
     group: IntArray
-    """Number of the distinct prompt."""
+    """Index of the row's distinct prompt."""
 
     @property
     def distinct(self) -> int:
@@ -181,7 +181,7 @@ def _notes(samples: _Samples, risk: float | None, bound: float | None, chosen: R
         notes.append(f"the small model {outcome} answers well, so the prompts cannot tell good answers from bad ones")
     if risk is not None and bound is not None and chosen is None:
         notes.append(
-            f"{count} prompts are too few for a risk of {risk:.1%}; they support {bound:.1%} at best"
+            f"{count} prompts are too few for a risk of {risk:.1%}; the lowest risk they can guarantee is {bound:.1%}"
             if risk < bound
             else f"no threshold keeps the risk at or below {risk:.1%}; all prompts would go to the large model"
         )
@@ -213,7 +213,7 @@ def _quantiles(probabilities: Array) -> tuple[float, ...]:
     """Compute quantiles of the predicted probabilities for drift tests; empty if they hardly vary.
 
     Each probability comes from a model fitted on four fifths of the prompts. If the text predicts nothing, these models
-    differ by chance while the model of all prompts predicts a constant, which must not be taken for drift.
+    differ by chance while the model fitted on all prompts predicts a constant, which must not be taken for drift.
     """
     lower, upper = np.quantile(probabilities, [0.05, 0.95])
     if upper - lower < MIN_SPREAD:
@@ -357,7 +357,7 @@ def _curve(samples: _Samples) -> list[RiskPoint]:
 
 
 def _choose_threshold(risk: float, samples: _Samples) -> RiskPoint | None:
-    """Choose the lowest threshold that controls the risk with 95 % confidence, at it and at all higher thresholds.
+    """Choose the lowest threshold for which it and all higher thresholds control the risk with 95 % confidence.
 
     The risk is monotone in the threshold, so one bound per threshold is enough (Bates et al., 2021). Each distinct
     prompt is one observation. The bound covers the larger of two proportions: of rows, which applies if prompts repeat
@@ -389,7 +389,7 @@ def _risk_upper_bound(bad: int, count: int) -> float:
 
 
 def min_prompts_for(risk: float) -> int:
-    """Compute how many distinct prompts are needed to support a risk if none of their answers is worse."""
+    """Compute how many distinct prompts are needed to guarantee a risk if none of their answers is worse."""
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - risk))
 
 

@@ -23,7 +23,7 @@ Observation = TypeVar("Observation")
 
 
 def similarity_p(known: PromptDistribution, similarities: Sequence[float]) -> float:
-    """Test whether prompts are as similar to the known ones as those are to each other; Welch's t-test of the means."""
+    """Test whether prompts are as similar to the known ones as these are to each other; Welch's t-test of means."""
     if len(similarities) < 2:
         return 1.0
     recent = (float(np.mean(similarities)), float(np.std(similarities, ddof=1)), len(similarities))
@@ -86,7 +86,7 @@ class PerClientDrift:
     """Detects drift from a policy per client, so that one client cannot trigger it for all others.
 
     Drift of a client's own prompts affects that client. All clients are affected if a pooled sample with at most
-    `MAX_PER_CLIENT` recent prompts per client drifts, or if several clients drift that make up at least half of the
+    `MAX_PER_CLIENT` recent prompts per client drifts, or if several clients drift and make up at least half of the
     clients with enough prompts.
 
     Args:

@@ -109,7 +109,7 @@ def calibrate_evaluations(
     )
     notes = [definition, *calibration.notes]
     if paired.unanswered:
-        notes.append(f"{paired.unanswered} prompts without an answer of the large model were left out")
+        notes.append(f"{paired.unanswered} prompts without an answer from the large model were left out")
     return calibration.model_copy(update={"evaluations": (small, large), "notes": tuple(notes)})
 
 

@@ -59,7 +59,7 @@ def make_policy(
     if calibration.chosen is None:
         raise SizewiseError(
             "This calibration has no threshold, so a policy cannot be created from it.",
-            "a risk that the number of prompts can support",
+            "a risk that this number of prompts can guarantee",
             "sizewise route calibrate FILE.csv --risk 0.05",
         )
     for rule in confidential:
@@ -95,7 +95,7 @@ def read_policy(path: Path) -> Policy:
     """
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        schema = written.pop("schema", 1)  # the first schema was not written down
+        schema = written.pop("schema", 1)  # files in the first schema don't state it
         policy = Policy.model_validate(upgrade(written, schema, "Policy"), extra="ignore")
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise SizewiseError(
@@ -132,7 +132,7 @@ def decide_prompt(policy: Policy, prompt: str) -> Decision:
 
 
 def replay(path: Path, policy: Policy) -> Replay:
-    """Replay a policy on labeled prompts; prompts that it was calibrated on are excluded, because they flatter it.
+    """Replay a policy on labeled prompts; its calibration prompts are excluded, because they would flatter it.
 
     Args:
         path: CSV file with `prompt`, `weak_ok`, `strong_ok`.

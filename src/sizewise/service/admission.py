@@ -28,8 +28,8 @@ class Busy(Exception):
 class Admission:
     """Slots and queue of one model.
 
-    The queue per key is short: a client behind many others does better to retry later, and one key that sends too much
-    does not fill the queue of the others.
+    The queue per key is short: a client behind many others is better off retrying later, and one key that sends too
+    much does not fill the queue of the others.
 
     Args:
         max_running: maximum number of concurrent requests.
@@ -57,7 +57,7 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self, client: str, tokens: int) -> AsyncIterator[None]:
-        """Hold a slot; queued requests are admitted round-robin over the keys.
+        """Hold a slot; queued requests are admitted round-robin across keys.
 
         Args:
             client: key of the client.

@@ -1,7 +1,7 @@
 """The support agent: answers from an organization's documents with citations, or declines to answer.
 
 The model writes; every sentence is then checked against the retrieved passages, and sentences that no passage supports
-are dropped. A model that hallucinates is therefore not heard: at worst, the agent quotes the documents. Passages are
+are dropped. Hallucinations therefore don't reach the user: at worst, the agent quotes the documents. Passages are
 data: they are enclosed in marks drawn at random for each request, and passages with signs of injection are left out.
 """
 
@@ -29,7 +29,7 @@ MAX_PASSAGES = 4
 MIN_SUPPORT = 0.6
 """Minimum share of a sentence's content words, weighted by rarity, that the cited passage must contain."""
 MIN_COVERAGE = 0.4
-"""Minimum share of a question's content words that one document must contain, whatever the probability."""
+"""Minimum share of a question's content words that one document must contain, regardless of the probability."""
 FULL_COVERAGE = 0.99
 MAX_REPETITION = 0.8
 """A sentence that shares this much with another one repeats it."""
@@ -73,7 +73,7 @@ class Agent(ModelRunner):
     """The support agent, served like a model.
 
     Args:
-        base: the model that writes.
+        base: the model that writes the answers.
         support: documents and settings.
         hand_over: stores a conversation for staff under a reference number.
     """
@@ -94,7 +94,7 @@ class Agent(ModelRunner):
         return super().size_of(request) + MAX_PASSAGES * MAX_PASSAGE_WORDS
 
     async def warm_up(self) -> None:
-        """Wait until the model that writes is ready."""
+        """Wait until the model that writes the answers is ready."""
         while not self._base.ready:
             await asyncio.sleep(0.05)
         self.ready = True

@@ -24,7 +24,7 @@ FLUSH_TOKENS = 64
 """Generated tokens after which usage is written to disk."""
 MAX_CHARACTERS_PER_TOKEN = 6
 MAX_OVERESTIMATE = 4
-"""A prompt has at least a quarter of its estimated tokens."""
+"""Maximum ratio of a prompt's estimated tokens to its actual tokens."""
 _LOG = logging.getLogger("sizewise.service")
 
 

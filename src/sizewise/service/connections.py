@@ -31,7 +31,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     header_timeout_s = HEADER_TIMEOUT_S
     max_connections = 0
-    """Concurrent connections; beyond it, the longest idle one is closed. 0: derived from the open-file limit."""
+    """Concurrent connections; beyond it, the longest-idle one is closed. 0: derived from the open-file limit."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer of a new connection."""

@@ -21,7 +21,7 @@ def read_keys(path: Path) -> list[Key]:
     """
     if not path.exists():
         raise SizewiseError(
-            f"The file of API keys {path} doesn't exist.", "a file of API keys", f"sizewise keys new NAME --keys {path}"
+            f"The API key file {path} doesn't exist.", "a file of API keys", f"sizewise keys new NAME --keys {path}"
         )
     Keys.load(path)
     return [Key.model_validate(table) for table in tomllib.loads(path.read_text(encoding="utf-8"))["key"]]
@@ -57,7 +57,7 @@ def rotate_key(path: Path, name: str) -> str:
 
 
 def _keys_with(path: Path, name: str) -> list[Key]:
-    """Read all keys of a file that must hold a name."""
+    """Read all keys of a file, which must include the given name."""
     keys = read_keys(path)
     if all(key.name != name for key in keys):
         raise SizewiseError(

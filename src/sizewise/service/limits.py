@@ -150,9 +150,9 @@ def _is_cross_origin(headers: dict[str, str]) -> bool:
 
 
 async def _check_structure(body: bytes) -> None:
-    """Reject JSON that would take long to parse, without parsing it.
+    """Reject JSON that would take too long to parse, without parsing it.
 
-    The quick counts include punctuation inside strings. Only if they are high, a thread counts again without strings.
+    The quick counts include punctuation inside strings. If they are high, a thread repeats the count without strings.
 
     Raises:
         APIError: the body is nested too deeply, has too many values, or is not UTF-8.

@@ -23,7 +23,7 @@ from sizewise.service.tools import StreamParser, Tools, call_text, format_calls,
 TOOL_ROLES = ("tool", "function")
 """Roles of messages that contain the result of a tool call."""
 MIN_SAMPLING = 1e-5
-"""Lower temperatures are treated as 0 and top_p is raised to it, because engines compute in 32 bits."""
+"""Lower temperatures are treated as 0, and a lower top_p is raised to it, because engines compute in 32 bits."""
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 
 

@@ -1,4 +1,4 @@
-"""Customary significance tests, for papers that require them. They treat items as independent.
+"""Classical significance tests, for papers that require them. They treat items as independent.
 
 Sources: Riezler and Maxwell (2005) and Post (2018, sacrebleu) for approximate randomization; Koehn (2004) for the
 paired bootstrap; McNemar (1947) with the exact binomial. Rounds, seed and sampling match sacrebleu, and

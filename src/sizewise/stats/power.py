@@ -27,7 +27,7 @@ def detectable_difference(
 
 
 def needed_for(difference: float, detectable: float, n: int) -> int:
-    """Compute the total number of items needed to detect a difference, if n items detect one of size `detectable`.
+    """Compute the total number of items needed to detect a difference, given that n items detect `detectable`.
 
     The standard error falls with the square root of n. With few source documents, count documents rather than items.
     """

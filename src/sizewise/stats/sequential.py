@@ -1,8 +1,9 @@
 """Anytime-valid sequential tests: check results as they arrive without inflating the error rate.
 
-If there is no difference, the wealth of a gambler who bets on one isn't expected to grow. Once it reaches 1 / level
-times the initial wealth, the difference is significant, no matter when one checks (Ville, 1939). Source: Waudby-Smith
-and Ramdas (2024), Estimating means of bounded random variables by betting; the stake follows their aGRAPA.
+If there is no difference, the wealth of a gambler who bets on a difference isn't expected to grow. Once it reaches
+1 / level times the initial wealth, the difference is significant, no matter when the check happens (Ville, 1939).
+Source: Waudby-Smith and Ramdas (2024), Estimating means of bounded random variables by betting; the stake follows their
+aGRAPA.
 """
 
 from __future__ import annotations

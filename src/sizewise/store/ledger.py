@@ -38,7 +38,7 @@ class Ledger:
         self._upgrade()
 
     def _upgrade(self) -> None:
-        """Bring the entries of an earlier schema to today's, all or none; SQLite's user_version holds the number."""
+        """Upgrade entries of an earlier schema in one transaction; SQLite's user_version holds the schema number."""
         if self._schema() >= SCHEMA:
             return
         with self._connection:

@@ -55,7 +55,7 @@ KINDS: dict[str, type[Record]] = {
     "calibration": Calibration,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
-# Kinds whose folder had another name before; records are never moved.
+# Kinds whose folder had a different name in earlier versions; records are never moved.
 FORMER_FOLDERS = {"loadtest": "load"}
 FORMER_KINDS = {former: kind for kind, former in FORMER_FOLDERS.items()}
 RECORD = "record.json"
@@ -67,7 +67,7 @@ BESIDES = {
 
 
 class Saved(NamedTuple, Generic[R]):
-    """A record with its place in the store: what every verb returns."""
+    """A saved record and its location in the store; every verb returns one."""
 
     id: str
     path: Path
@@ -96,12 +96,12 @@ class Saved(NamedTuple, Generic[R]):
 
 
 def id_of(value: str | Saved[Any]) -> str:
-    """Return the id of what a verb was given: an id, or the saved record itself."""
+    """Return the id of a record that is given as an id or as the saved record itself."""
     return value.id if isinstance(value, Saved) else value
 
 
 def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
-    """Return the URI of what a verb was given: a model URI, a folder, or a checkpoint that `train` returned.
+    """Return the URI of a model that is given as a URI, a folder, or a checkpoint returned by `train`.
 
     Raises:
         UsageError: the record is of another kind.
@@ -114,7 +114,7 @@ def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
 
 
 class Listed(NamedTuple):
-    """One record of a listing, not validated."""
+    """A record in a listing, not validated."""
 
     created: str
     """When it was written, UTC; empty if its file cannot be read."""
@@ -124,7 +124,7 @@ class Listed(NamedTuple):
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Collect the versions of Sizewise, Python and the given packages, where they are installed."""
+    """Collect the versions of Sizewise, Python and those of the given packages that are installed."""
     found = {"python": platform.python_version()}
     for package in ("sizewise", *packages):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -166,11 +166,11 @@ class Store:
         return self.home / "wheels"
 
     def exists(self, kind: str, record_id: str) -> bool:
-        """Check whether a record was written."""
+        """Check whether a record exists."""
         return self.record_path(kind, record_id).is_file()
 
     def write(self, record_id: str, record: R) -> Saved[R]:
-        """Write a record, last of its files, once and for all.
+        """Write a record once, after its other files.
 
         A record with the same facts, measured again or worded by another version, changes nothing: the first one stays.
 
@@ -185,7 +185,7 @@ class Store:
                 return before
             raise SizewiseError(
                 f"{path} already holds another {kind}.",
-                "an id whose record was not written yet: records are never overwritten",
+                "an id without a record, because records are never overwritten",
                 f"remove the folder {path.parent} if you no longer need that record; then run the same command again",
             )
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -227,7 +227,7 @@ class Store:
             raise _unreadable(path, schema, error) from error
 
     def read(self, record_type: type[R], record_id: str) -> R:
-        """Read a record without its place; see `get`."""
+        """Read a record without its location; see `get`."""
         return self.get(record_type, record_id).record
 
     def kind_of(self, record_id: str) -> str:
@@ -261,20 +261,20 @@ class Store:
         return sorted(rows)
 
     def saved(self, record_type: type[R]) -> Iterator[Saved[R]]:
-        """Read all records of a type, oldest first; one that cannot be read is left out and never stops the rest."""
+        """Read all records of a type, oldest first; unreadable records are skipped."""
         for listed in self.listing():
             if listed.kind == KIND_OF[record_type]:
                 with contextlib.suppress(SizewiseError):
                     yield self.get(record_type, listed.id)
 
     def write_rows(self, folder: Path, name: str, rows: Iterable[Record]) -> Path:
-        """Write records as JSON lines beside the record that they belong to, atomically."""
+        """Write rows as JSON Lines next to the record that they belong to, atomically."""
         path = folder / name
         write_atomically(path, "".join(row.model_dump_json() + "\n" for row in rows))
         return path
 
     def read_rows(self, folder: Path, name: str, row_type: type[R]) -> list[R]:
-        """Read records that `write_rows` wrote, in the schema of the record that they belong to.
+        """Read rows written by `write_rows`, in the schema of the record that they belong to.
 
         Raises:
             SizewiseError: the file is missing or damaged, or only a newer version can read it.
@@ -295,7 +295,7 @@ class Store:
 
     @contextlib.contextmanager
     def service_ledger(self) -> Iterator[Ledger]:
-        """Open the ledger of what users of the service said: thumbs."""
+        """Open the ledger of user feedback (thumbs up or down)."""
         ledger = Ledger(self.home / "service" / "ledger.sqlite")
         try:
             yield ledger
@@ -304,10 +304,10 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, kind: str, record_id: str) -> Iterator[None]:
-        """Hold a record against a second process that would write it.
+        """Lock a record, so that no other process writes it.
 
         Raises:
-            SizewiseError: another process works on it.
+            SizewiseError: another process holds the lock.
         """
         folder = self.folder(kind, record_id)
         make_folder(folder)
@@ -331,7 +331,7 @@ def _with_article(kind: str) -> str:
 
 
 def _schema_of(folder: Path) -> int:
-    """Read the schema in which the files of a folder were written; today's if its record was not written yet."""
+    """Read the schema of the files in a folder; the current one if the record doesn't exist yet."""
     path = folder / RECORD
     if not path.is_file():
         return SCHEMA
@@ -339,7 +339,7 @@ def _schema_of(folder: Path) -> int:
         schema = json.loads(path.read_text(encoding="utf-8"))["schema"]
         return schema if isinstance(schema, int) else 0
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} names no schema") from error
+        raise ValueError(f"{path} states no schema") from error
 
 
 def _created(written: object) -> str:
@@ -365,12 +365,12 @@ def _facts(record: Record) -> dict[str, Any]:
 def _unreadable(path: Path, schema: object, error: Exception) -> SizewiseError:
     if isinstance(schema, int) and schema > SCHEMA:
         return SizewiseError(
-            f"A newer version of Sizewise wrote {path} (schema {schema}), and this one cannot read it.",
+            f"A newer version of Sizewise wrote {path} (schema {schema}), which this version cannot read.",
             f"schema {SCHEMA} or lower",
-            "update Sizewise, or run the command in the version that wrote it",
+            "update Sizewise, or run the command with the version that wrote it",
         )
     return SizewiseError(
         f"{path} is missing or damaged: {str(error).splitlines()[0]}",
-        "a file as Sizewise writes it",
-        f"remove the folder {path.parent} and run the command that made it again",
+        "a file written by Sizewise",
+        f"remove the folder {path.parent} and rerun the command that created it",
     )

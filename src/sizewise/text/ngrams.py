@@ -22,14 +22,14 @@ _IS_LETTER = re.compile(f"[{UNSPACED_LETTERS}]")
 
 
 class Overlap(NamedTuple):
-    """The overlap of a text with the text seen before."""
+    """The overlap of a text with the indexed text."""
 
     exact: bool
-    """The whole text was seen."""
+    """Whether the whole text was seen."""
     shared_words: int
     """Number of words covered by seen 13-grams."""
     edited: bool
-    """At least a quarter of the 7-grams was seen: a copy with some words replaced."""
+    """Whether at least a quarter of the 7-grams were seen, as in a copy with some words replaced."""
     words: int
     """Number of words."""
 

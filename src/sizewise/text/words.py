@@ -12,7 +12,7 @@ _UNSPACED = IDEOGRAPHS + UNSPACED_LETTERS
 _UNSPACED_RUN = re.compile(f"[{BIGRAM_SCRIPTS}]+|[{TRIGRAM_SCRIPTS}]+")
 _ASCII_WORD = re.compile(r"\w+")
 _INVISIBLE = dict.fromkeys((0x00AD, 0x200C, 0x200D, 0x2060, 0xFEFF))
-# A longer run of letters than two words of this length is counted as several words.
+# A run of letters longer than two words of this length counts as several words.
 LETTERS_PER_LONG_WORD = 12
 
 
