@@ -87,6 +87,13 @@ class Choice:
                 "a judge model validated against human raters",
                 f"sizewise judge report {comparison.votes}",
             )
+        units = {score.unit for score in comparison.scores[self.quality].values()}
+        if needs.min_quality is not None and needs.min_quality > 1 and units == {"share"}:
+            raise UsageError(
+                f"min_quality is {needs.min_quality:g}, but {title_in_text(self.quality)} ranges from 0 to 1.",
+                "a number between 0 and 1",
+                "set min_quality, or name another metric with quality, under [needs]",
+            )
         self.title = title_in_text(self.quality)
         self.higher = comparison.better[self.quality] == "higher"
         self.rejected: dict[str, str] = {}
@@ -105,7 +112,7 @@ class Choice:
             scores = self.comparison.scores.get(metric, {}).values()
             if any(score.value is not None for score in scores):
                 return metric
-        return "bits_per_byte"
+        return next(iter(quality_measures(self.comparison)), "bits_per_byte")
 
     def _validated(self) -> bool:
         return self.comparison.judge_validation is not None and self.comparison.judge_validation.validated
@@ -173,7 +180,8 @@ class Choice:
 
     def parameters(self, name: str) -> float:
         """Count the parameters; infinite if unknown, so that such a model never counts as smaller."""
-        return self.comparison.models[name].parameters or float("inf")
+        known = self.comparison.models[name].parameters
+        return float("inf") if known is None else known
 
     def known_smaller(self, name: str) -> bool:
         """Return whether any other candidate is known to be smaller."""
@@ -181,7 +189,8 @@ class Choice:
 
     def memory(self, name: str) -> float:
         """Return the memory in bytes; infinite if unknown."""
-        return self.value("memory_bytes", name) or float("inf")
+        known = self.value("memory_bytes", name)
+        return float("inf") if known is None else known
 
     def cost(self, name: str) -> CostLine:
         """Compute what a candidate costs."""
@@ -488,8 +497,10 @@ class Choice:
     def size(self, name: str) -> str:
         """Describe parameters and memory."""
         model = self.comparison.models[name]
-        if not model.parameters:
+        if model.parameters is None:
             parameters = "size unknown"
+        elif not model.parameters:
+            parameters = "no parameters"
         elif model.parameters < 1e9:
             parameters = f"{model.parameters / 1e6:.3g}M parameters"
         else:

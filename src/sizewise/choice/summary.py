@@ -15,7 +15,10 @@ def summarize(choice: Choice, verdict: Verdict) -> str:
     if verdict.baseline is not None:
         return _baseline_wins(choice, verdict, verdict.baseline)
     if verdict.outcome == "none_good_enough":
-        minimum = "" if choice.needs.min_quality is None else f" (minimum {choice.title}: {choice.minimum_text()})"
+        missed = choice.needs.min_quality is not None and all(
+            choice.reaches_minimum(name) is False for name in choice.names
+        )
+        minimum = f" (minimum {choice.title}: {choice.minimum_text()})" if missed else ""
         return f"No candidate meets the requirements{minimum}."
     if verdict.pick is not None:
         return _picked(choice, verdict, verdict.pick)

@@ -251,8 +251,9 @@ def _dry_run(config: StudyConfig, as_json: bool, as_csv: bool) -> None:
 def _print_data(found: DryRun) -> None:
     print_line(f"Training set: {found.train_documents} documents, {found.train_bytes / 1e3:,.0f} kB.")
     print_line(
-        f"Test set: {found.test_passages} passages and {found.test_examples} examples from {found.test_documents} "
-        f"documents; {found.uncontaminated_examples} examples share nothing with training."
+        f"Test set: {found.test_passages} passages and {found.test_examples} examples. "
+        f"{found.uncontaminated_examples} examples share nothing with training and count; what counts comes from "
+        f"{found.test_documents} documents."
     )
     if found.can_show:
         print_line(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from math import isfinite
 from typing import NamedTuple
@@ -178,6 +178,10 @@ def _named(
     evaluations: Sequence[str | Saved[Evaluation]] | Mapping[str, str | Saved[Evaluation]], store: Store
 ) -> dict[str, str]:
     """Name at least two evaluations: by the given names, or by the URI of their model."""
+    if isinstance(evaluations, str | Saved) or not isinstance(evaluations, Iterable):
+        raise UsageError(
+            f"Comparing takes several evaluations, not {evaluations!r:.60}.", "a list of evaluations or ids", ""
+        )
     if isinstance(evaluations, Mapping):
         named = {name: id_of(one) for name, one in evaluations.items()}
     else:

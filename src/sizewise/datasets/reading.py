@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,9 @@ def read(
         SizewiseError: Nothing could be read, too many rows are unusable, or a split would be empty.
     """
     store = store or Store()
-    sources = [sources] if isinstance(sources, str | Path) else sources
+    sources = [sources] if isinstance(sources, str | Path) else list(sources) if isinstance(sources, Iterable) else ()
+    if any(not isinstance(source, str | Path) or not str(source).strip() for source in sources):
+        raise UsageError(f"The sources are {sources!r:.100}.", "paths or demo:NAME", "sizewise read demo:fhir")
     if not sources:
         raise UsageError("No files to read were given.", "a path or demo:NAME", "sizewise read demo:fhir")
     readings = []

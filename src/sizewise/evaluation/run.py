@@ -132,8 +132,12 @@ def dataset_id(data: str | Path | Saved[Dataset], store: Store, seed: int) -> st
     """Resolve a dataset id; a path is read into a new dataset first."""
     if isinstance(data, Saved):
         return data.id
+    if not isinstance(data, str | Path) or not str(data):
+        raise UsageError(f"The data is {data!r:.60}.", "a dataset, its id or a JSONL file", "sizewise runs")
     if Path(data).expanduser().exists():
         return datasets.read([data], store=store, seed=seed, all_test=True).id
+    if Path(data).suffix or Path(data).name != str(data):
+        raise UsageError(f"The file {data} doesn't exist.", "a dataset id, or a JSONL file", "sizewise runs")
     store.read(Dataset, str(data))
     return str(data)
 

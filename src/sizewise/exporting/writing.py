@@ -62,7 +62,7 @@ class _Source(NamedTuple):
 def export(
     model: str | Path | Saved[Checkpoint],
     to: str,
-    out: Path,
+    out: str | Path,
     *,
     store: Store | None = None,
     data: str | None = None,
@@ -87,7 +87,7 @@ def export(
         SizewiseError: the format doesn't support the model, or the export's outputs differ from the model's.
     """
     store, reporter = store or Store(), reporter or Silent()
-    uri = uri_of(model)
+    uri, out = uri_of(model), Path(out)
     _check_target(to, out)
     begun = time.monotonic()
     source = _source(uri, store, data, reporter.say)

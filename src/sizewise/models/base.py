@@ -125,6 +125,8 @@ class Model(Protocol):
 
 def ask(model: Model, prompt: str, **options: Unpack[AskOptions]) -> str:
     """Generate a model's answer to one prompt; see `Model.ask`."""
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt is {prompt!r:.60}.", "a text", 'model.ask("...")')
     description = model.describe()
     request = _ask_request(description, prompt, options)
     if request.json_schema is not None and "json_schema" not in description.offers:

@@ -96,8 +96,16 @@ class Saved(NamedTuple, Generic[R]):
 
 
 def id_of(value: str | Saved[Any]) -> str:
-    """Return the id of a record that is given as an id or as the saved record itself."""
-    return value.id if isinstance(value, Saved) else value
+    """Return the id of a verb's argument: the id itself, or that of a saved record.
+
+    Raises:
+        UsageError: the argument is neither.
+    """
+    if isinstance(value, Saved):
+        return value.id
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"An id is expected, not {_shown(value)}.", "an id, or what a verb returned", "")
 
 
 def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
@@ -106,8 +114,10 @@ def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
     Raises:
         UsageError: the record is of another kind.
     """
-    if not isinstance(model, Saved):
+    if isinstance(model, str | Path):
         return str(model)
+    if not isinstance(model, Saved):
+        raise UsageError(f"A model is expected, not {_shown(model)}.", "a model URI or a checkpoint", "")
     if model.kind != "checkpoint":
         raise UsageError(f"{model.id} is {_with_article(model.kind)}, not a model.", "a model URI or a checkpoint", "")
     return f"run:{model.id}"
@@ -324,6 +334,10 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
 
 
 def _with_article(kind: str) -> str:

@@ -55,6 +55,8 @@ def find_config(source: str | Path | None) -> StudyConfig:
     """
     if source is None:
         return demo_config()
+    if not isinstance(source, str | Path) or not str(source).strip():
+        raise UsageError(f"The study is {source!r:.60}.", "a study file, a folder of text or demo:NAME", "")
     if str(source).startswith("demo:"):
         config = demo_config()
         if str(source) in config.documents:

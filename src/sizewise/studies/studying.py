@@ -78,7 +78,7 @@ def study(
         SizewiseError: a stage failed; the records of earlier stages are kept.
     """
     store, reporter = store or Store(), reporter or Silent()
-    config = find_config(config) if isinstance(config, str | Path) else config
+    config = config if isinstance(config, StudyConfig) else find_config(config)
     begun = time.monotonic()
     sources = [*config.documents, *config.examples]
     reporter.say(f"Reading {', '.join(sources)}")

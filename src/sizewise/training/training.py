@@ -12,7 +12,7 @@ from typing import Any
 
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.general_questions import QUESTIONS
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
@@ -77,6 +77,8 @@ def train(
     """
     store, reporter = store or Store(), reporter or Silent()
     recipe = default_recipe(recipe) if isinstance(recipe, str) else recipe
+    if not isinstance(recipe, Recipe):
+        raise UsageError(f"The recipe is {recipe!r:.60}.", "a Recipe, a model URI or scratch", "")
     data_id = id_of(data)
     run_id = run_id_of(recipe, data_id)
     if not store.exists("checkpoint", run_id):
