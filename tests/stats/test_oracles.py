@@ -19,7 +19,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_confint
 
-from sizewise.stats import detectable_difference, even_length_rate, holm, interval, wilson
+from sizewise.stats import detectable_difference, length_controlled_rate, holm, interval, wilson
 from sizewise.stats.agreement import alpha, alpha_sums, cohen, cohen_sums, fleiss, fleiss_sums, gwet, resampled
 from sizewise.stats.ranking import bradley_terry, resampled_strengths, win_matrix
 
@@ -117,7 +117,7 @@ def test_length_control_equals_a_fractional_logit() -> None:
     share[::9] = 0.5
     slope = np.tanh(longer_by / np.std(longer_by))
     fit = GLM(share, np.column_stack([np.ones(300), slope]), family=Binomial()).fit()
-    found = even_length_rate(share, longer_by, [str(i) for i in range(300)], rounds=2_000)
+    found = length_controlled_rate(share, longer_by, [str(i) for i in range(300)], rounds=2_000)
     assert found.value == pytest.approx(1 / (1 + np.exp(-fit.params[0])), abs=1e-4)
     low, high = 1 / (1 + np.exp(-fit.conf_int()[0]))
     assert (found.ci_low, found.ci_high) == pytest.approx((low, high), abs=0.03)

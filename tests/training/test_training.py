@@ -66,7 +66,7 @@ def test_best_weights_are_kept(
     dataset: Saved[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([9.0, 3.0, 2.0, 1.0, 5.0, 6.0])  # the first only times a validation
-    monkeypatch.setattr(loop, "validation_bits", lambda *arguments: next(values))
+    monkeypatch.setattr(training, "validation_bits", lambda *arguments: next(values))
     recipe = Recipe(start=str(tiny_folder), tokens=4_000, context=64, rank=4, control="none")
     record = train(recipe, dataset.id, store=store).record
     assert record.best_bits_per_byte == 1
@@ -121,7 +121,7 @@ def test_ctrl_c_at_any_place_leaves_the_same_end(
     whole = (folder / "model" / "model.safetensors").read_bytes()
     (folder / "record.json").unlink()
     owner, name = {
-        "validation": (loop, "validation_bits"),
+        "validation": (training, "validation_bits"),
         "step": (loop.MasterAdamW, "copy_to_network"),
         "loss": (loop, "loss_of"),
     }[where]

@@ -82,7 +82,7 @@ def register(app: typer.Typer, panel: str) -> None:
 
 
 def _resolve(ids: list[str], store: Store) -> tuple[str, Needs | None]:
-    """Return the comparison behind ids, and the needs of the study if they name one.
+    """Resolve ids to a comparison, and to the requirements of the study if one was given.
 
     Raises:
         UsageError: the ids are neither one study, recommendation or comparison, nor evaluations.

@@ -56,7 +56,7 @@ def _require_finite(value: Any) -> Any:
 
 
 class _Commands(Group):
-    """The top group; its commands accept finite numbers only."""
+    """Top-level command group whose options accept only finite numbers."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         found = super().get_command(ctx, cmd_name)

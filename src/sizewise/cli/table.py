@@ -66,7 +66,7 @@ def _shorten_names(cell: str, longest: int) -> str:
 
 
 def _fit(cells: list[list[str]], width: int) -> list[int] | None:
-    """Choose column widths that split no word; None if they don't fit."""
+    """Choose column widths that keep words whole; None if there are none."""
     columns = list(zip(*cells, strict=True))
     widths = [
         max((text_width(unit) for cell in column for unit in _UNITS.findall(cell)), default=0) for column in columns

@@ -123,7 +123,7 @@ class Guard:
         """Events since the start: external requests, masked and restored values, blocked requests, injection signs."""
 
     def prepare(self) -> None:
-        """Load the detector of personal data ahead of the first request.
+        """Load the personal-data detector before the first request arrives.
 
         Raises:
             MissingExtraError: the detector is not installed.
@@ -151,7 +151,7 @@ class Guard:
         for request in requests:
             if request.ids is not None and (self.masks or self._confidential):
                 raise APIError(
-                    f"{model} is an external model. Prompts of token ids cannot be checked for confidential text; "
+                    f"{model} is an external model. Prompts given as token ids can't be checked for confidential text; "
                     "send text instead.",
                     "prompt",
                 )

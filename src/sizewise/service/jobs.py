@@ -42,7 +42,7 @@ def with_index(request: Request, index: int) -> Request:
 
 
 class _Stream(StreamingResponse):
-    """A stream with a deadline that holds even if the client reads nothing; it then frees its slot immediately.
+    """A stream that frees its slot at the deadline, even if the client has stopped reading.
 
     Args:
         events: server-sent events.

@@ -109,7 +109,7 @@ def _continue(network: Any, tokenizer: Any, canaries: Sequence[Canary]) -> list[
 
 
 def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: int) -> tuple[Score, Score]:
-    """Distinguish training passages from held-out ones by their loss; intervals resample documents."""
+    """Distinguish training passages from held-out ones by their loss, with intervals from resampled documents."""
     prefix = prefix_id(tokenizer)
     losses: list[float] = []
     seen: list[bool] = []
