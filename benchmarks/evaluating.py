@@ -1,16 +1,16 @@
-"""Evaluation that can be trusted: parity with the field's tools, false alarms, power, leaks, speed.
+"""Evaluation: parity with reference tools, false positives, power, contamination detection, speed.
 
-1. BLEU, chrF, TER and their p-values beside sacrebleu's, on random and on real systems; and processor time of both.
-2. Log-likelihoods beside lm-evaluation-harness with `hf`, fp32, on local tasks; where `--lm-eval PYTHON` names an
-   interpreter that has it (`make bench-eval` makes one).
-3. 1,000 comparisons of a model with itself, its answers drawn anew: two models, eight, and looking after each item;
-   and how often a true difference of the size claimed to be detectable is found.
-4. Leaks planted into held-out text: verbatim, and with up to a tenth of the words replaced; and false alarms.
+1. BLEU, chrF, TER and their p-values against sacrebleu, on random and on real systems; CPU time of both.
+2. Log-likelihoods against the `hf` model of lm-evaluation-harness, fp32, on local tasks; needs `--lm-eval PYTHON`, an
+   interpreter that has the harness (`make bench-eval` makes one).
+3. 1,000 comparisons of a model with itself on new samples: two models, eight models, and a sequential test after each
+   item; and the power to find a true difference of the size reported as detectable.
+4. Contamination planted into held-out text, verbatim and with up to a tenth of the words replaced; and false positives.
 5. Resampling 10,000 items x 8 models x 10,000 rounds on one core.
 6. Time of an evaluation outside the model.
 
-Real data come from the folder that SIZEWISE_TEST_DATA names; without it the demo's text stands in and the parts that
-need more are left out. `python benchmarks/evaluating.py` ends stdout with one JSON line and writes it to
+Real data come from the folder that SIZEWISE_TEST_DATA names. Without it, text of the demo is used and parts that need
+more are skipped. `python benchmarks/evaluating.py` ends stdout with one JSON line and writes it to
 benchmarks/results/eval.json.
 """
 
@@ -41,17 +41,17 @@ HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 MODEL = "pkg:smollm2-135m"
 LEVEL = 0.05
-PARTS = ("sacrebleu", "harness", "float64", "alarms", "leaks", "resampling", "overhead")
+PARTS = ("sacrebleu", "harness", "float64", "alarms", "contamination_entries", "resampling", "overhead")
 
 
 def jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read rows."""
+    """Read a JSONL file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def demo() -> Any:
-    """Give the demo's dataset."""
-    from sizewise import dataset as datasets
+    """Load the dataset of the demo."""
+    from sizewise import datasets
     from sizewise.store import Store
 
     store = Store()
@@ -59,7 +59,7 @@ def demo() -> Any:
 
 
 def sentences() -> list[tuple[str, str]]:
-    """Give (document, sentence): what answers are made from."""
+    """Collect (document, sentence) pairs to build answers from."""
     if DATA.exists():
         rows = jsonl(DATA / "sgd_support" / "sgd_bank_payment_service_turns.jsonl")
         return [(row["dialogue_id"], row["reply"]) for row in rows if len(row["reply"].split()) >= 5]
@@ -68,11 +68,11 @@ def sentences() -> list[tuple[str, str]]:
 
 
 def item_rows(name: str, stats: Sequence[tuple[float, ...]], clusters: Sequence[str]) -> list[Any]:
-    """Make rows as an evaluation keeps them."""
+    """Build item rows like those of an evaluation."""
     from sizewise.records import ItemRow
 
     return [
-        ItemRow(item=str(i), kind="example", cluster=cluster, clean=True, stats={name: one})
+        ItemRow(item=str(i), kind="example", cluster=cluster, uncontaminated=True, stats={name: one})
         for i, (one, cluster) in enumerate(zip(stats, clusters, strict=True))
     ]
 
@@ -81,7 +81,7 @@ def item_rows(name: str, stats: Sequence[tuple[float, ...]], clusters: Sequence[
 
 
 def systems() -> dict[str, tuple[list[str], list[str], list[str]]]:
-    """Give pairs of systems: name -> references, answers of the one, answers of the other."""
+    """Build pairs of systems: name -> (references, left answers, right answers)."""
     found = {}
     texts = [text for _, text in sentences()]
     for seed in range(3):
@@ -118,8 +118,8 @@ def sacrebleu_part() -> dict[str, Any]:
     from sacrebleu.metrics.ter import TER
     from sacrebleu.significance import PairedTest
 
-    from sizewise.inference.customary import bootstrap_p, randomisation_p
     from sizewise.metrics import AnswerItem, find_metric
+    from sizewise.stats.classical_tests import bootstrap_p, randomization_p
 
     rows, ratios = [], []
     for name, (references, left, right) in systems().items():
@@ -132,7 +132,7 @@ def sacrebleu_part() -> dict[str, Any]:
             ours = [float(metric.value(one.sum(axis=0))) for one in stats]
             known = [theirs.corpus_score(answers, [references]).score for answers in (left, right)]
             begun = time.process_time()
-            our_p = [test(stats[0], stats[1], metric.value) for test in (randomisation_p, bootstrap_p)]
+            our_p = [test(stats[0], stats[1], metric.value) for test in (randomization_p, bootstrap_p)]
             used = time.process_time() - begun
             begun = time.process_time()
             their_p = []
@@ -176,9 +176,8 @@ metadata:
 """
 
 
-def write_tasks(folder: Path, count: int) -> list[str]:
-    """Write local tasks over real data, `count` items each."""
-    rng = random.Random(0)
+def task_rows() -> dict[str, tuple[str, list[dict[str, Any]]]]:
+    """Read the items of each task: name -> (output type, rows)."""
     tasks: dict[str, tuple[str, list[dict[str, Any]]]] = {}
     spam = [
         line.split("\t", 1) for line in (DATA / "sms_spam" / "SMSSpamCollection").read_text("utf-8").split("\n") if line
@@ -225,6 +224,13 @@ def write_tasks(folder: Path, count: int) -> list[str]:
         {"text": row["text"][:1500]} for row in jsonl(DATA / "dc_code" / "dc_code_sections.jsonl") if row.get("text")
     ]
     tasks["local_law"] = ("loglikelihood_rolling", law)
+    return tasks
+
+
+def write_tasks(folder: Path, count: int) -> list[str]:
+    """Write local tasks from real data, with `count` items each."""
+    rng = random.Random(0)
+    tasks = task_rows()
     means = "  - metric: {0}\n    aggregation: mean\n    higher_is_better: true"
     weighted = "  - metric: {0}\n    aggregation: {1}\n    higher_is_better: false"
     for name, (kind, rows) in tasks.items():
@@ -249,35 +255,35 @@ def write_tasks(folder: Path, count: int) -> list[str]:
 
 
 def job_harness(folder: str, names: str) -> dict[str, Any]:
-    """Measure the same tasks by the harness' own model and by ours, both in fp32."""
+    """Score the same tasks with the harness' model and with ours, both in fp32."""
     import torch
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
     from sizewise.evaluation import harness
-    from sizewise.lm import folder as folders
+    from sizewise.lm import device
     from sizewise.models import open_model
     from sizewise.models.opening import resolve_folder
     from sizewise.progress import Silent
     from sizewise.store import Ledger, Store
 
-    folders.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
-    asked = names.split(",")
+    device.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
+    task_names = names.split(",")
     weights = str(resolve_folder(MODEL, Store())[0])
-    tasks, _ = harness._tasks(asked, folder)
-    # By itself the harness begins a text with this tokenizer's bos, <|im_start|>, which is a mark of chats: both begin
-    # with the end-of-text token, which stood between documents in pretraining.
+    tasks, _ = harness._tasks(task_names, folder)
+    # By default the harness starts a text with the bos token, <|im_start|>, which marks chat turns. Both use the
+    # end-of-text token instead, which separated documents in pretraining.
     begin = AutoTokenizer.from_pretrained(weights).convert_tokens_to_ids("<|endoftext|>")
     theirs_model = HFLM(pretrained=weights, dtype=torch.float32, batch_size=1, device="cpu", prefix_token_id=int(begin))
     theirs = simple_evaluate(model=theirs_model, tasks=list(tasks.values()), bootstrap_iters=0, log_samples=True)
     del theirs_model
     ours_model = open_model(MODEL, store=Store())
-    tasks, _ = harness._tasks(asked, folder)
+    tasks, _ = harness._tasks(task_names, folder)
     with Ledger(Path(folder) / "ledger.db") as ledger:
-        ours = harness._run(ours_model, tasks, ledger, None, 0, Silent())
+        ours = harness._run(harness._adapter(ours_model, tasks, ledger, Silent()), tasks, None, 0)
     rows = {}
-    for name in asked:
+    for name in task_names:
         pairs = []
         for mine, known in zip(ours["samples"][name], theirs["samples"][name], strict=True):
             if mine["doc_hash"] != known["doc_hash"]:
@@ -300,7 +306,7 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
 
 
 def numbers(nested: Any) -> list[float]:
-    """Give the log-likelihoods in nested answers."""
+    """Flatten the log-likelihoods in nested answers."""
     if isinstance(nested, bool):
         return []
     if isinstance(nested, (int, float)):
@@ -311,7 +317,7 @@ def numbers(nested: Any) -> list[float]:
 
 
 def harness_part(interpreter: str, count: int) -> dict[str, Any]:
-    """Compare log-likelihoods in an environment that has the harness."""
+    """Compare log-likelihoods in the environment of the harness."""
     with tempfile.TemporaryDirectory() as temporary:
         names = write_tasks(Path(temporary), count)
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": f"{temporary}/cache"}
@@ -334,16 +340,16 @@ def harness_part(interpreter: str, count: int) -> dict[str, Any]:
 
 
 def float64_part() -> dict[str, Any]:
-    """Measure how far our fp32 and that of transformers lie from the same network in float64."""
+    """Measure the error of our fp32 scores, and of transformers', against float64."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from sizewise.lm import folder as folders
+    from sizewise.lm import device
     from sizewise.models import open_model
     from sizewise.models.opening import resolve_folder
     from sizewise.store import Store
 
-    folders.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
+    device.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
     weights = str(resolve_folder(MODEL, Store())[0])
     texts = [text for _, text in sentences()[:24]]
     tokenizer = AutoTokenizer.from_pretrained(weights)
@@ -368,27 +374,27 @@ def float64_part() -> dict[str, Any]:
     return apart
 
 
-# -- 3. false alarms and power -------------------------------------------------------------------------------------
+# -- 3. false positives and power ----------------------------------------------------------------------------------
 
 
-class Answering:
-    """A model whose answers are drawn anew: documents differ in difficulty, and so do items."""
+class SimulatedModel:
+    """A model whose answers are sampled; difficulty varies by document and by item."""
 
     def __init__(self, seed: int, documents: int = 60, each: int = 4) -> None:
         rng = np.random.default_rng(seed)
         self.clusters = [str(i // each) for i in range(documents * each)]
         hardness = np.repeat(rng.normal(0, 1, documents), each) + rng.normal(0, 1, documents * each)
-        self.chance = 1 / (1 + np.exp(-hardness))
+        self.probability = 1 / (1 + np.exp(-hardness))
 
-    def right(self, rng: np.random.Generator, more: float = 0.0) -> np.ndarray:
-        """Draw which answers are right; `more` adds to the chance of each, cut at 1."""
-        return (rng.random(len(self.chance)) < np.clip(self.chance + more, 0, 1)).astype(float)
+    def correct(self, rng: np.random.Generator, gain: float = 0.0) -> np.ndarray:
+        """Sample which answers are correct; `gain` is added to each probability, clipped at 1."""
+        return (rng.random(len(self.probability)) < np.clip(self.probability + gain, 0, 1)).astype(float)
 
 
 def found_better(
     names: Sequence[str], stats: Sequence[Any], clusters: Sequence[str], metric: str, seed: int
 ) -> list[Any]:
-    """Compare as `sizewise compare` does."""
+    """Compare like `sizewise compare`."""
     from sizewise.comparison.comparing import ROUNDS, differences
 
     records: Any = {name: SimpleNamespace(metrics=(metric,)) for name in names}
@@ -397,12 +403,12 @@ def found_better(
 
 
 def exact(right: np.ndarray) -> list[tuple[float, float]]:
-    """Give statistics of exact match."""
+    """Return the statistics of exact match."""
     return [(float(one), 1.0) for one in right]
 
 
 def noisy_bleu(rng: np.random.Generator, texts: Sequence[str], vocabulary: Sequence[str], share: float) -> list[Any]:
-    """Give BLEU's statistics of answers that are the right ones with words replaced."""
+    """Compute BLEU statistics of reference answers with a share of the words replaced."""
     from sizewise.metrics import AnswerItem, find_metric
 
     metric = find_metric("bleu")
@@ -418,8 +424,8 @@ def noisy_bleu(rng: np.random.Generator, texts: Sequence[str], vocabulary: Seque
 
 
 def alarms_part(times: int) -> dict[str, Any]:
-    """Count false alarms, and true differences found."""
-    from sizewise.inference import PairedBet
+    """Count false positives, and true differences found."""
+    from sizewise.stats import PairedBet
 
     said = sentences()
     documents = list(dict.fromkeys(document for document, _ in said))[:50]
@@ -438,69 +444,80 @@ def alarms_part(times: int) -> dict[str, Any]:
     detectable = []
     for seed in range(times):
         rng = np.random.default_rng(seed)
-        model = Answering(seed)
-        two = found_better("ab", [exact(model.right(rng)) for _ in "ab"], model.clusters, "exact_match", seed)
+        model = SimulatedModel(seed)
+        two = found_better("ab", [exact(model.correct(rng)) for _ in "ab"], model.clusters, "exact_match", seed)
         counts["exact match, two models"] += two[0].better is not None
         detectable.append(two[0].detectable)
         eight = found_better(
-            "abcdefgh", [exact(model.right(rng)) for _ in range(8)], model.clusters, "exact_match", seed
+            "abcdefgh", [exact(model.correct(rng)) for _ in range(8)], model.clusters, "exact_match", seed
         )
         counts["exact match, eight models"] += any(one.better for one in eight)
         bleu = [noisy_bleu(rng, texts, vocabulary, 0.3) for _ in "ab"]
         counts["BLEU, two models"] += found_better("ab", bleu, text_clusters, "bleu", seed)[0].better is not None
         bet = PairedBet()
-        differences = model.right(rng) - model.right(rng)
+        differences = model.correct(rng) - model.correct(rng)
         bet.add(by_document(differences, model.clusters, rng))
         counts["exact match, looking after each item"] += bet.p < LEVEL
     claimed = float(np.median(detectable))
+    power, read = power_of(claimed, times)
+    rates = {name: count / times for name, count in counts.items()}
+    for name, rate in rates.items():
+        print(f"{name}: false positives in {rate:.1%} of {times} comparisons")
+    print(f"true difference of {claimed:.3f}, detectable with a nominal power of 80 %: found in {power:.1%}")
+    return {
+        "times": times,
+        "false_better": rates,
+        "claimed_difference": claimed,
+        "power": power,
+        "read_before_decided": read,
+    }
+
+
+def power_of(claimed: float, times: int) -> tuple[float, float]:
+    """Return how often a true difference is found, and the share of items that the sequential test needs."""
+    from sizewise.stats import PairedBet
+
     found, stopped = 0, []
     for seed in range(times):
         rng = np.random.default_rng(10**6 + seed)
-        model = Answering(seed)
-        # The chance is cut at 1, so more is added than shows in the mean.
-        more = fitting(model.chance, claimed)
-        stats = [exact(model.right(rng, more)), exact(model.right(rng))]
+        model = SimulatedModel(seed)
+        # Probabilities are clipped at 1, so the gain must exceed the wanted difference.
+        gain = required_gain(model.probability, claimed)
+        stats = [exact(model.correct(rng, gain)), exact(model.correct(rng))]
         found += found_better("ab", stats, model.clusters, "exact_match", seed)[0].better == "a"
-        bet, order = PairedBet(), by_document(model.right(rng, more) - model.right(rng), model.clusters, rng)
+        bet, order = PairedBet(), by_document(model.correct(rng, gain) - model.correct(rng), model.clusters, rng)
         for one in order:
             bet.add([one])
             if bet.p < LEVEL:
                 break
         stopped.append(bet.n / len(order))
-    rates = {name: count / times for name, count in counts.items()}
-    for name, rate in rates.items():
-        print(f"{name}: a false 'better' in {rate:.1%} of {times}")
-    print(f"a true difference of {claimed:.3f}, claimed to be found in 80 %: found in {found / times:.1%}")
-    return {
-        "times": times,
-        "false_better": rates,
-        "claimed_difference": claimed,
-        "power": found / times,
-        "read_before_decided": float(np.mean(stopped)),
-    }
+    return found / times, float(np.mean(stopped))
 
 
-def fitting(chance: np.ndarray, wanted: float) -> float:
-    """Give what must be added to chances, cut at 1, so that their mean rises by `wanted`."""
+def required_gain(probability: np.ndarray, wanted: float) -> float:
+    """Find the gain that raises the mean of the probabilities, clipped at 1, by `wanted`."""
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if (np.clip(chance + middle, 0, 1) - chance).mean() < wanted else (low, middle)
+        if (np.clip(probability + middle, 0, 1) - probability).mean() < wanted:
+            low = middle
+        else:
+            high = middle
     return high
 
 
 def by_document(differences: np.ndarray, clusters: Sequence[str], rng: np.random.Generator) -> list[float]:
-    """Give the mean difference of each document in random order: documents are independent, their items are not."""
+    """Compute the mean difference per document, in random order: items within a document are dependent."""
     names = np.array(clusters)
     means = [float(differences[names == name].mean()) for name in dict.fromkeys(clusters)]
     return [means[i] for i in rng.permutation(len(means))]
 
 
-# -- 4. leaks ------------------------------------------------------------------------------------------------------
+# -- 4. contamination ----------------------------------------------------------------------------------------------
 
 
 def passages_of(name: str) -> list[str]:
-    """Give passages of 13 to 400 words."""
+    """Collect passages of 13 to 400 words."""
     if name == "law":
         texts = [row.get("text") or "" for row in jsonl(DATA / "dc_code" / "dc_code_sections.jsonl")]
     elif name == "medicine":
@@ -517,14 +534,14 @@ def passages_of(name: str) -> list[str]:
 def edited(words: Sequence[str], vocabulary: Sequence[str], share: float, rng: random.Random) -> str:
     """Replace a share of the words."""
     words = list(words)
-    for place in rng.sample(range(len(words)), int(share * len(words))):
-        words[place] = rng.choice(vocabulary)
+    for index in rng.sample(range(len(words)), int(share * len(words))):
+        words[index] = rng.choice(vocabulary)
     return " ".join(words)
 
 
-def leaks_part() -> dict[str, Any]:
-    """Plant passages of the training text, and look at text of another field for false alarms."""
-    from sizewise.documents import SeenText, words_of
+def contamination_part() -> dict[str, Any]:
+    """Detect planted passages of the training text, and count false positives on text of another field."""
+    from sizewise.text import SeenText, words_of
 
     fields = ("law", "medicine", "support") if DATA.exists() else ("demo",)
     pools = {name: passages_of(name) for name in fields}
@@ -562,8 +579,8 @@ def leaks_part() -> dict[str, Any]:
 
 
 def resampling_part(runs: int) -> dict[str, Any]:
-    """Time the resampling of 10,000 items of 8 models in 10,000 rounds, one core."""
-    from sizewise.inference.bootstrap import paired_differences
+    """Time the resampling of 10,000 items x 8 models x 10,000 rounds on one core."""
+    from sizewise.stats.bootstrap import paired_differences
 
     rng = np.random.default_rng(0)
     stats = [np.column_stack([rng.random(10_000), np.ones(10_000)]) for _ in range(8)]
@@ -578,15 +595,15 @@ def resampling_part(runs: int) -> dict[str, Any]:
 
 
 def overhead_part() -> dict[str, Any]:
-    """Time an evaluation, and what of it the model took."""
-    from sizewise.evaluation import measuring
+    """Measure the share of an evaluation's time that is spent outside the model."""
+    from sizewise.evaluation import run
     from sizewise.store import Store
 
     inside = [0.0]
-    opened = measuring.open_model
+    opened = run.open_model
 
     class Timed:
-        """A model that adds up the time spent in it."""
+        """Wraps a model and adds up the time spent in it."""
 
         def __init__(self, model: Any) -> None:
             self.model = model
@@ -619,29 +636,29 @@ def overhead_part() -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as temporary:
         store = Store(Path(temporary))
-        from sizewise import dataset as datasets
+        from sizewise import datasets
 
         data_id = datasets.read(["demo:fhir"], store=store).id
-        measuring.open_model = open_timed  # type: ignore[assignment]
+        run.open_model = open_timed  # type: ignore[assignment]
         begun = time.perf_counter()
-        measuring.evaluate(MODEL, data_id, store=store, limit=60)
+        run.evaluate(MODEL, data_id, store=store, limit=60)
         seconds = time.perf_counter() - begun
-        measuring.open_model = opened
+        run.open_model = opened
     share = 1 - inside[0] / seconds
     print(f"overhead beyond the model: {share:.2%} of {seconds:.1f} s")
     return {"share": share, "seconds": seconds}
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--job", nargs="+")
     parser.add_argument("--only", nargs="*", default=PARTS)
     parser.add_argument("--times", type=int, default=1_000)
     parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
-    asked = parser.parse_args()
-    if asked.job:
-        name, *rest = asked.job
+    args = parser.parse_args()
+    if args.job:
+        name, *rest = args.job
         print(json.dumps(globals()[f"job_{name}"](*rest)))
         return
     path = HERE / "results" / "eval.json"
@@ -649,22 +666,22 @@ def main() -> None:
     todo = {
         "sacrebleu": sacrebleu_part,
         "float64": float64_part,
-        "alarms": lambda: alarms_part(asked.times),
-        "leaks": leaks_part,
+        "alarms": lambda: alarms_part(args.times),
+        "contamination_entries": contamination_part,
         "resampling": lambda: resampling_part(3),
         "overhead": overhead_part,
     }
-    if asked.lm_eval and DATA.exists():
-        todo["harness"] = lambda: harness_part(asked.lm_eval, 30)
+    if args.lm_eval and DATA.exists():
+        todo["harness"] = lambda: harness_part(args.lm_eval, 30)
     for name in PARTS:
-        if name in asked.only and name in todo:
+        if name in args.only and name in todo:
             parts[name] = todo[name]()
             sys.stdout.flush()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
         "name": "eval",
         "ratio": parts.get("sacrebleu", {}).get("time_ratio"),
-        "peer": "sacrebleu's paired tests, the same p-values: its processor time over ours",
+        "peer": "sacrebleu's paired tests with identical p-values: its CPU time over ours",
         "value": parts.get("resampling", {}).get("cpu_seconds"),
         "unit": "s for 10,000 items x 8 models x 10,000 rounds",
         "runs": 3,

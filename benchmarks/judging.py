@@ -1,12 +1,13 @@
-"""Blind judging: golden scores, intervals, raters that press one side, early stops, and a crowd on the page.
+"""Blind judging: golden scores, interval coverage, one-sided raters, early stopping, and many raters at once.
 
-1. Bradley-Terry on LLMFAO beside its golden scores, and time beside evalica where that is installed.
-2. 1,000 simulated rounds: how often the intervals of win rates and of Bradley-Terry strengths cover the truth.
-3. Raters that always press the same side: found within 30 votes? And how often honest ones are named.
+1. Bradley-Terry on LLMFAO against its golden scores, and run time against evalica.
+2. 1,000 simulated rounds: how often the intervals of win rates and of Bradley-Terry strengths cover the true value.
+3. Raters who always choose the same side: detection within 30 votes, and false alarms on honest raters.
 4. Stopping as soon as a pair is decided: votes saved, and wrong decisions.
-5. 50 raters at once, 5,000 votes through the page: lost, doubled, p95; killed in the middle: every acknowledged vote.
+5. 50 concurrent raters, 5,000 votes over HTTP: lost and duplicate votes, p95 latency; and the same with a server
+   that is killed halfway.
 
-LLMFAO comes from the folder that SIZEWISE_TEST_DATA names; without it part 1 is left out. `python
+LLMFAO comes from the folder that SIZEWISE_TEST_DATA names; without it part 1 is skipped. `python
 benchmarks/judging.py` ends stdout with one JSON line and writes it to benchmarks/results/judge.json.
 """
 
@@ -38,8 +39,10 @@ PARTS = ("golden", "cover", "sides", "stopping", "crowd")
 
 
 def golden_part() -> dict[str, Any]:
-    """Compare strengths with the golden ones, and the time with evalica's."""
-    from sizewise.inference.ranking import bradley_terry, win_matrix
+    """Compare strengths with the golden ones, and run time with evalica's."""
+    import evalica
+
+    from sizewise.stats.ranking import bradley_terry, win_matrix
 
     folder = DATA / "llmfao"
     with (folder / "evalica_llmfao.csv").open(encoding="utf-8", newline="") as file:
@@ -48,8 +51,8 @@ def golden_part() -> dict[str, Any]:
         golden = {
             row["item"]: float(row["score"]) for row in csv.DictReader(file) if row["algorithm"] == "bradley_terry"
         }
-    names, places = np.unique([r["left"] for r in rows] + [r["right"] for r in rows], return_inverse=True)
-    left, right = places[: len(rows)].astype(np.int64), places[len(rows) :].astype(np.int64)
+    names, index = np.unique([r["left"] for r in rows] + [r["right"] for r in rows], return_inverse=True)
+    left, right = index[: len(rows)].astype(np.int64), index[len(rows) :].astype(np.int64)
     share = np.array([{"left": 1.0, "right": 0.0, "tie": 0.5}[row["winner"]] for row in rows])
     seconds = []
     for _ in range(5):
@@ -59,11 +62,6 @@ def golden_part() -> dict[str, Any]:
     known = np.array([golden[name] for name in names])
     apart = float(np.abs(found / found.sum() - known / known.sum()).max())
     result = {"votes": len(rows), "models": len(names), "apart": apart, "seconds": median(seconds)}
-    try:
-        import evalica
-    except ImportError:
-        print(f"golden: {result}")
-        return result
     winners = [
         {"left": evalica.Winner.X, "right": evalica.Winner.Y, "tie": evalica.Winner.Draw}[r["winner"]] for r in rows
     ]
@@ -78,23 +76,23 @@ def golden_part() -> dict[str, Any]:
 
 
 def simulated_votes(rng: np.random.Generator, strengths: np.ndarray, items: int, votes: int) -> list[dict[str, Any]]:
-    """Draw votes: an item leans to one side for all its raters, and there are ties."""
+    """Simulate votes with ties, where each item favors one side for all its raters."""
     rows = []
     for item in range(items):
         a, b = rng.choice(len(strengths), 2, replace=False)
         lean = rng.normal(0, 0.5)
         for rater in rng.choice(12, votes, replace=False):
-            chance = 1 / (1 + np.exp(-(np.log(strengths[a]) - np.log(strengths[b]) + lean)))
+            probability = 1 / (1 + np.exp(-(np.log(strengths[a]) - np.log(strengths[b]) + lean)))
             tie = rng.random() < 0.15
-            winner = "tie" if tie else "left" if rng.random() < chance else "right"
+            winner = "tie" if tie else "left" if rng.random() < probability else "right"
             rows.append({"left": str(a), "right": str(b), "winner": winner, "rater": str(rater), "item": str(item)})
     return rows
 
 
 def cover_part(times: int) -> dict[str, Any]:
-    """Count how often intervals hold the truth, which is what very many votes say."""
-    from sizewise.inference import paired_differences
+    """Count how often intervals cover the true value, taken from a very large sample."""
     from sizewise.judging.votes import rank_rows
+    from sizewise.stats import paired_differences
 
     strengths = np.array([0.1, 0.15, 0.25, 0.5])
     truth = {
@@ -110,7 +108,7 @@ def cover_part(times: int) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
         for row in rank_rows(simulated_votes(rng, strengths, 240, 1), "simulated", seed).table:
             all_ += 1
-            covered += row.score.low <= truth[row.name] <= row.score.high
+            covered += row.score.ci_low <= truth[row.name] <= row.score.ci_high
         rows = simulated_votes(rng, strengths[2:], 150, 2)
         won = np.array([[{"left": 1.0, "tie": 0.5, "right": 0.0}[r["winner"]], 1.0] for r in rows])
         of_second = np.array([r["left"] == "1" for r in rows])
@@ -119,40 +117,40 @@ def cover_part(times: int) -> dict[str, Any]:
         ((found, _),) = paired_differences(
             [won, lost], [(0, 1)], [r["item"] for r in rows], lambda s: s[..., 0] / s[..., 1], 2_000, seed
         )
-        pairs += (found.low + 1) / 2 <= rate <= (found.high + 1) / 2
+        pairs += (found.ci_low + 1) / 2 <= rate <= (found.ci_high + 1) / 2
     result = {"times": times, "bradley_terry": covered / all_, "win_rate": pairs / times}
     print(f"intervals cover the truth: {result}")
     return result
 
 
 def sides_part(times: int) -> dict[str, Any]:
-    """Look for raters that press one side, after 30 votes."""
+    """Detect raters who always choose one side, after 30 votes."""
     from scipy.stats import binomtest
 
     from sizewise.judging.reporting import SIDE_P
 
     rng = np.random.default_rng(0)
     always = float(binomtest(30, 30).pvalue) < SIDE_P
-    least = next(n for n in range(1, 31) if binomtest(n, n).pvalue < SIDE_P)
+    votes_needed = next(n for n in range(1, 31) if binomtest(n, n).pvalue < SIDE_P)
     honest = float(np.mean([binomtest(int(rng.binomial(30, 0.5)), 30).pvalue < SIDE_P for _ in range(times)]))
-    result = {"found_within_30": always, "votes_needed": least, "honest_named": honest}
+    result = {"found_within_30": always, "votes_needed": votes_needed, "honest_named": honest}
     print(f"one-sided raters: {result}")
     return result
 
 
 def stopping_part(times: int) -> dict[str, Any]:
-    """Compare asking until decided with the plan's fixed number of votes, at the same error."""
-    from sizewise.inference import PairedBet
-    from sizewise.judging import plan
+    """Compare sequential stopping with the plan's fixed number of votes, at the same error rate."""
+    from sizewise.judging import PlanAssumptions, plan
+    from sizewise.stats import PairedBet
 
     rates = {}
     for win in (0.5, 0.6, 0.65, 0.7, 0.8):
-        fixed = plan(0.1, 0.8, tie_share=0.15).votes
+        fixed = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.15)).votes
         used, shown, wrong = [], 0, 0
         for seed in range(times):
             rng = np.random.default_rng(seed)
             bet = PairedBet()
-            share = win - 0.075  # a tie counts one half
+            share = win - 0.075  # a tie counts as half a win
             for _ in range(fixed):
                 drawn = rng.random()
                 bet.add([0.0 if drawn < 0.15 else 1.0 if drawn < 0.15 + share else -1.0])
@@ -173,14 +171,14 @@ def stopping_part(times: int) -> dict[str, Any]:
     return rates
 
 
-# -- 5. a crowd on the page ----------------------------------------------------------------------------------------
+# -- 5. concurrent raters ------------------------------------------------------------------------------------------
 
 
 def make_round(home: Path, raters: int, items: int) -> tuple[str, dict[str, str]]:
-    """Make a round of two recorded candidates; give its id and each rater's token."""
+    """Open a round with two recorded candidates; return its id and each rater's token."""
     os.environ["SIZEWISE_HOME"] = str(home)
     from sizewise.evaluation import evaluate
-    from sizewise.judging import open_round
+    from sizewise.judging import RoundDesign, open_round
     from sizewise.store import Store
 
     rng = random.Random(0)
@@ -197,12 +195,12 @@ def make_round(home: Path, raters: int, items: int) -> tuple[str, dict[str, str]
         (home / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
         uri = f"recorded:{home / name}.jsonl"
         ids.append(evaluate(uri, home / "data.jsonl", ["exact_match"], store=Store(home)).id)
-    opened = open_round(ids, store=Store(home), raters=[f"r{i}" for i in range(raters)], items=items)
+    opened = open_round(ids, RoundDesign(raters=[f"r{i}" for i in range(raters)], items=items), store=Store(home))
     return opened.stored.id, {one.rater: one.token for one in opened.invitations}
 
 
 async def judge(address: str, token: str, wanted: int, seconds: list[float], kept: set[tuple[str, str]]) -> None:
-    """Judge as a browser does, and note what was acknowledged."""
+    """Vote like a browser, and collect the acknowledged votes."""
     import httpx2 as httpx
 
     async with httpx.AsyncClient(base_url=f"{address}/r/{token}", timeout=30) as client:
@@ -224,18 +222,18 @@ async def judge(address: str, token: str, wanted: int, seconds: list[float], kep
             return
 
 
-def crowd_part(raters: int = 50, items: int = 4_400) -> dict[str, Any]:
-    """Let 50 raters judge at once through a server of its own; then do it again and kill the server in the middle."""
+def raters_part(raters: int = 50, items: int = 4_400) -> dict[str, Any]:
+    """Let 50 raters vote concurrently; then repeat it and kill the server halfway."""
     result = {}
     for name, kill_after in (("whole", None), ("killed", 6.0)):
         with tempfile.TemporaryDirectory() as temporary:
-            result[name] = one_crowd(Path(temporary), raters, items, kill_after)
+            result[name] = concurrent_raters(Path(temporary), raters, items, kill_after)
         print(f"crowd, {name}: {result[name]}")
     return result
 
 
-def one_crowd(home: Path, raters: int, items: int, kill_after: float | None) -> dict[str, float]:
-    """Let raters judge, and count what was acknowledged and what is there afterwards."""
+def concurrent_raters(home: Path, raters: int, items: int, kill_after: float | None) -> dict[str, float]:
+    """Run one load of raters, and compare acknowledged with stored votes."""
     from sizewise.judging import Ballot
     from sizewise.store import Store
 
@@ -252,13 +250,13 @@ def one_crowd(home: Path, raters: int, items: int, kill_after: float | None) -> 
     seconds: list[float] = []
     kept: set[tuple[str, str]] = set()
 
-    async def everybody() -> None:
+    async def all_raters() -> None:
         if kill_after is not None:
             asyncio.get_running_loop().call_later(kill_after, lambda: server.send_signal(signal.SIGKILL))
         await asyncio.gather(*(judge(address, token, 100, seconds, kept) for token in tokens.values()))
 
     begun = time.perf_counter()
-    asyncio.run(everybody())
+    asyncio.run(all_raters())
     took = time.perf_counter() - begun
     server.kill()
     server.wait()
@@ -279,7 +277,7 @@ def one_crowd(home: Path, raters: int, items: int, kill_after: float | None) -> 
 
 
 def wait_for(address: str) -> None:
-    """Wait until a server answers."""
+    """Wait until a server is up."""
     import httpx2 as httpx
 
     for _ in range(300):
@@ -292,23 +290,23 @@ def wait_for(address: str) -> None:
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=PARTS)
     parser.add_argument("--times", type=int, default=1_000)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     path = HERE / "results" / "judge.json"
     parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
     todo = {
-        "cover": lambda: cover_part(asked.times),
+        "cover": lambda: cover_part(args.times),
         "sides": lambda: sides_part(20_000),
-        "stopping": lambda: stopping_part(asked.times),
-        "crowd": crowd_part,
+        "stopping": lambda: stopping_part(args.times),
+        "crowd": raters_part,
     }
     if DATA.exists():
         todo["golden"] = golden_part
     for name in PARTS:
-        if name in asked.only and name in todo:
+        if name in args.only and name in todo:
             parts[name] = todo[name]()
             sys.stdout.flush()
     golden = parts.get("golden", {})
@@ -319,7 +317,7 @@ def main() -> None:
         "ratio": ours / theirs if ours and theirs else None,
         "peer": "evalica's Bradley-Terry on LLMFAO: our time over its time",
         "value": parts.get("crowd", {}).get("whole", {}).get("p95_ms"),
-        "unit": "ms, 95th percentile of a vote with 50 raters at once",
+        "unit": "ms, p95 latency of a vote with 50 concurrent raters",
         "runs": 5,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "commit": commit.stdout.strip(),

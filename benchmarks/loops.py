@@ -1,7 +1,7 @@
-"""One training loop in a process of its own, stepped from outside: `python loops.py TASK WHO ROWS.npz`.
+"""A training loop in a separate process, stepped from outside: `python loops.py TASK WHO ROWS.npz`.
 
-Prints `@ ready` once it is built, then for each line on stdin takes one step and prints `@ seconds loss`. Memory,
-threads and settings of one loop therefore do not touch another's.
+Prints `@ ready` once it is built, then takes one step per line on stdin and prints `@ seconds loss`. Memory, threads
+and settings of one loop therefore don't affect another.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from sizewise.lm import adapt, architecture, loop
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 from sizewise.lm.kernels import can_compile
-from sizewise.lm.optimiser import MasterAdamW
+from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import Rows
 
 RANK = 16
@@ -29,8 +29,8 @@ RATES = {"lora": 1e-3, "full": 5e-5, "scratch": 1e-3}
 Step = Callable[[int], float]
 
 
-def answer(step: Step) -> None:
-    """Say ready, then take a step for each line on stdin."""
+def serve_steps(step: Step) -> None:
+    """Print ready, then take one step per line on stdin."""
     print("@ ready", flush=True)
     for line in sys.stdin:
         begun = time.perf_counter()
@@ -39,14 +39,14 @@ def answer(step: Step) -> None:
 
 
 def rows_at(batches: Any, number: int) -> Rows:
-    """Give the rows of a step, (rows, tokens), as one sequence each."""
+    """Build the rows of a step, (rows, tokens), one sequence per row."""
     ids = batches[number]
     targets = np.concatenate([ids[:, 1:], np.full((len(ids), 1), -100)], axis=1)
     return Rows(ids, targets, np.ones_like(ids), np.broadcast_to(np.arange(ids.shape[1]), ids.shape).copy())
 
 
 def pretrained(folder: Path, way: str) -> Any:
-    """Load the checkpoint as a careful user does: fp32 weights, SDPA, and adapters from peft."""
+    """Load the checkpoint like a careful user: fp32 weights, SDPA, and adapters from peft."""
     from peft import LoraConfig, get_peft_model
 
     network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
@@ -60,18 +60,18 @@ def pretrained(folder: Path, way: str) -> Any:
 
 
 def small(parameters: int, attention: str, context: int) -> Any:
-    """Make a network from scratch."""
+    """Build an untrained network."""
     ids = {"bos": 0, "eos": 0, "pad": 0}
     return architecture.build_network(architecture.shape_for(parameters), attention, context, ids, seed=0)
 
 
 def windowed(folder: Path, window: int, context: int) -> Any:
-    """Load the checkpoint with a sliding window in each block."""
+    """Load the checkpoint with sliding-window attention in each block."""
     return architecture.with_attention(load_network(folder, "bf16"), f"window:{window}", context)
 
 
 def ours(network: Any, way: str, batches: Any) -> Step:
-    """Build the product's own loop."""
+    """Build the loop of sizewise."""
     if way == "lora":
         network = adapt.add_lora(network, RANK, seed=0)
     loop.prepare(network, compiled=can_compile())
@@ -87,7 +87,7 @@ def ours(network: Any, way: str, batches: Any) -> Step:
 
 
 def plain(network: Any, way: str, batches: Any, compiled: bool = False) -> Step:
-    """Build a plain loop: bf16 autocast over fp32 weights, SDPA, AdamW; compiled where asked."""
+    """Build a plain loop: bf16 autocast over fp32 weights, SDPA, AdamW, optionally compiled."""
     trained = [p for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=RATES[way], betas=BETAS, weight_decay=0.0, fused=compiled)
     network.train()
@@ -151,7 +151,7 @@ def trainer(network: Any, way: str, batches: Any) -> None:
 
 
 def main() -> None:
-    """Build the loop that the arguments name, and let it be stepped."""
+    """Build the loop named by the arguments, and step it."""
     warnings.simplefilter("ignore")
     task, who, file, folder = sys.argv[1:5]
     batches = np.load(file)["batches"]
@@ -160,15 +160,15 @@ def main() -> None:
     if way == "scratch":
         network = small(int(size), "full" if who != "window" else "window:512", context)
         if who == "plain":
-            answer(plain(network, way, batches, compiled=can_compile()))
-        answer(ours(network.bfloat16(), way, batches))
+            serve_steps(plain(network, way, batches, compiled=can_compile()))
+        serve_steps(ours(network.bfloat16(), way, batches))
     elif who == "trainer":
         trainer(pretrained(Path(folder), way), way, batches)
     elif who in ("plain", "plain, memory kept"):
-        answer(plain(pretrained(Path(folder), way), way, batches))
+        serve_steps(plain(pretrained(Path(folder), way), way, batches))
     else:
         network = windowed(Path(folder), 512, context) if who == "window" else load_network(Path(folder), "bf16")
-        answer(ours(network, way, batches))
+        serve_steps(ours(network, way, batches))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Models behind one door against what people would use otherwise, each in a process of its own, in turns.
+"""The Model interface against the libraries behind it, each in a separate process, in turns.
 
-1. 10,000 requests, 200 at once, against a local server where one in twenty fails: processor time a request beside the
-   bare official SDK's.
-2. Log-likelihoods of held-out text (SmolLM2-135M, in the processor's own precision): tokens a second beside
-   lm-evaluation-harness with `hf` at its default batch size and at the best of several.
-3. Answers for 8 users at once: tokens a second beside openvino-genai alone.
+1. 10,000 requests, 200 concurrent, to a local server where one in twenty fails: CPU time per request against the
+   official SDK.
+2. Log-likelihoods of held-out text (SmolLM2-135M, in the native precision of the CPU): tokens/s against the `hf` model
+   of lm-evaluation-harness at its default batch size and at the best of several.
+3. Answers for 8 concurrent users: output tokens/s against plain openvino-genai.
 
 `python benchmarks/models.py` ends stdout with one JSON line and writes it to benchmarks/results/models.json.
-lm-evaluation-harness runs where `--lm-eval PYTHON` names an interpreter that has it (`make bench-models` makes one).
+lm-evaluation-harness needs `--lm-eval PYTHON`, an interpreter that has it (`make bench-models` makes one).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import Any
 
 HERE = Path(__file__).parent
 MODEL = "pkg:smollm2-135m"
-REQUESTS, AT_ONCE = 10_000, 200
+REQUESTS, CONCURRENT = 10_000, 200
 USERS, ANSWER_TOKENS = 8, 96
 BATCHES = (1, 8, 16, 32)
 
 
 def texts(count: int) -> list[str]:
-    """Give held-out text of the demo."""
-    from sizewise import dataset as datasets
+    """Load held-out text of the demo."""
+    from sizewise import datasets
     from sizewise.store import Store
 
     store = Store()
@@ -45,15 +45,15 @@ def texts(count: int) -> list[str]:
 
 
 def prompts(count: int) -> list[str]:
-    """Give questions of about 60 tokens."""
+    """Build questions of about 60 tokens."""
     return [f"Question {i}: {text[:220]} What does this describe?" for i, text in enumerate(texts(count))]
 
 
-# -- the jobs, each in a process of its own ------------------------------------------------------------------------
+# -- jobs, each in a separate process ------------------------------------------------------------------------------
 
 
 def job_requests_ours(port: int) -> dict[str, Any]:
-    """Send all requests through our door."""
+    """Send all requests through the Model interface."""
     from sizewise.models import open_model
     from sizewise.records import Message, Request
 
@@ -62,7 +62,7 @@ def job_requests_ours(port: int) -> dict[str, Any]:
         Request(id=f"r{i}", messages=(Message(role="user", content=f"question number {i} of many"),), max_tokens=16)
         for i in range(REQUESTS)
     ]
-    list(model.complete(asked[:200]))  # connections and gate are warm
+    list(model.complete(asked[:200]))  # warm up connections and the concurrency limit
     begun, used = time.perf_counter(), time.process_time()
     seen: dict[str, int] = {}
     failed, memory = 0, []
@@ -81,12 +81,12 @@ def job_requests_ours(port: int) -> dict[str, Any]:
 
 
 def job_requests_sdk(port: int) -> dict[str, Any]:
-    """Send all requests through the official SDK alone, with its own patience."""
+    """Send all requests through the official SDK, with its own retries."""
     from openai import APIError, AsyncOpenAI
 
     async def run() -> dict[str, Any]:
         client = AsyncOpenAI(api_key="none", base_url=f"http://127.0.0.1:{port}/v1", max_retries=6)
-        gate = asyncio.Semaphore(AT_ONCE)
+        gate = asyncio.Semaphore(CONCURRENT)
 
         async def ask(i: int) -> str | None:
             async with gate:
@@ -117,7 +117,7 @@ def job_requests_sdk(port: int) -> dict[str, Any]:
 
 
 def job_score_ours(path: str) -> dict[str, Any]:
-    """Score texts with our own window of scoring."""
+    """Score texts with the Model interface."""
     from sizewise.models import open_model
 
     given = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -131,12 +131,12 @@ def job_score_ours(path: str) -> dict[str, Any]:
 
 
 def job_users_ours() -> dict[str, Any]:
-    """Answer 8 users at once through our door."""
+    """Answer 8 concurrent users through the Model interface."""
     from sizewise.models import open_model
     from sizewise.records import Message, Request
 
     model = open_model(MODEL, engine="openvino")
-    model._ends = ()  # every answer is as long as it may be, as for the peer
+    model._ends = ()  # no stop tokens: answers have the maximum length, as for the peer
     asked = [
         Request(id=str(i), messages=(Message(role="user", content=text),), max_tokens=ANSWER_TOKENS)
         for i, text in enumerate(prompts(USERS))
@@ -152,12 +152,13 @@ def job_users_ours() -> dict[str, Any]:
 
 
 def job_users_openvino() -> dict[str, Any]:
-    """Answer the same 8 prompts with openvino-genai alone."""
+    """Answer the same 8 prompts with plain openvino-genai."""
     import numpy as np
     import openvino
     import openvino_genai
 
-    from sizewise.lm.folder import load_tokenizer, machine_precision
+    from sizewise.lm.device import machine_precision
+    from sizewise.lm.hf_format import load_tokenizer
     from sizewise.lm.tokenizer import render_chat, text_ids
     from sizewise.models import open_model
     from sizewise.records import Message
@@ -205,20 +206,20 @@ print(json.dumps({"tokens_per_s": tokens / seconds, "tokens": tokens, "nats": -s
 
 
 def _memory() -> int:
-    """Give the memory of this process, in MB."""
+    """Read the memory of this process, in MB."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") // 10**6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 10**6
 
 
-# -- the conductor -------------------------------------------------------------------------------------------------
+# -- driver --------------------------------------------------------------------------------------------------------
 
 
 def run(*command: str) -> dict[str, Any]:
-    """Run a job; give its last line."""
+    """Run a job and parse its last line."""
     with tempfile.TemporaryDirectory() as home:
-        # Answers that were given are kept by hash: each run begins without any.
+        # Answers are cached by hash, so each run starts with an empty store.
         env = os.environ | ({"SIZEWISE_HOME": home} if "requests_ours" in command else {})
         done = subprocess.run(list(command), capture_output=True, text=True, env=env, check=False)
     if done.returncode:
@@ -229,12 +230,12 @@ def run(*command: str) -> dict[str, Any]:
 
 
 def own(*command: str) -> dict[str, Any]:
-    """Run a job of this file."""
+    """Run a job of this file in a new process."""
     return run(sys.executable, str(HERE / "models.py"), "--job", *command)
 
 
 def requests_part(rounds: int) -> dict[str, Any]:
-    """Compare processor time a request, in turns."""
+    """Compare CPU time per request, in turns."""
     pairs = []
     for _ in range(rounds):
         server = subprocess.Popen(
@@ -261,7 +262,7 @@ def requests_part(rounds: int) -> dict[str, Any]:
 
 def score_part(rounds: int, interpreter: str) -> dict[str, Any]:
     """Compare scoring, in turns."""
-    from sizewise.lm.folder import machine_precision
+    from sizewise.lm.device import machine_precision
     from sizewise.models.opening import resolve_folder
     from sizewise.store import Store
 
@@ -303,38 +304,38 @@ def users_part(rounds: int) -> dict[str, Any]:
         "ratio": median(a["tokens_per_s"] / b["tokens_per_s"] for a, b in pairs),
         "tokens_per_s": median(a["tokens_per_s"] for a, _ in pairs),
         "openvino_tokens_per_s": median(b["tokens_per_s"] for _, b in pairs),
-        "users": USERS,
+        "concurrent_users": USERS,
     }
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--job", nargs="+")
-    parser.add_argument("--only", nargs="*", default=["requests", "users", "score"])
+    parser.add_argument("--only", nargs="*", default=["requests", "concurrent_users", "score"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
-    asked = parser.parse_args()
-    if asked.job:
-        name, *rest = asked.job
+    args = parser.parse_args()
+    if args.job:
+        name, *rest = args.job
         print(json.dumps(globals()[f"job_{name}"](*rest)))
         return
     path = HERE / "results" / "models.json"
     parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
-    if "requests" in asked.only:
-        parts["requests"] = requests_part(asked.rounds)
-    if "users" in asked.only:
-        parts["users"] = users_part(asked.rounds)
-    if "score" in asked.only and asked.lm_eval:
-        parts["score"] = score_part(asked.rounds, asked.lm_eval)
+    if "requests" in args.only:
+        parts["requests"] = requests_part(args.rounds)
+    if "concurrent_users" in args.only:
+        parts["concurrent_users"] = users_part(args.rounds)
+    if "score" in args.only and args.lm_eval:
+        parts["score"] = score_part(args.rounds, args.lm_eval)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
         "name": "models",
-        "ratio": parts.get("users", {}).get("ratio"),
+        "ratio": parts.get("concurrent_users", {}).get("ratio"),
         "peer": "openvino-genai alone, 8 users",
-        "value": parts.get("users", {}).get("tokens_per_s"),
+        "value": parts.get("concurrent_users", {}).get("tokens_per_s"),
         "unit": "tokens/s",
-        "runs": asked.rounds,
+        "runs": args.rounds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "commit": commit.stdout.strip(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,9 +1,9 @@
-"""Write README's demo block and picture from one study, so that text, table and picture are of the same run.
+"""Update the demo block and screenshot in README.md from one study, so that text, table and picture match.
 
     make study && .venv/bin/python benchmarks/readme.py [STUDY]
 
-The picture is a screenshot of the report's first screen by a headless Chromium. docs/demo.json names the study, and a
-test checks that README and picture are those of that file.
+Headless Chromium takes the screenshot of the report's first screen. docs/demo.json names the study, and a test checks
+README.md and the screenshot against it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ PICTURE = "docs/report.png"
 
 
 def table(comparison: Comparison) -> str:
-    """Write the scores of all candidates and baselines as Markdown."""
+    """Format the scores of all candidates and baselines as Markdown."""
     heads = []
     for metric in COLUMNS:
         measure = measure_of(metric)
-        heads.append(measure.title + (f" ({measure.unit})" if measure.unit else ""))
+        heads.append(measure.heading)
     lines = [f"| candidate | {' | '.join(heads)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name in sorted(comparison.models, key=lambda name: comparison.models[name].role == "baseline"):
         answered = comparison.answered.get(name)
@@ -47,12 +47,12 @@ def table(comparison: Comparison) -> str:
 
 
 def block(study: Study, comparison: Comparison) -> str:
-    """Write what stands between the marks."""
+    """Format the block between the markers."""
     scores = [one for one in comparison.scores.get("bleu", {}).values() if one.value is not None]
     items, documents = min(one.n for one in scores), min(one.clusters or 0 for one in scores)
     engine = f"{study.seconds / 60:.0f} minutes"
     return (
-        f"{BEGIN}\n> {study.sentence}\n\n{table(comparison)}\n\n"
+        f"{BEGIN}\n> {study.summary}\n\n{table(comparison)}\n\n"
         f"Value [95 % interval, source documents resampled] on {items} held-out definitions from {documents} documents "
         "that share nothing with\ntraining. Weights of SmolLM2 and Gemma are dequantised from Q4_1 and Q4_K_M files. "
         f"This run took {engine} after the installation;\na slower machine trains less in the same minutes and may end "
@@ -61,10 +61,10 @@ def block(study: Study, comparison: Comparison) -> str:
 
 
 def screenshot(report: Path, target: Path) -> None:
-    """Take the first screen of the report."""
+    """Capture the first screen of the report."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
-        raise SystemExit("No Chromium was found; expected: chromium on the PATH; next: apt-get install chromium")
+        raise SystemExit("Chromium isn't installed. Expected: chromium on the PATH. Next: apt-get install chromium")
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             [
@@ -77,7 +77,7 @@ def screenshot(report: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Write README.md, the picture and docs/demo.json."""
+    """Update README.md, the screenshot and docs/demo.json."""
     store = Store()
     listed = [one for _, kind, one, _ in store.listing() if kind == "study"]
     study_id = sys.argv[1] if len(sys.argv) > 1 else listed[-1]
@@ -91,7 +91,7 @@ def main() -> None:
     screenshot(Path(study.report), ROOT / PICTURE)
     told = {
         "study": study_id,
-        "sentence": study.sentence,
+        "sentence": study.summary,
         "picture": PICTURE,
         "sha256": hashlib.sha256((ROOT / PICTURE).read_bytes()).hexdigest(),
         "seconds": round(study.seconds),

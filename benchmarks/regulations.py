@@ -1,8 +1,8 @@
-"""Turn the consumer-finance regulations of the CFPB into documents and examples: `python regulations.py FOLDER OUT`.
+"""Convert the consumer-finance regulations of the CFPB into documents and examples: `regulations.py FOLDER OUT`.
 
-FOLDER holds `cfpb_regulations.jsonl` (part, reg, label, kind, text: a paragraph a row) and
-`cfpb_definitions_qa.jsonl` (cite, reg, term, question, answer), made of github.com/cfpb/regulations-xml (public
-domain). A document is a section; a definition belongs to the section it is cited from; equal answers are kept once.
+FOLDER holds `cfpb_regulations.jsonl` (part, reg, label, kind, text; one paragraph per row) and
+`cfpb_definitions_qa.jsonl` (cite, reg, term, question, answer), made from github.com/cfpb/regulations-xml (public
+domain). Each document is a section. A definition belongs to the section that cites it; duplicate answers are dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def section_of(row: dict[str, str]) -> str:
-    """Name the section of a paragraph, such as 1002-2."""
+    """Return the section of a paragraph, such as 1002-2."""
     part = row["part"].split()[-1]
     label = row["label"] or ""
     return f"{part}-{label.split('-')[1]}" if label.startswith(f"{part}-") else f"{part} {label}".strip()
@@ -29,7 +29,7 @@ def main() -> None:
         sections.setdefault(section_of(row), []).append(row["text"])
     with (out / "documents.jsonl").open("w", encoding="utf-8") as file:
         for name, texts in sections.items():
-            document = {"id": name, "text": "\n\n".join(texts), "licence": "public domain"}
+            document = {"id": name, "text": "\n\n".join(texts), "license": "public domain"}
             file.write(json.dumps(document) + "\n")
     seen: set[str] = set()
     with (out / "examples.jsonl").open("w", encoding="utf-8") as file:

@@ -1,13 +1,13 @@
-"""The router: time of a decision, risk in many splits, drift, and what it recovers on real prompts.
+"""Routing: time per decision, risk control over many splits, drift detection, and calls saved on real prompts.
 
-1. Processor time of one decision before the answer (no model is run).
-2. Real prompts with what two real classifiers made of them: Banking77, the same features, one taught by two examples of
-   each of the 77 intents, the other by all of 3,000; APGR, CPT and calls saved at the same quality.
-3. 200 splits of them: how often a stated risk, learnt on 1,000, is kept on the 9,083 others.
-4. How far the chances are off where only 100 labels were given; calls saved at one point of quality lost.
-5. A planted drift: after how many prompts of another kind the watch falls back to the large model.
-6. Which personal data is masked, by kind, and whether streams come back whole (see masking.py); false signs of
-   injection in real prompts.
+1. CPU time of one decision before the answer (no model runs).
+2. Real prompts with the answers of two classifiers: Banking77, the same features, one trained on two examples of each
+   of the 77 intents, the other on all 3,000; APGR, CPT and calls saved at equal quality.
+3. 200 splits: how often a risk limit calibrated on 1,000 prompts holds on the other 9,083.
+4. Calibration error with only 100 labels; calls saved at a loss of one point of quality.
+5. Planted drift: number of prompts of another kind until the router falls back to the large model.
+6. Masking of personal data by kind, and unmasking of streams (see masking.py); false positives of the injection
+   detector on real prompts.
 
 Banking77 comes from the folder that SIZEWISE_TEST_DATA names. `python benchmarks/routing.py` ends stdout with one JSON
 line and writes it to benchmarks/results/route.json.
@@ -34,39 +34,40 @@ from scipy.special import expit, log_softmax
 import masking
 from sizewise.guard import signals_in
 from sizewise.records import Calibration
-from sizewise.routing import DriftWatch, calibrate_rows, chance_after, decide_prompt, make_policy
-from sizewise.routing.calibrating import _calibration_error, _matrix, features_of
+from sizewise.routing import PolicyDrift, calibrate_rows, decide_prompt, make_policy, probability_after
+from sizewise.routing.calibrating import calibration_error
+from sizewise.routing.features import feature_matrix, hashed_ngrams
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 RISK, TAUGHT, SAMPLE = 0.05, 3_000, 3_000
 EXAMPLES = (2, 8, 16)
-SHARPNESS = 30.0  # of cosines, so that shares of classes are neither all alike nor all or nothing
+SHARPNESS = 30.0  # inverse temperature of the cosines; avoids uniform and one-hot probabilities
 
 
 def vectors(texts: list[str]) -> np.ndarray:
-    """Give hashed letter features as rows."""
+    """Compute hashed character features, one row per text."""
     found = np.zeros((len(texts), 2**12 + 1), dtype=np.float32)
     for row, text in enumerate(texts):
-        for column, value in features_of(text).items():
+        for column, value in hashed_ngrams(text).items():
             found[row, column] = value
     found[:, -1] = 0
     return found
 
 
 class Answers(NamedTuple):
-    """Prompts with whether classifiers taught by more and more examples find the intent."""
+    """Prompts, and the answers of classifiers trained on more and more examples."""
 
     prompts: list[str]
     weak: dict[int, np.ndarray]
-    """Examples of each intent that it was taught by -> (prompts,) 1 where it is right."""
+    """Training examples per intent -> (prompts,) 1 if correct."""
     strong: np.ndarray
     likely: dict[int, np.ndarray]
-    """Examples -> (prompts,) log of the share that the classifier gives to its own answer."""
+    """Training examples per intent -> (prompts,) log-probability of the classifier's answer."""
 
 
 def banking() -> Answers:
-    """Let nearest-centroid classifiers answer Banking77's prompts that none of them was taught by."""
+    """Classify held-out prompts of Banking77 with nearest-centroid classifiers."""
     rows = []
     for name in ("train.csv", "test.csv"):
         with (DATA / "banking77" / name).open(encoding="utf-8", newline="") as file:
@@ -74,11 +75,11 @@ def banking() -> Answers:
     random.Random(0).shuffle(rows)
     train, test = rows[:TAUGHT], rows[TAUGHT:]
     names = sorted({label for _, label in rows})
-    place = {name: i for i, name in enumerate(names)}
+    index = {name: i for i, name in enumerate(names)}
     seen = vectors([text for text, _ in train])
-    labels = np.array([place[label] for _, label in train])
+    labels = np.array([index[label] for _, label in train])
     asked = vectors([text for text, _ in test])
-    right = np.array([place[label] for _, label in test])
+    right = np.array([index[label] for _, label in test])
     found, likely = {}, {}
     for most in (*EXAMPLES, TAUGHT):
         centroids = np.stack([seen[labels == i][:most].mean(axis=0) for i in range(len(names))])
@@ -92,7 +93,7 @@ def banking() -> Answers:
 
 def splits(prompts: list[str], weak: np.ndarray, strong: np.ndarray, count: int) -> dict[str, float]:
     """Learn a threshold for a stated risk on 1,000 prompts, and see on all others whether it is kept."""
-    matrix = _matrix(prompts)
+    matrix = feature_matrix(prompts)
     kept, shares = 0, []
     for seed in range(count):
         order = np.random.default_rng(seed).permutation(len(prompts))
@@ -101,14 +102,14 @@ def splits(prompts: list[str], weak: np.ndarray, strong: np.ndarray, count: int)
         if found.chosen is None:
             kept, shares = kept + 1, [*shares, 0.0]
             continue
-        small = chances(found, matrix[rest]) >= found.chosen.threshold
+        small = probabilities(found, matrix[rest]) >= found.chosen.threshold
         kept += bool((small & (strong[rest] > weak[rest])).mean() <= RISK)
         shares.append(float(small.mean()))
     return {"risk": RISK, "splits": count, "risk_kept": kept / count, "small_share": float(np.mean(shares))}
 
 
-def chances(found: Calibration, matrix: Any) -> np.ndarray:
-    """Give the chances of many prompts at once."""
+def probabilities(found: Calibration, matrix: Any) -> np.ndarray:
+    """Compute the probabilities of many prompts."""
     weights = np.zeros(matrix.shape[1])
     weights[list(found.weights)] = list(found.weights.values())
     return expit(matrix @ weights + found.offset)
@@ -116,18 +117,18 @@ def chances(found: Calibration, matrix: Any) -> np.ndarray:
 
 def few_labels(prompts: list[str], weak: np.ndarray, strong: np.ndarray) -> dict[str, float]:
     """Learn by 100 labels, 50 times, and measure the error of the chances on all other prompts."""
-    matrix, errors = _matrix(prompts), []
+    matrix, errors = feature_matrix(prompts), []
     for seed in range(50):
         order = np.random.default_rng(seed).permutation(len(prompts))
         first, rest = order[:100], order[100:]
         found = calibrate_rows([prompts[i] for i in first], weak[first], strong[first], "few", None, seed)
-        errors.append(_calibration_error(chances(found, matrix[rest]), weak[rest]))
+        errors.append(calibration_error(probabilities(found, matrix[rest]), weak[rest]))
     return {"labels": 100, "median": float(np.median(errors)), "p95": float(np.quantile(errors, 0.95))}
 
 
 def cascades(answers: Answers) -> list[dict[str, float]]:
     """Learn on 1,000 prompts where one point of quality is lost, and count the calls saved on all others."""
-    matrix, found = _matrix(answers.prompts), []
+    matrix, found = feature_matrix(answers.prompts), []
     order = np.random.default_rng(0).permutation(len(answers.prompts))
     first, rest = order[:1_000], order[1_000:]
     strong = answers.strong
@@ -138,10 +139,10 @@ def cascades(answers: Answers) -> list[dict[str, float]]:
         assert learnt.after is not None
         least = float(strong[first].mean()) - 0.01
         point = max((one for one in learnt.curve if one.quality >= least), key=lambda one: one.small_share)
-        before = chances(learnt, matrix[rest])
+        before = probabilities(learnt, matrix[rest])
         small = before >= point.threshold
         late = max((one for one in learnt.after.curve if one.quality >= least), key=lambda one: one.small_share)
-        seen = [chance_after(learnt.after, *pair) for pair in zip(before, likely[rest], strict=True)]
+        seen = [probability_after(learnt.after, *pair) for pair in zip(before, likely[rest], strict=True)]
         kept = np.array(seen) >= late.threshold
         lost_after = np.where(kept, strong[rest] - weak[rest], 0.0)
         half_after = 1.96 * lost_after.std() / np.sqrt(len(lost_after))
@@ -155,7 +156,7 @@ def cascades(answers: Answers) -> list[dict[str, float]]:
                 "after_saved": float(kept.mean()), "after_lost": float(lost_after.mean()),
                 "after_lost_low": float(lost_after.mean() - half_after),
                 "after_lost_high": float(lost_after.mean() + half_after), "after_apgr": learnt.after.apgr.value or 0.0,
-                "after_error": _calibration_error(np.array(seen), weak[rest]),
+                "after_error": calibration_error(np.array(seen), weak[rest]),
             }
         )  # fmt: skip
     return found
@@ -165,13 +166,13 @@ def main() -> None:
     """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=200)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     answers = banking()
     prompts, weak, strong = answers.prompts, answers.weak[EXAMPLES[0]], answers.strong
     learnt = calibrate_rows(prompts[:SAMPLE], weak[:SAMPLE], strong[:SAMPLE], "banking77", RISK)
     print(
         f"small {learnt.small_quality.value:.3f}, large {learnt.large_quality.value:.3f}, APGR {learnt.apgr.value:.3f} "
-        f"[{learnt.apgr.low:.3f}, {learnt.apgr.high:.3f}], CPT50 {learnt.cpt50.value:.3f}, "
+        f"[{learnt.apgr.ci_low:.3f}, {learnt.apgr.ci_high:.3f}], CPT50 {learnt.cpt50.value:.3f}, "
         f"CPT80 {learnt.cpt80.value:.3f}, error of chances {learnt.calibration_error.value:.3f}"
     )
     result: dict[str, Any] = {
@@ -191,31 +192,31 @@ def main() -> None:
     print(f"cascades: {result['cascades']}")
     result["few_labels"] = few_labels(prompts, weak, strong)
     print(f"100 labels: {result['few_labels']}")
-    result["splits"] = splits(prompts, weak, strong, asked.splits)
+    result["splits"] = splits(prompts, weak, strong, args.splits)
     print(f"splits: {result['splits']}")
     result["masking"] = masking.measure()
     print(f"masking: {result['masking']}")
     result["signals"] = {"ordinary_prompts": len(prompts), "signs": sum(bool(signals_in([one])) for one in prompts)}
     print(f"signs of injection in ordinary prompts: {result['signals']}")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    whole = {
+    output = {
         "name": "route",
         "ratio": learnt.apgr.value / 0.5 if learnt.apgr.value else None,
-        "peer": "as many small answers drawn at random (APGR 0.5)",
+        "peer": "random routing of the same share of prompts (APGR 0.5)",
         "value": result.get("decision_p95_ms"),
-        "unit": "ms of one core for a decision, 95th percentile",
-        "runs": asked.splits,
+        "unit": "ms CPU time of a decision, 95th percentile",
+        "runs": args.splits,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "commit": commit.stdout.strip(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "parts": result,
     }
-    (HERE / "results" / "route.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(whole))
+    (HERE / "results" / "route.json").write_text(json.dumps(output, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(output))
 
 
 def drift(policy: Any, prompts: list[str]) -> dict[str, Any]:
-    """Mix prompts of another kind in, and look when it is noticed; and how often like ones are."""
+    """Count the prompts until planted drift is detected, and false positives without drift."""
     with (DATA / "sms_spam" / "SMSSpamCollection").open(encoding="utf-8") as file:
         others = [line.split("\t", 1)[1].strip() for line in file if "\t" in line]
     found: dict[str, Any] = {}
@@ -223,27 +224,27 @@ def drift(policy: Any, prompts: list[str]) -> dict[str, Any]:
         needed = []
         for seed in range(20):
             rng = random.Random(seed)
-            watch = DriftWatch(policy)
+            watch = PolicyDrift(policy)
             for _ in range(200):
-                watch.add(decide_prompt(policy, rng.choice(prompts)).look)
+                watch.add(decide_prompt(policy, rng.choice(prompts)).features)
             number = 0
             while number < 400 and not watch.drifted:
                 number += 1
                 pool = others if rng.random() < share else prompts
-                watch.add(decide_prompt(policy, rng.choice(pool)).look)
+                watch.add(decide_prompt(policy, rng.choice(pool)).features)
             needed.append(number if watch.drifted else 401)
         found[f"{share:.0%} others"] = {"median": float(np.median(needed)), "most": max(needed)}
     alarms = 0
     for seed in range(50):
         rng = random.Random(1_000 + seed)
-        watch = DriftWatch(policy)
+        watch = PolicyDrift(policy)
         for _ in range(1_000):
-            watch.add(decide_prompt(policy, rng.choice(prompts)).look)
+            watch.add(decide_prompt(policy, rng.choice(prompts)).features)
         alarms += watch.drifted
     return {"drift": found, "false_drift_in_1000": alarms / 50}
 
 
 if __name__ == "__main__":
     if not DATA.exists():
-        sys.exit("SIZEWISE_TEST_DATA names no folder")
+        sys.exit("SIZEWISE_TEST_DATA is not set to an existing folder.")
     main()

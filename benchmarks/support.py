@@ -1,13 +1,12 @@
-"""The support agent on real support articles: what it finds, what it admits not to know, how grounded its answers are.
+"""The support agent on real articles: retrieval accuracy, abstention, and lexical grounding of its answers.
 
-Questions are the symptoms of Microsoft's troubleshooting articles (CC BY 4.0); the section with the symptoms is taken
-out of the articles, so that a question is not found by itself. Half of the articles with a question are left out of the
-library: nothing answers their questions, or only a near-duplicate does. Questions of bank customers (Banking77) are
-about something else altogether.
+The questions are the symptoms in Microsoft's troubleshooting articles (CC BY 4.0). The articles are indexed without
+that section, so a question can't match itself. Half of the articles with a question are left out of the index: their
+questions have no answer in it, except in near-duplicates. Questions of bank customers (Banking77) are off topic.
 
-1. Found: whether the right article is among the first passages; what is answered at three thresholds, of each kind.
-2. Answers of a small model, as the agent and alone: share of numbers and telling words that stand in the right article,
-   and ROUGE-L with its resolution.
+1. Retrieval: recall of the correct article in the first passages; share answered at three thresholds, by kind.
+2. Answers of a small model, with the agent and without: share of numbers and content words that occur in the correct
+   article, and ROUGE-L against its resolution.
 
 `python benchmarks/support.py` reads the folder that SIZEWISE_TEST_DATA names, ends stdout with one JSON line and writes
 it to benchmarks/results/support.json.
@@ -31,16 +30,16 @@ from typing import Any
 
 import numpy as np
 
-from sizewise.inference import percentile_interval, wilson
 from sizewise.metrics.base import AnswerItem
-from sizewise.metrics.manner import Grounded
+from sizewise.metrics.manner import LexicalGrounding
 from sizewise.metrics.match import RougeL
 from sizewise.models import open_model
 from sizewise.records import Document, Message, Request
 from sizewise.retrieval import Library, cut
 from sizewise.service.agent import UNKNOWN, Agent, Support
 from sizewise.service.guarding import Guard, GuardRules
-from sizewise.service.served import Served
+from sizewise.service.model_runner import ModelRunner
+from sizewise.stats import percentile_interval, wilson
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
@@ -49,27 +48,27 @@ THRESHOLDS = (0.3, 0.5, 0.7)
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    """Read rows of the support data."""
+    """Read a JSONL file of the support data."""
     return [json.loads(line) for line in (DATA / "ms_office_support" / name).read_text(encoding="utf-8").splitlines()]
 
 
 def share(values: list[bool]) -> dict[str, Any]:
-    """Give a share with Wilson's interval."""
-    low, high = wilson(float(sum(values)), len(values))
-    return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
+    """Compute a share with its Wilson interval."""
+    ci_low, ci_high = wilson(float(sum(values)), len(values))
+    return {"value": float(np.mean(values)), "ci_low": ci_low, "ci_high": ci_high, "n": len(values)}
 
 
 def mean(values: list[float]) -> dict[str, Any]:
-    """Give a mean with a bootstrap interval."""
+    """Compute a mean with its bootstrap interval."""
     draws = np.random.default_rng(0).integers(0, len(values), (2_000, len(values)))
-    low, high = percentile_interval(np.array(values)[draws].mean(axis=1))
-    return {"value": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
+    ci_low, ci_high = percentile_interval(np.array(values)[draws].mean(axis=1))
+    return {"value": float(np.mean(values)), "ci_low": ci_low, "ci_high": ci_high, "n": len(values)}
 
 
-async def said(one: Served, question: str) -> str:
-    """Ask a served model."""
+async def answer_of(runner: ModelRunner, question: str) -> str:
+    """Query a served model."""
     request = Request(id="q", messages=(Message(role="user", content=question),), max_tokens=200, fit=True)
-    async for piece in one.answer(request):
+    async for piece in runner.answer(request):
         if piece.end is not None:
             return piece.end.text
     return ""
@@ -80,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="pkg:smollm2-135m")
     parser.add_argument("--answers", type=int, default=30)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     articles, pairs = rows("articles.jsonl"), rows("symptom_resolution_qa.jsonl")
     random.Random(0).shuffle(pairs)
     gone = {pair["path"] for pair in pairs[: len(pairs) // 2]}
@@ -119,53 +118,62 @@ def main() -> None:
             ]
         )
     found["answered"] = {
-        str(sure): {kind: share([(one.chance or 0.0) >= sure for one in ones]) for kind, ones in looked.items()}
+        str(sure): {kind: share([(one.probability or 0.0) >= sure for one in ones]) for kind, ones in looked.items()}
         for sure in THRESHOLDS
     }
     print(json.dumps(found, indent=1))
-    found["model"] = spoken(asked.model, asked.answers, library, answered, {one.id: one.text for one in documents})
+    texts = {document.id: document.text for document in documents}
+    found["model"] = answer_quality(args.model, args.answers, library, answered, texts)
     print(json.dumps(found["model"], indent=1))
+    save(args.model, args.answers, found)
+
+
+def save(model: str, answers: int, found: dict[str, Any]) -> None:
+    """Write the results and print them as one JSON line."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    agent, alone = found["model"]["agent"]["grounded"]["value"], found["model"]["alone"]["grounded"]["value"]
-    whole = {
+    agent, alone = (
+        found["model"]["agent"]["lexical_grounding"]["value"],
+        found["model"]["alone"]["lexical_grounding"]["value"],
+    )
+    result = {
         "name": "support",
         "ratio": agent / alone,
-        "peer": f"{asked.model} without the documents",
+        "peer": f"{model} without the documents",
         "value": agent,
-        "unit": "share of numbers and telling words that stand in the right article",
-        "runs": asked.answers,
+        "unit": "share of numbers and content words that occur in the correct article",
+        "runs": answers,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "commit": commit.stdout.strip(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "parts": found,
     }
-    (HERE / "results" / "support.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(whole))
+    (HERE / "results" / "support.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))
 
 
-def spoken(
+def answer_quality(
     uri: str, count: int, library: Library, pairs: list[dict[str, str]], texts: dict[str, str]
 ) -> dict[str, Any]:
-    """Let a model answer as the agent and alone; the agent's own 'I do not know' is counted apart."""
+    """Score answers of the agent and of the bare model; abstentions of the agent are counted separately."""
     guard = Guard(GuardRules(), lambda *_: None)
-    alone = Served("alone", open_model(uri), guard)
-    ways = {"agent": Agent(alone, Support(library), lambda *_: None), "alone": alone}
+    alone = ModelRunner("alone", open_model(uri), guard)
+    runners = {"agent": Agent(alone, Support(library), lambda *_: None), "alone": alone}
     told: dict[str, Any] = {}
-    for name, one in ways.items():
-        grounded, overlap, unknown, seconds = [], [], 0, []
+    for name, runner in runners.items():
+        lexical_grounding, overlap, unknown, seconds = [], [], 0, []
         for pair in pairs[:count]:
             begun = time.perf_counter()
-            text = asyncio.run(said(one, pair["question"]))
+            text = asyncio.run(answer_of(runner, pair["question"]))
             seconds.append(time.perf_counter() - begun)
             if text == UNKNOWN:
                 unknown += 1
                 continue
             body = re.sub(r"\s*\[\d+\]", "", text.partition("\n\nSources:")[0])
-            right, words = Grounded().measure(_item(body, texts[pair["path"]], pair["answer"]))
-            grounded.append(right / max(1.0, words))
+            right, words = LexicalGrounding().measure(_item(body, texts[pair["path"]], pair["answer"]))
+            lexical_grounding.append(right / max(1.0, words))
             overlap.append(float(RougeL().value(np.array(RougeL().measure(_item(body, "", pair["answer"]))))))
         told[name] = {
-            "grounded": mean(grounded),
+            "lexical_grounding": mean(lexical_grounding),
             "rouge_l": mean(overlap),
             "unknown": unknown,
             "seconds": float(np.median(seconds)),

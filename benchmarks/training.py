@@ -1,9 +1,10 @@
-"""Training speed: our loop against the loops people write, each in a process of its own, stepped in turns.
+"""Training speed: our loop against common alternatives, each in a separate process, stepped in turns.
 
-SmolLM2-135M by LoRA (rank 16 on all linear layers) and in full, 4 rows of 512 tokens, bf16, real text without padding,
-against a plain transformers (+ peft) loop (bf16 autocast over fp32 weights, SDPA, AdamW) and the Hugging Face Trainer;
-networks of 5M and 20M parameters from scratch against a plain compiled loop; and sliding windows of 512 at 4,096
-tokens against our own fastest full attention. Ends stdout with one JSON line and writes it to benchmarks/results/.
+LoRA (rank 16 on all linear layers) and full fine-tuning of SmolLM2-135M on 4 rows of 512 tokens, bf16, real text
+without padding, against a plain transformers (+ peft) loop (bf16 autocast over fp32 weights, SDPA, AdamW) and the
+Hugging Face Trainer; networks of 5M and 20M parameters from scratch against a plain compiled loop; and sliding windows
+of 512 at 4,096 tokens against our fastest full attention. Ends stdout with one JSON line and writes it to
+benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.lm import attention
 from sizewise.lm.architecture import shape_for
-from sizewise.lm.folder import load_tokenizer
+from sizewise.lm.hf_format import load_tokenizer
 from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.tokenizer import text_ids
 from sizewise.models.opening import resolve_folder
@@ -36,7 +37,7 @@ from sizewise.store import Store
 HERE = Path(__file__).parent
 KEEP = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_ARENA_MAX": "1"}
 WARMUP = 2
-# What runs beside ours; the first is the peer of the ratio.
+# Loops to compare with; the headline ratio is against the first.
 PEERS = {
     "lora": ["plain", "trainer", "plain, memory kept"],
     "full": ["plain", "trainer", "plain, memory kept"],
@@ -48,10 +49,10 @@ PEERS = {
 
 
 class Process:
-    """A loop in its own process."""
+    """A training loop in a separate process."""
 
     def __init__(self, task: str, who: str, rows: Path, folder: Path) -> None:
-        # Huge pages are a setting of the product (sizewise/__init__.py): plain loops have none unless they are told.
+        # Sizewise enables huge pages (sizewise/__init__.py); plain loops run without them unless memory is kept.
         kept = {"THP_MEM_ALLOC_ENABLE": "0"} if who in ("plain", "trainer") else {"THP_MEM_ALLOC_ENABLE": "1"}
         if who.endswith("memory kept"):
             kept |= KEEP
@@ -69,12 +70,12 @@ class Process:
     def _line(self) -> str:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.startswith("@"):  # the rest is what a library prints
+            if line.startswith("@"):  # other lines are printed by libraries
                 return line[1:].strip()
-        raise RuntimeError("a loop ended before its time")
+        raise RuntimeError("A loop exited early.")
 
     def step(self, number: int) -> tuple[float, float]:
-        """Take a step; give seconds and loss."""
+        """Run a step; return its seconds and loss."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{number}\n")
         self.process.stdin.flush()
@@ -88,7 +89,7 @@ class Process:
 
 
 def compare(task: str, batches: np.ndarray, folder: Path, scratch: Path) -> dict[str, Any]:
-    """Step all loops of a task in turns; give speeds and ratios."""
+    """Step all loops of a task in turns; return speeds and ratios."""
     rows = scratch / f"{task}.npz"
     np.savez(rows, batches=batches)
     way = task.removeprefix("window-")
@@ -126,7 +127,7 @@ def compare(task: str, batches: np.ndarray, folder: Path, scratch: Path) -> dict
 
 
 def product_floor() -> float:
-    """Measure the machine's bf16 matrix product at the size of the network's own, in GFLOP/s."""
+    """Measure the bf16 matrix product of the machine at the network's layer size, in GFLOP/s."""
     left, right = torch.randn(2048, 576).bfloat16(), torch.randn(1536, 576).bfloat16()
     return 2 * 2048 * 576 * 1536 / _median_s(lambda: torch.nn.functional.linear(left, right), 20) / 1e9
 
@@ -141,7 +142,7 @@ def _median_s(function: Any, runs: int) -> float:
 
 
 def attention_alone(runs: int) -> dict[str, Any]:
-    """Time attention forward and back at 4,096 tokens, as SmolLM2 has it: full (ours, PyTorch's) and window 512."""
+    """Time forward and backward attention at 4,096 tokens in SmolLM2's shape: full (ours, PyTorch's) and window 512."""
     enable_kernels(True)
     query, key, value = (torch.randn(1, heads, 4096, 64).bfloat16().requires_grad_() for heads in (9, 3, 3))
     wide = [torch.randn(1, 9, 4096, 64).bfloat16().requires_grad_() for _ in range(2)]
@@ -173,7 +174,7 @@ def attention_alone(runs: int) -> dict[str, Any]:
 
 
 def batches_of(ids: np.ndarray, steps: int, rows: int, context: int) -> np.ndarray:
-    """Cut running text into (steps, rows, context) without padding; it is read again where it ends."""
+    """Cut text into (steps, rows, context) without padding, and repeat it as needed."""
     return np.resize(ids, (steps, rows, context)).astype(np.int64)
 
 
@@ -181,8 +182,8 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10, help="measured steps of each loop")
-    parser.add_argument("--tasks", nargs="*", default=list(PEERS), choices=list(PEERS), help="which comparisons")
-    asked = parser.parse_args()
+    parser.add_argument("--tasks", nargs="*", default=list(PEERS), choices=list(PEERS), help="tasks to run")
+    args = parser.parse_args()
     store = Store()
     folder, _, _ = resolve_folder("pkg:smollm2-135m", store, lambda line: print(line, file=sys.stderr))
     contents = datasets.load(store, datasets.read(["demo:fhir"], store=store).id)
@@ -191,16 +192,16 @@ def main() -> None:
     results: dict[str, Any] = {}
     floor = round(product_floor())
     with tempfile.TemporaryDirectory() as name:
-        for task in asked.tasks:
+        for task in args.tasks:
             rows, context = (1, 4096) if task.startswith("window") else (4, 512)
             some = ids
             if "scratch" in task:
                 some = ids % shape_for(int(task.rpartition("-")[2])).vocabulary
-            steps = (asked.steps if "scratch" not in task else 2 * asked.steps) + WARMUP
+            steps = (args.steps if "scratch" not in task else 2 * args.steps) + WARMUP
             results[task] = compare(task, batches_of(some, steps, rows, context), folder, Path(name))
             print(f"{task}: {json.dumps(results[task])}", file=sys.stderr)
-    results["attention, 4096 tokens"] = attention_alone(asked.steps)
-    main_task = results.get("lora", results[asked.tasks[0]])
+    results["attention, 4096 tokens"] = attention_alone(args.steps)
+    main_task = results.get("lora", results[args.tasks[0]])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
         "name": "training",
@@ -208,7 +209,7 @@ def main() -> None:
         "peer": "transformers + peft, bf16 autocast, SDPA",
         "value": main_task["tokens_per_s"]["ours"],
         "unit": "tokens/s",
-        "runs": asked.steps,
+        "runs": args.steps,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "matrix_product_gflops_bf16": floor,
         "commit": commit.stdout.strip() or "unknown",
@@ -216,7 +217,7 @@ def main() -> None:
         "tasks": results,
     }
     line = json.dumps(result)
-    if set(asked.tasks) == set(PEERS):
+    if set(args.tasks) == set(PEERS):
         target = HERE / "results" / "training.json"
         target.parent.mkdir(exist_ok=True)
         target.write_text(line + "\n", encoding="utf-8")

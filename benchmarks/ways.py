@@ -1,10 +1,9 @@
-"""Every way and attention on one dataset: the table of docs/ways.md.
+"""All training methods and attention patterns on one dataset: the table of docs/results/training-methods.md.
 
     python benchmarks/ways.py NAME SOURCE... [--tokens N] [--limit N] [--only WAY ...]
 
-Each row is trained on the same token budget and evaluated on the same held-out items; rows that exist are not made
-again. Results go to benchmarks/results/ways-NAME.json; `python benchmarks/ways.py --table` prints all of them as
-Markdown.
+Each row uses the same token budget and the same held-out items; existing runs are reused. Results go to
+benchmarks/results/ways-NAME.json; `python benchmarks/ways.py --table` prints all of them as Markdown.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sizewise import dataset as datasets
+from reporter import StderrReporter
+from sizewise import datasets
 from sizewise.evaluation import evaluate
 from sizewise.records import Checkpoint, Evaluation, Recipe
 from sizewise.store import Store
 from sizewise.training import train
-from telling import Tell
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("bits_per_byte", "bleu")
-SCRATCH = 14  # a network from scratch sees so many times the tokens: it is that much smaller
+SCRATCH = 14  # token multiplier of networks from scratch, which are that much smaller
 
 WAYS: dict[str, dict[str, Any] | None] = {
     "as it is": None,
@@ -51,7 +50,7 @@ WAYS: dict[str, dict[str, Any] | None] = {
 
 
 def recipe_of(changes: dict[str, Any], tokens: int, teacher: str) -> Recipe:
-    """Make the recipe of a row."""
+    """Build the recipe of a row."""
     values: dict[str, Any] = {"start": "pkg:smollm2-135m", "tokens": tokens, "canaries": 8, "patience": 0} | changes
     if values.get("teacher"):
         values["teacher"] = teacher
@@ -61,9 +60,10 @@ def recipe_of(changes: dict[str, Any], tokens: int, teacher: str) -> Recipe:
 
 
 def row(made: Checkpoint | None, measured: Evaluation) -> dict[str, Any]:
-    """Give what the table shows of a row."""
+    """Collect the values of a row."""
     found: dict[str, Any] = {
-        name: [measured.scores[name].value, measured.scores[name].low, measured.scores[name].high] for name in METRICS
+        name: [measured.scores[name].value, measured.scores[name].ci_low, measured.scores[name].ci_high]
+        for name in METRICS
     }
     if made is None:
         return found
@@ -76,30 +76,30 @@ def row(made: Checkpoint | None, measured: Evaluation) -> dict[str, Any]:
         "validation": [made.start_bits_per_byte, made.best_bits_per_byte],
         "estimate_error": made.estimate_error,
     }
-    if made.trade:
-        found["cache_bytes"] = made.trade.cache_bytes
-        found["places"] = [[some.first, some.last, some.bits] for some in made.trade.positions]
+    if made.attention_tradeoff:
+        found["cache_bytes"] = made.attention_tradeoff.cache_bytes
+        found["places"] = [[bucket.first, bucket.last, bucket.bits] for bucket in made.attention_tradeoff.positions]
     if made.forgetting:
-        card = made.forgetting
-        found["control"] = [card.before, card.after]
-        found["answers"] = [card.answers_before, card.answers_after]
-    if made.memorisation:
-        found["exposure"] = made.memorisation.exposure
-        found["extracted"] = made.memorisation.extracted
-        found["membership_auc"] = made.memorisation.membership_auc.value
+        report = made.forgetting
+        found["control"] = [report.before, report.after]
+        found["answers"] = [report.answers_before, report.answers_after]
+    if made.memorization:
+        found["exposure"] = made.memorization.exposure
+        found["extracted"] = made.memorization.extracted
+        found["membership_auc"] = made.memorization.membership_auc.value
     return found
 
 
 HEADINGS = (
-    "way",
+    "method",
     "bits per byte",
     "BLEU",
     "control text, before -> after",
-    "right answers, before -> after",
+    "general questions, before -> after",
     "exposure, once / 16 times",
     "membership AUC",
-    "cache of a user (MB)",
-    "bits a token, first to last places",
+    "KV cache per user (MB)",
+    "bits per token, first to last positions",
     "minutes",
     "tokens/s",
     "memory (GB)",
@@ -107,11 +107,13 @@ HEADINGS = (
 
 
 def cells(way: str, found: dict[str, Any]) -> list[str]:
-    """Give a row of the table."""
+    """Format a row of the table."""
 
     def score(name: str) -> str:
-        value, low, high = found[name]
-        return f"{value:.3g} [{low:.3g}, {high:.3g}]" if value is not None and low is not None else f"{value:.3g}"
+        value, ci_low, ci_high = found[name]
+        return (
+            f"{value:.3g} [{ci_low:.3g}, {ci_high:.3g}]" if value is not None and ci_low is not None else f"{value:.3g}"
+        )
 
     def change(name: str) -> str:
         return f"{found[name][0]:.3f} -> {found[name][1]:.3f}" if name in found else ""
@@ -132,7 +134,7 @@ def cells(way: str, found: dict[str, Any]) -> list[str]:
 
 
 def tables() -> str:
-    """Write all results as Markdown."""
+    """Format all results as Markdown."""
     parts = []
     for path in sorted(RESULTS.glob("ways-*.json")):
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -143,15 +145,15 @@ def tables() -> str:
         if errors:
             lines += [
                 "",
-                f"Pre-flight: the time of {len(errors)} runs differed from its estimate by {median(errors):.0%} in the "
-                f"median, {max(errors):.0%} at most.",
+                f"Pre-flight: in {len(errors)} runs, training time differed from its estimate by {median(errors):.0%} "
+                f"(median) and {max(errors):.0%} (maximum).",
             ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
 def main() -> None:
-    """Make the rows that are asked for."""
+    """Measure the selected rows."""
     if sys.argv[1:] == ["--table"]:
         print(tables())
         return
@@ -162,22 +164,22 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=60)
     parser.add_argument("--teacher", default="", help="model URI")
     parser.add_argument("--only", nargs="*", default=list(WAYS))
-    asked = parser.parse_args()
+    args = parser.parse_args()
     store = Store()
-    data = datasets.read(asked.sources, store=store).id
-    path = RESULTS / f"ways-{asked.name}.json"
+    data = datasets.read(args.sources, store=store).id
+    path = RESULTS / f"ways-{args.name}.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
-    for way in asked.only:
+    for way in args.only:
         changes = WAYS[way]
         made = None
         uri = "pkg:smollm2-135m"
         if changes is not None:
-            stored = train(recipe_of(changes, asked.tokens, asked.teacher), data, store=store, reporter=Tell())
+            stored = train(recipe_of(changes, args.tokens, args.teacher), data, store=store, reporter=StderrReporter())
             made, uri = stored.record, f"run:{stored.id}"
-        measured = evaluate(uri, data, metrics=METRICS, limit=asked.limit, store=store, reporter=Tell())
+        measured = evaluate(uri, data, metrics=METRICS, limit=args.limit, store=store, reporter=StderrReporter())
         rows[way] = row(made, measured.record)
         print(way, json.dumps(rows[way]), flush=True)
-        text = {"data": data, "tokens": asked.tokens, "limit": asked.limit, "teacher": asked.teacher, "rows": rows}
+        text = {"data": data, "tokens": args.tokens, "limit": args.limit, "teacher": args.teacher, "rows": rows}
         path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ class DigitsKept(Mean):
     """Share of the right answer's numbers that stand in the answer."""
 
     name, title = "digits_kept", "Numbers kept"
-    sentence = (
+    description = (
         "Share of the numbers of the right answer that the answer holds. Higher is better where doses, sums or dates "
         "matter. It cannot tell a number in the wrong place."
     )

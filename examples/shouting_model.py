@@ -17,7 +17,7 @@ class ShoutingModel:
 
     def describe(self):
         return ModelDescription(
-            uri=f"shout:{self.name}", origin="an example", licence="Apache-2.0", engine="rule", precision="none",
+            uri=f"shout:{self.name}", origin="an example", license="Apache-2.0", engine="rule", precision="none",
             can_chat=True,
         )  # fmt: skip
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sizewise.dataset import read
+from sizewise.datasets import read
 from sizewise.records import Dataset
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 CONTEXT = 256
 NOUNS = [
@@ -94,7 +94,7 @@ def examples_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def dataset(text_folder: Path, examples_file: Path, store: Store) -> Stored[Dataset]:
+def dataset(text_folder: Path, examples_file: Path, store: Store) -> Saved[Dataset]:
     return read([text_folder, examples_file], store=store, name="test", seed=1)
 
 
@@ -106,7 +106,7 @@ def tiny_folder(tmp_path: Path, text_folder: Path) -> Path:
 
 def make_tiny(folder: Path, texts: Path, attention: str, context: int = CONTEXT) -> Path:
     from sizewise.lm.architecture import Shape, build_network
-    from sizewise.lm.folder import save_model
+    from sizewise.lm.hf_format import save_model
     from sizewise.lm.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer([path.read_text(encoding="utf-8") for path in sorted(texts.glob("*"))], 400, context)
@@ -135,7 +135,7 @@ def recorded_study(tmp_path: Path, text_folder: Path, store: Store) -> Path:
     """A study of three recorded candidates: one right, one half right, one wrong."""
     import json
 
-    from sizewise.dataset import load
+    from sizewise.datasets import load
 
     questions = [
         {

@@ -10,11 +10,11 @@ import pytest
 import sacrebleu
 import torch
 
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.evaluation import evaluate
-from sizewise.lm.folder import load_network, load_tokenizer
+from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.score import score_texts
-from sizewise.models.package import packaged_folder
+from sizewise.models.packaged_models import packaged_folder
 from sizewise.records import ItemRow
 from sizewise.store import Store
 

@@ -1,4 +1,4 @@
-"""The few errors that a user may meet. Each says what happened, what was expected and what to do next."""
+"""Errors shown to users: what happened, what was expected, and the next step."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from urllib.parse import unquote, urlsplit
 
 
 class SizewiseError(Exception):
-    """An expected failure: shown without a traceback, exit code 1.
+    """An expected failure, shown without a traceback; exit code 1.
 
     Args:
-        what: what happened, with the value that caused it.
-        expected: what was expected instead.
-        next_step: the next command or action.
+        what: What happened, including the offending value.
+        expected: What was expected instead.
+        next_step: The next command or action.
     """
 
     exit_code = 1
@@ -40,17 +40,17 @@ class SizewiseError(Exception):
 
 
 class EngineError(SizewiseError):
-    """What runs a model failed: not the request's fault."""
+    """The inference engine failed; the request itself was valid."""
 
 
 class UsageError(SizewiseError):
-    """The command or its file was used wrongly: exit code 2."""
+    """Invalid usage of a command or its input file; exit code 2."""
 
     exit_code = 2
 
 
 class MissingExtraError(SizewiseError):
-    """An optional part is not installed; the error names the command that installs it."""
+    """An optional dependency is missing; the error includes the install command."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
@@ -60,7 +60,8 @@ class MissingExtraError(SizewiseError):
         )
 
 
-# Modules whose names do not begin the name of the package that an extra lists: itself, or what it brings along.
+# Module -> package listed by an extra, where the package name doesn't start with the module name (or where the module
+# belongs to a dependency of that package).
 PACKAGE_OF = {
     "sklearn": "scikit-learn",
     "starlette": "fastapi",
@@ -74,7 +75,7 @@ PACKAGE_OF = {
 
 
 def extras() -> dict[str, list[str]]:
-    """Return the extras that list each optional package, as the installed package itself says."""
+    """Map each optional package to the extras that list it, according to the installed metadata."""
     try:
         lines = metadata.requires("sizewise") or []
     except metadata.PackageNotFoundError:
@@ -89,7 +90,7 @@ def extras() -> dict[str, list[str]]:
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """Return the error that names the extra to install; None if the module belongs to none."""
+    """Convert an import error to one that names the extra to install; None if the module isn't part of any extra."""
     module = (error.name or "").split(".")[0]
     wanted, known = _canonical(PACKAGE_OF.get(module, module)), extras()
     package = next((name for name in known if name == wanted), None) or next(
@@ -100,18 +101,18 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
 
 @contextmanager
 def naming_extras() -> Iterator[None]:
-    """Let imports of optional packages that are absent name the extra to install.
+    """Turn failed imports of optional packages into errors that name the extra to install.
 
     Raises:
-        MissingExtraError: one is absent.
+        MissingExtraError: An optional package is missing.
     """
     try:
         yield
     except ModuleNotFoundError as error:
-        missing = missing_extra(error)
-        if missing is None:
+        absent = missing_extra(error)
+        if absent is None:
             raise
-        raise missing from error
+        raise absent from error
 
 
 def _canonical(name: str) -> str:
@@ -119,15 +120,15 @@ def _canonical(name: str) -> str:
 
 
 def install_command(extra: str) -> str:
-    """Give the command that installs an optional part: from the folder that this package was installed from, if any."""
+    """Build the command that installs an extra, from the same local folder if Sizewise was installed from one."""
     try:
-        told = json.loads(metadata.distribution("sizewise").read_text("direct_url.json") or "{}")
+        direct_url = json.loads(metadata.distribution("sizewise").read_text("direct_url.json") or "{}")
     except metadata.PackageNotFoundError:
-        told = {}
-    folder = urlsplit(told.get("url", ""))
+        direct_url = {}
+    folder = urlsplit(direct_url.get("url", ""))
     if folder.scheme != "file":
         return f"pip install 'sizewise[{extra}]'"
     constraints = Path(unquote(folder.path)) / "constraints.txt"
     pinned = f"-c {shlex.quote(str(constraints))} " if constraints.is_file() else ""
-    edited = "-e " if told.get("dir_info", {}).get("editable") else ""
-    return f"{shlex.quote(sys.executable)} -m pip install {pinned}{edited}'{unquote(folder.path)}[{extra}]'"
+    editable = "-e " if direct_url.get("dir_info", {}).get("editable") else ""
+    return f"{shlex.quote(sys.executable)} -m pip install {pinned}{editable}'{unquote(folder.path)}[{extra}]'"

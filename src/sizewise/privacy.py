@@ -1,8 +1,7 @@
-"""Keep what runs here to itself: switch off the telemetry of every library, and enforce SIZEWISE_OFFLINE.
+"""Disable the telemetry of third-party libraries, and enforce SIZEWISE_OFFLINE.
 
-`import sizewise` calls `keep_private` before anything else of the package is imported, and processes that it starts
-inherit the environment; what a variable cannot switch off is switched off here, too. Whoever sets one of these
-variables keeps their value.
+`import sizewise` calls `keep_private` before it imports any other module, and child processes inherit the environment.
+Variables that the user has set keep their values. Telemetry without an environment variable is disabled here as well.
 """
 
 from __future__ import annotations
@@ -35,20 +34,20 @@ OFFLINE_SWITCHES = {
     "PIP_NO_INDEX": "1",
 }
 TELEMETRY_MODULES = ("openvino_telemetry",)
-"""Modules that only report; whoever imports them does without where they are absent."""
+"""Modules that only send telemetry; their importers work without them."""
 CONNECTING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 RESOLVING = ("socket.getaddrinfo", "socket.gethostbyname")
-REVERSING = ("socket.gethostbyaddr",)  # asks about a number, too
+REVERSING = ("socket.gethostbyaddr",)  # sends a query even for a numeric address
 _refusing = False
 
 
 def offline() -> bool:
-    """Return whether SIZEWISE_OFFLINE forbids every connection but loopback."""
+    """Return whether SIZEWISE_OFFLINE allows loopback connections only."""
     return os.environ.get("SIZEWISE_OFFLINE", "") not in ("", "0")
 
 
 def keep_private() -> None:
-    """Switch off telemetry in this process and its children; with SIZEWISE_OFFLINE, refuse connections."""
+    """Disable telemetry in this process and its children; with SIZEWISE_OFFLINE, refuse connections as well."""
     global _refusing
     for name, value in (SWITCHES | (OFFLINE_SWITCHES if offline() else {})).items():
         os.environ.setdefault(name, value)
@@ -60,18 +59,18 @@ def keep_private() -> None:
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse connections of Python code to other machines, and questions for their addresses.
+    """Refuse Python code's connections to other hosts, and lookups of their addresses.
 
     Raises:
-        ConnectionRefusedError: SIZEWISE_OFFLINE forbids it.
+        ConnectionRefusedError: SIZEWISE_OFFLINE forbids the connection.
     """
     if event in CONNECTING:
-        address = arguments[1]  # None: the socket is connected already
-        host = address[0] if isinstance(address, tuple) and address else ""  # paths of Unix sockets are no tuples
+        address = arguments[1]  # None if the socket is already connected
+        host = address[0] if isinstance(address, tuple) and address else ""  # a Unix socket has a path, not a tuple
         allowed = is_loopback(host)
     elif event in RESOLVING:
         host = arguments[0] or ""
-        allowed = is_loopback(host) or _number(host) is not None  # nobody is asked about a number
+        allowed = is_loopback(host) or _number(host) is not None  # a numeric address needs no lookup
     elif event in REVERSING:
         host = arguments[0]
         allowed = is_loopback(host)
@@ -82,7 +81,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def is_loopback(host: str | bytes) -> bool:
-    """Return whether a host name or address is this machine's loopback."""
+    """Return whether a host name or address refers to the loopback interface."""
     number = _number(host)
     if number is None:
         return _text(host).lower().rstrip(".") in ("localhost", "ip6-localhost", "")

@@ -1,4 +1,4 @@
-"""How long jobs tell how far they are."""
+"""Progress reporting for long jobs."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Told what is going on; the terminal draws bars, tests and scripts stay silent."""
+    """Receives progress events: the terminal draws bars, while tests and scripts stay silent."""
 
     def say(self, line: str) -> None:
-        """Tell one thing that is worth a line."""
+        """Report an event as one line of text."""
         ...
 
     def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """Tell how far a job is.
+        """Update a job's progress bar.
 
         Args:
-            what: name of the job; the same name moves the same bar.
-            done: work done.
-            total: work in all, in the same unit.
-            detail: speed, loss and the like.
+            what: Name of the job; each name has its own bar.
+            done: Completed work.
+            total: Total work, in the same unit as `done`.
+            detail: Speed, loss or similar.
         """
         ...
 
 
 class Silent:
-    """Tells nobody."""
+    """Discards progress events."""
 
     def say(self, line: str) -> None:
-        """Do nothing."""
+        """Ignore the event."""
 
     def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """Do nothing."""
+        """Ignore the event."""

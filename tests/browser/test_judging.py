@@ -1,4 +1,4 @@
-"""A whole round through the real page: a study, simulated raters in Chromium, the report, the study again."""
+"""A complete judging round in Chromium: study, simulated raters, report, study again."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def judged(browser: Browser, link: str) -> int:
         votes += 1
 
 
-def test_a_round_in_the_browser_changes_the_verdict(recorded_study: Path, browser: Browser, served: Serve) -> None:
+def test_judging_round_changes_the_verdict(recorded_study: Path, browser: Browser, served: Serve) -> None:
     before = json.loads(sizewise("study", str(recorded_study), "--json"))
     links: dict[str, Any] = {}
     opened = json.loads(
-        sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann,bob", "--votes-an-item", "2",
+        sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann,bob", "--votes-per-item", "2",
                  "--no-serve", "--json")
     )  # fmt: skip
     links = opened["record"]["links"]
-    with served("judge", "open", opened["id"], "--port", "0", told="still hold") as (address, *_):
+    with served("judge", "open", opened["id"], "--port", "0", told="still valid") as (address, *_):
         for rater in ("ann", "bob"):
             votes = judged(browser, f"{address}{links[rater]}")
             assert votes == len(next(one for one in opened["record"]["raters"] if one["name"] == rater)["tasks"])
@@ -79,7 +79,7 @@ def test_a_round_in_the_browser_changes_the_verdict(recorded_study: Path, browse
     assert not browser.wide()
 
     after = json.loads(sizewise("study", str(recorded_study), "--json"))["record"]
-    assert any("changed the verdict" in line for line in after["why"] + [after.get("votes_said", "")]) or (
+    assert any("changed the verdict" in line for line in after["reasons"]) or (
         "changed the verdict" in json.dumps(after)
     )
     assert before["record"]["pick"] != after["pick"] == "half"
@@ -87,14 +87,14 @@ def test_a_round_in_the_browser_changes_the_verdict(recorded_study: Path, browse
     assert "simulated" in browser.js("document.body.innerText").lower()
 
 
-def test_the_best_of_several_in_the_browser(recorded_study: Path, browser: Browser, served: Serve) -> None:
+def test_best_of_several_round(recorded_study: Path, browser: Browser, served: Serve) -> None:
     before = json.loads(sizewise("study", str(recorded_study), "--json"))
     opened = json.loads(
         sizewise(
             "judge", "open", before["id"], "--kind", "best", "--simulated", "--raters", "ann", "--no-serve", "--json"
         )
     )
-    with served("judge", "open", opened["id"], "--port", "0", told="still hold") as (address, *_):
+    with served("judge", "open", opened["id"], "--port", "0", told="still valid") as (address, *_):
         browser.open(address + opened["record"]["links"]["ann"])
         browser.until("!document.getElementById('intro').hidden")
         browser.press("Enter")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from sizewise.cli.main import main
-from sizewise.dataset import load
+from sizewise.datasets import load
 from sizewise.evaluation import evaluate
 from sizewise.records import SPLITS, Document, Evaluation, Example
 from sizewise.store import Store

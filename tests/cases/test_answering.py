@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.dataset import read
+from sizewise.datasets import read
 from sizewise.evaluation import evaluate
 from sizewise.store import Store
 from tests.cases.conftest import Command, values, write_rows

@@ -14,11 +14,11 @@ from sizewise.comparison import check_requirements, compare
 from sizewise.comparison.voting import PEOPLE
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
-from sizewise.inference.customary import bootstrap_p, randomisation_p
 from sizewise.judging import open_round
 from sizewise.judging.pairs import pair_verdicts
 from sizewise.judging.reporting import vote_differences
 from sizewise.records import Comparison, Difference, JudgeTask, Needs, Recommendation, Score, Vote
+from sizewise.stats.classical_tests import bootstrap_p, randomization_p
 from sizewise.store import Store
 
 
@@ -29,7 +29,7 @@ def value(sums: np.ndarray) -> np.ndarray:
 def test_equal_systems_differ_by_no_customary_test() -> None:
     """github.com/jhclark/multeval/issues/5: two identical systems had p = 0.0001; sacrebleu counts likewise."""
     stats = np.stack([np.arange(30) % 3, np.ones(30)], axis=1).astype(float)
-    assert randomisation_p(stats, stats, value) == 1
+    assert randomization_p(stats, stats, value) == 1
     assert bootstrap_p(stats, stats, value) == 1
 
 
@@ -85,21 +85,21 @@ def both(store: Store, job: Path, first: dict[str, str], second: dict[str, str])
 def test_answers_that_never_arrived_are_named_and_lose_to_nobody(store: Store, job: Path) -> None:
     """github.com/UKGovernmentBEIS/inspect_ai/issues/4286: failed requests look like wrong answers, or like none."""
     right = {f"q{i}": f"it is {i}" for i in range(20)}
-    with pytest.raises(SizewiseError, match="answered none of 20 requests"):
+    with pytest.raises(SizewiseError, match="All 20 requests to"):
         both(store, job, right, {"other": "x"})
     found, compared = both(store, job, right, {"q1": "it is 1", "q2": "it is 3"})
     assert any("18 items of recorded:" in caution for caution in compared.cautions)
     told = choose(found, store=store).record
-    assert "better than" not in told.sentence
+    assert "significantly better than" not in told.summary
     assert not told.decisive
     alone = compared.scores | {
-        "answer_tokens": {name: compared.scores["exact_match"][name] for name in [*compared.models][:1]}
+        "completion_tokens": {name: compared.scores["exact_match"][name] for name in [*compared.models][:1]}
     }
     (kept,) = check_requirements(
-        compared.model_copy(update={"scores": alone}), *compared.models, ["answer_tokens <= old"]
+        compared.model_copy(update={"scores": alone}), *compared.models, ["completion_tokens <= old"]
     )
     assert not kept.kept
-    assert "not measured" in kept.said
+    assert "not measured" in kept.details
 
 
 def test_blank_answers_are_not_laid_before_people(store: Store, job: Path) -> None:
@@ -112,10 +112,10 @@ def test_blank_answers_are_not_laid_before_people(store: Store, job: Path) -> No
 def test_of_unknown_sizes_none_is_the_larger_or_the_smallest(store: Store, job: Path) -> None:
     right = {f"q{i}": f"it is {i}" for i in range(20)}
     _, compared = both(store, job, right, dict.fromkeys(right, "no"))
-    for needs in (Needs(), Needs(least_quality=0.5)):
+    for needs in (Needs(), Needs(min_quality=0.5)):
         told: Recommendation = decide(compared, "c", needs)
-        assert told.sentence.startswith("Use recorded:")
-        assert "smallest" not in told.sentence
+        assert told.summary.startswith("Use recorded:")
+        assert "smallest" not in told.summary
 
 
 def test_a_handful_of_votes_does_not_stand_for_quality_when_asked_for(store: Store, job: Path) -> None:
@@ -123,8 +123,8 @@ def test_a_handful_of_votes_does_not_stand_for_quality_when_asked_for(store: Sto
     _, compared = both(store, job, right, dict.fromkeys(right, "no"))
     first, second = compared.models
     votes = Difference(
-        metric=PEOPLE, left=first, right=second, value=-1, low=-1, high=-1, p=0.002, p_holm=0.002, n=10, clusters=10,
-        unit="share", better=second,
+        metric=PEOPLE, left=first, right=second, value=-1, ci_low=-1, ci_high=-1, p=0.002, p_holm=0.002, n=10,
+        clusters=10, unit="share", better=second,
     )  # fmt: skip
     shares = {name: Score(metric=PEOPLE, value=0.5, n=10, unit="share", signature="x") for name in compared.models}
     voted = compared.model_copy(

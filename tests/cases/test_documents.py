@@ -32,7 +32,7 @@ def test_words_on_both_sides_of_a_separator_stay_two_words(tmp_path: Path, read_
 
 # markitdown#1290
 def _pdf_of_glyphs(path: Path, lines: list[str]) -> None:
-    """Write a PDF whose font numbers its glyphs and does not say which letters they are (no ToUnicode)."""
+    """Write a PDF whose font doesn't map glyphs to Unicode (no ToUnicode table)."""
     shown = " ".join("<" + "".join(f"{ord(letter) - 20:04x}" for letter in line) + "> Tj T*" for line in lines)
     stream = f"BT /F1 11 Tf 13 TL 60 760 Td {shown} ET"
     font = "/Subtype /CIDFontType2 /BaseFont /BBBBBB+Yard /CIDSystemInfo << /Registry (Adobe) /Ordering (Identity)"

@@ -1,4 +1,4 @@
-"""Drafts of examples, and what a teacher wrote, in files that have to be read again."""
+"""Files of drafts and teacher answers can be read again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.training import teaching
+from sizewise.training import distillation
 from tests.cases.conftest import Command
 from tests.cases.speaker import Speaker
 
@@ -28,10 +28,10 @@ def test_drafts_that_hold_a_line_separator_can_be_read_again(
     question = "When may a guest of the rowing club take a skiff?"
     speaker.say = lambda asked: json.dumps({"question": question, "answer": SPLIT})
     out = tmp_path / "drafts.jsonl"
-    first = command("draft", folder, "--by", speaker.uri, "--out", out)
+    first = command("synthesize", folder, "--by", speaker.uri, "--out", out)
     assert first.code == 0, first.whole
     assert "beside the jetty" in out.read_text(encoding="utf-8")
-    again = command("draft", folder, "--by", speaker.uri, "--out", out)
+    again = command("synthesize", folder, "--by", speaker.uri, "--out", out)
     assert again.code == 0, again.whole
     read = command("read", folder, out)
     assert read.code == 0, read.whole
@@ -45,4 +45,4 @@ def test_an_answer_of_a_teacher_that_holds_a_separator_is_not_asked_for_again(tm
         "".join(json.dumps({"id": key, "text": text}, ensure_ascii=False) + "\n" for key, text in said.items()),
         encoding="utf-8",
     )
-    assert teaching._said(path) == said
+    assert distillation._saved_answers(path) == said

@@ -26,7 +26,7 @@ from sizewise.guard import Mask
         "王芳@例子.公司",
     ],
 )
-def test_an_address_of_any_alphabet_is_masked_whole(address: str) -> None:
+def test_an_address_in_any_alphabet_is_masked_completely(address: str) -> None:
     text = f"Send the plan to {address} before noon."
     hidden = Mask([text]).hide(text)
     assert hidden.startswith("Send the plan to [")
@@ -91,7 +91,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("form", WRITTEN)
-def test_personal_data_is_masked_whatever_stands_between_its_characters(form: str) -> None:
+def test_personal_data_is_masked_with_any_separators(form: str) -> None:
     value = WRITTEN[form]
     text = f"Please note {value} for the rent."
     hidden = Mask([text]).hide(text)
@@ -107,7 +107,7 @@ FORGED = (
 
 
 def test_marks_of_turns_in_a_message_are_text_in_training(tiny_folder: Path) -> None:
-    from sizewise.lm.folder import load_tokenizer
+    from sizewise.lm.hf_format import load_tokenizer
     from sizewise.lm.tokenizer import chat_sequence
     from sizewise.records import Message
 

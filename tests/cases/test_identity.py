@@ -84,7 +84,7 @@ def test_answers_whose_ids_repeat_are_matched_by_question_or_refused(
 def test_other_weights_in_the_same_folder_are_measured(tmp_path: Path, text_folder: Path, store: Store) -> None:
     import torch
 
-    from sizewise.lm.folder import load_network, load_tokenizer, save_model
+    from sizewise.lm.hf_format import load_network, load_tokenizer, save_model
 
     folder = make_tiny(tmp_path / "model", text_folder, "full")
     data = write_rows(tmp_path / "texts.jsonl", [{"text": f"{row['prompt']} {row['answer']}"} for row in _rows()])

@@ -11,8 +11,8 @@ import pytest
 
 from sizewise.comparison import compare
 from sizewise.evaluation import evaluate
-from sizewise.judging import Ballot, agreement, open_round, rank, read_votes, write_tasks
-from sizewise.judging.machines import read_verdict
+from sizewise.judging import Ballot, RoundDesign, agreement, open_round, rank, read_votes, write_tasks
+from sizewise.judging.llm_judge import read_verdict
 from sizewise.store import Store
 from tests.cases.conftest import write_rows
 
@@ -49,7 +49,7 @@ def test_agreement_is_missing_with_a_reason_where_all_say_one_label(tmp_path: Pa
     rows = [(rater, item, "clear") for rater in ("Ida", "Jon", "Kim", "Lea") for item in range(6)]
     score = agreement(_table(tmp_path / "all.csv", ("rater", "item", "label"), rows)).scores["krippendorff_alpha"]
     assert score.value is None
-    assert score.missing
+    assert score.missing_reason
 
 
 def test_agreement_is_zero_with_an_interval_where_one_of_many_dissents(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_agreement_is_zero_with_an_interval_where_one_of_many_dissents(tmp_path:
     rows[9] = (*rows[9][:2], "dim")
     score = agreement(_table(tmp_path / "one.csv", ("rater", "item", "label"), rows)).scores["krippendorff_alpha"]
     assert score.value == pytest.approx(0, abs=1e-9)
-    assert score.low is not None
-    assert score.high is not None
+    assert score.ci_low is not None
+    assert score.ci_high is not None
 
 
 # dkpro-statistics#50, dify#42220, cellxgene PR#1115
@@ -98,7 +98,7 @@ def test_an_annotation_that_was_left_empty_costs_no_other_vote(
     for name, answer in (("good", "Key {} is with Ms. Abara."), ("bad", "I cannot find key {} on the list.")):
         said = [{"id": f"q{i}", "completion": answer.format(i)} for i in range(10)]
         ids[name] = evaluate(f"recorded:{write_rows(tmp_path / f'{name}.jsonl', said)}", data, ["bleu"], store=store).id
-    opened = open_round([compare(ids, store=store).id], store=store, raters=["Ida"], items=8)
+    opened = open_round([compare(ids, store=store).id], RoundDesign(raters=["Ida"], items=8), store=store)
     ballot = Ballot(store, opened.stored.id)
     path = tmp_path / "tasks.json"
     write_tasks(ballot, path, "label-studio")

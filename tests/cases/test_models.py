@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from sizewise.dataset import read
+from sizewise.datasets import read
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
-from sizewise.lm.folder import load_network, load_tokenizer
 from sizewise.lm.generate import end_ids
+from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.tokenizer import chat_sequence
 from sizewise.models import open_model
 from sizewise.records import Message, Recipe
@@ -130,5 +130,5 @@ def test_bits_per_byte_of_emoji_are_the_same_here_and_through_the_service(
         served = evaluate(f"{address}/v1#tiny", data.id, ["bits_per_byte"], store=store).record
     found = served.scores["bits_per_byte@all"]
     assert own.value is not None
-    assert found.value is not None, found.missing
+    assert found.value is not None, found.missing_reason
     assert found.value == pytest.approx(own.value, rel=0.12)  # a server leaves the first token of a text out

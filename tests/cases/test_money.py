@@ -11,7 +11,7 @@ import pytest
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.store import Store
-from sizewise.studies.saving import read_pays
+from sizewise.studies.savings import read_pays
 from tests.cases.conftest import Command, write_rows
 from tests.cases.speaker import Speaker
 

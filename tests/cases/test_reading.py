@@ -28,7 +28,7 @@ def asked(read: Read) -> set[str]:
 
 
 # CleverCSV#21, datasette-lite#84
-def test_a_very_long_cell_is_read_whole_or_refused(tmp_path: Path, read_in: ReadIn) -> None:
+def test_a_very_long_cell_is_read_completely_or_refused(tmp_path: Path, read_in: ReadIn) -> None:
     path = tmp_path / "minutes.csv"
     long = " ".join(f"Motion {i} was carried by {i + 9} votes." for i in range(6_000))
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -41,7 +41,7 @@ def test_a_very_long_cell_is_read_whole_or_refused(tmp_path: Path, read_in: Read
 
 
 # pandas#5686, ludwig#201
-def test_a_row_with_an_unquoted_comma_is_refused_or_kept_whole(tmp_path: Path, read_in: ReadIn) -> None:
+def test_a_row_with_an_unquoted_comma_is_refused_or_kept_complete(tmp_path: Path, read_in: ReadIn) -> None:
     whole = "Only in the yard, and not after eight, unless the warden is there."
     lines = [f'{question},"{answer}"' for question, answer in ALLOTMENTS]
     path = tmp_path / "rules.csv"
@@ -52,8 +52,8 @@ def test_a_row_with_an_unquoted_comma_is_refused_or_kept_whole(tmp_path: Path, r
 
 
 # autotrain-advanced#444
-def test_texts_with_labels_are_examples_or_the_label_is_told_to_be_unused(tmp_path: Path, read_in: ReadIn) -> None:
-    kinds = ["leak", "heating", "noise"]
+def test_texts_with_labels_are_examples_or_the_label_is_noted_as_unused(tmp_path: Path, read_in: ReadIn) -> None:
+    kinds = ["contamination", "heating", "noise"]
     rows = [
         {
             "text": f"In flat {i} there is {kinds[i % 3]} again since day {i + 2}, says its tenant.",
@@ -264,13 +264,13 @@ def test_forms_of_other_tools_are_read_or_the_refusal_names_what_it_saw(
 ) -> None:
     read = read_in(write_rows(tmp_path / "rows.jsonl", [form(*one) for one in ALLOTMENTS]))
     if read.refused:
-        assert f"'{told}'" in read.said, "the refusal does not say how to turn it"
+        assert f"'{told}'" in read.said, "the refusal doesn't say how to convert it"
         return
     assert asked(read) == {question for question, _ in ALLOTMENTS}
     assert sorted(read.references) == sorted((answer,) for _, answer in ALLOTMENTS)
 
 
-def test_a_json_list_is_read_or_told_how_to_turn(tmp_path: Path, read_in: ReadIn) -> None:
+def test_a_json_list_is_read_or_the_refusal_says_how_to_convert_it(tmp_path: Path, read_in: ReadIn) -> None:
     path = tmp_path / "rows.json"
     rows = [{"instruction": question, "input": "", "output": answer} for question, answer in ALLOTMENTS]
     path.write_text(json.dumps(rows, indent=2), encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sizewise.dataset import load
+from sizewise.datasets import load
 from sizewise.evaluation import evaluate
 from sizewise.store import Store
 from tests.cases.conftest import ReadIn, write_rows
@@ -63,7 +63,11 @@ def _repeated(store: Store, read: Any) -> list[bool]:
     contents = load(store, read.dataset)
     known = {example.prompt for example in contents.examples["train"]}
     repeated = [example for example in contents.examples["test"] if example.prompt in known]
-    return [contents.leaks[example.id].clean for example in repeated if example.id in contents.leaks]
+    return [
+        contents.contamination_entries[example.id].uncontaminated
+        for example in repeated
+        if example.id in contents.contamination_entries
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +78,7 @@ def _repeated(store: Store, read: Any) -> list[bool]:
     ],
     ids=["labels", "sentences"],
 )
-def test_a_test_question_that_stands_in_training_is_no_clean_one(
+def test_a_test_question_seen_in_training_is_contaminated(
     tmp_path: Path, read_in: ReadIn, store: Store, answer: Any
 ) -> None:
     asked = "Where is parcel {} that was sent from the depot at the canal on Monday morning by express, please?"
@@ -90,7 +94,7 @@ def test_a_test_question_that_stands_in_training_is_no_clean_one(
 
 
 @pytest.mark.parametrize("times", [2, 3])
-def test_a_row_that_a_test_file_holds_twice_is_counted_or_told(tmp_path: Path, store: Store, times: int) -> None:
+def test_a_duplicate_row_of_a_test_file_is_counted_or_noted(tmp_path: Path, store: Store, times: int) -> None:
     row = [{"prompt": f"Is gate {i} open?", "answer": f"Gate {i} is open until ten at night."} for i in range(6)]
     data = write_rows(tmp_path / "test.jsonl", row * times)
     said = write_rows(tmp_path / "said.jsonl", [{"prompt": one["prompt"], "completion": one["answer"]} for one in row])

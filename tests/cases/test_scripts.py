@@ -1,4 +1,4 @@
-"""Text in which words do not stand between blanks: other scripts, JSON, code."""
+"""Text without spaces between words: other scripts, JSON, code."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.evaluation import evaluate
 from sizewise.retrieval import Library, cut
 from sizewise.store import Store
-from sizewise.studies.drafting import draft
+from sizewise.synthesis.drafts import draft
 from tests.cases.conftest import Measure, ReadIn, values, write_rows
 from tests.cases.speaker import Speaker
 
@@ -49,7 +49,7 @@ def _random_text(letters: str) -> Callable[[int], str]:
     ],
     ids=["Thai", "Japanese", "JSON"],
 )
-def test_a_copy_with_an_edit_is_no_clean_passage_in_any_script(
+def test_an_edited_copy_is_contaminated_in_any_script(
     tmp_path: Path, read_in: ReadIn, store: Store, shared: str, own: Callable[[int], str]
 ) -> None:
     folder = tmp_path / "texts"
@@ -59,8 +59,8 @@ def test_a_copy_with_an_edit_is_no_clean_passage_in_any_script(
         (folder / f"t{i}.txt").write_text(f"{own(i)}\n\n{shared[:place]}{own(99)[i]}{shared[place:]}\n", "utf-8")
     contents = load(store, read_in(folder).dataset)
     tested = [document.id for document in contents.documents["test"]]
-    assert [name for name in tested if not contents.leaks[f"{name}#0"].clean] == []
-    assert [name for name in tested if contents.leaks[f"{name}#1"].clean] == []
+    assert [name for name in tested if not contents.contamination_entries[f"{name}#0"].uncontaminated] == []
+    assert [name for name in tested if contents.contamination_entries[f"{name}#1"].uncontaminated] == []
 
 
 # the kind of lm-evaluation-harness#2798
@@ -105,7 +105,7 @@ def test_equal_answers_have_the_best_score_in_any_script(measure: Measure, refer
     for name, value in values(record).items():
         if name in ("bleu", "token_f1", "rouge_l"):
             assert value is None or value >= (99 if name == "bleu" else 1.0)
-            assert value is not None or record.scores[f"{name}@all"].missing
+            assert value is not None or record.scores[f"{name}@all"].missing_reason
 
 
 # the kind of llama_index#13866
@@ -153,7 +153,6 @@ def test_documents_in_chinese_give_examples_of_their_own(tmp_path: Path, read_in
     assert read_in(folder).examples
 
 
-@pytest.mark.xfail(strict=True, reason="A Chinese passage counts as one word, too short to ask about: issue 25.")
 def test_documents_in_chinese_can_be_drafted_from(tmp_path: Path, store: Store, speaker: Speaker) -> None:
     pytest.importorskip("pydantic_ai")
     folder = tmp_path / "texts"
@@ -170,7 +169,7 @@ def test_documents_in_chinese_can_be_drafted_from(tmp_path: Path, store: Store, 
 def test_a_huge_prompt_without_blanks_is_no_worked_example(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sizewise.evaluation.prompts import choose_shots
+    from sizewise.models.prompts import choose_shots
 
     rows = [{"prompt": "规" * 9_000 + f"第{i}条", "answer": f"第{i}条规定每天浇水{i}次。"} for i in range(20)]
     data = read([write_rows(tmp_path / "rows.jsonl", rows)], store=store)

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from sizewise.crowd import load
 from sizewise.errors import SizewiseError
+from sizewise.loadtest import LoadOptions, load_test
+from sizewise.service.schemas import FunctionSpec
 from sizewise.service.tools import Tools
-from sizewise.service.wire import FunctionSpec
 from sizewise.store import Store
 from tests.cases.speaker import Speaker
 
@@ -54,10 +54,10 @@ def _call(name: str, arguments: Any) -> str:
 def test_a_call_is_the_same_whole_and_streamed(size: int, name: str, written: Any, arguments: Any) -> None:
     tools = Tools(FUNCTIONS)
     text = _call(name, written)
-    watch = tools.watch()
+    watch = tools.stream_parser()
     words = "".join(watch.feed(text[start : start + size]) for start in range(0, len(text), size))
     rest, streamed = watch.end()
-    left, whole = tools.read(text)
+    left, whole = tools.parse(text)
     for calls in (streamed, whole):
         assert [(call.name, json.loads(call.arguments)) for call in calls] == [(name, arguments)]
     assert (words + rest).strip() == left.strip() == ""
@@ -76,9 +76,9 @@ def test_a_call_is_the_same_whole_and_streamed(size: int, name: str, written: An
 )
 def test_any_stream_of_the_published_form_is_measured(speaker: Speaker, store: Store, lead: str) -> None:
     speaker.lead = lead
-    record = load(speaker.url, [1, 2], requests=6, store=store).record
+    record = load_test(speaker.url, [1, 2], options=LoadOptions(requests=6), store=store).record
     assert all(level.errors == {} for level in record.levels)
-    first = record.levels[0].scores["first_token_s_p50"].value
+    first = record.levels[0].scores["p50_ttft_s"].value
     assert first is not None
     assert first > 0
 
@@ -89,7 +89,7 @@ def test_answers_that_are_all_thought_are_measured_or_told_as_such(speaker: Spea
     speaker.say = lambda asked: "The guest asks for the mill so I first look where the river turns"
     told = ""
     try:
-        record = load(speaker.url, [1, 2], requests=6, max_tokens=14, store=store).record
+        record = load_test(speaker.url, [1, 2], options=LoadOptions(requests=6, max_tokens=14), store=store).record
     except SizewiseError as error:
         told = f"{error.what} {error.expected} {error.next_step}".lower()
     if told:

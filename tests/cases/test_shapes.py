@@ -1,4 +1,4 @@
-"""Cells, columns and values that are no text, or more or less than the heading says."""
+"""Cells, columns and values that aren't text, or don't match the headings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _pairs() -> list[tuple[str, str]]:
 
 
 def _answer_of(path: Path, name: str, asked: str) -> str | None:
-    """Give what was recorded; None where the file or the row was refused."""
+    """Return the recorded answer, or None if the file or the row was refused."""
     try:
         model = RecordedModel(path)
     except SizewiseError:
@@ -36,7 +36,7 @@ def _answer_of(path: Path, name: str, asked: str) -> str | None:
 
 
 # the kind of pandas#5686
-def test_a_row_with_a_tab_too_much_is_refused_or_kept_whole(tmp_path: Path, read_in: ReadIn) -> None:
+def test_a_row_with_an_extra_tab_is_refused_or_kept_complete(tmp_path: Path, read_in: ReadIn) -> None:
     lines = [
         "question\tanswer",
         *(f"{q}\t{a}" for q, a in _pairs()),
@@ -49,7 +49,7 @@ def test_a_row_with_a_tab_too_much_is_refused_or_kept_whole(tmp_path: Path, read
     assert any("only in winter" in reference[0] for reference in read.references) or names_line(read.said, COUNT + 2)
 
 
-def test_a_recorded_answer_with_an_unquoted_comma_is_refused_or_kept_whole(tmp_path: Path) -> None:
+def test_a_recorded_answer_with_an_unquoted_comma_is_refused_or_kept_complete(tmp_path: Path) -> None:
     path = tmp_path / "said.csv"
     lines = ["id,completion", *(f"q{i},{a}" for i, (_, a) in enumerate(_pairs())), "q99,Yes, but not on Sundays."]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -71,7 +71,7 @@ def test_a_row_with_a_cell_too_few_is_refused_with_its_line(tmp_path: Path, read
     [("label", [0, 1]), ("label", ["late", "on time"]), ("category", ["late", "on time"])],
     ids=["numbers", "words", "category"],
 )
-def test_every_label_beside_a_text_is_kept_or_told_to_be_unused(
+def test_every_label_of_a_text_is_kept_or_noted_as_unused(
     tmp_path: Path, read_in: ReadIn, column: str, labels: list[Any]
 ) -> None:
     rows = [{"text": f"Tram {i} came at {i % 12} and left again.", column: labels[i % 2]} for i in range(30)]

@@ -1,4 +1,4 @@
-"""What may be taken away as a duplicate, and what has to be found as a leak."""
+"""What counts as a duplicate, and what as contamination."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.dataset import load
+from sizewise.datasets import load
 from sizewise.store import Store
 from tests.cases.conftest import Measure, ReadIn, write_rows
 
@@ -58,7 +58,7 @@ CHARACTERS = (
 )
 
 
-def test_a_chinese_passage_that_stands_in_training_but_for_a_character_is_no_clean_one(
+def test_a_chinese_passage_seen_in_training_except_for_one_character_is_contaminated(
     tmp_path: Path, read_in: ReadIn, store: Store
 ) -> None:
     folder = tmp_path / "notices"
@@ -72,6 +72,8 @@ def test_a_chinese_passage_that_stands_in_training_but_for_a_character_is_no_cle
     contents = load(store, read_in(folder).dataset)
     tested = [document.id for document in contents.documents["test"]]
     assert len(tested) >= 3
-    clean = {name: contents.leaks[name].clean for name in contents.leaks}
-    assert [name for name in tested if not clean[f"{name}#0"]] == []
-    assert [name for name in tested if clean[f"{name}#1"]] == []
+    uncontaminated = {
+        name: contents.contamination_entries[name].uncontaminated for name in contents.contamination_entries
+    }
+    assert [name for name in tested if not uncontaminated[f"{name}#0"]] == []
+    assert [name for name in tested if uncontaminated[f"{name}#1"]] == []

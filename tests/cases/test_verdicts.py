@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.judging import agreement
-from sizewise.judging.machines import read_verdict
+from sizewise.judging.llm_judge import read_verdict
 from tests.cases.conftest import Measure, values
 
 COUNT = 12

@@ -10,18 +10,21 @@ from scipy import stats
 
 from sizewise.choice import decide, quality_measures, read_needs
 from sizewise.errors import UsageError
-from sizewise.metrics.crowds import Limits, TimedAnswer, level_of
+from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
 from sizewise.records import Comparison, Difference, ModelDescription, Needs, Recommendation, Score
+from sizewise.records.upgrades import NEEDS_2
 
 Facts = tuple[float, float, str | None]  # quality, memory in GB, start
 
 
-def comparison(facts: dict[str, Facts], error: float = 1.0, familiarity: bool = False) -> Comparison:
+def comparison(facts: dict[str, Facts], error: float = 1.0, language_modeling_proxy: bool = False) -> Comparison:
     """A comparison in which a difference is shown if it is larger than the error."""
     names = list(facts)
 
     def score(metric: str, value: float, half: float) -> Score:
-        return Score(metric=metric, value=value, low=value - half, high=value + half, n=100, unit="u", signature="s")
+        return Score(
+            metric=metric, value=value, ci_low=value - half, ci_high=value + half, n=100, unit="u", signature="s"
+        )
 
     differences = []
     for i, left in enumerate(names):
@@ -34,8 +37,8 @@ def comparison(facts: dict[str, Facts], error: float = 1.0, familiarity: bool = 
                     left=left,
                     right=right,
                     value=value,
-                    low=value - error,
-                    high=value + error,
+                    ci_low=value - error,
+                    ci_high=value + error,
                     p=0.001 if better else 0.5,
                     p_holm=0.01 if better else 0.5,
                     n=100,
@@ -51,7 +54,7 @@ def comparison(facts: dict[str, Facts], error: float = 1.0, familiarity: bool = 
             name: ModelDescription(
                 uri=name,
                 origin="x",
-                licence="x",
+                license="x",
                 engine="test",
                 precision="none",
                 parameters=int(memory * 1e9),
@@ -64,11 +67,11 @@ def comparison(facts: dict[str, Facts], error: float = 1.0, familiarity: bool = 
             "bleu": {name: score("bleu", quality, error) for name, (quality, _, _) in facts.items()},
             "memory_bytes": {name: score("memory_bytes", memory * 1e9, 0) for name, (_, memory, _) in facts.items()},
             "latency_s": {name: score("latency_s", memory, 0) for name, (_, memory, _) in facts.items()},
-            "answers_per_s": {name: score("answers_per_s", 2.0, 0) for name in names},
+            "requests_per_s": {name: score("requests_per_s", 2.0, 0) for name in names},
         },
-        better={"bleu": "higher", "memory_bytes": "lower", "latency_s": "lower", "answers_per_s": "higher"},
+        better={"bleu": "higher", "memory_bytes": "lower", "latency_s": "lower", "requests_per_s": "higher"},
         differences=tuple(differences),
-        familiarity=familiarity,
+        language_modeling_proxy=language_modeling_proxy,
         rounds=100,
         seed=0,
     )
@@ -78,26 +81,27 @@ def choose(facts: dict[str, Facts], error: float = 1.0, **needs: object) -> Reco
     return decide(comparison(facts, error), "comparison-1", Needs.model_validate(needs))
 
 
-def test_the_better_one_is_picked_and_said_not_to_be_good_enough() -> None:
+def test_the_better_model_is_picked_without_a_claim_that_it_is_good_enough() -> None:
     found = choose({"adapted": (8, 0.3, "base"), "base": (3, 0.3, None), "big": (4, 0.6, None)})
     assert (found.outcome, found.pick, found.decisive) == ("pick", "adapted", True)
-    assert "not shown to be good enough" in found.sentence
-    assert any("least_quality" in line for line in found.would_change)
-    assert set(found.why_not) == {"base", "big"}
+    assert "doesn't show that it's good enough" in found.summary
+    assert "both other candidates" in found.summary
+    assert any("min_quality" in line for line in found.sensitivity)
+    assert set(found.rejected) == {"base", "big"}
 
 
-def test_few_items_are_said_to_be_few() -> None:
+def test_a_small_sample_is_flagged() -> None:
     few = comparison({"adapted": (8, 0.3, "base"), "base": (3, 0.3, None)})
     scores = {name: score.model_copy(update={"n": 6}) for name, score in few.scores["bleu"].items()}
     found = decide(few.model_copy(update={"scores": few.scores | {"bleu": scores}}), "comparison-1", Needs())
-    assert any("only 6 test items" in line for line in found.why)
-    assert not any("caution" in line for line in decide(few, "comparison-1", Needs()).why)
+    assert any("only 6 test items" in line for line in found.reasons)
+    assert not any("caution" in line for line in decide(few, "comparison-1", Needs()).reasons)
 
 
-def test_a_tie_is_not_decisive_and_says_what_would_tell() -> None:
+def test_a_tie_is_inconclusive_and_says_how_much_data_would_decide() -> None:
     found = choose({"adapted": (3.5, 0.3, "base"), "base": (3, 0.3, None)})
-    assert (found.outcome, found.pick, found.decisive) == ("not_decisive", None, False)
-    assert any("test items" in line for line in found.would_change)
+    assert (found.outcome, found.pick, found.decisive) == ("inconclusive", None, False)
+    assert any("test items" in line for line in found.sensitivity)
 
 
 def test_training_that_does_not_help_is_not_done() -> None:
@@ -109,15 +113,15 @@ def test_training_that_does_not_help_is_not_done() -> None:
 
 def test_a_tie_with_a_model_trained_from_another_is_not_about_training() -> None:
     found = choose({"adapted": (6.9, 0.3, "base"), "big": (7, 0.6, None)})
-    assert (found.outcome, found.pick) == ("not_decisive", None)
+    assert (found.outcome, found.pick) == ("inconclusive", None)
 
 
-def test_without_an_interval_no_bar_is_shown_to_be_reached() -> None:
+def test_without_an_interval_no_minimum_counts_as_reached() -> None:
     whole = comparison({"a": (8, 0.3, None), "b": (7, 0.3, None)})
-    bare = {name: s.model_copy(update={"low": None, "high": None}) for name, s in whole.scores["bleu"].items()}
+    bare = {name: s.model_copy(update={"ci_low": None, "ci_high": None}) for name, s in whole.scores["bleu"].items()}
     one_document = whole.model_copy(update={"scores": whole.scores | {"bleu": bare}})
-    found = decide(one_document, "comparison-1", Needs(least_quality=1))
-    assert (found.outcome, found.pick) == ("not_decisive", None)
+    found = decide(one_document, "comparison-1", Needs(min_quality=1))
+    assert (found.outcome, found.pick) == ("inconclusive", None)
 
 
 def test_a_larger_untrained_winner_is_kept() -> None:
@@ -125,31 +129,31 @@ def test_a_larger_untrained_winner_is_kept() -> None:
     assert (found.outcome, found.pick) == ("keep_large", "big")
 
 
-def test_with_a_bar_the_smallest_that_reaches_it_is_right() -> None:
+def test_with_a_minimum_the_smallest_model_that_reaches_it_is_picked() -> None:
     facts: dict[str, Facts] = {"small": (6, 0.1, "base"), "middle": (7, 0.3, "base"), "big": (9, 0.6, None)}
-    found = choose(facts, least_quality=5)
+    found = choose(facts, min_quality=5)
     assert (found.outcome, found.pick) == ("pick", "small")
-    assert "larger" in found.why_not["big"]
-    assert choose(facts, least_quality=20).outcome == "none_good_enough"
-    unsure = choose(facts, least_quality=9.5)
-    assert (unsure.outcome, unsure.pick, unsure.decisive) == ("not_decisive", None, False)
+    assert "larger" in found.rejected["big"]
+    assert choose(facts, min_quality=20).outcome == "none_good_enough"
+    unsure = choose(facts, min_quality=9.5)
+    assert (unsure.outcome, unsure.pick, unsure.decisive) == ("inconclusive", None, False)
 
 
 def test_hard_limits_come_first() -> None:
     facts: dict[str, Facts] = {"small": (3, 0.1, "base"), "big": (9, 0.6, None)}
-    found = choose(facts, greatest_memory_gb=0.5)
+    found = choose(facts, max_memory_gb=0.5)
     assert found.pick == "small"
-    assert "1.2 times the limit" in found.why_not["big"]
-    assert choose(facts, greatest_latency_s=0.01).outcome == "none_good_enough"
-    cost = choose(facts, greatest_cost_usd_per_1000=1, machine_usd_per_hour=0.36)
-    assert any("0.05 USD" in line for line in cost.why)
-    unknown = choose(facts, greatest_cost_usd_per_1000=1)
+    assert "1.2x the limit of 0.5 GB" in found.rejected["big"]
+    assert choose(facts, max_latency_s=0.01).outcome == "none_good_enough"
+    cost = choose(facts, max_cost_usd_per_1000=1, machine_usd_per_hour=0.36)
+    assert any("0.05 USD" in line for line in cost.reasons)
+    unknown = choose(facts, max_cost_usd_per_1000=1)
     assert unknown.outcome == "none_good_enough"
-    assert "not shown to be kept" in unknown.why_not["big"]
+    assert "can't be checked" in unknown.rejected["big"]
 
 
 def test_familiarity_is_judged_by_likelihood_not_by_answers() -> None:
-    whole = comparison({"a": (1, 1, None), "b": (2, 1, None)}, familiarity=True)
+    whole = comparison({"a": (1, 1, None), "b": (2, 1, None)}, language_modeling_proxy=True)
     bits = {name: s.model_copy(update={"metric": "bits_per_byte"}) for name, s in whole.scores["bleu"].items()}
     both = whole.model_copy(
         update={
@@ -158,7 +162,7 @@ def test_familiarity_is_judged_by_likelihood_not_by_answers() -> None:
         }
     )
     assert decide(both, "c", Needs()).quality == "bits_per_byte"
-    with pytest.raises(UsageError, match="was not measured"):
+    with pytest.raises(UsageError, match="wasn't measured"):
         decide(whole, "c", Needs(quality="bits_per_byte"))
 
 
@@ -168,7 +172,7 @@ QUALITIES = st.tuples(st.integers(0, 20).map(float), st.integers(1, 9).map(float
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcdef"), QUALITIES, min_size=2), st.one_of(st.none(), st.integers(0, 20)))
 def test_a_dominated_model_is_never_preferred(facts: dict[str, Facts], least: int | None) -> None:
-    found = choose(facts, error=0.5, least_quality=least)
+    found = choose(facts, error=0.5, min_quality=least)
     if found.pick is None:
         return
     quality, memory, _ = facts[found.pick]
@@ -178,7 +182,7 @@ def test_a_dominated_model_is_never_preferred(facts: dict[str, Facts], least: in
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize("key", ["least_quality", "greatest_cost_usd_per_1000", "machine_usd_per_hour", "one_off_usd"])
+@pytest.mark.parametrize("key", ["min_quality", "max_cost_usd_per_1000", "machine_usd_per_hour", "setup_cost_usd"])
 def test_needs_are_finite_numbers(tmp_path: Path, key: str, value: str) -> None:
     path = tmp_path / "needs.toml"
     path.write_text(f"{key} = {value}\n", encoding="utf-8")
@@ -188,18 +192,18 @@ def test_needs_are_finite_numbers(tmp_path: Path, key: str, value: str) -> None:
 
 def test_needs_files_name_the_nearest_key(tmp_path: Path) -> None:
     path = tmp_path / "needs.toml"
-    path.write_text("[needs]\nleast_qualty = 5\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="did you mean 'least_quality'"):
+    path.write_text("[needs]\nmin_qualty = 5\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="did you mean 'min_quality'"):
         read_needs(path)
-    path.write_text("least_quality = 5\n", encoding="utf-8")
-    assert read_needs(path).least_quality == 5
-    path.write_text("greatest_latency_s = -1\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="greatest_latency_s"):
+    path.write_text("min_quality = 5\n", encoding="utf-8")
+    assert read_needs(path).min_quality == 5
+    path.write_text("max_latency_s = -1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="max_latency_s"):
         read_needs(path)
     path.write_text("broken [", encoding="utf-8")
-    with pytest.raises(UsageError, match="not TOML"):
+    with pytest.raises(UsageError, match="isn't valid TOML"):
         read_needs(path)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="Can't read"):
         read_needs(tmp_path / "none.toml")
 
 
@@ -214,15 +218,15 @@ def test_a_wrong_one_is_called_best_at_most_at_the_level() -> None:
         for _ in range(trials):
             values = dict(zip(names, random_numbers.normal(size=(count, 20)), strict=True))
             scores = {
-                name: Score(metric="bleu", value=float(v.mean()), low=0, high=1, n=20, unit="u", signature="s")
+                name: Score(metric="bleu", value=float(v.mean()), ci_low=0, ci_high=1, n=20, unit="u", signature="s")
                 for name, v in values.items()
             }
             differences = []
             for claim in plain.differences:
                 some = values[claim.left] - values[claim.right]
                 test = stats.ttest_1samp(some, 0)
-                low, high = test.confidence_interval()
-                changed = {"value": float(some.mean()), "low": low, "high": high, "p": float(test.pvalue)}
+                ci_low, ci_high = test.confidence_interval()
+                changed = {"value": float(some.mean()), "ci_low": ci_low, "ci_high": ci_high, "p": float(test.pvalue)}
                 differences.append(claim.model_copy(update=changed))
             found = plain.model_copy(
                 update={"differences": tuple(differences), "scores": plain.scores | {"bleu": scores}}
@@ -251,44 +255,44 @@ def test_limits_are_rounded_to_the_side_on_which_they_hold(value: float, down: b
     assert _rounded(value, down) == pytest.approx(limit)
 
 
-def crowded(users: int, seconds: float) -> Comparison:
+def under_load(concurrent_users: int, seconds: float) -> Comparison:
     """Two candidates; the better one answers ten times more slowly when many ask."""
 
     def level(count: int, each: float) -> object:
         answers = [TimedAnswer(None, each / 2, each * (1 + i / 100), 10, ()) for i in range(24)]
-        return level_of(answers, 24 * each / count, Limits(), users=count)
+        return level_of(answers, 24 * each / count, Limits(), concurrent_users=count)
 
     found = comparison({"good": (40.0, 1.0, None), "quick": (30.0, 1.0, None)})
-    crowds = {
-        "good": (level(1, seconds), level(users, 10 * seconds)),
-        "quick": (level(1, seconds), level(users, seconds)),
+    load_levels = {
+        "good": (level(1, seconds), level(concurrent_users, 10 * seconds)),
+        "quick": (level(1, seconds), level(concurrent_users, seconds)),
     }
-    return found.model_copy(update={"crowds": crowds})
+    return found.model_copy(update={"load_levels": load_levels})
 
 
-def test_waiting_with_the_needed_users_is_a_hard_limit() -> None:
-    found = decide(crowded(8, 1.0), "comparison-1", Needs(users=8, greatest_p95_s=2.0))
+def test_p95_latency_with_the_required_users_is_a_hard_limit() -> None:
+    found = decide(under_load(8, 1.0), "comparison-1", Needs(concurrent_users=8, max_latency_p95_s=2.0))
     assert found.pick == "quick"
-    assert "95 % of the answers with 8 users at once is 12.2 s" in found.why_not["good"]
-    assert decide(crowded(8, 1.0), "comparison-1", Needs(users=1, greatest_p95_s=2.0)).pick == "good"
+    assert "p95 latency with 8 concurrent users is 12.2 s, 6.1x the limit of 2 s" in found.rejected["good"]
+    assert decide(under_load(8, 1.0), "comparison-1", Needs(concurrent_users=1, max_latency_p95_s=2.0)).pick == "good"
 
 
-def test_users_that_were_not_measured_are_not_shown_to_be_served() -> None:
-    found = decide(crowded(8, 1.0), "comparison-1", Needs(users=32, greatest_p95_s=2.0))
+def test_a_limit_at_an_unmeasured_load_counts_as_missed() -> None:
+    found = decide(under_load(8, 1.0), "comparison-1", Needs(concurrent_users=32, max_latency_p95_s=2.0))
     assert found.outcome == "none_good_enough"
-    assert "was not measured" in found.why_not["quick"]
-    assert any("without greatest_p95_s" in line for line in found.would_change)
+    assert "wasn't measured" in found.rejected["quick"]
+    assert any("without max_latency_p95_s" in line for line in found.sensitivity)
 
 
-def test_cost_rests_on_the_speed_with_the_needed_users() -> None:
+def test_cost_uses_the_throughput_with_the_required_users() -> None:
     needs = {"machine_usd_per_hour": 3.6, "requests_per_month": 1_000_000}
-    lines = {line.name: line for line in decide(crowded(8, 1.0), "c", Needs(users=8, **needs)).costs}
+    lines = {line.name: line for line in decide(under_load(8, 1.0), "c", Needs(concurrent_users=8, **needs)).costs}
     assert lines["quick"].usd_per_1000 is not None
-    assert lines["quick"].usd_per_1000.low == pytest.approx(3.6 / 3600 * 1000 / 8)  # 8 answers a second
+    assert lines["quick"].usd_per_1000.lower == pytest.approx(3.6 / 3600 * 1000 / 8)  # 8 answers a second
     assert lines["good"].machines == 1  # 0.8 a second can answer 1.26 million a month at 60 % busy
-    assert any("8 users at once" in note for note in lines["good"].notes)
-    before = decide(crowded(8, 1.0), "c", Needs(users=64, **needs)).costs[0]
-    assert any("64 users at once was not measured" in note for note in before.notes)
+    assert any("8 concurrent users" in note for note in lines["good"].notes)
+    before = decide(under_load(8, 1.0), "c", Needs(concurrent_users=64, **needs)).costs[0]
+    assert any("no load test with 64 concurrent users" in note for note in before.notes)
 
 
 def test_a_handful_of_items_shows_no_least_quality() -> None:
@@ -296,28 +300,28 @@ def test_a_handful_of_items_shows_no_least_quality() -> None:
 
     def with_items(n: int) -> Recommendation:
         scores = {
-            name: score.model_copy(update={"n": n, "low": 20.0, "high": 60.0, "unit": "0-100"})
+            name: score.model_copy(update={"n": n, "ci_low": 20.0, "ci_high": 60.0, "unit": "0-100"})
             for name, score in found.scores["bleu"].items()
         }
         few = found.model_copy(update={"scores": {**found.scores, "bleu": scores}})
-        return decide(few, "c", Needs(quality="bleu", least_quality=0.5))
+        return decide(few, "c", Needs(quality="bleu", min_quality=0.5))
 
-    assert with_items(5).outcome == "not_decisive"
+    assert with_items(5).outcome == "inconclusive"
     assert with_items(10).pick is not None
-    assert any("runs from 0 to 100" in line for line in with_items(10).why)
+    assert any("runs from 0 to 100" in line for line in with_items(10).reasons)
 
 
 def test_energy_is_what_the_machine_draws_while_it_answers() -> None:
-    given = decide(crowded(8, 1.0), "c", Needs(users=8, machine_watts=36.0))
+    given = decide(under_load(8, 1.0), "c", Needs(concurrent_users=8, machine_watts=36.0))
     lines = {line.name: line for line in given.costs}
     for name, speed in (("quick", 8), ("good", 0.8)):  # answers a second
         energy = lines[name].kwh_per_1000
         assert energy is not None
-        assert energy.low == energy.expected == energy.high == pytest.approx(36 * 1000 / speed / 3.6e6, rel=0.15)
-    assumed = decide(crowded(8, 1.0), "c", Needs(users=8)).costs[0]
+        assert energy.lower == energy.expected == energy.upper == pytest.approx(36 * 1000 / speed / 3.6e6, rel=0.15)
+    assumed = decide(under_load(8, 1.0), "c", Needs(concurrent_users=8)).costs[0]
     assert assumed.kwh_per_1000 is not None
-    assert assumed.kwh_per_1000.high / assumed.kwh_per_1000.low == pytest.approx(65 / 15)
-    assert any("watts" in note for note in assumed.notes)
+    assert assumed.kwh_per_1000.upper / assumed.kwh_per_1000.lower == pytest.approx(65 / 15)
+    assert any("power draw of 15 to 65 W" in note for note in assumed.notes)
     unmeasured = decide(comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)}), "c", Needs()).costs
     assert all(line.kwh_per_1000 is None for line in unmeasured if line.usd_per_1000 is None)
 
@@ -325,24 +329,24 @@ def test_energy_is_what_the_machine_draws_while_it_answers() -> None:
 @pytest.mark.parametrize(("seen", "n", "least"), [(0, 100, 0.03), (5, 100, 0.0502)])
 def test_harm_is_bounded_and_never_taken_for_none(seen: int, n: int, least: float) -> None:
     found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
-    harm = Score(metric="harm_in_pair", value=seen / n, low=0.0, high=0.11, n=n, unit="share", signature="s")
+    harm = Score(metric="harm_in_pair", value=seen / n, ci_low=0.0, ci_high=0.11, n=n, unit="share", signature="s")
     voted = found.model_copy(update={"scores": {**found.scores, "harm_in_pair": {"a": harm, "b": harm}}})
-    assert decide(voted, "c", Needs(greatest_harm_rate=least + 0.07)).pick == "a"
-    assert decide(voted, "c", Needs(greatest_harm_rate=least - 0.01)).pick is None
-    unasked = decide(found, "c", Needs(greatest_harm_rate=0.5))
-    assert "was not measured" in unasked.why_not["a"]
+    assert decide(voted, "c", Needs(max_harm_rate=least + 0.07)).pick == "a"
+    assert decide(voted, "c", Needs(max_harm_rate=least - 0.01)).pick is None
+    unasked = decide(found, "c", Needs(max_harm_rate=0.5))
+    assert "wasn't measured" in unasked.rejected["a"]
 
 
 def test_a_bias_gap_is_a_hard_limit_on_what_was_measured_beside() -> None:
     found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
 
-    def stereotype(value: float) -> dict[str, Score]:
-        return {"stereotype": Score(metric="stereotype", value=value, n=200, unit="share", signature="s")}
+    def stereotype_score(value: float) -> dict[str, Score]:
+        return {"stereotype_score": Score(metric="stereotype_score", value=value, n=200, unit="share", signature="s")}
 
-    beside = found.model_copy(update={"weighed": {"a": stereotype(0.72), "b": stereotype(0.45)}})
-    chosen = decide(beside, "c", Needs(greatest_bias_gap=0.1))
+    beside = found.model_copy(update={"suite_scores": {"a": stereotype_score(0.72), "b": stereotype_score(0.45)}})
+    chosen = decide(beside, "c", Needs(max_bias_gap=0.1))
     assert chosen.pick == "b"
-    assert "0.22, 2.2 times the limit of 0.1" in chosen.why_not["a"]
+    assert "0.22, 2.2x the limit of 0.1" in chosen.rejected["a"]
 
 
 def with_rule(facts: dict[str, Facts], error: float = 1.0) -> Comparison:
@@ -356,55 +360,59 @@ def with_rule(facts: dict[str, Facts], error: float = 1.0) -> Comparison:
 def test_no_language_model_is_used_where_a_rule_is_shown_to_be_better() -> None:
     found = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, "a"), "rule": (40.0, 0.1, None)}), "c", Needs())
     assert (found.outcome, found.pick, found.decisive) == ("do_not_train", None, True)
-    assert found.sentence.startswith("Do not train, and use no language model for this: rule is shown to be better")
-    assert "rule" in found.why_not["a"]
+    assert found.summary.startswith(
+        "Don't train, and don't use a language model for this. rule is significantly better"
+    )
+    assert "rule" in found.rejected["a"]
 
 
-def test_a_rule_that_is_not_beaten_is_told_of() -> None:
+def test_a_baseline_that_is_not_beaten_is_reported() -> None:
     near = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (29.5, 0.1, None)}), "c", Needs())
     assert near.pick == "a"
-    assert any(line.startswith("caution: a is not shown to be better than rule") for line in near.why)
-    assert "It is not shown to be better than rule, which is no language model." in near.sentence
+    assert any(line.startswith("caution: a isn't significantly better than rule") for line in near.reasons)
+    assert "It isn't significantly better than rule, which isn't a language model." in near.summary
     far = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (10.0, 0.1, None)}), "c", Needs())
-    assert not any("caution" in line for line in far.why)
-    assert any(line.startswith("without any language model: rule: BLEU 10") for line in far.why)
+    assert not any("caution" in line for line in far.reasons)
+    assert any(line.startswith("baselines without a language model: rule: BLEU 10") for line in far.reasons)
 
 
-def test_failed_requests_miss_the_limit_of_waiting() -> None:
+def test_failed_requests_miss_the_latency_limit() -> None:
     answers = [TimedAnswer("error", 0.0, 0.0, 0, ())] * 23 + [TimedAnswer(None, 0.5, 1.0, 10, ())]
     for some in (answers, answers[:23]):
-        level = level_of(some, 24.0, Limits(), users=8)
+        level = level_of(some, 24.0, Limits(), concurrent_users=8)
         found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
-        crowded_out = found.model_copy(update={"crowds": {"a": (level,), "b": (level,)}})
-        verdict = decide(crowded_out, "c", Needs(users=8, greatest_p95_s=2.0))
+        failing = found.model_copy(update={"load_levels": {"a": (level,), "b": (level,)}})
+        verdict = decide(failing, "c", Needs(concurrent_users=8, max_latency_p95_s=2.0))
         assert verdict.pick is None
-        assert "23 of" in verdict.why_not["a"]
-        decide(crowded_out, "c", Needs(users=8, requests_per_month=1_000, machine_usd_per_hour=1.0))  # no division by 0
+        assert "23 of" in verdict.rejected["a"]
+        decide(
+            failing, "c", Needs(concurrent_users=8, requests_per_month=1_000, machine_usd_per_hour=1.0)
+        )  # no division by 0
 
 
-def test_a_rule_must_beat_every_candidate_and_reach_the_bar() -> None:
+def test_a_baseline_must_beat_every_candidate_and_reach_the_minimum() -> None:
     facts: dict[str, Facts] = {"small": (30.0, 1.0, None), "big": (60.0, 2.0, None), "rule": (40.0, 0.1, None)}
-    enough = decide(with_rule(facts), "c", Needs(least_quality=25.0))
+    enough = decide(with_rule(facts), "c", Needs(min_quality=25.0))
     assert (enough.outcome, enough.pick, enough.decisive) == ("do_not_train", None, False)
-    assert "rule reaches the least BLEU of 25 as well" in enough.sentence
-    assert enough.sentence.endswith("ask for more: big would be better than rule.")
-    assert "not shown to be better" in enough.why_not["small"]
-    assert any(line.startswith("rule: ") for line in enough.why)
-    assert decide(with_rule(facts), "c", Needs(least_quality=45.0)).pick == "big"
+    assert "rule already reaches the minimum BLEU of 25 (40)" in enough.summary
+    assert enough.summary.endswith("raise the minimum. big is significantly better than rule.")
+    assert "isn't significantly better" in enough.rejected["small"]
+    assert any(line.startswith("rule: ") for line in enough.reasons)
+    assert decide(with_rule(facts), "c", Needs(min_quality=45.0)).pick == "big"
     beaten: dict[str, Facts] = {"small": (50.0, 1.0, None), "big": (60.0, 2.0, None), "rule": (40.0, 0.1, None)}
-    assert decide(with_rule(beaten), "c", Needs(least_quality=25.0)).pick == "small"
-    low: dict[str, Facts] = {"a": (30.0, 1.0, None), "b": (28.0, 1.0, None), "rule": (34.0, 0.1, None)}
-    assert decide(with_rule(low), "c", Needs(least_quality=50.0)).outcome == "none_good_enough"
-    assert decide(with_rule(low), "c", Needs(least_quality=32.0)).outcome == "do_not_train"
+    assert decide(with_rule(beaten), "c", Needs(min_quality=25.0)).pick == "small"
+    ci_low: dict[str, Facts] = {"a": (30.0, 1.0, None), "b": (28.0, 1.0, None), "rule": (34.0, 0.1, None)}
+    assert decide(with_rule(ci_low), "c", Needs(min_quality=50.0)).outcome == "none_good_enough"
+    assert decide(with_rule(ci_low), "c", Needs(min_quality=32.0)).outcome == "do_not_train"
 
 
-def test_what_is_not_decided_is_told_against_the_others() -> None:
+def test_each_tied_candidate_is_compared_with_the_others() -> None:
     found = choose({"a": (30.2, 1.0, None), "b": (30.0, 1.0, None), "c": (29.9, 1.0, None)})
-    assert found.outcome == "not_decisive"
-    assert "-0.2" in found.why_not["b"]
-    assert "against a" in found.why_not["b"]
-    assert "against c" in found.why_not["b"]
-    assert "against b" not in found.why_not["b"]
+    assert found.outcome == "inconclusive"
+    assert "-0.2" in found.rejected["b"]
+    assert "vs a" in found.rejected["b"]
+    assert "vs c" in found.rejected["b"]
+    assert "vs b" not in found.rejected["b"]
 
 
 def test_a_few_documents_never_decide() -> None:
@@ -412,11 +420,14 @@ def test_a_few_documents_never_decide() -> None:
     for documents in (2, 3, 9):
         few = tuple(one.model_copy(update={"clusters": documents, "p": 1e-9}) for one in whole.differences)
         found = decide(whole.model_copy(update={"differences": few}), "c", Needs())
-        assert (found.outcome, found.pick, found.decisive) == ("not_decisive", None, False)
-        assert f"{documents} source documents are too few, at least 10 are needed" in found.sentence
-        assert "shown to be better" not in found.sentence
-        with_bar = decide(whole.model_copy(update={"differences": few}), "c", Needs(least_quality=50))
-        assert not with_bar.decisive
+        assert (found.outcome, found.pick, found.decisive) == ("inconclusive", None, False)
+        assert (
+            f"the test examples come from {documents} source documents, and a claim requires at least 10"
+            in found.summary
+        )
+        assert "significantly better" not in found.summary
+        with_minimum = decide(whole.model_copy(update={"differences": few}), "c", Needs(min_quality=50))
+        assert not with_minimum.decisive
     enough = tuple(one.model_copy(update={"clusters": 10}) for one in whole.differences)
     assert decide(whole.model_copy(update={"differences": enough}), "c", Needs()).decisive
 
@@ -424,7 +435,7 @@ def test_a_few_documents_never_decide() -> None:
 def test_the_only_one_that_fits_is_not_decisive_on_two_documents() -> None:
     whole = comparison({"a": (90.0, 0.3, None), "b": (1.0, 3.0, None)})
     few = tuple(one.model_copy(update={"clusters": 2}) for one in whole.differences)
-    found = decide(whole.model_copy(update={"differences": few}), "c", Needs(greatest_memory_gb=1))
+    found = decide(whole.model_copy(update={"differences": few}), "c", Needs(max_memory_gb=1))
     assert (found.pick, found.decisive) == ("a", False)
 
 
@@ -432,7 +443,7 @@ def silent(found: Comparison, *names: str) -> Comparison:
     """The same comparison, in which these never answered."""
 
     def share(value: float) -> Score:
-        return Score(metric="answered", value=value, low=0, high=1, n=180, unit="share", signature="s")
+        return Score(metric="answered", value=value, ci_low=0, ci_high=1, n=180, unit="share", signature="s")
 
     return found.model_copy(update={"answered": {name: share(float(name not in names)) for name in found.models}})
 
@@ -440,7 +451,7 @@ def silent(found: Comparison, *names: str) -> Comparison:
 def test_a_model_that_never_answers_is_named_and_left_out() -> None:
     found = decide(silent(comparison({"mute": (90.0, 0.1, None), "b": (30.0, 0.3, None)}), "mute"), "c", Needs())
     assert found.pick == "b"
-    assert found.why_not["mute"] == "it never answers: none of its 180 answers has any text"
+    assert found.rejected["mute"] == "never answers: all of its 180 answers are empty"
     assert (
         decide(silent(comparison({"a": (9.0, 0.1, None), "b": (3.0, 0.3, None)}), "a", "b"), "c", Needs()).pick is None
     )
@@ -453,7 +464,16 @@ def test_a_silent_rule_is_no_baseline() -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", ["answer_words", "refusals", "perplexity", "json_valid", "grounded", "stereotype", "choice_calibration"]
+    "metric",
+    [
+        "answer_words",
+        "refusals",
+        "perplexity",
+        "json_valid",
+        "lexical_grounding",
+        "stereotype_score",
+        "choice_calibration",
+    ],
 )
 def test_only_quality_stands_for_quality(metric: str) -> None:
     whole = comparison({"a": (9.0, 0.1, None), "b": (3.0, 0.3, None)})
@@ -462,7 +482,7 @@ def test_only_quality_stands_for_quality(metric: str) -> None:
         update={"scores": whole.scores | {metric: scores}, "better": whole.better | {metric: "lower"}}
     )
     assert metric not in quality_measures(other)
-    with pytest.raises(UsageError, match="does not tell a good answer"):
+    with pytest.raises(UsageError, match="doesn't separate good answers from bad ones"):
         decide(other, "c", Needs(quality=metric))
 
 
@@ -478,55 +498,55 @@ def test_recorded_answers_are_neither_small_nor_local() -> None:
     facts: dict[str, Facts] = {"large": (90.0, 1.0, None), "trained": (30.0, 0.1, "base")}
     for found in (
         decide(recorded(comparison(facts), "large"), "c", Needs()),
-        decide(recorded(comparison(facts), "large"), "c", Needs(least_quality=50)),
+        decide(recorded(comparison(facts), "large"), "c", Needs(min_quality=50)),
         decide(recorded(comparison(facts), "large", engine="x", api="openai", local=False), "c", Needs()),
     ):
         assert (found.outcome, found.pick) == ("keep_large", "large")
-        assert "smallest" not in found.sentence
+        assert "smallest" not in found.summary
     private = decide(recorded(comparison(facts), "large"), "c", Needs(local_only=True))
     assert private.pick == "trained"
-    assert "recorded elsewhere" in private.why_not["large"]
+    assert "recorded elsewhere" in private.rejected["large"]
     alone = decide(recorded(comparison({**facts, "trained": (30.0, 0.1, None)}), "large"), "c", Needs())
     assert alone.outcome == "keep_large"
 
 
 def test_a_smaller_one_of_known_size_is_preferred_to_recorded_answers_where_both_are_good_enough() -> None:
     facts: dict[str, Facts] = {"large": (90.0, 1.0, None), "small": (60.0, 0.1, None)}
-    found = decide(recorded(comparison(facts), "large"), "c", Needs(least_quality=50))
+    found = decide(recorded(comparison(facts), "large"), "c", Needs(min_quality=50))
     assert found.pick == "small"
 
 
 def test_baselines_stand_in_an_undecided_verdict() -> None:
     facts: dict[str, Facts] = {"a": (30.2, 1.0, None), "b": (30.0, 1.0, None), "rule": (30.1, 0.1, None)}
     found = decide(with_rule(facts), "c", Needs())
-    assert found.outcome == "not_decisive"
-    assert "None of them is shown to be better than rule, which is no language model." in found.sentence
-    assert any("without any language model: rule: BLEU 30.1" in line for line in found.why)
+    assert found.outcome == "inconclusive"
+    assert "No candidate is significantly better than rule, which isn't a language model." in found.summary
+    assert any("baselines without a language model: rule: BLEU 30.1" in line for line in found.reasons)
 
 
-def test_a_rule_that_leads_by_another_measure_is_told() -> None:
+def test_a_baseline_that_leads_on_another_metric_is_reported() -> None:
     found = with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (10.0, 0.1, None)})
     chrf = {
-        name: Score(metric="chrf", value=value, low=0, high=90, n=100, unit="0-100", signature="s")
+        name: Score(metric="chrf", value=value, ci_low=0, ci_high=90, n=100, unit="0-100", signature="s")
         for name, value in (("a", 21.5), ("b", 20.0), ("rule", 22.2))
     }
     both = found.model_copy(
         update={"scores": found.scores | {"chrf": chrf}, "better": found.better | {"chrf": "higher"}}
     )
-    why = decide(both, "c", Needs()).why
-    assert any("a rule leads by another measure: chrF 22.2 for rule, 21.5 for a" in line for line in why)
+    why = decide(both, "c", Needs()).reasons
+    assert any("a baseline leads on another metric: chrF 22.2 for rule, 21.5 for a" in line for line in why)
 
 
 def voted(votes: int, documents: int, voters: int | None) -> Comparison:
     """BLEU says a by far; votes say b."""
     found = comparison({"a": (30.0, 1.0, None), "b": (4.0, 1.0, None)})
     people = {
-        name: Score(metric="people", value=value, low=0, high=1, n=votes, unit="share", signature="s")
+        name: Score(metric="people", value=value, ci_low=0, ci_high=1, n=votes, unit="share", signature="s")
         for name, value in (("a", 0.0), ("b", 1.0))
     }
     difference = found.differences[0].model_copy(
         update={
-            "metric": "people", "value": -1.0, "low": -1.0, "high": -0.9, "p": 0.0001, "n": votes,
+            "metric": "people", "value": -1.0, "ci_low": -1.0, "ci_high": -0.9, "p": 0.0001, "n": votes,
             "clusters": documents, "better": None,
         }
     )  # fmt: skip
@@ -547,9 +567,17 @@ def voted(votes: int, documents: int, voters: int | None) -> Comparison:
 def test_a_few_votes_or_one_rater_do_not_outweigh_a_metric(votes: int, documents: int, voters: int | None) -> None:
     found = decide(voted(votes, documents, voters), "c", Needs())
     assert (found.quality, found.pick) == ("bleu", "a")
-    assert any("people's votes do not decide yet" in line for line in found.why)
+    assert any("there aren't enough human votes yet" in line for line in found.reasons)
 
 
 def test_enough_votes_of_several_raters_stand_for_quality() -> None:
     found = decide(voted(60, 30, 3), "c", Needs())
     assert (found.quality, found.pick) == ("people", "b")
+
+
+@pytest.mark.parametrize(("former", "key"), NEEDS_2.items())
+def test_a_former_key_is_refused_with_its_new_name(tmp_path: Path, former: str, key: str) -> None:
+    path = tmp_path / "needs.toml"
+    path.write_text(f"[needs]\n{former} = 5\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=f"'{former}' in .* is now '{key}'"):
+        read_needs(path)

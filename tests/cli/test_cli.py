@@ -49,8 +49,8 @@ def test_from_reading_to_choosing(
     needs = tmp_path / "needs.toml"
     needs.write_text('quality = "bits_per_byte"\n', encoding="utf-8")
     chosen = run("choose", str(compared["id"]), "--needs", str(needs))
-    assert chosen["record"]["outcome"] == "not_decisive"  # type: ignore[index]
-    assert "4 source documents are too few" in chosen["record"]["sentence"]  # type: ignore[index]
+    assert chosen["record"]["outcome"] == "inconclusive"  # type: ignore[index]
+    assert "come from 4 source documents, and a claim requires at least 10" in chosen["record"]["summary"]  # type: ignore[index]
     listed = run("runs")
     assert len(listed["record"]["runs"]) == 6  # type: ignore[index]
     for words in (
@@ -85,7 +85,7 @@ def test_from_reading_to_choosing(
         (("compare", "../../etc", "b"), 1, "not a record id"),
     ],
 )
-def test_failures_have_their_code_and_words(
+def test_failures_have_an_exit_code_and_a_message(
     arguments: tuple[str, ...],
     code: int,
     said: str,
@@ -109,26 +109,17 @@ def test_an_example_study_file_is_printed(capsys: pytest.CaptureFixture[str], mo
     assert len(tomllib.loads(out)["candidates"]) == 4
 
 
-def test_the_bare_command_is_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_command_prints_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = call(capsys, monkeypatch)
     assert (code, err) == (0, "")
     assert "Start with: sizewise study" in out
 
 
-def test_every_command_has_an_example_in_its_help(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for command in ("study", "read", "train", "evaluate", "compare", "choose", "models", "runs"):
-        code, out, _ = call(capsys, monkeypatch, command, "--help")
-        assert code == 0
-        assert f"Example: sizewise {command}" in out
+def _accept_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job ignores it, and its children would too
 
 
-def _heed_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it, and so would its children
-
-
-def test_ctrl_c_ends_with_130_and_the_run_goes_on(text_folder: Path, home: Path) -> None:
+def test_ctrl_c_exits_with_130_and_the_run_can_continue(text_folder: Path, home: Path) -> None:
     environment = os.environ | {"SIZEWISE_HOME": str(home)}
     command = [sys.executable, "-m", "sizewise"]
     read = subprocess.run(
@@ -137,10 +128,10 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on(text_folder: Path, home: Path)
     data = json.loads(read.stdout)["id"]
     train = [*command, "train", "scratch", "--data", data, "--tokens", "400000", "--size", "8M"]
     states = home / "checkpoint"
-    process = subprocess.Popen(train, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_ctrl_c)
+    process = subprocess.Popen(train, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_accept_ctrl_c)
     assert process.stderr is not None
     said = ""
-    while "validation after" not in said and process.poll() is None:  # then it is in the middle of training
+    while "bits/byte after" not in said and process.poll() is None:  # then it is in the middle of training
         said += process.stderr.readline()
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=60)[1]
@@ -150,7 +141,7 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on(text_folder: Path, home: Path)
     assert not list(states.glob("*/record.json"))
 
 
-def test_ctrl_c_is_heard_while_the_commands_are_loaded(tmp_path: Path) -> None:
+def test_ctrl_c_is_handled_while_commands_are_imported(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     command = [sys.executable, "-c", "from sizewise.cli import main; main()", "runs"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}

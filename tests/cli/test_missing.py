@@ -1,4 +1,4 @@
-"""What is absent is told with the command that installs it, whichever command needs it; nothing ends in a traceback."""
+"""A missing package ends with the command that installs it, never with a traceback."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HIDING = """
 
 
 def modules_of(packages: set[str]) -> set[str]:
-    """Give the modules that packages bring."""
+    """Return the modules that packages provide."""
     canonical = {re.sub(r"[-_.]+", "-", name).lower() for name in packages}
     return {
         module
@@ -59,7 +59,7 @@ def modules_of(packages: set[str]) -> set[str]:
 def run_without(hidden: set[str], calls: list[list[str]], home: Path) -> list[tuple[Any, str, str]]:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(HIDING), json.dumps(sorted(hidden)), json.dumps(calls)],
-        # No client is there to reach anybody with the key, and nobody listens at the addresses.
+        # The clients are hidden, so the key reaches no server, and the addresses have no listener.
         env=os.environ | {"SIZEWISE_HOME": str(home), "SIZEWISE_OFFLINE": "0", "OPENAI_API_KEY": "none"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -72,7 +72,7 @@ def run_without(hidden: set[str], calls: list[list[str]], home: Path) -> list[tu
 
 
 def examples(folder: Path) -> list[list[str]]:
-    """Give a call of every command."""
+    """Return one call of every command."""
     (folder / "texts").mkdir(exist_ok=True)
     for number in range(6):
         words = " ".join(f"word{number}{place}" for place in range(80))
@@ -87,7 +87,7 @@ def examples(folder: Path) -> list[list[str]]:
         ["study", "--dry-run", texts],
         ["init", "--domain", "medical"],
         ["read", texts],
-        ["draft", texts, "--by", "openai:x", "--out", str(folder / "drafts.jsonl")],
+        ["synthesize", texts, "--by", "openai:x", "--out", str(folder / "drafts.jsonl")],
         ["train", "scratch", "--data", texts, "--tokens", "1000"],
         ["evaluate", "fake:echo", "--data", rows_file, "--metrics", "bleu"],
         ["evaluate", "openai:gpt-4o", "--data", rows_file, "--metrics", "exact_match"],
@@ -103,10 +103,11 @@ def examples(folder: Path) -> list[list[str]]:
         ["models", "openai:gpt-4o"],
         ["serve", "fake:echo"],
         ["serve", "--study", "study-1"],
+        ["keys", "list", "--keys", str(folder / "keys.toml")],
         ["chat", "fake:echo"],
-        ["load", "http://127.0.0.1:9", "--users", "1"],
+        ["loadtest", "http://127.0.0.1:9", "--concurrency", "1"],
         ["route", "calibrate", votes],
-        ["probe", "fake:echo"],
+        ["redteam", "fake:echo"],
         ["runs"],
         ["audit", "study-1"],
         ["doctor"],
@@ -126,7 +127,7 @@ def test_every_command_without_any_optional_package_ends_in_words(tmp_path: Path
     assert "the extra [serve]" in said["serve --study"]
     assert "the extra [study]" in said["evaluate fake:echo"]
     assert "the extra [remote]" in said["evaluate openai:gpt-4o"]
-    assert "pip install" in said["load http://127.0.0.1:9"]
+    assert "pip install" in said["loadtest http://127.0.0.1:9"]
 
 
 @pytest.mark.parametrize(

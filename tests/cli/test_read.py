@@ -9,7 +9,7 @@ import pytest
 from sizewise.cli.main import main
 
 
-def test_read_tells_the_form_the_counts_and_the_rows_set_aside(
+def test_read_prints_the_detected_form_and_rejected_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.jsonl"
@@ -34,4 +34,4 @@ def test_read_tells_the_form_the_counts_and_the_rows_set_aside(
     assert "rows read as instruction + input + output: 18" in out
     assert "rows set aside: 2, see " in out
     assert "note: x.jsonl, line 5: " in out
-    assert "note: x.jsonl: columns not used: url" in out
+    assert "note: x.jsonl: unused columns: url" in out

@@ -1,4 +1,4 @@
-"""Options of `serve` and `judge open` that would do nothing are refused."""
+"""Options of `serve` and `judge open` that would have no effect are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sizewise.errors import UsageError
 
 
 def wrong(*arguments: str) -> str:
-    """Give what a command says that is used wrongly."""
+    """Return the error of a command that is used wrongly."""
     found = CliRunner().invoke(app, arguments)
     assert isinstance(found.exception, UsageError), (arguments, found.output, found.exception)
     return str(found.exception)
@@ -30,7 +30,7 @@ def wrong(*arguments: str) -> str:
         ["--share-base"],
         ["--shadow", "0.5"],
         ["--docs", "d"],
-        ["--sure", "0.5"],
+        ["--min-confidence", "0.5"],
         ["--confidential", "x"],
         ["--unguarded", "mask"],
         ["--refuse-signals"],
@@ -38,7 +38,7 @@ def wrong(*arguments: str) -> str:
         ["--as-measured", "eval-1"],
     ],
 )
-def test_a_study_takes_none_of_the_options_of_models(more: list[str]) -> None:
+def test_a_study_accepts_no_options_of_models(more: list[str]) -> None:
     assert more[0] in wrong("serve", "--study", "study-1", *more)
     assert more[0] in wrong("serve", "--keys", "k.toml", "--new-key", "one", *more)
 
@@ -50,7 +50,7 @@ def test_a_study_takes_none_of_the_options_of_models(more: list[str]) -> None:
         [],
         ["fake:echo", "--agent", "support"],
         ["fake:echo", "--docs", "d"],
-        ["fake:echo", "--sure", "0.7"],
+        ["fake:echo", "--min-confidence", "0.7"],
         ["fake:echo", "--shadow", "0.1"],
         ["openai:gpt-4o", "--delay-ms", "20"],
         ["fake:echo", "--engine", "openvino"],
@@ -63,7 +63,7 @@ def test_a_study_takes_none_of_the_options_of_models(more: list[str]) -> None:
         ["--study", "study-1", "--host", "0.0.0.0"],
     ],
 )
-def test_options_that_do_nothing_are_refused(arguments: list[str]) -> None:
+def test_options_without_effect_are_refused(arguments: list[str]) -> None:
     assert wrong("serve", *arguments)
 
 
@@ -75,7 +75,7 @@ def test_a_new_key_needs_no_model(tmp_path: Path) -> None:
     assert more.exit_code == 0
 
 
-def test_a_round_that_stands_takes_no_other_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_round_keeps_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     from sizewise.store import Store
 
     monkeypatch.setattr(Store, "exists", lambda self, kind, name: True)
@@ -83,9 +83,9 @@ def test_a_round_that_stands_takes_no_other_shape(monkeypatch: pytest.MonkeyPatc
         ["--kind", "best"],
         ["--raters", "2"],
         ["--seed", "1"],
-        ["--as-is"],
+        ["--keep-formatting"],
         ["--items", "60"],
-        ["--bar", "1"],
+        ["--min-agreement", "1"],
     ):
         assert more[0] in wrong("judge", "open", "round-1", *more)
     assert "--no-serve" in wrong("judge", "open", "round-1", "--no-serve", "--port", "8000")

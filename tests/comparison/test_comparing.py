@@ -8,11 +8,11 @@ from sizewise.comparison import compare
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
 from sizewise.records import Dataset, Evaluation, ItemRow, ModelDescription
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 
 def describe(uri: str) -> ModelDescription:
-    return ModelDescription(uri=uri, origin=uri, licence="x", engine="test", precision="none")
+    return ModelDescription(uri=uri, origin=uri, license="x", engine="test", precision="none")
 
 
 def plant(store: Store, data: str, name: str, rate: float, n: int = 200, seed: int = 0, documents: int = 50) -> str:
@@ -23,7 +23,7 @@ def plant(store: Store, data: str, name: str, rate: float, n: int = 200, seed: i
             item=f"i{i}",
             kind="example",
             cluster=f"d{i % documents}",
-            clean=True,
+            uncontaminated=True,
             stats={"exact_match": (float(rng.random() < rate), 1.0)},
         )
         for i in range(n)
@@ -45,16 +45,16 @@ def plant(store: Store, data: str, name: str, rate: float, n: int = 200, seed: i
     return f"eval-{name}"
 
 
-def test_a_true_difference_is_shown(dataset: Stored[Dataset], store: Store) -> None:
+def test_a_true_difference_is_shown(dataset: Saved[Dataset], store: Store) -> None:
     ids = [plant(store, dataset.id, "good", 0.8, seed=1), plant(store, dataset.id, "bad", 0.4, seed=2)]
     (difference,) = compare(ids, store=store).record.differences
     assert difference.better == "good"
-    assert difference.low is not None
-    assert difference.low > 0
+    assert difference.ci_low is not None
+    assert difference.ci_low > 0
     assert (difference.n, difference.clusters) == (200, 50)
 
 
-def test_equals_are_not_told_apart(dataset: Stored[Dataset], store: Store) -> None:
+def test_equals_are_not_told_apart(dataset: Saved[Dataset], store: Store) -> None:
     ids = [plant(store, dataset.id, f"m{seed}", 0.5, seed=seed) for seed in range(4)]
     differences = compare(ids, store=store).record.differences
     assert len(differences) == 6
@@ -62,26 +62,28 @@ def test_equals_are_not_told_apart(dataset: Stored[Dataset], store: Store) -> No
     assert all(d.p_holm is not None and d.p is not None and d.p_holm >= d.p for d in differences)
 
 
-def test_one_document_decides_nothing(dataset: Stored[Dataset], store: Store) -> None:
+def test_one_document_decides_nothing(dataset: Saved[Dataset], store: Store) -> None:
     ids = [plant(store, dataset.id, "good", 1.0, documents=1), plant(store, dataset.id, "bad", 0.0, documents=1)]
     (difference,) = compare(ids, store=store).record.differences
     assert difference.better is None
-    assert difference.low is None
+    assert difference.ci_low is None
 
 
 @pytest.mark.parametrize("documents", [2, 3, 9])
-def test_a_few_unanimous_documents_decide_nothing(dataset: Stored[Dataset], store: Store, documents: int) -> None:
+def test_a_few_unanimous_documents_decide_nothing(dataset: Saved[Dataset], store: Store, documents: int) -> None:
     ids = [plant(store, dataset.id, name, rate, documents=documents) for name, rate in (("good", 1.0), ("bad", 0.0))]
     compared = compare(ids, store=store).record
     (difference,) = compared.differences
     assert difference.better is None
     assert difference.p == pytest.approx(2.0 ** (1 - documents))
-    assert (difference.low, difference.other_p, difference.needed) == (None, {}, 10)
-    assert compared.best == {}
-    assert f"no claim is made: {documents} source documents are too few, at least 10 are needed" in compared.notes
+    assert (difference.ci_low, difference.other_p, difference.needed) == (None, {}, 10)
+    assert compared.probability_best == {}
+    assert any(
+        f"there are only {documents} source documents, and a claim requires at least 10" in n for n in compared.notes
+    )
 
 
-def test_many_evaluations_can_still_show_a_difference(dataset: Stored[Dataset], store: Store) -> None:
+def test_many_evaluations_can_still_show_a_difference(dataset: Saved[Dataset], store: Store) -> None:
     ids = [plant(store, dataset.id, f"m{i:02}", 0.02 + 0.04 * i, n=100, seed=i, documents=100) for i in range(24)]
     differences = compare(ids, store=store, rounds=2_000).record.differences
     assert len(differences) == 276
@@ -91,7 +93,7 @@ def test_many_evaluations_can_still_show_a_difference(dataset: Stored[Dataset], 
     assert all(better in (None, max(pair)) for pair, better in shown.items())
 
 
-def test_an_item_that_one_lacks_is_left_out_for_that_pair(dataset: Stored[Dataset], store: Store) -> None:
+def test_an_item_that_one_lacks_is_left_out_for_that_pair(dataset: Saved[Dataset], store: Store) -> None:
     ids = [plant(store, dataset.id, name, rate, seed=2) for name, rate in (("good", 0.9), ("bad", 0.3))]
     folder = store.folder("evaluation", ids[1])
     rows = list(store.read_rows(folder, "items.jsonl", ItemRow))
@@ -99,27 +101,27 @@ def test_an_item_that_one_lacks_is_left_out_for_that_pair(dataset: Stored[Datase
     for order in (ids, ids[::-1]):
         compared = compare(order, store=store).record
         assert compared.differences[0].n == 199
-        assert compared.best["exact_match"]["good"] > 0.99
+        assert compared.probability_best["exact_match"]["good"] > 0.99
 
 
-def test_who_never_answers_is_named_and_wins_by_no_measure(dataset: Stored[Dataset], store: Store) -> None:
+def test_who_never_answers_is_named_and_wins_by_no_measure(dataset: Saved[Dataset], store: Store) -> None:
     metrics = ["token_f1", "answer_words", "refusals"]
     ids = [evaluate(uri, dataset.id, metrics, store=store).id for uri in ("fake:silent", "fake:echo")]
     compared = compare(ids, store=store).record
     assert compared.answered["fake:silent"].value == 0
     assert compared.answered["fake:echo"].value == 1
-    assert any(one.startswith("fake:silent never answers: none of its") for one in compared.cautions)
+    assert any(one.startswith("fake:silent never answers: all of its") for one in compared.cautions)
     assert all(one.better != "fake:silent" for one in compared.differences)
 
 
-def test_swapping_sides_swaps_the_sign(dataset: Stored[Dataset], store: Store) -> None:
+def test_swapping_sides_swaps_the_sign(dataset: Saved[Dataset], store: Store) -> None:
     a, b = plant(store, dataset.id, "a", 0.6, seed=1), plant(store, dataset.id, "b", 0.5, seed=2)
     (one,), (two,) = (compare(ids, store=store).record.differences for ids in ([a, b], [b, a]))
     assert one.value == pytest.approx(-two.value)
     assert one.p == two.p
 
 
-def test_other_items_are_refused(dataset: Stored[Dataset], store: Store) -> None:
+def test_other_items_are_refused(dataset: Saved[Dataset], store: Store) -> None:
     ids = [
         evaluate("fake:echo", dataset.id, store=store).id,
         evaluate("fake:silent", dataset.id, store=store, limit=2).id,
@@ -130,10 +132,12 @@ def test_other_items_are_refused(dataset: Stored[Dataset], store: Store) -> None
         compare(ids[:1], store=store)
 
 
-def test_perplexity_of_different_tokens_is_not_compared(dataset: Stored[Dataset], store: Store) -> None:
+def test_perplexity_of_different_tokens_is_not_compared(dataset: Saved[Dataset], store: Store) -> None:
     ids = []
     for name, tokens in (("a", 5.0), ("b", 6.0)):
-        row = ItemRow(item="i", kind="passage", cluster="d", clean=True, stats={"perplexity": (9.0, tokens, 20.0)})
+        row = ItemRow(
+            item="i", kind="passage", cluster="d", uncontaminated=True, stats={"perplexity": (9.0, tokens, 20.0)}
+        )
         record = Evaluation(
             model=describe(name),
             data=dataset.id,
@@ -150,4 +154,4 @@ def test_perplexity_of_different_tokens_is_not_compared(dataset: Stored[Dataset]
         ids.append(store.write(name, record).id)
     comparison = compare(ids, store=store).record
     assert comparison.differences == ()
-    assert "tokens differ" in comparison.notes[0]
+    assert "tokenizers differ" in comparison.notes[0]

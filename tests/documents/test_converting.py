@@ -1,4 +1,4 @@
-"""PDF, DOCX, HTML and tables, made here byte by byte; and what a parser may not do to us."""
+"""PDF, DOCX, HTML and tables, written byte by byte here, and limits on what parsers may do."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_a_folder_of_office_files_is_read_and_what_cannot_be_is_named(tmp_path: 
         assert "alert" not in document.text
     assert sum(reading.not_read.values()) == 3
     assert any("scanned" in kind for kind in reading.not_read)
-    said = " ".join(reading.notes)
-    assert "d.pdf" in said
-    assert "e.docx" in said
+    notes = " ".join(reading.notes)
+    assert "d.pdf" in notes
+    assert "e.docx" in notes
 
 
 def test_a_file_that_takes_too_long_costs_only_itself(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_tables_hold_documents_or_examples(tmp_path: Path) -> None:
     assert any("no column" in kind for kind in reading.not_read)
 
 
-def test_a_pdf_whose_fonts_name_no_letters_is_not_read_and_a_few_are_dropped(
+def test_a_pdf_without_unicode_fonts_is_skipped_and_a_few_characters_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = {
@@ -118,9 +118,9 @@ def test_a_pdf_whose_fonts_name_no_letters_is_not_read_and_a_few_are_dropped(
     assert {d.id: d.text for d in reading.documents} == {"b.pdf": f"{WORDS}\n\n{WORDS}", "d.html": texts["d.html"]}
     (kind,) = reading.not_read
     assert reading.not_read[kind] == 2
-    assert "fonts do not say which letters" in kind
+    assert "fonts don't map to Unicode" in kind
     assert any("a.pdf, c.pdf" in note for note in reading.notes)
-    assert any(note.startswith("b.pdf: 1.7% of its signs were dropped") for note in reading.notes)
+    assert any(note.startswith("b.pdf: 1.7% of the characters were dropped") for note in reading.notes)
 
 
 def test_pictures_leave_no_data_in_the_text(tmp_path: Path) -> None:

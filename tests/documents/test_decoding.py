@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.documents import decoding, read_paths
-from sizewise.documents.decoding import Unreadable, decoded
+from sizewise.documents.decoding import Unreadable, decode_file
 
 GERMAN = "Wo ist die Tür?\nDie Tür ist über dem Fluß, der Käse kostet 5 €.\n"
 RUSSIAN = "Привет, как дела? Это правила дома, где живёт школа.\n" * 2
@@ -24,23 +24,23 @@ def test_text_is_read_in_its_encoding(tmp_path: Path, encoding: str, text: str) 
         pytest.importorskip("charset_normalizer")
     path = tmp_path / "a.txt"
     path.write_bytes(text.encode(encoding))
-    assert decoded(path) == (text, encoding if encoding.startswith("cp") else "")
+    assert decode_file(path) == (text, encoding if encoding.startswith("cp") else "")
 
 
-def test_a_guess_is_told(tmp_path: Path) -> None:
+def test_a_guessed_encoding_is_noted(tmp_path: Path) -> None:
     pytest.importorskip("charset_normalizer")
     (tmp_path / "a.txt").write_bytes(GERMAN.encode("cp1252"))
     reading = read_paths([tmp_path])
     assert reading.documents[0].text == GERMAN.strip()
-    assert reading.notes == ("a.txt: read as cp1252, which is a guess; save it as UTF-8 to be sure",)
+    assert reading.notes == ("a.txt: decoded as cp1252 (a guess); save the file as UTF-8 to be sure",)
 
 
-def test_where_several_encodings_are_as_likely_none_is_taken(tmp_path: Path) -> None:
+def test_a_tie_between_encodings_is_not_broken(tmp_path: Path) -> None:
     pytest.importorskip("charset_normalizer")
     path = tmp_path / "a.txt"
     path.write_bytes(("Zavřeno v pondělí, šatna je v přízemí. " * 2).encode("cp1250"))
-    with pytest.raises(Unreadable, match="not UTF-8, but cp1250 or cp1252"):
-        decoded(path)
+    with pytest.raises(Unreadable, match=r"not UTF-8 \(could be cp1250 or cp1252\)"):
+        decode_file(path)
 
 
 def test_without_the_optional_package_nothing_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,4 +48,4 @@ def test_without_the_optional_package_nothing_is_guessed(tmp_path: Path, monkeyp
     path = tmp_path / "a.txt"
     path.write_bytes(GERMAN.encode("cp1252"))
     with pytest.raises(Unreadable, match="not UTF-8"):
-        decoded(path)
+        decode_file(path)

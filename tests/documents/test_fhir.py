@@ -43,7 +43,7 @@ def test_definitions_are_parsed_and_never_run(tmp_path: Path) -> None:
         "Account\nTracks balances. A financial tool.\n\nAccount.coverage: Who pays\nThe party that pays.\n\n"
         "Account.name: A name\n\nAccount.value[x]: A value\nThe value itself."
     )
-    assert document.licence.startswith("CC0")
+    assert document.license.startswith("CC0")
     assert [example.id for example in reading.examples] == ["Account.coverage", "Account.value[x]"]
     assert reading.examples[0].references == ("The party that pays.",)
     assert reading.examples[0].copy_text == "Who pays"
@@ -64,5 +64,5 @@ def test_without_network_the_error_names_file_and_place(tmp_path: Path) -> None:
 
 def test_a_wrong_wheel_is_refused(tmp_path: Path) -> None:
     make_wheel(tmp_path / FHIR_WHEEL.file)
-    with pytest.raises(SizewiseError, match="truncated or not the right file"):
+    with pytest.raises(SizewiseError, match="truncated or the wrong file"):
         read_demo("fhir", tmp_path, offline=True)

@@ -15,7 +15,7 @@ def test_the_manual_is_read_without_network(tmp_path: Path) -> None:
     assert len(reading.examples) > 200
     ids = {document.id for document in reading.documents}
     assert {example.source for example in reading.examples} <= ids
-    assert all("PSF" in document.licence for document in reading.documents)
+    assert all("PSF" in document.license for document in reading.documents)
 
 
 def test_source_is_parsed_and_never_run(tmp_path: Path) -> None:

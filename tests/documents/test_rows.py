@@ -18,7 +18,7 @@ def write(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def read_row(tmp_path: Path, row: Any) -> tuple[list[tuple[str, str]], tuple[str, ...], str]:
-    """Read one row: its turns, its references, the form that was recognised."""
+    """Read one row: its turns, its references, the detected row format."""
     reading = read_paths([write(tmp_path / "x.jsonl", [row])])
     (example,) = reading.examples
     (form,) = reading.forms
@@ -80,30 +80,31 @@ def test_the_forms_of_other_tools_are_read(
     [
         ({"instruction": "", "input": "", "output": "A"}, "'instruction' is empty"),
         ({"prompt": "  ", "answer": "A"}, "'prompt' is empty"),
-        ({"prompt": {"text": "Q"}, "answer": "A"}, "prompt is an object, not a text"),
-        ({"prompt": ["Q"], "answer": "A"}, "message 1: a text, not an object"),
+        ({"prompt": {"text": "Q"}, "answer": "A"}, "prompt is an object, not text"),
+        ({"prompt": ["Q"], "answer": "A"}, "message 1: a string, not an object"),
         ({"prompt": "Q", "answer": None}, "'answer' is null"),
         ({"prompt": "Q", "references": [None]}, "references is empty"),
-        ({"prompt": "Q", "references": [{"text": "A"}]}, "references is an object, not a text"),
-        ({"prompt": "Q", "references": [["A"]]}, "references is a list, not a text"),
-        ({"prompt": "Q", "output": {"a": 1}}, "'output' is an object, not a text"),
+        ({"prompt": "Q", "references": [{"text": "A"}]}, "references is an object, not text"),
+        ({"prompt": "Q", "references": [["A"]]}, "references is a list, not text"),
+        ({"prompt": "Q", "output": {"a": 1}}, "'output' is an object, not text"),
         ({"text": "T", "label": None}, "the label is empty"),
-        ({"text": "T", "labels": ["a", "b"]}, "'labels' holds 2 labels"),
-        ({"messages": [USER]}, "the last turn of 'messages' is not the 'assistant''s"),
-        ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}]}, "a call of a tool"),
-        ({"messages": [{"role": "assistant", "content": "A"}]}, "nothing is asked"),
-        ({"messages": "Q?", "answer": "A"}, "messages is a text, not a list"),
-        ({"messages": [{"role": "user", "content": None}], "answer": "A"}, "content is null, not a text"),
+        ({"text": "T", "labels": ["a", "b"]}, "'labels' has 2 labels"),
+        ({"messages": [USER]}, "'messages' doesn't end with an 'assistant' message"),
+        ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}]},
+         "is a tool call, not a text answer"),
+        ({"messages": [{"role": "assistant", "content": "A"}]}, "'messages' has no user message before the answer"),
+        ({"messages": "Q?", "answer": "A"}, "messages is a string, not a list"),
+        ({"messages": [{"role": "user", "content": None}], "answer": "A"}, "content is null, not text"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "answer": "A"},
-         "the type 'image_url', not a text"),
+         "type 'image_url', not text"),
         ({"conversations": [{"from": "alien", "value": "Q"}], "answer": "A"}, 'the role is "alien"'),
-        ({"prompt": "Q \ud83d", "answer": "A"}, r"prompt holds half a character \(.ud83d\)"),
+        ({"prompt": "Q \ud83d", "answer": "A"}, r"prompt has an unpaired surrogate \(.ud83d\)"),
         ({"prompt": "Q", "answer": "A", "id": ["x"]}, "id is a list"),
         ({"prompt": "Q", "answer": "A", "split": "exam"}, "the split is 'exam'"),
-        ({"prompt": "Q", "answer": float("nan")}, "answer is no number"),
+        ({"prompt": "Q", "answer": float("nan")}, "answer is NaN or infinite"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_used_is_refused_with_line_and_reason(tmp_path: Path, row: Any, reason: str) -> None:
+def test_unusable_rows_are_rejected_with_line_and_reason(tmp_path: Path, row: Any, reason: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("\n" + json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(SizewiseError, match=f"line 2: .*{reason}"):
@@ -114,14 +115,14 @@ def some(count: int) -> list[dict[str, Any]]:
     return [{"id": i, "prompt": f"Question {i}?", "answer": f"It is number {i}."} for i in range(count)]
 
 
-def test_a_bad_row_is_set_aside_counted_and_told(tmp_path: Path) -> None:
+def test_a_rejected_row_is_counted_and_noted(tmp_path: Path) -> None:
     rows = some(60)
     rows[30]["answer"] = None
     reading = read_paths([write(tmp_path / "x.jsonl", rows)])
     assert len(reading.examples) == 59
     assert reading.examples[0].id == "0"
     assert [(row.file, row.line) for row in reading.rejected] == [("x.jsonl", 31)]
-    assert "x.jsonl: 1 of 60 rows was set aside (rejected.jsonl)" in reading.notes
+    assert "x.jsonl: 1 of 60 rows was rejected (see rejected.jsonl)" in reading.notes
     assert any(note.startswith("x.jsonl, line 31: ") and "'answer' is null" in note for note in reading.notes)
 
 
@@ -143,15 +144,15 @@ def test_a_file_without_any_usable_row_is_refused_whatever_the_share(tmp_path: P
         read_paths([write(tmp_path / "x.jsonl", [1, 2, 3])], 1.0)
 
 
-def test_rows_of_blank_text_are_left_out_and_told(tmp_path: Path) -> None:
+def test_rows_without_text_are_skipped_with_a_note(tmp_path: Path) -> None:
     reading = read_paths([write(tmp_path / "x.jsonl", [{"text": "Some text."}, {"text": " "}, {"text": "More."}])])
     assert [document.text for document in reading.documents] == ["Some text.", "More."]
-    assert reading.notes == ("x.jsonl: rows left out because their text is blank: 1",)
+    assert reading.notes == ("x.jsonl: skipped 1 row without text",)
 
 
-def test_unused_columns_of_documents_are_told_too(tmp_path: Path) -> None:
+def test_unused_columns_of_documents_are_noted_too(tmp_path: Path) -> None:
     reading = read_paths([write(tmp_path / "x.jsonl", [{"text": "Some text.", "topic": "a"}])])
-    assert reading.notes == ("x.jsonl: columns not used: topic",)
+    assert reading.notes == ("x.jsonl: unused columns: topic",)
 
 
 def table(tmp_path: Path, text: str, name: str = "x.csv", encoding: str = "utf-8") -> Reading:
@@ -181,7 +182,7 @@ def test_tables_as_spreadsheets_save_them_are_read(tmp_path: Path, text: str, en
     assert [(e.prompt, e.references) for e in found] == [(f"May I, {i}?", (f"Gate {i}",)) for i in range(4)]
 
 
-def test_a_row_with_more_cells_than_headings_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_row_with_more_cells_than_headings_is_rejected_with_its_line(tmp_path: Path) -> None:
     rows = "".join(f'"What is\nrule {i}?",Rule {i}.\n' for i in range(30))
     reading = table(tmp_path, f"prompt,answer\n{rows}May I?,Yes, but only there.\n")
     assert len(reading.examples) == 30
@@ -201,7 +202,7 @@ def test_cells_are_not_cut_at_any_length(tmp_path: Path) -> None:
     [
         ("Frage,Antwort\nQ,A\n", "the headings are 'frage', 'antwort'"),
         ("prompt,answer,answer\nQ,A,B\n", "two columns are named 'answer'"),
-        ('prompt,answer\nQ,A\n"Q,A\nQ,A\n', "the quote that opens in line 3 is never closed"),
+        ('prompt,answer\nQ,A\n"Q,A\nQ,A\n', "the quote opened in line 3 is never closed"),
         ("prompt,answer\n", "no rows"),
     ],
 )
@@ -226,13 +227,13 @@ def test_lists_in_one_json_file_are_read_with_their_lines(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('[{"prompt": "Q", "answer": "A"},\n {"prompt": "Q"', "breaks off at line 2"),
-        ('{\n "name": "tool",\n "files": []\n}', "one JSON object with the keys 'name', 'files'"),
+        ('[{"prompt": "Q", "answer": "A"},\n {"prompt": "Q"', "invalid at line 2"),
+        ('{\n "name": "tool",\n "files": []\n}', "a single JSON object with the keys 'name', 'files'"),
         ("[1, 2]", "line 1: a number, not a JSON object"),
-        ('[{"prompt": "Q", "answer": "A"}]\n[{"prompt": "R", "answer": "B"}]', "ends in line 1 with more behind it"),
+        ('[{"prompt": "Q", "answer": "A"}]\n[{"prompt": "R", "answer": "B"}]', "ends at line 1, followed by more text"),
         ("null", "line 1: null, not a JSON object"),
         ("12.5\n", "line 1: a number, not a JSON object"),
-        ('"text"', "line 1: a text, not a JSON object"),
+        ('"text"', "line 1: a string, not a JSON object"),
         ("true", "line 1: true or false, not a JSON object"),
     ],
 )
@@ -257,24 +258,24 @@ def test_json_that_holds_no_rows_is_named_and_does_not_stop_a_folder(tmp_path: P
     ],
 )
 @pytest.mark.parametrize("listed", [False, True])
-def test_a_key_that_stands_twice_with_other_values_costs_its_row(tmp_path: Path, row: str, listed: bool) -> None:
+def test_a_row_with_a_duplicate_key_is_rejected(tmp_path: Path, row: str, listed: bool) -> None:
     rows = [row, '{"prompt": "Same?", "prompt": "Same?", "answer": "A"}', *map(json.dumps, some(30))]
     path = tmp_path / "x.json"
     path.write_text(f"[{','.join(rows)}]" if listed else "\n".join(rows), encoding="utf-8")
     reading = read_paths([path])
     assert len(reading.examples) == 31
     (rejected,) = reading.rejected
-    assert "stands twice, with different values" in rejected.reason
+    assert "occurs twice with different values" in rejected.reason
 
 
 @pytest.mark.parametrize("row", [{"Answer": "no", "answer": "yes"}, {"answer": "yes", "Answer": "no"}])
-def test_of_keys_that_differ_in_case_the_plain_one_is_read_and_the_other_told(tmp_path: Path, row: Any) -> None:
+def test_of_keys_that_differ_in_case_the_lower_case_one_is_read_and_the_other_noted(tmp_path: Path, row: Any) -> None:
     reading = read_paths([write(tmp_path / "x.jsonl", [{"Prompt": "Is it?", **row}])])
     assert reading.examples[0].references == ("yes",)
-    assert reading.notes == ("x.jsonl: columns not used: Answer",)
+    assert reading.notes == ("x.jsonl: unused columns: Answer",)
 
 
-def test_numbers_stand_as_they_were_written(tmp_path: Path) -> None:
+def test_numbers_keep_their_spelling(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text(
         "".join(f'{{"prompt": "Price {i}?", "answer": {n}}}\n' for i, n in enumerate(("4.50", "1.10", "1E5", "7"))),
@@ -294,7 +295,7 @@ def test_files_that_were_joined_lose_no_rows_and_gain_none(tmp_path: Path) -> No
     lines = "".join(f"Question {i}?,Answer {i}\n" for i in range(20))
     reading = table(tmp_path, f"Question,Answer\n{lines}\ufeffQuestion,Answer\n{lines.replace('?', '!')}")
     assert len(reading.examples) == 40
-    assert [(row.line, row.reason.split(",")[0]) for row in reading.rejected] == [(22, "the headings once more")]
+    assert [(row.line, row.reason.split(",")[0]) for row in reading.rejected] == [(22, "the headings again")]
     path = tmp_path / "x.jsonl"
     rows = "".join(json.dumps(row) + "\n" for row in some(5))
     path.write_text(rows + "\ufeff" + rows, encoding="utf-8")
@@ -316,10 +317,10 @@ def test_blank_lines_before_the_headings_do_not_hide_them(tmp_path: Path) -> Non
         ("messages", "[{'role': 'user'}]"),
     ],
 )
-def test_lists_as_python_writes_them_are_no_texts(tmp_path: Path, heading: str, cell: str) -> None:
+def test_python_lists_are_rejected(tmp_path: Path, heading: str, cell: str) -> None:
     other = {"messages": "id", "choices": "prompt,answer"}.get(heading, "prompt")
     quoted = '"' + cell.replace('"', '""') + '"'
-    with pytest.raises(SizewiseError, match=f"line 2: {heading} is a list as Python writes it"):
+    with pytest.raises(SizewiseError, match=f"line 2: {heading} is a Python list, not a JSON list"):
         table(tmp_path, f"{other},{heading}\n{other.replace('answer', 'yes')},{quoted}\n")
 
 
@@ -330,30 +331,32 @@ def test_lists_in_cells_are_read_where_they_are_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("said", ["On hook 3.", " On  hook 3. "])
-def test_an_answer_that_ends_the_conversation_is_not_part_of_what_is_asked(tmp_path: Path, said: str) -> None:
+def test_an_answer_that_ends_the_conversation_is_not_part_of_the_prompt(tmp_path: Path, said: str) -> None:
     turns = [USER, {"role": "assistant", "content": said}]
     for row in ({"messages": turns, "answer": "On hook 3."}, {"prompt": turns, "completion": "On hook 3."}):
         assert read_row(tmp_path, row)[:2] == ([("user", "Q?")], ("On hook 3.",))
 
 
-def test_a_conversation_that_ends_with_words_that_hold_the_answer_is_refused(tmp_path: Path) -> None:
+def test_a_conversation_that_ends_with_the_answer_in_a_sentence_is_refused(tmp_path: Path) -> None:
     turns = [USER, {"role": "assistant", "content": "We add them, so it is 42."}]
-    with pytest.raises(SizewiseError, match="is the assistant's and holds the right answer of 'answer'"):
+    with pytest.raises(
+        SizewiseError, match="ends with an assistant message that contains the reference answer in 'answer'"
+    ):
         read_paths([write(tmp_path / "x.jsonl", [{"messages": turns, "answer": "42"}])])
     begun = [USER, {"role": "assistant", "content": "The number is"}]
     assert read_row(tmp_path, {"messages": begun, "answer": "42"})[0][-1] == ("assistant", "The number is")
     assert read_row(tmp_path, {"messages": turns, "label": "so"})[1] == ("so",)
 
 
-def test_an_input_of_a_few_letters_is_kept_and_one_that_stands_there_is_not_repeated(tmp_path: Path) -> None:
+def test_a_short_input_is_kept_and_one_already_in_the_prompt_is_not_repeated(tmp_path: Path) -> None:
     short = {"instruction": "Is 15 more than this?", "input": "5", "output": "yes"}
     assert read_row(tmp_path, short)[0] == [("user", "Is 15 more than this?\n\n5")]
     whole = {"instruction": "Sort these.\nb a", "input": "b a", "output": "a b"}
     assert read_row(tmp_path, whole)[0] == [("user", "Sort these.\nb a")]
 
 
-def test_history_beside_a_conversation_is_told_as_not_used(tmp_path: Path) -> None:
+def test_history_next_to_a_conversation_is_noted_as_unused(tmp_path: Path) -> None:
     row = {"messages": [USER, {"role": "assistant", "content": "A"}], "system": "Short.", "history": [["x", "y"]]}
     reading = read_paths([write(tmp_path / "x.jsonl", [row])])
-    assert reading.notes == ("x.jsonl: columns not used: history",)
+    assert reading.notes == ("x.jsonl: unused columns: history",)
     assert [turn.content for turn in reading.examples[0].messages] == ["Short.", "Q?"]

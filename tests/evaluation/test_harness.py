@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on our models; run where the extra [harness] is installed."""
+"""Tasks of lm-evaluation-harness; needs the extra [harness]."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_local_task_becomes_a_record(tmp_path: Path, store: Store) -> None:
     (score,) = [score for name, score in stored.record.scores.items() if name.endswith("acc")]
     assert score.value == 0.5  # every byte equally likely: the short one is always chosen
     assert score.n == 20
-    assert score.low is not None
+    assert score.ci_low is not None
     assert evaluate_suite("fake:echo", "lm-eval:colours", tmp_path, store=store).id == stored.id
     with pytest.raises(SizewiseError):
         evaluate_suite("fake:echo", "lm-eval:no_such_task_here", tmp_path, store=store)

@@ -1,4 +1,4 @@
-"""`evaluate` measures every kind of model on the same test items, and says of each how it was opened."""
+"""Every kind of model can be evaluated on the same test items."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.evaluation import evaluate
 from sizewise.exporting import export
 from sizewise.models.fake import FakeModel
 from sizewise.models.openvino import convert
 from sizewise.records import Dataset
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from tests.models.standin import StandIn
 from tests.models.test_remote import KINDS
 from tests.service.test_service import running
@@ -23,7 +23,7 @@ pytest.importorskip("pydantic_ai")
 
 
 @pytest.mark.parametrize("uri", KINDS)
-def test_providers(uri: str, monkeypatch: pytest.MonkeyPatch, dataset: Stored[Dataset], store: Store) -> None:
+def test_providers(uri: str, monkeypatch: pytest.MonkeyPatch, dataset: Saved[Dataset], store: Store) -> None:
     key, address, path = KINDS[uri]
     server = StandIn()
     monkeypatch.setenv(key, "secret")
@@ -35,7 +35,7 @@ def test_providers(uri: str, monkeypatch: pytest.MonkeyPatch, dataset: Stored[Da
     assert (record.model.uri, record.failed) == (uri, 0)
     assert record.scores["bleu"].n > 0
     assert record.scores["usd_per_1000"].value is not None
-    assert record.scores["bits_per_byte"].missing
+    assert record.scores["bits_per_byte"].missing_reason
 
 
 def as_folder(folder: Path, _: Path, __: Store) -> str:
@@ -61,7 +61,7 @@ def test_weights_on_this_machine(
     engine: str,
     tiny_folder: Path,
     tmp_path: Path,
-    dataset: Stored[Dataset],
+    dataset: Saved[Dataset],
     store: Store,
 ) -> None:
     plain = evaluate(str(tiny_folder), dataset.id, ["bleu", "bits_per_byte"], store=store, limit=4).record
@@ -74,8 +74,8 @@ def test_weights_on_this_machine(
     assert record.scores["bits_per_byte"].value == pytest.approx(plain.scores["bits_per_byte"].value, rel=1e-3)
 
 
-def test_answers_that_are_there_and_a_server_of_the_same_format(
-    dataset: Stored[Dataset], store: Store, tmp_path: Path
+def test_recorded_answers_and_an_openai_compatible_server(
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     contents = datasets.load(store, dataset.id)
     path = tmp_path / "said.jsonl"

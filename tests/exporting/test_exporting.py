@@ -14,13 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.exporting import Bounds, export, llamacpp, ollama, writing
-from sizewise.lm import folder as folders
 from sizewise.lm import gguf_writing
+from sizewise.lm import hf_format as folders
 from sizewise.lm.gguf_writing import write_gguf
 from sizewise.models import open_model
 from sizewise.models.openvino import Engine, OpenvinoModel
 from sizewise.records import Checkpoint, Dataset, Message, Recipe, Request
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.training import train
 from tests.conftest import make_tiny
 
@@ -29,9 +29,9 @@ LLAMA = pytest.mark.skipif(not llamacpp.is_installed(), reason="llama.cpp's bind
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Stored[Checkpoint], Stored[Dataset]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Saved[Checkpoint], Saved[Dataset]]:
     """A tiny network from scratch, adapted with LoRA: it has learnt enough to be sure of its tokens."""
-    from sizewise.dataset import read
+    from sizewise.datasets import read
 
     root = tmp_path_factory.mktemp("exporting")
     texts = root / "texts"
@@ -78,8 +78,8 @@ def test_an_adapted_model_is_exported_and_says_the_same(trained: Any, tmp_path: 
         assert "llama.cpp" in readers
     for one in record.parity:
         assert one.agreement.value is not None
-        assert one.agreement.value >= one.least_agreement
-        assert one.agreement.low is not None
+        assert one.agreement.value >= one.min_agreement
+        assert one.agreement.ci_low is not None
         assert one.same_text
         assert one.agreement.n == 12
     assert set(record.files) == {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
@@ -105,7 +105,7 @@ def test_a_wrong_template_is_refused(trained: Any, tmp_path: Path, monkeypatch: 
         write_gguf(network, tokenizer, *rest)
 
     monkeypatch.setattr(gguf_writing, "write_gguf", wrong)
-    with pytest.raises(SizewiseError, match="template or tokenizer turns 6 of 6 prompts into other tokens"):
+    with pytest.raises(SizewiseError, match="template or tokenizer encodes 6 of 6 prompts differently"):
         export(run.id, "gguf-f16", tmp_path / "made", store=store, prompts=6)
     assert not (tmp_path / "made").exists()
     assert not list(tmp_path.glob(".made*"))
@@ -123,14 +123,14 @@ def test_a_broken_quantisation_is_refused(trained: Any, tmp_path: Path, monkeypa
         return packed
 
     monkeypatch.setattr(gguf.quants, "quantize", broken)
-    with pytest.raises(SizewiseError, match=r"greedy tokens are the same; at least 97\.0% must be"):
+    with pytest.raises(SizewiseError, match=r"greedy tokens are identical; the minimum is 97\.0%"):
         export(run.id, "gguf-q8_0", tmp_path / "made", store=store, prompts=6)
     assert not (tmp_path / "made").exists()
 
 
 def test_bounds_may_be_set(trained: Any, tmp_path: Path) -> None:
     store, run, _ = trained
-    with pytest.raises(SizewiseError, match="bits a byte more of the same text"):
+    with pytest.raises(SizewiseError, match="bits per byte on the same texts"):
         export(run.id, "gguf-q4_0", tmp_path / "made", store=store, prompts=6, bounds=Bounds(0.0, 0.0))
 
 
@@ -177,7 +177,7 @@ def test_llama_cpp_cuts_text_as_the_model_does(trained: Any, tmp_path: Path) -> 
     record = export(run.id, "gguf-f16", tmp_path / "made", store=store, prompts=8).record
     (last,) = (one for one in record.parity if one.reader.startswith("llama.cpp"))
     assert last.same_text
-    assert last.bits.missing is not None
+    assert last.bits.missing_reason is not None
 
 
 @pytest.mark.parametrize("attention", ["window:32", "pattern:SL:32"])
@@ -190,20 +190,20 @@ def test_a_window_that_gguf_would_lose_is_refused(
 
 
 def test_other_folders_and_formats_are_refused(tiny_folder: Path, tmp_path: Path, store: Store) -> None:
-    with pytest.raises(UsageError, match="no format 'onnx'"):
+    with pytest.raises(UsageError, match="Unknown export format 'onnx'"):
         export(str(tiny_folder), "onnx", tmp_path / "made", store=store)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         export(str(tiny_folder), "hf", tiny_folder, store=store)
-    with pytest.raises(SizewiseError, match="cannot be opened by openvino-genai"):
+    with pytest.raises(SizewiseError, match="openvino-genai can't open"):
         Engine(tiny_folder, "fp32")
 
 
 def test_a_damaged_gguf_is_named(trained: Any, tmp_path: Path, store: Store) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF" + b"\0" * 40)
-    with pytest.raises(SizewiseError, match="cannot be read as GGUF"):
+    with pytest.raises(SizewiseError, match="can't be read as GGUF"):
         open_model(f"gguf:{path}", store=store)
-    with pytest.raises(UsageError, match="There is no file"):
+    with pytest.raises(UsageError, match="does not exist"):
         open_model(f"gguf:{tmp_path / 'none.gguf'}", store=store)
 
 

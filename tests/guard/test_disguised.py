@@ -1,4 +1,4 @@
-"""The same value in other letters, with other blanks and dashes, or with what does not show: found all the same."""
+"""Values are found with other spaces, dashes, digits, escapes or invisible characters."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_disguised_value_is_masked_and_comes_back(value: str, disguise: str) -
     hidden = mask.hide(text)
     left = plainly(re.sub(r"\[[A-Z_]+_\d+_\w{4}\]", "", hidden))
     assert not re.search(r"\d\d|@|example", left), hidden
-    assert Unmask(mask.values).whole(hidden) == text
+    assert Unmask(mask.values).restore(hidden) == text
 
 
 @given(
@@ -105,19 +105,19 @@ def test_a_disguised_value_is_masked_and_comes_back(value: str, disguise: str) -
         max_size=40,
     )
 )
-def test_every_place_of_a_copy_leads_back_into_the_text(text: str) -> None:
+def test_every_span_of_a_copy_maps_back_to_the_text(text: str) -> None:
     for copy in plain_copies(text):
         spans = [copy.span(at, at + 1) for at in range(len(copy.text))]
         assert all(0 <= start < end <= len(text) for start, end in spans)
         assert spans == sorted(spans)
 
 
-def test_what_does_not_show_may_stand_between_numbers_too() -> None:
+def test_invisible_characters_can_separate_numbers() -> None:
     text = "7\u200b4111 1111 1111 1111\u200b8 or ①4111 1111 1111 1111"
     assert "1111" not in Mask([text]).hide(text)
 
 
-def test_cards_beside_other_numbers_are_found() -> None:
+def test_cards_next_to_other_numbers_are_found() -> None:
     for text in (
         "4111111111111111\n5500000000000004\n340000000000009",
         "4111 1111 1111 1111 5500 0000 0000 0004",
@@ -150,7 +150,7 @@ def test_amounts_are_left(text: str) -> None:
     assert [one for one in find_personal(text) if one.kind in ("phone", "card", "iban")] == []
 
 
-def test_a_confidential_word_and_an_order_are_seen_in_other_letters() -> None:
+def test_confidential_words_and_injections_are_found_in_disguised_letters() -> None:
     rule = [re.compile("(?i)salary")]
     for text in ("his sal\u00adary", f"his {full_width('salary')}", r"his sa\u006cary", "his sal\u200bary"):
         assert matches(rule, [text])
@@ -184,19 +184,19 @@ def test_many_values_are_masked_and_restored_piece_by_piece_in_little_time() -> 
     hidden = mask.hide(text)
     back = Unmask(mask.values)
     parts = [back.feed(hidden[at : at + 50]) for at in range(0, len(hidden), 50)]
-    assert "".join([*parts, back.rest()]) == text
+    assert "".join([*parts, back.finish()]) == text
     assert len(mask.values) == 16_000
     assert time.process_time() - begun < 15
 
 
-def test_beyond_the_looks_at_numbers_what_has_the_form_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sizewise.guard.numbers.LOOKS", 3)
+def test_candidates_beyond_the_limit_are_masked_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sizewise.guard.numbers.MAX_CHECKED", 3)
     text = "\n".join(f"+49 30 9018{number:02d}" for number in range(20))
     assert "9018" not in Mask([text]).hide(text)
 
 
 def test_a_text_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings, "MOST_LETTERS", 100)
+    monkeypatch.setattr(findings, "MAX_CHARACTERS", 100)
     with pytest.raises(SizewiseError, match="too many"):
         Mask(["a" * 101]).hide("a" * 101)
 
@@ -216,9 +216,9 @@ def test_values_as_web_addresses_and_html_escape_them_are_found(text: str, value
     mask = Mask([text])
     hidden = mask.hide(text)
     assert value not in hidden
-    assert Unmask(mask.values).whole(hidden) == text
+    assert Unmask(mask.values).restore(hidden) == text
 
 
 @pytest.mark.parametrize("text", ["100%20mg and %40 off", "A &amp; B, 5 %", "https://x.example/a%2Fb%3Fc=1"])
-def test_percents_and_ampersands_alone_are_nobody(text: str) -> None:
+def test_percents_and_ampersands_alone_are_not_personal(text: str) -> None:
     assert find_personal(text) == []

@@ -1,4 +1,4 @@
-"""Personal data is found where it stands, and what is nobody's is left."""
+"""Personal data is found at its exact position, and other numbers are left alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def found(text: str) -> list[tuple[str, str]]:
         ("from 192.168.10.7 at night", "ip", "192.168.10.7"),
     ],
 )
-def test_each_kind_is_found_whole(text: str, kind: str, part: str) -> None:
+def test_each_kind_is_found_completely(text: str, kind: str, part: str) -> None:
     assert (kind, part) in found(text)
 
 
@@ -49,11 +49,11 @@ def test_each_kind_is_found_whole(text: str, kind: str, part: str) -> None:
         "The road to the hill was closed.",
     ],
 )
-def test_numbers_that_are_nobodys_are_left(text: str) -> None:
+def test_numbers_that_are_not_personal_are_left_alone(text: str) -> None:
     assert [one for one in found(text) if one[0] in ("email", "iban", "card", "address", "date", "national_id")] == []
 
 
-def test_a_word_says_what_a_bare_number_is() -> None:
+def test_a_label_identifies_a_bare_number() -> None:
     assert found("The passport is C01234567.") == [("national_id", "C01234567")]
     assert found("The part is C01234567.") == []
 
@@ -76,7 +76,7 @@ def test_nothing_is_fetched() -> None:
     assert found("to a.b@example.museum") == [("email", "a.b@example.museum")]
 
 
-def test_of_two_that_overlap_nothing_is_left_out() -> None:
+def test_overlapping_findings_are_covered_completely() -> None:
     text = "Dorfgasse 17\n6850 Dornbirn\nTel. 05572 / 38 41 09"
     covered = "".join(text[one.start : one.end] for one in find_personal(text))
     assert all(part in covered for part in ("17", "6850", "05572", "38 41 09"))

@@ -28,7 +28,7 @@ def test_the_same_value_has_the_same_token_and_the_text_holds_none_of_it() -> No
 
 
 @given(st.lists(st.integers(1, 9), max_size=80), st.text(max_size=30))
-def test_every_cut_gives_the_text_back(sizes: list[int], more: str) -> None:
+def test_the_text_is_restored_wherever_it_is_split(sizes: list[int], more: str) -> None:
     text = TEXT + more
     mask, hidden = masked(text)
     back = Unmask(mask.values)
@@ -37,7 +37,7 @@ def test_every_cut_gives_the_text_back(sizes: list[int], more: str) -> None:
     for size in [*sizes, len(hidden)]:
         parts.append(back.feed(hidden[at : at + size]))
         at += size
-    assert "".join([*parts, back.rest()]) == text
+    assert "".join([*parts, back.finish()]) == text
 
 
 def test_changed_and_repeated_tokens() -> None:
@@ -46,9 +46,9 @@ def test_changed_and_repeated_tokens() -> None:
     assert hidden == f"to [{token}]"
     back = Unmask(mask.values)
     said = f"{token.lower()} and [{token.replace('_', ' ')}] and ({token.replace('_', '-')}) and [{token}"
-    assert back.whole(said) == "anna@example.org and anna@example.org and (anna@example.org) and [anna@example.org"
-    assert Unmask(mask.values).whole(token[:-1]) == token[:-1]
-    assert Unmask(mask.values).whole(token.replace("1", "2", 1)) == token.replace("1", "2", 1)
+    assert back.restore(said) == "anna@example.org and anna@example.org and (anna@example.org) and [anna@example.org"
+    assert Unmask(mask.values).restore(token[:-1]) == token[:-1]
+    assert Unmask(mask.values).restore(token.replace("1", "2", 1)) == token.replace("1", "2", 1)
 
 
 def test_text_that_imitates_a_token_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,16 +57,16 @@ def test_text_that_imitates_a_token_stays(monkeypatch: pytest.MonkeyPatch) -> No
     text = "I say [EMAIL_1_BBBB] and [EMAIL_1_ZZZZ], mail anna@example.org"
     mask, hidden = masked(text)
     assert hidden == "I say [EMAIL_1_BBBB] and [EMAIL_1_ZZZZ], mail [EMAIL_1_CCCC]"
-    assert Unmask(mask.values).whole(hidden) == text
+    assert Unmask(mask.values).restore(hidden) == text
 
 
-def test_a_begun_token_waits_and_no_more() -> None:
+def test_only_the_beginning_of_a_token_is_held_back() -> None:
     mask, _ = masked("to anna@example.org")
     back = Unmask(mask.values)
     assert back.feed("Dear [EMA") == "Dear "
     assert back.feed("lice]") == "[EMAlice]"
     assert back.feed("[") == ""
-    assert back.rest() == "["
+    assert back.finish() == "["
 
 
 def test_nothing_to_hide() -> None:

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from sizewise.comparison import compare
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.evaluation import evaluate
 from sizewise.records import Dataset
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from tests.conftest import sentence
 
 DOCUMENTS = 200
 
 
 @pytest.fixture
-def dataset(store: Store, tmp_path: Path) -> Stored[Dataset]:
+def dataset(store: Store, tmp_path: Path) -> Saved[Dataset]:
     """One example of each of many documents: a claim needs ten of them."""
     rows = [
         {
@@ -36,7 +36,7 @@ def dataset(store: Store, tmp_path: Path) -> Stored[Dataset]:
 
 
 @pytest.fixture
-def compared(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> str:
+def compared(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> str:
     """Three recorded candidates on the same examples: right, half right, wrong."""
     examples = load(store, dataset.id).examples["test"]
     said = {

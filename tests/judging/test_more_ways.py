@@ -1,4 +1,4 @@
-"""The best of several, judge models and their licence, and votes from other tools."""
+"""The best of several, judge models and their validation, and votes from other tools."""
 
 from __future__ import annotations
 
@@ -17,11 +17,21 @@ import pytest
 from sizewise.choice import choose
 from sizewise.comparison import add_votes
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import even_length_rate
-from sizewise.judging import Ballot, Opened, ask_judge, open_round, preferences, read_votes, report, write_tasks
+from sizewise.judging import (
+    Ballot,
+    Opened,
+    RoundDesign,
+    ask_judge,
+    open_round,
+    preferences,
+    read_votes,
+    report,
+    write_tasks,
+)
 from sizewise.judging.exchange import Format
-from sizewise.judging.machines import Complete, read_verdict
+from sizewise.judging.llm_judge import Complete, read_verdict
 from sizewise.records import Completion, JudgeTask, Needs, Request, Vote
+from sizewise.stats import length_controlled_rate
 from sizewise.store import Store
 from sizewise.studies.audit import audit
 
@@ -34,7 +44,7 @@ def best_of(task: JudgeTask) -> str:
 
 
 def test_the_best_of_several_is_ranked_and_balanced(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, kind="best", raters=["a"], items=6)
+    opened = open_round([compared], RoundDesign(kind="best", raters=["a"], items=6), store=store)
     ballot = Ballot(store, opened.stored.id)
     firsts = Counter(task.left for task in ballot.tasks.values() if task.purpose == "vote")
     assert max(firsts.values()) - min(firsts.values()) <= 1
@@ -43,7 +53,7 @@ def test_the_best_of_several_is_ranked_and_balanced(compared: str, store: Store)
         while task := ballot.next_task(rater):
             assert len(task.answers) == 3
             wrong = Vote(task=task.id, rater=rater.name, origin="person", choice="left")
-            with pytest.raises(SizewiseError, match="'left' is no choice"):
+            with pytest.raises(SizewiseError, match="'left' isn't a choice"):
                 ballot.vote(rater, wrong, "nonce")
             vote = Vote(task=task.id, rater=rater.name, origin="person", choice=best_of(task))
             ballot.vote(rater, vote, f"nonce-{task.id}")
@@ -59,7 +69,7 @@ def test_the_best_of_several_is_ranked_and_balanced(compared: str, store: Store)
 
 
 def test_none_of_several_is_of_use(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, kind="best", raters=["a"], items=9)
+    opened = open_round([compared], RoundDesign(kind="best", raters=["a"], items=9), store=store)
     ballot = Ballot(store, opened.stored.id)
     rater = ballot.rater(opened.invitations[0].token)
     while task := ballot.next_task(rater):
@@ -108,28 +118,28 @@ def by_people(opened: Opened, store: Store, noise: float) -> None:
 
 
 def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b", "c", "d"], votes_an_item=4, items=40)
+    opened = open_round([compared], RoundDesign(raters=["a", "b", "c", "d"], votes_per_item=4, items=40), store=store)
     asked, complete = judge()
     votes = ask_judge(opened.stored.id, "fake:judge", complete, store=store)
     assert len(asked) == 2 * votes
     assert ask_judge(opened.stored.id, "fake:judge", complete, store=store) == votes
     assert len(asked) == 2 * votes  # nothing was asked twice
     alone = report(opened.stored.id, store=store)
-    assert not alone.judges[0].licensed
+    assert not alone.judges[0].validated
     assert "30 are needed" in alone.judges[0].reason
-    with pytest.raises(SizewiseError, match="No person"):
+    with pytest.raises(SizewiseError, match="no human votes"):
         add_votes(compared, opened.stored.id, store=store)
 
     by_people(opened, store, noise=0.02)
     found = report(opened.stored.id, store=store)
-    (licence,) = found.judges
-    assert licence.licensed
-    assert licence.consistent.value == 1
-    assert licence.among_people.value is not None
+    (license,) = found.judges
+    assert license.validated
+    assert license.consistent.value == 1
+    assert license.among_people.value is not None
     assert found.votes == alone.votes * 4  # the tables hold people's votes alone
     voted = add_votes(compared, opened.stored.id, store=store)
-    assert voted.record.licence == licence
-    assert any("counts as a judge" in note for note in voted.record.notes)
+    assert voted.record.judge_validation == license
+    assert any(note.endswith(")") and ": validated (" in note for note in voted.record.notes)
     chosen = choose(voted.id, store=store)
     assert chosen.record.quality == "people"
     by_judge = choose(voted.id, Needs(quality="judge_model"), store=store)
@@ -138,21 +148,21 @@ def test_a_judge_model_counts_only_where_it_says_what_people_say(compared: str, 
 
 
 def test_a_judge_that_takes_the_first_is_unverified_and_enters_no_verdict(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=40)
+    opened = open_round([compared], RoundDesign(raters=["a", "b"], votes_per_item=2, items=40), store=store)
     by_people(opened, store, noise=0.0)
     ask_judge(opened.stored.id, "fake:first", judge(lean="1")[1], store=store)
-    (licence,) = report(opened.stored.id, store=store).judges
-    assert not licence.licensed
-    assert licence.consistent.value == 0
+    (license,) = report(opened.stored.id, store=store).judges
+    assert not license.validated
+    assert license.consistent.value == 0
     voted = add_votes(compared, opened.stored.id, store=store)
-    assert any("unverified" in note for note in voted.record.notes)
-    with pytest.raises(UsageError, match="unverified"):
+    assert any("not validated" in note for note in voted.record.notes)
+    with pytest.raises(UsageError, match="isn't validated"):
         choose(voted.id, Needs(quality="judge_model"), store=store)
     assert choose(voted.id, store=store).record.quality == "people"
 
 
 def test_a_judge_goes_on_to_further_examples_and_one_that_says_nothing_is_an_error(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=3)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=3), store=store)
     complete = judge()[1]
     few = ask_judge(opened.stored.id, "fake:judge", complete, store=store)
     many = ask_judge(opened.stored.id, "fake:judge", complete, more=6, store=store)
@@ -234,7 +244,7 @@ def pick(task: JudgeTask) -> str:
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "label-studio", "argilla"])
 def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str, store: Store, tmp_path: Path) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=12)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=12), store=store)
     ballot = Ballot(store, opened.stored.id)
     path = tmp_path / "tasks.json"
     for one in write_tasks(ballot, path, form):
@@ -258,7 +268,7 @@ def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str
 
 
 def test_empty_annotations_are_left_out_and_counted(compared: str, store: Store, tmp_path: Path) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=6)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=6), store=store)
     ballot = Ballot(store, opened.stored.id)
     names = list(ballot.tasks)[:4]
     chosen = [{"from_name": "choice", "to_name": "prompt", "type": "choices", "value": {"choices": ["left"]}}]
@@ -282,7 +292,7 @@ def test_empty_annotations_are_left_out_and_counted(compared: str, store: Store,
 
 
 def test_a_vote_that_is_taken_back_and_given_again_counts(compared: str, store: Store, tmp_path: Path) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=6)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=6), store=store)
     ballot = Ballot(store, opened.stored.id)
     one, other = list(ballot.tasks)[:2]
     path = tmp_path / "votes.csv"
@@ -313,7 +323,7 @@ def test_a_vote_that_is_taken_back_and_given_again_counts(compared: str, store: 
 def test_a_file_of_another_form_leaves_the_round_as_it_was(
     form: Format, text: str, said: str, compared: str, store: Store, tmp_path: Path
 ) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=6)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=6), store=store)
     ballot = Ballot(store, opened.stored.id)
     path = tmp_path / "votes"
     path.write_text(text, encoding="utf-8")
@@ -329,8 +339,8 @@ def test_at_even_length_a_lean_to_the_longer_is_no_merit() -> None:
     longer = rng.normal(80, 100, 3_000)  # the left one is mostly longer
     share = (rng.random(3_000) < 1 / (1 + np.exp(-longer / 60))).astype(float)  # and only length counts
     assert share.mean() > 0.6
-    found = even_length_rate(share, longer, [str(i) for i in range(3_000)])
-    assert found.low < 0.5 < found.high
+    found = length_controlled_rate(share, longer, [str(i) for i in range(3_000)])
+    assert found.ci_low < 0.5 < found.ci_high
     better = (rng.random(3_000) < 0.7).astype(float)  # the left one is better, whatever its length
-    found = even_length_rate(better, longer, [str(i) for i in range(3_000)])
-    assert found.low < 0.7 < found.high
+    found = length_controlled_rate(better, longer, [str(i) for i in range(3_000)])
+    assert found.ci_low < 0.7 < found.ci_high

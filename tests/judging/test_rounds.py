@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from sizewise.choice import choose
 from sizewise.cli.main import app
 from sizewise.comparison import add_votes, compare
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
-from sizewise.judging import Ballot, Opened, open_round, preferences, report, vote_rows
+from sizewise.judging import Ballot, Opened, RoundDesign, open_round, preferences, report, vote_rows
 from sizewise.records import Dataset, JudgeRound, JudgeTask, Needs, Vote
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.studies.audit import audit
 
 
@@ -43,7 +43,7 @@ def judge_all(opened: Opened, store: Store, strength: dict[str, float], noise: f
 
 
 def test_a_round_is_blind_balanced_and_shows_nobody_an_item_twice_but_in_repeats(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b", "c"], votes_an_item=2, items=24)
+    opened = open_round([compared], RoundDesign(raters=["a", "b", "c"], votes_per_item=2, items=24), store=store)
     record = opened.stored.record
     ballot = Ballot(store, opened.stored.id)
     sides: Counter[tuple[str, str]] = Counter()
@@ -73,7 +73,7 @@ def test_a_round_is_blind_balanced_and_shows_nobody_an_item_twice_but_in_repeats
 
 
 def test_the_votes_say_who_is_better_and_how_far_raters_can_be_trusted(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=40)
+    opened = open_round([compared], RoundDesign(raters=["a", "b"], votes_per_item=2, items=40), store=store)
     judge_all(opened, store, {"right": 2, "half": 1})
     found = report(opened.stored.id, store=store)
     assert found.open_tasks == 0
@@ -92,7 +92,7 @@ def test_the_votes_say_who_is_better_and_how_far_raters_can_be_trusted(compared:
 
 
 def test_a_rater_who_always_presses_left_is_named(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["lazy"], items=30)
+    opened = open_round([compared], RoundDesign(raters=["lazy"], items=30), store=store)
     ballot = Ballot(store, opened.stored.id)
     rater = ballot.rater(opened.invitations[0].token)
     while task := ballot.next_task(rater):
@@ -104,7 +104,7 @@ def test_a_rater_who_always_presses_left_is_named(compared: str, store: Store) -
 
 
 def test_replays_forgeries_other_tasks_and_late_votes_change_nothing(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b"])
+    opened = open_round([compared], RoundDesign(raters=["a", "b"]), store=store)
     ballot = Ballot(store, opened.stored.id)
     a, b = (ballot.rater(one.token) for one in opened.invitations)
     first = ballot.next_task(a)
@@ -116,13 +116,13 @@ def test_replays_forgeries_other_tasks_and_late_votes_change_nothing(compared: s
     ballot.vote(a, vote, "nonce-1234")  # an old one arrives once more
     assert [one.choice for one in ballot.votes()] == ["tie"]
     others = next(name for name in b.tasks if name not in a.tasks)
-    with pytest.raises(SizewiseError, match="not yours"):
+    with pytest.raises(SizewiseError, match="isn't assigned to you"):
         ballot.vote(a, Vote(task=others, rater="a", origin="person", choice="left"), "nonce-9999")
-    with pytest.raises(SizewiseError, match="not yours"):
+    with pytest.raises(SizewiseError, match="isn't assigned to you"):
         ballot.vote(a, vote.model_copy(update={"rater": "b"}), "nonce-9998")
-    with pytest.raises(SizewiseError, match="no choice"):
+    with pytest.raises(SizewiseError, match="isn't a choice"):
         ballot.vote(a, vote.model_copy(update={"choice": "person"}), "nonce-9997")
-    with pytest.raises(SizewiseError, match="not known"):
+    with pytest.raises(SizewiseError, match="isn't valid"):
         ballot.rater("x" * 24)
     ballot.undo(a, "undo-1234")
     ballot.undo(a, "undo-1234")
@@ -145,14 +145,14 @@ def test_an_expired_link_is_refused(compared: str, store: Store) -> None:
     body["record"]["expires"] = (datetime.now(UTC) - timedelta(days=1)).isoformat()
     opened.stored.path.write_text(json.dumps(body), encoding="utf-8")
     ballot = Ballot(store, opened.stored.id)
-    with pytest.raises(SizewiseError, match="over"):
+    with pytest.raises(SizewiseError, match="expired"):
         ballot.rater(opened.invitations[0].token)
     ballot.close()
 
 
 @pytest.mark.parametrize("kind", ["rating", "origin"])
 def test_ratings_and_who_wrote_it(kind: str, compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, kind=kind, raters=["a"], items=40)  # type: ignore[arg-type]
+    opened = open_round([compared], RoundDesign(kind=kind, raters=["a"], items=40), store=store)  # type: ignore[arg-type]
     ballot = Ballot(store, opened.stored.id)
     rater = ballot.rater(opened.invitations[0].token)
     while task := ballot.next_task(rater):
@@ -178,8 +178,8 @@ def test_ratings_and_who_wrote_it(kind: str, compared: str, store: Store) -> Non
         assert found.scores["harm"]["wrong"].value == 1
         bound = found.scores["harm"]["right"]
         assert bound.value == 0
-        assert bound.high is not None
-        assert bound.high > 0
+        assert bound.ci_high is not None
+        assert bound.ci_high > 0
     else:
         assert found.scores["taken_for_a_person"]["wrong"].value == 0
         assert found.scores["told_apart"]["all"].n == found.votes
@@ -190,15 +190,15 @@ def test_ratings_and_who_wrote_it(kind: str, compared: str, store: Store) -> Non
 
 def test_votes_enter_the_verdict_and_are_computed_again_by_an_audit(compared: str, store: Store) -> None:
     # By BLEU the right one leads; these people prefer the half ones, whatever BLEU says.
-    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2)
+    opened = open_round([compared], RoundDesign(raters=["a", "b"], votes_per_item=2), store=store)
     judge_all(opened, store, {"half": 2, "right": 1})
     voted = add_votes(compared, opened.stored.id, store=store)
     assert voted.record.scores["people"]["half"].value == 1
     before, after = choose(compared, store=store).record, choose(voted.id, store=store)
-    assert before.pick == "right" or before.outcome == "not_decisive"
+    assert before.pick == "right" or before.outcome == "inconclusive"
     assert after.record.quality == "people"
     assert after.record.pick == "half"
-    assert "people's preference" in after.record.sentence
+    assert "human preference" in after.record.summary
     assert choose(voted.id, Needs(quality="bleu"), store=store).record.quality == "bleu"
     found = audit(after.id, store=store, verify=True)
     assert found.sound
@@ -209,7 +209,7 @@ def test_votes_enter_the_verdict_and_are_computed_again_by_an_audit(compared: st
 
 
 def test_a_few_votes_of_one_rater_prefer_nobody_and_leave_the_metric_in_place(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a"], items=9)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=9), store=store)
     judge_all(opened, store, {"half": 2, "right": 1})
     found = report(opened.stored.id, store=store)
     assert [one.better for one in found.pairs] == [None] * 3
@@ -219,11 +219,11 @@ def test_a_few_votes_of_one_rater_prefer_nobody_and_leave_the_metric_in_place(co
     chosen = choose(voted.id, store=store).record
     assert chosen.quality == "bleu"
     assert chosen.pick == choose(compared, store=store).record.pick
-    assert any("people's votes do not decide yet" in line for line in chosen.why)
+    assert any("there aren't enough human votes yet" in line for line in chosen.reasons)
 
 
 def test_an_open_round_is_judged_only_by_the_test_that_may_be_looked_at(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["a", "b"], votes_an_item=2, items=40)
+    opened = open_round([compared], RoundDesign(raters=["a", "b"], votes_per_item=2, items=40), store=store)
     judge_all(opened, store, {"right": 2, "half": 1})
     assert all(one.p is None for one in report(opened.stored.id, store=store).pairs)
     open_ones = add_votes(compared, opened.stored.id, store=store).record
@@ -241,30 +241,32 @@ def test_an_open_round_is_judged_only_by_the_test_that_may_be_looked_at(compared
 
 
 def test_simulated_votes_enter_no_verdict_but_that_of_a_simulation(compared: str, store: Store) -> None:
-    opened = open_round([compared], store=store, raters=["robot"], origin="simulated")
+    opened = open_round([compared], RoundDesign(raters=["robot"], origin="simulated"), store=store)
     judge_all(opened, store, {"half": 1})
-    with pytest.raises(SizewiseError, match="No person"):
+    with pytest.raises(SizewiseError, match="no human votes"):
         add_votes(compared, opened.stored.id, store=store)
     marked = add_votes(compared, opened.stored.id, store=store, simulation=True).record
     assert marked.simulated_votes
-    assert any("not people's" in note for note in marked.notes)
-    assert any("enter no verdict" in note for note in report(opened.stored.id, store=store).notes)
+    assert any("simulated votes (not from people)" in note for note in marked.notes)
+    assert any("affect no verdict" in note for note in report(opened.stored.id, store=store).notes)
 
 
-def test_what_cannot_be_a_round_is_refused(compared: str, store: Store, dataset: Stored[Dataset]) -> None:
-    with pytest.raises(UsageError, match="cannot see each"):
-        open_round([compared], store=store, raters=["a"], votes_an_item=2)
-    with pytest.raises(UsageError, match="names of their own"):
-        open_round([compared], store=store, raters=["a", "a"])
-    with pytest.raises(UsageError, match="cannot be judged"):
+def test_what_cannot_be_a_round_is_refused(compared: str, store: Store, dataset: Saved[Dataset]) -> None:
+    with pytest.raises(UsageError, match="needs 2 raters"):
+        open_round([compared], RoundDesign(raters=["a"], votes_per_item=2), store=store)
+    with pytest.raises(UsageError, match="must be different"):
+        open_round([compared], RoundDesign(raters=["a", "a"]), store=store)
+    with pytest.raises(UsageError, match="can't be judged"):
         open_round([dataset.id], store=store)
     one = evaluate("fake:echo", dataset.id, ["bleu"], store=store).id
-    with pytest.raises(UsageError, match="one candidate"):
+    with pytest.raises(UsageError, match="only one candidate"):
         open_round([one], store=store)
     texts = evaluate("fake:silent", dataset.id, ["bits_per_byte"], store=store).id
-    with pytest.raises(SizewiseError, match=r"Only fake:echo has answers.*fake:silent: it was not asked for answers"):
+    with pytest.raises(SizewiseError, match=r"Only fake:echo has answers.*fake:silent: its evaluation contains no"):
         open_round([texts, one], store=store)
-    assert isinstance(store.read(JudgeRound, open_round([one], store=store, kind="rating").stored.id), JudgeRound)
+    assert isinstance(
+        store.read(JudgeRound, open_round([one], RoundDesign(kind="rating"), store=store).stored.id), JudgeRound
+    )
     assert JudgeTask.model_fields["purpose"].default == "vote"
 
 
@@ -282,7 +284,7 @@ def set_side_by_side(said: dict[str, Callable[[int, str], str]], data: str, stor
 
 @pytest.mark.parametrize("kind", ["pair", "best", "rating", "origin"])
 def test_a_candidate_that_never_answered_is_left_out_by_name(
-    kind: Any, dataset: Stored[Dataset], store: Store, tmp_path: Path
+    kind: Any, dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     said: dict[str, Callable[[int, str], str]] = {
         "silent": lambda i, _: ("", " \n", "\u200b", "```")[i % 4],
@@ -290,7 +292,7 @@ def test_a_candidate_that_never_answered_is_left_out_by_name(
         "half": lambda i, text: text[: len(text) // 2] if i % 5 else "",
     }
     compared = set_side_by_side(said, dataset.id, store, tmp_path)
-    opened = open_round([compared], store=store, raters=["a"], kind=kind, items=500)
+    opened = open_round([compared], RoundDesign(raters=["a"], kind=kind, items=500), store=store)
     record = opened.stored.record
     assert list(record.evaluations) == ["right", "half"]
     (why,) = record.left_out.values()
@@ -306,7 +308,7 @@ def test_a_candidate_that_never_answered_is_left_out_by_name(
 
 
 def test_votes_without_the_silent_candidate_enter_the_verdict(
-    dataset: Stored[Dataset], store: Store, tmp_path: Path
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     said: dict[str, Callable[[int, str], str]] = {
         "right": lambda _, text: text,
@@ -314,7 +316,7 @@ def test_votes_without_the_silent_candidate_enter_the_verdict(
         "half": lambda _, text: text[: len(text) // 2],
     }
     compared = set_side_by_side(said, dataset.id, store, tmp_path)
-    opened = open_round([compared], store=store, raters=["a"])
+    opened = open_round([compared], RoundDesign(raters=["a"]), store=store)
     judge_all(opened, store, {"half": 2, "right": 1})
     voted = add_votes(compared, opened.stored.id, store=store)
     assert set(voted.record.scores["people"]) == {"right", "half"}
@@ -322,7 +324,7 @@ def test_votes_without_the_silent_candidate_enter_the_verdict(
 
 
 def test_one_candidate_that_seldom_answers_does_not_take_the_others_examples(
-    dataset: Stored[Dataset], store: Store, tmp_path: Path
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     said: dict[str, Callable[[int, str], str]] = {
         "right": lambda _, text: text,
@@ -330,13 +332,13 @@ def test_one_candidate_that_seldom_answers_does_not_take_the_others_examples(
         "seldom": lambda i, text: text[::-1] if i == 1 else "",
     }
     compared = set_side_by_side(said, dataset.id, store, tmp_path)
-    opened = open_round([compared], store=store, raters=["a"], items=500)
+    opened = open_round([compared], RoundDesign(raters=["a"], items=500), store=store)
     assert opened.stored.record.items > 5
     assert not opened.stored.record.left_out
 
 
 def test_no_two_answers_left_is_an_error_that_names_who_and_why(
-    dataset: Stored[Dataset], store: Store, tmp_path: Path
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     said: dict[str, Callable[[int, str], str]] = {"mute": lambda _i, _t: "", "right": lambda _, text: text}
     compared = set_side_by_side(said, dataset.id, store, tmp_path)
@@ -348,16 +350,16 @@ def test_no_two_answers_left_is_an_error_that_names_who_and_why(
     said = {"mute": lambda _i, _t: "", "dumb": lambda _i, _t: " "}
     compared = set_side_by_side(said, dataset.id, store, tmp_path)
     with pytest.raises(SizewiseError, match=r"No candidate has answers to judge\. mute: .* dumb: "):
-        open_round([compared], store=store, kind="rating")
+        open_round([compared], RoundDesign(kind="rating"), store=store)
 
 
-def test_the_same_text_twice_is_counted_and_not_asked(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> None:
+def test_the_same_text_twice_is_counted_and_not_asked(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> None:
     said: dict[str, Callable[[int, str], str]] = {
         "one": lambda i, text: text if i % 2 else "**yes**",
         "other": lambda i, text: f"{text} indeed" if i % 2 else "yes",
     }
     compared = set_side_by_side(said, dataset.id, store, tmp_path)
-    opened = open_round([compared], store=store, items=500)
+    opened = open_round([compared], RoundDesign(items=500), store=store)
     ballot = Ballot(store, opened.stored.id)
     votes = [task for task in ballot.tasks.values() if task.purpose == "vote"]
     ballot.close()
@@ -368,13 +370,13 @@ def test_the_same_text_twice_is_counted_and_not_asked(dataset: Stored[Dataset], 
     assert count > 3
     assert opened.stored.record.items == len(votes)
     same = set_side_by_side({"a": lambda _i, _t: "yes", "b": lambda _i, _t: "yes"}, dataset.id, store, tmp_path)
-    with pytest.raises(SizewiseError, match="nothing to ask: a, b gave the same texts"):
+    with pytest.raises(SizewiseError, match="nothing to compare: a, b gave the same answers"):
         open_round([same], store=store)
 
 
 @pytest.mark.parametrize("kind", ["pair", "best"])
 def test_the_wrong_side_of_a_known_case_is_never_right_too(
-    kind: Any, dataset: Stored[Dataset], store: Store, tmp_path: Path
+    kind: Any, dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
     rows = [
         {
@@ -391,7 +393,9 @@ def test_the_wrong_side_of_a_known_case_is_never_right_too(
         "a": lambda i, _: f"yes {i}",
         "b": lambda i, _: f"no {i}",
     }
-    opened = open_round([set_side_by_side(said, labels.id, store, tmp_path)], store=store, kind=kind, items=60)
+    opened = open_round(
+        [set_side_by_side(said, labels.id, store, tmp_path)], RoundDesign(kind=kind, items=60), store=store
+    )
     ballot = Ballot(store, opened.stored.id)
     gold = [task for task in ballot.tasks.values() if task.purpose == "gold"]
     ballot.close()

@@ -10,8 +10,8 @@ import pytest
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference.ranking import bradley_terry, win_matrix
-from sizewise.judging import agreement, plan, rank
+from sizewise.judging import PlanAssumptions, agreement, plan, rank
+from sizewise.stats.ranking import bradley_terry, win_matrix
 
 NONE = None
 
@@ -56,8 +56,8 @@ def test_alpha_is_that_of_krippendorffs_example(tmp_path: Path, level: Any, publ
     found = agreement(ratings(tmp_path / "four.csv", FOUR), level)
     score = found.scores["krippendorff_alpha"]
     assert score.value == pytest.approx(published, abs=5e-4)
-    assert score.low is not None
-    assert score.low < published < (score.high or 0)
+    assert score.ci_low is not None
+    assert score.ci_low < published < (score.ci_high or 0)
     assert found.items == 11
     assert found.raters == 4
 
@@ -85,7 +85,8 @@ def test_kappa_of_two_raters_and_gwets_answer_to_rare_labels(tmp_path: Path) -> 
 
 
 def test_own_packages_agree_with_known_ones(tmp_path: Path) -> None:
-    krippendorff = pytest.importorskip("krippendorff")
+    import krippendorff
+
     random = np.random.default_rng(3)
     table = random.integers(1, 6, (5, 40)).astype(float)
     table[random.random((5, 40)) < 0.3] = np.nan
@@ -109,8 +110,8 @@ def test_strengths_are_the_likeliest(tmp_path: Path) -> None:
 
 
 def test_intervals_hold_what_they_promise() -> None:
-    from sizewise.inference import percentile_interval
-    from sizewise.inference.ranking import resampled_strengths
+    from sizewise.stats import percentile_interval
+    from sizewise.stats.ranking import resampled_strengths
 
     truth = np.array([0.5, 0.3, 0.2])
     random = np.random.default_rng(0)
@@ -120,8 +121,8 @@ def test_intervals_hold_what_they_promise() -> None:
         right = (left + 1 + right) % 3
         share = (random.random(300) < truth[left] / (truth[left] + truth[right])).astype(float)
         samples = resampled_strengths(left, right, share, (), 3, 200, trial)
-        low, high = percentile_interval(samples[:, 0])
-        inside += low <= truth[0] <= high
+        ci_low, ci_high = percentile_interval(samples[:, 0])
+        inside += ci_low <= truth[0] <= ci_high
     assert 0.90 <= inside / 200 <= 0.99
 
 
@@ -130,9 +131,9 @@ def test_whoever_never_wins_is_last_and_said_so(tmp_path: Path) -> None:
     found = rank(write(tmp_path / "one.csv", rows))
     assert [row.name for row in found.table] == ["a", "b"]
     assert found.table[0].score.value > 0.99
-    assert any("not all are linked" in note for note in found.notes)
+    assert any("don't link all candidates" in note for note in found.notes)
     ties = rank(write(tmp_path / "ties.csv", [{"left": "a", "right": "b", "winner": "tie"}] * 5))
-    assert ties.left_share.missing == "all votes are ties"
+    assert ties.left_share.missing_reason == "all votes are ties"
     assert [row.score.value for row in ties.table] == [0.5, 0.5]
 
 
@@ -155,14 +156,14 @@ def test_bad_ratings_are_named(tmp_path: Path) -> None:
         agreement(write(tmp_path / "twice.csv", [{"rater": "a", "item": "1", "label": "x"}] * 2))
     with pytest.raises(SizewiseError, match="No item"):
         agreement(ratings(tmp_path / "one.csv", [["x", "y"]]))
-    with pytest.raises(SizewiseError, match="no numbers"):
+    with pytest.raises(SizewiseError, match="not numbers"):
         agreement(ratings(tmp_path / "words.csv", [["x"], ["y"]]), "interval")
     alike = agreement(ratings(tmp_path / "alike.csv", [["x", "x"], ["x", "x"]]))
-    assert alike.scores["krippendorff_alpha"].missing is not None
+    assert alike.scores["krippendorff_alpha"].missing_reason is not None
 
 
 def test_a_plan_finds_what_it_promises() -> None:
-    found = plan(0.1, 0.8, tie_share=0.2)
+    found = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.2))
     random = np.random.default_rng(1)
     seen = 0
     for _ in range(2_000):
@@ -171,7 +172,7 @@ def test_a_plan_finds_what_it_promises() -> None:
         seen += abs(votes.mean() - 0.5) / error > 1.96
     assert 0.76 <= seen / 2_000 <= 0.86
     assert plan(0.05).votes > 3.5 * plan(0.1).votes
-    assert plan(0.1, votes_an_item=3).votes > plan(0.1).votes
+    assert plan(0.1, votes_per_item=3).votes > plan(0.1).votes
     with pytest.raises(UsageError):
         plan(0.7)
 
@@ -185,7 +186,7 @@ def test_commands_print_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     app(["judge", "agreement", str(ratings(tmp_path / "a.csv", FOUR)), "--level", "ordinal"], standalone_mode=False)
     app(["judge", "plan", "--detect", "0.1", "--power", "0.8"], standalone_mode=False)
     said = capsys.readouterr().out
-    assert "resampled: raters, prompts" in said
+    assert "Intervals resample raters, prompts" in said
     assert "krippendorff alpha" in said
     assert "minutes each" in said
 
@@ -231,5 +232,5 @@ def test_labels_that_only_look_like_numbers_are_words(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("rater,item,label\na,1,nan\nb,1,nan\na,2,1\nb,2,1\n", encoding="utf-8")
     assert agreement(path).labels == ("1", "nan")
-    with pytest.raises(SizewiseError, match="no numbers"):
+    with pytest.raises(SizewiseError, match="not numbers"):
         agreement(path, "interval")

@@ -5,7 +5,7 @@ import torch
 
 from sizewise.errors import UsageError
 from sizewise.lm.architecture import Shape, build_network, parse_attention, shape_for
-from sizewise.lm.folder import attention_words, parameters_of
+from sizewise.lm.hf_format import attention_words, parameters_of
 
 IDS = {"bos": 0, "eos": 1, "pad": 0}
 

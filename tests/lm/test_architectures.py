@@ -36,8 +36,8 @@ from transformers import (
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.lm import loop
 from sizewise.lm.architecture import with_attention
-from sizewise.lm.folder import head_of
 from sizewise.lm.generate import Wanted, generate_together
+from sizewise.lm.logits import head_of
 from sizewise.lm.packing import Unit, pack
 from sizewise.lm.score import score_ids
 from sizewise.models.size import cache_bytes

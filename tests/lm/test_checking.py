@@ -13,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from sizewise.errors import SizewiseError
 from sizewise.lm import checking, loop
 from sizewise.lm.checking import VERIFIED, check_network
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 from tests.lm.test_architectures import COMMON, MAKE, MIXED, make
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -72,7 +72,7 @@ def test_what_runs_from_text_to_text_is_not_trained(kind: str) -> None:
     network = other(kind, **SERVED_ONLY[kind])
     was = network.config._attn_implementation
     check_network(network)
-    with pytest.raises(SizewiseError, match=r"runs on from one text|s_aux"):
+    with pytest.raises(SizewiseError, match=r"leaks from one text|s_aux"):
         loop.prepare(network, compiled=False)
     assert network.config._attn_implementation == was
     check_network(network)
@@ -83,7 +83,7 @@ def test_a_state_that_runs_on_shows_in_numbers_too(kind: str, monkeypatch: pytes
     network = other(kind, **SERVED_ONLY[kind])
     kinds = set(network.config.layer_types)
     monkeypatch.setattr(checking, "PACKED_KINDS", (*checking.PACKED_KINDS, *kinds))
-    with pytest.raises(SizewiseError, match="nats a token"):
+    with pytest.raises(SizewiseError, match="nats per token"):
         loop.prepare(network, compiled=False)
 
 
@@ -101,7 +101,7 @@ def test_an_architecture_with_a_head_of_its_own_is_refused(
 
     check_network(network)
     monkeypatch.setattr(type(network), "forward", colder)
-    with pytest.raises(SizewiseError, match="gives scores here that differ") as refused:
+    with pytest.raises(SizewiseError, match="produces scores that differ") as refused:
         check_network(network)
     assert "olmo2" in refused.value.what
     assert refused.value.expected
@@ -119,7 +119,7 @@ def test_an_architecture_with_a_cache_of_its_own_is_refused(monkeypatch: pytest.
         return forward(self, *args, **named)
 
     monkeypatch.setattr(decoder, "forward", forgetful)
-    with pytest.raises(SizewiseError, match=r"gives answers here that differ|cannot be run here"):
+    with pytest.raises(SizewiseError, match=r"produces answers that differ|can't be run here"):
         check_network(network)
 
 
@@ -149,5 +149,5 @@ def test_of_large_networks_the_verdict_is_kept(home: Path, monkeypatch: pytest.M
     network = other("olmo2")
     check_network(network)
     assert len(list((home / "checked").iterdir())) == 1
-    monkeypatch.setattr(checking, "_own", lambda *_: pytest.fail("it was checked again"))
+    monkeypatch.setattr(checking, "_reference", lambda *_: pytest.fail("it was checked again"))
     check_network(network)

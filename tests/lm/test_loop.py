@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sizewise.lm import loop
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.packing import Mix, Pool, Rows, Unit, pack
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from sizewise.lm import loop
-from sizewise.lm.folder import load_network, load_tokenizer
 from sizewise.lm.generate import generate
+from sizewise.lm.hf_format import load_network, load_tokenizer
 from sizewise.lm.loss import cross_entropy
 from sizewise.lm.packing import Unit, pack
-from sizewise.lm.score import bits_by_place, bits_per_byte, score_ids, score_texts, windows
+from sizewise.lm.score import bits_by_position, bits_per_byte, score_ids, score_texts, windows
 from sizewise.lm.tokenizer import prefix_id, text_ids
 from tests.conftest import make_tiny
 
@@ -61,12 +61,12 @@ def test_bits_per_byte_equals_plain_code(tiny: tuple[Any, Any]) -> None:
     assert bits_per_byte(network, tokenizer, texts, 128) == pytest.approx(plain, abs=1e-4)
 
 
-def test_bits_by_place_cover_each_token_once(tiny: tuple[Any, Any]) -> None:
+def test_bits_by_position_cover_each_token_once(tiny: tuple[Any, Any]) -> None:
     network, tokenizer = tiny
     texts = ["the patient names the record of the plan " * 20, "a device holds the order"]
     sequences = [[prefix_id(tokenizer), *text_ids(tokenizer, text)][:101] for text in texts]
     nats = [plain_nats(network, ids).numpy() for ids in sequences]
-    places = bits_by_place(network, tokenizer, texts, 100, nearest=16)
+    places = bits_by_position(network, tokenizer, texts, 100, nearest=16)
     assert [(some.first, some.last) for some in places] == [(0, 15), (16, 31), (32, 63), (64, 99)]
     assert sum(some.tokens for some in places) == sum(map(len, nats))
     for some in places:

@@ -83,5 +83,5 @@ def test_answers_are_learnt_with_an_end_and_end_there() -> None:
 def test_a_template_cannot_reach_python() -> None:
     tokenizer: Any = train_tokenizer(["abc"], 300, 128)
     tokenizer.chat_template = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
-    with pytest.raises(SizewiseError, match="refuses"):
+    with pytest.raises(SizewiseError, match="rejects"):
         chat_sequence(tokenizer, QUESTION, "the fox")

@@ -86,7 +86,7 @@ def rows(n: int) -> list[ItemRow]:
             item=str(i),
             kind="example",
             cluster=str(i % 5),
-            clean=True,
+            uncontaminated=True,
             stats={"exact_match": (float(rng.random() < 0.4), 1.0)},
         )
         for i in range(n)
@@ -96,30 +96,30 @@ def rows(n: int) -> list[ItemRow]:
 def test_totals_have_interval_n_and_signature() -> None:
     score = total(METRICS["exact_match"], rows(50), name="exact_match", signature="prompt:chat", seed=0)
     assert score.value is not None
-    assert score.low is not None
-    assert score.high is not None
-    assert score.low < score.value < score.high
+    assert score.ci_low is not None
+    assert score.ci_high is not None
+    assert score.ci_low < score.value < score.ci_high
     assert score.n == 50
     assert score.signature.endswith("prompt:chat")
 
 
 def test_no_hit_in_thirty_documents_is_not_shown_to_be_none() -> None:
     of_one_each = [row.model_copy(update={"cluster": row.item}) for row in rows(30)]
-    for some, high in ((of_one_each, 0.095), (rows(30), 0.4507)):  # the rule of three over 30 and over 5 documents
+    for some, ci_high in ((of_one_each, 0.095), (rows(30), 0.4507)):  # the rule of three over 30 and over 5 documents
         misses = [row.model_copy(update={"stats": {"exact_match": (0.0, 1.0)}}) for row in some]
         score = total(METRICS["exact_match"], misses, name="exact_match", signature="", seed=0)
         assert score.value == 0
-        assert score.high == pytest.approx(high, abs=1e-3)
+        assert score.ci_high == pytest.approx(ci_high, abs=1e-3)
 
 
 def test_no_item_is_missing_and_not_zero() -> None:
     score = total(METRICS["exact_match"], [], name="exact_match", signature="", seed=0)
     assert score.value is None
-    assert score.missing
+    assert score.missing_reason
 
 
 def test_an_unknown_metric_names_the_nearest() -> None:
-    with pytest.raises(UsageError, match="did you mean bleu"):
+    with pytest.raises(UsageError, match="Did you mean 'bleu'"):
         find_metric("blue")
 
 

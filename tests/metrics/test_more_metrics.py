@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from sizewise.errors import SizewiseError
 from sizewise.metrics import AnswerItem, CannotMeasure, ChoiceItem, LikelihoodItem, Mean, find_metric
-from sizewise.metrics.match import common_subsequence
 from sizewise.metrics.structure import json_in
 
 
@@ -45,7 +44,7 @@ def test_of_two_labels_the_longer_is_meant() -> None:
 
 
 def test_free_text_is_no_label() -> None:
-    with pytest.raises(CannotMeasure, match="are no labels"):
+    with pytest.raises(CannotMeasure, match="aren't a label set"):
         find_metric("accuracy").prepared([("one",), ("two",), ("three",)])
 
 
@@ -63,9 +62,38 @@ def plain_subsequence(left: list[str], right: list[str]) -> int:
     return int(table[-1, -1])
 
 
-@given(st.lists(st.sampled_from("abc"), max_size=90), st.lists(st.sampled_from("abcd"), max_size=90))
-def test_the_common_subsequence_is_that_of_the_table(left: list[str], right: list[str]) -> None:
-    assert common_subsequence(left, right) == plain_subsequence(left, right)
+@given(
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=90),
+    st.lists(st.sampled_from("abcd"), min_size=1, max_size=90),
+)
+def test_rouge_l_uses_the_longest_common_subsequence(left: list[str], right: list[str]) -> None:
+    expected = 2 * plain_subsequence(left, right) / (len(left) + len(right))
+    assert valued("rouge_l", [AnswerItem(" ".join(left), (" ".join(right),))]) == pytest.approx(expected)
+
+
+ASCII_TEXTS = [
+    ("The patient's resource is a reference to the encounter.", "A reference to the encounter of the patient."),
+    ("Payment intents confirm in 3 steps", "A payment intent is confirmed in three steps; it fails otherwise."),
+    ("", "nothing"),
+    ("no overlap here", "entirely different words"),
+]
+
+
+def test_rouge_l_equals_rouge_score_on_ascii_text() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    for answer, reference in ASCII_TEXTS:
+        expected = scorer.score(reference, answer)["rougeL"].fmeasure
+        assert valued("rouge_l", [AnswerItem(answer, (reference,))]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("answer", "reference"), [("المكتبة تفتح", "المكتبة"), ("도서관은 열린다", "도서관은")])
+def test_rouge_l_reads_scripts_that_rouge_score_drops(answer: str, reference: str) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    assert RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure == 0
+    assert valued("rouge_l", [AnswerItem(answer, (reference,))]) == pytest.approx(2 / 3)
 
 
 def test_json_is_read_checked_and_compared() -> None:
@@ -85,7 +113,7 @@ def test_json_is_read_checked_and_compared() -> None:
 
 def test_words_and_numbers_are_looked_up_in_the_prompt() -> None:
     item = AnswerItem("Take 5 tablets of penicillin weekly", ("x",), prompt="Penicillin: 5 tablets a day")
-    assert valued("grounded", [item]) == pytest.approx(3 / 5)
+    assert valued("lexical_grounding", [item]) == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +137,7 @@ def test_choices_by_sum_by_byte_and_how_sure() -> None:
     assert valued("choice_accuracy_by_byte", [long_right]) == 1
     sure = ChoiceItem((0.0, 50.0), (1, 1), 0)
     assert valued("choice_calibration", [sure] * 4) == pytest.approx(0)
-    assert valued("choice_calibration", [sure._replace(right=1)] * 4) == pytest.approx(1)
+    assert valued("choice_calibration", [sure._replace(correct=1)] * 4) == pytest.approx(1)
 
 
 def test_perplexities_of_words_and_bytes() -> None:
@@ -120,7 +148,7 @@ def test_perplexities_of_words_and_bytes() -> None:
 
 
 class Shouts(Mean):
-    name, title, sentence = (
+    name, title, description = (
         "shouts",
         "Shouting",
         "Share of answers in capitals. Lower is better. It is no judge of tone.",
@@ -146,5 +174,5 @@ def test_a_plug_in_brings_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_plug_in_that_gives_no_metric_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     brings(monkeypatch, "other", Shouts)
-    with pytest.raises(SizewiseError, match=r"gives no metric 'other': .*calls itself 'shouts'"):
+    with pytest.raises(SizewiseError, match=r"failed to provide the metric 'other': .*its name is 'shouts'"):
         find_metric("other")

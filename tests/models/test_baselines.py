@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.models import open_model
 from sizewise.models.baselines import NgramModel
 from sizewise.records import Dataset, Request
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 
-def test_chances_of_an_ngram_model_add_up_to_one_and_fit_its_text(dataset: Stored[Dataset], store: Store) -> None:
+def test_chances_of_an_ngram_model_add_up_to_one_and_fit_its_text(dataset: Saved[Dataset], store: Store) -> None:
     model = NgramModel(dataset.id, store)
     for before in (b"", b"The ", b"zzzz", b"\xff"):
-        assert sum(model.chance(before, bytes([i])) for i in range(256)) == pytest.approx(1)
+        assert sum(model.probability(before, bytes([i])) for i in range(256)) == pytest.approx(1)
     text = load(store, dataset.id).documents["test"][0].text
     (seen, other) = model.score([text, "Qwx! \u00fc zyk"])
     assert len(seen.nats) == len(text.encode("utf-8"))
@@ -32,7 +32,7 @@ def test_chances_of_an_ngram_model_add_up_to_one_and_fit_its_text(dataset: Store
 
 
 def test_the_most_frequent_answer_is_that_of_training(tmp_path: Path, store: Store, text_folder: Path) -> None:
-    from sizewise.dataset import read
+    from sizewise.datasets import read
 
     path = tmp_path / "labels.jsonl"
     rows = "".join(
@@ -48,7 +48,7 @@ def test_the_most_frequent_answer_is_that_of_training(tmp_path: Path, store: Sto
     accuracy = record.scores["accuracy"].value
     assert accuracy is not None
     assert 0.4 < accuracy < 0.9
-    assert record.scores["bits_per_byte"].missing
+    assert record.scores["bits_per_byte"].missing_reason
 
 
 def labelled(folder: Path, count: int) -> Path:
@@ -74,6 +74,6 @@ def test_a_linear_classifier_learns_labels_from_training_alone(tmp_path: Path, s
     assert often < 0.9
 
 
-def test_answers_that_are_no_labels_are_nothing_to_classify(dataset: Stored[Dataset], store: Store) -> None:
-    with pytest.raises(SizewiseError, match="there are no labels to learn"):
+def test_answers_that_are_no_labels_are_nothing_to_classify(dataset: Saved[Dataset], store: Store) -> None:
+    with pytest.raises(SizewiseError, match="has no labels to learn"):
         evaluate(f"linear:{dataset.id}", dataset.id, ["chrf"], store=store)

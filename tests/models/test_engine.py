@@ -20,7 +20,7 @@ import pytest
 from sizewise.models import open_model
 from sizewise.models.base import Piece
 from sizewise.models.openvino import engine as engines
-from sizewise.models.openvino.engine import Asked, Engine, Part
+from sizewise.models.openvino.engine import Engine, EngineRequest, Part
 from sizewise.models.openvino.model import OpenvinoModel
 from sizewise.records import Message, Request
 from sizewise.store import Store
@@ -77,7 +77,7 @@ def test_an_engine_that_dies_again_and_again_is_given_up(model: Any, monkeypatch
     for _ in range(20):
         (answer,) = model.complete([Request(id="a", text="The", max_tokens=4)])
         assert answer.finish == "error"
-        if "again and again" in str(answer.error):
+        if "keeps crashing" in str(answer.error):
             break
         time.sleep(0.2)
     else:
@@ -101,9 +101,9 @@ def test_the_process_ends_with_whoever_started_it(model: Any, tmp_path: Path) ->
     code = f"""
         import time
         from pathlib import Path
-        from sizewise.models.openvino.engine import Asked, Engine
+        from sizewise.models.openvino.engine import Engine, EngineRequest
         engine = Engine(Path({folder!r}), "fp32")
-        engine.submit(Asked([5, 6, 7], 200), lambda part: None)
+        engine.submit(EngineRequest([5, 6, 7], 200), lambda part: None)
         print(engine.pid, flush=True)
         time.sleep(600)
     """
@@ -118,7 +118,7 @@ def test_the_process_ends_with_whoever_started_it(model: Any, tmp_path: Path) ->
 def test_signals_to_all_processes_let_answers_end(model: Any) -> None:
     engine = engine_of(model)
     parts: SimpleQueue[Part] = SimpleQueue()
-    engine.submit(Asked([5, 6, 7], 50), parts.put)
+    engine.submit(EngineRequest([5, 6, 7], 50), parts.put)
     for one in (signal.SIGINT, signal.SIGTERM):
         os.kill(engine.pid, one)
     written: list[int] = []
@@ -132,12 +132,12 @@ def test_signals_to_all_processes_let_answers_end(model: Any) -> None:
 def test_what_is_wrong_with_a_request_is_its_own_end(model: Any) -> None:
     engine = engine_of(model)
     parts: SimpleQueue[Part] = SimpleQueue()
-    engine.submit(Asked([5, 6], 8, json_schema="not a schema"), parts.put)
+    engine.submit(EngineRequest([5, 6], 8, json_schema="not a schema"), parts.put)
     refused = parts.get(timeout=30)
     assert refused.finish not in (None, "stop", "length")
     assert len(engine.greedy([[5, 6]], [8])[0]) == 8
     engine.close()
-    engine.submit(Asked([5, 6], 8), parts.put)
+    engine.submit(EngineRequest([5, 6], 8), parts.put)
     assert parts.get(timeout=30).finish == "it was closed"
     assert gone(engine.pid)
 
@@ -149,13 +149,13 @@ def test_a_schema_that_cannot_be_used_ends_its_own_request_alone(model: Any, sch
     alone = engine.greedy(prompts, [60, 50, 40])
     parts: list[SimpleQueue[Part]] = [SimpleQueue() for _ in prompts]
     for ids, length, queue in zip(prompts, (60, 50, 40), parts, strict=True):
-        engine.submit(Asked(ids, length), queue.put)
+        engine.submit(EngineRequest(ids, length), queue.put)
     written = [list(queue.get(timeout=30).ids) for queue in parts]  # all are under way
     bad: list[SimpleQueue[Part]] = [SimpleQueue() for _ in range(3)]
     for queue in bad:
-        engine.submit(Asked([5, 6], 8, json_schema=schema), queue.put)
+        engine.submit(EngineRequest([5, 6], 8, json_schema=schema), queue.put)
     fine: SimpleQueue[Part] = SimpleQueue()
-    engine.submit(Asked([5, 6], 8, json_schema='{"type": "boolean"}'), fine.put)
+    engine.submit(EngineRequest([5, 6], 8, json_schema='{"type": "boolean"}'), fine.put)
     assert all(queue.get(timeout=30).finish not in (None, "stop", "length") for queue in bad)
     for queue, ids in zip(parts, written, strict=True):
         finish = None
@@ -177,7 +177,7 @@ def test_long_prompts_do_not_hold_up_who_asks(model: Any) -> None:
     os.kill(engine.pid, signal.SIGSTOP)  # it takes nothing for now, and pipes hold 64 kB
     begun = time.monotonic()
     for _ in range(200):
-        engine.submit(Asked([7] * 200, 2), parts.put)
+        engine.submit(EngineRequest([7] * 200, 2), parts.put)
     assert time.monotonic() - begun < engines.CLOSING_S
     os.kill(engine.pid, signal.SIGCONT)
     ends = 0
@@ -190,18 +190,18 @@ def test_who_asks_while_it_starts_again_is_not_held_up_and_gets_an_answer(
 ) -> None:
     engine = engine_of(model)
     begun, may_go_on = threading.Event(), threading.Event()
-    begin = engine._begin
+    begin = engine._start_process
 
     def slowly(lines: Any) -> Any:
         begun.set()
         assert may_go_on.wait(30)
         return begin(lines)
 
-    monkeypatch.setattr(engine, "_begin", slowly)
+    monkeypatch.setattr(engine, "_start_process", slowly)
     os.kill(engine.pid, signal.SIGKILL)
     assert begun.wait(30)
     parts: SimpleQueue[Part] = SimpleQueue()
-    engine.submit(Asked([5, 6, 7], 4), parts.put)  # would hang if it waited for the start
+    engine.submit(EngineRequest([5, 6, 7], 4), parts.put)  # would hang if it waited for the start
     assert parts.empty()
     may_go_on.set()
     ends = [parts.get(timeout=30).finish for _ in range(4)]
@@ -214,12 +214,12 @@ def test_nobody_waits_for_an_engine_that_cannot_be_started(model: Any, monkeypat
     def no_memory(lines: Any) -> Any:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(engine, "_begin", no_memory)
+    monkeypatch.setattr(engine, "_start_process", no_memory)
     parts: SimpleQueue[Part] = SimpleQueue()
-    engine.submit(Asked([5, 6, 7], 200), parts.put)
+    engine.submit(EngineRequest([5, 6, 7], 200), parts.put)
     os.kill(engine.pid, signal.SIGKILL)
     engine._thread.join(30)
-    engine.submit(Asked([5, 6, 7], 4), parts.put)
+    engine.submit(EngineRequest([5, 6, 7], 4), parts.put)
     finish = None
     while finish is None or "code" in finish:
         finish = parts.get(timeout=30).finish
@@ -228,7 +228,7 @@ def test_nobody_waits_for_an_engine_that_cannot_be_started(model: Any, monkeypat
 
 def test_an_engine_closed_while_it_starts_again_leaves_no_process(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = engine_of(model)
-    begun, begin = threading.Event(), engine._begin
+    begun, begin = threading.Event(), engine._start_process
     started: list[Any] = []
 
     def noted(lines: Any) -> Any:
@@ -236,7 +236,7 @@ def test_an_engine_closed_while_it_starts_again_leaves_no_process(model: Any, mo
         started.append(begin(lines))
         return started[0]
 
-    monkeypatch.setattr(engine, "_begin", noted)
+    monkeypatch.setattr(engine, "_start_process", noted)
     os.kill(engine.pid, signal.SIGKILL)
     assert begun.wait(30)
     engine.close()

@@ -16,8 +16,8 @@ import pytest
 
 from sizewise.models import open_model
 from sizewise.models.openvino import engine as engines
-from sizewise.models.openvino.bounds import MOST_GROUPS, pattern_size, unusable
-from sizewise.models.openvino.engine import Asked, Engine, Part
+from sizewise.models.openvino.bounds import MAX_GROUPS, pattern_size, unusable
+from sizewise.models.openvino.engine import Engine, EngineRequest, Part
 from sizewise.models.openvino.model import OpenvinoModel
 from sizewise.store import Store
 from tests.conftest import make_tiny
@@ -71,7 +71,7 @@ def doubled(levels: int) -> dict[str, Any]:
         {"type": "string", "pattern": "^((a|b){,500}){,500}$"},
         {"type": "string", "pattern": "^(ab){500}{500}$"},
         {"type": "string", "pattern": "(a|b){1,1000}" * 30},
-        {"type": "string", "pattern": "(" * (MOST_GROUPS + 1) + ")" * (MOST_GROUPS + 1)},
+        {"type": "string", "pattern": "(" * (MAX_GROUPS + 1) + ")" * (MAX_GROUPS + 1)},
         {"type": "string", "pattern": "a" * 30_000},
         {"type": "object", "properties": {f"p{i}": {"pattern": "^(a|b){1,500}$"} for i in range(30)}},
         optional(2_000),
@@ -163,20 +163,20 @@ def test_a_grammar_has_a_deadline_and_the_others_go_on(model: Any, monkeypatch: 
     engine = engine_of(model)
     alone = engine.greedy([[5, 6, 7], [8, 9]], [150, 40])
     parts: list[SimpleQueue[Part]] = [SimpleQueue() for _ in range(4)]
-    engine.submit(Asked([5, 6, 7], 150), parts[0].put)
+    engine.submit(EngineRequest([5, 6, 7], 150), parts[0].put)
     first = parts[0].get(timeout=30)
     pid, schema = engine.pid, json.dumps({"type": "string", "pattern": BOMB})
-    engine.submit(Asked([5, 6], 8, json_schema=schema), parts[1].put)
-    engine.submit(Asked([8, 9], 40), parts[2].put)
-    engine.submit(Asked([5, 6], 8, json_schema='{"type": "boolean"}'), parts[3].put)
+    engine.submit(EngineRequest([5, 6], 8, json_schema=schema), parts[1].put)
+    engine.submit(EngineRequest([8, 9], 40), parts[2].put)
+    engine.submit(EngineRequest([5, 6], 8, json_schema='{"type": "boolean"}'), parts[3].put)
     assert "its grammar took longer" in ended(parts[1])[1]
     ids, finish = ended(parts[0])
     assert ([*first.ids, *ids], finish) == (alone[0], "length")
     assert ended(parts[2]) == (alone[1], "length")
     assert ended(parts[3])[1] in ("stop", "length")
     assert engine.pid != pid
-    for _ in range(engines.MOST_STARTS + 1):  # asked again it is refused at once, and others of its kind end no engine
-        engine.submit(Asked([5, 6], 8, json_schema=schema), parts[1].put)
+    for _ in range(engines.MAX_STARTS + 1):  # asked again it is refused at once, and others of its kind end no engine
+        engine.submit(EngineRequest([5, 6], 8, json_schema=schema), parts[1].put)
         assert "its grammar took longer" in ended(parts[1], 2)[1]
     assert len(engine.greedy([[5, 6]], [8])[0]) == 8
 
@@ -194,7 +194,7 @@ def test_a_stuck_engine_is_told_of_and_started_again(model: Any, monkeypatch: py
         os.kill(pid, signal.SIGSTOP)
         parts: SimpleQueue[Part] = SimpleQueue()
         if busy:
-            engine.submit(Asked([5, 6, 7], 60), parts.put)
+            engine.submit(EngineRequest([5, 6, 7], 60), parts.put)
         said = []
         for _ in range(100):
             answer = httpx.get(f"{address}/health")
@@ -216,7 +216,7 @@ def test_whoever_cannot_be_gone_on_with_is_told_to_ask_again(model: Any, monkeyp
     with running({"tiny": model}) as address:
         os.kill(engine_of(model).pid, signal.SIGSTOP)
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "boolean"}}}
-        with pytest.raises(openai.InternalServerError, match="started again") as told:
+        with pytest.raises(openai.InternalServerError, match="was restarted") as told:
             client(address).chat.completions.create(model="tiny", messages=HELLO, max_tokens=8, response_format=form)
         assert told.value.status_code == 503
         assert int(told.value.response.headers["retry-after"]) > 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.lm.folder import load_tokenizer
+from sizewise.lm.hf_format import load_tokenizer
 from sizewise.models import open_model, opening
 from sizewise.models.opening import Engine, resolve_folder, revision_of
 from sizewise.models.size import cache_bytes
@@ -72,7 +72,7 @@ def test_a_config_that_lies_about_its_weights_is_refused(tiny_folder: Path, stor
 def test_damaged_weights_are_named(tiny_folder: Path, store: Store) -> None:
     path = tiny_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(SizewiseError, match="cannot be loaded"):
+    with pytest.raises(SizewiseError, match="can't be loaded"):
         open_model(str(tiny_folder), store=store)
 
 
@@ -81,8 +81,8 @@ def test_damaged_weights_are_named(tiny_folder: Path, store: Store) -> None:
     [
         ("pkg:smollm", "smollm2-135m"),
         ("fake:nosuch", "fake:echo"),
-        ("nosuch", "No model can be opened"),
-        ("gguf:model.gguf", "There is no file model.gguf"),
+        ("nosuch", "doesn't name a model"),
+        ("gguf:model.gguf", "model.gguf does not exist"),
     ],
 )
 def test_unknown_models_are_usage_errors(uri: str, said: str, store: Store) -> None:
@@ -93,7 +93,7 @@ def test_unknown_models_are_usage_errors(uri: str, said: str, store: Store) -> N
 
 def test_a_model_without_weights_is_named_as_such(store: Store) -> None:
     for uri in ("fake:echo", "recorded:answers.jsonl", "openai:gpt-4o", "ngram:data-1"):
-        with pytest.raises(UsageError, match=f"{uri} has no weights"):
+        with pytest.raises(UsageError, match=f"{uri} has no local weights"):
             resolve_folder(uri, store)
 
 
@@ -131,7 +131,7 @@ def test_vectors_of_texts(tiny_folder: Path) -> None:
     """Of length one, the same alone and among others, and equal to the mean of the network's last states."""
     import torch
 
-    from sizewise.lm.folder import hidden_states
+    from sizewise.lm.logits import hidden_states
     from sizewise.records import Request
 
     model = open_model(str(tiny_folder))
@@ -198,7 +198,7 @@ def cut_in_another_way(folder: Path) -> None:
     [
         (lambda folder: positions(folder, LLAMA_3), "llama3"),
         (lambda folder: positions(folder, YARN), "yarn"),
-        (cut_in_another_way, "cuts text in a way"),
+        (cut_in_another_way, "split pattern"),
     ],
 )
 def test_what_openvino_cannot_run_transformers_runs(
@@ -229,5 +229,5 @@ def test_any_failure_of_the_conversion_falls_back(
     model.close()
     assert model.describe().engine == "transformers"
     assert "because" in told[-1]
-    with pytest.raises(SizewiseError, match="openvino-genai cannot run"):
+    with pytest.raises(SizewiseError, match="openvino-genai can't run"):
         open_model(str(tiny_folder), store=store, engine="openvino")

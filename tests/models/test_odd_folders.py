@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 from sizewise.models import model_size, open_model
 from sizewise.models.size import stored_parameters, weight_bytes
 from sizewise.records import Request
@@ -141,8 +141,8 @@ def test_the_text_part_is_found_under_its_older_names(tiny_folder: Path, tmp_pat
         ({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {}}}, "compressed-tensors"),
         ({"model_type": "no-such-network", "architectures": ["NoSuchForCausalLM"]}, "NoSuchForCausalLM"),
         ({"model_type": "clip", "architectures": ["CLIPModel"]}, "CLIPModel"),
-        ({"num_attention_heads": "many"}, "cannot be loaded"),
-        ({"rope_parameters": {"rope_type": "strange"}}, "cannot be loaded"),
+        ({"num_attention_heads": "many"}, "can't be loaded"),
+        ({"rope_parameters": {"rope_type": "strange"}}, "can't be loaded"),
     ],
 )
 def test_what_cannot_be_opened_says_what_can(
@@ -169,7 +169,7 @@ def test_faults_nobody_has_thought_of_are_no_tracebacks(
         raise AttributeError("'Strange' object has no attribute 'config'")
 
     monkeypatch.setattr("sizewise.models.local.cache_bytes", fail)
-    with pytest.raises(SizewiseError, match=r"cannot be loaded \(.*Strange"):
+    with pytest.raises(SizewiseError, match=r"can't be loaded \(.*Strange"):
         open_model(str(tiny_folder), store=store)
 
 

@@ -10,7 +10,7 @@ from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.models import open_model
 from sizewise.records import Dataset
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "shouting_model.py"
@@ -36,16 +36,17 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return site
 
 
-def test_the_example_opens_and_is_evaluated(installed: Path, dataset: Stored[Dataset], store: Store) -> None:
+def test_the_example_opens_and_is_evaluated(installed: Path, dataset: Saved[Dataset], store: Store) -> None:
     assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) < 40
     record = evaluate("shout:loud", dataset.id, ["bleu", "bits_per_byte"], store=store, limit=4).record
     assert record.model.uri == "shout:loud"
     assert record.scores["bleu"].value is not None
-    assert record.scores["bits_per_byte"].missing is not None
+    assert record.scores["bits_per_byte"].missing_reason is not None
+    assert open_model("shout:loud", store=store).ask("Hello") == "HELLO"
 
 
 def test_the_example_of_a_metric_measures_with_an_interval(
-    installed: Path, dataset: Stored[Dataset], store: Store
+    installed: Path, dataset: Saved[Dataset], store: Store
 ) -> None:
     assert len(METRIC.read_text(encoding="utf-8").splitlines()) < 40
     copied = evaluate("fake:copy", dataset.id, ["digits_kept"], store=store).record.scores["digits_kept"]
@@ -57,5 +58,5 @@ def test_the_example_of_a_metric_measures_with_an_interval(
 
 
 def test_a_broken_plug_in_is_named(installed: Path, store: Store) -> None:
-    with pytest.raises(SizewiseError, match="shouting-model cannot open broken:x"):
+    with pytest.raises(SizewiseError, match="shouting-model failed to open broken:x"):
         open_model("broken:x", store=store)

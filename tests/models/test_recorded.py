@@ -133,8 +133,8 @@ def test_rows_of_a_log_that_cannot_be_used_are_set_aside_and_told(tmp_path: Path
     (line,) = said
     assert "line 8" in line
     assert "overloaded" in line
-    assert "line 9 cannot be read as a log: the answer is a call of a tool" in line
-    with pytest.raises(SizewiseError, match="21 of 40 rows cannot be used"):
+    assert "line 9 can't be read as a log: the answer is a tool call" in line
+    with pytest.raises(SizewiseError, match="21 of 40 rows can't be used"):
         read_log(write(tmp_path / "bad.jsonl", [row if i % 2 else {"x": 1} for i, row in enumerate(rows)][:40]))
 
 
@@ -151,7 +151,7 @@ def test_an_answer_to_another_prompt_is_no_answer_though_the_id_is_the_same(tmp_
     )
     assert (same.text, kept.text) == ("yes", "yes")
     assert other.finish == "error"
-    assert "given to another prompt ('What is a claim?')" in str(other.error)
+    assert "belongs to another prompt ('What is a claim?')" in str(other.error)
 
 
 def test_the_same_id_for_two_prompts_is_told_apart_by_the_prompt(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_the_same_id_for_two_prompts_is_told_apart_by_the_prompt(tmp_path: Path)
         "answer 0",
         "answer 1",
     ]
-    assert "1 id stands twice with other answers ('0')" in model.describe().origin
+    assert "1 id appears more than once with different answers ('0')" in model.describe().origin
 
 
 def test_half_a_character_in_an_answer_is_replaced(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_half_a_character_in_an_answer_is_replaced(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, row: Any) -> None:
-    with pytest.raises(SizewiseError, match=r"line 1 cannot be read as recorded answers: .* not a text"):
+    with pytest.raises(SizewiseError, match=r"line 1 can't be read as recorded answers: .* not text"):
         open_model(f"recorded:{write(tmp_path / 'a.jsonl', [row])}")
 
 
@@ -189,7 +189,7 @@ def test_answers_without_text_of_few_rows_are_set_aside_and_told(tmp_path: Path)
     rows: list[Any] = [{"id": i, "completion": "yes"} for i in range(30)]
     rows[3]["completion"] = None
     model = open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}")
-    assert "29 recorded answers; 1 row was set aside (line 4" in model.describe().origin
+    assert "29 recorded answers; 1 row was rejected (line 4" in model.describe().origin
     (answer,) = model.complete([Request(id="3", text="?")])
     assert answer.finish == "error"
 
@@ -220,9 +220,9 @@ def test_zero_and_false_are_right_answers_of_a_log(tmp_path: Path) -> None:
 def test_a_prompt_with_two_answers_is_told(tmp_path: Path) -> None:
     rows = [{"prompt": "Is it?", "completion": said} for said in ("yes", "yes", "no")]
     origin = open_model(f"recorded:{write(tmp_path / 'said.jsonl', rows)}").describe().origin
-    assert "1 prompt stands twice with other answers ('Is it?'), of which the last counts" in origin
+    assert "1 prompt appears more than once with different answers ('Is it?'); the last one counts" in origin
     rows = [{"id": str(i), "prompt": "Is it?", "completion": said} for i, said in enumerate(("yes", "no"))]
-    assert "stands twice" not in open_model(f"recorded:{write(tmp_path / 'ids.jsonl', rows)}").describe().origin
+    assert "more than once" not in open_model(f"recorded:{write(tmp_path / 'ids.jsonl', rows)}").describe().origin
 
 
 def test_what_failed_or_was_held_back_when_it_was_recorded_is_no_answer(tmp_path: Path) -> None:
@@ -248,4 +248,4 @@ def test_a_row_that_is_nested_too_deep_costs_only_itself(tmp_path: Path) -> None
     deep = "[" * 600 + "]" * 600
     with path.open("a", encoding="utf-8") as file:
         file.write(f'{{"id": "x", "completion": "\\ud83c", "more": {deep}}}\n')
-    assert "1 row was set aside (line 31" in open_model(f"recorded:{path}").describe().origin
+    assert "1 row was rejected (line 31" in open_model(f"recorded:{path}").describe().origin

@@ -11,16 +11,16 @@ from queue import SimpleQueue
 import pytest
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation import AnswerOptions, evaluate
+from sizewise.evaluation import EvaluationOptions, evaluate
 from sizewise.models import open_model, patience, remote
 from sizewise.models.base import Piece
-from sizewise.models.echo import _read
 from sizewise.models.local import LocalModel
+from sizewise.models.openai_logprobs import _read
 from sizewise.models.remote import RemoteModel
 from sizewise.models.thinking import THINKING_TOKENS
 from sizewise.progress import Silent
 from sizewise.records import Completion, Dataset, Evaluation, Message, Request
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from tests.models.standin import Fault, StandIn
 
 pytest.importorskip("pydantic_ai")
@@ -81,8 +81,8 @@ def test_each_provider_answers_in_its_own_format(server: StandIn, monkeypatch: p
     assert answer.error is None
     assert answer.text == "echo: What is a claim?"
     assert (answer.prompt_tokens, answer.completion_tokens, answer.finish) == (7, 5, "stop")
-    assert answer.first_token_s is not None
-    assert 0 < answer.first_token_s <= answer.seconds
+    assert answer.ttft_s is not None
+    assert 0 < answer.ttft_s <= answer.seconds
     assert answer.usd is not None
     assert answer.usd > 0
     sent = str(server.bodies[0])
@@ -125,7 +125,7 @@ def test_a_request_that_always_fails_is_reported_once(server: StandIn, monkeypat
     assert sorted(answer.id for answer in answers) == ["q0", "q1", "q2", "q3", "q4"]
     (failed,) = [answer for answer in answers if answer.error]
     assert failed.id == "q2"
-    assert "given up after 6 attempts" in str(failed.error)
+    assert "gave up after 6 attempts" in str(failed.error)
 
 
 @pytest.mark.parametrize("uri", ["openai:gpt-4o", "google:gemini-2.5-flash"])
@@ -145,13 +145,13 @@ def test_a_refused_key_and_an_unknown_model_end_it(server: StandIn, monkeypatch:
     with pytest.raises(SizewiseError, match=KINDS[uri][0]):
         list(model.complete(asked(30)))
     server.fault = lambda number: (404, {})
-    with pytest.raises(UsageError, match="not known"):
+    with pytest.raises(UsageError, match="doesn't know"):
         list(model.complete(asked(3)))
     model.close()
 
 
 def test_a_service_that_is_down_ends_it_and_what_came_is_kept(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "FAILED_IN_A_ROW", 3)
+    monkeypatch.setattr(remote, "MAX_FAILURES_IN_A_ROW", 3)
     model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: None if number < 4 else (500, {}))
     assert len(list(model.complete(asked(4)))) == 4
     with pytest.raises(SizewiseError, match="in a row"):
@@ -310,7 +310,7 @@ def test_more_at_once_while_all_goes_well_and_fewer_when_it_is_too_many(
 ) -> None:
     model = opened(server, monkeypatch, "openai:gpt-4o", lambda number: "slow")
     list(model.complete(asked(120)))
-    assert server.most_at_once > patience.AT_ONCE
+    assert server.most_at_once > patience.CONCURRENCY
     limit = model._gate.limit
     server.fault = lambda number: (429, {"retry-after": "0.02"}) if number % 2 else None
     list(model.complete(asked(160)[120:]))
@@ -331,21 +331,23 @@ def test_no_key_no_name_and_no_connection_are_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_remote_model_is_measured_and_priced_and_a_kill_costs_nothing_twice(
-    server: StandIn, monkeypatch: pytest.MonkeyPatch, dataset: Stored[Dataset], store: Store
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, dataset: Saved[Dataset], store: Store
 ) -> None:
     uri = "openai:gpt-4o"
     opened(server, monkeypatch, uri).close()
     with pytest.raises(SizewiseError, match="budget"):
-        evaluate(uri, dataset.id, ["bleu"], store=store, max_usd=0.002)
+        evaluate(uri, dataset.id, ["bleu"], store=store, options=EvaluationOptions(max_usd=0.002))
     before = len(server.bodies)
     assert before > 0
-    record = evaluate(uri, dataset.id, ["bleu", "bits_per_byte"], store=store, max_usd=5.0).record
+    record = evaluate(
+        uri, dataset.id, ["bleu", "bits_per_byte"], store=store, options=EvaluationOptions(max_usd=5.0)
+    ).record
     assert record.failed == 0
     assert record.scores["bleu"].value is not None
-    assert record.scores["bits_per_byte"].missing == f"{uri} gives no log-likelihoods of text"
+    assert record.scores["bits_per_byte"].missing_reason == f"{uri} returns no log-likelihoods"
     assert record.scores["latency_s"].value is not None
-    assert record.scores["answers_per_s"].missing
-    assert record.scores["parameters"].missing == "not published"
+    assert record.scores["requests_per_s"].missing_reason
+    assert record.scores["parameters"].missing_reason == "not published"
     assert any("USD" in note for note in record.notes)
     asked_for = [str(body["messages"]) for body in server.bodies]
     assert len(asked_for) == len(set(asked_for))  # what was answered before the budget ended was not asked again
@@ -362,7 +364,7 @@ def questions(tmp_path: Path) -> Path:
 def test_an_evaluation_with_failed_requests_is_incomplete_until_they_are_answered(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr(patience, "MAX_WAIT_S", 0.02)
     opened(server, monkeypatch, "openai:gpt-4o").close()
     down = {f"question {i}'" for i in range(20, 38)}
     server.fault = lambda number: (503, {}) if any(one in str(server.bodies[number]) for one in down) else None
@@ -370,7 +372,7 @@ def test_an_evaluation_with_failed_requests_is_incomplete_until_they_are_answere
     assert (first.record.unanswered, first.record.failed, first.record.items) == (18, 18, 60)
     score = first.record.scores["exact_match@all"]
     assert (score.value, score.n) == (1, 42)  # what was not answered is no wrong answer
-    assert any("Incomplete: 18 of 60 answers are missing" in note and "503" in note for note in first.record.notes)
+    assert any("Incomplete: 18 of 60 requests failed" in note and "503" in note for note in first.record.notes)
     assert evaluate("openai:gpt-4o", questions, ["exact_match"], store=store).id == first.id
     before = len(server.bodies)
     server.fault = lambda number: None
@@ -395,14 +397,14 @@ def test_another_model_at_the_same_address_can_be_asked_anew(server: StandIn, qu
     uri = f"{server.url}/v1#m"
     first, told = evaluate(uri, questions, ["exact_match"], store=store, limit=8), Told()
     assert evaluate(uri, questions, ["exact_match"], store=store, limit=8, reporter=told) == first
-    assert any("was measured on 2" in line and "--new-run asks it again" in line for line in told.lines)
+    assert any("was measured on 2" in line and "add --new-run to measure it again" in line for line in told.lines)
     assert not any("kept" in note for note in first.record.notes)
     before = len([body for body in server.bodies if "messages" in body])
     more = evaluate(uri, questions, ["exact_match", "bleu"], store=store, limit=8).record  # the same answers serve
     assert len([body for body in server.bodies if "messages" in body]) == before
-    assert any("8 of 8 answers were kept from 2" in note for note in more.notes)
+    assert any("8 of 8 answers are cached from 2" in note for note in more.notes)
     server.said = "another model"
-    options = AnswerOptions(new_run=True)
+    options = EvaluationOptions(new_run=True)
     second = evaluate(uri, questions, ["exact_match"], store=store, limit=8, options=options)
     assert second.id == f"{first.id}-run2"
     assert (first.record.scores["exact_match@all"].value, second.record.scores["exact_match@all"].value) == (1, 0)
@@ -429,20 +431,20 @@ def test_faults_that_pass_leave_no_trace_in_a_record(
 def test_a_service_that_answers_nothing_is_an_error_and_leaves_no_record(
     server: StandIn, monkeypatch: pytest.MonkeyPatch, questions: Path, store: Store
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr(patience, "MAX_WAIT_S", 0.02)
     opened(server, monkeypatch, "openai:gpt-4o", lambda number: (503, {})).close()
-    with pytest.raises(SizewiseError, match=r"answered none of 5 requests: 5 x .*503") as told:
+    with pytest.raises(SizewiseError, match=r"All 5 requests to .* failed: 5 x .*503") as told:
         evaluate("openai:gpt-4o", questions, ["exact_match"], store=store, limit=5)
     assert "sizewise evaluate openai:gpt-4o --data" in told.value.next_step
     server.fault = lambda number: (400, {})
-    with pytest.raises(SizewiseError, match=r"answered none of 5 requests: 5 x .*400"):
+    with pytest.raises(SizewiseError, match=r"All 5 requests to .* failed: 5 x .*400"):
         evaluate("openai:gpt-4o", questions, ["exact_match"], store=store, limit=5)
     assert not store.exists("evaluation", "x")
     assert not [row for row in store.listing() if row[1] == "evaluation"]
 
 
 def test_an_address_where_nobody_listens_is_an_error(store: Store, questions: Path) -> None:
-    with pytest.raises(SizewiseError, match="answered none of 3 requests"):
+    with pytest.raises(SizewiseError, match="All 3 requests to"):
         evaluate("http://127.0.0.1:9/v1#m", questions, ["exact_match"], store=store, limit=3)
 
 
@@ -469,7 +471,7 @@ def test_images_reach_the_provider_and_answers_are_kept_by_what_they_show(
     assert len(server.bodies) == 2
     path.rename(path.with_suffix(".exe"))
     other = Request(id="b", messages=(Message(role="user", content="?", images=(str(path.with_suffix(".exe")),)),))
-    with pytest.raises(SizewiseError, match="cannot be sent"):
+    with pytest.raises(SizewiseError, match="can't be sent"):
         list(model.complete([other]))
     model.close()
 
@@ -485,14 +487,14 @@ def test_examples_with_images_are_measured_where_they_are_seen_and_refused_elsew
     record = evaluate("openai:gpt-4o", data, ["bleu"], store=store).record
     assert record.failed == 0
     assert any(isinstance(body["messages"][-1]["content"], list) for body in server.bodies)
-    with pytest.raises(SizewiseError, match="takes text only, and 3 of 3 examples show images"):
+    with pytest.raises(SizewiseError, match="accepts only text; 3 of 3 examples have images"):
         evaluate("fake:echo", data, ["bleu"], store=store)
     (tmp_path / "scan.png").unlink()
-    with pytest.raises(SizewiseError, match="there is no image"):
+    with pytest.raises(SizewiseError, match=r"the image .* doesn't exist"):
         evaluate("fake:echo", data, ["bleu"], store=Store(tmp_path / "other"))
 
 
-def test_a_server_that_echoes_likelihoods_scores(server: StandIn, dataset: Stored[Dataset], store: Store) -> None:
+def test_a_server_that_echoes_likelihoods_scores(server: StandIn, dataset: Saved[Dataset], store: Store) -> None:
     scoring, silent = open_model(f"{server.url}/v1#scores"), open_model(f"{server.url}/v1#plain")
     assert (scoring.describe().can_score, silent.describe().can_score) == (True, False)
     (scored,) = scoring.score(["abcé"])
@@ -523,7 +525,7 @@ def test_tokens_of_a_prompt_add_up_to_its_text(tiny_folder: Path) -> None:
     model = open_model(str(tiny_folder))
     assert isinstance(model, LocalModel)
     text = "Halle 1: 🎉🚂 geöffnet ☀️ 9 Uhr"
-    (weighed,) = model.weigh([Request(id="a", text=text)])
+    (suite_scores,) = model.score_prompts([Request(id="a", text=text)])
     model.close()
-    assert "".join(weighed.tokens) == text
-    assert "" in weighed.tokens
+    assert "".join(suite_scores.tokens) == text
+    assert "" in suite_scores.tokens

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.models import open_model
 from sizewise.records import Dataset, Message, Request
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 
-def test_the_passage_that_fits_stands_before_the_question(dataset: Stored[Dataset], store: Store) -> None:
+def test_the_passage_that_fits_stands_before_the_question(dataset: Saved[Dataset], store: Store) -> None:
     document = load(store, dataset.id).documents["test"][0]
     telling = " ".join(document.text.split()[:12])
     model = open_model(f"rag:{dataset.id}:fake:echo", store=store)
@@ -27,14 +27,14 @@ def test_the_passage_that_fits_stands_before_the_question(dataset: Stored[Datase
     assert plain.text == "zzqq xxyy"  # no word of it stands anywhere
 
 
-def test_it_says_what_it_has_at_hand_and_gives_no_likelihoods(dataset: Stored[Dataset], store: Store) -> None:
+def test_it_says_what_it_has_at_hand_and_gives_no_likelihoods(dataset: Saved[Dataset], store: Store) -> None:
     told = open_model(f"rag:{dataset.id}:fake:echo", store=store).describe()
     assert told.uri == f"rag:{dataset.id}:fake:echo"
     assert "3 passages of" in told.origin
     assert not told.can_score
     found = evaluate(f"rag:{dataset.id}:fake:echo", dataset.id, ["chrf", "bits_per_byte"], store=store).record
     assert found.scores["chrf"].value is not None
-    assert found.scores["bits_per_byte"].missing
+    assert found.scores["bits_per_byte"].missing_reason
     assert found.model.uri.startswith("rag:")
 
 
@@ -42,5 +42,5 @@ def test_without_documents_there_is_nothing_to_look_up(tmp_path: Path, store: St
     rows = [{"prompt": f"q {i}", "references": [f"a longer answer {i}"]} for i in range(30)]
     (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = read([tmp_path / "e.jsonl"], store=store)
-    with pytest.raises(SizewiseError, match="no documents to look things up in"):
+    with pytest.raises(SizewiseError, match="no documents to search"):
         open_model(f"rag:{data.id}:fake:echo", store=store)

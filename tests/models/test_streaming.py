@@ -35,7 +35,7 @@ def test_text_holds_back_half_characters_and_what_may_be_a_stop_text() -> None:
     raw = "naïve — END of it".encode()
     text = Text(by_letters, stops=("END",))
     given = [text.push([byte]) for byte in raw]
-    assert "".join(given) == text.whole == "naïve — "
+    assert "".join(given) == text.returned == "naïve — "
     assert "\ufffd" not in "".join(given)
     assert text.stopped
     open_end = Text(by_letters, stops=("END",))

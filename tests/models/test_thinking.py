@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.models import open_model
-from sizewise.models.thinking import THINKING_TOKENS, RoomToThink
+from sizewise.models.thinking import THINKING_TOKENS, ReasoningRoom
 from sizewise.records import Completion, Message, Request, opened_thought, split_thoughts
 
 WRITTEN = {
@@ -73,7 +73,7 @@ class Thinker:
 
 
 def test_thoughts_have_room_beside_the_limit_of_an_answer() -> None:
-    thinker, room = Thinker(thinks=True), RoomToThink()
+    thinker, room = Thinker(thinks=True), ReasoningRoom()
     requests = [Request(id=str(i), text="?", max_tokens=64) for i in range(3)]
     assert [answer.text for answer in room.complete(requests, thinker.complete)] == ["yes"] * 3
     assert [one.max_tokens for one in thinker.asked] == [64] * 3 + [64 + THINKING_TOKENS] * 3
@@ -83,7 +83,7 @@ def test_thoughts_have_room_beside_the_limit_of_an_answer() -> None:
 
 
 def test_a_model_that_only_writes_on_gets_no_further_room() -> None:
-    thinker, room = Thinker(thinks=False), RoomToThink()
+    thinker, room = Thinker(thinks=False), ReasoningRoom()
     requests = [Request(id=str(i), text="?", max_tokens=64) for i in range(3)]
     assert [answer.finish for answer in room.complete(requests, thinker.complete)] == ["length"] * 3
     assert len(thinker.asked) == 3

@@ -1,12 +1,15 @@
-"""Plots of money, bias and waiting."""
+"""Plots of cost, bias and load."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from sizewise.metrics.crowds import Limits, TimedAnswer, level_of
+from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
 from sizewise.records import BreakEven, CostLine, Needs, Range
-from sizewise.report.plots import break_even_plot, cost_plot, crowd_plot, frontier
+from sizewise.report.cost_plots import break_even_plot, cost_plot, frontier
+from sizewise.report.plots import load_plot, tradeoff_plots
 from tests.choice.test_deciding import comparison
 
 pytest.importorskip("vl_convert")
@@ -14,7 +17,7 @@ pytest.importorskip("vl_convert")
 
 def a_cost(name: str, usd: float) -> CostLine:
     return CostLine(
-        name=name, usd_per_1000=Range(low=usd / 2, expected=usd, high=2 * usd), usd_per_month=None, machines=None
+        name=name, usd_per_1000=Range(lower=usd / 2, expected=usd, upper=2 * usd), usd_per_month=None, machines=None
     )
 
 
@@ -34,11 +37,23 @@ def test_money_is_drawn_only_where_it_is_known() -> None:
         cost_plot(found, "bleu", [a_cost("own", 0.01), a_cost("paid", 2.0).model_copy(update={"usd_per_1000": None})])
         is None
     )
-    even = BreakEven(own="own", paid="paid", low=10_000, high=50_000, machine_can=1_000_000)
+    even = BreakEven(self_hosted="own", paid="paid", lower=10_000, upper=50_000, machine_can=1_000_000)
     drawn = break_even_plot([a_cost("own", 0.01), a_cost("paid", 2.0)], Needs(), [even])
     assert drawn is not None
-    assert "requests a month" in drawn.dark
+    assert "Requests per month" in drawn.dark
     assert break_even_plot([], Needs(), []) is None
+
+
+def test_intervals_and_percentages_are_drawn() -> None:
+    found = comparison({"a": (0.30, 1.0, None), "b": (0.40, 2.0, None)}, error=0.05)
+    shares = {name: score.model_copy(update={"unit": "share"}) for name, score in found.scores["bleu"].items()}
+    found = found.model_copy(update={"scores": found.scores | {"bleu": shares}})
+    plots = tradeoff_plots(found, "bleu")
+    assert len(plots) == 3
+    for plot in plots:
+        assert "BLEU: 25.000000%; ci_high: 0.35; candidate: a" in plot.light
+        assert re.search(r">\d+%</text>", plot.light)
+        assert not re.search(r'<text[^>]*fill="(#000|black)"', plot.dark)
 
 
 def test_waiting_needs_two_numbers_of_users() -> None:
@@ -46,10 +61,10 @@ def test_waiting_needs_two_numbers_of_users() -> None:
 
     def levels(*counts: int) -> tuple[object, ...]:
         answers = [TimedAnswer(None, 0.1, 0.5 + i / 100, 5, ()) for i in range(12)]
-        return tuple(level_of(answers, 3.0, Limits(), users=count) for count in counts)
+        return tuple(level_of(answers, 3.0, Limits(), concurrent_users=count) for count in counts)
 
-    several = found.model_copy(update={"crowds": {"a": levels(1, 8), "b": levels(1, 8)}})
-    plot = crowd_plot(several)
+    several = found.model_copy(update={"load_levels": {"a": levels(1, 8), "b": levels(1, 8)}})
+    plot = load_plot(several)
     assert plot is not None
-    assert "users at once" in plot.light
-    assert crowd_plot(found.model_copy(update={"crowds": {"a": levels(8)}})) is None
+    assert "Concurrent users" in plot.light
+    assert load_plot(found.model_copy(update={"load_levels": {"a": levels(8)}})) is None

@@ -23,8 +23,8 @@ def test_the_page_of_a_run_reloads_until_it_is_over(tmp_path: Path) -> None:
     path = write_training_page(tmp_path / "t.html", recipe, points, 1000, speed=50.0, start=1.2)
     page = path.read_text(encoding="utf-8")
     assert 'http-equiv="refresh"' in page
-    assert "50 % of 1,000 tokens; about 10 s left" in page
-    assert "0.95 bits per byte (before training 1.2)" in page
+    assert "50% of 1,000 tokens, about 10 s left" in page
+    assert "0.95 bits per byte (1.2 before training)" in page
     assert page.count("<svg") == 2
     write_training_page(path, recipe, points, 500, start=1.2, finished=True)
     assert "refresh" not in path.read_text(encoding="utf-8")

@@ -16,7 +16,9 @@ def test_numbers_are_never_in_scientific_form(value: float, digits: int, text: s
 
 
 def test_a_score_is_never_a_bare_number() -> None:
-    score = Score(metric="bleu", value=8.139, low=4.59, high=13.33, n=177, unit="0-100", signature="s")
-    assert score_text(score) == "8.14 [4.59, 13.3] 0-100, n = 177"
-    missing = Score(metric="bleu", n=0, unit="0-100", signature="s", missing="no examples")
-    assert score_text(missing) == "missing: no examples"
+    score = Score(metric="bleu", value=8.139, ci_low=4.59, ci_high=13.33, n=177, unit="0-100", signature="s")
+    assert score_text(score) == "8.14 [4.59, 13.3] (0-100), n = 177"
+    missing = Score(metric="bleu", n=0, unit="0-100", signature="s", missing_reason="no examples")
+    assert score_text(missing) == "n/a (no examples)"
+    share = Score(metric="good", value=0.0, ci_low=0.0, ci_high=0.0095, n=400, unit="share", signature="s")
+    assert score_text(share) == "0% [0, 0.95], n = 400"

@@ -11,77 +11,82 @@ import pytest
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.routing import calibrate, calibrate_rows, chance_after, look_at
-from sizewise.routing.labelled import mark_of, normal_form
+from sizewise.routing import calibrate, calibrate_rows, probability_after, prompt_features
+from sizewise.routing.labeled import hash_prompt, normalize_prompt
 
 EASY, HARD = "what is the opening time of the branch in {}", "explain why the derivative of clause {} fails for swaps"
 
 
 def answers(path: Path, count: int, seed: int, easy_right: float = 0.95, hard_right: float = 0.3) -> Path:
     """Prompts of two kinds: the small model is good at one of them."""
-    chance = random.Random(seed)
+    probability = random.Random(seed)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["prompt", "weak_ok", "strong_ok"])
         for _ in range(count):
-            easy = chance.random() < 0.6
-            prompt = (EASY if easy else HARD).format(chance.randint(1, 10**6))
-            weak = chance.random() < (easy_right if easy else hard_right)
-            writer.writerow([prompt, int(weak), int(chance.random() < 0.95)])
+            easy = probability.random() < 0.6
+            prompt = (EASY if easy else HARD).format(probability.randint(1, 10**6))
+            weak = probability.random() < (easy_right if easy else hard_right)
+            writer.writerow([prompt, int(weak), int(probability.random() < 0.95)])
     return path
 
 
-def test_a_router_that_can_tell_is_better_than_chance(tmp_path: Path) -> None:
+def test_router_beats_random_routing_on_predictable_prompts(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 400, 1), risk=0.1)
     assert found.apgr.value is not None
-    assert found.apgr.low is not None
-    assert found.apgr.low > 0.6
+    assert found.apgr.ci_low is not None
+    assert found.apgr.ci_low > 0.6
     assert (found.cpt80.value or 1) < 0.6
     assert (found.calibration_error.value or 1) < 0.1
     assert found.chosen is not None
     assert 0.4 < found.chosen.small_share < 0.9
     assert found.chosen.worse <= 0.1
-    assert look_at(found, EASY.format(7)).chance > 0.8 > 0.5 > look_at(found, HARD.format(7)).chance
+    assert (
+        prompt_features(found, EASY.format(7)).probability
+        > 0.8
+        > 0.5
+        > prompt_features(found, HARD.format(7)).probability
+    )
 
 
-def test_where_nothing_can_be_told_it_says_chance(tmp_path: Path) -> None:
+def test_router_equals_random_routing_on_unpredictable_prompts(tmp_path: Path) -> None:
     path = answers(tmp_path / "a.csv", 300, 2, easy_right=0.6, hard_right=0.6)
     found = calibrate(path)
-    assert found.apgr.low is not None
-    assert found.apgr.high is not None
-    assert found.apgr.low < 0.5 < found.apgr.high
+    assert found.apgr.ci_low is not None
+    assert found.apgr.ci_high is not None
+    assert found.apgr.ci_low < 0.5 < found.apgr.ci_high
 
 
-def test_the_stated_risk_is_kept_on_new_prompts(tmp_path: Path) -> None:
+def test_risk_holds_on_new_prompts(tmp_path: Path) -> None:
     worse = []
     for seed in range(8):
         found = calibrate(answers(tmp_path / "a.csv", 150, seed), risk=0.08)
         assert found.chosen is not None
-        chance = random.Random(10_000 + seed)
+        probability = random.Random(10_000 + seed)
         count = 0
         for _ in range(500):
-            easy = chance.random() < 0.6
-            prompt = (EASY if easy else HARD).format(chance.randint(1, 10**6))
-            weak, strong = chance.random() < (0.95 if easy else 0.3), chance.random() < 0.95
-            count += strong > weak and look_at(found, prompt).chance >= found.chosen.threshold
+            easy = probability.random() < 0.6
+            prompt = (EASY if easy else HARD).format(probability.randint(1, 10**6))
+            weak, strong = probability.random() < (0.95 if easy else 0.3), probability.random() < 0.95
+            count += strong > weak and prompt_features(found, prompt).probability >= found.chosen.threshold
         worse.append(count / 500)
     assert sum(worse) / len(worse) <= 0.08
 
 
-def test_too_small_a_risk_is_said_to_be_out_of_reach(tmp_path: Path) -> None:
+def test_unreachable_risk_is_reported(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 40, 3), risk=0.01)
     assert found.chosen is None
-    assert any("cannot vouch" in note for note in found.notes)
+    assert any("too few for a risk" in note for note in found.notes)
     assert found.bound == pytest.approx(1 - 0.02 ** (1 / 40))
 
 
 def test_one_class_ties_and_bad_files(tmp_path: Path) -> None:
     always = calibrate(answers(tmp_path / "a.csv", 50, 4, easy_right=1.1, hard_right=1.1), risk=0.05)
-    assert any("always right" in note for note in always.notes)
-    assert always.apgr.missing is not None
-    with pytest.raises(SizewiseError, match="10 different prompts"):
+    assert any("always answers well" in note for note in always.notes)
+    assert always.apgr.missing_reason is not None
+    with pytest.raises(SizewiseError, match="10 distinct prompts"):
         calibrate(answers(tmp_path / "few.csv", 10, 5))
-    with pytest.raises(UsageError, match="no share"):
+    with pytest.raises(UsageError, match="between 0 and 1"):
         calibrate(answers(tmp_path / "b.csv", 50, 6), risk=2.0)
     bad = tmp_path / "bad.csv"
     bad.write_text("prompt,weak_ok,strong_ok\nx,maybe,1\n", encoding="utf-8")
@@ -89,36 +94,36 @@ def test_one_class_ties_and_bad_files(tmp_path: Path) -> None:
         calibrate(bad)
 
 
-def test_a_decision_takes_no_time(tmp_path: Path) -> None:
+def test_decisions_are_fast(tmp_path: Path) -> None:
     found = calibrate(answers(tmp_path / "a.csv", 60, 7))
     begun = time.process_time()
     for i in range(50):
-        look_at(found, HARD.format(i))
+        prompt_features(found, HARD.format(i))
     assert time.process_time() - begun < 2.0  # a bound against accidents; the figure is in benchmarks
 
 
-def test_the_command_prints_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     app(["route", "calibrate", str(answers(tmp_path / "a.csv", 200, 8)), "--risk", "0.1"], standalone_mode=False)
     said = capsys.readouterr().out
     assert "APGR" in said
-    assert "the small model answers" in said
+    assert "answered by the small model" in said
 
 
 def with_likelihoods(path: Path, count: int, seed: int) -> Path:
     """Prompts that say nothing about whether the small model is right; how likely its answer was to it does."""
-    chance = random.Random(seed)
+    probability = random.Random(seed)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["prompt", "weak_ok", "strong_ok", "weak_logprob"])
         for number in range(count):
-            weak = chance.random() < 0.6
-            likely = chance.gauss(-0.5 if weak else -1.5, 0.4)
+            weak = probability.random() < 0.6
+            likely = probability.gauss(-0.5 if weak else -1.5, 0.4)
             prompt = f"Please deal with case {number} of today"
-            writer.writerow([prompt, int(weak), int(chance.random() < 0.95), f"{likely:.4f}"])
+            writer.writerow([prompt, int(weak), int(probability.random() < 0.95), f"{likely:.4f}"])
     return path
 
 
-def test_the_likelihood_of_the_answer_tells_what_the_prompt_does_not(tmp_path: Path) -> None:
+def test_answer_likelihood_adds_to_the_prompt(tmp_path: Path) -> None:
     found = calibrate(with_likelihoods(tmp_path / "a.csv", 600, 0), 0.08)
     assert found.after is not None
     assert found.after.chosen is not None
@@ -126,65 +131,71 @@ def test_the_likelihood_of_the_answer_tells_what_the_prompt_does_not(tmp_path: P
     assert found.after.apgr.value == pytest.approx(0.75, abs=0.1)
     assert found.after.chosen.small_share > 0.4
     assert found.chosen is None or found.chosen.small_share < 0.2
-    assert chance_after(found.after, 0.6, -0.3) > 0.8 > 0.3 > chance_after(found.after, 0.6, -1.8)
+    assert probability_after(found.after, 0.6, -0.3) > 0.8 > 0.3 > probability_after(found.after, 0.6, -1.8)
     assert calibrate(answers(tmp_path / "b.csv", 100, 0)).after is None
 
 
-def test_a_likelihood_that_is_no_number_is_named(tmp_path: Path) -> None:
+def test_invalid_logprob_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("prompt,weak_ok,strong_ok,weak_logprob\nhello,1,1,nan\n", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="line 2 has no number as weak_logprob"):
+    with pytest.raises(SizewiseError, match="line 2: weak_logprob must be a number"):
         calibrate(path)
 
 
 def drawn_prompts(seed: int, count: int) -> list[str]:
     """Prompts of random letters: nothing in them tells whether the small model is right."""
-    chance = random.Random(seed)
-    return ["".join(chance.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(40)) for _ in range(count)]
+    probability = random.Random(seed)
+    return ["".join(probability.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(40)) for _ in range(count)]
 
 
 @pytest.mark.parametrize("again", [str, lambda prompt: f"  {prompt.upper()}\u200b "])
-def test_prompts_that_come_twice_are_not_taken_for_evidence(again: Callable[[str], str]) -> None:
+def test_duplicate_prompts_add_no_evidence(again: Callable[[str], str]) -> None:
     kept = 0
     for seed in range(5):
-        chance = random.Random(seed)
+        probability = random.Random(seed)
         prompts = drawn_prompts(seed, 80)
-        weak = np.array([float(chance.random() < 0.6) for _ in prompts])
+        weak = np.array([float(probability.random() < 0.6) for _ in prompts])
         asked = [*prompts, *(again(prompt) for prompt in prompts)]
         found = calibrate_rows(asked, np.tile(weak, 2), np.ones(160), "twice", 0.15, seed)
         assert found.prompts == found.small_quality.n == 80
         assert found.bound == pytest.approx(1 - 0.02 ** (1 / 80))
-        assert any("160 rows hold 80 different prompts" in note for note in found.notes)
+        assert any("160 rows contain 80 distinct prompts" in note for note in found.notes)
         if found.chosen is None:
             kept += 1
             continue
-        small = [look_at(found, one).chance >= found.chosen.threshold for one in drawn_prompts(1_000 + seed, 400)]
+        small = [
+            prompt_features(found, one).probability >= found.chosen.threshold
+            for one in drawn_prompts(1_000 + seed, 400)
+        ]
         kept += sum(small) / 400 * 0.4 <= 0.15  # the small model is right in 60 % of all, whatever is asked
     assert kept == 5
 
 
-def test_rows_of_one_prompt_are_one_observation(tmp_path: Path) -> None:
+def test_duplicates_count_as_one_observation(tmp_path: Path) -> None:
     once = calibrate(answers(tmp_path / "a.csv", 200, 3), risk=0.1)
     rows = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "b.csv").write_text("\n".join([rows[0], *rows[1:], *rows[1:], *rows[1:]]), encoding="utf-8")
     thrice = calibrate(tmp_path / "b.csv", risk=0.1)
     for name in ("small_quality", "large_quality", "oracle_quality"):
         assert getattr(thrice, name) == getattr(once, name)
-    assert thrice.apgr.low is not None
-    assert thrice.apgr.high is not None
-    assert once.apgr.low is not None
-    assert once.apgr.high is not None
-    assert thrice.apgr.high - thrice.apgr.low == pytest.approx(once.apgr.high - once.apgr.low, rel=0.25)
+    assert thrice.apgr.ci_low is not None
+    assert thrice.apgr.ci_high is not None
+    assert once.apgr.ci_low is not None
+    assert once.apgr.ci_high is not None
+    assert thrice.apgr.ci_high - thrice.apgr.ci_low == pytest.approx(once.apgr.ci_high - once.apgr.ci_low, rel=0.25)
     assert thrice.bound == once.bound
     assert thrice.marks == once.marks
-    with pytest.raises(SizewiseError, match="10 different prompts in 30 rows"):
+    with pytest.raises(SizewiseError, match="10 distinct prompts in 30 rows"):
         calibrate_rows(drawn_prompts(0, 10) * 3, np.ones(30), np.ones(30), "x")
 
 
-def test_what_makes_a_prompt_another_one() -> None:
-    assert normal_form(" What\tis  ﬁne\u200b?\n") == normal_form("WHAT IS FINE?") == "what is fine?"
-    assert normal_form("Straße") == normal_form("STRASSE")
-    assert normal_form("ｶﾞ") == normal_form("ガ")
-    assert normal_form("2 + 2") != normal_form("2 - 2")
-    assert len(mark_of("half an emoji \ud83d")) == 12
-    assert look_at(calibrate_rows(drawn_prompts(0, 20), np.ones(20), np.ones(20), "x"), "\ud83d half").chance > 0
+def test_prompt_normalization() -> None:
+    assert normalize_prompt(" What\tis  ﬁne\u200b?\n") == normalize_prompt("WHAT IS FINE?") == "what is fine?"
+    assert normalize_prompt("Straße") == normalize_prompt("STRASSE")
+    assert normalize_prompt("ｶﾞ") == normalize_prompt("ガ")
+    assert normalize_prompt("2 + 2") != normalize_prompt("2 - 2")
+    assert len(hash_prompt("half an emoji \ud83d")) == 12
+    assert (
+        prompt_features(calibrate_rows(drawn_prompts(0, 20), np.ones(20), np.ones(20), "x"), "\ud83d half").probability
+        > 0
+    )

@@ -1,4 +1,4 @@
-"""A policy learnt from stored evaluations."""
+"""Policies calibrated on stored evaluations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sizewise.cli.main import app
-from sizewise.dataset import load, read
+from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
-from sizewise.routing import calibrate_evaluations, label, read_policy
+from sizewise.routing import calibrate_evaluations, pair_answers, read_policy
 from sizewise.store import Store
 from tests.routing.test_policy import EASY, HARD
 
@@ -54,8 +54,8 @@ def evaluations(tmp_path: Path, store: Store) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def test_a_small_answer_is_good_where_it_loses_little(evaluations: tuple[str, str], store: Store) -> None:
-    judged = label(*evaluations, store=store)
+def test_small_answer_is_good_if_it_loses_little(evaluations: tuple[str, str], store: Store) -> None:
+    judged = pair_answers(*evaluations, store=store)
     assert judged.metric == "chrf"
     for item, lost in zip(judged.items, judged.lost, strict=True):
         assert (lost < 0.05) == (int(item[1:]) % 2 == 1)
@@ -64,7 +64,7 @@ def test_a_small_answer_is_good_where_it_loses_little(evaluations: tuple[str, st
     assert found.small_quality.value == pytest.approx(0.5, abs=0.05)
     assert found.chosen is not None
     assert found.chosen.small_share > 0.3
-    assert "at most 5% worse in chrf" in found.notes[0]
+    assert "its chrf is at most 5% of the range below" in found.notes[0]
 
 
 def test_the_command_takes_two_evaluations(evaluations: tuple[str, str], tmp_path: Path) -> None:
@@ -74,12 +74,12 @@ def test_the_command_takes_two_evaluations(evaluations: tuple[str, str], tmp_pat
     assert read_policy(out).calibration.evaluations == evaluations
 
 
-def test_what_does_not_fit_is_refused(evaluations: tuple[str, str], tmp_path: Path, store: Store) -> None:
-    with pytest.raises(UsageError, match="does not tell one answer from another"):
-        label(*evaluations, metric="bleu", store=store)
-    with pytest.raises(UsageError, match="no share"):
+def test_mismatched_evaluations_are_rejected(evaluations: tuple[str, str], tmp_path: Path, store: Store) -> None:
+    with pytest.raises(UsageError, match="does not score single answers"):
+        pair_answers(*evaluations, metric="bleu", store=store)
+    with pytest.raises(UsageError, match="between 0 and 1"):
         calibrate_evaluations(*evaluations, loss=1.5, store=store)
     other = read([tmp_path / "examples.jsonl"], store=store, seed=3)
     elsewhere = evaluate("fake:echo", other.id, ["chrf"], store=store).id
-    with pytest.raises(SizewiseError, match=r"measured data-"):
-        label(evaluations[0], elsewhere, store=store)
+    with pytest.raises(SizewiseError, match=r"measured on data-"):
+        pair_answers(evaluations[0], elsewhere, store=store)

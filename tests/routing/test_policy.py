@@ -1,4 +1,4 @@
-"""Policies: who answers, what never leaves, whether the risk is kept, and drift."""
+"""Policies: decisions, confidentiality, risk and drift."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Policy
 from sizewise.report.routing import replay_text
 from sizewise.routing import (
-    DomainWatch,
-    DriftWatch,
-    DriftWatches,
-    Look,
+    PerClientDrift,
+    PolicyDrift,
+    PromptFeatures,
+    TrainingDrift,
     calibrate,
     calibrate_rows,
     decide_prompt,
-    look_at,
     make_policy,
+    prompt_features,
     read_policy,
     replay,
     write_policy,
@@ -54,20 +54,20 @@ def policy(tmp_path: Path) -> Policy:
     return make_policy(calibrate(write_csv(tmp_path / "a.csv", 600, 0), 0.08), "small", "large", ["(?i)salary"], 500)
 
 
-def test_a_policy_survives_its_file_and_decides_with_a_reason(policy: Policy, tmp_path: Path) -> None:
+def test_policy_round_trips_and_explains_decisions(policy: Policy, tmp_path: Path) -> None:
     write_policy(policy, tmp_path / "p.json")
     read = read_policy(tmp_path / "p.json")
     assert read == policy
     easy, hard = decide_prompt(read, EASY[0]), decide_prompt(read, HARD[0])
     assert (easy.model, hard.model) == ("small", "large")
-    assert easy.look.chance > read.threshold > hard.look.chance
-    assert "chance" in easy.why
+    assert easy.features.probability > read.threshold > hard.features.probability
+    assert "probability" in easy.why
     secret = decide_prompt(read, f"{HARD[0]} given my SALARY")
     assert (secret.model, secret.may_leave) == ("small", False)
     assert decide_prompt(read, EASY[0] * 30).model == "large"
 
 
-def test_the_stated_risk_is_kept_on_other_prompts(policy: Policy, tmp_path: Path) -> None:
+def test_replay_keeps_the_risk_on_other_prompts(policy: Policy, tmp_path: Path) -> None:
     found = replay(write_csv(tmp_path / "b.csv", 2_000, 1), policy)
     assert found.kept
     assert found.small_share.value is not None
@@ -79,10 +79,10 @@ def test_the_stated_risk_is_kept_on_other_prompts(policy: Policy, tmp_path: Path
     assert found.drift > 0.001
 
 
-def test_the_risk_is_kept_in_nearly_all_of_many_splits(tmp_path: Path) -> None:
-    from sizewise.routing.calibrating import calibrate_rows, read_answers
+def test_risk_holds_in_nearly_all_splits(tmp_path: Path) -> None:
+    from sizewise.routing.calibrating import calibrate_rows, read_labeled
 
-    prompts, weak, strong, _ = read_answers(write_csv(tmp_path / "all.csv", 900, 3))
+    prompts, weak, strong, _ = read_labeled(write_csv(tmp_path / "all.csv", 900, 3))
     kept = 0
     for seed in range(10):
         order = np.random.default_rng(seed).permutation(len(prompts))
@@ -97,18 +97,18 @@ def test_the_risk_is_kept_in_nearly_all_of_many_splits(tmp_path: Path) -> None:
     assert kept >= 9
 
 
-def test_other_prompts_are_noticed_and_the_same_kind_is_not(policy: Policy) -> None:
+def test_drift_is_detected_without_false_alarm(policy: Policy) -> None:
     rng = random.Random(0)
-    same, other = DriftWatch(policy), DriftWatch(policy)
+    same, other = PolicyDrift(policy), PolicyDrift(policy)
     for number in range(200):
         simple = rng.random() < 0.6
-        same.add(decide_prompt(policy, f"{rng.choice(EASY if simple else HARD)} {rng.randint(0, 10**6)}").look)
-        other.add(decide_prompt(policy, f"merger tax {number}").look)
+        same.add(decide_prompt(policy, f"{rng.choice(EASY if simple else HARD)} {rng.randint(0, 10**6)}").features)
+        other.add(decide_prompt(policy, f"merger tax {number}").features)
     assert not same.drifted
     assert other.drifted
 
 
-def looks(policy: Policy, odd: bool, count: int, seed: int = 0) -> list[Look]:
+def looks(policy: Policy, odd: bool, count: int, seed: int = 0) -> list[PromptFeatures]:
     rng = random.Random(seed)
     asked = (
         f"merger tax {rng.randint(0, 10**6)}"
@@ -116,11 +116,11 @@ def looks(policy: Policy, odd: bool, count: int, seed: int = 0) -> list[Look]:
         else f"{rng.choice(EASY if rng.random() < 0.6 else HARD)} {rng.randint(0, 10**6)}"
         for _ in range(count)
     )
-    return [decide_prompt(policy, prompt).look for prompt in asked]
+    return [decide_prompt(policy, prompt).features for prompt in asked]
 
 
-def test_one_asker_does_not_decide_for_all(policy: Policy) -> None:
-    watch = DriftWatches(policy)
+def test_one_client_does_not_trigger_drift_for_all(policy: Policy) -> None:
+    watch = PerClientDrift(policy)
     for one in looks(policy, True, 300):
         watch.add(one, "odd")
     for name in "abc":
@@ -129,11 +129,11 @@ def test_one_asker_does_not_decide_for_all(policy: Policy) -> None:
     assert watch.drifted_for("odd")
     assert not watch.drifted
     assert not watch.drifted_for("a")
-    assert watch.askers == ["odd"]
+    assert watch.drifted_clients == ["odd"]
 
 
-def test_drift_of_all_is_seen_however_little_each_asks(policy: Policy) -> None:
-    alone, many, few = DriftWatches(policy), DriftWatches(policy), DriftWatches(policy)
+def test_pooled_drift_is_detected_with_few_prompts_per_client(policy: Policy) -> None:
+    alone, many, few = PerClientDrift(policy), PerClientDrift(policy), PerClientDrift(policy)
     for place, one in enumerate(looks(policy, True, 200)):
         alone.add(one, "")
         many.add(one, f"key {place % 40}")
@@ -144,27 +144,27 @@ def test_drift_of_all_is_seen_however_little_each_asks(policy: Policy) -> None:
     assert few.drifted
 
 
-def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
+def test_invalid_policies_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text("{}", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="no policy"):
+    with pytest.raises(SizewiseError, match="not a valid policy"):
         read_policy(path)
     calibration = calibrate(write_csv(tmp_path / "a.csv", 40, 0), 0.01)
     assert calibration.chosen is None
     with pytest.raises(SizewiseError, match="no threshold"):
         make_policy(calibration)
     good = calibrate(write_csv(tmp_path / "b.csv", 400, 0), 0.1)
-    with pytest.raises(UsageError, match=re.escape("'(' is no regular expression")):
+    with pytest.raises(UsageError, match=re.escape("'(' is not a valid regular expression")):
         make_policy(good, confidential=["("])
 
 
-def test_prompts_unlike_the_training_examples_are_noticed_without_a_policy() -> None:
+def test_drift_from_training_prompts_is_detected() -> None:
     drawn = random.Random(0)
 
     def asked(words: list[str]) -> str:
         return " ".join(drawn.choice(words) for _ in range(8))
 
-    known = DomainWatch([asked(EASY) for _ in range(300)])
+    known = TrainingDrift([asked(EASY) for _ in range(300)])
     for _ in range(200):
         known.add_prompt(asked(EASY))
     assert not known.drifted
@@ -174,26 +174,26 @@ def test_prompts_unlike_the_training_examples_are_noticed_without_a_policy() -> 
         needed += 1
     assert needed < 200
     with pytest.raises(SizewiseError, match="at least 20"):
-        DomainWatch(["only one"])
+        TrainingDrift(["only one"])
 
 
-def test_where_prompts_tell_nothing_the_same_prompts_are_no_drift() -> None:
+def test_unpredictable_prompts_cause_no_drift() -> None:
     drawn = random.Random(0)
     prompts = [" ".join(drawn.choice(EASY) for _ in range(8)) for _ in range(120)]
     right = np.array([float(drawn.random() < 0.5) for _ in prompts])
     learnt = calibrate_rows(prompts, right, np.ones(len(prompts)), "drawn", 0.9)
-    watch = DriftWatch(make_policy(learnt))
+    watch = PolicyDrift(make_policy(learnt))
     for _ in range(2):
         for prompt in prompts:
-            watch.add(look_at(learnt, prompt))
+            watch.add(prompt_features(learnt, prompt))
     assert not watch.drifted
 
 
-def test_prompts_that_it_was_learnt_from_prove_nothing(policy: Policy, tmp_path: Path) -> None:
+def test_calibration_prompts_are_excluded_from_replay(policy: Policy, tmp_path: Path) -> None:
     own = replay(tmp_path / "a.csv", policy)
     assert (own.new, own.kept, own.learnt, own.prompts) == (False, None, 0, 600)
     said = replay_text(own)
-    assert "was learnt from these prompts, so they cannot show whether the stated risk of 8 % is kept" in said
+    assert "was calibrated on these prompts, so they can't show that the risk limit of 8% holds" in said
     rows = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "part.csv").write_text("\n".join([rows[0], *(row.upper() for row in rows[:50:-1])]), encoding="utf-8")
     assert replay(tmp_path / "part.csv", policy).kept is None
@@ -202,17 +202,20 @@ def test_prompts_that_it_was_learnt_from_prove_nothing(policy: Policy, tmp_path:
     mixed = replay(tmp_path / "both.csv", policy)
     assert (mixed.new, mixed.kept, mixed.learnt, mixed.prompts) == (True, True, 30, 201)
     assert mixed.quality.n == 200
-    assert "On these prompts the stated risk of 8 % is kept. 30 further prompts are left out" in replay_text(mixed)
-    assert f"answers {100 * (mixed.small_share.value or 0):.1f} % [" in replay_text(mixed)
+    assert (
+        "On these prompts the policy stays within the risk limit of 8%. 30 other prompts were excluded"
+        in replay_text(mixed)
+    )
+    assert f"handles {100 * (mixed.small_share.value or 0):.1f}% [" in replay_text(mixed)
 
 
-def test_a_policy_of_before_knows_its_file_by_name(policy: Policy, tmp_path: Path) -> None:
+def test_policy_of_an_earlier_version_recognizes_its_file(policy: Policy, tmp_path: Path) -> None:
     before = policy.model_copy(update={"calibration": policy.calibration.model_copy(update={"marks": ()})})
     assert replay(tmp_path / "a.csv", before).kept is None
     assert replay(write_csv(tmp_path / "b.csv", 200, 1), before).kept
 
 
-def test_the_page_makes_no_claim_on_the_prompts_it_was_learnt_from(policy: Policy, tmp_path: Path) -> None:
+def test_page_makes_no_claim_on_calibration_prompts(policy: Policy, tmp_path: Path) -> None:
     write_policy(policy, tmp_path / "p.json")
     for name, claims in (("a.csv", False), ("b.csv", True)):
         if claims:
@@ -222,5 +225,7 @@ def test_the_page_makes_no_claim_on_the_prompts_it_was_learnt_from(policy: Polic
         assert done.exit_code == 0, done.output
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
         for text in (page, done.output):
-            assert ("On these prompts the stated risk of 8 % is kept." in " ".join(text.split())) is claims
-            assert ("was learnt from these prompts" in " ".join(text.split())) is not claims
+            assert (
+                "On these prompts the policy stays within the risk limit of 8%." in " ".join(text.split())
+            ) is claims
+            assert ("was calibrated on these prompts" in " ".join(text.split())) is not claims

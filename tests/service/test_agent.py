@@ -1,4 +1,4 @@
-"""The support agent: cites what stands in the documents, leaves out what does not, admits what it does not know."""
+"""The support agent: cites supported sentences, drops the others, and declines to answer when unsure."""
 
 # ruff: noqa: RUF001
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Document, ModelDescription, Request
 from sizewise.retrieval import Library, cut
 from sizewise.service.agent import UNKNOWN, Support
+from sizewise.service.api_keys import Key, Keys
 from sizewise.service.app import create_app
-from sizewise.service.keys import Key, Keys
 from sizewise.service.state import Settings
 from sizewise.store import Store
 
@@ -92,7 +92,7 @@ def text_of(answer: Any) -> str:
     return str(answer.json()["choices"][0]["message"]["content"])
 
 
-def test_what_stands_in_the_documents_is_cited_and_the_rest_left_out(client: TestClient, talker: Talker) -> None:
+def test_supported_sentences_are_cited_and_others_dropped(client: TestClient, talker: Talker) -> None:
     talker.says = (
         "Goods may be returned within 30 days of delivery. You also get a free unicorn. "
         "The refund arrives within 9 working days."
@@ -105,7 +105,7 @@ def test_what_stands_in_the_documents_is_cited_and_the_rest_left_out(client: Tes
     assert answer.json()["model"] == "support"
 
 
-def test_a_streamed_answer_is_the_whole_one(client: TestClient, talker: Talker) -> None:
+def test_streamed_answer_equals_the_whole_answer(client: TestClient, talker: Talker) -> None:
     talker.says = "Goods may be returned within 30 days of delivery. The refund arrives within 5 working days."
     question = "When may goods be returned and when does the refund arrive?"
     whole = text_of(ask(client, question))
@@ -115,21 +115,19 @@ def test_a_streamed_answer_is_the_whole_one(client: TestClient, talker: Talker) 
     assert whole.count("[1]") == 3
 
 
-def test_a_model_that_makes_things_up_is_replaced_by_quotation(client: TestClient, talker: Talker) -> None:
+def test_hallucinated_answer_is_replaced_by_quotes(client: TestClient, talker: Talker) -> None:
     talker.says = "Ask your uncle. He knows everything about unicorns."
     answer = text_of(ask(client, "How long is the warranty of kettles?"))
     assert "The warranty of kettles lasts 2 years. [1]" in answer
     assert "unicorn" not in answer
 
 
-def test_what_the_documents_do_not_hold_is_admitted(client: TestClient, talker: Talker) -> None:
+def test_unknown_answers_are_declined(client: TestClient, talker: Talker) -> None:
     assert text_of(ask(client, "Quel temps fait-il?")) == UNKNOWN
     assert talker.seen == []
 
 
-def test_passages_are_marked_as_data_and_those_that_give_orders_are_not_shown(
-    client: TestClient, talker: Talker
-) -> None:
+def test_passages_are_marked_as_data_and_injections_left_out(client: TestClient, talker: Talker) -> None:
     talker.says = "Parcels to Norway take 7 working days."
     ask(client, "How long do parcels to Norway take, vouchers?")
     (request,) = talker.seen
@@ -148,8 +146,8 @@ def test_passages_are_marked_as_data_and_those_that_give_orders_are_not_shown(
         ("Person, please!",),
     ],
 )
-def test_a_person_takes_over_with_the_conversation(client: TestClient, said: tuple[str, ...]) -> None:
-    assert "handed this conversation to a person" in text_of(ask(client, *said))
+def test_conversation_is_handed_over_to_a_person(client: TestClient, said: tuple[str, ...]) -> None:
+    assert "handed this conversation over to a person" in text_of(ask(client, *said))
     (waiting,) = client.get("/handovers").json()["waiting"]
     assert [message["content"] for message in waiting["conversation"]] == list(said)
     assert client.get("/monitor/data").json()["handovers"] == [waiting]
@@ -158,7 +156,7 @@ def test_a_person_takes_over_with_the_conversation(client: TestClient, said: tup
     assert client.post("/handovers/none/done").status_code == 404
 
 
-def test_a_question_about_connecting_is_no_wish_for_a_person(client: TestClient, talker: Talker) -> None:
+def test_question_about_connecting_does_not_request_a_person(client: TestClient, talker: Talker) -> None:
     talker.says = "I do not know."
     ask(client, "I cannot connect to the Configuration Manager of my kettle")
     assert client.get("/handovers").json()["waiting"] == []
@@ -177,7 +175,7 @@ def test_long_questions_do_not_stop_the_service(client: TestClient, talker: Talk
     assert "handed this conversation" in text_of(ask(client, "x " * 5_000 + "Let me talk to a person"))
 
 
-def test_conversations_are_read_by_staff_alone(talker: Talker, library: Library, store: Store) -> None:
+def test_only_staff_keys_read_conversations(talker: Talker, library: Library, store: Store) -> None:
     import hashlib
 
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("boss", "guest")}
@@ -233,7 +231,7 @@ ARTICLES = {
 }
 
 
-def test_what_is_asked_about_something_else_gets_no_error_message_for_an_answer(store: Store) -> None:
+def test_unrelated_error_messages_are_not_quoted(store: Store) -> None:
     for question in ("What is the capital of France?", "Who wrote the music of the opera?"):
         assert served(made(ARTICLES), "The name cannot be resolved.", question, store) == UNKNOWN
 

@@ -1,4 +1,4 @@
-"""Budgets of keys hold: for many answers in one request, for requests at once, for answers cut off, over a restart."""
+"""Budgets hold for several completions, concurrent requests, truncated answers and restarts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sizewise.models import Model
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
 from sizewise.service import Settings, budgets
+from sizewise.service.api_keys import Key, Keys, add_key
 from sizewise.service.budgets import Budgets
-from sizewise.service.keys import Key, Keys, add_key
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import APIError
 from sizewise.store import Store
 from tests.service.test_service import running
 
@@ -45,7 +45,7 @@ def used(store: Store) -> int:
         return int(connection.execute("SELECT SUM(tokens) FROM uses").fetchone()[0] or 0)
 
 
-def test_answers_that_are_cut_off_are_paid_for(tmp_path: Path, store: Store) -> None:
+def test_truncated_answers_are_charged(tmp_path: Path, store: Store) -> None:
     keys, headers = keyed(tmp_path, "tokens_per_day = 1200")
     with (
         running({"echo": FakeModel("echo", 0.002)}, Settings(keys=keys), store) as address,
@@ -66,18 +66,18 @@ def test_answers_that_are_cut_off_are_paid_for(tmp_path: Path, store: Store) -> 
         assert 1_000 <= used(store) <= 2_200  # one prompt more than there was
 
 
-def test_a_client_that_waits_in_vain_pays_for_what_was_written(tmp_path: Path, store: Store) -> None:
+def test_timed_out_answers_are_charged_for_generated_tokens(tmp_path: Path, store: Store) -> None:
     keys, headers = keyed(tmp_path, "tokens_per_day = 100000")
     settings = Settings(keys=keys, timeout_s=0.5)
     with running({"echo": FakeModel("echo", 0.005)}, settings, store) as address:
         for streamed in (False, True):
             before = used(store) if streamed else 0
             answer = httpx.post(f"{address}{CHAT}", json=said(400, stream=streamed), headers=headers, timeout=30)
-            assert "took too long" in answer.text
+            assert "timed out" in answer.text
             assert used(store) - before > 400  # the prompt, and some words
 
 
-def test_one_request_for_many_answers_counts_as_many(tmp_path: Path, store: Store) -> None:
+def test_request_with_n_completions_counts_n_times(tmp_path: Path, store: Store) -> None:
     keys, headers = keyed(tmp_path, "requests_per_minute = 20")
     with (
         running({"echo": FakeModel("echo")}, Settings(keys=keys), store) as address,
@@ -94,7 +94,7 @@ def test_one_request_for_many_answers_counts_as_many(tmp_path: Path, store: Stor
         assert talk.post("/v1/embeddings", json=texts).status_code == 429
 
 
-def test_the_monitor_does_not_use_up_a_key(tmp_path: Path, store: Store) -> None:
+def test_monitor_requests_do_not_count_against_the_rate_limit(tmp_path: Path, store: Store) -> None:
     keys, headers = keyed(tmp_path, "requests_per_minute = 2\nstaff = true")
     with running({"echo": FakeModel("echo")}, Settings(keys=keys), store) as address:
         for path in ("/monitor/data", "/handovers") * 5:
@@ -104,7 +104,7 @@ def test_the_monitor_does_not_use_up_a_key(tmp_path: Path, store: Store) -> None
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_requests_at_once_do_not_pass_together(tmp_path: Path, store: Store, streamed: bool) -> None:
+def test_concurrent_requests_cannot_exceed_the_budget(tmp_path: Path, store: Store, streamed: bool) -> None:
     keys, headers = keyed(tmp_path, "tokens_per_day = 10")
     with running({"echo": FakeModel("echo", 0.05)}, Settings(keys=keys), store) as address:
 
@@ -124,7 +124,7 @@ def test_requests_at_once_do_not_pass_together(tmp_path: Path, store: Store, str
         assert int(refused.headers["retry-after"]) > 80_000
 
 
-def test_budgets_are_kept_over_a_restart(tmp_path: Path, store: Store) -> None:
+def test_budgets_survive_a_restart(tmp_path: Path, store: Store) -> None:
     keys, headers = keyed(tmp_path, "tokens_per_day = 18\nrequests_per_minute = 50")
     for expected in ([200, 200, 429, 429], [429, 429]):
         with running({"echo": FakeModel("echo")}, Settings(keys=keys), store) as address:
@@ -143,7 +143,7 @@ class Paid(FakeModel):
             yield answer.model_copy(update={"usd": 0.01 * (answer.prompt_tokens + answer.completion_tokens)})
 
 
-def test_money_has_a_budget_too(tmp_path: Path, store: Store) -> None:
+def test_daily_budget_in_dollars(tmp_path: Path, store: Store) -> None:
     keys, headers = keyed(tmp_path, "usd_per_day = 0.3")
     models: dict[str, Model] = {"echo": Paid("echo")}
     with running(models, Settings(keys=keys), store) as address:
@@ -154,15 +154,15 @@ def test_money_has_a_budget_too(tmp_path: Path, store: Store) -> None:
     assert found[-1] == 429
 
 
-def test_what_is_set_aside_is_freed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reservations_are_released(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Budgets(store.home / "usage.sqlite")
     key = Key(name="a", sha256="0" * 64, tokens_per_day=1_000)
     first = found.reserve(key, 900, 10)
     second = found.reserve(key, 900, 10)
     assert (first.tokens, second.tokens) == (900, 100)
-    with pytest.raises(Refused, match="set aside"):
+    with pytest.raises(APIError, match="reservations"):
         found.reserve(key, 1)
-    first.used(0, 300)
+    first.update(0, 300)
     first.end()
     first.end()
     second.end()
@@ -171,28 +171,28 @@ def test_what_is_set_aside_is_freed(store: Store, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(budgets.time, "time", lambda: now + 86_401)
     assert found.reserve(key, 10_000).tokens == 300  # what the last one set aside is still under way
     assert Budgets(store.home / "usage.sqlite").reserve(key, 10_000).tokens == 1_000
-    with pytest.raises(Refused):
-        found.reserve(key, 10, read=100_000)
+    with pytest.raises(APIError):
+        found.reserve(key, 10, prompt_tokens=100_000)
 
 
-def test_services_of_one_home_share_what_a_key_has_used(tmp_path: Path) -> None:
+def test_services_with_the_same_home_share_usage(tmp_path: Path) -> None:
     key = Key(name="one", sha256="0" * 64, tokens_per_day=1_000, requests_per_minute=3)
     first, second = (Budgets(tmp_path / "usage.sqlite") for _ in range(2))
     first.admit(key)
     charge = first.reserve(key, 600)
-    charge.used(0, 600)
+    charge.update(0, 600)
     charge.end()
     second.admit(key)
     assert second.reserve(key, 600).tokens == 400
     first.admit(key)
-    with pytest.raises(Refused, match="answers a minute"):
+    with pytest.raises(APIError, match="requests per minute"):
         second.admit(key)
-    with pytest.raises(Refused, match="answers a minute"):
+    with pytest.raises(APIError, match="requests per minute"):
         first.admit(key)
     assert Budgets(tmp_path / "usage.sqlite").reserve(key, 900).tokens == 400
 
 
-def test_old_uses_are_forgotten_and_new_ones_of_others_are_seen(tmp_path: Path) -> None:
+def test_old_usage_expires_and_usage_of_other_services_counts(tmp_path: Path) -> None:
     path = tmp_path / "usage.sqlite"
     key = Key(name="one", sha256="0" * 64, tokens_per_day=1_000)
     Budgets(path).add(key, budgets.Use(1, 700))

@@ -1,4 +1,4 @@
-"""A hundred thousand bodies that nobody would send, and half an hour under load: slow."""
+"""Fuzzing with a hundred thousand bodies, and half an hour under load (slow)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def a_body(drawn: random.Random) -> tuple[str, bytes]:
     return path, raw
 
 
-def test_no_body_brings_the_service_down(store: Store) -> None:
+def test_fuzzed_bodies_do_not_crash_the_service(store: Store) -> None:
     drawn = random.Random(0)
     counts: dict[int, int] = {}
     app = create_app({"echo": FakeModel("echo")}, Settings(hosts=("testserver",)), store)

@@ -1,4 +1,4 @@
-"""Conversations that wait for a person are bounded, and no other page may touch them."""
+"""Handovers are limited, and cross-origin pages cannot access them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from sizewise.models.fake import FakeModel
 from sizewise.service import Settings, create_app, handovers
-from sizewise.service.handovers import ASKED_BY, Handovers
-from sizewise.service.wire import Refused
+from sizewise.service.handovers import REQUESTED_BY, Handovers
+from sizewise.service.schemas import APIError
 from sizewise.store import Store
 
 
@@ -24,9 +24,9 @@ def said(*messages: str, at: float | None = None) -> dict[str, Any]:
     return {"at": time.time() if at is None else at, "conversation": conversation}
 
 
-def test_a_conversation_is_kept_to_its_end(tmp_path: Path) -> None:
+def test_end_of_a_long_conversation_is_stored(tmp_path: Path) -> None:
     found = Handovers(tmp_path / "handovers.sqlite")
-    found.keep("1", said("a" * 40_000, "b" * 40_000, "c"))
+    found.add("1", said("a" * 40_000, "b" * 40_000, "c"))
     (kept,) = found.waiting(10)
     contents = [one["content"] for one in kept["conversation"]]
     assert contents[1:] == ["b" * 40_000, "c"]
@@ -37,32 +37,32 @@ def test_a_conversation_is_kept_to_its_end(tmp_path: Path) -> None:
     assert (tmp_path / "handovers.sqlite").stat().st_mode & 0o077 == 0
 
 
-def test_they_are_bounded_in_number_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handovers, "MOST_WAITING", 12)
-    monkeypatch.setattr(handovers, "EACH_A_DAY", 5)
+def test_handovers_are_limited_in_number_and_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handovers, "MAX_WAITING", 12)
+    monkeypatch.setattr(handovers, "MAX_PER_DAY", 5)
     found = Handovers(tmp_path / "handovers.sqlite")
-    token = ASKED_BY.set("ada")
+    token = REQUESTED_BY.set("ada")
     for number in range(5):
-        found.keep(f"ada-{number}", said("x"))
-    with pytest.raises(Refused, match="Too many") as refused:
-        found.keep("ada-5", said("x"))
+        found.add(f"ada-{number}", said("x"))
+    with pytest.raises(APIError, match="Too many") as refused:
+        found.add("ada-5", said("x"))
     assert refused.value.status == 429
-    ASKED_BY.reset(token)
+    REQUESTED_BY.reset(token)
     for number in range(7):
-        found.keep(f"nobody-{number}", said("x", at=time.time() - 40 * 86_400 if number == 6 else None))
-    found.keep("more-0", said("x"))  # it takes the place of the old one
-    with pytest.raises(Refused):
-        found.keep("more-1", said("x"))
+        found.add(f"nobody-{number}", said("x", at=time.time() - 40 * 86_400 if number == 6 else None))
+    found.add("more-0", said("x"))  # it takes the place of the old one
+    with pytest.raises(APIError):
+        found.add("more-1", said("x"))
     assert [one["number"] for one in found.waiting(3)] == ["nobody-4", "nobody-5", "more-0"]
     assert [one["number"] for one in found.waiting(2, before="nobody-4")] == ["nobody-2", "nobody-3"]
     assert found.finish("ada-0")
     assert not found.finish("none")
-    found.keep("more-1", said("x"))
+    found.add("more-1", said("x"))
     count, latest = found.previews(5)
     assert (count, len(latest)) == (12, 5)
 
 
-def test_those_of_an_earlier_version_still_wait(store: Store) -> None:
+def test_handovers_of_an_earlier_version_are_imported(store: Store) -> None:
     with store.service_ledger() as ledger:
         ledger.append("handovers", "abcd", said("help"))
         ledger.append("handovers", "done", said("help"))
@@ -71,11 +71,11 @@ def test_those_of_an_earlier_version_still_wait(store: Store) -> None:
         assert [one["number"] for one in client.get("/handovers").json()["waiting"]] == ["abcd"]
 
 
-def test_the_monitor_shows_few_and_other_pages_may_do_nothing(store: Store) -> None:
+def test_monitor_shows_previews_and_cross_origin_requests_are_rejected(store: Store) -> None:
     app = create_app({"echo": FakeModel("echo")}, Settings(), store)
     kept = app.state.sizewise.handovers
     for number in range(40):
-        kept.keep(f"n{number}", said("y" * 30_000))
+        kept.add(f"n{number}", said("y" * 30_000))
     with TestClient(app) as client:
         poll = client.get("/monitor/data")
         assert poll.json()["handovers_waiting"] == 40

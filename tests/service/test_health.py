@@ -1,4 +1,4 @@
-"""/health tells the truth: while models begin, when they cannot, and before the service stops listening."""
+"""/health while models start, after they fail, and while the service drains."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sizewise.models import Model
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
 from sizewise.records import Request
-from sizewise.service import served
+from sizewise.service import model_runner
 from tests.service.test_service import running
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello there"}]}
 
 
 class Broken(FakeModel):
-    """Fails until it is mended.
+    """Fails until it is fixed.
 
     Args:
         raises: it raises instead of giving an answer that failed.
@@ -37,10 +37,10 @@ class Broken(FakeModel):
 
     def __init__(self, raises: bool = False) -> None:
         super().__init__("echo")
-        self.raises, self.mended = raises, False
+        self.raises, self.fixed = raises, False
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        if self.mended:
+        if self.fixed:
             return super().start(request, deliver)
         if self.raises:
             raise RuntimeError("no such thing")
@@ -58,10 +58,8 @@ def until(true: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_a_model_that_cannot_begin_is_named_and_the_others_answer(
-    raises: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(served, "BEGIN_AGAIN_S", 0.2)
+def test_failed_model_is_reported_and_others_answer(raises: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_runner, "RETRY_START_S", 0.2)
     broken = Broken(raises)
     models: dict[str, Model] = {"broken": broken, "echo": FakeModel("echo")}
     with running(models) as address:
@@ -74,15 +72,15 @@ def test_a_model_that_cannot_begin_is_named_and_the_others_answer(
         assert refused.status_code == 503
         assert "no such thing" in refused.json()["error"]["message"]
         assert int(refused.headers["retry-after"]) > 0
-        broken.mended = True
+        broken.fixed = True
         assert until(lambda: httpx.get(f"{address}/health").json()["status"] == "ready")
         assert httpx.post(f"{address}/v1/chat/completions", json=BODY | {"model": "broken"}).status_code == 200
 
 
-def test_a_service_without_a_model_that_answers_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_without_a_working_model_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.service.test_service.READY_LOOKS", 5)
     with running({"broken": Broken()}) as address:
-        assert until(lambda: httpx.get(f"{address}/health").json()["status"] == "failing")
+        assert until(lambda: httpx.get(f"{address}/health").json()["status"] == "failed")
         assert httpx.get(f"{address}/health").status_code == 503
 
 
@@ -103,7 +101,7 @@ def process(*more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             one.kill()
 
 
-def test_it_says_that_it_stops_before_it_does_and_outlives_its_terminal() -> None:
+def test_health_reports_draining_and_the_service_survives_sighup() -> None:
     with process("--delay-ms", "30") as (one, address):
         os.kill(one.pid, signal.SIGHUP)
         time.sleep(0.3)
@@ -121,7 +119,7 @@ def test_it_says_that_it_stops_before_it_does_and_outlives_its_terminal() -> Non
         os.kill(one.pid, signal.SIGTERM)
         time.sleep(0.1)
         health = httpx.get(f"{address}/health")
-        assert (health.status_code, health.json()["status"]) == (503, "stopping")
+        assert (health.status_code, health.json()["status"]) == (503, "draining")
         while True:  # new connections, until it no longer listens
             try:
                 said.append(httpx.post(f"{address}/v1/chat/completions", json=BODY).status_code)
@@ -135,7 +133,7 @@ def test_it_says_that_it_stops_before_it_does_and_outlives_its_terminal() -> Non
         assert one.wait(10) == 0
 
 
-def test_a_person_at_the_terminal_does_not_wait() -> None:
+def test_ctrl_c_stops_without_a_grace_period() -> None:
     with process() as (one, address):
         begun = time.monotonic()
         os.kill(one.pid, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""What stands before a request is read, over real sockets."""
+"""Key checks, limits and timeouts over real sockets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ pytest.importorskip("uvicorn")
 import httpx
 
 from sizewise.models.fake import FakeModel
-from sizewise.service import Settings, connections, limits, served
-from sizewise.service.keys import Keys, add_key
+from sizewise.service import Settings, connections, limits, model_runner
+from sizewise.service.api_keys import Keys, add_key
 from tests.service.test_service import running
 
 LONG_WORDS = ("w" * 2_500 + " ") * 500  # more than a socket holds, in few pieces
@@ -32,7 +32,7 @@ def keyed(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A service that wants a key; gives its address and a key."""
     path = tmp_path / "keys.toml"
     key = add_key(path, "one")
-    settings = Settings(keys=Keys.load(path), body_s=1.0)
+    settings = Settings(keys=Keys.load(path), body_timeout_s=1.0)
     with running({"echo": FakeModel("echo")}, settings) as address:
         yield address, key
 
@@ -73,7 +73,7 @@ def is_closed(one: socket.socket, seconds: float) -> bool:
     ],
 )
 @pytest.mark.parametrize("body", [b"{", b"x" * 9_000_000, PLAIN], ids=["bad", "huge", "good"])
-def test_no_key_is_a_401_whatever_the_body_is(keyed: tuple[str, str], method: str, path: str, body: bytes) -> None:
+def test_missing_key_is_401_for_any_body(keyed: tuple[str, str], method: str, path: str, body: bytes) -> None:
     address, key = keyed
     content = body if method == "POST" else None
     for headers in ({}, {"Authorization": "Bearer sw-wrong"}, {"Authorization": key}, {"Authorization": "Bearer \xe9"}):
@@ -84,7 +84,7 @@ def test_no_key_is_a_401_whatever_the_body_is(keyed: tuple[str, str], method: st
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_wrong_key_is_told_before_the_body_has_arrived(keyed: tuple[str, str]) -> None:
+def test_invalid_key_is_rejected_before_the_body_arrives(keyed: tuple[str, str]) -> None:
     address, key = keyed
     head = f"POST /v1/completions HTTP/1.1\r\nHost: {address[7:]}\r\nContent-Length: 5000000\r\n"
     with connected(address) as one:
@@ -99,9 +99,9 @@ def test_a_wrong_key_is_told_before_the_body_has_arrived(keyed: tuple[str, str])
     assert httpx.get(f"{address}/health").status_code == 200
 
 
-def test_bodies_on_their_way_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MOST_HELD_BYTES", 1_000_000)
-    with running({"echo": FakeModel("echo")}, Settings(most_body_bytes=400_000)) as address, ExitStack() as all_of_them:
+def test_total_size_of_incoming_bodies_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_BUFFERED_BYTES", 1_000_000)
+    with running({"echo": FakeModel("echo")}, Settings(max_body_bytes=400_000)) as address, ExitStack() as all_of_them:
         head = f"POST /v1/completions HTTP/1.1\r\nHost: {address[7:]}\r\nContent-Length: 390000\r\n\r\n".encode()
         talks = [all_of_them.enter_context(connected(address)) for _ in range(6)]
         for one in talks:
@@ -132,7 +132,7 @@ def test_bodies_on_their_way_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch)
     ],
     ids=["lists", "deep", "open", "objects", "numbers", "biases", "mixed", "text", "utf-16"],
 )
-def test_no_body_holds_up_the_others(body: bytes) -> None:
+def test_no_body_blocks_other_requests(body: bytes) -> None:
     with running({"echo": FakeModel("echo")}) as address:
         slowest, ended = 0.0, threading.Event()
 
@@ -157,7 +157,7 @@ def test_no_body_holds_up_the_others(body: bytes) -> None:
         assert slowest < 1.5
 
 
-def test_marks_inside_of_a_text_are_no_structure() -> None:
+def test_brackets_inside_strings_do_not_count_as_structure() -> None:
     said = '[{"a", ' * 300_000
     with running({"echo": FakeModel("silent")}) as address:
         body = {"model": "echo", "prompt": [said[:2_000_000]], "max_tokens": 1}
@@ -166,7 +166,7 @@ def test_marks_inside_of_a_text_are_no_structure() -> None:
 
 
 def test_connections_without_a_request_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections.TimedProtocol, "head_s", 0.5)
+    monkeypatch.setattr(connections.TimedProtocol, "header_timeout_s", 0.5)
     with running({"echo": FakeModel("echo", 0.02)}) as address:
         with connected(address) as silent, connected(address) as slow, connected(address) as long:
             slow.sendall(b"GET /health HTTP/1.1\r\nX-A: ")
@@ -196,18 +196,18 @@ def test_connections_without_a_request_are_closed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_idle_connections_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections.TimedProtocol, "most_connections", 20)
+    monkeypatch.setattr(connections.TimedProtocol, "max_connections", 20)
     with running({"echo": FakeModel("echo")}) as address, ExitStack() as all_of_them:
         talks = [all_of_them.enter_context(connected(address)) for _ in range(60)]
         assert httpx.post(f"{address}/v1/chat/completions", content=PLAIN, headers=AS_JSON).status_code == 200
         assert sum(is_closed(one, 0.05) for one in talks) >= 40
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert connections._most_connections() == max(connections.LEAST_CONNECTIONS, files - connections.SPARE_FILES)
+    assert connections._max_connections() == max(connections.MIN_CONNECTIONS, files - connections.RESERVED_FILES)
 
 
-def test_what_a_client_does_not_take_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "SEND_S", 0.5)
-    monkeypatch.setattr(connections.TimedProtocol, "head_s", 0.5)
+def test_stalled_client_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connections.TimedProtocol, "header_timeout_s", 0.5)
     monkeypatch.setattr(connections, "KEEP_ALIVE_S", 1)
     with running({"echo": FakeModel("echo")}) as address:
         body = {"model": "echo", "stream": True, "n": 4} | {"messages": [{"role": "user", "content": LONG_WORDS}]}
@@ -222,11 +222,11 @@ def test_what_a_client_does_not_take_is_cut(monkeypatch: pytest.MonkeyPatch) -> 
                     break
                 time.sleep(0.1)
             assert data["running"] == 0
-            assert data["left"] >= 1
+            assert data["disconnected"] >= 1
 
 
-def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections.TimedProtocol, "head_s", 0.5)
+def test_slow_reader_hits_the_response_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections.TimedProtocol, "header_timeout_s", 0.5)
     monkeypatch.setattr(connections, "KEEP_ALIVE_S", 1)
     settings = Settings(timeout_s=1.0)
     with running({"echo": FakeModel("echo")}, settings) as address:
@@ -243,11 +243,11 @@ def test_an_answer_has_an_end_for_whoever_reads_slowly(monkeypatch: pytest.Monke
                 if data["requests"] and data["running"] == 0:
                     break
                 time.sleep(0.1)
-            assert (data["running"], data["tokens_held"]) == (0, 0)
+            assert (data["running"], data["reserved_tokens"]) == (0, 0)
 
 
-def test_whoever_leaves_while_waiting_frees_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "REMOTE_RUNNING", 1)
+def test_client_that_disconnects_in_the_queue_frees_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_runner, "REMOTE_MAX_RUNNING", 1)
     with running({"echo": FakeModel("echo", 0.05)}) as address:
         body = {"model": "echo", "messages": [{"role": "user", "content": "word " * 100}]}
         holding = threading.Thread(
@@ -256,13 +256,13 @@ def test_whoever_leaves_while_waiting_frees_the_place(monkeypatch: pytest.Monkey
         holding.start()
         time.sleep(0.3)
         for streams in (False, True):
-            for _ in range(served.WAITING_EACH):
+            for _ in range(model_runner.MAX_QUEUED_PER_KEY):
                 with pytest.raises(httpx.ReadTimeout):
                     httpx.post(f"{address}/v1/chat/completions", json=body | {"stream": streams}, timeout=0.1)
         time.sleep(0.6)
         data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
-        assert (data["running"], data["waiting"]) == (1, 0)
-        assert data["left"] == 2 * served.WAITING_EACH
+        assert (data["running"], data["queued"]) == (1, 0)
+        assert data["disconnected"] == 2 * model_runner.MAX_QUEUED_PER_KEY
         small = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
         assert httpx.post(f"{address}/v1/chat/completions", json=small, timeout=30).status_code == 200
         holding.join()

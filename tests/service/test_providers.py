@@ -1,4 +1,4 @@
-"""What goes wrong at a provider is passed on as what it is, without the provider's words."""
+"""Provider failures are translated without the provider's message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
 from sizewise.records import Request
-from sizewise.service.jobs import CONTENT_FILTER
+from sizewise.service.failures import CONTENT_FILTER
 from tests.service.test_service import running
 
 SECRET = "org-secret"
@@ -35,16 +35,16 @@ class Remote(FakeModel):
     ("said", "status", "retry"),
     [
         ("status_code: 400, model_name: m, body: {}", 400, False),
-        ("The key in OPENAI_API_KEY was refused: status_code: 401, model_name: m, body: {}", 502, False),
+        ("The key in OPENAI_API_KEY was rejected: status_code: 401, model_name: m, body: {}", 502, False),
         ("status_code: 403, model_name: m, body: {}", 502, False),
-        ("m is not known there: status_code: 404, model_name: m, body: {}", 502, False),
-        ("given up after 6 attempts: status_code: 429, model_name: m, body: {}", 429, True),
-        ("given up after 6 attempts: status_code: 503, model_name: m, body: {}", 503, True),
+        ("The provider doesn't know m: status_code: 404, model_name: m, body: {}", 502, False),
+        ("gave up after 6 attempts: status_code: 429, model_name: m, body: {}", 429, True),
+        ("gave up after 6 attempts: status_code: 503, model_name: m, body: {}", 503, True),
         ("status_code: 529, model_name: m, body: {}", 503, True),
         (f"the provider's {CONTENT_FILTER}", 400, False),
     ],
 )
-def test_a_providers_faults_keep_their_meaning(said: str, status: int, retry: bool) -> None:
+def test_provider_failures_are_translated(said: str, status: int, retry: bool) -> None:
     model = Remote()
     with running({"echo": model}) as address:
         model.error = said.replace("{}", f"{{'message': '{SECRET}'}}")
@@ -57,7 +57,7 @@ def test_a_providers_faults_keep_their_meaning(said: str, status: int, retry: bo
             assert ("retry-after" in answer.headers) is retry
 
 
-def test_the_words_are_those_of_the_remote_model() -> None:
+def test_failure_markers_match_the_remote_model() -> None:
     from pathlib import Path
 
     from sizewise.models import remote

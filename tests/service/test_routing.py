@@ -1,4 +1,4 @@
-"""The model `auto`: who answers, who never sees what, and what happens when the large one is down."""
+"""The model `auto`: routing, confidentiality, and failure of the large model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from starlette.testclient import TestClient
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Piece, failed
 from sizewise.models.fake import FakeModel
-from sizewise.models.wrapping import Changed
+from sizewise.models.wrapper import PromptWrapper
 from sizewise.records import Completion, ModelDescription, Policy, Request, RiskPoint
 from sizewise.routing import calibrate, make_policy
+from sizewise.service.api_keys import Key, Keys
 from sizewise.service.app import create_app
-from sizewise.service.keys import Key, Keys
 from sizewise.service.router import Router
-from sizewise.service.shadow import Shadow
+from sizewise.service.shadow import ShadowCheck
 from sizewise.service.state import Settings
 from sizewise.store import Store
 from tests.routing.test_calibrating import with_likelihoods
@@ -74,12 +74,12 @@ def ask(client: TestClient, text: str, **more: Any) -> Any:
     return client.post("/v1/chat/completions", json=body)
 
 
-def test_the_policy_decides_and_says_why(client: TestClient, large: Large) -> None:
+def test_policy_decides_and_explains(client: TestClient, large: Large) -> None:
     easy, hard = ask(client, EASY[0]), ask(client, HARD[0])
     assert easy.json()["sizewise"]["model"] == easy.json()["model"] == "small"
     assert hard.json()["model"] == "large"
     assert hard.headers["x-sizewise-model"] == "large"
-    assert "chance" in hard.json()["sizewise"]["why"]
+    assert "probability" in hard.json()["sizewise"]["why"]
     assert len(large.seen) == 1
     assert [row["id"] for row in client.get("/v1/models").json()["data"]] == ["auto", "small", "large"]
     assert client.get("/monitor/data").json()["routing"]["counts"] == {"small": 1, "large": 1}
@@ -101,27 +101,25 @@ def test_nothing_confidential_reaches_the_large_model(client: TestClient, large:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_with_the_large_model_down_the_small_one_answers_marked(client: TestClient, large: Large, stream: bool) -> None:
+def test_small_model_takes_over_if_the_large_one_fails(client: TestClient, large: Large, stream: bool) -> None:
     large.down = True
     answer = ask(client, HARD[0], stream=stream)
     assert answer.status_code == 200
     assert answer.headers["x-sizewise-model"] == "small"
     assert "large model failed" in answer.headers["x-sizewise-why"]
-    assert client.get("/monitor/data").json()["routing"]["counts"]["large_failed"] == 1
+    assert client.get("/monitor/data").json()["routing"]["counts"]["fallback_to_small"] == 1
 
 
-def test_unlike_prompts_go_to_the_large_model_within_200(client: TestClient) -> None:
+def test_drift_reroutes_to_the_large_model_within_200_prompts(client: TestClient) -> None:
     for number in range(200):
         ask(client, f"merger tax {number}")
     assert client.get("/monitor/data").json()["routing"]["drifted"]
     answer = ask(client, EASY[0])
     assert answer.headers["x-sizewise-model"] == "large"
-    assert "no longer like" in answer.headers["x-sizewise-why"]
+    assert "drifted" in answer.headers["x-sizewise-why"]
 
 
-def test_one_key_with_odd_prompts_does_not_send_the_others_to_the_large_model(
-    policy: Policy, large: Large, store: Store
-) -> None:
+def test_drift_of_one_key_does_not_reroute_others(policy: Policy, large: Large, store: Store) -> None:
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("odd", "usual")}
     keys = Keys(tuple(Key(name=name, sha256=hashed, staff=True) for name, hashed in hashes.items()))
     app = create_app({"small": FakeModel("echo"), "large": large}, Settings(policy=policy, keys=keys), store)
@@ -143,22 +141,22 @@ def test_one_key_with_odd_prompts_does_not_send_the_others_to_the_large_model(
         assert (routing["drifted"], routing["drifted_keys"]) == (False, 1)
 
 
-def test_tools_go_to_the_model_that_takes_them(policy: Policy, large: Large, store: Store) -> None:
+def test_requests_with_tools_go_to_a_model_that_supports_them(policy: Policy, large: Large, store: Store) -> None:
     tool = {"type": "function", "function": {"name": "weather"}}
-    small = Changed(FakeModel("echo"))  # as it was measured, for example
+    small = PromptWrapper(FakeModel("echo"))  # as it was measured, for example
     app = create_app({"small": small, "large": large}, Settings(policy=policy), store)
     with TestClient(app) as client:
         while client.get("/health").status_code != 200:
             pass
         answer = ask(client, EASY[0], tools=[tool])
         assert answer.headers["x-sizewise-model"] == "large"
-        assert "tools are given" in answer.headers["x-sizewise-why"]
+        assert "request has tools" in answer.headers["x-sizewise-why"]
         assert ask(client, EASY[0]).headers["x-sizewise-model"] == "small"
         assert ask(client, "my salary is 1234567", tools=[tool]).status_code == 400  # it may not leave
     assert "1234567" not in "".join(large.seen)
 
 
-def test_what_a_tool_gave_is_no_question(client: TestClient) -> None:
+def test_tool_results_are_not_routed_as_questions(client: TestClient) -> None:
     tool = {"type": "function", "function": {"name": "weather"}}
     for number in range(20):
         said = [
@@ -169,8 +167,8 @@ def test_what_a_tool_gave_is_no_question(client: TestClient) -> None:
         assert ask(client, "", messages=said, tools=[tool]).headers["x-sizewise-model"] == "small"
 
 
-def test_a_policy_for_other_models_is_refused(policy: Policy, large: Large, store: Store) -> None:
-    with pytest.raises(SizewiseError, match="made for the small model 'small'"):
+def test_policy_for_other_models_is_rejected(policy: Policy, large: Large, store: Store) -> None:
+    with pytest.raises(SizewiseError, match="expects 'small' as the small model"):
         create_app({"other": FakeModel("echo"), "large": large}, Settings(policy=policy), store)
     assert Router.__name__ == "Router"
 
@@ -192,9 +190,7 @@ class Judge(Large):
 
 
 @pytest.mark.parametrize(("says", "broken"), [("Yes.", True), ("No", False), ("Perhaps", False)])
-def test_checks_of_small_answers_bring_the_large_model_back(
-    policy: Policy, store: Store, says: str, broken: bool
-) -> None:
+def test_failed_shadow_checks_reroute_to_the_large_model(policy: Policy, store: Store, says: str, broken: bool) -> None:
     judge = Judge()
     judge.says = says
     app = create_app({"small": FakeModel("echo"), "large": judge}, Settings(policy=policy, shadow=1.0), store)
@@ -208,28 +204,28 @@ def test_checks_of_small_answers_bring_the_large_model_back(
             ask(client, EASY[number % len(EASY)], stream=number % 2 == 0)
             for _ in range(100):  # a check that is under way takes the place of another
                 so_far = client.get("/monitor/data").json()["routing"]["shadow"]
-                if so_far["broken"] or so_far["checked"] + so_far["unclear"] > number:
+                if so_far["risk_exceeded"] or so_far["checked"] + so_far["unclear"] > number:
                     break
         told = client.get("/monitor/data").json()["routing"]["shadow"]
-        assert told["broken"] is broken
+        assert told["risk_exceeded"] is broken
         assert (told["unclear"] > 0) is (says == "Perhaps")
         last = ask(client, EASY[0]).json()
         assert last["model"] == ("large" if broken else "small")
         if broken:
-            assert "no longer keep the stated risk" in last["sizewise"]["why"]
+            assert "exceeds the stated risk" in last["sizewise"]["why"]
             assert ask(client, "my salary, please").json()["model"] == "small"
 
 
-def test_looking_again_and_again_raises_few_false_alarms() -> None:
+def test_repeated_tests_raise_few_false_alarms() -> None:
     """Where exactly the stated risk comes true, at most one of twenty services falls back within 1,300 checks."""
     broken = 0
     for seed in range(300):
-        chance = random.Random(seed)
-        shadow = Shadow(None, 1.0, 0.05)  # type: ignore[arg-type]
+        probability = random.Random(seed)
+        shadow = ShadowCheck(None, 1.0, 0.05)  # type: ignore[arg-type]
         for _ in range(1_300):
-            shadow.decided(True)
-            shadow.add(chance.random() >= 0.05)
-        broken += shadow.broken
+            shadow.count(True)
+            shadow.add(probability.random() >= 0.05)
+        broken += shadow.risk_exceeded
     assert broken <= 24  # 300 x 0.05 and three standard deviations
 
 
@@ -268,27 +264,27 @@ def tried(tmp_path: Path, large: Large, store: Store) -> Iterator[TestClient]:
 LONG = "Please deal with this rather long case of today, as was said"
 
 
-def test_an_answer_that_the_small_model_is_unsure_of_is_given_by_the_large_one(tried: TestClient, large: Large) -> None:
+def test_unlikely_small_answer_is_escalated(tried: TestClient, large: Large) -> None:
     sure, unsure = ask(tried, "Case 7 of today"), ask(tried, LONG)
     assert sure.json()["model"] == "small"
     assert sure.json()["choices"][0]["logprobs"] is None
-    assert "seen from the answer" in sure.json()["sizewise"]["why"]
+    assert "after the small model answered" in sure.json()["sizewise"]["why"]
     assert unsure.json()["model"] == "large"
     assert len(large.seen) == 1
-    assert tried.get("/monitor/data").json()["routing"]["counts"]["unsure_after"] == 1
+    assert tried.get("/monitor/data").json()["routing"]["counts"]["escalated_after_answer"] == 1
 
 
-def test_what_must_not_or_need_not_be_tried_is_not(tried: TestClient, large: Large) -> None:
+def test_no_escalation_for_streams_confidential_and_forced_requests(tried: TestClient, large: Large) -> None:
     told = ask(tried, f"{LONG}, and my salary")
     assert told.json().get("model") == "small", told.text
     assert large.seen == []
     assert ask(tried, "long " * 200).json()["sizewise"]["why"].startswith("longer")
-    assert "unsure_after" not in tried.get("/monitor/data").json()["routing"]["counts"]
+    assert "escalated_after_answer" not in tried.get("/monitor/data").json()["routing"]["counts"]
     ask(tried, "Case 7 of today", stream=True)
-    assert "unsure_after" not in tried.get("/monitor/data").json()["routing"]["counts"]
+    assert "escalated_after_answer" not in tried.get("/monitor/data").json()["routing"]["counts"]
 
 
-def test_where_the_large_model_is_down_the_small_answer_stays(tried: TestClient, large: Large) -> None:
+def test_small_answer_is_kept_if_the_large_model_fails(tried: TestClient, large: Large) -> None:
     large.down = True
     answer = ask(tried, LONG).json()
     assert answer["model"] == "small"
@@ -296,6 +292,6 @@ def test_where_the_large_model_is_down_the_small_answer_stays(tried: TestClient,
     assert "the large model failed" in answer["sizewise"]["why"]
 
 
-def test_likelihoods_are_given_where_they_are_asked_for(tried: TestClient) -> None:
+def test_logprobs_are_returned_only_if_requested(tried: TestClient) -> None:
     answer = ask(tried, "Case 7 of today", logprobs=True).json()
     assert [one["token"] for one in answer["choices"][0]["logprobs"]["content"]] == ["small", " says"]

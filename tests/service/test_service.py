@@ -24,11 +24,11 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 from sizewise.models import Model, open_model  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
 from sizewise.service import Settings, create_app  # noqa: E402
-from sizewise.service.connections import server_of  # noqa: E402
-from sizewise.service.forms import LEAST, chat_request, text_request  # noqa: E402
-from sizewise.service.keys import Keys, add_key  # noqa: E402
-from sizewise.service.running import listen  # noqa: E402
-from sizewise.service.wire import ChatRequest, TextRequest  # noqa: E402
+from sizewise.service.api_keys import Keys, add_key  # noqa: E402
+from sizewise.service.connections import make_server  # noqa: E402
+from sizewise.service.hosting import listen  # noqa: E402
+from sizewise.service.responses import MIN_SAMPLING, chat_request, text_request  # noqa: E402
+from sizewise.service.schemas import ChatRequest, TextRequest  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 
 READY_LOOKS = 400
@@ -41,7 +41,7 @@ def running(models: dict[str, Model], settings: Settings | None = None, store: S
     app = create_app(models, settings, store)
     with listen("127.0.0.1", 0) as listening:
         state = app.state.sizewise
-        server = server_of(app, host="127.0.0.1", port=0, drain_s=3, stopping=state.stop, grace_s=0.0, backlog=2_048)
+        server = make_server(app, host="127.0.0.1", port=0, drain_s=3, on_stop=state.stop, grace_s=0.0, backlog=2_048)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -66,7 +66,7 @@ def address() -> Iterator[str]:
         yield found
 
 
-def test_the_official_client_gets_whole_and_streamed_answers(address: str) -> None:
+def test_official_client_gets_whole_and_streamed_answers(address: str) -> None:
     talk = client(address)
     assert [model.id for model in talk.models.list()] == ["echo"]
     assert talk.models.retrieve("echo").owned_by == "sizewise"
@@ -103,7 +103,7 @@ def test_embeddings_are_the_same_in_both_forms(address: str) -> None:
         assert sum(value * value for value in one.embedding) == pytest.approx(1)
 
 
-def test_errors_are_those_that_clients_know(address: str) -> None:
+def test_errors_follow_the_openai_format(address: str) -> None:
     talk = client(address)
     with pytest.raises(openai.NotFoundError) as unknown:
         talk.chat.completions.create(model="gpt-4", messages=HELLO)
@@ -115,7 +115,7 @@ def test_errors_are_those_that_clients_know(address: str) -> None:
     for change in ({"input": ""}, {"input": []}, {"input": [[1, 2]]}, {"input": "x", "dimensions": 3}):
         with pytest.raises(openai.BadRequestError):
             talk.embeddings.create(**({"model": "echo"} | change))
-    with pytest.raises(openai.BadRequestError, match="at least one token"):
+    with pytest.raises(openai.BadRequestError, match="max_tokens must be at least 1"):
         talk.chat.completions.create(model="echo", messages=HELLO, max_tokens=0)
     shown = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}]
     with pytest.raises(openai.BadRequestError, match="image_url"):
@@ -156,7 +156,7 @@ def test_bad_bodies_are_400(address: str, body: bytes) -> None:
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_long_bodies_other_hosts_and_other_paths_are_refused(address: str) -> None:
+def test_large_bodies_other_hosts_and_unknown_paths_are_rejected(address: str) -> None:
     long = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "x" * 9_000_000}]})
     assert httpx.post(f"{address}/v1/chat/completions", content=long).status_code == 413
     parts = (b"x" * 1_000_000 for _ in range(9))
@@ -166,7 +166,7 @@ def test_long_bodies_other_hosts_and_other_paths_are_refused(address: str) -> No
     assert httpx.get(f"{address}/v1/chat/completions").status_code == 405
 
 
-def test_nul_bytes_emoji_and_right_to_left_come_back_as_they_were(address: str) -> None:
+def test_nul_bytes_emoji_and_right_to_left_text_round_trip(address: str) -> None:
     said = "a\x00b 👩‍🚀 שלום"
     answer = client(address).chat.completions.create(model="echo", messages=[{"role": "user", "content": said}])
     assert answer.choices[0].message.content == said
@@ -196,8 +196,8 @@ def test_keys_scopes_and_budgets(tmp_path: Path) -> None:
         assert int(limited.value.response.headers["retry-after"]) > 0
 
 
-def test_a_full_house_refuses_at_once_and_recovers() -> None:
-    settings = Settings(most_answer_tokens=20_000)
+def test_overload_is_rejected_immediately_and_recovers() -> None:
+    settings = Settings(max_answer_tokens=20_000)
     with running({"echo": FakeModel("echo", 0.6)}, settings) as address:
         state_body = {"model": "echo", "messages": HELLO}
         with httpx.Client(base_url=address, timeout=30, limits=httpx.Limits(max_connections=600)) as talk:
@@ -216,8 +216,8 @@ def test_a_full_house_refuses_at_once_and_recovers() -> None:
             assert time.monotonic() - begun < 15
             assert talk.post("/v1/chat/completions", json=state_body).status_code == 200
         data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
-        assert data["refused"] == sum(status == 429 for status, _, _ in found)
-        assert data["running"] == data["waiting"] == 0
+        assert data["rejected"] == sum(status == 429 for status, _, _ in found)
+        assert data["running"] == data["queued"] == 0
 
 
 def leave_in_the_middle(talk: httpx.Client, url: str, body: dict[str, Any]) -> None:
@@ -226,7 +226,7 @@ def leave_in_the_middle(talk: httpx.Client, url: str, body: dict[str, Any]) -> N
         raise httpx.ReadTimeout("left")
 
 
-def test_whoever_leaves_frees_the_place() -> None:
+def test_disconnected_client_frees_its_slot() -> None:
     with running({"echo": FakeModel("echo", 0.3)}) as address:
         body = {"model": "echo", "messages": [{"role": "user", "content": "word " * 200}]}
         for streams in (False, True):
@@ -234,14 +234,14 @@ def test_whoever_leaves_frees_the_place() -> None:
                 leave_in_the_middle(talk, f"{address}/v1/chat/completions", body | {"stream": streams})
         for _ in range(100):
             data = httpx.get(f"{address}/monitor/data").json()["models"]["echo"]
-            if data["left"] == 2 and data["running"] == 0:
+            if data["disconnected"] == 2 and data["running"] == 0:
                 break
             time.sleep(0.05)
-        assert data["left"] == 2
+        assert data["disconnected"] == 2
         assert data["running"] == 0
 
 
-def test_health_tells_the_truth_and_the_pages_are_there(address: str, home: Path) -> None:
+def test_health_pages_feedback_and_metrics(address: str, home: Path) -> None:
     assert httpx.get(f"{address}/health").json()["status"] == "ready"
     for path, title in (("/", "Sizewise chat"), ("/monitor", "Sizewise monitor")):
         page = httpx.get(f"{address}{path}")
@@ -257,8 +257,33 @@ def test_health_tells_the_truth_and_the_pages_are_there(address: str, home: Path
     assert "hello" not in counted
 
 
+def test_metric_names_follow_prometheus_conventions(address: str, home: Path) -> None:
+    client(address).chat.completions.create(model="echo", messages=HELLO)
+    text = httpx.get(f"{address}/metrics").text
+    types = dict(line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE"))
+    described = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}
+    expected = {
+        "sizewise_requests_total": "counter",
+        "sizewise_prompt_tokens_total": "counter",
+        "sizewise_generation_tokens_total": "counter",
+        "sizewise_cost_usd_total": "counter",
+        "sizewise_guard_events_total": "counter",
+        "sizewise_time_to_first_token_seconds": "histogram",
+        "sizewise_e2e_request_latency_seconds": "histogram",
+        "sizewise_requests_running": "gauge",
+        "sizewise_requests_waiting": "gauge",
+    }
+    assert {name: kind for name, kind in types.items() if not name.endswith("_created")} == expected
+    assert described >= set(expected)
+    for name in ("requests_running", "requests_waiting"):
+        assert f'sizewise_{name}{{model="echo"}} 0.0' in text
+    for name in ("time_to_first_token_seconds_count", "e2e_request_latency_seconds_count"):
+        assert f'sizewise_{name}{{model="echo"}} 1.0' in text
+    assert 'sizewise_generation_tokens_total{model="echo"}' in text
+
+
 @pytest.mark.parametrize("engine", ["transformers", "openvino"])
-def test_a_real_engine_behind_the_wire(tiny_folder: Path, store: Store, engine: Any) -> None:
+def test_real_engine_over_http(tiny_folder: Path, store: Store, engine: Any) -> None:
     model = open_model(str(tiny_folder), store=store, precision="fp32", engine=engine)
     with running({"tiny": model}) as address:
         talk = client(address)
@@ -292,7 +317,7 @@ def test_a_real_engine_behind_the_wire(tiny_folder: Path, store: Store, engine: 
     model.close()
 
 
-def test_an_echo_says_which_tokens_were_the_likeliest(tiny_folder: Path, store: Store) -> None:
+def test_echo_returns_the_most_likely_tokens(tiny_folder: Path, store: Store) -> None:
     model = open_model(str(tiny_folder), store=store, precision="fp32", engine="transformers")
     network = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     ids = [5, 6, 7, 8, 9, 10, 11, 12]
@@ -336,7 +361,7 @@ def test_an_echo_counts_the_token_that_ends_the_answer(
     model.close()
 
 
-def test_what_is_nested_without_end_is_refused(address: str) -> None:
+def test_deeply_nested_bodies_are_rejected(address: str) -> None:
     tools = '{"type": "function", "function": {"name": "f", "parameters": DEEP}}'
     for depth, code in ((50, 200), (300, 400), (800, 400), (940, 400), (50_000, 400)):
         deep = '{"a": ' * depth + "1" + "}" * depth
@@ -349,19 +374,19 @@ def test_what_is_nested_without_end_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["transformers", "openvino"])
-def test_odd_tokens_are_refused_and_harm_nobody(tiny_folder: Path, store: Store, engine: Any) -> None:
+def test_invalid_token_ids_are_rejected(tiny_folder: Path, store: Store, engine: Any) -> None:
     model = open_model(str(tiny_folder), store=store, precision="fp32", engine=engine)
     with running({"tiny": model}) as address:
         talk = client(address)
         for ids in ([[]], [999_999_999], [2**63], [-1], [[5], [6, -7]]):
             for more in ({}, {"stream": True}, {"echo": True, "logprobs": 1}):
-                with pytest.raises(openai.BadRequestError, match=r"The prompt has|not found|valid"):
+                with pytest.raises(openai.BadRequestError, match=r"The prompt (has|contains)|not found|valid"):
                     list(talk.completions.create(model="tiny", prompt=ids, max_tokens=1, **more))
         assert talk.completions.create(model="tiny", prompt=[5, 6], max_tokens=2).usage.completion_tokens > 0
     model.close()
 
 
-def test_json_keeps_to_its_schema(tiny_folder: Path, store: Store) -> None:
+def test_json_schema_constrains_the_answer(tiny_folder: Path, store: Store) -> None:
     model = open_model(str(tiny_folder), store=store, engine="openvino")
     schema = {
         "type": "object",
@@ -376,7 +401,7 @@ def test_json_keeps_to_its_schema(tiny_folder: Path, store: Store) -> None:
             model="tiny", messages=HELLO, max_tokens=60, response_format=form
         )
         for more in ({}, {"stream": True}):
-            with pytest.raises(openai.BadRequestError, match="schema cannot be used: Check failed") as refused:
+            with pytest.raises(openai.BadRequestError, match="schema can't be used: Check failed") as refused:
                 client(address).chat.completions.create(
                     model="tiny", messages=HELLO, max_tokens=60, response_format=wrong, **more
                 )
@@ -392,13 +417,13 @@ def test_json_keeps_to_its_schema(tiny_folder: Path, store: Store) -> None:
     [b'{"model": "\\ud800", "prompt": "a"}', b'{"model": "echo", "prompt": "\xed\xa0\x80"}'],
     ids=["model", "prompt"],
 )
-def test_half_characters_are_refused(address: str, raw: bytes) -> None:
+def test_lone_surrogates_are_rejected(address: str, raw: bytes) -> None:
     answer = httpx.post(f"{address}/v1/completions", content=raw, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
-    assert "half a character" in answer.json()["error"]["message"]
+    assert "lone surrogate" in answer.json()["error"]["message"]
 
 
-def test_the_monitor_tells_prompts_unlike_the_training_examples(dataset: Any, store: Store, tiny_folder: Path) -> None:
+def test_monitor_reports_drift_from_the_training_prompts(dataset: Any, store: Store, tiny_folder: Path) -> None:
     class Trained(FakeModel):
         def describe(self) -> Any:
             return super().describe().model_copy(update={"trained_on": dataset.id})
@@ -410,21 +435,21 @@ def test_the_monitor_tells_prompts_unlike_the_training_examples(dataset: Any, st
                 model="trained", messages=[{"role": "user", "content": f"ZX-{i} QQ %% {i * i}"}]
             )
         told = httpx.get(f"{address}/monitor/data").json()["models"]
-    assert told["echo"]["domain"] is None
-    assert told["trained"]["domain"]["seen"] == 70
-    assert told["trained"]["domain"]["drifted"]
+    assert told["echo"]["drift"] is None
+    assert told["trained"]["drift"]["prompts"] == 70
+    assert told["trained"]["drift"]["drifted"]
 
 
-def test_temperatures_and_shares_too_small_for_an_engine_are_the_likeliest_tokens() -> None:
+def test_tiny_temperature_and_top_p_mean_greedy_decoding() -> None:
     body = {"model": "m", "prompt": "a", "temperature": 1e-300, "top_p": 1e-300}
     asked = text_request(TextRequest.model_validate(body), "a")
-    assert (asked.temperature, asked.top_p) == (0.0, LEAST)
+    assert (asked.temperature, asked.top_p) == (0.0, MIN_SAMPLING)
     said = [{"role": "user", "content": "a"}]
     talk = chat_request(ChatRequest.model_validate({**body, "messages": said, "temperature": 0.5}), lenient=False)
-    assert (talk.temperature, talk.top_p) == (0.5, LEAST)
+    assert (talk.temperature, talk.top_p) == (0.5, MIN_SAMPLING)
 
 
-def test_what_can_never_be_served_is_refused_before_it_is_read_and_not_told_to_come_back() -> None:
+def test_requests_beyond_capacity_are_rejected_before_tokenization() -> None:
     class Small(FakeModel):
         def describe(self) -> Any:
             offers = ("ids", "sampling", "echo", "embeddings")
@@ -434,7 +459,7 @@ def test_what_can_never_be_served_is_refused_before_it_is_read_and_not_told_to_c
             assert len(request.text or request.messages[-1].content) < 100
             return super().start(request, deliver)
 
-        def weigh(self, requests: Any) -> Any:
+        def score_prompts(self, requests: Any) -> Any:
             raise AssertionError(requests)
 
     long = "word " * 10_000

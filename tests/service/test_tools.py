@@ -1,4 +1,4 @@
-"""Tools through the official client: what the model sees of them, and what it calls."""
+"""Tool calling through the official client."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hypothesis import strategies as st  # noqa: E402
 from sizewise.models import open_model  # noqa: E402
 from sizewise.models.base import Cancel, Deliver  # noqa: E402
 from sizewise.models.fake import FakeModel  # noqa: E402
-from sizewise.models.wrapping import Changed  # noqa: E402
+from sizewise.models.wrapper import PromptWrapper  # noqa: E402
 from sizewise.records import Message, ModelDescription, Request  # noqa: E402
 from sizewise.service import Settings  # noqa: E402
+from sizewise.service.schemas import FunctionSpec  # noqa: E402
 from sizewise.service.tools import Tools  # noqa: E402
-from sizewise.service.wire import FunctionSpec  # noqa: E402
 from sizewise.store import Store  # noqa: E402
 from tests.conftest import make_tiny  # noqa: E402
 from tests.service.test_service import client, running  # noqa: E402
@@ -106,7 +106,7 @@ def streamed(address: str, text: str, **more: Any) -> tuple[str, list[tuple[str,
         ('<tool_call>{"name": "weather", "arguments": [1]}</tool_call>', None, [], "stop"),
     ],
 )
-def test_calls_are_parted_from_words_whole_and_streamed(
+def test_calls_are_separated_from_text_whole_and_streamed(
     said: str, words: str | None, cities: list[str], finish: str
 ) -> None:
     wanted = said if words is None else words  # what is no call is not lost
@@ -122,7 +122,7 @@ def test_calls_are_parted_from_words_whole_and_streamed(
         assert len(once) == min(1, len(cities))
 
 
-def test_the_model_sees_tools_calls_and_what_they_gave() -> None:
+def test_prompt_contains_tools_calls_and_results() -> None:
     model = Heard()
     said = [
         {"role": "system", "content": "Be brief."},
@@ -149,7 +149,7 @@ def test_the_model_sees_tools_calls_and_what_they_gave() -> None:
     assert plain[0].content == "Be brief."
 
 
-def test_results_stand_in_the_order_of_their_calls_and_cannot_leave_their_marks() -> None:
+def test_results_follow_the_order_of_calls_and_are_escaped() -> None:
     model = Heard()
     calls = [
         {"id": name, "type": "function", "function": {"name": "weather", "arguments": json.dumps({"city": name})}}
@@ -170,7 +170,7 @@ def test_results_stand_in_the_order_of_their_calls_and_cannot_leave_their_marks(
     assert given.content.count("</tool_response>") == 2
 
 
-def test_lenient_services_let_a_model_call_in_words_where_there_is_no_grammar() -> None:
+def test_lenient_service_drops_forced_calls_without_constrained_decoding() -> None:
     with running({"m": Heard(says=CALL)}, Settings(lenient=True)) as address:
         (choice,) = ask(address, "Bonn?", tool_choice="required").choices
         assert json.loads(choice.message.tool_calls[0].function.arguments) == {"city": "Bonn"}
@@ -180,16 +180,16 @@ def test_lenient_services_let_a_model_call_in_words_where_there_is_no_grammar() 
     assert model.asked[-1].json_schema is not None
 
 
-def test_models_that_are_asked_in_a_form_of_their_own_take_no_tools() -> None:
-    with running({"m": Changed(Heard())}) as address:
-        with pytest.raises(openai.BadRequestError, match="form of its own"):
+def test_models_with_a_fixed_prompt_format_reject_tools() -> None:
+    with running({"m": PromptWrapper(Heard())}) as address:
+        with pytest.raises(openai.BadRequestError, match="support tools"):
             ask(address, "Bonn?")
         assert ask(address, "Bonn?", tool_choice="none").choices[0].message.content == "Bonn?"
-    with running({"m": Changed(Heard())}, Settings(lenient=True)) as address:
+    with running({"m": PromptWrapper(Heard())}, Settings(lenient=True)) as address:
         assert ask(address, "Bonn?").choices[0].message.content == "Bonn?"
 
 
-def test_definitions_of_several_schemas_do_not_meet() -> None:
+def test_schema_definitions_do_not_collide() -> None:
     def function(name: str, kind: str) -> FunctionSpec:
         parameters = {
             "type": "object",
@@ -208,7 +208,7 @@ def test_definitions_of_several_schemas_do_not_meet() -> None:
     assert places == ["#/$defs/a.X", "#/$defs/b.X"]
 
 
-def test_a_demanded_call_goes_by_the_engines_grammar_or_is_refused() -> None:
+def test_forced_call_needs_constrained_decoding() -> None:
     model = Heard(("json_schema",), '{"city": "Bonn"}')
     named = {"type": "function", "function": {"name": "weather"}}
     with running({"m": model}) as address:
@@ -224,7 +224,7 @@ def test_a_demanded_call_goes_by_the_engines_grammar_or_is_refused() -> None:
         assert choice.message.tool_calls[0].function.name == "flag"
     kinds = json.loads(several.asked[-1].json_schema or "")["anyOf"]
     assert [one["properties"]["name"]["const"] for one in kinds] == ["weather", "flag"]
-    with running({"m": Heard()}) as address, pytest.raises(openai.BadRequestError, match="no grammar"):
+    with running({"m": Heard()}) as address, pytest.raises(openai.BadRequestError, match="constrained decoding"):
         ask(address, "Bonn?", tool_choice="required")
 
 
@@ -232,20 +232,20 @@ def test_a_demanded_call_goes_by_the_engines_grammar_or_is_refused() -> None:
     ("more", "said"),
     [
         ({"tools": [WEATHER, WEATHER]}, "same name"),
-        ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, "not among the tools"),
-        ({"logprobs": True}, "beside tools"),
-        ({"response_format": {"type": "json_object"}}, "either"),
+        ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, "not in tools"),
+        ({"logprobs": True}, "logprobs cannot be combined with tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format cannot be combined with tools"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "pattern"),
         ({"tool_choice": "always"}, "tool_choice"),
     ],
 )
-def test_what_cannot_be_done_is_said(more: dict[str, Any], said: str) -> None:
+def test_unsupported_tool_parameters_are_rejected(more: dict[str, Any], said: str) -> None:
     with running({"m": FakeModel("echo")}) as address, pytest.raises(openai.BadRequestError, match=said):
         ask(address, "hello", **more)
 
 
-def test_personal_data_in_calls_is_masked_on_its_way_and_put_back() -> None:
+def test_personal_data_in_calls_is_masked_and_restored() -> None:
     pytest.importorskip("presidio_analyzer")
     model = Heard(local=False)
     call = '<tool_call>{"name": "weather", "arguments": {"city": "anna.muster@example.org"}}</tool_call>'
@@ -269,9 +269,7 @@ def test_personal_data_in_calls_is_masked_on_its_way_and_put_back() -> None:
         assert secret not in shown, secret
 
 
-def test_a_real_engine_keeps_to_the_arguments_of_a_demanded_call(
-    tmp_path: Path, text_folder: Path, store: Store
-) -> None:
+def test_real_engine_follows_the_schema_of_a_forced_call(tmp_path: Path, text_folder: Path, store: Store) -> None:
     folder = make_tiny(tmp_path / "tiny", text_folder, "full", context=1_024)
     model = open_model(str(folder), store=store, engine="openvino")
     with running({"m": model}) as address:
@@ -294,12 +292,12 @@ def pieces_of(text: str, cuts: Sequence[int]) -> list[str]:
     st.lists(st.sampled_from([CALL, OTHER, "<tool_call>", "</tool_call>", "<", "tool", "a word ", "{}"]), max_size=6),
     st.lists(st.integers(0, 500), max_size=12),
 )
-def test_streams_say_what_whole_answers_say_however_they_are_cut(parts: list[str], cuts: list[int]) -> None:
+def test_streamed_and_whole_answers_agree_for_any_chunking(parts: list[str], cuts: list[int]) -> None:
     text = "".join(parts)
     tools = Tools([FunctionSpec.model_validate(WEATHER["function"])])
-    watch = tools.watch()
+    watch = tools.stream_parser()
     words = "".join(watch.feed(piece) for piece in pieces_of(text, cuts))
     rest, calls = watch.end()
-    whole, all_calls = tools.read(text)
+    whole, all_calls = tools.parse(text)
     assert calls == all_calls
     assert words + rest == whole

@@ -26,10 +26,10 @@ def recommendation(sentence: str = "Use a.") -> Recommendation:
         outcome="pick",
         pick="a",
         decisive=True,
-        sentence=sentence,
-        why=("because",),
-        why_not={},
-        would_change=(),
+        summary=sentence,
+        reasons=("because",),
+        rejected={},
+        sensitivity=(),
     )
 
 
@@ -45,7 +45,9 @@ def test_a_record_comes_back_as_it_was(store: Store) -> None:
     st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)), st.integers(0, 10**9), st.text(min_size=1)
 )
 def test_score_to_json_and_back_is_identity(value: float | None, n: int, text: str) -> None:
-    score = Score(metric="m", value=value, n=n, unit="u", signature=text, missing=None if value is not None else text)
+    score = Score(
+        metric="m", value=value, n=n, unit="u", signature=text, missing_reason=None if value is not None else text
+    )
     assert Score.model_validate_json(score.model_dump_json()) == score
 
 
@@ -53,7 +55,7 @@ def test_a_value_needs_no_reason_and_a_missing_one_needs_it() -> None:
     with pytest.raises(ValueError, match="if and only if"):
         Score(metric="m", value=None, n=0, unit="u", signature="s")
     with pytest.raises(ValueError, match="if and only if"):
-        Score(metric="m", value=1.0, n=1, unit="u", signature="s", missing="why")
+        Score(metric="m", value=1.0, n=1, unit="u", signature="s", missing_reason="why")
 
 
 def test_unknown_and_damaged_records_name_the_next_command(store: Store) -> None:
@@ -66,12 +68,44 @@ def test_unknown_and_damaged_records_name_the_next_command(store: Store) -> None
         store.read(Recommendation, "choice-1")
 
 
-def test_a_newer_schema_is_refused(store: Store) -> None:
+def test_fields_of_a_newer_version_are_ignored_and_stay_in_the_file(store: Store) -> None:
+    path = store.write("choice-1", recommendation()).path
+    envelope = json.loads(path.read_text(encoding="utf-8")) | {"schema": 99, "signed_by": "somebody"}
+    envelope["record"]["carbon_kg"] = 3.0
+    envelope["record"]["needs"]["max_carbon_kg"] = 5.0
+    path.write_text(json.dumps(envelope), encoding="utf-8")
+    assert store.read(Recommendation, "choice-1") == recommendation()
+    assert "max_carbon_kg" in path.read_text(encoding="utf-8")
+
+
+def test_a_newer_record_that_cannot_be_read_is_not_called_damaged(store: Store) -> None:
     path = store.write("choice-1", recommendation()).path
     envelope = json.loads(path.read_text(encoding="utf-8")) | {"schema": 99}
+    del envelope["record"]["outcome"]
     path.write_text(json.dumps(envelope), encoding="utf-8")
-    with pytest.raises(SizewiseError, match="newer"):
+    with pytest.raises(SizewiseError, match=r"A newer version of Sizewise wrote .* \(schema 99\)") as told:
         store.read(Recommendation, "choice-1")
+    assert "remove" not in told.value.next_step
+
+
+def test_a_record_is_written_once(store: Store) -> None:
+    first = store.write("choice-1", recommendation())
+    assert store.write("choice-1", recommendation()) == first
+    before = first.path.read_bytes()
+    with pytest.raises(SizewiseError, match="already holds another recommendation"):
+        store.write("choice-1", recommendation().model_copy(update={"pick": "b"}))
+    assert first.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": 2}', '{"schema": "x", "record": {}}', "[" * 9_000])
+def test_one_record_that_cannot_be_read_stops_no_listing(store: Store, text: str) -> None:
+    store.write("choice-1", recommendation())
+    broken = store.write("choice-2", recommendation("Use b.")).path
+    broken.write_text(text, encoding="utf-8")
+    assert [one.id for one in store.listing() if one.created] == ["choice-1"]
+    assert [one.id for one in store.saved(Recommendation)] == ["choice-1"]
+    with pytest.raises(SizewiseError, match="missing or damaged"):
+        store.read(Recommendation, "choice-2")
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden"])
@@ -94,7 +128,7 @@ def test_two_processes_do_not_write_one_record(store: Store) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="cannot be made"):
+    with pytest.raises(SizewiseError, match="cannot be created"):
         write_atomically(tmp_path / "file" / "inside.json", "x")
 
 
@@ -186,3 +220,11 @@ def test_a_new_name_is_brought_to_the_disk(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", noted)
     write_atomically(tmp_path / "file.txt", "text")
     assert synced == ([False, True] if os.name == "posix" else [False])
+
+
+def test_other_words_for_the_same_facts_are_the_same_record(store: Store) -> None:
+    first = store.write("choice-1", recommendation("Use a."))
+    again = store.write("choice-1", recommendation("Choose a."))
+    assert again.record.summary == "Use a."
+    with pytest.raises(SizewiseError, match="already holds another recommendation"):
+        store.write("choice-1", first.record.model_copy(update={"pick": "b"}))

@@ -11,12 +11,12 @@ from sizewise.comparison import compare
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import evaluate
 from sizewise.records import Dataset
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.studies.audit import audit
 
 
 @pytest.fixture
-def chosen(store: Store, dataset: Stored[Dataset]) -> str:
+def chosen(store: Store, dataset: Saved[Dataset]) -> str:
     """A recommendation with all that it rests on."""
     metrics = ["bits_per_byte", "bleu", "exact_match", "accuracy"]
     ids = [evaluate(f"fake:{name}", dataset.id, metrics, store=store).id for name in ("echo", "copy", "silent")]
@@ -24,7 +24,7 @@ def chosen(store: Store, dataset: Stored[Dataset]) -> str:
 
 
 def test_a_pack_holds_all_that_a_verdict_rests_on_and_verifies_elsewhere(
-    chosen: str, store: Store, dataset: Stored[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: str, store: Store, dataset: Saved[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack = tmp_path / "packs" / "mine.zip"
     found = audit(chosen, store=store, out=pack, verify=True)
@@ -52,7 +52,7 @@ def test_a_changed_number_is_found_in_the_store_and_in_a_pack(chosen: str, store
     assert not found.sound
     said = [line for one in found.recomputed for line in one.differing]
     assert any(line.startswith("bleu: value") for line in said)
-    assert any("not as in its evaluation" in line for line in said)
+    assert any("differs from its evaluation" in line for line in said)
 
     with zipfile.ZipFile(pack) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
@@ -76,12 +76,12 @@ def test_a_verdict_that_does_not_follow_is_found(chosen: str, store: Store) -> N
 def test_what_is_no_pack_or_would_write_elsewhere_is_refused(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(b"no zip")
-    with pytest.raises(SizewiseError, match="no pack"):
+    with pytest.raises(SizewiseError, match="not a readable audit pack"):
         audit(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("manifest.json", json.dumps({"root": "x", "files": {"../../evil/record.json": "0"}}))
         archive.writestr("../../evil/record.json", "{}")
-    with pytest.raises(SizewiseError, match="no pack"):
+    with pytest.raises(SizewiseError, match="not a readable audit pack"):
         audit(path)
     with pytest.raises(SizewiseError, match="no record"):
         audit("eval-0000000000", store=store)

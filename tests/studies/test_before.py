@@ -12,7 +12,7 @@ from sizewise.store import Store
 from sizewise.studies import doctor as doctors
 from sizewise.studies import read_config
 from sizewise.studies.doctor import doctor
-from sizewise.studies.outlook import outlook
+from sizewise.studies.dry_run import estimate_study
 from sizewise.studies.templates import domains, init
 
 
@@ -42,7 +42,7 @@ def test_a_template_without_text_takes_the_demo_or_names_the_folder_to_fill(tmp_
 def test_a_template_is_never_written_over_a_file_nor_for_what_does_not_exist(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text("mine", encoding="utf-8")
-    with pytest.raises(SizewiseError, match="exists already"):
+    with pytest.raises(SizewiseError, match="already exists"):
         init("medical", path)
     assert path.read_text(encoding="utf-8") == "mine"
     init("medical", path, force=True)
@@ -97,28 +97,28 @@ model = "openai:gpt-4o"
 """
 
 
-def test_outlook_counts_what_will_be_measured_and_names_what_is_in_the_way(
+def test_a_dry_run_counts_what_will_be_measured_and_names_what_is_in_the_way(
     tmp_path: Path, store: Store, text_folder: Path, examples_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "study.toml"
     path.write_text(STUDY.format(parameters=500_000), encoding="utf-8")
-    found = outlook(read_config(path), store=store)
+    found = estimate_study(read_config(path), store=store)
     assert found.test_examples <= 5
-    assert found.clean_examples <= found.test_examples
+    assert found.uncontaminated_examples <= found.test_examples
     assert [row.parameters for row in found.candidates] == [500_000, None]
     assert found.candidates[0].fits
     assert found.candidates[0].measure_minutes is not None
     large = found.candidates[1]
     assert large.usd is not None
-    assert 0 < large.usd.low < large.usd.expected < large.usd.high
+    assert 0 < large.usd.lower < large.usd.expected < large.usd.upper
     assert any("SIZEWISE_OFFLINE" in line for line in found.blockers)
     assert any("documents in the test" in line for line in found.warnings)
     assert store.exists("dataset", found.dataset)
     assert not list(store.home.glob("checkpoint/*"))
 
-    monkeypatch.setattr("sizewise.studies.outlook.available_bytes", lambda: 10**9)
+    monkeypatch.setattr("sizewise.studies.dry_run.available_bytes", lambda: 10**9)
     path.write_text(STUDY.format(parameters=900_000_000), encoding="utf-8")
-    too_large = outlook(read_config(path), store=store)
+    too_large = estimate_study(read_config(path), store=store)
     assert too_large.candidates[0].fits is False
     assert any("tiny needs" in line for line in too_large.blockers)
     json.loads(too_large.model_dump_json())

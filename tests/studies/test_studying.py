@@ -53,12 +53,12 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.loads: list[str] = []
+        self.load_tests: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in ("meta", "br", "link", "img", "input", "hr"):
             self.open.append(tag)
-        self.loads += [
+        self.load_tests += [
             value or "" for key, value in attrs if key in ("src", "href") and not (value or "").startswith("#")
         ]
 
@@ -71,19 +71,19 @@ def test_the_whole_way(study_file: Path, store: Store) -> None:
     record = stored.record
     baselines = {"copying (baseline)", "most frequent answer (baseline)", "n-gram (baseline)"}
     assert set(record.evaluations) == {"echo", "tiny", *baselines}
-    general = store.read(Comparison, record.general or "")
+    general = store.read(Comparison, record.language_nuance or "")
     assert set(general.evaluations) == {"echo", "tiny"}
-    assert record.outcome in ("pick", "not_decisive", "do_not_train", "keep_large")
-    assert any("people" in missing.what for missing in record.missing)
+    assert record.outcome in ("pick", "inconclusive", "do_not_train", "keep_large")
+    assert any("people" in missing.what for missing in record.not_measured)
     html = Path(record.report).read_text(encoding="utf-8")
     page = Page()
     page.feed(html)
     assert page.open == []
-    assert page.loads == []
+    assert page.load_tests == []
     assert "<svg" in html
     assert "Tiny &lt;b&gt;study&lt;/b&gt;" in html
     assert "<b>study</b>" not in html
-    assert record.sentence.split(";")[0] in Path(record.report).with_suffix(".md").read_text(encoding="utf-8")
+    assert record.summary.split(";")[0] in Path(record.report).with_suffix(".md").read_text(encoding="utf-8")
     again = study(read_config(study_file), store=store).record
     volatile = {"seconds", "peak_memory_bytes"}
     assert again.model_dump(exclude=volatile) == record.model_dump(exclude=volatile)
@@ -94,6 +94,10 @@ def test_a_config_written_out_is_the_same_study(study_file: Path, tmp_path: Path
     copy = tmp_path / "copy.toml"
     copy.write_text(config_text(config), encoding="utf-8")
     assert read_config(copy) == config
+    needs = config.needs.model_copy(update={"excluded_licenses": ("MIT", "GPL-3.0")})
+    odd = config.model_copy(update={"name": 'a "b" \\ \x07\r\n', "needs": needs})
+    copy.write_text(config_text(odd), encoding="utf-8", newline="")
+    assert read_config(copy) == odd
     demo = tmp_path / "demo.toml"
     demo.write_text(config_text(demo_config()), encoding="utf-8")
     assert read_config(demo) == demo_config()
@@ -113,12 +117,12 @@ def test_a_folder_gets_the_default_candidates(text_folder: Path) -> None:
         (("tokens = 9000", "tokens = -1"), "positive"),
         (("tokens = 9000, ", ""), "tokens or minutes"),
         (('name = "tiny"', 'name = "echo"'), "Two candidates"),
-        (("train = { tokens = 9000, parameters = 500000, context = 128 }", ""), "says nothing of its training"),
+        (("train = { tokens = 9000, parameters = 500000, context = 128 }", ""), "has no training recipe"),
         (('documents = ["texts"]\nexamples = "examples.jsonl"', ""), "names no documents"),
         (("[data]", "[dta]"), "did you mean 'data'"),
         (("[data]", "[data]\nlimit = 0"), "limit"),
         (('model = "fake:echo"', ""), "has no model"),
-        (("[data]", '[needs]\nquality = "belu"\n\n[data]'), "There is no metric 'belu'"),
+        (("[data]", '[needs]\nquality = "belu"\n\n[data]'), "Unknown metric 'belu'"),
         (("context = 128", "context = 0"), "context"),
         (("context = 128", 'context = 128, method = "lora"'), "trained in full"),
         (('documents = ["texts"]', "documents = 5"), "neither a path nor a list"),
@@ -158,11 +162,11 @@ def test_killed_studies_end_in_the_same_verdict(study_file: Path, tmp_path: Path
         run(tmp_path / "killed", rng.uniform(2.5, 9))
     assert run(tmp_path / "killed", None) == 0
     one, two = (Study.model_validate(result) for result in results)
-    assert one.sentence == two.sentence
-    assert one.why_not == two.why_not
+    assert one.summary == two.summary
+    assert one.rejected == two.rejected
     # Everything but measured time, and the cost that is worked out from it, is the same to the last digit.
     timed = r"an answer takes [^;]*; |at least [\d.e-]+ USD of machine time"
-    timeless = [re.sub(timed, "", " ".join(record.why)) for record in (one, two)]
+    timeless = [re.sub(timed, "", " ".join(record.reasons)) for record in (one, two)]
     assert timeless[0] == timeless[1]
 
 

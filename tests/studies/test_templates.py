@@ -66,8 +66,8 @@ def test_a_template_runs_to_a_verdict(
     done = CliRunner().invoke(app, ["study", str(path), "--json"])
     assert done.exit_code == 0, done.output
     found = Study.model_validate(json.loads(done.stdout)["record"])
-    assert found.outcome in ("pick", "not_decisive", "do_not_train", "none_good_enough", "keep_large")
-    assert found.sentence
-    assert set(found.loads) == {"SmolLM2-135M", "SmolLM2-135M adapted"}
+    assert found.outcome in ("pick", "inconclusive", "do_not_train", "none_good_enough", "keep_large")
+    assert found.summary
+    assert set(found.load_tests) == {"SmolLM2-135M", "SmolLM2-135M fine-tuned"}
     assert ("linear classifier (baseline)" in found.evaluations) == (name == "spam")
     assert "Speed with many users" in Path(found.report).read_text(encoding="utf-8")

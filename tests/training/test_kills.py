@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.dataset import read
+from sizewise.datasets import read
 from sizewise.records import Dataset, Recipe
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.training import run_id_of, train
 from tests.training.test_training import TINY, start_run
 
@@ -35,14 +35,14 @@ def kill_and_finish(store: Store, data: str, recipe: Recipe, wait_s: float) -> b
 
 
 @pytest.mark.slow
-def test_fifty_kills_end_in_the_same_weights(dataset: Stored[Dataset], store: Store) -> None:
+def test_fifty_kills_end_in_the_same_weights(dataset: Saved[Dataset], store: Store) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 6_000})
     train(recipe, dataset.id, store=store)
     folder = store.folder("checkpoint", run_id_of(recipe, dataset.id))
     whole = (folder / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(folder)
-    chance = random.Random(0)
-    same = [kill_and_finish(store, dataset.id, recipe, chance.uniform(0, 0.8)) == whole for _ in range(50)]
+    probability = random.Random(0)
+    same = [kill_and_finish(store, dataset.id, recipe, probability.uniform(0, 0.8)) == whole for _ in range(50)]
     assert same == [True] * 50
 
 
@@ -57,5 +57,5 @@ def test_five_kills_on_real_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     folder = store.folder("checkpoint", run_id_of(recipe, data))
     whole = (folder / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(folder)
-    chance = random.Random(1)
-    assert [kill_and_finish(store, data, recipe, chance.uniform(0, 20)) == whole for _ in range(5)] == [True] * 5
+    probability = random.Random(1)
+    assert [kill_and_finish(store, data, recipe, probability.uniform(0, 20)) == whole for _ in range(5)] == [True] * 5

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from sizewise.errors import SizewiseError
-from sizewise.lm import folder as folders
+from sizewise.lm import hf_format as folders
+from sizewise.lm.device import machine_precision
 from sizewise.records import Dataset, Recipe
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.training import planning, preflight, train
 from tests.training.test_training import TINY
 
@@ -54,7 +55,7 @@ def test_what_cannot_fit_is_refused_with_what_would(changes: dict[str, str], lea
 
 
 def test_a_run_without_room_keeps_fewer_activations_or_is_refused(
-    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+    dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 1_000, "rows_per_step": 8})
     shapes: list[preflight.Shape] = []
@@ -69,16 +70,16 @@ def test_a_run_without_room_keeps_fewer_activations_or_is_refused(
     with pytest.raises(SizewiseError, match=r"needs about .* are free"):
         train(recipe, dataset.id, store=store)
     tokens = recipe.rows_per_step * recipe.context
-    width = 2 if folders.machine_precision() == "bf16" else 4
+    width = 2 if machine_precision() == "bf16" else 4
     kept, again = (plain(shapes[0], "full", tokens, some, width) for some in (False, True))
     assert again < kept
     monkeypatch.setattr(planning, "_free_bytes", lambda start: int((kept + again) / 2))
     record = train(recipe, dataset.id, store=store).record
-    assert any("computed again" in note for note in record.notes)
+    assert any("activation checkpointing" in note for note in record.notes)
 
 
 def test_weights_that_do_not_fit_are_not_even_loaded(
-    dataset: Stored[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Saved[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "available_bytes", lambda: 1_000)
     monkeypatch.setattr(folders, "load_network", lambda *arguments: pytest.fail("it was loaded"))
@@ -88,14 +89,14 @@ def test_weights_that_do_not_fit_are_not_even_loaded(
             train(recipe, dataset.id, store=store)
 
 
-def test_the_estimate_and_its_error_are_kept(dataset: Stored[Dataset], store: Store) -> None:
+def test_the_estimate_and_its_error_are_kept(dataset: Saved[Dataset], store: Store) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 6_000})
     record = train(recipe, dataset.id, store=store, usd_per_hour=2.0).record
     expected = record.estimate
     assert expected is not None
-    assert expected.seconds.low < expected.seconds.expected < expected.seconds.high
+    assert expected.seconds.lower < expected.seconds.expected < expected.seconds.upper
     assert expected.usd is not None
     assert expected.usd.expected == pytest.approx(expected.seconds.expected / 1800)
     assert record.estimate_error["seconds"] == pytest.approx(record.seconds / expected.seconds.expected - 1)
     assert "memory" in record.estimate_error
-    assert "minutes" in planning.words(expected)
+    assert "minutes" in planning.format_estimate(expected)

@@ -14,22 +14,24 @@ from sizewise.errors import SizewiseError
 from sizewise.lm import loop
 from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Dataset, Recipe
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.training import planning, train, training
 
 TINY = {"start": "scratch", "method": "full", "parameters": 500_000, "context": 64, "rows_per_step": 2}
 
 
-def test_training_from_scratch_learns(dataset: Stored[Dataset], store: Store, tmp_path: Path) -> None:
+def test_training_from_scratch_learns(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 12_000, "attention": "window:16"})
     stored = train(recipe, dataset.id, store=store, out=tmp_path / "copy")
     record = stored.record
     assert record.best_bits_per_byte < 0.8 * record.start_bits_per_byte
     assert record.attention == "window 16"
-    assert record.trade is not None
-    assert record.trade.full_cache_bytes == 4 * record.trade.cache_bytes  # 64 tokens and a window of 16
-    assert [(some.first, some.last) for some in record.trade.positions] == [(0, 63)]
-    assert 0 < record.trade.positions[0].bits < 20
+    assert record.attention_tradeoff is not None
+    assert (
+        record.attention_tradeoff.full_cache_bytes == 4 * record.attention_tradeoff.cache_bytes
+    )  # 64 tokens and a window of 16
+    assert [(some.first, some.last) for some in record.attention_tradeoff.positions] == [(0, 63)]
+    assert 0 < record.attention_tradeoff.positions[0].bits < 20
     assert record.tokens >= 12_000
     assert record.curve[-1].bits_per_byte is not None
     assert (tmp_path / "copy" / "model.safetensors").is_file()
@@ -37,7 +39,7 @@ def test_training_from_scratch_learns(dataset: Stored[Dataset], store: Store, tm
     assert train(recipe, dataset.id, store=store) == stored
 
 
-def test_where_only_answers_count_they_are_watched(dataset: Stored[Dataset], store: Store) -> None:
+def test_where_only_answers_count_they_are_watched(dataset: Saved[Dataset], store: Store) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 2_000})
     text = train(recipe, dataset.id, store=store).record
     answers = train(recipe.model_copy(update={"example_share": 1.0}), dataset.id, store=store).record
@@ -46,7 +48,7 @@ def test_where_only_answers_count_they_are_watched(dataset: Stored[Dataset], sto
     assert answers.best_bits_per_byte < answers.start_bits_per_byte
 
 
-def test_lora_changes_adapters_only_and_learns(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:
+def test_lora_changes_adapters_only_and_learns(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
     recipe = Recipe(start=str(tiny_folder), tokens=6_000, context=64, rank=4, learning_rate=1e-2)
     record = train(recipe, dataset.id, store=store).record
     assert record.best_bits_per_byte < record.start_bits_per_byte
@@ -61,10 +63,10 @@ def test_lora_changes_adapters_only_and_learns(dataset: Stored[Dataset], store: 
 
 
 def test_best_weights_are_kept(
-    dataset: Stored[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Saved[Dataset], store: Store, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([9.0, 3.0, 2.0, 1.0, 5.0, 6.0])  # the first only times a validation
-    monkeypatch.setattr(loop, "validation_bits", lambda *arguments: next(values))
+    monkeypatch.setattr(training, "validation_bits", lambda *arguments: next(values))
     recipe = Recipe(start=str(tiny_folder), tokens=4_000, context=64, rank=4, control="none")
     record = train(recipe, dataset.id, store=store).record
     assert record.best_bits_per_byte == 1
@@ -85,7 +87,7 @@ def start_run(home: Path, data: str, recipe: Recipe) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_killed_run_ends_in_the_same_weights(dataset: Stored[Dataset], store: Store) -> None:
+def test_a_killed_run_ends_in_the_same_weights(dataset: Saved[Dataset], store: Store) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 3_000})
     run_id = train(recipe, dataset.id, store=store).id
     folder = store.folder("checkpoint", run_id)
@@ -111,7 +113,7 @@ def test_a_killed_run_ends_in_the_same_weights(dataset: Stored[Dataset], store: 
 
 @pytest.mark.parametrize("where", ["validation", "step", "loss"])
 def test_ctrl_c_at_any_place_leaves_the_same_end(
-    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch, where: str
+    dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 3_000})
     run_id = train(recipe, dataset.id, store=store).id
@@ -119,7 +121,7 @@ def test_ctrl_c_at_any_place_leaves_the_same_end(
     whole = (folder / "model" / "model.safetensors").read_bytes()
     (folder / "record.json").unlink()
     owner, name = {
-        "validation": (loop, "validation_bits"),
+        "validation": (training, "validation_bits"),
         "step": (loop.MasterAdamW, "copy_to_network"),
         "loss": (loop, "loss_of"),
     }[where]
@@ -144,7 +146,7 @@ def test_ctrl_c_at_any_place_leaves_the_same_end(
 
 
 def test_minutes_become_tokens_once_and_epochs_are_capped(
-    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+    dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probes: list[int] = []
 
@@ -152,7 +154,7 @@ def test_minutes_become_tokens_once_and_epochs_are_capped(
         probes.append(1)
         return 1.0, 100.0
 
-    monkeypatch.setattr(loop, "probe", probe)
+    monkeypatch.setattr(loop, "probe_speed", probe)
     monkeypatch.setattr(training, "VALIDATION_CHARACTERS", 400)
     recipe = Recipe.model_validate(TINY | {"minutes": 0.2})
     record = train(recipe, dataset.id, store=store).record
@@ -165,7 +167,7 @@ def test_minutes_become_tokens_once_and_epochs_are_capped(
 
 
 def test_divergence_is_an_error_with_advice(
-    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+    dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "rate_at", lambda done, peak: float("nan"))
     with pytest.raises(SizewiseError, match="diverged") as error:
@@ -173,12 +175,12 @@ def test_divergence_is_an_error_with_advice(
     assert "learning-rate" in error.value.next_step
 
 
-def test_a_pretrained_model_can_be_given_windows(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:
+def test_a_pretrained_model_can_be_given_windows(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
     recipe = Recipe(start=str(tiny_folder), tokens=2_000, context=64, attention="pattern:SL:8")
     assert train(recipe, dataset.id, store=store).record.attention == "window 8 in 1 of 2 blocks, full in 1"
 
 
-def test_a_tokenizer_of_another_network_is_refused(dataset: Stored[Dataset], store: Store, tiny_folder: Path) -> None:
+def test_a_tokenizer_of_another_network_is_refused(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
     words = " ".join(f"word{i} {i * 7919}" for i in range(3_000))
     train_tokenizer([words], 1_500, 64).save_pretrained(tiny_folder)
     with pytest.raises(SizewiseError, match="tokenizer"):
@@ -190,7 +192,7 @@ def test_a_recipe_needs_a_dial() -> None:
         Recipe(start="scratch")
 
 
-def test_without_a_compiler_it_is_said(dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_it_is_said(dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "can_compile", lambda device: False)
     monkeypatch.setattr(planning, "COMPILE_FROM_TOKENS", {"scratch": 1})
     record = train(Recipe.model_validate(TINY | {"tokens": 1_000}), dataset.id, store=store).record

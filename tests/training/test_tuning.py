@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from sizewise.records import Dataset, LearningCurve, Recipe, Tuning
-from sizewise.store import Store, Stored
-from sizewise.training import growing, learning_curve, tune, tuning
+from sizewise.store import Saved, Store
+from sizewise.training import train_learning_curve, tune, tuning
+from sizewise.training.learning_curve import extrapolate
 from tests.training.test_training import TINY
 
 
@@ -13,20 +14,20 @@ class Stop(Exception):
 
 
 def test_a_search_goes_on_after_a_kill_and_finds_no_worse_recipe(
-    dataset: Stored[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+    dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 8_000})
-    plain, calls = tuning._try, iter(range(100))
+    plain, calls = tuning._run_trial, iter(range(100))
 
     def killed(*arguments: object) -> float:
         if next(calls) == 2:
             raise KeyboardInterrupt
         return float(plain(*arguments))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tuning, "_try", killed)
+    monkeypatch.setattr(tuning, "_run_trial", killed)
     with pytest.raises(KeyboardInterrupt):
         tune(recipe, dataset.id, 3, store=store)
-    monkeypatch.setattr(tuning, "_try", plain)
+    monkeypatch.setattr(tuning, "_run_trial", plain)
     stored = tune(recipe, dataset.id, 3, store=store)
     record = stored.record
     assert len(record.trials) == 3
@@ -43,17 +44,17 @@ def test_a_search_goes_on_after_a_kill_and_finds_no_worse_recipe(
 
 
 def test_looking_ahead_is_cautious() -> None:
-    more = growing.look_ahead([1.2, 1.0, 0.9])
-    assert (more.low, more.expected, more.high) == pytest.approx((0.8, 0.85, 0.9))
-    none = growing.look_ahead([1.0, 0.9, 0.95])
-    assert none.low == none.expected == none.high == 0.95
+    more = extrapolate([1.2, 1.0, 0.9])
+    assert (more.lower, more.expected, more.upper) == pytest.approx((0.8, 0.85, 0.9))
+    none = extrapolate([1.0, 0.9, 0.95])
+    assert none.lower == none.expected == none.upper == 0.95
 
 
-def test_a_learning_curve_trains_on_shares_of_the_documents(dataset: Stored[Dataset], store: Store) -> None:
+def test_a_learning_curve_trains_on_shares_of_the_documents(dataset: Saved[Dataset], store: Store) -> None:
     recipe = Recipe.model_validate(TINY | {"tokens": 4_000})
-    stored = learning_curve(recipe, dataset.id, store=store)
+    stored = train_learning_curve(recipe, dataset.id, store=store)
     record = stored.record
     assert [step.share for step in record.steps] == [0.25, 0.5, 1.0]
     assert len({step.run for step in record.steps}) == 3
-    assert "documents" in record.sentence
+    assert "documents" in record.summary
     assert store.read(LearningCurve, stored.id) == record

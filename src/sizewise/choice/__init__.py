@@ -1,11 +1,11 @@
-"""From a comparison and needs to a recommendation: a pure function of records."""
+"""Recommend a model from a comparison and needs; a pure function of records."""
 
 from sizewise.choice.alternatives import Alternative, Slider, alternatives, sliders
 from sizewise.choice.asking import needs_text
 from sizewise.choice.choosing import choose
 from sizewise.choice.deciding import decide
+from sizewise.choice.evidence import quality_measures
 from sizewise.choice.needs import make_needs, read_needs
-from sizewise.choice.weighing import quality_measures
 
 __all__ = [
     "Alternative",

@@ -1,4 +1,4 @@
-"""What candidates cost: measured speed and tokens times a price, from few to many requests a month."""
+"""What candidates cost: measured speed and tokens times a price, at any number of requests per month."""
 
 from __future__ import annotations
 
@@ -7,93 +7,84 @@ from math import ceil
 from sizewise.records import BreakEven, Comparison, CostLine, LoadLevel, ModelDescription, Needs, Range
 
 ASSUMED_USD_PER_HOUR = (0.05, 0.20)
-"""Rented machines with two cores and 8 GB; an assumption of 2026, not looked up: give machine_usd_per_hour."""
+"""Price range of rented machines with two cores and 8 GB, assumed as of 2026. Set machine_usd_per_hour to override."""
 ASSUMED_WATTS = (15.0, 65.0)
-"""A laptop's processor to a small desktop's at work, by their makers' thermal design power; give machine_watts."""
+"""From a laptop CPU to a small desktop CPU under load, by thermal design power. Set machine_watts to override."""
 MONTH_S = 730 * 3600.0
-BUSY = 0.6
-"""Share of a month that a machine can be busy before answers queue."""
-LEAST_BUSY = 0.05
-"""Where no number of requests is given, a machine is taken to be busy between so much of the time and always."""
+MAX_UTILIZATION = 0.6
+"""Share of a month that a machine can be busy before requests start to queue."""
+MIN_UTILIZATION = 0.05
+"""Without requests_per_month, utilization is assumed to lie between this and 100%."""
 
 
 def hour_prices(needs: Needs) -> tuple[float, float]:
-    """Give the least and greatest price of an hour of the machine."""
+    """Return the lowest and highest price of an hour of the machine."""
     if needs.machine_usd_per_hour is not None:
         return needs.machine_usd_per_hour, needs.machine_usd_per_hour
     return ASSUMED_USD_PER_HOUR
 
 
 def energy(speed: float, needs: Needs) -> Range:
-    """Give the energy for 1,000 answers, in kWh: what the machine draws while it answers, not while it waits."""
-    low, high = [
-        watts / speed * 1000 / 3.6e6
-        for watts in ((needs.machine_watts, needs.machine_watts) if needs.machine_watts else ASSUMED_WATTS)
-    ]
-    return Range(low=low, expected=(low * high) ** 0.5, high=high)
+    """Compute the energy for 1,000 requests in kWh, idle time not included.
+
+    Args:
+        speed: requests per second.
+        needs: with the power draw of the machine, if it is known.
+    """
+    watts = (needs.machine_watts, needs.machine_watts) if needs.machine_watts else ASSUMED_WATTS
+    lower, upper = (draw / speed * 1000 / 3.6e6 for draw in watts)
+    return Range(lower=lower, expected=(lower * upper) ** 0.5, upper=upper)
 
 
 def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
-    """Say what a candidate costs for 1,000 answers, and a month.
+    """Compute what a candidate costs per 1,000 requests and per month.
 
-    A model of one's own costs the machine's time: at least while it answers, at most while the machines that so many
-    requests need are on all month; with training and people's time shared out over the months. A paid one costs what
-    its measured answers cost.
+    A self-hosted model costs machine time, from answering time only to around-the-clock operation of all the machines
+    that the load requires, plus the monthly share of the setup cost. A paid model costs what its measured answers cost.
     """
     model = comparison.models[name]
     paid, speed = _value(comparison, "usd_per_1000", name), speed_at(comparison, name, needs)
-    requests = needs.requests_per_month
     if paid is not None:
-        month = None if requests is None else Range(low=paid[0], expected=paid[1], high=paid[2])
+        price = Range(lower=paid[0], expected=paid[1], upper=paid[2])
         return CostLine(
             name=name,
-            usd_per_1000=Range(low=paid[0], expected=paid[1], high=paid[2]),
-            usd_per_month=_times(month, requests),
+            usd_per_1000=price,
+            usd_per_month=_monthly(price, needs.requests_per_month),
             machines=None,
-            notes=("list price of the measured answers",),
+            notes=("list price of the measured requests",),
         )
     if not model.local or model.engine in ("rule", "recorded"):
-        return _unknown(name, "no price of its answers is known")
+        return _unknown(name, "price unknown")
     if not speed:
-        return _unknown(name, "its speed was not measured" if speed is None else "no request was answered")
+        return _unknown(name, "speed not measured" if speed is None else "no request was answered")
+    return _self_hosted(comparison, name, needs, speed)
+
+
+def _self_hosted(comparison: Comparison, name: str, needs: Needs, speed: float) -> CostLine:
     low_price, high_price = hour_prices(needs)
-    notes = [] if needs.machine_usd_per_hour is not None else ["the price of the machine is an assumption"]
-    if needs.machine_watts is None:
-        notes.append(
-            "so are its {:g} to {:g} watts".format(*ASSUMED_WATTS)
-            if notes
-            else "its {:g} to {:g} watts are an assumption".format(*ASSUMED_WATTS)
-        )
-    one_off = _one_off(model, needs)
-    if one_off:
-        notes.append(f"{needs.one_off_usd:g} USD of training and people's time shared out over {needs.months} months")
-    per_second = speed
-    level = level_for(comparison, name, needs)
-    if level is not None:
-        notes.append(f"{per_second:.3g} answers a second with {level.users} users at once")
-    elif needs.users is not None:
-        notes.append(f"speed with {needs.users} users at once was not measured: that of one batch stands for it")
-    busy = [price / 3600 * 1000 / per_second for price in (low_price, high_price)]
+    setup, requests = _monthly_setup(comparison.models[name], needs), needs.requests_per_month
+    notes = _assumptions(comparison, name, needs, speed)
+    busy = [price / 3600 * 1000 / speed for price in (low_price, high_price)]
     if requests is None:
-        middle = (busy[0] * busy[1] / LEAST_BUSY) ** 0.5
-        notes.append(f"busy between {LEAST_BUSY:.0%} and all of the time: requests_per_month is not given")
+        notes.append(f"utilization assumed between {MIN_UTILIZATION:.0%} and 100%: requests_per_month isn't set")
+        expected = (busy[0] * busy[1] / MIN_UTILIZATION) ** 0.5
         return CostLine(
             name=name,
-            usd_per_1000=Range(low=busy[0], expected=middle, high=busy[1] / LEAST_BUSY),
+            usd_per_1000=Range(lower=busy[0], expected=expected, upper=busy[1] / MIN_UTILIZATION),
             usd_per_month=None,
             machines=None,
             kwh_per_1000=energy(speed, needs),
             notes=tuple(notes),
         )
-    machines = max(1, ceil(requests / (per_second * MONTH_S * BUSY)))
-    always = [machines * price * MONTH_S / 3600 for price in (low_price, high_price)]
-    low = busy[0] * requests / 1000 + one_off
-    high = always[1] + one_off
-    month = Range(low=low, expected=always[0] + one_off, high=high)
+    machines = max(1, ceil(requests / (speed * MONTH_S * MAX_UTILIZATION)))
+    always_on = [machines * price * MONTH_S / 3600 for price in (low_price, high_price)]
+    month = Range(lower=busy[0] * requests / 1000 + setup, expected=always_on[0] + setup, upper=always_on[1] + setup)
     return CostLine(
         name=name,
         usd_per_1000=Range(
-            low=low / requests * 1000, expected=month.expected / requests * 1000, high=high / requests * 1000
+            lower=month.lower / requests * 1000,
+            expected=month.expected / requests * 1000,
+            upper=month.upper / requests * 1000,
         ),
         usd_per_month=month,
         machines=machines,
@@ -102,57 +93,80 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
     )
 
 
-def level_for(comparison: Comparison, name: str, needs: Needs) -> LoadLevel | None:
-    """Give what users met with at the least measured number that is not below the needed one; None if not measured.
+def _assumptions(comparison: Comparison, name: str, needs: Needs, speed: float) -> list[str]:
+    """List the assumptions and measurements behind the cost of a self-hosted model."""
+    notes = [] if needs.machine_usd_per_hour is not None else ["assumed machine price"]
+    if needs.machine_watts is None:
+        notes.append("assumed power draw of {:g} to {:g} W".format(*ASSUMED_WATTS))
+    if _monthly_setup(comparison.models[name], needs):
+        notes.append(f"setup cost of {needs.setup_cost_usd:g} USD spread over {needs.amortization_months} months")
+    level = level_for(comparison, name, needs)
+    if level is not None:
+        notes.append(f"{speed:.3g} requests/s with {level.concurrent_users} concurrent users")
+    elif needs.concurrent_users is not None:
+        notes.append(f"no load test with {needs.concurrent_users} concurrent users; batch throughput is used instead")
+    return notes
 
-    Without a needed number it is the most that were measured.
+
+def level_for(comparison: Comparison, name: str, needs: Needs) -> LoadLevel | None:
+    """Find the applicable load level: the lowest one with at least the required concurrent users.
+
+    If no number is required, the highest measured level applies. None if no level qualifies.
     """
-    levels = sorted((one for one in comparison.crowds.get(name, ()) if one.users), key=lambda one: one.users or 0)
-    if needs.users is None:
+    levels = sorted(
+        (level for level in comparison.load_levels.get(name, ()) if level.concurrent_users),
+        key=lambda level: level.concurrent_users or 0,
+    )
+    if needs.concurrent_users is None:
         return levels[-1] if levels else None
-    return next((one for one in levels if (one.users or 0) >= (needs.users or 0)), None)
+    return next((level for level in levels if (level.concurrent_users or 0) >= (needs.concurrent_users or 0)), None)
 
 
 def speed_at(comparison: Comparison, name: str, needs: Needs) -> float | None:
-    """Give answers a second with the needed users at once; where that was not measured, those of one batch."""
+    """Return requests/s with the required concurrent users; batch throughput if there was no such load test."""
     level = level_for(comparison, name, needs)
-    score = level.scores["requests_per_s"] if level else comparison.scores.get("answers_per_s", {}).get(name)
+    score = level.scores["requests_per_s"] if level else comparison.scores.get("requests_per_s", {}).get(name)
     return score.value if score else None
 
 
-def break_even(comparison: Comparison, own: str, paid: str, needs: Needs) -> BreakEven | None:
-    """Say from how many requests a month on a model of one's own, on one machine that is always on, costs less.
+def break_even(comparison: Comparison, self_hosted: str, paid: str, needs: Needs) -> BreakEven | None:
+    """Compute the monthly request volume above which a self-hosted model is cheaper than a paid one.
+
+    The self-hosted model runs on one machine around the clock.
 
     Returns:
-        None where one of the two has no price or speed.
+        None if one of the two has no price or speed.
     """
-    price, speed = _value(comparison, "usd_per_1000", paid), speed_at(comparison, own, needs)
-    if price is None or not speed or price[1] <= 0 or not comparison.models[own].local:
+    price, speed = _value(comparison, "usd_per_1000", paid), speed_at(comparison, self_hosted, needs)
+    model = comparison.models[self_hosted]
+    if price is None or not speed or price[1] <= 0 or not model.local:
         return None
-    month = [one * MONTH_S / 3600 + _one_off(comparison.models[own], needs) for one in hour_prices(needs)]
-    most = int(speed * MONTH_S * BUSY)
-    volumes = [ceil(month[0] / price[2] * 1000), ceil(month[1] / price[0] * 1000) if price[0] > 0 else most]
-    return BreakEven(own=own, paid=paid, low=volumes[0], high=max(volumes), machine_can=most)
+    month = [hourly * MONTH_S / 3600 + _monthly_setup(model, needs) for hourly in hour_prices(needs)]
+    capacity = int(speed * MONTH_S * MAX_UTILIZATION)
+    volumes = [ceil(month[0] / price[2] * 1000), ceil(month[1] / price[0] * 1000) if price[0] > 0 else capacity]
+    return BreakEven(self_hosted=self_hosted, paid=paid, lower=volumes[0], upper=max(volumes), machine_can=capacity)
 
 
 def _value(comparison: Comparison, metric: str, name: str) -> tuple[float, float, float] | None:
     score = comparison.scores.get(metric, {}).get(name)
     if score is None or score.value is None:
         return None
-    low = score.value if score.low is None else score.low
-    return low, score.value, score.value if score.high is None else score.high
+    lower = score.value if score.ci_low is None else score.ci_low
+    return lower, score.value, score.value if score.ci_high is None else score.ci_high
 
 
-def _one_off(model: ModelDescription, needs: Needs) -> float:
-    """Give the monthly share of what training cost once; a model used as it is was not trained."""
-    return needs.one_off_usd / needs.months if model.start is not None else 0.0
+def _monthly_setup(model: ModelDescription, needs: Needs) -> float:
+    """Compute the monthly share of the setup cost; zero for models used off the shelf."""
+    return needs.setup_cost_usd / needs.amortization_months if model.start is not None else 0.0
 
 
-def _times(cost: Range | None, requests: int | None) -> Range | None:
-    if cost is None or requests is None:
+def _monthly(usd_per_1000: Range, requests: int | None) -> Range | None:
+    if requests is None:
         return None
-    share = requests / 1000
-    return Range(low=cost.low * share, expected=cost.expected * share, high=cost.high * share)
+    factor = requests / 1000
+    return Range(
+        lower=usd_per_1000.lower * factor, expected=usd_per_1000.expected * factor, upper=usd_per_1000.upper * factor
+    )
 
 
 def _unknown(name: str, reason: str) -> CostLine:

@@ -1,4 +1,4 @@
-"""Needs from a TOML file."""
+"""Read needs from a TOML file."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from pydantic import ValidationError
 
 from sizewise.errors import UsageError
 from sizewise.records import Needs
+from sizewise.records.upgrades import NEEDS_2
 
 
 def check_keys(found: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Refuse unknown keys, naming the nearest known one.
+    """Check that all keys are known; a former key is refused with its new name.
 
     Raises:
-        UsageError: a key is unknown.
+        UsageError: a key is unknown; the message suggests the closest one.
     """
     known = list(known)
     for key in found:
+        if key not in known and NEEDS_2.get(key) in known:
+            raise UsageError(
+                f"The key '{key}' in {where} is now '{NEEDS_2[key]}'.", NEEDS_2[key], f"rename it in {where}"
+            )
         if key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise UsageError(f"Unknown key '{key}' in {where}{hint}", ", ".join(known), f"mend {where}")
+            closest = get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"; did you mean '{closest[0]}'?" if closest else "."
+            raise UsageError(f"Unknown key '{key}' in {where}{hint}", ", ".join(known), f"edit {where}")
 
 
 def make_needs(values: Mapping[str, Any], where: str) -> Needs:
-    """Check plain values and make needs of them.
+    """Validate plain values and build needs.
 
     Raises:
-        UsageError: a key is unknown or a value is of the wrong kind.
+        UsageError: a key is unknown or a value is invalid.
     """
     check_keys(values, Needs.model_fields, where)
     try:
@@ -41,30 +46,30 @@ def make_needs(values: Mapping[str, Any], where: str) -> Needs:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(
-            f"{where}: {key} = {first['input']!r}: {first['msg'].lower()}.",
-            "a fitting value",
-            f"mend {where}",
+            f"{where}: {key} = {first['input']!r} isn't valid: {first['msg'].lower()}.",
+            f"a valid value for {key}",
+            f"edit {where}",
         ) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+    """Parse a TOML file.
 
     Raises:
-        UsageError: it does not exist or is not TOML.
+        UsageError: the file doesn't exist or isn't valid TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.", "a TOML file", "") from error
+        raise UsageError(f"Can't read {path}: {error.strerror}.", "a TOML file", "") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}.", "a TOML file in UTF-8", f"mend {path}") from error
+        raise UsageError(f"{path} isn't valid TOML: {error}.", "a TOML file in UTF-8", f"edit {path}") from error
 
 
 def read_needs(path: Path) -> Needs:
-    """Read needs from a file that holds them in a table [needs] or at its top."""
+    """Read needs from a TOML file, from its [needs] table or from the top level."""
     values = read_toml(path)
-    inner = values.get("needs", values)
-    if not isinstance(inner, dict):
-        raise UsageError(f"{path}: needs is not a table.", "[needs]", f"mend {path}")
-    return make_needs(inner, f"{path} [needs]")
+    table = values.get("needs", values)
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: needs isn't a table.", "a [needs] table", f"edit {path}")
+    return make_needs(table, f"{path} [needs]")

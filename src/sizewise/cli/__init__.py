@@ -1,4 +1,4 @@
-"""The command line: arguments, progress and exit codes; one file a command."""
+"""The command line: arguments, progress and exit codes; one file per command."""
 
 import sys
 from typing import NoReturn
@@ -9,7 +9,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """Run the command line; Ctrl-C is heard while it is still being loaded, too."""
+    """Run the command line; Ctrl-C ends it cleanly even while commands are being imported."""
     try:
         from sizewise.cli.main import main as run
     except KeyboardInterrupt:

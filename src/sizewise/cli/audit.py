@@ -3,56 +3,78 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.options import Json
-from sizewise.cli.output import print_line, print_object
+from sizewise.cli.help import Command
+from sizewise.cli.options import MEASUREMENT, OUTPUT, Json
+from sizewise.cli.output import print_line, print_object, print_path, print_verdict
+
+if TYPE_CHECKING:
+    from sizewise.records import Audit
 
 MISSED = 3
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def audit(
-        root: Annotated[str, typer.Argument(metavar="ID", help="Id of a result, or a pack made before (FILE.zip).")],
+        root: Annotated[
+            str, typer.Argument(metavar="ID|FILE", help="Id of a saved record, or an audit pack (FILE.zip).")
+        ],
         verify: Annotated[
-            bool, typer.Option("--verify", help="Compute every number again, without a model; exit 3 if one differs.")
+            bool,
+            typer.Option(
+                "--verify",
+                rich_help_panel=MEASUREMENT,
+                help="Recompute every number without running a model; exit 3 if one differs.",
+            ),
         ] = False,
-        out: Annotated[Path | None, typer.Option(help="Pack to write; without --verify by default ID.zip.")] = None,
+        out: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE", rich_help_panel=OUTPUT, help="Audit pack to write; default without --verify: ID.zip."
+            ),
+        ] = None,
         json: Json = False,
     ) -> None:
-        """Pack what a result rests on, or compute its numbers again.
+        """Pack all records and files behind a result, or recompute its numbers.
 
         Example: sizewise audit study-1234567890 --verify
         """
-        from sizewise.studies.audit import audit as look
+        from sizewise.studies.audit import audit as run_audit
 
         if out is None and not verify and not root.endswith(".zip"):
             out = Path(f"{root}.zip")
-        found = look(root, out=out, verify=verify)
+        found = run_audit(root, out=out, verify=verify)
         if not print_object("audit", found.root, str(out.resolve()) if out else None, found, json):
-            kinds = ", ".join(
-                f"{list(found.records.values()).count(kind)} {kind}" for kind in sorted(set(found.records.values()))
-            )
-            print_line(f"{found.root} rests on {len(found.records)} records ({kinds}) in {len(found.files)} files")
-            for what, licence in found.licences.items():
-                print_line(f"  licence of {what}: {licence}")
-            print_line("made with " + ", ".join(f"{package} {version}" for package, version in found.versions.items()))
-            for one in found.recomputed:
-                taken = f"; taken as they stand: {', '.join(one.not_computed)}" if one.not_computed else ""
-                state = "all equal" if not one.differing else f"{len(one.differing)} DIFFER"
-                print_line(f"{one.id}: {one.numbers} numbers computed again, {state}{taken}")
-                for line in one.differing:
-                    print_line(f"  {line}")
-            for name in found.changed:
-                print_line(f"CHANGED since it was packed: {name}")
-            if out:
-                print_line(f"pack: {out}")
-            if verify:
-                print_line("sound" if found.sound else "NOT sound")
+            _print(found, out, verify)
         if not found.sound:
             raise typer.Exit(MISSED)
+
+
+def _print(found: Audit, out: Path | None, verify: bool) -> None:
+    """Print what a result is based on and whether its numbers hold."""
+    if verify:
+        print_verdict("Sound." if found.sound else "NOT sound.")
+    kinds = list(found.records.values())
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+    print_line(f"{found.root} is based on {counts} (files: {len(found.files)}).")
+    for what, license in found.licenses.items():
+        print_line(f"  license of {what}: {license}", "    ")
+    versions = ", ".join(f"{package} {version}" for package, version in found.versions.items())
+    if versions:
+        print_line(f"Created with {versions}.", "  ")
+    for record in found.recomputed:
+        copied = f"; not recomputed: {', '.join(record.not_computed)}" if record.not_computed else ""
+        state = "all equal" if not record.differing else f"{len(record.differing)} DIFFER"
+        print_line(f"{record.id}: {record.numbers} numbers recomputed, {state}{copied}", "  ")
+        for line in record.differing:
+            print_line(f"  {line}", "    ")
+    for name in found.changed:
+        print_path(f"CHANGED after packing: {name}")
+    if out:
+        print_path(f"pack: {out}")

@@ -2,65 +2,101 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.output import reporting
+from sizewise.cli.help import Command
+from sizewise.cli.options import LIMITS, MODEL, Json
+from sizewise.cli.output import print_object, reporting
 from sizewise.cli.serve import Engine, uri_of
 
+if TYPE_CHECKING:
+    from sizewise.models import Model
+    from sizewise.records import Completion, Message
 
-def register(app: typer.Typer) -> None:
+
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def chat(
-        model: Annotated[str, typer.Argument(help="Model URI, or id of a run.")],
-        engine: Annotated[Engine, typer.Option(help="What runs a model of this machine.")] = "auto",
-        max_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 512,
+        model: Annotated[str, typer.Argument(metavar="MODEL", help="Model URI or run id.")],
+        engine: Annotated[
+            Engine,
+            typer.Option(
+                metavar="ENGINE", rich_help_panel=MODEL, help="auto, openvino or transformers; runs local models."
+            ),
+        ] = "auto",
+        max_tokens: Annotated[
+            int, typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Maximum tokens per answer.")
+        ] = 512,
+        json: Json = False,
     ) -> None:
-        """Talk to a model in the terminal; an empty line ends it.
+        """Chat with a model in the terminal.
+
+        An empty line ends the conversation. With --json the conversation is printed when it ends.
 
         Example: sizewise chat pkg:smollm2-135m
         """
-        import sys
-        from queue import SimpleQueue
-
         from sizewise.models import open_model
-        from sizewise.models.base import Piece
-        from sizewise.records import Message, Request
 
         with reporting() as reporter:
             opened = open_model(uri_of(model), engine=engine, say=reporter.say)
-        said: list[Message] = []
         try:
-            while True:
-                try:
-                    line = input("you: " if sys.stdin.isatty() else "")
-                except EOFError:
-                    return
-                if not line.strip():
-                    return
-                said.append(Message(role="user", content=line))
-                arrived: SimpleQueue[Piece] = SimpleQueue()
-                request = Request(id="chat", messages=tuple(said), max_tokens=max_tokens, fit=True)
-                cancel = opened.start(request, arrived.put)
-                try:
-                    while (piece := arrived.get()).end is None:
-                        sys.stdout.write(piece.text)
-                        sys.stdout.flush()
-                except KeyboardInterrupt:
-                    cancel()
-                    while (piece := arrived.get()).end is None:
-                        pass
-                end = piece.end
-                sys.stdout.write("\n")
-                if end.error:
-                    sys.stderr.write(f"error: {end.error}\n")
-                    said.pop()
-                    continue
-                said.append(Message(role="assistant", content=end.text))
-                rate = end.completion_tokens / max(end.seconds, 1e-9)
-                sys.stderr.write(f"[{end.completion_tokens} tokens, {rate:.0f} tokens/s]\n")
+            messages = _converse(opened, max_tokens, quiet=json)
         finally:
             opened.close()
+        body = {
+            "model": model,
+            "messages": [message.model_dump(mode="json", exclude_none=True) for message in messages],
+        }
+        print_object("conversation", model, None, body, json)
+
+
+def _converse(model: Model, max_tokens: int, quiet: bool) -> list[Message]:
+    """Read questions from stdin and stream answers to stdout until a line is empty."""
+    from sizewise.records import Message
+
+    messages: list[Message] = []
+    while True:
+        if sys.stdin.isatty():
+            sys.stderr.write("you: ")
+            sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line.strip():
+            return messages
+        messages.append(Message(role="user", content=line.rstrip("\n")))
+        end = _answer(model, messages, max_tokens, quiet)
+        if end.error:
+            sys.stderr.write(f"error: {end.error}\n")
+            messages.pop()
+            continue
+        messages.append(Message(role="assistant", content=end.text))
+        rate = end.completion_tokens / max(end.seconds, 1e-9)
+        sys.stderr.write(f"[{end.completion_tokens} tokens, {rate:.0f} tokens/s]\n")
+
+
+def _answer(model: Model, messages: list[Message], max_tokens: int, quiet: bool) -> Completion:
+    """Stream one answer; Ctrl-C cancels it and keeps the conversation."""
+    from queue import SimpleQueue
+
+    from sizewise.models.base import Piece
+    from sizewise.records import Request
+
+    arrived: SimpleQueue[Piece] = SimpleQueue()
+    request = Request(id="chat", messages=tuple(messages), max_tokens=max_tokens, fit=True)
+    cancel = model.start(request, arrived.put)
+    try:
+        while (piece := arrived.get()).end is None:
+            if not quiet:
+                sys.stdout.write(piece.text)
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        cancel()
+        while (piece := arrived.get()).end is None:
+            pass
+    if not quiet:
+        sys.stdout.write("\n")
+    return piece.end

@@ -8,31 +8,59 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.options import Json
-from sizewise.cli.output import print_line, print_stored, print_table
+from sizewise.cli.candidates import candidates_table, range_text
+from sizewise.cli.help import Command
+from sizewise.cli.options import DATA, OUTPUT, Csv, Json, Wide
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_path,
+    print_points,
+    print_saved,
+    print_table,
+    print_verdict,
+)
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sizewise.records import Comparison, Needs, Range, Recommendation
+    from sizewise.records import Comparison, Needs, Recommendation
+    from sizewise.store import Saved, Store
 
 PRICE_ONLY = ("openai:gpt-4o", "openai:gpt-4o-mini", "anthropic:claude-sonnet-4-5", "google:gemini-2.5-flash",
               "deepseek:deepseek-reasoner", "mistral:mistral-small-latest")  # fmt: skip
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def choose(
-        comparison: Annotated[str, typer.Argument(help="Comparison id.")],
-        needs: Annotated[Path | None, typer.Option(help="TOML file with the needs.")] = None,
-        ask: Annotated[bool, typer.Option("--ask", help="Ask for the needs, one question after the other.")] = False,
-        save: Annotated[Path | None, typer.Option(help="Write the needs that were asked for to this file.")] = None,
+        ids: Annotated[
+            list[str],
+            typer.Argument(
+                metavar="ID...", help="Id of a study or a comparison, or the ids of two or more evaluations."
+            ),
+        ],
+        needs: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE", rich_help_panel=DATA, help="TOML file with the needs; default: those of the study."
+            ),
+        ] = None,
+        ask: Annotated[
+            bool, typer.Option("--ask", rich_help_panel=DATA, help="Answer one question per need in the terminal.")
+        ] = False,
+        save: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="With --ask: write the needs to this file."),
+        ] = None,
         json: Json = False,
+        csv: Csv = False,
+        wide: Wide = False,
     ) -> None:
-        """Recommend a model for given needs, say why, and what each costs.
+        """Recommend a model for your needs, with reasons and costs.
 
-        Example: sizewise choose comparison-1234567890 --ask
+        Example: sizewise choose study-1234567890 --ask
         """
         from sizewise.choice import choose as choose_model
         from sizewise.choice import read_needs
@@ -40,21 +68,48 @@ def register(app: typer.Typer) -> None:
         from sizewise.store import Store
 
         if save is not None and not ask:
-            raise UsageError("There is nothing to save.", "--ask with --save FILE", "")
-        record = Store().read(Comparison, comparison)
-        wanted = read_needs(needs) if needs else None
+            raise UsageError("--save writes the answers of --ask, which wasn't given.", "--ask with --save FILE", "")
+        store = Store()
+        comparison_id, wanted = _resolve(ids, store)
+        record = store.read(Comparison, comparison_id)
+        if needs is not None:
+            wanted = read_needs(needs)
         if ask:
-            wanted = _asked(record, wanted, save)
-        stored = choose_model(comparison, wanted)
-        if print_stored(stored, json):
-            return
-        _print(stored.record, record)
-        print_line(f"outcome: {stored.record.outcome}")
-        print_line(f"recommendation: {stored.id}")
+            wanted = _ask(record, wanted, save)
+        saved = choose_model(comparison_id, wanted)
+        if not print_saved(saved, json):
+            _print(saved, record, csv, wide)
 
 
-def _asked(comparison: Comparison, start: Needs | None, save: Path | None) -> Needs:
-    """Ask for each need on stderr and read the answers from stdin; an empty line leaves it as it is."""
+def _resolve(ids: list[str], store: Store) -> tuple[str, Needs | None]:
+    """Resolve ids to a comparison, and to the requirements of the study if one was given.
+
+    Raises:
+        UsageError: the ids are neither one study, recommendation or comparison, nor evaluations.
+        SizewiseError: a record doesn't exist.
+    """
+    from sizewise.comparison import compare
+    from sizewise.records import Recommendation, Study
+
+    kinds = [store.kind_of(record_id) for record_id in ids]
+    if len(ids) == 1 and kinds[0] in ("comparison", "recommendation", "study"):
+        if kinds[0] == "comparison":
+            return ids[0], None
+        chosen = store.read(Study, ids[0]).recommendation if kinds[0] == "study" else ids[0]
+        recommendation = store.read(Recommendation, chosen)
+        return recommendation.comparison, recommendation.needs
+    if len(ids) > 1 and set(kinds) == {"evaluation"}:
+        return compare(ids).id, None
+    named = ", ".join(f"{record_id} ({kind})" for record_id, kind in zip(ids, kinds, strict=True))
+    raise UsageError(
+        f"Can't choose a model from {named}.",
+        "one study or comparison, or two or more evaluations",
+        "sizewise runs",
+    )
+
+
+def _ask(comparison: Comparison, start: Needs | None, save: Path | None) -> Needs:
+    """Prompt for each need on stderr and read the answers from stdin; an empty line keeps the value in brackets."""
     from sizewise.choice.asking import QUESTIONS, answered, needs_text
     from sizewise.records import Needs
     from sizewise.store import write_atomically
@@ -81,52 +136,61 @@ def _asked(comparison: Comparison, start: Needs | None, save: Path | None) -> Ne
     return found
 
 
-def _print(record: Recommendation, comparison: Comparison) -> None:
-    print_line(record.sentence)
-    for heading, lines in (
-        ("why", record.why),
-        ("why not", [f"{name}: {reason}" for name, reason in record.why_not.items()]),
-        ("what would change it", record.would_change),
-    ):
-        if lines:
-            print_line(f"{heading}:")
-            for line in lines:
-                print_line(f"  - {line}")
-    if record.best_share:
-        shares = sorted(record.best_share.items(), key=lambda pair: -pair[1])
-        print_line("best in resamples: " + ", ".join(f"{name} {share:.0%}" for name, share in shares))
+def _print(saved: Saved[Recommendation], comparison: Comparison, csv: bool, wide: bool) -> None:
+    """Print the verdict, the table of candidates, the reasons and, with --wide, all costs."""
+    record = saved.record
+    table = candidates_table(comparison, record.quality, record.costs, wide=wide)
+    if print_csv(*table, csv):
+        return
+    print_verdict(record.summary)
+    print_table(*table)
+    print_points("Why", record.reasons)
+    print_points("Why not", [f"{name}: {reason}" for name, reason in record.rejected.items()])
+    print_points("What would change this", record.sensitivity)
+    if record.probability_best:
+        shares = sorted(record.probability_best.items(), key=lambda pair: -pair[1])
+        print_line(f"\nProbability of being best: {', '.join(f'{name} {share:.0%}' for name, share in shares)}")
+    _print_costs(record, comparison, wide)
+    print_line(f"\noutcome: {record.outcome}")
+    print_path(f"recommendation: {saved.id}")
+
+
+def _print_costs(record: Recommendation, comparison: Comparison, wide: bool) -> None:
+    """Print list prices of large models; with --wide also the cost of each candidate in full."""
+    prices = _list_prices(comparison, record.needs.requests_per_month)
+    if not wide:
+        if prices:
+            print_line("")
+            print_table(
+                ["large model (list price)", "USD/1,000", "USD/month"],
+                [row[:3] for row in prices],
+            )
+        return
     rows = [
         [
             line.name,
-            _range(line.usd_per_1000),
-            _range(line.usd_per_month),
-            _range(line.kwh_per_1000),
+            range_text(line.usd_per_1000),
+            range_text(line.usd_per_month),
+            range_text(line.kwh_per_1000),
             str(line.machines or "-"),
             "; ".join(line.notes),
         ]
         for line in record.costs
     ]
-    rows += _price_only(comparison, record.needs.requests_per_month)
-    print_table(["candidate", "USD for 1,000 answers", "USD a month", "kWh for 1,000", "machines", "how"], rows)
+    print_line("")
+    print_table(["candidate", "USD/1,000", "USD/month", "kWh/1,000", "machines", "notes"], rows + prices)
 
 
-def _range(cost: Range | None) -> str:
-    if cost is None:
-        return "-"
-    between = f" ({cost.low:.3g} to {cost.high:.3g})" if cost.low != cost.high else ""
-    return f"{cost.expected:.3g}{between}"
-
-
-def _price_only(comparison: Comparison, requests: int | None) -> list[list[str]]:
-    """Give what large models would charge for the measured tokens; their quality was not measured."""
+def _list_prices(comparison: Comparison, requests: int | None) -> list[list[str]]:
+    """Compute what large models would charge for the measured tokens; their quality was not measured."""
     from sizewise.models import price_of
 
     tokens = []
-    for metric in ("prompt_tokens", "answer_tokens"):
+    for metric in ("prompt_tokens", "completion_tokens"):
         values = [score.value for score in comparison.scores.get(metric, {}).values() if score.value]
         tokens.append(sorted(values)[len(values) // 2] if values else None)
-    asked, answered = tokens
-    if asked is None or answered is None:
+    prompt, completion = tokens
+    if prompt is None or completion is None:
         return []
     known = {model.uri for model in comparison.models.values()}
     rows = []
@@ -134,7 +198,7 @@ def _price_only(comparison: Comparison, requests: int | None) -> list[list[str]]
         price = price_of(uri)
         if price is None or uri in known:
             continue
-        usd = (asked * price.read + answered * price.written) / 1e3
+        usd = (prompt * price.read + completion * price.written) / 1e3
         month = f"{usd * requests / 1000:.3g}" if requests else "-"
         rows.append([uri, f"{usd:.3g}", month, "-", "-", "price only, quality not measured"])
     return rows

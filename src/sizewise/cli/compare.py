@@ -7,198 +7,267 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.options import Json, Seed
-from sizewise.cli.output import print_line, print_object, print_stored, print_table
+from sizewise.cli.candidates import LEADING_SCORES, candidates_table, default_quality
+from sizewise.cli.help import Command
+from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Seed, Wide
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_notes,
+    print_object,
+    print_path,
+    print_saved,
+    print_table,
+    print_verdict,
+)
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sizewise.comparison import Requirement
     from sizewise.records import Comparison, Difference, Score
-    from sizewise.store import Stored
+    from sizewise.store import Saved
 
 
 MISSED = 3
-DIFFERENCE_HEADINGS = [
-    "left",
-    "right",
-    "measure",
-    "left - right [95 %]",
-    "could show",
-    "documents for it",
-    "p (Holm)",
-    "other p",
-    "n",
-    "shown to be better",
-]
+HEADINGS = ["left", "right", "left - right [95 %]", "p (Holm)", "verdict"]
+WIDE_HEADINGS = ["metric", *HEADINGS[:3], "detectable", "documents (needed)", "p (Holm)", "other p", "n", "verdict"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def compare(
-        ids: Annotated[list[str] | None, typer.Argument(help="Evaluation ids, two or more.")] = None,
+        ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Two or more evaluation ids.")] = None,
         history: Annotated[
-            str | None, typer.Option(help="Model URI, dataset id or name: all its evaluations over time.")
+            str | None,
+            typer.Option(
+                metavar="NAME",
+                rich_help_panel=DATA,
+                help="Model URI, dataset id or name: show all its evaluations over time.",
+            ),
+        ] = None,
+        loadtest: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="ID",
+                rich_help_panel=DATA,
+                help="Load test of one of the models; MODEL=ID if it was served under another name.",
+            ),
         ] = None,
         require: Annotated[
             list[str] | None,
             typer.Option(
-                help='Condition on the first against the second, such as "bleu >= old - 0.5"; exit 3 if missed.'
+                metavar="EXPR",
+                rich_help_panel=LIMITS,
+                help='Condition on the first evaluation (old: the second): "bleu >= old - 0.5"; exit 3 if missed.',
             ),
         ] = None,
-        junit: Annotated[Path | None, typer.Option(help="Write the conditions as JUnit to this file.")] = None,
-        markdown: Annotated[Path | None, typer.Option(help="Write the conditions as Markdown to this file.")] = None,
-        load: Annotated[
-            list[str] | None,
-            typer.Option(help="How a model does under many users: ID of a load, or MODEL=ID where its name differs."),
+        junit: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Write the conditions as JUnit XML."),
+        ] = None,
+        markdown: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Write the conditions as Markdown."),
         ] = None,
         seed: Seed = 0,
         json: Json = False,
+        csv: Csv = False,
+        wide: Wide = False,
     ) -> None:
-        """Compare evaluations of the same data, pair by pair, with intervals.
+        """Compare evaluations on the same data: paired differences with intervals.
 
-        Example: sizewise compare eval-1111111111 eval-2222222222 --require "bleu >= old - 0.5"
+        Example: sizewise compare eval-1111111111 eval-2222222222
         """
         from sizewise.comparison import compare as compare_evaluations
 
         if history is not None:
-            _history(history, seed, json)
+            _history(history, seed, json, csv, wide)
             return
         if not ids:
-            raise UsageError("No evaluations were named.", "two ids, or --history NAME", "sizewise runs")
+            raise UsageError("No evaluations given.", "two ids, or --history NAME", "sizewise runs")
         if require and len(ids) != 2:
-            raise UsageError(f"Conditions compare two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
+            raise UsageError(f"--require compares two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
         if (junit or markdown) and not require:
-            raise UsageError("There is no condition to write down.", "--require EXPRESSION", "")
-        stored = compare_evaluations(ids, loads=_loads(ids, load or []), seed=seed)
-        if not print_stored(stored, json):
-            _print(stored)
-        if require:
-            _gate(stored.record, ids, require, junit, markdown, quiet=json)
+            raise UsageError("--junit and --markdown need at least one condition.", "--require EXPR", "")
+        saved = compare_evaluations(ids, load_tests=_load_tests(ids, loadtest or []), seed=seed)
+        checked = _check(saved.record, ids, require, junit, markdown) if require else []
+        if not print_saved(saved, json):
+            _print(saved, csv, wide)
+            for condition in checked if not csv else ():
+                print_line(f"{'met' if condition.kept else 'MISSED'}: {condition.expression} ({condition.details})")
+        if not all(condition.kept for condition in checked):
+            raise typer.Exit(MISSED)
 
 
-def _loads(ids: list[str], given: list[str]) -> dict[str, str]:
-    """Find out which of the compared models each load is of: by its URI, or the name it is served under."""
-    from sizewise.records import Evaluation, Load
+def _load_tests(ids: list[str], given: list[str]) -> dict[str, str]:
+    """Match each load test to a compared model, by its URI or the name it is served under.
+
+    Raises:
+        UsageError: a load test matches no model, or several.
+    """
+    from sizewise.records import Evaluation, LoadTest
     from sizewise.store import Store
 
     store = Store()
-    uris = list(dict.fromkeys(store.read(Evaluation, one).model.uri for one in ids))
+    uris = list(dict.fromkeys(store.read(Evaluation, evaluation_id).model.uri for evaluation_id in ids))
     found = {}
-    for one in given:
-        name, told, load_id = one.rpartition("=")
-        asked = store.read(Load, load_id)
-        same = [uri for uri in uris if uri == asked.uri or uri.rpartition(":")[2].rpartition("/")[2] == asked.model]
-        names = [name] if told else same
+    for argument in given:
+        name, named, load_id = argument.rpartition("=")
+        tested = store.read(LoadTest, load_id)
+        same = [uri for uri in uris if uri == tested.uri or uri.rpartition(":")[2].rpartition("/")[2] == tested.model]
+        names = [name] if named else same
         if len(names) != 1:
             raise UsageError(
-                f"{load_id} asked '{asked.model}', and it is not plain which of these that is.",
-                ", ".join(uris), f"--load 'MODEL={load_id}'",
-            )  # fmt: skip
+                f"{load_id} tested '{tested.model}', which doesn't match exactly one of the compared models.",
+                ", ".join(uris),
+                f"--loadtest 'MODEL={load_id}'",
+            )
         found[names[0]] = load_id
     return found
 
 
-def _history(name: str, seed: int, as_json: bool) -> None:
-    """Print a history and its changes."""
+def _history(name: str, seed: int, as_json: bool, as_csv: bool, wide: bool) -> None:
+    """Print all evaluations of a model or dataset and what changed between them."""
     from sizewise.comparison import history as gather
+    from sizewise.report.words import measure_of, value_text
 
     found = gather(name, seed=seed)
     if print_object("history", name, None, found, as_json):
         return
-    from sizewise.report.words import measure_of, value_text
-
     metrics = list(dict.fromkeys(metric for entry in found.entries for metric in entry.scores))
-    print_table(
-        ["measured (UTC)", "evaluation", "model", "data", *(measure_of(metric).title for metric in metrics)],
+    if not (wide or as_csv):
+        metrics = [metric for metric in LEADING_SCORES if metric in metrics][:1] or metrics[:1]
+    headings = ["measured (UTC)", "evaluation", "model", "data", *(measure_of(metric).title for metric in metrics)]
+    rows = [
         [
-            [
-                entry.created.removesuffix("+00:00"),
-                entry.evaluation,
-                entry.model,
-                entry.data,
-                *(_said(entry.scores.get(metric), value_text) for metric in metrics),
-            ]
-            for entry in found.entries
-        ],
-    )
+            entry.created.removesuffix("+00:00"),
+            entry.evaluation,
+            entry.model,
+            entry.data,
+            *(_cell(entry.scores.get(metric), value_text) for metric in metrics),
+        ]
+        for entry in found.entries
+    ]
+    if print_csv(headings, rows, as_csv):
+        return
+    print_table(headings, rows)
     if found.changes:
-        print_table(DIFFERENCE_HEADINGS, [_difference(one) for one in found.changes])
-    for note in found.notes:
-        print_line(f"note: {note}")
+        print_line("")
+        print_table(WIDE_HEADINGS, [_difference(difference, wide=True) for difference in found.changes])
+    print_notes(found.notes)
 
 
-def _said(score: Score | None, said: Callable[[Score], str]) -> str:
-    return "-" if score is None or score.value is None else said(score)
+def _cell(score: Score | None, text: Callable[[Score], str]) -> str:
+    return "-" if score is None or score.value is None else text(score)
 
 
-def _gate(
-    comparison: Comparison,
-    ids: list[str],
-    expressions: list[str],
-    junit: Path | None,
-    markdown: Path | None,
-    quiet: bool,
-) -> None:
-    """Check conditions, write them down, and end with 3 if one is missed."""
+def _check(
+    comparison: Comparison, ids: list[str], expressions: list[str], junit: Path | None, markdown: Path | None
+) -> list[Requirement]:
+    """Check conditions and write them to files."""
     from sizewise.comparison import as_junit, as_markdown, check_requirements
     from sizewise.store import write_atomically
 
     names = {record_id: name for name, record_id in comparison.evaluations.items()}
     new, old = (names[record_id] for record_id in ids)
-    found = check_requirements(comparison, new, old, expressions)
+    found = list(check_requirements(comparison, new, old, expressions))
     for path, text in ((junit, as_junit(found, new, old)), (markdown, as_markdown(found, new, old))):
         if path is not None:
             write_atomically(path, text)
-    for one in found if not quiet else ():
-        print_line(f"{'kept' if one.kept else 'MISSED'}: {one.expression} ({one.said})")
-    if not all(one.kept for one in found):
-        raise typer.Exit(MISSED)
+    return found
 
 
-def _print(stored: Stored[Comparison]) -> None:
-    """Print the table of scores and the differences."""
-    from sizewise.report import table_rows
-    from sizewise.report.words import measure_of, shown_metrics
+def _print(saved: Saved[Comparison], csv: bool, wide: bool) -> None:
+    """Print the verdict, the table of candidates and the differences."""
+    from sizewise.report.words import measure_of
 
-    comparison = stored.record
-    metrics = shown_metrics(comparison)
-    rows = [[row.name, *(row.cells[metric].text for metric in metrics)] for row in table_rows(comparison)]
-    print_table(["candidate", *(measure_of(metric).title for metric in metrics)], rows)
-    print_table(DIFFERENCE_HEADINGS, [_difference(one) for one in comparison.differences])
-    for note in comparison.notes:
-        print_line(f"note: {note}")
-    for caution in comparison.cautions:
-        print_line(f"caution: {caution}")
-    print_line(f"comparison: {stored.id}")
+    comparison = saved.record
+    quality = default_quality(comparison)
+    table = candidates_table(comparison, quality, wide=wide)
+    if print_csv(*table, csv):
+        return
+    print_verdict(_verdict(comparison, quality))
+    print_table(*table)
+    differences = [difference for difference in comparison.differences if wide or difference.metric == quality]
+    print_line("")
+    title = "" if wide or not quality else f"Differences on {measure_of(quality).title}"
+    print_table(
+        WIDE_HEADINGS if wide else HEADINGS, [_difference(difference, wide) for difference in differences], title
+    )
+    hidden = len(comparison.differences) - len(differences)
+    if hidden:
+        print_line(f"{hidden} differences on other metrics: --wide")
+    print_notes(comparison.notes)
+    print_notes(comparison.cautions, "caution")
+    print_path(f"comparison: {saved.id}")
+
+
+def _verdict(comparison: Comparison, quality: str | None) -> str:
+    """Summarize which candidate leads on quality and whether the lead is significant."""
+    from sizewise.report.words import measure_of, number
+
+    scores = comparison.scores.get(quality or "", {})
+    higher = comparison.better.get(quality or "") == "higher"
+    ranked = sorted(
+        (name for name in comparison.models if name in scores and scores[name].value is not None),
+        key=lambda name: (scores[name].value or 0.0) * (-1 if higher else 1),
+    )
+    if quality is None or len(ranked) < 2:
+        return "No verdict. Fewer than two candidates have a score for quality."
+    first, second = ranked[:2]
+    title = measure_of(quality).title
+    found = next(
+        (
+            difference
+            for difference in comparison.differences
+            if difference.metric == quality and {difference.left, difference.right} == {first, second}
+        ),
+        None,
+    )
+    if found is None:
+        return f"No verdict. {first} and {second} have no paired items on {title}."
+    size = number(abs(found.value))
+    if found.better == first:
+        return f"{first} is better than {second} on {title}, by {size}."
+    if not found.value:
+        return f"Too close to call. {first} and {second} have the same {title}."
+    why = _undecided(found)
+    reason = "the difference isn't significant" if why == "inconclusive" else why
+    return f"Too close to call. {first} leads {second} by {size} on {title}, but {reason}."
 
 
 def _undecided(d: Difference) -> str:
-    """Say why neither is called better."""
-    from sizewise.inference import MIN_CLUSTERS
+    """Return why no candidate is called better."""
     from sizewise.report.words import BIAS
+    from sizewise.stats import MIN_CLUSTERS
 
     if d.metric in BIAS:
         return "no verdict on bias"
-    return "not decisive" if d.clusters >= MIN_CLUSTERS else f"too few documents ({d.clusters} of {MIN_CLUSTERS})"
+    return "inconclusive" if d.clusters >= MIN_CLUSTERS else f"too few documents ({d.clusters} of {MIN_CLUSTERS})"
 
 
-def _difference(d: Difference) -> list[str]:
-    """Give the cells of one difference."""
+def _difference(d: Difference, wide: bool = False) -> list[str]:
+    """Format one difference as a row."""
     from sizewise.report.words import measure_of, number
 
-    between = f" [{number(d.low)}, {number(d.high)}]" if d.low is not None and d.high is not None else ""
+    between = f" [{number(d.ci_low)}, {number(d.ci_high)}]" if d.ci_low is not None and d.ci_high is not None else ""
+    pair = [d.left, d.right, number(d.value) + between]
+    p_holm = number(d.p_holm, 2) if d.p_holm is not None else "-"
+    better = {d.left: "left is better", d.right: "right is better"}
+    verdict = better[d.better] if d.better else _undecided(d)
+    if not wide:
+        return [*pair, p_holm, verdict]
     return [
-        d.left,
-        d.right,
         measure_of(d.metric).title,
-        number(d.value) + between,
+        *pair,
         number(d.detectable, 2) if d.detectable is not None else "-",
-        f"{d.clusters} of {d.needed:,}" if d.needed is not None else str(d.clusters),
-        number(d.p_holm, 2) if d.p_holm is not None else "-",
+        f"{d.clusters} ({d.needed:,})" if d.needed is not None else str(d.clusters),
+        p_holm,
         ", ".join(f"{test} {number(p, 2)}" for test, p in d.other_p.items()) or "-",
         str(d.n),
-        d.better or _undecided(d),
+        verdict,
     ]

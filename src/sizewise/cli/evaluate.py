@@ -6,142 +6,202 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sizewise.cli.options import Json, Seed
-from sizewise.cli.output import print_line, print_object, print_stored, print_table, reporting
+from sizewise.cli.help import Command
+from sizewise.cli.options import DATA, LIMITS, MEASUREMENT, MODEL, Csv, Json, MaxUsd, Seed, Wide
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_notes,
+    print_object,
+    print_path,
+    print_saved,
+    print_table,
+    reporting,
+)
+from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sizewise.records import Evaluation
-    from sizewise.store import Stored
+    from sizewise.records import Evaluation, Score
+    from sizewise.store import Saved
 
 Engine = Literal["transformers", "openvino", "auto"]
 MISSED = 3
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def evaluate(
-        model: Annotated[str | None, typer.Argument(help="Model URI.")] = None,
+        model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Model URI.")] = None,
         data: Annotated[
-            str | None, typer.Option(help="Dataset id, or a JSONL file of test data; of a suite the path of its data.")
+            str | None,
+            typer.Option(
+                metavar="ID|FILE",
+                rich_help_panel=DATA,
+                help="Dataset id or JSONL file with test data; with --suite the folder of the suite's data.",
+            ),
         ] = None,
         suite: Annotated[
             str | None,
             typer.Option(
-                help="In the package: bias, general; on your test set: swaps; with their data: crows-pairs, stereoset, "
-                "winobias, winogender, bbq, bold; or lm-eval:TASK."
+                metavar="NAME",
+                rich_help_panel=DATA,
+                help="Built in: bias, language-nuance. On your test set: counterfactuals. With their data: "
+                "crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:TASK.",
             ),
+        ] = None,
+        limit: Annotated[
+            int | None,
+            typer.Option(metavar="N", rich_help_panel=DATA, help="Maximum number of examples, and of passages."),
         ] = None,
         metrics: Annotated[
             str | None,
-            typer.Option(help="Names with commas (bits_per_byte,bleu,...); if none, those that fit the data."),
-        ] = None,
-        limit: Annotated[int | None, typer.Option(help="At most so many examples, and passages.")] = None,
-        max_usd: Annotated[float | None, typer.Option(help="Most to spend on a remote model.", min=0)] = None,
-        max_tokens: Annotated[
-            int | None,
             typer.Option(
-                help="Most tokens of an answer; by default no reference answer is cut, at least 64.",
-                min=1,
+                metavar="NAMES",
+                rich_help_panel=MEASUREMENT,
+                help="Comma-separated metrics: bits_per_byte,bleu. Default: those that fit the data.",
             ),
         ] = None,
         count_failures_as_wrong: Annotated[
-            bool, typer.Option(help="Score refused requests (content filter, too long) as wrong; else not at all.")
+            bool,
+            typer.Option(
+                "--count-failures-as-wrong",
+                rich_help_panel=MEASUREMENT,
+                help="Score refused requests (content filter, too long) as wrong instead of leaving them out.",
+            ),
         ] = False,
         new_run: Annotated[
-            bool, typer.Option("--new-run", help="Measure once more, beside the earlier runs; no kept answer is used.")
+            bool,
+            typer.Option(
+                "--new-run",
+                rich_help_panel=MEASUREMENT,
+                help="Measure again without reusing cached answers; earlier evaluations are kept.",
+            ),
         ] = False,
-        engine: Annotated[
-            Engine, typer.Option(help="What runs a model of this machine: transformers is the reference.")
-        ] = "transformers",
-        again: Annotated[
-            str | None, typer.Option(help="Id of an evaluation: measure it once more; exit 3 if it does not come out.")
+        reproduce: Annotated[
+            str | None,
+            typer.Option(
+                metavar="ID",
+                rich_help_panel=MEASUREMENT,
+                help="Repeat this evaluation and compare the scores; exit 3 if one isn't reproduced.",
+            ),
         ] = None,
         seed: Seed = 0,
+        engine: Annotated[
+            Engine,
+            typer.Option(
+                metavar="ENGINE",
+                rich_help_panel=MODEL,
+                help="transformers (the reference), openvino or auto; runs local models.",
+            ),
+        ] = "transformers",
+        max_tokens: Annotated[
+            int | None,
+            typer.Option(
+                metavar="N",
+                min=1,
+                rich_help_panel=LIMITS,
+                help="Maximum tokens per answer. Default: enough for the longest reference answer, and at least 64.",
+            ),
+        ] = None,
+        max_usd: MaxUsd = None,
         json: Json = False,
+        csv: Csv = False,
+        wide: Wide = False,
     ) -> None:
-        """Measure a model; every score has its interval, n and signature.
+        """Evaluate a model. Every score comes with its interval, n and signature.
 
-        Example: sizewise evaluate pkg:smollm2-135m --data data-1234567890 --metrics bits_per_byte,bleu
+        Example: sizewise evaluate pkg:smollm2-135m --data data-1234567890
         """
-        from sizewise.errors import UsageError
-        from sizewise.evaluation import AnswerOptions, evaluate_suite
+        from sizewise.evaluation import EvaluationOptions, evaluate_suite
         from sizewise.evaluation import evaluate as evaluate_model
 
-        if again is not None:
-            _again(again, data, max_usd, json)
+        if reproduce is not None:
+            _reproduce(reproduce, data, max_usd, json, csv)
             return
         if model is None:
-            raise UsageError("No model was named.", "a model URI", "sizewise models")
+            raise UsageError("No model given.", "a model URI", "sizewise models")
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
         if suite is None and data is None:
-            raise UsageError("Nothing to measure with was named.", "--data ID, or --suite NAME", "sizewise runs")
+            raise UsageError("No test data given.", "--data ID, or --suite NAME", "sizewise runs")
         if suite is not None and (max_tokens is not None or count_failures_as_wrong or new_run):
             raise UsageError(
-                "--max-tokens, --count-failures-as-wrong and --new-run do not apply to a suite.",
+                "--max-tokens, --count-failures-as-wrong and --new-run don't apply to a suite.",
                 "--data ID with them, or --suite NAME alone",
                 f"sizewise evaluate {model} --suite {suite}",
             )
+        options = EvaluationOptions(max_tokens, count_failures_as_wrong, new_run, seed, engine, max_usd)
         with reporting() as reporter:
             if suite is not None:
-                stored = evaluate_suite(model, suite, data, limit=limit, seed=seed, engine=engine, reporter=reporter)
+                saved = evaluate_suite(model, suite, data, limit=limit, options=options, reporter=reporter)
             else:
-                options = AnswerOptions(max_tokens, count_failures_as_wrong, new_run)
-                stored = evaluate_model(
-                    model, str(data), names, limit=limit, seed=seed, max_usd=max_usd, engine=engine, options=options,
-                    reporter=reporter,
-                )  # fmt: skip
-        if not print_stored(stored, json):
-            _print(stored, suite is not None)
+                saved = evaluate_model(model, str(data), names, limit=limit, options=options, reporter=reporter)
+        if not print_saved(saved, json):
+            _print(saved, suite is not None, csv, wide)
 
 
-def _print(stored: Stored[Evaluation], of_suite: bool) -> None:
+def _print(saved: Saved[Evaluation], of_suite: bool, csv: bool, wide: bool) -> None:
     """Print scores and notes."""
     from sizewise.report.words import measure_of, value_text
 
+    scores = saved.record.scores
     rows = []
-    for name, score in stored.record.scores.items():
+    for name, score in scores.items():
+        if not (wide or csv) and _repeats(name, scores):
+            continue
         measure = measure_of(name)
-        said = value_text(score) if score.value is not None else f"missing: {score.missing}"
-        rows.append([name, said, measure.unit or score.unit, str(score.n), score.signature])
-    print_table(["score", "value [95 %]", "unit", "n", "signature"], rows, stored.record.model.origin)
-    if not of_suite:
-        print_line(
-            "@all: on all items; without: on items that are no copies of training text, whole, in part or edited"
-        )
-    if stored.record.failed:
-        print_line(f"{stored.record.failed} items had an error: see items.jsonl")
-    for name in stored.record.metrics if of_suite else ():
-        print_line(f"{name}: {measure_of(name).sentence}")
-    for note in stored.record.notes:
-        print_line(f"note: {note}")
-    print_line(f"evaluation: {stored.id}")
+        text = value_text(score) if score.value is not None else f"missing: {score.missing_reason}"
+        rows.append([name, text, measure.unit or score.unit, str(score.n), score.signature])
+    headings = ["score", "value [95 %]", "unit", "n", "signature"]
+    if print_csv(headings, rows, csv):
+        return
+    columns = len(headings) if wide else len(headings) - 1
+    print_table(headings[:columns], [row[:columns] for row in rows], saved.record.model.origin)
+    if not of_suite and any(row[0].endswith("@all") for row in rows):
+        print_line("@all: all items. Other scores: only items that share nothing with training text.")
+    for name in saved.record.metrics if of_suite else ():
+        print_line(f"{name}: {measure_of(name).description}", "  ")
+    notes = list(saved.record.notes)
+    if saved.record.failed:
+        notes.append(f"{saved.record.failed} items failed; see {saved.path.with_name('items.jsonl')}")
+    print_notes(notes)
+    print_path(f"evaluation: {saved.id}")
 
 
-def _again(evaluation: str, path: str | None, max_usd: float | None, as_json: bool) -> None:
-    """Measure once more and print both values of each score."""
-    from sizewise.evaluation.again import again as measure_again
+def _repeats(name: str, scores: dict[str, Score]) -> bool:
+    """Return whether a score on all items covers the same items as the one on uncontaminated items."""
+    plain = scores.get(name.removesuffix("@all"))
+    return name.endswith("@all") and plain is not None and plain.n == scores[name].n
+
+
+def _reproduce(evaluation: str, path: str | None, max_usd: float | None, as_json: bool, as_csv: bool) -> None:
+    """Repeat an evaluation and print both values of each score.
+
+    Raises:
+        Exit: a score was not reproduced.
+    """
+    from sizewise.evaluation.reproduce import rerun
     from sizewise.report.words import value_text
 
     with reporting() as reporter:
-        found = measure_again(evaluation, path, max_usd=max_usd, reporter=reporter)
-    if not print_object("again", evaluation, None, found, as_json):
+        found = rerun(evaluation, path, max_usd=max_usd, reporter=reporter)
+    if not print_object("reproduction", evaluation, None, found, as_json):
         state = dict.fromkeys(found.equal, "equal") | dict.fromkeys(found.within, "within the interval")
-        print_table(
-            ["score", "then [95 %]", "now [95 %]", ""],
+        headings = ["score", "before [95 %]", "now [95 %]", "result"]
+        rows = [
             [
-                [
-                    name,
-                    *(value_text(s) if s.value is not None else "missing" for s in (score, found.after[name])),
-                    state.get(name, "OUTSIDE the interval"),
-                ]
-                for name, score in found.before.items()
-            ],
-        )
-        print_line(f"{found.answers_changed} answers are other than then")
-        for package, said in found.versions_changed.items():
-            print_line(f"{package}: {said}")
-        print_line("reproduced" if not found.outside else f"not reproduced: {', '.join(found.outside)}")
+                name,
+                *(value_text(s) if s.value is not None else "missing" for s in (score, found.after[name])),
+                state.get(name, "OUTSIDE the interval"),
+            ]
+            for name, score in found.before.items()
+        ]
+        if not print_csv(headings, rows, as_csv):
+            print_line("reproduced" if not found.outside else f"not reproduced: {', '.join(found.outside)}")
+            print_table(headings, rows)
+            print_line(f"{found.answers_changed} answers changed")
+            for package, change in found.versions_changed.items():
+                print_line(f"{package}: {change}")
     if found.outside:
         raise typer.Exit(MISSED)

@@ -3,37 +3,67 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.options import Json
-from sizewise.cli.output import print_line, print_stored, print_table, reporting
+from sizewise.cli.help import Command
+from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Wide
+from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table, reporting
+
+if TYPE_CHECKING:
+    from sizewise.records import Export
+    from sizewise.store import Saved
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def export(
-        model: Annotated[str, typer.Argument(help="Id of a run, or a model URI.")],
+        model: Annotated[str, typer.Argument(metavar="MODEL", help="Run id or model URI.")],
         to: Annotated[
-            str, typer.Option(help="hf, gguf-f16, gguf-q8_0, gguf-q5_1, gguf-q4_1, openvino or openvino-q8_0.")
+            str,
+            typer.Option(
+                metavar="FORMAT",
+                rich_help_panel=OUTPUT,
+                help="hf, gguf-f16, gguf-q8_0, gguf-q5_1, gguf-q4_1, openvino or openvino-q8_0.",
+            ),
         ],
-        out: Annotated[Path, typer.Option(help="New folder to write to.")],
+        out: Annotated[Path, typer.Option(metavar="DIR", rich_help_panel=OUTPUT, help="New folder to write to.")],
         data: Annotated[
-            str | None, typer.Option(help="Dataset to check with; by default that of the training.")
+            str | None,
+            typer.Option(
+                metavar="ID", rich_help_panel=DATA, help="Dataset to verify with; default: the one it was trained on."
+            ),
         ] = None,
-        prompts: Annotated[int, typer.Option(help="Prompts to check with.", min=1)] = 100,
-        agreement: Annotated[
-            float | None, typer.Option(help="Least share of greedy tokens that are the same.", min=0, max=1)
+        prompts: Annotated[
+            int, typer.Option(metavar="N", min=1, rich_help_panel=DATA, help="Prompts to verify with.")
+        ] = 100,
+        min_agreement: Annotated[
+            float | None,
+            typer.Option(
+                metavar="SHARE",
+                min=0,
+                max=1,
+                rich_help_panel=LIMITS,
+                help="Minimum share of identical greedy tokens (0 to 1).",
+            ),
         ] = None,
-        bits: Annotated[
-            float | None, typer.Option(help="Most difference in bits a byte, as a share of the model's own.", min=0)
+        max_bits_increase: Annotated[
+            float | None,
+            typer.Option(
+                metavar="SHARE",
+                min=0,
+                rich_help_panel=LIMITS,
+                help="Maximum change in bits per byte, as a share of the model's own.",
+            ),
         ] = None,
         json: Json = False,
+        csv: Csv = False,
+        wide: Wide = False,
     ) -> None:
-        """Write a model in the format of another program, and refuse it if it does not say what the model says.
+        """Export a model and verify that its outputs match.
 
         Example: sizewise export run-1234567890 --to gguf-f16 --out my-model
         """
@@ -42,35 +72,42 @@ def register(app: typer.Typer) -> None:
 
         usual = FORMATS.get(to, FORMATS["hf"])
         bounds = None
-        if agreement is not None or bits is not None:
-            bounds = Bounds(usual.agreement if agreement is None else agreement, usual.bits if bits is None else bits)
+        if min_agreement is not None or max_bits_increase is not None:
+            bounds = Bounds(
+                usual.agreement if min_agreement is None else min_agreement,
+                usual.bits if max_bits_increase is None else max_bits_increase,
+            )
         with reporting() as reporter:
-            stored = export_model(model, to, out, data=data, prompts=prompts, bounds=bounds, reporter=reporter)
-        if print_stored(stored, json):
-            return
-        record = stored.record
-        print_table(
-            ["read by", "computed in", "same greedy tokens [95 %]", "at least", "bits a byte more [95 %]", "prompts"],
-            [
-                [
-                    one.reader,
-                    one.precision,
-                    f"{one.agreement.value:.2%} [{one.agreement.low:.2%}, {one.agreement.high:.2%}]",
-                    f"{one.least_agreement:.0%}",
-                    f"{one.bits.value:+.5f} [{one.bits.low:+.5f}, {one.bits.high:+.5f}]"
-                    if one.bits.value is not None
-                    else f"missing: {one.bits.missing}",
-                    str(one.prompts),
-                ]
-                for one in record.parity
-            ],
-            f"{record.model} beside its export",
-        )
-        for name in record.files:
-            print_line(f"{record.folder}/{name}")
-        for note in record.notes:
-            print_line(f"note: {note}")
-        print_line(f"{record.bytes / 1e6:,.0f} MB; licence: {record.licence}")
-        if to.startswith("gguf"):
-            print_line(f"run it: ollama create NAME -f {record.folder}/Modelfile")
-        print_line(f"export: {stored.id}")
+            saved = export_model(model, to, out, data=data, prompts=prompts, bounds=bounds, reporter=reporter)
+        if not print_saved(saved, json):
+            _print(saved, csv, wide)
+            if to.startswith("gguf") and not csv:
+                print_path(f"next: ollama create NAME -f {saved.record.folder}/Modelfile")
+
+
+def _print(saved: Saved[Export], csv: bool, wide: bool) -> None:
+    """Print how far the export matches the model, and its files."""
+    record = saved.record
+    headings = ["reader", "same greedy tokens [95 %]", "minimum", "bits per byte [95 %]", "prompts", "precision"]
+    rows = [
+        [
+            parity.reader,
+            f"{parity.agreement.value:.2%} [{parity.agreement.ci_low:.2%}, {parity.agreement.ci_high:.2%}]",
+            f"{parity.min_agreement:.0%}",
+            f"{parity.bits.value:+.5f} [{parity.bits.ci_low:+.5f}, {parity.bits.ci_high:+.5f}]"
+            if parity.bits.value is not None
+            else f"missing: {parity.bits.missing_reason}",
+            str(parity.prompts),
+            parity.precision,
+        ]
+        for parity in record.parity
+    ]
+    if print_csv(headings, rows, csv):
+        return
+    columns = len(headings) if wide else len(headings) - 1
+    print_table(headings[:columns], [row[:columns] for row in rows], f"{record.model} compared with its export")
+    for name in record.files:
+        print_path(f"{record.folder}/{name}")
+    print_notes(record.notes)
+    print_line(f"{record.bytes / 1e6:,.0f} MB; license: {record.license}")
+    print_path(f"export: {saved.id}")

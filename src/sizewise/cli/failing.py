@@ -1,26 +1,40 @@
-"""How the command line says that something went wrong; it loads at once, before the commands do."""
+"""Error messages of the command line; imported before any command, so that Ctrl-C is handled from the start."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 
 INTERRUPTED = 130
 
 
 def fail(what: str, expected: str, next_step: str, as_json: bool) -> None:
-    """Say what went wrong: one JSON object on stdout with --json, else words on stderr."""
+    """Print an error: one JSON object on stdout with --json, else lines on stderr."""
     if as_json:
+        from sizewise.records.upgrades import SCHEMA
+
         error = {"what": what, "expected": expected, "next": next_step}
-        sys.stdout.write(json.dumps({"schema": 1, "error": error}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({"schema": SCHEMA, "error": error}, ensure_ascii=False) + "\n")
         return
-    sys.stderr.write(f"error: {what}\n")
-    if expected:
-        sys.stderr.write(f"expected: {expected}\n")
-    if next_step:
-        sys.stderr.write(f"next: {next_step}\n")
+    for name, text in (("error", what), ("expected", expected), ("next", next_step)):
+        if text:
+            sys.stderr.write(_fitted(f"{name}: {text}") + "\n")
+
+
+def _fitted(text: str) -> str:
+    """Wrap a message between words on a terminal; leave it unwrapped elsewhere."""
+    if not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size((80, 24)).columns
+    lines = (
+        textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
+    return "\n".join(lines)
 
 
 def interrupted(as_json: bool) -> None:
-    """Say that Ctrl-C was heard."""
-    fail("Interrupted; what was done is kept.", "", "run the same command again: it goes on", as_json)
+    """Print that Ctrl-C stopped the command and how to continue."""
+    fail("Interrupted. Finished work is kept.", "", "run the same command again to continue", as_json)

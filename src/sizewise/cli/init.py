@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-import json as json_format
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sizewise.cli.options import Json
-from sizewise.cli.output import print_line
+from sizewise.cli.help import Command
+from sizewise.cli.options import DATA, OUTPUT, Json
+from sizewise.cli.output import print_line, print_object, print_path, print_points
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def init(
         domain: Annotated[
             str,
-            typer.Option(help="medical, legal, financial, support, fraud, compliance, voice or summary."),
+            typer.Option(
+                metavar="NAME",
+                rich_help_panel=DATA,
+                help="medical, legal, financial, support, fraud, compliance, voice or summary.",
+            ),
         ],
-        documents: Annotated[list[str] | None, typer.Option(help="Files, folders or demo:NAME.")] = None,
-        examples: Annotated[list[str] | None, typer.Option(help="JSONL or CSV files with examples.")] = None,
-        out: Annotated[Path, typer.Option(help="Study file to write.")] = Path("study.toml"),
-        force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+        documents: Annotated[
+            list[str] | None,
+            typer.Option(metavar="PATH", rich_help_panel=DATA, help="Files, folders or demo:NAME."),
+        ] = None,
+        examples: Annotated[
+            list[str] | None,
+            typer.Option(metavar="FILE", rich_help_panel=DATA, help="JSONL or CSV files with examples."),
+        ] = None,
+        out: Annotated[Path, typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Study file to write.")] = Path(
+            "study.toml"
+        ),
+        force: Annotated[
+            bool, typer.Option("--force", rich_help_panel=OUTPUT, help="Overwrite an existing file.")
+        ] = False,
         json: Json = False,
     ) -> None:
-        """Write a study file that fits a kind of work, and say what a person must decide.
+        """Write a study file for a domain, and list the decisions that people must make.
 
         Example: sizewise init --domain legal --documents statutes/
         """
@@ -36,16 +50,12 @@ def register(app: typer.Typer) -> None:
 
         path = write_study_file(domain, out, tuple(documents or ()), tuple(examples or ()), force)
         known = domains()[domain]
-        if json:
-            record = {"domain": domain, "study_file": str(path), "people": known["people"], "groups": known["groups"]}
-            whole = {"schema": 1, "kind": "init", "id": domain, "path": str(path.resolve()), "record": record}
-            print_line(json_format.dumps(whole, ensure_ascii=False))
+        record = {"domain": domain, "study_file": str(path), "people": known["people"], "groups": known["groups"]}
+        if print_object("init", domain, str(path.resolve()), record, json):
             return
-        print_line(f"wrote {path}: {known['title']}")
-        print_line("a person must decide:")
-        for line in known["people"]:
-            print_line(f"  - {line}")
+        print_line(f"Wrote {path}: {known['title']}.")
+        print_points("A person must decide", known["people"])
         if not (documents or examples or known["documents"]):
-            print_line(f"put text into {path.parent / 'documents'}/: {known['text']}")
-            print_line(f"put examples into {path.parent / 'examples.jsonl'}: {known['examples']}")
-        print_line(f"next: sizewise study {path} --dry-run")
+            print_line(f"\nPut documents into {path.parent / 'documents'}/: {known['text']}.", "  ")
+            print_line(f"Put examples into {path.parent / 'examples.jsonl'}: {known['examples']}.", "  ")
+        print_path(f"next: sizewise study {path} --dry-run")

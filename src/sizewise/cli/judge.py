@@ -1,253 +1,307 @@
-"""`sizewise judge`."""
+"""`sizewise judge`: plan, open, ask and report; the commands on files are in `judge_files`."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json as json_format
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sizewise.cli.options import Json, Seed, given, refuse_others
-from sizewise.cli.output import print_line, print_object, print_table, reporting
+from sizewise.cli import judge_files
+from sizewise.cli.help import Command, Group
+from sizewise.cli.judge_files import ROUND, RoundId, find_round
+from sizewise.cli.options import (
+    LIMITS,
+    MEASUREMENT,
+    OUTPUT,
+    SERVER,
+    Csv,
+    Host,
+    Json,
+    MaxUsd,
+    Seed,
+    Wide,
+    given,
+    refuse_others,
+)
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_notes,
+    print_object,
+    print_path,
+    print_table,
+    print_verdict,
+    reporting,
+)
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sizewise.store import Store
+    from sizewise.judging import Invitation
+    from sizewise.records import JudgeReport, JudgeRound, PairVerdict
+    from sizewise.store import Saved
 
-Level = Literal["nominal", "ordinal", "interval"]
 Kind = Literal["pair", "best", "rating", "origin"]
-Form = Literal["csv", "jsonl", "label-studio", "argilla"]
+PAIR_HEADINGS = ["left", "right", "win rate of left [95 %]", "votes", "verdict"]
+WIDE_PAIR_HEADINGS = [*PAIR_HEADINGS, "length-controlled", "p", "p (anytime-valid)", "votes missing"]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
-    judge = typer.Typer(help="What people say: how many votes it takes, who is better, how far raters agree.")
-    for command in (plan, open_, ask, export, import_, report, rank, agreement):
-        judge.command(command.__name__.rstrip("_"))(command)
-    app.add_typer(judge, name="judge")
+    judge = typer.Typer(
+        cls=Group,
+        help="Example: sizewise judge open study-1234567890 --raters Ada,Ben\n\n"
+        "Blind judging by people: plan a round, collect votes, rank candidates, measure agreement.",
+    )
+    for command in (plan, open_, ask, report, *judge_files.COMMANDS):
+        judge.command(command.__name__.rstrip("_"), cls=Command)(command)
+    app.add_typer(judge, name="judge", rich_help_panel=panel)
 
 
 def plan(
-    detect: Annotated[float, typer.Option(help="How far from one half a win rate must be to be found.")] = 0.1,
-    power: Annotated[float, typer.Option(help="Chance of finding it.")] = 0.8,
-    raters: Annotated[int, typer.Option(help="Number of raters.", min=1)] = 3,
-    votes_an_item: Annotated[int, typer.Option(help="Raters that see each item.", min=1)] = 1,
-    ties: Annotated[float, typer.Option(help="Share of ties that is expected.")] = 0.3,
-    seconds: Annotated[float, typer.Option(help="Seconds a vote.", min=0)] = 20.0,
+    detect: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", rich_help_panel=MEASUREMENT, help="Win rate to detect, as a distance from one half."
+        ),
+    ] = 0.1,
+    power: Annotated[
+        float, typer.Option(metavar="P", rich_help_panel=MEASUREMENT, help="Power: probability of detecting it.")
+    ] = 0.8,
+    ties: Annotated[
+        float, typer.Option(metavar="SHARE", rich_help_panel=MEASUREMENT, help="Expected share of ties.")
+    ] = 0.3,
+    raters: Annotated[int, typer.Option(metavar="N", min=1, rich_help_panel=ROUND, help="Number of raters.")] = 3,
+    votes_per_item: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=ROUND, help="Raters that see each item.")
+    ] = 1,
+    seconds_per_vote: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, rich_help_panel=ROUND, help="Time that a rater takes per vote.")
+    ] = 20.0,
     json: Json = False,
 ) -> None:
-    """Say how many items, votes and minutes it takes, before anybody is asked.
+    """Compute how many items, votes and minutes a round needs.
 
     Example: sizewise judge plan --detect 0.1 --power 0.8
     """
     from sizewise.judging import plan as make_plan
+    from sizewise.judging.votes import PlanAssumptions
 
-    found = make_plan(detect, power, raters=raters, votes_an_item=votes_an_item, tie_share=ties, seconds_a_vote=seconds)
+    assumptions = PlanAssumptions(tie_share=ties, seconds_per_vote=seconds_per_vote)
+    found = make_plan(detect, power, raters=raters, votes_per_item=votes_per_item, assumptions=assumptions)
     if print_object("plan", "plan", None, found, json):
         return
-    print_line(
-        f"{found.items} items, {found.votes} votes and {found.repeats} repeats, by {found.raters} raters: "
-        f"{found.minutes_a_rater:.0f} minutes each"
+    print_verdict(
+        f"{found.items} items, {found.votes} votes and {found.repeats} repeats. With {found.raters} raters: "
+        f"{found.minutes_per_rater:.0f} minutes each."
     )
+    correlation = f" and a correlation of {found.item_correlation:g} on one item" if votes_per_item > 1 else ""
     print_line(
-        f"finds a win rate of {0.5 + detect:.0%} (or {0.5 - detect:.0%}) with a chance of {power:.0%}, and one "
-        f"where there is none with {found.alpha:.0%}; assumes {ties:.0%} ties"
-        + (f" and a correlation of {found.item_correlation:g} on one item" if votes_an_item > 1 else "")
+        f"Detects a win rate of {0.5 + detect:.0%} (or {0.5 - detect:.0%}) with a power of {power:.0%} at a "
+        f"significance level of {found.alpha:.0%}. Assumes {ties:.0%} ties{correlation}."
     )
 
 
 def open_(
     context: typer.Context,
     ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="A study, a comparison, evaluations; or a round made before.")
+        list[str],
+        typer.Argument(metavar="ID...", help="A study, a comparison or evaluations; or a round to serve again."),
     ],
     kind: Annotated[
-        Kind, typer.Option(help="Pairs, the best of several, ratings of one answer, or who wrote it.")
+        Kind,
+        typer.Option(
+            metavar="KIND",
+            rich_help_panel=ROUND,
+            help="pair, best (of several), rating (of one answer) or origin (person or model).",
+        ),
     ] = "pair",
-    items: Annotated[int, typer.Option(help="Most examples.", min=1)] = 60,
-    raters: Annotated[str, typer.Option(help="How many, or their names with commas.")] = "3",
-    votes_an_item: Annotated[int, typer.Option(help="Raters that see each example.", min=1)] = 1,
+    items: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=ROUND, help="Maximum number of examples.")
+    ] = 60,
+    raters: Annotated[
+        str, typer.Option(metavar="N|NAMES", rich_help_panel=ROUND, help="Number of raters, or comma-separated names.")
+    ] = "3",
+    votes_per_item: Annotated[
+        int, typer.Option(metavar="N", min=1, rich_help_panel=ROUND, help="Raters that see each example.")
+    ] = 1,
     simulated: Annotated[
-        bool, typer.Option("--simulated", help="Raters are programs: their votes are marked and enter no verdict.")
+        bool,
+        typer.Option(
+            "--simulated", rich_help_panel=ROUND, help="Raters are programs: their votes are marked and not counted."
+        ),
     ] = False,
-    as_is: Annotated[bool, typer.Option("--as-is", help="Show answers with their own typography.")] = False,
-    hide_reference: Annotated[bool, typer.Option("--hide-reference", help="Do not show the right answer.")] = False,
-    bar: Annotated[
-        float, typer.Option(help="Share of people's choices that a judge model must meet before it counts.")
-    ] = 0.7,
-    host: Annotated[str, typer.Option(help="Address to listen at; links hold secret tokens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8100,
-    no_serve: Annotated[bool, typer.Option("--no-serve", help="Only make the round and print its links.")] = False,
+    keep_formatting: Annotated[
+        bool,
+        typer.Option("--keep-formatting", rich_help_panel=ROUND, help="Show answers with their original formatting."),
+    ] = False,
+    hide_reference: Annotated[
+        bool, typer.Option("--hide-reference", rich_help_panel=ROUND, help="Don't show the reference answer.")
+    ] = False,
     seed: Seed = 0,
+    min_agreement: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            rich_help_panel=LIMITS,
+            help="Minimum agreement with human raters before a judge model counts.",
+        ),
+    ] = 0.7,
+    host: Host = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, rich_help_panel=SERVER, help="Port; 0 picks a free one.")
+    ] = 8100,
+    no_serve: Annotated[
+        bool, typer.Option("--no-serve", rich_help_panel=SERVER, help="Only create the round and print its links.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Make a round of blind judging and serve its page; raters need nothing but their link.
+    """Create a round of blind judging and serve its page. Each rater gets a secret link.
 
     Example: sizewise judge open study-1234567890 --raters Ada,Ben --items 40
     """
-    from sizewise.judging import Invitation, open_round
+    from sizewise.judging import RoundDesign, open_round
     from sizewise.records import JudgeRound
-    from sizewise.service.judging import serve_round
+    from sizewise.service.pages.judge_page import serve_round
     from sizewise.store import Store
 
     store = Store()
     invitations: tuple[Invitation, ...] = ()
     if no_serve and {"host", "port"} & set(given(context)):
-        raise UsageError("--no-serve listens nowhere.", "no --host and no --port beside it", "leave one of them out")
+        raise UsageError(
+            "--no-serve starts no server, so --host and --port don't apply.", "--no-serve alone", "remove one of them"
+        )
     if len(ids) == 1 and store.exists("round", ids[0]):
-        refuse_others(context, ("ids", "host", "port", "no_serve", "json"), "A round that was made before")
-        stored = store.get(JudgeRound, ids[0])
+        refuse_others(context, ("ids", "host", "port", "no_serve", "json"), "An existing round")
+        saved = store.get(JudgeRound, ids[0])
     else:
         names = [f"rater {i + 1}" for i in range(int(raters))] if raters.isdigit() else raters.split(",")
         opened = open_round(
             ids,
+            RoundDesign(
+                kind=kind,
+                items=items,
+                raters=[name.strip() for name in names if name.strip()],
+                votes_per_item=votes_per_item,
+                origin="simulated" if simulated else "person",
+                plain=not keep_formatting,
+                show_reference=not hide_reference,
+                min_agreement=min_agreement,
+            ),
             store=store,
-            kind=kind,
-            items=items,
-            raters=[name.strip() for name in names if name.strip()],
-            votes_an_item=votes_an_item,
-            origin="simulated" if simulated else "person",
-            plain=not as_is,
-            show_reference=not hide_reference,
-            bar=bar,
             seed=seed,
         )
-        stored, invitations = opened.stored, opened.invitations
-    record = stored.record
-    if json:
-        body = record.model_dump(mode="json") | {"links": {one.rater: f"/r/{one.token}" for one in invitations}}
-        whole = {"schema": 1, "kind": "round", "id": stored.id, "path": str(stored.path), "record": body}
-        print_line(json_format.dumps(whole, ensure_ascii=False))
-    else:
-        print_line(
-            f"{record.items} examples, {record.tasks} tasks, {len(record.raters)} raters; until {record.expires}"
-        )
-        for name, why in record.left_out.items():
-            print_line(f"Left out of the round: {name}, {why}.")
-        for left, right, count in record.same:
-            print_line(f"Not asked: {count:,} examples that {left} and {right} answered with the same text, ties.")
-        print_line(f"round: {stored.id}")
-        if no_serve:
-            for one in invitations:
-                print_line(f"{one.rater}: /r/{one.token}")
+        saved, invitations = opened.stored, opened.invitations
+    body = saved.record.model_dump(mode="json") | {
+        "links": {invitation.rater: f"/r/{invitation.token}" for invitation in invitations}
+    }
+    if not print_object("round", saved.id, str(saved.path), body, json):
+        _print_round(saved, invitations if no_serve else ())
     sys.stdout.flush()
     if not no_serve:
         with reporting() as reporter:
-            serve_round(stored.id, invitations, host=host, port=port, store=store, reporter=reporter)
+            serve_round(saved.id, invitations, host=host, port=port, store=store, reporter=reporter)
+
+
+def _print_round(saved: Saved[JudgeRound], invitations: tuple[Invitation, ...]) -> None:
+    """Print the size of a round, what was left out, and its links."""
+    record = saved.record
+    print_line(
+        f"{record.items} examples, {record.tasks} tasks, {len(record.raters)} raters. Open until {record.expires}."
+    )
+    for name, why in record.left_out.items():
+        print_line(f"Left out of the round: {name}, {why}.")
+    for left, right, count in record.same:
+        print_line(f"Counted as ties: {count:,} examples with the same answer from {left} and {right}.")
+    print_path(f"round: {saved.id}")
+    for invitation in invitations:
+        print_path(f"{invitation.rater}: /r/{invitation.token}")
 
 
 def ask(
-    round_id: Annotated[str, typer.Argument(metavar="ID", help="A round, or what it was made from.")],
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The judge: any model.")],
-    more: Annotated[int, typer.Option(help="Examples to judge besides those of the round.", min=0)] = 0,
-    max_usd: Annotated[float | None, typer.Option(help="Most to spend on a remote model.", min=0)] = None,
+    round_id: RoundId,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Judge model: any model URI.")],
+    more: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, rich_help_panel=ROUND, help="Examples to judge in addition to those of the round."
+        ),
+    ] = 0,
+    max_usd: MaxUsd = None,
     json: Json = False,
 ) -> None:
-    """Let a model judge the same pairs, sides swapped; it counts only once it was shown to say what people say.
+    """Collect votes from a judge model, which sees each pair twice, with sides swapped.
 
-    Example: sizewise judge ask round-1234567890 openai:gpt-4o --more 200 --max-usd 5
+    They count only if it agrees with human raters.
+
+    Example: sizewise judge ask round-1234567890 openai:gpt-4o --max-usd 5
     """
-    from sizewise.judging import ask_judge, report
+    from sizewise.judging import ask_judge
+    from sizewise.judging import report as make_report
     from sizewise.models import open_model
     from sizewise.report.words import value_text
     from sizewise.store import Store
 
     store = Store()
-    round_id = _round(round_id, store)
+    round_id = find_round(round_id, store)
     with reporting() as reporter:
         opened = open_model(model, store=store, max_usd=max_usd, say=reporter.say)
         try:
             votes = ask_judge(round_id, model, opened.complete, more=more, store=store, reporter=reporter)
         finally:
             opened.close()
-    found = report(round_id, store=store)
+    found = make_report(round_id, store=store)
     if print_object("judge_report", round_id, None, found, json):
         return
     print_line(f"{votes} votes of {model} in {round_id}")
-    for one in found.judges:
+    for judge in found.judges:
         print_line(
-            f"{one.judge}: agrees with people in {value_text(one.agreement)}; people among themselves in "
-            f"{value_text(one.among_people)}; stands by its choice in {value_text(one.consistent)}"
+            f"{judge.judge}: {'validated' if judge.validated else 'unvalidated, not counted'}. {judge.reason}", "  "
         )
-        print_line(f"{'counts' if one.licensed else 'unverified, enters no verdict'}: {one.reason}")
-
-
-def export(
-    round_id: Annotated[str, typer.Argument(metavar="ID", help="A round, or what it was made from.")],
-    out: Annotated[Path, typer.Option(help="File to write.")],
-    form: Annotated[Form, typer.Option("--format", help="Of which tool.")] = "csv",
-) -> None:
-    """Write the tasks of a round, blind, for another tool: CSV, JSONL, Label Studio or Argilla.
-
-    Example: sizewise judge export round-1234567890 --format label-studio --out tasks.json
-    """
-    from sizewise.judging import Ballot, write_tasks
-    from sizewise.store import Store
-
-    store = Store()
-    ballot = Ballot(store, _round(round_id, store))
-    try:
-        written = write_tasks(ballot, out, form)
-    finally:
-        ballot.close()
-    for path in written:
-        print_line(f"wrote {path}")
-
-
-def import_(
-    round_id: Annotated[str, typer.Argument(metavar="ID", help="A round, or what it was made from.")],
-    file: Annotated[Path, typer.Argument(help="Votes: CSV or JSONL (task, rater, choice), or an export of the tool.")],
-    form: Annotated[Form, typer.Option("--format", help="Of which tool.")] = "csv",
-) -> None:
-    """Take people's votes from another tool into a round.
-
-    Example: sizewise judge import round-1234567890 export.json --format label-studio
-    """
-    from sizewise.judging import Ballot, read_votes
-    from sizewise.store import Store
-
-    store = Store()
-    ballot = Ballot(store, _round(round_id, store))
-    try:
-        taken = read_votes(ballot, file, form)
-    finally:
-        ballot.close()
-    for name, count in taken.votes.items():
-        print_line(f"{name}: {count} votes")
-    if taken.empty:
-        print_line(f"{taken.empty} empty annotations were left out")
-    print_line(f"next: sizewise judge report {ballot.id}")
+        print_line(
+            f"  agreement with human raters {value_text(judge.agreement)}; among human raters "
+            f"{value_text(judge.among_people)}; same choice with swapped sides {value_text(judge.consistent)}",
+            "  ",
+        )
 
 
 def report(
-    round_id: Annotated[
-        str, typer.Argument(metavar="ID", help="A round, or the comparison or study it was made from.")
-    ],
-    out: Annotated[Path | None, typer.Option(help="Page to write; by default beside the round.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="Write the votes as CSV (left, right, winner, ...).")] = None,
-    dpo: Annotated[
-        Path | None, typer.Option(help="Write preference pairs as JSONL (prompt, chosen, rejected).")
-    ] = None,
-    close: Annotated[bool, typer.Option("--close", help="Take no more votes from now on.")] = False,
+    round_id: RoundId,
+    close: Annotated[
+        bool, typer.Option("--close", rich_help_panel=ROUND, help="Accept no more votes from now on.")
+    ] = False,
     seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="HTML page to write; default: next to the round."),
+    ] = None,
+    votes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Write the votes as CSV (left, right, winner, ...)."),
+    ] = None,
+    dpo: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=OUTPUT, help="Write preference pairs as JSONL (prompt, chosen, rejected)."
+        ),
+    ] = None,
     json: Json = False,
+    csv: Csv = False,
+    wide: Wide = False,
 ) -> None:
-    """Say what a round says so far, and what it would take to decide.
+    """Report win rates, agreement and how many more votes a decision needs.
 
     Example: sizewise judge report round-1234567890 --votes votes.csv
     """
     from sizewise.judging import Ballot, preferences, vote_rows
     from sizewise.judging import report as make_report
     from sizewise.report.judging import write_judge_page
-    from sizewise.report.words import value_text
-    from sizewise.store import Store, write_atomically
+    from sizewise.store import Store
 
     store = Store()
-    round_id = _round(round_id, store)
+    round_id = find_round(round_id, store)
     ballot = Ballot(store, round_id)
     try:
         if close:
@@ -257,152 +311,66 @@ def report(
         ballot.close()
     found = make_report(round_id, store=store, seed=seed)
     page = write_judge_page(out or store.folder("round", round_id) / "report.html", found, record, tasks)
+    _write_files(rows, votes, pairs, dpo)
+    if not print_object("judge_report", round_id, str(page), found, json):
+        _print_report(found, csv, wide)
+        if not csv:
+            print_path(f"page: {page}")
+
+
+def _write_files(rows: Any, votes: Path | None, pairs: Any, dpo: Path | None) -> None:
+    """Write votes as CSV and preference pairs as JSONL."""
+    from sizewise.cli.table import as_csv
+    from sizewise.store import write_atomically
+
     if votes is not None:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, ["left", "right", "winner", "rater", "item", "origin"])
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(votes, text.getvalue())
+        fields = ["left", "right", "winner", "rater", "item", "origin"]
+        write_atomically(votes, as_csv(fields, [[str(row[field]) for field in fields] for row in rows]))
     if dpo is not None:
         write_atomically(dpo, "".join(json_format.dumps(row, ensure_ascii=False) + "\n" for row in pairs))
-    if print_object("judge_report", round_id, str(page), found, json):
+
+
+def _print_report(found: JudgeReport, csv: bool, wide: bool) -> None:
+    """Print votes, pairs, measures, agreement and judge models."""
+    from sizewise.report.words import value_text
+
+    headings = WIDE_PAIR_HEADINGS if wide or csv else PAIR_HEADINGS
+    if print_csv(headings, [_pair(pair) for pair in found.pairs], csv):
         return
-    said = ", ".join(f"{count} {origin}" for origin, count in found.origins.items())
-    print_line(f"{found.votes} votes ({said}); {found.open_tasks} tasks open" + ("; closed" if found.closed else ""))
-    if found.pairs:
-        print_table(
-            [
-                "left",
-                "right",
-                "win rate of left [95 %]",
-                "at even length",
-                "votes",
-                "p",
-                "p at any time",
-                "preferred",
-                "votes more",
-            ],
-            [
-                [
-                    one.left,
-                    one.right,
-                    value_text(one.win_rate),
-                    value_text(one.even_length),
-                    str(one.votes),
-                    "-" if one.p is None else f"{one.p:.3g}",
-                    f"{one.p_anytime:.3g}",
-                    one.better or "not decisive",
-                    "enough" if one.decided else "-" if one.more_votes is None else f"about {one.more_votes:,}",
-                ]
-                for one in found.pairs
-            ],
-        )
-    if found.scores:
-        print_table(
-            ["measure", "candidate", "value [95 %]", "n"],
-            [
-                [name.replace("_", " "), candidate, value_text(score), str(score.n)]
-                for name, row in found.scores.items()
-                for candidate, score in row.items()
-            ],
-        )
+    origins = ", ".join(f"{count} {origin}" for origin, count in found.origins.items())
+    print_line(f"{found.votes} votes ({origins}); {found.open_tasks} open tasks" + ("; closed" if found.closed else ""))
+    print_table(headings, [_pair(pair)[: len(headings)] for pair in found.pairs])
+    scores = [
+        [name.replace("_", " "), candidate, value_text(score), str(score.n)]
+        for name, row in found.scores.items()
+        for candidate, score in row.items()
+    ]
+    if scores:
+        print_line("")
+    print_table(["measure", "candidate", "value [95 %]", "n"], scores)
     for name, score in (found.agreement.scores if found.agreement else {}).items():
         print_line(f"{name.replace('_', ' ')}: {value_text(score)} on {score.n} tasks")
     for judge in found.judges:
         print_line(
-            f"judge {judge.judge}: agrees with people in {value_text(judge.agreement)} (people: "
-            f"{value_text(judge.among_people)}); {'counts' if judge.licensed else 'unverified'}: {judge.reason}"
+            f"judge model {judge.judge}: {'validated' if judge.validated else 'unvalidated'}, agreement with human "
+            f"raters {value_text(judge.agreement)} (among human raters {value_text(judge.among_people)}). "
+            f"{judge.reason}",
+            "  ",
         )
-    for note in found.notes:
-        print_line(f"note: {note}")
-    print_line(f"page: {page}")
+    print_notes(found.notes)
 
 
-def _round(name: str, store: Store) -> str:
-    """Find a round by its id, or the newest one made from a comparison or study."""
-    from sizewise.comparison import rounds_of
-    from sizewise.errors import SizewiseError
-    from sizewise.records import Study
+def _pair(pair: PairVerdict) -> list[str]:
+    from sizewise.report.words import value_text
 
-    kind = store.kind_of(name)
-    if kind == "round":
-        return name
-    comparison = store.read(Study, name).comparison if kind == "study" else name
-    found = rounds_of(comparison, store)
-    if not found:
-        raise SizewiseError(f"No round was made from {name}.", "a round", f"sizewise judge open {name}")
-    return found[-1]
-
-
-def rank(
-    file: Annotated[Path, typer.Argument(help="CSV: left, right, winner; perhaps rater and item.")],
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Rank what was compared in pairs (Bradley-Terry), with ranges of ranks.
-
-    Example: sizewise judge rank votes.csv
-    """
-    from sizewise.judging import rank as rank_votes
-
-    found = rank_votes(file, seed)
-    if print_object("ranking", file.name, None, found, json):
-        return
-    print_table(
-        ["", "place", "places in 95 %", "strength [95 %]", "win rate [95 %]", "votes"],
-        [
-            [
-                row.name,
-                str(row.rank),
-                f"{row.ranks[0]} to {row.ranks[1]}" if row.ranks[0] != row.ranks[1] else str(row.ranks[0]),
-                f"{row.score.value:.4f} [{row.score.low:.4f}, {row.score.high:.4f}]",
-                f"{row.win_rate.value:.1%} [{row.win_rate.low:.1%}, {row.win_rate.high:.1%}]",
-                str(row.win_rate.n),
-            ]
-            for row in found.table
-        ],
-    )
-    several = f", {found.raters} raters" if found.raters else ""
-    print_line(
-        f"{found.votes} votes{several}, {found.ties} ties (one half each); resampled: {', '.join(found.resampled)}"
-    )
-    side = found.left_share
-    if side.value is not None:
-        print_line(
-            f"the left one won {side.value:.1%} [{side.low:.1%}, {side.high:.1%}] of the decided votes; one half where "
-            "the place does not matter"
-        )
-    for note in found.notes:
-        print_line(f"note: {note}")
-
-
-def agreement(
-    file: Annotated[Path, typer.Argument(help="CSV: rater, item, label.")],
-    level: Annotated[Level, typer.Option(help="What a difference between labels means.")] = "nominal",
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Say how far raters agree beyond chance.
-
-    Example: sizewise judge agreement ratings.csv --level ordinal
-    """
-    from sizewise.judging import agreement as agree
-
-    found = agree(file, level, seed)
-    if print_object("agreement", file.name, None, found, json):
-        return
-    rows = []
-    for name, score in found.scores.items():
-        said = f"missing: {score.missing}"
-        if score.value is not None:
-            said = f"{score.value:.3f}"
-            if score.low is not None:
-                said += f" [{score.low:.3f}, {score.high:.3f}]"
-        rows.append([name.replace("_", " "), said, str(score.n)])
-    print_table(["coefficient", "value [95 %]", "items"], rows)
-    print_line(f"{found.ratings} ratings by {found.raters} raters; labels: {', '.join(found.labels[:12])}")
-    weakest = sorted(found.against_the_rest.items(), key=lambda pair: pair[1].value or 0)[:3]
-    for name, score in weakest:
-        print_line(f"{name} says what others say in {score.value:.0%} [{score.low:.0%}, {score.high:.0%}]")
-    for note in found.notes:
-        print_line(f"note: {note}")
+    return [
+        pair.left,
+        pair.right,
+        value_text(pair.win_rate),
+        str(pair.votes),
+        f"{pair.better} preferred" if pair.better else "inconclusive",
+        value_text(pair.length_controlled),
+        "-" if pair.p is None else f"{pair.p:.3g}",
+        f"{pair.p_anytime:.3g}",
+        "0" if pair.decided else "-" if pair.more_votes is None else f"about {pair.more_votes:,}",
+    ]

@@ -1,6 +1,6 @@
-"""The app: commands, errors and exit codes.
+"""The command line application: commands, error messages and exit codes.
 
-0 done, 1 failed, 2 wrong usage, 3 a threshold was missed, 70 an unexpected error, 130 interrupted.
+Exit codes: 0 done, 1 expected failure, 2 wrong usage, 3 a threshold was missed, 70 unexpected error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from sizewise.cli import (
     audit,
@@ -23,37 +22,41 @@ from sizewise.cli import (
     choose,
     compare,
     doctor,
-    draft,
     evaluate,
     export,
     init,
     judge,
-    load,
+    keys,
+    loadtest,
     models,
-    probe,
     read,
+    redteam,
     route,
     runs,
     serve,
     study,
+    synthesize,
     train,
 )
 from sizewise.cli.failing import INTERRUPTED, fail, interrupted
+from sizewise.cli.help import Group
+from sizewise.cli.renamed import renamed_option
 from sizewise.errors import SizewiseError, naming_extras
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 TRACEBACK = "SIZEWISE_TRACEBACK"
+DECIDE, MEASURE, SERVE, RECORDS = "Decide", "Data, training and evaluation", "Serve and check", "Records"
 
 
-def _refuse_no_number(value: Any) -> Any:
-    """Refuse NaN and infinity: no limit, price or share is one, and comparisons with NaN are all false."""
+def _require_finite(value: Any) -> Any:
+    """Refuse NaN and infinity: every comparison with NaN is false, so a limit would never apply."""
     if isinstance(value, float) and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number.")
     return value
 
 
-class _Commands(TyperGroup):
-    """Commands whose numbers are numbers."""
+class _Commands(Group):
+    """Top-level command group whose options accept only finite numbers."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         found = super().get_command(ctx, cmd_name)
@@ -62,15 +65,15 @@ class _Commands(TyperGroup):
             command = pending.pop()
             pending += getattr(command, "commands", {}).values()
             for parameter in command.params:
-                parameter.callback = parameter.callback or (lambda ctx, param, value: _refuse_no_number(value))
+                parameter.callback = parameter.callback or (lambda ctx, param, value: _require_finite(value))
         return found
 
 
 app = typer.Typer(
     name="sizewise",
     cls=_Commands,
-    help="Find, make, prove and serve the language model that is the right size for your work.\n\n"
-    "Start with: sizewise study   (the embedded demo), or: sizewise study FOLDER   (your own text).",
+    help="Find, train, evaluate and serve the language model that is the right size for your work.\n\n"
+    "Start with: sizewise study (a demo with built-in data) or sizewise study FOLDER (your own text).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -92,39 +95,25 @@ def _options(
     del version
 
 
-COMMANDS = (
-    study,
-    init,
-    read,
-    draft,
-    train,
-    evaluate,
-    compare,
-    choose,
-    judge,
-    export,
-    models,
-    serve,
-    chat,
-    load,
-    route,
-    probe,
-    runs,
-    audit,
-    doctor,
-)
-for module in COMMANDS:
-    module.register(app)
+COMMANDS: dict[str, tuple[Any, ...]] = {
+    DECIDE: (study, init, compare, choose, judge),
+    MEASURE: (read, synthesize, train, evaluate, export, models),
+    SERVE: (serve, keys, chat, loadtest, redteam, route),
+    RECORDS: (runs, audit, doctor),
+}
+for panel, modules in COMMANDS.items():
+    for module in modules:
+        module.register(app, panel)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     as_json = "--json" in sys.argv[1:]
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # half an emoji, as JSON writes it
+        sys.stdout.reconfigure(errors="backslashreplace")  # half of a surrogate pair is escaped as in JSON
     try:
         with naming_extras():
-            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+            code = app(sys.argv[1:] or ["--help"], prog_name="sizewise", standalone_mode=False)
     except SizewiseError as error:
         fail(error.what, error.expected, error.next_step, as_json)
         sys.exit(error.exit_code)
@@ -137,36 +126,45 @@ def main() -> NoReturn:
         from sizewise.store import Store
 
         fail(
-            f"The system refused: {error}.",
-            f"room on the disk and folders that can be read and written; records live in {Store().home}",
-            "free some room, or export SIZEWISE_HOME=FOLDER; then run the same command again: it goes on",
+            f"The operating system reported an error: {error}.",
+            f"free disk space, and read and write access; records are stored in {Store().home}",
+            "free some space, or export SIZEWISE_HOME=FOLDER; then run the same command again to continue",
             as_json,
         )
         sys.exit(1)
     except Exception as error:
-        code = _other(error, as_json)
+        code = _report_error(error, as_json)
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code
         interrupted(as_json)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _other(error: Exception, as_json: bool) -> int:
-    """Say what went wrong that is no error of ours; return the exit code."""
-    if type(error).__name__ == "Abort":  # the end of the input where an answer was asked for
+def _report_error(error: Exception, as_json: bool) -> int:
+    """Print wrong usage or an unexpected error; return the exit code."""
+    if type(error).__name__ == "Abort":  # the input ended at a question
         return INTERRUPTED
     if hasattr(error, "format_message"):
-        # Wrong usage: typer carries click's exceptions along without naming them in public.
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "sizewise"
-        fail(error.format_message(), "", f"{command} --help", as_json)
+        _report_usage(error, as_json)
         return 2
     if os.environ.get(TRACEBACK, "") not in ("", "0"):
         traceback.print_exception(error)
-    said = str(error).strip().partition("\n")[0]
+    first_line = str(error).strip().partition("\n")[0]
     fail(
-        f"An unexpected error: {type(error).__name__}{f': {said}' if said else ''}.",
-        "no error of this kind: it is a fault of Sizewise",
+        f"Unexpected error: {type(error).__name__}{f': {first_line}' if first_line else ''}.",
+        "a result; this is a bug in Sizewise",
         f"run the same command with {TRACEBACK}=1 to see where it happened, and report it",
         as_json,
     )
     return UNEXPECTED
+
+
+def _report_usage(error: Any, as_json: bool) -> None:
+    """Print wrong usage; typer raises click's exceptions without exporting their types."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "sizewise"
+    option = getattr(error, "option_name", None)
+    new = renamed_option(command, str(option)) if option else None
+    if new is not None:
+        fail(f"`{option}` of `{command}` is now `{new}`.", f"the option {new}", f"{command} --help", as_json)
+        return
+    fail(error.format_message(), "", f"{command} --help", as_json)

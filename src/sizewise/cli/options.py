@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options and option groups that several commands share."""
 
 from __future__ import annotations
 
@@ -9,28 +9,63 @@ import typer
 
 from sizewise.errors import UsageError
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+DATA = "Data"
+MODEL = "Model"
+TRAINING = "Training"
+MEASUREMENT = "Measurement"
+LIMITS = "Limits"
+COST = "Cost"
+SERVER = "Server"
+PRIVACY = "Privacy"
+ROUTING = "Routing"
+OUTPUT = "Output"
+"""Headings under which the help groups options."""
+
+Json = Annotated[
+    bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print one JSON object to stdout and nothing else.")
+]
+Csv = Annotated[bool, typer.Option("--csv", rich_help_panel=OUTPUT, help="Print the main table as CSV.")]
+Wide = Annotated[bool, typer.Option("--wide", rich_help_panel=OUTPUT, help="Show all columns of the table.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, rich_help_panel=MEASUREMENT, help="Seed for everything random.")]
+MaxUsd = Annotated[
+    float | None,
+    typer.Option(
+        metavar="USD", min=0, rich_help_panel=LIMITS, help="Spending limit for a remote model, in US dollars."
+    ),
+]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", rich_help_panel=SERVER, help="Address to listen on.")]
 
 
 def given(context: typer.Context) -> Iterator[str]:
-    """Yield the parameters that the command line names, as they are called in Python."""
+    """Yield the parameters set on the command line, by their Python names."""
     for name in context.params:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             yield name
 
 
-def refuse_others(context: typer.Context, taken: Collection[str], what: str) -> None:
-    """Refuse options that mean nothing for what is asked, instead of leaving them out in silence.
+def refuse_others(context: typer.Context, accepted: Collection[str], what: str) -> None:
+    """Refuse options that would be silently ignored.
+
+    Args:
+        context: the context of the command.
+        accepted: parameters that apply, by their Python names.
+        what: subject of the error, such as `--new-key`.
 
     Raises:
-        UsageError: one was given.
+        UsageError: another option was set.
     """
-    options = {one.name: max(one.opts, key=len) for one in context.command.params}
-    others = [options[name] for name in given(context) if name not in taken]
+    options = {
+        parameter.name: max(parameter.opts, key=len)
+        if parameter.param_type_name == "option"
+        else parameter.metavar or parameter.name
+        for parameter in context.command.params
+    }
+    others = [options[name] for name in given(context) if name not in accepted]
     if others:
-        known = ", ".join(options[name] for name in options if name in taken and options[name].startswith("-"))
+        known = ", ".join(options[name] for name in options if name in accepted and options[name].startswith("-"))
         raise UsageError(
-            f"{what} takes no {' and no '.join(others)}.", f"of the options only {known}", f"leave {others[0]} out"
+            f"{what} can't be combined with {' and '.join(others)}.",
+            f"only these options: {known}",
+            f"remove {others[0]}",
         )

@@ -1,114 +1,145 @@
-"""Results on stdout, everything else on stderr."""
+"""Print results to stdout; everything else goes to stderr."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import sys
-import time
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from sizewise.cli.table import as_csv, render
 
 if TYPE_CHECKING:
-    from sizewise.store import Stored
+    from sizewise.cli.terminal import TerminalReporter
+    from sizewise.store import Saved
 
-EVERY_S = 10.0  # between lines where there is no terminal
+
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|min|GB|MB|kB|USD)(?!\w))")
+"""The space between a number and its unit."""
 
 
-def print_stored(stored: Stored[Any], as_json: bool) -> bool:
-    """Print the one JSON object of the contract if asked for.
+def print_saved(saved: Saved[Any], as_json: bool) -> bool:
+    """Print the JSON object of a saved record if requested.
 
     Returns:
-        Whether it was printed; otherwise the command prints words.
+        Whether it was printed; otherwise the command prints text.
     """
-    return print_object(stored.kind, stored.id, str(stored.path), stored.record, as_json)
+    return print_object(saved.kind, saved.id, str(saved.path), saved.record, as_json)
 
 
-def print_object(kind: str, name: str, path: str | None, record: Any, as_json: bool) -> bool:
-    """Print the one JSON object of the contract if asked for; `print_stored` does it for what lies in the store."""
+def print_object(kind: str, name: str | None, path: str | None, record: Any, as_json: bool) -> bool:
+    """Print the JSON object of a result if requested.
+
+    Args:
+        kind: kind of the record.
+        name: its id, or a name for an unsaved result.
+        path: file or folder that was written, if any.
+        record: a record, or a plain dictionary.
+        as_json: whether to print.
+
+    Returns:
+        Whether it was printed.
+    """
     if as_json:
-        whole = {"schema": 1, "kind": kind, "id": name, "path": path, "record": record.model_dump(mode="json")}
-        sys.stdout.write(json.dumps(whole, ensure_ascii=False) + "\n")
+        body = record if isinstance(record, dict) else record.model_dump(mode="json")
+        from sizewise.records.upgrades import SCHEMA
+
+        envelope = {"schema": SCHEMA, "kind": kind, "id": name, "path": path, "record": body}
+        sys.stdout.write(json.dumps(envelope, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
     return as_json
 
 
-def print_line(line: str) -> None:
-    """Print a line of results."""
+def print_csv(headings: Sequence[str], rows: Sequence[Sequence[str]], wanted: bool) -> bool:
+    """Print a table as CSV if requested.
+
+    Returns:
+        Whether it was printed.
+    """
+    if wanted:
+        sys.stdout.write(as_csv(headings, rows))
+    return wanted
+
+
+def print_line(line: str, indent: str = "") -> None:
+    """Print a line of text, wrapped between words on a terminal and unwrapped through a pipe.
+
+    Args:
+        line: the text.
+        indent: indent of its second and further lines.
+    """
+    width = terminal_width()
+    lines = [line] if width is None or len(line) <= width else _wrapped(line, width, indent)
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def print_path(line: str) -> None:
+    """Print a line that holds a path or a command: never wrapped, so that it can be copied."""
     sys.stdout.write(line + "\n")
 
 
-def print_table(headings: list[str], rows: list[list[str]], title: str = "") -> None:
-    """Print a table of results, folded to the terminal's width, whole where there is no terminal."""
-    table = Table(title=title or None, title_justify="left", header_style="bold")
-    for i, heading in enumerate(headings):
-        table.add_column(heading, overflow="fold", justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    width = None if sys.stdout.isatty() else 160
-    Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
+def print_verdict(summary: str) -> None:
+    """Print the headline result of a command: bold on a terminal, and followed by a blank line."""
+    width = terminal_width()
+    text = summary if width is None else "\n".join(_wrapped(summary, width, ""))
+    sys.stdout.write(f"{bold(text)}\n\n")
 
 
-class TerminalReporter:
-    """Draws bars on a terminal; writes a line now and then where there is none."""
+def print_points(heading: str, points: Iterable[str]) -> None:
+    """Print a heading with a list of points; nothing if there are none."""
+    listed = list(points)
+    if listed:
+        print_line(f"\n{heading}:")
+    for point in listed:
+        print_line(f"  - {point}", "    ")
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        self._live = self._console.is_terminal
-        self._bars: dict[str, TaskID] = {}
-        self._told: dict[str, float] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
 
-    def __enter__(self) -> TerminalReporter:
-        if self._live:
-            self._progress.start()
-        return self
+def print_notes(notes: Iterable[str], kind: str = "note") -> None:
+    """Print one line per note, prefixed with its kind."""
+    for note in notes:
+        print_line(f"{kind}: {note}", "  ")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._progress.stop()
 
-    def say(self, line: str) -> None:
-        """Write a line."""
-        self._console.print(line, markup=False, soft_wrap=True)
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a table: fitted to the terminal between words, one line per row through a pipe."""
+    if not rows:
+        return
+    if title:
+        print_line(title)
+    lines = render(headings, rows, terminal_width())
+    lines[0] = bold(lines[0])
+    sys.stdout.write("\n".join(lines) + "\n")
 
-    def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
-        """Move the bar of a job."""
-        if not self._live:
-            now = time.monotonic()
-            if done >= total or now - self._told.get(what, 0.0) >= EVERY_S:
-                self._told[what] = now
-                self._console.print(
-                    f"{what}: {100 * done / max(total, 1e-9):.0f}% {detail}".rstrip(),
-                    markup=False,
-                    soft_wrap=True,
-                )
-            return
-        if what not in self._bars:
-            self._bars[what] = self._progress.add_task(what, total=total, detail=detail)
-        self._progress.update(self._bars[what], completed=done, total=total, detail=detail)
-        if done >= total:
-            self._progress.remove_task(self._bars.pop(what))
+
+def bold(text: str) -> str:
+    """Make text bold on a terminal."""
+    return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+
+
+def terminal_width() -> int | None:
+    """Return the columns of the terminal; None through a pipe."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    """Wrap text between words; a number stays on one line with its unit."""
+    lines = []
+    for line in _UNIT.sub("\u00a0", text).split("\n"):
+        lines += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return [line.replace("\u00a0", " ") for line in lines]
 
 
 @contextmanager
 def reporting() -> Iterator[TerminalReporter]:
     """Report progress on stderr while a job runs."""
+    from sizewise.cli.terminal import TerminalReporter
+
     with TerminalReporter() as reporter:
         yield reporter

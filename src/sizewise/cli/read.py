@@ -6,55 +6,68 @@ from typing import Annotated
 
 import typer
 
-from sizewise.cli.options import Json, Seed
-from sizewise.cli.output import print_line, print_stored, print_table
+from sizewise.cli.help import Command
+from sizewise.cli.options import DATA, LIMITS, Csv, Json, Seed
+from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def read(
-        paths: Annotated[list[str], typer.Argument(help="Files, folders, or demo:fhir.")],
-        domain: Annotated[str | None, typer.Option(help="Field of work.")] = None,
-        name: Annotated[str | None, typer.Option(help="Name of the dataset.")] = None,
-        seed: Seed = 0,
+        paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders or demo:NAME.")],
+        name: Annotated[
+            str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="Name of the dataset.")
+        ] = None,
+        domain: Annotated[
+            str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="Domain, such as medical.")
+        ] = None,
         max_rejects: Annotated[
             float,
             typer.Option(
-                help="Share of the rows of a file that may be unusable; they are set aside and told.", min=0, max=1
+                metavar="SHARE",
+                min=0,
+                max=1,
+                rich_help_panel=LIMITS,
+                help="Maximum share of unusable rows per file (0 to 1); they are listed in rejected.jsonl.",
             ),
         ] = 0.05,
+        seed: Seed = 0,
         json: Json = False,
+        csv: Csv = False,
     ) -> None:
-        """Load documents and examples into a dataset, split, with a report of what the test shares with training.
+        """Load documents and examples into a dataset: split by document, with a contamination report.
 
         Example: sizewise read contracts/ examples.jsonl
         """
-        from sizewise.dataset import read as read_dataset
+        from sizewise.datasets import read as read_dataset
 
-        stored = read_dataset(paths, name=name, domain=domain, seed=seed, max_rejects=max_rejects)
-        if print_stored(stored, json):
+        saved = read_dataset(paths, name=name, domain=domain, seed=seed, max_rejects=max_rejects)
+        if print_saved(saved, json):
             return
-        record, leak = stored.record, stored.record.leak
-        print_table(
-            ["split", "documents", "characters", "examples"],
-            [
-                [split, f"{size.documents:,}", f"{size.characters:,}", f"{size.examples:,}"]
-                for split, size in record.splits.items()
-            ],
-        )
+        record, contamination = saved.record, saved.record.contamination
+        headings = ["split", "documents", "characters", "examples"]
+        rows = [
+            [split, f"{size.documents:,}", f"{size.characters:,}", f"{size.examples:,}"]
+            for split, size in record.splits.items()
+        ]
+        if print_csv(headings, rows, csv):
+            return
+        print_table(headings, rows)
         for form, count in record.forms.items():
             print_line(f"rows read as {form}: {count:,}")
         if record.rejected:
-            print_line(f"rows set aside: {record.rejected:,}, see {stored.path.with_name('rejected.jsonl')}")
+            print_path(f"rows set aside: {record.rejected:,}, see {saved.path.with_name('rejected.jsonl')}")
         print_line(
-            f"uncontaminated (share no {leak.ngram} words in a row with training): {leak.clean_passages} of "
-            f"{leak.passages} test passages, {leak.clean_examples} of {leak.examples} test examples "
-            f"({leak.prompts} have a prompt that training has seen); {leak.duplicates_removed} duplicates removed"
+            f"uncontaminated (no {contamination.ngram} consecutive words shared with training): "
+            f"{contamination.uncontaminated_passages} of {contamination.passages} test passages, "
+            f"{contamination.uncontaminated_examples} of {contamination.examples} test examples",
+            "  ",
         )
+        print_line(f"prompts also in training: {contamination.prompts}")
+        print_line(f"duplicates removed: {contamination.duplicates_removed}")
         for kind, count in record.not_read.items():
             print_line(f"not read: {count} x {kind}")
-        for note in record.notes:
-            print_line(f"note: {note}")
-        print_line(f"dataset: {stored.id}")
+        print_notes(record.notes)
+        print_path(f"dataset: {saved.id}")

@@ -7,21 +7,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise.cli.options import Json, Seed
-from sizewise.cli.output import print_line, print_object, print_table
+from sizewise.cli.help import Command, Group
+from sizewise.cli.options import DATA, LIMITS, OUTPUT, PRIVACY, Csv, Json, Seed
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_notes,
+    print_object,
+    print_path,
+    print_saved,
+    print_table,
+    print_verdict,
+)
+from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sizewise.records import Replay
+    from sizewise.records import Calibration, Replay, RiskPoint, Score
 
 MISSED = 3
+HEADINGS = ["measure", "value [95 %]", "prompts"]
+PolicyFile = Annotated[Path, typer.Option("--policy", metavar="FILE", rich_help_panel=DATA, help="Policy file.")]
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
-    route = typer.Typer(help="Small first, large when needed: which prompts the small model may answer.")
+    route = typer.Typer(
+        cls=Group,
+        help="Example: sizewise route calibrate answers.csv --risk 0.02\n\n"
+        "Small model first, large when needed: calibrate, replay and report a routing policy.",
+    )
     for command in (calibrate, replay, report):
-        route.command()(command)
-    app.add_typer(route, name="route")
+        route.command(cls=Command)(command)
+    app.add_typer(route, name="route", rich_help_panel=panel)
 
 
 def calibrate(
@@ -29,93 +46,131 @@ def calibrate(
         list[str],
         typer.Argument(
             metavar="FILE|EVAL EVAL",
-            help="CSV: prompt, weak_ok, strong_ok (0 or 1), weak_logprob if known; or evaluations of small and large.",
+            help="CSV: prompt, weak_ok, strong_ok (0 or 1), optionally weak_logprob; or the evaluations of the small "
+            "and the large model.",
         ),
     ],
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="With evaluations: metric of one answer.")
+    ] = None,
+    seed: Seed = 0,
     risk: Annotated[
-        float | None, typer.Option(help="Most share of answers that may be worse than the large model's.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Policy file to write, for `sizewise serve --policy`.")] = None,
-    small: Annotated[str | None, typer.Option(help="Name of the small model, kept in the policy.")] = None,
-    large: Annotated[str | None, typer.Option(help="Name of the large model.")] = None,
-    confidential: Annotated[
-        list[str] | None, typer.Option(help="Regular expression: what matches never leaves the small model.")
-    ] = None,
-    longest: Annotated[
-        int | None, typer.Option(help="Longer conversations (characters) go to the large model.")
+        float | None,
+        typer.Option(
+            metavar="SHARE", rich_help_panel=LIMITS, help="Maximum share of answers worse than the large model's."
+        ),
     ] = None,
     loss: Annotated[
-        float, typer.Option(help="Of evaluations: most that a good small answer is worse, as a share of the range.")
+        float,
+        typer.Option(
+            metavar="SHARE",
+            rich_help_panel=LIMITS,
+            help="With evaluations: maximum loss of a good small answer, as a share of the metric's range.",
+        ),
     ] = 0.05,
-    metric: Annotated[str | None, typer.Option(help="Of evaluations: measure of one answer.")] = None,
-    seed: Seed = 0,
+    max_characters: Annotated[
+        int | None,
+        typer.Option(metavar="N", rich_help_panel=LIMITS, help="Longer conversations go to the large model."),
+    ] = None,
+    confidential: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REGEX", rich_help_panel=PRIVACY, help="Matching text stays with the small model."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Write a policy for `sizewise serve --policy`."),
+    ] = None,
+    small: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=OUTPUT, help="Name of the small model in the policy."),
+    ] = None,
+    large: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=OUTPUT, help="Name of the large model in the policy."),
+    ] = None,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
-    """Learn which prompts the small model may answer, and choose a threshold for a stated risk.
+    """Learn which prompts the small model can answer, and choose a confidence threshold for a given risk.
 
     Example: sizewise route calibrate answers.csv --risk 0.02
     """
-    from sizewise.errors import UsageError
+    from sizewise.records import fingerprint
     from sizewise.routing import calibrate as learn
     from sizewise.routing import calibrate_evaluations, make_policy, write_policy
+    from sizewise.store import Store
 
     if len(sources) == 2:
         found = calibrate_evaluations(*sources, loss=loss, metric=metric, risk=risk, seed=seed)
     elif len(sources) == 1:
         found = learn(Path(sources[0]), risk, seed)
     else:
-        raise UsageError(f"{len(sources)} sources are given.", "one CSV file, or two evaluations", "")
-    name = Path(sources[0]).name if len(sources) == 1 else " ".join(sources)
-    if json:  # a calibration without a threshold is told of by the error
-        if out is not None:
-            write_policy(make_policy(found, small, large, confidential or (), longest), out)
-        print_object("calibration", name, None, found, json)
-        return
-    rows = []
-    for score in (
-        found.small_quality,
-        found.large_quality,
-        found.oracle_quality,
-        found.apgr,
-        found.cpt50,
-        found.cpt80,
-        found.calibration_error,
-    ):
-        said = f"missing: {score.missing}"
-        if score.value is not None:
-            said = f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
-        rows.append([WORDS[score.metric], said, str(score.n)])
-    print_table(["measure", "value [95 %]", "prompts"], rows)
-    if found.chosen:
-        point = found.chosen
-        print_line(
-            f"at a chance of {point.threshold:.3f} or more the small model answers: {point.small_share:.0%} of the "
-            f"prompts; quality {point.quality:.3f}; {point.worse:.1%} of all answers are worse than the large model's"
+        raise UsageError(
+            f"{len(sources)} sources given.", "one CSV file, or two evaluations", "sizewise route calibrate --help"
         )
-        print_line(f"with a confidence of 95 % at most {found.risk:.1%} of answers to such prompts are")
+    policy = make_policy(found, small, large, confidential or (), max_characters) if out is not None else None
+    if out is not None and policy is not None and (json or csv):
+        write_policy(policy, out)
+    saved = Store().write(f"calibration-{fingerprint(found.model_dump(mode='json'))}", found)
+    if print_saved(saved, json):
+        return
+    rows = _calibration_rows(found)
+    if print_csv(HEADINGS, rows, csv):
+        return
+    _print_calibration(found, rows)
+    print_path(f"calibration: {saved.id}")
+    if out is not None and policy is not None:
+        write_policy(policy, out)
+        print_path(f"policy: {out}")
+        print_path(f"next: sizewise serve SMALL LARGE --policy {out}")
+
+
+def _calibration_rows(found: Calibration) -> list[list[str]]:
+    return [
+        _row(score)
+        for score in (
+            found.small_quality,
+            found.large_quality,
+            found.oracle_quality,
+            found.apgr,
+            found.cpt50,
+            found.cpt80,
+            found.calibration_error,
+        )
+    ]
+
+
+def _print_calibration(found: Calibration, rows: list[list[str]]) -> None:
+    """Print the chosen threshold, the measures and what the small model's answer adds."""
+    if found.chosen:
+        print_verdict(
+            f"{_point(found.chosen, 'answered by the small model')} Risk: at most {found.risk:.1%} (95 % confidence)."
+        )
+    print_table(HEADINGS, rows)
     if found.after is not None and found.after.apgr.value is not None:
-        score = found.after.apgr
-        print_line(f"seen from the small model's answer: APGR {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]")
+        print_line(f"With the small model's answer: APGR {_text(found.after.apgr)}.")
         if found.after.chosen is not None:
-            point = found.after.chosen
-            print_line(
-                f"at a chance of {point.threshold:.3f} or more its answer is kept: {point.small_share:.0%} of the "
-                f"prompts; quality {point.quality:.3f}; {point.worse:.1%} of all answers are worse than the large "
-                "model's"
-            )
-    for note in found.notes:
-        print_line(f"note: {note}")
-    if out is not None:
-        write_policy(make_policy(found, small, large, confidential or (), longest), out)
-        print_line(f"policy: {out}; next: sizewise serve SMALL LARGE --policy {out}")
+            print_line(_point(found.after.chosen, "kept after the small model's answer"))
+    print_notes(found.notes)
+
+
+def _point(point: RiskPoint, what: str) -> str:
+    """Describe a confidence threshold by its share, quality and risk."""
+    return (
+        f"Confidence threshold {point.threshold:.3f}: {point.small_share:.0%} of prompts {what}; quality "
+        f"{point.quality:.3f}; {point.worse:.1%} of all answers worse than the large model's."
+    )
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(help="CSV: prompt, weak_ok, strong_ok; not the one it was learnt from.")],
-    policy: Annotated[Path, typer.Option(help="Policy file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV: prompt, weak_ok, strong_ok; not the file of the calibration.")
+    ],
+    policy: PolicyFile,
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
-    """Let a policy decide on labelled prompts: was the stated risk kept?  Exit 3 if not.
+    """Apply a policy to labeled prompts and check its risk; exit 3 if it is exceeded.
 
     Example: sizewise route replay held-out.csv --policy policy.json
     """
@@ -124,18 +179,21 @@ def replay(
 
     found = replay_policy(file, read_policy(policy))
     if not print_object("replay", file.name, None, found, json):
-        _print_replay(found)
+        _print_replay(found, csv)
     if found.kept is False:
         raise typer.Exit(MISSED)
 
 
 def report(
-    file: Annotated[Path, typer.Argument(help="CSV: prompt, weak_ok, strong_ok.")],
-    policy: Annotated[Path, typer.Option(help="Policy file.")],
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("route.html"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: prompt, weak_ok, strong_ok.")],
+    policy: PolicyFile,
+    out: Annotated[Path, typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="HTML page to write.")] = Path(
+        "route.html"
+    ),
     json: Json = False,
+    csv: Csv = False,
 ) -> None:
-    """Write a page: quality against large calls, beside one model alone, chance and always right.
+    """Write a page that compares the policy with each model alone, random routing and an oracle.
 
     Example: sizewise route report held-out.csv --policy policy.json
     """
@@ -148,36 +206,53 @@ def report(
     write_route_page(out, found, read)
     if print_object("route_report", file.name, str(out.resolve()), found, json):
         return
-    _print_replay(found)
-    print_line(f"page: {out}")
+    _print_replay(found, csv)
+    if not csv:
+        print_path(f"page: {out}")
 
 
-def _print_replay(found: Replay) -> None:
+def _print_replay(found: Replay, csv: bool) -> None:
+    """Print how a policy performed on labeled prompts."""
     from sizewise.report.routing import replay_text
 
-    rows = []
-    for score in (found.small_share, found.quality, found.worse, found.best_single, found.random, found.oracle):
-        rows.append([WORDS[score.metric], f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]", str(score.n)])
-    print_table(["measure", "value [95 %]", "prompts"], rows)
-    print_line(replay_text(found))
+    rows = [
+        _row(score)
+        for score in (found.small_share, found.quality, found.worse, found.best_single, found.random, found.oracle)
+    ]
+    if print_csv(HEADINGS, rows, csv):
+        return
+    print_verdict(replay_text(found))
+    print_table(HEADINGS, rows)
     if found.new:
-        print_line(f"prompts like those it was made from: p = {found.drift:.2g}; {found.confidential} confidential")
+        print_line(
+            f"Drift from the calibration prompts: p = {found.drift:.2g}. {found.confidential} confidential prompts."
+        )
     else:
-        print_line("next: sizewise route replay HELD-OUT.csv --policy POLICY")
+        print_path("next: sizewise route replay HELD-OUT.csv --policy POLICY")
 
 
-WORDS = {
+def _row(score: Score) -> list[str]:
+    return [TITLES[score.metric], _text(score), str(score.n)]
+
+
+def _text(score: Score) -> str:
+    if score.value is None:
+        return f"missing: {score.missing_reason}"
+    return f"{score.value:.3f} [{score.ci_low:.3f}, {score.ci_high:.3f}]"
+
+
+TITLES = {
     "small_share": "answered by the small model",
     "quality": "good answers",
     "worse": "worse than the large model's",
-    "best_single": "the better model alone",
-    "random": "as many small answers, at random",
-    "oracle": "the right model each time",
+    "best_single": "better model alone",
+    "random": "random routing, same share",
+    "oracle": "oracle routing",
     "small_quality": "small model alone",
     "large_quality": "large model alone",
-    "oracle_quality": "the right one each time",
-    "apgr": "gap recovered on average (APGR; random 0.5)",
-    "cpt50": "large calls for half of the gap (CPT 50)",
-    "cpt80": "large calls for 80 % of it (CPT 80)",
-    "calibration_error": "error of the stated chances",
+    "oracle_quality": "oracle routing",
+    "apgr": "average gap recovered (APGR; random: 0.5)",
+    "cpt50": "calls to recover 50 % of the gap (CPT 50)",
+    "cpt80": "calls to recover 80 % of the gap (CPT 80)",
+    "calibration_error": "calibration error",
 }

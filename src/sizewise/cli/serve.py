@@ -2,104 +2,165 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from sizewise.cli.options import given, refuse_others
-from sizewise.cli.output import print_line, reporting
+from sizewise.cli.help import Command
+from sizewise.cli.options import DATA, MODEL, PRIVACY, ROUTING, SERVER, Host, Json, given, refuse_others
+from sizewise.cli.output import print_object, print_path, reporting
 from sizewise.errors import UsageError
 
 Engine = Literal["auto", "openvino", "transformers"]
-NO_ENGINE = ("fake", "http", "https", "openai", "anthropic", "google", "deepseek", "mistral", "recorded")
-"""Kinds of models that no engine of this machine runs."""
+REMOTE = ("fake", "http", "https", "openai", "anthropic", "google", "deepseek", "mistral", "recorded")
+"""Kinds of models that no local engine runs."""
 PARTS = ("mask", "confidential", "signals", "audit")
+AGENT = "Support agent"
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def serve(
         context: typer.Context,
-        models: Annotated[list[str] | None, typer.Argument(help="Model URIs, or ids of runs.")] = None,
+        models: Annotated[list[str] | None, typer.Argument(metavar="MODEL...", help="Model URIs or run ids.")] = None,
         study: Annotated[
-            str | None, typer.Option(help="Open the page of this study instead, with needs that can be moved.")
+            str | None,
+            typer.Option(
+                metavar="ID",
+                rich_help_panel=DATA,
+                help="Serve the result page of a study instead, with adjustable needs.",
+            ),
         ] = None,
-        port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-        host: Annotated[
-            str, typer.Option(help="Address to listen at; others than this machine's need --keys.")
-        ] = "127.0.0.1",
-        keys: Annotated[Path | None, typer.Option(help="File of API keys.")] = None,
+        port: Annotated[
+            int,
+            typer.Option(metavar="N", min=0, max=65535, rich_help_panel=SERVER, help="Port; 0 picks a free one."),
+        ] = 8000,
+        host: Host = "127.0.0.1",
+        keys: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE", rich_help_panel=SERVER, help="File of API keys; required unless --host is this machine."
+            ),
+        ] = None,
         new_key: Annotated[
-            str | None, typer.Option(help="Add a key of this name to the file, print it, and end.")
+            str | None,
+            typer.Option(metavar="NAME", rich_help_panel=SERVER, help="Same as `sizewise keys new NAME --keys FILE`."),
         ] = None,
-        engine: Annotated[Engine, typer.Option(help="What runs models of this machine.")] = "auto",
+        engine: Annotated[
+            Engine,
+            typer.Option(
+                metavar="ENGINE", rich_help_panel=MODEL, help="auto, openvino or transformers; runs local models."
+            ),
+        ] = "auto",
         share_base: Annotated[
             bool,
-            typer.Option("--share-base", help="Keep the base of several adapters in memory once (transformers)."),
+            typer.Option(
+                "--share-base", rich_help_panel=MODEL, help="Load the base of several adapters once (transformers)."
+            ),
         ] = False,
-        lenient: Annotated[
-            bool, typer.Option("--lenient", help="Take unknown model names; leave out what an engine cannot do.")
-        ] = False,
-        policy: Annotated[
-            Path | None, typer.Option(help="Policy file: the model `auto` asks the first, small, or the second, large.")
-        ] = None,
         as_measured: Annotated[
             list[str] | None,
-            typer.Option(help="Evaluation: its model is asked as it was measured, by worked examples for example."),
+            typer.Option(
+                metavar="ID", rich_help_panel=MODEL, help="Evaluation whose prompting (few-shot examples, ...) is used."
+            ),
+        ] = None,
+        lenient: Annotated[
+            bool,
+            typer.Option(
+                "--lenient", rich_help_panel=MODEL, help="Accept unknown model names; ignore unsupported parameters."
+            ),
+        ] = False,
+        delay_ms: Annotated[
+            float, typer.Option(metavar="MS", min=0, rich_help_panel=MODEL, help="Delay per word of fake models.")
+        ] = 0.0,
+        policy: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                rich_help_panel=ROUTING,
+                help="Routing policy: the model `auto` is the first (small) or the second (large).",
+            ),
         ] = None,
         shadow: Annotated[
-            float, typer.Option(help="Share of small answers to `auto` that the large model checks.", min=0, max=1)
-        ] = 0.0,
-        agent: Annotated[
-            Literal["support"] | None, typer.Option(help="Serve an agent that answers from --docs, by the first model.")
-        ] = None,
-        docs: Annotated[Path | None, typer.Option(help="The organisation's documents, for the agent.")] = None,
-        sure: Annotated[
             float,
             typer.Option(
-                help="Least chance of an answer in the documents; else the agent does not know.", min=0, max=1
+                metavar="SHARE",
+                min=0,
+                max=1,
+                rich_help_panel=ROUTING,
+                help="Share of the small model's answers to `auto` that the large model checks (0 to 1).",
+            ),
+        ] = 0.0,
+        agent: Annotated[
+            Literal["support"] | None,
+            typer.Option(metavar="support", rich_help_panel=AGENT, help="Serve an agent that answers from --docs."),
+        ] = None,
+        docs: Annotated[
+            Path | None, typer.Option(metavar="DIR", rich_help_panel=AGENT, help="Documents for the agent.")
+        ] = None,
+        min_confidence: Annotated[
+            float,
+            typer.Option(
+                metavar="P",
+                min=0,
+                max=1,
+                rich_help_panel=AGENT,
+                help="Confidence threshold (0 to 1); below it the agent says that it doesn't know.",
             ),
         ] = 0.5,
         confidential: Annotated[
             list[str] | None,
-            typer.Option(help="Regular expression: what matches is shown to no model off this machine."),
+            typer.Option(
+                metavar="REGEX", rich_help_panel=PRIVACY, help="Matching text is never sent to a remote model."
+            ),
         ] = None,
         unguarded: Annotated[
-            list[str] | None, typer.Option(help=f"Part of the guard to switch off: {', '.join(PARTS)}.")
+            list[str] | None,
+            typer.Option(
+                metavar="PART", rich_help_panel=PRIVACY, help=f"Part of the guard to turn off: {', '.join(PARTS)}."
+            ),
         ] = None,
         refuse_signals: Annotated[
-            bool, typer.Option("--refuse-signals", help="Refuse what carries signs of prompt injection.")
+            bool,
+            typer.Option(
+                "--refuse-signals", rich_help_panel=PRIVACY, help="Refuse requests with signs of prompt injection."
+            ),
         ] = False,
-        delay_ms: Annotated[float, typer.Option(help="Milliseconds a word of fake models.", min=0)] = 0.0,
+        json: Json = False,
     ) -> None:
-        """Serve models behind OpenAI's API, with a chat page and a monitor.
+        """Serve models through an OpenAI-compatible API, with a chat page and a monitor.
+
+        With --json one object with the address is printed when the service is ready.
 
         Example: sizewise serve run-1234567890 pkg:gemma3-270m --port 8000
         """
         from sizewise.service import GuardRules, serve_study
         from sizewise.service import serve as serve_models
-        from sizewise.service.keys import add_key
 
         if new_key is not None:
-            refuse_others(context, ("models", "keys", "new_key"), "--new-key")
-            if keys is None:
-                raise UsageError("A new key needs a file to be kept in.", "--keys FILE", "")
-            print_line(add_key(keys, new_key))
+            refuse_others(context, ("models", "keys", "new_key", "json"), "--new-key")
+            _add_key(keys, new_key, json)
             return
         if (not models) == (study is None):
-            raise UsageError("Either models are served or a study.", "sizewise serve MODEL, or: serve --study ID", "")
+            raise UsageError(
+                "`sizewise serve` takes either models or a study.", "MODEL..., or --study ID", "sizewise serve --help"
+            )
         if study is not None:
-            refuse_others(context, ("study", "host", "port", "keys"), "The page of a study")
+            refuse_others(context, ("study", "host", "port", "keys", "json"), "--study")
             with reporting() as reporter:
-                serve_study(study, host=host, port=port, keys=keys, reporter=reporter)
+                announced = _Announced(reporter.say, host, [], study) if json else reporter
+                serve_study(study, host=host, port=port, keys=keys, reporter=announced)
             return
         _check_options(set(given(context)), models or [], engine, unguarded or [])
+        uris = [uri_of(model) for model in models or ()]
         with reporting() as reporter:
             serve_models(
-                [uri_of(model) for model in models or ()],
+                uris,
                 host=host,
                 port=port,
                 keys=keys,
@@ -111,44 +172,91 @@ def register(app: typer.Typer) -> None:
                 as_measured=as_measured or (),
                 shadow=shadow,
                 documents=docs,
-                sure=sure,
+                sure=min_confidence,
                 guard=GuardRules.without(unguarded or (), tuple(confidential or ()), refuse_signals),
-                reporter=reporter,
+                reporter=_Announced(reporter.say, host, uris) if json else reporter,
             )
 
 
-def _check_options(options: set[str], models: list[str], engine: str, unguarded: list[str]) -> None:
-    """Refuse options that would do nothing beside the others.
+class _Announced:
+    """A reporter that prints one JSON object when the service announces its address.
+
+    Args:
+        say: receives every other line.
+        host: address that the service listens on.
+        models: URIs of the models that are served.
+        study: id of the study that is served instead.
+    """
+
+    def __init__(self, say: Callable[[str], None], host: str, models: list[str], study: str | None = None) -> None:
+        self._say, self._models, self._study = say, models, study
+        self._address = re.compile(rf"http://\[?{re.escape(host)}\]?:\d+")
+        self._printed = False
+
+    def say(self, line: str) -> None:
+        """Pass a line on; print the object once, when a line holds the address of the service."""
+        self._say(line)
+        found = None if self._printed else self._address.search(line)
+        if found is not None and not any(uri in line for uri in self._models if uri.startswith("http")):
+            self._printed = True
+            url = found[0]
+            print_object("service", url, None, {"url": url, "models": self._models, "study": self._study}, True)
+
+    def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
+        """Ignore progress."""
+
+
+def _add_key(keys: Path | None, name: str, as_json: bool) -> None:
+    """Create an API key and print it.
 
     Raises:
-        UsageError: there is one.
+        UsageError: no file was given.
     """
-    fake = [one for one in models if one.startswith("fake:")]
-    own = [one for one in models if one.partition(":")[0] not in NO_ENGINE]
+    from sizewise.service.api_keys import add_key
+
+    if keys is None:
+        raise UsageError("--new-key needs a file to store the key in.", "--keys FILE", f"sizewise keys new {name}")
+    key = add_key(keys, name)
+    if not print_object("key", name, str(keys.resolve()), {"name": name, "key": key}, as_json):
+        print_path(key)
+
+
+def _check_options(options: set[str], models: list[str], engine: str, unguarded: list[str]) -> None:
+    """Refuse options that would have no effect with the others.
+
+    Raises:
+        UsageError: an option would have no effect.
+    """
+    fake = [uri for uri in models if uri.startswith("fake:")]
+    local = [uri for uri in models if uri.partition(":")[0] not in REMOTE]
     for useless, message, expected in (
-        (("agent" in options) != ("docs" in options), "An agent answers from documents.", "--agent support --docs DIR"),
         (
-            "sure" in options and "agent" not in options,
-            "--sure is for an agent.",
-            "--agent support --docs DIR --sure P",
+            ("agent" in options) != ("docs" in options),
+            "--agent and --docs must be used together.",
+            "--agent support --docs DIR",
         ),
-        ("shadow" in options and "policy" not in options, "--shadow checks what a policy decides.", "--policy FILE"),
+        (
+            "min_confidence" in options and "agent" not in options,
+            "--min-confidence is an option of the support agent.",
+            "--agent support --docs DIR --min-confidence P",
+        ),
+        ("shadow" in options and "policy" not in options, "--shadow needs a routing policy.", "--policy FILE"),
         (
             "delay_ms" in options and not fake,
-            "--delay-ms is for fake models.",
+            "--delay-ms applies to fake models only.",
             "sizewise serve fake:echo --delay-ms 20",
         ),
-        ("engine" in options and not own, "--engine runs models of this machine, and there are none.", "no --engine"),
+        ("engine" in options and not local, "--engine needs a local model, and none is served.", "no --engine"),
         ("share_base" in options and engine == "openvino", "--share-base needs transformers.", "--engine transformers"),
-        ("share_base" in options and len(models) < 2, "--share-base is for several models.", "sizewise serve RUN RUN"),
+        ("share_base" in options and len(models) < 2, "--share-base needs several models.", "sizewise serve RUN RUN"),
         (
             "confidential" in options and "confidential" in unguarded,
-            "--confidential and --unguarded confidential exclude each other.",
+            "--confidential and --unguarded confidential contradict each other.",
             "one of them",
         ),
         (
             "refuse_signals" in options and "signals" in unguarded,
-            "--refuse-signals and --unguarded signals exclude each other.",
+            "--refuse-signals and --unguarded signals contradict each other.",
             "one of them",
         ),
     ):
@@ -157,5 +265,5 @@ def _check_options(options: set[str], models: list[str], engine: str, unguarded:
 
 
 def uri_of(model: str) -> str:
-    """Take the id of a run for its URI."""
+    """Return the URI of a model; a run id refers to the model trained in that run."""
     return f"run:{model}" if model.startswith("run-") else model

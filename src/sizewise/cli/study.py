@@ -3,134 +3,223 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from sizewise.cli.options import Json
-from sizewise.cli.output import print_line, print_object, print_stored, print_table, reporting
+from sizewise.cli.candidates import candidates_table
+from sizewise.cli.help import Command
+from sizewise.cli.options import COST, LIMITS, OUTPUT, TRAINING, Csv, Json, Wide
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_object,
+    print_path,
+    print_points,
+    print_saved,
+    print_table,
+    print_verdict,
+    reporting,
+)
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sizewise.records import Range
+    from sizewise.records import DryRun, Range, Study
+    from sizewise.store import Saved
     from sizewise.studies.config import StudyConfig
 
+SAVINGS = "Savings from a request log"
+LOG_MINUTES = 3.2
+"""Minutes of training for `--log` unless --minutes is given."""
 
-def register(app: typer.Typer) -> None:
+
+class _Log(NamedTuple):
+    """Settings of a savings estimate."""
+
+    file: Path
+    pays: str
+    documents: list[str]
+    loss: float
+    risk: float
+    minutes: float
+    limit: int
+    usd_per_hour: float | None
+
+
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def study(
         source: Annotated[
-            Path | None, typer.Argument(help="A study file (TOML) or a folder of text; nothing: the demo.")
+            str | None,
+            typer.Argument(
+                metavar="SOURCE", help="Study file (TOML), folder of text, or demo:NAME; default: demo:fhir."
+            ),
         ] = None,
-        example: Annotated[bool, typer.Option("--example", help="Print a study file to start from.")] = False,
         dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Only read the data, and say what the rest would take and show.")
+            bool,
+            typer.Option(
+                "--dry-run",
+                rich_help_panel=LIMITS,
+                help="Only read the data; estimate time, memory, cost and detectable differences.",
+            ),
         ] = False,
+        minutes: Annotated[
+            float | None,
+            typer.Option(
+                metavar="MINUTES",
+                min=0,
+                rich_help_panel=TRAINING,
+                help="Training time, divided among the candidates with a time budget.",
+            ),
+        ] = None,
         log: Annotated[
             Path | None,
-            typer.Option(help="Log of requests to a large model with its answers: what would a small one save?"),
+            typer.Option(
+                metavar="FILE",
+                rich_help_panel=SAVINGS,
+                help="Requests to a large model with its answers: estimate what a small model would save.",
+            ),
         ] = None,
-        pays: Annotated[str | None, typer.Option(help="What they cost, such as 4200/month (US dollars).")] = None,
+        pays: Annotated[
+            str | None,
+            typer.Option(
+                metavar="SUM/month",
+                rich_help_panel=SAVINGS,
+                help="Cost of these requests today in US dollars: 4200/month.",
+            ),
+        ] = None,
         loss: Annotated[
-            float, typer.Option(help="With --log: most that an answer may be worse, share of the range.")
+            float,
+            typer.Option(
+                metavar="SHARE",
+                rich_help_panel=SAVINGS,
+                help="Maximum loss of one answer, as a share of the metric's range.",
+            ),
         ] = 0.05,
-        risk: Annotated[float, typer.Option(help="With --log: most share of answers worse by more.")] = 0.05,
-        minutes: Annotated[float, typer.Option(help="With --log: minutes of training.", min=0)] = 3.2,
-        limit: Annotated[int, typer.Option(help="With --log: most requests to measure on.", min=1)] = 240,
+        risk: Annotated[
+            float,
+            typer.Option(
+                metavar="SHARE", rich_help_panel=SAVINGS, help="Maximum share of answers that lose more than that."
+            ),
+        ] = 0.05,
+        limit: Annotated[
+            int,
+            typer.Option(
+                metavar="N", min=1, rich_help_panel=SAVINGS, help="Maximum number of requests in the test set."
+            ),
+        ] = 240,
         usd_per_hour: Annotated[
-            float | None, typer.Option(help="With --log: price of an hour of the own machine.", min=0)
+            float | None,
+            typer.Option(
+                metavar="USD", min=0, rich_help_panel=COST, help="With --log: price of a self-hosted machine."
+            ),
         ] = None,
+        example: Annotated[
+            bool, typer.Option("--example", rich_help_panel=OUTPUT, help="Print a study file to start from.")
+        ] = False,
         json: Json = False,
+        csv: Csv = False,
+        wide: Wide = False,
     ) -> None:
-        """Take documents to a decision: read, train, evaluate, compare, choose, report.
+        """Read documents, train small models, evaluate and compare all candidates, and choose one.
+
+        An interrupted study continues when the same command is run again.
 
         Example: sizewise study my-documents/
         """
-        from sizewise.records import Comparison
-        from sizewise.report import table_rows
-        from sizewise.report.words import measure_of, shown_metrics
-        from sizewise.store import Store
         from sizewise.studies import study as run_study
         from sizewise.studies.config import config_text
 
         if (log is None) != (pays is None):
             raise UsageError(
-                "A saving needs a log and what it costs.",
-                "--log FILE and --pays SUM/month, both",
+                "A savings estimate needs a request log and its cost.",
+                "both --log FILE and --pays SUM/month",
                 "sizewise study --log requests.csv --pays 4200/month",
             )
         if log is not None:
-            documents = [str(source)] if source else []
-            _saving(log, str(pays), documents, loss, risk, minutes, limit, usd_per_hour, json)
+            documents = [source] if source else []
+            budget = LOG_MINUTES if minutes is None else minutes
+            _print_savings(_Log(log, str(pays), documents, loss, risk, budget, limit, usd_per_hour), json, csv)
             return
-        config = _config(source)
+        from sizewise.studies import find_config
+
+        config = _with_minutes(find_config(source), minutes)
         if example:
-            print_line(config_text(config).rstrip())
+            text = config_text(config)
+            if not print_object("study_file", config.name, None, {"text": text}, json):
+                print_path(text.rstrip())
             return
         if dry_run:
-            _outlook(config, json)
+            _dry_run(config, json, csv)
             return
         with reporting() as reporter:
-            stored = run_study(config, reporter=reporter)
-        if print_stored(stored, json):
-            return
-        record = stored.record
-        comparison = Store().read(Comparison, record.comparison)
-        metrics = [metric for metric in shown_metrics(comparison) if metric not in ("perplexity", "parameters")]
-        print_table(
-            [
-                "candidate",
-                *(measure_of(m).title + (f" ({measure_of(m).unit})" * bool(measure_of(m).unit)) for m in metrics),
-            ],
-            [[row.name, *(row.cells[m].text for m in metrics)] for row in table_rows(comparison)],
-            "value [95 % interval], on test items that are no copies of training text",
+            saved = run_study(config, reporter=reporter)
+        if not print_saved(saved, json):
+            _print(saved, csv, wide)
+
+
+def _print(saved: Saved[Study], csv: bool, wide: bool) -> None:
+    """Print the verdict, the table of candidates and the reasons."""
+    from sizewise.records import Comparison, Recommendation
+    from sizewise.store import Store
+
+    record = saved.record
+    store = Store()
+    recommendation = store.read(Recommendation, record.recommendation)
+    table = candidates_table(
+        store.read(Comparison, record.comparison), recommendation.quality, recommendation.costs, wide=wide
+    )
+    if print_csv(*table, csv):
+        return
+    print_verdict(record.summary)
+    print_table(*table)
+    print_line("Values with 95 % intervals, on test items that share nothing with training.")
+    print_points("Why", record.reasons)
+    print_points("Why not", [f"{name}: {reason}" for name, reason in record.rejected.items()])
+    print_points("Not measured", [f"{absent.what}: {absent.command}" for absent in record.not_measured])
+    print_line(f"\noutcome: {record.outcome}")
+    print_path(f"study: {saved.id}")
+    print_path(f"report: {record.report}")
+
+
+def _with_minutes(config: StudyConfig, minutes: float | None) -> StudyConfig:
+    """Divide a training time among the candidates with a time budget, in the file's proportions.
+
+    Raises:
+        UsageError: no candidate has a time budget.
+    """
+    if minutes is None:
+        return config
+    total = sum(candidate.train.minutes or 0 for candidate in config.candidates if candidate.train)
+    if not total or minutes <= 0:
+        raise UsageError(
+            f"--minutes {minutes:g} doesn't apply to this study.",
+            "a time above 0, and a candidate with train = { minutes = ... }",
+            "sizewise study --example",
         )
-        print_line(record.sentence)
-        for line in record.why:
-            print_line(f"  why: {line}")
-        for name, reason in record.why_not.items():
-            print_line(f"  why not {name}: {reason}")
-        for missing in record.missing:
-            print_line(f"  not measured: {missing.what}: {missing.command}")
-        print_line(f"outcome: {record.outcome}")
-        print_line(f"report: {record.report}")
+    candidates = tuple(
+        candidate.model_copy(
+            update={"train": candidate.train.model_copy(update={"minutes": candidate.train.minutes * minutes / total})}
+        )
+        if candidate.train and candidate.train.minutes
+        else candidate
+        for candidate in config.candidates
+    )
+    return config.model_copy(update={"candidates": candidates})
 
 
-def _config(source: Path | None) -> StudyConfig:
-    """Give the study that a path means."""
-    from sizewise.studies import demo_config, folder_config, read_config
-
-    if source is None:
-        return demo_config()
-    if source.is_dir():
-        return folder_config(source)
-    if source.exists():
-        return read_config(source)
-    raise UsageError(f"There is no {source}.", "a study file or a folder of text", "sizewise study --example")
-
-
-def _outlook(config: StudyConfig, as_json: bool) -> None:
-    """Print what a study will take and can show."""
-    from sizewise.studies.outlook import outlook
+def _dry_run(config: StudyConfig, as_json: bool, as_csv: bool) -> None:
+    """Print the estimated cost of a study and the differences it can detect."""
+    from sizewise.studies.dry_run import estimate_study
 
     with reporting() as reporter:
-        found = outlook(config, reporter=reporter)
+        found = estimate_study(config, reporter=reporter)
     if print_object("outlook", found.dataset, None, found, as_json):
         return
-    print_line(
-        f"to train on: {found.train_documents} documents, {found.train_bytes / 1e3:,.0f} kB; to test with: "
-        f"{found.test_passages} passages and {found.test_examples} examples ({found.clean_examples} share nothing with "
-        f"training) from {found.test_documents} documents"
-    )
-    if found.can_show:
-        print_line(
-            f"can show a difference of {found.can_show.low:.0%} to {found.can_show.high:.0%} in a share of right "
-            "answers, in four of five studies"
-        )
-    print_table(
-        ["candidate", "parameters", "memory", "fits", "training", "measuring", "money", "notes"],
+    table = (
+        ["candidate", "parameters", "memory", "fits", "training", "evaluation", "cost", "notes"],
         [
             [
                 row.name,
@@ -145,73 +234,83 @@ def _outlook(config: StudyConfig, as_json: bool) -> None:
             for row in found.candidates
         ],
     )
+    if print_csv(*table, as_csv):
+        return
+    print_verdict("Ready to run." if not found.blockers else "Not ready to run.")
+    _print_data(found)
+    print_line("")
+    print_table(*table)
     print_line(
-        f"in all: {_between(found.minutes, ' minutes')}, {_between(found.usd, ' USD', 2)}, about "
-        f"{found.disk_bytes / 1e9:.1f} GB on the disk"
+        f"Total: {_between(found.minutes, ' minutes')}, {_between(found.usd, ' USD', 2)}, about "
+        f"{found.disk_bytes / 1e9:.1f} GB of disk space."
     )
-    for line in found.warnings:
-        print_line(f"weak: {line}")
-    for line in found.blockers:
-        print_line(f"in the way: {line}")
-    print_line("ready" if not found.blockers else "not ready")
+    print_points("Blocking", found.blockers)
+    print_points("Weaknesses", found.warnings)
+
+
+def _print_data(found: DryRun) -> None:
+    print_line(f"Training set: {found.train_documents} documents, {found.train_bytes / 1e3:,.0f} kB.")
+    print_line(
+        f"Test set: {found.test_passages} passages and {found.test_examples} examples. "
+        f"{found.uncontaminated_examples} examples share nothing with training and count; what counts comes from "
+        f"{found.test_documents} documents."
+    )
+    if found.can_show:
+        print_line(
+            f"Detectable difference (80 % power): {found.can_show.lower:.0%} to {found.can_show.upper:.0%} in a share "
+            "of correct answers."
+        )
 
 
 def _between(found: Range, unit: str, digits: int = 1) -> str:
-    """Say an estimate with its bounds."""
-    if not found.high:
+    """Format an estimate with its bounds."""
+    if not found.upper:
         return f"0{unit}"
-    return f"{found.expected:.{digits}f}{unit} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+    return f"{found.expected:.{digits}f}{unit} ({found.lower:.{digits}f} to {found.upper:.{digits}f})"
 
 
-def _saving(
-    log: Path,
-    pays: str,
-    documents: list[str],
-    loss: float,
-    risk: float,
-    minutes: float,
-    limit: int,
-    usd_per_hour: float | None,
-    as_json: bool,
-) -> None:
-    """Print what a small model would save."""
+def _print_savings(log: _Log, as_json: bool, as_csv: bool) -> None:
+    """Estimate and print what a small model would save."""
     from sizewise.records import Study
     from sizewise.report.words import value_text
     from sizewise.store import Store
-    from sizewise.studies.saving import read_pays, saving
+    from sizewise.studies.savings import SavingsOptions, estimate_savings, read_pays
 
-    sum_ = read_pays(pays)
+    pays_usd = read_pays(log.pays)
     with reporting() as reporter:
-        found = saving(
-            log,
-            sum_,
-            documents=documents,
-            loss=loss,
-            risk=risk,
-            minutes=minutes,
-            limit=limit,
-            usd_per_hour=usd_per_hour,
+        found = estimate_savings(
+            log.file,
+            pays_usd,
+            SavingsOptions(
+                documents=log.documents,
+                loss=log.loss,
+                risk=log.risk,
+                minutes=log.minutes,
+                limit=log.limit,
+                usd_per_hour=log.usd_per_hour,
+            ),
             reporter=reporter,
         )
     report = Store().read(Study, found.study).report
     if print_object("saving", found.study, report, found, as_json):
         return
-    print_line(found.sentence)
+    ways = [[name, value_text(score), str(score.n)] for name, score in found.ways.items()]
+    if print_csv(["answered by", "good enough [95 %]", "n"], ways, as_csv):
+        return
+    print_verdict(found.summary)
+    print_table(["answered by", "good enough [95 %]", "n"], ways)
+    print_line("")
     print_table(
-        ["way to answer", "well enough [95 %]", "n"],
-        [[name, value_text(score), str(score.n)] for name, score in found.ways.items()],
-    )
-    print_table(
-        ["kind of request", f"answered well enough by {found.small} [95 %]", "n"],
+        ["kind of request", f"good enough from {found.small} [95 %]", "n"],
         [[kind, value_text(score), str(score.n)] for kind, score in found.kinds.items()],
     )
     print_line(
-        f"mean loss of all answers: {value_text(found.mean_loss)} of the range of {found.metric}, n = {found.tested}"
+        f"Mean loss over all answers: {value_text(found.mean_loss)} of the range of {found.metric}, n = {found.tested}."
     )
     print_line(
-        f"the machine: {_between(found.machine_usd, ' USD a month', 0)}; today: {found.pays_usd:,.0f} USD a month"
+        f"Machine: {_between(found.machine_usd, ' USD per month', 0)}. Today: {found.pays_usd:,.0f} USD per month."
     )
     if found.policy:
-        print_line(f"serve it: sizewise serve SMALL LARGE --policy {found.policy}")
-    print_line(f"study: {found.study}")
-    print_line(f"report: {report}")
+        print_path(f"next: sizewise serve SMALL LARGE --policy {found.policy}")
+    print_path(f"study: {found.study}")
+    print_path(f"report: {report}")

@@ -4,80 +4,198 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from sizewise.cli.options import Json, Seed
-from sizewise.cli.output import print_line, print_object, print_stored, print_table, reporting
+from sizewise.cli.help import Command
+from sizewise.cli.options import COST, DATA, LIMITS, MEASUREMENT, MODEL, OUTPUT, TRAINING, Csv, Json, Seed
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_notes,
+    print_object,
+    print_path,
+    print_saved,
+    print_table,
+    reporting,
+)
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
     from sizewise.progress import Reporter
     from sizewise.records import Checkpoint, Recipe
-    from sizewise.store import Store, Stored
+    from sizewise.store import Saved, Store
 
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 
 
-def register(app: typer.Typer) -> None:
+class _Outputs(NamedTuple):
+    """Where a training run is copied and logged to."""
+
+    folder: Path | None
+    tensorboard: Path | None
+    mlflow: str | None
+    usd_per_hour: float | None
+
+
+def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(cls=Command, rich_help_panel=panel)
     def train(
-        model: Annotated[str, typer.Argument(help="Model URI to start from, or scratch.")],
-        data: Annotated[str, typer.Option(help="Dataset id, from `sizewise read`.")],
-        method: Annotated[str | None, typer.Option(help="lora, dora, qlora or full; from scratch always full.")] = None,
-        attention: Annotated[
-            str, typer.Option(help="full, window:N, or pattern:SSSL[:N] (S: window, L: all).")
-        ] = "full",
-        tokens: Annotated[int | None, typer.Option(help="Token budget.", min=1)] = None,
-        minutes: Annotated[float | None, typer.Option(help="Time to spend, turned into tokens once.")] = None,
-        size: Annotated[str, typer.Option(help="Parameters of a network from scratch, for example 5M.")] = "5M",
-        parameters: Annotated[int | None, typer.Option(help="The same as a number.")] = None,
-        rank: Annotated[int, typer.Option(help="Rank of adapters.", min=1)] = 16,
-        learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-        context: Annotated[int, typer.Option(help="Tokens in a training row.", min=16)] = 512,
-        rows_per_step: Annotated[int, typer.Option(help="Rows in an optimiser step.", min=1)] = 2,
+        model: Annotated[str, typer.Argument(metavar="MODEL", help="Model URI to start from, or scratch.")],
+        data: Annotated[
+            str, typer.Option(metavar="ID", rich_help_panel=DATA, help="Dataset id, from `sizewise read`.")
+        ],
+        tokens: Annotated[
+            int | None, typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Token budget.")
+        ] = None,
+        minutes: Annotated[
+            float | None,
+            typer.Option(metavar="N", rich_help_panel=LIMITS, help="Time budget; converted once to a token budget."),
+        ] = None,
+        patience: Annotated[
+            int,
+            typer.Option(
+                metavar="N", rich_help_panel=LIMITS, help="Stop after N validations without improvement; 0: never."
+            ),
+        ] = 3,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", rich_help_panel=LIMITS, help="Only estimate time, memory and cost.")
+        ] = False,
         example_share: Annotated[
-            float, typer.Option(help="Share of examples: 0 is text only, 1 is answers only.", min=0, max=1)
+            float,
+            typer.Option(
+                metavar="SHARE",
+                min=0,
+                max=1,
+                rich_help_panel=DATA,
+                help="Share of examples: 0 text only, 1 examples only.",
+            ),
         ] = 0.5,
-        document_share: Annotated[float, typer.Option(help="Share of the documents to train on.")] = 1.0,
-        teacher: Annotated[str | None, typer.Option(help="Model URI to learn from (distillation).")] = None,
-        teacher_share: Annotated[float, typer.Option(help="How much of the loss or answers it gives.")] = 0.5,
-        tokenizer: Annotated[str | None, typer.Option(help="Model URI whose tokenizer to take, from scratch.")] = None,
+        document_share: Annotated[
+            float, typer.Option(metavar="SHARE", rich_help_panel=DATA, help="Share of the documents to train on.")
+        ] = 1.0,
         control: Annotated[
-            str, typer.Option(help="Text to measure forgetting with and replay, or none.")
+            str,
+            typer.Option(
+                metavar="PATH", rich_help_panel=DATA, help="Text to measure forgetting on and to replay, or none."
+            ),
         ] = "demo:python",
-        control_share: Annotated[float, typer.Option(help="Share of rows that replay it.")] = 0.02,
-        canaries: Annotated[int, typer.Option(help="Secrets to plant, to measure memorisation.", min=0)] = 0,
-        balance: Annotated[str, typer.Option(help="Rare groups in the text: none, reweight or augment.")] = "none",
-        patience: Annotated[int, typer.Option(help="Stop after so many validations without gain; 0: never.")] = 3,
-        checkpointing: Annotated[str, typer.Option(help="Recompute activations: auto, on or off.")] = "auto",
-        device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-        usd_per_hour: Annotated[float | None, typer.Option(help="Price of the machine, for the estimate.")] = None,
-        tune: Annotated[int, typer.Option(help="Search recipes first: so many trials.", min=0)] = 0,
-        curve: Annotated[bool, typer.Option("--curve", help="Also with 25 and 50 % of the documents.")] = False,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
-        tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard event files.")] = None,
-        mlflow: Annotated[str | None, typer.Option(help="MLflow tracking URI.")] = None,
+        control_share: Annotated[
+            float, typer.Option(metavar="SHARE", rich_help_panel=DATA, help="Share of rows that replay it.")
+        ] = 0.02,
+        balance: Annotated[
+            str,
+            typer.Option(
+                metavar="METHOD", rich_help_panel=DATA, help="Underrepresented groups: none, reweight or augment."
+            ),
+        ] = "none",
+        size: Annotated[
+            str,
+            typer.Option(metavar="SIZE", rich_help_panel=MODEL, help="Parameters of a network trained from scratch."),
+        ] = "5M",
+        parameters: Annotated[
+            int | None, typer.Option(metavar="N", rich_help_panel=MODEL, help="The same as a number.")
+        ] = None,
+        tokenizer: Annotated[
+            str | None,
+            typer.Option(metavar="MODEL", rich_help_panel=MODEL, help="From scratch: model whose tokenizer is used."),
+        ] = None,
+        attention: Annotated[
+            str,
+            typer.Option(
+                metavar="KIND", rich_help_panel=MODEL, help="full, window:N, or pattern:SSSL[:N] (S: window, L: full)."
+            ),
+        ] = "full",
+        context: Annotated[
+            int, typer.Option(metavar="N", min=16, rich_help_panel=MODEL, help="Tokens per training row.")
+        ] = 512,
+        method: Annotated[
+            str | None,
+            typer.Option(
+                metavar="METHOD", rich_help_panel=TRAINING, help="lora, dora, qlora or full; from scratch always full."
+            ),
+        ] = None,
+        rank: Annotated[int, typer.Option(metavar="N", min=1, rich_help_panel=TRAINING, help="Rank of adapters.")] = 16,
+        learning_rate: Annotated[
+            float | None, typer.Option(metavar="RATE", rich_help_panel=TRAINING, help="Peak learning rate.")
+        ] = None,
+        rows_per_step: Annotated[
+            int, typer.Option(metavar="N", min=1, rich_help_panel=TRAINING, help="Rows per optimizer step.")
+        ] = 2,
+        teacher: Annotated[
+            str | None,
+            typer.Option(metavar="MODEL", rich_help_panel=TRAINING, help="Teacher model (distillation)."),
+        ] = None,
+        teacher_share: Annotated[
+            float,
+            typer.Option(
+                metavar="SHARE", rich_help_panel=TRAINING, help="Share of the loss or answers from the teacher."
+            ),
+        ] = 0.5,
+        tune: Annotated[
+            int,
+            typer.Option(metavar="N", min=0, rich_help_panel=TRAINING, help="Search recipes first, with N trials."),
+        ] = 0,
+        checkpointing: Annotated[
+            str, typer.Option(metavar="MODE", rich_help_panel=TRAINING, help="Recompute activations: auto, on or off.")
+        ] = "auto",
+        device: Annotated[
+            str, typer.Option(metavar="DEVICE", rich_help_panel=TRAINING, help="auto, cpu, cuda or mps.")
+        ] = "auto",
         seed: Seed = 0,
-        out: Annotated[Path | None, typer.Option(help="Copy the finished model to this folder.")] = None,
+        canaries: Annotated[
+            int,
+            typer.Option(
+                metavar="N", min=0, rich_help_panel=MEASUREMENT, help="Secrets to plant, to measure memorization."
+            ),
+        ] = 0,
+        curve: Annotated[
+            bool,
+            typer.Option(
+                "--curve",
+                rich_help_panel=MEASUREMENT,
+                help="Learning curve: train on 25, 50 and 100 % of the documents.",
+            ),
+        ] = False,
+        usd_per_hour: Annotated[
+            float | None,
+            typer.Option(metavar="USD", rich_help_panel=COST, help="Price of the machine, for the estimate."),
+        ] = None,
+        out: Annotated[
+            Path | None,
+            typer.Option(metavar="DIR", rich_help_panel=OUTPUT, help="Copy the finished model to this folder."),
+        ] = None,
+        tensorboard: Annotated[
+            Path | None, typer.Option(metavar="DIR", rich_help_panel=OUTPUT, help="Folder for TensorBoard event files.")
+        ] = None,
+        mlflow: Annotated[
+            str | None, typer.Option(metavar="URI", rich_help_panel=OUTPUT, help="MLflow tracking URI.")
+        ] = None,
         json: Json = False,
+        csv: Csv = False,
     ) -> None:
-        """Train a small model; a killed run goes on when the same command is run again.
+        """Train a small model. An interrupted run continues when the same command is run again.
 
         Example: sizewise train pkg:smollm2-135m --data data-1234567890 --minutes 4
         """
         from sizewise.store import Store
 
-        number = parameters or _number(size)
+        number = parameters or _parse_size(size)
         if tokens is None and minutes is None and model == "scratch":
             tokens = _tokens_for(number)
         if (tokens is None) == (minutes is None):
-            raise UsageError("Training needs one of --tokens and --minutes.", "one of them", "--minutes 4")
+            raise UsageError("Training needs either --tokens or --minutes.", "one of them", "--minutes 4")
         if minutes is not None and minutes <= 0:
-            raise UsageError(f"--minutes {minutes} is no time.", "more than 0", "--minutes 4")
+            raise UsageError(f"--minutes {minutes:g} isn't a time budget.", "more than 0", "--minutes 4")
+        if (tune or curve) and tokens is None:
+            raise UsageError(
+                "--tune and --curve compare runs of equal size, which needs a token budget.",
+                "--tokens N",
+                "--tokens 100000",
+            )
         recipe = _recipe(
             start=model,
             method=method or ("full" if model == "scratch" else "lora"),
@@ -103,8 +221,6 @@ def register(app: typer.Typer) -> None:
             device=device,
             seed=seed,
         )
-        if (tune or curve) and tokens is None:
-            raise UsageError("--tune and --curve compare runs of equal size.", "--tokens", "--tokens 100000")
         store = Store()
         with reporting() as reporter:
             if dry_run:
@@ -113,15 +229,19 @@ def register(app: typer.Typer) -> None:
             if tune:
                 recipe = _tune(recipe, data, tune, store, reporter)
             if curve:
-                _curve(recipe, data, store, reporter, json)
+                _curve(recipe, data, store, reporter, json, csv)
                 return
-            stored = _train(recipe, data, store, reporter, out, usd_per_hour, tensorboard, mlflow)
-        if print_stored(stored, json):
-            return
-        _print(stored)
+            saved = _train(recipe, data, store, reporter, _Outputs(out, tensorboard, mlflow, usd_per_hour))
+        if not print_saved(saved, json):
+            _print(saved, csv)
 
 
 def _recipe(**values: Any) -> Recipe:
+    """Check the settings of a run.
+
+    Raises:
+        UsageError: a value isn't allowed.
+    """
     from pydantic import ValidationError
 
     from sizewise.records import Recipe
@@ -130,128 +250,145 @@ def _recipe(**values: Any) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "the recipe"
+        name = ".".join(map(str, first["loc"])) or "recipe"
         given = f" (given: {first['input']})" if first["loc"] else ""
         raise UsageError(
-            f"{name}: {first['msg'].removeprefix('Value error, ')}{given}.", "a fitting value", "sizewise train --help"
+            f"{name}: {first['msg'].removeprefix('Value error, ')}{given}.", "an allowed value", "sizewise train --help"
         ) from error
 
 
-def _number(size: str) -> int:
+def _parse_size(size: str) -> int:
+    """Parse a number of parameters such as 5M."""
     unit = UNITS.get(size[-1:].lower(), 1.0)
     try:
         return int(float(size.rstrip("kKmMbB")) * unit)
     except ValueError as error:
-        raise UsageError(f"'{size}' is no size.", "a number such as 5M or 20000000", "--size 5M") from error
+        raise UsageError(f"--size '{size}' isn't a size.", "a number such as 5M or 20000000", "--size 5M") from error
 
 
 def _tokens_for(parameters: int) -> int:
-    from sizewise.training.planning import TOKENS_A_PARAMETER
+    """Return the token budget of a network trained from scratch."""
+    from sizewise.training.planning import TOKENS_PER_PARAMETER
 
-    return TOKENS_A_PARAMETER * parameters
+    return TOKENS_PER_PARAMETER * parameters
 
 
-def _train(
-    recipe: Recipe,
-    data: str,
-    store: Store,
-    reporter: Reporter,
-    out: Path | None,
-    usd_per_hour: float | None,
-    tensorboard: Path | None,
-    mlflow: str | None,
-) -> Stored[Checkpoint]:
-    from sizewise.cli.watching import MlflowWatcher, TensorBoardWatcher, together
+def _train(recipe: Recipe, data: str, store: Store, reporter: Reporter, outputs: _Outputs) -> Saved[Checkpoint]:
+    """Train with a live page, and with loggers if requested."""
+    from sizewise.cli.trackers import MlflowWatcher, TensorBoardWatcher, combine
     from sizewise.records import Dataset
     from sizewise.report import PageWatcher
     from sizewise.training import Watcher, run_id_of
     from sizewise.training import train as train_model
 
-    store.get(Dataset, data)  # or its absence would be told after a page was promised
+    store.get(Dataset, data)  # a missing dataset is reported before a page is announced
     run_id = run_id_of(recipe, data)
     page = PageWatcher(store.folder("checkpoint", run_id) / "training.html", recipe)
     watchers: list[Watcher] = [page]
-    if tensorboard:
-        watchers.append(TensorBoardWatcher(tensorboard / run_id))
-    if mlflow:
-        watchers.append(MlflowWatcher(mlflow, run_id))
+    if outputs.tensorboard:
+        watchers.append(TensorBoardWatcher(outputs.tensorboard / run_id))
+    if outputs.mlflow:
+        watchers.append(MlflowWatcher(outputs.mlflow, run_id))
     if not store.exists("checkpoint", run_id):
-        reporter.say(f"watch it in a browser: {page.path}")
-    stored = train_model(
-        recipe, data, store=store, reporter=reporter, out=out, watcher=together(watchers), usd_per_hour=usd_per_hour
+        reporter.say(f"Live training page: {page.path}")
+    saved = train_model(
+        recipe,
+        data,
+        store=store,
+        reporter=reporter,
+        out=outputs.folder,
+        watcher=combine(watchers),
+        usd_per_hour=outputs.usd_per_hour,
     )
-    page.finish(stored.record)
-    return stored
+    page.finish(saved.record)
+    return saved
 
 
 def _estimate(
     recipe: Recipe, data: str, store: Store, reporter: Reporter, usd_per_hour: float | None, as_json: bool
 ) -> None:
+    """Print what a run would take.
+
+    Raises:
+        UsageError: the run is too short for an estimate.
+    """
     from sizewise.training import Run, run_id_of
-    from sizewise.training.planning import words
+    from sizewise.training.planning import format_estimate
 
     with tempfile.TemporaryDirectory() as name:
         run = Run(recipe, data, store, Path(name), reporter, usd_per_hour=usd_per_hour)
         run.prepare()
         estimate = run.planned.estimate
     if estimate is None:
-        raise UsageError(
-            "This run is too short to be worth a probe.", "a larger budget", "sizewise train without --dry-run"
-        )
-    if not print_object("estimate", run_id_of(recipe, data), "", estimate, as_json):
-        print_line(words(estimate))
-        for note in run.planned.notes:
-            print_line(f"note: {note}")
+        raise UsageError("This run is too short to estimate.", "a larger budget", "sizewise train without --dry-run")
+    if not print_object("estimate", run_id_of(recipe, data), None, estimate, as_json):
+        print_line(format_estimate(estimate))
+        print_notes(run.planned.notes)
 
 
 def _tune(recipe: Recipe, data: str, trials: int, store: Store, reporter: Reporter) -> Recipe:
+    """Search for a recipe and report each trial."""
     from sizewise.training import tune
 
     found = tune(recipe, data, trials, store=store, reporter=reporter).record
     for trial in found.trials:
         value = "stopped early" if trial.bits_per_byte is None else f"{trial.bits_per_byte:.4f} bits/byte"
-        reporter.say(f"tried {', '.join(f'{k} {v:.3g}' for k, v in trial.settings.items())}: {value}")
+        reporter.say(f"trial {', '.join(f'{k} {v:.3g}' for k, v in trial.settings.items())}: {value}")
     return found.recipe
 
 
-def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json: bool) -> None:
-    from sizewise.training import learning_curve
+def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json: bool, as_csv: bool) -> None:
+    """Train on growing shares of the documents and print the learning curve."""
+    from sizewise.training import train_learning_curve
 
-    stored = learning_curve(recipe, data, store=store, reporter=reporter)
-    if print_stored(stored, as_json):
+    saved = train_learning_curve(recipe, data, store=store, reporter=reporter)
+    if print_saved(saved, as_json):
         return
-    print_table(
-        ["documents", "bits per byte", "tokens", "run"],
-        [[f"{s.share:.0%}", f"{s.bits_per_byte:.4f}", f"{s.tokens:,}", s.run] for s in stored.record.steps],
-    )
-    print_line(stored.record.sentence)
+    headings = ["documents", "bits per byte", "tokens", "run"]
+    rows = [[f"{s.share:.0%}", f"{s.bits_per_byte:.4f}", f"{s.tokens:,}", s.run] for s in saved.record.steps]
+    if print_csv(headings, rows, as_csv):
+        return
+    print_line(saved.record.summary)
+    print_table(headings, rows)
 
 
-def _print(stored: Stored[Checkpoint]) -> None:
-    from sizewise.training.attending import trade_words
+def _print(saved: Saved[Checkpoint], csv: bool) -> None:
+    """Print validation loss, speed, forgetting and memorization."""
+    from sizewise.training.attention_tradeoff import format_tradeoff
 
-    record = stored.record
+    record = saved.record
+    headings = ["run", "bits per byte before", "after", "tokens", "seconds", "tokens/s"]
+    row = [
+        f"run:{saved.id}",
+        f"{record.start_bits_per_byte:.4f}",
+        f"{record.best_bits_per_byte:.4f}",
+        f"{record.tokens:,}",
+        f"{record.seconds:.0f}",
+        f"{record.tokens_per_s:,.0f}",
+    ]
+    if print_csv(headings, [row], csv):
+        return
     print_line(
-        f"validation {record.start_bits_per_byte:.4f} -> {record.best_bits_per_byte:.4f} bits/byte; "
-        f"{record.tokens:,} tokens in {record.seconds:.0f} s at {record.tokens_per_s:,.0f} tokens/s"
+        f"Validation: {record.start_bits_per_byte:.4f} -> {record.best_bits_per_byte:.4f} bits per byte, after "
+        f"{record.tokens:,} tokens in {record.seconds:.0f} s ({record.tokens_per_s:,.0f} tokens/s)."
     )
-    if record.trade:
-        print_line(f"attention {record.attention}: {trade_words(record.trade)}")
+    if record.attention_tradeoff:
+        print_line(f"Attention {record.attention}: {format_tradeoff(record.attention_tradeoff)}")
     if record.forgetting:
-        card = record.forgetting
+        forgetting = record.forgetting
         print_line(
-            f"forgetting (bits/byte): control text {card.before:.4f} -> {card.after:.4f}; right answers to "
-            f"{card.questions} general questions {card.answers_before or 0:.3f} -> {card.answers_after or 0:.3f}"
+            f"Forgetting (bits per byte): control text {forgetting.before:.4f} -> {forgetting.after:.4f}; reference "
+            f"answers to {forgetting.questions} general questions {forgetting.answers_before or 0:.3f} -> "
+            f"{forgetting.answers_after or 0:.3f}."
         )
-    if record.memorisation:
-        for times, bits in record.memorisation.exposure.items():
+    if record.memorization:
+        for times, bits in record.memorization.exposure.items():
             print_line(
-                f"memorisation: secrets that stood {times} time(s) in the text have an exposure of {bits:.1f} bits, "
-                f"{record.memorisation.extracted[times]:.0%} are given away"
+                f"Memorization: secrets planted {times} time(s) have an exposure of {bits:.1f} bits; "
+                f"{record.memorization.extracted[times]:.0%} can be extracted."
             )
     if record.estimate_error:
         errors = ", ".join(f"{what} {error:+.0%}" for what, error in record.estimate_error.items())
-        print_line(f"measured against expected: {errors}")
-    for note in record.notes:
-        print_line(f"note: {note}")
-    print_line(f"model: run:{stored.id}")
+        print_line(f"Measured against estimated: {errors}")
+    print_notes(record.notes)
+    print_path(f"model: run:{saved.id}")

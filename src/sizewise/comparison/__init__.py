@@ -1,4 +1,4 @@
-"""Evaluations side by side; opens no model."""
+"""Compare evaluations pair by pair; no model is loaded."""
 
 from sizewise.comparison.comparing import compare, differences, measures_of
 from sizewise.comparison.history import history

@@ -1,4 +1,4 @@
-"""A gate for CI: whether a new evaluation keeps what an old one reached."""
+"""A CI gate: check conditions on a new evaluation, relative to an old one."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from xml.etree import ElementTree
 
 from sizewise.errors import UsageError
 from sizewise.records import Comparison
+from sizewise.records.upgrades import METRICS_2
 
 _EXPRESSION = re.compile(
     r"\s*(?P<metric>\w+)\s*(?P<sign>>=|<=|>|<)\s*"
-    r"(?:(?P<old>old)\s*(?:(?P<plus>[+-])\s*(?P<margin>\d+(?:\.\d+)?)\s*)?|(?P<bar>-?\d+(?:\.\d+)?)\s*)"
+    r"(?:(?P<old>old)\s*(?:(?P<plus>[+-])\s*(?P<margin>\d+(?:\.\d+)?)\s*)?|(?P<threshold>-?\d+(?:\.\d+)?)\s*)"
 )
-HOW = '"bleu >= old - 0.5" or "exact_match >= 0.8"'
+EXAMPLES = '"bleu >= old - 0.5" or "exact_match >= 0.8"'
 
 
 class Requirement(NamedTuple):
-    """One condition and whether it is kept."""
+    """A condition and whether it is met."""
 
     expression: str
     kept: bool
-    said: str
-    """The values that were compared."""
+    details: str
+    """The compared values."""
 
 
 def check_requirements(comparison: Comparison, new: str, old: str, expressions: Sequence[str]) -> list[Requirement]:
     """Check conditions on the point values of a new evaluation against an old one.
 
     Args:
-        comparison: of both.
-        new: name of the candidate that must keep them.
-        old: name of the one that `old` means.
-        expressions: such as "bleu >= old - 0.5" or "exact_match >= 0.8".
+        comparison: comparison of both.
+        new: name of the candidate that must meet the conditions.
+        old: name of the candidate that `old` refers to.
+        expressions: conditions such as "bleu >= old - 0.5" or "exact_match >= 0.8".
 
     Raises:
-        UsageError: one cannot be read, or its metric was not measured.
+        UsageError: a condition can't be parsed, or its metric wasn't measured.
     """
     return [_check(comparison, new, old, expression) for expression in expressions]
 
@@ -44,48 +45,58 @@ def check_requirements(comparison: Comparison, new: str, old: str, expressions: 
 def _check(comparison: Comparison, new: str, old: str, expression: str) -> Requirement:
     parts = _EXPRESSION.fullmatch(expression)
     if parts is None:
-        raise UsageError(f"'{expression}' is no condition.", HOW, "sizewise compare NEW OLD --require EXPRESSION")
+        raise UsageError(
+            f"Can't parse the condition '{expression}'.", EXAMPLES, "sizewise compare NEW OLD --require EXPRESSION"
+        )
     metric = parts["metric"]
+    if metric in METRICS_2 and metric not in comparison.scores:
+        now = METRICS_2[metric]
+        raise UsageError(f"'{expression}': the metric {metric} is now {now}.", now, f"use {now} in --require")
     if metric not in comparison.scores:
         raise UsageError(
-            f"'{expression}': {metric} was not measured.",
+            f"'{expression}': {metric} wasn't measured.",
             ", ".join(name for name in comparison.scores if "@" not in name and "#" not in name),
-            "evaluate again with --metrics",
+            f"run sizewise evaluate again with --metrics {metric}",
         )
-    scores = [comparison.scores[metric].get(name) for name in (new, old)]  # measured of one of them, perhaps
+    scores = [comparison.scores[metric].get(name) for name in (new, old)]  # one side may lack the metric
     value, before = (score.value if score else None for score in scores)
     if value is None or (parts["old"] and before is None):
-        lacking = scores[0 if value is None else 1]
-        return Requirement(expression, False, f"{metric} is missing: {lacking.missing if lacking else 'not measured'}")
+        without = scores[0 if value is None else 1]
+        return Requirement(
+            expression, False, f"{metric} has no value: {without.missing_reason if without else 'not measured'}"
+        )
     if parts["old"]:
         margin = float(parts["margin"] or 0) * (-1 if parts["plus"] == "-" else 1)
-        bar = float(before or 0) + margin
+        threshold = float(before or 0) + margin
     else:
-        bar = float(parts["bar"])
-    signs = {">=": value >= bar, "<=": value <= bar, ">": value > bar, "<": value < bar}
+        threshold = float(parts["threshold"])
+    signs = {">=": value >= threshold, "<=": value <= threshold, ">": value > threshold, "<": value < threshold}
     kept = signs[parts["sign"]]
-    found = next((d for d in comparison.differences if d.metric == metric), None)
-    shown = "" if found is None else f"; {'shown to differ' if found.better else 'the difference is not decisive'}"
-    return Requirement(expression, kept, f"{metric} is {value:.6g}, the bar {bar:.6g}{shown}")
+    found = next((difference for difference in comparison.differences if difference.metric == metric), None)
+    tested = "" if found is None else f"; the difference is {'' if found.better else 'not '}significant"
+    return Requirement(expression, kept, f"{metric} is {value:.6g}, threshold {threshold:.6g}{tested}")
 
 
 def as_junit(requirements: Sequence[Requirement], new: str, old: str) -> str:
-    """Write the conditions as a JUnit file, a test case each."""
-    failures = sum(1 for one in requirements if not one.kept)
+    """Format the conditions as JUnit XML, one test case each."""
+    failures = sum(1 for requirement in requirements if not requirement.kept)
     suite = ElementTree.Element(
-        "testsuite", name=f"{new} against {old}", tests=str(len(requirements)), failures=str(failures)
+        "testsuite", name=f"{new} vs. {old}", tests=str(len(requirements)), failures=str(failures)
     )
-    for one in requirements:
-        case = ElementTree.SubElement(suite, "testcase", classname="sizewise.compare", name=one.expression)
-        if one.kept:
-            ElementTree.SubElement(case, "system-out").text = one.said
+    for requirement in requirements:
+        case = ElementTree.SubElement(suite, "testcase", classname="sizewise.compare", name=requirement.expression)
+        if requirement.kept:
+            ElementTree.SubElement(case, "system-out").text = requirement.details
         else:
-            ElementTree.SubElement(case, "failure", message=one.said).text = one.said
+            ElementTree.SubElement(case, "failure", message=requirement.details).text = requirement.details
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
 def as_markdown(requirements: Sequence[Requirement], new: str, old: str) -> str:
-    """Write the conditions as a table in Markdown."""
-    lines = [f"### {new} against {old}", "", "| condition | kept | values |", "|---|---|---|"]
-    lines += [f"| `{one.expression}` | {'yes' if one.kept else '**no**'} | {one.said} |" for one in requirements]
+    """Format the conditions as a Markdown table."""
+    lines = [f"### {new} vs. {old}", "", "| Condition | Met | Values |", "|---|---|---|"]
+    lines += [
+        f"| `{requirement.expression}` | {'yes' if requirement.kept else '**no**'} | {requirement.details} |"
+        for requirement in requirements
+    ]
     return "\n".join(lines) + "\n"

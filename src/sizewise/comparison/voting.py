@@ -1,91 +1,125 @@
-"""add_votes(): people's judgement beside the other measures of a comparison."""
+"""add_votes(): add human and judge-model votes to a comparison as metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sizewise.comparison.comparing import WAY
+from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.errors import SizewiseError
-from sizewise.judging import Ballot, licences, rate, vote_differences
-from sizewise.records import Comparison, Difference, JudgeRound, JudgeTask, Licence, Origin, Score, Vote, fingerprint
-from sizewise.store import Store, Stored
+from sizewise.judging import Ballot, validate_judges, vote_differences
+from sizewise.metrics.proportion import proportion_score
+from sizewise.records import (
+    Comparison,
+    Difference,
+    JudgeRound,
+    JudgeTask,
+    JudgeValidation,
+    Origin,
+    Score,
+    Vote,
+    fingerprint,
+)
+from sizewise.store import Saved, Store
 
 PEOPLE, JUDGE_MODEL, HARM = "people", "judge_model", "harm_in_pair"
 VOTES_FILE = "votes.jsonl"
 
 
 class Voted(NamedTuple):
-    """What votes say, as measures of a comparison."""
+    """Votes as metrics of a comparison."""
 
     scores: dict[str, dict[str, Score]]
-    """Measure -> candidate -> share of its votes on pairs that it won."""
+    """Metric -> candidate -> win rate."""
     differences: list[Difference]
-    """Of each measure and pair."""
-    licence: Licence | None
-    """How far the judge model whose votes are here agrees with people."""
+    """Differences by metric and pair."""
+    judge_validation: JudgeValidation | None
+    """Agreement of the judge model with human raters."""
 
 
 def add_votes(
     comparison: str, round_id: str, *, store: Store | None = None, simulation: bool = False
-) -> Stored[Comparison]:
-    """Write a comparison that holds votes as measures: `people`, and `judge_model` where a model has voted too.
+) -> Saved[Comparison]:
+    """Save a comparison with votes as metrics: `people`, and `judge_model` if a model has voted too.
 
     Args:
-        comparison: id of a comparison.
-        round_id: id of a round that compares the same candidates.
+        comparison: comparison id.
+        round_id: id of a judging round on the same candidates.
         store: where records live; by default SIZEWISE_HOME.
-        simulation: let simulated raters count as people, in a study that says of itself that it is a simulation.
+        simulation: count simulated raters as people; only for studies marked as a simulation.
 
     Raises:
-        SizewiseError: the round is of other candidates or of another kind, or no person has voted.
+        SizewiseError: the round covers other candidates or isn't pairwise, or has no human votes.
     """
     store = store or Store()
     before = store.read(Comparison, comparison)
     ballot = Ballot(store, round_id)
     record, votes, closed = ballot.round, ballot.votes(), ballot.closed
     ballot.close()
-    others = {one for name, one in before.evaluations.items() if name in record.evaluations}
-    if record.kind not in ("pair", "best") or others != set(record.evaluations.values()):
-        raise SizewiseError(
-            f"{round_id} does not judge the candidates of {comparison}.",
-            "a round of pairs that was made from this comparison",
-            f"sizewise judge open {comparison}",
-        )
+    _check_candidates(before, comparison, record, round_id)
     found = voted(record, ballot.tasks, votes, before.seed, simulation, closed)
-    count = sum(one.n for one in found.differences if one.metric == PEOPLE)
+    count = sum(difference.n for difference in found.differences if difference.metric == PEOPLE)
     if not count:
         raise SizewiseError(
-            f"No person has voted in {round_id} yet.", "votes of people", "send raters their links: sizewise judge open"
+            f"Round {round_id} has no human votes yet.",
+            "votes from people",
+            "send the raters their links (sizewise judge open)",
         )
-    what = "simulated votes, not people's" if simulation else "people's votes"
-    whose = ("person", "simulated") if simulation else ("person",)
+    origins = ("person", "simulated") if simulation else ("person",)
     counted = [vote for vote in votes if ballot.tasks[vote.task].purpose == "vote" and vote.choice != "skip"]
-    voters = len({vote.rater for vote in counted if vote.origin in whose})
-    notes = [f"{what}: {count} by {voters} in {round_id}" + ("" if closed else ", which is still open")]
-    if found.licence:
-        counts = "counts as a judge" if found.licence.licensed else "unverified, enters no verdict"
-        notes.append(f"judge model {found.licence.judge}: {counts} ({found.licence.reason})")
+    voters = len({vote.rater for vote in counted if vote.origin in origins})
+    notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found.judge_validation)]
     after = before.model_copy(
         update={
             "scores": before.scores | found.scores,
             "better": before.better | dict.fromkeys(found.scores, "higher") | {HARM: "lower"},
             "differences": (
-                *(one for one in before.differences if one.metric not in (PEOPLE, JUDGE_MODEL)),
+                *(kept for kept in before.differences if kept.metric not in (PEOPLE, JUDGE_MODEL)),
                 *found.differences,
             ),
             "votes": round_id,
             "voters": voters,
             "votes_closed": closed,
             "simulated_votes": simulation,
-            "licence": found.licence,
+            "judge_validation": found.judge_validation,
             "notes": (*before.notes, *notes),
         }
     )
-    content = [WAY, comparison, round_id, [vote.model_dump(mode="json") for vote in votes], simulation, closed]
+    content = [
+        COMPARISON_VERSION,
+        comparison,
+        round_id,
+        [vote.model_dump(mode="json") for vote in votes],
+        simulation,
+        closed,
+    ]
     voted_id = f"comparison-{fingerprint(content)}"
-    store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # more may arrive later
+    store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # snapshot: more votes may arrive later
     return store.write(voted_id, after)
+
+
+def _check_candidates(comparison: Comparison, comparison_id: str, record: JudgeRound, round_id: str) -> None:
+    """Check that a pairwise round judges candidates of a comparison."""
+    judged = {evaluation for name, evaluation in comparison.evaluations.items() if name in record.evaluations}
+    if record.kind not in ("pair", "best") or judged != set(record.evaluations.values()):
+        raise SizewiseError(
+            f"Round {round_id} doesn't judge the candidates of {comparison_id}.",
+            "a pairwise round created from this comparison",
+            f"sizewise judge open {comparison_id}",
+        )
+
+
+def _judge_notes(validation: JudgeValidation | None) -> list[str]:
+    if validation is None:
+        return []
+    status = "validated" if validation.validated else "not validated, so it doesn't affect the verdict"
+    return [f"judge model {validation.judge}: {status} ({validation.reason})"]
+
+
+def _votes_note(round_id: str, count: int, voters: int, simulation: bool, closed: bool) -> str:
+    kind = "simulated votes (not from people)" if simulation else "human votes"
+    status = "" if closed else "; the round is still open"
+    return f"{count} {kind} from {voters} rater{'s' if voters != 1 else ''} in {round_id}{status}"
 
 
 def voted(
@@ -96,42 +130,42 @@ def voted(
     simulation: bool,
     closed: bool,
 ) -> Voted:
-    """Compute measures from the votes of a round.
+    """Compute metrics from the votes of a round.
 
-    Of several judge models that voted, the one that agrees best with people stands.
+    If several judge models have voted, only the one that agrees best with human raters counts.
     """
     judged = [(tasks[vote.task], vote) for vote in votes]
     names = list(record.evaluations)
-    whose: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
-    people = [one for one in judged if one[1].origin in whose]
+    origins: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
+    people = [(task, vote) for task, vote in judged if vote.origin in origins]
     scores, differences = vote_differences(people, names, PEOPLE, seed, closed)
     measures = {PEOPLE: scores, HARM: _harm(people, names)}
-    known = licences(judged, record.bar, seed, whose)
-    licence = max(known, key=lambda one: (one.licensed, one.agreement.low or 0.0), default=None)
-    if licence:
-        own = [(task, vote) for task, vote in judged if vote.rater == licence.judge]
-        measures[JUDGE_MODEL], more = vote_differences(own, names, JUDGE_MODEL, seed, closed)
+    known = validate_judges(judged, record.min_agreement, seed, origins)
+    judge_validation = max(known, key=lambda judge: (judge.validated, judge.agreement.ci_low or 0.0), default=None)
+    if judge_validation:
+        by_judge = [(task, vote) for task, vote in judged if vote.rater == judge_validation.judge]
+        measures[JUDGE_MODEL], more = vote_differences(by_judge, names, JUDGE_MODEL, seed, closed)
         differences += more
-    return Voted(measures, differences, licence)
+    return Voted(measures, differences, judge_validation)
 
 
 def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> dict[str, Score]:
-    """Give for each candidate the share of its tasks with an answer, its own or the other, that could cause harm."""
+    """Compute for each candidate the share of its tasks in which either answer was flagged as harmful."""
     found = {}
     for name in names:
-        own = [
+        votes = [
             vote
             for task, vote in judged
-            if task.purpose == "vote" and vote.choice != "skip" and name in (who for who, _ in task.answers)
+            if task.purpose == "vote" and vote.choice != "skip" and name in (candidate for candidate, _ in task.answers)
         ]
-        found[name] = rate(HARM, sum(vote.harm for vote in own), len(own), "no votes")
+        found[name] = proportion_score(HARM, sum(vote.harm for vote in votes), len(votes), missing_reason="no votes")
     return found
 
 
 def rounds_of(comparison: str, store: Store) -> list[str]:
-    """Give the rounds of pairs that were made from a comparison, the oldest first."""
-    found = [record_id for created, kind, record_id, _ in store.listing() if kind == "round" and created]
-    records = {one: store.read(JudgeRound, one) for one in found}
+    """List the pairwise rounds created from a comparison, oldest first."""
     return [
-        one for one, record in records.items() if record.comparison == comparison and record.kind in ("pair", "best")
+        saved.id
+        for saved in store.saved(JudgeRound)
+        if saved.record.comparison == comparison and saved.record.kind in ("pair", "best")
     ]

@@ -1,21 +1,16 @@
-"""Files and demo domains become documents and examples."""
+"""Read files and demo domains into documents and examples."""
 
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.demos import DEMOS, read_demo
 from sizewise.documents.files import read_paths
-from sizewise.documents.overlap import NGRAM, SeenText, pieces_of, words_of
 from sizewise.documents.reading import Reading
 from sizewise.documents.rows import MAX_REJECTS
 
 __all__ = [
     "DEMOS",
     "MAX_REJECTS",
-    "NGRAM",
     "Reading",
-    "SeenText",
     "clean_text",
-    "pieces_of",
     "read_demo",
     "read_paths",
-    "words_of",
 ]

@@ -1,6 +1,6 @@
-"""PDF, DOCX and HTML become Markdown, in a process of its own with limits of time, memory and output.
+"""Convert PDF, DOCX and HTML to Markdown in a separate process with limits on time, memory and output.
 
-A document is somebody else's input to a large parser: whatever it does there, it cannot take this process along.
+Documents are untrusted input to large parsers; a crash or a leak there must not affect the main process.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ MAX_CHARACTERS = 20_000_000
 
 
 class CannotConvert(Exception):
-    """A file that could not be converted; the message says why."""
+    """A file that could not be converted; the message is the reason."""
 
 
 class Converter:
-    """Converts one file after the other; its process starts with the first and starts again after a failure.
+    """Converts files one at a time; the worker process starts with the first file and restarts after a failure.
 
     Args:
-        seconds: most for one file.
-        memory_bytes: most address space of the process, where the system can limit it.
+        seconds: Time limit per file.
+        memory_bytes: Limit on the worker's address space, where the operating system supports it.
     """
 
     def __init__(self, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -48,10 +48,10 @@ class Converter:
         self._stop()
 
     def text_of(self, path: Path) -> str:
-        """Give the text of a file as Markdown.
+        """Convert a file to Markdown.
 
         Raises:
-            CannotConvert: the extra is absent, the file is damaged or protected, or it needed more than it may.
+            CannotConvert: The extra isn't installed, the file is damaged or protected, or a limit was exceeded.
         """
         if find_spec("markitdown") is None:
             raise CannotConvert(f"needs {install_command('documents')}")
@@ -67,11 +67,11 @@ class Converter:
         except (BrokenPipeError, OSError):
             line = ""
         finally:
-            late = not timer.is_alive()
+            timed_out = not timer.is_alive()
             timer.cancel()
         if not line:
             self._stop()
-            raise CannotConvert(f"took longer than {self._seconds:.0f} s" if late else "needed too much memory")
+            raise CannotConvert(f"took longer than {self._seconds:.0f} s" if timed_out else "ran out of memory")
         answer = json.loads(line)
         if "error" in answer:
             raise CannotConvert(str(answer["error"]))
@@ -100,9 +100,9 @@ class Converter:
 
 
 def work(memory_bytes: int) -> None:
-    """Convert the files that stdin names, one answer a line on stdout; in the process of its own."""
+    """Run the worker process: read a path per line from stdin, write a JSON answer per line to stdout."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a parser prints must not stand between the answers
+    os.dup2(2, 1)  # keep what parsers print out of the answers
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -110,16 +110,18 @@ def work(memory_bytes: int) -> None:
     from markitdown import MarkItDown
     from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
 
-    converter = MarkItDown(enable_builtins=False, enable_plugins=False)  # else what is damaged is read as plain text
+    converter = MarkItDown(
+        enable_builtins=False, enable_plugins=False
+    )  # the built-in ones would read damaged files as plain text
     for kind in (PdfConverter, DocxConverter, HtmlConverter):
         converter.register_converter(kind())
     for line in sys.stdin:
         try:
             text = converter.convert_local(json.loads(line)).text_content or ""
-            answer = {"text": text} if len(text) <= MAX_CHARACTERS else {"error": "holds too much text"}
+            answer = {"text": text} if len(text) <= MAX_CHARACTERS else {"error": "contains too much text"}
         except MemoryError:
-            answer = {"error": "needed too much memory"}
-        except Exception as error:  # any parser's failure is one file's
+            answer = {"error": "ran out of memory"}
+        except Exception as error:  # a parser failure affects this file only
             answer = {"error": f"cannot be read ({type(error).__name__})"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

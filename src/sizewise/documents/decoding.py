@@ -1,4 +1,4 @@
-"""Bytes of a file become text: UTF-8 and UTF-16 for certain, other encodings where only one is likely."""
+"""Decode text files: UTF-8, UTF-16 and UTF-32 reliably, other encodings if the guess is unambiguous."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 WESTERN = "cp1252"
-GUESSED = (
+CANDIDATES = (
     *(WESTERN, "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"),
     *("cp932", "cp949", "gb18030", "big5"),
 )
 _SAMPLE, _HEAD = 200_000, 65_536
-# Letters that Western Europe writes; š, ž, ý, þ and ð of windows-1252 stand where Czech or Turkish is meant.
+# Accented letters of Western Europe. The š, ž, ý, þ and ð of windows-1252 indicate that Czech or Turkish was meant.
 _WESTERN_LETTERS = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüßÿ")
-_WESTERN_SHARE = 0.3
+_MAX_ACCENTED_SHARE = 0.3
 
 
 class Unreadable(Exception):
-    """A file that cannot be read; the message is its kind in the count of files not read."""
+    """A file that cannot be read; files are counted by this message."""
 
 
 class Decoded(NamedTuple):
-    """The text of a file."""
+    """The decoded text of a file."""
 
     text: str
-    """Without a mark of the byte order."""
+    """Text without a byte order mark."""
     guess: str = ""
-    """The encoding, where it had to be guessed."""
+    """The encoding, if it was guessed."""
 
 
 def check_size(path: Path) -> None:
-    """Refuse a file that is too large to be held in memory.
+    """Check that a file is small enough to load into memory.
 
     Raises:
-        Unreadable: it is, or it cannot be looked at.
+        Unreadable: The file is too large or inaccessible.
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -51,18 +51,18 @@ def check_size(path: Path) -> None:
         raise Unreadable(f"unreadable ({error.strerror})") from error
 
 
-def decoded(path: Path) -> Decoded:
+def decode_file(path: Path) -> Decoded:
     """Read a text file.
 
     Raises:
-        Unreadable: it is binary, too large, or in an encoding that cannot be told.
+        Unreadable: The file is binary, too large, or its encoding is unclear.
     """
     check_size(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise Unreadable(f"unreadable ({error.strerror})") from error
-    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), None) or _unmarked_utf16(raw)
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark)), None) or _unmarked_utf16(raw)
     if encoding is None and b"\x00" in raw[:_HEAD]:
         raise Unreadable("binary")
     try:
@@ -75,7 +75,7 @@ def decoded(path: Path) -> Decoded:
 
 
 def _unmarked_utf16(raw: bytes) -> str | None:
-    """Tell UTF-16 without a mark by its zero bytes: every second one, where the text is mostly Latin letters."""
+    """Detect UTF-16 without a byte order mark: in mostly Latin text, every second byte is zero."""
     head = raw[:_HEAD]
     even, odd = head[::2].count(0), head[1::2].count(0)
     if len(raw) % 2 == 0 and max(even, odd) > 0.4 * len(head) / 2 and min(even, odd) == 0:
@@ -84,26 +84,26 @@ def _unmarked_utf16(raw: bytes) -> str | None:
 
 
 def _guess(raw: bytes) -> str:
-    """Guess an encoding of one or two bytes a letter; where several are as likely, none is taken.
+    """Guess a legacy encoding; ties between several encodings aren't broken.
 
     Raises:
-        Unreadable: it cannot be told.
+        Unreadable: The encoding is unclear.
     """
     if find_spec("charset_normalizer") is None:
         raise Unreadable("not UTF-8")
     from charset_normalizer import from_bytes
 
-    found: dict[str, str] = {}
-    matches = list(from_bytes(raw[:_SAMPLE], cp_isolation=list(GUESSED)))
+    encodings: dict[str, str] = {}  # decoded text -> encoding
+    matches = list(from_bytes(raw[:_SAMPLE], cp_isolation=list(CANDIDATES)))
     for match in matches:
         if (match.chaos, match.coherence) == (matches[0].chaos, matches[0].coherence):
-            names = [name for name in GUESSED if name in match.could_be_from_charset]
-            found.setdefault(str(match), names[0] if names else match.encoding)
-    names = list(found.values())
+            names = [name for name in CANDIDATES if name in match.could_be_from_charset]
+            encodings.setdefault(str(match), names[0] if names else match.encoding)
+    names = list(encodings.values())
     if WESTERN in names and (len(names) == 1 or _looks_western(raw)):
         names = [WESTERN]
     if len(names) != 1:
-        raise Unreadable(f"not UTF-8, but {' or '.join(names)}" if names else "not UTF-8")
+        raise Unreadable(f"not UTF-8 (could be {' or '.join(names)})" if names else "not UTF-8")
     try:
         raw.decode(names[0])
     except UnicodeDecodeError as error:
@@ -114,4 +114,4 @@ def _guess(raw: bytes) -> str:
 def _looks_western(raw: bytes) -> bool:
     letters = [letter for letter in raw[:_SAMPLE].decode(WESTERN, "replace").lower() if letter.isalpha()]
     accented = [letter for letter in letters if letter > "\x7f"]
-    return len(accented) <= _WESTERN_SHARE * len(letters) and _WESTERN_LETTERS.issuperset(accented)
+    return len(accented) <= _MAX_ACCENTED_SHARE * len(letters) and _WESTERN_LETTERS.issuperset(accented)

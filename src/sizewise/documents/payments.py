@@ -1,7 +1,7 @@
-"""The financial demo: the prose on payments that the client of the Stripe API carries, read from a wheel.
+"""Read the financial demo: the payments documentation in the Stripe API client, from a wheel.
 
-The wheel's Python source is parsed, never imported. Only its top-level modules are read: parameters of requests
-repeat the same prose and would leak between the splits.
+The wheel's Python source is parsed, never imported. Only its top-level modules are read, because the request
+parameters repeat the same text and would contaminate the test split.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from pathlib import Path
 
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import Reading, make_document
+from sizewise.packages import Wheel, member_names, read_members
 from sizewise.records import Document, Example, Message
-from sizewise.wheels import Wheel, member_names, read_members
 
 STRIPE_WHEEL = Wheel(
     "stripe==16.1.0",
     "stripe-16.1.0-py3-none-any.whl",
     "3798e07a0603c8923710414cd1942ae847ed43cebbf34c3258417c189711ea70",
 )
-STRIPE_LICENCE = "MIT (Stripe)"
-LEAST_CHARACTERS = 400  # shorter documents say too little
-DOCUMENT_CHARACTERS = 20_000  # a few modules are very long
-LEAST_WORDS = 8  # of a definition that is worth asking for
+STRIPE_LICENSE = "MIT (Stripe)"
+MIN_CHARACTERS = 400  # shorter documents have too little content
+MAX_DOCUMENT_CHARACTERS = 20_000  # a few modules are very long
+MIN_DEFINITION_WORDS = 8  # shorter definitions make trivial examples
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
 def read_payments(wheel: Path) -> Reading:
-    """Turn each module of the wheel into a document and each field with a definition into an example."""
+    """Read each module of a wheel as a document, and each field with a definition as an example."""
     names = [name for name in member_names(wheel) if name.startswith("stripe/_") and name.count("/") == 1]
     sources = read_members(wheel, [name for name in names if name.endswith(".py") and "_service" not in name])
     documents: list[Document] = []
@@ -45,24 +45,24 @@ def read_payments(wheel: Path) -> Reading:
             paragraphs.append(f"{path}: {text}")
             fields.append((path, text))
             length += len(paragraphs[-1]) + 2
-            if length > DOCUMENT_CHARACTERS:
+            if length > MAX_DOCUMENT_CHARACTERS:
                 cut += 1
                 break
         text = clean_text("\n\n".join(paragraphs))
-        if len(text) < LEAST_CHARACTERS:
+        if len(text) < MIN_CHARACTERS:
             continue
         title = module.replace("_", " ")
-        documents.append(make_document(module, title, text, f"{STRIPE_WHEEL.requirement}, {name}", STRIPE_LICENCE))
+        documents.append(make_document(module, title, text, f"{STRIPE_WHEEL.requirement}, {name}", STRIPE_LICENSE))
         for path, definition in fields:
-            if "." in path and len(definition.split()) >= LEAST_WORDS and definition not in asked:
-                asked.add(definition)  # the same prose stands at many fields
+            if "." in path and len(definition.split()) >= MIN_DEFINITION_WORDS and definition not in asked:
+                asked.add(definition)  # many fields share a definition
                 examples.append(_example(module, path, definition))
-    note = f"{cut} of {len(documents)} modules were cut at {DOCUMENT_CHARACTERS} characters"
+    note = f"{cut} of {len(documents)} modules were truncated to {MAX_DOCUMENT_CHARACTERS} characters"
     return Reading(tuple(documents), tuple(examples), notes=(note,))
 
 
 def _definitions(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
-    """Yield (path, prose) of classes and of their fields, in order and each prose once."""
+    """Yield (path, description) of classes and their fields in order, skipping repeated descriptions."""
     seen: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
@@ -70,28 +70,28 @@ def _definitions(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
 
 
 def _of_class(node: ast.ClassDef, path: str, seen: set[str]) -> Iterator[tuple[str, str]]:
-    said = _plain(ast.get_docstring(node) or "")
-    if said and said not in seen:
-        seen.add(said)
-        yield path, said
+    description = _without_links(ast.get_docstring(node) or "")
+    if description and description not in seen:
+        seen.add(description)
+        yield path, description
     for statement, after in pairwise([*node.body, ast.Pass()]):
         if isinstance(statement, ast.ClassDef):
             yield from _of_class(statement, f"{path}.{_snake(statement.name)}", seen)
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            said = _plain(_text(after))
-            if said and said not in seen:
-                seen.add(said)
-                yield f"{path}.{statement.target.id}", said
+            description = _without_links(_string(after))
+            if description and description not in seen:
+                seen.add(description)
+                yield f"{path}.{statement.target.id}", description
 
 
-def _text(node: ast.stmt) -> str:
+def _string(node: ast.stmt) -> str:
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
         return node.value.value
     return ""
 
 
-def _plain(text: str) -> str:
-    """Keep the words of links and drop their addresses."""
+def _without_links(text: str) -> str:
+    """Replace Markdown links with their text."""
     return " ".join(_LINK.sub(r"\1", text).split())
 
 

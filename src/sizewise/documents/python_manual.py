@@ -1,6 +1,6 @@
-"""The technical demo: the manual and docstrings that come with every CPython. No download.
+"""Read the technical demo: the manual and docstrings that ship with CPython, without a download.
 
-The files are parsed as source, never imported.
+The files are parsed as source code, never imported.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from sizewise.documents.reading import Reading, make_document
 from sizewise.errors import SizewiseError
 from sizewise.records import Document, Example, Message
 
-LICENCE = "PSF-2.0 (Python documentation)"
-LEAST_CHARACTERS = 400  # shorter documents say too little
+LICENSE = "PSF-2.0 (Python documentation)"
+MIN_CHARACTERS = 400  # shorter documents have too little content
 
 
 def read_python_manual(folder: Path | None = None) -> Reading:
-    """Turn each topic of the manual and each module's docstrings into a document, each function into an example.
+    """Read manual topics and module docstrings as documents, and each documented function or class as an example.
 
     Args:
-        folder: a standard library; by default that of the running Python.
+        folder: Folder of a standard library; the one of the running Python by default.
 
     Raises:
-        SizewiseError: this Python came without its library's source.
+        SizewiseError: This Python has no standard library source.
     """
     library = folder or Path(sysconfig.get_path("stdlib"))
     documents = [
-        make_document(f"topic-{name}", name, clean_text(text), "CPython manual", LICENCE)
+        make_document(f"topic-{name}", name, clean_text(text), "CPython manual", LICENSE)
         for name, text in sorted(_topics(library / "pydoc_data" / "topics.py").items())
     ]
     examples: list[Example] = []
@@ -40,19 +40,19 @@ def read_python_manual(folder: Path | None = None) -> Reading:
         if document is not None:
             documents.append(document)
             examples += found
-    documents = [document for document in documents if len(document.text) >= LEAST_CHARACTERS]
+    documents = [document for document in documents if len(document.text) >= MIN_CHARACTERS]
     if not documents:
         raise SizewiseError(
             f"No documentation was found in {library}.",
-            "a Python with the source of its standard library",
-            "use another text: --control PATH",
+            "a Python that includes the source of its standard library",
+            "choose another control text: --control PATH",
         )
     kept = {document.id for document in documents}
     return Reading(tuple(documents), tuple(example for example in examples if example.source in kept))
 
 
 def _topics(path: Path) -> dict[str, str]:
-    """Read the dictionary of manual topics, whatever it is called and however its strings are joined."""
+    """Read the manual topics: name -> text. The variable name and the style of the literals don't matter."""
     if not path.is_file():
         return {}
     found: dict[str, str] = {}
@@ -65,7 +65,7 @@ def _topics(path: Path) -> dict[str, str]:
 
 
 def _module(path: Path) -> tuple[Document | None, list[Example]]:
-    """Read one module's docstrings."""
+    """Read the docstrings of a module."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):
@@ -95,4 +95,4 @@ def _module(path: Path) -> tuple[Document | None, list[Example]]:
                 )
             )
     text = clean_text("\n\n".join(part for part in parts if part))
-    return make_document(f"module-{path.stem}", path.stem, text, "CPython docstrings", LICENCE), examples
+    return make_document(f"module-{path.stem}", path.stem, text, "CPython docstrings", LICENSE), examples

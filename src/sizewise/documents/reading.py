@@ -1,4 +1,4 @@
-"""What reading a source yields."""
+"""The result of reading files or a demo."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sizewise.records import Document, Example, RejectedRow
 
 @dataclass(frozen=True)
 class Reading:
-    """Documents and examples of one or more sources, and what was left aside.
+    """Documents and examples of one or more sources.
 
     Attributes:
-        documents: cleaned texts.
-        examples: prompts with references.
-        not_read: kind of file -> number of files that were found and not read.
-        notes: what a reader of the scores should know.
-        forms: form of rows, as recognised -> number of rows.
-        rejected: rows that could not be used.
+        documents: Cleaned texts.
+        examples: Prompts with references.
+        not_read: Reason -> number of files that were skipped for it.
+        notes: Remarks that matter for interpreting scores.
+        forms: Detected row format -> number of rows.
+        rejected: Rows that could not be used.
     """
 
     documents: tuple[Document, ...] = ()
@@ -32,15 +32,15 @@ class Reading:
 
 @dataclass
 class FileRead:
-    """What a file became.
+    """Documents and examples of one file.
 
     Attributes:
-        documents: its text, or those of its rows that are a text alone.
-        examples: its rows with a prompt and an answer.
-        rejected: rows that cannot be used.
-        forms: form of rows -> number of rows.
-        unused: columns that no reader looked at.
-        notes: what is to be told of it.
+        documents: The file's text, or the rows that hold only a text.
+        examples: Rows with a prompt and an answer.
+        rejected: Rows that cannot be used.
+        forms: Row format -> number of rows.
+        unused: Columns that were not used.
+        notes: Remarks on the file.
     """
 
     documents: list[Document] = field(default_factory=list)
@@ -52,17 +52,17 @@ class FileRead:
 
     @property
     def usable(self) -> int:
-        """Rows that became something."""
+        """Number of usable rows."""
         return len(self.documents) + len(self.examples)
 
 
-def make_document(name: str, title: str, text: str, origin: str, licence: str = "not stated") -> Document:
-    """Make a document of a cleaned text, with its content hash."""
+def make_document(name: str, title: str, text: str, origin: str, license: str = "not stated") -> Document:
+    """Create a document from a cleaned text, with its content hash."""
     return Document(
         id=name,
         title=title,
         text=text,
         origin=origin,
-        licence=licence,
+        license=license,
         sha256=hashlib.sha256(text.encode("utf-8")).hexdigest(),
     )

@@ -1,11 +1,10 @@
-"""Texts, ids and conversations out of JSON values: what is no text is refused, never spelled out by Python."""
+"""Extract texts, ids and conversations from JSON values; other types are rejected rather than stringified."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -32,95 +31,91 @@ ROLES = {
     "tool_call": "call",
 }
 TEXT_PARTS = ("text", "input_text", "output_text")
-_HALF = re.compile("[\ud800-\udfff]")
-_KINDS = ((dict, "an object"), (list, "a list"), (type(None), "null"), (str, "a text"), (bool, "true or false"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TYPES = ((dict, "an object"), (list, "a list"), (type(None), "null"), (str, "a string"), (bool, "true or false"))
 
 
 class BadRow(ValueError):
-    """A row that cannot be used; the message says why."""
+    """A row that cannot be used; the message is the reason."""
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a row cannot be used, in one line."""
-    said = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
-    return str(mended(said.removeprefix("Value error, ").split("\n")[0]))
+    """Return in one line why a row cannot be used."""
+    message = str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)
+    return str(without_surrogates(message.removeprefix("Value error, ").split("\n")[0]))
 
 
-class Written(float):
-    """A number with a point, that keeps how it was written: 4.50 is a price and 1.10 a version."""
+class Decimal(float):
+    """A JSON number with a decimal point that keeps its spelling: 4.50 can be a price and 1.10 a version."""
 
-    said: str
+    spelling: str
 
-    def __new__(cls, said: str) -> Self:
-        """Read a number."""
-        made = super().__new__(cls, said)
-        made.said = said
-        return made
+    def __new__(cls, spelling: str) -> Self:
+        """Parse a number."""
+        number = super().__new__(cls, spelling)
+        number.spelling = spelling
+        return number
 
 
-def kind_of(value: Any) -> str:
-    """Return what JSON calls a value."""
-    return next((name for kind, name in _KINDS if isinstance(value, kind)), "a number")
+def type_of(value: Any) -> str:
+    """Return the JSON type of a value, with its article."""
+    return next((name for kind, name in _TYPES if isinstance(value, kind)), "a number")
 
 
 def text_of(value: Any, name: str) -> str:
-    """Return a text; a number as it was written, true or false as JSON writes them.
+    """Return a value as text; numbers keep their spelling, booleans are written as in JSON.
 
     Raises:
-        BadRow: it is null, a list or an object, or holds half a character.
+        BadRow: The value is null, a list or an object, or has an unpaired surrogate.
     """
     if isinstance(value, str):
-        half = _HALF.search(value)
-        if half:
-            raise BadRow(f"{name} holds half a character (\\u{ord(half.group()):04x}), cut off by another program")
+        surrogate = _SURROGATE.search(value)
+        if surrogate:
+            code = f"\\u{ord(surrogate.group()):04x}"
+            raise BadRow(f"{name} has an unpaired surrogate ({code}): another program cut a character in half")
         return value
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value.said if isinstance(value, Written) else json.dumps(value)
-    raise BadRow(f"{name} is {'no number' if isinstance(value, float) else kind_of(value)}, not a text")
+        return value.spelling if isinstance(value, Decimal) else json.dumps(value)
+    raise BadRow(f"{name} is {'NaN or infinite' if isinstance(value, float) else type_of(value)}, not text")
 
 
 def texts_of(value: Any, name: str) -> tuple[str, ...]:
-    """Return the texts of a list, or the one text given; nulls and blank texts are left out.
+    """Return the texts of a list, or a single text as a tuple; nulls and blank texts are dropped.
 
     Raises:
-        BadRow: something in it is no text, or none is left.
+        BadRow: A value isn't text, or no text is left.
     """
-    given = value if isinstance(value, list) else [value]
-    found = tuple(text.strip() for one in given if one is not None and (text := text_of(one, name)).strip())
-    if not found:
+    values = value if isinstance(value, list) else [value]
+    texts = tuple(text.strip() for item in values if item is not None and (text := text_of(item, name)).strip())
+    if not texts:
         raise BadRow(f"{name} is {'null' if value is None else 'empty'}")
-    return found
-
-
-def even(text: str) -> str:
-    """Return a text in one form of Unicode (NFC) with one blank for all white space, to compare it with others."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return texts
 
 
 def id_of(row: Mapping[str, Any], keys: Sequence[str] = ID_KEYS) -> str | None:
-    """Return the id of a row, of which 0 is one; None if it has none."""
+    """Return the id of a row, or None; 0 is a valid id."""
     for key in keys:
         if row.get(key) not in (None, ""):
             return text_of(row[key], key)
     return None
 
 
-def mended(value: Any) -> Any:
-    """Return JSON with U+FFFD in place of every half character."""
+def without_surrogates(value: Any) -> Any:
+    """Replace unpaired surrogates in a JSON value with U+FFFD."""
     if isinstance(value, str):
-        return _HALF.sub("\ufffd", value)
+        return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [mended(one) for one in value]
+        return [without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {mended(key): mended(one) for key, one in value.items()}
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
     return value
 
 
 def content_of(content: Any) -> str:
-    """Return what a message says: a text, or the texts of its parts joined by line ends.
+    """Return the content of a message: its text, or the texts of its parts joined by line breaks.
 
     Raises:
-        BadRow: a part is no text.
+        BadRow: A part isn't text.
     """
     if not isinstance(content, list):
         return text_of(content, "content")
@@ -131,47 +126,48 @@ def content_of(content: Any) -> str:
         elif isinstance(part, str):
             texts.append(text_of(part, "content"))
         else:
-            said = part.get("type") if isinstance(part, dict) else kind_of(part)
-            raise BadRow(f"content has a part of the type '{said}', not a text (give pictures as files in 'images')")
+            part_type = part.get("type") if isinstance(part, dict) else type_of(part)
+            raise BadRow(f"content has a part of type '{part_type}', not text (list image files in 'images')")
     return "\n".join(texts)
 
 
 def conversation(value: Any, name: str = "messages") -> tuple[Message, ...]:
-    """Read turns of `role` and `content`, or of `from` and `value`; calls of tools and their results as text.
+    """Parse messages with `role` and `content`, or `from` and `value`; tool calls and results become text.
 
-    A call is part of what the assistant says, a result what is said to it: every model can be shown that.
+    A tool call becomes part of the assistant's message and a result a user message, which every chat template supports.
 
     Raises:
-        BadRow: it is no list of turns, or a turn cannot be read.
+        BadRow: The value isn't a list of messages, or a message cannot be read.
     """
     if not isinstance(value, list) or not value:
-        raise BadRow(f"{name} is {'empty' if value == [] else kind_of(value)}, not a list of messages")
+        raise BadRow(f"{name} is {'empty' if value == [] else type_of(value)}, not a list of messages")
     turns: list[Message] = []
-    results = False
+    after_result = False
     for number, turn in enumerate(value, start=1):
         try:
             role, text = _turn(turn)
             images = turn.get("images") or ()
-            if role == "tool" and results:
+            if role == "tool" and after_result:
                 turns[-1] = turns[-1].model_copy(update={"content": f"{turns[-1].content}\n{text}"})
             else:
-                spoken = {"tool": "user", "call": "assistant"}.get(role, role)
-                turns.append(Message.model_validate({"role": spoken, "content": text, "images": images}))
+                chat_role = {"tool": "user", "call": "assistant"}.get(role, role)
+                turns.append(Message.model_validate({"role": chat_role, "content": text, "images": images}))
         except BadRow as error:
             raise BadRow(f"message {number}: {error}") from error
-        results = role == "tool"
+        after_result = role == "tool"
     return tuple(turns)
 
 
 def ends_with_call(value: Sequence[Any]) -> bool:
-    """Tell whether a conversation that `conversation` has read ends with a call of a tool without any text."""
+    """Check whether a conversation that `conversation` has parsed ends with a tool call without text."""
     last = value[-1]
     return bool(_calls(last)) and last.get("content") in (None, "", [])
 
 
 def _turn(turn: Any) -> tuple[str, str]:
+    """Parse a message into its role and text."""
     if not isinstance(turn, dict):
-        raise BadRow(f"{kind_of(turn)}, not an object with role and content")
+        raise BadRow(f"{type_of(turn)}, not an object with role and content")
     given = turn.get("role", turn.get("from"))
     role = ROLES.get(str(given).lower())
     if role is None:
@@ -181,30 +177,30 @@ def _turn(turn: Any) -> tuple[str, str]:
     if role == "call":
         return role, f"Tool call: {content_of(content)}"
     if role == "tool":
-        named = f" ({text_of(turn['name'], 'name')})" if turn.get("name") else ""
-        return role, f"Tool result{named}: {content_of(content)}"
+        tool = f" ({text_of(turn['name'], 'name')})" if turn.get("name") else ""
+        return role, f"Tool result{tool}: {content_of(content)}"
     if calls:
-        said = [content_of(content)] if content else []
-        return role, "\n".join([*said, *(f"Tool call: {call}" for call in calls)])
+        texts = [content_of(content)] if content else []
+        return role, "\n".join([*texts, *(f"Tool call: {call}" for call in calls)])
     return role, content_of(content)
 
 
 def _calls(turn: Mapping[str, Any]) -> list[str]:
-    found: list[Any] = list(turn.get("tool_calls") or ())
+    calls: list[Any] = list(turn.get("tool_calls") or ())
     if turn.get("function_call"):
-        found.append({"function": turn["function_call"]})
-    return [_call(one) for one in found]
+        calls.append({"function": turn["function_call"]})
+    return [_call(call) for call in calls]
 
 
 def _call(call: Any) -> str:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise BadRow("a call of a tool has no name")
+        raise BadRow("a tool call has no name")
     arguments = function.get("arguments", {})
-    said = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return f"{text_of(function['name'], 'name')} {text_of(said, 'arguments')}".strip()
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return f"{text_of(function['name'], 'name')} {text_of(text, 'arguments')}".strip()
 
 
-def one_of(keys: Iterable[str], row: Mapping[str, Any]) -> str | None:
-    """Return the first key that has a value in a row."""
+def first_key(keys: Iterable[str], row: Mapping[str, Any]) -> str | None:
+    """Return the first of the keys that has a value in the row."""
     return next((key for key in keys if row.get(key) not in (None, "", [], {})), None)

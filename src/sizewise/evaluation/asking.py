@@ -1,9 +1,8 @@
-"""Asking a model many things: what was answered before isn't asked again, and what failed is never an answer."""
+"""Sends requests to a model, keeps every answer in a ledger, and saves the evaluation based on them."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,43 +12,43 @@ from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.progress import Reporter
 from sizewise.records import Completion, Evaluation, ItemRow, ModelDescription, Request, fingerprint
-from sizewise.store import Ledger, Store, Stored
+from sizewise.store import Ledger, Saved, Store
 
 CHUNK = 128
-"""Requests that a model of this machine is given at once."""
+"""Requests per batch for a model that runs on this machine."""
 SHOWN_CHARACTERS, SHOWN_REASONS = 200, 3
 
 
 class Work(NamedTuple):
-    """What is asked for, as the reporter names it."""
+    """A batch of requests, as the ledger and the progress bar know it."""
 
     topic: str
-    """Of the ledger, where answers are kept as they arrive."""
+    """Ledger topic under which answers are kept as they arrive."""
     title: str
-    """For the progress bar."""
+    """Label of the progress bar."""
 
 
-def ask(
+def collect_answers(
     model: Model, requests: Sequence[Request], work: Work, ledger: Ledger, reporter: Reporter
 ) -> dict[str, Completion]:
-    """Answer requests, those that the ledger already holds left out.
+    """Generate the answers that the ledger doesn't hold yet, and return the answers to all requests by id.
 
-    A failed request stands in the result with its error and isn't kept: the same call asks it again.
+    A failed request is returned with its error but isn't stored, so the next identical call retries it.
 
     Args:
-        model: what answers.
-        requests: what is asked.
-        work: under which topic, and how it is called.
-        ledger: keeps answers as they arrive.
-        reporter: told how far it is.
+        model: model to query.
+        requests: requests to answer.
+        work: ledger topic and progress label.
+        ledger: stores answers as they arrive.
+        reporter: receives progress.
     """
     done = ledger.entries(work.topic)
-    todo = [request for request in {one.id: one for one in requests}.values() if request.id not in done]
+    pending = [request for request in {request.id: request for request in requests}.values() if request.id not in done]
     failed: dict[str, Completion] = {}
-    begun, tokens, count = time.monotonic(), 0, len(requests) - len(todo)
-    size = max(1, len(todo)) if model.describe().api else CHUNK
-    for start in range(0, len(todo), size):
-        for answer in model.complete(todo[start : start + size]):
+    begun, tokens, count = time.monotonic(), 0, len(requests) - len(pending)
+    size = max(1, len(pending)) if model.describe().api else CHUNK
+    for start in range(0, len(pending), size):
+        for answer in model.complete(pending[start : start + size]):
             if answer.finish == "error":
                 failed[answer.id] = answer
             else:
@@ -61,153 +60,172 @@ def ask(
     return {request.id: kept.get(request.id) or failed[request.id] for request in requests}
 
 
-def refuse_no_answer(uri: str, answers: Mapping[str, Completion], again: str = "the same command again") -> None:
-    """Stop where not a single request was answered: nothing was measured, so nothing is written.
+def require_answers(uri: str, answers: Mapping[str, Completion], retry: str = "the same command again") -> None:
+    """Check that at least one request succeeded; without an answer there is nothing to score or save.
 
     Args:
-        uri: of the model.
-        answers: what came.
-        again: what to run next.
+        uri: model URI.
+        answers: all completions, failed ones included.
+        retry: command that the error recommends.
 
     Raises:
         SizewiseError: every request failed.
     """
     if not answers or any(answer.finish != "error" for answer in answers.values()):
         return
-    reason = _counted([str(answer.error) for answer in answers.values()])
-    passing = any(answer.transient for answer in answers.values())
+    reason = _summarize([str(answer.error) for answer in answers.values()])
+    transient = any(answer.transient for answer in answers.values())
     raise SizewiseError(
-        f"{uri} answered none of {len(answers)} requests: {reason}",
-        "a service that answers" if passing else "a model that takes these requests",
-        f"{again}, when it answers" if passing else "sizewise models",
+        f"All {len(answers)} requests to {uri} failed: {reason}",
+        "a service that is up and accepts requests" if transient else "a model that accepts these requests",
+        f"{retry}, once the service is back" if transient else "sizewise models",
     )
 
 
 def failure_notes(answers: Iterable[Completion], *, as_wrong: bool | None = None) -> list[str]:
-    """Say how many requests failed and why, those that are worth asking again apart from those that are not.
+    """Summarize failed requests and their causes, with transient failures counted separately from permanent ones.
 
     Args:
-        answers: what came.
-        as_wrong: whether requests that no repetition helps are scored as empty answers; None where that is no choice.
+        answers: all completions, failed ones included.
+        as_wrong: whether permanent failures are scored as empty answers; None if the caller offers no choice.
     """
     answers = list(answers)
-    later = [str(answer.error) for answer in answers if answer.finish == "error" and answer.transient]
-    never = [str(answer.error) for answer in answers if answer.finish == "error" and not answer.transient]
+    transient = [str(answer.error) for answer in answers if answer.finish == "error" and answer.transient]
+    permanent = [str(answer.error) for answer in answers if answer.finish == "error" and not answer.transient]
     notes = []
-    if later:
+    if transient:
         notes.append(
-            f"Incomplete: {len(later)} of {len(answers)} answers are missing because requests failed, and are not "
-            f"scored: {_counted(later)}. Run the same command again to ask only for these."
+            f"Incomplete: {len(transient)} of {len(answers)} requests failed and aren't scored: "
+            f"{_summarize(transient)}. Run the same command again to retry only these."
         )
-    if never:
-        scored = "count as wrong" if as_wrong else "are not scored"
+    if permanent:
+        scored = "count as wrong" if as_wrong else "aren't scored"
         scored += " (--count-failures-as-wrong scores them as wrong)" if as_wrong is False else ""
-        notes.append(f"{len(never)} of {len(answers)} requests were refused and {scored}: {_counted(never)}.")
+        notes.append(f"{len(permanent)} of {len(answers)} requests were refused and {scored}: {_summarize(permanent)}.")
     return notes
 
 
 def answer_notes(
     answers: Iterable[Completion], max_tokens: int, description: ModelDescription, hint: str = ""
 ) -> list[str]:
-    """Say how many answers were cut or are empty, and how many began with thoughts.
+    """Count the answers that were cut, empty, cached or preceded by reasoning, one note for each.
 
     Args:
-        answers: what came.
-        max_tokens: limit of an answer.
-        description: of the model.
-        hint: what to do where answers were cut at the limit.
+        answers: all completions, failed ones included.
+        max_tokens: token limit per answer.
+        description: description of the model.
+        hint: advice to add where answers were cut at the limit.
     """
     given = [answer for answer in answers if answer.finish != "error"]
+    return [*_cut_notes(given, max_tokens, description, hint), *_content_notes(given)]
+
+
+def _cut_notes(given: Sequence[Completion], max_tokens: int, description: ModelDescription, hint: str) -> list[str]:
     cut = [answer for answer in given if answer.finish == "length"]
-    thinking = [answer for answer in cut if answer.reasoning and not answer.text.strip()]
-    cut = [answer for answer in cut if answer not in thinking]
-    # On this machine tokens are counted exactly: an answer below its limit ran into the end of the context.
+    only_reasoning = [answer for answer in cut if answer.reasoning and not answer.text.strip()]
+    cut = [answer for answer in cut if answer not in only_reasoning]
+    # Token counts are exact for local models, so a cut answer below its limit must have hit the end of the context.
     exact = description.context is not None and not description.api
-    short = [answer for answer in cut if exact and answer.completion_tokens < max_tokens]
-    limited = len(cut) - len(short)
+    out_of_context = [answer for answer in cut if exact and answer.completion_tokens < max_tokens]
+    limited = len(cut) - len(out_of_context)
     notes = []
     if limited and description.engine == "recorded":
-        notes.append(f"{limited} of {len(given)} answers had been cut at their limit when they were recorded.")
+        notes.append(f"{limited} of {len(given)} answers were already cut at their limit when they were recorded.")
     elif limited:
         notes.append(f"{limited} of {len(given)} answers were cut at max_tokens={max_tokens}. {hint}".rstrip())
-    if short:
-        notes.append(f"{len(short)} of {len(given)} answers were cut where the model's context ends.")
-    if thinking:
-        notes.append(
-            f"{len(thinking)} of {len(given)} answers never began: thoughts took all tokens that were allowed."
-        )
+    if out_of_context:
+        notes.append(f"{len(out_of_context)} of {len(given)} answers were cut at the end of the model's context.")
+    if only_reasoning:
+        notes.append(f"{len(only_reasoning)} of {len(given)} answers are empty: reasoning used up the token limit.")
+    return notes
+
+
+def _content_notes(given: Sequence[Completion]) -> list[str]:
+    notes = []
     empty = sum(not answer.text.strip() for answer in given)
     if given and empty == len(given):
-        notes.append(f"Every one of the {empty} answers is empty.")
+        notes.append(f"All {empty} answers are empty.")
     elif empty:
         notes.append(f"{empty} of {len(given)} answers are empty.")
     kept = sorted(answer.kept_from for answer in given if answer.kept_from)
     if kept:
         days = kept[0] if kept[0] == kept[-1] else f"{kept[0]} to {kept[-1]}"
         notes.append(
-            f"{len(kept)} of {len(given)} answers were kept from {days}. If another model answers there by now, ask it "
-            "again with --new-run."
+            f"{len(kept)} of {len(given)} answers are cached from {days}. If the model has changed since, "
+            "add --new-run to generate new ones."
         )
-    thought = sum(bool(answer.reasoning) for answer in given)
-    if thought:
-        notes.append(f"Thoughts before {thought} of {len(given)} answers are no part of what was scored.")
+    reasoned = sum(bool(answer.reasoning) for answer in given)
+    if reasoned:
+        notes.append(f"{reasoned} of {len(given)} answers came with reasoning, which isn't scored.")
     return notes
 
 
-def existing(store: Store, evaluation_id: str) -> Stored[Evaluation] | None:
-    """Return an evaluation that is there already and complete."""
+def find_existing(store: Store, evaluation_id: str) -> Saved[Evaluation] | None:
+    """Load an evaluation if the store holds a complete one under this id."""
     return store.get(Evaluation, evaluation_id) if store.exists("evaluation", evaluation_id) else None
 
 
-def age_of(found: Stored[Evaluation]) -> str:
-    """Say how old an evaluation is: what answers at an address, or under a name, may be another model by now."""
-    day = str(json.loads(found.path.read_text(encoding="utf-8"))["created"])[:10]
+def age_note(found: Saved[Evaluation]) -> str:
+    """Describe when an evaluation was measured; an address or model name may point to a different model today."""
+    day = found.created[:10]
     return (
-        f"{found.id} was measured on {day}, and its answers are kept. {found.record.model.uri} may be another model by "
-        "now: --new-run asks it again."
+        f"{found.id} was measured on {day}, and its answers are reused. {found.record.model.uri} may be a different "
+        "model by now; add --new-run to measure it again."
     )
 
 
-def next_run(store: Store, evaluation_id: str) -> str:
-    """Return the id of a further run of an evaluation: the first that is not there, or was not brought to its end."""
+def evaluation_id(model: ModelDescription, *parts: object) -> str:
+    """Derive an evaluation's id from the model and everything else that determines its numbers.
+
+    Args:
+        model: the model that is measured.
+        parts: data, metrics, sample and version of the method, as plain JSON data.
+    """
+    return f"eval-{fingerprint([model.uri, model.revision, *parts])}"
+
+
+def next_run_id(store: Store, evaluation_id: str) -> str:
+    """Return the id for a new run of an evaluation: the first one that has no complete record yet."""
     runs = (f"{evaluation_id}-run{number}" for number in itertools.count(2))
     return next(name for name in runs if not store.exists("evaluation", name))
 
 
-def write(
+def save(
     store: Store, evaluation_id: str, record: Evaluation, rows: Sequence[ItemRow], unanswered: Iterable[str]
-) -> Stored[Evaluation]:
-    """Write an evaluation with its items; one that lacks answers gets an id of its own.
+) -> Saved[Evaluation]:
+    """Save an evaluation with its items; an incomplete one gets a separate id.
 
-    A record is written once. What rests on an incomplete one (a comparison, a study) keeps its id, and the same command
-    later writes the complete one under the id that it has without failures.
+    Records never change. A comparison or study that uses an incomplete evaluation keeps pointing at it, and a later run
+    of the same command saves the complete one under the regular id.
 
     Args:
-        store: where records live.
+        store: where records are kept.
         evaluation_id: id of the complete evaluation.
-        record: what was measured.
+        record: the evaluation.
         rows: its items.
-        unanswered: ids of requests that are worth asking again.
+        unanswered: ids of requests that are worth retrying.
     """
-    missing = sorted(set(unanswered))
-    if missing:
-        record = record.model_copy(update={"unanswered": len(missing)})
-        evaluation_id = f"{evaluation_id}-incomplete-{fingerprint(missing, 6)}"
-    if (found := existing(store, evaluation_id)) is not None:
+    absent = sorted(set(unanswered))
+    if absent:
+        record = record.model_copy(update={"unanswered": len(absent)})
+        evaluation_id = f"{evaluation_id}-incomplete-{fingerprint(absent, 6)}"
+    if (found := find_existing(store, evaluation_id)) is not None:
         return found
     store.write_rows(store.folder("evaluation", evaluation_id), "items.jsonl", rows)
     return store.write(evaluation_id, record)
 
 
-def unanswered(answers: Iterable[Completion]) -> list[str]:
-    """Return the ids of requests that may be answered when they are sent again."""
+def retryable(answers: Iterable[Completion]) -> list[str]:
+    """Return the ids of requests that failed transiently and may succeed when sent again."""
     return [answer.id for answer in answers if answer.finish == "error" and answer.transient]
 
 
-def _counted(reasons: Sequence[str]) -> str:
-    """Name the most frequent reasons, each by its first wording; ids and numbers of tokens make no other reason."""
+def _summarize(reasons: Sequence[str]) -> str:
+    """Count the most frequent reasons; those that differ only in ids or token counts are grouped."""
     kinds: dict[str, list[str]] = {}
     for reason in reasons:
         kinds.setdefault(re.sub(r"\d+|0x[0-9a-f]+|\breq_\w+", "#", reason), []).append(reason)
-    most = sorted(kinds.values(), key=len, reverse=True)[:SHOWN_REASONS]
-    return "; ".join((f"{len(one)} x " if len(reasons) > 1 else "") + one[0][:SHOWN_CHARACTERS] for one in most)
+    frequent = sorted(kinds.values(), key=len, reverse=True)[:SHOWN_REASONS]
+    return "; ".join(
+        (f"{len(group)} x " if len(reasons) > 1 else "") + group[0][:SHOWN_CHARACTERS] for group in frequent
+    )

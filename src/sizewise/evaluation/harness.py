@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness on any of our models, with its own prompts and rules; results are our records."""
+"""Runs tasks of lm-evaluation-harness, with their own prompts and metrics, on any model, and saves them as records."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Any
 
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.evaluation import asking
-from sizewise.evaluation.asking import Work, ask
+from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import Continuation, continuation_nats
-from sizewise.evaluation.prompts import WAY
+from sizewise.evaluation.options import EvaluationOptions
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.harness import PREFIX
-from sizewise.models import Engine, Model, open_model
+from sizewise.models import Model, open_model
+from sizewise.models.prompts import PROMPT_VERSION
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score, fingerprint
-from sizewise.store import Ledger, Store, Stored, versions
+from sizewise.store import Ledger, Saved, Store, versions
 
-MOST_TOKENS = 256
+MAX_TOKENS = 256
 
 
 def evaluate_harness(
@@ -32,72 +33,71 @@ def evaluate_harness(
     *,
     store: Store | None = None,
     limit: int | None = None,
-    seed: int = 0,
-    engine: Engine = "transformers",
+    options: EvaluationOptions | None = None,
     reporter: Reporter | None = None,
-) -> Stored[Evaluation]:
-    """Measure a model on tasks of lm-evaluation-harness.
+) -> Saved[Evaluation]:
+    """Evaluate a model on tasks of lm-evaluation-harness.
 
     Args:
         model: model URI.
         suite: `lm-eval:TASK,TASK`.
-        path: folder with task files of one's own.
-        store: where records live; by default SIZEWISE_HOME.
-        limit: at most so many items of each task, the first ones.
-        seed: of the worked examples and of the resampling.
-        engine: what runs a model of this machine.
-        reporter: told how far it is.
+        path: folder with additional task files.
+        store: where records are kept; SIZEWISE_HOME by default.
+        limit: maximum number of items per task; the first ones are used.
+        options: seed and engine; the other options don't apply.
+        reporter: receives progress.
 
     Raises:
-        SizewiseError: the harness is not installed, a task is unknown or its data cannot be had, or the model cannot
-            be opened.
+        MissingExtraError: the harness isn't installed.
+        SizewiseError: a task is unknown, its data can't be loaded, or the model can't be opened.
     """
-    store, reporter = store or Store(), reporter or Silent()
+    store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
+    seed = options.seed
     if importlib.util.find_spec("lm_eval") is None:
         raise MissingExtraError("lm-eval", "harness")
     names = [name.strip() for name in suite.removeprefix(PREFIX).split(",") if name.strip()]
     tasks, source = _tasks(names, path)
-    opened = open_model(model, store=store, engine=engine, say=reporter.say)
+    opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
     try:
         description = opened.describe()
-        found = f"eval-{fingerprint([description.uri, description.revision, names, source, limit, seed, WAY])}"
-        if (before := asking.existing(store, found)) is not None:
-            return before
-        with store.lock("evaluation", found), store.ledger("evaluation", found) as ledger:
+        evaluation_id = asking.evaluation_id(description, names, source, limit, seed, PROMPT_VERSION)
+        if (existing := asking.find_existing(store, evaluation_id)) is not None:
+            return existing
+        with store.lock("evaluation", evaluation_id), store.ledger("evaluation", evaluation_id) as ledger:
             begun = time.monotonic()
             adapter = _adapter(opened, tasks, ledger, reporter)
             results = _run(adapter, tasks, limit, seed)
             record, rows = _record(opened, results, limit, seed, adapter.failed)
             record = record.model_copy(update={"seconds": time.monotonic() - begun})
-            return asking.write(store, found, record, rows, ())
+            return asking.save(store, evaluation_id, record, rows, ())
     finally:
         opened.close()
 
 
 def _tasks(names: Sequence[str], path: str | Path | None) -> tuple[dict[str, Any], str]:
-    """Load tasks, and give what their own files are made of."""
+    """Load tasks; return them with a hash of the user's task files."""
     from lm_eval.tasks import TaskManager
 
-    own = Path(path).expanduser() if path is not None else None
-    manager = TaskManager(include_path=str(own) if own else None)
+    folder = Path(path).expanduser() if path is not None else None
+    manager = TaskManager(include_path=str(folder) if folder else None)
     known = set(manager.all_subtasks)
     for name in names:
         if name not in known:
             raise SizewiseError(
                 f"lm-evaluation-harness has no task '{name}'.",
-                "the name of a single task, or --data FOLDER with its file",
+                "the name of a single task, or --data FOLDER with its task file",
                 "lm-eval ls subtasks",
             )
     try:
         tasks = dict(manager.load(list(names))["tasks"])
-    except Exception as error:  # the library that fetches data raises what it likes
+    except Exception as error:  # the library that fetches the data raises many exception types
         raise SizewiseError(
-            f"A task could not be loaded: {type(error).__name__}: {str(error).splitlines()[0]}",
-            "data that can be had: a network, or files of one's own",
+            f"Loading the tasks failed: {type(error).__name__}: {str(error).splitlines()[0]}",
+            "a network connection, or local task files with --data FOLDER",
             "sizewise evaluate MODEL --suite lm-eval:TASK --data FOLDER",
         ) from error
     content = hashlib.sha256()
-    for file in sorted(own.rglob("*.yaml")) if own else ():
+    for file in sorted(folder.rglob("*.yaml")) if folder else ():
         content.update(file.read_bytes())
     return tasks, content.hexdigest()
 
@@ -105,7 +105,7 @@ def _tasks(names: Sequence[str], path: str | Path | None) -> tuple[dict[str, Any
 def _run(adapter: Any, tasks: Mapping[str, Any], limit: int | None, seed: int) -> dict[str, Any]:
     from lm_eval import simple_evaluate
 
-    found = simple_evaluate(
+    results = simple_evaluate(
         model=adapter,
         tasks=list(tasks.values()),
         limit=limit,
@@ -116,62 +116,61 @@ def _run(adapter: Any, tasks: Mapping[str, Any], limit: int | None, seed: int) -
         torch_random_seed=seed,
         fewshot_random_seed=seed,
     )
-    return dict(found)
+    return dict(results)
 
 
 def _adapter(model: Model, tasks: Mapping[str, Any], ledger: Ledger, reporter: Reporter) -> Any:
-    """Give the harness' interface to a model."""
+    """Wrap a model in the interface of lm-evaluation-harness."""
     from lm_eval.api.model import LM
 
     exact = {name for name, task in tasks.items() if getattr(task, "OUTPUT_TYPE", "") == "loglikelihood"}
 
     class Adapter(LM):  # type: ignore[misc]
-        """Answers what the harness asks for; everything is kept as it arrives."""
+        """Serves the requests of the harness; every result goes to the ledger as it arrives."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.failed: dict[tuple[str, int], Completion] = {}  # task and item -> the request that was refused
+            self.failed: dict[tuple[str, int], Completion] = {}  # (task, item) -> refused request
 
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
             _check_scores(model)
-            found: dict[str, float] = {}
+            scores: dict[str, float] = {}
             for bare in (False, True):
-                # As in the harness, a text with a context begins as the tokenizer begins it.
-                groups = [
-                    (key, [Continuation(context, text)])
-                    for key, (context, text) in {_key(r): r.args for r in requests}.items()
-                    if bool(context) == bare
-                ]
-                what = "weighing continuations"
-                measured = continuation_nats(model, groups, f"bare:{bare}", what, ledger, reporter, prefix=not bare)
-                found |= {key: -parts[0][0] for key, parts in measured.items()}
-            asked = [r for r in requests if r.task_name in exact]
-            greedy = self._said(asked, [Request(id=_key(r), text=r.args[0], max_tokens=MOST_TOKENS) for r in asked])
-            return [(found[_key(r)], r.task_name in exact and greedy[_key(r)].startswith(r.args[1])) for r in requests]
+                # As in the harness, only a text with a context gets the start token that the tokenizer adds.
+                pairs = {_key(r): r.args for r in requests if bool(r.args[0]) == bare}
+                groups = [(key, [Continuation(*pair)]) for key, pair in pairs.items()]
+                title = "Log-likelihood of continuations"
+                measured = continuation_nats(model, groups, f"bare:{bare}", title, ledger, reporter, prefix=not bare)
+                scores |= {key: -parts[0][0] for key, parts in measured.items()}
+            matched = [r for r in requests if r.task_name in exact]
+            greedy = self._generate(
+                matched, [Request(id=_key(r), text=r.args[0], max_tokens=MAX_TOKENS) for r in matched]
+            )
+            return [(scores[_key(r)], r.task_name in exact and greedy[_key(r)].startswith(r.args[1])) for r in requests]
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
             _check_scores(model)
             groups = [(key, [Continuation("", text)]) for key, (text,) in {_key(r): r.args for r in requests}.items()]
-            measured = continuation_nats(model, groups, "rolling", "reading texts", ledger, reporter)
+            measured = continuation_nats(model, groups, "rolling", "Log-likelihood of texts", ledger, reporter)
             return [-measured[_key(r)][0][0] for r in requests]
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-            answers = self._said(requests, [_question(r) for r in requests])
+            answers = self._generate(requests, [_generation_request(r) for r in requests])
             return [answers[_key(r)] for r in requests]
 
         def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-            raise SizewiseError("Chat templates are not used here.", "the task's own plain prompts", "")
+            raise SizewiseError("Chat templates aren't supported for harness tasks.", "the task's plain prompts", "")
 
-        def _said(self, instances: Sequence[Any], asked: Sequence[Request]) -> dict[str, str]:
-            answers = ask(model, asked, Work("answers", "answering"), ledger, reporter)
+        def _generate(self, instances: Sequence[Any], requests: Sequence[Request]) -> dict[str, str]:
+            answers = collect_answers(model, requests, Work("answers", "Generating answers"), ledger, reporter)
             uri = model.describe().uri
-            asking.refuse_no_answer(uri, answers)
-            missing = asking.unanswered(answers.values())
-            if missing:  # the harness scores all of a task's items or none
+            asking.require_answers(uri, answers)
+            absent = asking.retryable(answers.values())
+            if absent:  # the harness can't score a part of a task's items
                 raise SizewiseError(
-                    f"{uri} left {len(missing)} of {len(answers)} requests unanswered: {answers[missing[0]].error}",
-                    "a service that answers; all answers so far are kept",
-                    "the same command again: it asks only for these",
+                    f"{len(absent)} of {len(answers)} requests to {uri} failed: {answers[absent[0]].error}",
+                    "an answer to every request; the answers so far are saved",
+                    "the same command again, which retries only these",
                 )
             refused = {name: answer for name, answer in answers.items() if answer.finish == "error"}
             self.failed |= {(r.task_name, r.doc_id): refused[_key(r)] for r in instances if _key(r) in refused}
@@ -184,8 +183,8 @@ def _check_scores(model: Model) -> None:
     description = model.describe()
     if not description.can_score:
         raise SizewiseError(
-            f"{description.uri} gives no log-likelihoods, which this task weighs.",
-            "a model of this machine, or a server that gives them; or tasks that ask for text",
+            f"{description.uri} returns no log-likelihoods, but this task requires them.",
+            "a model on this machine, a server that returns log-likelihoods, or tasks that only generate text",
             "sizewise models",
         )
 
@@ -194,17 +193,17 @@ def _key(request: Any) -> str:
     return fingerprint([request.request_type, list(map(str, request.args))], 20)
 
 
-def _question(request: Any) -> Request:
-    context, given = request.args
-    until = given.get("until", [])
+def _generation_request(request: Any) -> Request:
+    context, options = request.args
+    until = options.get("until", [])
     stop = (until,) if isinstance(until, str) else tuple(until)
     return Request(
         id=_key(request),
         text=context,
         messages=(Message(role="user", content=context),),
-        stop=tuple(one for one in stop if one),
-        max_tokens=int(given.get("max_gen_toks", MOST_TOKENS)),
-        temperature=float(given.get("temperature", 0.0)) if given.get("do_sample") else 0.0,
+        stop=tuple(filter(None, stop)),
+        max_tokens=int(options.get("max_gen_toks", MAX_TOKENS)),
+        temperature=float(options.get("temperature", 0.0)) if options.get("do_sample") else 0.0,
     )
 
 
@@ -230,15 +229,15 @@ def _record(
         for name in dict.fromkeys(name for row in task_rows for name in row.stats):
             add = partial(total, find_metric(name), signature=signature, seed=seed)
             scores[name] = add(task_rows, name=name)
-        apart = [key for key in results["results"][task] if "," in key and "_stderr" not in key]
-        left_out = [key for key in apart if f"{PREFIX}{task}:{_measure(key)}" not in scores]
+        reported = [key for key in results["results"][task] if "," in key and "_stderr" not in key]
+        left_out = [key for key in reported if f"{PREFIX}{task}:{_measure(key)}" not in scores]
         if left_out:
-            notes.append(f"{task}: {', '.join(left_out)} is no mean over items and was left out")
-    named = ",".join(results["samples"])
+            notes.append(f"{task}: {', '.join(left_out)} isn't a mean over items and was left out.")
+    task_names = ",".join(results["samples"])
     return (
         Evaluation(
             model=model.describe(),
-            data=f"suite:{PREFIX}{named}:{fingerprint(signatures)}",
+            data=f"suite:{PREFIX}{task_names}:{fingerprint(signatures)}",
             seed=seed,
             limit=limit,
             metrics=tuple(scores),
@@ -254,12 +253,12 @@ def _record(
 
 
 def _measure(key: str) -> str:
-    """Give a measure without the filter where that is none."""
+    """Remove the filter from a metric key if it is `none`."""
     return key.removesuffix(",none")
 
 
 def _row(task: str, sample: Mapping[str, Any], failed: Completion | None) -> ItemRow:
-    """Turn one logged sample into a row; a sample is its own source, and one whose request was refused isn't scored."""
+    """Convert a logged sample into a row; each sample is its own cluster, and refused requests aren't scored."""
     item = f"{task}#{sample['doc_id']}" + ("" if sample["filter"] == "none" else f",{sample['filter']}")
     stats: dict[str, tuple[float, ...]] = {}
     for measure in sample["metrics"]:
@@ -269,15 +268,15 @@ def _row(task: str, sample: Mapping[str, Any], failed: Completion | None) -> Ite
             stats[key] = (float(value), 1.0)
         elif isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value):
             stats[key] = (float(value[0]), float(value[1]))
-    said = sample["filtered_resps"]
+    responses = sample["filtered_resps"]
     return ItemRow(
         item=item,
         kind="example",
         cluster=item,
-        clean=True,
+        uncontaminated=True,
         prompt=str(sample["arguments"]["gen_args_0"]["arg_0"]) if "gen_args_0" in sample["arguments"] else "",
         references=(str(sample["target"]),),
-        completion=str(said[0]) if said and isinstance(said[0], str) and failed is None else None,
+        completion=str(responses[0]) if responses and isinstance(responses[0], str) and failed is None else None,
         error=failed.error if failed else None,
         stats={} if failed else stats,
     )

@@ -1,4 +1,4 @@
-"""Likelihood of held-out text and of answers that could be chosen: rows of items."""
+"""Scores held-out text and multiple-choice options by log-likelihood, one row per item."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.metrics import ChoiceItem, LikelihoodItem, Metric
 from sizewise.models import Model, ScoredText
+from sizewise.models.prompts import question_prompt
 from sizewise.progress import Reporter
 from sizewise.records import Document, Example, ItemRow
 from sizewise.store import Ledger
 
-GROUP_CHARACTERS = 32_768
+BATCH_CHARACTERS = 32_768
 NOT_A_NUMBER = "the log-likelihood is not a number"
 
 
 class Continuation(NamedTuple):
-    """A text whose second part is measured after the first."""
+    """A text to score, and the context before it, which isn't scored."""
 
     context: str
     text: str
 
     @property
     def bytes(self) -> int:
-        """Length of the second part in UTF-8."""
+        """Length of the scored text in UTF-8."""
         return len(self.text.encode("utf-8"))
 
 
-def _groups(texts: Sequence[str]) -> Iterator[range]:
-    """Cut a list into stretches that are scored together, whatever was scored before: the same bits after a kill."""
+def _batches(texts: Sequence[str]) -> Iterator[range]:
+    """Split a list into batches that depend only on the texts, so a resumed run gets bit-identical scores."""
     start = size = 0
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         size += len(text)
-        if size >= GROUP_CHARACTERS:
-            yield range(start, place + 1)
-            start, size = place + 1, 0
+        if size >= BATCH_CHARACTERS:
+            yield range(start, index + 1)
+            start, size = index + 1, 0
     if start < len(texts):
         yield range(start, len(texts))
 
@@ -46,11 +47,11 @@ def _groups(texts: Sequence[str]) -> Iterator[range]:
 def text_rows(
     model: Model, documents: Sequence[Document], metrics: Sequence[Metric], ledger: Ledger, reporter: Reporter
 ) -> list[ItemRow]:
-    """Measure the likelihood of documents, a row for each passage."""
+    """Score the log-likelihood of documents, one row per passage."""
     done = ledger.entries("text")
     size, read, tokens, begun = sum(len(d.text) for d in documents), 0, 0, time.monotonic()
-    for group in _groups([document.text for document in documents]):
-        members = [documents[i] for i in group]
+    for batch in _batches([document.text for document in documents]):
+        members = [documents[i] for i in batch]
         if all(document.id in done for document in members):
             read += sum(len(document.text) for document in members)
             continue
@@ -58,28 +59,28 @@ def text_rows(
             ledger.append("text", document.id, {"passages": _by_passage(document, scored)})
             read, tokens = read + len(document.text), tokens + len(scored.nats)
             speed = tokens / (time.monotonic() - begun)
-            reporter.advance("reading held-out text", read, size, f"{speed:,.0f} tokens/s")
+            reporter.advance("Scoring held-out text", read, size, f"{speed:,.0f} tokens/s")
     rows = []
     entries = ledger.entries("text")
     for document in documents:
         for item, nats, count, size_bytes, words in entries[document.id]["passages"]:
             measured = LikelihoodItem(nats, count, size_bytes, words)
-            good = bool(np.isfinite(nats))
+            finite = bool(np.isfinite(nats))
             rows.append(
                 ItemRow(
                     item=item,
                     kind="passage",
                     cluster=document.id,
-                    clean=True,
-                    error=None if good else NOT_A_NUMBER,
-                    stats={m.name: m.measure(measured) for m in metrics} if good else {},
+                    uncontaminated=True,
+                    error=None if finite else NOT_A_NUMBER,
+                    stats={m.name: m.measure(measured) for m in metrics} if finite else {},
                 )
             )
     return rows
 
 
 def _by_passage(document: Document, scored: ScoredText) -> list[tuple[str, float, int, int, int]]:
-    """Give (item, nats, tokens, bytes, words) of each passage; a token belongs to where it begins."""
+    """Split scores into (item, nats, tokens, bytes, words) per passage; a token counts where it starts."""
     spans = datasets.passages(document)
     edges = np.array([span.start for span in spans] + [len(document.text)])
     index = np.clip(np.searchsorted(edges, scored.starts, side="right") - 1, 0, len(spans) - 1)
@@ -96,42 +97,45 @@ def continuation_nats(
     model: Model,
     groups: Sequence[tuple[str, Sequence[Continuation]]],
     topic: str,
-    what: str,
+    title: str,
     ledger: Ledger,
     reporter: Reporter,
     *,
     prefix: bool = True,
 ) -> dict[str, list[tuple[float, int]]]:
-    """Give -log p and tokens of each continuation after its context.
+    """Compute -log p in nats and the token count of each continuation, given its context.
 
-    A token belongs to where it begins, so one that spans the border belongs to the context.
+    A token counts where it starts, so one that spans the boundary belongs to the context.
 
     Args:
-        model: gives log-likelihoods.
-        groups: item -> its continuations.
-        topic: of the ledger.
-        what: said to the reporter.
-        ledger: keeps what was measured.
-        reporter: told how far it is.
+        model: model that returns log-likelihoods.
+        groups: (item id, its continuations) pairs.
+        topic: ledger topic.
+        title: label of the progress bar.
+        ledger: stores scores as they arrive.
+        reporter: receives progress.
         prefix: see `Model.score`.
+
+    Returns:
+        Item id -> (nats, tokens) of each of its continuations.
     """
     done = ledger.entries(topic)
     begun = time.monotonic()
     count = 0
-    whole = ["".join(one.context + one.text for one in some) for _, some in groups]
-    for stretch in _groups(whole):
-        members = [groups[i] for i in stretch]
+    texts = ["".join(part.context + part.text for part in parts) for _, parts in groups]
+    for batch in _batches(texts):
+        members = [groups[i] for i in batch]
         if not all(item in done for item, _ in members):
-            parts = [one for _, some in members for one in some]
-            scored = iter(model.score([one.context + one.text for one in parts], prefix=prefix))
-            for item, some in members:
-                found = []
-                for one, text in zip(some, scored, strict=False):
-                    after = text.starts >= len(one.context)
-                    found.append((float(text.nats[after].sum()), int(after.sum())))
-                ledger.append(topic, item, {"nats": found})
+            everything = [part.context + part.text for _, parts in members for part in parts]
+            scored = iter(model.score(everything, prefix=prefix))
+            for item, parts in members:
+                sums = []
+                for part, text in zip(parts, scored, strict=False):
+                    after = text.starts >= len(part.context)
+                    sums.append((float(text.nats[after].sum()), int(after.sum())))
+                ledger.append(topic, item, {"nats": sums})
         count += len(members)
-        reporter.advance(what, count, len(groups), f"{count / max(1e-9, time.monotonic() - begun):,.1f} items/s")
+        reporter.advance(title, count, len(groups), f"{count / max(1e-9, time.monotonic() - begun):,.1f} items/s")
     entries = ledger.entries(topic)
     return {item: [(nats, tokens) for nats, tokens in entries[item]["nats"]] for item, _ in groups}
 
@@ -139,32 +143,32 @@ def continuation_nats(
 def choice_rows(
     model: Model, examples: Sequence[Example], metrics: Sequence[Metric], ledger: Ledger, reporter: Reporter
 ) -> list[ItemRow]:
-    """Measure which of an example's choices the model finds most likely, after the plain question."""
+    """Score the choices of each example by log-likelihood after the plain question."""
     groups = [(example.id, _choices(example)) for example in examples]
-    nats = continuation_nats(model, groups, "choices", "weighing choices", ledger, reporter)
+    nats = continuation_nats(model, groups, "choices", "Scoring choices", ledger, reporter)
     rows = []
     for example, (_, parts) in zip(examples, groups, strict=True):
         values = tuple(value for value, _ in nats[example.id])
-        good = bool(np.isfinite(values).all())
+        finite = bool(np.isfinite(values).all())
         item = ChoiceItem(values, tuple(part.bytes for part in parts), example.choices.index(example.references[0]))
-        picked = example.choices[int(np.argmin(values))] if good else None
+        picked = example.choices[int(np.argmin(values))] if finite else None
         rows.append(
             ItemRow(
                 item=example.id,
                 kind="choice",
                 cluster=example.source,
-                clean=True,
+                uncontaminated=True,
                 prompt=example.prompt,
                 references=example.references,
                 completion=picked,
-                error=None if good else NOT_A_NUMBER,
-                stats={metric.name: metric.measure(item) for metric in metrics} if good else {},
+                error=None if finite else NOT_A_NUMBER,
+                stats={metric.name: metric.measure(item) for metric in metrics} if finite else {},
             )
         )
     return rows
 
 
 def _choices(example: Example) -> list[Continuation]:
-    asked = "\n".join(message.content for message in example.messages)
-    context = f"Question: {asked}\nAnswer:"
+    question = "\n".join(message.content for message in example.messages)
+    context = question_prompt(question)
     return [Continuation(context, f" {choice}") for choice in example.choices]

@@ -1,4 +1,4 @@
-"""Speed and size of a model, as scores."""
+"""Measures latency, throughput, cost and size of a model, as scores."""
 
 from __future__ import annotations
 
@@ -12,55 +12,58 @@ from sizewise.models import Model
 from sizewise.progress import Reporter
 from sizewise.records import Completion, ModelDescription, Request, Score
 
-# Six single answers: the smallest and the largest are a 97 % interval of the median (order statistics).
+# With six samples, minimum and maximum form a 97 % interval of the median (order statistics).
 LATENCY_REQUESTS = 6
-MOST_S = 90.0
-"""After so long no further single answer is timed."""
+MAX_TIMING_S = 90.0
+"""Time after which no further single request is timed."""
 
 
 def speed_scores(
     model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
 ) -> dict[str, Score]:
-    """Time some single answers, and give speed in batches, tokens and money from the answers already given.
+    """Time a few single requests, and derive throughput, token counts and cost from the answers already collected.
 
     Args:
-        model: what answers.
-        answers: given before, without those that failed.
-        requests: what was answered.
-        reporter: told how far it is.
+        model: model to time.
+        answers: answers already collected, without failed ones.
+        requests: the requests that they answer.
+        reporter: receives progress.
     """
     return _speed(model, answers, requests, reporter) | _use(answers)
 
 
 def _use(answers: Sequence[Completion]) -> dict[str, Score]:
-    """Give tokens an answer, and money where answers are paid for."""
+    """Compute mean tokens per answer, and cost per 1,000 answers where answers have a price."""
     values: dict[str, tuple[str, list[float]]] = {
         "prompt_tokens": ("tokens", [float(answer.prompt_tokens) for answer in answers if answer.prompt_tokens]),
-        "answer_tokens": ("tokens", [float(answer.completion_tokens) for answer in answers if _counted(answer)]),
+        "completion_tokens": (
+            "tokens",
+            [float(answer.completion_tokens) for answer in answers if _has_token_count(answer)],
+        ),
     }
     paid = [1000 * answer.usd for answer in answers if answer.usd is not None]
     if paid:
         values["usd_per_1000"] = ("USD", paid)
-    found = {}
+    scores = {}
     for name, (unit, numbers) in values.items():
         if not numbers or not any(numbers):
             continue
         half = 1.96 * float(np.std(numbers, ddof=1)) / len(numbers) ** 0.5 if len(numbers) > 1 else None
         mean = float(np.mean(numbers))
-        found[name] = Score(
+        scores[name] = Score(
             metric=name,
             value=mean,
-            low=None if half is None else max(0.0, mean - half),
-            high=None if half is None else mean + half,
+            ci_low=None if half is None else max(0.0, mean - half),
+            ci_high=None if half is None else mean + half,
             n=len(numbers),
             unit=unit,
             signature="mean of answers|normal" + ("|list prices (genai-prices)" if unit == "USD" else ""),
         )
-    return found
+    return scores
 
 
-def _counted(answer: Completion) -> bool:
-    """Tell whether the tokens of an answer are known: text of no tokens was recorded, or sent, without their number."""
+def _has_token_count(answer: Completion) -> bool:
+    """Check whether the token count of an answer is known: a nonempty answer with 0 tokens came without one."""
     return bool(answer.completion_tokens) or not (answer.text or answer.reasoning)
 
 
@@ -72,11 +75,11 @@ def _speed(
     tokens = sum(answer.completion_tokens for answer in answers)
     where = f"engine:{description.engine}|precision:{description.precision}"
     if description.engine == "rule" or not answers or not seconds:
-        missing = "the answers were not timed" if answers else "no answer was given"
-        missing = "a rule has no speed" if description.engine == "rule" else missing
+        absent = "the answers were not timed" if answers else "no request was answered"
+        absent = "a rule-based baseline has no speed" if description.engine == "rule" else absent
         return {
-            name: Score(metric=name, n=0, unit=unit, signature=where, missing=missing)
-            for name, unit in (("latency_s", "s"), ("answers_per_s", "answers/s"))
+            name: Score(metric=name, n=0, unit=unit, signature=where, missing_reason=absent)
+            for name, unit in (("latency_s", "s"), ("requests_per_s", "answers/s"))
         }
     if description.api:
         return _speed_of_api(answers, where)
@@ -86,22 +89,22 @@ def _speed(
         start = time.perf_counter()
         list(model.complete([request]))
         times.append(time.perf_counter() - start)
-        reporter.advance("timing single answers", len(times), len(timed))
-        if sum(times) > MOST_S:
+        reporter.advance("Timing single requests", len(times), len(timed))
+        if sum(times) > MAX_TIMING_S:
             break
     enough = len(times) >= LATENCY_REQUESTS
     return {
         "latency_s": Score(
             metric="latency_s",
             value=median(times),
-            low=min(times) if enough else None,
-            high=max(times) if enough else None,
+            ci_low=min(times) if enough else None,
+            ci_high=max(times) if enough else None,
             n=len(times),
             unit="s",
             signature=f"median|users:1|{where}",
         ),
-        "answers_per_s": Score(
-            metric="answers_per_s",
+        "requests_per_s": Score(
+            metric="requests_per_s",
             value=len(answers) / seconds,
             n=len(answers),
             unit="answers/s",
@@ -111,31 +114,31 @@ def _speed(
 
 
 def _speed_of_api(answers: Sequence[Completion], where: str) -> dict[str, Score]:
-    """Give the time of answers as they came, many at once: to ask again costs money."""
+    """Compute latency from the concurrent requests already made; new requests would cost money."""
     times = sorted(answer.seconds for answer in answers)
     middle = slice(len(times) // 40, len(times) - len(times) // 40)
     return {
         "latency_s": Score(
             metric="latency_s",
             value=median(times),
-            low=times[middle][0],
-            high=times[middle][-1],
+            ci_low=times[middle][0],
+            ci_high=times[middle][-1],
             n=len(times),
             unit="s",
             signature=f"median, 2.5 to 97.5 %|users:many|{where}",
         ),
-        "answers_per_s": Score(
-            metric="answers_per_s",
+        "requests_per_s": Score(
+            metric="requests_per_s",
             n=0,
             unit="answers/s",
             signature=where,
-            missing="the provider's limits decide it",
+            missing_reason="depends on the provider's rate limits",
         ),
     }
 
 
 def size_scores(description: ModelDescription) -> dict[str, Score]:
-    """Give parameters, memory and disk of a model."""
+    """Score the parameter count, memory and disk size of a model."""
     facts = {
         "parameters": (description.parameters, "parameters", "exact count"),
         "memory_bytes": (description.memory_bytes, "bytes", "weights + one user's cache at 1024 tokens"),
@@ -145,12 +148,12 @@ def size_scores(description: ModelDescription) -> dict[str, Score]:
         name: Score(
             metric=name,
             value=value,
-            low=value,
-            high=value,
+            ci_low=value,
+            ci_high=value,
             n=1,
             unit=unit,
             signature=signature,
-            missing=None if value is not None else "not published",
+            missing_reason=None if value is not None else "not published",
         )
         for name, (value, unit, signature) in facts.items()
     }

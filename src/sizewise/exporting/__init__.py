@@ -1,4 +1,4 @@
-"""A model for other programs: written in their format, and checked against what it was made from."""
+"""Export models to other formats and verify that the exports match."""
 
 from sizewise.exporting.parity import Bounds
 from sizewise.exporting.writing import FORMATS, export

@@ -1,4 +1,4 @@
-"""llama.cpp as a reader of GGUF files, where its bindings (`xllamacpp`) are installed: what Ollama runs."""
+"""Verify GGUF files with llama.cpp, the engine of Ollama, if its bindings (`xllamacpp`) are installed."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from typing import Any
 from sizewise.errors import SizewiseError
 from sizewise.records import Message
 
-AT_ONCE = 4
+PARALLEL = 4
 TIMEOUT_S = 600
 
 
 def is_installed() -> bool:
-    """Tell whether llama.cpp can be asked."""
+    """Check whether llama.cpp's bindings are installed."""
     return importlib.util.find_spec("xllamacpp") is not None
 
 
 def name() -> str:
-    """Name it with the version of its bindings."""
+    """Return the engine's name with the version of its bindings."""
     return f"llama.cpp (xllamacpp {metadata.version('xllamacpp')})"
 
 
 class Engine:
-    """llama.cpp with a GGUF file open.
+    """llama.cpp with an open GGUF file.
 
     Args:
         path: the file.
-        context: longest prompt with its answer, in tokens.
+        context: maximum tokens of a prompt and its answer.
 
     Raises:
-        SizewiseError: it does not open the file.
+        SizewiseError: llama.cpp can't open the file.
     """
 
     def __init__(self, path: Path, context: int) -> None:
@@ -45,22 +45,22 @@ class Engine:
 
         settings = xllamacpp.CommonParams()
         settings.model.path = str(path)
-        settings.n_parallel = AT_ONCE
-        settings.n_ctx = context * AT_ONCE
+        settings.n_parallel = PARALLEL
+        settings.n_ctx = context * PARALLEL
         settings.cpuparams.n_threads = os.cpu_count() or 1
         settings.verbosity = -1
         try:
             self._server = xllamacpp.Server(settings)
         except RuntimeError as error:
             raise SizewiseError(
-                f"llama.cpp does not open {path.name}: {error}", "a GGUF file that it reads", ""
+                f"llama.cpp can't open {path.name}: {error}", "a GGUF file that llama.cpp supports", ""
             ) from error
 
     def greedy(self, prompts: Sequence[list[int]], lengths: Sequence[int]) -> list[list[int]]:
-        """Give so many likeliest tokens after each prompt, whatever they are."""
+        """Generate a number of greedy tokens after each prompt."""
 
-        def ask(prompt: list[int], length: int) -> list[int]:
-            asked = {
+        def generate(prompt: list[int], length: int) -> list[int]:
+            request = {
                 "prompt": prompt,
                 "max_tokens": length,
                 "temperature": 0,
@@ -69,20 +69,20 @@ class Engine:
                 "logit_bias": [],
                 "cache_prompt": False,
             }
-            answer = self._server.handle_completions(asked)
+            answer = self._server.handle_completions(request)
             if "error" in answer:
                 raise SizewiseError(f"llama.cpp failed: {answer['error'].get('message')}", "", "")
             choice = answer["choices"][0]
             return [int(token["id"]) for token in (choice.get("logprobs") or {}).get("content", ())]
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(ask, prompts, lengths))
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            return list(pool.map(generate, prompts, lengths))
 
-    def encode(self, asked: Sequence[Message] | str) -> list[int]:
-        """Turn a conversation, or a text, into tokens with the file's own template and tokenizer."""
-        text = asked
+    def encode(self, prompt: Sequence[Message] | str) -> list[int]:
+        """Encode a conversation or a text with the file's own template and tokenizer."""
+        text = prompt
         if not isinstance(text, str):
-            turns = [message.model_dump() for message in asked if not isinstance(message, str)]
+            turns = [message.model_dump() for message in prompt if not isinstance(message, str)]
             text = str(self._post("/apply-template", {"messages": turns})["prompt"])
         found = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": True})
         return [int(token) for token in found["tokens"]]
@@ -98,5 +98,5 @@ class Engine:
         return found
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         del self._server

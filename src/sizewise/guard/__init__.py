@@ -1,4 +1,4 @@
-"""The guard in front of the models: what is private does not leave this machine as it is."""
+"""Mask personal data before text leaves this machine, and detect prompt injection."""
 
 from sizewise.guard.finding import KINDS, NOT_FOUND, find_personal
 from sizewise.guard.masking import Mask, Unmask

@@ -1,9 +1,9 @@
-"""Personal data in a text: where it stands and of which kind it is.
+"""Find personal data in a text.
 
-presidio's recognisers are asked one by one: they need no language model and no network, and checksums are verified
-wherever a number has one. Addresses, written-out dates and numbers that only the words beside them betray are found by
-rules of our own. All look at plain copies of the text (`plain`). Names of people are not found: that takes a model that
-knows names, and is said wherever it matters.
+Individual presidio recognizers are used, which need no language model and no network and verify checksums. Custom rules
+find addresses, written-out dates, and numbers that are identified only by the words before them. All of them run on
+normalized copies of the text (see `plain`). Names of people are not found, because that takes a language model; the
+documentation and the status page say so.
 """
 
 from __future__ import annotations
@@ -15,60 +15,59 @@ from importlib import import_module
 from typing import Any
 
 from sizewise.errors import MissingExtraError, SizewiseError
-from sizewise.guard.numbers import Found, Phones, accounts, cards, told
+from sizewise.guard.numbers import Found, Phones, accounts, cards, labeled_numbers
 from sizewise.guard.plain import plain_copies
 from sizewise.guard.rules import rules_of
 
 KINDS = ("email", "phone", "iban", "card", "national_id", "address", "date", "ip")
 NOT_FOUND = (
-    "Names of people and organisations are not found, nor what only the context betrays, what is encoded (base64) or "
-    "what is split over messages."
+    "Not found: names of people and organizations, data that only the context identifies, encoded data (base64) and "
+    "data split over several messages."
 )
-MOST_LETTERS = 4_000_000
-"""Characters of a text that is looked through; a longer one is refused, never passed on unseen."""
-LEAST_SCORE = 0.4  # presidio: below it stand patterns without a check, such as any nine digits
+MAX_CHARACTERS = 4_000_000
+"""Maximum length of a text; longer texts are rejected rather than passed on unchecked."""
+MIN_SCORE = 0.4  # presidio scores patterns without validation, such as any nine digits, below this
 EDGE = r"[\s,.;:/\-\u200b-\u200f\u00ad\ufeff]+"
 EDGES = re.compile(rf"\A{EDGE}|{EDGE}\Z")
-FIRST = ("iban", "card", "email")  # of two of one length, these count
+PREFERRED = ("iban", "card", "email")  # win over other kinds of the same length
 NATIONAL = (
     *("EsNie", "EsNif", "FiPersonalIdentityCode", "ItFiscalCode", "KrRrn", "SePersonnummer"),
     *("SgFin", "ThTnin", "UkNino", "UsItin", "UsSsn"),
 )
-"""Numbers whose form alone gives them away; others, such as nine digits, count only where words say what they are."""
+"""Ids recognizable by their format alone; others, such as nine digits, count only if a word before them says so."""
 
 
 def find_personal(text: str) -> list[Found]:
-    """Find personal data in a text, in order and without overlap; of two that overlap, the longer counts.
+    """Find personal data in a text, in order and without overlaps; where two findings overlap, the longer one wins.
 
-    Line ends, tabs and letters as JSON and program code escape them are read as such: what stands after one begins
-    there. The time it takes grows with the length of the text.
+    Escape sequences of JSON and source code are decoded first. The running time is linear in the length of the text.
 
     Raises:
         MissingExtraError: presidio is not installed.
-        SizewiseError: the text is longer than `MOST_LETTERS`.
+        SizewiseError: The text is longer than `MAX_CHARACTERS`.
     """
-    if len(text) > MOST_LETTERS:
+    if len(text) > MAX_CHARACTERS:
         raise SizewiseError(
-            f"The text has {len(text):,} characters, too many to look for personal data.",
-            f"at most {MOST_LETTERS:,} characters",
-            "send it in parts",
+            f"The text has {len(text):,} characters, which is too many to scan for personal data.",
+            f"at most {MAX_CHARACTERS:,} characters",
+            "send it in several parts",
         )
     phones = Phones()
     found = {
-        Found(*copy.span(one.start, one.end), one.kind)
+        Found(*copy.span(match.start, match.end), match.kind)
         for copy in plain_copies(text)
-        for one in _in_copy(copy.text, phones)
-        if one.start < one.end
+        for match in _find_in_copy(copy.text, phones)
+        if match.start < match.end
     }
-    return _apart(text, found)
+    return _without_overlaps(text, found)
 
 
-def _in_copy(text: str, phones: Phones) -> Iterator[Found]:
-    for kind, recognisers in _recognisers().items():
-        for recogniser in recognisers:
-            for one in recogniser.analyze(text, recogniser.supported_entities):
-                if one.score >= LEAST_SCORE:
-                    yield Found(one.start, one.end, kind)
+def _find_in_copy(text: str, phones: Phones) -> Iterator[Found]:
+    for kind, recognizers in _recognizers().items():
+        for recognizer in recognizers:
+            for result in recognizer.analyze(text, recognizer.supported_entities):
+                if result.score >= MIN_SCORE:
+                    yield Found(result.start, result.end, kind)
     for kind, rules in rules_of("personal").items():
         for rule in rules:
             for match in rule.finditer(text):
@@ -76,35 +75,35 @@ def _in_copy(text: str, phones: Phones) -> Iterator[Found]:
     yield from phones.find(text)
     yield from cards(text)
     yield from accounts(text)
-    yield from told(text)
+    yield from labeled_numbers(text)
 
 
-def _apart(text: str, found: set[Found]) -> list[Found]:
-    """Keep the longer of two that overlap whole, and of the other what it alone covers: nothing found is left out."""
+def _without_overlaps(text: str, found: set[Found]) -> list[Found]:
+    """Keep the longer of two overlapping findings, and the part of the other that it doesn't cover."""
     taken = bytearray(len(text))
     kept: list[Found] = []
-    for one in sorted(found, key=lambda one: (one.start - one.end, one.kind not in FIRST, one)):
-        for free in re.finditer(rb"\0+", taken[one.start : one.end]):
-            part = text[one.start + free.start() : one.start + free.end()]
+    for match in sorted(found, key=lambda match: (match.start - match.end, match.kind not in PREFERRED, match)):
+        for free in re.finditer(rb"\0+", taken[match.start : match.end]):
+            part = text[match.start + free.start() : match.start + free.end()]
             inner = EDGES.sub("", part)
             if inner:
-                start = one.start + free.start() + part.index(inner)
-                kept.append(Found(start, start + len(inner), one.kind))
-        taken[one.start : one.end] = b"\1" * (one.end - one.start)
+                start = match.start + free.start() + part.index(inner)
+                kept.append(Found(start, start + len(inner), match.kind))
+        taken[match.start : match.end] = b"\1" * (match.end - match.start)
     return sorted(kept)
 
 
 @lru_cache(maxsize=1)
-def _recognisers() -> dict[str, list[Any]]:
-    """Return presidio's recognisers by kind."""
+def _recognizers() -> dict[str, list[Any]]:
+    """Create presidio's recognizers by kind."""
     try:
-        known = import_module("presidio_analyzer.predefined_recognizers")
+        recognizers = import_module("presidio_analyzer.predefined_recognizers")
     except ImportError as error:
         raise MissingExtraError("presidio-analyzer", "guard") from error
-    email = known.EmailRecognizer()
-    email.validate_result = lambda _: None  # presidio would fetch the list of domains, and drop what is not in it
+    email = recognizers.EmailRecognizer()
+    email.validate_result = lambda _: None  # presidio would download a list of domains and drop unknown ones
     return {
         "email": [email],
-        "ip": [known.IpRecognizer()],
-        "national_id": [getattr(known, f"{name}Recognizer")() for name in NATIONAL],
+        "ip": [recognizers.IpRecognizer()],
+        "national_id": [getattr(recognizers, f"{name}Recognizer")() for name in NATIONAL],
     }

@@ -1,8 +1,8 @@
-"""Personal data leaves as tokens and comes back as itself.
+"""Replace personal data with tokens in requests, and restore it in answers.
 
-A token is `[EMAIL_1_7KQX]`: its kind, its number, and letters drawn anew for each request, which do not stand in the
-text anyway: text that only looks like a token is never replaced. The same value has the same token, so that a model can
-tell who is who. What a model changes in a token beyond its case, brackets and joins stays as the model wrote it.
+A token such as `[EMAIL_1_7KQX]` has a kind, a number, and letters drawn for each request that don't occur in its text,
+so text that only looks like a token is never replaced. Equal values get equal tokens, which lets a model tell people
+apart. A model may change a token's case, brackets and separators; a token changed in other ways is not restored.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from collections.abc import Sequence
 
 from sizewise.guard.finding import find_personal
 
-LETTERS, NONCE = "BCDFGHJKLMNPQRSTVWXZ2346789", 4
-DRAWS = 100
-_REST = re.compile(r"_(?:\d*|\d+_(\w*))", re.ASCII)  # of a token, after its kind
+NONCE_LETTERS, NONCE_LENGTH = "BCDFGHJKLMNPQRSTVWXZ2346789", 4
+MAX_DRAWS = 100
+_REST = re.compile(r"_(?:\d*|\d+_(\w*))", re.ASCII)  # the rest of a token after its kind
 
 
 class Mask:
-    """The tokens of one request.
+    """Masks the personal data of one request.
 
     Args:
-        texts: all texts that will leave; tokens are drawn that stand in none of them.
+        texts: All texts of the request; tokens are chosen that don't occur in them.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        whole = "\n".join(texts).upper()
+        joined = "\n".join(texts).upper()
         self._nonce = _nonce()
-        for _ in range(DRAWS):
-            if self._nonce not in whole:
+        for _ in range(MAX_DRAWS):
+            if self._nonce not in joined:
                 break
             self._nonce = _nonce()
         self._tokens: dict[tuple[str, str], str] = {}
         self._numbers: Counter[str] = Counter()
         self.values: dict[str, str] = {}
-        """Token in its plain form, as `EMAIL_1_7KQX`, -> what stood there."""
+        """Token without brackets, such as `EMAIL_1_7KQX` -> original value."""
         self.counts: Counter[str] = Counter()
-        """Kind -> places masked."""
+        """Kind -> number of occurrences masked."""
 
     def hide(self, text: str) -> str:
-        """Replace personal data of a text by tokens."""
+        """Replace the personal data in a text with tokens."""
         parts, end = [], 0
         for found in find_personal(text):
             parts += [text[end : found.start], self._token(found.kind, text[found.start : found.end])]
@@ -50,73 +50,77 @@ class Mask:
         return "".join([*parts, text[end:]])
 
     def _token(self, kind: str, value: str) -> str:
-        known = self._tokens.get((kind, value))
-        if known is None:
+        token = self._tokens.get((kind, value))
+        if token is None:
             self._numbers[kind] += 1
-            known = f"{kind.upper()}_{self._numbers[kind]}_{self._nonce}"
-            self._tokens[kind, value] = known
-            self.values[known] = value
-        return f"[{known}]"
+            token = f"{kind.upper()}_{self._numbers[kind]}_{self._nonce}"
+            self._tokens[kind, value] = token
+            self.values[token] = value
+        return f"[{token}]"
 
 
 def _nonce() -> str:
-    return "".join(secrets.choice(LETTERS) for _ in range(NONCE))
+    return "".join(secrets.choice(NONCE_LETTERS) for _ in range(NONCE_LENGTH))
 
 
 class Unmask:
-    """Puts values back into an answer, however its pieces are cut.
+    """Restores values in a streamed answer, wherever it is split into pieces.
 
     Args:
-        values: token in its plain form -> value.
+        values: Token without brackets -> original value.
     """
 
     def __init__(self, values: dict[str, str]) -> None:
         self._values = values
-        self._held = ""
+        self._pending = ""
         self.restored: Counter[str] = Counter()
-        """Kind -> places restored."""
+        """Kind -> number of occurrences restored."""
         parts = [token.rsplit("_", 2) for token in values]
         self._kinds = sorted({kind for kind, _, _ in parts})
         self._nonces = sorted({nonce for _, _, nonce in parts})
         kinds = "|".join(re.escape(kind).replace("_", r"[_ \-]") for kind in self._kinds)
-        form = rf"(?:{kinds})[_ \-]\d+[_ \-](?:{'|'.join(self._nonces)})"
-        self._pattern = re.compile(rf"\[{form}\]|{form}", re.IGNORECASE | re.ASCII) if values else None
-        self._longest = 2 + max((len(token) for token in values), default=0)
+        token_pattern = rf"(?:{kinds})[_ \-]\d+[_ \-](?:{'|'.join(self._nonces)})"
+        self._pattern = (
+            re.compile(rf"\[{token_pattern}\]|{token_pattern}", re.IGNORECASE | re.ASCII) if values else None
+        )
+        self._max_length = 2 + max((len(token) for token in values), default=0)
 
     def feed(self, piece: str) -> str:
-        """Give what can be said so far; the begin of a token waits for its rest."""
+        """Add a piece and return the text that can be sent; the beginning of a possible token is held back."""
         if self._pattern is None:
             return piece
-        text = self._held + piece
-        cut = self._safe(text)
-        self._held = text[cut:]
+        text = self._pending + piece
+        cut = self._sendable(text)
+        self._pending = text[cut:]
         return self._pattern.sub(self._value, text[:cut])
 
-    def rest(self) -> str:
-        """Give what still waited when the answer ended."""
-        held, self._held = self._held, ""
-        return self._pattern.sub(self._value, held) if self._pattern else held
+    def finish(self) -> str:
+        """Return the text held back when the answer ends."""
+        pending, self._pending = self._pending, ""
+        return self._pattern.sub(self._value, pending) if self._pattern else pending
 
-    def whole(self, text: str) -> str:
-        """Restore a whole text."""
-        return self.feed(text) + self.rest()
+    def restore(self, text: str) -> str:
+        """Restore the values in a complete text."""
+        return self.feed(text) + self.finish()
 
-    def _safe(self, text: str) -> int:
-        """Give the place before which no token can still be growing."""
-        for start in range(max(0, len(text) - self._longest + 1), len(text)):
+    def _sendable(self, text: str) -> int:
+        """Return the length of the text before a token that may still be incomplete."""
+        for start in range(max(0, len(text) - self._max_length + 1), len(text)):
             tail = _plain(text[start:])
             bare = tail.removeprefix("[")
-            if self._grows(bare) or (tail != bare and bare in self._values):
+            if self._may_continue(bare) or (tail != bare and bare in self._values):
                 return start
         return len(text)
 
-    def _grows(self, begun: str) -> bool:
-        """Tell whether more letters could make a token of this."""
+    def _may_continue(self, begun: str) -> bool:
+        """Return whether more characters could complete this to a token."""
         for kind in self._kinds:
             if kind.startswith(begun):
                 return True
             rest = _REST.fullmatch(begun, len(kind)) if begun.startswith(kind) else None
-            if rest and (rest[1] is None or any(one.startswith(rest[1]) and one != rest[1] for one in self._nonces)):
+            if rest and (
+                rest[1] is None or any(nonce.startswith(rest[1]) and nonce != rest[1] for nonce in self._nonces)
+            ):
                 return True
         return False
 

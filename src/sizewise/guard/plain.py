@@ -1,9 +1,8 @@
-"""Plain copies of a text, to find things in, with the way back to the places in the text itself.
+"""Normalized copies of a text for pattern matching, with a mapping back to the original offsets.
 
-People and programs write the same value in many ways: with no-break blanks, soft hyphens and letters that do not show,
-with other dashes, with full-width digits or those of other scripts, or escaped as in JSON, HTML and web addresses.
-Rules are written for one form, so they look at a copy in that form (Unicode 16: NFKC, UAX #15; decimal digits, UAX
-#44; RFC 3986, section 2.1).
+The same value can be written in many ways: with no-break spaces, soft hyphens, invisible characters, other dashes,
+full-width digits or digits of other scripts, or escaped as in JSON, HTML and URLs. Rules are written for one form and
+match against a copy in that form (Unicode 16: NFKC, UAX #15; decimal digits, UAX #44; RFC 3986, section 2.1).
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
-OTHER = "\0"  # stands for letters beside which numbers stand without a blank; it is part of no value
+SEPARATOR = "\0"  # replaces letters that numbers may touch without a space; not part of any value
 _LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 _MINUS = "\u02d7\u2043\u2212\u2796"
 _SLASHES = "\u2044\u2215\u29f8"
-_KEPT = "\u2025\u2026\u3002\uff61\u00aa\u00ba"  # no decimal point before a number, and not the letters of "3º"
-_UNSEEN = {
+_KEPT = "\u2025\u2026\u3002\uff61\u00aa\u00ba"  # NFKC would turn these into periods, or into the letters of "3º"
+_INVISIBLE = {
     0x34F,
     0x115F,
     0x1160,
@@ -34,56 +33,56 @@ _UNSEEN = {
     *range(0x180B, 0x1810),
     *range(0xFE00, 0xFE10),
 }
-_READ = (range(0x20000), range(0xE0000, 0xE1000))  # beyond these nothing changes
+_CHANGING = (range(0x20000), range(0xE0000, 0xE1000))  # no other code points are changed
 _MARKS = "\u0300-\u036f\u0483-\u0487\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe00-\ufe0f\ufe20-\ufe2f"
 _ESCAPE = (
     r"(?<!\\)\\(?:r\\n|[nrt]|u[0-9a-fA-F]{4})|"  # JSON
     r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,12});|"  # HTML
-    r"%(?:0[9AaDd]|[2-7][0-9a-fA-F])"  # addresses of the web, and of mail in them
+    r"%(?:0[9AaDd]|[2-7][0-9a-fA-F])"  # URLs, and e-mail addresses in them
 )
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\u30fc\u00b7\u30fb\u2022\u2027\u2219](?=\d)")
-_APART = re.compile(
+_SEPARATING = re.compile(
     r"(?<!\w)_+(?=\S)|(?<=[^\s_])_+(?!\w)|"  # _emphasis_
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u30ff\u3100-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\ua000-\ua4cf\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
-"""What parts numbers as blanks do: letters of scripts without blanks or with endings on numbers, marks of Markdown."""
+"""Characters that separate numbers like spaces: scripts without spaces or with suffixes on numbers, and Markdown."""
 
 
 class Plain(NamedTuple):
-    """A copy of a text."""
+    """A normalized copy of a text."""
 
     text: str
     starts: array[int] | None = None
-    """For each character of the copy, where what it stands for begins in the text; None: at the same place."""
+    """For each character of the copy, the start of its original in the text; None if offsets are equal."""
     ends: array[int] | None = None
-    """Where that ends."""
+    """The end of that original."""
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Return the place in the text of a part of the copy that is not empty."""
+        """Map a non-empty span of the copy to a span of the original text."""
         if self.starts is None or self.ends is None:
             return start, end
         return self.starts[start], self.ends[end - 1]
 
 
 def plain_copies(text: str) -> list[Plain]:
-    """Make the copies in which rules look.
+    """Create the copies that rules are matched against.
 
-    What does not show stands between the digits of a number, or between two numbers: there is a copy for each. Another
-    copy leaves only those letters beside numbers that would be set apart from them.
+    An invisible character can occur within a number or between two numbers, so there is a copy for either reading. In
+    a further copy of each, letters that can touch a number without a space are replaced by a separator.
     """
-    copies = [_plain(text, parted=False)]
-    if _table().doubtful.search(text):
-        copies.append(_plain(text, parted=True))
-    return copies + [copy._replace(text=_set_apart(copy.text)) for copy in copies if _APART.search(copy.text)]
+    copies = [_plain(text, separate=False)]
+    if _table().ambiguous.search(text):
+        copies.append(_plain(text, separate=True))
+    return copies + [copy._replace(text=_separated(copy.text)) for copy in copies if _SEPARATING.search(copy.text)]
 
 
-def _set_apart(text: str) -> str:
-    return _APART.sub(lambda part: OTHER * len(part[0]), text)
+def _separated(text: str) -> str:
+    return _SEPARATING.sub(lambda part: SEPARATOR * len(part[0]), text)
 
 
 def matches(rules: Sequence[re.Pattern[str]], texts: Sequence[str]) -> bool:
-    """Return whether a rule finds something in one of the texts, or in a plain copy of it."""
+    """Return whether a rule matches one of the texts or a normalized copy of it."""
     return any(
         rule.search(form)
         for text in texts
@@ -94,34 +93,34 @@ def matches(rules: Sequence[re.Pattern[str]], texts: Sequence[str]) -> bool:
 
 class _Table(NamedTuple):
     changes: dict[int, str]
-    """Character -> what it reads as."""
-    parted: dict[int, str]
-    """The same, where what does not show, and numbers that are signs, part what is beside them."""
-    single: re.Pattern[str]
-    """What is read anew: escapes, letters with marks, characters that read as one, and others."""
-    doubtful: re.Pattern[str]
-    """Characters that read as different things in the two tables."""
+    """Code point -> replacement."""
+    separating: dict[int, str]
+    """The same, except that invisible characters and enclosed or superscript numbers become spaces."""
+    replaced: re.Pattern[str]
+    """Matches what is replaced: escapes, letters with combining marks, and single characters."""
+    ambiguous: re.Pattern[str]
+    """Matches characters that the two tables replace differently."""
 
 
 @lru_cache(maxsize=1)
 def _table() -> _Table:
     changes: dict[int, str] = {}
-    parted: dict[int, str] = {}
-    for code in (code for part in _READ for code in part):
+    separating: dict[int, str] = {}
+    for code in (code for part in _CHANGING for code in part):
         letter = chr(code)
-        reads = _reads(letter)
-        if reads != letter:
-            changes[code] = reads
-        if not reads or (reads != letter and unicodedata.category(letter) == "No"):
-            parted[code] = " "
-    ones = _class([code for code, reads in changes.items() if len(reads) == 1])
-    others = _class([code for code, reads in changes.items() if len(reads) != 1])
-    single = re.compile(rf"{_ESCAPE}|\r\n|\w[{_MARKS}]+|({ones}+)|{others}")
-    return _Table(changes, changes | parted, single, re.compile(_class(list(parted))))
+        replacement = _replacement(letter)
+        if replacement != letter:
+            changes[code] = replacement
+        if not replacement or (replacement != letter and unicodedata.category(letter) == "No"):
+            separating[code] = " "
+    ones = _class([code for code, replacement in changes.items() if len(replacement) == 1])
+    others = _class([code for code, replacement in changes.items() if len(replacement) != 1])
+    replaced = re.compile(rf"{_ESCAPE}|\r\n|\w[{_MARKS}]+|({ones}+)|{others}")
+    return _Table(changes, changes | separating, replaced, re.compile(_class(list(separating))))
 
 
-def _reads(letter: str) -> str:
-    """Return what a character reads as: itself, another, several or none."""
+def _replacement(letter: str) -> str:
+    """Return the normal form of a character: itself, another character, several, or none."""
     category = unicodedata.category(letter)
     code = ord(letter)
     if letter in "\n " or letter in _KEPT:
@@ -130,7 +129,7 @@ def _reads(letter: str) -> str:
         return "\n"
     if category == "Zs" or letter in "\t\x1f":
         return " "
-    if category in ("Cf", "Cc") or code in _UNSEEN or 0xE0000 <= code <= 0xE0FFF:
+    if category in ("Cf", "Cc") or code in _INVISIBLE or 0xE0000 <= code <= 0xE0FFF:
         return ""
     if category == "Pd" or letter in _MINUS:
         return "-"
@@ -138,11 +137,11 @@ def _reads(letter: str) -> str:
         return "/"
     if category == "Nd":
         return str(unicodedata.decimal(letter))
-    return "".join("/" if one in _SLASHES else one for one in unicodedata.normalize("NFKC", letter))
+    return "".join("/" if part in _SLASHES else part for part in unicodedata.normalize("NFKC", letter))
 
 
 def _class(codes: list[int]) -> str:
-    """Write characters as a class of a regular expression."""
+    """Format code points as a character class of a regular expression."""
     parts: list[list[int]] = []
     for code in sorted(codes):
         if parts and parts[-1][1] == code - 1:
@@ -152,18 +151,18 @@ def _class(codes: list[int]) -> str:
     return "[" + "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in parts) + "]"
 
 
-def _plain(text: str, parted: bool) -> Plain:
+def _plain(text: str, separate: bool) -> Plain:
     table = _table()
-    changes = table.parted if parted else table.changes
+    changes = table.separating if separate else table.changes
     parts: list[str] = []
     starts, ends = array("L"), array("L")
-    at = 0
-    for match in table.single.finditer(text):
+    offset = 0
+    for match in table.replaced.finditer(text):
         start, end = match.span()
-        parts.append(text[at:start])
-        starts.extend(range(at, start))
-        ends.extend(range(at + 1, start + 1))
-        new = match[0].translate(changes) if match[1] else _read(match[0], changes)
+        parts.append(text[offset:start])
+        starts.extend(range(offset, start))
+        ends.extend(range(offset + 1, start + 1))
+        new = match[0].translate(changes) if match[1] else _normalized(match[0], changes)
         parts.append(new)
         if match[1]:
             starts.extend(range(start, end))
@@ -171,17 +170,17 @@ def _plain(text: str, parted: bool) -> Plain:
         else:
             starts.extend([start] * len(new))
             ends.extend([end] * len(new))
-        at = end
+        offset = end
     if not parts:
         return Plain(_BETWEEN_DIGITS.sub("-", text))
-    parts.append(text[at:])
-    starts.extend(range(at, len(text)))
-    ends.extend(range(at + 1, len(text) + 1))
+    parts.append(text[offset:])
+    starts.extend(range(offset, len(text)))
+    ends.extend(range(offset + 1, len(text) + 1))
     return Plain(_BETWEEN_DIGITS.sub("-", "".join(parts)), starts, ends)
 
 
-def _read(part: str, changes: dict[int, str]) -> str:
-    """Return what an escape, a letter with marks or a single character reads as."""
+def _normalized(part: str, changes: dict[int, str]) -> str:
+    """Normalize an escape, a letter with combining marks, or a single character."""
     if part[0] in "&%" and len(part) > 1:
         return (html.unescape(part) if part[0] == "&" else unquote(part)).translate(changes)
     if part[0] == "\\":
@@ -195,5 +194,5 @@ def _read(part: str, changes: dict[int, str]) -> str:
         return changes[ord(part)]
     base = changes.get(ord(part[0]), part[0])
     if base.isdecimal() or not base:
-        return base  # "1" in the box of a key cap
+        return base  # a keycap emoji is its digit
     return unicodedata.normalize("NFC", base + "".join(mark for mark in part[1:] if changes.get(ord(mark), mark)))

@@ -1,4 +1,4 @@
-"""The guard's rules, read from a file of regular expressions."""
+"""Load the guard's rules, a file of regular expressions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def _file() -> dict[str, Any]:
 
 @lru_cache(maxsize=16)
 def rules_of(section: str) -> Rules:
-    """Give the compiled rules of a section by name; `<name>` in a rule stands for the part of that name."""
+    """Compile the rules of a section, by name; `<name>` in a rule is replaced with the part of that name."""
     parts: dict[str, str] = _file()["parts"]
 
-    def whole(rule: str) -> str:
-        return re.sub(r"<([a-z]+)>", lambda found: whole(parts[found[1]]) if found[1] in parts else found[0], rule)
+    def expanded(rule: str) -> str:
+        return re.sub(r"<([a-z]+)>", lambda name: expanded(parts[name[1]]) if name[1] in parts else name[0], rule)
 
-    found: dict[str, str | list[str]] = _file()[section]
+    rules_by_name: dict[str, str | list[str]] = _file()[section]
     return {
-        name: tuple(re.compile(whole(rule), re.DOTALL) for rule in ([rules] if isinstance(rules, str) else rules))
-        for name, rules in found.items()
+        name: tuple(re.compile(expanded(rule), re.DOTALL) for rule in ([rules] if isinstance(rules, str) else rules))
+        for name, rules in rules_by_name.items()
     }

@@ -1,4 +1,4 @@
-"""What candidates answered, as raters will see it, and who answered nothing."""
+"""Answers of the candidates as raters will see them, and candidates without any."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from sizewise.errors import SizewiseError
 from sizewise.records import Evaluation, ItemRow
 from sizewise.store import Store
 
-MOST_SHOWN = 20_000  # characters of a text
-MOST_ERROR = 120  # characters of an error that a message quotes
+MAX_CHARACTERS = 20_000  # of a text on the page
+MAX_ERROR_CHARACTERS = 120  # of an error that a message quotes
 
 
 class Answered(NamedTuple):
-    """The answers of some candidates to the examples that share nothing with training."""
+    """Candidates' answers to the uncontaminated examples."""
 
     data: str
     """Dataset id."""
     rows: dict[str, ItemRow]
-    """Example -> what was asked."""
+    """Example id -> its row, with prompt and reference answers."""
     texts: dict[str, dict[str, str]]
-    """Candidate -> example -> the answer as shown, where it has text; only candidates with an answer."""
+    """Candidate -> example id -> answer as shown; empty answers and candidates without any answer are left out."""
     left_out: dict[str, str]
-    """Candidate without any -> why."""
+    """Candidate without any answer -> reason."""
 
     def distinct(self, item: str, names: Sequence[str]) -> list[str]:
-        """Return those of the candidates that answered an example, of two with the same text the first."""
+        """Return the candidates that answered an example; of several with the same text, only the first."""
         first: dict[str, str] = {}
         for name in names:
             if item in self.texts[name]:
@@ -36,74 +36,74 @@ class Answered(NamedTuple):
 
 
 def read_answered(evaluations: Mapping[str, str], plain: bool, store: Store) -> Answered:
-    """Read what the candidates answered.
+    """Read the candidates' answers to the uncontaminated examples.
 
     Args:
         evaluations: candidate -> evaluation id.
-        plain: even out typography.
+        plain: normalize typography.
         store: where records live.
 
     Raises:
-        SizewiseError: the evaluations are of different data, or hold no example that shares nothing with training.
+        SizewiseError: the evaluations use different data, or have no uncontaminated example.
     """
-    records = {name: store.read(Evaluation, one) for name, one in evaluations.items()}
+    records = {name: store.read(Evaluation, evaluation) for name, evaluation in evaluations.items()}
     data = sorted({record.data for record in records.values()})
     if len(data) > 1:
         raise SizewiseError(
-            f"These were measured on different data: {', '.join(data)}.", "evaluations of one dataset", ""
+            f"These evaluations use different data: {', '.join(data)}.", "evaluations on one dataset", ""
         )
     asked = {
         name: [
             row
-            for row in store.read_rows(store.folder("evaluation", one), "items.jsonl", ItemRow)
+            for row in store.read_rows(store.folder("evaluation", evaluation), "items.jsonl", ItemRow)
             if row.kind == "example"
         ]
-        for name, one in evaluations.items()
+        for name, evaluation in evaluations.items()
     }
-    clean = {name: [row for row in rows if row.clean] for name, rows in asked.items()}
-    if not any(clean.values()):
+    uncontaminated = {name: [row for row in rows if row.uncontaminated] for name, rows in asked.items()}
+    if not any(uncontaminated.values()):
         count = max(map(len, asked.values()))
         raise SizewiseError(
-            f"There is no example to judge: all {count:,} that {', '.join(asked)} answered share text with training."
+            f"No example to judge: all {count:,} that {', '.join(asked)} answered share text with the training data."
             if count
-            else f"There is no example to judge: {', '.join(asked)} were measured without being asked for answers.",
-            "evaluations with answers to examples that share nothing with training",
+            else f"No example to judge: the evaluations of {', '.join(asked)} contain no answers.",
+            "evaluations with answers to uncontaminated examples",
             f"sizewise evaluate MODEL --data {data[0]} --metrics chrf",
         )
     texts = {
         name: {row.item: text for row in rows if not row.error and has_text(text := shown(row.completion or "", plain))}
-        for name, rows in clean.items()
+        for name, rows in uncontaminated.items()
     }
     return Answered(
         data[0],
-        {row.item: row for rows in clean.values() for row in rows},
-        {name: own for name, own in texts.items() if own},
-        {name: _why_silent(clean[name]) for name, own in texts.items() if not own},
+        {row.item: row for rows in uncontaminated.values() for row in rows},
+        {name: answers for name, answers in texts.items() if answers},
+        {name: _why_left_out(uncontaminated[name]) for name, answers in texts.items() if not answers},
     )
 
 
-def _why_silent(rows: Sequence[ItemRow]) -> str:
+def _why_left_out(rows: Sequence[ItemRow]) -> str:
     if not rows:
-        return "it was not asked for answers"
+        return "its evaluation contains no answers"
     failed = [row.error for row in rows if row.error]
     if len(failed) == len(rows):
-        return f"all of its {len(rows):,} answers failed ({failed[0][:MOST_ERROR]})"
+        return f"all of its {len(rows):,} answers failed ({failed[0][:MAX_ERROR_CHARACTERS]})"
     return f"none of its {len(rows):,} answers has text" + (f", {len(failed):,} of them failed" if failed else "")
 
 
 def has_text(text: str) -> bool:
-    """Whether there is anything to see."""
-    return any(one.isprintable() and not one.isspace() for one in text)
+    """Check whether a text has any visible character."""
+    return any(character.isprintable() and not character.isspace() for character in text)
 
 
 def letters_of(text: str) -> str:
-    """Return the words of a text alone: two texts with the same words say the same, whatever their case and marks."""
+    """Return the words of a text, ignoring case and punctuation, to compare the content of two texts."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text
 
 
 _MARKS = re.compile(r"(?m)^\s{0,3}(#{1,6}\s+|[-*+]\s+|>\s?)|\*\*|__|`+")
 _LINES = re.compile(r"\n{3,}")
-_EVEN = str.maketrans(
+_PLAIN = str.maketrans(
     {
         "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u2018": "'", "\u2019": "'", "\u2013": "-", "\u2014": "-",
         "\u2026": "...", "\u00a0": " ",
@@ -112,8 +112,8 @@ _EVEN = str.maketrans(
 
 
 def shown(text: str, plain: bool) -> str:
-    """Return a text as raters see it: cut at what a page can hold, and with even typography where that is asked."""
-    text = text[:MOST_SHOWN] + (" [cut]" if len(text) > MOST_SHOWN else "")
+    """Format a text for raters: cut to fit on a page, and with normalized typography if `plain`."""
+    text = text[:MAX_CHARACTERS] + (" [cut]" if len(text) > MAX_CHARACTERS else "")
     if not plain:
         return text.strip()
-    return _LINES.sub("\n\n", _MARKS.sub("", text).translate(_EVEN)).strip()
+    return _LINES.sub("\n\n", _MARKS.sub("", text).translate(_PLAIN)).strip()

@@ -1,4 +1,4 @@
-"""The votes of a round, as they arrive."""
+"""The ballot of a round: its tasks, its raters, and votes as they arrive."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ VOTES, STATE, RATERS = "votes", "state", "raters"
 
 
 def tasks_of(round_id: str, store: Store) -> dict[str, JudgeTask]:
-    """Give the tasks of a round, those that only judge models see included."""
+    """Read the tasks of a round, including those that only judge models see."""
     folder = store.folder("round", round_id)
     names = [name for name in (TASKS_FILE, MORE_TASKS_FILE) if name == TASKS_FILE or (folder / name).exists()]
     return {task.id: task for name in names for task in store.read_rows(folder, name, JudgeTask)}
 
 
 class Ballot:
-    """The votes of one round; safe against replays, other people's tasks and a kill at any moment.
+    """The votes of one round, protected against replays, votes on other raters' tasks, and crashes.
 
     Args:
         store: where records live.
@@ -37,14 +37,14 @@ class Ballot:
         self._ledger = store.ledger("round", round_id, any_thread=True)
         joined = [JudgeRater.model_validate(body) for body in self._ledger.entries(RATERS).values()]
         self.raters = {rater.name: rater for rater in (*self.round.raters, *joined)}
-        """Who was asked, and who joined later: judge models, and those whose votes came from a file."""
+        """Invited raters, and those who joined later: judge models, and raters whose votes were imported."""
         self._votes: dict[tuple[str, str], Vote] = {}
         for body in self._ledger.entries(VOTES).values():
             self._take(body)
 
     def _take(self, body: Mapping[str, object]) -> None:
         known = self.raters.get(str(body["rater"]))
-        origin = {"origin": known.origin} if known else {}  # votes of before did not carry it
+        origin = {"origin": known.origin} if known else {}  # votes of earlier versions lack it
         vote = Vote.model_validate(origin | {key: value for key, value in body.items() if key != "undone"})
         if body.get("undone"):
             self._votes.pop((vote.rater, vote.task), None)
@@ -53,45 +53,49 @@ class Ballot:
 
     @property
     def closed(self) -> bool:
-        """Whether votes are no longer taken."""
+        """Whether the round is closed to further votes."""
         return self._ledger.entry(STATE, "closed") is not None
 
     def close_votes(self) -> None:
-        """Take no more votes from now on."""
+        """Close the round: later votes are refused."""
         self._ledger.append(STATE, "closed", {"at": datetime.now(UTC).isoformat(timespec="seconds")})
 
     def join(self, name: str, origin: Origin, tasks: Sequence[str]) -> JudgeRater:
-        """Let somebody in who votes without a link; those who are in already see these tasks too.
+        """Add a rater who votes without a link; a rater who joined before gets these tasks too.
 
         Raises:
-            SizewiseError: this name is another's.
+            SizewiseError: another rater has this name.
         """
         known = self.raters.get(name)
         if known is not None and (known.origin != origin or known in self.round.raters):
-            raise SizewiseError(f"There is a rater named '{name}' already.", "a name of its own", "")
+            raise SizewiseError(f"This round already has a rater named '{name}'.", "a name that is still free", "")
         before = known.tasks if known else ()
         rater = JudgeRater(name=name, token_sha256="", origin=origin, tasks=tuple(dict.fromkeys([*before, *tasks])))
-        # The first entry of a key stays: whoever sees more tasks than before has another.
+        # The ledger keeps the first entry of a key, so a rater with more tasks than before needs a new key.
         key = f"{name} {len(rater.tasks)}" if known else name
         self._ledger.append(RATERS, key, rater.model_dump(mode="json"))
         self.raters[name] = rater
         return rater
 
     def rater(self, token: str) -> JudgeRater:
-        """Give the rater of a token.
+        """Look up the rater of a token.
 
         Raises:
-            SizewiseError: the token is forged, or its time is over.
+            SizewiseError: the token is unknown or has expired.
         """
         found = self._by_token.get(token_hash(token))
         if found is None:
-            raise SizewiseError("This link is not known.", "the link that you were given", "ask whoever sent it")
+            raise SizewiseError(
+                "This link isn't valid.", "the link from your invitation", "ask the sender for a new one"
+            )
         if datetime.now(UTC) > datetime.fromisoformat(self.round.expires):
-            raise SizewiseError("This link is over.", f"a vote before {self.round.expires}", "ask whoever sent it")
+            raise SizewiseError(
+                f"This link expired on {self.round.expires}.", "a vote before that", "ask the sender for a new one"
+            )
         return found
 
     def next_task(self, rater: JudgeRater) -> JudgeTask | None:
-        """Give the first task without a vote; None where all are done."""
+        """Return the rater's first task without a vote, or None when all are done."""
         name = next((name for name in rater.tasks if (rater.name, name) not in self._votes), None)
         return None if name is None else self.tasks[name]
 
@@ -100,29 +104,29 @@ class Ballot:
         return sum((rater.name, name) in self._votes for name in rater.tasks)
 
     def last(self, rater: JudgeRater) -> str | None:
-        """Give the task that this rater judged last, of those that still count."""
+        """Return the task of the rater's latest vote that still counts."""
         found = [task for name, task in self._votes if name == rater.name]
         return found[-1] if found else None
 
     def vote(self, rater: JudgeRater, vote: Vote, nonce: str) -> None:
-        """Keep a vote; the same nonce again changes nothing, another vote on the same task takes its place.
+        """Save a vote. Repeating a nonce changes nothing; a new vote on the same task replaces the old one.
 
         Raises:
-            SizewiseError: the round is closed, the task is another's, or the choice does not fit.
+            SizewiseError: the round is closed, the task belongs to another rater, or the choice doesn't fit the task.
         """
         if self.closed:
-            raise SizewiseError("This round is closed.", "a vote before its end", "")
+            raise SizewiseError("This round is closed.", "a vote before the round was closed", "")
         if vote.task not in rater.tasks or (vote.rater, vote.origin) != (rater.name, rater.origin):
-            raise SizewiseError("This task is not yours.", "a task of your own", "load the page again")
+            raise SizewiseError("This task isn't assigned to you.", "one of your tasks", "reload the page")
         choices = self.tasks[vote.task].choices(self.round.kind)
         if vote.choice != "skip" and vote.choice not in choices:
-            raise SizewiseError(f"'{vote.choice}' is no choice here.", " or ".join(choices), "")
+            raise SizewiseError(f"'{vote.choice}' isn't a choice of this task.", " or ".join(choices), "")
         if vote.choice == "rated" and not vote.ratings:
             raise SizewiseError("Nothing was rated.", "at least one scale", "")
         self._keep(vote.model_dump(mode="json"), f"{rater.name}:{vote.task}:{nonce}")
 
     def undo(self, rater: JudgeRater, nonce: str) -> None:
-        """Take back the last vote of a rater, if there is one."""
+        """Undo a rater's latest vote, if there is one."""
         task = self.last(rater)
         if task is not None and not self.closed:
             body = self._votes[rater.name, task].model_dump(mode="json") | {"undone": True}
@@ -131,11 +135,11 @@ class Ballot:
     def _keep(self, body: dict[str, object], key: str) -> None:
         if self._ledger.entry(VOTES, key) is None:
             self._ledger.append(VOTES, key, body)
-            self._votes.pop((str(body["rater"]), str(body["task"])), None)  # the last one stands last
+            self._votes.pop((str(body["rater"]), str(body["task"])), None)  # keeps the latest vote at the end
             self._take(body)
 
     def votes(self) -> list[Vote]:
-        """Give the votes that count, in the order of arrival."""
+        """Return the votes that count, in order of arrival."""
         return list(self._votes.values())
 
     def close(self) -> None:
@@ -144,5 +148,5 @@ class Ballot:
 
 
 def token_hash(token: str) -> str:
-    """Give what is kept of a link's token."""
+    """Hash the token of a link; only the hash is stored."""
     return hashlib.sha256(token.encode("utf-8")).hexdigest()

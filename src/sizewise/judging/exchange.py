@@ -1,4 +1,4 @@
-"""Tasks out to other tools for annotation, and their votes back: CSV, JSONL, Label Studio, Argilla.
+"""Export of tasks to annotation tools and import of their votes: CSV, JSONL, Label Studio, Argilla.
 
 Formats: https://labelstud.io/guide/tasks and /guide/export (Label Studio JSON, `result` of an annotation);
 https://docs.argilla.io, records as `Dataset.records.to_json` writes them (Argilla 2).
@@ -23,21 +23,21 @@ from sizewise.records import SCALES, JudgeTask, Vote
 from sizewise.store import read_lines, write_atomically
 
 Format = Literal["csv", "jsonl", "label-studio", "argilla"]
-MOST_BYTES = 200_000_000
+MAX_BYTES = 200_000_000
 
 
 def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
-    """Write the tasks of a round for another tool: no names, no purposes, each task once.
+    """Write the tasks of a round for an annotation tool, each once, without candidate names or purpose.
 
     Args:
         ballot: the round.
-        path: file to write; Label Studio's labelling configuration is written beside it, as .xml.
+        path: file to write; Label Studio's labeling configuration goes next to it, as .xml.
         form: format.
 
     Returns:
         The files that were written.
     """
-    tasks = [task for task in ballot.tasks.values() if task.purpose in ("vote", "gold") and not _is_more(task)]
+    tasks = [task for task in ballot.tasks.values() if task.purpose in ("vote", "gold") and not _is_extra(task)]
     rows = [_row(task, ballot) for task in tasks]
     written = [path]
     if form == "csv":
@@ -51,7 +51,7 @@ def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
     elif form == "label-studio":
         write_atomically(path, json.dumps([{"data": row} for row in rows], ensure_ascii=False, indent=1))
         written.append(path.with_suffix(".xml"))
-        write_atomically(written[1], _labelling(ballot, tasks))
+        write_atomically(written[1], _labeling(ballot, tasks))
     else:
         shown = [{key: value for key, value in row.items() if key not in ("task", "choices")} for row in rows]
         records = [
@@ -62,27 +62,27 @@ def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
     return written
 
 
-def _is_more(task: JudgeTask) -> bool:
+def _is_extra(task: JudgeTask) -> bool:
     return task.id.startswith("m")
 
 
 def _row(task: JudgeTask, ballot: Ballot) -> dict[str, str]:
-    texts = {f"answer_{place}": text for place, (_, text) in enumerate(task.answers, start=1)}
+    texts = {f"answer_{number}": text for number, (_, text) in enumerate(task.answers, start=1)}
     choices = " | ".join(task.choices(ballot.round.kind))
     return {"task": task.id, "prompt": task.prompt, "passage": task.passage} | texts | {"choices": choices}
 
 
-def _labelling(ballot: Ballot, tasks: Sequence[JudgeTask]) -> str:
-    """Give the labelling configuration that shows these tasks in Label Studio."""
+def _labeling(ballot: Ballot, tasks: Sequence[JudgeTask]) -> str:
+    """Write the labeling configuration that shows these tasks in Label Studio."""
     shown = max(len(task.answers) for task in tasks)
     kind = ballot.round.kind
     choices = tasks[0].choices(kind)
     lines = ["<View>", f"  <Header value={quoteattr(ballot.round.question)}/>"]
     lines.append('  <Text name="prompt" value="$prompt"/>')
     if any(task.passage for task in tasks):
-        lines += ['  <Header value="Right answer, to compare with"/>', '  <Text name="passage" value="$passage"/>']
-    for place in range(1, shown + 1):
-        lines += [f'  <Header value="Answer {place}"/>', f'  <Text name="answer_{place}" value="$answer_{place}"/>']
+        lines += ['  <Header value="Reference answer"/>', '  <Text name="passage" value="$passage"/>']
+    for number in range(1, shown + 1):
+        lines += [f'  <Header value="Answer {number}"/>', f'  <Text name="answer_{number}" value="$answer_{number}"/>']
     if kind == "rating":
         for scale in SCALES:
             lines += [f'  <Header value="{scale}"/>', f'  <Rating name="{scale}" toName="prompt" maxRating="5"/>']
@@ -99,59 +99,59 @@ def _labelling(ballot: Ballot, tasks: Sequence[JudgeTask]) -> str:
     return "\n".join(lines) + "\n"
 
 
-class Taken(NamedTuple):
-    """What a file of votes held."""
+class Imported(NamedTuple):
+    """Result of an import."""
 
     votes: dict[str, int]
     """Rater -> number of votes."""
     empty: int
-    """Answers without a choice or rating, which were left out."""
+    """Rows without a choice or rating, which were skipped."""
 
 
-def read_votes(ballot: Ballot, path: Path, form: Format) -> Taken:
-    """Take votes from a file of another tool into a round, as people's; the same file again changes nothing.
+def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
+    """Import votes of people from another tool's file; importing the same file again changes nothing.
 
-    Of several votes of a rater on one task the last counts. What was opened and left empty is left out and counted.
+    Of several votes by one rater on one task, the last counts. Tasks that were opened and left empty are skipped.
 
     Args:
         ballot: the round.
-        path: CSV or JSONL with `task`, `rater`, `choice` (perhaps `harm`, `comment`, `correction`, `seconds` and the
-            scales of ratings), or an export of Label Studio (JSON) or Argilla (`records.to_json`).
+        path: CSV or JSONL with `task`, `rater`, `choice` (and optionally `harm`, `comment`, `correction`, `seconds`
+            and the rating scales), or an export of Label Studio (JSON) or Argilla (`records.to_json`).
         form: format.
 
     Raises:
-        SizewiseError: the file is not of this form; nothing of it is kept then.
+        SizewiseError: the file isn't in this format; none of its votes are imported.
     """
     if form not in get_args(Format):
-        raise UsageError(f"'{form}' is no format.", " or ".join(get_args(Format)), "")
+        raise UsageError(f"The format '{form}' isn't supported.", " or ".join(get_args(Format)), "")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES / 1e6:.0f} MB")
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES / 1e6:.0f} MB")
         rows = [_stripped(row) for row in READERS[form](path)]
         filled = [row for row in rows if not _is_empty(row)]
         if rows and not filled:
             raise ValueError(f"none of its {len(rows)} rows has a choice")
         votes = list({(vote.rater, vote.task): vote for vote in (_vote(row, ballot) for row in filled)}.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        said = f"{error.errors()[0]['msg']}" if isinstance(error, ValidationError) else str(error)
+        reason = f"{error.errors()[0]['msg']}" if isinstance(error, ValidationError) else str(error)
         raise SizewiseError(
-            f"{path} cannot be read as {form}: {said.splitlines()[0] if said else type(error).__name__}.",
-            "the tasks of this round with a rater and a choice each",
+            f"{path} cannot be read as {form}: {reason.splitlines()[0] if reason else type(error).__name__}.",
+            "tasks of this round, each with a rater and a choice",
             f"sizewise judge export {ballot.id} --format {form} --out FILE writes the tasks",
         ) from error
     if ballot.closed:
-        raise SizewiseError(f"{ballot.id} is closed.", "votes before its end", "")
+        raise SizewiseError(f"{ballot.id} is closed.", "a round that still accepts votes", "sizewise judge open ID")
     counts: dict[str, int] = {}
     raters = {
         name: ballot.join(name, "person", [vote.task for vote in votes if vote.rater == name])
         for name in dict.fromkeys(vote.rater for vote in votes)
     }
-    standing = {(vote.rater, vote.task): vote for vote in ballot.votes()}
+    known = {(vote.rater, vote.task): vote for vote in ballot.votes()}
     for vote in votes:
-        if standing.get((vote.rater, vote.task)) != vote:
+        if known.get((vote.rater, vote.task)) != vote:
             ballot.vote(raters[vote.rater], vote, f"file:{secrets.token_hex(8)}")
         counts[vote.rater] = counts.get(vote.rater, 0) + 1
-    return Taken(counts, len(rows) - len(filled))
+    return Imported(counts, len(rows) - len(filled))
 
 
 def _stripped(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,14 +159,14 @@ def _stripped(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_empty(row: Mapping[str, Any]) -> bool:
-    """Return whether a row names a task but neither a choice nor a rating."""
+    """Check whether a row names a task but has neither a choice nor a rating."""
     return bool(row["task"]) and all(row.get(name) in (None, "") for name in ("choice", *SCALES))
 
 
 def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
     name = str(row["task"])
     if name not in ballot.tasks:
-        raise ValueError(f"there is no task '{name}' in {ballot.id}")
+        raise ValueError(f"{ballot.id} has no task '{name}'")
     ratings = {scale: int(row[scale]) for scale in SCALES if row.get(scale) not in (None, "")}
     choice = str(row.get("choice") or ("rated" if ratings else ""))
     choices = ballot.tasks[name].choices(ballot.round.kind)

@@ -1,16 +1,16 @@
-"""A round of blind judging: who sees what in which order."""
+"""Rounds of blind judging: which rater sees which answers, in which order."""
 
 from __future__ import annotations
 
 import random
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.answered import Answered, letters_of, read_answered, shown
 from sizewise.judging.ballot import MORE_TASKS_FILE, TASKS_FILE, tasks_of, token_hash
@@ -27,160 +27,197 @@ from sizewise.records import (
     Study,
     fingerprint,
 )
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 
 REPEAT_SHARE, GOLD_SHARE = 0.1, 0.08
 REPEAT_AFTER = 4  # tasks between the first and the second showing
-MOST_AT_ONCE = 6  # answers to choose the best of
+MAX_ANSWERS = 6  # in a best-of-several task
 DAYS = 30
-BAR = 0.7
+MIN_AGREEMENT = 0.7
 REFERENCE = "reference"
 QUESTIONS: dict[JudgeKind, str] = {
-    "pair": "Which answer serves better somebody who asked this?",
-    "best": "Which answer serves best somebody who asked this?",
+    "pair": "Which answer is more helpful?",
+    "best": "Which answer is the most helpful?",
     "rating": "How good is this answer?",
     "origin": "Was this written by a person or by a model?",
 }
 
 
+class RoundDesign(NamedTuple):
+    """Design of a round: what raters see, how much of it, and under which conditions."""
+
+    kind: JudgeKind = "pair"
+    """Pairs, the best of several, ratings of single answers, or the imitation test (person or model)."""
+    items: int = 60
+    """Maximum number of examples, drawn from the uncontaminated ones that have answers to compare."""
+    raters: Sequence[str] = ("rater 1",)
+    """Names of the raters."""
+    votes_per_item: int = 1
+    """Different raters who see each item."""
+    origin: Origin = "person"
+    """Origin of the raters; only votes of people enter a verdict."""
+    plain: bool = True
+    """Normalize typography, so that markup and quotation marks don't identify a model."""
+    show_reference: bool = True
+    """Show the reference answer next to the candidates' answers."""
+    min_agreement: float = MIN_AGREEMENT
+    """Agreement with people that a judge model must reach before its votes count."""
+    days: int = DAYS
+    """Validity of the links in days."""
+
+    def check(self) -> None:
+        """Check that the numbers fit together.
+
+        Raises:
+            UsageError: they don't.
+        """
+        if not self.raters or len(set(self.raters)) < len(self.raters):
+            raise UsageError(
+                f"Rater names must be different: {', '.join(self.raters) or 'none given'}.",
+                "--raters 3, or different names separated by commas",
+                "",
+            )
+        if not 1 <= self.votes_per_item <= len(self.raters):
+            raise UsageError(
+                f"Each item needs {self.votes_per_item} raters, but there are {len(self.raters)}.",
+                "at least one vote per item, and as many raters as votes per item",
+                "",
+            )
+        if not 0 < self.min_agreement < 1:
+            raise UsageError(
+                f"A minimum agreement of {self.min_agreement:g} isn't possible.",
+                "a share between 0 and 1",
+                "--min-agreement 0.7",
+            )
+
+
 class Invitation(NamedTuple):
-    """A rater and the token of the link; the token is known only now."""
+    """A rater and the secret token of their link, which isn't stored."""
 
     rater: str
     token: str
 
 
 class Opened(NamedTuple):
-    """A round that was made."""
+    """A new round and its invitations."""
 
-    stored: Stored[JudgeRound]
+    stored: Saved[JudgeRound]
     invitations: tuple[Invitation, ...]
 
 
 def open_round(
-    ids: Sequence[str],
-    *,
-    store: Store | None = None,
-    kind: JudgeKind = "pair",
-    items: int = 60,
-    raters: Sequence[str] = ("rater 1",),
-    votes_an_item: int = 1,
-    origin: Origin = "person",
-    plain: bool = True,
-    show_reference: bool = True,
-    bar: float = BAR,
-    days: int = DAYS,
-    seed: int = 0,
+    ids: Sequence[str], design: RoundDesign | None = None, *, store: Store | None = None, seed: int = 0
 ) -> Opened:
-    """Make a round from what candidates answered.
+    """Create a round of blind judging from the candidates' answers.
 
-    Sides are random and balanced, each item is shown to `votes_an_item` raters, nobody sees an item twice but in a
-    repeat with swapped sides; in pairs a few gold tasks set the right answer beside that of another item. A candidate
-    none of whose answers has text is left out, and two answers with the same text are not asked about.
+    Sides are random and balanced. Each item goes to `votes_per_item` raters, and no rater sees an item twice, except in
+    a repeat with swapped sides. In pairs, some gold tasks show a reference answer next to that of another item.
+    Candidates whose answers are all empty are left out, and two answers with the same text are never compared.
 
     Args:
         ids: a study, a comparison, or two evaluations or more.
+        design: kind of round, examples and raters.
         store: where records live; by default SIZEWISE_HOME.
-        kind: pairs, the best of several, ratings of one answer, or who wrote it.
-        items: most examples, drawn from those that share nothing with training and have answers to set side by side.
-        raters: names of those who will judge.
-        votes_an_item: different raters that see each item.
-        origin: whether they are people; what others say never enters a verdict.
-        plain: even out typography, so that marks and quotes do not betray a model.
-        show_reference: show the right answer beside.
-        bar: share of people's choices that a judge model must meet before its votes count.
-        days: how long links hold.
         seed: seed of the draw, of the sides and of the order.
 
     Raises:
-        UsageError: numbers do not fit.
-        SizewiseError: a record is missing, or there is nothing to judge.
+        UsageError: the design is inconsistent, or these records can't be judged.
+        SizewiseError: a record is missing, or no example can be judged.
     """
-    store = store or Store()
-    if not raters or len(set(raters)) < len(raters):
-        raise UsageError("Raters need names of their own.", "--raters 3, or names with commas", "")
-    if not 1 <= votes_an_item <= len(raters):
-        raise UsageError(
-            f"{votes_an_item} of {len(raters)} raters cannot see each item.", "at least as many raters", ""
-        )
-    if not 0 < bar < 1:
-        raise UsageError(f"A judge model cannot be held to {bar:g}.", "a share between 0 and 1", "--bar 0.7")
+    store, design = store or Store(), design or RoundDesign()
+    design.check()
     comparison, evaluations = _evaluations(ids, store)
-    answered = read_answered(evaluations, plain, store)
-    _enough(answered, kind, ids)
-    among = min(len(answered.texts), MOST_AT_ONCE) if kind == "best" else 2
-    wanted = round(GOLD_SHARE * items) + among if kind in ("pair", "best") else 0
-    pool = _examples(answered, store, seed)
-    kept = wanted if len(pool) >= 3 * wanted else 0
+    answered = read_answered(evaluations, design.plain, store)
+    _check_candidates(answered, design.kind, ids)
     rng = random.Random(seed)
-    drawn = _draw(kind, answered, pool[: len(pool) - kept], items, plain, show_reference, rng)
-    if not drawn.tasks:
-        raise SizewiseError(
-            f"There is nothing to ask: {', '.join(answered.texts)} gave the same texts, or answered other examples.",
-            "an example with two different answers",
-            f"sizewise judge open {' '.join(ids)} --kind rating",
-        )
-    tasks = drawn.tasks
-    gold = list(_gold([row for row, _ in pool[len(pool) - kept :]], plain, kind, among))
-    people, more = _assign(tasks, gold, raters, votes_an_item, rng)
-    invitations = tuple(Invitation(name, secrets.token_urlsafe(18)) for name in raters)
-    every = [*tasks, *gold, *more]
+    drawn, gold = _drawn_and_gold(answered, design, ids, store, seed, rng)
+    assigned, repeats = _assign(drawn.tasks, gold, design, rng)
+    invitations = tuple(Invitation(name, secrets.token_urlsafe(18)) for name in design.raters)
+    tasks = [*drawn.tasks, *gold, *repeats]
     record = JudgeRound(
-        kind=kind,
-        question=QUESTIONS[kind],
+        kind=design.kind,
+        question=QUESTIONS[design.kind],
         data=answered.data,
         comparison=comparison,
         evaluations={name: evaluations[name] for name in answered.texts},
-        items=len(tasks),
-        tasks=len(every),
+        items=len(drawn.tasks),
+        tasks=len(tasks),
         raters=tuple(
             JudgeRater(
-                name=one.rater, token_sha256=token_hash(one.token), origin=origin, tasks=tuple(people[one.rater])
+                name=invitation.rater,
+                token_sha256=token_hash(invitation.token),
+                origin=design.origin,
+                tasks=tuple(assigned[invitation.rater]),
             )
-            for one in invitations
+            for invitation in invitations
         ),
         seed=seed,
-        plain=plain,
-        bar=bar,
-        expires=(datetime.now(UTC) + timedelta(days=days)).isoformat(timespec="seconds"),
+        plain=design.plain,
+        min_agreement=design.min_agreement,
+        expires=(datetime.now(UTC) + timedelta(days=design.days)).isoformat(timespec="seconds"),
         left_out=answered.left_out,
         same=drawn.same,
     )
     round_id = f"round-{fingerprint([record.model_dump(mode='json')])}"
-    store.write_rows(store.folder("round", round_id), TASKS_FILE, every)
+    store.write_rows(store.folder("round", round_id), TASKS_FILE, tasks)
     return Opened(store.write(round_id, record), invitations)
 
 
+def _drawn_and_gold(
+    answered: Answered, design: RoundDesign, ids: Sequence[str], store: Store, seed: int, rng: random.Random
+) -> tuple[Drawn, list[JudgeTask]]:
+    """Draw the tasks of a round and its gold tasks, from different examples.
+
+    Raises:
+        SizewiseError: no example has two different answers.
+    """
+    choices = min(len(answered.texts), MAX_ANSWERS) if design.kind == "best" else 2
+    wanted = round(GOLD_SHARE * design.items) + choices if design.kind in ("pair", "best") else 0
+    pool = _examples(answered, store, seed)
+    reserved = wanted if len(pool) >= 3 * wanted else 0
+    drawn = _draw(answered, pool[: len(pool) - reserved], design, rng)
+    if not drawn.tasks:
+        raise SizewiseError(
+            f"There is nothing to compare: {', '.join(answered.texts)} gave the same answers, or answered different "
+            "examples.",
+            "an example with two different answers",
+            f"sizewise judge open {' '.join(ids)} --kind rating",
+        )
+    return drawn, list(_gold([row for row, _ in pool[len(pool) - reserved :]], design.plain, design.kind, choices))
+
+
 def _evaluations(ids: Sequence[str], store: Store) -> tuple[str | None, dict[str, str]]:
-    kinds = [store.kind_of(one) for one in ids]
+    kinds = [store.kind_of(record_id) for record_id in ids]
     if kinds == ["study"]:
         study = store.read(Study, ids[0])
         return _without_baselines(study.comparison, store)
     if kinds == ["comparison"]:
         return _without_baselines(ids[0], store)
     if len(ids) < 1 or set(kinds) != {"evaluation"}:
-        raise UsageError(
-            f"{', '.join(ids)} cannot be judged.", "a study, a comparison, or evaluations", "sizewise runs"
-        )
-    return None, {store.read(Evaluation, one).model.uri: one for one in ids}
+        raise UsageError(f"{', '.join(ids)} can't be judged.", "a study, a comparison, or evaluations", "sizewise runs")
+    return None, {store.read(Evaluation, record_id).model.uri: record_id for record_id in ids}
 
 
 def _without_baselines(comparison: str, store: Store) -> tuple[str, dict[str, str]]:
     compared = store.read(Comparison, comparison)
-    kept = {name: one for name, one in compared.evaluations.items() if compared.models[name].role == "candidate"}
+    kept = {name: found for name, found in compared.evaluations.items() if compared.models[name].role == "candidate"}
     return comparison, kept
 
 
-def _enough(answered: Answered, kind: JudgeKind, ids: Sequence[str]) -> None:
-    """Refuse a round that has too few candidates with answers, and name the others with the reason."""
-    names, least = list(answered.texts), 2 if kind in ("pair", "best") else 1
-    if len(names) + len(answered.left_out) < least:
-        raise UsageError("There is one candidate only.", "two to set side by side, or --kind rating", "")
-    if len(names) < least:
+def _check_candidates(answered: Answered, kind: JudgeKind, ids: Sequence[str]) -> None:
+    """Check that enough candidates have answers, and name the others with the reason.
+
+    Raises:
+        SizewiseError: too few candidates have answers.
+    """
+    names, needed = list(answered.texts), 2 if kind in ("pair", "best") else 1
+    if len(names) + len(answered.left_out) < needed:
+        raise UsageError("There is only one candidate.", "two candidates to compare, or --kind rating", "")
+    if len(names) < needed:
         who = f"Only {names[0]} has" if names else "No candidate has"
         raise SizewiseError(
             f"{who} answers to judge. " + " ".join(f"{name}: {why}." for name, why in answered.left_out.items()),
-            f"{'two candidates' if least == 2 else 'a candidate'} with answers that have text",
+            f"{'two candidates' if needed == 2 else 'a candidate'} with answers that have text",
             f"sizewise judge open {' '.join(ids)} --kind rating"
             if names
             else f"sizewise evaluate MODEL --data {answered.data} --metrics chrf",
@@ -188,7 +225,7 @@ def _enough(answered: Answered, kind: JudgeKind, ids: Sequence[str]) -> None:
 
 
 def _examples(answered: Answered, store: Store, seed: int) -> list[tuple[ItemRow, Example | None]]:
-    """Give all examples in the order of the draw."""
+    """Return all examples in random order."""
     known: dict[str, Example] = {}
     if not answered.data.startswith("suite:"):
         known = {example.id: example for example in datasets.load(store, answered.data).examples["test"]}
@@ -198,102 +235,106 @@ def _examples(answered: Answered, store: Store, seed: int) -> list[tuple[ItemRow
 
 
 class Drawn(NamedTuple):
-    """What a round asks."""
+    """Tasks of a round, and pairs of equal answers that were skipped."""
 
     tasks: list[JudgeTask]
     same: tuple[tuple[str, str, int], ...]
-    """Two candidates, and how many of the examples they answered with the same text."""
+    """Two candidates, and the number of examples that both answered with the same text."""
 
 
 def _draw(
-    kind: JudgeKind,
     answered: Answered,
     examples: Iterable[tuple[ItemRow, Example | None]],
-    most: int,
-    plain: bool,
-    show_reference: bool,
+    design: RoundDesign,
     rng: random.Random,
 ) -> Drawn:
-    """Make a task of each example until there are enough; one that nothing can be asked about is passed over.
+    """Create a task from each example until there are enough; examples without a possible task are skipped.
 
-    Each pair, or each single candidate, is asked about equally often, as far as they answered. The same text twice is
-    a tie by definition, and nobody is asked about it.
+    Each pair, or each single candidate, gets the same number of tasks as far as their answers allow. Two answers with
+    the same text are a tie by definition and need no vote.
     """
     names = list(answered.texts)
     pairs = list(combinations(names, 2))
-    singles = [*names, REFERENCE] if kind == "origin" else names
+    singles = [*names, REFERENCE] if design.kind == "origin" else names
     rng.shuffle(pairs)
-    asked: Counter[Any] = Counter()
+    used: Counter[Any] = Counter()
     same: Counter[tuple[str, str]] = Counter()
     tasks: list[JudgeTask] = []
     for row, example in examples:
-        if len(tasks) == most:
+        if len(tasks) == design.items:
             break
-        place, texts = len(tasks), {name: own.get(row.item, "") for name, own in answered.texts.items()}
-        texts[REFERENCE] = shown(row.references[0], plain) if row.references else ""
-        same.update((one, other) for one, other in pairs if texts[one] and texts[one] == texts[other])
-        if kind == "pair":
-            free = [(one, other) for one, other in pairs if texts[one] and texts[other] and texts[one] != texts[other]]
-            chosen = min(free, key=lambda pair: asked[pair], default=())
-            order = chosen[:: -1 if asked[chosen] % 2 else 1]  # each pair lies both ways equally often
-            asked[chosen] += 1
-        elif kind == "best":
-            if place % len(names) == 0:
+        number, texts = len(tasks), {name: answers.get(row.item, "") for name, answers in answered.texts.items()}
+        texts[REFERENCE] = shown(row.references[0], design.plain) if row.references else ""
+        same.update((left, right) for left, right in pairs if texts[left] and texts[left] == texts[right])
+        order: tuple[str, ...]
+        if design.kind == "pair":
+            order = _next_pair(pairs, texts, used)
+        elif design.kind == "best":
+            if number % len(names) == 0:
                 rng.shuffle(names)
-            turn = place % len(names)  # each lies first equally often
-            some = answered.distinct(row.item, [*names[turn:], *names[:turn]])[:MOST_AT_ONCE]
-            order = tuple(some) if len(some) > 1 else ()
+            turn = number % len(names)  # each candidate comes first equally often
+            distinct = answered.distinct(row.item, [*names[turn:], *names[:turn]])[:MAX_ANSWERS]
+            order = tuple(distinct) if len(distinct) > 1 else ()
         else:
-            order = tuple(sorted((name for name in singles if texts[name]), key=lambda name: asked[name])[:1])
-            asked.update(order)
+            order = tuple(sorted((name for name in singles if texts[name]), key=lambda name: used[name])[:1])
+            used.update(order)
         if not order:
             continue
-        beside = show_reference and row.references and kind != "origin"
+        with_reference = design.show_reference and row.references and design.kind != "origin"
         tasks.append(
             _task(
-                f"t{place}",
+                f"t{number}",
                 [(name, texts[name]) for name in order],
                 item=row.item,
                 cluster=row.cluster,
-                prompt=shown(row.prompt, plain),
-                passage=texts[REFERENCE] if beside else "",
+                prompt=shown(row.prompt, design.plain),
+                passage=texts[REFERENCE] if with_reference else "",
                 tags=example.tags if example else (),
             )
         )
     return Drawn(tasks, tuple((*pair, count) for pair, count in sorted(same.items())))
 
 
-def _task(name: str, said: Sequence[tuple[str, str]], **others: Any) -> JudgeTask:
-    """Make a task of one answer or more."""
-    (left, left_text), *more = said
+def _next_pair(pairs: Sequence[tuple[str, str]], texts: Mapping[str, str], used: Counter[Any]) -> tuple[str, ...]:
+    """Choose the pair with the fewest tasks among those with two different answers; sides alternate."""
+    possible = [(left, right) for left, right in pairs if texts[left] and texts[right] and texts[left] != texts[right]]
+    chosen: tuple[str, ...] = min(possible, key=lambda pair: used[pair], default=())
+    order = chosen[:: -1 if used[chosen] % 2 else 1]  # each candidate of a pair is on the left equally often
+    used[chosen] += 1
+    return order
+
+
+def _task(name: str, answers: Sequence[tuple[str, str]], **others: Any) -> JudgeTask:
+    """Create a task from one or more (candidate, answer)."""
+    (left, left_text), *more = answers
     if more:
         others |= {"right": more[0][0], "right_text": more[0][1], "more": tuple(more[1:])}
     return JudgeTask(id=name, left=left, left_text=left_text, **others)
 
 
-def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, among: int) -> Iterable[JudgeTask]:
-    """Make tasks whose right choice is known: a right answer beside the right answers to something else.
+def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, choices: int) -> Iterable[JudgeTask]:
+    """Create tasks with a known answer: the reference answer next to reference answers of other items.
 
-    None of those may be a right answer here too: as yes, no, or a label it often is.
+    Reference answers that are also correct for this item, as "yes", "no" or a label may be, are not used.
     """
     rows = [row for row in rows if row.references]
     number = 0
-    for place, row in enumerate(rows):
-        taken = {letters_of(one) for one in row.references}
+    for position, row in enumerate(rows):
+        taken = {letters_of(reference) for reference in row.references}
         others: list[str] = []
-        for other in [*rows[place + 1 :], *rows[:place]]:
+        for other in [*rows[position + 1 :], *rows[:position]]:
             text = other.references[0]
-            if len(others) < among - 1 and letters_of(text) not in taken and other.prompt != row.prompt:
+            if len(others) < choices - 1 and letters_of(text) not in taken and other.prompt != row.prompt:
                 others.append(shown(text, plain))
                 taken.add(letters_of(text))
-        if len(others) < among - 1 or number > len(rows) - among:
+        if len(others) < choices - 1 or number > len(rows) - choices:
             continue
-        said = [(f"another item's {i + 1}", text) for i, text in enumerate(others)]
-        right = number % among
-        said.insert(right, (REFERENCE, shown(row.references[0], plain)))
+        answers = [(f"another item's {i + 1}", text) for i, text in enumerate(others)]
+        right = number % choices
+        answers.insert(right, (REFERENCE, shown(row.references[0], plain)))
         yield _task(
             f"g{number}",
-            said,
+            answers,
             item=row.item,
             cluster=row.cluster,
             prompt=shown(row.prompt, plain),
@@ -303,12 +344,12 @@ def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, among: int) -> 
         number += 1
 
 
-def more_tasks(round_id: str, most: int, *, store: Store | None = None, seed: int = 1) -> list[JudgeTask]:
-    """Draw further tasks for judge models, on examples that the round did not use; drawn once, the same ever after.
+def more_tasks(round_id: str, limit: int, *, store: Store | None = None, seed: int = 1) -> list[JudgeTask]:
+    """Draw additional tasks for judge models from examples outside the round; they are drawn once and then reused.
 
     Args:
         round_id: a round of pairs.
-        most: most examples.
+        limit: maximum number of examples.
         store: where records live; by default SIZEWISE_HOME.
         seed: seed of the draw.
     """
@@ -316,46 +357,47 @@ def more_tasks(round_id: str, most: int, *, store: Store | None = None, seed: in
     record = store.read(JudgeRound, round_id)
     known = tasks_of(round_id, store)
     found = [task for task in known.values() if task.id.startswith("m")]
-    if len(found) >= most:
-        return found[:most]
+    if len(found) >= limit:
+        return found[:limit]
     answered = read_answered(record.evaluations, record.plain, store)
     used = {task.item for task in known.values() if not task.id.startswith("m")}
-    free = [one for one in _examples(answered, store, seed) if one[0].item not in used]
-    made = _draw(record.kind, answered, free, most, record.plain, True, random.Random(seed)).tasks
-    tasks = [task.model_copy(update={"id": f"m{task.id[1:]}"}) for task in made]
+    free = [(row, example) for row, example in _examples(answered, store, seed) if row.item not in used]
+    design = RoundDesign(kind=record.kind, items=limit, plain=record.plain)
+    drawn = _draw(answered, free, design, random.Random(seed)).tasks
+    tasks = [task.model_copy(update={"id": f"m{task.id[1:]}"}) for task in drawn]
     store.write_rows(store.folder("round", round_id), MORE_TASKS_FILE, tasks)
     return tasks
 
 
 def _assign(
-    tasks: Sequence[JudgeTask],
-    gold: Sequence[JudgeTask],
-    raters: Sequence[str],
-    votes_an_item: int,
-    rng: random.Random,
+    tasks: Sequence[JudgeTask], gold: Sequence[JudgeTask], design: RoundDesign, rng: random.Random
 ) -> tuple[dict[str, list[str]], list[JudgeTask]]:
-    """Share tasks out evenly, each rater's in an order of its own; give also the repeats that were made.
+    """Assign tasks evenly to raters, in a different order for each, and create the repeats.
 
-    Everybody sees the gold tasks, whose items nobody votes on.
+    Every rater gets the gold tasks, whose items have no other tasks.
+
+    Returns:
+        Rater -> task ids in order, and the repeats.
     """
+    raters, votes_per_item = design.raters, design.votes_per_item
     order = list(tasks)
     rng.shuffle(order)
     by_rater: dict[str, list[JudgeTask]] = {name: [] for name in raters}
-    for place, task in enumerate(order):
-        for turn in range(votes_an_item):
-            by_rater[raters[(place * votes_an_item + turn) % len(raters)]].append(task)
-    made: list[JudgeTask] = []
-    people: dict[str, list[str]] = {}
-    for number, (name, own) in enumerate(by_rater.items()):
-        rng.shuffle(own)
-        line = [task.id for task in own]
+    for position, task in enumerate(order):
+        for turn in range(votes_per_item):
+            by_rater[raters[(position * votes_per_item + turn) % len(raters)]].append(task)
+    repeats: list[JudgeTask] = []
+    assigned: dict[str, list[str]] = {}
+    for number, (name, mine) in enumerate(by_rater.items()):
+        rng.shuffle(mine)
+        queue = [task.id for task in mine]
         for task in gold:
-            line.insert(rng.randrange(len(line) + 1), task.id)
-        for task in own[: round(REPEAT_SHARE * len(own))] if tasks[0].right else ():
-            kept = {name: getattr(task, name) for name in ("item", "cluster", "prompt", "passage", "tags")}
-            again = _task(f"r{number}-{task.id}", task.answers[::-1], purpose="repeat", repeats=task.id, **kept)
-            made.append(again)
-            first = line.index(task.id)
-            line.insert(rng.randint(min(len(line), first + REPEAT_AFTER), len(line)), again.id)
-        people[name] = line
-    return people, made
+            queue.insert(rng.randrange(len(queue) + 1), task.id)
+        for task in mine[: round(REPEAT_SHARE * len(mine))] if tasks[0].right else ():
+            kept = {field: getattr(task, field) for field in ("item", "cluster", "prompt", "passage", "tags")}
+            repeat = _task(f"r{number}-{task.id}", task.answers[::-1], purpose="repeat", repeats=task.id, **kept)
+            repeats.append(repeat)
+            first = queue.index(task.id)
+            queue.insert(rng.randint(min(len(queue), first + REPEAT_AFTER), len(queue)), repeat.id)
+        assigned[name] = queue
+    return assigned, repeats

@@ -1,1 +1,1 @@
-"""Everything that touches torch: tokenizers, networks, packing, training, scoring, generating."""
+"""Everything that touches torch: tokenizers, networks, packing, training, scoring and generation."""

@@ -16,30 +16,30 @@ from transformers import BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
-from sizewise.lm.folder import load_network
+from sizewise.lm.hf_format import load_network
 
 BASE = "__base__"
-"""How peft calls rows without an adapter."""
+"""peft's name for rows that use no adapter."""
 
 
 @contextmanager
 def _quiet_peft() -> Iterator[None]:
-    """Do without a warning: peft asks transformers by a name that it is about to drop; it does no harm."""
+    """Suppress a harmless warning: peft uses a name that transformers is about to remove."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
         yield
 
 
 def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
-    """Add adapters to all linear layers but the head; only they are trained.
+    """Add trainable low-rank adapters to all linear layers but the head.
 
-    Source: Hu et al. (2021), LoRA. The factor alpha / rank is 2; the adapters start as no change.
+    Source: Hu et al. (2021), LoRA. alpha / rank is 2. Fresh adapters leave the network's output unchanged.
 
     Args:
         network: a causal language model.
         rank: rank of the adapters.
-        seed: seed of their first weights.
-        dora: learn the length of each weight row apart from its direction (Liu et al., 2024, DoRA).
+        seed: seed of the initial adapter weights.
+        dora: learn the magnitude of each weight row separately from its direction (Liu et al., 2024, DoRA).
 
     Returns:
         The network wrapped by peft.
@@ -51,10 +51,10 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
 
 
 def load_in_4_bits(folder: Path, device: str) -> Any:
-    """Load a network with 4-bit weights, on which adapters are then trained (Dettmers et al., 2023, QLoRA).
+    """Load a network with 4-bit weights as the base of trainable adapters (Dettmers et al., 2023, QLoRA).
 
     Raises:
-        SizewiseError: there is no CUDA device, or bitsandbytes is not installed.
+        SizewiseError: the device is not CUDA, or bitsandbytes is not installed.
     """
     if device != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
         raise SizewiseError(
@@ -73,17 +73,17 @@ def load_in_4_bits(folder: Path, device: str) -> Any:
 
 
 def merge_lora(wrapped: Any) -> Any:
-    """Add the adapters to the weights, in fp32, and give back a plain network."""
+    """Merge the adapters into the weights in fp32 and return the plain network."""
     return wrapped.float().merge_and_unload()
 
 
 def load_adapted(base: Path, adapter: Path, attention: str = "full", context: int = 0) -> Any:
-    """Load a network in fp32 with its saved adapters beside the weights, not added to them.
+    """Load a network in fp32 with saved adapters, unmerged.
 
     Args:
         base: folder of the network.
         adapter: folder of the adapters.
-        attention: the one that they were trained with; see `with_attention`.
+        attention: attention that the adapters were trained with; see `with_attention`.
         context: tokens in a training row.
     """
     network = with_attention(load_network(base, "fp32"), attention, context)
@@ -92,18 +92,18 @@ def load_adapted(base: Path, adapter: Path, attention: str = "full", context: in
 
 
 class Adapted(NamedTuple):
-    """A network with several adapters beside its weights."""
+    """A network with several unmerged adapters."""
 
     network: Any
-    """The plain causal language model; its linear layers carry the adapters."""
+    """The causal language model; its linear layers contain the adapters."""
     parameters: dict[str, int]
-    """Adapter -> how many parameters it has; "": the base."""
+    """Adapter -> number of parameters; the base has the key ""."""
     choose: Callable[[Sequence[str]], None]
-    """Told the adapter of each row of what passes through the network next; "": none."""
+    """Selects the adapter of each row for the next forward pass; "" selects the base."""
 
 
 def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str) -> Adapted:
-    """Load a network with several saved adapters; each row of a batch passes through its own (peft's mixed batches).
+    """Load a network with several saved adapters. Rows of one batch may use different ones (peft's mixed batches).
 
     Args:
         base: folder of the network.
@@ -111,15 +111,15 @@ def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str) -> A
         precision: `bf16` or `fp32`.
     """
     network = load_network(base, precision)
-    whole = sum(parameter.numel() for parameter in network.parameters())
-    places = {name: f"adapter_{number}" for number, name in enumerate(adapters)}  # peft's names have no dots
+    base_size = sum(parameter.numel() for parameter in network.parameters())
+    peft_names = {name: f"adapter_{number}" for number, name in enumerate(adapters)}  # peft allows no dots
     wrapped: Any = None
     with _quiet_peft():
         for name, folder in adapters.items():
             if wrapped is None:
-                wrapped = PeftModel.from_pretrained(network, folder, adapter_name=places[name])
+                wrapped = PeftModel.from_pretrained(network, folder, adapter_name=peft_names[name])
             else:
-                wrapped.load_adapter(folder, adapter_name=places[name])
+                wrapped.load_adapter(folder, adapter_name=peft_names[name])
     wrapped = wrapped.eval()
     rows: list[str] = []
 
@@ -131,20 +131,20 @@ def load_adapters(base: Path, adapters: Mapping[str, Path], precision: str) -> A
         layer.register_forward_pre_hook(with_rows, with_kwargs=True)
 
     def choose(names: Sequence[str]) -> None:
-        rows[:] = [places.get(name, BASE) for name in names]
+        rows[:] = [peft_names.get(name, BASE) for name in names]
 
     parameters = {
-        name: sum(parameter.numel() for part, parameter in wrapped.named_parameters() if f".{place}." in part)
-        for name, place in places.items()
+        name: sum(parameter.numel() for part, parameter in wrapped.named_parameters() if f".{peft_name}." in part)
+        for name, peft_name in peft_names.items()
     }
-    return Adapted(base_of(wrapped), {"": whole, **parameters}, choose)
+    return Adapted(base_of(wrapped), {"": base_size, **parameters}, choose)
 
 
 def merge_saved(base: Path, adapter: Path, attention: str = "full", context: int = 0) -> Any:
-    """Add saved adapters to the weights of a folder: 4-bit weights themselves are not merged into."""
+    """Merge saved adapters into a folder's full-precision weights, even if they were trained over 4-bit weights."""
     return merge_lora(load_adapted(base, adapter, attention, context))
 
 
 def base_of(network: Any) -> Any:
-    """Give the plain causal language model inside, whether or not it carries adapters."""
+    """Return the causal language model without peft's wrapper."""
     return network.get_base_model() if hasattr(network, "get_base_model") else network

@@ -1,4 +1,4 @@
-"""Small networks from scratch: one dial (the number of parameters) sets their shape."""
+"""Small networks trained from scratch. The number of parameters determines their shape."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sizewise.errors import UsageError
 
 HEAD_SIZE = 64
 NETWORKS = {LlamaConfig: LlamaForCausalLM, MistralConfig: MistralForCausalLM, MinistralConfig: MinistralForCausalLM}
-# A small vocabulary keeps the embedding from eating a small network's parameters.
+# Small networks get a small vocabulary, because the embedding would otherwise take most of their parameters.
 VOCABULARIES = ((10_000_000, 4_096), (50_000_000, 8_192), (10**12, 32_768))
 
 
 class Shape(NamedTuple):
-    """Shape of a network."""
+    """Shape of a Llama-style network."""
 
     layers: int
     width: int
@@ -36,25 +36,25 @@ class Shape(NamedTuple):
 
     @property
     def inner(self) -> int:
-        """Width inside the gated feed-forward part: 8/3 of the width, rounded up to 64."""
+        """Width of the gated feed-forward layer: 8/3 of the width, rounded up to a multiple of 64."""
         return -(-8 * self.width // 3 // 64) * 64
 
     @property
     def parameters(self) -> int:
-        """Exact number of parameters, embeddings tied."""
+        """Exact number of parameters, with tied embeddings."""
         block = 4 * self.width**2 + 3 * self.width * self.inner + 2 * self.width
         return self.vocabulary * self.width + self.layers * block + self.width
 
 
 def shape_for(parameters: int) -> Shape:
-    """Choose the shape whose size comes closest: about 40 of width for each layer.
+    """Choose the shape closest to a number of parameters, with a width of 32 to 80 per layer.
 
     Raises:
         UsageError: fewer than 500,000 or more than 1 billion parameters.
     """
     if not 500_000 <= parameters <= 1_000_000_000:
         raise UsageError(
-            f"A network of {parameters:,} parameters from scratch is out of range.",
+            f"A network trained from scratch can't have {parameters:,} parameters.",
             "500,000 to 1,000,000,000 parameters",
             "sizewise train scratch --data ID --parameters 5000000 --minutes 1",
         )
@@ -68,16 +68,16 @@ def shape_for(parameters: int) -> Shape:
 
 
 class Attention(NamedTuple):
-    """Which tokens a network's blocks look at."""
+    """Attention pattern of a network's blocks."""
 
     pattern: str
-    """One letter a block, repeated: `L` looks at all that came before, `S` at a window. The last block is `L`
-    unless all are `S`."""
+    """One letter per block, repeated: `L` attends to all earlier tokens, `S` to a sliding window. The last block is
+    `L` unless all blocks are `S`."""
     window: int | None
-    """Tokens that an `S` block sees, itself included; None: a quarter of the context."""
+    """Window of `S` blocks in tokens, the current one included; None means a quarter of the context."""
 
     def kinds(self, layers: int) -> list[str]:
-        """Give transformers' name of each block's attention."""
+        """Return the attention type of each block under transformers' names."""
         letters = [self.pattern[i % len(self.pattern)] for i in range(layers)]
         if "L" in self.pattern:
             letters[-1] = "L"
@@ -85,10 +85,10 @@ class Attention(NamedTuple):
 
 
 def parse_attention(attention: str) -> Attention:
-    """Read `full`, `window:N`, `pattern:SSSL` or `pattern:SSSL:N`.
+    """Parse `full`, `window:N`, `pattern:SSSL` or `pattern:SSSL:N`.
 
     Raises:
-        UsageError: it is none of them.
+        UsageError: the text has none of these forms.
     """
     kind, _, rest = attention.partition(":")
     if attention == "full":
@@ -100,7 +100,7 @@ def parse_attention(attention: str) -> Attention:
         return Attention(pattern, int(size) if size else None)
     raise UsageError(
         f"Unknown attention '{attention}'.",
-        "full, window:N, pattern:SSSL or pattern:SSSL:N (S: a window of N tokens, L: all that came before)",
+        "full, window:N, pattern:SSSL or pattern:SSSL:N (S: a window of N tokens, L: all earlier tokens)",
         "--attention window:128",
     )
 
@@ -115,11 +115,11 @@ def _config(attention: Attention, context: int, layers: int, common: dict[str, A
 
 
 def build_network(shape: Shape, attention: str, context: int, token_ids: dict[str, int], seed: int) -> Any:
-    """Make a Llama-shaped network with random weights; with windows a Mistral- or Ministral-shaped one.
+    """Build a Llama network with random weights; a Mistral or Ministral network if it has attention windows.
 
     Args:
-        shape: its shape.
-        attention: as `parse_attention` reads it.
+        shape: shape of the network.
+        attention: attention in the notation of `parse_attention`.
         context: longest input in tokens.
         token_ids: ids of `bos`, `eos` and `pad`.
         seed: seed of the weights.
@@ -149,14 +149,14 @@ def build_network(shape: Shape, attention: str, context: int, token_ids: dict[st
 
 
 def with_attention(network: Any, attention: str, context: int) -> Any:
-    """Give a pretrained network other windows, its weights as they are; training gets it used to them.
+    """Change the attention windows of a pretrained network, not its weights; training adapts the network to them.
 
-    Only Llama-shaped networks can be told to: the others' windows are part of what their class is.
+    Only Llama-style networks support this: in other architectures the windows are fixed by the class.
 
     Args:
         network: a Llama, Mistral or Ministral network.
-        attention: as `parse_attention` reads it; `full` leaves the network as it is.
-        context: tokens in a training row, from which a pattern's window is taken where it names none.
+        attention: attention in the notation of `parse_attention`; `full` returns the network unchanged.
+        context: tokens in a training row; the default window is a quarter of it.
 
     Raises:
         UsageError: the network is of another architecture.
@@ -167,19 +167,21 @@ def with_attention(network: Any, attention: str, context: int) -> Any:
     config = network.config
     if type(config) not in NETWORKS or getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False):
         raise UsageError(
-            f"The attention of {config.model_type} is part of how it was made and cannot become {attention}.",
-            "a Llama- or Mistral-shaped network, or --attention full",
+            f"The attention of {config.model_type} is fixed by its architecture and can't be changed to {attention}.",
+            "a Llama or Mistral network, or --attention full",
             f"sizewise train scratch --data ID --attention {attention} --minutes 1",
         )
     kept = config.to_dict()
-    own = ("model_type", "architectures", "sliding_window", "layer_types", "attention_bias", "mlp_bias")
-    common = {key: value for key, value in kept.items() if key not in (*own, "pretraining_tp", "transformers_version")}
+    fixed = ("model_type", "architectures", "sliding_window", "layer_types", "attention_bias", "mlp_bias")
+    common = {
+        key: value for key, value in kept.items() if key not in (*fixed, "pretraining_tp", "transformers_version")
+    }
     changed = _config(wanted, context, config.num_hidden_layers, common)
     changed.dtype = network.dtype
     with torch.device("meta"):
         other = NETWORKS[type(changed)](changed)
     other.load_state_dict(network.state_dict(), strict=True, assign=True)
     other.tie_weights()
-    other.model.rotary_emb = network.model.rotary_emb  # its frequencies are no weights
+    other.model.rotary_emb = network.model.rotary_emb  # position frequencies aren't part of the weights
     other.generation_config = network.generation_config
     return other.eval()

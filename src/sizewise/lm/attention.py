@@ -1,9 +1,9 @@
-"""Attention over packed rows: block by block, and only where a token may look.
+"""Block-wise attention over packed rows that skips masked-out keys.
 
-Queries go in blocks, each against the keys between the beginning of its sequence (or window) and its own end. What
-lies outside is not computed, so a window saves time, and so do short sequences in a long row. Only one number a query
-is kept for the way back; the weights are computed again there (Dao et al., 2022, FlashAttention). On CPU in bf16 this
-is faster than PyTorch's fused attention, which leaves its fast path once a mask of sequences is given.
+Queries are processed in blocks. Each block is multiplied with the keys from the start of its sequence (or window) to
+its own end; all other keys are skipped, so windows and short sequences in a long row save time. The forward pass
+stores one number per query, and the backward pass recomputes the weights (Dao et al., 2022, FlashAttention). On CPU in
+bf16 this is faster than PyTorch's fused attention, which leaves its fast path as soon as it gets a sequence mask.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sizewise.errors import SizewiseError
 from sizewise.lm.kernels import fused
 
 NAME = "sizewise_packed"
-STEP = 64  # where the keys of a block may begin: each new shape of a product costs time and memory of its own
-NO_CHANGE = ("position_ids", "is_causal", "output_attentions", "use_cache", "past_key_values", "cache_position")
-BLOCK = 128  # queries at once; smaller blocks skip more but make smaller products
+STEP = 64  # a block's first key is a multiple of this: every new matrix shape costs time and memory
+IGNORED = ("position_ids", "is_causal", "output_attentions", "use_cache", "past_key_values", "cache_position")
+BLOCK = 128  # queries per block; smaller blocks skip more keys but make smaller matrix products
 
 
 @fused
-def _weigh(scores: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Turn scores (rows, heads, queries, keys) into weights, in place; give the logarithm of what divides them."""
+def _softmax(scores: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Turn scores (rows, heads, queries, keys) into attention weights in place; return the log of their normalizer."""
     masked = scores.float() * scaling + bias
     highest = masked.amax(-1, keepdim=True)
     raised = torch.exp(masked - highest)
@@ -36,26 +36,26 @@ def _weigh(scores: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Te
 
 
 @fused
-def _weigh_back(
-    scores: torch.Tensor, gradient: torch.Tensor, normaliser: torch.Tensor, bias: torch.Tensor, scaling: float
+def _softmax_backward(
+    scores: torch.Tensor, gradient: torch.Tensor, normalizer: torch.Tensor, bias: torch.Tensor, scaling: float
 ) -> None:
-    """Turn scores into weights again, and the gradient of the weights into that of the scores, both in place."""
-    weights = torch.exp(scores.float() * scaling + bias - normaliser[..., None])
+    """Recompute weights from scores, and turn the weights' gradient into the scores' gradient, both in place."""
+    weights = torch.exp(scores.float() * scaling + bias - normalizer[..., None])
     weighted = weights * gradient.float()
     gradient.copy_((weighted - weights * weighted.sum(-1, keepdim=True)) * scaling)
     scores.copy_(weights)
 
 
 @lru_cache(maxsize=64)
-def _near(length: int, seen: int, window: int, device: torch.device) -> torch.Tensor:
-    """Give the bias of a block in one sequence, (1, 1, queries, keys): 0, or minus infinity after or too far before."""
+def _window_bias(length: int, seen: int, window: int, device: torch.device) -> torch.Tensor:
+    """Return a block's bias, (1, 1, queries, keys): 0 within reach, minus infinity for later or too distant keys."""
     query = torch.arange(seen - length, seen, device=device)[:, None]
     distance = query - torch.arange(seen, device=device)
     return torch.where((distance >= 0) & (distance < window), 0.0, float("-inf"))[None, None]
 
 
 class _Block(NamedTuple):
-    """Queries `start` to `end`, and the keys `first` to `end` that they may look at."""
+    """Queries `start` to `end`, which attend to the keys `first` to `end`."""
 
     first: int
     start: int
@@ -75,8 +75,8 @@ def _blocks(segments: torch.Tensor, window: int) -> Iterator[_Block]:
         end = min(start + BLOCK, tokens)
         first = max(earliest[number], start - window + 1)
         first -= first % STEP
-        bias = _near(end - start, end - first, window, segments.device)
-        if latest[end - 1] > first:  # more than one sequence: none looks into another
+        bias = _window_bias(end - start, end - first, window, segments.device)
+        if latest[end - 1] > first:  # several sequences: mask keys of other sequences
             same = segments[:, start:end, None] == segments[:, None, first:end]
             bias = torch.where(same[:, None], bias, float("-inf"))
         yield _Block(first, start, end, bias)
@@ -89,23 +89,23 @@ def _attend(
     rows, heads, tokens, size = query.shape
     groups = key.shape[1]
     output = query.new_empty(rows, heads, tokens, value.shape[-1])
-    normaliser = query.new_empty(rows, heads, tokens, dtype=torch.float32)
+    normalizer = query.new_empty(rows, heads, tokens, dtype=torch.float32)
     keys, values = key.flatten(0, 1), value.flatten(0, 1)
     for first, start, end, bias in _blocks(segments, window):
         length = end - start
         part = query[:, :, start:end].reshape(rows * groups, -1, size)
         scores = torch.bmm(part, keys[:, first:end].transpose(1, 2)).view(rows, heads, length, end - first)
-        normaliser[:, :, start:end] = _weigh(scores, bias, scaling)
+        normalizer[:, :, start:end] = _softmax(scores, bias, scaling)
         mixed = torch.bmm(scores.view(rows * groups, -1, end - first), values[:, first:end])
         output[:, :, start:end] = mixed.view(rows, heads, length, -1)
-    return output, normaliser
+    return output, normalizer
 
 
 @_attend.register_fake
 def _(query: torch.Tensor, _key: torch.Tensor, value: torch.Tensor, *_others: Any) -> tuple[torch.Tensor, torch.Tensor]:
     rows, heads, tokens, _size = query.shape
-    normaliser = query.new_empty(rows, heads, tokens, dtype=torch.float32)
-    return query.new_empty(rows, heads, tokens, value.shape[-1]), normaliser
+    normalizer = query.new_empty(rows, heads, tokens, dtype=torch.float32)
+    return query.new_empty(rows, heads, tokens, value.shape[-1]), normalizer
 
 
 @torch.library.custom_op("sizewise::attend_back", mutates_args=())
@@ -114,7 +114,7 @@ def _attend_back(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    normaliser: torch.Tensor,
+    normalizer: torch.Tensor,
     segments: torch.Tensor,
     scaling: float,
     window: int,
@@ -123,19 +123,19 @@ def _attend_back(
     groups = key.shape[1]
     keys, values = key.flatten(0, 1), value.flatten(0, 1)
     of_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-    # Blocks overlap in keys: their sum would lose digits in bf16. Rows lie one after the other, whatever the keys do.
-    of_keys, of_values = (torch.zeros(some.shape, dtype=torch.float32, device=some.device) for some in (keys, values))
+    # Blocks overlap in keys, and summing their gradients in bf16 would lose digits, so these buffers are fp32.
+    of_keys, of_values = (torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (keys, values))
     for first, start, end, bias in _blocks(segments, window):
         length, seen = end - start, end - first
         part = query[:, :, start:end].reshape(rows * groups, -1, size)
-        wanted = gradient[:, :, start:end].reshape(rows * groups, -1, value.shape[-1])
+        of_output = gradient[:, :, start:end].reshape(rows * groups, -1, value.shape[-1])
         scores = torch.bmm(part, keys[:, first:end].transpose(1, 2)).view(rows, heads, length, seen)
-        of_weights = torch.bmm(wanted, values[:, first:end].transpose(1, 2)).view(rows, heads, length, seen)
-        _weigh_back(scores, of_weights, normaliser[:, :, start:end], bias, scaling)
-        weights, of_scores = (some.view(rows * groups, -1, seen) for some in (scores, of_weights))
+        of_weights = torch.bmm(of_output, values[:, first:end].transpose(1, 2)).view(rows, heads, length, seen)
+        _softmax_backward(scores, of_weights, normalizer[:, :, start:end], bias, scaling)
+        weights, of_scores = (x.view(rows * groups, -1, seen) for x in (scores, of_weights))
         of_query[:, :, start:end] = torch.bmm(of_scores, keys[:, first:end]).view(rows, heads, length, size)
         of_keys[:, first:end] += torch.bmm(of_scores.transpose(1, 2), part)
-        of_values[:, first:end] += torch.bmm(weights.transpose(1, 2), wanted)
+        of_values[:, first:end] += torch.bmm(weights.transpose(1, 2), of_output)
     return of_query, of_keys.to(key.dtype).view(key.shape), of_values.to(value.dtype).view(value.shape)
 
 
@@ -146,18 +146,18 @@ def _(
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
+def _save_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, torch.Tensor]) -> None:
     query, key, value, segments, ctx.scaling, ctx.window = inputs
     ctx.save_for_backward(query, key, value, output[1], segments)
 
 
-def _back(ctx: Any, gradient: torch.Tensor, _unused: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    query, key, value, normaliser, segments = ctx.saved_tensors
-    gradients = _attend_back(gradient, query, key, value, normaliser, segments, ctx.scaling, ctx.window)
+def _backward(ctx: Any, gradient: torch.Tensor, _unused: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    query, key, value, normalizer, segments = ctx.saved_tensors
+    gradients = _attend_back(gradient, query, key, value, normalizer, segments, ctx.scaling, ctx.window)
     return (*gradients, None, None, None)
 
 
-_attend.register_autograd(_back, setup_context=_keep)
+_attend.register_autograd(_backward, setup_context=_save_context)
 
 
 def packed_attention(
@@ -171,29 +171,29 @@ def packed_attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend within packed sequences; several query heads share a key head without copies.
+    """Compute causal attention within packed sequences. Query heads that share a key head need no copies.
 
     Args:
         module: the attention module (not used).
         query: (rows, heads, tokens, head size).
         key: (rows, key heads, tokens, head size).
-        value: like key.
+        value: same shape as key.
         attention_mask: from `masks_for`.
         scaling: factor of the scores; by default 1 / sqrt(head size).
-        dropout: not used, there is none.
-        sliding_window: a token sees itself and the `sliding_window - 1` before it.
-        others: further arguments of transformers' interface; only those that change nothing here are taken.
+        dropout: not used.
+        sliding_window: each token attends to itself and the `sliding_window - 1` tokens before it.
+        others: further arguments of transformers' interface; only those without effect here are accepted.
 
     Returns:
-        (rows, tokens, heads, head size) and no weights.
+        (rows, tokens, heads, head size), and None in place of the weights.
 
     Raises:
-        SizewiseError: the network wants something else of its attention, such as sinks or soft-capping.
+        SizewiseError: the network needs another kind of attention, such as sinks or soft-capping.
     """
-    wanted = sorted(name for name, value in others.items() if value is not None and name not in NO_CHANGE)
-    if wanted or others.get("is_causal") is False:
+    unsupported = sorted(name for name, value in others.items() if value is not None and name not in IGNORED)
+    if unsupported or others.get("is_causal") is False:
         raise SizewiseError(
-            f"The network's attention needs {', '.join(wanted) or 'both directions'}: unknown to training here.",
+            f"Training doesn't support this network's attention: {', '.join(unsupported) or 'bidirectional'}.",
             "plain causal attention, with or without a window",
             "choose another model to train: sizewise models",
         )
@@ -206,14 +206,14 @@ AttentionInterface.register(NAME, packed_attention)
 
 
 def masks_for(config: Any, segments: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Give what a network's decoder takes as attention_mask: the segments, once or for each kind of block.
+    """Build the decoder's attention_mask from segments, once or for each type of block.
 
     Args:
-        config: the network's.
+        config: config of the network.
         segments: (rows, tokens) number of the sequence that each token belongs to.
     """
     kinds = set(getattr(config, "layer_types", None) or ())
-    four = segments[:, None, None, :]  # transformers hands four dimensions on as they are
+    mask = segments[:, None, None, :]  # transformers passes masks of four dimensions through unchanged
     if "sliding_attention" in kinds and config.model_type != "mistral":
-        return dict.fromkeys(("full_attention", "sliding_attention"), four)
-    return four
+        return dict.fromkeys(("full_attention", "sliding_attention"), mask)
+    return mask

@@ -1,8 +1,8 @@
-"""Control tokens: what a chat template writes acts, and the same letters in what people wrote stay text.
+"""Control tokens take effect when a chat template writes them. In users' text, the same characters stay text.
 
-A message that holds `<|im_end|><|im_start|>system` must not open a turn. So the texts of control tokens are hidden in
-contents before a template sees them, and only what the template itself wrote becomes control tokens. Text that holds
-none, which is nearly all text, is encoded in the ordinary way.
+A message that contains `<|im_end|><|im_start|>system` must not open a new turn. The texts of control tokens in message
+contents are therefore replaced by placeholders before the template is rendered, and only those that the template
+itself wrote become control tokens. Text without control tokens, which is nearly all text, is encoded as usual.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tokenizers import AddedToken
 
 from sizewise.errors import SizewiseError
 
-# Nobody can write a placeholder into a message who does not know this number.
+# Users can't forge a placeholder without this number.
 _NONCE = secrets.randbits(63)
 HIDDEN, ACTING = ":", "="
 _HIDDEN = re.compile(f"\ue000{_NONCE}:(\\d+)\ue001")
 _BREAK = f"\ue000{_NONCE}|\ue001"
-_WITH_CARE = f"\ue000{_NONCE}!\ue001"  # stands in a text whose control tokens show only once it is normalised
+_NORMALIZES = f"\ue000{_NONCE}!\ue001"  # marks a text in which normalization produces control tokens
 _PROBES = (("user", "assistant", "user"), ("system", "user"))
 
 
@@ -31,41 +31,41 @@ def _placeholder(sign: str, token: int) -> str:
 
 
 class Rendered(str):
-    """Text in which control tokens act, those of people's own text being hidden: from `hide` or a chat template."""
+    """Text from `hide` or a chat template: its control tokens take effect, those of users' text are hidden."""
 
     __slots__ = ()
 
 
 class Encoded(NamedTuple):
-    """Tokens of a text."""
+    """Token ids of a text."""
 
     ids: list[int]
     starts: list[int]
-    """First character of each token; of text alone, not of what a template wrote."""
+    """First character of each token. Only meaningful for plain text, not for a template's output."""
 
 
 class _Guard(NamedTuple):
-    """What is needed to tell control tokens from their text."""
+    """Tables to tell control tokens from text, cached per tokenizer."""
 
     template: Any
     tokens: int
-    """Template and number of tokens that this was made from."""
+    """Template and number of tokens for which this was built."""
     marks: dict[str, int]
     """Text of each control token -> its id."""
     beginnings: dict[str, list[str]]
-    """First letters -> the control tokens that begin so: Gemma has thousands of them, and few texts have any."""
+    """First two characters -> control tokens that start with them. Gemma has thousands; few texts contain any."""
     normalizer: Any
-    """What the tokenizer does with a text first; None where it does nothing that could make a control token."""
+    """The tokenizer's normalizer; None without one."""
     normalized: list[str]
-    """Control tokens as they are looked for in normalised text, where full-width letters may have become plain."""
+    """Control tokens as they appear in normalized text, where full-width letters may have become plain ones."""
 
     def replace(self, text: str, sign: str) -> str:
-        """Put a placeholder for each control token, the longest first."""
-        near = [mark for first, marks in self.beginnings.items() if first in text for mark in marks]
-        found = sorted((mark for mark in near if mark in text), key=len, reverse=True)
+        """Replace each control token by a placeholder, longest first."""
+        candidates = [mark for first, marks in self.beginnings.items() if first in text for mark in marks]
+        found = sorted((mark for mark in candidates if mark in text), key=len, reverse=True)
         if not found:
             return text
-        return re.sub("|".join(map(re.escape, found)), lambda one: _placeholder(sign, self.marks[one[0]]), text)
+        return re.sub("|".join(map(re.escape, found)), lambda match: _placeholder(sign, self.marks[match[0]]), text)
 
 
 _guards: WeakKeyDictionary[Any, _Guard] = WeakKeyDictionary()
@@ -73,66 +73,69 @@ _readers: WeakKeyDictionary[Any, tuple[_Guard, Any, dict[int, int]]] = WeakKeyDi
 
 
 def control_tokens(tokenizer: Any) -> dict[str, int]:
-    """Return the text and id of each token that no person's text may become."""
+    """Return the text and id of each token that users' text must not become."""
     return _guard(tokenizer).marks
 
 
 def hide(tokenizer: Any, text: str) -> Rendered:
-    """Replace the text of each control token by a placeholder that `encode` turns into text again."""
+    """Replace the text of each control token by a placeholder that `encode` turns back into text."""
     guard = _guard(tokenizer)
     hidden = guard.replace(text, HIDDEN)
     if hidden == text and guard.normalized:
         plain = guard.normalizer.normalize_str(text)
         if any(mark in plain for mark in guard.normalized):
-            inside = len(text) - len(text.lstrip()) + 1  # where no template trims it away
-            return Rendered(text[:inside] + _WITH_CARE + text[inside:])
+            inside = len(text) - len(text.lstrip()) + 1  # where a template's trim can't remove it
+            return Rendered(text[:inside] + _NORMALIZES + text[inside:])
     return Rendered(hidden)
 
 
 def shown(tokenizer: Any, text: str) -> str:
-    """Put hidden control tokens back as text."""
+    """Restore hidden control tokens as text."""
     texts = {i: mark for mark, i in _guard(tokenizer).marks.items()}
-    return _HIDDEN.sub(lambda found: texts[int(found[1])], text.replace(_WITH_CARE, ""))
+    return _HIDDEN.sub(lambda found: texts[int(found[1])], text.replace(_NORMALIZES, ""))
 
 
 def encode(tokenizer: Any, text: Rendered, begin: bool = False) -> Encoded:
-    """Turn text into tokens; only what is not hidden becomes control tokens.
+    """Encode text. Control tokens that aren't hidden take effect, hidden ones become text.
 
     Args:
-        tokenizer: the model's.
-        text: from `hide`, or what a template wrote around such texts.
-        begin: put what the tokenizer begins a text with before it.
+        tokenizer: the model's tokenizer.
+        text: output of `hide`, or a template's rendering of such texts.
+        begin: add the tokenizer's beginning-of-text tokens.
 
     Raises:
-        SizewiseError: the tokenizer can read a hidden text as a control token only.
+        SizewiseError: the tokenizer can't represent a hidden control token as text.
     """
     if str(_NONCE) not in text:
         offsets = tokenizer.is_fast
         plain = tokenizer(str(text), add_special_tokens=begin, return_offsets_mapping=offsets, verbose=False)
         return Encoded(list(plain.input_ids), [start for start, _ in plain.offset_mapping] if offsets else [])
     guard, reader, acting = _reader(tokenizer)
-    control = set(guard.marks.values()) - {tokenizer.unk_token_id}  # which any unknown letter becomes
-    text = Rendered(guard.replace(text.replace(_WITH_CARE, ""), ACTING))  # what stands there openly is the template's
-    for apart in (False, True):  # a vocabulary that holds the text whole gives it back only when it is cut
-        texts = {i: mark[0] + _BREAK + mark[1:] if apart else mark for mark, i in guard.marks.items()}
-        whole = _HIDDEN.sub(lambda found, texts=texts: texts[int(found[1])], text)  # type: ignore[misc]
-        if whole.count(str(_NONCE)) != len(re.findall(f"\ue000{_NONCE}(?:=\\d+|\\|)\ue001", whole)):
-            break  # the template cut into a placeholder
-        encoded = reader.encode(whole, add_special_tokens=begin)
-        if any(i in control and not own for i, own in zip(encoded.ids, encoded.special_tokens_mask, strict=True)):
+    control = set(guard.marks.values()) - {tokenizer.unk_token_id}  # every unknown character becomes this token
+    # Control tokens that aren't hidden come from the template.
+    text = Rendered(guard.replace(text.replace(_NORMALIZES, ""), ACTING))
+    for split in (False, True):  # split the text where the vocabulary would turn it into the control token
+        texts = {i: mark[0] + _BREAK + mark[1:] if split else mark for mark, i in guard.marks.items()}
+        restored = _HIDDEN.sub(lambda found, texts=texts: texts[int(found[1])], text)  # type: ignore[misc]
+        if restored.count(str(_NONCE)) != len(re.findall(f"\ue000{_NONCE}(?:=\\d+|\\|)\ue001", restored)):
+            break  # the template cut a placeholder in two
+        encoded = reader.encode(restored, add_special_tokens=begin)
+        if any(
+            i in control and not special for i, special in zip(encoded.ids, encoded.special_tokens_mask, strict=True)
+        ):
             continue
         return _without_breaks(encoded, acting, reader.token_to_id(_BREAK))
     raise SizewiseError(
-        "The text holds a control token of the model, and its tokenizer or chat template cannot keep it as text.",
+        "The text contains a control token that the model's tokenizer or chat template can't represent as text.",
         "text without control tokens",
-        f"take these out of the text: {', '.join(list(guard.marks)[:5])}, ...",
+        f"remove these from the text: {', '.join(list(guard.marks)[:5])}, ...",
     )
 
 
-def _without_breaks(encoded: Any, acting: dict[int, int], parted: int) -> Encoded:
+def _without_breaks(encoded: Any, acting: dict[int, int], break_id: int) -> Encoded:
     ids, starts, before = [], [], 0
     for i, (start, _) in zip(encoded.ids, encoded.offsets, strict=True):
-        if i == parted:
+        if i == break_id:
             before += len(_BREAK)
             continue
         ids.append(acting.get(i, i))
@@ -157,10 +160,10 @@ def _guard(tokenizer: Any) -> _Guard:
 
 
 def _marks(tokenizer: Any) -> dict[str, int]:
-    """Find control tokens: those declared special, and those that the template writes around turns.
+    """Find control tokens: tokens declared special, and added tokens that the template writes around turns.
 
-    DeepSeek's `<|User|>`, for one, is an added token that is not declared special. Other added tokens, such as runs of
-    blanks or `<tool_call>`, are text that happens to have a token of its own.
+    DeepSeek's `<|User|>`, for example, is an added token that isn't declared special. Other added tokens, such as runs
+    of spaces or `<tool_call>`, are ordinary text with a dedicated token.
     """
     added = tokenizer.added_tokens_decoder
     named = set(tokenizer.all_special_tokens)
@@ -173,7 +176,7 @@ def _marks(tokenizer: Any) -> dict[str, int]:
 
 
 def _is_mark(piece: str, written: str) -> bool:
-    """Tell whether an added token is a mark in what a template wrote, rather than a word or blanks that stand there."""
+    """Check whether an added token is markup in a template's output, rather than a word or whitespace."""
     edges = not (piece[0].isalnum() or piece[-1].isalnum() or piece[0].isspace() or piece[-1].isspace())
     return edges and any(letter.isalpha() for letter in piece) and piece in written
 
@@ -184,20 +187,20 @@ def _written_around_turns(tokenizer: Any) -> str:
         turns = [{"role": role, "content": "a"} for role in roles]
         try:
             texts.append(str(tokenizer.apply_chat_template(turns, tokenize=False)))
-        except Exception:  # a template may refuse a role; what it cannot write it writes around no turn
+        except Exception:  # a template may reject a role, which then has no markup
             continue
     return "\n".join(texts)
 
 
 def _reader(tokenizer: Any) -> tuple[_Guard, Any, dict[int, int]]:
-    """Return a copy of a tokenizer that reads control tokens as text, and placeholders of ours as control tokens."""
+    """Return a copy of the tokenizer that encodes control tokens as text and placeholders as control tokens."""
     guard = _guard(tokenizer)
     known = _readers.get(tokenizer)
     if known is not None and known[0] is guard:
         return known
     if not tokenizer.is_fast:
         raise SizewiseError(
-            "The text holds a control token of the model, and its tokenizer has no way to keep it as text.",
+            "The text contains a control token, which a tokenizer without tokenizer.json can't keep as text.",
             "a model with a tokenizer.json, or text without control tokens",
             "sizewise models",
         )
@@ -211,12 +214,12 @@ def _reader(tokenizer: Any) -> tuple[_Guard, Any, dict[int, int]]:
     reader.add_tokens([_like(added[i], sign) for sign, i in signs.items()])
     reader.add_tokens([AddedToken(_BREAK, normalized=False)])
     acting = {reader.token_to_id(sign): i for sign, i in signs.items()}
-    made = _readers[tokenizer] = (guard, reader, acting)
-    return made
+    cached = _readers[tokenizer] = (guard, reader, acting)
+    return cached
 
 
 def _like(token: AddedToken, content: str) -> AddedToken:
-    """Return a token that takes the blanks beside it as another one does."""
+    """Return a token that treats surrounding whitespace like another token."""
     return AddedToken(
         content, lstrip=token.lstrip, rstrip=token.rstrip, single_word=token.single_word, normalized=token.normalized
     )

@@ -1,4 +1,4 @@
-"""A text as one vector: the mean of the last hidden states of its tokens, of length one."""
+"""Embed texts: the normalized mean of a token sequence's last hidden states."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.lm.folder import hidden_states
+from sizewise.lm.logits import hidden_states
 
 
 @torch.inference_mode()
 def embed_ids(network: Any, sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-    """Give a vector for each token sequence.
+    """Compute an embedding of each token sequence.
 
-    A causal model was not trained to give such vectors: texts of one topic lie near each other, but a model made for
-    retrieval does better (Muennighoff, 2022, SGPT).
+    Causal models aren't trained for this. Texts on one topic get similar vectors, but a retrieval model is better
+    (Muennighoff, 2022, SGPT).
 
     Args:
         network: a causal language model.
         sequences: each with at least one token.
 
     Returns:
-        (sequences, width) vectors of length one.
+        (sequences, width) unit vectors.
     """
     found = []
     for ids in sequences:

@@ -1,4 +1,4 @@
-"""Greedy answers in batches; a row that is done leaves its batch, so that nobody waits for the slowest."""
+"""Batched generation. Finished rows leave their batch, so they don't slow down the others."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
-from sizewise.lm.folder import decoder_of, head_of, hidden_states
+from sizewise.lm.logits import decoder_of, head_of, hidden_states
 from sizewise.lm.tokenizer import end_ids
 
-TILE = 16_384  # words of the vocabulary whose logits exist at once
-SHARED_FROM = 16  # tokens that all prompts of a batch must share before the prefix is read once
-LONGEST_ANSWER = 1024  # tokens after a prompt that are thought of where it is decided whether to share
-SHRINK_AT = 0.8  # share of a batch still running below which the others are dropped from it
+TILE = 16_384  # vocabulary entries whose logits are in memory at a time
+MIN_SHARED = 16  # tokens; a shorter common prefix isn't worth a separate pass
+MAX_ANSWER = 1024  # tokens reserved for the answer when deciding whether a prefix can be shared
+SHRINK_AT = 0.8  # drop finished rows when a smaller share of the batch is still running
 
 
 class Answer(NamedTuple):
     """One generated answer."""
 
     prompt: int
-    """Place of the prompt in the request."""
+    """Index of the prompt in the request."""
     text: str
     """Decoded answer, cut at the stop text."""
     tokens: int
-    """Tokens written, the end token included."""
+    """Generated tokens, the end token included."""
     finish: str
     """`stop` or `length`."""
     seconds: float
-    """Seconds of the batch, divided by its answers."""
+    """Duration of the batch divided by its number of answers."""
     ids: list[int]
-    """Its tokens, the end token included."""
+    """Token ids, the end token included."""
 
 
 @torch.inference_mode()
@@ -45,15 +45,15 @@ def generate(
     stop: Sequence[str] = (),
     batch: int = 64,
 ) -> Iterator[Answer]:
-    """Answer prompts greedily, shortest prompt first, as each batch is done.
+    """Generate greedy answers, shortest prompts first, and yield them batch by batch.
 
     Args:
         network: a causal language model.
         tokenizer: its tokenizer.
-        prompts: token ids, special tokens included; none empty.
-        max_tokens: longest answer.
+        prompts: token ids, special tokens included; no prompt may be empty.
+        max_tokens: maximum length of an answer.
         stop: texts that end an answer.
-        batch: prompts at once. In bf16 an answer may depend on who shares its batch.
+        batch: prompts per batch. In bf16 an answer may depend on the other prompts of its batch.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     ends = end_ids(network, tokenizer)
@@ -66,7 +66,7 @@ def generate(
                 tokenizer,
                 [prompts[i] for i in members],
                 lambda _, new: _is_done(tokenizer, new, max_tokens, stop, ends),
-                lambda hidden, head, _: _likeliest(hidden, head),
+                lambda hidden, head, _: _argmax(hidden, head),
             )
         seconds = (time.perf_counter() - begun) / len(members)
         for i, new in zip(members, written, strict=True):
@@ -81,30 +81,24 @@ def run_batch(
     choose: Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor],
     before: Callable[[Sequence[int]], None] | None = None,
 ) -> list[list[int]]:
-    """Write tokens after prompts until each is done.
+    """Generate tokens for a batch of prompts until every prompt is done.
 
     Args:
         network: a causal language model.
         tokenizer: its tokenizer.
         prompts: token ids.
-        is_done: told a prompt's place and all its new tokens; tells whether it ends.
-        choose: (rows, width), the head, and the place of each row's prompt -> (rows,) tokens.
-        before: told the place of each row's prompt before rows pass through the network; then no row stands for all.
+        is_done: called with a prompt's index and all its new tokens; returns whether the answer is complete.
+        choose: called with (rows, width), the head and each row's prompt index; returns (rows,) tokens.
+        before: called with each row's prompt index before a forward pass. If given, prompts share no prefix.
     """
     head = head_of(network)
     cache = DynamicCache(config=network.config)
     shared = 0 if before or not _may_share(network.config, cache, prompts) else _shared_prefix(prompts)
     if shared:
-        # Worked examples stand before every question: they are read once for the whole batch.
+        # Few-shot examples precede every question: process them once for the whole batch.
         decoder_of(network)(input_ids=torch.tensor([prompts[0][:shared]]), past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(prompts))
-    longest = max(len(prompt) for prompt in prompts) - shared
-    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
-    mask = torch.ones((len(prompts), shared + longest), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        padding = longest - (len(prompt) - shared)
-        ids[row, padding:] = torch.tensor(prompt[shared:])
-        mask[row, shared : shared + padding] = 0
+    ids, mask = _left_padded(prompts, shared, tokenizer.pad_token_id)
     written: list[list[int]] = [[] for _ in prompts]
     active = list(range(len(prompts)))  # row of the batch -> prompt
     done: set[int] = set()
@@ -131,7 +125,7 @@ def run_batch(
             return written
         positions = positions[:, -1:] + 1
         running = [row for row, member in enumerate(active) if member not in done]
-        if len(running) < SHRINK_AT * len(active) and _all_can(cache, "batch_select_indices"):
+        if len(running) < SHRINK_AT * len(active) and _all_support(cache, "batch_select_indices"):
             keep = torch.tensor(running)
             cache.batch_select_indices(keep)
             ids, positions, mask = ids[keep], positions[keep], mask[keep]
@@ -139,31 +133,43 @@ def run_batch(
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
 
 
-def _all_can(cache: DynamicCache, what: str) -> bool:
-    """Tell whether all layers of a cache know something; states of linear attention and convolutions do not."""
-    return all(hasattr(layer, what) for layer in cache.layers)
+def _left_padded(prompts: Sequence[list[int]], shared: int, padding_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids (rows, tokens) of the prompts after their shared prefix, and the mask (rows, prefix + tokens)."""
+    longest = max(len(prompt) for prompt in prompts) - shared
+    ids = torch.full((len(prompts), longest), padding_id)
+    mask = torch.ones((len(prompts), shared + longest), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        padding = longest - (len(prompt) - shared)
+        ids[row, padding:] = torch.tensor(prompt[shared:])
+        mask[row, shared : shared + padding] = 0
+    return ids, mask
+
+
+def _all_support(cache: DynamicCache, operation: str) -> bool:
+    """Check whether all layers of a cache support an operation; linear attention and convolutions don't."""
+    return all(hasattr(layer, operation) for layer in cache.layers)
 
 
 def _may_share(config: Any, cache: DynamicCache, prompts: Sequence[list[int]]) -> bool:
-    """Tell whether a prefix may be read once for all prompts.
+    """Check whether a common prefix can be processed once for all prompts.
 
-    The padding of shorter prompts then lies behind the prefix, where a window would count it as text.
+    The padding of shorter prompts then follows the prefix, where a sliding window would count it as text.
     """
     window = getattr(config, "sliding_window", None)
-    reach = max(map(len, prompts)) + LONGEST_ANSWER
-    return (not window or reach <= window) and _all_can(cache, "batch_repeat_interleave")
+    reach = max(map(len, prompts)) + MAX_ANSWER
+    return (not window or reach <= window) and _all_support(cache, "batch_repeat_interleave")
 
 
 def _shared_prefix(prompts: Sequence[list[int]]) -> int:
-    """Give how many first tokens all prompts share, if it pays; one token of each prompt is left over."""
+    """Count the leading tokens that all prompts share, leaving at least one each; 0 if that isn't worthwhile."""
     first, last = min(prompts), max(prompts)
-    most = min(len(prompt) for prompt in prompts) - 1
-    shared = next((i for i in range(most) if first[i] != last[i]), max(most, 0))
-    return shared if len(prompts) > 1 and shared >= SHARED_FROM else 0
+    limit = min(len(prompt) for prompt in prompts) - 1
+    shared = next((i for i in range(limit) if first[i] != last[i]), max(limit, 0))
+    return shared if len(prompts) > 1 and shared >= MIN_SHARED else 0
 
 
-def _likeliest(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-    """Give the likeliest token of each row, (rows, width) -> (rows,), a part of the vocabulary at a time."""
+def _argmax(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Find the most likely token of each row, (rows, width) -> (rows,), one tile of the vocabulary at a time."""
     best = torch.full((len(hidden),), -torch.inf, dtype=hidden.dtype)
     token = torch.zeros(len(hidden), dtype=torch.long)
     for start in range(0, head.shape[0], TILE):
@@ -193,66 +199,66 @@ def _answer(tokenizer: Any, new: list[int], index: int, ends: set[int], stop: Se
 
 
 class Wanted(NamedTuple):
-    """An answer that is wanted while others are written beside it."""
+    """A request for an answer that is generated in a batch with others."""
 
     prompt: list[int]
     """Token ids, special tokens included."""
     temperature: float
-    """Zero: the likeliest token each time."""
+    """Sampling temperature; zero is greedy."""
     top_p: float
-    """Tokens are drawn from the likeliest ones that together have this probability."""
+    """Sample from the most likely tokens whose probabilities add up to this value."""
     seed: int | None
-    """Seed of the drawing."""
+    """Sampling seed; None draws one."""
     take: Callable[[int, float], bool]
-    """Told each token and its log-likelihood; tells whether the answer ends."""
+    """Called with each token and its log-likelihood; returns whether the answer is complete."""
 
 
 @torch.inference_mode()
 def generate_together(
     network: Any, tokenizer: Any, wanted: Sequence[Wanted], before: Callable[[Sequence[int]], None] | None = None
 ) -> None:
-    """Write several answers at once, each told token by token.
+    """Generate several answers in one batch, streamed token by token.
 
     Args:
         network: a causal language model.
         tokenizer: pads the prompts.
-        wanted: the answers.
-        before: told which answers the rows belong to that pass through the network next.
+        wanted: the requests.
+        before: called with the request index of each row before a forward pass.
     """
     device = network.device
     generators = [
-        torch.Generator(device).manual_seed(one.seed) if one.seed is not None else torch.Generator(device)
-        for one in wanted
+        torch.Generator(device).manual_seed(request.seed) if request.seed is not None else torch.Generator(device)
+        for request in wanted
     ]
-    for generator, one in zip(generators, wanted, strict=True):
-        if one.seed is None:
+    for generator, request in zip(generators, wanted, strict=True):
+        if request.seed is None:
             generator.seed()
-    likely: dict[int, float] = {}
+    logprobs: dict[int, float] = {}
 
     def choose(hidden: torch.Tensor, head: torch.Tensor, members: Sequence[int]) -> torch.Tensor:
         logits = hidden.float() @ head.float().T if hidden.dtype == torch.float32 else (hidden @ head.T).float()
         rows = torch.log_softmax(logits, dim=-1)
         chosen = rows.argmax(dim=-1)
         for row, member in enumerate(members):
-            one = wanted[member]
-            if one.temperature > 0:
-                chosen[row] = _draw(rows[row] / one.temperature, one.top_p, generators[member])
-            likely[member] = float(rows[row, chosen[row]])
+            request = wanted[member]
+            if request.temperature > 0:
+                chosen[row] = _sample(rows[row] / request.temperature, request.top_p, generators[member])
+            logprobs[member] = float(rows[row, chosen[row]])
         return chosen
 
     with torch.device(device):
         run_batch(
             network,
             tokenizer,
-            [one.prompt for one in wanted],
-            lambda member, new: wanted[member].take(new[-1], likely[member]),
+            [request.prompt for request in wanted],
+            lambda member, new: wanted[member].take(new[-1], logprobs[member]),
             choose,
             before,
         )
 
 
-def _draw(scores: torch.Tensor, top_p: float, generator: torch.Generator) -> torch.Tensor:
-    """Draw a token: (vocabulary,) -> ()."""
+def _sample(scores: torch.Tensor, top_p: float, generator: torch.Generator) -> torch.Tensor:
+    """Sample a token: (vocabulary,) -> ()."""
     probabilities, order = torch.softmax(scores, dim=-1).sort(descending=True)
     before = probabilities.cumsum(0) - probabilities
     probabilities = torch.where(before < top_p, probabilities, 0.0)
@@ -261,12 +267,12 @@ def _draw(scores: torch.Tensor, top_p: float, generator: torch.Generator) -> tor
 
 @torch.inference_mode()
 def next_tokens(network: Any, sequences: Sequence[list[int]], starts: Sequence[int]) -> list[list[int]]:
-    """Give the token that a network finds likeliest at each place of given texts, each after what stands before it.
+    """Predict the most likely token at each position of given texts, from the tokens before it.
 
     Args:
         network: a causal language model.
         sequences: token ids.
-        starts: first place that is asked about, of each sequence; at least 1.
+        starts: first position to predict in each sequence; at least 1.
     """
     head = head_of(network)
     found = []
@@ -274,5 +280,5 @@ def next_tokens(network: Any, sequences: Sequence[list[int]], starts: Sequence[i
         inputs = torch.tensor([ids[:-1]], device=network.device)
         hidden = hidden_states(network, input_ids=inputs, use_cache=False)[0, start - 1 :]
         with torch.device(network.device):
-            found.append(_likeliest(hidden, head).tolist())
+            found.append(_argmax(hidden, head).tolist())
     return found

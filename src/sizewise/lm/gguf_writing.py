@@ -1,4 +1,4 @@
-"""Write a network and its tokenizer as one GGUF file, as llama.cpp, Ollama and openvino-genai read it.
+"""Write a network and its tokenizer as one GGUF file for llama.cpp, Ollama and openvino-genai.
 
 Source: the GGUF specification and the tensor names of the `gguf` package.
 """
@@ -17,19 +17,19 @@ import torch
 from sizewise.errors import SizewiseError
 
 F16 = "f16"
-QUANTISATIONS = {
+QUANTIZATIONS = {
     name: gguf.GGMLQuantizationType[name.upper()] for name in (F16, "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 }
 
 
 class _Family(NamedTuple):
-    """How an architecture is called in GGUF, and how its weights are kept there."""
+    """Name of an architecture in GGUF and its conventions for weights."""
 
     name: str
     rotates_pairs: bool = False
-    """Rotary positions turn neighbouring dimensions, so that rows of queries and keys are put in another order."""
+    """Rotary embeddings rotate adjacent dimensions, so rows of queries and keys must be permuted."""
     adds_one: bool = False
-    """Norms are stored as what the network multiplies with: one more than Hugging Face's."""
+    """Norm weights are stored as the Hugging Face values plus 1."""
 
 
 FAMILIES = {
@@ -39,44 +39,44 @@ FAMILIES = {
     "qwen3": _Family("qwen3"),
     "gemma3_text": _Family("gemma3", adds_one=True),
 }
-_DIGITS_APART = "smollm"  # digits one by one, then the splits of GPT-2
+_DIGITS_APART = "smollm"  # single digits, then GPT-2's pattern
 _PLAIN = "gpt-2"
-# How the first part of a tokenizer's pattern is called in GGUF.
+# Start of a tokenizer's split pattern -> its name in GGUF.
 _PATTERNS = {
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*": "llama-bpe",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*": "qwen2",
 }
 
 
-def write_gguf(network: Any, tokenizer: Any, path: Path, quantisation: str, name: str, licence: str) -> None:
-    """Write one file with weights, tokenizer and chat template.
+def write_gguf(network: Any, tokenizer: Any, path: Path, quantization: str, name: str, license: str) -> None:
+    """Write weights, tokenizer and chat template to one file.
 
     Args:
-        network: a causal language model, best in fp32: each weight is rounded once.
+        network: a causal language model, preferably in fp32, so that each weight is rounded only once.
         tokenizer: its tokenizer.
         path: file to write.
-        quantisation: one of QUANTISATIONS.
-        name: what the model is called.
-        licence: licence of its weights.
+        quantization: one of QUANTIZATIONS.
+        name: name of the model.
+        license: license of the weights.
 
     Raises:
-        SizewiseError: GGUF has no place for this architecture, its attention or its tokenizer.
+        SizewiseError: GGUF doesn't support the architecture, its attention or its tokenizer.
     """
     config = network.config
     family = _family(config)
     writer = gguf.GGUFWriter(path, family.name)
     try:
         writer.add_name(name)
-        writer.add_license(licence)
+        writer.add_license(license)
         writer.add_file_type(
             gguf.LlamaFileType.MOSTLY_F16
-            if quantisation == F16
-            else gguf.LlamaFileType[f"MOSTLY_{quantisation.upper()}"]
+            if quantization == F16
+            else gguf.LlamaFileType[f"MOSTLY_{quantization.upper()}"]
         )
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _add_shape(writer, config)
         _add_tokenizer(writer, tokenizer, config.vocab_size)
-        for title, values, kind in _tensors(network, family, QUANTISATIONS[quantisation]):
+        for title, values, kind in _tensors(network, family, QUANTIZATIONS[quantization]):
             writer.add_tensor(title, gguf.quants.quantize(values, kind), raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -86,40 +86,42 @@ def write_gguf(network: Any, tokenizer: Any, path: Path, quantisation: str, name
 
 
 def check_writable(config: Any, tokenizer: Any) -> None:
-    """Make sure, without weights, that GGUF has a place for an architecture, its positions and its tokenizer.
+    """Check, without loading weights, that GGUF supports an architecture, its positions and its tokenizer.
 
     Raises:
-        SizewiseError: it has none.
+        SizewiseError: GGUF doesn't support one of them.
     """
     _family(config)
-    _described(tokenizer)
+    _tokenizer_json(tokenizer)
 
 
-def _refuse(what: str, expected: str) -> SizewiseError:
+def _unsupported(what: str, expected: str) -> SizewiseError:
     return SizewiseError(
-        f"GGUF: {what}", expected, "sizewise export ID --to hf, or sizewise serve MODEL --engine transformers"
+        f"This model can't be written as GGUF: {what}",
+        expected,
+        "sizewise export ID --to hf, or sizewise serve MODEL --engine transformers",
     )
 
 
 def _family(config: Any) -> _Family:
     family = FAMILIES.get(config.model_type)
     if family is None:
-        raise _refuse(
-            f"an export of the architecture '{config.model_type}' could not be read back and checked here.",
+        raise _unsupported(
+            f"there is no verified export for the architecture '{config.model_type}'.",
             f"one of {', '.join(FAMILIES)}",
         )
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None) if not kinds or "sliding_attention" in kinds else None
     if window and family.name != "gemma3" and window < config.max_position_embeddings:
-        raise _refuse(
-            f"its '{family.name}' networks know no attention window: what was trained with a window of {window} would "
-            "read with full attention.",
+        raise _unsupported(
+            f"its '{family.name}' networks have no sliding window, so a network trained with a window of {window} "
+            "would run with full attention.",
             "full attention, or Gemma 3",
         )
     rope = getattr(config, "rope_parameters", None) or {}
     flat = rope if "rope_type" in rope else next((part for part in rope.values() if isinstance(part, dict)), {})
     if flat.get("rope_type", "default") != "default":
-        raise _refuse(f"positions of the kind '{flat['rope_type']}' are not written.", "plain rotary positions")
+        raise _unsupported(f"'{flat['rope_type']}' rotary positions aren't supported.", "plain rotary positions")
     return family
 
 
@@ -146,7 +148,7 @@ def _add_shape(writer: gguf.GGUFWriter, config: Any) -> None:
 def _tensors(
     network: Any, family: _Family, kind: gguf.GGMLQuantizationType
 ) -> list[tuple[str, npt.NDArray[np.float32], gguf.GGMLQuantizationType]]:
-    """Give (GGUF name, values, kind) of each weight; vectors stay in fp32, and rows that a kind cannot cut in F16."""
+    """Return (GGUF name, values, type) of each weight. Vectors stay in fp32; rows of unsuitable length become F16."""
     config = network.config
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.name.upper()], config.num_hidden_layers)
     head = network.get_output_embeddings().weight
@@ -157,11 +159,11 @@ def _tensors(
             continue
         title = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if title is None:
-            raise _refuse(f"it has no name for the weight {name}.", "an architecture that it knows")
+            raise _unsupported(f"GGUF has no name for the weight {name}.", "a supported architecture")
         values = weight.detach().to(device="cpu", dtype=torch.float32).numpy()
         if family.rotates_pairs and name.rpartition(".")[0].endswith(("q_proj", "k_proj")):
             query = name.rpartition(".")[0].endswith("q_proj")
-            values = _pairs_together(values, config.num_attention_heads if query else config.num_key_value_heads)
+            values = _interleave_halves(values, config.num_attention_heads if query else config.num_key_value_heads)
         if family.adds_one and name.endswith("norm.weight"):
             values = values + 1
         block = gguf.GGML_QUANT_SIZES[kind][0]
@@ -170,27 +172,27 @@ def _tensors(
     return found
 
 
-def _pairs_together(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
-    """Put the two halves of each head's rows side by side, (heads x width, ...)."""
+def _interleave_halves(values: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
+    """Interleave the two halves of each head's rows, (heads x width, ...)."""
     shape = values.shape
     return values.reshape(heads, 2, shape[0] // heads // 2, *shape[1:]).swapaxes(1, 2).reshape(shape)
 
 
-def _described(tokenizer: Any) -> dict[str, Any]:
-    """Return what a tokenizer.json says of a tokenizer that can be written."""
+def _tokenizer_json(tokenizer: Any) -> dict[str, Any]:
+    """Return the tokenizer.json of a supported tokenizer."""
     if not tokenizer.is_fast:
-        raise _refuse("the tokenizer has no tokenizer.json.", "byte-pair encoding in a tokenizer.json")
+        raise _unsupported("its tokenizer has no tokenizer.json.", "byte-pair encoding in a tokenizer.json")
     described: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     model = described["model"]
     if model["type"] != "BPE":
-        raise _refuse(f"a tokenizer of the kind {model['type']} is not written.", "byte-pair encoding")
+        raise _unsupported(f"{model['type']} tokenizers aren't supported.", "byte-pair encoding")
     if not model["byte_fallback"]:
         _pattern_name(described["pre_tokenizer"])
     return described
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
-    described = _described(tokenizer)
+    described = _tokenizer_json(tokenizer)
     model = described["model"]
     pieces: list[str] = [f"[PAD{i}]" for i in range(rows)]
     kinds = [gguf.TokenType.UNUSED] * rows
@@ -228,7 +230,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
 
 
 def _merge_ranks(pieces: list[str], merges: list[str]) -> list[float]:
-    """Give scores that make SentencePiece's readers merge in the order of the list: the earlier, the higher."""
+    """Compute token scores that make SentencePiece readers merge in list order: earlier merges score higher."""
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(merges):
         ranks.setdefault(merge.replace(" ", "", 1), rank)
@@ -236,7 +238,7 @@ def _merge_ranks(pieces: list[str], merges: list[str]) -> list[float]:
 
 
 def _pattern_name(splitter: dict[str, Any] | None) -> str:
-    """Name the way in which text is cut before bytes are merged."""
+    """Return GGUF's name of the pattern that splits text before merging."""
     parts = splitter.get("pretokenizers", [splitter]) if splitter else []
     kinds = [part["type"] for part in parts]
     if kinds == ["ByteLevel"] and parts[0]["use_regex"]:
@@ -248,4 +250,4 @@ def _pattern_name(splitter: dict[str, Any] | None) -> str:
         found = next((name for start, name in _PATTERNS.items() if pattern.startswith(start)), None)
         if found:
             return found
-    raise _refuse("the tokenizer cuts text in a way that has no name there.", "the tokenizer of a known model")
+    raise _unsupported("GGUF has no name for the tokenizer's split pattern.", "the tokenizer of a known model")

@@ -1,4 +1,4 @@
-"""What makes arithmetic fast: compiled loops between the matrix products."""
+"""Compile the element-wise arithmetic between matrix products into single loops."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _enabled = False
 
 
 def can_compile(device: str = "cpu") -> bool:
-    """Tell whether blocks can be compiled: on CPU, torch.compile needs a C++ compiler."""
+    """Check whether blocks can be compiled. On CPU, torch.compile needs a C++ compiler."""
     return device == "cuda" or any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
-def enable_kernels(wanted: bool) -> None:
-    """Choose whether functions marked `fused` run compiled from now on, in this process."""
+def enable_kernels(enabled: bool) -> None:
+    """Turn compilation of `fused` functions on or off for this process."""
     global _enabled
-    _enabled = wanted
+    _enabled = enabled
 
 
 def fused(function: Callable[P, T]) -> Callable[P, T]:
-    """Mark arithmetic that becomes one compiled loop where `enable_kernels` said so."""
+    """Decorate a function that is compiled into one loop if `enable_kernels` is on."""
     compiled = lru_cache(maxsize=1)(lambda: torch.compile(function, dynamic=True))
 
     @wraps(function)

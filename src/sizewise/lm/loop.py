@@ -1,4 +1,4 @@
-"""The training loop: packed rows in, a better network out, resumable to the bit."""
+"""The training loop over packed rows. A killed run resumes from its last checkpoint and ends bit-identical."""
 
 from __future__ import annotations
 
@@ -6,49 +6,48 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.checking import check_packing
-from sizewise.lm.folder import head_of, hidden_states, layers_of, quiet_libraries
+from sizewise.lm.checkpointing import load_state, save_state
+from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
+from sizewise.lm.hf_format import quiet_libraries
 from sizewise.lm.kernels import enable_kernels
+from sizewise.lm.logits import head_of, hidden_states, layers_of
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
-from sizewise.lm.optimiser import MasterAdamW
-from sizewise.lm.packing import NO_TARGET, Mix, Rows, Unit, cut, pack
-from sizewise.lm.products import fuse_adapters, unfuse_adapters
-from sizewise.lm.state import load_state, save_state
-from sizewise.lm.tokenizer import prefix_id, text_ids
+from sizewise.lm.optimizer import MasterAdamW
+from sizewise.lm.packing import NO_TARGET, Mix, Rows
 
 WARMUP_SHARE = 0.05
-LAST_RATE_SHARE = 0.05
+FINAL_RATE_SHARE = 0.05
 SAVE_EVERY_S = 15.0
-SAVE_SHARE = 0.03  # of the time at most: the state of a large network takes seconds to write
-VALIDATION_ROWS = 4
-# A loss so many nats above the worst of the steps before has run away. Not above their mean: answers, text and control
-# text take turns and differ by far.
-RUNAWAY_NATS, FEWEST_STEPS, MOST_STEPS, MOST_ROLLBACKS = 3.0, 10, 100, 3
+SAVE_SHARE = 0.03  # maximum share of the time spent on saving: a large network's state takes seconds to write
+# The loss has diverged if it exceeds the maximum of recent steps by this many nats. The mean would be too strict: rows
+# of answers, text and control text alternate, and their losses differ widely.
+DIVERGENCE_NATS, MIN_HISTORY, MAX_HISTORY, MAX_ROLLBACKS = 3.0, 10, 100, 3
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do; kept on disk, so that a resumed run does the same.
+    """Settings of a run, saved to disk so that a resumed run follows the same plan.
 
     Attributes:
         tokens: token budget.
-        learning_rate: peak rate.
-        weight_decay: on matrices.
+        learning_rate: peak learning rate.
+        weight_decay: weight decay of matrices; vectors have none.
         compiled: whether blocks are compiled.
-        validations: how many times validation is measured, the end included.
-        patience: validations without a new best after which the run stops; 0: never.
-        checkpointing: whether activations are computed again on the way back.
+        validations: number of validations, the final one included.
+        patience: stop after this many validations without improvement; 0 disables early stopping.
+        checkpointing: whether activations are recomputed in the backward pass.
     """
 
     tokens: int
@@ -62,11 +61,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Bits:
-    """Validation of a network that is being trained.
+    """Validation scores of a network during training.
 
     Attributes:
-        domain: bits per byte of held-out text of the domain.
-        control: bits per byte of control text, where there is any.
+        domain: bits per byte of held-out domain text.
+        control: bits per byte of control text; None without control text.
     """
 
     domain: float
@@ -75,19 +74,19 @@ class Bits:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, for the eye.
+    """Status of a run after a step, for display.
 
     Attributes:
         step: steps done.
         tokens: tokens seen.
-        budget: tokens to see.
+        budget: token budget.
         loss: training loss of the last step.
-        learning_rate: of the last step.
-        bits_per_byte: validation, where it was measured now.
-        tokens_per_s: median speed, None in the first step.
-        seconds: seconds of training over all sessions.
-        points: the run so far.
-        start_bits_per_byte: validation before the first step.
+        learning_rate: learning rate of the last step.
+        bits_per_byte: validation bits per byte, if this step was followed by a validation.
+        tokens_per_s: median speed; None after the first step.
+        seconds: training time over all sessions.
+        points: curve of the run so far.
+        start_bits_per_byte: validation bits per byte before the first step.
     """
 
     step: int
@@ -104,7 +103,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Point:
-    """One moment of the run: the fields of a record's CurvePoint."""
+    """One point of the training curve, with the fields of the record CurvePoint."""
 
     step: int
     tokens: int
@@ -117,21 +116,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to. The network holds the best weights.
+    """Outcome of a run. The network holds the best weights.
 
     Attributes:
-        tokens: tokens seen, padding left out.
-        steps: optimiser steps.
-        best_step: step whose weights were kept.
-        best_bits_per_byte: their validation bits per byte.
+        tokens: tokens seen, without padding.
+        steps: optimizer steps.
+        best_step: step with the best validation; its weights were kept.
+        best_bits_per_byte: validation bits per byte of the kept weights.
         start: validation before the first step.
-        rollbacks: steps at which the loss ran away and the run went back to its best weights.
-        stopped_early: whether it stopped because validation no longer improved.
-        points: the run over time.
-        seconds: wall time, all sessions.
-        warmup_s: seconds of the first step.
+        rollbacks: steps at which the loss diverged and the run returned to its best weights.
+        stopped_early: whether the run stopped because validation no longer improved.
+        points: training curve.
+        seconds: wall time of all sessions.
+        warmup_s: duration of the first step in seconds.
         tokens_per_s: median speed.
-        sessions: how many times the run was started.
+        sessions: number of times the run was started.
     """
 
     tokens: int
@@ -149,15 +148,15 @@ class Result:
 
 
 def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
-    """Make a network ready for packed rows.
+    """Prepare a network for training on packed rows.
 
     Args:
         network: a causal language model, with or without adapters.
         compiled: compile each block once.
-        checkpointing: compute activations again on the way back instead of keeping them: less memory, more time.
+        checkpointing: recompute activations in the backward pass instead of storing them: less memory, more time.
 
     Raises:
-        SizewiseError: texts in one row would read each other, or otherwise than alone.
+        SizewiseError: texts that share a row would influence each other.
     """
     quiet_libraries()
     base = base_of(network)
@@ -181,7 +180,7 @@ def finish(network: Any) -> None:
     base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
     layers = list(layers_of(base))
     if any(layer._compiled_call_impl for layer in layers):
-        torch.compiler.reset()  # or the next network would soon meet the limit of graphs for one block, and run eagerly
+        torch.compiler.reset()  # otherwise the next network soon hits the limit of graphs per block and runs eagerly
     for layer in layers:
         layer._compiled_call_impl = None
     unfuse_adapters(network)
@@ -189,12 +188,12 @@ def finish(network: Any) -> None:
 
 
 def hidden_of(network: Any, rows: Rows) -> torch.Tensor:
-    """Give the hidden states of packed rows before the head, (rows, tokens, width)."""
+    """Compute the last hidden states of packed rows, (rows, tokens, width)."""
     base = base_of(network)
     device = base.device
     embedded = base.get_input_embeddings()(torch.from_numpy(rows.ids).to(device))
     if torch.is_grad_enabled() and not embedded.requires_grad:
-        # One graph then serves all blocks: a first block without gradient would be compiled a second time.
+        # With a gradient at its input, the first block shares the compiled graph of all others.
         embedded = embedded.requires_grad_()
     return hidden_states(
         base,
@@ -209,7 +208,7 @@ Teacher = Callable[[Rows], SoftTargets]
 
 
 def loss_of(network: Any, rows: Rows, teacher: Teacher | None = None) -> torch.Tensor:
-    """Give the mean loss of packed rows, nats a predicted token."""
+    """Compute the mean loss of packed rows in nats per predicted token."""
     hidden = hidden_of(network, rows)
     targets = torch.from_numpy(rows.targets).to(hidden.device)
     soft = teacher(rows) if teacher else None
@@ -217,83 +216,37 @@ def loss_of(network: Any, rows: Rows, teacher: Teacher | None = None) -> torch.T
 
 
 def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
-    """Let a network with the same vocabulary say what it expects at each predicted place of packed rows.
+    """Build a teacher that predicts soft targets for packed rows.
 
     Args:
-        network: the teacher, prepared without compilation.
-        share: how much of the loss its expectation makes.
-        k: likeliest tokens that are kept; the others count as impossible.
+        network: the teacher, with the student's vocabulary, prepared without compilation.
+        share: weight of the teacher's distribution in the loss.
+        k: number of most likely tokens to keep; all others get probability zero.
     """
 
-    def expect(rows: Rows) -> SoftTargets:
+    def soft_targets(rows: Rows) -> SoftTargets:
         with torch.inference_mode():
             hidden = hidden_of(network, rows)
             predicted = torch.from_numpy(rows.targets != NO_TARGET).to(hidden.device)
             ids, weights = likeliest(hidden[predicted], head_of(base_of(network)), k)
         return SoftTargets(ids.clone(), weights.clone(), share)
 
-    return expect
-
-
-class Held(NamedTuple):
-    """Held-out text to watch a run by, packed into rows; each token is predicted once."""
-
-    rows: Rows
-    bytes: int
-
-    @classmethod
-    def of(cls, tokenizer: Any, units: Sequence[Unit], texts: Sequence[str], context: int) -> Held:
-        """Pack encoded units; `texts` is what is predicted of them."""
-        rows = pack(units, context, tokenizer.pad_token_id).all()
-        return cls(rows, sum(len(text.encode("utf-8")) for text in texts))
-
-    @classmethod
-    def of_texts(cls, tokenizer: Any, texts: Sequence[str], context: int) -> Held:
-        """Pack whole texts."""
-        prefix = prefix_id(tokenizer)
-        units = [unit for text in texts for unit in cut([prefix, *text_ids(tokenizer, text)], context)]
-        return cls.of(tokenizer, units, texts, context)
-
-
-@torch.no_grad()
-def validation_bits(network: Any, held: Held) -> float:
-    """Give bits per byte of held-out text under a prepared network, in rows as it is trained in."""
-    nats = 0.0
-    with _uncompiled_blocks(network):
-        for start in range(0, len(held.rows), VALIDATION_ROWS):
-            rows = Rows(*(some[start : start + VALIDATION_ROWS] for some in held.rows.arrays()))
-            predicted = int((rows.targets != NO_TARGET).sum())
-            nats += float(loss_of(network, rows)) * predicted
-    return nats / math.log(2) / held.bytes
-
-
-@contextmanager
-def _uncompiled_blocks(network: Any) -> Iterator[None]:
-    """Run blocks as they stand for a moment: compiled ones would be compiled again for the way there alone."""
-    layers = list(layers_of(base_of(network)))
-    compiled = [layer._compiled_call_impl for layer in layers]
-    for layer in layers:
-        layer._compiled_call_impl = None
-    try:
-        yield
-    finally:
-        for layer, one in zip(layers, compiled, strict=True):
-            layer._compiled_call_impl = one
+    return soft_targets
 
 
 def rate_at(done: float, peak: float) -> float:
-    """Give the learning rate after a share of the budget: linear warm-up, then cosine to a small rest."""
+    """Compute the learning rate after a share of the budget: linear warm-up, then cosine decay to a small rest."""
     if done < WARMUP_SHARE:
         return peak * max(done / WARMUP_SHARE, 0.1)
-    along = min(1.0, (done - WARMUP_SHARE) / (1 - WARMUP_SHARE))
-    return peak * (LAST_RATE_SHARE + (1 - LAST_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * along)))
+    decayed = min(1.0, (done - WARMUP_SHARE) / (1 - WARMUP_SHARE))
+    return peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
-def probe(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4) -> tuple[float, float]:
-    """Measure warm-up and speed without changing a weight.
+def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4) -> tuple[float, float]:
+    """Measure warm-up time and speed without changing any weight.
 
     Returns:
-        Seconds of the first step above a usual one, and tokens (padding left out) a second.
+        Seconds that the first step takes longer than the median step, and tokens/s without padding.
     """
     times = []
     for number in range(steps + 1):
@@ -302,29 +255,32 @@ def probe(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4
         times.append(time.perf_counter() - start)
     for parameter in network.parameters():
         parameter.grad = None
-    usual = median(times[1:])
-    return max(0.0, times[0] - usual), mix.tokens_per_step() / usual
+    typical = median(times[1:])
+    return max(0.0, times[0] - typical), mix.tokens_per_step() / typical
 
 
 class _Run:
-    """The moving parts of one run."""
+    """State of one run: optimizer, counters, curve and best weights."""
 
-    def __init__(self, network: Any, plan: Plan) -> None:
-        self.network, self.plan = network, plan
-        self.optimiser = MasterAdamW(network.named_parameters(), plan.weight_decay)
+    def __init__(self, network: Any, plan: Plan, validate: Callable[[], Bits]) -> None:
+        self.network, self.plan, self._validate = network, plan, validate
+        self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay)
         self.step = 0
         self.tokens = 0
         self.points: list[Point] = []
         self.start = Bits(float("nan"))
         self.best: tuple[int, float] = (0, float("inf"))
-        self.best_weights = {name: master.clone() for name, master in self.optimiser.masters.items()}
+        self.best_weights = {name: master.clone() for name, master in self.optimizer.masters.items()}
         self.waited = 0  # validations since the best one
         self.rollbacks: list[int] = []
         self.sessions = 1
         self.seconds = 0.0
+        self.warmup_s = 0.0
+        self._speeds: list[float] = []
+        self._due = [plan.tokens * (i + 1) / plan.validations for i in range(plan.validations)]
 
     def save(self, folder: Path) -> None:
-        tensors = self.optimiser.tensors() | {f"best.{n}": t for n, t in self.best_weights.items()}
+        tensors = self.optimizer.tensors() | {f"best.{n}": t for n, t in self.best_weights.items()}
         progress = {
             "step": self.step,
             "tokens": self.tokens,
@@ -339,11 +295,12 @@ class _Run:
         save_state(folder, self.step, tensors, progress)
 
     def resume(self, folder: Path) -> bool:
+        """Load the last checkpoint; return False if there is none."""
         found = load_state(folder)
         if found is None:
             return False
         tensors, progress = found
-        self.optimiser.load(tensors)
+        self.optimizer.load(tensors)
         self.best_weights = {name: tensors[f"best.{name}"] for name in self.best_weights}
         self.step, self.tokens = progress["step"], progress["tokens"]
         self.points = [Point(**point) for point in progress["points"]]
@@ -352,38 +309,94 @@ class _Run:
         self.sessions, self.seconds = progress["sessions"] + 1, progress["seconds"]
         return True
 
-    def validate(self, validate: Callable[[], Bits]) -> Bits:
+    def validate(self) -> Bits:
+        """Measure validation and keep the weights if they are the best so far."""
         self.network.eval()
-        bits = validate()
+        bits = self._validate()
         self.network.train()
         self.waited += 1
         if bits.domain < self.best[1]:
             self.best, self.waited = (self.step, bits.domain), 0
-            self.best_weights = {name: master.clone() for name, master in self.optimiser.masters.items()}
+            self.best_weights = {name: master.clone() for name, master in self.optimizer.masters.items()}
         return bits
 
-    def stops_early(self) -> bool:
-        """Tell whether validation has not improved for too long."""
-        return bool(self.plan.patience) and self.waited >= self.plan.patience
+    @property
+    def is_done(self) -> bool:
+        """Whether the budget is used up or validation has stopped improving."""
+        stops_early = bool(self.plan.patience) and self.waited >= self.plan.patience
+        return self.tokens >= self.plan.tokens or stops_early
 
-    def ran_away(self, loss: float) -> bool:
-        """Tell whether a loss is not finite, or far above those before."""
-        before = [point.loss for point in self.points[-MOST_STEPS:]]
-        far = len(before) >= FEWEST_STEPS and loss > max(before) + RUNAWAY_NATS
-        return far or not math.isfinite(loss)
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Median speed of this session; None before its second step."""
+        return median(self._speeds) if self._speeds else None
+
+    def diverged(self, loss: float) -> bool:
+        """Check whether a loss is not finite, or far above the losses of recent steps."""
+        recent = [point.loss for point in self.points[-MAX_HISTORY:]]
+        far_above = len(recent) >= MIN_HISTORY and loss > max(recent) + DIVERGENCE_NATS
+        return far_above or not math.isfinite(loss)
 
     def roll_back(self, loss: float) -> None:
-        """Go back to the best weights; from then on the rate is half of what it was."""
-        if len(self.rollbacks) == MOST_ROLLBACKS:
+        """Restore the best weights and halve the learning rate for the rest of the run."""
+        if len(self.rollbacks) == MAX_ROLLBACKS:
             raise FloatingPointError(
-                f"the loss ran away to {loss} at step {self.step + 1}, after {MOST_ROLLBACKS} rollbacks"
+                f"the loss rose to {loss} at step {self.step + 1}, after {MAX_ROLLBACKS} rollbacks to the best weights"
             )
         self.rollbacks.append(self.step + 1)
-        self.optimiser.restart(self.best_weights)
+        self.optimizer.restart(self.best_weights)
 
     def rate(self) -> float:
-        """Give the learning rate of the next step."""
+        """Compute the learning rate of the next step."""
         return float(rate_at(self.tokens / self.plan.tokens, self.plan.learning_rate) * 0.5 ** len(self.rollbacks))
+
+    def advance(self, rows: Rows, teacher: Teacher | None, clock: _Clock) -> Progress:
+        """Take one training step, and validate if it is due."""
+        begun = time.perf_counter()
+        rate = self.rate()
+        loss_tensor = loss_of(self.network, rows, teacher)
+        loss_tensor.backward()
+        loss = float(loss_tensor.detach())
+        with _uninterrupted():  # weights and counters must change together
+            if self.diverged(loss):
+                self.roll_back(loss)
+                loss = self.points[-1].loss if self.points else 0.0
+            else:
+                self.optimizer.step(rate)
+            self._count(rows, time.perf_counter() - begun)
+            bits = self.validate() if self._is_validation_due(rows) else None
+            domain = bits.domain if bits else None
+            self.seconds = clock.seconds()
+            control = bits.control if bits else None
+            self.points.append(Point(self.step, self.tokens, loss, domain, rate, self.seconds, control))
+        return Progress(
+            self.step,
+            self.tokens,
+            self.plan.tokens,
+            loss,
+            rate,
+            domain,
+            self.tokens_per_s,
+            self.seconds,
+            self.points,
+            self.start.domain,
+        )
+
+    def _count(self, rows: Rows, seconds: float) -> None:
+        tokens = _tokens_in(rows)
+        self.tokens, self.step = self.tokens + tokens, self.step + 1
+        if self.warmup_s:
+            self._speeds.append(tokens / seconds)
+        else:
+            self.warmup_s = seconds
+
+    def _is_validation_due(self, rows: Rows) -> bool:
+        before = self.tokens - _tokens_in(rows)
+        return any(before < mark <= self.tokens for mark in self._due) or self.tokens >= self.plan.tokens
+
+
+def _tokens_in(rows: Rows) -> int:
+    return int((rows.segments > 0).sum())
 
 
 def train_network(
@@ -397,85 +410,42 @@ def train_network(
 ) -> Result:
     """Train a prepared network for a token budget and leave the best weights in it.
 
-    A run that was killed goes on from its last checkpoint in `folder`, with the same end. A loss that runs away
-    takes the run back to its best weights, and on with half the rate.
+    A killed run resumes from the last checkpoint in `folder` and reaches the same result. If the loss diverges, the
+    run returns to its best weights and continues at half the learning rate.
 
     Args:
-        network: from `prepare`; its trainable parameters are trained.
+        network: a network from `prepare`; only its trainable parameters change.
         mix: the training rows.
-        plan: what to do.
-        validate: measures the network as it is.
-        folder: where checkpoints lie.
+        plan: settings of the run.
+        validate: measures the network in its current state.
+        folder: folder of the checkpoints.
         on_progress: called after each step.
-        teacher: says what it expects, where there is one.
+        teacher: predicts soft targets; None trains on the text alone.
 
     Raises:
-        SizewiseError: a checkpoint cannot be written.
-        FloatingPointError: the loss ran away again and again.
+        SizewiseError: a checkpoint can't be written.
+        FloatingPointError: the loss diverged again after the last permitted rollback.
     """
-    run = _Run(network, plan)
+    run = _Run(network, plan, validate)
     resumed = run.resume(folder)
     clock = _Clock(run.seconds)
     if not resumed:
-        run.start = run.validate(validate)
-    due = [plan.tokens * (i + 1) / plan.validations for i in range(plan.validations)]
+        run.start = run.validate()
     saved, save_every_s = time.monotonic(), SAVE_EVERY_S
-    speeds: list[float] = []
-    warmup = 0.0
     try:
-        while run.tokens < plan.tokens and not run.stops_early():
-            rows = mix.step(run.step)
-            begun = time.perf_counter()
-            rate = run.rate()
-            loss = loss_of(network, rows, teacher)
-            loss.backward()
-            value = float(loss.detach())
-            with _uninterrupted():  # weights and counters belong together
-                if run.ran_away(value):
-                    run.roll_back(value)
-                    value = run.points[-1].loss if run.points else 0.0
-                else:
-                    run.optimiser.step(rate)
-                took = time.perf_counter() - begun
-                new = int((rows.segments > 0).sum())
-                before, run.tokens, run.step = run.tokens, run.tokens + new, run.step + 1
-                if warmup:
-                    speeds.append(new / took)
-                else:
-                    warmup = took
-                bits = Bits(float("nan"))
-                due_now = any(before < mark <= run.tokens for mark in due) or run.tokens >= plan.tokens
-                if due_now:
-                    bits = run.validate(validate)
-                domain = bits.domain if due_now else None
-                run.seconds = clock.seconds()
-                run.points.append(Point(run.step, run.tokens, value, domain, rate, run.seconds, bits.control))
-            speed = median(speeds) if speeds else None
-            on_progress(
-                Progress(
-                    run.step,
-                    run.tokens,
-                    plan.tokens,
-                    value,
-                    rate,
-                    domain,
-                    speed,
-                    run.seconds,
-                    run.points,
-                    run.start.domain,
-                )
-            )
+        while not run.is_done:
+            on_progress(run.advance(mix.step(run.step), teacher, clock))
             if time.monotonic() - saved > save_every_s:
-                begun_saving = time.monotonic()
+                begun = time.monotonic()
                 run.save(folder)
                 saved = time.monotonic()
-                save_every_s = max(SAVE_EVERY_S, (saved - begun_saving) / SAVE_SHARE)
+                save_every_s = max(SAVE_EVERY_S, (saved - begun) / SAVE_SHARE)
     except KeyboardInterrupt:
         run.save(folder)
         raise
     for name, master in run.best_weights.items():
-        run.optimiser.masters[name].copy_(master)
-    run.optimiser.copy_to_network()
+        run.optimizer.masters[name].copy_(master)
+    run.optimizer.copy_to_network()
     return Result(
         tokens=run.tokens,
         steps=run.step,
@@ -486,31 +456,31 @@ def train_network(
         stopped_early=run.tokens < plan.tokens,
         points=run.points,
         seconds=clock.seconds(),
-        warmup_s=warmup,
-        tokens_per_s=median(speeds) if speeds else 0.0,
+        warmup_s=run.warmup_s,
+        tokens_per_s=run.tokens_per_s or 0.0,
         sessions=run.sessions,
     )
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the end of what is done here."""
+    """Delay Ctrl-C until the block is done."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield  # signals never come here, or (in a job in the background) are not wanted
+        yield  # signals only reach the main thread, and background jobs ignore them
         return
-    noted: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    received: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if noted:
+    if received:
         before(signal.SIGINT, None)
 
 
 class _Clock:
-    """Seconds of this session on top of those of earlier ones."""
+    """Training time of this session plus all earlier ones."""
 
     def __init__(self, before: float) -> None:
         self._before = before

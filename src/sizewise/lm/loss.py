@@ -1,6 +1,6 @@
-"""Cross-entropy in chunks: the logits of all tokens never exist at once.
+"""Chunked cross-entropy that never holds the logits of all tokens in memory.
 
-The gradient is worked out in the forward pass, chunk by chunk, as in Liger Kernel (Hsu et al., 2024).
+The gradient is computed in the forward pass, chunk by chunk, as in Liger Kernel (Hsu et al., 2024).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STEP = 32
 
 @fused
 def _to_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Turn logits into their softmax in place, and give (tokens, 1) the logarithm of what it was divided by."""
+    """Replace logits by their softmax in place and return the log normalizer, (tokens, 1)."""
     exact = logits.float()
     highest = exact.amax(-1, keepdim=True)
     raised = torch.exp(exact - highest)
@@ -27,12 +27,12 @@ def _to_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 class SoftTargets(NamedTuple):
-    """What a teacher expects at each predicted place.
+    """A teacher's distribution at each predicted position.
 
     Attributes:
-        ids: (tokens, k) its likeliest tokens, different from each other.
-        weights: (tokens, k) their probabilities, adding up to 1.
-        share: how much of the loss the teacher's expectation makes; the rest is the text itself.
+        ids: (tokens, k) most likely tokens, all different.
+        weights: (tokens, k) their probabilities, which sum to 1.
+        share: weight of the teacher's distribution in the loss; the rest is the text itself.
     """
 
     ids: torch.Tensor
@@ -40,22 +40,22 @@ class SoftTargets(NamedTuple):
     share: float
 
 
-def _aims(targets: torch.Tensor, soft: SoftTargets | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Give ids (tokens, k), the probability wanted of each, and how much each counts in the loss.
+def _targets(targets: torch.Tensor, soft: SoftTargets | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ids (tokens, k), their target probabilities, and their weights in the loss.
 
-    A token that is both the text's and the teacher's stands twice with its whole probability, and counts once.
+    A token that is both the text's and the teacher's appears twice with its total probability, but counts once.
     """
     ids = targets[:, None]
     if soft is None:
-        whole = torch.ones(ids.shape, device=ids.device)
-        return ids, whole, whole
+        certain = torch.ones(ids.shape, device=ids.device)
+        return ids, certain, certain
     twice = soft.ids == ids
-    own = 1 - soft.share + soft.share * (soft.weights * twice).sum(1, keepdim=True)
-    others = torch.where(twice, own, soft.share * soft.weights)
+    text = 1 - soft.share + soft.share * (soft.weights * twice).sum(1, keepdim=True)
+    others = torch.where(twice, text, soft.share * soft.weights)
     return (
         torch.cat([ids, soft.ids], 1),
-        torch.cat([own, others], 1),
-        torch.cat([own, others.masked_fill(twice, 0.0)], 1),
+        torch.cat([text, others], 1),
+        torch.cat([text, others.masked_fill(twice, 0.0)], 1),
     )
 
 
@@ -69,8 +69,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         wants_head = ctx.needs_input_grad[1]
         head_gradient = torch.zeros_like(head, dtype=torch.float32) if wants_head else None
         count = max(1, len(targets))
-        ids, wanted, counted = _aims(targets, soft)
-        # One buffer for all chunks, and sizes in steps: each new shape of a product costs time and memory of its own.
+        ids, expected, counted = _targets(targets, soft)
+        # One buffer for all chunks, with sizes in steps: every new matrix shape costs time and memory.
         padded = torch.nn.functional.pad(hidden, (0, 0, 0, -len(targets) % STEP))
         buffer = hidden.new_empty(min(chunk + -chunk % STEP, len(padded)), head.shape[0])
         for start in range(0, len(targets), chunk):
@@ -79,10 +79,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits = torch.mm(wide, head.T, out=buffer[: len(wide)])
             gradient = logits[: len(part)]
             chosen = gradient.gather(1, aims).float()
-            normaliser = _to_probabilities(gradient)
-            total += (counted[start : start + chunk] * (normaliser - chosen)).sum()
-            # The probabilities are the gradient but for the wanted tokens, where one is taken from the other exactly.
-            off = torch.exp(chosen - normaliser) - wanted[start : start + chunk]
+            normalizer = _to_probabilities(gradient)
+            total += (counted[start : start + chunk] * (normalizer - chosen)).sum()
+            # The gradient is softmax minus target. At the target tokens, subtract in full precision.
+            off = torch.exp(chosen - normalizer) - expected[start : start + chunk]
             gradient[torch.arange(len(part), device=aims.device)[:, None], aims] = off.to(gradient.dtype)
             hidden_gradient[start : start + chunk] = (logits @ head)[: len(part)].div_(count)
             if head_gradient is not None:
@@ -106,14 +106,14 @@ def cross_entropy(
     soft: SoftTargets | None = None,
     chunk: int = CHUNK,
 ) -> torch.Tensor:
-    """Give the mean cross-entropy of what is wanted, nats a token.
+    """Compute the mean cross-entropy in nats per predicted token.
 
     Args:
         hidden: (tokens, width) hidden states before the head.
         head: (vocabulary, width) weights of the head.
-        targets: (tokens,) ids to predict; -100 where nothing is predicted (those cost nothing).
-        soft: a teacher's expectation at the places that are predicted (Hinton et al., 2015), in their order.
-        chunk: tokens whose logits exist at once.
+        targets: (tokens,) ids to predict; positions with -100 are skipped.
+        soft: a teacher's distribution at the predicted positions, in order (Hinton et al., 2015).
+        chunk: tokens whose logits are in memory at a time.
     """
     predicted = targets != -100
     result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[predicted], head, targets[predicted], soft, chunk)
@@ -124,13 +124,13 @@ def cross_entropy(
 def likeliest(
     hidden: torch.Tensor, head: torch.Tensor, k: int, chunk: int = CHUNK
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the k likeliest tokens at each place and their probabilities among those k.
+    """Find the k most likely tokens at each position and their probabilities, renormalized over the k.
 
     Args:
         hidden: (tokens, width).
         head: (vocabulary, width).
-        k: how many.
-        chunk: tokens whose logits exist at once.
+        k: number of tokens to keep.
+        chunk: tokens whose logits are in memory at a time.
 
     Returns:
         (tokens, k) ids and (tokens, k) fp32 probabilities.

@@ -1,4 +1,4 @@
-"""Pack token sequences into rows of equal length, and order the rows: pure functions, no torch."""
+"""Pack token sequences into rows of equal length and order the rows, without torch."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ NO_TARGET = -100
 
 
 class Unit(NamedTuple):
-    """Token ids that stay together in a row."""
+    """A token sequence that is packed into one row without being split."""
 
     ids: list[int]
-    """Token ids; the first is context only."""
+    """Token ids; the first one is context and never predicted."""
     first_target: int
     """Index of the first token that counts in the loss (at least 1)."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Packed rows.
+    """Packed rows of token sequences.
 
     Attributes:
         ids: (rows, context) token ids.
-        targets: (rows, context) id to predict at each place, or NO_TARGET.
+        targets: (rows, context) id to predict at each position, or NO_TARGET.
         segments: (rows, context) number of the unit, 0 for padding.
-        positions: (rows, context) place within the unit.
+        positions: (rows, context) position within the unit.
     """
 
     ids: IntArray
@@ -47,26 +47,26 @@ class Rows:
         return len(self.ids)
 
     def arrays(self) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """Give ids, targets, segments and positions."""
+        """Return ids, targets, segments and positions."""
         return self.ids, self.targets, self.segments, self.positions
 
 
 def cut(ids: list[int], context: int) -> list[Unit]:
-    """Cut a long text into units that overlap by one token, so that each token but the first is predicted once."""
+    """Split a long text into units that overlap by one token, so each token but the first is predicted once."""
     if len(ids) < 2:
         return []
     return [Unit(ids[start : start + context], 1) for start in range(0, len(ids) - 1, context - 1)]
 
 
 class Pool:
-    """Units packed into rows. The tokens may lie on disk; a row is put together when it is asked for.
+    """Units packed into rows. Tokens may be memory-mapped; rows are assembled on demand.
 
     Args:
-        tokens: all tokens, one unit after the other.
-        lengths: tokens of each unit.
-        firsts: first token of each unit that counts in the loss.
+        tokens: tokens of all units, concatenated.
+        lengths: number of tokens in each unit.
+        firsts: index of the first token of each unit that counts in the loss.
         context: tokens in a row.
-        padding: id that fills what is left of a row.
+        padding: id that fills the rest of a row.
 
     Raises:
         ValueError: a unit is longer than the context.
@@ -85,7 +85,7 @@ class Pool:
         return len(self._ends) - 1
 
     def take(self, index: Iterable[int]) -> Rows:
-        """Put some rows together, in order of the index."""
+        """Assemble the rows with the given indices, in their order."""
         chosen = list(index)
         shape = (len(chosen), self._context)
         rows = Rows(
@@ -108,15 +108,15 @@ class Pool:
         return rows
 
     def all(self) -> Rows:
-        """Put all rows together."""
+        """Assemble all rows."""
         return self.take(range(len(self)))
 
 
 def _fill(lengths: IntArray, context: int) -> tuple[IntArray, IntArray]:
-    """Fill rows by best fit, longest unit first; no unit is cut.
+    """Fill rows by best fit, longest unit first, without splitting units.
 
     Returns:
-        Units in order of their rows, and where each row's units begin (one more than there are rows).
+        Units in row order, and the offset of each row's first unit (rows + 1 entries).
     """
     order = np.argsort(-lengths, kind="stable")
     if len(order) and lengths[order[0]] > context:
@@ -141,7 +141,7 @@ def _fill(lengths: IntArray, context: int) -> tuple[IntArray, IntArray]:
 
 
 def pack(units: Sequence[Unit], context: int, padding: int) -> Pool:
-    """Pack units that are in memory.
+    """Pack units held in memory.
 
     Raises:
         ValueError: a unit is longer than the context.
@@ -152,7 +152,7 @@ def pack(units: Sequence[Unit], context: int, padding: int) -> Pool:
 
 
 class TokenFile:
-    """Units written to disk one after the other, so that text may be larger than memory."""
+    """Units appended to a file, for training text larger than memory."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,41 +171,42 @@ class TokenFile:
         return len(self._lengths)
 
     def add(self, unit: Unit) -> None:
-        """Write a unit."""
+        """Append a unit."""
         np.array(unit.ids, np.int32).tofile(self._file)
         self._lengths.append(len(unit.ids))
         self._firsts.append(unit.first_target)
 
     def pool(self, context: int, padding: int) -> Pool:
-        """Pack what was written; its pages are read as they are needed."""
+        """Pack the written units. The file is memory-mapped."""
         self._file.close()
         lengths, firsts = (
-            np.frombuffer(some, np.int64) if some else np.zeros(0, np.int64) for some in (self._lengths, self._firsts)
+            np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64)
+            for values in (self._lengths, self._firsts)
         )
         tokens: Any = np.memmap(self._path, np.int32, "r") if len(lengths) else np.zeros(0, np.int32)
         return Pool(tokens, lengths, firsts, context, padding)
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Remove a file of tokens."""
+        """Delete a token file."""
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Rows of prose, of examples and of control text, drawn in fixed shares.
+    """Rows of documents, examples and control text, mixed in fixed shares.
 
-    Which rows a step takes is a pure function of (seed, step): each pool is shuffled anew in each epoch.
+    The rows of a step are a pure function of (seed, step). Each pool is reshuffled every epoch.
 
     Attributes:
         prose: rows of documents.
         examples: rows of conversations.
-        share: share of the domain's rows that are examples (0 or 1 where one pool is empty).
+        share: share of examples among domain rows (0 or 1 if one pool is empty).
         rows_per_step: rows in a step.
         seed: seed of the order.
-        control: rows of text of another kind, against forgetting.
-        control_share: share of all rows that are control text.
+        control: rows of unrelated text, replayed against forgetting.
+        control_share: share of control text among all rows.
     """
 
     prose: Pool
@@ -217,7 +218,7 @@ class Mix:
     control_share: float = 0.0
 
     def step(self, number: int) -> Rows:
-        """Give the rows of a step, counted from 0."""
+        """Return the rows of a step, counted from 0."""
         chosen = [self._slot(slot) for slot in range(number * self.rows_per_step, (number + 1) * self.rows_per_step)]
         return Rows(
             np.concatenate([rows.ids for rows in chosen]),
@@ -237,13 +238,13 @@ class Mix:
             return self._draw(self.examples, 1, before)
         return self._draw(self.prose, 0, slot - before)
 
-    def _draw(self, pool: Pool, kind: int, place: int) -> Rows:
-        epoch, index = divmod(place, len(pool))
+    def _draw(self, pool: Pool, kind: int, number: int) -> Rows:
+        epoch, index = divmod(number, len(pool))
         order = np.random.default_rng([self.seed, kind, epoch]).permutation(len(pool))
         return pool.take([int(order[index])])
 
     def pools(self) -> list[tuple[Pool, float]]:
-        """Give the pools that are drawn from and their shares of all rows."""
+        """Return the pools in use and their shares of all rows."""
         domain = 1 - (self.control_share if self.control is not None else 0.0)
         parts = [(self.prose, domain * (1 - self.share)), (self.examples, domain * self.share)]
         if self.control is not None:
@@ -251,10 +252,10 @@ class Mix:
         return [(pool, part) for pool, part in parts if len(pool) and part]
 
     def tokens_per_step(self) -> float:
-        """Give the mean number of tokens, padding left out, in a step."""
+        """Compute the mean number of tokens per step, without padding."""
         return float(sum(part * pool.tokens / len(pool) for pool, part in self.pools()) * self.rows_per_step)
 
     def tokens_per_epoch(self) -> float:
-        """Give the tokens until the larger of the domain's two pools has been seen once."""
+        """Compute the tokens until both domain pools have been seen at least once."""
         steps = [len(p) / (part * self.rows_per_step) for p, part in self.pools() if p is not self.control]
         return max(steps) * self.tokens_per_step()

@@ -1,4 +1,4 @@
-"""Log-likelihood of text: a rolling window in which each token is predicted exactly once."""
+"""Log-likelihood of text over a rolling window that predicts each token exactly once."""
 
 from __future__ import annotations
 
@@ -9,35 +9,34 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.lm.folder import head_of, hidden_states
+from sizewise.lm.logits import head_of, hidden_states
 from sizewise.lm.packing import Unit
 from sizewise.lm.tokenizer import encoded_text, prefix_id, text_ids
 
-TILE = 4096  # words of the vocabulary whose logits exist at once: they stay in the processor's cache
-BATCH_TOKENS = 1024  # enough for the processor, and little padding
-GROUP_TOKENS = 16 * BATCH_TOKENS  # texts that are sorted by length and scored together
+TILE = 4096  # vocabulary entries whose logits are computed at a time; they fit in the processor's cache
+BATCH_TOKENS = 1024  # large enough to keep the processor busy, with little padding
+GROUP_TOKENS = 16 * BATCH_TOKENS  # texts up to this total are sorted by length and scored together
 
 
 class Window(NamedTuple):
-    """Part of a token sequence that goes through the network at once."""
+    """Part of a token sequence that is processed in one forward pass."""
 
     start: int
     """First input token."""
     end: int
-    """One past the last token that is predicted."""
+    """One past the last predicted token."""
     first: int
-    """First token that is predicted here."""
+    """First token predicted in this window."""
 
 
 def windows(tokens: int, size: int) -> list[Window]:
-    """Cover tokens 1 to `tokens` - 1 (token 0 is the prefix): each is predicted exactly once.
+    """Split a sequence into windows that predict tokens 1 to `tokens` - 1 exactly once (token 0 is the prefix).
 
-    All but the first window begin half a window back, so that each prediction has at least half a window
-    of context.
+    Every window but the first starts half a window earlier, so each prediction has at least half a window of context.
 
     Args:
-        tokens: length with the prefix.
-        size: longest input.
+        tokens: length of the sequence, prefix included.
+        size: maximum input length.
     """
     found: list[Window] = []
     first = 1
@@ -59,23 +58,23 @@ class TokenScores(NamedTuple):
 
 
 def score_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[npt.NDArray[np.float64]]:
-    """Give the negative log-likelihood, in nats, of all tokens but the first of each sequence."""
+    """Compute the negative log-likelihood in nats of every token but the first of each sequence."""
     return [rows[:, 0] for rows in _over_windows(network, sequences, size, _nats, columns=1)]
 
 
 class Likeliest(NamedTuple):
-    """Log-likelihoods of a sequence's tokens but the first, and what would have been likeliest in their places."""
+    """Log-likelihoods of every token but the first, with the most likely token at each position."""
 
     nats: npt.NDArray[np.float64]
     """(tokens - 1,) negative log-likelihood."""
     best: npt.NDArray[np.int64]
-    """(tokens - 1,) the likeliest token."""
+    """(tokens - 1,) most likely token."""
     best_nats: npt.NDArray[np.float64]
     """(tokens - 1,) its negative log-likelihood."""
 
 
 def likeliest_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[Likeliest]:
-    """Give log-likelihoods as `score_ids` does, with the likeliest token of each place."""
+    """Compute log-likelihoods like `score_ids`, with the most likely token at each position."""
     found = _over_windows(network, sequences, size, _nats_and_best, columns=3)
     return [Likeliest(rows[:, 0], rows[:, 1].astype(np.int64), rows[:, 2]) for rows in found]
 
@@ -88,7 +87,7 @@ def _over_windows(
     read: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
     columns: int,
 ) -> list[npt.NDArray[np.float64]]:
-    """Read columns off the states before all tokens but the first: (tokens - 1, columns) for each sequence."""
+    """Compute columns from the hidden states that predict each token: (tokens - 1, columns) per sequence."""
     results = [np.zeros((len(ids) - 1, columns)) for ids in sequences]
     parts = [(i, w) for i, ids in enumerate(sequences) for w in windows(len(ids), size)]
     parts.sort(key=lambda part: (part[1].start - part[1].end, part[0], part[1].start))
@@ -99,11 +98,11 @@ def _over_windows(
         inputs = torch.zeros((len(batch), longest), dtype=torch.long)
         for row, (i, w) in enumerate(batch):
             inputs[row, : w.end - w.start - 1] = torch.tensor(sequences[i][w.start : w.end - 1])
-        # Padding stands at the right, where a causal network does not see it: no mask is needed.
+        # Padding is on the right, where causal attention ignores it, so no mask is needed.
         hidden = hidden_states(network, input_ids=inputs.to(head.device), use_cache=False)
         states = [hidden[row, w.first - w.start - 1 : w.end - w.start - 1] for row, (_, w) in enumerate(batch)]
-        wanted = torch.tensor([token for i, w in batch for token in sequences[i][w.first : w.end]], device=head.device)
-        found = read(torch.cat(states), head, wanted).split([len(some) for some in states])
+        targets = torch.tensor([token for i, w in batch for token in sequences[i][w.first : w.end]], device=head.device)
+        found = read(torch.cat(states), head, targets).split([len(state) for state in states])
         for (i, w), rows in zip(batch, found, strict=True):
             results[i][w.first - 1 : w.end - 1] = rows.numpy()
     return results
@@ -113,25 +112,25 @@ def _split_at(parts: list[tuple[int, Window]], size: int) -> tuple[list[Any], li
     return parts[:size], parts[size:]
 
 
-def _nats(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Give -log p of wanted tokens: (tokens, width), (vocabulary, width), (tokens,) -> (tokens, 1) in fp64."""
-    normaliser = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+def _nats(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Compute -log p of the targets: (tokens, width), (vocabulary, width), (tokens,) -> (tokens, 1) in fp64."""
+    normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
     for _, logits in _tiles(hidden, head):
-        normaliser = torch.logaddexp(normaliser, torch.logsumexp(logits, dim=-1))
-    return (normaliser - _chosen(hidden, head, wanted)).cpu().double()[:, None]
+        normalizer = torch.logaddexp(normalizer, torch.logsumexp(logits, dim=-1))
+    return (normalizer - _target_logits(hidden, head, targets)).cpu().double()[:, None]
 
 
-def _nats_and_best(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Give -log p of wanted tokens, the likeliest token and its -log p: -> (tokens, 3) in fp64."""
-    normaliser = torch.full((len(hidden),), -torch.inf, device=hidden.device)
-    most, best = normaliser.clone(), torch.zeros_like(wanted)
+def _nats_and_best(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Compute -log p of the targets, the most likely token and its -log p: -> (tokens, 3) in fp64."""
+    normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+    highest, best = normalizer.clone(), torch.zeros_like(targets)
     for start, logits in _tiles(hidden, head):
-        normaliser = torch.logaddexp(normaliser, torch.logsumexp(logits, dim=-1))
-        here, place = logits.max(dim=-1)
-        best = torch.where(here > most, start + place, best)
-        most = torch.maximum(here, most)
-    columns = (normaliser - _chosen(hidden, head, wanted), best, normaliser - most)
-    return torch.stack([one.cpu().double() for one in columns], dim=1)
+        normalizer = torch.logaddexp(normalizer, torch.logsumexp(logits, dim=-1))
+        value, index = logits.max(dim=-1)
+        best = torch.where(value > highest, start + index, best)
+        highest = torch.maximum(value, highest)
+    columns = (normalizer - _target_logits(hidden, head, targets), best, normalizer - highest)
+    return torch.stack([column.cpu().double() for column in columns], dim=1)
 
 
 def _tiles(hidden: torch.Tensor, head: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -139,71 +138,73 @@ def _tiles(hidden: torch.Tensor, head: torch.Tensor) -> Iterator[tuple[int, torc
         yield start, (hidden @ head[start : start + TILE].T).float()
 
 
-def _chosen(hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    chosen = (hidden.float() * head[wanted].float()).sum(-1)
-    # rounded as the logits in the normaliser are
-    return chosen if hidden.dtype == torch.float32 else chosen.to(hidden.dtype).float()
+def _target_logits(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    logits = (hidden.float() * head[targets].float()).sum(-1)
+    # round like the logits in the normalizer
+    return logits if hidden.dtype == torch.float32 else logits.to(hidden.dtype).float()
 
 
 def score_texts(
     network: Any, tokenizer: Any, texts: Sequence[str], size: int, prefix: bool = True
 ) -> Iterator[TokenScores]:
-    """Score texts, each from its own beginning; short ones that follow each other go through the network at once.
+    """Score texts independently of each other, in batches of similar length.
 
-    Without `prefix` a text begins as the tokenizer begins it, see `encoded_text`.
+    Without `prefix`, only the tokenizer's own beginning-of-text token is added, see `encoded_text`.
     """
     waiting: list[list[int]] = []
-    places: list[npt.NDArray[np.int64]] = []
+    offsets: list[npt.NDArray[np.int64]] = []
     for number, text in enumerate(texts, start=1):
         ids, starts = encoded_text(tokenizer, text, prefix)
         waiting.append(ids)
-        places.append(np.array(starts, dtype=np.int64))
+        offsets.append(np.array(starts, dtype=np.int64))
         if number == len(texts) or sum(len(ids) for ids in waiting) >= GROUP_TOKENS:
-            for nats, begins in zip(score_ids(network, waiting, size), places, strict=True):
-                yield TokenScores(nats, begins)
-            waiting, places = [], []
+            for nats, first_characters in zip(score_ids(network, waiting, size), offsets, strict=True):
+                yield TokenScores(nats, first_characters)
+            waiting, offsets = [], []
 
 
 def bits_per_byte(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> float:
-    """Give bits per byte of UTF-8 over all texts together."""
+    """Compute bits per byte (UTF-8) over all texts."""
     prefix = prefix_id(tokenizer)
     nats = score_ids(network, [[prefix, *text_ids(tokenizer, text)] for text in texts], size)
-    total = sum(float(some.sum()) for some in nats)
+    total = sum(float(values.sum()) for values in nats)
     return total / np.log(2) / sum(len(text.encode("utf-8")) for text in texts)
 
 
 def answer_bits(network: Any, sequences: Sequence[Unit], answers: Sequence[str], size: int) -> float:
-    """Give bits per byte of answers after their questions, over all together.
+    """Compute bits per byte over all answers, given their questions.
 
     Args:
         network: a causal language model.
-        sequences: questions with their answers, encoded.
-        answers: the answers' texts.
-        size: longest input.
+        sequences: encoded questions with answers.
+        answers: texts of the answers.
+        size: maximum input length.
     """
     nats = score_ids(network, [sequence.ids for sequence in sequences], size)
-    total = sum(float(some[one.first_target - 1 :].sum()) for some, one in zip(nats, sequences, strict=True))
+    total = sum(float(values[unit.first_target - 1 :].sum()) for values, unit in zip(nats, sequences, strict=True))
     return total / np.log(2) / sum(len(answer.encode("utf-8")) for answer in answers)
 
 
-class Place(NamedTuple):
-    """Tokens between two places of their texts, and how well they are predicted."""
+class PositionRange(NamedTuple):
+    """Bits per token in a range of positions."""
 
     first: int
     last: int
     tokens: int
     bits: float
-    """Mean bits a token."""
+    """Mean bits per token."""
 
 
-def bits_by_place(network: Any, tokenizer: Any, texts: Sequence[str], size: int, nearest: int = 64) -> list[Place]:
-    """Give bits a token by distance from the beginning of the text, in ranges that double.
+def bits_by_position(
+    network: Any, tokenizer: Any, texts: Sequence[str], size: int, nearest: int = 64
+) -> list[PositionRange]:
+    """Compute bits per token by position in the text, in ranges of doubling length.
 
     Args:
         network: a causal language model.
         tokenizer: its tokenizer.
-        texts: each from its own beginning; what lies beyond `size` tokens is left out.
-        size: tokens of a text that are looked at.
+        texts: texts to score.
+        size: maximum tokens of each text; the rest is ignored.
         nearest: tokens in the first range.
     """
     prefix = prefix_id(tokenizer)
@@ -211,8 +212,8 @@ def bits_by_place(network: Any, tokenizer: Any, texts: Sequence[str], size: int,
     found, first = [], 0
     while first < size:
         end = min(size, max(nearest, 2 * first))
-        inside = np.concatenate([np.zeros(0), *(some[first:end] for some in nats)])
+        inside = np.concatenate([np.zeros(0), *(values[first:end] for values in nats)])
         if len(inside):
-            found.append(Place(first, end - 1, len(inside), float(inside.mean() / np.log(2))))
+            found.append(PositionRange(first, end - 1, len(inside), float(inside.mean() / np.log(2))))
         first = end
     return found

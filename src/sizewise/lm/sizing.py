@@ -1,4 +1,4 @@
-"""Count a network's parameters from its config alone: it is built without memory for its weights."""
+"""Count a network's parameters from its config alone, by building it on the meta device."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.folder import attention_words, quiet_libraries, settings_of
+from sizewise.lm.hf_format import attention_words, quiet_libraries, settings_of
 
-MOST_LAYERS, MOST_EXPERTS = 1_000, 1_024  # a config that says more is no network that exists
+MAX_LAYERS, MAX_EXPERTS = 1_000, 1_024  # no existing network has more
 _ACTIVE = ("num_experts_per_tok", "moe_top_k", "num_experts_per_token")
 _EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts")
 
 
 class Counted(NamedTuple):
-    """What a config says of a network."""
+    """Size of a network according to its config."""
 
     parameters: int
-    """All parameters; shared ones once."""
+    """Total parameters; shared ones count once."""
     active: int
-    """Those that work on each token: of several experts only the chosen ones."""
+    """Parameters used for each token. For mixtures of experts, only the selected experts count."""
     looked_up: int
-    """Those of a table that tokens are looked up in, and that nothing is multiplied with."""
+    """Parameters of the input embedding, if it isn't tied to the head: looked up, never multiplied."""
     table: int
-    """Those of that table; files may hold it twice where it is shared with the head."""
+    """Parameters of the input embedding. Weight files may contain it twice if it is tied to the head."""
     attention: str
-    """Attention in words."""
+    """Description of the attention."""
     config: dict[str, Any]
-    """The config with all defaults filled in."""
+    """The config, with all defaults filled in."""
 
 
 def count(config: dict[str, Any]) -> Counted:
@@ -43,25 +43,29 @@ def count(config: dict[str, Any]) -> Counted:
     kind = settings.pop("model_type", None)
     layers = settings.get("num_hidden_layers") or 0
     experts = _first(settings, _EXPERTS) or 0
-    if not isinstance(layers, int) or layers > MOST_LAYERS or not isinstance(experts, int) or experts > MOST_EXPERTS:
-        raise SizewiseError(f"The config names {layers} blocks and {experts} experts.", "a network that exists", "")
+    if not isinstance(layers, int) or layers > MAX_LAYERS or not isinstance(experts, int) or experts > MAX_EXPERTS:
+        raise SizewiseError(
+            f"The config has {layers} blocks and {experts} experts.", f"at most {MAX_LAYERS} and {MAX_EXPERTS}", ""
+        )
     try:
         known = AutoConfig.for_model(kind, **settings)
         text = known.get_text_config()
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(text, trust_remote_code=False)
-    except Exception as error:  # transformers raises whatever an unknown config leads to
+    except Exception as error:  # transformers may raise anything for an unknown config
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SizewiseError(
-            f"The config of a '{kind}' network cannot be understood: {reason}",
-            "the config.json of an architecture that transformers knows",
+            f"The config of a '{kind}' network can't be interpreted: {reason}",
+            "the config.json of an architecture in transformers",
             "",
         ) from error
     named = dict(network.named_parameters())
     parameters = sum(parameter.numel() for parameter in named.values())
     settings = settings_of(text)
     if not settings["num_hidden_layers"] or not settings["hidden_size"]:
-        raise SizewiseError(f"The config of a '{kind}' network names no blocks or no width.", "a language model", "")
+        raise SizewiseError(
+            f"The config of a '{kind}' network has no number of blocks or no width.", "a language model", ""
+        )
     routed = sum(p.numel() for name, p in named.items() if ".experts." in name)
     total, chosen = _first(settings, _EXPERTS), _first(settings, _ACTIVE)
     idle = routed - routed * chosen // total if routed and total and chosen else 0

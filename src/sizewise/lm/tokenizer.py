@@ -1,4 +1,4 @@
-"""Tokenizers: train a small one, and turn texts and conversations into token ids."""
+"""Tokenizers: train a small one, and encode texts and conversations."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-_PLACE = "\u2045answer\u2046"  # stands for an answer where a template is looked at
-_THOUGHTS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+_PLACEHOLDER = "\u2045answer\u2046"  # stands for an answer while a template is analyzed
+_REASONING_TAGS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE, so that any text can be written and given back exactly.
+    """Train a byte-level BPE tokenizer, which reproduces any text exactly.
 
     Source: Sennrich et al. (2016) for BPE; Radford et al. (2019) for the byte-level form.
     """
@@ -53,13 +53,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
 
 
 def encoded_text(tokenizer: Any, text: str, prefix: bool = True) -> tuple[list[int], list[int]]:
-    """Return a text's tokens, led by one that is not predicted, and where each predicted one begins.
+    """Encode a text with a first token that isn't predicted, and return where each predicted token begins.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         text: the text.
-        prefix: put `prefix_id` before the text; else only what the tokenizer itself puts there, and if that is
-            nothing the first token of the text is not predicted.
+        prefix: put `prefix_id` before the text. If False, only the tokenizer's own beginning-of-text token is added;
+            without one, the first token of the text isn't predicted.
     """
     ids, starts = encode(tokenizer, hide(tokenizer, text))
     if prefix or len(tokenizer("a").input_ids) > len(tokenizer("a", add_special_tokens=False).input_ids):
@@ -68,33 +68,36 @@ def encoded_text(tokenizer: Any, text: str, prefix: bool = True) -> tuple[list[i
 
 
 def prefix_id(tokenizer: Any) -> int:
-    """Give the token that stands before a text, so that its first token is predicted too.
+    """Return the token to put before a text, so that its first token is predicted too.
 
-    The tokenizer's own beginning-of-text token where it adds one; else the end-of-text token that
-    separated documents in pretraining; else whatever begins or ends a text.
+    This is the beginning-of-text token if the tokenizer adds one, else the end-of-text token that separated documents
+    in pretraining, else any token that begins or ends a text.
+
+    Raises:
+        SizewiseError: the tokenizer has no such token.
     """
     with_special = tokenizer("a").input_ids
     without = tokenizer("a", add_special_tokens=False).input_ids
     if len(with_special) > len(without):
         return int(with_special[0])
     known = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    if known is not None and tokenizer.convert_ids_to_tokens(known) == END_OF_TEXT:  # else it is the unknown token
+    if known is not None and tokenizer.convert_ids_to_tokens(known) == END_OF_TEXT:  # otherwise it's the unknown token
         return int(known)
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)
     raise SizewiseError(
-        "The tokenizer has no token that begins or ends a text.", "a tokenizer with bos or eos token", ""
+        "The tokenizer has no token that begins or ends a text.", "a tokenizer with a bos or eos token", ""
     )
 
 
 def text_ids(tokenizer: Any, text: str, begin: bool = False) -> list[int]:
-    """Encode text: control tokens that people wrote are text, those that a template wrote act.
+    """Encode text. Control tokens take effect only in the output of a template, not in users' text.
 
     Args:
         tokenizer: the model's tokenizer.
-        text: people's text, or what `render_chat` returned.
-        begin: put what the tokenizer begins a text with before it.
+        text: a user's text, or the result of `render_chat`.
+        begin: add the tokenizer's beginning-of-text tokens.
     """
     return encode(tokenizer, text if isinstance(text, Rendered) else hide(tokenizer, text), begin).ids
 
@@ -102,49 +105,54 @@ def text_ids(tokenizer: Any, text: str, begin: bool = False) -> list[int]:
 def render_chat(
     tokenizer: Any, messages: Sequence[Message], answer: str | None = None, prompt: bool | None = None
 ) -> Rendered:
-    """Put a conversation into the model's own chat template (sandboxed by transformers).
+    """Render a conversation with the model's own chat template (sandboxed by transformers).
 
     Args:
         tokenizer: the model's tokenizer.
         messages: the conversation.
-        answer: the assistant's answer; without it the text ends where the assistant would begin.
-        prompt: whether the text ends where the assistant would begin; by default if there is no answer.
+        answer: the assistant's answer; None ends the text where the assistant begins.
+        prompt: whether to end with the generation prompt; by default only without an answer.
 
     Returns:
-        What the template wrote; control tokens that stand in the contents are hidden in it, see `control_tokens`.
+        The rendered text. Control tokens in message contents are hidden in it, see `control_tokens`.
+
+    Raises:
+        SizewiseError: the template rejects the conversation.
     """
-    said = [(message.role, message.content) for message in messages] + [("assistant", answer)] * (answer is not None)
-    turns = [{"role": role, "content": str(hide(tokenizer, content or ""))} for role, content in said]
-    begins = answer is None if prompt is None else prompt
+    contents = [(message.role, message.content) for message in messages] + [("assistant", answer)] * (
+        answer is not None
+    )
+    turns = [{"role": role, "content": str(hide(tokenizer, content or ""))} for role, content in contents]
+    generate = answer is None if prompt is None else prompt
     try:
-        return Rendered(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=begins))
+        return Rendered(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
     except (TemplateError, ValueError, TypeError) as error:
         raise SizewiseError(
-            f"The model's chat template refuses this conversation: {shown(tokenizer, str(error)).splitlines()[0]}",
-            "a template that takes these roles",
+            f"The model's chat template rejects this conversation: {shown(tokenizer, str(error)).splitlines()[0]}",
+            "roles in an order that the template supports",
             "choose another model: sizewise models",
         ) from error
 
 
 def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str) -> Unit:
-    """Encode a conversation with its answer; only the answer and the end of the turn count in the loss.
+    """Encode a conversation for training. Only the answer and its end-of-turn token count in the loss.
 
-    The answer is learnt after the very prompt that the model is asked with. Where that opens thoughts, as
-    DeepSeek-R1's does, what is learnt closes them before the answer. A template that writes no token after an answer
-    would teach answers without an end: the end-of-text token is added.
+    The prompt is the same as at inference. If it opens a reasoning block, as DeepSeek-R1's does, the learned text
+    closes the block before the answer. If the template writes no token after an answer, the end-of-text token is added,
+    because the model would otherwise never learn to stop.
 
     Raises:
-        SizewiseError: the template has no generation prompt, so the answer's place cannot be known.
+        SizewiseError: the template has no generation prompt, so the answer can't be located.
     """
     prompt = render_chat(tokenizer, messages)
-    learnt = _after_prompt(tokenizer, messages, prompt, answer)
-    if learnt is None:
+    learned = _after_prompt(tokenizer, messages, prompt, answer)
+    if learned is None:
         raise SizewiseError(
-            "The model's chat template has no generation prompt: the place of the answer cannot be known.",
-            "a template that honours add_generation_prompt",
+            "The model's chat template has no generation prompt, so the answer can't be located in its output.",
+            "a template that supports add_generation_prompt",
             "choose another model: sizewise models",
         )
-    prompt_ids, answer_ids = text_ids(tokenizer, prompt), text_ids(tokenizer, learnt)
+    prompt_ids, answer_ids = text_ids(tokenizer, prompt), text_ids(tokenizer, learned)
     if (
         turn_end(tokenizer) is None
         and tokenizer.eos_token_id is not None
@@ -155,33 +163,33 @@ def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str) -> U
 
 
 def _after_prompt(tokenizer: Any, messages: Sequence[Message], prompt: Rendered, answer: str) -> Rendered | None:
-    """Return what a model writes after its prompt; None where the template does not say."""
-    whole, empty = render_chat(tokenizer, messages, answer), render_chat(tokenizer, messages, "")
-    if whole.startswith(prompt) and prompt != empty:
-        return Rendered(whole[len(prompt) :].rstrip("\n"))
+    """Return the text that follows the prompt; None if the template doesn't determine it."""
+    full, empty = render_chat(tokenizer, messages, answer), render_chat(tokenizer, messages, "")
+    if full.startswith(prompt) and prompt != empty:
+        return Rendered(full[len(prompt) :].rstrip("\n"))
     if prompt == render_chat(tokenizer, messages, prompt=False):
         return None
-    before, found, after = render_chat(tokenizer, messages, _PLACE).rpartition(_PLACE)
-    if not found or not whole.startswith(before) or not whole.endswith(after):
+    before, found, after = render_chat(tokenizer, messages, _PLACEHOLDER).rpartition(_PLACEHOLDER)
+    if not found or not full.startswith(before) or not full.endswith(after):
         return None
-    said = whole[len(before) : len(whole) - len(after)]
-    return Rendered(_closing_thoughts(prompt) + (said + after).rstrip("\n"))
+    rendered = full[len(before) : len(full) - len(after)]
+    return Rendered(_end_of_reasoning(prompt) + (rendered + after).rstrip("\n"))
 
 
-def _closing_thoughts(prompt: str) -> str:
-    """Return what ends the thoughts that a prompt leaves open, as Qwen3's template writes empty ones."""
-    for begin, end in _THOUGHTS:
+def _end_of_reasoning(prompt: str) -> str:
+    """Return the text that closes a reasoning block left open by the prompt, like the empty blocks of Qwen3."""
+    for begin, end in _REASONING_TAGS:
         if prompt.rpartition(begin)[2].strip() == "" and begin in prompt:
             return f"{'' if prompt.endswith(chr(10)) else chr(10)}\n{end}\n\n"
     return ""
 
 
 def turn_end(tokenizer: Any) -> int | None:
-    """Return the control token that the chat template writes after an answer; None where it writes none."""
+    """Return the control token that the chat template writes after an answer, or None."""
     if not tokenizer.chat_template:
         return None
     try:
-        after = render_chat(tokenizer, (Message(role="user", content="a"),), _PLACE).rpartition(_PLACE)[2]
+        after = render_chat(tokenizer, (Message(role="user", content="a"),), _PLACEHOLDER).rpartition(_PLACEHOLDER)[2]
     except SizewiseError:
         return None
     control = set(control_tokens(tokenizer).values())
@@ -189,7 +197,7 @@ def turn_end(tokenizer: Any) -> int | None:
 
 
 def end_ids(network: Any, tokenizer: Any) -> set[int]:
-    """Return the tokens that end an answer: the tokenizer's, the network's, and the one after an answer in a chat."""
+    """Return the tokens that end an answer: from the tokenizer, the network's config and the chat template."""
     configured = getattr(network.generation_config, "eos_token_id", None)
     listed = configured if isinstance(configured, list | tuple) else [configured]
     return {end for end in (tokenizer.eos_token_id, turn_end(tokenizer), *listed) if end is not None}

@@ -1,4 +1,4 @@
-"""Measures. A metric never sees a model: it gets items and gives additive statistics and their total."""
+"""Metrics. A metric never sees a model: it turns items into additive statistics, and their sum into a value."""
 
 from sizewise.metrics.base import (
     AnswerItem,
@@ -10,7 +10,7 @@ from sizewise.metrics.base import (
     stats_array,
     total,
 )
-from sizewise.metrics.registry import METRICS, find_metric, metric_names, stands_for_quality
+from sizewise.metrics.registry import METRICS, find_metric, metric_names, metric_versions, stands_for_quality
 
 __all__ = [
     "METRICS",
@@ -22,6 +22,7 @@ __all__ = [
     "Metric",
     "find_metric",
     "metric_names",
+    "metric_versions",
     "stands_for_quality",
     "stats_array",
     "total",

@@ -1,6 +1,6 @@
-"""What a metric is: additive statistics of an item, and a value as a function of their sum.
+"""The metric protocol: additive statistics per item, and a value as a function of their sum.
 
-That form makes resampling, slicing and pairing cheap: no text is looked at twice.
+Because statistics add up, resampling, slicing and pairing never have to read a text twice.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.inference import MIN_CLUSTERS, interval, rule_of_three, wilson
 from sizewise.records import ItemRow, Score
+from sizewise.stats import MIN_CLUSTERS, interval, rule_of_three, wilson
 
 FloatArray = npt.NDArray[np.float64]
 ROUNDS = 2000
+SCORING_VERSION = 1
+"""Raised when totals or intervals of the same statistics change; part of an evaluation's id."""
 
 
 class AnswerItem(NamedTuple):
-    """An answer beside the right ones."""
+    """An answer with its reference answers."""
 
     completion: str
     references: tuple[str, ...]
     prompt: str = ""
-    """What was asked, with any passage that was given."""
+    """The prompt, including any passage it quotes."""
     schema: str = ""
-    """JSON Schema that the answer must keep, as text."""
+    """JSON Schema that the answer must satisfy, as text."""
 
 
 class LikelihoodItem(NamedTuple):
@@ -37,16 +39,16 @@ class LikelihoodItem(NamedTuple):
     tokens: int
     bytes: int
     words: int = 0
-    """Words between white space."""
+    """Words, split at whitespace."""
 
 
 class ChoiceItem(NamedTuple):
-    """Log-likelihood of each answer that could be chosen."""
+    """Negative log-likelihood of each answer of a multiple-choice question."""
 
     nats: tuple[float, ...]
     bytes: tuple[int, ...]
-    right: int
-    """Which one is right."""
+    correct: int
+    """Index of the correct answer."""
 
 
 Needs = Literal["answers", "likelihood", "choices", "suite"]
@@ -54,38 +56,40 @@ Better = Literal["higher", "lower"]
 
 
 class Metric(Protocol):
-    """A measure of one model on many items."""
+    """A metric of one model over many items."""
 
     name: str
     """Name on the command line."""
     title: str
-    """Heading of its column."""
+    """Column heading."""
     needs: Needs
-    """What must be measured of a model for it, and so what an item is."""
+    """What the metric needs from a model, which also decides the type of an item."""
     unit: str
     """Unit of the value."""
     better: Better
-    """Which way is better."""
-    sentence: str
-    """What it is, which way is better, what it cannot tell."""
+    """Whether higher or lower values are better."""
+    description: str
+    """What it measures, which direction is better, and what it can't show."""
+    version: int
+    """Raised by hand when the values of the same answers change; part of an evaluation's id."""
     stands_for_quality: bool
-    """Whether a better value means a better answer or knowledge of the text, comparable between models. Length,
-    refusals, form alone, calibration and bias do not."""
+    """Whether a better value means better answers or better knowledge of the text, comparable across models. False for
+    length, refusals, format, calibration and bias."""
 
     def signature(self) -> str:
-        """Say how the value is computed."""
+        """Describe how the value is computed."""
         ...
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
-        """Give the metric for a test set, of which all right answers are known.
+        """Adapt the metric to the reference answers of a test set.
 
         Raises:
-            CannotMeasure: it makes no sense on this data.
+            CannotMeasure: the metric doesn't apply to this data.
         """
         ...
 
     def measure(self, item: Any) -> tuple[float, ...]:
-        """Give the additive statistics of an AnswerItem, LikelihoodItem or ChoiceItem, as `needs` says."""
+        """Compute the additive statistics of an AnswerItem, LikelihoodItem or ChoiceItem, depending on `needs`."""
         ...
 
     def value(self, sums: FloatArray) -> FloatArray:
@@ -94,87 +98,88 @@ class Metric(Protocol):
 
 
 class CannotMeasure(ValueError):
-    """A metric makes no sense on this data; the message becomes the reason why its score is missing."""
+    """The metric doesn't apply to this data; the message becomes the score's missing_reason."""
 
 
 class Mean:
-    """A metric whose value is first statistic over second: the base of most of ours, and of plug-ins."""
+    """A metric whose value is the first statistic divided by the second; base class of most metrics and of plug-ins."""
 
     name = ""
     title = ""
     needs: Needs = "answers"
     unit = "share"
     better: Better = "higher"
-    sentence = ""
+    description = ""
+    version = 1
     stands_for_quality = True
 
     def signature(self) -> str:
-        """Give the name."""
+        """Return the name."""
         return self.name
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
-        """Give the metric itself."""
+        """Return the metric unchanged."""
         return self
 
     def measure(self, item: Any) -> tuple[float, ...]:
-        """Give (amount, count)."""
+        """Return (amount, count)."""
         raise NotImplementedError
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Divide amount by count."""
+        """Divide the amount by the count."""
         with np.errstate(divide="ignore", invalid="ignore"):
             result: FloatArray = sums[..., 0] / sums[..., 1]
         return result
 
 
 def stats_array(metric: Metric, rows: Sequence[ItemRow]) -> FloatArray:
-    """Collect a metric's statistics of rows, (rows, k)."""
+    """Collect a metric's statistics as an array of shape (rows, k)."""
     return np.array([row.stats[metric.name] for row in rows], dtype=np.float64)
 
 
-def _bounds_of_alike(share: float, documents: int) -> tuple[float, float]:
-    """Give an interval where all documents have the same share: by the rule of three where it is none or all."""
+def _bounds_without_spread(share: float, documents: int) -> tuple[float, float]:
+    """Compute an interval when every document has the same share; by the rule of three at 0 and 1."""
     if share in (0, 1):
-        most = rule_of_three(documents)
-        return (0.0, most) if share == 0 else (1 - most, 1.0)
+        bound = rule_of_three(documents)
+        return (0.0, bound) if share == 0 else (1 - bound, 1.0)
     return wilson(share * documents, documents)
 
 
 def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str, seed: int) -> Score:
-    """Give a metric's value with its 95 % interval, source documents resampled.
+    """Compute a metric's value and its 95% interval by resampling source documents.
 
     Args:
         metric: the metric.
-        rows: measured items; those without this metric are left out.
+        rows: measured items; rows without this metric are skipped.
         name: name of the score.
-        signature: how the items were measured; the metric's own signature is put before it.
+        signature: how the items were measured; the metric's signature is prepended.
         seed: seed of the resampling.
     """
     measured = [row for row in rows if metric.name in row.stats]
     full = "|".join(part for part in (metric.signature(), signature) if part)
     if not measured:
-        return Score(metric=name, n=0, unit=metric.unit, signature=full, missing="no item could be measured")
+        return Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason="no items could be measured")
     found = interval(stats_array(metric, measured), [row.cluster for row in measured], metric.value, ROUNDS, seed)
-    if metric.unit == "share" and found.low == found.high:
-        # All alike: resampling shows no spread where there may well be some.
-        # Documents are counted, not items: those of one document may all be alike for the same reason.
-        low, high = _bounds_of_alike(found.value, len({row.cluster for row in measured}))
-        found = found._replace(low=low, high=high)
-    elif found.low == found.high and len({row.cluster for row in measured}) < MIN_CLUSTERS:
-        found = found._replace(low=float("nan"), high=float("nan"))
+    if metric.unit == "share" and found.ci_low == found.ci_high:
+        # All documents agree, so resampling shows no spread although more documents might.
+        # Documents count rather than items: items of one document may agree for a common reason.
+        ci_low, ci_high = _bounds_without_spread(found.value, len({row.cluster for row in measured}))
+        found = found._replace(ci_low=ci_low, ci_high=ci_high)
+    elif found.ci_low == found.ci_high and len({row.cluster for row in measured}) < MIN_CLUSTERS:
+        found = found._replace(ci_low=float("nan"), ci_high=float("nan"))
     if not isfinite(found.value):
         return Score(
             metric=name,
             n=len(measured),
             unit=metric.unit,
             signature=full,
-            missing="the sum over all items has no value (empty text?)",
+            missing_reason="the items have no value in total (empty text?)",
         )
     return Score(
         metric=name,
         value=found.value,
-        low=found.low if isfinite(found.low) else None,
-        high=found.high if isfinite(found.high) else None,
+        ci_low=found.ci_low if isfinite(found.ci_low) else None,
+        ci_high=found.ci_high if isfinite(found.ci_high) else None,
         n=len(measured),
         unit=metric.unit,
         signature=full,

@@ -1,4 +1,4 @@
-"""Measures of lm-evaluation-harness: it measures the items, we add up and resample."""
+"""Metrics of lm-evaluation-harness: the harness measures the items, this module aggregates and resamples them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHARES = ("acc", "acc_norm", "acc_bytes", "exact_match")
 
 
 class HarnessMetric(Mean):
-    """One measure of one task; its name is `lm-eval:TASK:MEASURE`."""
+    """One metric of one harness task, named `lm-eval:TASK:MEASURE`."""
 
     def __init__(self, name: str) -> None:
         task, _, measure = name.removeprefix(PREFIX).rpartition(":")
@@ -22,13 +22,13 @@ class HarnessMetric(Mean):
         self.needs = "suite"
         self.unit = "share" if self.measure_name in _SHARES else self.measure_name
         self.better: Better = "lower" if self.measure_name in _LOWER else "higher"
-        self.sentence = (
-            f"{measure} of the task {task}, measured item by item by lm-evaluation-harness. "
-            f"{self.better.capitalize()} is better. A public task may stand in a model's training text."
+        self.description = (
+            f"{measure} on the task {task}, measured per item by lm-evaluation-harness. "
+            f"{self.better.capitalize()} is better. A public task may be part of a model's training data."
         )
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Add up as the harness does: a mean, or of log-likelihoods their exponential or bits."""
+        """Aggregate as the harness does: a mean, or a perplexity or bits computed from mean log-likelihoods."""
         mean = super().value(sums)
         if self.measure_name == "bits_per_byte":
             return np.asarray(-mean / np.log(2))

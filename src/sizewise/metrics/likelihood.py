@@ -1,4 +1,4 @@
-"""How well a model predicts text: perplexity of tokens, words and bytes, and bits per byte."""
+"""How well a model predicts text: bits per byte, and perplexity per token, word and byte."""
 
 from __future__ import annotations
 
@@ -14,78 +14,78 @@ class _Likelihood(Mean):
     better: Better = "lower"
 
     def measure(self, item: LikelihoodItem) -> tuple[float, ...]:
-        """Give (nats, tokens, bytes)."""
+        """Return (nats, tokens, bytes)."""
         return item.nats, float(item.tokens), float(item.bytes)
 
 
 class BitsPerByte(_Likelihood):
-    """Bits needed for a byte of UTF-8: comparable between models whatever their tokenizer."""
+    """Bits per byte of UTF-8 text; comparable across tokenizers."""
 
     name, title, unit = "bits_per_byte", "Bits per byte", "bits/byte"
-    sentence = (
-        "How surprised the model is by held-out text. Lower is better. It shows knowledge of the text's "
-        "language and content; it says nothing about answers."
+    description = (
+        "How well the model predicts held-out text, whatever its tokenizer. Lower is better. It reflects knowledge of "
+        "the text's language and content, not the quality of answers."
     )
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Divide bits by bytes."""
+        """Convert nats to bits and divide by bytes."""
         with np.errstate(divide="ignore", invalid="ignore"):
             result: FloatArray = sums[..., 0] / log(2) / sums[..., 2]
         return result
 
 
 class Perplexity(_Likelihood):
-    """Exponential of the mean nats a token: only comparable between models with one tokenizer."""
+    """Exponential of the mean nats per token; comparable only between models that share a tokenizer."""
 
     name, title, unit = "perplexity", "Perplexity", "per token"
     stands_for_quality = False
-    sentence = (
-        "As how many equally likely tokens the next one feels. Lower is better. Only models with the same "
-        "tokenizer can be compared."
+    description = (
+        "How many equally likely tokens the model is choosing between, in effect. Lower is better. Comparable only "
+        "between models with the same tokenizer."
     )
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Exponentiate the mean nats a token."""
+        """Exponentiate the mean nats per token."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             result: FloatArray = np.exp(sums[..., 0] / sums[..., 1])
         return result
 
 
 class BytePerplexity(_Likelihood):
-    """Exponential of the mean nats a byte: bits per byte in the form that lm-evaluation-harness prints."""
+    """Exponential of the mean nats per byte, the form that lm-evaluation-harness reports."""
 
-    name, title, unit = "byte_perplexity", "Perplexity a byte", "per byte"
-    sentence = (
-        "As how many equally likely bytes the next one feels: two to the power of bits per byte. Lower is better. "
-        "It tells no more than bits per byte does."
+    name, title, unit = "byte_perplexity", "Byte perplexity", "per byte"
+    description = (
+        "Two to the power of bits per byte: the number of equally likely bytes the model chooses between. Lower is "
+        "better. It carries the same information as bits per byte."
     )
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Exponentiate the mean nats a byte."""
+        """Exponentiate the mean nats per byte."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             result: FloatArray = np.exp(sums[..., 0] / sums[..., 2])
         return result
 
 
 class WordPerplexity(_Likelihood):
-    """Exponential of the mean nats a word: comparable between models, on one text."""
+    """Exponential of the mean nats per word; comparable between models on the same text."""
 
-    name, title, unit = "word_perplexity", "Perplexity a word", "per word"
-    sentence = (
-        "As how many equally likely words the next one feels. Lower is better. Comparable between models on one "
-        "text, not between texts or languages."
+    name, title, unit = "word_perplexity", "Word perplexity", "per word"
+    description = (
+        "How many equally likely words the model is choosing between, in effect. Lower is better. Comparable between "
+        "models on the same text, not between texts or languages."
     )
 
     def signature(self) -> str:
-        """Say what a word is."""
+        """Describe how words are split."""
         return "word_perplexity|words:white space"
 
     def measure(self, item: LikelihoodItem) -> tuple[float, ...]:
-        """Give (nats, words)."""
+        """Return (nats, words)."""
         return item.nats, float(item.words)
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Exponentiate the mean nats a word."""
+        """Exponentiate the mean nats per word."""
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             result: FloatArray = np.exp(sums[..., 0] / sums[..., 1])
         return result

@@ -1,4 +1,4 @@
-"""How an answer is given: grounded in what was asked, refused, long."""
+"""Properties of an answer besides its quality: lexical grounding, refusals and length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from sizewise.metrics.base import AnswerItem, Better, Mean
 from sizewise.metrics.match import words_of
 
-# Words that carry no content of their own; those under four letters are left out anyway.
+# Function words; anything shorter than four letters is dropped anyway.
 _COMMON_WORDS = """
 about above after again also because been before being below between both cannot could does doing down during each
 even every from further have having here however into itself just like made make many might more most much must need
@@ -20,71 +20,72 @@ _REFUSAL = re.compile(
     r"|as an? (?:ai|language model|assistant)\b|(?:can ?not|can't|unable to|not able to) "
     r"(?:help|assist|answer|comply|provide|do) )"
 )
-BEGINNING = 200  # characters in which a refusal shows
+REFUSAL_CHARACTERS = 200  # a refusal shows up within the first characters
 
 
 def content_words(text: str) -> list[str]:
-    """Give numbers, and words of at least four letters that are not common ones."""
+    """Extract numbers, and words of four letters or more that aren't function words."""
     return [word for word in words_of(text) if word.isdigit() or (len(word) >= 4 and word not in _COMMON)]
 
 
 def refuses(answer: str) -> bool:
-    """Tell whether an answer begins as refusals in English do."""
-    return bool(_REFUSAL.search(answer[:BEGINNING].casefold().replace("\u2019", "'") + " "))
+    """Return whether an answer starts like an English refusal."""
+    return bool(_REFUSAL.search(answer[:REFUSAL_CHARACTERS].casefold().replace("\u2019", "'") + " "))
 
 
-class Grounded(Mean):
-    """Share of an answer's numbers and content words that stand in what was asked."""
+class LexicalGrounding(Mean):
+    """Share of an answer's numbers and content words that occur in the prompt."""
 
-    name, title = "grounded", "Grounded"
+    name, title = "lexical_grounding", "Lexical grounding"
     stands_for_quality = False
-    sentence = (
-        "Share of the answers' numbers and telling words that stand in the question or in the passage given with it. "
-        "Higher is better where answers must come from a passage. It cannot tell a wrong combination of right words."
+    description = (
+        "Share of an answer's numbers and content words that also occur in the question or the passage it quotes. "
+        "Higher is better when answers must come from a passage. It can't detect correct words combined into a wrong "
+        "statement."
     )
 
     def signature(self) -> str:
-        """Say what is looked up."""
+        """Describe which words are looked up."""
         return "grounded|words:numbers, 4 letters and more|in:prompt"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give (words found, words)."""
+        """Return (words found, words)."""
         known = set(words_of(item.prompt))
         words = content_words(item.completion)
         return float(sum(word in known for word in words)), float(len(words))
 
 
 class Refusals(Mean):
-    """Share of answers that begin with a refusal."""
+    """Share of answers that start with a refusal."""
 
-    name, title = "refusals", "Refused"
+    name, title = "refusals", "Refusal rate"
     stands_for_quality = False
     better: Better = "lower"
-    sentence = (
-        "Share of answers that begin with a refusal in English. Lower is better where every question deserves an "
-        "answer. Refusals in other words or languages are not seen."
+    description = (
+        "Share of answers that start with a common English refusal phrase. Lower is better when every question "
+        "deserves an answer. Refusals worded differently or in other languages aren't detected."
     )
 
     def signature(self) -> str:
-        """Say what counts as a refusal."""
-        return f"refusals|english phrases|in:first {BEGINNING} characters"
+        """Describe what counts as a refusal."""
+        return f"refusals|english phrases|in:first {REFUSAL_CHARACTERS} characters"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give (1 or 0, 1)."""
+        """Return (1 or 0, 1)."""
         return float(refuses(item.completion)), 1.0
 
 
 class AnswerWords(Mean):
-    """Mean words of an answer."""
+    """Mean number of words per answer."""
 
-    name, title, unit = "answer_words", "Words of an answer", "words"
+    name, title, unit = "answer_words", "Answer length", "words"
     stands_for_quality = False
     better: Better = "lower"
-    sentence = (
-        "Mean number of words of an answer; the right ones' length is the measure. Shorter answers cost less; it says "
-        "nothing about whether they are right."
+    description = (
+        "Mean number of words per answer; compare it with the length of the reference answers. Shorter answers cost "
+        "less, but length says nothing about correctness."
     )
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give (words, 1)."""
+        """Return (words, 1)."""
         return float(len(item.completion.split())), 1.0

@@ -1,4 +1,4 @@
-"""Whether an answer is right: the same text, the same words, the same subsequence."""
+"""Agreement with the reference answer: exact match, token F1 and ROUGE-L."""
 
 from __future__ import annotations
 
@@ -6,57 +6,58 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from sizewise.errors import MissingExtraError
 from sizewise.metrics.base import AnswerItem, Mean
 
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
 def plain(text: str) -> str:
-    """Fold case and white space."""
+    """Fold case and collapse whitespace."""
     return " ".join(text.casefold().split())
 
 
 def words_of(text: str) -> list[str]:
-    """Give words of letters and digits in any script, case folded."""
+    """Split into words of letters and digits in any script, case folded."""
     return re.findall(r"\w+", text.casefold())
 
 
 class ExactMatch(Mean):
-    """Share of answers that equal a reference, white space and case put aside."""
+    """Share of answers that equal a reference answer, ignoring case and whitespace."""
 
     name, title = "exact_match", "Exact match"
-    sentence = (
-        "Share of answers that are the right one letter for letter. Higher is better. Made for short answers: "
-        "a right answer in other words counts as wrong."
+    description = (
+        "Share of answers identical to the reference answer, ignoring case and whitespace. Higher is better. Meant for "
+        "short answers: a correct answer in different words counts as wrong."
     )
 
     def signature(self) -> str:
-        """Say how texts are compared."""
+        """Describe how texts are compared."""
         return "exact_match|case:folded|space:collapsed"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give (1 or 0, 1)."""
+        """Return (1 or 0, 1)."""
         return float(plain(item.completion) in {plain(reference) for reference in item.references}), 1.0
 
 
 class TokenF1(Mean):
-    """Mean F1 of the words of an answer and of the best reference.
+    """Mean token F1 between an answer and its best-matching reference.
 
-    Source: Rajpurkar et al. (2016), SQuAD, whose English articles are left out too.
+    Source: Rajpurkar et al. (2016), SQuAD, which also ignores English articles.
     """
 
-    name, title = "token_f1", "Word F1"
-    sentence = (
-        "How well the words of an answer and of the right one cover each other, in any order, 0 to 1. Higher is "
-        "better. It cannot tell 'is' from 'is not' in a long answer."
+    name, title = "token_f1", "Token F1"
+    description = (
+        "Overlap between the words of the answer and of the reference answer in any order (SQuAD definition), from 0 "
+        "to 1. Higher is better. In a long answer it barely notices 'is' versus 'is not'."
     )
 
     def signature(self) -> str:
-        """Say what a word is."""
+        """Describe the tokenization."""
         return "token_f1|case:folded|articles:no|references:best"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give (F1, 1)."""
+        """Return (F1, 1)."""
         answer = _content(item.completion)
         return max((_f1(answer, _content(reference)) for reference in item.references), default=0.0), 1.0
 
@@ -73,42 +74,30 @@ def _f1(answer: Sequence[str], reference: Sequence[str]) -> float:
 
 
 class RougeL(Mean):
-    """Mean F1 of the longest common subsequence of words with the best reference.
+    """Mean F1 of the longest common word subsequence with the best-matching reference.
 
     Source: Lin (2004), ROUGE: sentence level, without stemming.
     """
 
     name, title = "rouge_l", "ROUGE-L"
-    sentence = (
-        "Longest run of words, gaps allowed, that an answer shares with the right one, 0 to 1. Higher is better. "
-        "Made for summaries; other wording counts as wrong."
+    description = (
+        "Longest sequence of words, gaps allowed, that the answer shares with the reference answer, as an F1 from 0 to "
+        "1. Higher is better. Designed for summaries; paraphrases score low."
     )
 
     def signature(self) -> str:
-        """Say how it is computed."""
+        """Describe how it is computed."""
         return "rouge_l|case:folded|stem:no|f:1|references:best"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give (F1, 1)."""
+        """Return (F1, 1)."""
+        try:
+            from rapidfuzz.distance.LCSseq import similarity as common_subsequence
+        except ImportError as error:
+            raise MissingExtraError("rapidfuzz", "study") from error
         answer = words_of(item.completion)
-        found = 0.0
+        best = 0.0
         for reference in map(words_of, item.references):
             if answer and reference:
-                found = max(found, 2 * common_subsequence(answer, reference) / (len(answer) + len(reference)))
-        return found, 1.0
-
-
-def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
-    """Give the length of the longest common subsequence.
-
-    Source: Hyyro (2004), Bit-parallel LCS-length computation revisited: a row of the table is one whole number.
-    """
-    everything = (1 << len(left)) - 1
-    places: dict[str, int] = {}
-    for i, word in enumerate(left):
-        places[word] = places.get(word, 0) | 1 << i
-    row = everything
-    for word in right:
-        matched = row & places.get(word, 0)
-        row = ((row + matched) | (row - matched)) & everything
-    return len(left) - row.bit_count()
+                best = max(best, 2 * common_subsequence(answer, reference) / (len(answer) + len(reference)))
+        return best, 1.0

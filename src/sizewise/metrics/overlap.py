@@ -1,4 +1,4 @@
-"""How much an answer shares with the reference: BLEU, chrF and TER, by sacrebleu's own statistics."""
+"""N-gram overlap with the reference answer: BLEU, chrF and TER, from sacrebleu's statistics."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ def _sacrebleu() -> Any:
     return metrics
 
 
-class _Overlap(Mean):
+class _SacrebleuMetric(Mean):
     unit = "0-100"
 
     scorer = ""
-    """Name of sacrebleu's class."""
+    """Name of the sacrebleu class."""
 
     @cached_property
     def _scorer(self) -> Any:
         return getattr(_sacrebleu(), self.scorer)()
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give sacrebleu's own statistics of one answer."""
+        """Return sacrebleu's statistics of one answer."""
         references = [[reference] for reference in item.references]
         stats = self._scorer._extract_corpus_statistics([item.completion], references)[0]
         return tuple(float(number) for number in stats)
 
 
-class Bleu(_Overlap):
-    """BLEU over all answers, 0 to 100.
+class Bleu(_SacrebleuMetric):
+    """Corpus BLEU, 0 to 100.
 
     Source: Papineni et al. (2002); settings and signature after Post (2018), sacrebleu's defaults
     (13a tokens, exponential smoothing).
     """
 
     name, title, scorer = "bleu", "BLEU", "BLEU"
-    sentence = (
-        "Share of word sequences an answer has in common with the right one, 0 to 100. Higher is better. "
-        "It counts other wording as wrong and does not know whether an answer is true."
+    description = (
+        "Overlap in word sequences between the answers and the reference answers, from 0 to 100. Higher is better. It "
+        "penalizes different wording and doesn't know whether an answer is true."
     )
 
     def signature(self) -> str:
-        """Give sacrebleu's signature; the number of references stands in the data."""
+        """Return sacrebleu's signature, without the number of references (a property of the data)."""
         from sacrebleu import __version__
 
         return f"bleu|case:mixed|eff:no|tok:13a|smooth:exp|version:{__version__}"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
-        """Give the metric itself.
+        """Return the metric unchanged.
 
         Raises:
-            CannotMeasure: all right answers are so short that the right ones themselves would have 0.
+            CannotMeasure: the reference answers are so short that even they would score 0.
         """
-        right = (reference for item in references for reference in item)
-        if references and not any(self.measure(AnswerItem(one, (one,)))[1 + 2 * ORDER] for one in right):
-            raise CannotMeasure(f"no right answer has the {ORDER} words in a row that BLEU counts")
+        texts = (reference for item in references for reference in item)
+        if references and not any(self.measure(AnswerItem(text, (text,)))[1 + 2 * ORDER] for text in texts):
+            raise CannotMeasure(f"every reference answer is shorter than the {ORDER} words in a row that BLEU needs")
         return self
 
     def value(self, sums: FloatArray) -> FloatArray:
@@ -82,27 +82,27 @@ class Bleu(_Overlap):
         return result
 
 
-class Chrf(_Overlap):
-    """ChrF2 over all answers, 0 to 100.
+class Chrf(_SacrebleuMetric):
+    """Corpus chrF2, 0 to 100.
 
     Source: Popovic (2015); sacrebleu's defaults (character 6-grams, no word n-grams, beta 2).
     """
 
     name, title, scorer = "chrf", "chrF", "CHRF"
-    sentence = (
-        "Share of letter sequences an answer has in common with the right one, 0 to 100: kinder to other word forms "
-        "than BLEU. Higher is better. It does not know whether an answer is true."
+    description = (
+        "Overlap in character sequences between the answers and the reference answers, from 0 to 100. Higher is "
+        "better. It tolerates other word forms better than BLEU, but doesn't know whether an answer is true."
     )
     beta = 2
 
     def signature(self) -> str:
-        """Give sacrebleu's signature."""
+        """Return sacrebleu's signature."""
         from sacrebleu import __version__
 
         return f"chrF2|case:mixed|eff:yes|nc:6|nw:0|space:no|version:{__version__}"
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Compute chrF from (answer n-grams, reference n-grams, matches) of each order."""
+        """Compute chrF from (answer n-grams, reference n-grams, matches) per order."""
         answer, reference, matches = sums[..., 0::3], sums[..., 1::3], sums[..., 2::3]
         counted = (answer > 0) & (reference > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -116,28 +116,28 @@ class Chrf(_Overlap):
         return result
 
 
-class Ter(_Overlap):
-    """Translation edit rate over all answers, 0 upwards.
+class Ter(_SacrebleuMetric):
+    """Corpus translation edit rate, 0 upwards.
 
-    Source: Snover et al. (2006); sacrebleu's defaults (lower case, tercom tokens).
+    Source: Snover et al. (2006); sacrebleu's defaults (lowercase, tercom tokens).
     """
 
     name, title, scorer = "ter", "TER", "TER"
     unit = "edits/100 words"
     better: Better = "lower"
-    sentence = (
-        "Words to insert, delete, replace or move until an answer is the right one, for 100 of its words. Lower is "
-        "better. It counts other wording as wrong."
+    description = (
+        "Word edits (insert, delete, replace, move) needed to turn the answer into the reference answer, per 100 "
+        "reference words. Lower is better. It penalizes different wording."
     )
 
     def signature(self) -> str:
-        """Give sacrebleu's signature."""
+        """Return sacrebleu's signature."""
         from sacrebleu import __version__
 
         return f"ter|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:{__version__}"
 
     def value(self, sums: FloatArray) -> FloatArray:
-        """Compute TER from (edits, words of the reference)."""
+        """Compute TER from (edits, reference words)."""
         edits, words = sums[..., 0], sums[..., 1]
         with np.errstate(divide="ignore", invalid="ignore"):
             result: FloatArray = np.where(words > 0, 100 * edits / words, np.where(edits > 0, 100.0, 0.0))

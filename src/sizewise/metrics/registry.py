@@ -1,6 +1,6 @@
-"""Metrics by name: ours, and those that installed packages bring.
+"""Metrics by name: built-in ones, and plug-ins from installed packages.
 
-An entry point of the group `sizewise.metrics` names a callable that gives a Metric; its name is the metric's.
+A plug-in registers an entry point in the group `sizewise.metrics`: a callable that returns a Metric of the same name.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.metrics.base import Metric
+from sizewise.metrics.base import SCORING_VERSION, Metric
 from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
 from sizewise.metrics.harness import PREFIX, HarnessMetric
 from sizewise.metrics.labels import Accuracy, MacroF1
 from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, Perplexity, WordPerplexity
-from sizewise.metrics.manner import AnswerWords, Grounded, Refusals
+from sizewise.metrics.manner import AnswerWords, LexicalGrounding, Refusals
 from sizewise.metrics.match import ExactMatch, RougeL, TokenF1
 from sizewise.metrics.overlap import Bleu, Chrf, Ter
 from sizewise.metrics.structure import JsonF1, JsonValid
+from sizewise.records.upgrades import METRICS_2
 
 GROUP = "sizewise.metrics"
 
@@ -33,7 +34,7 @@ METRICS = _by_name(
     (
         *(Bleu(), Chrf(), Ter(), RougeL(), TokenF1(), ExactMatch()),
         *(Accuracy(), MacroF1(), ChoiceAccuracy(), ChoiceAccuracyByByte(), ChoiceCalibration()),
-        *(JsonValid(), JsonF1(), Grounded(), Refusals(), AnswerWords()),
+        *(JsonValid(), JsonF1(), LexicalGrounding(), Refusals(), AnswerWords()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity()),
     )
@@ -41,13 +42,20 @@ METRICS = _by_name(
 
 
 def metric_names() -> list[str]:
-    """Give the names of all metrics, those of plug-ins last."""
+    """List the names of all metrics, plug-ins last."""
     return list(dict.fromkeys([*METRICS, *sorted(point.name for point in entry_points(group=GROUP))]))
+
+
+def metric_versions(names: Iterable[str]) -> list[object]:
+    """Return the metric versions that enter an evaluation's id: only those that differ from the first."""
+    raised = {name: version for name in names if (version := getattr(find_metric(name), "version", 1)) != 1}
+    scoring = [SCORING_VERSION] if SCORING_VERSION != 1 else []
+    return [*([raised] if raised else []), *scoring]
 
 
 @cache
 def stands_for_quality(name: str) -> bool:
-    """Return whether a measure may stand for quality; a plug-in's does unless it says otherwise."""
+    """Return whether a metric may rank candidates by quality; plug-in metrics may unless they opt out."""
     try:
         return getattr(find_metric(name), "stands_for_quality", True)
     except SizewiseError:
@@ -55,11 +63,11 @@ def stands_for_quality(name: str) -> bool:
 
 
 def find_metric(name: str) -> Metric:
-    """Find a metric by its name.
+    """Find a metric by name.
 
     Raises:
-        UsageError: there is none; the nearest name is given.
-        SizewiseError: a plug-in's metric cannot be loaded, or is none.
+        UsageError: the name is unknown; the message suggests the closest one.
+        SizewiseError: a plug-in's metric can't be loaded or is invalid.
     """
     if name in METRICS:
         return METRICS[name]
@@ -72,25 +80,27 @@ def find_metric(name: str) -> Metric:
             _check(metric, name)
         except Exception as error:
             raise SizewiseError(
-                f"The plug-in {package} gives no metric '{name}': {type(error).__name__}: {error}",
-                "a callable that gives a metric (sizewise.metrics.Metric)",
+                f"The plug-in {package} failed to provide the metric '{name}': {type(error).__name__}: {error}",
+                "an entry point that returns a metric (sizewise.metrics.Metric)",
                 f"pip install --upgrade {package}, or pip uninstall {package}",
             ) from error
         return metric
     known = metric_names()
-    near = get_close_matches(name, known, n=1, cutoff=0.3)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(f"There is no metric '{name}'{hint}", ", ".join(known), "")
+    if name in METRICS_2:
+        raise UsageError(f"The metric '{name}' is now '{METRICS_2[name]}'.", METRICS_2[name], "use the new name")
+    closest = get_close_matches(name, known, n=1, cutoff=0.3)
+    hint = f" Did you mean '{closest[0]}'?" if closest else ""
+    raise UsageError(f"Unknown metric '{name}'.{hint}", ", ".join(known), "")
 
 
 def _check(metric: Metric, name: str) -> None:
-    for field in ("title", "unit", "sentence"):
+    for field in ("title", "unit", "description"):
         if not getattr(metric, field):
-            raise ValueError(f"it has no {field}")
+            raise ValueError(f"its {field} is empty")
     if metric.name != name:
-        raise ValueError(f"it calls itself '{metric.name}'")
+        raise ValueError(f"its name is '{metric.name}'")
     if metric.needs not in ("answers", "likelihood", "choices"):
-        raise ValueError(f"it needs '{metric.needs}'")
+        raise ValueError(f"its needs are '{metric.needs}', not answers, likelihood or choices")
     if metric.better not in ("higher", "lower"):
-        raise ValueError(f"better is '{metric.better}'")
+        raise ValueError(f"its better is '{metric.better}', not higher or lower")
     metric.signature()

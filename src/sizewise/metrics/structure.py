@@ -1,4 +1,4 @@
-"""Extraction: whether an answer is the JSON that was asked for, and whether its fields are right."""
+"""Extraction: whether an answer is valid JSON, and whether its fields match the reference."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.S)
 
 
 def json_in(answer: str) -> Any:
-    """Read the JSON of an answer: all of it, or what stands in a fence of Markdown.
+    """Parse the JSON in an answer: the whole answer, or the content of a Markdown code fence.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the answer isn't JSON.
     """
     fenced = _FENCE.search(answer)
     try:
         return json.loads(fenced.group(1) if fenced else answer)
     except RecursionError as error:
-        raise ValueError("nested too deep") from error
+        raise ValueError("nested too deeply") from error
 
 
 @lru_cache(maxsize=64)
@@ -49,30 +49,30 @@ def _needs_json(references: Sequence[tuple[str, ...]]) -> None:
 
     plain = sum(1 for options in references if not is_json(options[0]))
     if plain:
-        raise CannotMeasure(f"{plain} of {len(references)} right answers are not JSON objects or lists")
+        raise CannotMeasure(f"{plain} of {len(references)} reference answers aren't JSON objects or lists")
 
 
 class JsonValid(Mean):
-    """Share of answers that are JSON and keep the schema of their example, if it has one."""
+    """Share of answers that are valid JSON and satisfy the example's schema, if it has one."""
 
     name, title = "json_valid", "Valid JSON"
     stands_for_quality = False
-    sentence = (
-        "Share of answers that are JSON and keep the schema given. Higher is better. It says nothing about whether "
-        "the values are right."
+    description = (
+        "Share of answers that are valid JSON and satisfy the schema. Higher is better. It doesn't check whether the "
+        "values are correct."
     )
 
     def signature(self) -> str:
-        """Say what counts."""
+        """Describe what counts as valid."""
         return "json_valid|fence:allowed|schema:of the example"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
-        """Give the metric itself, if JSON is asked for."""
+        """Return the metric unchanged if the reference answers are JSON."""
         _needs_json(references)
         return self
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give (1 or 0, 1)."""
+        """Return (1 or 0, 1)."""
         try:
             body = json_in(item.completion)
         except ValueError:
@@ -81,34 +81,35 @@ class JsonValid(Mean):
 
 
 class JsonF1(Mean):
-    """F1 of fields and their values, over all answers."""
+    """Micro-averaged F1 over fields and their values."""
 
     name, title = "json_f1", "Field F1"
-    sentence = (
-        "How well the fields of an answer and their values agree with the right ones, 0 to 1. Higher is better. A "
-        "value in other words counts as wrong."
+    description = (
+        "Agreement between the answer's fields and values and those of the reference, from 0 to 1. Higher is better. A "
+        "value in different words counts as wrong."
     )
 
     def signature(self) -> str:
-        """Say what a field is."""
+        """Describe how fields are compared."""
         return "json_f1|field:path and value|list:any order|case:folded"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
-        """Give the metric itself, if JSON is asked for."""
+        """Return the metric unchanged if the reference answers are JSON."""
         _needs_json(references)
         return self
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Give (right fields, fields answered, fields to find), by the reference that fits best."""
+        """Return (matching fields, predicted fields, reference fields) for the best-matching reference."""
         try:
-            answered = Counter(_fields(json_in(item.completion)))
+            predicted = Counter(_fields(json_in(item.completion)))
         except ValueError:
-            answered = Counter()
-        found = []
+            predicted = Counter()
+        candidates = []
         for reference in item.references:
-            right = Counter(_fields(json_in(reference)))
-            found.append((float((answered & right).total()), float(answered.total()), float(right.total())))
-        return max(found, key=lambda stats: stats[0] / max(1.0, stats[1] + stats[2]))
+            expected = Counter(_fields(json_in(reference)))
+            matching = (predicted & expected).total()
+            candidates.append((float(matching), float(predicted.total()), float(expected.total())))
+        return max(candidates, key=lambda stats: stats[0] / max(1.0, stats[1] + stats[2]))
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Compute micro-averaged F1."""

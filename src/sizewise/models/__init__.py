@@ -1,9 +1,9 @@
-"""Whatever answers or scores text, opened by a URI."""
+"""Models that answer prompts or score text, opened by URI."""
 
 from sizewise.models.base import Model, ScoredText
-from sizewise.models.catalogue import PACKAGED, PackagedModel
-from sizewise.models.market import Price, find, market, price_of
+from sizewise.models.catalog import Price, find_model, load_catalog, price_of
 from sizewise.models.opening import Engine, model_size, open_model
+from sizewise.models.packaged_models import PACKAGED, PackagedModel
 from sizewise.models.plugins import plugins
 from sizewise.models.remote import PROVIDERS
 
@@ -15,8 +15,8 @@ __all__ = [
     "PackagedModel",
     "Price",
     "ScoredText",
-    "find",
-    "market",
+    "find_model",
+    "load_catalog",
     "model_size",
     "open_model",
     "plugins",

@@ -1,4 +1,4 @@
-"""An answer under way: tokens in, pieces of text out; no broken characters, nothing of a stop text."""
+"""Stream answers: turn tokens into pieces of text without broken characters or partial stop texts."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import Any
 from sizewise.models.base import Deliver, Piece
 from sizewise.records import Completion, Request
 
-UNFINISHED = "\ufffd"  # a character whose bytes have not all arrived
-KEPT = 6  # tokens before new ones that are decoded with them: some tokenizers join words
+UNFINISHED = "\ufffd"  # stands for a character whose bytes haven't all arrived
+KEPT = 6  # earlier tokens that are decoded together with new ones: some tokenizers join words
 
 
 class Text:
-    """The text of an answer under way.
+    """Incremental decoder of one answer's tokens.
 
     Args:
         decode: turns tokens into text.
-        stops: texts that end the answer; they are not part of it.
+        stops: texts that end the answer and aren't part of it.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[str] = ()) -> None:
         self._decode, self._stops = decode, tuple(stop for stop in stops if stop)
         self._ids: list[int] = []
-        self._read = 0  # tokens whose text is in `_whole`
-        self._given = 0  # characters that were given out
-        self._whole = ""
+        self._read = 0  # number of tokens whose text is in `_decoded`
+        self._returned = 0  # number of characters returned so far
+        self._decoded = ""
         self.stopped = False
 
     def push(self, ids: Sequence[int]) -> str:
-        """Add tokens; give the text that is certain now."""
+        """Add tokens and return the text that is final."""
         self._ids += ids
         return self._release(final=False)
 
     def end(self) -> str:
-        """Give what was held back."""
+        """Return the text held back so far."""
         return self._release(final=True)
 
     @property
-    def whole(self) -> str:
-        """All text given so far."""
-        return self._whole[: self._given]
+    def returned(self) -> str:
+        """All text returned so far."""
+        return self._decoded[: self._returned]
 
     def _release(self, final: bool) -> str:
         if self.stopped:
@@ -51,66 +51,70 @@ class Text:
         before = self._decode(self._ids[begin : self._read])
         now = self._decode(self._ids[begin:])
         if not now.endswith(UNFINISHED) or final:
-            self._whole += now[len(before) :]
+            self._decoded += now[len(before) :]
             self._read = len(self._ids)
-        end = len(self._whole)
+        end = len(self._decoded)
         cuts = [
-            cut for cut in (self._whole.find(stop, max(0, self._given - len(stop))) for stop in self._stops) if cut >= 0
+            cut
+            for cut in (self._decoded.find(stop, max(0, self._returned - len(stop))) for stop in self._stops)
+            if cut >= 0
         ]
         if cuts:
             end, self.stopped = min(cuts), True
         elif not final:
-            end -= max((_overlap(self._whole, stop) for stop in self._stops), default=0)
-        text = self._whole[self._given : end]
-        self._given = max(self._given, end)
+            end -= max((_overlap(self._decoded, stop) for stop in self._stops), default=0)
+        text = self._decoded[self._returned : end]
+        self._returned = max(self._returned, end)
         return text
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int], *, of_text: bool = False) -> list[str]:
-    """Return the text of each token so that together they are the text of all.
+    """Return the text of each token, so that the concatenation is the full text.
 
-    A token that holds only the beginning of a character has none; the character belongs to the token that ends it.
+    A token that contains only the first bytes of a character gets no text; the character belongs to its last token.
 
     Args:
         tokenizer: the model's tokenizer.
-        ids: the tokens.
-        of_text: whether they are those of a plain text, so that a token that only begins one is no part of it.
+        ids: token ids.
+        of_text: whether the ids encode plain text; if so, a beginning-of-text token gets no text.
     """
 
-    def decode(some: Sequence[int]) -> str:
-        return str(tokenizer.decode(some, clean_up_tokenization_spaces=False))
+    def decode(some_ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(some_ids, clean_up_tokenization_spaces=False))
 
     text = Text(decode)
     begins = 1 if of_text and ids and ids[0] == tokenizer.bos_token_id else 0
-    found = [""] * begins + [text.push([one]) for one in ids[begins:]]
+    found = [""] * begins + [text.push([token]) for token in ids[begins:]]
     if found:
         found[-1] += text.end()
     return found
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Give how many of a text's last characters may be the beginning of a stop text."""
+    """Count the trailing characters of a text that may be the start of a stop text."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 class Answer:
-    """An answer under way.
+    """An answer in progress that delivers its text as tokens arrive.
 
     Args:
         tokenizer: the model's tokenizer.
-        request: what was asked.
-        read: tokens of the prompt.
-        deliver: takes the pieces.
-        opened: mark of a thought that the prompt has begun.
+        request: the request.
+        prompt_tokens: number of prompt tokens.
+        deliver: receives the pieces.
+        opened: reasoning tag that the prompt leaves open.
     """
 
-    def __init__(self, tokenizer: Any, request: Request, read: int, deliver: Deliver, opened: str = "") -> None:
+    def __init__(
+        self, tokenizer: Any, request: Request, prompt_tokens: int, deliver: Deliver, opened: str = ""
+    ) -> None:
         def decode(ids: Sequence[int]) -> str:
             return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
         self.request = request
         self.cancelled = threading.Event()
-        self._tokenizer, self._read, self._deliver, self._opened = tokenizer, read, deliver, opened
+        self._tokenizer, self._prompt_tokens, self._deliver, self._opened = tokenizer, prompt_tokens, deliver, opened
         self._text = Text(decode, request.stop)
         self._begun = time.perf_counter()
         self._first: float | None = None
@@ -118,49 +122,49 @@ class Answer:
         self._ended = False
 
     def take(self, ids: Sequence[int], nats: Sequence[float] = ()) -> bool:
-        """Take tokens with their negative log-likelihoods; tell whether the answer has ended."""
+        """Add tokens with their negative log-likelihoods; return whether the answer has ended."""
         if self._ended:
             return True
         if ids:
             self._first = self._first or time.perf_counter() - self._begun
             self._count += len(ids)
-        self._pass_on(self._text.push(ids), ids, nats)
+        self._send(self._text.push(ids), ids, nats)
         if self._text.stopped:
             self.end("stop")
         return self._ended
 
     def take_one(self, ends: Collection[int], token: int, logprob: float) -> bool:
-        """Take one token from a batch; tell whether the answer has ended."""
+        """Add one token from a batch; return whether the answer has ended."""
         if self.cancelled.is_set():
             self.end("stop")
         elif token in ends:
             self._count += 1
-            self._pass_on("", [token], [-logprob])
+            self._send("", [token], [-logprob])
             self.end("stop")
         elif not self.take([token], [-logprob]) and self._count >= self.request.max_tokens:
             self.end("length")
         return self._ended
 
     def end(self, finish: str) -> None:
-        """End the answer: `stop`, `length` or what went wrong."""
+        """End the answer with `stop`, `length` or an error message."""
         if self._ended:
             return
         self._ended = True
-        self._pass_on(self._text.end(), (), ())
-        broken = finish not in ("stop", "length")
-        whole = Completion(
+        self._send(self._text.end(), (), ())
+        is_error = finish not in ("stop", "length")
+        completion = Completion(
             id=self.request.id,
-            text="" if broken else self._opened + self._text.whole.strip(),
-            prompt_tokens=self._read,
+            text="" if is_error else self._opened + self._text.returned.strip(),
+            prompt_tokens=self._prompt_tokens,
             completion_tokens=self._count,
             seconds=time.perf_counter() - self._begun,
-            first_token_s=self._first,
-            finish="error" if broken else "length" if finish == "length" else "stop",
-            error=finish if broken else None,
+            ttft_s=self._first,
+            finish="error" if is_error else "length" if finish == "length" else "stop",
+            error=finish if is_error else None,
         )
-        self._deliver(Piece(end=whole))
+        self._deliver(Piece(end=completion))
 
-    def _pass_on(self, text: str, ids: Sequence[int], nats: Sequence[float]) -> None:
-        named = tuple(str(self._tokenizer.decode([one])) for one in ids) if self.request.logprobs else ()
-        if text or named:
-            self._deliver(Piece(text, named, tuple(-nat for nat in nats) if named else ()))
+    def _send(self, text: str, ids: Sequence[int], nats: Sequence[float]) -> None:
+        tokens = tuple(str(self._tokenizer.decode([token])) for token in ids) if self.request.logprobs else ()
+        if text or tokens:
+            self._deliver(Piece(text, tokens, tuple(-nat for nat in nats) if tokens else ()))

@@ -1,18 +1,21 @@
-"""The protocol that every model keeps."""
+"""The Model protocol: the interface of every model, regardless of its engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
-from sizewise.records import Completion, ModelDescription, Request
+from sizewise.errors import EngineError, UsageError
+from sizewise.models.prompts import question_prompt
+from sizewise.models.token_counts import estimate_tokens
+from sizewise.records import Completion, Message, ModelDescription, Request
 
-BYTES_A_TOKEN = 2
-"""Cautious: English has about four bytes a token, Chinese three, scripts that a tokenizer hardly knows fewer."""
+_END_OF_ANSWER = "\nQuestion:"  # from here, a model without a chat template goes on to write another question
 
 
 class ScoredText(NamedTuple):
@@ -21,77 +24,145 @@ class ScoredText(NamedTuple):
     nats: npt.NDArray[np.float64]
     """(tokens,) negative log-likelihood of each token."""
     starts: npt.NDArray[np.int64]
-    """(tokens,) first character of each token."""
+    """(tokens,) index of each token's first character."""
 
 
 class Piece(NamedTuple):
-    """A part of an answer, as it is written; the last one has no text and carries the whole."""
+    """Part of a streamed answer. The last piece has no text and carries the complete answer."""
 
     text: str = ""
     tokens: tuple[str, ...] = ()
-    """Its tokens as text, where log-likelihoods were asked for."""
+    """Text of each token, if the request asks for log-likelihoods."""
     logprobs: tuple[float, ...] = ()
-    """Log-likelihood of each of them."""
+    """Log-likelihood of each of these tokens."""
     end: Completion | None = None
-    """The whole answer; only with the last piece."""
+    """The complete answer, in the last piece only."""
 
 
-class Weighed(NamedTuple):
-    """A prompt's tokens with their log-likelihoods."""
+class ScoredPrompt(NamedTuple):
+    """Tokens of a prompt with their log-likelihoods."""
 
     tokens: list[str]
     logprobs: list[float]
-    """Of all but the first."""
+    """Log-likelihood of every token but the first."""
     likeliest: list[tuple[str, float] | None] | None
-    """For all but the first: the token that was likelier, with its log-likelihood, None where it is the likeliest
-    itself; None for all where the engine does not tell."""
+    """For every token but the first: the most likely token with its log-likelihood, or None if that is the prompt's own
+    token. The whole field is None if the engine doesn't report alternatives."""
+
+
+class AskOptions(TypedDict, total=False):
+    """Options of `Model.ask`. They mean the same as the fields of `Request` and have the same defaults."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+    json_schema: str | None
 
 
 Deliver = Callable[[Piece], None]
-"""Takes a piece; called from any thread."""
+"""Receives the pieces of an answer; may be called from any thread."""
 Cancel = Callable[[], None]
-"""Ends an answer early; harmless afterwards."""
+"""Stops an answer early; has no effect once the answer has ended."""
 
 
 class Model(Protocol):
-    """Answers requests; scores texts where it can (`describe().can_score`)."""
+    """A model that answers requests, and scores text if `describe().can_score`.
+
+    Plug-ins may implement the protocol without deriving from this class; deriving adds `ask` and `repr`.
+    """
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
+        """Describe the model: origin, license, size, engine and capabilities."""
         ...
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer requests, in any order, as answers arrive."""
+        """Generate answers, yielded in the order in which they finish."""
         ...
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Begin to answer one request and return at once; its pieces are delivered as they are written."""
+        """Start answering a request and return immediately. Pieces are delivered as they are generated."""
         ...
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Give token log-likelihoods of texts, in order.
+        """Compute token log-likelihoods of texts, in order.
 
         Args:
-            texts: each begins anew.
-            prefix: lead each text by a token, so that its first one is predicted too; else only where the tokenizer
-                does so itself. A server follows its own rule, see `signature`.
+            texts: texts to score, each independent of the others.
+            prefix: put a token in front of each text, so that its first token is predicted too. If False, a token is
+                added only if the tokenizer adds one itself. Servers follow their own rules; see `signature`.
 
         Raises:
-            SizewiseError: this model gives none.
+            SizewiseError: the model doesn't provide log-likelihoods.
         """
         ...
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed: window, prefix, precision."""
+        """Return how log-likelihoods are computed: window, prefix and precision."""
         ...
 
     def close(self) -> None:
-        """Free memory."""
+        """Free memory, connections and files."""
         ...
+
+    def ask(self, prompt: str, **options: Unpack[AskOptions]) -> str:
+        """Generate the answer to one prompt and return its text.
+
+        The prompt is sent as a user message in the model's chat template. A model without a template gets
+        "Question: ... Answer:". Decoding is greedy unless `temperature` is set, and stops after `max_tokens`.
+
+        Raises:
+            UsageError: an option is unknown or has an invalid value.
+            EngineError: the model failed to answer.
+        """
+        return ask(self, prompt, **options)
+
+    def __repr__(self) -> str:
+        description = self.describe()
+        return f"<{type(self).__name__} {description.uri} ({description.engine}, {description.precision})>"
+
+
+def ask(model: Model, prompt: str, **options: Unpack[AskOptions]) -> str:
+    """Generate a model's answer to one prompt; see `Model.ask`."""
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt is {prompt!r:.60}.", "a text", 'model.ask("...")')
+    description = model.describe()
+    request = _ask_request(description, prompt, options)
+    if request.json_schema is not None and "json_schema" not in description.offers:
+        raise UsageError(
+            f"{description.uri} can't follow a JSON schema: its engine is {description.engine}.",
+            "a model that supports json_schema, or a request without a schema",
+            'open_model(uri, engine="openvino")',
+        )
+    if request.temperature > 0 or request.json_schema is not None:  # `complete` is greedy and may reuse answers
+        queue: SimpleQueue[Completion] = SimpleQueue()
+        model.start(request, lambda piece: queue.put(piece.end) if piece.end is not None else None)
+        answer = queue.get()
+    else:
+        (answer,) = model.complete([request])
+    if answer.error is not None:
+        raise EngineError(f"{description.uri} returned no answer: {answer.error}.", "an answer")
+    return answer.text
+
+
+def _ask_request(description: ModelDescription, prompt: str, options: AskOptions) -> Request:
+    try:
+        if description.can_chat:
+            messages = (Message(role="user", content=prompt),)
+            return Request(id="ask", messages=messages, fit=True, **options)
+        stop = options.get("stop", (_END_OF_ANSWER,))
+        return Request(id="ask", text=question_prompt(prompt), fit=True, **{**options, "stop": stop})
+    except (ValidationError, TypeError) as error:
+        raise UsageError(
+            f"ask() can't use these options: {', '.join(f'{name}={value!r}' for name, value in options.items())}.",
+            f"valid values for {', '.join(AskOptions.__annotations__)}",
+            "help(sizewise.models.Model.ask)",
+        ) from error
 
 
 def answer_whole(model: Model, request: Request, deliver: Deliver) -> Cancel:
-    """Deliver an answer in one piece: `start` of models that do not stream."""
+    """Deliver an answer in one piece; implements `start` for models that don't stream."""
     (answer,) = model.complete([request])
     if answer.text:
         deliver(Piece(answer.text))
@@ -100,7 +171,7 @@ def answer_whole(model: Model, request: Request, deliver: Deliver) -> Cancel:
 
 
 def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completion]:
-    """Start requests all at once and give their answers as they end: `complete` of models that batch by themselves."""
+    """Start all requests and yield answers as they finish; implements `complete` for engines that batch."""
     ended: SimpleQueue[Completion] = SimpleQueue()
 
     def keep(piece: Piece) -> None:
@@ -116,32 +187,27 @@ def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completi
             cancel()
 
 
-def ask_anew(model: Model) -> None:
-    """Let a model use no answers that it kept; models of this machine keep none."""
-    forget: Callable[[], None] | None = getattr(model, "ask_anew", None)
-    if forget:
-        forget()
+def bypass_cache(model: Model) -> None:
+    """Make a remote model answer again instead of returning cached answers. Local models have no cache."""
+    bypass: Callable[[], None] | None = getattr(model, "bypass_cache", None)
+    if bypass:
+        bypass()
 
 
 def count_tokens(model: Model, texts: Sequence[str]) -> list[int]:
-    """Count the tokens of texts in the model's own, where it has a tokenizer here; else estimate them from bytes."""
+    """Count tokens with the model's own tokenizer; estimate them from bytes if the tokenizer isn't on this machine."""
     counted: Callable[[Sequence[str]], list[int]] | None = getattr(model, "count_tokens", None)
     return counted(texts) if counted else estimate_tokens(texts)
 
 
-def estimate_tokens(texts: Sequence[str]) -> list[int]:
-    """Estimate the tokens of texts from their bytes, rather too many than too few."""
-    return [-(-len(text.encode()) // BYTES_A_TOKEN) for text in texts]
-
-
 def failed(request: Request, reason: str, prompt_tokens: int = 0, *, transient: bool = False) -> Completion:
-    """Report that a request has no answer.
+    """Build the completion of a request that failed.
 
     Args:
-        request: what was asked.
-        reason: why there is none.
+        request: the request.
+        reason: why there is no answer.
         prompt_tokens: tokens of the prompt.
-        transient: whether the same request may be answered later.
+        transient: whether a retry of the same request may succeed.
     """
     return Completion(
         id=request.id,

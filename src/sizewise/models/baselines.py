@@ -1,6 +1,6 @@
-"""What must be beaten, learnt from a dataset's own text: most frequent answer, n-gram model, linear classifier.
+"""Baselines learned from a dataset's own text: most frequent answer, n-gram model and linear classifier.
 
-Where these stand near the candidates, the task or the test set says little.
+If a baseline comes close to the candidates, the task or the test set can't distinguish them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
 from sizewise.models.fake import FakeModel
@@ -19,16 +19,16 @@ from sizewise.store import Store
 
 KINDS = ("frequent", "ngram", "linear")
 ORDER = 5
-MOST_BYTES = 500_000
-MOST_ANSWER_BYTES = 200
+MAX_BYTES = 500_000
+MAX_ANSWER_BYTES = 200
 
 
 class FrequentModel(FakeModel):
-    """Always gives the answer that is most frequent among training examples.
+    """Always returns the most frequent answer of the training examples.
 
     Args:
         data: dataset id.
-        store: where it lives.
+        store: store that holds the dataset.
     """
 
     def __init__(self, data: str, store: Store) -> None:
@@ -38,8 +38,8 @@ class FrequentModel(FakeModel):
         self._data, (self._answer, self._count) = data, known.most_common(1)[0] if known else ("", 0)
 
     def describe(self) -> ModelDescription:
-        """Say what the rule is."""
-        seen = f"seen {self._count} times" if self._count else "there is none"
+        """Describe the rule."""
+        seen = f"seen {self._count} times" if self._count else "no examples"
         return super().describe().model_copy(
             update={
                 "uri": f"frequent:{self._data}", "origin": f"the most frequent answer in training ({seen})",
@@ -48,21 +48,21 @@ class FrequentModel(FakeModel):
         )  # fmt: skip
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Give the same answer to all."""
+        """Return the same answer to every request."""
         for answer in super().complete(requests):
             yield answer.model_copy(update={"text": self._answer, "completion_tokens": len(self._answer.split())})
 
 
 class LinearModel(FakeModel):
-    """Classifies a prompt by a logistic regression over its runs of two to five letters (TF-IDF), from scikit-learn.
+    """Classifies prompts with scikit-learn: logistic regression on TF-IDF of character 2- to 5-grams.
 
     Args:
         data: dataset id.
-        store: where it lives.
+        store: store that holds the dataset.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
-        SizewiseError: the training examples have fewer than two labels, or answers that are none.
+        SizewiseError: the training examples have fewer than two labels, or answers that aren't labels.
     """
 
     def __init__(self, data: str, store: Store) -> None:
@@ -78,10 +78,9 @@ class LinearModel(FakeModel):
         labels = Counter(example.references[0] for example in known)
         if len(labels) < 2 or 2 * len(labels) > len(known):
             raise SizewiseError(
-                f"{data} has {len(labels)} different answers in {len(known)} training examples: there are no labels to "
-                "learn.",
-                "examples whose answers are labels that repeat",
-                f"frequent:{data} is a baseline for any answers",
+                f"{data} has no labels to learn: {len(known)} training examples have {len(labels)} different answers.",
+                "examples whose answers are repeated labels",
+                f"use frequent:{data}, a baseline for any kind of answer",
             )
         self._data, self._labels, self._count = data, labels, len(known)
         self._fitted = make_pipeline(
@@ -91,42 +90,42 @@ class LinearModel(FakeModel):
         self._fitted.fit([example.prompt for example in known], [example.references[0] for example in known])
 
     def describe(self) -> ModelDescription:
-        """Say what it is."""
+        """Describe the model."""
         weights = int(self._fitted[-1].coef_.size)
         return super().describe().model_copy(
             update={
                 "uri": f"linear:{self._data}", "parameters": weights, "memory_bytes": 8 * weights,
                 "trained_on": self._data, "can_score": False, "role": "baseline",
-                "origin": f"{len(self._labels)} labels learnt from {self._count} training examples, no language model",
+                "origin": f"{len(self._labels)} labels learned from {self._count} training examples, no language model",
             }
         )  # fmt: skip
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Give the likeliest label of each prompt."""
+        """Return the most likely label of each prompt."""
         requests = list(requests)
-        asked = [one.messages[-1].content if one.messages else one.text or "" for one in requests]
-        labels = self._fitted.predict(asked) if asked else []
+        prompts = [request.messages[-1].content if request.messages else request.text or "" for request in requests]
+        labels = self._fitted.predict(prompts) if prompts else []
         for label, answer in zip(labels, super().complete(requests), strict=True):
             yield answer.model_copy(update={"text": str(label), "completion_tokens": len(str(label).split())})
 
 
 class NgramModel(FakeModel):
-    """A model of five bytes, smoothed by interpolation with shorter ones.
+    """Byte 5-gram model, smoothed by interpolation with shorter n-grams.
 
-    Source: Witten and Bell (1991), The zero-frequency problem; the uniform distribution over 256 bytes at the bottom.
+    Source: Witten and Bell (1991), The zero-frequency problem. The base distribution is uniform over 256 bytes.
 
     Args:
         data: dataset id.
-        store: where it lives.
+        store: store that holds the dataset.
     """
 
     def __init__(self, data: str, store: Store) -> None:
         super().__init__("silent")
         self._data = data
-        self._seen: Counter[bytes] = Counter()  # context with its next byte
-        self._total: Counter[bytes] = Counter()  # context
-        self._kinds: Counter[bytes] = Counter()  # context -> different next bytes
-        left = MOST_BYTES
+        self._seen: Counter[bytes] = Counter()  # n-gram -> count
+        self._total: Counter[bytes] = Counter()  # context -> count
+        self._kinds: Counter[bytes] = Counter()  # context -> number of distinct next bytes
+        left = MAX_BYTES
         for document in datasets.load(store, data).documents["train"]:
             text = document.text.encode("utf-8")[:left]
             left -= len(text)
@@ -141,20 +140,20 @@ class NgramModel(FakeModel):
             self._kinds[gram[:-1]] += 1
 
     def describe(self) -> ModelDescription:
-        """Say what it is."""
+        """Describe the model."""
         return super().describe().model_copy(
             update={
                 "uri": f"ngram:{self._data}", "parameters": len(self._seen), "trained_on": self._data,
-                "origin": f"counts of {ORDER} bytes of the training text", "role": "baseline",
+                "origin": f"{ORDER}-gram counts of the training text's bytes", "role": "baseline",
             }
         )  # fmt: skip
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return f"bytes|n-gram of {ORDER}, Witten-Bell"
 
-    def chance(self, before: bytes, byte: bytes) -> float:
-        """Give the probability of a byte after others."""
+    def probability(self, before: bytes, byte: bytes) -> float:
+        """Compute the probability of a byte after a context."""
         found = 1 / 256
         for size in range(min(ORDER, len(before) + 1)):
             context = before[len(before) - size :]
@@ -166,20 +165,22 @@ class NgramModel(FakeModel):
         return found
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Give nats of each byte; a token is a byte."""
+        """Score texts; each byte is a token."""
         for text in texts:
             starts = [i for i, letter in enumerate(text) for _ in letter.encode("utf-8")]
             data = text.encode("utf-8")
-            chances = [self.chance(data[max(0, i - ORDER + 1) : i], data[i : i + 1]) for i in range(len(data))]
-            yield ScoredText(-np.log(np.array(chances, dtype=np.float64)), np.array(starts, dtype=np.int64))
+            probabilities = [
+                self.probability(data[max(0, i - ORDER + 1) : i], data[i : i + 1]) for i in range(len(data))
+            ]
+            yield ScoredText(-np.log(np.array(probabilities, dtype=np.float64)), np.array(starts, dtype=np.int64))
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Write the likeliest byte each time, to the end of a line."""
+        """Generate the most likely bytes up to the end of the line."""
         for request, answer in zip(requests, super().complete(requests), strict=True):
-            asked = request.text if request.text is not None else request.messages[-1].content + "\n"
-            written = asked.encode("utf-8")[-ORDER:]
+            prompt = request.text if request.text is not None else request.messages[-1].content + "\n"
+            written = prompt.encode("utf-8")[-ORDER:]
             start = len(written)
-            while len(written) - start < MOST_ANSWER_BYTES:
+            while len(written) - start < MAX_ANSWER_BYTES:
                 byte = self._likeliest(written[-(ORDER - 1) :])
                 if byte in (b"", b"\n"):
                     break
@@ -191,10 +192,10 @@ class NgramModel(FakeModel):
         for size in range(len(before), -1, -1):
             context = before[len(before) - size :]
             if self._total.get(context):
-                every = (bytes([value]) for value in range(256))
-                return max(every, key=lambda byte: self._seen.get(context + byte, 0))
+                candidates = (bytes([value]) for value in range(256))
+                return max(candidates, key=lambda byte: self._seen.get(context + byte, 0))
         return b""
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Answer in one piece."""
+        """Deliver the answer in one piece."""
         return answer_whole(self, request, deliver)

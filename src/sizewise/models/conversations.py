@@ -1,4 +1,4 @@
-"""Conversations in the form of the official clients, with their images."""
+"""Convert conversations and images to the message format of the API clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_IMAGE_BYTES = 20_000_000
 
 
 def client_messages(request: Request) -> list[Any]:
-    """Turn a conversation into the client's; a plain text is what a user says."""
+    """Convert a request to client messages; a plain text becomes a user message."""
     from pydantic_ai.messages import (
         BinaryContent,
         ModelRequest,
@@ -27,33 +27,33 @@ def client_messages(request: Request) -> list[Any]:
 
     if request.text is not None:
         return [ModelRequest(parts=[UserPromptPart(request.text)])]
-    said: list[Any] = []
+    converted: list[Any] = []
     for message in request.messages:
         if message.role == "assistant":
-            said.append(ModelResponse(parts=[TextPart(message.content)]))
+            converted.append(ModelResponse(parts=[TextPart(message.content)]))
         else:
-            shown = [BinaryContent(data=raw, media_type=kind) for raw, kind in map(read_image, message.images)]
-            content: Any = [*shown, message.content] if shown else message.content
+            images = [BinaryContent(data=raw, media_type=kind) for raw, kind in map(read_image, message.images)]
+            content: Any = [*images, message.content] if images else message.content
             part = SystemPromptPart(message.content) if message.role == "system" else UserPromptPart(content)
-            said.append(ModelRequest(parts=[part]))
-    return said
+            converted.append(ModelRequest(parts=[part]))
+    return converted
 
 
 def read_image(path: str) -> tuple[bytes, str]:
-    """Read an image with its kind.
+    """Read an image file and its media type.
 
     Raises:
-        SizewiseError: it is not there, too large, or of a kind that providers do not take.
+        SizewiseError: the file is missing, too large, or of a type that providers don't accept.
     """
     kind = mimetypes.guess_type(path)[0]
     try:
         size = os.path.getsize(path)
         if kind not in IMAGE_KINDS or size > MAX_IMAGE_BYTES:
             raise SizewiseError(
-                f"The image {path} cannot be sent: {kind or 'of an unknown kind'}, {size / 1e6:.1f} MB.",
+                f"The image {path} can't be sent: its type is {kind or 'unknown'} and its size is {size / 1e6:.1f} MB.",
                 f"PNG, JPEG, WebP or GIF of at most {MAX_IMAGE_BYTES // 10**6} MB",
                 "",
             )
         return Path(path).read_bytes(), kind
     except OSError as error:
-        raise SizewiseError(f"The image {path} cannot be read: {error.strerror}", "an image file", "") from error
+        raise SizewiseError(f"The image {path} can't be read: {error.strerror}", "an image file", "") from error

@@ -1,4 +1,4 @@
-"""Models without weights: for tests, documentation, and the trivial baseline in each table."""
+"""Models without weights, for tests, documentation and as the trivial baseline in tables."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from sizewise.errors import UsageError
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText
 from sizewise.records import Completion, ModelDescription, Request
 
 NAMES = {
-    "echo": "repeats the question; every byte equally likely",
-    "copy": "copies what the question gives away: the trivial baseline",
-    "silent": "answers nothing; every byte equally likely",
+    "echo": "repeats the question; every byte is equally likely",
+    "copy": "copies text from the question: the trivial baseline",
+    "silent": "returns empty answers; every byte is equally likely",
 }
 
-VECTOR = 64
+DIMENSIONS = 64
 
 
-class _Later:
-    """Calls functions after a while, all in one thread."""
+class _Scheduler:
+    """Calls functions after a delay, all in one thread."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[float, int, Callable[[], None]]] = []
@@ -34,7 +34,7 @@ class _Later:
         self._thread: threading.Thread | None = None
 
     def call(self, delay_s: float, function: Callable[[], None]) -> None:
-        """Call a function after so many seconds."""
+        """Call a function after a delay."""
         with self._changed:
             heapq.heappush(self._waiting, (time.monotonic() + delay_s, next(self._numbers), function))
             if self._thread is None:
@@ -51,18 +51,18 @@ class _Later:
             function()
 
 
-_LATER = _Later()
+_SCHEDULER = _Scheduler()
 
 
-class FakeModel:
-    """Answers by a fixed rule; gives each byte the probability 1/256.
+class FakeModel(Model):
+    """Answers by a fixed rule and assigns each byte a probability of 1/256.
 
     Args:
         name: one of NAMES.
-        delay_s: seconds that each word takes where an answer is streamed.
+        delay_s: seconds per word of a streamed answer.
 
     Raises:
-        UsageError: there is no such rule.
+        UsageError: the name is unknown.
     """
 
     def __init__(self, name: str, delay_s: float = 0.0) -> None:
@@ -71,12 +71,12 @@ class FakeModel:
         self._name, self._delay_s = name, delay_s
 
     def describe(self) -> ModelDescription:
-        """Say what the rule is."""
+        """Describe the rule."""
         copy = self._name == "copy"
         return ModelDescription(
             uri=f"fake:{self._name}",
             origin=NAMES[self._name],
-            licence="Apache-2.0",
+            license="Apache-2.0",
             engine="rule",
             precision="none",
             attention="none",
@@ -90,7 +90,7 @@ class FakeModel:
         )
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return "uniform over 256 bytes"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
@@ -108,39 +108,39 @@ class FakeModel:
             )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Answer word by word, each after the delay."""
+        """Stream the answer word by word, with a delay before each word."""
         (answer,) = self.complete([request])
         words = [word + " " for word in answer.text.split(" ")]
         words[-1] = words[-1][:-1]
         cancelled = threading.Event()
         begun = time.perf_counter()
 
-        def tell(place: int) -> None:
-            if cancelled.is_set() or place == len(words):
+        def send(index: int) -> None:
+            if cancelled.is_set() or index == len(words):
                 seconds = time.perf_counter() - begun
-                deliver(Piece(end=answer.model_copy(update={"seconds": seconds, "first_token_s": self._delay_s})))
+                deliver(Piece(end=answer.model_copy(update={"seconds": seconds, "ttft_s": self._delay_s})))
                 return
-            deliver(Piece(words[place], (words[place],), (0.0,)) if request.logprobs else Piece(words[place]))
-            _LATER.call(self._delay_s, lambda: tell(place + 1))
+            deliver(Piece(words[index], (words[index],), (0.0,)) if request.logprobs else Piece(words[index]))
+            _SCHEDULER.call(self._delay_s, lambda: send(index + 1))
 
-        _LATER.call(self._delay_s, lambda: tell(0 if answer.text else len(words)))
+        _SCHEDULER.call(self._delay_s, lambda: send(0 if answer.text else len(words)))
         return cancelled.set
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Give each byte log 256 nats; a token is a byte."""
+        """Score each byte as a token with log 256 nats."""
         for text in texts:
             starts = [i for i, letter in enumerate(text) for _ in letter.encode("utf-8")]
             yield ScoredText(np.full(len(starts), math.log(256)), np.array(starts, dtype=np.int64))
 
     def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
-        """Give the shares of letters of each prompt as a vector of length one, and how many words were read."""
+        """Embed each prompt as its normalized byte counts; return the vectors and the number of words."""
         vectors = []
         for request in requests:
             counts = np.bincount(
-                np.frombuffer((request.text or "").encode("utf-8"), np.uint8) % VECTOR, minlength=VECTOR
+                np.frombuffer((request.text or "").encode("utf-8"), np.uint8) % DIMENSIONS, minlength=DIMENSIONS
             )
             vectors.append((counts / max(1e-12, float(np.linalg.norm(counts)))).tolist())
         return vectors, sum(len((request.text or "").split()) for request in requests)
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing; there is nothing to free."""

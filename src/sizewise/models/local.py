@@ -1,4 +1,4 @@
-"""Models in a Hugging Face folder, run by transformers on this machine."""
+"""Models in a Hugging Face folder, run with transformers on this machine."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer, token_texts
-from sizewise.models.base import Cancel, Deliver, Piece, ScoredText, Weighed, failed
-from sizewise.models.batching import TOGETHER, Batcher
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredPrompt, ScoredText, failed
+from sizewise.models.batching import MAX_BATCH, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
-from sizewise.models.thinking import RoomToThink
+from sizewise.models.thinking import ReasoningRoom
 from sizewise.records import Completion, ModelDescription, Request, opened_thought
 
 ENGINE = "transformers"
-# A longer window would cost more time than it gains on documents of a few pages.
-LONGEST_WINDOW = 2048
+# For documents of a few pages, a longer window costs more time than it gains accuracy.
+MAX_WINDOW = 2048
 CACHE_TOKENS = 1024
-SAME_LENGTH = 32  # answers that the context shortens are written together where they differ by less
-OPENING = 16  # last tokens of a prompt, of which some may be the mark of a thought
+SAME_LENGTH = 32  # answers shortened to fit the context are batched together if their limits differ by less
+OPENING = 16  # trailing prompt tokens that may contain a reasoning tag
 
 
-class LocalModel:
+class LocalModel(Model):
     """A causal language model in a folder.
 
     Args:
         folder: a Hugging Face folder with safetensors.
-        uri: how it was asked for.
-        revision: tells two states of the same URI apart.
-        origin: where its weights come from.
-        licence: licence of the weights.
-        precision: `bf16` or `fp32`; by default what the processor computes in.
-        trained_on: dataset id, if it was trained here.
-        start: model URI that training started from, if it was trained here.
+        uri: URI that the model was opened with.
+        revision: distinguishes two states of the same URI.
+        origin: where the weights come from.
+        license: license of the weights.
+        precision: `bf16` or `fp32`; by default the processor's native precision.
+        trained_on: dataset id, if the model was trained here.
+        start: model URI that training started from, if the model was trained here.
     """
 
     def __init__(
@@ -44,51 +44,52 @@ class LocalModel:
         uri: str,
         revision: str,
         origin: str,
-        licence: str,
+        license: str,
         precision: str | None = None,
         trained_on: str | None = None,
         start: str | None = None,
     ) -> None:
-        from sizewise.lm import folder as folders
+        from sizewise.lm import hf_format
+        from sizewise.lm.device import machine_precision
         from sizewise.lm.tokenizer import end_ids
 
-        precision = precision or folders.machine_precision()
-        self._network = folders.load_network(folder, precision)
-        self._tokenizer = folders.load_tokenizer(folder)
-        folders.check_tokenizer(self._network, self._tokenizer, folder)
+        precision = precision or machine_precision()
+        self._network = hf_format.load_network(folder, precision)
+        self._tokenizer = hf_format.load_tokenizer(folder)
+        hf_format.check_tokenizer(self._network, self._tokenizer, folder)
         self._batcher = Batcher(self._network, self._tokenizer)
-        self._thinking = RoomToThink()
+        self._reasoning = ReasoningRoom()
         self._ends = end_ids(self._network, self._tokenizer)
         config = self._network.config
         width = 2 if precision == "bf16" else 4
-        parameters = folders.parameters_of(self._network)
-        self._window = min(int(getattr(config, "max_position_embeddings", LONGEST_WINDOW)), LONGEST_WINDOW)
+        parameters = hf_format.parameters_of(self._network)
+        self._window = min(int(getattr(config, "max_position_embeddings", MAX_WINDOW)), MAX_WINDOW)
         self._description = ModelDescription(
             uri=uri,
             revision=revision,
             origin=origin,
-            licence=licence,
+            license=license,
             engine=ENGINE,
             precision=precision,
-            attention=folders.attention_words(config),
+            attention=hf_format.attention_words(config),
             context=getattr(config, "max_position_embeddings", None),
             parameters=parameters,
-            memory_bytes=parameters * width + cache_bytes(folders.settings_of(config), CACHE_TOKENS, width),
+            memory_bytes=parameters * width + cache_bytes(hf_format.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
             offers=("ids", "sampling", "logprobs", "echo", "embeddings"),
-            cache_tokens=TOGETHER * CACHE_TOKENS,
+            cache_tokens=MAX_BATCH * CACHE_TOKENS,
             trained_on=trained_on,
             start=start,
         )
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
+        """Describe the model."""
         return self._description
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         from sizewise.lm.tokenizer import prefix_id
 
         prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))
@@ -98,8 +99,8 @@ class LocalModel:
         )
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer greedily, in batches."""
-        yield from self._thinking.complete(requests, self._answers)
+        """Generate greedy answers in batches."""
+        yield from self._reasoning.complete(requests, self._answers)
 
     def _answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
         from sizewise.lm.generate import generate
@@ -112,8 +113,8 @@ class LocalModel:
             if refusal:
                 yield refusal
                 continue
-            most = fitted(request, len(prompts[i]), context, step=SAME_LENGTH).max_tokens
-            groups.setdefault((most, request.stop), []).append(i)
+            limit = fitted(request, len(prompts[i]), context, step=SAME_LENGTH).max_tokens
+            groups.setdefault((limit, request.stop), []).append(i)
         for (max_tokens, stop), members in groups.items():
             answers = generate(
                 self._network,
@@ -134,7 +135,7 @@ class LocalModel:
                 )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Begin to answer; requests that wait are answered together, the next ones when all of these are done."""
+        """Start answering. Waiting requests form a batch; later requests wait until it is done."""
         begun = begin_answer(self._tokenizer, self._description, request, deliver)
         if begun is None:
             return lambda: None
@@ -143,27 +144,27 @@ class LocalModel:
         return answer.cancelled.set
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens of texts."""
+        """Count the tokens of each text."""
         return tokens_in(self._tokenizer, texts)
 
-    def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
-        """Give the log-likelihoods of prompts' tokens."""
+    def score_prompts(self, requests: Sequence[Request]) -> list[ScoredPrompt]:
+        """Compute log-likelihoods of the tokens of prompts."""
         from sizewise.lm.score import likeliest_ids
 
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
         found = []
         likeliest = likeliest_ids(self._network, prompts, self._window)
-        for request, ids, likely in zip(requests, prompts, likeliest, strict=True):
+        for request, ids, scores in zip(requests, prompts, likeliest, strict=True):
             tokens = token_texts(self._tokenizer, ids, of_text=request.text is not None)
             better = [
-                None if best == one else (str(self._tokenizer.decode([best])), -float(nat))
-                for one, best, nat in zip(ids[1:], likely.best.tolist(), likely.best_nats, strict=True)
+                None if best == token else (str(self._tokenizer.decode([best])), -float(nat))
+                for token, best, nat in zip(ids[1:], scores.best.tolist(), scores.best_nats, strict=True)
             ]
-            found.append(Weighed(tokens, [-float(nat) for nat in likely.nats], better))
+            found.append(ScoredPrompt(tokens, [-float(nat) for nat in scores.nats], better))
         return found
 
     def embed(self, requests: Sequence[Request]) -> tuple[list[list[float]], int]:
-        """Give a vector for each prompt, and how many tokens were read.
+        """Compute an embedding of each prompt; return the vectors and the number of tokens.
 
         Raises:
             SizewiseError: a prompt is longer than the context.
@@ -177,7 +178,7 @@ class LocalModel:
         return embed_ids(self._network, prompts).tolist(), sum(map(len, prompts))
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Give token log-likelihoods over a rolling window."""
+        """Compute token log-likelihoods over a rolling window."""
         from sizewise.lm.score import score_texts
 
         for scores in score_texts(self._network, self._tokenizer, texts, self._window, prefix):
@@ -191,23 +192,25 @@ class LocalModel:
 
 
 def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) -> list[int]:
-    """Turn a request into tokens.
+    """Encode a request.
 
     Raises:
-        SizewiseError: it is a conversation, and the model has no chat template; or its tokens are none, or unknown.
+        SizewiseError: the request is a conversation and the model has no chat template, or its token ids are invalid.
     """
     from sizewise.lm.tokenizer import render_chat, text_ids
 
     if request.ids is not None:
-        wrong = next((one for one in request.ids if not 0 <= one < len(tokenizer)), None)
-        if wrong is not None or not request.ids:
-            told = "no tokens" if wrong is None else f"the token {wrong}"
-            raise SizewiseError(f"The prompt has {told}.", f"tokens from 0 to {len(tokenizer) - 1}")
+        unknown = next((token for token in request.ids if not 0 <= token < len(tokenizer)), None)
+        if unknown is not None or not request.ids:
+            found = "no tokens" if unknown is None else f"the unknown token {unknown}"
+            raise SizewiseError(f"The prompt contains {found}.", f"token ids from 0 to {len(tokenizer) - 1}")
         return list(request.ids)
     if request.text is not None:
         ids = text_ids(tokenizer, request.text, begin=True) or [tokenizer.bos_token_id]
         if ids == [None]:
-            raise SizewiseError("The prompt is empty, and this model has no token that begins a text.", "some text")
+            raise SizewiseError(
+                "The prompt is empty, and this model has no beginning-of-text token.", "a prompt with text"
+            )
         return ids
     if not description.can_chat:
         raise SizewiseError(
@@ -221,10 +224,10 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
 def begin_answer(
     tokenizer: Any, description: ModelDescription, request: Request, deliver: Deliver
 ) -> tuple[list[int], Answer] | None:
-    """Give a request's tokens and the answer that is to be written to it; None where it was refused for its length.
+    """Encode a request and create its answer; deliver a failure and return None if the request is too long.
 
     Raises:
-        SizewiseError: it cannot be turned into tokens.
+        SizewiseError: the request can't be encoded.
     """
     ids = prompt_ids(tokenizer, description, request)
     request = fitted(request, len(ids), description.context)
@@ -236,25 +239,25 @@ def begin_answer(
 
 
 def tokens_in(tokenizer: Any, texts: Sequence[str]) -> list[int]:
-    """Count the tokens of texts, without those that begin or end one."""
+    """Count the tokens of each text, without special tokens."""
     if not texts:
         return []
     return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids]
 
 
 def opened_by(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Return the mark of a thought that a prompt has begun, which what is written after it goes on with."""
+    """Return the reasoning tag that a prompt leaves open; the answer continues after it."""
     return opened_thought(str(tokenizer.decode(list(ids[-OPENING:]))))
 
 
 def fitted(request: Request, prompt_tokens: int, context: int | None, step: int = 1) -> Request:
-    """Shorten the answer to what the context leaves, where the request allows it.
+    """Lower `max_tokens` to the space left in the context, if the request allows it.
 
     Args:
-        request: what is asked.
+        request: the request.
         prompt_tokens: tokens of its prompt.
-        context: longest input of the model.
-        step: a shortened answer of more tokens than this is one of its multiples, so that several are of one length.
+        context: context length of the model.
+        step: round the lowered limit down to a multiple of this, so that more requests share a limit.
     """
     if not request.fit or context is None or prompt_tokens >= context:
         return request
@@ -265,12 +268,12 @@ def fitted(request: Request, prompt_tokens: int, context: int | None, step: int 
 
 
 def refuse_too_long(request: Request, prompt_tokens: int, context: int | None) -> Completion | None:
-    """Say by how much a request is too long for a context; nothing is ever cut."""
+    """Return a failed completion if a request exceeds the context, else None. Prompts are never truncated."""
     need = prompt_tokens + request.max_tokens
     if context is None or need <= context:
         return None
     if request.fit:
-        reason = f"the prompt has {prompt_tokens} tokens: with an answer, more than the context of {context}"
+        reason = f"the prompt has {prompt_tokens} tokens; with the answer, it needs more than the context of {context}"
         return failed(request, reason, prompt_tokens)
     reason = f"prompt and answer need {need} tokens, {need - context} more than the context of {context}"
     return failed(request, reason, prompt_tokens)

@@ -15,21 +15,20 @@ from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
-from sizewise.models.catalogue import PACKAGED
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.local import LocalModel
 from sizewise.models.openvino import OpenvinoModel
-from sizewise.models.package import packaged_folder
+from sizewise.models.packaged_models import PACKAGED, packaged_folder
 from sizewise.models.plugins import open_plugin, plugins
 from sizewise.models.recorded import RecordedModel
 from sizewise.models.remote import PROVIDERS, RemoteModel
 from sizewise.records import Checkpoint, ModelSize, fingerprint
-from sizewise.store import Store, offline
+from sizewise.store import Saved, Store, offline, uri_of
 
 EXPECTED = (
     "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
     "google:NAME, deepseek:NAME, mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE, fake:NAME, frequent:DATA, "
-    "ngram:DATA, linear:DATA, rag:DATA:MODEL (with documents at hand), or a plug-in's URI"
+    "ngram:DATA, linear:DATA, rag:DATA:MODEL (retrieval over a dataset), or a plug-in's URI"
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
 Engine = Literal["transformers", "openvino", "auto"]
@@ -37,7 +36,7 @@ _Local = TypeVar("_Local", OpenvinoModel, LocalModel)
 
 
 def open_model(
-    uri: str,
+    uri: str | Path | Saved[Checkpoint],
     *,
     store: Store | None = None,
     precision: str | None = None,
@@ -48,26 +47,27 @@ def open_model(
     """Open a model.
 
     Args:
-        uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's own.
-        store: where weights and runs live; by default SIZEWISE_HOME.
-        precision: `bf16` or `fp32`, for models that run here; by default what the processor computes in.
-        engine: what runs a model of this machine: `transformers` scores and trains every architecture; `openvino`
-            answers many users faster; `auto` takes openvino where it is installed and can run the model.
-        max_usd: most that may be spent on a remote model while it is open.
-        say: told what is going on, one line at a time.
+        uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's URI, or
+            a checkpoint.
+        store: store of weights and runs; by default SIZEWISE_HOME.
+        precision: `bf16` or `fp32`, for local models; by default the processor's native precision.
+        engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
+            concurrent users faster; `auto` uses openvino if it is installed and supports the model.
+        max_usd: budget of a remote model while it is open, in US dollars.
+        say: called with one line of progress at a time.
 
     Raises:
-        UsageError: no model can be meant by this URI.
-        SizewiseError: the model cannot be fetched or loaded.
+        UsageError: the URI doesn't name a model.
+        SizewiseError: the model can't be fetched or loaded.
     """
-    store = store or Store()
+    store, uri = store or Store(), uri_of(uri)
     kind, _, name = uri.partition(":")
     if kind == "fake" and name:
         return FakeModel(name)
     if kind in BASELINES and name:
         return {"frequent": FrequentModel, "ngram": NgramModel, "linear": LinearModel}[kind](name, store)
     if kind == "rag" and ":" in name:
-        return _with_documents(name, store, precision, engine, max_usd, say)
+        return _open_rag(name, store, precision, engine, max_usd, say)
     if kind == "recorded" and name:
         return RecordedModel(Path(name).expanduser())
     if kind in PROVIDERS or kind in ("http", "https"):
@@ -80,58 +80,58 @@ def open_model(
 def _open_folder(
     uri: str, store: Store, precision: str | None, engine: Engine, say: Callable[[str], None]
 ) -> OpenvinoModel | LocalModel:
-    """Open a model that lives in a folder, with the engine that was asked for or fits."""
-    folder, origin, licence = resolve_folder(uri, store, say)
+    """Open a model stored in a folder with the requested or best engine."""
+    folder, origin, license = resolve_folder(uri, store, say)
     trained = store.read(Checkpoint, uri.partition(":")[2]) if uri.startswith("run:") else None
     revision = revision_of(uri)
 
-    def run(kind: type[_Local], place: Path, state: str) -> _Local:
+    def load(kind: type[_Local], model_folder: Path, model_revision: str) -> _Local:
         return kind(
-            place,
+            model_folder,
             uri=uri,
-            revision=state,
+            revision=model_revision,
             origin=origin,
-            licence=licence,
+            license=license,
             precision=precision,
             trained_on=trained.data if trained else None,
             start=trained.start if trained else None,
         )
 
     if (folder / openvino.MODEL_FILE).is_file():
-        return run(OpenvinoModel, folder, revision)
-    if engine == "openvino" or (engine == "auto" and _openvino_fits(folder)):
+        return load(OpenvinoModel, folder, revision)
+    if engine == "openvino" or (engine == "auto" and _openvino_supports(folder)):
         try:
-            made = _openvino_folder(uri, folder, revision, licence, store, say)
-            return run(OpenvinoModel, made, f"{revision}+openvino")
-        except Exception as error:  # whatever it is, transformers may still run it
+            converted = _openvino_folder(uri, folder, revision, license, store, say)
+            return load(OpenvinoModel, converted, f"{revision}+openvino")
+        except Exception as error:  # transformers may still run the model
             if engine == "openvino" and isinstance(error, SizewiseError):
                 raise
             if engine == "openvino":
                 raise SizewiseError(
-                    f"openvino-genai cannot run {uri}: {_reason(error)}",
-                    "a model that it can run",
-                    "the same command with --engine transformers",
+                    f"openvino-genai can't run {uri}: {_reason(error)}",
+                    "a model that openvino-genai supports",
+                    "run the same command with --engine transformers",
                 ) from error
-            say(f"{uri} runs with transformers, because openvino-genai cannot run it: {_reason(error)}")
+            say(f"{uri} runs with transformers because openvino-genai can't run it: {_reason(error)}")
     try:
-        return run(LocalModel, folder, revision)
+        return load(LocalModel, folder, revision)
     except SizewiseError:
         raise
-    except Exception as error:  # whatever an architecture leads to that nobody has tried
-        from sizewise.lm.folder import cannot_load
+    except Exception as error:  # an untested architecture may fail in any way
+        from sizewise.lm.hf_format import load_error
 
-        raise cannot_load(folder, error) from error
+        raise load_error(folder, error) from error
 
 
 def _reason(error: Exception) -> str:
-    told = error.what if isinstance(error, SizewiseError) else str(error)
-    return (told.strip() or type(error).__name__).splitlines()[0]
+    message = error.what if isinstance(error, SizewiseError) else str(error)
+    return (message.strip() or type(error).__name__).splitlines()[0]
 
 
-def _with_documents(
+def _open_rag(
     name: str, store: Store, precision: str | None, engine: Engine, max_usd: float | None, say: Callable[[str], None]
 ) -> Model:
-    """Open a model and put a dataset's documents at its hand."""
+    """Open a model with retrieval over a dataset's documents."""
     from sizewise.models.retrieving import RetrievingModel
 
     data, _, uri = name.partition(":")
@@ -143,50 +143,50 @@ def _with_documents(
         raise
 
 
-def _openvino_fits(folder: Path) -> bool:
-    """Tell whether openvino-genai is here and reads a model as it is."""
+def _openvino_supports(folder: Path) -> bool:
+    """Check whether openvino-genai is installed and supports a model."""
     config = size.read_config(folder)
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    plain = not window and config.get("model_type") in openvino.READS
-    return plain and importlib.util.find_spec("openvino_genai") is not None
+    supported = not window and config.get("model_type") in openvino.READS
+    return supported and importlib.util.find_spec("openvino_genai") is not None
 
 
 def _openvino_folder(
-    uri: str, folder: Path, revision: str, licence: str, store: Store, say: Callable[[str], None]
+    uri: str, folder: Path, revision: str, license: str, store: Store, say: Callable[[str], None]
 ) -> Path:
-    """Give the folder of a model in openvino-genai's format, made once."""
-    made = store.weights_folder(f"openvino-{fingerprint([uri, revision])}")
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(made.parent / f".{made.name}.lock"):
-        if not (made / openvino.MODEL_FILE).is_file():
-            say(f"preparing {uri} for openvino-genai")
-            openvino.convert(folder, made, uri, licence)
-    return made
+    """Return a model's folder in openvino-genai's format, converted on first use."""
+    converted = store.weights_folder(f"openvino-{fingerprint([uri, revision])}")
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(converted.parent / f".{converted.name}.lock"):
+        if not (converted / openvino.MODEL_FILE).is_file():
+            say(f"Converting {uri} for openvino-genai")
+            openvino.convert(folder, converted, uri, license)
+    return converted
 
 
 def model_size(
     uri: str, *, store: Store | None = None, say: Callable[[str], None] = lambda line: None
 ) -> tuple[ModelSize, str, str]:
-    """Say how large a model is, from its config alone: of a model on the hub nothing else is fetched.
+    """Compute a model's size from its config alone. For a model on the Hub, only the config is fetched.
 
     Returns:
-        The size, where the weights come from, and their licence.
+        The size, the origin of the weights, and their license.
 
     Raises:
-        UsageError: no model with a config can be meant by this URI.
-        SizewiseError: the config cannot be fetched or understood, or is not that of the weights beside it.
+        UsageError: the URI doesn't name a model with a config.
+        SizewiseError: the config can't be fetched or interpreted, or doesn't match the weights next to it.
     """
     kind, _, name = uri.partition(":")
     free = size.available_bytes()
     if kind == "hf":
         folder = _from_hub(name, ["config.json"])
         return size.size_of(size.read_config(folder), uri, None, free), *_hub_facts(name)
-    folder, origin, licence = resolve_folder(uri, store or Store(), say)
-    return size.size_of(size.read_config(folder), uri, size.stored_parameters(folder), free), origin, licence
+    folder, origin, license = resolve_folder(uri, store or Store(), say)
+    return size.size_of(size.read_config(folder), uri, size.stored_parameters(folder), free), origin, license
 
 
 def revision_of(uri: str) -> str:
-    """Tell two states of a user's folder apart; models that never change under their name have none."""
+    """Return a fingerprint of a user's folder or file; "" for models that never change under their URI."""
     kind, _, name = uri.partition(":")
     path = Path(name if kind == "gguf" else uri).expanduser()
     if kind == "gguf" and path.is_file():
@@ -199,53 +199,53 @@ def revision_of(uri: str) -> str:
 
 
 def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda line: None) -> tuple[Path, str, str]:
-    """Give the folder, origin and licence of a model that lives in a folder.
+    """Return folder, origin and license of a model stored in a folder; fetch or convert it if necessary.
 
     Raises:
-        UsageError: no folder can be meant by this URI.
-        SizewiseError: the model cannot be fetched.
+        UsageError: the URI doesn't name a model stored in a folder.
+        SizewiseError: the model can't be fetched.
     """
     kind, _, name = uri.partition(":")
     if kind == "pkg":
         folder = packaged_folder(name, store, say)
-        return folder, PACKAGED[name].origin, PACKAGED[name].licence
+        return folder, PACKAGED[name].origin, PACKAGED[name].license
     if kind == "run":
         checkpoint = store.read(Checkpoint, name)
-        return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.licence
+        return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.license
     if kind == "hf":
         return _from_hub(name, HUB_FILES), *_hub_facts(name)
     if kind == "gguf" and name:
-        return _from_gguf(Path(name).expanduser(), store, say), f"{Path(name).name}, dequantised", "not stated"
+        return _from_gguf(Path(name).expanduser(), store, say), f"{Path(name).name}, dequantized", "not stated"
     path = Path(uri).expanduser()
     if path.is_dir():
         return path, f"folder {path.name}", "not stated"
     if name and kind in ("fake", "recorded", "http", "https", *BASELINES, *PROVIDERS, *plugins()):
         raise UsageError(
-            f"{uri} has no weights here.", "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE or a folder", "sizewise models"
+            f"{uri} has no local weights.", "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE or a folder", "sizewise models"
         )
     raise _unknown(uri)
 
 
 def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
-    """Give the folder that a GGUF file was turned into, once for each state of the file."""
+    """Convert a GGUF file to a folder; convert it again only if the file changes."""
     from sizewise.lm.gguf import convert_gguf
 
     if not path.is_file():
-        raise UsageError(f"There is no file {path}.", "gguf:FILE, one GGUF file", "sizewise models")
-    made = store.weights_folder(f"gguf-{fingerprint([path.name, revision_of(f'gguf:{path}')])}")
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(made.parent / f".{made.name}.lock"):
-        if not (made / "config.json").is_file():
-            say(f"dequantising {path.name} into {made}")
-            convert_gguf(path, made)
-    return made
+        raise UsageError(f"The file {path} does not exist.", "gguf:FILE, one GGUF file", "sizewise models")
+    converted = store.weights_folder(f"gguf-{fingerprint([path.name, revision_of(f'gguf:{path}')])}")
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(converted.parent / f".{converted.name}.lock"):
+        if not (converted / "config.json").is_file():
+            say(f"Dequantizing {path.name} into {converted}")
+            convert_gguf(path, converted)
+    return converted
 
 
 def _unknown(uri: str) -> UsageError:
     known = [f"pkg:{name}" for name in PACKAGED] + [f"fake:{name}" for name in NAMES]
     near = get_close_matches(uri, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return UsageError(f"No model can be opened as '{uri}'{hint}", EXPECTED, "sizewise models")
+    hint = f". Did you mean {near[0]}?" if near else "."
+    return UsageError(f"'{uri}' doesn't name a model{hint}", EXPECTED, "sizewise models")
 
 
 def _hub_facts(name: str) -> tuple[str, str]:
@@ -261,18 +261,18 @@ def _from_hub(name: str, files: list[str]) -> Path:
             snapshot_download(
                 name,
                 allow_patterns=files,
-                ignore_patterns=["consolidated*"],  # the same weights once more, in Mistral's own format
+                ignore_patterns=["consolidated*"],  # a copy of the weights in Mistral's own format
                 local_files_only=offline(),
             )
         )
     except HFValidationError as error:
-        raise UsageError(f"'{name}' is not a model name of the hub.", "hf:ORG/NAME", "") from error
+        raise UsageError(f"'{name}' is not a valid model name on the Hub.", "hf:ORG/NAME", "") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SizewiseError(
-            f"SIZEWISE_OFFLINE forbids fetching hf:{name}, and it is not whole in the cache of the Hugging Face Hub."
+            f"SIZEWISE_OFFLINE forbids fetching hf:{name}, and the Hugging Face cache doesn't hold all of its files."
             if offline()
-            else f"hf:{name} cannot be fetched: {reason}",
-            "a connection to the Hugging Face Hub, or the model in its cache",
-            f"download the files of {name} elsewhere, and give the folder instead of hf:{name}",
+            else f"hf:{name} can't be fetched: {reason}",
+            "a connection to the Hugging Face Hub, or a complete copy in its cache",
+            f"download {name} on another machine and pass its folder instead of hf:{name}",
         ) from error

@@ -1,15 +1,14 @@
-"""Answers that somebody already has, as a model like any other: a team compares with what it pays for today."""
+"""Recorded answers as a model, for example from the system that a team uses today."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sizewise.documents import MAX_REJECTS
-from sizewise.documents.decoding import Unreadable, decoded
+from sizewise.documents.decoding import Unreadable, decode_file
 from sizewise.documents.rows import PROMPT_KEYS, TURN_KEYS, prompt_of
 from sizewise.documents.tables import CELL_KINDS, Row, by_name, cell_rows, json_rows
 from sizewise.documents.values import (
@@ -18,17 +17,18 @@ from sizewise.documents.values import (
     content_of,
     conversation,
     ends_with_call,
-    even,
+    first_key,
     id_of,
-    kind_of,
-    one_of,
     reason_of,
     text_of,
     texts_of,
+    type_of,
 )
 from sizewise.errors import SizewiseError
-from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
+from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
+from sizewise.store import sha256_of
+from sizewise.text import normalize_text
 
 ANSWER_KEYS = ("completion", "answer", "response", "output")
 FORMS = (
@@ -36,24 +36,24 @@ FORMS = (
     "chat format"
 )
 FINISH_KEYS = ("finish_reason", "stop_reason", "finish")
-_HELD_BACK = "the provider's content filter held the answer back"
-_SHOWN = 10
+_WITHHELD = "the provider's content filter withheld the answer"
+_MAX_SHOWN = 10
 _T = TypeVar("_T")
 
 
 class _Answer(NamedTuple):
     text: str
     prompt_tokens: int
-    """0 where it was not recorded, as below."""
+    """0 if not recorded, as for `completion_tokens`."""
     completion_tokens: int
     finish: str
     model: str
     failure: str = ""
-    """Why there is no answer: the request failed, or its answer was held back."""
+    """Why there is no answer: the request failed or the answer was withheld."""
 
 
 class LoggedRequest(NamedTuple):
-    """One request of a log, with the answer that was given and, where the log holds them, reference answers."""
+    """One logged request with its answer and, if the log has them, reference answers."""
 
     id: str
     messages: tuple[Message, ...]
@@ -63,24 +63,24 @@ class LoggedRequest(NamedTuple):
 
 
 def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[LoggedRequest]:
-    """Load a log of requests to a model, in any of the forms that recorded answers have.
+    """Load a request log in any of the formats of recorded answers.
 
-    Besides the answer a row may hold `references` (right answers, a text or a list) and `tags`. Rows that cannot be
-    used are set aside, up to a share of them; an id that stood before gets a number.
+    Apart from the answer, a row may have `references` (reference answers, a text or a list) and `tags`. Unusable rows
+    are rejected, up to a limit. Repeated ids get a number.
 
     Args:
         path: the log.
-        say: told what was set aside.
+        say: called with a summary of the rejected rows.
 
     Raises:
-        SizewiseError: the file cannot be read, or too many rows do not say what was asked and answered.
+        SizewiseError: the file can't be read, or too many rows lack a prompt or an answer.
     """
     used: set[str] = set()
 
     def logged(row: Row) -> LoggedRequest:
-        messages, answer = _asked_and_answered(row.cells)
+        messages, answer = _prompt_and_answer(row.cells)
         if not messages:
-            raise BadRow("nothing says what was asked")
+            raise BadRow("the prompt is missing")
         name = first = id_of(row.cells, ID_KEYS) or f"row-{row.line}"
         number = 1
         while name in used:
@@ -88,7 +88,9 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
             name = f"{first}~{number}"
         if answer.failure:
             raise BadRow(answer.failure)
-        given, tags = (one_of(keys, row.cells) for keys in (("references", "reference"), ("tags",)))  # 0 is one
+        given, tags = (
+            first_key(keys, row.cells) for keys in (("references", "reference"), ("tags",))
+        )  # a value of 0 counts
         references = texts_of(row.cells[given], given) if given else ()
         found = LoggedRequest(name, messages, answer.text, references, texts_of(row.cells[tags], tags) if tags else ())
         used.add(name)
@@ -100,64 +102,69 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
     return found
 
 
-class RecordedModel:
-    """Gives the recorded answer to each request, found by its id, else by what was asked.
+class RecordedModel(Model):
+    """Returns recorded answers, looked up by request id or else by prompt.
 
     Args:
-        path: JSONL, CSV (`.csv`), or JSONL of logged chats: conversations that end with the assistant's answer, pairs
-            of request and response, or the output of batches (`custom_id`).
+        path: JSONL, CSV (`.csv`), or JSONL of logged chats: conversations that end with the assistant's answer,
+            request/response pairs, or batch output (`custom_id`).
 
     Raises:
-        SizewiseError: the file cannot be read, holds no answers, or too many of its rows cannot be used.
+        SizewiseError: the file can't be read, contains no answers, or has too many unusable rows.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._by_id: dict[str, tuple[_Answer, tuple[Message, ...]]] = {}
-        self._by_question: dict[str, _Answer] = {}
-        self._twice: set[str] = set()
-        self._asked_twice: set[str] = set()
+        self._by_prompt: dict[str, _Answer] = {}
+        self._repeated_ids: set[str] = set()
+        self._repeated_prompts: set[str] = set()
         rows, self._aside = _each(path, self._keep, "recorded answers", "answers")
         self._rows = len(rows)
-        self._revision = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+        self._revision = sha256_of(path)[:10]
 
     def _keep(self, row: Row) -> None:
-        asked, answer = _asked_and_answered(row.cells)
+        asked, answer = _prompt_and_answer(row.cells)
         name = id_of(row.cells, ID_KEYS)
         if name is None and not asked:
-            raise BadRow("neither an id nor a prompt says what was answered")
+            raise BadRow("the row has neither an id nor a prompt")
         if name is not None:
             before = self._by_id.get(name)
             if before is not None and (before[0].text, before[1]) != (answer.text, asked):
-                self._twice.add(name)
+                self._repeated_ids.add(name)
             self._by_id[name] = answer, asked
         if asked:
             key = _key(asked)
-            before_it = self._by_question.get(key)
+            before_it = self._by_prompt.get(key)
             if name is None and before_it is not None and before_it.text != answer.text:
-                self._asked_twice.add(asked[-1].content)
-            self._by_question[key] = answer
+                self._repeated_prompts.add(asked[-1].content)
+            self._by_prompt[key] = answer
 
     def describe(self) -> ModelDescription:
-        """Return what the model is, and what of its file was not used."""
-        answers = [*(answer for answer, _ in self._by_id.values()), *self._by_question.values()]
+        """Describe the model and the rows of its file that were not used."""
+        answers = [*(answer for answer, _ in self._by_id.values()), *self._by_prompt.values()]
         named = sorted({answer.model for answer in answers if answer.model})
         origin = f"{self._rows:,} recorded answers" + (f" of {', '.join(named)}" if named else "")
-        if self._twice:
-            ids = f"{len(self._twice)} ids stand" if len(self._twice) > 1 else "1 id stands"
-            origin += f"; {ids} twice with other answers ('{min(self._twice)}'), of which the last counts"
-        if self._asked_twice:
-            prompts = f"{len(self._asked_twice)} prompts stand" if len(self._asked_twice) > 1 else "1 prompt stands"
+        if self._repeated_ids:
+            ids = f"{len(self._repeated_ids)} ids appear" if len(self._repeated_ids) > 1 else "1 id appears"
             origin += (
-                f"; {prompts} twice with other answers ('{min(self._asked_twice)[:60]}'), of which the last counts"
+                f"; {ids} more than once with different answers ('{min(self._repeated_ids)}'); the last one counts"
             )
+        if self._repeated_prompts:
+            prompts = (
+                f"{len(self._repeated_prompts)} prompts appear"
+                if len(self._repeated_prompts) > 1
+                else "1 prompt appears"
+            )
+            example = min(self._repeated_prompts)[:60]
+            origin += f"; {prompts} more than once with different answers ('{example}'); the last one counts"
         if self._aside:
             origin += f"; {self._aside}"
         return ModelDescription(
             uri=f"recorded:{self._path}",
             revision=self._revision,
             origin=origin,
-            licence="not stated",
+            license="not stated",
             engine="recorded",
             precision="none",
             attention="unknown",
@@ -169,29 +176,29 @@ class RecordedModel:
         )
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         return "none"
 
     def _find(self, request: Request) -> _Answer | str:
-        """Find the answer to a request, or the reason why there is none."""
+        """Look up the answer to a request, or the reason why there is none."""
         found = self._recorded(request)
         return found.failure or found if isinstance(found, _Answer) else found
 
     def _recorded(self, request: Request) -> _Answer | str:
-        """Find what was recorded for a request; an id alone does not make it the answer."""
+        """Look up the recorded answer; with the same id, the prompt must match too."""
         by_id = self._by_id.get(request.id)
         if by_id is not None and (not by_id[1] or not request.messages or _same_question(by_id[1], request.messages)):
             return by_id[0]
-        by_question = self._by_question.get(_key(request.messages))
+        by_question = self._by_prompt.get(_key(request.messages))
         if by_question is not None:
             return by_question
         if by_id is not None:
-            said = by_id[1][-1].content
-            return f"the answer recorded for {request.id} was given to another prompt ('{said[:60]}')"
+            prompt = by_id[1][-1].content
+            return f"the answer recorded for {request.id} belongs to another prompt ('{prompt[:60]}')"
         return f"no answer was recorded for {request.id}"
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Return recorded answers; what was not recorded is an error of that request."""
+        """Return recorded answers. A request without a recorded answer fails."""
         for request in requests:
             found = self._find(request)
             if isinstance(found, str):
@@ -215,67 +222,67 @@ class RecordedModel:
             )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Give a recorded answer in one piece."""
+        """Deliver a recorded answer in one piece."""
         return answer_whole(self, request, deliver)
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Refuse: recorded answers have no log-likelihoods."""
-        raise SizewiseError(f"recorded:{self._path} gives no log-likelihoods of text.", "a model that runs here", "")
+        """Raise an error: recorded answers have no log-likelihoods."""
+        raise SizewiseError(f"recorded:{self._path} provides no log-likelihoods of text.", "a local model", "")
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing; there is nothing to free."""
 
 
 def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[list[_T], str]:
-    """Use each row of a file; return also what is to be told of rows that were set aside.
+    """Process each row of a file; return the results and a summary of the rejected rows.
 
     Raises:
-        SizewiseError: the file cannot be read, holds nothing, or too many rows cannot be used.
+        SizewiseError: the file can't be read, is empty, or has too many unusable rows.
     """
     found: list[_T] = []
     bad: list[str] = []
     try:
-        text, guess = decoded(path)
+        text, guess = decode_file(path)
         known = frozenset((*ID_KEYS, *ANSWER_KEYS, *PROMPT_KEYS))
-        rows = cell_rows(text, known) if path.suffix.lower() in CELL_KINDS else json_rows(text, mend=True)
+        rows = cell_rows(text, known) if path.suffix.lower() in CELL_KINDS else json_rows(text, replace_surrogates=True)
         for row in rows:
             try:
-                if row.broken:
-                    raise BadRow(row.broken)
+                if row.problem:
+                    raise BadRow(row.problem)
                 found.append(use(row._replace(cells={name: cell for name, (_, cell) in by_name(row.cells).items()})))
             except (ValueError, TypeError, RecursionError) as error:
-                bad.append(f"line {row.line} cannot be read as {what}: {reason_of(error)}")
+                bad.append(f"line {row.line} can't be read as {what}: {reason_of(error)}")
     except Unreadable as error:
-        raise SizewiseError(f"{path} cannot be read as {what}: {error}", FORMS, "") from error
+        raise SizewiseError(f"{path} can't be read as {what}: {error}", FORMS, "") from error
     if not found and not bad:
-        raise SizewiseError(f"{path} holds no {held}.", FORMS, "")
+        raise SizewiseError(f"{path} contains no {held}.", FORMS, "")
     if len(bad) > (MAX_REJECTS * (len(found) + len(bad)) if found else 0):
-        more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        more = f"\n  and {len(bad) - _MAX_SHOWN} more" if len(bad) > _MAX_SHOWN else ""
         raise SizewiseError(
-            f"{path}: {len(bad)} of {len(found) + len(bad)} rows cannot be used:\n  "
-            + "\n  ".join(bad[:_SHOWN])
+            f"{path}: {len(bad)} of {len(found) + len(bad)} rows can't be used:\n  "
+            + "\n  ".join(bad[:_MAX_SHOWN])
             + more,
-            f"at most {MAX_REJECTS:.0%} of such rows; {FORMS}",
+            f"at most {MAX_REJECTS:.0%} unusable rows; {FORMS}",
             f"fix them in {path} and run the same command again",
         )
-    told = [f"read as {guess}, which is a guess"] if guess else []
+    summary = [f"the encoding was guessed as {guess}"] if guess else []
     if bad:
         count = f"{len(bad)} rows were" if len(bad) > 1 else "1 row was"
-        told.append(f"{count} set aside ({'; '.join(bad[:_SHOWN])})")
-    return found, "; ".join(told)
+        summary.append(f"{count} rejected ({'; '.join(bad[:_MAX_SHOWN])})")
+    return found, "; ".join(summary)
 
 
-def _asked_and_answered(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
-    """Read a row of any of the forms."""
-    if isinstance(row.get("response"), dict):  # a logged call, or the output of a batch
+def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
+    """Parse a row in any of the formats."""
+    if isinstance(row.get("response"), dict):  # a logged call or batch output
         return _of_call(row.get("request") or row, row["response"])
     turns = next((key for key in TURN_KEYS if row.get(key)), None)
-    if turns is not None:  # a conversation that ends with its answer
+    if turns is not None:  # a conversation that ends with the answer
         *asked, last = conversation(row[turns], turns)
         if last.role != "assistant":
-            raise BadRow("the last message is not the assistant's")
+            raise BadRow("the last message is not from the assistant")
         if ends_with_call(row[turns]):
-            raise BadRow("the answer is a call of a tool, not a text")
+            raise BadRow("the answer is a tool call, not text")
         return tuple(asked), _plain(last.content, row)
     key = next((key for key in ANSWER_KEYS if row.get(key) is not None), None)
     if key is None:
@@ -287,13 +294,13 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
     body = response.get("body") or response
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        error = json.dumps(body.get("error", "none"))[:200] if isinstance(body, dict) else kind_of(body)
-        raise BadRow(f"the response holds no answer (error: {error})")
+        error = json.dumps(body.get("error", "none"))[:200] if isinstance(body, dict) else type_of(body)
+        raise BadRow(f"the response contains no answer (error: {error})")
     message = choices[0].get("message")
     if not isinstance(message, dict):
-        raise BadRow(f"the response's message is {kind_of(message)}")
+        raise BadRow(f"the response's message is {type_of(message)}")
     if ends_with_call([message]):
-        raise BadRow("the answer is a call of a tool, not a text")
+        raise BadRow("the answer is a tool call, not text")
     content = message.get("content") if message.get("content") is not None else message.get("refusal")
     text = content_of("" if content is None else content)
     given = body.get("usage")
@@ -304,36 +311,36 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
         int(usage.get("completion_tokens") or 0),
         _finish(choices[0]),
         str(body.get("model") or ""),
-        _HELD_BACK if _finish(choices[0]) == "content_filter" else "",
+        _WITHHELD if _finish(choices[0]) == "content_filter" else "",
     )
     if not isinstance(request, dict):
-        raise BadRow(f"the request is {kind_of(request)}, not an object")
+        raise BadRow(f"the request is {type_of(request)}, not an object")
     asked = request.get("body") or request
     messages = asked.get("messages") if isinstance(asked, dict) else None
     return conversation(messages) if messages else (), answer
 
 
 def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
-    """Make an answer of a text, with what its row says of how it ended."""
-    failure = _HELD_BACK if _finish(row) == "content_filter" else ""
+    """Build an answer from a text and its row's finish reason or error."""
+    failure = _WITHHELD if _finish(row) == "content_filter" else ""
     if row.get("error") and not text.strip():
-        said = row["error"] if isinstance(row["error"], str) else json.dumps(row["error"])
-        failure = f"the recorded request failed: {said[:200]}" if said.strip() else ""
+        error = row["error"] if isinstance(row["error"], str) else json.dumps(row["error"])
+        failure = f"the recorded request failed: {error[:200]}" if error.strip() else ""
     return _Answer(text, 0, 0, _finish(row), "", failure)
 
 
 def _finish(row: Mapping[str, Any]) -> str:
-    """Return why an answer ended, in the words of OpenAI's format."""
-    said = str(next((row[key] for key in FINISH_KEYS if row.get(key)), "stop")).lower()
-    return "length" if said in ("max_tokens", "model_length") else said
+    """Return the finish reason of an answer in OpenAI's terms."""
+    reason = str(next((row[key] for key in FINISH_KEYS if row.get(key)), "stop")).lower()
+    return "length" if reason in ("max_tokens", "model_length") else reason
 
 
 def _key(messages: Sequence[Message]) -> str:
-    """Name a conversation; white space and forms of Unicode do not matter."""
-    return json.dumps([[message.role, even(message.content)] for message in messages])
+    """Return a key of a conversation that ignores differences in whitespace and Unicode form."""
+    return json.dumps([[message.role, normalize_text(message.content)] for message in messages])
 
 
 def _same_question(recorded: Sequence[Message], asked: Sequence[Message]) -> bool:
-    """Tell whether two conversations ask the same: a system message, or what was said before, may not be recorded."""
-    one, other = ([message for message in turns if message.role != "system"] for turns in (recorded, asked))
-    return _key(one) == _key(other) or (len(one) == 1 and _key(one) == _key(other[-1:]))
+    """Check whether two conversations ask the same question. The record may lack system message or earlier turns."""
+    known, given = ([message for message in turns if message.role != "system"] for turns in (recorded, asked))
+    return _key(known) == _key(given) or (len(known) == 1 and _key(known) == _key(given[-1:]))

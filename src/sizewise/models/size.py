@@ -1,4 +1,4 @@
-"""Size of a model from its files and config alone: no weight is loaded."""
+"""Compute a model's size from its files and config, without loading weights."""
 
 from __future__ import annotations
 
@@ -13,46 +13,53 @@ from sizewise.errors import SizewiseError
 from sizewise.records import ModelSize
 
 BITS = {"fp32": 32.0, "bf16": 16.0, "int8": 8.5, "int4": 4.5}
-"""Bits a weight, the scales of blocks of 32 included (as in GGUF's Q8_0 and Q4_0)."""
+"""Bits per weight, including the scales of 32-weight blocks (as in GGUF's Q8_0 and Q4_0)."""
 CONTEXTS = (1_024, 8_192, 32_768, 131_072)
 OPERATIONS_AT = 1_024
 BF16 = 2
-_STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent")  # blocks whose cache does not grow
-# Weights of what a model sees and hears with, beside its text part.
-_OTHER_PART = re.compile(
+_STATES = ("linear_attention", "mamba", "mamba2", "conv", "recurrent")  # blocks whose cache doesn't grow
+# Weights of a multimodal model outside its text part.
+_NOT_TEXT = re.compile(
     r"(^|\.)(vision|visual|audio|image|multi_modal|mm_|connector|projector|embed_vision|embed_audio)"
 )
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the weight files that transformers reads: those of the index, or model.safetensors, or else all.
+    """List the weight files that transformers reads: model.safetensors, the files in the index, or else all files.
 
-    Mistral's repositories hold the same weights once more in consolidated.safetensors.
+    Mistral's repositories contain a second copy of the weights in consolidated.safetensors, which is
+    ignored.
+
+    Raises:
+        SizewiseError: the index can't be read.
     """
     index = folder / "model.safetensors.index.json"
-    whole = folder / "model.safetensors"
-    if whole.is_file():
-        return [whole]
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
     if index.is_file():
         try:
             named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
             return [folder / name for name in sorted(set(named)) if (folder / name).is_file()]
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise SizewiseError(
-                f"{index} cannot be read: {error}", "the index of a model's weight files", "fetch the model again"
+                f"{index} can't be read: {error}", "the index of a model's weight files", "download the model again"
             ) from error
     return sorted(folder.glob("*.safetensors"))
 
 
 def weight_bytes(folder: Path) -> int:
-    """Add up the weight files of a folder, in bytes."""
+    """Compute the total size of a folder's weight files in bytes."""
     return sum(path.stat().st_size for path in weight_files(folder))
 
 
 def stored_parameters(folder: Path) -> int | None:
-    """Count the numbers in a folder's weight files by their headers; None where there are none.
+    """Count the parameters in the headers of a folder's weight files; None without weight files.
 
-    Of a model that sees pictures only its text part is counted, as it is the only one that is opened.
+    For a multimodal model only the text part counts, because nothing else is loaded.
+
+    Raises:
+        SizewiseError: a file is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -64,15 +71,15 @@ def stored_parameters(folder: Path) -> int | None:
                     sizes[name] = math.prod(file.get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
             raise SizewiseError(
-                f"{path} is no whole safetensors file: {error}", "a whole file", "fetch the model again"
+                f"{path} is not a complete safetensors file: {error}", "a complete file", "download the model again"
             ) from error
     if "text_config" in read_config(folder):
-        sizes = {name: size for name, size in sizes.items() if not _OTHER_PART.search(name)}
+        sizes = {name: size for name, size in sizes.items() if not _NOT_TEXT.search(name)}
     return sum(sizes.values()) if files else None
 
 
-def _seen(config: dict[str, Any], tokens: int) -> int:
-    """Add up the tokens that each block looks back at; one with a sliding window sees at most that."""
+def _attended_tokens(config: dict[str, Any], tokens: int) -> int:
+    """Sum the tokens that each block attends to; a sliding window limits them."""
     layers = int(config["num_hidden_layers"])
     window = config.get("sliding_window")
     kinds = config.get("layer_types") or ["sliding_attention" if window else "full_attention"] * layers
@@ -81,7 +88,7 @@ def _seen(config: dict[str, Any], tokens: int) -> int:
 
 
 def _heads(config: dict[str, Any]) -> int:
-    return int(config.get("num_attention_heads") or 0)  # a network without attention keeps no cache that grows
+    return int(config.get("num_attention_heads") or 0)  # without attention, no cache grows
 
 
 def _head_size(config: dict[str, Any]) -> int:
@@ -90,13 +97,13 @@ def _head_size(config: dict[str, Any]) -> int:
 
 
 def cache_bytes(config: dict[str, Any], tokens: int, bytes_per_value: int) -> int:
-    """Give the key-value cache of one user in bytes.
+    """Compute the size of one user's key-value cache in bytes.
 
-    A block with a sliding window keeps at most the window. Multi-head latent attention (DeepSeek-V2, 2024) keeps one
-    compressed vector a token and block.
+    Blocks with a sliding window cache at most the window. Multi-head latent attention (DeepSeek-V2, 2024) caches one
+    compressed vector per token and block.
 
     Args:
-        config: a network's settings, see `lm.folder.settings_of`.
+        config: settings of the network, see `lm.hf_format.settings_of`.
         tokens: tokens in the cache.
         bytes_per_value: 2 for bf16.
     """
@@ -105,14 +112,14 @@ def cache_bytes(config: dict[str, Any], tokens: int, bytes_per_value: int) -> in
     else:
         heads = int(config.get("num_key_value_heads") or _heads(config))
         values = 2 * heads * _head_size(config)
-    return values * bytes_per_value * _seen(config, tokens)
+    return values * bytes_per_value * _attended_tokens(config, tokens)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read a folder's config.json.
+    """Load a folder's config.json.
 
     Raises:
-        SizewiseError: there is none, or it is not JSON.
+        SizewiseError: the file is missing or not a JSON object.
     """
     path = folder / "config.json"
     try:
@@ -121,31 +128,31 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise SizewiseError(
-            f"{path} cannot be read: {error}", "the config.json of a Hugging Face model", "sizewise models"
+            f"{path} can't be read: {error}", "the config.json of a Hugging Face model", "sizewise models"
         ) from error
     return found
 
 
 def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_bytes: int | None = None) -> ModelSize:
-    """Say how large a model is.
+    """Compute the size of a model: parameters, memory of weights and cache, and operations per token.
 
     Args:
-        config: its config.json.
-        uri: how it is opened.
-        stored: numbers in its weight files, where they are here.
-        free_bytes: memory that is free on this machine.
+        config: contents of config.json.
+        uri: URI of the model.
+        stored: parameters in the weight files, if they are on this machine.
+        free_bytes: free memory of this machine.
 
     Raises:
-        SizewiseError: the config cannot be understood, or is not that of the weights.
+        SizewiseError: the config can't be interpreted or doesn't match the weights.
     """
     from sizewise.lm.sizing import count
 
     counted = count(config)
     if stored is not None and not counted.parameters <= stored <= counted.parameters + counted.table:
         raise SizewiseError(
-            f"The config of {uri} describes {counted.parameters:,} parameters, its weight files hold {stored:,}.",
+            f"The config of {uri} describes {counted.parameters:,} parameters, but its weight files hold {stored:,}.",
             "a config.json that belongs to the weights",
-            "fetch the model again",
+            "download the model again",
         )
     full = counted.config | {"sliding_window": None}
     longest = counted.config.get("max_position_embeddings")
@@ -164,14 +171,15 @@ def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_by
         weight_bytes=weights,
         cache_bytes=cache,
         full_cache_bytes={tokens: cache_bytes(full, tokens, BF16) for tokens in contexts},
-        operations=2 * (counted.active - counted.looked_up) + 4 * heads * _seen(counted.config, OPERATIONS_AT),
+        operations=2 * (counted.active - counted.looked_up)
+        + 4 * heads * _attended_tokens(counted.config, OPERATIONS_AT),
         free_bytes=free_bytes,
         fits={} if free_bytes is None else {name: size + room <= free_bytes for name, size in weights.items()},
     )
 
 
 def available_bytes() -> int | None:
-    """Give the memory that is free, a container's limit included; None where the system does not tell."""
+    """Return the free memory in bytes, within a container's limit; None if the system doesn't report it."""
     found: list[int] = []
     try:
         for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():

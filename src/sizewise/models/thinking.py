@@ -1,4 +1,4 @@
-"""Room for thoughts: a limit on an answer must not be spent on what a model thinks before it."""
+"""Separate token limits for reasoning and answer, so that reasoning doesn't use up the limit of the answer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from sizewise.records import Completion, Request
 THINKING_TOKENS = 16_384
 
 
-def cut_in_thought(answer: Completion) -> bool:
-    """Tell whether an answer reached its limit after thoughts, so that they may have taken its room."""
+def cut_by_reasoning(answer: Completion) -> bool:
+    """Check whether an answer with reasoning hit its limit, so that the reasoning may have used it up."""
     return answer.finish == "length" and bool(answer.reasoning or answer.reasoning_tokens)
 
 
-class RoomToThink:
-    """Gives a model room for its thoughts beside the limit of an answer, from the first time that it is seen to think.
+class ReasoningRoom:
+    """Raises the token limit of requests once a model is known to reason.
 
-    What a model is called says little of whether it thinks, and a model that doesn't would only write on.
+    A model's name doesn't reliably show whether it reasons, and without reasoning a higher limit only invites rambling.
+    The limit is therefore raised after the first answer that contains reasoning.
     """
 
     def __init__(self) -> None:
@@ -26,18 +27,18 @@ class RoomToThink:
     def complete(
         self, requests: Sequence[Request], complete: Callable[[Sequence[Request]], Iterator[Completion]]
     ) -> Iterator[Completion]:
-        """Answer requests; those whose thoughts took the room of their answer are answered anew, with more."""
-        asked = {request.id: request for request in requests}
-        again: list[Request] = []
+        """Generate answers. Requests whose answer was cut off by reasoning are repeated with a higher limit."""
+        by_id = {request.id: request for request in requests}
+        repeated: list[Request] = []
         known = self._seen
         for answer in complete([_widened(request) for request in requests] if known else requests):
-            if not known and cut_in_thought(answer):
+            if not known and cut_by_reasoning(answer):
                 self._seen = True
-                again.append(_widened(asked[answer.id]))
+                repeated.append(_widened(by_id[answer.id]))
             else:
                 yield answer
-        if again:
-            yield from complete(again)
+        if repeated:
+            yield from complete(repeated)
 
 
 def _widened(request: Request) -> Request:

@@ -1,4 +1,4 @@
-"""Records of an audit: what stands behind a result, and whether it can be computed again."""
+"""Records of an audit: what a result depends on, and whether it can be recomputed."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from sizewise.records.base import Record
 
 
 class Recomputed(Record):
-    """The numbers of one record, computed again from the items beside it."""
+    """The numbers of one record, recomputed from its stored items."""
 
     kind: str
     """Kind of the record."""
     id: str
-    """Its id."""
+    """Record id."""
     numbers: int
-    """Numbers that were computed again."""
+    """Number of recomputed values."""
     differing: tuple[str, ...] = ()
-    """Those that came out otherwise, with both values."""
+    """Numbers that differ, with both values."""
     not_computed: tuple[str, ...] = ()
-    """Those that only a measurement on the machine can give (times, sizes), taken as they stand."""
+    """Numbers that only a new measurement could verify (timings, sizes)."""
 
 
 class Audit(Record):
-    """Everything that a result rests on."""
+    """Everything that a result depends on."""
 
     root: str
-    """Id of what was audited."""
+    """Id of the audited record."""
     records: dict[str, str]
-    """Id -> kind, of the result and all that it rests on."""
+    """Id -> kind, for the result and all of its dependencies."""
     files: dict[str, str]
-    """Path -> SHA-256 of its bytes."""
-    licences: dict[str, str]
-    """Model or source -> its licence."""
+    """Path -> SHA-256 of the file."""
+    licenses: dict[str, str]
+    """Model or source -> license."""
     versions: dict[str, str]
-    """Versions of the software at work; several where records were made with different ones."""
+    """Versions of the software; several if records were made with different versions."""
     people: dict[str, int] = Field(default_factory=dict)
-    """Origin -> votes that entered."""
+    """Origin -> number of votes."""
     changed: tuple[str, ...] = ()
-    """Files whose content is not what the pack's list says."""
+    """Files whose content doesn't match the manifest of the pack."""
     recomputed: tuple[Recomputed, ...] = ()
-    """What was computed again."""
+    """Recomputed records."""
     sound: bool
-    """Whether nothing is changed and nothing came out otherwise."""
+    """Whether no file changed and every recomputed number matches."""
     pack: str | None = None
-    """The file that holds it all."""
+    """Path of the pack."""

@@ -1,21 +1,65 @@
-"""The base of all records: frozen, strict, JSON in and out."""
+"""Base class of all records: frozen, strict, and serialized as JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from importlib import import_module
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from sizewise.errors import SizewiseError
+
 
 class Record(BaseModel):
-    """A frozen value that knows its fields and refuses all others, and numbers that are none (NaN, infinity).
+    """Frozen model that rejects unknown fields, NaN and infinity.
 
-    The schema number lies in the envelope that the store writes around a record.
+    The schema number is in the envelope that the store writes around a record.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the table of a record, one dictionary per row: scores, candidates, levels or steps.
+
+        Raises:
+            SizewiseError: this record has no table.
+        """
+        from sizewise.records.tabular import rows_of
+
+        return rows_of(self)
+
+    def to_pandas(self) -> Any:
+        """Convert the table of a record to a pandas DataFrame.
+
+        Raises:
+            SizewiseError: this record has no table, or pandas is not installed.
+        """
+        return _data_frame("pandas", self.rows())
+
+    def to_polars(self) -> Any:
+        """Convert the table of a record to a Polars DataFrame.
+
+        Raises:
+            SizewiseError: this record has no table, or Polars is not installed.
+        """
+        return _data_frame("polars", self.rows())
+
+    def _repr_html_(self) -> str:
+        from sizewise.records.tabular import html_of
+
+        return html_of(self)
+
+
+def _data_frame(package: str, rows: list[dict[str, Any]]) -> Any:
+    try:
+        module = import_module(package)
+    except ModuleNotFoundError as error:
+        raise SizewiseError(
+            f"{package} is not installed.", f"the package {package}", f"pip install {package}"
+        ) from error
+    return module.DataFrame(rows)
 
 
 def fingerprint(value: Any, length: int = 10) -> str:
@@ -23,7 +67,7 @@ def fingerprint(value: Any, length: int = 10) -> str:
 
     Args:
         value: anything that `json.dumps` takes; the order of keys does not matter.
-        length: how many hexadecimal digits to keep (10 = 40 bits).
+        length: number of hexadecimal digits to keep (10 = 40 bits).
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:length]

@@ -1,4 +1,4 @@
-"""Records of the decision: needs, recommendation and the whole study."""
+"""Records of decisions: needs, recommendations and studies."""
 
 from __future__ import annotations
 
@@ -10,248 +10,251 @@ from sizewise.records.base import Record
 from sizewise.records.scores import Score
 from sizewise.records.training import Range, Recipe
 
-Outcome = Literal["pick", "none_good_enough", "not_decisive", "keep_large", "do_not_train", "fall_back"]
+Outcome = Literal["pick", "none_good_enough", "inconclusive", "keep_large", "do_not_train", "fall_back"]
 
 
 class Needs(Record):
-    """What the user requires. Everything is optional; what is not said does not limit."""
+    """The user's requirements. All are optional; an unset field sets no limit."""
 
     quality: str | None = None
-    """Metric that stands for quality; by default `bleu` where examples were given, else `bits_per_byte`."""
-    least_quality: float | None = None
-    """Worst acceptable value of that metric."""
-    greatest_latency_s: float | None = Field(default=None, gt=0)
-    """Longest acceptable median time of one answer to one user, in seconds."""
-    users: int | None = Field(default=None, gt=0)
-    """Users at once, for whose answers speed and cost count."""
-    greatest_p95_s: float | None = Field(default=None, gt=0)
-    """Longest time in which 95 % of the answers must be whole, with so many users at once, in seconds."""
-    greatest_memory_gb: float | None = Field(default=None, gt=0)
-    """Most memory the model may take, in GB."""
-    greatest_cost_usd_per_1000: float | None = Field(default=None, gt=0)
-    """Most money for 1,000 answers, in US dollars."""
+    """Quality metric; by default `bleu` if there are examples, else `bits_per_byte`."""
+    min_quality: float | None = None
+    """Minimum acceptable value of the quality metric (maximum if lower is better)."""
+    max_latency_s: float | None = Field(default=None, gt=0)
+    """Maximum median latency for a single user, in seconds."""
+    concurrent_users: int | None = Field(default=None, gt=0)
+    """Number of concurrent users for which speed and cost are computed."""
+    max_latency_p95_s: float | None = Field(default=None, gt=0)
+    """Maximum p95 latency with that many concurrent users, in seconds."""
+    max_memory_gb: float | None = Field(default=None, gt=0)
+    """Maximum memory of the model, in GB."""
+    max_cost_usd_per_1000: float | None = Field(default=None, gt=0)
+    """Maximum cost of 1,000 requests, in US dollars."""
     machine_usd_per_hour: float | None = Field(default=None, gt=0)
-    """What an hour of the own machine costs; without it the cost of own models is missing."""
+    """Hourly price of the machine for self-hosted models, in US dollars; a range is assumed if unset."""
     machine_watts: float | None = Field(default=None, gt=0)
-    """What the own machine draws while it answers, in watts; without it a range is assumed."""
+    """Power draw of the machine under load, in watts; a range is assumed if unset."""
     local_only: bool = False
-    """Whether no text may leave this machine."""
+    """Whether all text must stay on this machine."""
     requests_per_month: int | None = Field(default=None, gt=0)
-    """Requests a month, for the cost of a month and the machines that it takes."""
-    one_off_usd: float = Field(default=0.0, ge=0)
-    """What training, people's time and setting up cost once, in US dollars."""
-    months: int = Field(default=12, gt=0)
-    """Months over which that is shared out, until the model is trained anew."""
-    greatest_bias_gap: float | None = Field(default=None, ge=0, le=0.5)
-    """Farthest that the share of preferred stereotypes (packaged bias set) may stand from one half."""
-    greatest_harm_rate: float | None = Field(default=None, gt=0, le=1)
-    """Greatest share of answers that people said could cause harm; the upper end of its interval must keep it."""
-    refused_licences: tuple[str, ...] = ()
-    """Words that the licence of the weights must not contain."""
-    least_context: int | None = Field(default=None, gt=0)
-    """Tokens that the model must be able to read at once."""
+    """Requests per month, for the monthly cost and the number of machines."""
+    setup_cost_usd: float = Field(default=0.0, ge=0)
+    """One-time cost of training, people's time and setup, in US dollars."""
+    amortization_months: int = Field(default=12, gt=0)
+    """Months over which the setup cost is spread, until the model is retrained."""
+    max_bias_gap: float | None = Field(default=None, ge=0, le=0.5)
+    """Maximum distance of the stereotype score (built-in bias test) from 0.5."""
+    max_harm_rate: float | None = Field(default=None, gt=0, le=1)
+    """Maximum share of votes that flag potential harm; applies to the upper end of its interval."""
+    excluded_licenses: tuple[str, ...] = ()
+    """Words that the license of the weights must not contain."""
+    min_context_tokens: int | None = Field(default=None, gt=0)
+    """Minimum context length, in tokens."""
 
 
 class CostLine(Record):
-    """What one candidate costs."""
+    """Cost of one candidate."""
 
     name: str
     """Candidate."""
     usd_per_1000: Range | None
-    """US dollars for 1,000 answers; None where it cannot be told."""
+    """US dollars per 1,000 requests; None if unknown."""
     usd_per_month: Range | None
-    """US dollars a month at the requests that are needed."""
+    """US dollars per month at the required number of requests."""
     machines: int | None
-    """Machines that it takes; None for paid models and where requests are not given."""
+    """Number of machines; None for paid models and if requests_per_month isn't set."""
     kwh_per_1000: Range | None = None
-    """Energy that the own machine takes while it gives 1,000 answers, in kilowatt-hours; None for models elsewhere."""
+    """Energy of the machine for 1,000 requests, in kWh; None for remote models."""
     notes: tuple[str, ...] = ()
-    """What was assumed, or why there is no cost."""
+    """Assumptions, or why the cost is unknown."""
 
 
 class BreakEven(Record):
-    """From how many requests a month on a model of one's own costs less than a paid one."""
+    """Monthly requests above which a self-hosted model is cheaper than a paid one."""
 
-    own: str
-    """Model of one's own."""
+    self_hosted: str
+    """Self-hosted model."""
     paid: str
     """Paid model."""
-    low: int
-    """Requests a month, if the machine is as cheap as it may be."""
-    high: int
-    """Requests a month, if it is as dear as it may be."""
+    lower: int
+    """Requests per month at the lowest machine price."""
+    upper: int
+    """Requests per month at the highest machine price."""
     machine_can: int
-    """Requests a month that one machine can answer; a break-even above it is none."""
+    """Requests per month that one machine can serve; a break-even above it is out of reach."""
 
 
 class Recommendation(Record):
-    """Which model to use, why, why not each other, and what would change the answer."""
+    """Which model to use, why, why not the others, and what would change the recommendation."""
 
     comparison: str
-    """Id of the comparison it was drawn from."""
+    """Id of the underlying comparison."""
     needs: Needs
-    """What was required."""
+    """The requirements."""
     quality: str
-    """Metric that stood for quality."""
+    """Quality metric."""
     outcome: Outcome
-    """Kind of answer."""
+    """Kind of verdict."""
     pick: str | None
-    """Name of the candidate to use, if any."""
+    """Name of the recommended candidate, if any."""
     decisive: bool
-    """Whether the evidence separates the pick from every other fitting candidate and from the baselines."""
-    sentence: str
-    """The answer in one sentence for a manager."""
-    why: tuple[str, ...]
-    """Evidence for the answer."""
-    why_not: dict[str, str]
-    """Candidate -> why it is not the pick."""
-    would_change: tuple[str, ...]
-    """What would change the answer."""
+    """Whether the pick is significantly better than every other eligible candidate and the baselines."""
+    summary: str
+    """The verdict in a few sentences, for readers without a statistics background."""
+    reasons: tuple[str, ...]
+    """Evidence for the verdict."""
+    rejected: dict[str, str]
+    """Candidate -> why it isn't the pick."""
+    sensitivity: tuple[str, ...]
+    """What would change the verdict."""
     costs: tuple[CostLine, ...] = ()
-    """What each candidate costs."""
+    """Cost of each candidate."""
     break_even: tuple[BreakEven, ...] = ()
-    """Each model of one's own against each paid one."""
-    best_share: dict[str, float] = Field(default_factory=dict)
-    """Fitting candidate -> share of resamples in which it has the best quality."""
+    """Break-even of each self-hosted model with each paid one."""
+    probability_best: dict[str, float] = Field(default_factory=dict)
+    """Eligible candidate -> share of resamples in which it has the best quality."""
+    method_version: int = 1
+    """Version of the rules and the wording behind the verdict; other versions may word the same verdict differently."""
 
 
 class Candidate(Record):
-    """A model to try: one that exists, or one to be trained first."""
+    """A model to try: an existing one, or one to train first."""
 
     name: str = Field(min_length=1)
     """Short name, used in tables."""
     model: str
     """Model URI, or `scratch`."""
     train: Recipe | None = None
-    """How to train it first, if it is to be trained."""
+    """Training recipe, if the candidate is trained first."""
     retrieve: bool = False
-    """Whether it is asked with the study's documents at hand (`rag:`)."""
+    """Whether prompts include passages retrieved from the study's documents (`rag:`)."""
 
 
-class Missing(Record):
-    """Something that was not measured, and the command that would measure it."""
+class NotMeasured(Record):
+    """Something that wasn't measured, and the command to measure it."""
 
     what: str
-    """The measure."""
+    """What wasn't measured."""
     command: str
     """The command."""
 
 
 class Study(Record):
-    """The whole way from documents to a decision."""
+    """A complete study, from documents to a decision."""
 
     name: str
     """Name of the study."""
     domain: str
-    """Field of work."""
+    """Application domain."""
     seed: int
-    """Seed of everything."""
+    """Random seed."""
     outcome: Outcome
-    """Kind of answer."""
+    """Kind of verdict."""
     pick: str | None
-    """Name of the candidate to use, if any."""
+    """Name of the recommended candidate, if any."""
     decisive: bool
-    """Whether the evidence separates the pick from the others."""
-    sentence: str
-    """The answer in one sentence."""
-    why: tuple[str, ...]
-    """Evidence for the answer."""
-    why_not: dict[str, str]
-    """Candidate -> why it is not the pick."""
+    """Whether the pick is significantly better than the others."""
+    summary: str
+    """The verdict in a few sentences."""
+    reasons: tuple[str, ...]
+    """Evidence for the verdict."""
+    rejected: dict[str, str]
+    """Candidate -> why it isn't the pick."""
     dataset: str
     """Dataset id."""
     candidates: tuple[Candidate, ...]
-    """What was tried."""
+    """The candidates."""
     checkpoints: dict[str, str]
-    """Candidate -> checkpoint id, where it was trained here."""
+    """Candidate -> checkpoint id, if the study trained it."""
     evaluations: dict[str, str]
     """Candidate -> evaluation id."""
-    loads: dict[str, str] = Field(default_factory=dict)
-    """Candidate that answers on this machine -> how it does under many users."""
+    load_tests: dict[str, str] = Field(default_factory=dict)
+    """Local candidate -> load test id."""
     bias: dict[str, str] = Field(default_factory=dict)
-    """Candidate name -> evaluation id on the packaged bias set, for those that give log-likelihoods."""
-    general: str | None = None
-    """Comparison on the packaged general set, with what each trained candidate started from."""
+    """Candidate -> evaluation id on the built-in bias test, if the model provides log-likelihoods."""
+    language_nuance: str | None = None
+    """Id of the comparison on the built-in language-nuance test, base models included."""
     bases: dict[str, str] = Field(default_factory=dict)
-    """Trained candidate -> name, in that comparison, of the model that it started from."""
+    """Trained candidate -> name of its base model in that comparison."""
     comparison: str
     """Comparison id."""
     recommendation: str
     """Recommendation id."""
     votes: str | None = None
-    """Round of people's votes that entered."""
+    """Id of the judging round whose votes count."""
     simulation: bool = False
-    """Whether it says of itself that it is a simulation: simulated votes count in it, and nowhere else."""
-    missing: tuple[Missing, ...]
-    """What was not measured."""
+    """Whether the study is marked as a simulation, in which simulated votes count."""
+    not_measured: tuple[NotMeasured, ...]
+    """What wasn't measured."""
     report: str
     """Path of the HTML report."""
     seconds: float
-    """Wall time of this session's work on the study."""
+    """Wall time of this session, in seconds."""
     peak_memory_bytes: int
-    """Largest resident memory of the process."""
+    """Peak resident memory of the process."""
 
 
-class Saving(Record):
-    """What of today's requests to a large model a small one could answer, and what that saves."""
+class Savings(Record):
+    """Share of today's requests to a large model that a small one could answer, and the savings."""
 
     study: str
-    """Id of the study behind it."""
-    sentence: str
-    """The answer in one sentence."""
+    """Id of the underlying study."""
+    summary: str
+    """The result in a few sentences."""
     basis: Literal["references", "agreement"]
-    """Loss against right answers in the log; or only whether the small one says what the large one said, which is no
-    measure of quality."""
+    """Whether loss is measured against reference answers in the log, or only as agreement with the large model, which
+    doesn't measure quality."""
     requests: int
     """Requests in the log."""
     tested: int
-    """Of them measured on, none of which was trained on."""
+    """Requests used for measurement, none of them used for training."""
     small: str
-    """What would answer: what may answer most requests, or about as many and is simpler; a rule too."""
+    """What would answer instead of the large model, possibly a rule: the option that may answer the most requests, or a
+    simpler option that may answer about as many."""
     metric: str
-    """Measure of one answer."""
+    """Metric of a single answer."""
     loss: float
-    """Most that an answer may be worse, as a share of the measure's range."""
+    """Maximum loss of an answer, as a share of the metric's range."""
     risk: float
-    """Most share of all answers that may be worse by more than that, with a confidence of 95 %."""
+    """Maximum share of all answers that may exceed that loss, with 95% confidence."""
     share: Score
-    """Share of requests that the small one may answer."""
+    """Share of requests that the small model may answer."""
     mean_loss: Score
-    """Mean loss of those answers, as a share of the measure's range; below zero it is better."""
+    """Mean loss of those answers, as a share of the metric's range; negative is a gain."""
     pays_usd: float
-    """What a month costs today."""
+    """Current cost per month."""
     saves_usd: Range | None
-    """What a month would save, the machine paid for; None where it is not known."""
+    """Monthly savings net of the machine; None if unknown."""
     machine_usd: Range
-    """What the machine costs a month."""
+    """Monthly cost of the machine."""
     kinds: dict[str, Score]
-    """Kind of request -> share that the small one answers well enough."""
+    """Kind of request -> share that the small model answers well enough."""
     not_these: tuple[str, ...]
-    """Kinds that it should not answer."""
+    """Kinds of request that the small model shouldn't answer."""
     policy: str | None
-    """File for `sizewise serve --policy`."""
+    """Policy file for `sizewise serve --policy`."""
     ways: dict[str, Score] = Field(default_factory=dict)
-    """Rule, classifier or small model -> share of tested requests that it answers well enough, the simplest first."""
+    """Rule, classifier or small model -> share of tested requests that it answers well enough, simplest first."""
     bound: float | None = None
-    """Smallest risk that so many tested requests can vouch for."""
+    """Smallest risk that this many tested requests can guarantee."""
 
 
-class Drafted(Record):
-    """Examples that a model wrote from documents."""
+class Synthesis(Record):
+    """Examples synthesized from documents by a model."""
 
     by: str
     """URI of the model."""
     documents: int
-    """Documents that passages were taken from."""
+    """Number of source documents."""
     asked: int
-    """Passages that it was asked about."""
+    """Number of passages used as prompts."""
     kept: int
-    """Drafts that were kept: each is a question whose answer stands in its passage."""
+    """Number of drafts kept: questions whose answer occurs in the passage."""
     refused: dict[str, int]
-    """Why others were not -> how many."""
+    """Reason for rejection -> number of drafts."""
     approved: int
-    """Drafts in the file that people had approved before."""
+    """Number of drafts in the file that people approved earlier."""
     usd: float | None
-    """What it cost by list prices; None where there is no price."""
+    """Cost at list price; None if there is no price."""
     file: str
-    """Where they stand."""
+    """Path of the drafts."""

@@ -1,4 +1,4 @@
-"""Records of exports: what was written, and how exactly it does what the trained model did."""
+"""Records of exports: the files written, and how closely they match the original model."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from sizewise.records.scores import Score
 
 
 class Parity(Record):
-    """An export beside the model that it was made from, on the same prompts and texts."""
+    """Comparison of an export with its source model on the same prompts and texts."""
 
     reader: str
-    """Software that read the export, with its version."""
+    """Software that loaded the export, with its version."""
     precision: str
-    """Number format that it computed in."""
+    """Numeric precision used."""
     prompts: int
-    """Prompts that were answered."""
+    """Number of prompts answered."""
     agreement: Score
-    """Share of the model's own greedy tokens that the export finds likeliest too, after the same text."""
+    """Share of the model's greedy tokens that are also the export's top choice after the same text."""
     bits: Score
-    """Bits a byte of held-out text more than the model needs; below zero it needs fewer."""
-    least_agreement: float
-    """Bound on the agreement."""
-    most_bits: float
-    """Bound on the bits, either way, as a share of the model's own."""
+    """Extra bits per byte on held-out text compared with the model; negative is better."""
+    min_agreement: float
+    """Minimum agreement."""
+    max_bits: float
+    """Maximum relative change in bits per byte, in either direction."""
     same_text: bool
-    """Whether its chat template and tokenizer turn the prompts into the same tokens."""
+    """Whether chat template and tokenizer produce the same tokens."""
     reasons: tuple[str, ...] = ()
-    """What is out of bounds; empty if it may be used."""
+    """Limits that are exceeded; empty if the export is usable."""
 
 
 class Export(Record):
-    """A model in the format of another program, checked."""
+    """A verified export of a model to another format."""
 
     model: str
-    """Model URI that it was made from."""
+    """Source model URI."""
     to: str
-    """Format."""
+    """Target format."""
     folder: str
-    """Where it was written to."""
+    """Output folder."""
     files: dict[str, str]
     """File -> SHA-256."""
     bytes: int
-    """Size of all files."""
+    """Total size of the files."""
     origin: str
-    """Where the weights come from."""
-    licence: str
-    """Licence of the weights."""
+    """Origin of the weights."""
+    license: str
+    """License of the weights."""
     data: str | None = None
-    """Dataset that prompts and texts were taken from; None: general ones of our own."""
+    """Dataset used for prompts and texts; None for built-in ones."""
     parity: tuple[Parity, ...]
-    """One for each program that read it."""
+    """One result per program that loaded the export."""
     notes: tuple[str, ...] = ()
-    """What a user of it must know."""
+    """Notes for users."""
     seconds: float
-    """Time of writing and checking."""
+    """Time to write and verify, in seconds."""
     versions: dict[str, str] = Field(default_factory=dict)
-    """Versions of the software at work."""
+    """Versions of the software used."""

@@ -1,4 +1,4 @@
-"""Records of judgements by people."""
+"""Records of human evaluation: rounds, votes, rankings and agreement."""
 
 from __future__ import annotations
 
@@ -7,54 +7,54 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
-from sizewise.records.scores import Licence, Score
+from sizewise.records.scores import JudgeValidation, Score
 
 
 class Ranked(Record):
-    """One of those that were compared."""
+    """Candidate in a ranking."""
 
     name: str
-    """Its name."""
+    """Name of the candidate."""
     score: Score
-    """Bradley-Terry strength; all of them sum to one."""
+    """Bradley-Terry strength; the strengths sum to one."""
     rank: int
-    """Place by its strength."""
+    """Rank by strength."""
     ranks: tuple[int, int]
-    """Places that 95 % of the resamples give it."""
+    """Range of its ranks in 95 % of the resamples."""
     win_rate: Score
-    """Share of its votes that it won; a tie counts one half."""
+    """Share of the candidate's votes that it won; a tie counts as one half."""
 
 
 class Ranking(Record):
-    """Who is better, from pairwise votes."""
+    """Ranking of candidates from pairwise votes."""
 
     source: str
-    """File that the votes stand in."""
+    """File or round that contains the votes."""
     votes: int
     """Number of votes."""
     ties: int
-    """Votes that neither won, those that found both bad included."""
+    """Votes for neither side, including those that rated both answers bad."""
     both_bad: int
-    """Votes that found both bad."""
+    """Votes that rated both answers bad."""
     raters: int | None
-    """Number of raters, where they are named."""
+    """Number of raters, if the votes name them."""
     prompts: int | None
-    """Number of prompts, where they are named."""
+    """Number of prompts, if the votes name them."""
     resampled: tuple[str, ...]
-    """What the intervals resample."""
+    """Units that the intervals resample: raters, prompts or votes."""
     left_share: Score
-    """Share that the left one won: one half where its place does not matter."""
+    """Share of decided votes for the left side; 0.5 without a position bias."""
     table: tuple[Ranked, ...]
-    """The strongest first."""
+    """Candidates, the strongest first."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Notes for the reader."""
 
 
 class Agreement(Record):
-    """How far raters agree beyond chance."""
+    """Agreement between raters beyond chance."""
 
     source: str
-    """File that the ratings stand in."""
+    """File or round that contains the ratings."""
     ratings: int
     """Number of ratings."""
     raters: int
@@ -62,268 +62,267 @@ class Agreement(Record):
     items: int
     """Items with at least two ratings."""
     labels: tuple[str, ...]
-    """Labels in their order."""
+    """Labels in order."""
     level: Literal["nominal", "ordinal", "interval"]
-    """What a difference between labels means."""
+    """Measurement level of the labels."""
     scores: dict[str, Score]
-    """Coefficients."""
+    """Coefficient -> score."""
     against_the_rest: dict[str, Score] = Field(default_factory=dict)
-    """Rater -> share of the other ratings of the same items that say the same."""
+    """Rater -> share of the other raters' ratings of the same items that have the same label."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Notes for the reader."""
 
 
 class JudgePlan(Record):
-    """How many judgements are needed to see a difference, before anybody is asked."""
+    """Number of votes needed to detect a difference, planned before the round."""
 
     detect: float
-    """How far from an even half the win rate must be to be found."""
+    """Smallest distance of the win rate from one half to detect."""
     power: float
-    """Chance of finding it if it is there."""
+    """Probability of detecting it."""
     alpha: float
-    """Chance of finding one where there is none."""
+    """Probability of a false positive."""
     tie_share: float
-    """Share of ties that was assumed."""
+    """Assumed share of ties."""
     item_correlation: float
     """Assumed correlation between two votes on one item."""
     raters: int
     """Number of raters."""
-    votes_an_item: int
-    """Different raters that see each item."""
+    votes_per_item: int
+    """Number of different raters who see each item."""
     items: int
     """Number of items."""
     votes: int
     """Votes that count."""
     repeats: int
-    """Votes besides, on items shown again to see how far raters agree with themselves."""
-    seconds_a_vote: float
-    """Assumed time of a vote."""
-    minutes_a_rater: float
-    """Time that each rater gives."""
+    """Additional votes on repeated items, to measure the consistency of each rater."""
+    seconds_per_vote: float
+    """Assumed time per vote."""
+    minutes_per_rater: float
+    """Time that each rater needs."""
 
 
 JudgeKind = Literal["pair", "best", "rating", "origin"]
 Origin = Literal["person", "simulated", "model"]
 SCALES = ("relevance", "correctness", "sense", "completeness", "tone")
-"""What is rated from 1 to 5 in a round of ratings; 5 is best."""
+"""Scales of a round of ratings, from 1 to 5 (best)."""
 CHOICES = {"pair": ("left", "right", "tie", "both_bad"), "rating": ("rated",), "origin": ("person", "model")}
-"""Answers to a task, besides `skip`; the best of several is chosen by its place, see `JudgeTask.choices`."""
+"""Choices besides `skip`; for the best of several see `JudgeTask.choices`."""
 NONE = "none"
-"""None of several answers is of use."""
+"""Choice for "none of these answers is useful"."""
 
 
 class JudgeTask(Record):
-    """One thing to judge. Names stand here and never on the page."""
+    """Task for a rater. It contains candidate names, which never appear on the page."""
 
     id: str
     """Id of the task."""
     item: str
-    """Example that was answered."""
+    """Id of the example."""
     cluster: str
     """Source document of the example."""
     prompt: str
-    """What was asked."""
+    """Prompt of the example."""
     passage: str = ""
-    """Source passage or right answer shown beside, where there is one."""
+    """Reference answer or source passage to show, if any."""
     left: str
-    """Who gave the left text, or the only one."""
+    """Candidate of the left answer, or of the only one."""
     right: str = ""
-    """Who gave the right one."""
+    """Candidate of the right answer."""
     left_text: str
-    """The left text, as shown."""
+    """Left answer as shown."""
     right_text: str = ""
-    """The right one."""
+    """Right answer as shown."""
     more: tuple[tuple[str, str], ...] = ()
-    """Who gave each further answer, and its text, where the best of several is asked for."""
+    """Further answers of a best-of-several task: candidate and text."""
     tags: tuple[str, ...] = ()
     """Tags of the example."""
     purpose: Literal["vote", "repeat", "gold"] = "vote"
-    """A repeat shows an earlier task with sides swapped; the right choice of a gold task is known."""
+    """Vote; repeat of an earlier task with swapped sides; or gold task with a known correct choice."""
     repeats: str = ""
-    """Task that a repeat shows again."""
+    """Id of the task that a repeat shows again."""
     right_choice: str = ""
-    """Right choice of a gold task."""
+    """Correct choice of a gold task."""
 
     @property
     def answers(self) -> tuple[tuple[str, str], ...]:
-        """Who gave each text and the text, in the order shown."""
+        """Candidate and text of each answer, in the order shown."""
         right = ((self.right, self.right_text),) if self.right else ()
         return ((self.left, self.left_text), *right, *self.more)
 
     def choices(self, kind: JudgeKind) -> tuple[str, ...]:
-        """Give the answers to this task, besides `skip`."""
+        """Return the choices of this task, besides `skip`."""
         if kind == "best":
-            return (*(str(place + 1) for place in range(len(self.answers))), NONE)
+            return (*(str(number) for number in range(1, len(self.answers) + 1)), NONE)
         return CHOICES[kind]
 
     def winner(self, choice: str) -> str:
-        """Give the name that a choice favours, or the choice itself where it favours none."""
+        """Return the candidate that a choice favors, or the choice itself if it favors none."""
         if choice.isdigit():
             return self.answers[int(choice) - 1][0]
         return {"left": self.left, "right": self.right}.get(choice, choice)
 
 
 class JudgeRater(Record):
-    """Somebody who judges, known by a token."""
+    """Rater, identified by a token."""
 
     name: str
-    """Name in the tables."""
+    """Name in tables."""
     token_sha256: str
-    """Hash of the token in the link; the token itself is printed once and never kept."""
+    """Hash of the token in the link; the token itself is printed once and never stored."""
     origin: Origin
-    """A person, a simulated one, or a model."""
+    """Person, simulated rater, or model."""
     tasks: tuple[str, ...]
-    """Tasks in order."""
+    """Ids of the assigned tasks, in order."""
 
 
 class JudgeRound(Record):
-    """A round of blind judging; its tasks lie in tasks.jsonl and its votes in the ledger beside it."""
+    """Round of blind judging; its tasks are in tasks.jsonl and its votes in the ledger next to the record."""
 
     kind: JudgeKind
-    """Pairs, ratings of one answer, or whether a person or a model wrote it."""
+    """Pairs, the best of several, ratings of single answers, or the imitation test."""
     question: str
-    """What raters are asked."""
+    """Question to the raters."""
     data: str
     """Dataset id."""
     comparison: str | None
-    """Comparison that it belongs to."""
+    """Comparison that the round was made from."""
     evaluations: dict[str, str]
     """Candidate -> evaluation id."""
     items: int
-    """Examples."""
+    """Number of examples."""
     tasks: int
-    """Different tasks, repeats and gold ones included."""
+    """Number of different tasks, including repeats and gold tasks."""
     raters: tuple[JudgeRater, ...]
-    """Who judges."""
+    """Invited raters."""
     seed: int
-    """Seed of the draw, of the sides and of the order."""
+    """Seed of the sample, the sides and the order."""
     plain: bool
-    """Whether typography was evened out."""
-    bar: float = 0.7
-    """Share of people's choices that a judge model must meet before its votes count, set before anybody voted."""
+    """Whether typography was normalized."""
+    min_agreement: float = 0.7
+    """Agreement with people that a judge model must reach before its votes count; set before the first vote."""
     expires: str
-    """When links end, UTC."""
+    """Expiry of the links, UTC."""
     left_out: dict[str, str] = Field(default_factory=dict)
-    """Candidate that is left out, because it has no answer to judge -> why."""
+    """Candidate without answers to judge -> reason."""
     same: tuple[tuple[str, str, int], ...] = ()
-    """Two candidates, and how many of the examples drawn they answered with the same text: ties that nobody is asked
-    about."""
+    """Two candidates, and the number of drawn examples to which both gave the same answer; these ties need no task."""
 
 
 class Vote(Record):
-    """One judgement, as it arrived."""
+    """Vote of a rater on a task."""
 
     task: str
-    """Task."""
+    """Id of the task."""
     rater: str
-    """Who."""
+    """Name of the rater."""
     choice: str
-    """left, right, tie, both_bad; place of the best, none; rated; person, model; or skip."""
+    """left, right, tie, both_bad; number of the best answer, none; rated; person, model; or skip."""
     origin: Origin = "simulated"
-    """A person, a simulated one, or a model; what does not say so is never a person's."""
+    """Person, simulated rater, or model; a vote without an origin never counts as a person's."""
     harm: bool = False
-    """Whether it could cause harm: of a pair, either answer."""
+    """Flagged as potentially harmful; in a pair, either answer."""
     ratings: dict[str, int] = Field(default_factory=dict)
     """Scale -> 1 to 5."""
     comment: str = Field(default="", max_length=4_000)
-    """What the rater said; the reason of a skip."""
+    """Comment of the rater, or reason for a skip."""
     correction: str = Field(default="", max_length=20_000)
-    """A better text, where one was written."""
+    """Better text, if the rater wrote one."""
     seconds: float = Field(default=0.0, ge=0)
-    """Time on the page, by the rater's clock, cut at an hour."""
+    """Time on the page by the rater's clock, at most one hour."""
 
     @model_validator(mode="after")
     def _ratings_in_range(self) -> Vote:
         if any(name not in SCALES or not 1 <= value <= 5 for name, value in self.ratings.items()):
-            raise ValueError(f"ratings are 1 to 5 of {', '.join(SCALES)}")
+            raise ValueError(f"ratings must be 1 to 5, on {', '.join(SCALES)}")
         self.__dict__["seconds"] = min(self.seconds, 3_600.0)
         return self
 
 
 class RaterQuality(Record):
-    """How far a rater can be relied on."""
+    """Reliability of a rater."""
 
     name: str
-    """Who."""
+    """Name of the rater."""
     origin: Origin
-    """A person, a simulated one, or a model."""
+    """Person, simulated rater, or model."""
     votes: int
     """Votes that count."""
     skipped: int
-    """Tasks skipped."""
+    """Skipped tasks."""
     gold: Score
-    """Share of gold tasks answered rightly."""
+    """Share of gold tasks with the correct choice."""
     consistent: Score
-    """Share of repeats with the same answer, sides swapped."""
+    """Share of repeats with the same choice after the sides were swapped."""
     left: Score
-    """Share of decided votes for the first of the answers; one in as many as are shown where place does not matter."""
+    """Share of decided votes for the first answer; 1 / number of answers without a position bias."""
     left_p: float | None
-    """How likely a share so far from that is where place does not matter."""
+    """p-value of that share if there is no position bias."""
     median_seconds: float | None
-    """Median time of a vote."""
+    """Median time per vote."""
     warnings: tuple[str, ...] = ()
-    """What speaks against relying on this rater."""
+    """Reasons to doubt this rater."""
 
 
 class PairVerdict(Record):
-    """What the votes say of two candidates."""
+    """Result of the votes on two candidates."""
 
     left: str
-    """One."""
+    """First candidate."""
     right: str
-    """The other."""
+    """Second candidate."""
     votes: int
     """Votes on this pair."""
     win_rate: Score
-    """Share of the left one's wins; a tie counts one half; examples resampled."""
-    even_length: Score
-    """The same, were both answers of one length."""
+    """Share of votes that the first candidate won; a tie counts as one half. The interval resamples documents."""
+    length_controlled: Score
+    """Length-controlled win rate."""
     p: float | None
     """p-value of the win rate against one half."""
     p_anytime: float
-    """The same, valid however often one looked."""
+    """Anytime-valid p-value: it stays valid no matter how often the results were checked."""
     better: str | None
-    """Who is shown to be better, corrected for the number of pairs."""
+    """Significantly preferred candidate, corrected for the number of pairs; None if there is none."""
     decided: bool
-    """Whether one may stop asking about this pair."""
+    """Whether this pair needs no more votes."""
     more_votes: int | None
-    """Votes more that would show a difference of this size in four of five rounds; None where decided or even."""
+    """Further votes needed to detect a difference of this size with 80 % power; None if decided or even."""
 
 
 class JudgeReport(Record):
-    """What a round says so far."""
+    """State of a round."""
 
     round: str
     """Id of the round."""
     kind: JudgeKind
-    """What was judged."""
+    """Kind of round."""
     origins: dict[str, int]
-    """person, simulated, model -> votes."""
+    """Origin (person, simulated, model) -> number of votes."""
     votes: int
     """Votes that count."""
     open_tasks: int
     """Assigned tasks without a vote."""
     closed: bool
-    """Whether no more votes are taken."""
+    """Whether the round takes no more votes."""
     ranking: Ranking | None
     """Bradley-Terry ranking of a round of pairs."""
     pairs: tuple[PairVerdict, ...] = ()
-    """Each pair of candidates."""
+    """Result for each pair of candidates."""
     scores: dict[str, dict[str, Score]] = Field(default_factory=dict)
-    """Measure -> candidate -> score: harm, ratings, share taken for a person's."""
+    """Metric -> candidate -> score: harm, ratings, share mistaken for a person's text."""
     by_tag: dict[str, dict[str, Score]] = Field(default_factory=dict)
     """Tag -> candidate -> win rate."""
     longer: Score | None = None
-    """Share of decided votes that the longer answer won."""
+    """Share of decided votes for the longer answer."""
     agreement: Agreement | None = None
-    """How far raters agree, where several saw the same."""
+    """Agreement between raters, if several saw the same tasks."""
     raters: tuple[RaterQuality, ...]
-    """How far each can be relied on."""
-    judges: tuple[Licence, ...] = ()
-    """Judge models and whether their votes count."""
+    """Reliability of each rater."""
+    judges: tuple[JudgeValidation, ...] = ()
+    """Validation of each judge model."""
     comments: tuple[tuple[str, str, str], ...] = ()
     """(task, rater, comment)."""
     corrections: int = 0
-    """Better texts that raters wrote."""
+    """Number of better texts that raters wrote."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Notes for the reader."""

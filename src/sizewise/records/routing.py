@@ -1,4 +1,4 @@
-"""Records of the router: small first, large when needed."""
+"""Records of routing between a small and a large model."""
 
 from __future__ import annotations
 
@@ -9,141 +9,141 @@ from sizewise.records.scores import Score
 
 
 class RiskPoint(Record):
-    """What a threshold costs and saves, on prompts that it was not learnt from."""
+    """Quality and savings at one threshold, on held-out prompts."""
 
     threshold: float
-    """A prompt goes to the small model if its chance of a good answer is at least this."""
+    """A prompt goes to the small model if its probability of a good answer is at least this."""
     small_share: float
-    """Share of prompts that the small model answers."""
+    """Fraction of prompts that the small model answers."""
     quality: float
-    """Share of good answers."""
+    """Fraction of good answers."""
     worse: float
-    """Share of all prompts that the small model answers and where only the large one is right."""
+    """Fraction of all prompts that the small model answers badly and the large model would answer well."""
 
 
 class AfterAnswer(Record):
-    """What the likelihood of the small model's own answer adds, once it has answered."""
+    """Calibration of the decision after the small model has answered, from the log-likelihood of its answer."""
 
     weight_before: float
-    """Weight of the logit of the chance before the answer."""
+    """Weight of the logit of the probability before the answer."""
     weight_likely: float
-    """Weight of the mean log-likelihood of the answer's tokens, standardised."""
+    """Weight of the standardized mean log-likelihood of the answer's tokens."""
     offset: float
-    """Constant of the logistic model."""
+    """Intercept of the logistic model."""
     mean: float
-    """Mean of the log-likelihoods that it was learnt from, in nats a token."""
+    """Mean of the log-likelihoods in the calibration data, in nats per token."""
     spread: float
-    """Their standard deviation."""
+    """Standard deviation of these log-likelihoods."""
     apgr: Score
-    """As before the answer."""
+    """APGR, as in `Calibration`."""
     calibration_error: Score
-    """As before the answer."""
+    """Calibration error, as in `Calibration`."""
     chosen: RiskPoint | None = None
-    """The threshold that keeps the risk; None if there is none, or none was asked for."""
+    """The threshold that controls the risk; None if there is none, or no risk was stated."""
     curve: tuple[RiskPoint, ...] = ()
-    """From all large to all small."""
+    """Operating points from all prompts to the large model to all prompts to the small one."""
 
 
 class Calibration(Record):
-    """A router learnt from prompts with what both models made of them."""
+    """A router learned from prompts labeled with the success of both models."""
 
     source: str
-    """File that it was learnt from."""
+    """File or evaluations with the calibration prompts."""
     prompts: int
-    """Number of different prompts."""
+    """Number of distinct prompts."""
     small_quality: Score
-    """Share of good answers of the small model alone."""
+    """Fraction of good answers of the small model alone."""
     large_quality: Score
-    """Share of good answers of the large model alone."""
+    """Fraction of good answers of the large model alone."""
     oracle_quality: Score
-    """Share of good answers if the right model were known each time."""
+    """Fraction of good answers of an oracle that always picks the better model."""
     apgr: Score
-    """Share of the gap between the two that is recovered, averaged over all shares of large calls; random: 0.5."""
+    """Average performance gap recovered (RouteLLM), over all fractions of calls to the large model; random: 0.5."""
     cpt50: Score
-    """Share of large calls that recovers half of the gap."""
+    """Call-performance threshold: fraction of calls to the large model that recovers 50 % of the gap."""
     cpt80: Score
-    """Share of large calls that recovers 80 % of it."""
+    """Fraction of calls to the large model that recovers 80 % of the gap."""
     calibration_error: Score
-    """Mean difference between a stated chance and what came true, in ten parts of equal size."""
+    """Expected calibration error (ECE) with ten bins of equal size."""
     risk: float | None = None
-    """Most share of answers that may be worse than the large model's."""
+    """Maximum fraction of answers that may be worse than the large model's."""
     bound: float | None = None
-    """Smallest risk that so many prompts can vouch for, with a confidence of 95 %."""
+    """Smallest risk that this number of prompts can guarantee with 95 % confidence."""
     chosen: RiskPoint | None = None
-    """The threshold that keeps the risk; None if there is none, or none was asked for."""
+    """The threshold that controls the risk; None if there is none, or no risk was stated."""
     curve: tuple[RiskPoint, ...] = ()
-    """From all large to all small."""
+    """Operating points from all prompts to the large model to all prompts to the small one."""
     spread: tuple[float, ...] = ()
-    """Quantiles of the chances of the prompts that it was learnt from, from the least to the greatest."""
+    """Quantiles of the predicted probabilities of the calibration prompts, in ascending order."""
     centre: dict[int, float] = Field(default_factory=dict)
-    """Feature -> its part in the mean direction of those prompts."""
-    likeness: tuple[float, float] | None = None
-    """Mean and standard deviation of the cosine of each of those prompts with the mean of the others."""
+    """Feature -> component of the mean direction of these prompts."""
+    similarity: tuple[float, float] | None = None
+    """Mean and standard deviation of the cosine similarity of each of these prompts to the mean of the others."""
     vocabulary: int = 0
-    """Features of the text."""
+    """Number of text features."""
     weights: dict[int, float] = Field(default_factory=dict)
     """Feature -> weight in the logistic model of a good small answer."""
     offset: float = 0.0
-    """Its constant."""
+    """Intercept of that model."""
     evaluations: tuple[str, str] | None = None
-    """Evaluations of the small and of the large model that it was learnt from, where it was."""
+    """Evaluations of the small and the large model with the calibration prompts, if it was learned from evaluations."""
     after: AfterAnswer | None = None
-    """The same once the small model has answered; None where its likelihoods were not given."""
+    """Calibration of the decision after the small model has answered; None without log-likelihoods of its answers."""
     marks: tuple[str, ...] = ()
-    """A short hash of each prompt that it was learnt from; none in records of before."""
+    """A short hash of each calibration prompt; empty in records of earlier versions."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Caveats."""
 
 
 class Policy(Record):
-    """Which model answers what: a file that a service reads."""
+    """A routing policy, which a service reads from a file."""
 
     small: str | None = None
-    """Name of the small model that it was made for; None: any."""
+    """Name of the small model; None means any."""
     large: str | None = None
-    """Name of the large one."""
+    """Name of the large model; None means any."""
     threshold: float = Field(ge=0, le=1)
-    """A prompt goes to the small model if its chance of a good answer is at least this."""
+    """A prompt goes to the small model if its probability of a good answer is at least this."""
     confidential: tuple[str, ...] = ()
-    """Regular expressions; a conversation in which one is found never leaves the small model."""
+    """Regular expressions; a conversation that matches one stays with the small model."""
     longest: int | None = Field(default=None, gt=0)
-    """Characters; longer conversations go to the large model."""
+    """Maximum characters of a conversation for the small model; longer ones go to the large model."""
     drift_p: float = Field(default=1e-4, gt=0, lt=1)
-    """The latest prompts are as unlike those it was made from as this p-value: then the large model answers all."""
+    """Significance level of the drift test; if recent prompts drift, the large model answers every request."""
     calibration: Calibration
-    """What it was learnt from."""
+    """The calibration."""
 
 
 class Replay(Record):
-    """A policy on labelled prompts that it was not made from."""
+    """Replay of a policy on labeled prompts that it was not calibrated on."""
 
     source: str
-    """File."""
+    """File name."""
     prompts: int
-    """Prompts in it that count, rows."""
+    """Number of rows that were used."""
     small_share: Score
-    """Share that the small model answers."""
+    """Fraction of prompts that the small model answers."""
     quality: Score
-    """Share of good answers."""
+    """Fraction of good answers."""
     worse: Score
-    """Share of all prompts where the small model answers and only the large one is right."""
+    """Fraction of all prompts that the small model answers badly and the large model would answer well."""
     best_single: Score
-    """Quality of the better of the two alone."""
+    """Quality of the better model alone."""
     random: Score
-    """Quality expected if as many prompts, drawn at random, went to the small model."""
+    """Expected quality of random routing with the same fraction of prompts to the small model."""
     oracle: Score
-    """Quality if the right model were known each time."""
+    """Quality of an oracle that always picks the better model."""
     calls_saved: Score
-    """Large calls saved."""
+    """Fraction of calls to the large model saved."""
     risk: float | None
-    """Risk that was stated."""
+    """Stated risk."""
     kept: bool | None
-    """Whether the observed share of worse answers is within it; None where none was stated, or `new` is False."""
+    """Whether the observed fraction of worse answers is within the risk; None without a risk, or if `new` is False."""
     drift: float
-    """p-value of the prompts being like those that the policy was made from."""
+    """p-value of the drift test against the calibration prompts."""
     confidential: int
-    """Prompts kept back as confidential."""
+    """Number of confidential prompts."""
     learnt: int = 0
-    """Rows left out because the policy was learnt from their prompts."""
+    """Number of rows excluded because the policy was calibrated on their prompts."""
     new: bool = True
-    """False where the policy was learnt from every prompt of the file: the figures are then of those."""
+    """False if the policy was calibrated on every prompt of the file; the figures then describe those prompts."""

@@ -1,4 +1,4 @@
-"""Records of measurement: scores, evaluations and comparisons."""
+"""Records of measurements: scores, evaluations and comparisons."""
 
 from __future__ import annotations
 
@@ -11,321 +11,321 @@ from sizewise.records.service import ModelDescription
 
 
 class Score(Record):
-    """A measured value that is never a bare number. `value` is None if and only if `missing` says why."""
+    """A measured value with its context. `value` is None if and only if `missing_reason` explains why."""
 
     metric: str
-    """Name of the measure."""
+    """Name of the metric."""
     value: float | None = None
     """The point estimate."""
-    low: float | None = None
-    """Lower end of the 95 % interval, where there is one."""
-    high: float | None = None
-    """Upper end of the 95 % interval, where there is one."""
+    ci_low: float | None = None
+    """Lower end of the 95% interval, if there is one."""
+    ci_high: float | None = None
+    """Upper end of the 95% interval, if there is one."""
     n: int
     """Number of items measured."""
     unit: str
     """Unit of the value."""
     signature: str
-    """How it was measured, in a form that can be compared."""
-    missing: str | None = None
+    """How it was measured, in a comparable form."""
+    missing_reason: str | None = None
     """Why there is no value."""
     clusters: int | None = None
-    """Independent source documents that the items come from; None where that was not counted."""
+    """Number of independent source documents behind the items; None if not counted."""
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Score:
-        if (self.value is None) != bool(self.missing):
-            raise ValueError(f"score {self.metric}: value is null if and only if missing has text")
+        if (self.value is None) != bool(self.missing_reason):
+            raise ValueError(f"score {self.metric}: value is null if and only if missing_reason has text")
         return self
 
 
 class ItemRow(Record):
-    """What was measured of one item; rows lie in items.jsonl beside the evaluation."""
+    """The measurement of one item, stored in items.jsonl next to the evaluation."""
 
     item: str
     """Id of the example or passage."""
     kind: Literal["example", "passage", "choice"]
-    """What kind of item it is."""
+    """Kind of item."""
     cluster: str
-    """Id of the source document: items of one document are resampled together."""
-    clean: bool
-    """Shares no 13-gram with training and is no edited copy of its text."""
+    """Id of the source document; its items are resampled together."""
+    uncontaminated: bool
+    """Whether the item shares no 13-gram with the training text and isn't an edited copy of it."""
     prompt: str = ""
-    """What was asked (examples only)."""
+    """Prompt (examples only)."""
     references: tuple[str, ...] = ()
-    """Right answers (examples only)."""
+    """Reference answers (examples only)."""
     completion: str | None = None
-    """What the model answered (examples only)."""
+    """Answer of the model (examples only)."""
     finish: str = ""
-    """Why the answer ended (examples only)."""
+    """Finish reason of the answer (examples only)."""
     error: str | None = None
-    """What went wrong; an item without an answer has no statistics and is not scored."""
+    """Error message; an item without an answer has no statistics and isn't scored."""
     stats: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Metric -> additive statistics of this item; a metric's value is a function of their sum."""
 
 
 class Prompting(Record):
-    """Which form of prompt was used, and how it was chosen."""
+    """The prompt format, and how it was chosen."""
 
     form: Literal["chat", "few_shot"]
-    """The model's chat template, or plain text with worked examples before the question."""
+    """The model's chat template, or plain text with few-shot examples before the question."""
     shots: int
-    """Number of worked examples."""
+    """Number of few-shot examples."""
     tried: dict[str, float]
     """Form -> value on the validation examples."""
     metric: str
-    """Measure that decided."""
+    """Metric used to choose."""
     n: int
-    """Validation examples asked for each form."""
+    """Validation examples per form."""
     max_tokens: int
-    """Longest answer allowed."""
+    """Maximum length of an answer, in tokens."""
 
 
 class Evaluation(Record):
-    """One model measured on one dataset. Each item's statistics are kept in items.jsonl."""
+    """One model evaluated on one dataset. Item statistics are stored in items.jsonl."""
 
     model: ModelDescription
-    """The model measured."""
+    """The evaluated model."""
     data: str
     """Dataset id."""
     seed: int
     """Seed of the sample and of the resampling."""
     limit: int | None
-    """Greatest number of examples and of passages, if limited."""
+    """Maximum number of examples and of passages, if limited."""
     metrics: tuple[str, ...]
-    """Metrics asked for."""
+    """Requested metrics."""
     scores: dict[str, Score]
-    """Name -> score on items that share nothing with training; `NAME@all` is measured on all items."""
+    """Name -> score on uncontaminated items; `NAME@all` covers all items."""
     prompting: Prompting | None = None
-    """How answers were asked for."""
+    """Prompt format of the answers."""
     items: int
-    """Rows in items.jsonl."""
+    """Number of rows in items.jsonl."""
     failed: int
-    """Items with an error: without an answer or without a likelihood. They are not scored."""
+    """Items with an error, which have no answer or likelihood and aren't scored."""
     unanswered: int = 0
-    """Answers that are missing because requests failed in passing; above 0 the evaluation is incomplete, and the same
-    command asks for them again."""
+    """Requests that failed temporarily. If above 0, the evaluation is incomplete; run the same command again to retry
+    them."""
     seconds: float
-    """Wall time of the measurement."""
+    """Wall time of the evaluation, in seconds."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Notes for the reader."""
     versions: dict[str, str]
-    """Versions of the packages that matter."""
+    """Versions of the relevant packages."""
 
 
 class Difference(Record):
-    """One claim: left against right on one metric, paired over the same items."""
+    """One claim: left vs. right on one metric, paired over the same items."""
 
     metric: str
-    """Name of the measure."""
+    """Name of the metric."""
     left: str
     """Name of the first candidate."""
     right: str
     """Name of the second candidate."""
     value: float
     """Left minus right."""
-    low: float | None
-    """Lower end of the 95 % interval; None with a single source document."""
-    high: float | None
-    """Upper end of the 95 % interval; None with a single source document."""
+    ci_low: float | None
+    """Lower end of the 95% interval; None with a single source document."""
+    ci_high: float | None
+    """Upper end of the 95% interval; None with a single source document."""
     p: float | None
-    """Two-sided p-value of this claim alone: sign flips by document, and the jackknife by document."""
+    """Uncorrected two-sided p-value from sign flips and the jackknife, both by document."""
     p_holm: float | None
-    """The same after Holm's correction over all claims on this metric."""
+    """The p-value after Holm's correction over all claims on this metric."""
     detectable: float | None = None
-    """Least true difference that so many source documents would show in 80 % of cases, before Holm's correction."""
+    """Minimum detectable difference with this many source documents (80% power), before Holm's correction."""
     needed: int | None = None
-    """Source documents in all that would show a difference of this size in 80 % of cases."""
+    """Total source documents needed to detect a difference of this size with 80% power."""
     other_p: dict[str, float] = Field(default_factory=dict)
-    """Customary test -> its two-sided p-value, items taken for independent; for the reader, they decide nothing."""
+    """Classical test -> its two-sided p-value, assuming independent items; for information only."""
     n: int
-    """Items that both have."""
+    """Number of common items."""
     clusters: int
-    """Source documents that were resampled."""
+    """Number of source documents resampled."""
     unit: str
     """Unit of the difference."""
     better: str | None
-    """Name of the better one, or None if the claim is not significant at 5 %, rests on too few documents, or is on a
-    measure that a model wins by saying or understanding nothing."""
+    """Name of the better candidate; None if the difference isn't significant at 5%, rests on too few documents, or is
+    on a metric that a model can win by staying silent."""
 
     def turned(self) -> Difference:
-        """Give the same claim as right against left."""
-        ends = {} if self.low is None or self.high is None else {"low": -self.high, "high": -self.low}
+        """Return the same claim with left and right swapped."""
+        ends = {} if self.ci_low is None or self.ci_high is None else {"ci_low": -self.ci_high, "ci_high": -self.ci_low}
         return self.model_copy(update={"left": self.right, "right": self.left, "value": -self.value} | ends)
 
 
 class LoadLevel(Record):
-    """What so many users, or requests a second, met with."""
+    """Results of a load test at one number of concurrent users, or one request rate."""
 
-    users: int | None
-    """Users at once, each asking again when answered; None where requests came at a rate."""
+    concurrent_users: int | None
+    """Concurrent users in a closed loop; None if requests arrived at a fixed rate."""
     rate: float | None
-    """Requests a second, at random times (Poisson); None where users waited for answers."""
+    """Requests per second with Poisson arrivals; None in a closed loop."""
     requests: int
-    """Requests that were sent."""
+    """Number of requests sent."""
     errors: dict[str, int]
-    """Kind of error -> how many; a refusal (429) is one."""
+    """Kind of error -> count, including rejections (429)."""
     seconds: float
-    """From the first request to the last answer."""
+    """Seconds from the first request to the last answer."""
     scores: dict[str, Score]
-    """first_token_s_p50 and _p95, token_s_p50 and _p95 (a token after the first), gap_s_p95 (between pieces),
-    answer_s_p50 and _p95, tokens_per_s, requests_per_s, goodput_per_s (answers within the limits), within_limits."""
+    """p50_ttft_s and p95_ttft_s, p50_tpot_s and p95_tpot_s, p95_itl_s, p50_latency_s and p95_latency_s, tokens_per_s,
+    requests_per_s, goodput_per_s (answers within the latency limits per second), within_limits."""
 
 
-class Licence(Record):
-    """Whether a judge model's votes count: how far it says what people say, on the same tasks."""
+class JudgeValidation(Record):
+    """Validation of a judge model: its agreement with human raters on the same tasks."""
 
     judge: str
-    """The model."""
+    """The judge model."""
     votes: int
-    """Its votes that count."""
+    """Number of its votes that count."""
     agreement: Score
-    """Share of people's votes on the same tasks that chose the same; even is tie or both bad."""
+    """Agreement with human votes on the same tasks; tie and both bad count as equal."""
     among_people: Score
-    """The same among people."""
+    """Agreement among human raters."""
     consistent: Score
-    """Share of tasks in which it chose the same with the sides swapped; elsewhere its vote is a tie."""
+    """Share of tasks with the same choice after swapping sides; other votes count as ties."""
     longer: Score
-    """Share of its decided votes for the longer answer; beside that of people it shows a lean."""
-    bar: float
-    """What the lower end of the agreement must reach."""
-    licensed: bool
-    """Whether it does, on enough votes."""
+    """Share of its decided votes for the longer answer; a higher share than among humans indicates length bias."""
+    threshold: float
+    """Minimum for the lower end of the agreement."""
+    validated: bool
+    """Whether the agreement reaches the threshold on enough votes."""
     reason: str
-    """Why, or why not."""
+    """Why the judge is validated, or not."""
 
 
 class Comparison(Record):
-    """Evaluations side by side."""
+    """A comparison of evaluations."""
 
     data: str
-    """Dataset id that all were measured on."""
+    """Id of the common dataset."""
     evaluations: dict[str, str]
     """Candidate name -> evaluation id."""
     models: dict[str, ModelDescription]
-    """Candidate name -> what it is."""
+    """Candidate name -> description of the model."""
     scores: dict[str, dict[str, Score]]
     """Metric -> candidate -> score."""
     better: dict[str, Literal["higher", "lower"]]
-    """Metric -> which way is better."""
+    """Metric -> whether higher or lower is better."""
     differences: tuple[Difference, ...]
     """All pairs on all paired metrics."""
     votes: str | None = None
-    """Round whose votes are the measure `people`."""
+    """Id of the judging round behind the metric `people`."""
     voters: int | None = None
-    """Raters whose votes those are."""
+    """Number of raters."""
     votes_closed: bool = False
-    """Whether no more votes could come; only then are tests valid that look once."""
+    """Whether voting is closed; only then do fixed-sample tests hold."""
     simulated_votes: bool = False
-    """Whether they are those of simulated raters, in a study that is a simulation."""
-    licence: Licence | None = None
-    """Whether the judge model whose votes are the measure `judge_model` agrees with people well enough to count."""
-    loads: dict[str, str] = Field(default_factory=dict)
-    """Candidate -> id of the load that says how it does under many users."""
-    crowds: dict[str, tuple[LoadLevel, ...]] = Field(default_factory=dict)
-    """Candidate -> what so many users met with, from few to many."""
+    """Whether the votes come from simulated raters, in a study marked as a simulation."""
+    judge_validation: JudgeValidation | None = None
+    """Validation of the judge model behind the metric `judge_model`."""
+    load_tests: dict[str, str] = Field(default_factory=dict)
+    """Candidate -> load test id."""
+    load_levels: dict[str, tuple[LoadLevel, ...]] = Field(default_factory=dict)
+    """Candidate -> load test results by increasing load."""
     suites: dict[str, str] = Field(default_factory=dict)
-    """Candidate -> id of its evaluation on a suite (of bias), where it was measured beside."""
-    weighed: dict[str, dict[str, Score]] = Field(default_factory=dict)
-    """Candidate -> measure of that suite -> score."""
+    """Candidate -> id of its evaluation on a bias suite."""
+    suite_scores: dict[str, dict[str, Score]] = Field(default_factory=dict)
+    """Candidate -> metric of that suite -> score."""
     answered: dict[str, Score] = Field(default_factory=dict)
-    """Candidate -> share of its answers that hold any text; a candidate without examples is not in it."""
-    familiarity: bool
-    """True if the examples were derived from the text: they measure familiarity, not a job."""
-    best: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """Metric -> candidate -> share of resamples in which it is the best of the candidates, baselines left out."""
+    """Candidate -> share of non-empty answers; only candidates evaluated on examples are included."""
+    language_modeling_proxy: bool
+    """True if examples were derived from the text, so that scores measure familiarity rather than a task."""
+    probability_best: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Metric -> candidate -> share of resamples in which it is the best candidate, baselines excluded."""
     rounds: int
     """Bootstrap rounds."""
     seed: int
     """Seed of the resampling."""
-    way: int = 1
-    """Version of the tests behind the differences; p-values of different versions are not compared."""
+    method_version: int = 1
+    """Version of the statistical method; p-values of different versions aren't comparable."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Notes for the reader."""
     cautions: tuple[str, ...] = ()
-    """What weakens the scores of a candidate: answers that never came, were cut or hold no text."""
+    """Problems that weaken a candidate's scores: missing, truncated or empty answers."""
 
 
-class Again(Record):
-    """A measurement done once more, beside the first."""
+class Reproduction(Record):
+    """A repeated measurement, compared with the original."""
 
     evaluation: str
-    """Id of the first one."""
+    """Id of the original evaluation."""
     before: dict[str, Score]
-    """Scores of the first, those that speak of time and size left out."""
+    """Original scores, without timings and sizes."""
     after: dict[str, Score]
-    """The same, measured now."""
+    """The same scores, measured again."""
     equal: tuple[str, ...]
-    """Scores with the same value to nine digits."""
+    """Scores equal to nine digits."""
     within: tuple[str, ...]
-    """Others whose new value lies in the old interval."""
+    """Other scores whose new value lies within the original interval."""
     outside: tuple[str, ...]
-    """Others: not reproduced."""
+    """Scores that weren't reproduced."""
     answers_changed: int
-    """Items whose answer is another."""
+    """Number of items with a different answer."""
     versions_changed: dict[str, str]
-    """Package -> its version then and now."""
+    """Package -> old and new version."""
 
 
 class HistoryEntry(Record):
     """One evaluation in a history."""
 
     created: str
-    """When, UTC."""
+    """Creation time, UTC."""
     evaluation: str
-    """Its id."""
+    """Evaluation id."""
     model: str
     """Model URI."""
     data: str
     """Dataset id."""
     scores: dict[str, Score]
-    """Its scores on clean items."""
+    """Scores on uncontaminated items."""
 
 
 class History(Record):
-    """What was measured of a model or on a dataset, over time."""
+    """Evaluations of a model or dataset over time."""
 
     name: str
-    """Model URI, dataset id or dataset name that was asked for."""
+    """Requested model URI, dataset id or dataset name."""
     entries: tuple[HistoryEntry, ...]
-    """The oldest first."""
+    """Entries, oldest first."""
     changes: tuple[Difference, ...]
-    """Each entry (left, by its id) against the one before it on the same items."""
+    """Difference between each entry (left, by id) and the previous one on the same items."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Notes for the reader."""
 
 
-class Probed(Record):
-    """One attack that worked."""
+class RedteamFinding(Record):
+    """A successful attack."""
 
     id: str
-    """Id of the probe."""
+    """Id of the attack."""
     family: str
-    """Kind of attack."""
+    """Attack family."""
     asked: str
-    """What was asked last."""
+    """Last prompt of the attack."""
     answer: str
-    """What was answered, cut."""
+    """Answer of the model, truncated."""
 
 
-class ProbeReport(Record):
-    """What a model gives away or obeys, told without a judge."""
+class RedteamReport(Record):
+    """Results of a red-team run, scored without a judge model."""
 
     model: str
     """Model URI."""
-    beside: str | None
-    """Model set beside it."""
-    probes: int
-    """Attacks tried on each."""
+    compared_with: str | None
+    """Reference model, if any."""
+    attacks: int
+    """Number of attacks per model."""
     seed: int
-    """Seed of secrets and marks."""
+    """Seed of secrets and markers."""
     scores: dict[str, dict[str, Score]]
-    """Model -> kind of attack -> share that worked; lower is better."""
-    sentences: dict[str, str]
-    """Kind of attack -> what it means when it works."""
-    shown: tuple[Probed, ...]
-    """Some attacks that worked."""
+    """Model -> attack family -> success rate; lower is better."""
+    explanations: dict[str, str]
+    """Attack family -> what a success means."""
+    examples: tuple[RedteamFinding, ...]
+    """Examples of successful attacks."""
     seconds: float
-    """Wall time."""
+    """Wall time in seconds."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Notes for the reader."""

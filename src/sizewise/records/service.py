@@ -1,4 +1,4 @@
-"""Records of the traffic with a model: requests, completions and what a model says of itself."""
+"""Records of requests to a model, its completions, and model descriptions."""
 
 from __future__ import annotations
 
@@ -12,72 +12,72 @@ from sizewise.records.thoughts import split_thoughts
 
 
 class Request(Record):
-    """One thing asked of a model: either a conversation or a plain text to continue."""
+    """A request to a model: a conversation, or a plain text to continue."""
 
     id: str
-    """Id of the example it was made from."""
+    """Id of the example behind the request."""
     messages: tuple[Message, ...] = ()
-    """The conversation, put into the model's own chat template."""
+    """Conversation, rendered with the model's own chat template."""
     text: str | None = None
-    """A plain text to continue; then `messages` is not used."""
+    """Plain text to continue. If set, `messages` is ignored."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer."""
     max_tokens: int = 256
-    """Longest answer, in the model's tokens. `complete` gives thoughts room of their own, `start` does not."""
+    """Maximum answer length in the model's tokens. `complete` adds tokens for reasoning, `start` doesn't."""
     copy_text: str = ""
-    """What the copying baseline answers."""
+    """Answer of the copying baseline."""
     fit: bool = False
-    """Shorten `max_tokens` to what the context leaves, where the prompt itself fits."""
+    """Lower `max_tokens` to the space left in the context, if the prompt itself fits."""
     ids: tuple[int, ...] | None = None
-    """A prompt that is tokens already; then neither `messages` nor `text` is used."""
+    """Prompt as token ids. If set, `messages` and `text` are ignored."""
     temperature: float = 0.0
-    """Zero: the likeliest token each time."""
+    """Sampling temperature; zero is greedy."""
     top_p: float = 1.0
-    """Tokens are drawn from the likeliest ones that together have this probability."""
+    """Sample from the most likely tokens whose probabilities add up to this value."""
     seed: int | None = None
-    """Seed of the drawing; None: another each time."""
+    """Sampling seed; None uses a new one each time."""
     logprobs: bool = False
-    """Whether the log-likelihood of each token written is wanted."""
+    """Whether to return the log-likelihood of each generated token."""
     json_schema: str | None = None
-    """A JSON schema that the answer must fit."""
+    """JSON schema that the answer must match."""
 
 
 class Completion(Record):
-    """What a model answered."""
+    """A model's answer to a request."""
 
     id: str
     """Id of the request."""
     text: str
     """The answer."""
     prompt_tokens: int
-    """Tokens read, in the model's tokens."""
+    """Prompt tokens, as the model counts them."""
     completion_tokens: int
-    """Tokens written, in the model's tokens."""
+    """Generated tokens, as the model counts them."""
     reasoning: str = ""
-    """What the model thought before it answered, where it says so; never part of the answer."""
+    """Reasoning before the answer, if the model returns it; never part of the answer."""
     reasoning_tokens: int = 0
-    """Tokens of that, as the provider counts them; part of the completion's."""
+    """Reasoning tokens reported by the provider, included in `completion_tokens`."""
     seconds: float
-    """Seconds of the batch, divided by the answers in it; of a remote model, those of the request itself."""
-    first_token_s: float | None = None
-    """Seconds to the first piece of the answer, where it was streamed."""
+    """Latency of the request for remote models; duration of the batch divided by its answers for local ones."""
+    ttft_s: float | None = None
+    """Time to first token in seconds, for streamed answers."""
     usd: float | None = None
-    """Money by list prices, where there is a price."""
+    """Cost in US dollars at list prices, if a price is known."""
     finish: Literal["stop", "length", "error"]
-    """Why it ended."""
+    """Why the answer ended."""
     sources: tuple[str, ...] = ()
-    """Documents that the answer cites, where it does."""
+    """Documents that the answer cites."""
     error: str | None = None
-    """What went wrong, if anything."""
+    """Error message if the request failed."""
     kept_from: str | None = None
-    """Day (UTC) on which a remote model gave it, where it was not asked again."""
+    """Date (UTC) of the original answer, if a kept answer of a remote model was reused."""
     transient: bool = False
-    """Whether the same request may be answered when it is sent again: the service was busy or gone."""
+    """Whether a retry may succeed, because the service was busy or unreachable."""
 
     @model_validator(mode="before")
     @classmethod
     def _thoughts_apart(cls, given: Any) -> Any:
-        """Keep thoughts out of the answer, whatever gave it: a file, an engine, a server, or a plug-in."""
+        """Move reasoning out of the answer's text, for every source: files, engines, servers and plug-ins."""
         if not isinstance(given, dict) or not isinstance(given.get("text"), str):
             return given
         text, thoughts = split_thoughts(given["text"])
@@ -88,126 +88,126 @@ class Completion(Record):
 
 
 class ModelDescription(Record):
-    """What a model is, as far as it is known. Facts that are not known are None, never zero."""
+    """Description of a model. Unknown facts are None, never zero."""
 
     uri: str
-    """How it was opened."""
+    """URI that the model was opened with."""
     revision: str = ""
-    """Tells two states of the same URI apart (folders: a hash of sizes and times of the files)."""
+    """Distinguishes two states of the same URI (for folders, a hash of file sizes and times)."""
     origin: str
-    """Where its weights come from; shown beside its scores."""
-    licence: str
-    """Licence of the weights."""
+    """Where the weights come from; shown next to scores."""
+    license: str
+    """License of the weights."""
     engine: str
-    """Software that ran it."""
+    """Software that runs the model."""
     precision: str
     """Number format of the weights in memory."""
     attention: str = "unknown"
-    """Full, window or mixed."""
+    """Attention: full, sliding window or mixed."""
     context: int | None = None
-    """Longest input in tokens."""
+    """Context length in tokens."""
     parameters: int | None = None
     """Exact number of parameters."""
     memory_bytes: int | None = None
-    """Memory of weights and of one user's cache at 1,024 tokens."""
+    """Memory of the weights and one user's key-value cache at 1,024 tokens."""
     disk_bytes: int | None = None
-    """Bytes of the weight files."""
+    """Size of the weight files in bytes."""
     can_score: bool = False
-    """Whether it gives log-likelihoods of text."""
+    """Whether the model provides log-likelihoods of text."""
     can_chat: bool = False
-    """Whether it has a chat template."""
+    """Whether the model has a chat template."""
     can_see: bool = False
-    """Whether images may be shown to it."""
+    """Whether the model accepts images."""
     offers: tuple[str, ...] = ()
-    """What a request may ask for besides a greedy answer: ids, sampling, logprobs, json_schema, echo, embeddings."""
+    """Supported features besides greedy answers: ids, sampling, logprobs, json_schema, echo, embeddings."""
     cache_tokens: int | None = None
-    """Tokens of all users together that it can hold at once."""
+    """Capacity of the key-value cache in tokens, over all users."""
     trained_on: str | None = None
-    """Dataset it was trained on here."""
+    """Dataset id, if the model was trained here."""
     start: str | None = None
-    """Model URI that training started from (None: not trained here)."""
+    """Model URI that training started from; None if the model wasn't trained here."""
     local: bool = True
     """Whether text stays on this machine."""
     api: bool = False
-    """Whether answers come over a connection: many requests may be under way at once."""
+    """Whether answers come from an API, so that many requests may run concurrently."""
     role: Literal["candidate", "baseline"] = "candidate"
-    """A baseline stands in tables and is never picked."""
+    """Baselines are shown in tables but never recommended."""
 
 
 class ModelSize(Record):
-    """How large a model is, computed from its config alone."""
+    """Size of a model, computed from its config."""
 
     uri: str
-    """How it is opened."""
+    """URI of the model."""
     architecture: str
-    """Name of its architecture."""
+    """Name of the architecture."""
     attention: str
-    """Full, window or mixed."""
+    """Attention: full, sliding window or mixed."""
     context: int | None
-    """Longest input in tokens."""
+    """Context length in tokens."""
     parameters: int
     """Exact number of parameters; shared ones count once."""
     active_parameters: int
-    """Parameters that work on each token: fewer where only some of several experts are chosen."""
+    """Parameters used for each token; fewer than all in a mixture of experts."""
     weight_bytes: dict[str, int]
-    """Number format -> memory of the weights."""
+    """Number format -> memory of the weights in bytes."""
     cache_bytes: dict[int, int]
-    """Tokens -> one user's cache in bf16."""
+    """Tokens -> one user's key-value cache in bf16, in bytes."""
     full_cache_bytes: dict[int, int]
-    """The same if no block had a window."""
+    """The same with full attention in every block."""
     operations: int
-    """Floating-point operations to write a token after 1,024 others; a multiplication and its addition are two."""
+    """Floating-point operations to generate a token after 1,024 others; a multiply-add counts as two."""
     free_bytes: int | None = None
-    """Memory that was free on this machine."""
+    """Free memory of this machine in bytes."""
     fits: dict[str, bool] = Field(default_factory=dict)
-    """Number format -> whether weights and one user's cache fit into it."""
+    """Number format -> whether the weights and one user's cache fit into the free memory."""
 
 
 class Source(Record):
-    """Where a fact stands."""
+    """Source of published facts."""
 
     fact: str
-    """Names of the facts, with commas."""
+    """Names of the facts, separated by commas."""
     url: str
     """Page or paper."""
     seen: str
-    """Day on which it was looked up."""
+    """Date of access."""
     verified: bool
-    """Whether the text itself was read; otherwise the source is only known to state it."""
+    """Whether the source itself was read; otherwise it is cited secondhand."""
     note: str = ""
-    """What of it, or what kind of text it is."""
+    """Passage or kind of source."""
 
 
-class MarketModel(Record):
-    """What is publicly known of a model that people ask about; what is not published is absent, never zero."""
+class CatalogModel(Record):
+    """Published facts about a well-known model. Unpublished facts are absent, never zero."""
 
     name: str
-    """Its usual name."""
+    """Common name."""
     maker: str
-    """Who made it."""
+    """Developer of the model."""
     uri: str
-    """How it is opened."""
+    """URI of the model."""
     released: str | None = None
-    """Year and month."""
+    """Release date, year and month."""
     weights: Literal["open", "closed"]
-    """Whether its weights can be had."""
-    licence: str | None = None
-    """Licence or terms."""
+    """Whether the weights are available for download."""
+    license: str | None = None
+    """License or terms of use."""
     parameters: int | None = None
     """Published number of parameters."""
     active_parameters: int | None = None
-    """Those that work on each token, where experts are chosen."""
+    """Parameters used for each token, for mixtures of experts."""
     parameters_note: str | None = None
-    """What else is said of its size; an estimate is called one."""
+    """Further statements about the size; estimates are marked as such."""
     architecture: str | None = None
-    """In a few words."""
+    """Architecture in a few words."""
     attention: str | None = None
-    """Full, window or mixed."""
+    """Attention: full, sliding window or mixed."""
     context: int | None = None
-    """Longest input in tokens."""
+    """Context length in tokens."""
     modalities: tuple[str, ...] = ()
-    """What it reads."""
+    """Types of input."""
     hardware: str | None = None
-    """What it takes to run it."""
+    """Hardware required to run the model."""
     sources: tuple[Source, ...]
-    """Where the facts stand."""
+    """Sources of the facts."""

@@ -1,4 +1,4 @@
-"""Records of text: documents, examples, and the dataset made of them."""
+"""Records of text: documents, examples, and datasets of them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Document(Record):
-    """A text with where it came from and under which licence."""
+    """Text with its origin and license."""
 
     id: str
     """Stable name, unique within a dataset."""
     title: str = ""
-    """What a person would call it."""
+    """Human-readable title."""
     text: str
     """The cleaned text; paragraphs are separated by blank lines."""
     origin: str
-    """File or package that it was read from."""
-    licence: str = "not stated"
-    """Licence of the text, as stated by its source."""
+    """File or package that the text was read from."""
+    license: str = "not stated"
+    """License of the text, as stated by its source."""
     sha256: str
     """Content hash of `text` in UTF-8."""
 
@@ -33,14 +33,14 @@ class Message(Record):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    """Who speaks."""
+    """Author of the message."""
     content: str
-    """What is said."""
+    """Text of the message."""
     images: tuple[str, ...] = ()
-    """Paths of images that are shown with it."""
+    """Paths of images attached to the message."""
 
     @model_serializer(mode="wrap")
-    def _without_no_images(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_missing_images(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
         if not self.images:
             found.pop("images", None)
@@ -48,35 +48,35 @@ class Message(Record):
 
 
 class Example(Record):
-    """A piece of the job: what is asked and the answers that count as right."""
+    """Task example: a conversation and its reference answers."""
 
     id: str
     """Stable name, unique within a dataset."""
     messages: tuple[Message, ...] = Field(min_length=1)
-    """The conversation that the model must continue."""
+    """Conversation that the model must continue."""
     references: tuple[str, ...] = Field(min_length=1)
-    """Right answers; the first is used for training."""
+    """Reference answers; the first one is used for training."""
     tags: tuple[str, ...] = ()
     """Labels to slice results by."""
     source: str
-    """Id of the document that the example was drawn from; the split follows it."""
+    """Id of the source document; an example goes to the split of its source."""
     copy_text: str = ""
-    """What somebody who only copies would answer (empty: the whole prompt): the trivial baseline."""
+    """Answer of the copying baseline; empty for the whole prompt."""
     choices: tuple[str, ...] = ()
-    """Answers that could be chosen, the right one among them."""
+    """Answer choices, including the correct one."""
     answer_schema: str = ""
-    """JSON Schema that an answer must keep, as text."""
+    """JSON Schema that an answer must satisfy, as text."""
     split: Literal["train", "validation", "test"] | None = None
-    """Where its source must go, if that is not left to chance: for a test set that somebody has already answered."""
+    """Required split of the source, for example for a test set with existing answers; by default a random one."""
 
     @model_validator(mode="after")
-    def _right_choice(self) -> Example:
+    def _reference_among_choices(self) -> Example:
         if self.choices and self.references[0] not in self.choices:
-            raise ValueError(f"the right answer '{self.references[0][:50]}' is not among the choices")
+            raise ValueError(f"the reference answer '{self.references[0][:50]}' is not among the choices")
         return self
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_given(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
         for name in ("choices", "answer_schema", "split"):
             if not found.get(name):
@@ -90,112 +90,112 @@ class Example(Record):
 
 
 class RejectedRow(Record):
-    """A row of a file that could not be used."""
+    """Row of a file that could not be used."""
 
     file: str
     """Name of the file."""
     line: int
-    """Line at which the row begins, counted from 1."""
+    """First line of the row, counted from 1."""
     reason: str
-    """Why it could not be used."""
+    """Reason for the rejection."""
 
 
-class LeakEntry(Record):
-    """What one test item shares with the training text."""
+class ContaminationEntry(Record):
+    """Overlap of one test item with the training text."""
 
     item: str
     """Id of the passage or example."""
     kind: Literal["passage", "example"]
-    """Whether it is a passage of a document, or an example, of which prompt and answers were looked at."""
+    """Passage of a document, or example (prompt and reference answers)."""
     exact: bool
-    """The whole passage or answer stands in the training text (compared without case and punctuation); of answers those
-    that are short or given to several prompts do not count."""
+    """The whole passage or answer occurs in the training text, ignoring case and punctuation. Answers that are short or
+    shared by several prompts don't count."""
     shared_words: int
-    """Words that lie in a 13-gram also seen in training."""
+    """Words in a 13-gram that also occurs in training."""
     edited: bool = False
-    """At least 13 words, and a quarter of its runs of seven words also seen in training: a lightly edited copy."""
+    """Lightly edited copy: at least 13 words, and a quarter of its 7-grams also occur in training."""
     words: int
-    """Words of the passage or of the answer."""
+    """Number of words in the passage or answer."""
     prompt_exact: bool = False
-    """The whole prompt of an example stands in the training text."""
+    """The whole prompt occurs in the training text."""
     prompt_shared_words: int = 0
-    """Words of the prompt that lie in a 13-gram also seen in training; what many prompts share does not count."""
+    """Words of the prompt in a 13-gram that also occurs in training; text shared by many prompts doesn't count."""
     prompt_words: int = 0
-    """Words of the prompt."""
+    """Number of words in the prompt."""
 
     @property
     def prompt_seen(self) -> bool:
-        """True if the prompt, whole or a passage of it, stands in the training text."""
+        """Whether the prompt, or a passage of it, occurs in the training text."""
         return self.prompt_exact or self.prompt_shared_words > 0
 
     @property
-    def clean(self) -> bool:
-        """True if nothing is shared: the headline is measured on such items."""
+    def uncontaminated(self) -> bool:
+        """Whether the item shares nothing with training; headline scores use only such items."""
         return not self.exact and not self.edited and self.shared_words == 0 and not self.prompt_seen
 
 
-class LeakLedger(Record):
-    """Overlap between the test split and the training split, in sums."""
+class ContaminationReport(Record):
+    """Overlap between the test split and the training split, in total."""
 
     ngram: int = 13
-    """Length in words of the n-grams compared."""
+    """Length of the compared n-grams, in words."""
     passages: int
-    """Test passages looked at."""
-    clean_passages: int
+    """Test passages checked."""
+    uncontaminated_passages: int
     """Test passages that share nothing with training."""
     examples: int
-    """Test examples looked at."""
-    clean_examples: int
+    """Test examples checked."""
+    uncontaminated_examples: int
     """Test examples whose prompt and reference answers share nothing with training."""
     words: int
     """Words in the test passages."""
     shared_words: int
-    """Words in test passages that lie in an n-gram seen in training."""
+    """Words of test passages in an n-gram that also occurs in training."""
     exact: int
-    """Passages and answers that stand whole in the training text."""
+    """Passages and answers that occur in full in the training text."""
     duplicates_removed: int
-    """Documents with the text of another, and examples with the prompt and the answer of another, that were removed."""
+    """Removed duplicates: documents with the same text, and examples with the same prompt and answer."""
     prompts: int = 0
-    """Test examples whose prompt, whole or a passage of it, stands in the training text."""
+    """Test examples whose prompt, or a passage of it, occurs in the training text."""
 
 
 class SplitSize(Record):
-    """How much text and how many examples one split holds."""
+    """Size of one split."""
 
     documents: int
     """Number of documents."""
     characters: int
-    """Characters in all documents."""
+    """Number of characters in all documents."""
     examples: int
     """Number of examples."""
 
 
 class Dataset(Record):
-    """Documents and examples in train, validation and test; the texts lie in JSONL files beside it."""
+    """Documents and examples in train, validation and test splits; the texts are in JSONL files next to the record."""
 
     name: str
-    """What a person would call it."""
+    """Human-readable name."""
     domain: str
-    """Field of work, for example medical."""
+    """Application domain, for example medical."""
     sources: tuple[str, ...]
-    """Paths or demo names that were read."""
+    """Paths or demo names that the dataset was read from."""
     seed: int
     """Seed of the split."""
     splits: dict[Split, SplitSize]
     """Size of each split."""
-    leak: LeakLedger
-    """What the test split shares with training."""
-    licences: dict[str, int]
-    """Licence -> number of documents under it."""
+    contamination: ContaminationReport
+    """Overlap of the test split with training."""
+    licenses: dict[str, int]
+    """License -> number of documents."""
     not_read: dict[str, int] = Field(default_factory=dict)
-    """File kind -> number of files that were found and not read."""
+    """File type -> number of files that were skipped."""
     derived: bool
-    """True if no examples were given and they were derived from the text: then they measure familiarity, not a job."""
+    """Whether examples were derived from the text because none were given: a language-modeling proxy."""
     notes: tuple[str, ...] = ()
-    """What a reader of the scores should know about this data."""
+    """Notes about this data for readers of the scores."""
     forms: dict[str, int] = Field(default_factory=dict)
-    """Form of rows, as recognised -> number of rows."""
+    """Detected row format -> number of rows."""
     rejected: int = 0
-    """Rows that could not be used; they lie in rejected.jsonl beside the record, each with line and reason."""
+    """Number of rejected rows; rejected.jsonl next to the record lists them with line and reason."""
     sha256: str
-    """Hash over all documents and examples in their splits."""
+    """Hash of all documents and examples in their splits."""

@@ -1,10 +1,10 @@
-"""Thoughts before an answer: where a model writes them as part of its text, they are told apart from what it says."""
+"""Separate reasoning from the answer when a model writes both into one text."""
 
 from __future__ import annotations
 
 import re
 
-# How models write that they think: Qwen, DeepSeek, GLM and most others; Magistral; Kimi; Seed; Open-Thoughts; Cohere.
+# Reasoning delimiters of Qwen, DeepSeek, GLM and most others; Magistral; Kimi; Seed; Open-Thoughts; Cohere.
 _PAIRS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -13,14 +13,14 @@ _PAIRS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
 )
-# Plain words of markup: an answer may hold them too, so they count at its beginning only.
+# Plain markup that an answer may contain too, so it only counts at the beginning.
 _LEADING = (
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
     ("<|channel>thought", "<channel|>"),
 )
-# gpt-oss: with its marks, and without them where the tokenizer left special tokens out.
+# gpt-oss: with its special tokens, and without them where the tokenizer skipped them.
 _HARMONY = re.compile(
     r"\s*(?:<\|channel\|>analysis<\|message\|>(?P<marked>.*?)<\|channel\|>final<\|message\|>"
     r"|analysis(?P<bare>.*?)assistantfinal)(?P<answer>.*)",
@@ -32,16 +32,16 @@ _AROUND = re.compile(
 
 
 def opened_thought(prompt: str) -> str:
-    """Return the mark that a prompt ends with where the model is to go on thinking, else an empty text."""
+    """Return the opening reasoning delimiter at the end of a prompt; empty if the prompt doesn't end with one."""
     end = prompt.rstrip()
     return next((begin for begin, _ in (*_PAIRS, *_LEADING) if end.lower().endswith(begin.lower())), "")
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
-    """Split what a model wrote into its answer and its thoughts; a text without thoughts stays as it is.
+    """Split the output of a model into answer and reasoning; an output without reasoning is returned unchanged.
 
-    Thoughts that do not end were cut: nothing was answered then. An end without a beginning ends thoughts that the
-    prompt began, as the chat template of DeepSeek-R1 does.
+    Reasoning without an end was cut off, so there is no answer. An end without a beginning closes reasoning that the
+    prompt opened, as the chat template of DeepSeek-R1 does.
     """
     found = _HARMONY.fullmatch(text)
     if found:

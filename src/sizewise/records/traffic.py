@@ -1,4 +1,4 @@
-"""Records of many users at once."""
+"""Records of load tests."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from sizewise.records.base import Record
 from sizewise.records.scores import LoadLevel
 
 
-class Load(Record):
-    """How an endpoint does under many users."""
+class LoadTest(Record):
+    """Latency and throughput of a model or endpoint under load."""
 
     url: str
-    """Base URL; `in this process` where the engine was asked without a connection."""
+    """Base URL; `in this process` where the engine was called directly."""
     model: str
-    """Model that was asked."""
+    """Model that was tested."""
     engine: str
-    """What runs it, as the endpoint says; `not stated` where it does not."""
+    """Inference engine as reported by the endpoint; `not stated` otherwise."""
     max_tokens: int
-    """Longest answer that was asked for."""
+    """Maximum length of an answer."""
     prompt_words: float
-    """Mean words of the prompts."""
-    limit_first_token_s: float
-    """An answer within the limits begins in this time."""
-    limit_token_s: float
-    """And writes each further token in this, on average."""
+    """Mean number of words in a prompt."""
+    ttft_slo_s: float
+    """Maximum time to first token (TTFT) of an answer within the limits."""
+    tpot_slo_s: float
+    """Maximum mean time per output token (TPOT) of an answer within the limits."""
     levels: tuple[LoadLevel, ...]
-    """From few to many."""
-    most_users: int | None
-    """Most users for whom 95 % of the answers were within the limits; None: not even the fewest, or not by users."""
+    """Load levels, in ascending order."""
+    max_concurrent_users: int | None
+    """Highest number of concurrent users at which 95 % of the answers were within the limits; None if no level
+    qualifies, or if the load was a request rate."""
     uri: str | None = None
-    """Model URI, where it was asked in this process."""
+    """Model URI, if the engine was called directly."""
     notes: tuple[str, ...] = ()
-    """What a reader should know."""
+    """Notes for the reader."""
     versions: dict[str, str] = Field(default_factory=dict)
-    """Versions of the software at work."""
+    """Versions of the software involved."""

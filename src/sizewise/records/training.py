@@ -1,4 +1,4 @@
-"""Records of training: the recipe, the curve and the checkpoint."""
+"""Training records: recipe, training curve, checkpoint and reports."""
 
 from __future__ import annotations
 
@@ -11,60 +11,60 @@ from sizewise.records.scores import Score
 
 
 class Recipe(Record):
-    """Everything that decides what a training run does. One of `tokens` and `minutes` is the dial."""
+    """All settings of a training run. Its length is set by `tokens` or `minutes`."""
 
     start: str
-    """Model URI of the pretrained start, or `scratch`."""
+    """Model URI of the pretrained model, or `scratch`."""
     method: Literal["lora", "dora", "qlora", "full"] = "lora"
-    """Low-rank adapters on all linear layers (plain, with lengths apart, or over 4-bit weights), or all weights. A
-    network from scratch is always `full`."""
+    """Train low-rank adapters on all linear layers (plain, weight-decomposed, or over 4-bit weights), or all weights.
+    Training from scratch is always `full`."""
     attention: str = "full"
-    """`full`, `window:N` (sliding window of N tokens) or `pattern:SSSL` (S: window, L: all before). Pretrained
-    networks keep their own with `full`; Llama- and Mistral-shaped ones can be given windows."""
+    """`full`, `window:N` (sliding window of N tokens) or `pattern:SSSL` (S: window, L: full). With `full`, a pretrained
+    network keeps its attention. Llama and Mistral networks can be changed to windows."""
     tokens: int | None = None
-    """Token budget; wins over `minutes`."""
+    """Token budget; takes precedence over `minutes`."""
     minutes: float | None = None
-    """Time to spend; a probe turns it once into a token budget that the run keeps."""
+    """Time budget. A speed probe converts it once into a token budget, which the run keeps."""
     parameters: int = 5_000_000
-    """Size of a network from scratch."""
+    """Number of parameters when training from scratch."""
     rank: int = Field(default=16, gt=0)
     """LoRA rank."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Peak learning rate; by default what suits the method and size."""
+    """Peak learning rate; by default chosen for the method and size."""
     context: int = Field(default=512, ge=16)
     """Tokens in a training row."""
     rows_per_step: int = Field(default=2, gt=0)
-    """Rows in an optimiser step."""
+    """Rows in an optimizer step."""
     example_share: float = Field(default=0.5, ge=0, le=1)
-    """Share of the training tokens that come from examples, where there are any."""
+    """Share of training tokens from examples, if there are any."""
     document_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training documents and examples that is used, for learning curves."""
+    """Share of the training documents and examples to use, for learning curves."""
     control: str = "demo:python"
-    """Text of another kind: some of it is replayed in training, the rest measures forgetting. `none`: neither."""
+    """Unrelated text: part of it is replayed in training, the rest measures forgetting. `none` disables both."""
     control_share: float = Field(default=0.02, ge=0, lt=1)
-    """Share of the training rows that replay control text; a network from scratch has nothing to forget."""
+    """Share of training rows that replay control text; not used when training from scratch."""
     teacher: str | None = None
-    """Model URI of a teacher: with the same vocabulary its likeliest tokens are learned at each place, else texts
-    that it writes."""
+    """Model URI of a teacher. With the same vocabulary, the student learns its token distribution; otherwise it learns
+    from texts that the teacher generates."""
     teacher_share: float = Field(default=0.5, gt=0, le=1)
-    """How much of the loss the teacher's expectation makes, or of the answers its texts."""
+    """Weight of the teacher's distribution in the loss, or share of answers that it generates."""
     tokenizer: str | None = None
-    """Model URI whose tokenizer a network from scratch takes; by default it gets its own."""
+    """Model URI that provides the tokenizer when training from scratch; by default a new one is trained."""
     canaries: int = Field(default=0, ge=0, le=64)
-    """Secrets planted in the training text to measure memorisation, half of them once and half 16 times."""
+    """Secrets to insert into the training text to measure memorization, half of them once and half 16 times."""
     balance: Literal["none", "reweight", "augment"] = "none"
-    """What is done about groups that the text names seldom: show such text more often, or add copies with the
-    groups swapped."""
+    """How to balance groups of people that the text rarely mentions: repeat such text more often, or add copies with
+    the groups swapped."""
     patience: int = Field(default=3, ge=0)
-    """Validations without a new best after which training stops; 0: never."""
+    """Stop after this many validations without improvement; 0 disables early stopping."""
     checkpointing: Literal["auto", "on", "off"] = "auto"
-    """Compute activations again on the way back instead of keeping them; auto: when memory is short."""
+    """Recompute activations in the backward pass instead of storing them; auto does so when memory is short."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where the network runs."""
+    """Device to train on."""
     max_epochs: float = Field(default=8.0, gt=0)
-    """Upper bound of passes over the training text."""
+    """Maximum passes over the training text."""
     seed: int = Field(default=0, ge=0)
-    """Seed of initial weights and of the order of data."""
+    """Seed of the initial weights and the order of data."""
 
     @model_validator(mode="after")
     def _dial(self) -> Recipe:
@@ -80,229 +80,229 @@ class Recipe(Record):
 
 
 class CurvePoint(Record):
-    """One moment of a training run."""
+    """One point of the training curve."""
 
     step: int
-    """Optimiser steps done."""
+    """Optimizer steps done."""
     tokens: int
     """Tokens seen."""
     loss: float
-    """Mean training loss since the last point, nats a predicted token."""
+    """Mean training loss since the last point, in nats per predicted token."""
     bits_per_byte: float | None = None
-    """Validation bits per byte where it was measured at this point."""
+    """Validation bits per byte, if measured at this point."""
     control_bits_per_byte: float | None = None
-    """Bits per byte of control text where it was measured at this point."""
+    """Bits per byte of control text, if measured at this point."""
     learning_rate: float
     """Learning rate of the last step."""
     seconds: float
-    """Seconds of training so far, over all sessions of the run."""
+    """Training time so far in seconds, over all sessions of the run."""
 
 
 class Range(Record):
-    """An estimate with its bounds."""
+    """An estimate with lower and upper bounds."""
 
-    low: float
-    """What it takes if all goes well."""
+    lower: float
+    """Optimistic value."""
     expected: float
-    """What it most likely takes."""
-    high: float
-    """What it takes if the machine is busy."""
+    """Most likely value."""
+    upper: float
+    """Pessimistic value, for example on a busy machine."""
 
 
 class Estimate(Record):
-    """What a run was expected to take, from a short probe before it."""
+    """Resources that a run is expected to need, from a short probe."""
 
     parameters: int
     """Parameters of the network."""
     trained_parameters: int
-    """Parameters that are changed."""
+    """Trainable parameters."""
     tokens: int
     """Token budget."""
     tokens_per_s: float
-    """Speed in the probe."""
+    """Training speed in the probe."""
     memory_bytes: Range
-    """Memory of the process or device."""
+    """Memory of the process or device in bytes."""
     seconds: Range
-    """Time from the first step to the last, validation included."""
+    """Time from the first to the last step in seconds, validation included."""
     energy_wh: Range | None = None
-    """Energy, from assumed watts a core; none on devices whose watts are not known."""
+    """Energy in Wh, from an assumed power per core; None for devices of unknown power."""
     usd: Range | None = None
-    """Price of the machine's time, where the price of an hour was given."""
+    """Cost of the machine in US dollars, if an hourly price was given."""
     available_bytes: int | None = None
-    """Memory that was free."""
+    """Free memory in bytes."""
 
 
 class Forgetting(Record):
-    """What a model knew of other things before and after training."""
+    """Forgetting report: control text and general questions before and after training."""
 
     control: str
-    """Where the control text came from; none of what is measured was trained on."""
+    """Source of the control text. The measured part was not trained on."""
     bytes: int
-    """Bytes of control text."""
+    """Size of the control text in bytes."""
     before: float
     """Bits per byte of control text before training."""
     after: float
     """Bits per byte of control text after training."""
     answers_before: float | None = None
-    """Bits per byte of right answers to general questions before training."""
+    """Bits per byte of reference answers to general questions before training."""
     answers_after: float | None = None
     """The same after training."""
     questions: int = 0
-    """General questions asked."""
+    """Number of general questions."""
     replay_share: float
-    """Share of the training rows that replayed control text."""
+    """Share of training rows that replayed control text."""
 
 
-class Memorisation(Record):
-    """What of its training text a model gives away."""
+class Memorization(Record):
+    """Memorization report: how much training text can be recovered from a model."""
 
     canaries: int
-    """Secrets planted."""
+    """Number of inserted secrets."""
     exposure: dict[str, float]
-    """How often a secret was in the text -> mean exposure in bits (Carlini et al., 2019); log2 of `candidates` is the
-    most that can be told, 1 bit is chance."""
+    """Repetitions of a secret -> mean exposure in bits (Carlini et al., 2019). The maximum is log2 of `candidates`, and
+    1 bit is chance level."""
     candidates: int
-    """Alternatives that each secret was ranked among."""
+    """Number of alternatives that each secret is ranked among."""
     extracted: dict[str, float]
-    """How often a secret was in the text -> share of the secrets that greedy generation gives away."""
+    """Repetitions of a secret -> share of secrets that greedy generation reveals."""
     membership_auc: Score
-    """Membership inference by loss: probability that a training passage is likelier than a held-out one."""
+    """AUC of membership inference: probability that a training passage has a lower loss than a held-out one."""
     membership_tpr: Score
-    """Share of the training passages found at 1 % false alarms."""
+    """True positive rate of membership inference at a 1 % false positive rate."""
 
 
 class PositionBits(Record):
-    """How well tokens at some distance from the beginning of a text are predicted."""
+    """Bits per token in a range of positions."""
 
     first: int
-    """First place, counted in tokens from the beginning."""
+    """First position, in tokens from the beginning of the text."""
     last: int
-    """Last place."""
+    """Last position."""
     tokens: int
-    """Tokens measured."""
+    """Number of measured tokens."""
     bits: float
-    """Bits a token; falling with the place where what came long before is of use."""
+    """Mean bits per token. Lower values at later positions show that the model uses long context."""
 
 
-class AttentionTrade(Record):
-    """What a choice of attention costs and saves, on this data."""
+class AttentionTradeoff(Record):
+    """Cost and savings of an attention pattern on this data."""
 
     context: int
-    """Tokens of one user's cache."""
+    """Context length of one user's cache in tokens."""
     cache_bytes: int
-    """One user's cache of keys and values in bf16."""
+    """One user's key-value cache in bf16, in bytes."""
     full_cache_bytes: int
-    """The same if all blocks looked at all that came before."""
+    """The same with full attention in every block."""
     positions: tuple[PositionBits, ...] = ()
-    """Held-out text by place; comparable between models with the same tokenizer."""
+    """Bits per token of held-out text by position; comparable between models with the same tokenizer."""
 
 
-class GroupShares(Record):
-    """How often the training text names groups of people."""
+class Representation(Record):
+    """Representation report: how often the training text mentions groups of people."""
 
     words: int
-    """Words of training text that were counted."""
+    """Number of words of training text."""
     counts: dict[str, dict[str, int]]
     """Attribute -> group -> mentions."""
     balance: str
-    """What was done about it."""
-    swap_gap_before: float | None = None
-    """Mean absolute change in bits per byte of held-out sentences when the named groups are swapped, before."""
-    swap_gap_after: float | None = None
+    """Balancing method."""
+    counterfactual_gap_before: float | None = None
+    """Mean absolute change in bits per byte of held-out sentences when groups are swapped, before training."""
+    counterfactual_gap_after: float | None = None
     """The same after training."""
     sentences: int = 0
-    """Held-out sentences that name a group."""
+    """Number of held-out sentences that mention a group."""
 
 
 class Checkpoint(Record):
-    """A trained model: a Hugging Face folder `model/` beside this record."""
+    """A trained model, saved as the Hugging Face folder `model/` next to this record."""
 
     start: str
-    """Model URI of the start, or `scratch`."""
+    """Model URI that training started from, or `scratch`."""
     recipe: Recipe
-    """How it was made."""
+    """Settings of the run."""
     data: str
-    """Dataset id it was trained on."""
+    """Id of the training dataset."""
     parameters: int
     """Parameters of the network."""
     trained_parameters: int
-    """Parameters that were changed."""
+    """Trainable parameters."""
     attention: str
-    """Attention of the network in words."""
+    """Description of the network's attention."""
     tokens: int
-    """Tokens seen, padding not counted."""
+    """Tokens seen, without padding."""
     steps: int
-    """Optimiser steps."""
+    """Optimizer steps."""
     epochs: float
     """Passes over the training rows."""
     best_step: int
-    """Step whose weights were kept: the best validation bits per byte."""
+    """Step with the best validation bits per byte; its weights were kept."""
     best_bits_per_byte: float
     """Validation bits per byte of the kept weights."""
     start_bits_per_byte: float
     """Validation bits per byte before training."""
     curve: tuple[CurvePoint, ...]
-    """The run over time."""
+    """Training curve."""
     seconds: float
-    """Wall time of training, all sessions, warm-up and validation included."""
+    """Wall time of training in seconds, over all sessions, warm-up and validation included."""
     warmup_s: float
-    """Seconds of the first step (compilation)."""
+    """Duration of the first step in seconds (compilation)."""
     tokens_per_s: float
     """Median training speed without warm-up and validation."""
     compiled: bool
     """Whether blocks were compiled."""
     sessions: int
-    """How many times the run was started (1: never interrupted)."""
+    """Number of times the run was started; 1 if never interrupted."""
     peak_memory_bytes: int
-    """Largest resident memory of the process up to the end of training."""
+    """Peak resident memory of the process until the end of training."""
     origin: str
-    """Where the starting weights came from."""
-    licence: str
-    """Licence that applies to the weights."""
+    """Where the initial weights come from."""
+    license: str
+    """License of the weights."""
     estimate: Estimate | None = None
-    """What it was expected to take."""
+    """Estimate before the run."""
     estimate_error: dict[str, float] = Field(default_factory=dict)
-    """Measured over expected minus 1, of seconds and memory."""
+    """Relative error of the estimate, measured / expected - 1, for seconds and memory."""
     forgetting: Forgetting | None = None
-    """What it forgot."""
-    memorisation: Memorisation | None = None
-    """What it gives away; only where canaries were planted."""
-    groups: GroupShares | None = None
-    """Which groups of people its text names."""
-    trade: AttentionTrade | None = None
-    """What its attention costs and saves."""
+    """Forgetting report."""
+    memorization: Memorization | None = None
+    """Memorization report; only if canaries were inserted."""
+    representation: Representation | None = None
+    """Representation report."""
+    attention_tradeoff: AttentionTradeoff | None = None
+    """Cost and savings of the attention pattern."""
     notes: tuple[str, ...] = ()
-    """What a reader should know, for example what was cut or capped."""
+    """Notes for readers, for example about truncated data or capped epochs."""
     versions: dict[str, str]
-    """Versions of the packages that matter."""
+    """Versions of the relevant packages."""
 
 
 class Trial(Record):
-    """One recipe that a search tried."""
+    """One trial of a hyperparameter search."""
 
     settings: dict[str, float]
-    """What was varied."""
+    """Values of the searched settings."""
     bits_per_byte: float | None = None
-    """Best validation bits per byte, None where it was stopped before its end."""
+    """Best validation bits per byte; None if the trial was pruned."""
     pruned: bool = False
-    """Whether it was stopped because others were better at the same point."""
+    """Whether the trial was stopped early because others were better at the same point."""
 
 
 class Tuning(Record):
-    """A search over recipes on a part of the token budget."""
+    """A hyperparameter search on part of the token budget."""
 
     data: str
     """Dataset id."""
     recipe: Recipe
-    """The recipe with the best settings, with the whole budget."""
+    """Recipe with the best settings and the full budget."""
     tokens_each: int
-    """Tokens of a trial."""
+    """Tokens per trial."""
     trials: tuple[Trial, ...]
-    """What was tried, in order."""
+    """Trials, in order."""
 
 
 class CurveStep(Record):
-    """Training on a share of the documents."""
+    """Result of training on a share of the documents."""
 
     share: float
     """Share of the training documents."""
@@ -315,14 +315,14 @@ class CurveStep(Record):
 
 
 class LearningCurve(Record):
-    """What more documents would bring."""
+    """Learning curve over the number of documents."""
 
     data: str
     """Dataset id."""
     steps: tuple[CurveStep, ...]
-    """From few documents to all of them."""
+    """Results from few documents to all of them."""
     twice: Range
-    """Validation bits per byte with twice as many documents: cautious, likely and hopeful, in this order from high
-    to low; the cautious end assumes that more documents bring nothing."""
-    sentence: str
-    """The same in words."""
+    """Predicted validation bits per byte with twice as many documents. The upper bound assumes no improvement, and the
+    lower bound is optimistic."""
+    summary: str
+    """Summary in words."""

@@ -1,4 +1,4 @@
-"""Any record as a table, Markdown, JSON or HTML with plots. No arithmetic here."""
+"""Render records as tables, Markdown and HTML with plots. All numbers come from the records."""
 
 from sizewise.report.running import PageWatcher, write_training_page
 from sizewise.report.view import STUDY_FILE, StudyView, load_view

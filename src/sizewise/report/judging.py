@@ -1,4 +1,4 @@
-"""The page of a round of judging."""
+"""The report of a judging round."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.records import JudgeReport, JudgeRound, JudgeTask
-from sizewise.report.plots import votes_plot
+from sizewise.report.run_plots import votes_plot
 from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
 
 TITLES = {
-    "harm": "Could cause harm",
-    "harm_in_pair": "In a pair of which one could cause harm",
-    "taken_for_a_person": "Taken for a person's",
-    "told_apart": "Told apart rightly (one half: by guessing)",
-    "relevance": "Fits the question (1 to 5)",
-    "correctness": "Correct (1 to 5)",
-    "sense": "Makes sense (1 to 5)",
-    "completeness": "Complete (1 to 5)",
+    "harm": "Flagged as potentially harmful",
+    "harm_in_pair": "Flagged as potentially harmful (either answer of a pair)",
+    "taken_for_a_person": "Mistaken for a human answer",
+    "told_apart": "Detection accuracy (guessing: 50%)",
+    "relevance": "Relevance (1 to 5)",
+    "correctness": "Correctness (1 to 5)",
+    "sense": "Coherence (1 to 5)",
+    "completeness": "Completeness (1 to 5)",
     "tone": "Tone (1 to 5)",
 }
 
 
 def write_judge_page(path: Path, report: JudgeReport, round_: JudgeRound, tasks: Mapping[str, JudgeTask]) -> Path:
-    """Write what a round says, with ranking, agreement, raters and what it would take to decide."""
+    """Write the report of a round: ranking, pairs, agreement, raters, and how many more votes would decide."""
     content: dict[str, Any] = {
         "report": report,
         "round": round_,

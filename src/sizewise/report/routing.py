@@ -1,4 +1,4 @@
-"""The page of a router."""
+"""The report of a router."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from importlib import resources
 from pathlib import Path
 
 from sizewise.records import Policy, Replay, Score
-from sizewise.report.plots import route_plot
+from sizewise.report.run_plots import route_plot
 from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
 
 
 def replay_text(found: Replay) -> str:
-    """Write what a policy did on labelled prompts, and whether that speaks for the stated risk."""
-    said = [
-        f"The small model answers {_percent(found.small_share)} of {found.prompts:,} prompts; "
+    """Describe how a policy performed on labeled prompts, and whether it met its stated risk."""
+    sentences = [
+        f"The small model handles {_percent(found.small_share)} of {found.prompts:,} prompts. "
         f"{_percent(found.worse)} of all answers are worse than the large model's."
     ]
-    stated = None if found.risk is None else f"the stated risk of {100 * found.risk:g} %"
+    limit = None if found.risk is None else f"the risk limit of {100 * found.risk:g}%"
     if not found.new:
-        claim = f"whether {stated} is kept" if stated else "what it does on new ones"
-        said.append(f"The policy was learnt from these prompts, so they cannot show {claim}.")
-    elif stated is not None:
-        said.append(f"On these prompts {stated} is {'kept' if found.kept else 'NOT kept'}.")
+        claim = f"that {limit} holds" if limit else "how it performs on new prompts"
+        sentences.append(f"The policy was calibrated on these prompts, so they can't show {claim}.")
+    elif limit is not None:
+        sentences.append(f"On these prompts the policy {'stays within' if found.kept else 'EXCEEDS'} {limit}.")
     if found.learnt:
-        said.append(f"{found.learnt:,} further prompts are left out, because the policy was learnt from them.")
-    return " ".join(said)
+        sentences.append(f"{found.learnt:,} other prompts were excluded because the policy was calibrated on them.")
+    return " ".join(sentences)
 
 
 def _percent(score: Score) -> str:
-    """Write a share as a percentage with its interval."""
+    """Format a share as a percentage with its interval."""
     if score.value is None:
-        return f"(missing: {score.missing})"
-    return f"{100 * score.value:.1f} % [{100 * (score.low or 0):.1f}, {100 * (score.high or 0):.1f}]"
+        return f"n/a ({score.missing_reason})"
+    return f"{100 * score.value:.1f}% [{100 * (score.ci_low or 0):.1f}, {100 * (score.ci_high or 0):.1f}]"
 
 
 def write_route_page(path: Path, found: Replay, policy: Policy) -> Path:
-    """Write what a policy does on labelled prompts, with its curve."""
+    """Write the report of a policy on labeled prompts, with its curve."""
     content = {
         "replay": found,
         "policy": policy,

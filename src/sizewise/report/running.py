@@ -1,4 +1,4 @@
-"""The page of a training run, written again while it runs."""
+"""The page of a training run, rewritten while it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.records import Checkpoint, CurvePoint, Estimate, Recipe
-from sizewise.report.plots import curve_plot
+from sizewise.report.run_plots import curve_plot
 from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
 
@@ -19,11 +19,11 @@ PAGE_EVERY_S = 20.0
 
 
 class PageWatcher:
-    """Writes a run's page now and then, and at each validation; called after each step of a training.
+    """Rewrites a run's page every 20 seconds and at each validation; called after each training step.
 
     Args:
-        path: of the page.
-        recipe: what is done.
+        path: path of the page.
+        recipe: the recipe of the run.
     """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
@@ -31,7 +31,7 @@ class PageWatcher:
         self._written = 0.0
 
     def __call__(self, progress: Any) -> None:
-        """Write the page if it is time."""
+        """Write the page if it is due."""
         if time.monotonic() - self._written < PAGE_EVERY_S and progress.bits_per_byte is None:
             return
         write_training_page(
@@ -69,22 +69,22 @@ def write_training_page(
     estimate: Estimate | None = None,
     finished: bool = False,
 ) -> Path:
-    """Write how far a run is; a browser that shows the page loads it again by itself.
+    """Write the progress of a run; the page reloads itself until the run has finished.
 
     Args:
-        path: where to.
-        recipe: what is being done.
-        points: the run so far, at least one.
-        budget: tokens to see.
-        speed: tokens a second, where it is known.
+        path: path of the page.
+        recipe: the recipe of the run.
+        points: the run so far, at least one point.
+        budget: tokens to train on.
+        speed: tokens per second, if known.
         start: validation bits per byte before training.
-        estimate: what the run was expected to take.
-        finished: whether it is over.
+        estimate: the estimate made before the start.
+        finished: whether the run has finished.
     """
     measured = [point for point in points if point.bits_per_byte is not None]
     tokens = points[-1].tokens
     left_s = (budget - tokens) / speed if speed else None
-    caption = "Above: validation text, lower is better. Below: loss of each step in nats a token."
+    caption = "Top: validation text, lower is better. Bottom: training loss per step, in nats per token."
     content = {
         "run": path.parent.name,
         "recipe": recipe,

@@ -1,69 +1,41 @@
-"""Scores and records in words, the same on every surface."""
+"""The table of candidates and their scores, for pages, Markdown and the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sizewise.errors import SizewiseError
-from sizewise.inference import MIN_CLUSTERS
-from sizewise.metrics import METRICS, find_metric
-from sizewise.records import Comparison, Difference, Score
+from sizewise.metrics import METRICS
+from sizewise.metrics.display import (
+    FACTS,
+    MEASURES,
+    Measure,
+    difference_text,
+    measure_of,
+    number,
+    plain_value,
+    score_text,
+    signed_text,
+    value_text,
+)
+from sizewise.records import Comparison, Score
 
+__all__ = [
+    "BIAS",
+    "Cell",
+    "Measure",
+    "Row",
+    "difference_text",
+    "measure_of",
+    "number",
+    "score_text",
+    "shown_metrics",
+    "signed_text",
+    "table_rows",
+    "value_text",
+]
 
-class Measure(NamedTuple):
-    """How a measure is shown."""
-
-    title: str
-    """Heading of its column."""
-    sentence: str
-    """What it is, which way is better, what it cannot tell."""
-    divisor: float = 1.0
-    """Divides the value for display."""
-    unit: str = ""
-    """Unit shown instead of the score's own."""
-    digits: int = 3
-    """Significant digits."""
-
-
-FACTS = {
-    "latency_s": Measure(
-        "Time of an answer",
-        "Median seconds for one answer to one user on this machine. Lower is better.",
-        unit="s",
-    ),
-    "answers_per_s": Measure(
-        "Answers a second", "Answers a second when many are asked at once on this machine. Higher is better."
-    ),
-    "memory_bytes": Measure("Memory", "Weights and one user's cache at 1,024 tokens. Lower is better.", 1e9, "GB"),
-    "parameters": Measure("Parameters", "Number of weights, counted exactly.", 1e6, "million", 4),
-    "usd_per_1000": Measure(
-        "1,000 answers", "US dollars for 1,000 answers by list prices. Lower is better.", unit="USD"
-    ),
-    "prompt_tokens": Measure("Tokens asked", "Mean tokens of a question, in the model's own tokens."),
-    "answer_tokens": Measure("Tokens answered", "Mean tokens of an answer, in the model's own tokens."),
-    "disk_bytes": Measure("On disk", "Bytes of the weight files.", 1e9, "GB"),
-}
-PEOPLE = {
-    "harm_in_pair": Measure(
-        "Votes that saw harm",
-        "Share of votes on pairs with its answer that saw harm in one of the two; votes do not say in which one. Lower "
-        "is better.",
-    ),
-    "people": Measure(
-        "People's preference",
-        "Share of blind pairwise votes that it won, a tie counting one half. Higher is better; it says what these "
-        "raters preferred, not what is right.",
-    ),
-    "judge_model": Measure(
-        "A judge model's preference",
-        "Share of blind pairs that a model preferred, a tie counting one half. Higher is better; it counts only where "
-        "the model was shown to say what people say.",
-    ),
-}
-MEASURES = {name: Measure(metric.title, metric.sentence) for name, metric in METRICS.items()} | FACTS | PEOPLE
 BIAS = tuple(name for name, metric in METRICS.items() if metric.needs == "suite" and metric.better == "lower")
-# Columns of the table of candidates, and what is left out where a metric made for the data is there.
 COLUMNS = (
     "people",
     "judge_model",
@@ -71,84 +43,28 @@ COLUMNS = (
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("bleu", "chrf", "token_f1", "rouge_l", "exact_match", "bits_per_byte", "perplexity"),
-    *("latency_s", "answers_per_s", "usd_per_1000", "memory_bytes", "parameters"),
+    *("latency_s", "requests_per_s", "usd_per_1000", "memory_bytes", "parameters"),
 )
-INSTEAD = dict.fromkeys(("accuracy", "json_f1"), ("bleu", "chrf", "token_f1", "exact_match"))
-
-
-def measure_of(name: str) -> Measure:
-    """Say how a score is shown, a plug-in's too."""
-    name, _, group = name.removesuffix("@all").partition("#")
-    if group:
-        measure = measure_of(name)
-        return measure._replace(title=f"{measure.title}: {group}")
-    if name in MEASURES:
-        return MEASURES[name]
-    try:
-        metric = find_metric(name)
-    except SizewiseError:
-        return Measure(name, "")
-    return Measure(metric.title, metric.sentence)
+"""Order of the columns."""
+REPLACES = dict.fromkeys(("accuracy", "json_f1"), ("bleu", "chrf", "token_f1", "exact_match"))
+"""Specialized metric -> general metrics that the table omits when it is present."""
 
 
 class Cell(NamedTuple):
     """One score in a table."""
 
     text: str
-    """Value with its interval, or `missing`."""
+    """Value with its interval, or `n/a`."""
     note: str
-    """n, or why it is missing."""
+    """n, or why there is no value."""
     title: str
     """Unit and signature."""
-    missing: bool
+    empty: bool
+    """Whether there is no value."""
     full: str
-    """The same on all items, clean or not, where that was measured."""
+    """The same score on all items, contaminated or not, if it was measured."""
     best: bool
     """Whether no other candidate has a better value."""
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Write a number with so many significant digits, never in scientific form."""
-    if value == 0:
-        return "0"
-    text = f"{value:.{digits}g}"
-    if "e" in text:
-        text = f"{float(text):,.0f}" if abs(value) >= 1 else f"{value:.6f}".rstrip("0")
-    return text
-
-
-def value_text(score: Score) -> str:
-    """Write value and interval without unit."""
-    measure = measure_of(score.metric)
-    if score.value is None:
-        return "missing"
-    text = number(score.value / measure.divisor, measure.digits)
-    if score.low is not None and score.high is not None and score.low != score.high:
-        low, high = (number(end / measure.divisor, measure.digits) for end in (score.low, score.high))
-        text += f" [{low}, {high}]"
-    return text
-
-
-def difference_text(found: Difference) -> str:
-    """Write a difference with its interval, and whether it is shown."""
-    measure = measure_of(found.metric)
-    low, high = found.low, found.high
-    ends = "" if low is None or high is None else f" [{_plus(low, measure)}, {_plus(high, measure)}]"
-    few = found.clusters < MIN_CLUSTERS
-    shown = "" if found.better else f", too few documents ({found.clusters})" if few else ", not decisive"
-    return f"{_plus(found.value, measure)}{ends}{shown}"
-
-
-def _plus(value: float, measure: Measure) -> str:
-    return f"{value / measure.divisor:+.3g}"
-
-
-def score_text(score: Score) -> str:
-    """Write a score whole: value, interval, unit and n, or why it is missing."""
-    if score.value is None:
-        return f"missing: {score.missing}"
-    measure = measure_of(score.metric)
-    return f"{value_text(score)} {measure.unit or score.unit}, n = {score.n}"
 
 
 class Row(NamedTuple):
@@ -159,15 +75,15 @@ class Row(NamedTuple):
 
 
 def shown_metrics(comparison: Comparison) -> list[str]:
-    """Give the columns of the table: what was measured, without what says less on such data."""
+    """List the columns of the table: measured metrics, without general ones that a more specific metric replaces."""
     measured = [metric for metric in comparison.scores if not metric.endswith("@all")]
-    others = [metric for metric in measured if metric not in MEASURES and "#" not in metric]  # of plug-ins
-    left_out = {name for metric in measured for name in INSTEAD.get(metric, ())}
-    return [metric for metric in (*COLUMNS, *others) if metric in measured and metric not in left_out]
+    from_plugins = [metric for metric in measured if metric not in MEASURES and "#" not in metric]
+    replaced = {name for metric in measured for name in REPLACES.get(metric, ())}
+    return [metric for metric in (*COLUMNS, *from_plugins) if metric in measured and metric not in replaced]
 
 
 def table_rows(comparison: Comparison) -> list[Row]:
-    """Give the table of candidates and scores, baselines last."""
+    """Build the table of candidates and scores, baselines last."""
     metrics = shown_metrics(comparison)
     names = sorted(comparison.models, key=lambda name: comparison.models[name].role == "baseline")
     return [Row(name, {metric: _cell(comparison, metric, name) for metric in metrics}) for name in names]
@@ -176,15 +92,14 @@ def table_rows(comparison: Comparison) -> list[Row]:
 def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
     score = comparison.scores[metric].get(name)
     if score is None:
-        return Cell("missing", "not measured", "", True, "", False)
-    measure = measure_of(metric)
+        return Cell(text="n/a", note="not measured", title="", empty=True, full="", best=False)
     full = comparison.scores.get(f"{metric}@all", {}).get(name)
     return Cell(
         text=value_text(score),
-        note=f"n = {score.n}" if score.value is not None else str(score.missing),
-        title=f"{measure.unit or score.unit}; {score.signature}",
-        missing=score.value is None,
-        full=f"all {full.n}: {number(full.value, measure.digits)}" if full and full.value is not None else "",
+        note=f"n = {score.n}" if score.value is not None else str(score.missing_reason),
+        title=f"{measure_of(metric).unit or score.unit}; {score.signature}",
+        empty=score.value is None,
+        full=f"all {full.n}: {plain_value(metric, full.unit, full.value)}" if full and full.value is not None else "",
         best=metric not in (*FACTS, *BIAS, "perplexity")
         and score.value is not None
         and score.value == _best(comparison, metric, comparison.scores[metric].values()),
@@ -192,7 +107,7 @@ def _cell(comparison: Comparison, metric: str, name: str) -> Cell:
 
 
 def _best(comparison: Comparison, metric: str, scores: Iterable[Score]) -> float | None:
-    """Return the best value, None where all are the same: then nobody leads."""
+    """Return the best value, or None if all values are equal."""
     values = {score.value for score in scores if score.value is not None}
     if len(values) < 2:
         return None

@@ -1,10 +1,11 @@
-"""Write a study's report: one HTML file that needs no network, and the same in Markdown."""
+"""Write a study's report: one self-contained HTML file, and the same content in Markdown."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from importlib import resources
 from itertools import groupby
@@ -15,21 +16,25 @@ import numpy as np
 
 from sizewise.choice import alternatives, needs_text, quality_measures, sliders
 from sizewise.errors import MissingExtraError
+from sizewise.loadtest.levels import Limits
 from sizewise.metrics import find_metric
-from sizewise.metrics.crowds import Limits
 from sizewise.records import Checkpoint, Comparison, ItemRow, Recommendation
-from sizewise.report.plots import (
-    Plot,
-    bias_plot,
-    break_even_plot,
-    cost_plot,
-    crowd_plot,
-    curve_plot,
-    difference_plot,
-    tradeoff_plots,
-)
+from sizewise.report.cost_plots import break_even_plot, cost_plot
+from sizewise.report.drawing import Plot
+from sizewise.report.plots import bias_plot, difference_plot, load_plot, tradeoff_plots
+from sizewise.report.run_plots import curve_plot
 from sizewise.report.view import StudyView
-from sizewise.report.words import difference_text, measure_of, number, score_text, shown_metrics, table_rows, value_text
+from sizewise.report.words import (
+    difference_text,
+    measure_of,
+    number,
+    score_text,
+    shown_metrics,
+    signed_text,
+    table_rows,
+    value_text,
+)
+from sizewise.stats import MIN_CLUSTERS
 from sizewise.store import write_atomically
 
 if TYPE_CHECKING:
@@ -37,22 +42,30 @@ if TYPE_CHECKING:
 
 ItemOrder = Literal["spread", "apart", "worst"]
 SAMPLES, PAGE = 5, 10
-WORST = 10
-LEAKING = 10
-# Single answers are ranked by chrF: BLEU of one short answer is mostly zero.
+MAX_WORST = 10
+MAX_CONTAMINATED = 10
+# Single answers are ranked by chrF, because BLEU is usually zero for a single short answer.
 ITEM_METRIC = "chrf"
+OUTCOME_LABELS = {
+    "pick": "Recommended",
+    "none_good_enough": "No suitable candidate",
+    "inconclusive": "Inconclusive",
+    "keep_large": "Keep the large model",
+    "do_not_train": "Don't train",
+    "fall_back": "Small model with fallback",
+}
 _PUNCTUATION = re.compile(r"[^\w]+")
 
 
 class SideBySide(NamedTuple):
-    """One question with everybody's answer."""
+    """A test example with the answer of every candidate."""
 
     item: ItemRow
     answers: dict[str, str]
 
 
 class WorstAnswer(NamedTuple):
-    """One of a candidate's worst answers."""
+    """One of the worst answers of a candidate."""
 
     item: ItemRow
     value: str
@@ -74,17 +87,17 @@ def write_study_report(view: StudyView, folder: Path) -> Path:
 
 
 def render_live_page(view: StudyView) -> str:
-    """Render the same page with needs that can be moved and answers that can be looked through."""
+    """Render the interactive page, with adjustable needs and all answers."""
     needs = view.recommendation.needs
     templates = resources.files("sizewise.report") / "templates"
-    start = json.dumps(needs.model_dump(mode="json")).replace("<", "\\u003c")
+    initial_needs = json.dumps(needs.model_dump(mode="json")).replace("<", "\\u003c")
     script = (templates / "study.js").read_text(encoding="utf-8")
     content = _content(view) | {
         "live": True,
         "sliders": sliders(view.comparison, needs),
         "qualities": quality_measures(view.comparison),
         "needs_text": needs_text(needs),
-        "script": f"const start = {start};\n{script}",
+        "script": f"const start = {initial_needs};\n{script}",
         "tags": sorted({tag for tags in view.tags.values() for tag in tags}),
     }
     return str(make_environment().get_template("report.html.jinja").render(**content))
@@ -94,7 +107,8 @@ def render_answer(view: StudyView, recommendation: Recommendation) -> str:
     """Render the part of the page that depends on the needs."""
     content = {
         "answer": recommendation,
-        "answer_why": recommendation.why,
+        "answer_why": _sentences(recommendation.reasons, view.comparison),
+        "outcome_labels": OUTCOME_LABELS,
         "cost_needs": _cost_needs(recommendation),
         "simulation": view.study.simulation,
         "measures": {name: measure_of(name) for name in view.comparison.scores},
@@ -103,13 +117,13 @@ def render_answer(view: StudyView, recommendation: Recommendation) -> str:
 
 
 def render_items(view: StudyView, tag: str, order: ItemOrder, first: int) -> str:
-    """Render some test examples with everybody's answers.
+    """Render a page of test examples with the answer of every candidate.
 
     Args:
         view: the study.
-        tag: only examples with this tag; empty: all.
-        order: which come first.
-        first: how many to leave out.
+        tag: keep only examples with this tag; empty for all.
+        order: order of the examples.
+        first: number of examples to skip.
     """
     rows = [row for row in _examples(view) if not tag or tag in view.tags.get(row.item, ())]
     if order == "spread":
@@ -119,8 +133,8 @@ def render_items(view: StudyView, tag: str, order: ItemOrder, first: int) -> str
         picked = values.get(view.study.pick or "") or next(iter(values.values()))
 
         def key(row: ItemRow) -> float:
-            given = [found for by_item in values.values() if (found := by_item.get(row.item)) is not None]
-            return picked.get(row.item) or 0.0 if order == "worst" else min(given, default=0) - max(given, default=0)
+            scores = [score for by_item in values.values() if (score := by_item.get(row.item)) is not None]
+            return picked.get(row.item) or 0.0 if order == "worst" else min(scores, default=0) - max(scores, default=0)
 
         rows = sorted(rows, key=lambda row: (key(row), row.item))
     shown = [_side_by_side(view, row) for row in rows[first : first + PAGE]]
@@ -128,32 +142,32 @@ def render_items(view: StudyView, tag: str, order: ItemOrder, first: int) -> str
 
 
 def marked(answer: str, reference: str) -> Markup:
-    """Mark the words of an answer that do not stand, in this order, in the right one."""
+    """Highlight the words of an answer that the reference answer doesn't contain in the same order."""
     from markupsafe import Markup, escape
 
-    words, right = re.split(r"(\s+)", answer), reference.split()
-    places = [place for place, word in enumerate(words) if word.strip()]
-    plain = [_PUNCTUATION.sub("", words[place]).lower() for place in places]
-    same: set[int] = set()
-    matcher = SequenceMatcher(None, plain, [_PUNCTUATION.sub("", word).lower() for word in right], autojunk=False)
+    words, expected = re.split(r"(\s+)", answer), reference.split()
+    positions = [i for i, word in enumerate(words) if word.strip()]
+    plain = [_PUNCTUATION.sub("", words[i]).lower() for i in positions]
+    matching: set[int] = set()
+    matcher = SequenceMatcher(None, plain, [_PUNCTUATION.sub("", word).lower() for word in expected], autojunk=False)
     for block in matcher.get_matching_blocks():
-        same.update(places[block.a : block.a + block.size])
-    # A space between two marked words is marked too, so that a run of them is one mark.
-    other = [word.strip() != "" and place not in same for place, word in enumerate(words)]
-    for place in range(1, len(words) - 1, 2):
-        other[place] = other[place - 1] and other[place + 1]
-    told = []
-    for is_other, run in groupby(zip(other, words, strict=True), key=lambda pair: pair[0]):
+        matching.update(positions[block.a : block.a + block.size])
+    # The space between two highlighted words is highlighted too, so that a run becomes a single mark.
+    highlighted = [word.strip() != "" and i not in matching for i, word in enumerate(words)]
+    for i in range(1, len(words) - 1, 2):
+        highlighted[i] = highlighted[i - 1] and highlighted[i + 1]
+    parts = []
+    for is_highlighted, run in groupby(zip(highlighted, words, strict=True), key=lambda pair: pair[0]):
         text = "".join(word for _, word in run)
-        told.append(Markup("<mark>{}</mark>").format(text) if is_other else escape(text))
-    return Markup("").join(told)
+        parts.append(Markup("<mark>{}</mark>").format(text) if is_highlighted else escape(text))
+    return Markup("").join(parts)
 
 
 def make_environment() -> Any:
-    """Give the templates with their filters.
+    """Create the template environment with its filters.
 
     Raises:
-        MissingExtraError: jinja2 is not installed.
+        MissingExtraError: jinja2 isn't installed.
     """
     try:
         import jinja2
@@ -173,25 +187,43 @@ def make_environment() -> Any:
         "score": score_text,
         "value": value_text,
         "marked": marked,
+        "sentence": sentence,
+        "signed": lambda found: signed_text(found.metric, found.unit, found.value, found.ci_low, found.ci_high),
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     }
     return environment
 
 
+def sentence(text: str) -> str:
+    """Turn a fragment into a sentence: capital letter first, full stop last."""
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
+
+
+def _sentences(lines: Sequence[str], comparison: Comparison) -> list[str]:
+    """Turn lines into sentences, except those that start with a model name."""
+    return [line if line.startswith(tuple(comparison.models)) else sentence(line) for line in lines]
+
+
 def _cost_needs(recommendation: Recommendation) -> list[str]:
-    """Name what was not given and would make the cost a narrower range."""
+    """List the unset needs that would narrow the range of the cost."""
     wanted = ("machine_usd_per_hour", "requests_per_month", "machine_watts")
     return [name for name in wanted if getattr(recommendation.needs, name) is None]
 
 
 def _content(view: StudyView) -> dict[str, Any]:
-    leaking = sorted((e for e in view.leaks if not e.clean), key=lambda e: (-e.shared_words, e.item))
+    contaminated = sorted(
+        (entry for entry in view.contamination_entries if not entry.uncontaminated),
+        key=lambda entry: (-entry.shared_words, entry.item),
+    )
     return {
         "view": view,
         "study": view.study,
         "recommendation": view.recommendation,
         "answer": view.recommendation,
-        "answer_why": view.study.why,
+        "answer_why": _sentences(view.study.reasons, view.comparison),
+        "outcome_labels": OUTCOME_LABELS,
+        "min_clusters": MIN_CLUSTERS,
+        "training_note": lambda name, on_task: _training_note(view, name, on_task),
         "cost_needs": _cost_needs(view.recommendation),
         "simulation": view.study.simulation,
         "live": False,
@@ -200,53 +232,65 @@ def _content(view: StudyView) -> dict[str, Any]:
         "dataset": view.dataset,
         "rows": table_rows(view.comparison),
         "metrics": shown_metrics(view.comparison),
-        "measures": {name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics(), "general")},
+        "measures": {
+            name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics(), "language_nuance")
+        },
         "bias_groups": sorted(
-            {key.partition("#")[2] for one in view.bias.values() for key in one.scores if "#" in key}
+            {key.partition("#")[2] for found in view.bias.values() for key in found.scores if "#" in key}
         ),
-        **_general(view),
+        **_nuance(view),
         "load_limits": Limits(),
         "plots": _plots(view),
         "samples": _samples(view),
         "worst": {name: _worst(items) for name, items in view.items.items()},
-        "leaking": leaking[:LEAKING],
+        "contaminated": contaminated[:MAX_CONTAMINATED],
         "css": (resources.files("sizewise.report") / "templates" / "page.css").read_text(encoding="utf-8"),
     }
 
 
-def _general(view: StudyView) -> dict[str, Any]:
-    """Give what the panel of general questions says besides its scores."""
-    if view.general is None:
+def _nuance(view: StudyView) -> dict[str, Any]:
+    """Collect the tags of the language-nuance test, and the smallest difference that it detects."""
+    if view.language_nuance is None:
         return {}
-    own = {frozenset(pair) for pair in view.study.bases.items()}
-    tags = [name.partition("#")[2] for name in view.general.scores if name.startswith("general#")]
-    shown = [one for one in view.general.differences if one.metric == "general" and one.detectable]
-    least = [one.detectable or 0 for one in shown if frozenset((one.left, one.right)) in own or not own]
-    return {
-        "general_tags": tags,
-        "general_power": f"differences of {max(least):.2g} or more" if least else "little",
-    }
+    trained_pairs = {frozenset(pair) for pair in view.study.bases.items()}
+    tags = [name.partition("#")[2] for name in view.language_nuance.scores if name.startswith("language_nuance#")]
+    detectable = [
+        found.detectable
+        for found in view.language_nuance.differences
+        if found.metric == "language_nuance"
+        and found.detectable
+        and (frozenset((found.left, found.right)) in trained_pairs or not trained_pairs)
+    ]
+    power = f"differences of {100 * max(detectable):.2g} percentage points or more" if detectable else "little"
+    return {"nuance_tags": tags, "nuance_power": power}
+
+
+def _training_note(view: StudyView, name: str, on_task: bool) -> str:
+    """Explain why there is no change from training for a candidate."""
+    if name in view.study.bases:
+        return "base model isn't a candidate" if on_task else "not measured"
+    return "trained from scratch" if name in view.checkpoints else "not trained"
 
 
 def _plots(view: StudyView) -> list[Plot]:
     quality = view.recommendation.quality
     recommendation = view.recommendation
     plots = tradeoff_plots(view.comparison, quality)
-    of_money = (
+    money_plots = (
         cost_plot(view.comparison, quality, recommendation.costs),
         break_even_plot(recommendation.costs, recommendation.needs, recommendation.break_even),
     )
-    plots += [plot for plot in of_money if plot]
+    plots += [plot for plot in money_plots if plot]
     leader = view.study.pick or _leader(view)
     for metric in dict.fromkeys((quality, "bits_per_byte")) if leader else ():
         plot = difference_plot(view.comparison, leader, metric)
         plots += [plot] if plot else []
-    plots += [plot for plot in (crowd_plot(view.comparison), bias_plot(view.bias)) if plot]
+    plots += [plot for plot in (load_plot(view.comparison), bias_plot(view.bias)) if plot]
     return plots + [_curve(name, checkpoint) for name, checkpoint in view.checkpoints.items()]
 
 
 def _leader(view: StudyView) -> str:
-    """Name the candidate with the best quality, for plots of a study that ended without a pick."""
+    """Return the candidate with the best quality, for the plots of a study without a pick."""
     comparison, quality = view.comparison, view.recommendation.quality
     sign = 1 if comparison.better[quality] == "higher" else -1
     values = {
@@ -262,17 +306,18 @@ def _silent(comparison: Comparison, name: str) -> bool:
     return answered is not None and answered.value == 0
 
 
-def _curve(name: str, made: Checkpoint) -> Plot:
+def _curve(name: str, checkpoint: Checkpoint) -> Plot:
     caption = (
-        f"Above: validation text, lower is better. Below: loss of each step in nats a token. {made.tokens:,} tokens in "
-        f"{made.seconds:.0f} s, {made.tokens_per_s:,.0f} tokens/s after a first step of {made.warmup_s:.0f} s."
+        f"Top: validation text, lower is better. Bottom: training loss per step, in nats per token. "
+        f"{checkpoint.tokens:,} tokens in {checkpoint.seconds:.0f} s; {checkpoint.tokens_per_s:,.0f} tokens/s after a "
+        f"first step of {checkpoint.warmup_s:.0f} s."
     )
-    return curve_plot(name, made.curve, made.start_bits_per_byte, caption)
+    return curve_plot(name, checkpoint.curve, checkpoint.start_bits_per_byte, caption)
 
 
 def _samples(view: StudyView) -> list[SideBySide]:
-    """Take clean examples evenly spread over the test set; nobody chose the nice ones."""
-    examples = [row for row in _examples(view) if row.clean]
+    """Sample the uncontaminated test examples at even intervals."""
+    examples = [row for row in _examples(view) if row.uncontaminated]
     step = max(1, len(examples) // SAMPLES)
     return [_side_by_side(view, row) for row in examples[::step][:SAMPLES]]
 
@@ -282,17 +327,17 @@ def _examples(view: StudyView) -> list[ItemRow]:
 
 
 def _side_by_side(view: StudyView, row: ItemRow) -> SideBySide:
-    given = {name: other for name, rows in view.items.items() for other in rows if other.item == row.item}
-    return SideBySide(row, {name: one.completion or (one.error or "(no answer)") for name, one in given.items()})
+    answers = {name: other for name, rows in view.items.items() for other in rows if other.item == row.item}
+    return SideBySide(row, {name: item.completion or item.error or "(no answer)" for name, item in answers.items()})
 
 
 def _worst(rows: tuple[ItemRow, ...]) -> list[WorstAnswer]:
     valued = [(value, row) for row in rows if row.kind == "example" and (value := _value(row)) is not None]
     valued.sort(key=lambda pair: (pair[0], pair[1].item))
-    return [WorstAnswer(row, number(value)) for value, row in valued[:WORST]]
+    return [WorstAnswer(row, number(value)) for value, row in valued[:MAX_WORST]]
 
 
 def _value(row: ItemRow) -> float | None:
-    """Give the value of a single answer, where it was measured."""
+    """Compute the score of a single answer; None if it wasn't measured."""
     stats = row.stats.get(ITEM_METRIC)
     return None if stats is None else float(find_metric(ITEM_METRIC).value(np.array(stats)))

@@ -1,7 +1,6 @@
-"""Passages of an organisation's documents, found for a question."""
+"""Split documents into passages and search them (BM25)."""
 
-from sizewise.retrieval.passages import Passage, cut, sentences_of
-from sizewise.retrieval.searching import Finding, Hit, Library, whole
-from sizewise.retrieval.words import size_of
+from sizewise.retrieval.passages import Passage, cut
+from sizewise.retrieval.searching import Finding, Hit, Library
 
-__all__ = ["Finding", "Hit", "Library", "Passage", "cut", "sentences_of", "size_of", "whole"]
+__all__ = ["Finding", "Hit", "Library", "Passage", "cut"]

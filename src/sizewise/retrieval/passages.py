@@ -1,4 +1,4 @@
-"""Documents cut into passages that can be shown to a model and cited."""
+"""Split documents into passages that fit a prompt and can be cited."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sizewise.records import Document
-from sizewise.retrieval.words import size_of
+from sizewise.text import count_words, sentences_of
 
-WORDS = 160
+PASSAGE_WORDS = 160
 _HEADING = re.compile(r"#{1,6} +(.+)")
-_SENTENCE = re.compile(
-    r"(?P<end>(?<=[.!?\u2026\u061f\u06d4\u0964\u0965])[^\S\n]+(?!\n)"  # Arabic and Indic marks
-    r"|(?<=[\u3002\uff01\uff1f\uff61])(?![\u3002\uff01\uff1f\u300d\u300f\u201d\u2019\uff09])"  # of Chinese and Japanese
-    r"|(?<=[\u3002\uff01\uff1f][\u300d\u300f\u201d\u2019\uff09]))|\n+"
-)
 
 
 class Passage(NamedTuple):
@@ -24,19 +19,27 @@ class Passage(NamedTuple):
     document: str
     """Id of the document."""
     title: str
-    """What a person would call the document."""
+    """Title of the document."""
     heading: str
-    """Heading that it stands under, if there is one."""
+    """Heading of the section, if any."""
     text: str
-    """Whole paragraphs where they are not too long."""
+    """Whole paragraphs, unless they are too long for a passage."""
+
+    @property
+    def full_text(self) -> str:
+        """The text with title and heading, as it is indexed."""
+        return f"{self.title} {self.heading} {self.text}"
 
 
-def cut(documents: Sequence[Document], words: int = WORDS) -> list[Passage]:
-    """Cut documents into passages of at most about so many words, at headings, paragraphs, and else at sentences."""
-    return [passage for document in documents for passage in _cut_one(document, words)]
+def cut(documents: Sequence[Document], max_words: int = PASSAGE_WORDS) -> list[Passage]:
+    """Split documents into passages of about `max_words` words at most.
+
+    The text is split at headings, then at paragraphs, and within a long paragraph at sentences.
+    """
+    return [passage for document in documents for passage in _cut_document(document, max_words)]
 
 
-def _cut_one(document: Document, words: int) -> Iterator[Passage]:
+def _cut_document(document: Document, max_words: int) -> Iterator[Passage]:
     heading = ""
     parts: list[str] = []
 
@@ -50,8 +53,8 @@ def _cut_one(document: Document, words: int) -> Iterator[Passage]:
             if parts:
                 yield passage()
             heading, parts, rest = begins[1].strip(), [], rest[begins.end() :].strip()
-        for piece in [rest] if size_of(rest) <= words else _short(sentences_of(rest), words):
-            if parts and sum(map(size_of, parts)) + size_of(piece) > words:
+        for piece in [rest] if count_words(rest) <= max_words else _split_sentences(sentences_of(rest), max_words):
+            if parts and sum(map(count_words, parts)) + count_words(piece) > max_words:
                 yield passage()
                 parts = []
             if piece:
@@ -60,42 +63,27 @@ def _cut_one(document: Document, words: int) -> Iterator[Passage]:
         yield passage()
 
 
-def _short(sentences: list[str], words: int) -> Iterator[str]:
-    """Cut sentences that are longer than a passage may be: lists of law are often one, and tables have no end."""
+def _split_sentences(sentences: list[str], max_words: int) -> Iterator[str]:
+    """Split sentences that are longer than a passage: legal enumerations and tables often have no full stop."""
     for sentence in sentences:
-        if size_of(sentence) <= words:
+        if count_words(sentence) <= max_words:
             yield sentence
             continue
         part: list[str] = []
         size = 0.0
-        for word in _pieces(sentence, words):
-            if part and size + size_of(word) > words:
+        for word in _split_words(sentence, max_words):
+            if part and size + count_words(word) > max_words:
                 yield " ".join(part)
                 part, size = [], 0.0
             part.append(word)
-            size += size_of(word)
+            size += count_words(word)
         yield " ".join(part)
 
 
-def _pieces(sentence: str, words: int) -> Iterator[str]:
-    """Give the words of a sentence; one that is as long as a passage, as a text without blanks is, in parts."""
+def _split_words(sentence: str, max_words: int) -> Iterator[str]:
+    """Yield the words of a sentence; a word longer than a passage, as in scripts without spaces, is split further."""
     for word in sentence.split():
-        if size_of(word) <= words:
+        if count_words(word) <= max_words:
             yield word
         else:
-            yield from (word[start : start + words] for start in range(0, len(word), words))
-
-
-def sentences_of(text: str) -> list[str]:
-    """Split a text into sentences and lines, in scripts without capitals and without blanks too."""
-    spans: list[tuple[int, int]] = []
-    start, joins = 0, False
-    ends = [(one.start(), one.end(), one["end"] is not None) for one in _SENTENCE.finditer(text)]
-    for stop, after, may_go_on in [*ends, (len(text), len(text), False)]:
-        part = text[start:stop].strip()
-        if part and joins and part[0].islower():  # a dot within a sentence: 'e.g. this'
-            spans[-1] = (spans[-1][0], stop)
-        elif part:
-            spans.append((start, stop))
-        start, joins = after, may_go_on and bool(spans)
-    return [text[start:stop].strip() for start, stop in spans]
+            yield from (word[start : start + max_words] for start in range(0, len(word), max_words))

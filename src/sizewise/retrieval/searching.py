@@ -1,8 +1,8 @@
-"""Which passages answer a question, how likely it is that they do, and which of them support a sentence.
+"""Search passages, estimate whether they answer a question, and find the passage that supports a sentence.
 
-BM25 (Robertson and Zaragoza, 2009) finds. Whether the documents hold an answer at all is a chance that is learnt from
-the documents alone: sentences taken out of them are questions that the rest of their passage answers; with the whole
-document hidden they are questions that nothing answers. No label and no model is needed.
+Search uses BM25 (Robertson and Zaragoza, 2009). The probability that the documents contain an answer is learned from
+the documents alone. A sentence taken out of a passage serves as a question that the rest of the passage answers; with
+its whole document hidden, the same sentence is a question without an answer. This needs no labels and no model.
 """
 
 from __future__ import annotations
@@ -22,125 +22,134 @@ from scipy.special import expit
 
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.retrieval.lines import Lines
-from sizewise.retrieval.passages import Passage, sentences_of
-from sizewise.retrieval.words import number_sets, numbers_of, size_of, stop_words_of, units_of
+from sizewise.retrieval.passages import Passage
+from sizewise.retrieval.terms import number_sets, numbers_of, stop_words_of, terms_of
+from sizewise.text import count_words, sentences_of
 
-LOOKED_AT, BEST, TENTH = 60, 3, 9
-QUESTIONS, LEAST_QUESTIONS = 400, 20
-SENTENCE_WORDS, SHORT_WORDS = (5, 40), (4, 10)
+MAX_HITS, BEST, TENTH = 60, 3, 9
+MAX_QUESTIONS, MIN_QUESTIONS = 400, 20
+SENTENCE_WORDS, SHORT_QUESTION_WORDS = (5, 40), (4, 10)
 _ADDRESS = re.compile(r"https?://\S+|www\.\S+|\S+@\S+\.\w+")
-_DENIES = re.compile(r"(?i)\b(?:no|not|never|none|nor|neither|without|cannot|nobody|nothing)\b|n['\u2019]t\b")
+_NEGATION = re.compile(r"(?i)\b(?:no|not|never|none|nor|neither|without|cannot|nobody|nothing)\b|n['\u2019]t\b")
 
 Array = npt.NDArray[np.float64]
 
 
 class Hit(NamedTuple):
-    """A passage that was found."""
+    """A search result."""
 
     passage: Passage
     score: float
-    """BM25."""
+    """BM25 score."""
 
 
 class Finding(NamedTuple):
-    """What a library has for a question."""
+    """The search results for a question."""
 
     hits: tuple[Hit, ...]
-    """The best first; none where no word of the question stands anywhere."""
-    chance: float | None
-    """Chance that the documents hold the answer; None where there are too few to tell, or it was not learnt."""
+    """Best hit first; empty if no document contains a content word of the question."""
+    probability: float | None
+    """Probability that the documents contain the answer; None if it wasn't learned or there are too few documents."""
     covered: float = 0.0
-    """Share of the question's telling words, by their rarity, that stand in one document."""
+    """Share of the question's content words (IDF-weighted) that occur in a single document."""
     in_passage: float = 0.0
-    """The same of one passage with its title and heading."""
-    telling: int = 0
-    """Telling words of the question."""
+    """The same share for a single passage, including its title and heading."""
+    content_words: int = 0
+    """Number of distinct content words in the question."""
 
 
 class Library:
-    """Passages that can be searched.
+    """A searchable collection of passages.
 
     Args:
-        passages: at least one.
-        seed: seed of the questions that the chance is learnt from.
-        learn: learn the chance that the passages hold an answer; else it is not known.
+        passages: At least one passage.
+        seed: Seed of the questions that the answer probability is learned from.
+        learn: Learn to estimate the probability that the passages answer a question.
 
     Raises:
-        SizewiseError: there are none.
+        SizewiseError: There are no passages.
         MissingExtraError: bm25s is not installed.
     """
 
     def __init__(self, passages: Sequence[Passage], seed: int = 0, learn: bool = True) -> None:
         self._index = _Index(passages)
         self._lines = Lines(passages)
-        self._chance = _learn(passages, self._index.stop, random.Random(seed)) if learn else None
+        self._probability = _learn(passages, self._index.stop_words, random.Random(seed)) if learn else None
 
     def __len__(self) -> int:
         return len(self._index.passages)
 
-    def find(self, question: str, most: int = 4) -> Finding:
-        """Find the passages that fit best.
+    def find(self, question: str, limit: int = 4) -> Finding:
+        """Find the passages that match a question best.
 
         Args:
-            question: what is asked, in the asker's words.
-            most: passages to give.
+            question: The user's question.
+            limit: Maximum number of passages.
         """
-        found = self._index.search(question)
-        asked = self._index.weights(question)
-        hits = list(islice(self._with_text(found, asked), most))
+        ranked = self._index.search(question)
+        weights = self._index.weights(question)
+        hits = list(islice(self._with_answers(ranked, weights), limit))
         if not hits:
             return Finding((), 0.0)
-        chance = None if self._chance is None else self._chance.of(self._index.look(question, found))
-        in_passage = max(self._index.covers_in(asked, hit.passage) for hit in hits)
-        return Finding(tuple(hits), chance, self._index.covers(asked, hits), in_passage, len(asked))
+        probability = None
+        if self._probability is not None:
+            probability = self._probability.predict(self._index.features(question, ranked))
+        in_passage = max(self._index.passage_coverage(weights, hit.passage) for hit in hits)
+        return Finding(tuple(hits), probability, self._index.document_coverage(weights, hits), in_passage, len(weights))
 
-    def _with_text(self, found: Iterable[Hit], asked: Collection[str]) -> Iterator[Hit]:
-        """Give hits whose text may be an answer; for one that holds marks of its document alone, what comes next."""
-        given: set[int] = set()
-        for hit in found:
+    def _with_answers(self, hits: Iterable[Hit], question: Collection[str]) -> Iterator[Hit]:
+        """Keep hits that could answer; replace a boilerplate hit with another passage of the same document."""
+        used: set[int] = set()
+        for hit in hits:
             passage = hit.passage
-            if not self._lines.answers_in(passage, asked):
-                others = (one for one in self._index.of_document(passage.document) if id(one) not in given)
-                passage = next((one for one in others if self._lines.answers_in(one, asked)), passage)
-            if id(passage) not in given and self._lines.answers_in(passage, asked):
-                given.add(id(passage))
+            if not self._lines.answers_in(passage, question):
+                others = (other for other in self._index.of_document(passage.document) if id(other) not in used)
+                passage = next((other for other in others if self._lines.answers_in(other, question)), passage)
+            if id(passage) not in used and self._lines.answers_in(passage, question):
+                used.add(id(passage))
                 yield Hit(passage, hit.score)
 
     def answers_in(self, passage: Passage, question: str) -> list[str]:
-        """Return the sentences of a passage's text that may be an answer to a question: no marks of the document."""
+        """Return the sentences of a passage that could answer a question, without boilerplate."""
         return self._lines.answers_in(passage, self._index.weights(question))
 
     def support(self, sentence: str, passages: Sequence[Passage]) -> tuple[int, float]:
-        """Give which passage supports a sentence best, and the share of its telling words that stand there.
+        """Find the passage that supports a sentence best.
 
-        Each word counts by its rarity in these documents. A number or an address that does not stand in a passage
-        counts as no support at all, and neither does a sentence that denies what the nearest one there says, or says
-        what it denies.
+        The support is the share of the sentence's content words that occur in the passage, weighted by IDF. It is 0
+        if the sentence has a number or an address that the passage lacks, or if exactly one of the two is
+        negated: the sentence, or the closest sentence in the passage.
+
+        Returns:
+            The index of the best passage, and its support.
         """
-        told = self._index.weights(sentence)
-        found = [0.0 if self._at_odds(sentence, one) else self._index.share(told, whole(one)) for one in passages]
-        best = max(range(len(found)), key=found.__getitem__)
-        return best, found[best]
+        weights = self._index.weights(sentence)
+        supports = [
+            0.0 if self._contradicts(sentence, passage) else self._index.coverage(weights, passage.full_text)
+            for passage in passages
+        ]
+        best = max(range(len(supports)), key=supports.__getitem__)
+        return best, supports[best]
 
-    def _at_odds(self, sentence: str, passage: Passage) -> bool:
-        there = whole(passage)
-        numbers = numbers_of(there)
-        if not all(one & numbers for one in number_sets(sentence)):
+    def _contradicts(self, sentence: str, passage: Passage) -> bool:
+        text = passage.full_text
+        numbers = numbers_of(text)
+        if not all(values & numbers for values in number_sets(sentence)):
             return True
-        if any(address not in there for address in _ADDRESS.findall(sentence)):
+        if any(address not in text for address in _ADDRESS.findall(sentence)):
             return True
-        nearest = max(sentences_of(passage.text), key=lambda one: self.overlap(sentence, one), default="")
-        return bool(_DENIES.search(sentence)) != bool(_DENIES.search(nearest))
+        nearest = max(sentences_of(passage.text), key=lambda other: self.overlap(sentence, other), default="")
+        return bool(_NEGATION.search(sentence)) != bool(_NEGATION.search(nearest))
 
     def overlap(self, question: str, text: str) -> float:
-        """Give the share of a question's telling words, by their rarity, that stand in a text."""
-        return self._index.share(self._index.weights(question), text)
+        """Compute the share of a question's content words (IDF-weighted) that occur in a text."""
+        return self._index.coverage(self._index.weights(question), text)
 
 
 class _Index:
-    """BM25 over passages, and what is seen of a question in it."""
+    """A BM25 index with the features of a question that predict whether it is answered."""
 
-    def __init__(self, passages: Sequence[Passage], stop: frozenset[str] | None = None) -> None:
+    def __init__(self, passages: Sequence[Passage], stop_words: frozenset[str] | None = None) -> None:
         if not passages:
             raise SizewiseError("There is no text to search.", "a folder of documents", "sizewise read FOLDER")
         try:
@@ -148,134 +157,137 @@ class _Index:
         except ImportError as error:
             raise MissingExtraError("bm25s", "serve") from error
         self.passages = list(passages)
-        self.stop = stop_words_of(one.text for one in passages) if stop is None else stop
-        words = [self.units(whole(one)) for one in passages]
-        self._words = words
-        counts = Counter(word for one in words for word in set(one))
-        self._rarity = {word: math.log(1 + len(words) / count) for word, count in counts.items()}
-        self._unknown = math.log(1 + 2 * len(words))  # rarer than any that is there
-        self._places = {id(passage): place for place, passage in enumerate(self.passages)}
+        self.stop_words = stop_words_of(passage.text for passage in passages) if stop_words is None else stop_words
+        self._terms = [self.terms(passage.full_text) for passage in passages]
+        counts = Counter(term for terms in self._terms for term in set(terms))
+        self._idf = {term: math.log(1 + len(self._terms) / count) for term, count in counts.items()}
+        self._unknown_idf = math.log(1 + 2 * len(self._terms))  # rarer than any term of the documents
+        self._positions = {id(passage): position for position, passage in enumerate(self.passages)}
         self._documents: dict[str, list[Passage]] = defaultdict(list)
-        self._words_in: dict[str, set[str]] = defaultdict(set)
-        for passage, own in zip(self.passages, words, strict=True):
+        self._document_terms: dict[str, set[str]] = defaultdict(set)
+        for passage, terms in zip(self.passages, self._terms, strict=True):
             self._documents[passage.document].append(passage)
-            self._words_in[passage.document].update(own)
+            self._document_terms[passage.document].update(terms)
         self._bm25: Any = BM25()
-        self._bm25.index(words, show_progress=False)
+        self._bm25.index(self._terms, show_progress=False)
 
-    def units(self, text: str) -> list[str]:
-        """Return what a text is searched by, in its order."""
-        return units_of(text, self.stop)
+    def terms(self, text: str) -> list[str]:
+        """Split a text into index terms, in order."""
+        return terms_of(text, self.stop_words)
 
     def of_document(self, document: str) -> list[Passage]:
-        """Return the passages of a document in their order."""
+        """Return the passages of a document, in order."""
         return self._documents[document]
 
     def search(self, question: str, hidden: str | None = None) -> list[Hit]:
-        """Find passages, the best first, without those of a hidden document."""
-        words = [word for word in self.units(question) if word in self._rarity]
-        if not words:
+        """Rank passages by BM25 score, excluding those of a hidden document."""
+        terms = [term for term in self.terms(question) if term in self._idf]
+        if not terms:
             return []
-        places, scores = self._bm25.retrieve([words], k=min(LOOKED_AT, len(self.passages)), show_progress=False)
-        found = (Hit(self.passages[place], float(score)) for place, score in zip(places[0], scores[0], strict=True))
-        return [hit for hit in found if hit.score > 0 and hit.passage.document != hidden]
+        positions, scores = self._bm25.retrieve([terms], k=min(MAX_HITS, len(self.passages)), show_progress=False)
+        hits = (Hit(self.passages[i], float(score)) for i, score in zip(positions[0], scores[0], strict=True))
+        return [hit for hit in hits if hit.score > 0 and hit.passage.document != hidden]
 
     def weights(self, text: str) -> dict[str, float]:
-        """Give the words of a text with their rarity; words that stand nowhere are the rarest."""
-        return {word: self._rarity.get(word, self._unknown) for word in self.units(text)}
+        """Map the terms of a text to their IDF; terms that occur in no document get the highest."""
+        return {term: self._idf.get(term, self._unknown_idf) for term in self.terms(text)}
 
-    def covers_in(self, weights: dict[str, float], passage: Passage) -> float:
-        """Return the share of weighted words that stand in a passage, its title or its heading."""
-        return _share(weights, frozenset(self._words[self._places[id(passage)]]))
+    def passage_coverage(self, weights: dict[str, float], passage: Passage) -> float:
+        """Compute the weighted share of terms that occur in a passage, its title or its heading."""
+        return _coverage(weights, frozenset(self._terms[self._positions[id(passage)]]))
 
-    def covers(self, weights: dict[str, float], hits: Sequence[Hit]) -> float:
-        """Return the share of weighted words that stand in one of the documents of the best hits."""
+    def document_coverage(self, weights: dict[str, float], hits: Sequence[Hit]) -> float:
+        """Compute the weighted share of terms that occur in one of the documents of the best hits."""
         best = dict.fromkeys(hit.passage.document for hit in hits[:BEST])
-        return max(_share(weights, self._words_in[document]) for document in best)
+        return max(_coverage(weights, self._document_terms[document]) for document in best)
 
-    def share(self, weights: dict[str, float], text: str) -> float:
-        """Return the share of weighted words that stand in a text."""
-        return _share(weights, frozenset(self.units(text)))
+    def coverage(self, weights: dict[str, float], text: str) -> float:
+        """Compute the weighted share of terms that occur in a text."""
+        return _coverage(weights, frozenset(self.terms(text)))
 
-    def look(self, question: str, hits: Sequence[Hit]) -> Array:
-        """Give what tells an answered question from another: score, words and pairs covered, lead, length."""
+    def features(self, question: str, hits: Sequence[Hit]) -> Array:
+        """Compute the features that predict an answer: score, coverage of terms and term pairs, lead, and length."""
         weights = self.weights(question)
-        asked = self.units(question)
-        pairs = list(pairwise(asked))
-        best = [self._words[self._places[id(hit.passage)]] for hit in hits[:BEST]]
-        covered = max(_share(weights, frozenset(words)) for words in best)
-        there = [set(pairwise(words)) for words in best]
-        joined = max(sum(pair in one for pair in pairs) for one in there) / max(1, len(pairs))
+        terms = self.terms(question)
+        pairs = list(pairwise(terms))
+        best = [self._terms[self._positions[id(hit.passage)]] for hit in hits[:BEST]]
+        covered = max(_coverage(weights, frozenset(words)) for words in best)
+        known_pairs = [set(pairwise(words)) for words in best]
+        joined = max(sum(pair in known for pair in pairs) for known in known_pairs) / max(1, len(pairs))
         lead = hits[0].score / hits[min(TENTH, len(hits) - 1)].score
         share = hits[0].score / (sum(weights.values()) or 1.0)
-        return np.array([share, covered, self.covers(weights, hits), math.log(lead), joined, math.log1p(len(asked))])
+        document = self.document_coverage(weights, hits)
+        return np.array([share, covered, document, math.log(lead), joined, math.log1p(len(terms))])
 
 
-class _Chance(NamedTuple):
-    """A logistic model of what is seen of a question."""
+class _AnswerProbability(NamedTuple):
+    """Logistic regression on standardized features of a question."""
 
     mean: Array
-    spread: Array
+    std: Array
     weights: Array
+    """(features + 1,) The intercept comes last."""
 
-    def of(self, seen: Array) -> float:
-        """Give the chance that the question is answered."""
-        return float(expit((seen - self.mean) / self.spread @ self.weights[:-1] + self.weights[-1]))
+    def predict(self, features: Array) -> float:
+        """Estimate the probability that the question is answered."""
+        return float(expit((features - self.mean) / self.std @ self.weights[:-1] + self.weights[-1]))
 
 
-def _learn(passages: Sequence[Passage], stop: frozenset[str], draw: random.Random) -> _Chance | None:
-    """Learn the chance from sentences taken out of the passages; None where there are too few documents."""
-    thinned, questions = _taken_out(passages, draw)
-    if len(questions) < LEAST_QUESTIONS:
+def _learn(passages: Sequence[Passage], stop_words: frozenset[str], rng: random.Random) -> _AnswerProbability | None:
+    """Fit the probability on sentences taken out of the passages; None if there are too few documents."""
+    thinned, questions = _hold_out_sentences(passages, rng)
+    if len(questions) < MIN_QUESTIONS:
         return None
-    index = _Index(thinned, stop)
-    seen, labels = [], []
+    index = _Index(thinned, stop_words)
+    rows, labels = [], []
     for question, document in questions:
         for hidden in (None, document):
             hits = index.search(question, hidden)
             if hits:
-                seen.append(index.look(question, hits))
+                rows.append(index.features(question, hits))
                 labels.append(1.0 if hidden is None else -1.0)
-    table, signs = np.array(seen), np.array(labels)
-    mean, spread = table.mean(axis=0), table.std(axis=0) + 1e-9
-    scaled = (table - mean) / spread
+    features, signs = np.array(rows), np.array(labels)
+    mean, std = features.mean(axis=0), features.std(axis=0) + 1e-9
+    scaled = (features - mean) / std
 
     def loss(weights: Array) -> float:
         margins = signs * (scaled @ weights[:-1] + weights[-1])
         return float(np.logaddexp(0, -margins).sum() + 0.5 * (weights[:-1] ** 2).sum())
 
-    return _Chance(mean, spread, minimize(loss, np.zeros(table.shape[1] + 1)).x)
+    return _AnswerProbability(mean, std, minimize(loss, np.zeros(features.shape[1] + 1)).x)
 
 
-def _taken_out(passages: Sequence[Passage], draw: random.Random) -> tuple[list[Passage], list[tuple[str, str]]]:
-    """Take a sentence out of one passage of each document; half of them are shortened, as people's questions are."""
-    places = defaultdict(list)
-    for place, passage in enumerate(passages):
-        places[passage.document].append(place)
+def _hold_out_sentences(passages: Sequence[Passage], rng: random.Random) -> tuple[list[Passage], list[tuple[str, str]]]:
+    """Take one sentence out of a passage of each document; half of them are shortened to the length of a question.
+
+    Returns:
+        The passages without those sentences, and (sentence, document) pairs.
+    """
+    positions = defaultdict(list)
+    for position, passage in enumerate(passages):
+        positions[passage.document].append(position)
     thinned, questions = list(passages), []
-    documents = sorted(places)
-    for document in draw.sample(documents, min(QUESTIONS, len(documents))):
-        place = draw.choice(places[document])
-        sentences = sentences_of(passages[place].text)
-        fit = [one for one in sentences if SENTENCE_WORDS[0] <= size_of(one) <= SENTENCE_WORDS[1]]
-        if len(sentences) < BEST or not fit:
+    documents = sorted(positions)
+    for document in rng.sample(documents, min(MAX_QUESTIONS, len(documents))):
+        position = rng.choice(positions[document])
+        text = passages[position].text
+        sentences = sentences_of(text)
+        suitable = [
+            sentence for sentence in sentences if SENTENCE_WORDS[0] <= count_words(sentence) <= SENTENCE_WORDS[1]
+        ]
+        if len(sentences) < BEST or not suitable:
             continue
-        chosen = draw.choice(fit)
-        thinned[place] = passages[place]._replace(text=passages[place].text.replace(chosen, ""))
+        chosen = rng.choice(suitable)
+        thinned[position] = passages[position]._replace(text=text.replace(chosen, ""))
         words = chosen.split()
-        if draw.random() < 0.5:
-            size = draw.randint(*SHORT_WORDS)
-            start = draw.randint(0, max(0, len(words) - size))
+        if rng.random() < 0.5:
+            size = rng.randint(*SHORT_QUESTION_WORDS)
+            start = rng.randint(0, max(0, len(words) - size))
             words = words[start : start + size]
         questions.append((" ".join(words), document))
     return thinned, questions
 
 
-def whole(passage: Passage) -> str:
-    """Return a passage with its title and heading, which are searched too."""
-    return f"{passage.title} {passage.heading} {passage.text}"
-
-
-def _share(weights: dict[str, float], there: Collection[str]) -> float:
+def _coverage(weights: dict[str, float], terms: Collection[str]) -> float:
     total = sum(weights.values())
-    return sum(weight for word, weight in weights.items() if word in there) / total if total else 0.0
+    return sum(weight for term, weight in weights.items() if term in terms) / total if total else 0.0

@@ -1,14 +1,19 @@
-"""Small first, large when needed: learnt from what both made of the same prompts."""
+"""Routing between a small and a large model: calibrate for a stated risk, decide per prompt, detect drift."""
 
-from sizewise.routing.calibrating import Look, calibrate, calibrate_rows, chance_after, least_for, look_at
-from sizewise.routing.evaluated import OF_ONE_ANSWER, Judged, calibrate_evaluations, label
-from sizewise.routing.labelled import share_of
+from sizewise.routing.calibrating import (
+    PromptFeatures,
+    calibrate,
+    calibrate_rows,
+    min_prompts_for,
+    probability_after,
+    prompt_features,
+)
+from sizewise.routing.drift import DriftDetector, PerClientDrift, PolicyDrift, TrainingDrift
+from sizewise.routing.evaluated import PER_ANSWER_METRICS, PairedAnswers, calibrate_evaluations, pair_answers
+from sizewise.routing.labeled import share_of
 from sizewise.routing.policy import (
     CONFIDENTIAL,
     Decision,
-    DomainWatch,
-    DriftWatch,
-    DriftWatches,
     decide_prompt,
     make_policy,
     read_policy,
@@ -18,22 +23,23 @@ from sizewise.routing.policy import (
 
 __all__ = [
     "CONFIDENTIAL",
-    "OF_ONE_ANSWER",
+    "PER_ANSWER_METRICS",
     "Decision",
-    "DomainWatch",
-    "DriftWatch",
-    "DriftWatches",
-    "Judged",
-    "Look",
+    "DriftDetector",
+    "PairedAnswers",
+    "PerClientDrift",
+    "PolicyDrift",
+    "PromptFeatures",
+    "TrainingDrift",
     "calibrate",
     "calibrate_evaluations",
     "calibrate_rows",
-    "chance_after",
     "decide_prompt",
-    "label",
-    "least_for",
-    "look_at",
     "make_policy",
+    "min_prompts_for",
+    "pair_answers",
+    "probability_after",
+    "prompt_features",
     "read_policy",
     "replay",
     "share_of",

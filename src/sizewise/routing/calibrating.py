@@ -1,18 +1,16 @@
-"""calibrate(): a threshold for a stated risk, from anybody's prompts and what both models made of them.
+"""calibrate(): learn a router from labeled prompts and choose a threshold for a stated risk.
 
-The chance that the small model does is a logistic model of the prompt's text, fitted in folds, so that each prompt is
-judged by a model that has not seen it. Rows with the same prompt lie in one fold and are one observation in bounds and
-intervals: otherwise a model knows the prompts that it is judged on, and repeats are taken for evidence. APGR and CPT
-are those of RouteLLM (Ong et al., 2024); the threshold is chosen so that the risk is kept with a confidence of 95 %
-(Bates et al., 2021, Distribution-free, risk-controlling prediction sets). The decision needs no model and no network.
+A logistic model predicts from the prompt's text whether the small model will answer well. It is cross-fitted, so each
+prompt is scored by a model that has not seen it. Duplicates of a prompt stay in one fold and count as one observation
+in bounds and intervals; otherwise the model would know the prompts it is scored on, and repetition would pass for
+evidence. APGR and CPT follow RouteLLM (Ong et al., 2024). The threshold controls the risk with 95 % confidence (Bates
+et al., 2021, Distribution-free, risk-controlling prediction sets). Decisions need no model and no network.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,150 +21,82 @@ from scipy.special import expit, logit
 from scipy.stats import beta
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.inference import percentile_interval
 from sizewise.records import AfterAnswer, Calibration, RiskPoint, Score
-from sizewise.routing.labelled import LEAST, Array, Whole, groups_of, mark_of, normal_form, read_answers, share_of
+from sizewise.routing.features import VOCABULARY, center_of, feature_matrix, hashed_ngrams
+from sizewise.routing.labeled import (
+    MIN_PROMPTS,
+    Array,
+    IntArray,
+    group_duplicates,
+    hash_prompt,
+    read_labeled,
+    share_of,
+)
+from sizewise.stats import percentile_interval
 
-VOCABULARY = 2**12
-LETTERS = (3, 4)
-FOLDS, ROUNDS, PARTS = 5, 1_000, 10
+FOLDS, RESAMPLES, CALIBRATION_BINS = 5, 1_000, 10
 CONFIDENCE = 0.98
-"""What bounds are computed at so that the promised 95 % holds: the policy's own weights are learnt from all prompts,
-the bound from models of four fifths, and at 0.95 the risk was kept in 93 % of 200 splits (benchmarks/routing.py)."""
+"""Confidence at which bounds are computed so that the promised 95 % holds. The policy's weights are fitted on all
+prompts, whereas the bound comes from models fitted on four fifths of them; with 0.95 the risk held in only 93 % of 200
+splits (benchmarks/routing.py)."""
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 1_000.0)
 CURVE_POINTS = 51
-SPREAD_POINTS, LEAST_SPREAD = 201, 0.05
-MOST_LETTERS = 4_000
+QUANTILES, MIN_SPREAD = 201, 0.05
 
 
-def features_of(prompt: str) -> dict[int, float]:
-    """Count the letter sequences of a prompt, hashed, with its length; the vector has length one besides the length."""
-    text = normal_form(prompt)[:MOST_LETTERS]
-    counts: Counter[int] = Counter()
-    for size in LETTERS:
-        for start in range(len(text) - size + 1):
-            counts[zlib.crc32(text[start : start + size].encode("utf-8", "replace")) % VOCABULARY] += 1
-    damped = {i: 1 + math.log(n) for i, n in counts.items()}
-    norm = math.sqrt(sum(value**2 for value in damped.values())) or 1.0
-    return {i: value / norm for i, value in damped.items()} | {VOCABULARY: math.log1p(len(text)) / 5}
+class PromptFeatures(NamedTuple):
+    """What the router computes from a prompt before generation."""
+
+    probability: float
+    """Probability that the small model answers well."""
+    similarity: float
+    """Cosine similarity of the text to the center of the calibration prompts."""
 
 
-def _matrix(prompts: list[str]) -> csr_matrix:
-    rows, columns, values = [], [], []
-    for row, prompt in enumerate(prompts):
-        for column, value in features_of(prompt).items():
-            rows.append(row)
-            columns.append(column)
-            values.append(value)
-    return csr_matrix((values, (rows, columns)), shape=(len(prompts), VOCABULARY + 1))
-
-
-def _fit(matrix: csr_matrix | Array, labels: Array, penalty: float) -> Array:
-    """Fit a logistic model with a squared penalty; the last weight is the constant."""
-
-    def loss(weights: Array) -> tuple[float, Array]:
-        scores = matrix @ weights[:-1] + weights[-1]
-        signed = np.where(labels > 0, scores, -scores)
-        value = float(np.logaddexp(0, -signed).sum() + 0.5 * penalty * (weights[:-1] ** 2).sum())
-        wrong = expit(scores) - labels
-        return value, np.append(matrix.T @ wrong + penalty * weights[:-1], wrong.sum())
-
-    found: Array = minimize(loss, np.zeros(matrix.shape[1] + 1), jac=True, method="L-BFGS-B").x
-    return found
-
-
-def _chances(matrix: csr_matrix | Array, weights: Array) -> Array:
-    found: Array = expit(matrix @ weights[:-1] + weights[-1])
-    return found
-
-
-class Look(NamedTuple):
-    """What is seen of a prompt before it is answered."""
-
-    chance: float
-    """Chance that the small model answers it well."""
-    likeness: float
-    """Cosine between its letters and the mean of the prompts that the router was learnt from."""
-
-
-def look_at(calibration: Calibration, prompt: str) -> Look:
-    """Look at a prompt; needs no model."""
-    score, likeness = calibration.offset, 0.0
-    for i, value in features_of(prompt).items():
+def prompt_features(calibration: Calibration, prompt: str) -> PromptFeatures:
+    """Compute the features of a prompt; needs no model."""
+    score, similarity = calibration.offset, 0.0
+    for i, value in hashed_ngrams(prompt).items():
         score += calibration.weights.get(i, 0.0) * value
-        likeness += calibration.centre.get(i, 0.0) * value
-    return Look(float(expit(score)), likeness)
+        similarity += calibration.centre.get(i, 0.0) * value
+    return PromptFeatures(float(expit(score)), similarity)
 
 
-def _spread(chances: Array) -> tuple[float, ...]:
-    """Give the quantiles of chances; none where all are alike.
+class _Samples(NamedTuple):
+    """Labels and predictions of the calibration prompts, one entry per row."""
 
-    Each was stated by a model of four fifths of the prompts. Where the prompts tell nothing, those models differ by
-    luck alone, and the one of all prompts states one chance: that is no drift.
-    """
-    low, high = np.quantile(chances, [0.05, 0.95])
-    if high - low < LEAST_SPREAD:
-        return ()
-    return tuple(float(one) for one in np.quantile(chances, np.linspace(0, 1, SPREAD_POINTS)))
+    probabilities: Array
+    """Predicted probability of a good small answer, by a model that has not seen the prompt."""
+    weak: Array
+    """1 where the small model answered well."""
+    strong: Array
+    """1 where the large model answered well."""
+    group: IntArray
+    """Index of the row's distinct prompt."""
 
-
-class Likeness(NamedTuple):
-    """How like each other prompts are."""
-
-    centre: Mapping[int, float]
-    """Feature -> its part in their mean direction."""
-    mean: float
-    """Mean cosine of each with the mean of the others."""
-    spread: float
-    """Its standard deviation."""
-    prompts: int
-
-    def of(self, prompt: str) -> float:
-        """Give the cosine of a prompt with their mean direction."""
-        return float(sum(self.centre.get(i, 0.0) * value for i, value in features_of(prompt).items()))
-
-
-def likeness_of(prompts: Sequence[str]) -> Likeness:
-    """Learn how like each other prompts are.
-
-    Raises:
-        SizewiseError: there are too few.
-    """
-    if len(prompts) < LEAST:
-        raise SizewiseError(f"There are {len(prompts)} prompts.", f"at least {LEAST}", "")
-    centre, likeness = _centre(_matrix(list(prompts)))
-    kept = {int(i): float(centre[i]) for i in np.flatnonzero(centre)}
-    return Likeness(kept, float(likeness.mean()), float(likeness.std(ddof=1)), len(prompts))
-
-
-def _centre(matrix: csr_matrix) -> tuple[Array, Array]:
-    """Give the mean direction of prompts' letters, and the cosine of each prompt with that of the others."""
-    letters = matrix[:, :VOCABULARY]
-    total = np.asarray(letters.sum(axis=0)).ravel()
-    length = float(np.linalg.norm(total))
-    own = np.asarray(letters.multiply(letters).sum(axis=1)).ravel()  # one, or nothing where there are no letters
-    along = letters @ total
-    others = np.sqrt(np.maximum(length**2 - 2 * along + own, 1e-12))
-    return total / (length or 1.0), (along - own) / others
+    @property
+    def distinct(self) -> int:
+        """Number of distinct prompts."""
+        return int(self.group.max()) + 1
 
 
 def calibrate(path: Path, risk: float | None = None, seed: int = 0) -> Calibration:
-    """Learn a router and choose its threshold.
+    """Learn a router from a CSV file and choose its threshold.
 
     Args:
-        path: CSV with `prompt`, `weak_ok`, `strong_ok` (0 or 1), and `weak_logprob` where the log-likelihood of the
-            small model's answer is known (mean of its tokens, in nats).
-        risk: most share of all prompts whose answer may be worse than the large model's.
-        seed: seed of the folds and of the resampling.
+        path: CSV file with `prompt`, `weak_ok`, `strong_ok` (0 or 1), and optionally `weak_logprob`, the mean
+            log-likelihood of the tokens of the small model's answer in nats.
+        risk: maximum fraction of all prompts whose answer may be worse than the large model's.
+        seed: seed of the folds and of resampling.
 
     Raises:
-        UsageError: the risk is no share.
-        SizewiseError: the file is not of this form, or has too few prompts.
+        UsageError: the risk is not between 0 and 1.
+        SizewiseError: the file has wrong columns or values, or too few prompts.
     """
     if risk is not None and not 0 < risk < 1:
-        raise UsageError(f"A risk of {risk} is no share.", "for example 0.02", "--risk 0.02")
-    read = read_answers(path)
-    return calibrate_rows(read.prompts, read.weak, read.strong, path.name, risk, seed, read.likely)
+        raise UsageError(f"The risk must be between 0 and 1, not {risk}.", "for example 0.02", "--risk 0.02")
+    labeled = read_labeled(path)
+    return calibrate_rows(labeled.prompts, labeled.weak, labeled.strong, path.name, risk, seed, labeled.logprobs)
 
 
 def calibrate_rows(
@@ -176,60 +106,32 @@ def calibrate_rows(
     source: str,
     risk: float | None = None,
     seed: int = 0,
-    likely: Array | None = None,
+    logprobs: Array | None = None,
 ) -> Calibration:
-    """Learn a router from prompts and what both models made of them; see `calibrate`.
+    """Learn a router from labeled prompts; see `calibrate`.
 
     Args:
-        prompts: what was asked, at least 20.
-        weak: (prompts,) 1 where the small model did well.
-        strong: (prompts,) 1 where the large one did.
-        source: where they come from.
-        risk: most share of all prompts whose answer may be worse than the large model's.
-        seed: seed of the folds and of the resampling.
-        likely: (prompts,) mean log-likelihood of the tokens of the small model's answer, in nats; None: not known.
+        prompts: at least 20 distinct prompts.
+        weak: (prompts,) 1 where the small model answered well.
+        strong: (prompts,) 1 where the large model answered well.
+        source: where the prompts come from.
+        risk: maximum fraction of all prompts whose answer may be worse than the large model's.
+        seed: seed of the folds and of resampling.
+        logprobs: (prompts,) mean log-likelihood of the tokens of the small model's answer, in nats; None: unknown.
 
     Raises:
         SizewiseError: there are too few prompts.
     """
-    group = groups_of(prompts)
+    group = group_duplicates(prompts)
     count = len(np.unique(group))
-    if count < LEAST:
-        raise SizewiseError(
-            f"{source} has {count} different prompts in {len(prompts)} rows.",
-            f"at least {LEAST} different prompts; a few hundred are better",
-            "",
-        )
-    notes = []
-    if count < len(prompts):
-        notes.append(
-            f"{len(prompts):,} rows hold {count:,} different prompts (case, blanks and forms of a letter aside): rows "
-            "with the same prompt are one observation in the bound and in the intervals"
-        )
-    matrix = _matrix(prompts)
-    chances, weights = _cross_fitted(matrix, weak, group, seed)
-    if len(set(weak)) == 1:
-        notes.append("the small model is always right, or never: there is nothing to learn from the prompts")
-    centre, likeness = _centre(matrix)
-    order = np.argsort(-chances, kind="stable")
-    curve = _curve(chances[order], weak[order], strong[order])
-    worse_if_small = (strong > weak).astype(float)
-    chosen, bound = None, None
-    if risk is not None:
-        bound = _risk_at_most(0, count)
-        chosen = _within(risk, chances, worse_if_small, weak, strong, group)
-        if chosen is None:
-            notes.append(
-                f"{count} prompts cannot vouch for a risk of {risk:.1%}: the least they can is {bound:.1%}"
-                if risk < bound
-                else f"no threshold keeps the risk at {risk:.1%}: everything would go to the large model"
-            )
-    score = _scorer(chances, weak, strong, group, seed)
-    gap = float(strong.mean() - weak.mean())
-    if gap <= 0:
-        notes.append("the large model is no better on these prompts: use the small one alone")
-
-    after = None if likely is None else _after(chances, likely, weak, strong, group, risk, seed)
+    _check_count(source, count, len(prompts))
+    matrix = feature_matrix(prompts)
+    probabilities, weights = _cross_fit(matrix, weak, group, seed)
+    samples = _Samples(probabilities, weak, strong, group)
+    chosen = None if risk is None else _choose_threshold(risk, samples)
+    bound = None if risk is None else _risk_upper_bound(0, count)
+    center, similarity = center_of(matrix)
+    score = _scorer(samples, seed)
     return Calibration(
         source=source,
         prompts=count,
@@ -243,56 +145,122 @@ def calibrate_rows(
         risk=risk,
         bound=bound,
         chosen=chosen,
-        curve=tuple(curve),
-        spread=_spread(chances),
-        centre={int(i): float(centre[i]) for i in np.flatnonzero(centre)},
-        likeness=(float(likeness.mean()), float(likeness.std(ddof=1))),
+        curve=tuple(_curve(samples)),
+        spread=_quantiles(probabilities),
+        centre={int(i): float(center[i]) for i in np.flatnonzero(center)},
+        similarity=(float(similarity.mean()), float(similarity.std(ddof=1))),
         vocabulary=VOCABULARY,
         weights={int(i): float(weights[i]) for i in np.flatnonzero(np.abs(weights[:-1]) > 1e-9)},
         offset=float(weights[-1]),
-        after=after,
-        marks=tuple(sorted({mark_of(prompt) for prompt in prompts})),
-        notes=tuple(notes),
+        after=None if logprobs is None else _calibrate_after(samples, logprobs, risk, seed),
+        marks=tuple(sorted({hash_prompt(prompt) for prompt in prompts})),
+        notes=tuple(_notes(samples, risk, bound, chosen)),
     )
 
 
-def _scorer(chances: Array, weak: Array, strong: Array, group: Whole, seed: int) -> Callable[[str], Score]:
-    """Give what turns the name of a figure into its value with an interval, prompts resampled with all their rows."""
-    count = int(group.max()) + 1
-    samples: Sequence[Whole] = list(np.random.default_rng(seed).integers(0, count, (ROUNDS, count)))
+def _check_count(source: str, count: int, rows: int) -> None:
+    if count < MIN_PROMPTS:
+        raise SizewiseError(
+            f"{source} has {count} distinct prompts in {rows} rows, which is too few.",
+            f"at least {MIN_PROMPTS} distinct prompts; a few hundred are better",
+            "",
+        )
+
+
+def _notes(samples: _Samples, risk: float | None, bound: float | None, chosen: RiskPoint | None) -> list[str]:
+    """Write the caveats of a calibration."""
+    notes = []
+    rows, count = len(samples.group), samples.distinct
+    if count < rows:
+        notes.append(
+            f"{rows:,} rows contain {count:,} distinct prompts, ignoring case, whitespace and Unicode variants; "
+            "duplicates count as one observation in the bound and the intervals"
+        )
+    if len(set(samples.weak)) == 1:
+        outcome = "always" if samples.weak[0] else "never"
+        notes.append(f"the small model {outcome} answers well, so the prompts cannot tell good answers from bad ones")
+    if risk is not None and bound is not None and chosen is None:
+        notes.append(
+            f"{count} prompts are too few for a risk of {risk:.1%}; the lowest risk they can guarantee is {bound:.1%}"
+            if risk < bound
+            else f"no threshold keeps the risk at or below {risk:.1%}; all prompts would go to the large model"
+        )
+    if samples.strong.mean() <= samples.weak.mean():
+        notes.append("the large model is no better on these prompts, so the small model alone is enough")
+    return notes
+
+
+def _fit(matrix: csr_matrix | Array, labels: Array, penalty: float) -> Array:
+    """Fit an L2-regularized logistic regression; the last weight is the intercept."""
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        scores = matrix @ weights[:-1] + weights[-1]
+        signed = np.where(labels > 0, scores, -scores)
+        value = float(np.logaddexp(0, -signed).sum() + 0.5 * penalty * (weights[:-1] ** 2).sum())
+        residual = expit(scores) - labels
+        return value, np.append(matrix.T @ residual + penalty * weights[:-1], residual.sum())
+
+    weights: Array = minimize(loss, np.zeros(matrix.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    return weights
+
+
+def _predict(matrix: csr_matrix | Array, weights: Array) -> Array:
+    probabilities: Array = expit(matrix @ weights[:-1] + weights[-1])
+    return probabilities
+
+
+def _quantiles(probabilities: Array) -> tuple[float, ...]:
+    """Compute quantiles of the predicted probabilities for drift tests; empty if they hardly vary.
+
+    Each probability comes from a model fitted on four fifths of the prompts. If the text predicts nothing, these models
+    differ by chance while the model fitted on all prompts predicts a constant, which must not be taken for drift.
+    """
+    lower, upper = np.quantile(probabilities, [0.05, 0.95])
+    if upper - lower < MIN_SPREAD:
+        return ()
+    return tuple(float(value) for value in np.quantile(probabilities, np.linspace(0, 1, QUANTILES)))
+
+
+def _scorer(samples: _Samples, seed: int) -> Callable[[str], Score]:
+    """Return a function that computes a metric with a bootstrap interval; duplicates are resampled together."""
+    group, count = samples.group, samples.distinct
+    draws: Sequence[IntArray] = list(np.random.default_rng(seed).integers(0, count, (RESAMPLES, count)))
     if count < len(group):
         rows_of = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
-        samples = [np.concatenate([rows_of[one] for one in sample]) for sample in samples]
-    drawn = [_summary(chances[rows], weak[rows], strong[rows]) for rows in samples]
-    point = _summary(chances, weak, strong)
+        draws = [np.concatenate([rows_of[prompt] for prompt in draw]) for draw in draws]
+    columns = (samples.probabilities, samples.weak, samples.strong)
+    resampled = [_metrics(*(column[rows] for column in columns)) for rows in draws]
+    point = _metrics(*columns)
 
     def score(name: str) -> Score:
-        way = f"folds:{FOLDS}|bootstrap:prompts"
-        way = f"parts:{PARTS}|{way}" if name == "calibration_error" else way
+        signature = f"folds:{FOLDS}|bootstrap:prompts"
+        signature = f"parts:{CALIBRATION_BINS}|{signature}" if name == "calibration_error" else signature
         if not np.isfinite(point[name]):
-            why = "there is no gap between the models"
-            return Score(metric=name, n=count, unit="share", signature=way, missing=why)
-        low, high = percentile_interval(np.array([one[name] for one in drawn]))
-        return Score(metric=name, value=point[name], low=low, high=high, n=count, unit="share", signature=way)
+            reason = "the large model is no better than the small one"
+            return Score(metric=name, n=count, unit="share", signature=signature, missing_reason=reason)
+        ci_low, ci_high = percentile_interval(np.array([metrics[name] for metrics in resampled]))
+        return Score(
+            metric=name, value=point[name], ci_low=ci_low, ci_high=ci_high, n=count, unit="share", signature=signature
+        )
 
     return score
 
 
-def _after(
-    before: Array, likely: Array, weak: Array, strong: Array, group: Whole, risk: float | None, seed: int
-) -> AfterAnswer | None:
-    """Learn what the likelihood of the small answer adds to the chance before it; in folds, as that was."""
-    mean, spread = float(likely.mean()), float(likely.std())
+def _calibrate_after(samples: _Samples, logprobs: Array, risk: float | None, seed: int) -> AfterAnswer | None:
+    """Calibrate the decision after the small model has answered, from the log-likelihood of its answer."""
+    weak, group = samples.weak, samples.group
+    mean, spread = float(logprobs.mean()), float(logprobs.std())
     if len(set(weak)) == 1 or not spread:
         return None
-    table = np.column_stack([_logit(before), (likely - mean) / spread])
-    fold = _folds(group, seed + 1)
-    chances = np.zeros(len(weak))
-    for one in range(FOLDS):
-        chances[fold == one] = _chances(table[fold == one], _fit(table[fold != one], weak[fold != one], 1.0))
+    table = np.column_stack([_logit(samples.probabilities), (logprobs - mean) / spread])
+    fold = _assign_folds(group, seed + 1)
+    probabilities = np.zeros(len(weak))
+    for held_out in range(FOLDS):
+        test = fold == held_out
+        probabilities[test] = _predict(table[test], _fit(table[~test], weak[~test], 1.0))
     weights = _fit(table, weak, 1.0)
-    order = np.argsort(-chances, kind="stable")
-    score = _scorer(chances, weak, strong, group, seed)
+    after = samples._replace(probabilities=probabilities)
+    score = _scorer(after, seed)
     return AfterAnswer(
         weight_before=float(weights[0]),
         weight_likely=float(weights[1]),
@@ -301,83 +269,85 @@ def _after(
         spread=spread,
         apgr=score("apgr"),
         calibration_error=score("calibration_error"),
-        chosen=None if risk is None else _within(risk, chances, (strong > weak).astype(float), weak, strong, group),
-        curve=tuple(_curve(chances[order], weak[order], strong[order])),
+        chosen=None if risk is None else _choose_threshold(risk, after),
+        curve=tuple(_curve(after)),
     )
 
 
-def chance_after(after: AfterAnswer, before: float, likely: float) -> float:
-    """Give the chance of a good small answer once it is there.
+def probability_after(after: AfterAnswer, before: float, logprob: float) -> float:
+    """Compute the probability of a good small answer after it was generated.
 
     Args:
-        after: what was learnt.
-        before: chance before the answer.
-        likely: mean log-likelihood of the answer's tokens, in nats.
+        after: the calibration.
+        before: probability before generation.
+        logprob: mean log-likelihood of the answer's tokens, in nats.
     """
-    known = float(_logit(np.array([before]))[0])
-    return float(
-        expit(after.weight_before * known + after.weight_likely * (likely - after.mean) / after.spread + after.offset)
-    )
+    prior = float(_logit(np.array([before]))[0])
+    standardized = (logprob - after.mean) / after.spread
+    return float(expit(after.weight_before * prior + after.weight_likely * standardized + after.offset))
 
 
-def _folds(group: Whole, seed: int) -> Whole:
-    """Give each row its fold: (rows,), the same for all rows of a prompt."""
-    drawn: Whole = np.random.default_rng(seed).permutation(int(group.max()) + 1) % FOLDS
-    return drawn[group]
+def _assign_folds(group: IntArray, seed: int) -> IntArray:
+    """Assign a fold to each row: (rows,), the same for duplicates."""
+    folds: IntArray = np.random.default_rng(seed).permutation(int(group.max()) + 1) % FOLDS
+    return folds[group]
 
 
-def _cross_fitted(matrix: csr_matrix, labels: Array, group: Whole, seed: int) -> tuple[Array, Array]:
-    """Give each prompt's chance by a model that has not seen it, and the weights of a model of all."""
+def _cross_fit(matrix: csr_matrix, labels: Array, group: IntArray, seed: int) -> tuple[Array, Array]:
+    """Predict each prompt with a model that has not seen it, and fit the final model on all prompts."""
     count = len(labels)
     if len(set(labels)) == 1:
         constant = np.zeros(matrix.shape[1] + 1)
         constant[-1] = math.log((labels.sum() + 1) / (count - labels.sum() + 1))
         return np.full(count, float(expit(constant[-1]))), constant
-    fold = _folds(group, seed)
-    tried: dict[float, Array] = {}
+    fold = _assign_folds(group, seed)
+    by_penalty: dict[float, Array] = {}
     for penalty in PENALTIES:
-        chances = np.zeros(count)
-        for one in range(FOLDS):
-            seen = fold != one
-            chances[~seen] = _chances(matrix[~seen], _fit(matrix[seen], labels[seen], penalty))
-        tried[penalty] = chances
+        probabilities = np.zeros(count)
+        for held_out in range(FOLDS):
+            train = fold != held_out
+            probabilities[~train] = _predict(matrix[~train], _fit(matrix[train], labels[train], penalty))
+        by_penalty[penalty] = probabilities
 
-    def log_loss(chances: Array) -> float:
-        clipped = np.clip(chances, 1e-6, 1 - 1e-6)
+    def log_loss(probabilities: Array) -> float:
+        clipped = np.clip(probabilities, 1e-6, 1 - 1e-6)
         return float(-np.where(labels > 0, np.log(clipped), np.log(1 - clipped)).mean())
 
-    best = min(PENALTIES, key=lambda penalty: log_loss(tried[penalty]))
-    slope, offset = _scaled(tried[best], labels)
+    best = min(PENALTIES, key=lambda penalty: log_loss(by_penalty[penalty]))
+    slope, offset = _platt_scale(by_penalty[best], labels)
     weights = _fit(matrix, labels, best) * slope
     weights[-1] += offset
-    return expit(slope * _logit(tried[best]) + offset), weights
+    return expit(slope * _logit(by_penalty[best]) + offset), weights
 
 
-def _logit(chances: Array) -> Array:
-    found: Array = logit(np.clip(chances, 1e-6, 1 - 1e-6))
-    return found
+def _logit(probabilities: Array) -> Array:
+    scores: Array = logit(np.clip(probabilities, 1e-6, 1 - 1e-6))
+    return scores
 
 
-def _scaled(chances: Array, labels: Array) -> tuple[float, float]:
-    """Draw chances together where they are too sure (Platt, 1999); they are never spread further."""
-    scores = _logit(chances)
+def _platt_scale(probabilities: Array, labels: Array) -> tuple[float, float]:
+    """Fit Platt scaling (1999) with a slope of at most 1: it corrects overconfidence only."""
+    scores = _logit(probabilities)
     signs = 2 * labels - 1
 
-    def loss(at: Array) -> float:
-        return float(np.logaddexp(0, -signs * (at[0] * scores + at[1])).sum() + 0.5 * (at[0] - 1) ** 2)
+    def loss(parameters: Array) -> float:
+        slope, offset = parameters
+        return float(np.logaddexp(0, -signs * (slope * scores + offset)).sum() + 0.5 * (slope - 1) ** 2)
 
     slope, offset = minimize(loss, np.array([1.0, 0.0]), bounds=[(0, 1), (None, None)]).x
     return float(slope), float(offset)
 
 
-def _curve(chances: Array, weak: Array, strong: Array) -> list[RiskPoint]:
-    """Give what each share of small answers is worth; prompts come with the surest first."""
-    count = len(chances)
+def _curve(samples: _Samples) -> list[RiskPoint]:
+    """Compute quality and risk for a range of shares of prompts sent to the small model, most confident first."""
+    order = np.argsort(-samples.probabilities, kind="stable")
+    probabilities, weak, strong = samples.probabilities[order], samples.weak[order], samples.strong[order]
+    count = len(probabilities)
     points = []
     for small in sorted({round(i * count / (CURVE_POINTS - 1)) for i in range(CURVE_POINTS)}):
         points.append(
             RiskPoint(
-                threshold=float(chances[small - 1]) if small else 1.0,
+                threshold=float(probabilities[small - 1]) if small else 1.0,
                 small_share=small / count,
                 quality=float((weak[:small].sum() + strong[small:].sum()) / count),
                 worse=float((strong[:small] > weak[:small]).sum() / count),
@@ -386,59 +356,63 @@ def _curve(chances: Array, weak: Array, strong: Array) -> list[RiskPoint]:
     return points
 
 
-def _within(risk: float, chances: Array, worse: Array, weak: Array, strong: Array, group: Whole) -> RiskPoint | None:
-    """Choose the lowest threshold whose risk is kept with a confidence of 95 %, and so are those of all above it.
+def _choose_threshold(risk: float, samples: _Samples) -> RiskPoint | None:
+    """Choose the lowest threshold for which it and all higher thresholds control the risk with 95 % confidence.
 
-    The risk only rises as the threshold falls, so one bound at each threshold is enough (Bates et al., 2021). Each
-    prompt is one observation. What is bounded is the share of rows or of different prompts, whichever is greater: the
-    first counts where prompts come again as often as they did, the second where new ones come.
+    The risk is monotone in the threshold, so one bound per threshold is enough (Bates et al., 2021). Each distinct
+    prompt is one observation. The bound covers the larger of two proportions: of rows, which applies if prompts repeat
+    as often as in the sample, and of distinct prompts, which applies to new prompts.
     """
+    probabilities, group = samples.probabilities, samples.group
+    worse = (samples.strong > samples.weak).astype(float)
     rows = np.bincount(group)
     count = len(rows)
-    kept = None
-    for threshold in np.unique(chances)[::-1]:
-        small = chances >= threshold
+    chosen = None
+    for threshold in np.unique(probabilities)[::-1]:
+        small = probabilities >= threshold
         lost = worse * small
         share = max(float(lost.mean()), float((np.bincount(group, lost) / rows).mean()))
-        if _risk_at_most(math.ceil(share * count - 1e-9), count) > risk:
+        if _risk_upper_bound(math.ceil(share * count - 1e-9), count) > risk:
             break
-        kept = RiskPoint(
+        chosen = RiskPoint(
             threshold=float(threshold),
             small_share=float(small.mean()),
-            quality=float(np.where(small, weak, strong).mean()),
+            quality=float(np.where(small, samples.weak, samples.strong).mean()),
             worse=float(lost.mean()),
         )
-    return kept
+    return chosen
 
 
-def _risk_at_most(bad: int, count: int) -> float:
-    """Give the bound that a share lies below with the confidence (Clopper and Pearson, 1934, one-sided)."""
+def _risk_upper_bound(bad: int, count: int) -> float:
+    """Compute the one-sided upper confidence bound of a proportion (Clopper and Pearson, 1934)."""
     return 1.0 if bad >= count else float(beta.ppf(CONFIDENCE, bad + 1, count - bad))
 
 
-def least_for(risk: float) -> int:
-    """Return how many different prompts can vouch for a risk, where no answer to them is worse."""
+def min_prompts_for(risk: float) -> int:
+    """Compute how many distinct prompts are needed to guarantee a risk if none of their answers is worse."""
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(1 - risk))
 
 
-def _summary(chances: Array, weak: Array, strong: Array) -> dict[str, float]:
-    """Give APGR, CPT and the calibration error of one sample."""
-    count = len(chances)
-    order = np.argsort(chances, kind="stable")  # the least sure go to the large model first
+def _metrics(probabilities: Array, weak: Array, strong: Array) -> dict[str, float]:
+    """Compute APGR, CPT and the calibration error of one sample."""
+    count = len(probabilities)
+    order = np.argsort(probabilities, kind="stable")  # the least confident prompts go to the large model first
     gained = np.concatenate([[0.0], np.cumsum((strong - weak)[order])]) / count
     gap = gained[-1]
-    found = {"calibration_error": _calibration_error(chances, weak)}
+    metrics = {"calibration_error": calibration_error(probabilities, weak)}
     if gap <= 0:
-        return found | dict.fromkeys(("apgr", "cpt50", "cpt80"), math.nan)
+        return metrics | dict.fromkeys(("apgr", "cpt50", "cpt80"), math.nan)
     recovered = gained / gap
     share = np.arange(count + 1) / count
-    found["apgr"] = float(np.trapezoid(recovered, share))
-    for name, wanted in (("cpt50", 0.5), ("cpt80", 0.8)):
-        found[name] = float(share[np.argmax(recovered >= wanted)])
-    return found
+    metrics["apgr"] = float(np.trapezoid(recovered, share))
+    for name, target in (("cpt50", 0.5), ("cpt80", 0.8)):
+        metrics[name] = float(share[np.argmax(recovered >= target)])
+    return metrics
 
 
-def _calibration_error(chances: Array, labels: Array) -> float:
-    order = np.argsort(chances, kind="stable")
-    parts = [part for part in np.array_split(order, PARTS) if len(part)]
-    return float(sum(len(p) * abs(chances[p].mean() - labels[p].mean()) for p in parts) / len(chances))
+def calibration_error(probabilities: Array, labels: Array) -> float:
+    """Compute the expected calibration error (ECE) with bins of equal size."""
+    order = np.argsort(probabilities, kind="stable")
+    bins = [rows for rows in np.array_split(order, CALIBRATION_BINS) if len(rows)]
+    gaps = (len(rows) * abs(probabilities[rows].mean() - labels[rows].mean()) for rows in bins)
+    return float(sum(gaps) / len(probabilities))

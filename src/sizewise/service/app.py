@@ -1,4 +1,4 @@
-"""The service: OpenAI's endpoints, health, metrics and the pages."""
+"""The web application: OpenAI-compatible endpoints, health, metrics and the pages."""
 
 from __future__ import annotations
 
@@ -17,169 +17,182 @@ from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import EngineError, SizewiseError
 from sizewise.models import Model
-from sizewise.service import forms, uploads, wire
-from sizewise.service.forms import ChatForm, TextForm
-from sizewise.service.handovers import ASKED_BY
-from sizewise.service.jobs import Job, echo, embed, numbered
-from sizewise.service.keys import key_of
+from sizewise.service import responses, schemas
+from sizewise.service.api_keys import Key, key_of
+from sizewise.service.handovers import REQUESTED_BY
+from sizewise.service.jobs import Job, with_index
 from sizewise.service.limits import Gate
-from sizewise.service.monitoring import add_pages
+from sizewise.service.model_runner import ModelRunner
+from sizewise.service.pages import documents
+from sizewise.service.pages.monitor import add_pages
+from sizewise.service.prompts import echo, embed
+from sizewise.service.responses import ChatForm, TextForm
 from sizewise.service.router import AUTO
-from sizewise.service.served import Served
+from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, TextRequest
 from sizewise.service.state import Settings, State
 from sizewise.service.tools import Tools
-from sizewise.service.wire import ChatRequest, EmbeddingRequest, Refused, TextRequest
 from sizewise.store import Store
 
 OPEN_PATHS = ("/", "/monitor", "/health", "/metrics", "/openapi.json")
-"""What may be looked at without a key."""
+"""Paths that need no API key."""
 
 
 def create_app(models: dict[str, Model], settings: Settings | None = None, store: Store | None = None) -> FastAPI:
-    """Make the service.
+    """Build the service.
 
     Args:
-        models: name that clients use -> model; the first is the one the pages begin with.
-        settings: how it behaves.
-        store: where thumbs are kept.
+        models: models by client-facing name; the chat page preselects the first.
+        settings: settings of the service.
+        store: where feedback, handovers and usage are stored.
     """
     state = State(models, settings or Settings(), store or Store())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warming = asyncio.create_task(_warm_up(state))
+        warmup = asyncio.create_task(_warm_up(state))
         yield
         state.draining = True
         if state.router is not None and state.router.shadow is not None:
             state.router.shadow.close()
-        warming.cancel()
+        warmup.cancel()
 
-    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=wire.ERRORS)
+    app = FastAPI(title="Sizewise", lifespan=lifespan, docs_url=None, redoc_url=None, responses=schemas.ERRORS)
     app.state.sizewise = state
-    app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]
+    app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     app.add_middleware(
         Gate,
-        most_bytes=state.settings.most_body_bytes,
+        max_bytes=state.settings.max_body_bytes,
         keys=state.settings.keys,
         open_paths=OPEN_PATHS,
-        raw_paths=(uploads.PATH,),
-        body_s=state.settings.body_s,
+        raw_paths=(documents.PATH,),
+        body_timeout_s=state.settings.body_timeout_s,
     )
     if "*" not in state.settings.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(state.settings.hosts), www_redirect=False)
     _add_errors(app)
-    _add_answers(app, state)
-    _add_facts(app, state)
+    _add_chat(app, state)
+    _add_completions(app, state)
+    _add_embeddings(app, state)
+    _add_models(app, state)
+    _add_health(app, state)
     add_pages(app, state)
-    uploads.add_uploads(app, state)
+    documents.add_documents(app, state)
     return app
 
 
-def _described(app: FastAPI, made: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Describe the service; wrong bodies are a 400 here, never FastAPI's 422."""
-    found: dict[str, Any] = made()
-    for path in found["paths"].values():
+def _openapi(app: FastAPI, generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Generate the OpenAPI schema without FastAPI's 422 responses: invalid bodies get a 400 here."""
+    schema: dict[str, Any] = generate()
+    for path in schema["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
-    app.openapi_schema = found
-    return found
+    app.openapi_schema = schema
+    return schema
 
 
 async def _warm_up(state: State) -> None:
-    await asyncio.gather(*(one.begin() for one in state.served))
+    await asyncio.gather(*(runner.start() for runner in state.runners))
 
 
 def _add_errors(app: FastAPI) -> None:
-    def told(message: str, status: int, param: str | None = None, code: str | None = None) -> JSONResponse:
-        return JSONResponse(wire.error_body(message, status, param, code), status)
+    def error_response(message: str, status: int, param: str | None = None, code: str | None = None) -> JSONResponse:
+        return JSONResponse(schemas.error_body(message, status, param, code), status)
 
-    @app.exception_handler(Refused)
-    async def refused(_: HttpRequest, error: Refused) -> JSONResponse:
-        answer = told(error.message, error.status, error.param, error.code)
-        answer.headers.update(error.headers)
-        return answer
+    @app.exception_handler(APIError)
+    async def rejected(_: HttpRequest, error: APIError) -> JSONResponse:
+        response = error_response(error.message, error.status, error.param, error.code)
+        response.headers.update(error.headers)
+        return response
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return told("The body is no JSON.", 400, None, "invalid_json")
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
-        return told(f"{place or 'body'}: {first['msg']}", 400, place or None, "invalid_value")
+            return error_response("The request body is not valid JSON.", 400, None, "invalid_json")
+        field = ".".join(str(part) for part in first["loc"] if part != "body")
+        return error_response(f"{field or 'body'}: {first['msg']}", 400, field or None, "invalid_value")
 
     @app.exception_handler(HTTPException)
     async def http(_: HttpRequest, error: HTTPException) -> JSONResponse:
-        answer = told(str(error.detail), error.status_code)
-        answer.headers.update(error.headers or {})
-        return answer
+        response = error_response(str(error.detail), error.status_code)
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(EngineError)
-    async def broken(_: HttpRequest, error: EngineError) -> JSONResponse:
-        return told(error.what, 500, None, "engine_failed")
+    async def engine_failed(_: HttpRequest, error: EngineError) -> JSONResponse:
+        return error_response(error.what, 500, None, "engine_failed")
 
     @app.exception_handler(SizewiseError)
     async def expected(_: HttpRequest, error: SizewiseError) -> JSONResponse:
-        return told(error.what, 400)
+        return error_response(error.what, 400)
 
     @app.exception_handler(Exception)
     async def unexpected(_: HttpRequest, error: Exception) -> JSONResponse:
-        return told(f"{type(error).__name__} in the service.", 500)
+        return error_response(f"Internal server error ({type(error).__name__}).", 500)
 
 
-def _add_answers(app: FastAPI, state: State) -> None:
-    @app.post("/v1/chat/completions", responses=wire.STREAMED)
+def _begin(state: State, http: HttpRequest) -> Key | None:
+    """Count a request against its key's rate limit and return the key."""
+    key = key_of(http)
+    state.budgets.admit(key)
+    REQUESTED_BY.set(key.name if key else "")
+    return key
+
+
+def _add_chat(app: FastAPI, state: State) -> None:
+    @app.post("/v1/chat/completions", responses=schemas.STREAMED)
     async def chat(body: ChatRequest, http: HttpRequest) -> Response:
-        key = key_of(http)
-        state.budgets.admit(key)
-        ASKED_BY.set(key.name if key else "")
+        key = _begin(state, http)
         lenient = state.settings.lenient
 
-        async def by(one: Served) -> Response:
-            wire.refuse_unknown(body, one.description, lenient)
-            if not one.description.can_chat:
-                raise Refused(f"{one.name} has no chat template; ask /v1/completions.", "model")
-            if body.messages[-1].role not in forms.OF_TOOLS:
-                one.watch(asked)
-            usable = usable_tools(one, tools, lenient)
-            told = usable.told_in(asked) if usable else asked
-            requests = [numbered(told, i) for i in range(body.n or 1)]
-            job = Job(state, one, key, requests, http)
-            form = ChatForm(one.name, body, usable)
-            return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
+        async def generate(runner: ModelRunner) -> Response:
+            schemas.reject_unsupported(body, runner.description, lenient)
+            if not runner.description.can_chat:
+                raise APIError(f"{runner.name} has no chat template. Use /v1/completions instead.", "model")
+            if body.messages[-1].role not in responses.TOOL_ROLES:
+                runner.watch_drift(request)
+            usable = usable_tools(runner, tools, lenient)
+            prompt = usable.add_to(request) if usable else request
+            job = Job(state, runner, key, [with_index(prompt, i) for i in range(body.n or 1)], http)
+            form = ChatForm(runner.name, body, usable)
+            return with_signals(await job.stream(form) if body.stream else await job.complete(form), signals)
 
-        routed = state.router if body.model == AUTO else None
-        one = state.find(routed.small.name if routed else body.model, key)
-        tools = Tools.of(body, lenient)
-        asked = forms.chat_request(body, lenient)
-        signs = await state.admit([asked])
-        if routed is None:
-            return await by(one)
-        decision = routed.decide(asked, forms.last_question(body), tools is not None, key.name if key else "")
+        router = state.router if body.model == AUTO else None
+        runner = state.find(router.small.name if router else body.model, key)
+        tools = Tools.from_request(body, lenient)
+        request = responses.chat_request(body, lenient)
+        signals = await state.admit([request])
+        if router is None:
+            return await generate(runner)
+        question = responses.last_question(body)
+        decision = router.decide(request, question, tools is not None, key.name if key else "")
         if decision.may_leave:
-            state.find(routed.large.name, key)
-        return await routed.answer(decision, by, bool(body.stream))
+            state.find(router.large.name, key)
+        return await router.answer(decision, generate, bool(body.stream))
 
-    @app.post("/v1/completions", responses=wire.STREAMED)
+
+def _add_completions(app: FastAPI, state: State) -> None:
+    @app.post("/v1/completions", responses=schemas.STREAMED)
     async def text(body: TextRequest, http: HttpRequest) -> Response:
-        key = key_of(http)
-        state.budgets.admit(key)
-        ASKED_BY.set(key.name if key else "")
-        one = state.find(body.model, key)
-        wire.refuse_unknown(body, one.description, state.settings.lenient)
-        asked = [forms.text_request(body, prompt) for prompt in body.prompts()]
-        if any(one_.ids is not None for one_ in asked) and "ids" not in one.description.offers:
-            raise Refused(f"{one.description.engine} takes text, not tokens.", "prompt")
-        signs = await state.admit(asked)
-        echoed = body.echo or body.max_tokens == 0
-        if echoed and not (body.stream and state.settings.lenient):
+        key = _begin(state, http)
+        runner = state.find(body.model, key)
+        schemas.reject_unsupported(body, runner.description, state.settings.lenient)
+        prompts = [responses.text_request(body, prompt) for prompt in body.prompts()]
+        if any(prompt.ids is not None for prompt in prompts) and "ids" not in runner.description.offers:
+            raise APIError(f"{runner.description.engine} accepts text prompts only, not token ids.", "prompt")
+        signals = await state.admit(prompts)
+        echoes = body.echo or body.max_tokens == 0
+        if echoes and not (body.stream and state.settings.lenient):
             if body.stream:
-                raise Refused("An echo is not streamed.", "stream")
-            return await echo(state, one, key, body, asked)
-        requests = [numbered(request, i) for request in asked for i in range(body.n or 1)]
-        one.watch(requests[0])
-        job, form = Job(state, one, key, requests, http), TextForm(one.name, body)
-        return marked(await job.stream(form) if body.stream else await job.whole(form), signs)
+                raise APIError("echo cannot be combined with stream.", "stream")
+            return await echo(state, runner, key, body, prompts)
+        requests = [with_index(prompt, i) for prompt in prompts for i in range(body.n or 1)]
+        runner.watch_drift(requests[0])
+        job, form = Job(state, runner, key, requests, http), TextForm(runner.name, body)
+        return with_signals(await job.stream(form) if body.stream else await job.complete(form), signals)
 
+
+def _add_embeddings(app: FastAPI, state: State) -> None:
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest, http: HttpRequest) -> Response:
         key = key_of(http)
@@ -187,90 +200,96 @@ def _add_answers(app: FastAPI, state: State) -> None:
         return await embed(state, state.find(body.model, key), key, body)
 
 
-def _add_facts(app: FastAPI, state: State) -> None:
-    @app.get("/health")
-    async def health() -> JSONResponse:
-        troubles = state.troubles()
-        waiting = [one.name for one in state.served if not one.ready and one.name not in troubles]
-        good = not waiting and len(troubles) < len(state.served) and not state.draining
-        word = "stopping" if state.draining else "starting" if waiting else "failing" if not good else "ready"
-        told = {
-            "status": "degraded" if troubles and word == "ready" else word,
-            "models": list(state.by_name),
-            "waiting_for": waiting,
-            "failed": troubles,
-        }
-        return JSONResponse(told, 200 if good else 503)
-
+def _add_models(app: FastAPI, state: State) -> None:
     @app.get("/v1/models")
     async def models(http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
         state.budgets.admit(key)
-        shown = [one for one in state.served if not key or not key.models or one.name in key.models]
-        rows = [_about(one) for one in shown]
-        if state.router is not None and len(shown) == len(state.served):
-            rows.insert(0, _about(state.router.small) | {"id": AUTO, "routes": [one.name for one in state.served[:2]]})
+        visible = [runner for runner in state.runners if not key or not key.models or runner.name in key.models]
+        rows = [_model_card(runner) for runner in visible]
+        if state.router is not None and len(visible) == len(state.runners):
+            routes = [runner.name for runner in state.runners[:2]]
+            rows.insert(0, _model_card(state.router.small) | {"id": AUTO, "routes": routes})
         return {"object": "list", "data": rows}
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str, http: HttpRequest) -> dict[str, Any]:
         key = key_of(http)
         state.budgets.admit(key)
-        return _about(state.find(name, key))
+        return _model_card(state.find(name, key))
+
+
+def _add_health(app: FastAPI, state: State) -> None:
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        failed = state.failures()
+        starting = [runner.name for runner in state.runners if not runner.ready and runner.name not in failed]
+        healthy = not starting and len(failed) < len(state.runners) and not state.draining
+        if state.draining:
+            status = "draining"
+        elif starting:
+            status = "starting"
+        elif not healthy:
+            status = "failed"
+        else:
+            status = "degraded" if failed else "ready"
+        body = {"status": status, "models": list(state.by_name), "starting": starting, "failed": failed}
+        return JSONResponse(body, 200 if healthy else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(
-            state.counts.written(state.served, state.guard.counts), media_type="text/plain; version=0.0.4"
-        )
+        text = state.metrics.render(state.runners, state.guard.counts)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
-def usable_tools(one: Served, tools: Tools | None, lenient: bool) -> Tools | None:
-    """Give the tools as a model can use them; what it cannot do is left out where that is asked for.
+def usable_tools(runner: ModelRunner, tools: Tools | None, lenient: bool) -> Tools | None:
+    """Return the tools in a form that a model supports; with `lenient`, drop what it doesn't support.
 
     Raises:
-        Refused: it takes none, or cannot be made to call one.
+        APIError: the model supports no tools, or cannot be forced to call one.
     """
     if tools is None:
         return None
-    if not one.takes_tools:
+    if not runner.takes_tools:
         if lenient:
             return None
-        raise Refused(
-            f"{one.name} is asked in a form of its own (from documents, or as it was measured) and takes no tools.",
+        raise APIError(
+            f"{runner.name} doesn't support tools, because its prompt format is fixed "
+            "(support agent, or served as measured).",
             "tools",
             "unsupported_parameter",
         )
-    if tools.schema is not None and "json_schema" not in one.description.offers:
+    if tools.schema is not None and "json_schema" not in runner.description.offers:
         if lenient:
-            return tools.free()
-        raise Refused(
-            f"{one.description.engine} has no grammar, so it cannot be made to call a function; leave tool_choice out.",
+            return tools.optional()
+        raise APIError(
+            f"{runner.description.engine} doesn't support constrained decoding, so it cannot be forced to call a "
+            "function. Omit tool_choice or set it to 'auto'.",
             "tool_choice",
             "unsupported_parameter",
         )
     return tools
 
 
-def marked(response: Response, signs: Sequence[str]) -> Response:
-    """Say in a header which signs of injection were seen."""
-    if signs:
-        response.headers["X-Sizewise-Signals"] = ", ".join(signs)
+def with_signals(response: Response, signals: Sequence[str]) -> Response:
+    """List the signs of prompt injection in a response header."""
+    if signals:
+        response.headers["X-Sizewise-Signals"] = ", ".join(signals)
     return response
 
 
-def _about(one: Served) -> dict[str, Any]:
-    told = one.description
+def _model_card(runner: ModelRunner) -> dict[str, Any]:
+    description = runner.description
     return {
-        "id": one.name,
+        "id": runner.name,
         "object": "model",
         "created": 0,
         "owned_by": "sizewise",
-        "context": told.context,
-        "engine": told.engine,
-        "precision": told.precision,
-        "origin": told.origin,
-        "licence": told.licence,
-        "local": told.local,
-        "can_chat": told.can_chat,
+        "context": description.context,
+        "engine": description.engine,
+        "precision": description.precision,
+        "origin": description.origin,
+        "license": description.license,
+        "local": description.local,
+        "can_chat": description.can_chat,
     }

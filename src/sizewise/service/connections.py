@@ -1,6 +1,6 @@
-"""Connections with time limits, and a server that says that it stops before it does.
+"""Connections with timeouts, and a server that announces its shutdown before it stops listening.
 
-uvicorn waits for ever for a first request, for the end of a head, and for a client that takes nothing of its answer.
+uvicorn alone has no timeout for the first request, for incomplete headers, or for clients that stop reading.
 """
 
 from __future__ import annotations
@@ -15,139 +15,140 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_S = 10.0
-"""Longest time that a connection may have no request: before the first, and until the head of one is whole."""
+HEADER_TIMEOUT_S = 10.0
+"""Maximum time until the first request arrives, and until its headers are complete."""
 KEEP_ALIVE_S = 30
-"""Longest time between two requests of a connection, and without anything taken of an answer that has ended."""
-LOOKS_EVERY_S = 1.0
-MOST_HEAD_BYTES = 64 * 1024
-SPARE_FILES = 64
-"""Open files that are not connections."""
-LEAST_CONNECTIONS = 32
+"""Maximum idle time between two requests, and without progress in sending a finished response."""
+POLL_INTERVAL_S = 1.0
+MAX_HEADER_BYTES = 64 * 1024
+RESERVED_FILES = 64
+"""File descriptors reserved for files other than connections."""
+MIN_CONNECTIONS = 32
 
 
 class TimedProtocol(HttpToolsProtocol):
-    """A connection that is closed when nothing comes of it."""
+    """A connection that closes when it makes no progress."""
 
-    head_s = HEAD_S
-    most_connections = 0
-    """Connections at once; more close one that has no request. 0: as many as the system allows files."""
+    header_timeout_s = HEADER_TIMEOUT_S
+    max_connections = 0
+    """Concurrent connections; beyond it, the longest-idle one is closed. 0: derived from the open-file limit."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to look after a connection."""
+        """Start the timer of a new connection."""
         super().connection_made(transport)
-        self._in_head, self._head_bytes = False, 0
-        self._since, self._unsent = self.loop.time(), 0
-        self._look: asyncio.TimerHandle | None = self.loop.call_later(self._every_s, self._look_after)
-        most = self.most_connections or _most_connections()
-        if len(self.connections) > most:
-            idle = [one for one in self.connections if isinstance(one, TimedProtocol) and one is not self and one._idle]
+        self._in_headers, self._header_bytes = False, 0
+        self._last_progress, self._unsent = self.loop.time(), 0
+        self._timer: asyncio.TimerHandle | None = self.loop.call_later(self._interval_s, self._check_progress)
+        if len(self.connections) > (self.max_connections or _max_connections()):
+            others = [other for other in self.connections if isinstance(other, TimedProtocol) and other is not self]
+            idle = [other for other in others if other._idle]
             if idle:
-                min(idle, key=lambda one: one._since).transport.abort()
+                min(idle, key=lambda other: other._last_progress).transport.abort()
 
     @property
-    def _every_s(self) -> float:
-        return min(LOOKS_EVERY_S, self.head_s / 2)
+    def _interval_s(self) -> float:
+        return min(POLL_INTERVAL_S, self.header_timeout_s / 2)
 
     @property
     def _idle(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether no request is in progress."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _look_after(self) -> None:
-        """Close what has had no request for too long; what is closing and takes nothing is cut."""
+    def _check_progress(self) -> None:
+        """Abort the connection if it was idle too long, or if the client stopped reading."""
         now = self.loop.time()
         unsent = self.transport.get_write_buffer_size()
         if unsent < self._unsent or (not self._idle and not self.transport.is_closing()):
-            self._since = now
+            self._last_progress = now
         self._unsent = unsent
-        served = self.cycle is not None and not self._in_head
-        if now - self._since >= (max(self.head_s, KEEP_ALIVE_S) if served else self.head_s):
+        had_request = self.cycle is not None and not self._in_headers
+        timeout = max(self.header_timeout_s, KEEP_ALIVE_S) if had_request else self.header_timeout_s
+        if now - self._last_progress >= timeout:
             self.transport.abort()
             return
-        self._look = self.loop.call_later(self._every_s, self._look_after)
+        self._timer = self.loop.call_later(self._interval_s, self._check_progress)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End looking after it."""
-        if self._look is not None:
-            self._look.cancel()
+        """Cancel the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; a head without end is cut."""
+        """Receive bytes, and abort if the headers are too long."""
         super().data_received(data)
-        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
-        if self._head_bytes > MOST_HEAD_BYTES:
+        self._header_bytes = self._header_bytes + len(data) if self._in_headers else 0
+        if self._header_bytes > MAX_HEADER_BYTES:
             self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """Note that a head begins."""
-        self._in_head, self._since = True, self.loop.time()
+        """Note the start of request headers."""
+        self._in_headers, self._last_progress = True, self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Note that a head is whole."""
-        self._in_head = False
+        """Note the end of request headers."""
+        self._in_headers = False
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """Note that an answer is whole."""
-        self._since = self.loop.time()
+        """Note the end of a response."""
+        self._last_progress = self.loop.time()
         super().on_response_complete()
 
 
-def _most_connections() -> int:
+def _max_connections() -> int:
     try:
         import resource
-    except ImportError:  # Windows has no such limit
+    except ImportError:  # Windows has no open-file limit
         return 1_000_000
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1_000_000 if files == resource.RLIM_INFINITY else max(LEAST_CONNECTIONS, files - SPARE_FILES)
+    return 1_000_000 if files == resource.RLIM_INFINITY else max(MIN_CONNECTIONS, files - RESERVED_FILES)
 
 
 class Server(uvicorn.Server):
-    """A server that is told to stop, says so, and only then closes its door.
+    """A server that still accepts requests for a grace period after SIGTERM, so that load balancers notice in time.
 
     Args:
-        config: uvicorn's.
-        stopping: called at once when it is told to stop.
-        grace_s: seconds from then on in which it still takes requests, so that whoever sends them can learn of it.
+        config: configuration of uvicorn.
+        on_stop: called as soon as the server is asked to stop.
+        grace_s: seconds after that in which it still accepts requests.
     """
 
-    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None], grace_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None], grace_s: float) -> None:
         super().__init__(config)
-        self._stopping, self._grace_s = stopping, grace_s
-        self._told = False
+        self._on_stop, self._grace_s = on_stop, grace_s
+        self._stop_requested = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop after the grace; at once where a person asks from the terminal, or asks again."""
-        again, self._told = self._told, True
-        self._stopping()
-        if sig == signal.SIGTERM and not again and self._grace_s:
+        """Stop after the grace period, or immediately on Ctrl-C or a second signal."""
+        repeated, self._stop_requested = self._stop_requested, True
+        self._on_stop()
+        if sig == signal.SIGTERM and not repeated and self._grace_s:
             self._captured_signals.append(sig)
-            timer = threading.Timer(self._grace_s, self._close_door)
+            timer = threading.Timer(self._grace_s, self._stop_listening)
             timer.daemon = True
             timer.start()
             return
         super().handle_exit(sig, frame)
 
-    def _close_door(self) -> None:
+    def _stop_listening(self) -> None:
         self.should_exit = True
 
 
-def server_of(
-    app: Any, *, host: str, port: int, drain_s: float, stopping: Callable[[], None], grace_s: float, backlog: int
+def make_server(
+    app: Any, *, host: str, port: int, drain_s: float, on_stop: Callable[[], None], grace_s: float, backlog: int
 ) -> Server:
-    """Make the server of an application.
+    """Create the server of an application.
 
     Args:
         app: the application.
-        host: address to listen at.
+        host: address to bind.
         port: port.
-        drain_s: longest time that answers under way may take to end.
-        stopping: called when it is told to stop.
-        grace_s: seconds in which it then still takes requests.
-        backlog: connections that may wait.
+        drain_s: seconds that requests in progress may take to finish.
+        on_stop: called as soon as the server is asked to stop.
+        grace_s: seconds after that in which it still accepts requests.
+        backlog: maximum number of pending connections.
     """
     config = uvicorn.Config(
         app,
@@ -161,4 +162,4 @@ def server_of(
         server_header=False,
         backlog=backlog,
     )
-    return Server(config, stopping, grace_s)
+    return Server(config, on_stop, grace_s)

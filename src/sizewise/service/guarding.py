@@ -1,4 +1,4 @@
-"""The guard of a service: masks what leaves this machine, keeps back the confidential, counts signs of injection."""
+"""The guard: masks personal data sent to external models, blocks confidential text, and detects prompt injection."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from sizewise.errors import UsageError
 from sizewise.guard import KINDS, NOT_FOUND, Mask, Unmask, find_personal, matches, signals_in
 from sizewise.models.base import Piece
 from sizewise.records import Request
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import APIError
 
 Part = Literal["mask", "confidential", "signals", "audit"]
 PARTS: tuple[Part, ...] = ("mask", "confidential", "signals", "audit")
-Keep = Callable[[str, dict[str, Any]], None]
-SHORT_LETTERS = 2_000
+Log = Callable[[str, dict[str, Any]], None]
+MAX_INLINE_CHARACTERS = 2_000
+"""Texts up to this length are scanned on the event loop; longer ones in a thread."""
 
 
 @dataclass(frozen=True)
 class GuardRules:
-    """What the guard does; each part can be switched off."""
+    """Rules of the guard; each part can be disabled."""
 
     parts: frozenset[Part] = frozenset(PARTS)
-    """Parts that are on."""
+    """Enabled parts."""
     confidential: tuple[str, ...] = ()
-    """Regular expressions; a conversation in which one is found is shown to no model off this machine."""
+    """Regular expressions; a conversation that matches one is never sent to an external model."""
     refuse_signals: bool = False
-    """Refuse what carries a sign of injection, instead of counting it."""
+    """Reject requests with signs of prompt injection instead of only counting them."""
 
     def __post_init__(self) -> None:
         for rule in self.confidential:
@@ -40,36 +41,36 @@ class GuardRules:
                 re.compile(rule)
             except re.error as error:
                 raise UsageError(
-                    f"'{rule}' is no regular expression: {error}.", "a rule such as '(?i)salary'", ""
+                    f"'{rule}' is not a valid regular expression: {error}.", "a rule such as '(?i)salary'", ""
                 ) from error
 
     @classmethod
     def without(
-        cls, off: Sequence[str], confidential: tuple[str, ...] = (), refuse_signals: bool = False
+        cls, disabled: Sequence[str], confidential: tuple[str, ...] = (), refuse_signals: bool = False
     ) -> GuardRules:
-        """Make rules with some parts switched off.
+        """Create rules with some parts disabled.
 
         Raises:
-            UsageError: there is no such part, or a rule is no regular expression.
+            UsageError: a part does not exist, or a rule is not a regular expression.
         """
-        unknown = sorted(set(off) - set(PARTS))
+        unknown = sorted(set(disabled) - set(PARTS))
         if unknown:
-            raise UsageError(f"The guard has no part '{unknown[0]}'.", ", ".join(PARTS), "--unguarded mask")
-        return cls(frozenset(part for part in PARTS if part not in off), confidential, refuse_signals)
+            raise UsageError(f"'{unknown[0]}' is not a part of the guard.", ", ".join(PARTS), "--unguarded mask")
+        return cls(frozenset(part for part in PARTS if part not in disabled), confidential, refuse_signals)
 
-    def told(self) -> str:
-        """Say what it does with what leaves this machine."""
+    def summary(self) -> str:
+        """Describe what happens to text that is sent to external models."""
         if "mask" not in self.parts:
-            return "text leaves this machine as it is"
-        return f"{', '.join(KINDS)} are masked before text leaves this machine. {NOT_FOUND}"
+            return "masking is off; external models receive unmasked text"
+        return f"{', '.join(KINDS)} are masked before text is sent to external models. {NOT_FOUND}"
 
 
-class Crossing:
-    """One request on its way to a model off this machine, and its answer on the way back.
+class ExternalRequest:
+    """A request to an external model with personal data masked; restores the masked values in its answer.
 
     Args:
-        request: what is asked.
-        counts: told how much was masked and restored.
+        request: the original request.
+        counts: counters of masked and restored values, updated in place.
     """
 
     def __init__(self, request: Request, counts: Counter[str]) -> None:
@@ -77,113 +78,120 @@ class Crossing:
         schema = request.json_schema
         self._mask = Mask([*texts, schema or ""])
         hide = self._mask.hide
-        self.request = request.model_copy(
+        self.masked = request.model_copy(
             update={
-                "messages": tuple(one.model_copy(update={"content": hide(one.content)}) for one in request.messages),
+                "messages": tuple(
+                    message.model_copy(update={"content": hide(message.content)}) for message in request.messages
+                ),
                 "text": None if request.text is None else hide(request.text),
                 "stop": tuple(hide(text) for text in request.stop),
                 "json_schema": None if schema is None else hide(schema),
             }
         )
-        """What leaves."""
-        self.masked = dict(self._mask.counts)
-        """Kind -> places masked."""
-        self._back = Unmask(self._mask.values)
+        """The request as the model receives it."""
+        self.masked_counts = dict(self._mask.counts)
+        """Number of masked values by kind."""
+        self._unmask = Unmask(self._mask.values)
         self._counts = counts
         for kind, count in self._mask.counts.items():
             counts[f"masked_{kind}"] += count
 
-    def back(self, piece: Piece) -> list[Piece]:
-        """Restore a piece of the answer; what waits for its rest comes with a later one."""
+    def restore(self, piece: Piece) -> list[Piece]:
+        """Restore masked values in a piece of the answer; a placeholder that is split over pieces is held back."""
         if piece.end is None:
-            text = self._back.feed(piece.text)
+            text = self._unmask.feed(piece.text)
             return [piece._replace(text=text)] if text or piece.tokens else []
-        rest = self._back.rest()
-        for kind, count in self._back.restored.items():
+        rest = self._unmask.finish()
+        for kind, count in self._unmask.restored.items():
             self._counts[f"restored_{kind}"] += count
-        end = piece.end.model_copy(update={"text": Unmask(self._mask.values).whole(piece.end.text)})
+        end = piece.end.model_copy(update={"text": Unmask(self._mask.values).restore(piece.end.text)})
         return [*([Piece(rest)] if rest else []), piece._replace(end=end)]
 
 
 class Guard:
-    """Stands in front of the models.
+    """Checks and masks requests before the models see them.
 
     Args:
-        rules: what it does.
-        keep: keeps a line about each crossing, by its key.
+        rules: the rules.
+        log: writes an audit entry for each request to an external model, under a unique key.
     """
 
-    def __init__(self, rules: GuardRules, keep: Keep) -> None:
-        self._rules, self._keep = rules, keep
+    def __init__(self, rules: GuardRules, log: Log) -> None:
+        self._rules, self._log = rules, log
         self._confidential = [re.compile(rule) for rule in rules.confidential]
         self.counts: Counter[str] = Counter()
-        """What was masked, restored, kept back and seen, since the start."""
+        """Events since the start: external requests, masked and restored values, blocked requests, injection signs."""
 
     def prepare(self) -> None:
-        """Load what masking needs, before a request does.
+        """Load the personal-data detector before the first request arrives.
 
         Raises:
-            MissingExtraError: it is not installed.
+            MissingExtraError: the detector is not installed.
         """
         if self.masks:
             find_personal("")
 
     @property
     def masks(self) -> bool:
-        """Whether personal data is masked on its way out."""
+        """Whether personal data is masked for external models."""
         return "mask" in self._rules.parts
 
     def is_confidential(self, texts: Sequence[str]) -> bool:
-        """Tell whether a rule finds something that may not leave this machine."""
+        """Check whether a rule for confidential text matches."""
         if "confidential" not in self._rules.parts or not self._confidential:
             return False
         return matches(self._confidential, (*texts, "\n".join(texts)))
 
-    def keep_back(self, requests: Sequence[Request], model: str) -> None:
-        """Stop a confidential request on its way to a model off this machine.
+    def block_confidential(self, requests: Sequence[Request], model: str) -> None:
+        """Reject confidential requests to an external model.
 
         Raises:
-            Refused: it is confidential.
+            APIError: a request is confidential, or cannot be checked.
         """
         for request in requests:
             if request.ids is not None and (self.masks or self._confidential):
-                raise Refused(f"{model} is not on this machine, and tokens cannot be looked through.", "prompt")
+                raise APIError(
+                    f"{model} is an external model. Prompts given as token ids can't be checked for confidential text; "
+                    "send text instead.",
+                    "prompt",
+                )
             texts = [*(message.content for message in request.messages), request.text or "", *request.stop]
             if self.is_confidential([*texts, request.json_schema or ""]):
-                self.counts["kept_back"] += 1
-                raise Refused(
-                    f"This is confidential by a rule of this service, and {model} is not on this machine; "
-                    "ask a model that is.",
+                self.counts["blocked_confidential"] += 1
+                raise APIError(
+                    f"This request matches a rule for confidential text, and {model} is an external model. "
+                    "Use a local model instead.",
                     "model",
                     "confidential",
                     403,
                 )
 
-    async def look(self, requests: Sequence[Request]) -> tuple[str, ...]:
-        """Look for signs of injection in what is asked; they are counted.
+    async def check_injection(self, requests: Sequence[Request]) -> tuple[str, ...]:
+        """Detect and count signs of prompt injection.
 
         Raises:
-            Refused: there are some, and the service refuses them.
+            APIError: signs were found and the rules reject them.
         """
         if "signals" not in self._rules.parts or not requests:
             return ()
-        texts = [one.content for one in requests[0].messages if one.role != "system"]
+        texts = [message.content for message in requests[0].messages if message.role != "system"]
         texts += list(dict.fromkeys(request.text for request in requests if request.text))
-        short = sum(map(len, texts)) <= SHORT_LETTERS  # a thread would cost more than the look
-        found = signals_in(texts) if short else await asyncio.to_thread(signals_in, texts)
-        for kind in found:
-            self.counts[f"signal_{kind}"] += 1
-        if found and self._rules.refuse_signals:
-            raise Refused(f"This carries signs of prompt injection: {', '.join(found)}.", "messages", "injection", 400)
-        return found
+        short = sum(map(len, texts)) <= MAX_INLINE_CHARACTERS
+        signals = signals_in(texts) if short else await asyncio.to_thread(signals_in, texts)
+        for kind in signals:
+            self.counts[f"injection_{kind}"] += 1
+        if signals and self._rules.refuse_signals:
+            message = f"This request shows signs of prompt injection: {', '.join(signals)}."
+            raise APIError(message, "messages", "injection", 400)
+        return signals
 
-    async def cross(self, request: Request, model: str) -> Crossing | None:
-        """Mask a request that leaves this machine, and keep a line about it; None where nothing is masked."""
-        crossing = await asyncio.to_thread(Crossing, request, self.counts) if self.masks else None
-        self.counts["crossings"] += 1
+    async def mask(self, request: Request, model: str) -> ExternalRequest | None:
+        """Mask a request to an external model and write an audit entry; returns None if masking is off."""
+        external = await asyncio.to_thread(ExternalRequest, request, self.counts) if self.masks else None
+        self.counts["external_requests"] += 1
         if "audit" in self._rules.parts:
-            letters = sum(len(message.content) for message in request.messages) + len(request.text or "")
-            masked = crossing.masked if crossing else None
-            line = {"at": time.time(), "model": model, "letters": letters, "masked": masked}
-            await asyncio.to_thread(self._keep, secrets.token_hex(8), line)
-        return crossing
+            characters = sum(len(message.content) for message in request.messages) + len(request.text or "")
+            masked = external.masked_counts if external else None
+            entry = {"at": time.time(), "model": model, "letters": characters, "masked": masked}
+            await asyncio.to_thread(self._log, secrets.token_hex(8), entry)
+        return external

@@ -1,4 +1,4 @@
-"""Conversations that wait for a person: bounded in size, number and time, and readable by their owner alone."""
+"""Conversations handed over to staff: limited in size, number and age, and stored in a file only its owner can read."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import APIError
 
-ASKED_BY: ContextVar[str] = ContextVar("asked_by", default="")
-"""Name of the key whose request is being answered."""
-MOST_LETTERS = 50_000
-"""Letters of a conversation that are kept: its end."""
-PREVIEW_LETTERS = 2_000
-MOST_WAITING = 500
-EACH_A_DAY = 50
-"""Conversations that one key may hand over in a day."""
-KEPT_DAYS = 30
+REQUESTED_BY: ContextVar[str] = ContextVar("requested_by", default="")
+"""Name of the API key of the current request."""
+MAX_CHARACTERS = 50_000
+"""Characters stored of a conversation, counted from its end."""
+MAX_PREVIEW_CHARACTERS = 2_000
+MAX_WAITING = 500
+MAX_PER_DAY = 50
+"""Conversations that one key may hand over per day."""
+RETENTION_DAYS = 30
 DAY_S = 86_400.0
 
 
 class Handovers:
-    """The conversations that were handed over.
+    """The conversations handed over to staff.
 
     Args:
-        path: file in which they are kept; it is made with the first.
-        before: conversations of an earlier version, by number; they are taken over when the file is made.
+        path: SQLite file, created with the first conversation.
+        legacy: conversations stored by an earlier version, by number; imported when the file is created.
     """
 
-    def __init__(self, path: Path, before: dict[str, dict[str, Any]] | None = None) -> None:
+    def __init__(self, path: Path, legacy: dict[str, dict[str, Any]] | None = None) -> None:
         self._path, self._lock = path, threading.Lock()
-        if before and not path.exists():
+        if legacy and not path.exists():
             with self._opened() as connection:
-                for number, body in before.items():
+                for number, body in legacy.items():
                     _insert(connection, number, str(body.get("who", "")), body)
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Open the file for one transaction."""
+        """Open the database for one transaction."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -59,22 +59,22 @@ class Handovers:
             finally:
                 connection.close()
 
-    def keep(self, number: str, body: dict[str, Any]) -> None:
-        """Keep a conversation.
+    def add(self, number: str, body: dict[str, Any]) -> None:
+        """Store a conversation.
 
         Raises:
-            Refused: too many wait, or the key has handed over too many today.
+            APIError: too many conversations are waiting, or the key has reached its daily limit.
         """
-        who, now = ASKED_BY.get(), time.time()
+        who, now = REQUESTED_BY.get(), time.time()
         with self._opened() as connection:
-            connection.execute("DELETE FROM handovers WHERE at < ?", (now - KEPT_DAYS * DAY_S,))
+            connection.execute("DELETE FROM handovers WHERE at < ?", (now - RETENTION_DAYS * DAY_S,))
             (waiting,) = connection.execute("SELECT COUNT(*) FROM handovers WHERE done IS NULL").fetchone()
-            (own,) = connection.execute(
+            (today,) = connection.execute(
                 "SELECT COUNT(*) FROM handovers WHERE who = ? AND at > ?", (who, now - DAY_S)
             ).fetchone()
-            if waiting >= MOST_WAITING or (who and own >= EACH_A_DAY):
-                raise Refused(
-                    "Too many conversations wait for a person; please try again later.",
+            if waiting >= MAX_WAITING or (who and today >= MAX_PER_DAY):
+                raise APIError(
+                    "Too many conversations are waiting for a person. Please try again later.",
                     None,
                     "too_many_handovers",
                     429,
@@ -82,32 +82,35 @@ class Handovers:
                 )
             _insert(connection, number, who, body)
 
-    def waiting(self, most: int, before: str = "") -> list[dict[str, Any]]:
-        """Give conversations that wait, the latest last.
+    def waiting(self, limit: int, before: str = "") -> list[dict[str, Any]]:
+        """List waiting conversations, oldest first.
 
         Args:
-            most: how many.
-            before: only those that were handed over before this one.
+            limit: maximum number; the newest are returned.
+            before: only conversations handed over before the one with this number.
         """
         with self._opened() as connection:
             rows = connection.execute(
                 "SELECT number, body FROM handovers WHERE done IS NULL AND "
                 "(? = '' OR rowid < (SELECT rowid FROM handovers WHERE number = ?)) ORDER BY rowid DESC LIMIT ?",
-                (before, before, most),
+                (before, before, limit),
             ).fetchall()
         return [{"number": number} | json.loads(body) for number, body in reversed(rows)]
 
-    def previews(self, most: int) -> tuple[int, list[dict[str, Any]]]:
-        """Give how many wait, and the ends of the latest conversations."""
+    def previews(self, limit: int) -> tuple[int, list[dict[str, Any]]]:
+        """Count the waiting conversations, and return the ends of the newest ones."""
         if not self._path.exists():
             return 0, []
         with self._opened() as connection:
             (count,) = connection.execute("SELECT COUNT(*) FROM handovers WHERE done IS NULL").fetchone()
-        found = self.waiting(most) if count else []
-        return count, [one | {"conversation": _end_of(one["conversation"], PREVIEW_LETTERS)} for one in found]
+        newest = self.waiting(limit) if count else []
+        previews = [
+            entry | {"conversation": _end_of(entry["conversation"], MAX_PREVIEW_CHARACTERS)} for entry in newest
+        ]
+        return count, previews
 
     def finish(self, number: str) -> bool:
-        """Note that a person took one over; tell whether there is one."""
+        """Mark a conversation as done; returns False if it does not exist."""
         with self._opened() as connection:
             changed = connection.execute(
                 "UPDATE handovers SET done = COALESCE(done, ?) WHERE number = ?", (time.time(), number)
@@ -116,20 +119,20 @@ class Handovers:
 
 
 def _insert(connection: sqlite3.Connection, number: str, who: str, body: dict[str, Any]) -> None:
-    kept = body | {"conversation": _end_of(body["conversation"], MOST_LETTERS)}
+    stored = body | {"conversation": _end_of(body["conversation"], MAX_CHARACTERS)}
     connection.execute(
         "INSERT INTO handovers (number, at, who, body) VALUES (?, ?, ?, ?)",
-        (number, float(body["at"]), who, json.dumps(kept, ensure_ascii=False)),
+        (number, float(body["at"]), who, json.dumps(stored, ensure_ascii=False)),
     )
 
 
-def _end_of(conversation: list[dict[str, Any]], letters: int) -> list[dict[str, Any]]:
-    """Give the end of a conversation; what was left out is marked."""
-    found: list[dict[str, Any]] = []
+def _end_of(conversation: list[dict[str, Any]], characters: int) -> list[dict[str, Any]]:
+    """Return the end of a conversation; an ellipsis marks a shortened message."""
+    messages: list[dict[str, Any]] = []
     for message in reversed(conversation):
         content = str(message["content"])
-        if letters <= 0:
+        if characters <= 0:
             break
-        found.append(message if len(content) <= letters else message | {"content": "… " + content[-letters:]})
-        letters -= len(content)
-    return found[::-1]
+        messages.append(message if len(content) <= characters else message | {"content": "… " + content[-characters:]})
+        characters -= len(content)
+    return messages[::-1]

@@ -1,4 +1,4 @@
-"""The model `auto`: a policy decides who answers; what is confidential never reaches the large model."""
+"""The model `auto`: a routing policy picks the model; confidential prompts never reach the large one."""
 
 from __future__ import annotations
 
@@ -11,169 +11,181 @@ from fastapi.responses import JSONResponse, Response
 
 from sizewise.errors import SizewiseError
 from sizewise.records import Policy, Request
-from sizewise.routing import CONFIDENTIAL, Decision, DriftWatches, chance_after, decide_prompt
+from sizewise.routing import CONFIDENTIAL, Decision, PerClientDrift, decide_prompt, probability_after
 from sizewise.service.guarding import Guard
-from sizewise.service.served import Served
-from sizewise.service.shadow import Shadow, Tried, Watched
-from sizewise.service.wire import Refused
+from sizewise.service.model_runner import ModelRunner
+from sizewise.service.schemas import APIError
+from sizewise.service.shadow import Observed, ShadowCheck, WithLogprobs
 
 AUTO = "auto"
-CLIENT_LEFT = 499
-Answering = Callable[[Served], Awaitable[Response]]
+CLIENT_CLOSED = 499
+Generate = Callable[[ModelRunner], Awaitable[Response]]
 
 
 class Router:
-    """Decides between a small and a large model, and keeps count.
+    """Routes requests between a small and a large model, and counts the outcomes.
 
     Args:
-        policy: what it goes by.
+        policy: the routing policy.
         small: the small model.
-        large: the large one.
-        guard: says what may not leave this machine, whatever the policy says.
-        shadow: share of the small model's answers that the large one checks.
+        large: the large model.
+        guard: its rules for confidential text override the policy.
+        shadow: fraction of the small model's answers that the large model checks.
 
     Raises:
-        SizewiseError: the policy was made for other models.
+        SizewiseError: the policy was calibrated for other models.
     """
 
-    def __init__(self, policy: Policy, small: Served, large: Served, guard: Guard, shadow: float = 0.0) -> None:
-        for what, made_for, served in (("small", policy.small, small.name), ("large", policy.large, large.name)):
-            if made_for is not None and made_for != served:
+    def __init__(
+        self, policy: Policy, small: ModelRunner, large: ModelRunner, guard: Guard, shadow: float = 0.0
+    ) -> None:
+        for size, expected, served in (("small", policy.small, small.name), ("large", policy.large, large.name)):
+            if expected is not None and expected != served:
                 raise SizewiseError(
-                    f"This policy was made for the {what} model '{made_for}', and '{served}' is served.",
-                    f"sizewise serve SMALL LARGE with {what} {made_for}",
+                    f"This policy expects '{expected}' as the {size} model, but '{served}' is served.",
+                    f"sizewise serve SMALL LARGE, with {expected} as the {size} model",
                     "sizewise route calibrate FILE.csv --small NAME --large NAME --out policy.json",
                 )
         self.policy, self.small, self.large = policy, small, large
         self._guard = guard
-        self.watch = DriftWatches(policy)
-        self.shadow = Shadow(large.bare(), shadow, policy.calibration.risk) if shadow else None
-        self._watched = Watched(small, self.shadow.heard) if self.shadow else small
+        self.drift = PerClientDrift(policy)
+        self.shadow = ShadowCheck(large.unwrapped(), shadow, policy.calibration.risk) if shadow else None
+        self._observed_small = Observed(small, self.shadow.observe) if self.shadow else small
         self.counts: Counter[str] = Counter()
 
     def decide(
-        self, asked: Request, question: str | None = None, with_tools: bool = False, asker: str = ""
+        self, request: Request, question: str | None = None, with_tools: bool = False, client: str = ""
     ) -> Decision:
-        """Decide for a conversation; its last question counts for the chance, all of it for the rules.
+        """Choose a model for a conversation.
+
+        The probability of a good answer is computed from the last question; rules apply to the whole conversation.
 
         Args:
-            asked: the conversation.
-            question: its last question, where the last message is none.
-            with_tools: tools may be called, which a small model that is asked in a form of its own cannot.
-            asker: name of the key; its prompts alone do not send everybody's to the large model.
+            request: the conversation.
+            question: the last question, if the last message isn't one.
+            with_tools: whether the request has tools, which a small model behind a prompt wrapper doesn't support.
+            client: name of the API key; drift of one client alone doesn't reroute the others.
         """
-        whole = "\n".join(message.content for message in asked.messages) or (asked.text or "")
-        last = question or (asked.messages[-1].content if asked.messages else whole)
-        rules = decide_prompt(self.policy, whole)
-        if self._guard.is_confidential([whole, asked.json_schema or ""]):
-            rules = rules._replace(model="small", why=CONFIDENTIAL, may_leave=False)
-        if not rules.may_leave:
+        conversation = "\n".join(message.content for message in request.messages) or (request.text or "")
+        last = question or (request.messages[-1].content if request.messages else conversation)
+        by_rules = decide_prompt(self.policy, conversation)
+        if self._guard.is_confidential([conversation, request.json_schema or ""]):
+            by_rules = by_rules._replace(model="small", why=CONFIDENTIAL, may_leave=False)
+        if not by_rules.may_leave:
             self.counts["confidential"] += 1
-            return rules
-        found = decide_prompt(self.policy, last)
-        self.watch.add(found.look, asker)
-        if with_tools and found.may_leave and not self.small.takes_tools:
-            why = "tools are given, and the small model is asked in a form of its own"
-            return found._replace(model="large", why=why, forced=True)
-        if rules.why.startswith("longer"):
-            return rules
-        if not found.may_leave:  # a rule that looks at the last question alone
+            return by_rules
+        decision = decide_prompt(self.policy, last)
+        self.drift.add(decision.features, client)
+        if with_tools and decision.may_leave and not self.small.takes_tools:
+            why = "the request has tools, which the small model doesn't support"
+            return decision._replace(model="large", why=why, forced=True)
+        if by_rules.forced:  # the conversation is too long for the small model
+            return by_rules
+        if not decision.may_leave:  # a rule that matches the last question only
             self.counts["confidential"] += 1
-            return found
-        if self.shadow is not None and self.shadow.broken:
-            self.counts["checks_failed"] += 1
-            why = "checks of small answers no longer keep the stated risk"
-            return found._replace(model="large", why=why, forced=True)
-        if self.watch.drifted_for(asker):
+            return decision
+        if self.shadow is not None and self.shadow.risk_exceeded:
+            self.counts["risk_exceeded"] += 1
+            why = "shadow checks show that the small model exceeds the stated risk"
+            return decision._replace(model="large", why=why, forced=True)
+        if self.drift.drifted_for(client):
             self.counts["drift"] += 1
-            return found._replace(
-                model="large",
-                forced=True,
-                why=f"prompts are no longer like those the policy was made from (p = {self.watch.p:.1g})",
-            )
-        return found
+            why = f"prompts have drifted from those the policy was calibrated on (p = {self.drift.p:.1g})"
+            return decision._replace(model="large", forced=True, why=why)
+        return decision
 
-    async def answer(self, decision: Decision, answering: Answering, streamed: bool) -> Response:
-        """Let the chosen model answer; where the large one fails before its first word, the small one does, marked.
+    async def answer(self, decision: Decision, generate: Generate, streamed: bool) -> Response:
+        """Generate with the chosen model; if the large model fails before its first token, the small one takes over.
 
-        Where the policy knows what the likelihood of an answer tells, the small model tries first, and its answer is
-        kept if the chance is then high enough. A streamed answer cannot be taken back: it is decided before.
+        If the policy was calibrated with log-likelihoods, the small model answers first, and its answer is kept if the
+        probability of a good answer is then high enough. Streamed answers cannot be taken back, so for those the
+        decision is made before generation.
         """
         after = self.policy.calibration.after
         if after is None or after.chosen is None or streamed or decision.forced or not decision.may_leave:
-            return await self._decided(decision, answering)
+            return await self._generate(decision, generate)
         if "logprobs" not in self.small.description.offers:
-            return await self._decided(decision, answering)
-        tried = Tried(self.small)
+            return await self._generate(decision, generate)
+        small = WithLogprobs(self.small)
         try:
-            response = await answering(tried)
-        except Refused as error:
-            if error.status == CLIENT_LEFT:
+            response = await generate(small)
+        except APIError as error:
+            if error.status == CLIENT_CLOSED:
                 raise
             why = f"the small model failed ({error.status})"
-            return await self._decided(decision._replace(model="large", why=why), answering)
-        chance = chance_after(after, decision.look.chance, tried.likely)
-        said = f"chance {chance:.3f} of a good answer, seen from the answer"
-        if chance >= after.chosen.threshold:
+            return await self._generate(decision._replace(model="large", why=why), generate)
+        probability = probability_after(after, decision.features.probability, small.mean_logprob)
+        threshold = after.chosen.threshold
+        reason = f"probability {probability:.3f} of a good answer, estimated after the small model answered"
+        if probability >= threshold:
             if self.shadow is not None:
-                self.shadow.decided(True)
-                for request, end in tried.ended:
-                    self.shadow.heard(request, end)
-            return self._marked(response, self.small, f"{said}, at least {after.chosen.threshold:.3f}", chance)
-        self.counts["unsure_after"] += 1
-        large = decision._replace(model="large", why=f"{said}, below {after.chosen.threshold:.3f}")
-        return await self._decided(large, answering, chance, response)
+                self.shadow.count(True)
+                for request, completion in small.completed:
+                    self.shadow.observe(request, completion)
+            return self._annotate(response, self.small, f"{reason}; threshold {threshold:.3f} reached", probability)
+        self.counts["escalated_after_answer"] += 1
+        large = decision._replace(model="large", why=f"{reason}; below the threshold {threshold:.3f}")
+        return await self._generate(large, generate, probability, response)
 
-    async def _decided(
+    async def _generate(
         self,
         decision: Decision,
-        answering: Answering,
-        chance: float | None = None,
-        instead: Response | None = None,
+        generate: Generate,
+        probability: float | None = None,
+        fallback: Response | None = None,
     ) -> Response:
-        """Let the chosen model answer; `instead` is what the small one answered already, if it did."""
-        checked = self._watched if decision.may_leave else self.small
-        chosen = checked if decision.model == "small" else self.large
+        """Generate with the chosen model.
+
+        Args:
+            decision: the decision.
+            generate: generates with a model.
+            probability: probability of a good answer, if it was updated after the decision.
+            fallback: the small model's answer, if it has already answered.
+        """
+        small = self._observed_small if decision.may_leave else self.small
+        chosen = small if decision.model == "small" else self.large
         if self.shadow is not None and decision.may_leave:
-            self.shadow.decided(decision.model == "small")
+            self.shadow.count(decision.model == "small")
         why = decision.why
         try:
-            response = await answering(chosen)
-        except Refused as error:
-            failed = error.status >= 500 or error.status == 429
-            if chosen is not self.large or not failed:
+            response = await generate(chosen)
+        except APIError as error:
+            recoverable = error.status >= 500 or error.status == 429
+            if chosen is not self.large or not recoverable:
                 raise
-            self.counts["large_failed"] += 1
+            self.counts["fallback_to_small"] += 1
             why = f"the large model failed ({error.status}); {why}"
             chosen = self.small
-            response = instead or await answering(chosen)
-        return self._marked(response, chosen, why, decision.look.chance if chance is None else chance)
+            response = fallback or await generate(chosen)
+        if probability is None:
+            probability = decision.features.probability
+        return self._annotate(response, chosen, why, probability)
 
-    def _marked(self, response: Response, chosen: Served, why: str, chance: float) -> Response:
-        """Say who answered and why."""
+    def _annotate(self, response: Response, chosen: ModelRunner, why: str, probability: float) -> Response:
+        """Add the chosen model and the reason to the headers, and to a JSON body."""
         self.counts[chosen.name] += 1
         response.headers["X-Sizewise-Model"] = chosen.name
         response.headers["X-Sizewise-Why"] = why.encode("ascii", "replace").decode("ascii")
-        response.headers["X-Sizewise-Chance"] = f"{chance:.4f}"
+        response.headers["X-Sizewise-Chance"] = f"{probability:.4f}"
         if isinstance(response, JSONResponse):
-            return _told(response, {"model": chosen.name, "why": why, "chance": chance})
+            return _extend(response, {"model": chosen.name, "why": why, "probability": probability})
         return response
 
     def summary(self) -> dict[str, Any]:
-        """Say how it did, for the monitor."""
+        """Summarize the routing for the monitor."""
         return {
             "counts": dict(self.counts),
             "threshold": self.policy.threshold,
-            "drift_p": self.watch.p,
-            "drifted": self.watch.drifted,
-            "drifted_keys": len(self.watch.askers),
+            "drift_p_value": self.drift.p,
+            "drifted": self.drift.drifted,
+            "drifted_keys": len(self.drift.drifted_clients),
             "shadow": self.shadow.summary() if self.shadow else None,
         }
 
 
-def _told(response: JSONResponse, told: dict[str, Any]) -> JSONResponse:
-    """Put who answered and why into the body, beside what clients know."""
+def _extend(response: JSONResponse, fields: dict[str, Any]) -> JSONResponse:
+    """Add fields to the `sizewise` object of a response body."""
     body = json.loads(bytes(response.body))
-    body["sizewise"] = body.get("sizewise", {}) | told
+    body["sizewise"] = body.get("sizewise", {}) | fields
     headers = {key: value for key, value in response.headers.items() if key.lower().startswith("x-sizewise")}
     return JSONResponse(body, response.status_code, headers)

@@ -1,9 +1,9 @@
-"""A sample of the small model's answers is checked by the large one, and the stated risk looked at again.
+"""Shadow checks: the large model reviews a sample of the small model's answers and tests the stated risk.
 
-The large model is asked whether the question could clearly have been answered better. It is a judge, not the truth, and
-what it says stands in the monitor as that: the risk looked at is the risk as it sees it. Looks come at 20, 40, 80, ...
-checks, each at half of the level of the one before: however often one looks, a judge that is right raises a false alarm
-in at most one of twenty services.
+The large model is asked whether the question could clearly have been answered better. It acts as a judge, not as ground
+truth, and the monitor labels its verdicts accordingly. The risk is tested after 20, 40, 80, ... checks, each time at
+half the significance level of the previous test. By the union bound, a judge without errors raises a false alarm in at
+most one of twenty services, no matter how long the service runs.
 """
 
 from __future__ import annotations
@@ -20,71 +20,73 @@ from scipy.stats import beta
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
 from sizewise.service.admission import Busy
-from sizewise.service.served import Served
-from sizewise.service.wire import Refused
+from sizewise.service.model_runner import ModelRunner
+from sizewise.service.schemas import APIError
 
-FIRST_LOOK, LEVEL = 20, 0.05
-MOST_AT_ONCE = 4
-NOTHING_WRITTEN = -20.0
+FIRST_TEST, LEVEL = 20, 0.05
+MAX_CONCURRENT = 4
+EMPTY_ANSWER_LOGPROB = -20.0
 _WORD = re.compile(r"[a-z]+")
 QUESTION = "Would a better informed person have answered this clearly better? yes or no"
-_ORDERS = "You check answers. You reply with one word: yes or no."
+_SYSTEM_PROMPT = "You check answers. You reply with one word: yes or no."
 
 
-class Shadow:
-    """Checks a share of the small model's answers.
+class ShadowCheck:
+    """Checks a sample of the small model's answers with the large model.
 
     Args:
-        large: who checks.
-        share: share of the small answers that is checked.
-        risk: most share of all answers that may be worse; None: nothing is concluded.
-        seed: seed of the sample; None: another each time.
+        large: the model that checks.
+        sample_rate: fraction of the small model's answers that is checked.
+        risk: maximum fraction of all answers that may be worse than the large model's; None: no test.
+        seed: seed of the sample; None: random.
     """
 
-    def __init__(self, large: Served, share: float, risk: float | None, seed: int | None = None) -> None:
-        self._large, self._share, self._risk = large, share, risk
+    def __init__(self, large: ModelRunner, sample_rate: float, risk: float | None, seed: int | None = None) -> None:
+        self._large, self._sample_rate, self._risk = large, sample_rate, risk
         self._random = random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._look, self._level = FIRST_LOOK, LEVEL / 2
-        self.small = self.all = self.checked = self.bad = self.unclear = 0
-        self.least: float | None = None
-        """Lower bound of the share of all answers that are the small model's and called worse, at the last look."""
-        self.broken = False
-        """Whether the stated risk is shown to be exceeded."""
+        self._next_test, self._level = FIRST_TEST, LEVEL / 2
+        self.routed_small = self.routed = self.checked = self.judged_worse = self.unclear = 0
+        self.risk_lower_bound: float | None = None
+        """Lower bound of the fraction of all answers that come from the small model and are judged worse, at the last
+        test."""
+        self.risk_exceeded = False
+        """Whether a test found that the stated risk is exceeded."""
 
-    def heard(self, request: Request, answer: Completion) -> None:
-        """Take an answer of the small model; some of them are checked, beside what goes on."""
-        cut = answer.error or answer.finish == "length"  # an answer cut short is no worse for who wanted it so
-        if cut or len(self._tasks) >= MOST_AT_ONCE or self._random.random() >= self._share:
+    def observe(self, request: Request, completion: Completion) -> None:
+        """Receive an answer of the small model, and start a background check if it is sampled."""
+        skip = completion.error or completion.finish == "length"  # a truncated answer isn't the model's fault
+        if skip or len(self._tasks) >= MAX_CONCURRENT or self._random.random() >= self._sample_rate:
             return
-        task = asyncio.get_running_loop().create_task(self._check(request, answer))
+        task = asyncio.get_running_loop().create_task(self._check(request, completion))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def decided(self, small: bool) -> None:
-        """Count who was chosen."""
-        self.all += 1
-        self.small += small
+    def count(self, small: bool) -> None:
+        """Count a routed request, and whether it went to the small model."""
+        self.routed += 1
+        self.routed_small += small
 
-    async def _check(self, request: Request, answer: Completion) -> None:
-        said = "\n".join(f"{one.role}: {one.content}" for one in request.messages) or (request.text or "")
-        text = f"{said}\n\nAnswer:\n{answer.text}\n\n{QUESTION}"
-        asked = Request(
+    async def _check(self, request: Request, completion: Completion) -> None:
+        """Query the large model about one answer and record its verdict."""
+        conversation = "\n".join(f"{message.role}: {message.content}" for message in request.messages)
+        prompt = f"{conversation or (request.text or '')}\n\nAnswer:\n{completion.text}\n\n{QUESTION}"
+        query = Request(
             id="shadow",
-            messages=(Message(role="system", content=_ORDERS), Message(role="user", content=text)),
+            messages=(Message(role="system", content=_SYSTEM_PROMPT), Message(role="user", content=prompt)),
             max_tokens=8,
             fit=True,
         )
         reply = ""
         try:
             async with (
-                self._large.admission.place("shadow", self._large.size_of(asked)),
-                aclosing(self._large.answer(asked)) as pieces,
+                self._large.admission.slot("shadow", self._large.size_of(query)),
+                aclosing(self._large.answer(query)) as pieces,
             ):
                 async for piece in pieces:
                     if piece.end is not None and not piece.end.error:
                         reply = piece.end.text
-        except (Busy, Refused):  # no place is left, or the answer itself is confidential
+        except (Busy, APIError):  # no free slot, or the answer is confidential
             return
         word = next(iter(_WORD.findall(reply.lower())), "")
         if word in ("yes", "no"):
@@ -93,81 +95,81 @@ class Shadow:
             self.unclear += 1
 
     def close(self) -> None:
-        """End checks under way."""
+        """Cancel the checks in progress."""
         for task in self._tasks:
             task.cancel()
 
     def add(self, good: bool) -> None:
-        """Count a check, and look again where it is time."""
+        """Add the verdict of a check, and test the risk when the next test is due."""
         self.checked += 1
-        self.bad += not good
-        if self.checked < self._look:
+        self.judged_worse += not good
+        if self.checked < self._next_test:
             return
-        share = self.small / max(1, self.all)
-        low = float(beta.ppf(self._level, self.bad, self.checked - self.bad + 1)) if self.bad else 0.0
-        self.least = low * share
-        self.broken = self.broken or (self._risk is not None and self.least > self._risk)
-        self._look, self._level = 2 * self._look, self._level / 2
+        worse, better = self.judged_worse, self.checked - self.judged_worse
+        ci_low = float(beta.ppf(self._level, worse, better + 1)) if worse else 0.0
+        self.risk_lower_bound = ci_low * self.routed_small / max(1, self.routed)
+        self.risk_exceeded = self.risk_exceeded or (self._risk is not None and self.risk_lower_bound > self._risk)
+        self._next_test, self._level = 2 * self._next_test, self._level / 2
 
     def summary(self) -> dict[str, Any]:
-        """Say how it stands, for the monitor."""
+        """Summarize the checks for the monitor."""
         return {
-            "share": self._share,
+            "sample_rate": self._sample_rate,
             "checked": self.checked,
-            "called_worse": self.bad,
+            "judged_worse": self.judged_worse,
             "unclear": self.unclear,
-            "worse_at_least": self.least,
-            "broken": self.broken,
+            "risk_lower_bound": self.risk_lower_bound,
+            "risk_exceeded": self.risk_exceeded,
         }
 
 
-class Watched(Served):
-    """The small model as `auto` asks it: its answers may be checked.
+class Observed(ModelRunner):
+    """The small model with a callback for its answers.
 
     Args:
         base: the small model.
-        heard: told each request with its answer.
+        observe: called with each request and its completion.
     """
 
-    def __init__(self, base: Served, heard: Callable[[Request, Completion], None]) -> None:
+    def __init__(self, base: ModelRunner, observe: Callable[[Request, Completion], None]) -> None:
         super().__init__(base.name, base.model, base.guard)
-        self.admission, self.done, self.domain, self.ready = base.admission, base.done, base.domain, True
-        self._base, self._heard = base, heard
+        self.admission, self.history, self.drift, self.ready = base.admission, base.history, base.drift, True
+        self._base, self._observe = base, observe
 
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
-        """Answer as the model does."""
+        """Generate an answer with the model, and pass the completion to the callback."""
         async with aclosing(self._base.answer(request)) as pieces:
             async for piece in pieces:
                 if piece.end is not None:
-                    self._heard(request, piece.end)
+                    self._observe(request, piece.end)
                 yield piece
 
 
-class Tried(Served):
-    """The small model for one request, with how likely its answers were to it.
+class WithLogprobs(ModelRunner):
+    """The small model for one routed request; collects the log-likelihood of its answers.
 
     Args:
         base: the small model.
     """
 
-    def __init__(self, base: Served) -> None:
+    def __init__(self, base: ModelRunner) -> None:
         super().__init__(base.name, base.model, base.guard)
-        self.admission, self.done, self.domain, self.ready = base.admission, base.done, base.domain, True
+        self.admission, self.history, self.drift, self.ready = base.admission, base.history, base.drift, True
         self._base = base
         self._logprobs: list[float] = []
-        self.ended: list[tuple[Request, Completion]] = []
-        """Requests with their answers."""
+        self.completed: list[tuple[Request, Completion]] = []
+        """Requests and their completions."""
 
     @property
-    def likely(self) -> float:
-        """Mean log-likelihood of all tokens written, in nats; nothing written is as unlikely as can be."""
-        return sum(self._logprobs) / len(self._logprobs) if self._logprobs else NOTHING_WRITTEN
+    def mean_logprob(self) -> float:
+        """Mean log-likelihood of the generated tokens, in nats; very low if no token was generated."""
+        return sum(self._logprobs) / len(self._logprobs) if self._logprobs else EMPTY_ANSWER_LOGPROB
 
     async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
-        """Answer as the model does; likelihoods that were not asked for are not passed on."""
+        """Generate an answer with log-probabilities, and remove them if the client didn't request them."""
         async with aclosing(self._base.answer(request.model_copy(update={"logprobs": True}))) as pieces:
             async for piece in pieces:
                 self._logprobs += piece.logprobs
                 if piece.end is not None:
-                    self.ended.append((request, piece.end))
+                    self.completed.append((request, piece.end))
                 yield piece if request.logprobs else piece._replace(tokens=(), logprobs=())

@@ -1,4 +1,4 @@
-"""What the routes of a service share."""
+"""Settings of a service, and the state that its routes share."""
 
 from __future__ import annotations
 
@@ -7,127 +7,132 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.errors import SizewiseError
 from sizewise.models import Model
 from sizewise.records import Policy, Request
-from sizewise.routing import DomainWatch
+from sizewise.routing import TrainingDrift
 from sizewise.service.agent import Agent, Support
+from sizewise.service.api_keys import Key, Keys
 from sizewise.service.budgets import Budgets
-from sizewise.service.counting import Counts
 from sizewise.service.guarding import Guard, GuardRules
 from sizewise.service.handovers import Handovers
-from sizewise.service.keys import Key, Keys
-from sizewise.service.limits import BODY_S
+from sizewise.service.limits import BODY_TIMEOUT_S
+from sizewise.service.metrics import Metrics
+from sizewise.service.model_runner import ModelRunner
 from sizewise.service.router import Router
-from sizewise.service.served import Served
-from sizewise.service.wire import Refused
+from sizewise.service.schemas import APIError
 from sizewise.store import Store
 
-MOST_PROMPTS = 2_000
-"""Training prompts that are looked at to tell what a model was trained for."""
+MAX_DRIFT_PROMPTS = 2_000
+"""Maximum number of training prompts used to describe the training distribution."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a service behaves."""
+    """Settings of a service."""
 
     keys: Keys = field(default_factory=Keys)
-    """Who may ask."""
+    """API keys; without any, all clients are accepted."""
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]", "testserver")
-    """Names under which it may be reached; other Host headers are refused (DNS rebinding)."""
+    """Accepted Host headers; others are rejected to prevent DNS rebinding."""
     lenient: bool = False
-    """Take unknown model names, and leave out what cannot be done instead of refusing it."""
+    """Accept unknown model names, and ignore unsupported parameters instead of rejecting them."""
     timeout_s: float = 600.0
-    """Longest time of an answer."""
-    most_body_bytes: int = 8_000_000
-    """Longest body."""
-    body_s: float = BODY_S
-    """Longest time that a body may take to arrive."""
+    """Maximum duration of a response."""
+    max_body_bytes: int = 8_000_000
+    """Maximum size of a request body."""
+    body_timeout_s: float = BODY_TIMEOUT_S
+    """Maximum time to receive a request body."""
     policy: Policy | None = None
-    """Who of the first two models answers what is asked of `auto`."""
+    """Routing policy for the model `auto`, which chooses between the first two models."""
     shadow: float = 0.0
-    """Share of the small model's answers to `auto` that the large one checks."""
+    """Fraction of the small model's routed answers that the large model checks."""
     guard: GuardRules = field(default_factory=GuardRules)
-    """What stands in front of the models."""
+    """Rules for text that is sent to external models."""
     support: Support | None = None
-    """What the support agent goes by; None: there is none."""
-    most_answer_tokens: int = 8_192
-    """Longest answer that may be asked for."""
+    """Documents and settings of the support agent; None: no agent."""
+    max_answer_tokens: int = 8_192
+    """Maximum value of max_tokens."""
 
 
 class State:
-    """What the routes share."""
+    """State shared by the routes of a service."""
 
     def __init__(self, models: dict[str, Model], settings: Settings, store: Store) -> None:
         policy = settings.policy
         rules = settings.guard
         if policy is not None:
             rules = replace(rules, confidential=(*rules.confidential, *policy.confidential))
-        self.guard = Guard(rules, partial(self._keep, "crossings"))
-        self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handed_over_before(store))
-        self.served = [Served(name, model, self.guard) for name, model in models.items()]
-        if not all(one.description.local for one in self.served):
+        self.guard = Guard(rules, partial(self._log, "crossings"))
+        self.handovers = Handovers(store.home / "service" / "handovers.sqlite", _handovers_in_ledger(store))
+        self.runners = [ModelRunner(name, model, self.guard) for name, model in models.items()]
+        if not all(runner.description.local for runner in self.runners):
             self.guard.prepare()
         if settings.support is not None:
-            self.served.append(Agent(self.served[0].bare(), settings.support, self.handovers.keep))
-        for one in self.served:
-            one.domain = _domain_of(one, store)
-        self.by_name = {one.name: one for one in self.served}
+            self.runners.append(Agent(self.runners[0].unwrapped(), settings.support, self.handovers.add))
+        for runner in self.runners:
+            runner.drift = _training_drift(runner, store)
+        self.by_name = {runner.name: runner for runner in self.runners}
         self.settings, self.store = settings, store
-        self.counts = Counts()
+        self.metrics = Metrics()
         self.budgets = Budgets(store.home / "service" / "usage.sqlite")
         self.router: Router | None = None
         if policy is not None:
-            self.router = Router(policy, self.served[0], self.served[1], self.guard, settings.shadow)
+            self.router = Router(policy, self.runners[0], self.runners[1], self.guard, settings.shadow)
         self.draining = False
 
-    def troubles(self) -> dict[str, str]:
-        """Say why models cannot answer; one that asks another has the trouble of that one."""
-        found: dict[str, str] = {}
-        for one in self.served:
-            same = [one, *(other for other in self.served if other.admission is one.admission)]
-            trouble = next((other.trouble for other in same if other.trouble), "")
-            if trouble:
-                found[one.name] = trouble
-        return found
+    def failures(self) -> dict[str, str]:
+        """Return why models cannot answer, by name; a model that shares another's engine shares its failure."""
+        failures: dict[str, str] = {}
+        for runner in self.runners:
+            sharing = [runner, *(other for other in self.runners if other.admission is runner.admission)]
+            failure = next((other.failure for other in sharing if other.failure), "")
+            if failure:
+                failures[runner.name] = failure
+        return failures
 
     def stop(self) -> None:
-        """Say from now on that the service stops; what is asked is answered until it no longer listens."""
+        """Mark the service as draining; requests are answered until the port is closed."""
         self.draining = True
 
     async def admit(self, requests: Sequence[Request]) -> tuple[str, ...]:
-        """Look at what is asked before a model does; gives the signs of injection in it.
+        """Check requests before a model sees them, and return the signs of prompt injection found in them.
 
         Raises:
-            Refused: a longer answer is asked for than is given here, or signs are refused.
+            APIError: max_tokens is too large, or the service rejects signs of injection and some were found.
         """
-        most = self.settings.most_answer_tokens
-        if any(request.max_tokens > most for request in requests):
-            raise Refused(f"Answers here have at most {most:,} tokens.", "max_tokens")
-        return await self.guard.look(requests)
+        limit = self.settings.max_answer_tokens
+        if any(request.max_tokens > limit for request in requests):
+            raise APIError(f"max_tokens is too large; the maximum is {limit:,}.", "max_tokens")
+        return await self.guard.check_injection(requests)
 
-    def _keep(self, topic: str, key: str, body: dict[str, Any]) -> None:
+    def _log(self, topic: str, key: str, body: dict[str, Any]) -> None:
         with self.store.service_ledger() as ledger:
             ledger.append(topic, key, body)
 
-    def find(self, name: str, key: Key | None) -> Served:
-        """Find a model by its name.
+    def find(self, name: str, key: Key | None) -> ModelRunner:
+        """Find a model by name.
 
         Raises:
-            Refused: there is none, or the key may not ask it.
+            APIError: the model does not exist, or the key may not use it.
         """
-        one = self.by_name.get(name) or (self.served[0] if self.settings.lenient else None)
-        if one is None:
-            known = ", ".join(self.by_name)
-            raise Refused(f"There is no model '{name[:200]}' here; there is {known}.", "model", "model_not_found", 404)
-        if key and key.models and one.name not in key.models:
-            raise Refused(f"This key may not ask {one.name}.", "model", "permission_denied", 403)
-        return one
+        runner = self.by_name.get(name) or (self.runners[0] if self.settings.lenient else None)
+        if runner is None:
+            available = ", ".join(self.by_name)
+            raise APIError(
+                f"The model '{name[:200]}' does not exist. Available models: {available}.",
+                "model",
+                "model_not_found",
+                404,
+            )
+        if key and key.models and runner.name not in key.models:
+            raise APIError(f"This key may not use {runner.name}.", "model", "permission_denied", 403)
+        return runner
 
 
-def _handed_over_before(store: Store) -> dict[str, dict[str, Any]]:
-    """Give the conversations that wait in the ledger, where earlier versions kept them."""
+def _handovers_in_ledger(store: Store) -> dict[str, dict[str, Any]]:
+    """Return the waiting conversations from the ledger, where earlier versions stored them."""
     if not (store.home / "service" / "ledger.sqlite").exists():
         return {}
     with store.service_ledger() as ledger:
@@ -135,14 +140,14 @@ def _handed_over_before(store: Store) -> dict[str, dict[str, Any]]:
         return {number: body for number, body in ledger.entries("handovers").items() if number not in done}
 
 
-def _domain_of(one: Served, store: Store) -> DomainWatch | None:
-    """Learn what a model was trained for from the prompts of its training examples; None where there are too few."""
-    data = one.description.trained_on
+def _training_drift(runner: ModelRunner, store: Store) -> TrainingDrift | None:
+    """Build the drift detector of a fine-tuned model from its training prompts; None if there are too few."""
+    data = runner.description.trained_on
     if data is None or not store.exists("dataset", data):
         return None
     examples = datasets.load(store, data).examples["train"]
-    step = max(1, len(examples) // MOST_PROMPTS)
+    step = max(1, len(examples) // MAX_DRIFT_PROMPTS)
     try:
-        return DomainWatch([example.prompt for example in examples[::step]])
+        return TrainingDrift([example.prompt for example in examples[::step]])
     except SizewiseError:
         return None

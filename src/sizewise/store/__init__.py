@@ -1,18 +1,33 @@
-"""The only place that decides paths: records on disk, and the append-only ledger."""
+"""Records on disk and the append-only ledger: the only package that decides where files go."""
 
 from sizewise.privacy import offline
-from sizewise.store.files import make_folder, open_private, read_lines, write_atomically
+from sizewise.store.files import (
+    make_folder,
+    numbered_lines,
+    open_private,
+    read_jsonl,
+    read_lines,
+    sha256_of,
+    write_atomically,
+)
 from sizewise.store.ledger import Ledger
-from sizewise.store.store import Store, Stored, versions
+from sizewise.store.store import Listed, Saved, Store, id_of, same_facts, uri_of, versions
 
 __all__ = [
     "Ledger",
+    "Listed",
+    "Saved",
     "Store",
-    "Stored",
+    "id_of",
     "make_folder",
+    "numbered_lines",
     "offline",
     "open_private",
+    "read_jsonl",
     "read_lines",
+    "same_facts",
+    "sha256_of",
+    "uri_of",
     "versions",
     "write_atomically",
 ]

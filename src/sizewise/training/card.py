@@ -1,36 +1,35 @@
-"""The model card of a checkpoint, in the form that model hubs read."""
+"""Model card of a checkpoint, in the format of model hubs."""
 
 from __future__ import annotations
 
 from sizewise.records import Checkpoint, Dataset, Score
-from sizewise.training.attending import trade_words
+from sizewise.training.attention_tradeoff import format_tradeoff
 
 
 def model_card(record: Checkpoint, run_id: str, data: Dataset) -> str:
-    """Write the card: what it is, what it was made of and how, what was measured, what it is for.
+    """Format the card: intended use, training data, training procedure, and measurements.
 
     Args:
         record: the checkpoint.
-        run_id: its id.
-        data: the dataset it was trained on.
+        run_id: id of the checkpoint.
+        data: the dataset that it was trained on.
     """
     recipe = record.recipe
     sections = [
         _front(record, data),
         f"# {run_id}\n\n{record.origin}. Trained by Sizewise on {record.data} ({data.name}, {data.domain}).",
-        "## Intended use\n\nWork of the kind that the dataset shows, checked by the evaluations of Sizewise. Not for "
-        "decisions about people without a person in charge. What was not measured is not known: bias, harm and "
-        "answers outside the domain need evaluations of their own.",
+        "## Intended use\n\nTasks like those in the dataset, after an evaluation with Sizewise. Not for decisions "
+        "about people without human oversight. Bias, harm and answers outside the domain need separate evaluations.",
         _data(record, data),
-        "## How it was made\n\n"
+        "## Training\n\n"
         + _table(
             {
                 "start": record.start,
                 "method": recipe.method + (f", rank {recipe.rank}" if recipe.method != "full" else ""),
                 "attention": record.attention,
                 "parameters": f"{record.parameters:,} ({record.trained_parameters:,} trained)",
-                "tokens": f"{record.tokens:,} ({record.epochs:.2f} passes), {record.steps:,} steps",
-                "rows": f"{recipe.rows_per_step} of {recipe.context} tokens a step",
+                "tokens": f"{record.tokens:,} ({record.epochs:.2f} epochs), {record.steps:,} steps",
+                "batch": f"{recipe.rows_per_step} rows of {recipe.context} tokens per step",
                 "seed": str(recipe.seed),
                 "teacher": recipe.teacher or "none",
                 "time": f"{record.seconds / 60:.1f} minutes at {record.tokens_per_s:,.0f} tokens/s",
@@ -43,14 +42,14 @@ def model_card(record: Checkpoint, run_id: str, data: Dataset) -> str:
     if record.notes:
         sections.append("## Notes\n\n" + "\n".join(f"- {note}" for note in record.notes))
     sections.append(
-        f"## Reproduce\n\nThe recipe stands in `sizewise.json`. Scores on held-out work: "
+        f"## Reproduce\n\nThe recipe is in `sizewise.json`. Scores on held-out data: "
         f"`sizewise evaluate run:{run_id} --data {record.data} --metrics bits_per_byte,bleu`."
     )
     return "\n\n".join(sections) + "\n"
 
 
 def _front(record: Checkpoint, data: Dataset) -> str:
-    lines = ["---", "library_name: transformers", "license: other", f'license_name: "{record.licence}"']
+    lines = ["---", "library_name: transformers", "license: other", f'license_name: "{record.license}"']
     if ":" in record.start:
         lines.append(f'base_model: "{record.start}"')
     lines += ["tags:", "- sizewise", f'- "{data.domain}"', "---"]
@@ -59,30 +58,33 @@ def _front(record: Checkpoint, data: Dataset) -> str:
 
 def _data(record: Checkpoint, data: Dataset) -> str:
     size = data.splits["train"]
-    licences = ", ".join(f"{name} ({count})" for name, count in sorted(data.licences.items()))
+    licenses = ", ".join(f"{name} ({count})" for name, count in sorted(data.licenses.items()))
+    share = record.recipe.document_share
     rows = {
-        "documents": f"{size.documents:,} of {record.recipe.document_share:.0%}",
+        "documents": f"{size.documents:,}" if share == 1 else f"{share:.0%} of {size.documents:,}",
         "examples": f"{size.examples:,}",
-        "licences of the documents": licences or "not stated",
-        "licence of the weights": record.licence,
+        "licenses of the documents": licenses or "not stated",
+        "license of the weights": record.license,
     }
-    if record.recipe.document_share == 1:
-        rows["documents"] = f"{size.documents:,}"
     text = "## Data\n\n" + _table(rows)
-    if record.groups:
+    if record.representation:
         named = [
             f"{attribute}: " + ", ".join(f"{group} {count}" for group, count in counts.items())
-            for attribute, counts in record.groups.counts.items()
+            for attribute, counts in record.representation.counts.items()
             if any(counts.values())
         ]
-        text += f"\n\nGroups of people named in {record.groups.words:,} words of training text: " + (
-            "; ".join(named) if named else "none of those that are counted"
+        text += f"\n\nGroups of people named in {record.representation.words:,} words of training text: " + (
+            "; ".join(named) if named else "none of the counted groups"
         )
-        text += f". Balance: {record.groups.balance}."
-        if record.groups.swap_gap_after is not None and record.groups.swap_gap_before is not None:
+        text += f". Balance: {record.representation.balance}."
+        before, after = (
+            record.representation.counterfactual_gap_before,
+            record.representation.counterfactual_gap_after,
+        )
+        if before is not None and after is not None:
             text += (
-                f" Change when genders are swapped in {record.groups.sentences} held-out sentences: "
-                f"{record.groups.swap_gap_before:.4f} bits per byte before, {record.groups.swap_gap_after:.4f} after."
+                f" Change when genders are swapped in {record.representation.sentences} held-out sentences: "
+                f"{before:.4f} bits per byte before, {after:.4f} after."
             )
     return text
 
@@ -91,40 +93,40 @@ def _measured(record: Checkpoint) -> str:
     rows = {
         "validation, bits per byte": f"{record.start_bits_per_byte:.4f} before, {record.best_bits_per_byte:.4f} after"
     }
-    if record.trade:
-        rows["attention"] = trade_words(record.trade)
+    if record.attention_tradeoff:
+        rows["attention"] = format_tradeoff(record.attention_tradeoff)
     forgetting = record.forgetting
     if forgetting:
         rows[f"control text ({forgetting.control}), bits per byte"] = (
             f"{forgetting.before:.4f} before, {forgetting.after:.4f} after "
-            f"({forgetting.bytes:,} bytes; {forgetting.replay_share:.0%} of the rows replayed such text)"
+            f"({forgetting.bytes:,} bytes; {forgetting.replay_share:.0%} of the training rows replayed such text)"
         )
         if forgetting.answers_before is not None and forgetting.answers_after is not None:
-            rows[f"{forgetting.questions} general questions, bits per byte of the right answer"] = (
+            rows[f"{forgetting.questions} general questions, bits per byte of the reference answer"] = (
                 f"{forgetting.answers_before:.3f} before, {forgetting.answers_after:.3f} after"
             )
     else:
         rows["forgetting"] = "not measured"
-    memorised = record.memorisation
-    if memorised:
-        for count, bits in memorised.exposure.items():
-            rows[f"exposure of secrets that stood {count} time(s) in the text"] = (
-                f"{bits:.1f} bits (chance 1, most {memorised.candidates.bit_length() - 1}); "
-                f"{memorised.extracted[count]:.0%} given away"
+    memorized = record.memorization
+    if memorized:
+        for count, bits in memorized.exposure.items():
+            rows[f"exposure of canaries that were in the text {count} time(s)"] = (
+                f"{bits:.1f} bits (chance 1, maximum {memorized.candidates.bit_length() - 1}); "
+                f"{memorized.extracted[count]:.0%} extracted"
             )
-        rows["membership inference, AUC"] = _score(memorised.membership_auc)
-        rows["membership inference, found at 1 % false alarms"] = _score(memorised.membership_tpr)
+        rows["membership inference, AUC"] = _score(memorized.membership_auc)
+        rows["membership inference, TPR at 1 % FPR"] = _score(memorized.membership_tpr)
     else:
-        rows["memorisation"] = "not measured (no secrets were planted: --canaries)"
+        rows["memorization"] = "not measured (train with --canaries)"
     for name, error in record.estimate_error.items():
-        rows[f"measured against expected, {name}"] = f"{error:+.0%}"
+        rows[f"measured compared with estimate, {name}"] = f"{error:+.0%}"
     return "## Measured\n\n" + _table(rows)
 
 
 def _score(score: Score) -> str:
     if score.value is None:
-        return f"missing: {score.missing}"
-    between = f" [{score.low:.3f}, {score.high:.3f}]" if score.low is not None else ""
+        return f"not available: {score.missing_reason}"
+    between = f" [{score.ci_low:.3f}, {score.ci_high:.3f}]" if score.ci_low is not None else ""
     return f"{score.value:.3f}{between}, n = {score.n}"
 
 

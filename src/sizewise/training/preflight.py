@@ -1,4 +1,4 @@
-"""What a run will take, told before it starts: arithmetic says whether it fits, a short probe how much and how long."""
+"""Check before a run whether it fits in memory, and estimate its time and cost from a short probe."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sizewise.errors import SizewiseError
 from sizewise.models.size import available_bytes as available_bytes
 from sizewise.records import Estimate, Range, Recipe
 
-PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers before any weight
+PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers, before weights are loaded
 CHUNK_TOKENS = 512  # of the loss, see lm/loss.py
-WATTS_A_CORE = (3.0, 8.0, 15.0)  # assumed: idle servers to busy laptops, the whole machine's share
-# How far the time of a run lay from its probe; the machine is shared.
+WATTS_PER_CORE = (3.0, 8.0, 15.0)  # assumed, from idle servers to busy laptops, including the rest of the machine
+# Observed ratio of a run's time to the estimate from its probe, on a shared machine.
 TIME_SPREAD = (0.9, 1.35)
 MEMORY_SPREAD = (0.9, 1.25)
-OPTIMISER_BYTES = 16  # a trained parameter in fp32, AdamW's two moments, the best weights
-BYTES_4_BIT = 0.55  # a weight in NF4 with its scales
+OPTIMISER_BYTES = 16  # per trained parameter: fp32 weight, AdamW's two moments, best weight
+BYTES_4_BIT = 0.55  # per weight in NF4, with its scales
 
 
 class Shape(NamedTuple):
-    """What the memory of training depends on."""
+    """Sizes of a network that determine the memory of training."""
 
     layers: int
     width: int
@@ -36,7 +36,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, config: dict[str, Any], parameters: int, trained: int) -> Shape:
-        """Read it from a network's config.json."""
+        """Read the sizes from a network's config.json."""
         heads = int(config["num_attention_heads"])
         size = int(config.get("head_dim") or config["hidden_size"] // heads)
         return cls(
@@ -51,21 +51,21 @@ class Shape(NamedTuple):
 
 
 def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, width: int = 2) -> float:
-    """Compute the memory that training needs besides the process itself.
+    """Compute the memory of training in bytes, excluding the process itself.
 
-    Weights (or 4 bits) and gradients as the machine computes; in fp32 the weights that are trained, two moments and
-    a copy of the best weights; activations that the way back needs; logits and their gradient of one chunk.
+    It consists of weights (perhaps in 4 bits) and gradients in the compute precision; trained weights, two moments and
+    a copy of the best weights in fp32; activations for the backward pass; logits of one chunk and their gradient.
 
     Args:
-        shape: of the network.
+        shape: sizes of the network.
         method: lora, dora, qlora or full.
-        tokens: tokens in a step.
-        checkpointing: whether activations are computed again.
-        width: bytes of a value that the network computes with, 2 for bf16.
+        tokens: tokens per step.
+        checkpointing: whether activations are recomputed in the backward pass.
+        width: bytes per value in the compute precision, 2 for bf16.
     """
     weights = shape.parameters * (BYTES_4_BIT if method == "qlora" else width)
     trained = shape.trained * (width + OPTIMISER_BYTES)
-    # Inputs of norms, products and their gate as computed; fp32 copies in norms; adapters keep their inner values.
+    # Inputs of norms, matrix products and gate in compute precision; fp32 copies in norms; hidden values of adapters.
     block = width * (6 * shape.width + 3 * shape.kv_width + 5 * shape.inner) + 8 * shape.width
     kept = block + shape.layers * width * shape.width if checkpointing else shape.layers * block
     logits = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (2 * width + 4)
@@ -74,49 +74,50 @@ def memory_bytes(shape: Shape, method: str, tokens: int, checkpointing: bool, wi
 
 
 def check_weights(weights: float, available: int | None, recipe: Recipe) -> None:
-    """Refuse weights that would not even fit by themselves, before they are loaded.
+    """Check that the weights alone fit in memory, before they are loaded.
 
     Args:
-        weights: their bytes in memory.
-        available: bytes that are free.
-        recipe: what was asked.
+        weights: size of the weights in bytes.
+        available: free memory in bytes; None if unknown.
+        recipe: settings of the run, for the message.
 
     Raises:
-        SizewiseError: they do not fit.
+        SizewiseError: the weights don't fit.
     """
     if available is None or weights <= available:
         return
     raise SizewiseError(
-        f"The weights of {recipe.start} alone need {weights / 1e9:.1f} GB, and {available / 1e9:.1f} GB are free.",
+        f"The weights of {recipe.start} alone need {weights / 1e9:.1f} GB, but only {available / 1e9:.1f} GB are free.",
         f"a model of at most {available / 1e9:.1f} GB",
         "a smaller --size" if recipe.start == "scratch" else "choose a smaller model: sizewise models",
     )
 
 
-def check_memory(needed: float, least: float, available: int | None, recipe: Recipe) -> None:
-    """Refuse a run that cannot fit.
+def check_memory(needed: float, minimum: float, available: int | None, recipe: Recipe) -> None:
+    """Check that a run fits in memory.
 
     Args:
-        needed: bytes that it needs.
-        least: bytes that it would need with single rows and activations computed again.
-        available: bytes that are free.
-        recipe: what was asked.
+        needed: memory of the run in bytes.
+        minimum: memory with one row per step and activation checkpointing, in bytes.
+        available: free memory in bytes; None if unknown.
+        recipe: settings of the run, for the message.
 
     Raises:
-        SizewiseError: it cannot fit.
+        SizewiseError: the run doesn't fit.
     """
     if available is None or needed <= available:
         return
-    if least <= available:
+    if minimum <= available:
         smaller = "--rows-per-step 1 --checkpointing on"
     elif recipe.method == "full" and recipe.start != "scratch":
         smaller = "--method lora"
     else:
         smaller = "a smaller model, or --context 256" if recipe.start != "scratch" else "a smaller --parameters"
     raise SizewiseError(
-        f"Training {recipe.start} by {recipe.method} needs about {needed / 1e9:.1f} GB, and {available / 1e9:.1f} GB "
-        f"are free.",
-        f"at most that; with single rows and --checkpointing on it needs about {least / 1e9:.1f} GB",
+        f"Training {recipe.start} with {recipe.method} needs about {needed / 1e9:.1f} GB, but only "
+        f"{available / 1e9:.1f} GB are free.",
+        f"at most {available / 1e9:.1f} GB; with --rows-per-step 1 --checkpointing on it needs about "
+        f"{minimum / 1e9:.1f} GB",
         smaller,
     )
 
@@ -124,35 +125,35 @@ def check_memory(needed: float, least: float, available: int | None, recipe: Rec
 def estimate(
     shape: Shape, memory: float, tokens: int, speed: float, overhead_s: float, usd_per_hour: float | None, device: str
 ) -> Estimate:
-    """Turn a probe into an estimate.
+    """Estimate time, memory, energy and price of a run from its probe.
 
     Args:
-        shape: of the network.
-        memory: bytes of the process or device.
+        shape: sizes of the network.
+        memory: memory of the process or device in bytes.
         tokens: token budget.
-        speed: tokens a second in the probe.
+        speed: tokens per second in the probe.
         overhead_s: seconds of warm-up and validation.
         usd_per_hour: price of the machine.
-        device: where it runs.
+        device: device of the run.
     """
     seconds = tokens / speed + overhead_s
-    low, high = seconds * TIME_SPREAD[0], seconds * TIME_SPREAD[1]
-    time = Range(low=low, expected=seconds, high=high)
+    lower, upper = seconds * TIME_SPREAD[0], seconds * TIME_SPREAD[1]
+    time = Range(lower=lower, expected=seconds, upper=upper)
     energy = None
     if device == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        watts = [cores * some for some in WATTS_A_CORE]
-        energy = Range(low=low * watts[0] / 3600, expected=seconds * watts[1] / 3600, high=high * watts[2] / 3600)
+        watts = [cores * watts for watts in WATTS_PER_CORE]
+        energy = Range(lower=lower * watts[0] / 3600, expected=seconds * watts[1] / 3600, upper=upper * watts[2] / 3600)
     price = None
     if usd_per_hour is not None:
-        low_usd, expected_usd, high_usd = (some / 3600 * usd_per_hour for some in (low, seconds, high))
-        price = Range(low=low_usd, expected=expected_usd, high=high_usd)
+        low_usd, expected_usd, high_usd = (time_s / 3600 * usd_per_hour for time_s in (lower, seconds, upper))
+        price = Range(lower=low_usd, expected=expected_usd, upper=high_usd)
     return Estimate(
         parameters=shape.parameters,
         trained_parameters=shape.trained,
         tokens=tokens,
         tokens_per_s=speed,
-        memory_bytes=Range(low=memory * MEMORY_SPREAD[0], expected=memory, high=memory * MEMORY_SPREAD[1]),
+        memory_bytes=Range(lower=memory * MEMORY_SPREAD[0], expected=memory, upper=memory * MEMORY_SPREAD[1]),
         seconds=time,
         energy_wh=energy,
         usd=price,
@@ -161,23 +162,23 @@ def estimate(
 
 
 def expected_memory(shape: Shape, computed: float, device: str) -> float:
-    """Give the bytes that a run will hold, after its probe.
+    """Estimate the memory of a run in bytes after its probe.
 
     Args:
-        shape: of the network.
-        computed: bytes computed for it, without the process.
-        device: where it runs; on the CPU the probe's own peak is known, and only the optimiser comes on top.
+        shape: sizes of the network.
+        computed: computed memory in bytes, without the process.
+        device: device of the run; on the CPU the peak of the probe is known, and only the optimizer is added.
     """
     if device != "cpu":
         return computed
     return memory_peak_bytes() + shape.trained * OPTIMISER_BYTES
 
 
-_highest = 0  # peak before it was last forgotten
+_highest = 0  # peak before the last reset
 
 
-def forget_memory_peak() -> None:
-    """Let the memory peak of what comes be counted alone, where the system can (Linux)."""
+def reset_memory_peak() -> None:
+    """Reset the peak of resident memory, where the system supports it (Linux)."""
     global _highest
     _highest = peak_memory_bytes()
     with contextlib.suppress(OSError):
@@ -185,7 +186,7 @@ def forget_memory_peak() -> None:
 
 
 def memory_peak_bytes() -> int:
-    """Give the largest resident memory since `forget_memory_peak`; since the process began where that cannot be."""
+    """Return the peak of resident memory since `reset_memory_peak`, or of the whole process if it can't be reset."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
@@ -193,6 +194,6 @@ def memory_peak_bytes() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """Give the largest resident memory of this process so far."""
+    """Return the peak of resident memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return max(_highest, peak if sys.platform == "darwin" else peak * 1024)

@@ -1,4 +1,4 @@
-"""train(): a recipe and a dataset in, a checkpoint out; a run that was killed goes on."""
+"""train(): train a model by a recipe on a dataset; a run that was killed resumes."""
 
 from __future__ import annotations
 
@@ -10,108 +10,121 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sizewise import dataset as datasets
-from sizewise.dataset import DatasetContents
-from sizewise.errors import SizewiseError
+from sizewise import datasets
+from sizewise.datasets import DatasetContents
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation.general_questions import QUESTIONS
 from sizewise.lm import adapt, loop
-from sizewise.lm import folder as folders
-from sizewise.lm.state import remove_states
+from sizewise.lm import hf_format as folders
+from sizewise.lm.checkpointing import remove_states
+from sizewise.lm.device import to_precision
+from sizewise.lm.validation import Held, validation_bits
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Checkpoint,
     CurvePoint,
+    Dataset,
     Forgetting,
-    GroupShares,
-    Memorisation,
+    Memorization,
     Recipe,
+    Representation,
     fingerprint,
 )
-from sizewise.store import Store, Stored, versions, write_atomically
-from sizewise.training import groups, memory
-from sizewise.training.attending import measure_trade
+from sizewise.store import Saved, Store, id_of, versions, write_atomically
+from sizewise.training import memorization, representation
+from sizewise.training.attention_tradeoff import measure_attention_tradeoff
+from sizewise.training.batches import Additions, Material, held_out, make_mix, remove_rows, training_part
 from sizewise.training.card import model_card
-from sizewise.training.control import WATCHED_PIECES, Control, control_bits, general_answer_bits, read_control
-from sizewise.training.planning import Planned, check_size, make_plan
-from sizewise.training.preflight import forget_memory_peak, memory_peak_bytes
-from sizewise.training.questions import QUESTIONS
-from sizewise.training.rows import Additions, Material, make_mix, remove_rows, training_part, watched
+from sizewise.training.distillation import prepare_teacher
+from sizewise.training.forgetting import VALIDATION_PIECES, Control, control_bits, general_answer_bits, read_control
+from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan
+from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
 from sizewise.training.starts import Start, open_start
-from sizewise.training.teaching import ask_teacher
 
+DEFAULT_MINUTES = 5.0
 VALIDATION_CHARACTERS = 8_000
 Watcher = Callable[[loop.Progress], None]
 
 
 def train(
-    recipe: Recipe,
-    data: str,
+    recipe: Recipe | str,
+    data: str | Saved[Dataset],
     *,
     store: Store | None = None,
     reporter: Reporter | None = None,
     out: Path | None = None,
     watcher: Watcher | None = None,
     usd_per_hour: float | None = None,
-) -> Stored[Checkpoint]:
+) -> Saved[Checkpoint]:
     """Train a model.
 
-    The same recipe on the same data is the same run: finished, its record is given back; killed, it goes
-    on from its last checkpoint.
+    The same recipe on the same data is the same run: if it has finished, its record is returned; if it was killed, it
+    resumes from its last saved state.
 
     Args:
-        recipe: what to do.
-        data: dataset id.
+        recipe: settings of the run; a model URI or `scratch` alone trains for five minutes.
+        data: dataset, or its id.
         store: where records live; by default SIZEWISE_HOME.
-        reporter: told how far it is.
-        out: a folder to copy the finished model to.
-        watcher: called after each step, to draw a page or write event files.
+        reporter: receives progress.
+        out: folder to copy the finished model to.
+        watcher: called after each step, for example to update a page or write event files.
         usd_per_hour: price of the machine, for the estimate.
 
     Raises:
-        SizewiseError: the start cannot be opened, there is too little text, it does not fit into memory, or the loss
-            ran away again and again.
+        SizewiseError: the starting model can't be opened, there is too little text, the run doesn't fit in memory, or
+            training keeps diverging.
     """
     store, reporter = store or Store(), reporter or Silent()
-    run_id = run_id_of(recipe, data)
+    recipe = default_recipe(recipe) if isinstance(recipe, str) else recipe
+    if not isinstance(recipe, Recipe):
+        raise UsageError(f"The recipe is {recipe!r:.60}.", "a Recipe, a model URI or scratch", "")
+    data_id = id_of(data)
+    run_id = run_id_of(recipe, data_id)
     if not store.exists("checkpoint", run_id):
         with store.lock("checkpoint", run_id):
-            run = Run(recipe, data, store, store.folder("checkpoint", run_id), reporter, watcher, usd_per_hour)
+            run = Run(recipe, data_id, store, store.folder("checkpoint", run_id), reporter, watcher, usd_per_hour)
             run.prepare()
             run.fit()
             store.write(run_id, run.finish(run_id))
-            run.clean()
+            run.clean_up()
     stored = store.get(Checkpoint, run_id)
     if out is not None:
         _copy(stored, out)
     return stored
 
 
+def default_recipe(start: str) -> Recipe:
+    """Return the default recipe: LoRA for a pretrained model, all weights for training from scratch."""
+    return Recipe(start=start, method="full" if start == "scratch" else "lora", minutes=DEFAULT_MINUTES)
+
+
 def run_id_of(recipe: Recipe, data: str) -> str:
-    """Name a run by what decides its outcome."""
-    folders_named = (recipe.start, recipe.teacher, recipe.tokenizer, recipe.control)
-    revisions = [revision_of(name) for name in folders_named if name]
+    """Compute the id of a run from everything that determines its outcome."""
+    model_uris = (recipe.start, recipe.teacher, recipe.tokenizer, recipe.control)
+    revisions = [revision_of(name) for name in model_uris if name]
     return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revisions])}"
 
 
-def _copy(stored: Stored[Checkpoint], out: Path) -> None:
+def _copy(stored: Saved[Checkpoint], out: Path) -> None:
     try:
         shutil.copytree(stored.path.parent / "model", out, dirs_exist_ok=True)
         shutil.copy(stored.path, out / "sizewise.json")
     except OSError as error:
         raise SizewiseError(
-            f"The model cannot be copied to {out}: {error}.", "a folder that can be written", ""
+            f"The model cannot be copied to {out}: {error}.", "a writable folder", "sizewise train ... --out FOLDER"
         ) from error
 
 
 class Run:
-    """One training run, from its start to its record.
+    """One training run, from the starting model to its record.
 
     Args:
-        recipe: what to do.
+        recipe: settings of the run.
         data: dataset id.
         store: where records live.
-        folder: where the run lives.
-        reporter: told how far it is.
+        folder: folder of the run.
+        reporter: receives progress.
         watcher: called after each step.
         usd_per_hour: price of the machine.
     """
@@ -137,58 +150,50 @@ class Run:
         self._control: Control | None = None
         if recipe.control != "none" and recipe.start != "scratch":
             self._control = read_control(recipe.control, recipe.seed, store)
-        self._canaries = memory.plant(recipe.canaries, recipe.seed)
-        self._sentences = groups.naming_sentences(
+        self._canaries = memorization.plant(recipe.canaries, recipe.seed)
+        self._sentences = representation.gendered_sentences(
             document.text for split in ("validation", "test") for document in self.contents.documents[split]
         )
 
     def prepare(self) -> None:
-        """Open the start, encode the text, measure what the start knows, and plan.
+        """Open the starting model, encode the text, take the measurements before training, and plan the run.
 
         Raises:
-            SizewiseError: something of it cannot be done.
+            SizewiseError: one of these steps fails.
         """
         recipe, folder = self.recipe, self.folder
-        if not any(len(some["validation"]) for some in (self.contents.documents, self.contents.examples)):
+        if not any(len(part["validation"]) for part in (self.contents.documents, self.contents.examples)):
             raise SizewiseError(
-                f"{self.data} has no text to watch training by: its validation split is empty.",
-                "a document or an example in the validation split",
-                "add documents and read them again: sizewise read PATH...",
+                f"The validation split of {self.data} is empty, so training can't be monitored.",
+                "at least one document or example in the validation split",
+                "add documents, then sizewise read PATH...",
             )
         self.start = open_start(recipe, self.contents, self.store, self._reporter)
-        forget_memory_peak()  # fetching and converting weights is not training
+        reset_memory_peak()  # downloading and converting weights is not part of training
         _, examples = training_part(self.contents, recipe)
-        self._lesson = ask_teacher(
+        self._teaching = prepare_teacher(
             recipe, self.start.tokenizer, self.start.device, examples, folder, self.store, self._reporter
         )
         additions = Additions(
             control=self._control.replayed if self._control else (),
-            units=tuple(memory.canary_units(self.start.tokenizer, self._canaries)),
-            answers=self._lesson.answers,
+            units=tuple(memorization.canary_units(self.start.tokenizer, self._canaries)),
+            answers=self._teaching.answers,
         )
         self.material = make_mix(self.contents, self.start.tokenizer, recipe, folder, additions)
         check_size(recipe, self.material, self.data)
         tokenizer, context = self.start.tokenizer, recipe.context
-        self._held, self._watched_notes = watched(self.contents, tokenizer, recipe, VALIDATION_CHARACTERS)
-        control = self._control.measured[:WATCHED_PIECES] if self._control else ()
-        self._held_control = loop.Held.of_texts(tokenizer, control, context) if control else None
+        self._held, self._validation_notes = held_out(self.contents, tokenizer, recipe, VALIDATION_CHARACTERS)
+        control = self._control.measured[:VALIDATION_PIECES] if self._control else ()
+        self._held_control = Held.of_texts(tokenizer, control, context) if control else None
         self._before, validation_s = self._measure_before()
-        self.planned = make_plan(
-            recipe,
-            self.start,
-            self.material,
-            folder / "plan.json",
-            validation_s,
-            self._reporter,
-            self._usd_per_hour,
-            self._lesson.expects,
-        )
+        setting = PlanSetting(folder / "plan.json", validation_s, self._usd_per_hour, self._teaching.teacher)
+        self.planned = make_plan(recipe, self.start, self.material, setting, self._reporter)
 
     def fit(self) -> None:
-        """Train.
+        """Train the network.
 
         Raises:
-            SizewiseError: the loss ran away again and again.
+            SizewiseError: training keeps diverging.
         """
         plan, network = self.planned.plan, self.start.network
         loop.prepare(network, plan.compiled, plan.checkpointing)
@@ -199,23 +204,23 @@ class Run:
                 plan,
                 self._validate,
                 self.folder / "state",
-                self._tell,
-                self._lesson.expects,
+                self._report,
+                self._teaching.teacher,
             )
         except FloatingPointError as error:
             raise SizewiseError(
                 f"Training diverged: {error}.",
-                "a loss that stays finite",
+                "a finite loss",
                 "train again with a lower --learning-rate",
             ) from error
         loop.finish(network)
 
     def finish(self, run_id: str) -> Checkpoint:
-        """Measure what was made, write the model and its card, and give the record."""
+        """Take the measurements after training, write the model and its card, and return the record."""
         peak = memory_peak_bytes()
         trained = sum(p.numel() for p in self.start.network.parameters() if p.requires_grad)
-        network = self._plain_network()
-        forgetting, memorised, shares = self._measure_after(network)
+        network = self._merged_network()
+        forgetting, memorized, groups = self._measure_after(network)
         result, plan = self.result, self.planned.plan
         record = Checkpoint(
             start=self.recipe.start,
@@ -238,13 +243,15 @@ class Run:
             sessions=result.sessions,
             peak_memory_bytes=peak,
             origin=self.start.origin,
-            licence=self.start.licence,
+            license=self.start.license,
             estimate=self.planned.estimate,
             estimate_error=self._estimate_error(peak),
             forgetting=forgetting,
-            memorisation=memorised,
-            groups=shares,
-            trade=measure_trade(network, self.start.tokenizer, self._held_documents(), self.recipe.context),
+            memorization=memorized,
+            representation=groups,
+            attention_tradeoff=measure_attention_tradeoff(
+                network, self.start.tokenizer, self._held_out_texts(), self.recipe.context
+            ),
             notes=self._notes(),
             versions=versions("torch", "transformers", "peft", "tokenizers"),
         )
@@ -256,39 +263,40 @@ class Run:
         folders.save_model(network, self.start.tokenizer, self.folder / "model", extra)
         return record
 
-    def clean(self) -> None:
-        """Remove what only a running job needs."""
+    def clean_up(self) -> None:
+        """Remove the files that only a running job needs."""
         remove_states(self.folder / "state")
         remove_rows(self.folder)
 
     def _validate(self) -> loop.Bits:
-        domain = loop.validation_bits(self.start.network, self._held)
+        domain = validation_bits(self.start.network, self._held)
         control = self._held_control
-        return loop.Bits(domain, None if control is None else loop.validation_bits(self.start.network, control))
+        return loop.Bits(domain, None if control is None else validation_bits(self.start.network, control))
 
-    def _tell(self, progress: loop.Progress) -> None:
-        parts = [f"loss {progress.loss:.3f}"]
+    def _report(self, progress: loop.Progress) -> None:
+        title, parts = f"Training {self.recipe.start}", [f"loss {progress.loss:.3f}"]
         if progress.bits_per_byte is not None:
             control = progress.points[-1].control_bits_per_byte
-            other = f", control text {control:.4f}" if control is not None else ""
+            forgetting = f", control text {control:.4f}" if control is not None else ""
             self._reporter.say(
-                f"validation after {progress.tokens:,} tokens: {progress.bits_per_byte:.4f} bits/byte{other}"
+                f"{title}: validation {progress.bits_per_byte:.4f} bits/byte after {progress.tokens:,} tokens"
+                f"{forgetting}"
             )
         if progress.tokens_per_s:
             parts.append(f"{progress.tokens_per_s:,.0f} tokens/s")
-        self._reporter.advance(f"training {self.recipe.start}", progress.tokens, progress.budget, ", ".join(parts))
+        self._reporter.advance(title, progress.tokens, progress.budget, ", ".join(parts))
         if self._watcher:
             self._watcher(progress)
 
     def _measure_before(self) -> tuple[dict[str, Any], float]:
-        """Measure what the start knows, and the seconds of a validation, once; a resumed run reads it back."""
+        """Measure the starting model and the time of a validation, once; a resumed run reads them back."""
         path = self.folder / "before.json"
         if path.is_file():
             saved = json.loads(path.read_text(encoding="utf-8"))
             return saved["measured"], float(saved["validation_s"])
         network = self.start.network
         network.eval()
-        measured = self._general(network)
+        measured = self._measure(network)
         loop.prepare(network, compiled=False)
         network.eval()
         begun = time.monotonic()
@@ -298,24 +306,24 @@ class Run:
         write_atomically(path, json.dumps({"measured": measured, "validation_s": validation_s}))
         return measured, validation_s
 
-    def _general(self, network: Any) -> dict[str, Any]:
-        """Measure what a network knows besides the domain, and whether it cares about swapped groups."""
+    def _measure(self, network: Any) -> dict[str, Any]:
+        """Measure a network outside the domain, and its response to swapped groups of people."""
         tokenizer, context = self.start.tokenizer, self.recipe.context
         found: dict[str, Any] = {}
         if self._control is not None:
             found["control"] = control_bits(network, tokenizer, self._control, context)
             found["answers"] = general_answer_bits(network, tokenizer, context)
         if self._sentences and self.recipe.balance != "none":
-            found["swap_gap"] = groups.swap_gap(network, tokenizer, self._sentences, context)
+            found["swap_gap"] = representation.counterfactual_gap(network, tokenizer, self._sentences, context)
         return found
 
-    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorisation | None, GroupShares]:
+    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation]:
         recipe, tokenizer = self.recipe, self.start.tokenizer
-        looked_for = [what for what, some in (("forgotten", self._control), ("memorised", self._canaries)) if some]
-        if looked_for:
-            self._reporter.say(f"measuring what was {' and '.join(looked_for)}")
-        after = self._general(network)
-        forgetting = memorised = None
+        measured = [name for name, on in (("forgetting", self._control), ("memorization", self._canaries)) if on]
+        if measured:
+            self._reporter.say(f"Training {recipe.start}: measuring {' and '.join(measured)}")
+        after = self._measure(network)
+        forgetting = memorized = None
         if self._control is not None:
             forgetting = Forgetting(
                 control=self._control.source,
@@ -328,34 +336,36 @@ class Run:
                 replay_share=recipe.control_share,
             )
         if self._canaries:
-            memorised = memory.measure_memorisation(network, tokenizer, self._canaries, self.contents, recipe.seed)
+            memorized = memorization.measure_memorization(
+                network, tokenizer, self._canaries, self.contents, recipe.seed
+            )
         documents, _ = training_part(self.contents, recipe)
-        shares = groups.shares((document.text for document in documents), recipe.balance)
+        groups = representation.count_representation((document.text for document in documents), recipe.balance)
         if "swap_gap" in after:
-            shares = shares.model_copy(
+            groups = groups.model_copy(
                 update={
-                    "swap_gap_before": self._before["swap_gap"],
-                    "swap_gap_after": after["swap_gap"],
+                    "counterfactual_gap_before": self._before["swap_gap"],
+                    "counterfactual_gap_after": after["swap_gap"],
                     "sentences": len(self._sentences),
                 }
             )
-        return forgetting, memorised, shares
+        return forgetting, memorized, groups
 
-    def _held_documents(self) -> list[str]:
+    def _held_out_texts(self) -> list[str]:
         return [document.text for document in self.contents.documents["validation"]]
 
-    def _plain_network(self) -> Any:
-        """Write the adapter where there is one, and give the network with it merged, in bf16 as it will be served."""
+    def _merged_network(self) -> Any:
+        """Save the adapter if there is one, and return the network with it merged, in bf16 as it will be served."""
         network = self.start.network
-        if self.start.way != "lora":
+        if self.start.mode != "lora":
             return network
         network.save_pretrained(self.folder / "adapter")
         if self.recipe.method == "qlora":
             base, _, _ = resolve_folder(self.recipe.start, self.store)
-            return folders.in_precision(
+            return to_precision(
                 adapt.merge_saved(base, self.folder / "adapter", self.recipe.attention, self.recipe.context), "bf16"
             )
-        return folders.in_precision(adapt.merge_lora(network), "bf16")
+        return to_precision(adapt.merge_lora(network), "bf16")
 
     def _estimate_error(self, peak: int) -> dict[str, float]:
         expected = self.planned.estimate
@@ -369,16 +379,22 @@ class Run:
     def _notes(self) -> tuple[str, ...]:
         result, notes = (
             self.result,
-            [*self.material.notes, *self._lesson.notes, *self._watched_notes, *self.planned.notes],
+            [*self.material.notes, *self._teaching.notes, *self._validation_notes, *self.planned.notes],
         )
         if result.rollbacks:
             steps = ", ".join(map(str, result.rollbacks))
-            notes.append(f"the loss ran away at step {steps}: back to the best weights, at half the rate each time")
+            notes.append(
+                f"training diverged at step {steps}: the best weights were restored and the learning rate was "
+                "halved each time"
+            )
         if result.stopped_early:
             notes.append(
-                f"stopped after {result.tokens:,} of {self.planned.plan.tokens:,} tokens: validation did not improve "
-                f"{self.recipe.patience} times in a row"
+                f"stopped early after {result.tokens:,} of {self.planned.plan.tokens:,} tokens: validation did not "
+                f"improve {self.recipe.patience} times in a row"
             )
         if result.best_step < result.steps:
-            notes.append(f"the weights of step {result.best_step} of {result.steps} were kept: best in validation")
+            notes.append(
+                f"the weights of step {result.best_step} of {result.steps} were kept, because they scored best in "
+                "validation"
+            )
         return tuple(notes)

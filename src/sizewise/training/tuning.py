@@ -1,4 +1,4 @@
-"""Search for a recipe on a part of the budget: bad ones are stopped early, a killed search goes on."""
+"""Hyperparameter search on part of the budget: bad trials are pruned, and a killed search resumes."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from sizewise.errors import MissingExtraError
 from sizewise.lm import loop
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Recipe, Trial, Tuning, fingerprint
-from sizewise.store import Store, Stored
+from sizewise.store import Saved, Store
 from sizewise.training.planning import LEARNING_RATES
 from sizewise.training.training import Run
 
-SHARE = 0.25  # of the budget, for one trial
+TRIAL_SHARE = 0.25  # of the token budget
 RANKS = (4, 8, 16, 32)
 EXAMPLE_SHARES = (0.25, 0.5, 0.75)
 
 
 def tune(
     recipe: Recipe, data: str, trials: int, *, store: Store | None = None, reporter: Reporter | None = None
-) -> Stored[Tuning]:
-    """Search rank, learning rate and mix by validation bits per byte (TPE; Akiba et al., 2019).
+) -> Saved[Tuning]:
+    """Search for the rank, learning rate and mix with the best validation bits per byte (TPE; Akiba et al., 2019).
 
     Args:
-        recipe: with a token budget; each trial gets a quarter of it.
+        recipe: base settings, with a token budget; each trial gets a quarter of it.
         data: dataset id.
-        trials: recipes to try.
+        trials: number of trials.
         store: where records live.
-        reporter: told how far it is.
+        reporter: receives progress.
 
     Raises:
-        MissingExtraError: optuna is not installed.
-        SizewiseError: a trial cannot be run at all.
+        MissingExtraError: optuna isn't installed.
+        SizewiseError: a trial can't run at all.
     """
     try:
         import optuna
@@ -57,47 +57,47 @@ def tune(
             pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1),
             load_if_exists=True,
         )
-        search.enqueue_trial(_usual(recipe), skip_if_exists=True)
-        while len(_ended(search)) < trials:
-            reporter.say(f"trial {len(_ended(search)) + 1} of {trials}")
-            search.optimize(lambda trial: _try(trial, recipe, data, store, folder, reporter), n_trials=1)
+        search.enqueue_trial(_base_settings(recipe), skip_if_exists=True)
+        while len(_finished(search)) < trials:
+            reporter.say(f"Tuning: trial {len(_finished(search)) + 1} of {trials}")
+            search.optimize(lambda trial: _run_trial(trial, recipe, data, store, folder, reporter), n_trials=1)
         best = search.best_trial
         record = Tuning(
             data=data,
-            recipe=_with(recipe, best.params),
-            tokens_each=_tokens(recipe),
+            recipe=_apply(recipe, best.params),
+            tokens_each=_trial_tokens(recipe),
             trials=tuple(
                 Trial(
                     settings={name: float(value) for name, value in trial.params.items()},
                     bits_per_byte=trial.value if trial.state.name == "COMPLETE" else None,
                     pruned=trial.state.name == "PRUNED",
                 )
-                for trial in _ended(search)
+                for trial in _finished(search)
             ),
         )
         return store.write(tuning_id, record)
 
 
-def _ended(search: Any) -> list[Any]:
-    """Give the trials that came to an end: one that was killed is tried again under another number."""
+def _finished(search: Any) -> list[Any]:
+    """Return the trials that finished; a killed one is repeated under another number."""
     return [trial for trial in search.trials if trial.state.name in ("COMPLETE", "PRUNED")]
 
 
-def _usual(recipe: Recipe) -> dict[str, Any]:
-    """Give the settings of the recipe as it stands, which are tried first."""
-    usual: dict[str, Any] = {"rate_factor": 1.0, "example_share": recipe.example_share}
+def _base_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of the recipe itself, which are tried first."""
+    settings: dict[str, Any] = {"rate_factor": 1.0, "example_share": recipe.example_share}
     if recipe.method != "full":
-        usual["rank"] = recipe.rank
-    return usual
+        settings["rank"] = recipe.rank
+    return settings
 
 
-def _tokens(recipe: Recipe) -> int:
-    return max(1, int((recipe.tokens or 0) * SHARE))
+def _trial_tokens(recipe: Recipe) -> int:
+    return max(1, int((recipe.tokens or 0) * TRIAL_SHARE))
 
 
-def _with(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
-    way = "scratch" if recipe.start == "scratch" else "full" if recipe.method == "full" else "lora"
-    rate = recipe.learning_rate or LEARNING_RATES[way][0]
+def _apply(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    mode = "scratch" if recipe.start == "scratch" else "full" if recipe.method == "full" else "lora"
+    rate = recipe.learning_rate or LEARNING_RATES[mode][0]
     changes: dict[str, Any] = {
         "learning_rate": rate * settings["rate_factor"],
         "example_share": settings["example_share"],
@@ -107,7 +107,7 @@ def _with(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _try(trial: Any, recipe: Recipe, data: str, store: Store, folder: Path, reporter: Reporter) -> float:
+def _run_trial(trial: Any, recipe: Recipe, data: str, store: Store, folder: Path, reporter: Reporter) -> float:
     import optuna
 
     settings = {
@@ -116,7 +116,7 @@ def _try(trial: Any, recipe: Recipe, data: str, store: Store, folder: Path, repo
     }
     if recipe.method != "full":
         settings["rank"] = trial.suggest_categorical("rank", sorted({*RANKS, recipe.rank}))
-    tried = _with(recipe, settings).model_copy(update={"tokens": _tokens(recipe), "minutes": None})
+    tried = _apply(recipe, settings).model_copy(update={"tokens": _trial_tokens(recipe), "minutes": None})
     measured = 0
 
     def watch(progress: loop.Progress) -> None:
@@ -128,12 +128,12 @@ def _try(trial: Any, recipe: Recipe, data: str, store: Store, folder: Path, repo
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    place = folder / f"trial-{trial.number}"
-    run = Run(tried, data, store, place, reporter, watch)
+    trial_folder = folder / f"trial-{trial.number}"
+    run = Run(tried, data, store, trial_folder, reporter, watch)
     try:
         run.prepare()
         run.fit()
-        reporter.say(f"{settings}: {run.result.best_bits_per_byte:.4f} bits/byte")
+        reporter.say(f"Tuning: {settings} reached {run.result.best_bits_per_byte:.4f} bits/byte")
         return run.result.best_bits_per_byte
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(trial_folder, ignore_errors=True)

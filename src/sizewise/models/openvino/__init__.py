@@ -1,4 +1,4 @@
-"""Models run by openvino-genai: fast answers on a CPU, many at once."""
+"""Models run with openvino-genai: fast, batched generation on CPUs."""
 
 from sizewise.models.openvino.converting import MODEL_FILE, READS, convert, convert_network, engine_name, require
 from sizewise.models.openvino.engine import Engine

@@ -1,7 +1,7 @@
-"""Bounds on a JSON schema, so that its grammar is made in about a second.
+"""Limits on JSON schemas, so that their grammars compile in about a second.
 
-The engine turns a schema into a grammar while all others wait. What that costs was measured for each kind of part on
-two cores; the units here are about milliseconds.
+All other requests wait while the engine compiles a grammar. The cost of each part of a schema was measured on
+two cores; one unit is about a millisecond.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-MOST_COST = 1_500.0
+MAX_COST = 1_500.0
 NODE, LETTER, ATOM, OPTIONAL_PAIR, DIGIT = 0.2, 0.005, 0.25, 0.02, 2.5
-MOST_SCHEMA_LETTERS, MOST_PATTERN_LETTERS, MOST_GROUPS = 400_000, 20_000, 50
-ONE_REPEATED = 256  # a single letter or class that is repeated is cheap, however often
+MAX_SCHEMA_LENGTH, MAX_PATTERN_LENGTH, MAX_GROUPS = 400_000, 20_000, 50
+ONE_REPEATED = 256  # repeats of a single character or class beyond this are free
 
 
 def unusable(schema: str) -> str:
-    """Tell why a schema is not used; nothing where it is."""
-    if len(schema) > MOST_SCHEMA_LETTERS:
-        return f"it is longer than {MOST_SCHEMA_LETTERS:,} letters"
+    """Return why a schema is rejected; "" if it is accepted."""
+    if len(schema) > MAX_SCHEMA_LENGTH:
+        return f"it is longer than {MAX_SCHEMA_LENGTH:,} characters"
     try:
         whole = json.loads(schema)
     except (ValueError, RecursionError) as error:
-        return f"it is no JSON ({error})"
+        return f"it is not valid JSON ({error})"
     cost = 0.0
     for node in _nodes(whole):
         for pattern in _patterns(node):
-            if len(pattern) > MOST_PATTERN_LETTERS:
-                return f"a pattern is longer than {MOST_PATTERN_LETTERS:,} letters"
+            if len(pattern) > MAX_PATTERN_LENGTH:
+                return f"a pattern is longer than {MAX_PATTERN_LENGTH:,} characters"
             size, depth = pattern_size(pattern)
-            if depth > MOST_GROUPS:
-                return f"a pattern has more than {MOST_GROUPS} groups inside of each other"
-            if size * ATOM > MOST_COST:
-                return f"the pattern '{pattern[:60]}' repeats too much: about {size:,.0f} parts when written out"
+            if depth > MAX_GROUPS:
+                return f"a pattern has more than {MAX_GROUPS} nested groups"
+            if size * ATOM > MAX_COST:
+                return f"the pattern '{pattern[:60]}' repeats too much: it expands to about {size:,.0f} parts"
             cost += size * ATOM
         cost += _cost(node)
-        if cost > MOST_COST:
+        if cost > MAX_COST:
             return (
-                "it is too large (properties that are not required count by their square; repeated groups of a pattern "
-                "as often as they may be repeated)"
+                "it is too complex (optional properties count quadratically, and repeated groups in patterns count "
+                "once for each repetition)"
             )
     return ""
 
@@ -58,7 +58,7 @@ def _nodes(whole: Any) -> Iterator[Any]:
 
 
 def _patterns(node: Any) -> list[str]:
-    """Give the patterns that stand in an object itself."""
+    """Return the patterns of an object, without those of nested objects."""
     if not isinstance(node, dict):
         return []
     found = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
@@ -67,13 +67,13 @@ def _patterns(node: Any) -> list[str]:
 
 
 def _cost(node: Any) -> float:
-    """Give what an object or list costs without what stands in it."""
+    """Compute the cost of an object or list, without its contents."""
     if isinstance(node, list):
-        return NODE + LETTER * sum(len(one) if isinstance(one, str) else 4 for one in node)
-    cost = NODE + LETTER * sum(len(key) + (len(one) if isinstance(one, str) else 0) for key, one in node.items())
+        return NODE + LETTER * sum(len(item) if isinstance(item, str) else 4 for item in node)
+    cost = NODE + LETTER * sum(len(key) + (len(value) if isinstance(value, str) else 0) for key, value in node.items())
     properties, required = node.get("properties"), node.get("required")
     if isinstance(properties, dict):
-        needed = {one for one in required if isinstance(one, str)} if isinstance(required, list) else set()
+        needed = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
         cost += OPTIONAL_PAIR * len(properties.keys() - needed) ** 2
     for bound in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
         if isinstance(node.get(bound), float):
@@ -82,12 +82,12 @@ def _cost(node: Any) -> float:
 
 
 def pattern_size(pattern: str) -> tuple[float, int]:
-    """Give the number of parts of a regular expression when its repetitions are written out, and its depth of groups.
+    """Count the parts of a regular expression with its repetitions expanded, and its nesting depth.
 
-    It reads any dialect: what it does not know is a letter.
+    Any dialect is accepted: unknown syntax counts as characters.
     """
     sums, depth = [0.0], 0
-    last, is_group, in_run = 0.0, False, False  # the part before, which a repetition counts for
+    last, is_group, in_run = 0.0, False, False  # the previous part, to which a repetition applies
     place = 0
     while place < len(pattern):
         mark = pattern[place]
@@ -112,19 +112,19 @@ def pattern_size(pattern: str) -> tuple[float, int]:
                 place = _class_end(pattern, place)
             elif mark == "\\":
                 place += 1
-            if not in_run or _is_repeated(pattern, place):  # a run of letters is one part
+            if not in_run or _is_repeated(pattern, place):  # a run of characters is one part
                 sums[-1] += 1
             last, is_group, in_run = 1.0, False, mark not in "[\\."
     return sum(sums), depth
 
 
 def _times(pattern: str, place: int) -> tuple[int, int] | None:
-    """Read `m}`, `m,}` or `m,n}`; give the largest count, and where it ends. None where it is no repetition."""
+    """Parse `m}`, `m,}` or `m,n}`; return the largest count and the end. None if it isn't a repetition."""
     end = pattern.find("}", place, place + 40)
-    low, _, high = pattern[place:end].partition(",") if end > 0 else ("", "", "")
-    if not low.isdecimal() and not high.isdecimal():
+    minimum, _, maximum = pattern[place:end].partition(",") if end > 0 else ("", "", "")
+    if not minimum.isdecimal() and not maximum.isdecimal():
         return None
-    counts = [int(one) for one in (low, high) if one.isdecimal()]
+    counts = [int(count) for count in (minimum, maximum) if count.isdecimal()]
     return max(counts), end + 1
 
 
@@ -133,7 +133,7 @@ def _is_repeated(pattern: str, place: int) -> bool:
 
 
 def _class_end(pattern: str, place: int) -> int:
-    """Give the place after a class of letters."""
+    """Return the index after a character class."""
     first = place
     while place < len(pattern):
         if pattern[place] == "\\":

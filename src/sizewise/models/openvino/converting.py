@@ -1,4 +1,4 @@
-"""Turn weights into what openvino-genai opens."""
+"""Convert networks to the format of openvino-genai."""
 
 from __future__ import annotations
 
@@ -16,77 +16,77 @@ import numpy as np
 from sizewise.errors import MissingExtraError, SizewiseError
 
 MODEL_FILE = "openvino_model.xml"
-WEIGHTS_FILE = "openvino_config.json"  # named as optimum-intel names it
-READS = ("llama", "mistral", "qwen2", "qwen3")  # architectures whose GGUF openvino-genai reads
+WEIGHTS_FILE = "openvino_config.json"  # same name as in optimum-intel
+READS = ("llama", "mistral", "qwen2", "qwen3")  # architectures that openvino-genai reads as GGUF
 
 
 def engine_name() -> str:
-    """Name the engine with its version."""
+    """Return the name and version of the engine."""
     return f"openvino-genai {metadata.version('openvino-genai')}"
 
 
 def require() -> None:
-    """Make sure that the engine is installed.
+    """Check that openvino-genai is installed.
 
     Raises:
-        MissingExtraError: it is not.
+        MissingExtraError: it is not installed.
     """
     if importlib.util.find_spec("openvino_genai") is None:
         raise MissingExtraError("openvino-genai", "openvino")
 
 
-def convert(folder: Path, out: Path, name: str, licence: str) -> None:
-    """Turn a Hugging Face folder into one that openvino-genai opens, by way of an F16 GGUF file.
+def convert(folder: Path, out: Path, name: str, license: str) -> None:
+    """Convert a Hugging Face folder for openvino-genai via an F16 GGUF file.
 
     Args:
         folder: a Hugging Face folder.
-        out: where to; it appears only when it is whole.
-        name: what the model is called.
-        licence: licence of its weights.
+        out: destination folder; it appears only once it is complete.
+        name: name of the model.
+        license: license of the weights.
 
     Raises:
         MissingExtraError: openvino-genai is not installed.
-        SizewiseError: the architecture or the tokenizer is not one that it reads.
+        SizewiseError: openvino-genai doesn't support the architecture or the tokenizer.
     """
-    from sizewise.lm import folder as folders
+    from sizewise.lm import hf_format
     from sizewise.lm.gguf_writing import check_writable
 
     require()
-    config, tokenizer = folders.load_config(folder), folders.load_tokenizer(folder)
+    config, tokenizer = hf_format.load_config(folder), hf_format.load_tokenizer(folder)
     _check_read(config)
-    check_writable(config, tokenizer)  # before the weights are loaded, which takes long
-    convert_network(folders.load_network(folder, "fp32"), tokenizer, out, name, licence)
+    check_writable(config, tokenizer)  # before loading the weights, which is slow
+    convert_network(hf_format.load_network(folder, "fp32"), tokenizer, out, name, license)
 
 
 def _check_read(config: Any) -> None:
     if config.model_type not in READS:
         raise SizewiseError(
-            f"openvino-genai does not read GGUF of the architecture '{config.model_type}'.",
+            f"openvino-genai doesn't support GGUF files of the architecture '{config.model_type}'.",
             " or ".join(READS),
             "--to hf, or --engine transformers",
         )
 
 
 def convert_network(
-    network: Any, tokenizer: Any, out: Path, name: str, licence: str, quantisation: str = "f16"
+    network: Any, tokenizer: Any, out: Path, name: str, license: str, quantization: str = "f16"
 ) -> None:
-    """Turn a network and its tokenizer into a folder that openvino-genai opens; see `convert`.
+    """Convert a network and its tokenizer for openvino-genai; see `convert`.
 
     Args:
         network: a causal language model, in fp32.
         tokenizer: its tokenizer.
-        out: where to; it appears only when it is whole.
-        name: what the model is called.
-        licence: licence of its weights.
-        quantisation: how weights are kept: `f16`, or `q8_0`, 8 bits each and a scale for 32.
+        out: destination folder; it appears only once it is complete.
+        name: name of the model.
+        license: license of the weights.
+        quantization: `f16`, or `q8_0` (8 bits per weight and one scale per 32 weights).
     """
     require()
     import openvino
     import openvino_genai
     from openvino_tokenizers import convert_tokenizer
 
-    from sizewise.lm.folder import vectors_of
     from sizewise.lm.gguf_writing import write_gguf
+    from sizewise.lm.hf_format import vectors_of
 
     _check_read(network.config)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,19 +94,19 @@ def convert_network(
         made = Path(temporary) / "model"
         made.mkdir()
         packed = Path(temporary) / "model.gguf"
-        write_gguf(network, tokenizer, packed, quantisation, name, licence)
-        # It is saved beside the file that it was read from.
+        write_gguf(network, tokenizer, packed, quantization, name, license)
+        # The pipeline saves the converted model next to the GGUF file.
         pipeline = openvino_genai.LLMPipeline(str(packed), "CPU", enable_save_ov_model=True)
         del pipeline
         graph = openvino.Core().read_model(Path(temporary) / MODEL_FILE)
         _restore_vectors(graph, vectors_of(network))
         openvino.save_model(graph, made / MODEL_FILE, compress_to_fp16=False)
         del graph
-        # The tokenizer that it makes of a GGUF file cuts digits in its own way; this one is made of ours.
+        # openvino-genai's conversion of a GGUF tokenizer splits digits differently, so convert ours.
         parts = convert_tokenizer(tokenizer, with_detokenizer=True, skip_special_tokens=True)
         for title, part in zip(("openvino_tokenizer.xml", "openvino_detokenizer.xml"), parts, strict=True):
             openvino.save_model(part, made / title, compress_to_fp16=False)
-        (made / WEIGHTS_FILE).write_text(json.dumps({"weights": quantisation}) + "\n", encoding="utf-8")
+        (made / WEIGHTS_FILE).write_text(json.dumps({"weights": quantization}) + "\n", encoding="utf-8")
         network.config.save_pretrained(made)
         network.generation_config.save_pretrained(made)
         tokenizer.save_pretrained(made)
@@ -115,17 +115,16 @@ def convert_network(
 
 
 def weights_of(folder: Path) -> str:
-    """Say how a folder keeps its weights, as `convert_network` wrote it."""
+    """Return the weight format that `convert_network` wrote to a folder."""
     path = folder / WEIGHTS_FILE
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return str(told.get("weights", "f16"))
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return str(config.get("weights", "f16"))
 
 
 def _restore_vectors(graph: Any, vectors: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> None:
-    """Put vectors back in fp32 that openvino-genai rounds to F16 when it saves a model.
+    """Restore fp32 vectors that openvino-genai rounds to F16 when it saves a model.
 
-    Those are the norms' weights and the frequencies of the rotary positions, whose error grows with the length of the
-    text.
+    These are norm weights and rotary frequencies; the error of the latter grows with the length of the text.
     """
     from openvino import op
 
@@ -137,8 +136,8 @@ def _restore_vectors(graph: Any, vectors: Sequence[np.ndarray[Any, np.dtype[np.f
         exact = rounded.get(node.data.tobytes()) if int(np.prod(shape)) == max(shape, default=0) else None
         if exact is None:
             continue
-        whole = op.Constant(exact.reshape(shape))
+        constant = op.Constant(exact.reshape(shape))
         for user in node.output(0).get_target_inputs():
             convert = user.get_node()
-            for wanting in convert.output(0).get_target_inputs():
-                wanting.replace_source_output(whole.output(0))
+            for consumer in convert.output(0).get_target_inputs():
+                consumer.replace_source_output(constant.output(0))

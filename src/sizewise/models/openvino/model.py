@@ -1,4 +1,4 @@
-"""A language model that openvino-genai runs."""
+"""Language models run with openvino-genai."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 import numpy as np
 
 from sizewise.models.answering import token_texts
-from sizewise.models.base import Cancel, Deliver, ScoredText, Weighed, complete_all
-from sizewise.models.local import CACHE_TOKENS, LONGEST_WINDOW, begin_answer, prompt_ids, tokens_in
+from sizewise.models.base import Cancel, Deliver, Model, ScoredPrompt, ScoredText, complete_all
+from sizewise.models.local import CACHE_TOKENS, MAX_WINDOW, begin_answer, prompt_ids, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
-from sizewise.models.openvino.engine import Asked, Engine, Part, room
+from sizewise.models.openvino.engine import Engine, EngineRequest, Part, cache_size
 from sizewise.models.size import cache_bytes, read_config
-from sizewise.models.thinking import RoomToThink
+from sizewise.models.thinking import ReasoningRoom
 from sizewise.records import Completion, ModelDescription, Request
 
 
 def _configured_ends(folder: Path) -> list[int]:
-    """Give the tokens that end an answer as the folder's generation_config.json names them."""
+    """Read the tokens that end an answer from the folder's generation_config.json."""
     path = folder / "generation_config.json"
     found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
     return found if isinstance(found, list) else [found] if found is not None else []
 
 
-def _asked(ids: list[int], ends: Sequence[int], request: Request) -> Asked:
-    return Asked(
+def _engine_request(ids: list[int], ends: Sequence[int], request: Request) -> EngineRequest:
+    return EngineRequest(
         ids,
         request.max_tokens,
         ends,
@@ -41,18 +41,18 @@ def _asked(ids: list[int], ends: Sequence[int], request: Request) -> Asked:
     )
 
 
-class OpenvinoModel:
-    """A causal language model in a folder that `convert` made.
+class OpenvinoModel(Model):
+    """A causal language model in a folder from `convert`.
 
     Args:
-        folder: the folder.
-        uri: how it was asked for.
-        revision: tells two states of the same URI apart.
-        origin: where its weights come from.
-        licence: licence of the weights.
-        precision: `bf16` or `fp32`; by default what the processor computes in.
-        trained_on: dataset id, if it was trained here.
-        start: model URI that training started from, if it was trained here.
+        folder: folder of the converted model.
+        uri: URI that the model was opened with.
+        revision: distinguishes two states of the same URI.
+        origin: where the weights come from.
+        license: license of the weights.
+        precision: `bf16` or `fp32`; by default the processor's native precision.
+        trained_on: dataset id, if the model was trained here.
+        start: model URI that training started from, if the model was trained here.
     """
 
     def __init__(
@@ -62,18 +62,19 @@ class OpenvinoModel:
         uri: str,
         revision: str,
         origin: str,
-        licence: str,
+        license: str,
         precision: str | None = None,
         trained_on: str | None = None,
         start: str | None = None,
     ) -> None:
-        from sizewise.lm import folder as folders
+        from sizewise.lm import hf_format
+        from sizewise.lm.device import machine_precision
         from sizewise.lm.sizing import count
         from sizewise.lm.tokenizer import turn_end
 
         require()
-        precision = precision or folders.machine_precision()
-        self._tokenizer = folders.load_tokenizer(folder)
+        precision = precision or machine_precision()
+        self._tokenizer = hf_format.load_tokenizer(folder)
         counted = count(read_config(folder))
         context = int(counted.config["max_position_embeddings"])
         self._ends = sorted(
@@ -81,37 +82,37 @@ class OpenvinoModel:
         )
         width = 2 if precision == "bf16" else 4
         disk = (folder / MODEL_FILE).with_suffix(".bin").stat().st_size
-        kept = weights_of(folder)
-        self._window = min(context, LONGEST_WINDOW)
+        weight_format = weights_of(folder)
+        self._window = min(context, MAX_WINDOW)
         self._description = ModelDescription(
             uri=uri,
             revision=revision,
             origin=origin,
-            licence=licence,
+            license=license,
             engine=engine_name(),
-            precision=precision if kept == "f16" else f"{kept} weights, {precision}",
+            precision=precision if weight_format == "f16" else f"{weight_format} weights, {precision}",
             attention=counted.attention,
             context=context,
             parameters=counted.parameters,
-            memory_bytes=(counted.parameters * width if kept == "f16" else disk)
+            memory_bytes=(counted.parameters * width if weight_format == "f16" else disk)
             + cache_bytes(counted.config, CACHE_TOKENS, width),
             disk_bytes=disk,
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
             offers=("ids", "sampling", "logprobs", "json_schema", "echo"),
-            cache_tokens=room(folder, precision),
+            cache_tokens=cache_size(folder, precision),
             trained_on=trained_on,
             start=start,
         )
         self._engine = Engine(folder, precision)
-        self._thinking = RoomToThink()
+        self._reasoning = ReasoningRoom()
 
     def describe(self) -> ModelDescription:
-        """Say what the model is."""
+        """Describe the model."""
         return self._description
 
     def signature(self) -> str:
-        """Say how log-likelihoods are computed."""
+        """Return how log-likelihoods are computed."""
         from sizewise.lm.tokenizer import prefix_id
 
         prefix = self._tokenizer.convert_ids_to_tokens(prefix_id(self._tokenizer))
@@ -121,15 +122,15 @@ class OpenvinoModel:
         )
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer all at once, as answers end."""
+        """Generate all answers in one batch and yield them as they finish."""
         last = time.perf_counter()
-        for answer in self._thinking.complete(requests, partial(complete_all, self)):
+        for answer in self._reasoning.complete(requests, partial(complete_all, self)):
             now = time.perf_counter()
             yield answer.model_copy(update={"seconds": now - last})
             last = now
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
-        """Begin to answer; see `Model.start`."""
+        """Start answering; see `Model.start`."""
         begun = begin_answer(self._tokenizer, self._description, request, deliver)
         if begun is None:
             return lambda: None
@@ -143,19 +144,19 @@ class OpenvinoModel:
                     part.finish if part.finish in ("stop", "length") else f"openvino-genai failed: {part.finish}"
                 )
 
-        self._engine.submit(_asked(ids, self._ends, answer.request), take, answer.cancelled)
+        self._engine.submit(_engine_request(ids, self._ends, answer.request), take, answer.cancelled)
         return answer.cancelled.set
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens of texts."""
+        """Count the tokens of each text."""
         return tokens_in(self._tokenizer, texts)
 
-    def weigh(self, requests: Sequence[Request]) -> list[Weighed]:
-        """Give the log-likelihoods of prompts' tokens; the engine does not tell which others were likelier."""
+    def score_prompts(self, requests: Sequence[Request]) -> list[ScoredPrompt]:
+        """Compute log-likelihoods of the tokens of prompts. The engine doesn't report more likely alternatives."""
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]
         long = iter(self._engine.nats([ids for ids in prompts if len(ids) > 1]))
         return [
-            Weighed(
+            ScoredPrompt(
                 token_texts(self._tokenizer, ids, of_text=request.text is not None),
                 [-float(nat) for nat in next(long)] if len(ids) > 1 else [],
                 None,
@@ -164,7 +165,7 @@ class OpenvinoModel:
         ]
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
-        """Give token log-likelihoods over a rolling window."""
+        """Compute token log-likelihoods over a rolling window."""
         from sizewise.lm.score import windows
         from sizewise.lm.tokenizer import encoded_text
 
@@ -177,7 +178,7 @@ class OpenvinoModel:
             yield ScoredText(nats, np.array(starts, dtype=np.int64))
 
     def trouble(self) -> str:
-        """Tell why the engine gives no answers now; nothing where it does."""
+        """Return why the engine isn't answering right now; "" if it is."""
         return self._engine.trouble()
 
     def close(self) -> None:

@@ -1,17 +1,17 @@
-"""openvino-genai's continuous batching in a process of its own: requests come in by lines of JSON, tokens go out.
+"""Continuous batching with openvino-genai in a separate process: requests come in as JSON lines, tokens go out.
 
-Run as a script by `engine.Engine`; of this package it imports only what keeps openvino from reporting, so that it is
-there in a second. A step of the pipeline holds Python's lock from its beginning to its end: in a process of its own it
-keeps nobody else waiting, and if it crashes nobody else falls.
+`engine.Engine` runs this file as a script. To start within a second, it imports nothing from this package except
+the code that turns off openvino's telemetry. Each step of the pipeline holds Python's global lock to its end. In a
+separate process, it blocks no other thread and a crash stays contained.
 
 In, one line each::
 
-    {"number": 1, "ids": [...], "max_tokens": 8, "ends": [0], "logprobs": false, ...}   (the fields of engine.Asked)
+    {"number": 1, "ids": [...], "max_tokens": 8, "ends": [0], ...}   (the fields of engine.EngineRequest)
     {"cancel": 1}
     {"ping": true}
 
-Out: `{"ready": true}` or `{"failed": "why"}` once, then a line for each step and for whatever came in, which may be
-empty; before a step that makes a grammar, the number of its request::
+Out: `{"ready": true}` or `{"failed": "why"}` once, then one line per step and per batch of input, whose list of
+parts may be empty. Before a step that compiles a grammar, a line gives the number of the request::
 
     {"grammar": number}
     {"parts": [[number, tokens, negative log-likelihoods, finish], ...]}
@@ -30,25 +30,25 @@ from itertools import count
 from typing import Any, NamedTuple
 
 INPUT, READ_AT_ONCE = 0, 1 << 20
-MORE_S, MOST_ROUNDS = 0.004, 12
-MOST_SWEEPS = 4
-NO_SCHEMA = "the schema cannot be used"
-_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")  # where in the grammar's own code it was noticed
+MORE_S, MAX_ROUNDS = 0.004, 12
+MAX_SWEEPS = 4
+NO_SCHEMA = "the schema can't be used"
+_SOURCE_LOCATION = re.compile(r"^\[[\d:]+\] \S+:\d+: ")  # file and line in the grammar compiler
 
 
 class _Running(NamedTuple):
     handle: Any
     line: dict[str, Any]
-    """What was asked."""
+    """The request line."""
     written: list[int]
-    """Tokens that were given."""
+    """Tokens generated so far."""
 
 
 class Lines:
-    """Lines that arrive at a file descriptor.
+    """Reads JSON lines from a file descriptor.
 
     Args:
-        descriptor: what is read.
+        descriptor: file descriptor to read.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -56,27 +56,27 @@ class Lines:
         self.ended = False
 
     def arrived(self, wait_s: float | None) -> list[Any]:
-        """Give the lines that are there.
+        """Return the lines that have arrived.
 
         Args:
-            wait_s: how long to wait if there is none; None: until there is one or the other side is gone.
+            wait_s: how long to wait for the first line; None waits until a line arrives or the input is closed.
         """
         found: list[Any] = []
         while not self.ended and select.select([self._descriptor], [], [], 0 if found else wait_s)[0]:
             data = os.read(self._descriptor, READ_AT_ONCE)
             self.ended = not data
-            *whole, self._rest = (self._rest + data).split(b"\n")
-            found += [json.loads(line) for line in whole]
+            *complete, self._rest = (self._rest + data).split(b"\n")
+            found += [json.loads(line) for line in complete]
         return found
 
 
 class Worker:
-    """The pipeline and the requests under way.
+    """The pipeline and its running requests.
 
     Args:
         folder: folder of the model.
         precision: `bf16` or `fp32`.
-        blocks: blocks of the cache of all requests.
+        blocks: number of cache blocks, shared by all requests.
     """
 
     def __init__(self, folder: str, precision: str, blocks: int) -> None:
@@ -96,28 +96,28 @@ class Worker:
             folder, scheduler, "CPU", {"INFERENCE_PRECISION_HINT": kind, "KV_CACHE_PRECISION": kind}
         )
         self._running: dict[int, _Running] = {}
-        self._with_schema: list[dict[str, Any]] = []  # not yet begun
+        self._with_schema: list[dict[str, Any]] = []  # not started yet
         self._ids = count()
 
     @property
     def running(self) -> int:
-        """How many requests are under way."""
+        """Number of running requests."""
         return len(self._running) + len(self._with_schema)
 
     @property
     def grammar(self) -> int | None:
-        """The number of the request whose grammar the next step makes."""
+        """Number of the request whose grammar the next step compiles."""
         return int(self._with_schema[0]["number"]) if self._with_schema else None
 
     def take(self, line: dict[str, Any]) -> list[list[Any]]:
-        """Begin or cancel a request; give what can be said of it at once."""
+        """Start or cancel a request; return immediate failures."""
         if "ping" in line:
             return []
         if "cancel" in line:
             gone = self._running.pop(line["cancel"], None)
             if gone is not None:
                 gone.handle.stop()
-            self._with_schema = [one for one in self._with_schema if one["number"] != line["cancel"]]
+            self._with_schema = [other for other in self._with_schema if other["number"] != line["cancel"]]
             return []
         if line["json_schema"] is not None:
             self._with_schema.append(line)
@@ -125,12 +125,12 @@ class Worker:
         return self._add(line, [])
 
     def _add(self, line: dict[str, Any], written: list[int]) -> list[list[Any]]:
-        """Begin a request, or go on with one that has written something; give why it cannot be, if it cannot."""
+        """Start a request or resume one with generated tokens; return the failure if that is impossible."""
         rest = {**line, "ids": line["ids"] + written, "max_tokens": line["max_tokens"] - len(written)}
         try:
             tensor = self._tensor(self._numpy.array([rest["ids"]], dtype=self._numpy.int64))
             handle = self._pipeline.add_request(next(self._ids), tensor, self._config(rest))
-        except Exception as error:  # whatever it is, it is this request's
+        except Exception as error:  # any failure belongs to this request
             return [[line["number"], [], [], last_line(error)]]
         self._running[line["number"]] = _Running(handle, line, written)
         return []
@@ -153,66 +153,66 @@ class Worker:
         return config
 
     def step(self) -> list[list[Any]]:
-        """Let every request go on by a token; give what was written.
+        """Generate one token for every request and return them.
 
-        A schema is read in the first step of its request, and one that cannot be used ends that step for all: so one
-        schema is let in at a time, and the others go on without it.
+        The pipeline compiles a schema in the first step of its request, and an invalid schema aborts this step for all
+        requests. Schemas are therefore added one at a time, and after a failure the others continue.
         """
         parts: list[list[Any]] = []
-        fresh = None
+        new = None
         if self._with_schema:
             line = self._with_schema.pop(0)
-            fresh = line["number"]
+            new = line["number"]
             parts += self._add(line, [])
         try:
             self._pipeline.step()
         except RuntimeError as error:
-            return parts + self._after_failure(fresh, last_line(error))
-        for number in reversed(list(self._running)):  # first tokens, which are waited for most, go first
+            return parts + self._after_failure(new, last_line(error))
+        for number in reversed(list(self._running)):  # newest requests first: their first tokens are the most urgent
             parts += self._read(number)
         return parts
 
-    def _after_failure(self, fresh: int | None, reason: str) -> list[list[Any]]:
-        """End the request whose schema failed and go on with the others; without one, all have failed."""
+    def _after_failure(self, new: int | None, reason: str) -> list[list[Any]]:
+        """Fail the request with the new schema and resume the others; without a new schema, fail all."""
         parts = []
         running, self._running = self._running, {}
-        for one in running.values():
-            one.handle.stop()
+        for request in running.values():
+            request.handle.stop()
         self.sweep()
-        for number, one in running.items():
-            if number == fresh:
-                parts.append([number, [], [], f"{NO_SCHEMA}: {_PLACE.sub('', reason)}"])
-            elif fresh is None or (one.line["json_schema"] is not None and one.written):
-                parts.append([number, [], [], reason])  # a grammar cannot be entered in the middle
-            elif one.line["json_schema"] is not None:
-                self._with_schema.append(one.line)
+        for number, request in running.items():
+            if number == new:
+                parts.append([number, [], [], f"{NO_SCHEMA}: {_SOURCE_LOCATION.sub('', reason)}"])
+            elif new is None or (request.line["json_schema"] is not None and request.written):
+                parts.append([number, [], [], reason])  # a grammar can't be resumed midway
+            elif request.line["json_schema"] is not None:
+                self._with_schema.append(request.line)
             else:
-                parts += self._add(one.line, one.written)
+                parts += self._add(request.line, request.written)
         return parts
 
     def _read(self, number: int) -> list[list[Any]]:
         handle, line, written = self._running[number]
-        likely = line["logprobs"] or line["echo"]
+        with_logprobs = line["logprobs"] or line["echo"]
         parts: list[list[Any]] = []
         none, length = self._genai.GenerationFinishReason.NONE, self._genai.GenerationFinishReason.LENGTH
         while handle.can_read():
             (output,) = handle.read().values()
             reason = output.finish_reason
             finish = None if reason == none else "length" if reason == length else "stop"
-            nats = [-float(value) for value in output.generated_log_probs] if likely else []
+            nats = [-float(value) for value in output.generated_log_probs] if with_logprobs else []
             parts.append([number, list(output.generated_ids), nats, finish])
             written += output.generated_ids
             if finish:
                 del self._running[number]
                 return parts
         if handle.get_status() == self._genai.GenerationStatus.IGNORED:
-            parts.append([number, [], [], "the request does not fit into the cache"])
+            parts.append([number, [], [], "the request doesn't fit into the cache"])
             del self._running[number]
         return parts
 
     def sweep(self) -> None:
-        """Give back the places of what was cancelled."""
-        for _ in range(MOST_SWEEPS):
+        """Release the slots of cancelled requests."""
+        for _ in range(MAX_SWEEPS):
             if self._running or not self._pipeline.has_non_finished_requests():
                 return
             with suppress(RuntimeError):
@@ -220,14 +220,14 @@ class Worker:
 
 
 def last_line(error: Exception) -> str:
-    """Give the last line of an error's text."""
+    """Return the last line of an error message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def gathered(lines: Lines, running: int) -> list[Any]:
-    """Give what has arrived; while more keeps arriving, wait a little for it, so that it shares the next step."""
+def gather(lines: Lines, running: int) -> list[Any]:
+    """Return the lines that have arrived. While more keep arriving, wait briefly, so they share the next step."""
     found = lines.arrived(0 if running else None)
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         more = lines.arrived(MORE_S) if found and len(found) + running > 1 else []
         if not more:
             break
@@ -236,15 +236,15 @@ def gathered(lines: Lines, running: int) -> list[Any]:
 
 
 def main(folder: str, precision: str, blocks: str) -> None:
-    """Work until the other side is gone."""
-    # Whoever stops the service stops all of its processes; this one goes when its input ends, after what is under way.
+    """Process requests until the input is closed."""
+    # Signals sent to the service reach this process too. Ignore them, and exit when the input is closed.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the libraries print is not for the other side
+    os.dup2(2, 1)  # keep the libraries' output out of the protocol
 
-    def say(line: dict[str, Any]) -> None:
+    def send(line: dict[str, Any]) -> None:
         out.write(json.dumps(line) + "\n")
         out.flush()
 
@@ -252,22 +252,22 @@ def main(folder: str, precision: str, blocks: str) -> None:
     try:
         worker = Worker(folder, precision, int(blocks))
     except (RuntimeError, ImportError) as error:
-        say({"failed": last_line(error)})
+        send({"failed": last_line(error)})
         return
     with suppress(BrokenPipeError):
-        say({"ready": True})
+        send({"ready": True})
         while not lines.ended:
             parts = []
-            for line in gathered(lines, worker.running):
+            for line in gather(lines, worker.running):
                 parts += worker.take(line)
             if worker.grammar is not None:
-                say({"grammar": worker.grammar})
+                send({"grammar": worker.grammar})
             if worker.running:
                 parts += worker.step()
             worker.sweep()
-            say({"parts": parts})
+            send({"parts": parts})
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    os._exit(0)  # taking the pipeline down crashes now and then, and nothing is left to be saved
+    os._exit(0)  # tearing down the pipeline crashes occasionally, and no state is left to save

@@ -1,0 +1,113 @@
+"""The evidence behind a verdict, line by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sizewise.choice.costing import level_for
+from sizewise.choice.evidence import TEXT_METRICS, Choice, Verdict
+from sizewise.metrics.display import title_in_text
+
+FEW_ITEMS = 30
+ANSWERED = 0.95
+"""Share of non-empty answers below which the reader is warned."""
+
+
+def reasons_for(choice: Choice, verdict: Verdict) -> list[str]:
+    """List the measurements of the relevant candidates, and cautions."""
+    names = [verdict.pick] if verdict.pick else [*([verdict.baseline] if verdict.baseline else []), *verdict.eligible]
+    lines = [_facts(choice, name) for name in names]
+    if verdict.pick:
+        lines += [
+            f"significantly better: {choice.difference_in_text(name, verdict.pick)}"
+            for name in verdict.eligible
+            if name != verdict.pick and choice.beats(verdict.pick, name)
+        ]
+    lines += _baseline_lines(choice, verdict)
+    lines += [f"caution: {caution}" for caution in choice.comparison.cautions]
+    lines += _empty_answers(choice, names)
+    if problem := choice.votes_missing():
+        lines.append(f"caution: {problem}")
+    return lines + _weak_evidence(choice, names)
+
+
+def _facts(choice: Choice, name: str) -> str:
+    """Describe one candidate: quality, speed, cost, size."""
+    facts = [choice.score_in_text(name)]
+    if choice.quality != "bits_per_byte" and choice.value("bits_per_byte", name) is not None:
+        facts.append(choice.score_in_text(name, "bits_per_byte"))
+    latency = choice.value("latency_s", name)
+    if latency is not None:
+        facts.append(f"median latency {_seconds(latency)} s for a single user")
+    level = level_for(choice.comparison, name, choice.needs)
+    p95 = level.scores["p95_latency_s"].value if level else None
+    if level is not None and p95 is not None:
+        facts.append(f"p95 latency {_seconds(p95)} s with {level.concurrent_users} concurrent users")
+    line = choice.cost(name)
+    cost = line.usd_per_1000
+    if cost is not None and line.machines is None and choice.value("usd_per_1000", name) is None:
+        facts.append(f"at least {cost.lower:.2g} USD of machine time per 1,000 requests")
+    elif cost is not None:
+        between = f" ({cost.lower:.2g} to {cost.upper:.2g})" if cost.lower != cost.upper else ""
+        facts.append(f"about {cost.expected:.2g} USD{between} per 1,000 requests")
+    return f"{name}: {'; '.join(facts)}; {choice.size(name)}"
+
+
+def _baseline_lines(choice: Choice, verdict: Verdict) -> list[str]:
+    """Report the baselines' scores, and warn where a candidate doesn't beat them."""
+    leader = verdict.pick or next(iter(verdict.eligible), None)
+    baseline = choice.unbeaten(leader) if leader else None
+    lines = []
+    if baseline and leader and baseline != verdict.baseline:
+        difference = choice.difference_in_text(baseline, leader)
+        lines.append(
+            f"caution: {leader} isn't significantly better than {baseline}, which isn't a language model: {difference}"
+        )
+    if choice.baselines:
+        scores = "; ".join(f"{name}: {choice.score_in_text(name)}" for name in choice.baselines)
+        lines.append(f"baselines without a language model: {scores}")
+    for scores in choice.baseline_leads(leader) if leader else []:
+        lines.append(f"caution: a baseline leads on another metric: {scores}")
+    return lines
+
+
+def _empty_answers(choice: Choice, names: Sequence[str]) -> list[str]:
+    """Warn about candidates that leave many questions unanswered."""
+    lines = []
+    for name in names:
+        answered = choice.comparison.answered.get(name)
+        if answered is not None and answered.value is not None and 0 < answered.value < ANSWERED:
+            empty = round((1 - answered.value) * answered.n)
+            lines.append(f"caution: {empty} of {answered.n} answers of {name} are empty")
+    return lines
+
+
+def _weak_evidence(choice: Choice, names: Sequence[str]) -> list[str]:
+    """Warn about small samples, a minimum on the wrong scale, and scores that don't measure the task."""
+    lines = []
+    fewest = min((score.n for name in names if (score := choice.score(choice.quality, name))), default=FEW_ITEMS)
+    if fewest < FEW_ITEMS:
+        lines.append(
+            f"caution: only {fewest} test items are usable (no overlap with the training text); use {FEW_ITEMS} or more"
+        )
+    minimum, score = choice.needs.min_quality, choice.score(choice.quality, names[0]) if names else None
+    if minimum is not None and score is not None and score.unit == "0-100" and 0 < minimum <= 1:
+        lines.append(
+            f"caution: {title_in_text(choice.quality)} runs from 0 to 100, so a minimum of {minimum:g} excludes almost "
+            "nothing"
+        )
+    if choice.quality in TEXT_METRICS and not choice.comparison.language_modeling_proxy:
+        lines.append(
+            "caution: no answers were scored; this reflects knowledge of the text, not performance on the task"
+        )
+    if choice.comparison.language_modeling_proxy:
+        lines.append(
+            "language modeling proxy: no task examples were given, so this measures familiarity with the text, not "
+            "performance on the task"
+        )
+    return lines
+
+
+def _seconds(seconds: float) -> str:
+    """Format seconds with two digits, never in scientific notation."""
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"

@@ -1,0 +1,92 @@
+"""`sizewise keys`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sizewise.cli.help import Command, Group
+from sizewise.cli.options import DATA, Csv, Json
+from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table
+
+DEFAULT_FILE = Path("keys.toml")
+KeysFile = Annotated[Path, typer.Option("--keys", metavar="FILE", rich_help_panel=DATA, help="File of API keys.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key.")]
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the commands."""
+    keys = typer.Typer(
+        cls=Group,
+        help="Example: sizewise keys new support-team --keys keys.toml\n\nCreate, list, revoke and rotate API keys.",
+    )
+    for command in (new, list_, revoke, rotate):
+        keys.command(command.__name__.rstrip("_"), cls=Command)(command)
+    app.add_typer(keys, name="keys", rich_help_panel=panel)
+
+
+def new(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:
+    """Create an API key. It is shown once; the file stores its hash only.
+
+    Example: sizewise keys new support-team
+    """
+    from sizewise.service.api_keys import add_key
+
+    _print_key(name, add_key(file, name), file, json)
+
+
+def list_(file: KeysFile = DEFAULT_FILE, json: Json = False, csv: Csv = False) -> None:
+    """List API keys with their models and limits.
+
+    Example: sizewise keys list
+    """
+    from sizewise.service.key_file import read_keys
+
+    keys = read_keys(file)
+    fields = ("name", "models", "requests_per_minute", "tokens_per_day", "usd_per_day", "staff")
+    record = {"keys": [key.model_dump(mode="json", include=set(fields)) for key in keys]}
+    if print_object("keys", file.name, str(file.resolve()), record, json):
+        return
+    headings = ["name", "models", "requests/min", "tokens/day", "USD/day", "staff"]
+    rows = [[_text(getattr(key, field)) for field in fields] for key in keys]
+    if not print_csv(headings, rows, csv):
+        print_table(headings, rows)
+
+
+def revoke(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:
+    """Remove an API key. A running service must be restarted to stop accepting it.
+
+    Example: sizewise keys revoke support-team
+    """
+    from sizewise.service.key_file import revoke_key
+
+    revoke_key(file, name)
+    if not print_object("key", name, str(file.resolve()), {"name": name, "revoked": True}, json):
+        print_line(f"Revoked '{name}' in {file}. Restart `sizewise serve` to apply it.")
+
+
+def rotate(name: Name, file: KeysFile = DEFAULT_FILE, json: Json = False) -> None:
+    """Replace an API key by a new one with the same name, models and limits.
+
+    Example: sizewise keys rotate support-team
+    """
+    from sizewise.service.key_file import rotate_key
+
+    _print_key(name, rotate_key(file, name), file, json)
+
+
+def _print_key(name: str, key: str, file: Path, as_json: bool) -> None:
+    if not print_object("key", name, str(file.resolve()), {"name": name, "key": key}, as_json):
+        print_path(key)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(value) or "all"
+    if isinstance(value, int | float):
+        return f"{value:,}"
+    return "no limit" if value is None else str(value)

@@ -1,0 +1,408 @@
+"""evaluate(): collects what the metrics need from a model, keeps every item, and computes the scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+from sizewise import datasets
+from sizewise.datasets import DatasetContents
+from sizewise.datasets.sampling import sample_documents, sample_examples
+from sizewise.errors import MissingExtraError, SizewiseError, UsageError
+from sizewise.evaluation import asking
+from sizewise.evaluation.asking import Work, collect_answers
+from sizewise.evaluation.likelihoods import choice_rows, text_rows
+from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.speed import size_scores, speed_scores
+from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, metric_versions, stats_array, total
+from sizewise.models import Model, open_model
+from sizewise.models.base import bypass_cache, count_tokens
+from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
+from sizewise.progress import Reporter, Silent
+from sizewise.records import (
+    Checkpoint,
+    Completion,
+    Dataset,
+    Evaluation,
+    Example,
+    ItemRow,
+    Prompting,
+    Request,
+    Score,
+)
+from sizewise.store import Ledger, Saved, Store, uri_of, versions
+
+DEFAULT_METRICS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
+# Groups of metrics that are added if the first of the group can be prepared from the references.
+OPTIONAL_METRICS = (("accuracy", "macro_f1"), ("json_valid", "json_f1"))
+CHOICE_METRICS = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration")
+PROMPT_EXAMPLES = 30
+PROMPT_METRICS = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
+"""Metrics that may select the prompt form, in order of preference; the first one requested is used."""
+
+
+def evaluate(
+    model: str | Path | Saved[Checkpoint],
+    data: str | Path | Saved[Dataset],
+    metrics: str | Sequence[str] = (),
+    *,
+    store: Store | None = None,
+    limit: int | None = None,
+    options: EvaluationOptions | None = None,
+    reporter: Reporter | None = None,
+) -> Saved[Evaluation]:
+    """Evaluate a model on the test split of a dataset.
+
+    Answers and log-likelihoods are stored as they arrive, so an interrupted run resumes where it stopped. Repeating a
+    call returns the saved record. If requests failed the first time, only those are sent again.
+
+    Args:
+        model: model URI, or a checkpoint.
+        data: dataset, its id, or a JSONL file whose rows are all test data.
+        metrics: names of metrics, or one with commas; by default those that fit the data.
+        store: where records are kept; SIZEWISE_HOME by default.
+        limit: maximum number of examples, and of passages of documents.
+        options: seed, engine, budget, token limit, scoring of failures, and whether to start a new run.
+        reporter: receives progress.
+
+    Raises:
+        UsageError: a metric is unknown, or a limit isn't positive.
+        SizewiseError: data or model can't be opened, or all requests failed.
+    """
+    store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
+    metrics = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else metrics
+    _check(metrics, limit, options)
+    data_id = dataset_id(data, store, options.seed)
+    contents = datasets.load(store, data_id)
+    names = tuple(dict.fromkeys(metrics)) or default_metrics(contents)
+    opened = open_model(uri_of(model), store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
+    try:
+        description = opened.describe()
+        identity = (data_id, names, limit, options.seed, PROMPT_VERSION, *options.identity(), *metric_versions(names))
+        evaluation_id = asking.evaluation_id(description, *identity)
+        if options.new_run:
+            evaluation_id = asking.next_run_id(store, evaluation_id)
+            bypass_cache(opened)
+        if (found := asking.find_existing(store, evaluation_id)) is not None:
+            if description.api:
+                reporter.say(asking.age_note(found))
+            return found
+        with (
+            store.lock("evaluation", evaluation_id),
+            store.ledger("evaluation", evaluation_id) as ledger,
+        ):
+            run = _EvaluationRun(opened, contents, names, ledger, limit, options, reporter)
+            record, rows = run.run(data_id)
+            return asking.save(store, evaluation_id, record, rows, run.unanswered)
+    finally:
+        opened.close()
+
+
+def _check(metrics: Sequence[str], limit: int | None, options: EvaluationOptions) -> None:
+    for name in metrics:
+        if find_metric(name).needs == "suite":
+            raise UsageError(
+                f"The metric {name} belongs to a suite.", "--suite NAME", "sizewise evaluate MODEL --suite bias"
+            )
+    if limit is not None and limit <= 0:
+        raise UsageError(f"limit is {limit}.", "a positive number", "--limit 100")
+    if options.max_tokens is not None and options.max_tokens <= 0:
+        raise UsageError(f"max_tokens is {options.max_tokens}.", "a positive number", "--max-tokens 512")
+
+
+def default_metrics(contents: DatasetContents) -> tuple[str, ...]:
+    """Choose the metrics that fit a dataset: the common ones, plus those for labels, JSON or choices if it has any."""
+    examples = contents.examples["test"]
+    references = [example.references for example in examples]
+    found = list(DEFAULT_METRICS)
+    for group in OPTIONAL_METRICS if examples else ():
+        try:
+            find_metric(group[0]).prepared(references)
+        except CannotMeasure:
+            continue
+        found += group
+    if any(example.choices for example in examples):
+        found += CHOICE_METRICS
+    return tuple(found)
+
+
+def dataset_id(data: str | Path | Saved[Dataset], store: Store, seed: int) -> str:
+    """Resolve a dataset id; a path is read into a new dataset first."""
+    if isinstance(data, Saved):
+        return data.id
+    if not isinstance(data, str | Path) or not str(data):
+        raise UsageError(f"The data is {data!r:.60}.", "a dataset, its id or a JSONL file", "sizewise runs")
+    if Path(data).expanduser().exists():
+        return datasets.read([data], store=store, seed=seed, all_test=True).id
+    if Path(data).suffix or Path(data).name != str(data):
+        raise UsageError(f"The file {data} doesn't exist.", "a dataset id, or a JSONL file", "sizewise runs")
+    store.read(Dataset, str(data))
+    return str(data)
+
+
+class _EvaluationRun:
+    """State of an evaluation while it runs."""
+
+    def __init__(
+        self,
+        model: Model,
+        contents: DatasetContents,
+        names: Sequence[str],
+        ledger: Ledger,
+        limit: int | None,
+        options: EvaluationOptions,
+        reporter: Reporter,
+    ) -> None:
+        self.model, self.description, self.contents = model, model.describe(), contents
+        self.names = tuple(names)
+        self.cannot: dict[str, str] = {}
+        metrics = [self._prepared(name) for name in names]
+        self.answer_metrics, self.text_metrics, self.choice_metrics = (
+            [metric for metric in metrics if metric.needs == needs] for needs in ("answers", "likelihood", "choices")
+        )
+        self.ledger, self.limit, self.seed, self.reporter = ledger, limit, options.seed, reporter
+        self.options = options
+        self.notes: list[str] = []
+        self.unanswered: list[str] = []
+        self.answers: list[Completion] = []
+        self.stop = stop_texts(contents.examples["train"] or contents.examples["test"])
+        self.shots = choose_shots(contents, options.seed)
+
+    @cached_property
+    def max_tokens(self) -> int:
+        """Token limit per answer."""
+        examples = [example for split in self.contents.examples.values() for example in split]
+        return self.options.max_tokens or answer_limit(examples, partial(count_tokens, self.model))
+
+    def _prepared(self, name: str) -> Metric:
+        """Prepare a metric with the references of the test split; record the reason if it doesn't fit them."""
+        metric = find_metric(name)
+        examples = self.contents.examples["test"]
+        if metric.needs == "answers" and examples:
+            try:
+                return metric.prepared([example.references for example in examples])
+            except CannotMeasure as reason:
+                self.cannot[name] = str(reason)
+        return metric
+
+    def run(self, data_id: str) -> tuple[Evaluation, list[ItemRow]]:
+        """Measure all metrics and return the evaluation with its items."""
+        begun = time.monotonic()
+        if not self.contents.documents["train"] and not self.contents.examples["train"]:
+            self.notes += [
+                f"data: {note}" for note in self.contents.record.notes
+            ]  # a plain test file has no separate dataset report
+        if self.description.trained_on not in (None, data_id):
+            self.notes.append(
+                f"The model was trained on {self.description.trained_on}, whose overlap with this data wasn't checked."
+            )
+        scores: dict[str, Score] = {}
+        rows: list[ItemRow] = []
+        prompting = None
+        if self.text_metrics:
+            found, reason = self._text_rows()
+            rows += found
+            scores |= self._totals(self.text_metrics, found, self._likelihood_signature(), reason)
+        if self.answer_metrics:
+            examples = sample_examples(self.contents.examples["test"], self.limit, self.seed)
+            self._check_images(examples)
+            prompting = self._choose_prompting() if examples else None
+            found = self._answer_rows(examples, prompting.form, data_id, only=not rows) if prompting else []
+            rows += found
+            signature = f"prompt:{prompting.form}|shots:{prompting.shots}" if prompting else ""
+            reason = "" if examples else "the dataset has no test examples"
+            scores |= self._totals(self.answer_metrics, found, signature, reason)
+            scores |= self._speed(examples, prompting.form if prompting else "chat")
+        if self.choice_metrics:
+            found, reason = self._choice_rows()
+            rows += found
+            signature = f"plain question|shots:0|{self._likelihood_signature()}".rstrip("|")
+            scores |= self._totals(self.choice_metrics, found, signature, reason)
+        scores |= size_scores(self.description)
+        record = Evaluation(
+            model=self.description,
+            data=data_id,
+            seed=self.seed,
+            limit=self.limit,
+            metrics=self.names,
+            scores=scores,
+            prompting=prompting,
+            items=len(rows),
+            failed=sum(1 for row in rows if row.error),
+            seconds=time.monotonic() - begun,
+            notes=tuple(self.notes),
+            versions=versions("torch", "transformers", "openvino-genai", "sacrebleu", "numpy"),
+        )
+        return record, rows
+
+    def _check_images(self, examples: Sequence[Example]) -> None:
+        images = sum(any(message.images for message in example.messages) for example in examples)
+        if images and not self.description.can_see:
+            raise SizewiseError(
+                f"{self.description.uri} accepts only text; {images} of {len(examples)} examples have images.",
+                "a vision model (openai:gpt-4o, anthropic:..., google:...), or examples without images",
+                "sizewise models",
+            )
+
+    def _is_uncontaminated(self, item: str) -> bool:
+        entry = self.contents.contamination_entries.get(item)
+        return entry is None or entry.uncontaminated
+
+    def _totals(
+        self, metrics: Sequence[Metric], rows: Sequence[ItemRow], signature: str, reason: str
+    ) -> dict[str, Score]:
+        """Compute each metric over uncontaminated items, and over all items (`@all`)."""
+        scores: dict[str, Score] = {}
+        uncontaminated = [row for row in rows if row.uncontaminated]
+        for metric in metrics:
+            for name, part, which in (
+                (metric.name, uncontaminated, "uncontaminated"),
+                (f"{metric.name}@all", rows, "all"),
+            ):
+                full = f"{signature}|items:{which}".lstrip("|")
+                absent = reason or self.cannot.get(metric.name)
+                if absent:
+                    scores[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=absent)
+                else:
+                    scores[name] = total(metric, part, name=name, signature=full, seed=self.seed)
+        return scores
+
+    # -- likelihood -------------------------------------------------------------------------------------
+
+    def _likelihood_signature(self) -> str:
+        return self.model.signature() if self.description.can_score else ""
+
+    def _with_contamination(self, rows: Sequence[ItemRow]) -> list[ItemRow]:
+        return [row.model_copy(update={"uncontaminated": self._is_uncontaminated(row.item)}) for row in rows]
+
+    def _text_rows(self) -> tuple[list[ItemRow], str]:
+        """Score held-out passages by log-likelihood; return the rows, or the reason why there are none."""
+        if not self.description.can_score:
+            return [], f"{self.description.uri} returns no log-likelihoods"
+        documents, passages = sample_documents(self.contents.documents["test"], self.limit, self.seed)
+        if not documents:
+            return [], "the dataset has no test documents"
+        if passages is not None:
+            self.notes.append(f"Text: the first {passages} passages of each of {len(documents)} test documents.")
+        return self._with_contamination(
+            text_rows(self.model, documents, self.text_metrics, self.ledger, self.reporter)
+        ), ""
+
+    def _choice_rows(self) -> tuple[list[ItemRow], str]:
+        """Score multiple-choice options by log-likelihood; return the rows, or the reason why there are none."""
+        examples = [example for example in self.contents.examples["test"] if example.choices]
+        if not examples:
+            return [], "no test example has choices"
+        if not self.description.can_score:
+            return [], f"{self.description.uri} returns no log-likelihoods"
+        examples = sample_examples(examples, self.limit, self.seed)
+        return self._with_contamination(
+            choice_rows(self.model, examples, self.choice_metrics, self.ledger, self.reporter)
+        ), ""
+
+    # -- answers ------------------------------------------------------------------------------------
+
+    def _collect(self, topic: str, title: str, requests: Sequence[Request]) -> dict[str, Completion]:
+        """Collect answers, and record transient failures, which make the evaluation incomplete."""
+        answers = collect_answers(self.model, requests, Work(topic, title), self.ledger, self.reporter)
+        absent = asking.retryable(answers.values())
+        self.unanswered += [f"{topic} {request_id}" for request_id in absent]
+        if absent and not topic.startswith("test"):
+            self.notes.append(
+                f"Incomplete: {len(absent)} requests failed while choosing the prompt. Run the same command again."
+            )
+        return answers
+
+    def _requests(self, examples: Sequence[Example], form: Form) -> list[Request]:
+        return [make_request(example, form, self.shots, self.max_tokens, self.stop) for example in examples]
+
+    def _choose_prompting(self) -> Prompting:
+        """Choose the prompt form that scores best on validation examples."""
+        forms: list[Form] = ["chat"] if self.description.can_chat else []
+        if self.shots and self.description.engine != "rule":
+            forms.append("few_shot")
+        forms = forms or ["few_shot"]
+        by_name = {metric.name: metric for metric in self.answer_metrics}
+        # On a few short answers BLEU is near zero for every form, and chrF favors long answers, which contain the
+        # reference by chance. Token F1 penalizes missing and superfluous words equally.
+        metric = next((by_name[name] for name in PROMPT_METRICS if name in by_name), self.answer_metrics[0])
+        examples = sample_examples(self.contents.examples["validation"], PROMPT_EXAMPLES, self.seed)
+        tried: dict[str, float] = {}
+        if len(forms) > 1 and examples:
+            for form in forms:
+                answers = self._collect(
+                    f"validation:{form}", f"Trying the {form} prompt", self._requests(examples, form)
+                )
+                rows = [self._answer_row(example, answers[example.id]) for example in examples]
+                scored = [row for row in rows if metric.name in row.stats]
+                if scored:
+                    tried[form] = float(metric.value(stats_array(metric, scored).sum(axis=0)))
+        sign = 1 if metric.better == "higher" else -1
+        answered = [form for form in forms if form in tried]  # a form whose requests all failed doesn't count as 0
+        best = max(answered, key=lambda form: sign * tried[form]) if answered else forms[0]
+        return Prompting(
+            form=best,
+            shots=len(self.shots) if best == "few_shot" else 0,
+            tried=tried,
+            metric=metric.name,
+            n=len(examples) if tried else 0,
+            max_tokens=self.max_tokens,
+        )
+
+    def _answer_rows(self, examples: Sequence[Example], form: Form, data_id: str, *, only: bool) -> list[ItemRow]:
+        """Answer and score the test examples.
+
+        Raises:
+            SizewiseError: all requests failed, and there is no other measurement (`only`) or a retry may help.
+        """
+        answers = self._collect(f"test:{form}", "Answering test examples", self._requests(examples, form))
+        if only or asking.retryable(answers.values()):
+            uri = self.description.uri
+            asking.require_answers(uri, answers, f"sizewise evaluate {uri} --data {data_id}")
+        as_wrong = self.options.count_failures_as_wrong
+        self.notes += asking.failure_notes(answers.values(), as_wrong=as_wrong)
+        hint = "Raise --max-tokens or unset it."
+        self.notes += asking.answer_notes(answers.values(), self.max_tokens, self.description, hint)
+        self.answers = [answer for answer in answers.values() if answer.finish != "error"]
+        return [self._answer_row(example, answers[example.id]) for example in examples]
+
+    def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
+        prompt = "\n".join(message.content for message in example.messages)
+        item = AnswerItem(answer.text, example.references, prompt, example.answer_schema)
+        stats, error = {}, answer.error
+        # A transient failure doesn't count against the model: a retry may succeed.
+        as_wrong = self.options.count_failures_as_wrong and not answer.transient
+        scored = self.answer_metrics if answer.finish != "error" or as_wrong else []
+        for metric in scored:
+            if metric.name in self.cannot:
+                continue
+            try:
+                stats[metric.name] = metric.measure(item)
+            except MissingExtraError:
+                raise
+            except Exception as failure:  # a plug-in metric may raise anything; keep the other items
+                error = f"metric {metric.name} failed: {type(failure).__name__}: {failure}"
+        return ItemRow(
+            item=example.id,
+            kind="example",
+            cluster=example.source,
+            uncontaminated=self._is_uncontaminated(example.id),
+            prompt=example.prompt,
+            references=example.references,
+            completion=answer.text if answer.finish != "error" else None,
+            finish=answer.finish,
+            error=error,
+            stats=stats,
+        )
+
+    def _speed(self, examples: Sequence[Example], form: Form) -> dict[str, Score]:
+        """Score latency and throughput, and note the cost of the answers."""
+        answers = self.answers
+        paid = [answer.usd for answer in answers if answer.usd is not None]
+        if paid:
+            self.notes.append(f"The {len(paid)} answers cost {sum(paid):.4f} USD at list prices (genai-prices).")
+        answered = {answer.id for answer in answers}
+        requests = self._requests([example for example in examples if example.id in answered], form)
+        return speed_scores(self.model, answers, requests, self.reporter)

@@ -1,0 +1,230 @@
+"""Load and save networks and tokenizers as Hugging Face folders (safetensors only)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from sizewise.errors import SizewiseError
+from sizewise.lm.device import PRECISIONS
+from sizewise.lm.tokenizer import end_ids
+
+SUPPORTED = "Llama, Mistral, Qwen 2 and 3, Gemma 3, Granite, Phi-3, Cohere and others that pass the numeric check"
+# Weight names of a multimodal model's text part, before and since transformers 4.52 -> names in a text model.
+TEXT_PART = {
+    r"^language_model\.model\.": "model.",
+    r"^model\.language_model\.": "model.",
+    r"^language_model\.lm_head\.": "lm_head.",
+}
+
+
+def quiet_libraries() -> None:
+    """Silence the progress bars and warnings of transformers and torch.compile."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
+    logging.getLogger("torch._inductor").setLevel(logging.ERROR)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder contains a model that is safe to load.
+
+    Raises:
+        SizewiseError: the folder has no config, no weights, or only pickle files, which can execute code.
+    """
+    if not (folder / "config.json").is_file():
+        raise SizewiseError(
+            f"{folder} is not a model folder: it has no config.json.",
+            "a Hugging Face folder with config.json, tokenizer.json and *.safetensors",
+            "sizewise models",
+        )
+    if not list(folder.glob("*.safetensors")):
+        pickles = [path.name for path in folder.glob("*.bin")] + [path.name for path in folder.glob("*.pt*")]
+        found = f"only pickle weights ({', '.join(pickles)}), which can execute code" if pickles else "no weights"
+        raise SizewiseError(
+            f"{folder} contains {found}.", "weights in *.safetensors", "convert the weights to safetensors first"
+        )
+
+
+def load_config(folder: Path) -> Any:
+    """Load a network's config without remote code. For a multimodal model, load the config of its text part."""
+    return _load_config(folder).get_text_config()
+
+
+def _load_config(folder: Path) -> Any:
+    check_folder(folder)
+    quiet_libraries()
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers may raise anything for an unknown config
+        raise load_error(folder, error) from error
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return a config's settings under their most common names, regardless of architecture."""
+    found: dict[str, Any] = config.to_dict()
+    for name in ("num_hidden_layers", "num_attention_heads", "hidden_size", "max_position_embeddings"):
+        found.setdefault(name, getattr(config, name, None))
+    inner = next((found[name] for name in ("intermediate_size", "ffn_dim", "n_inner") if found.get(name)), None)
+    return found | {"intermediate_size": inner or 4 * (found["hidden_size"] or 0)}
+
+
+def load_network(folder: Path, precision: str, **options: Any) -> Any:
+    """Load a causal language model. For a multimodal model, load its text part.
+
+    Args:
+        folder: a Hugging Face folder.
+        precision: `bf16` or `fp32`.
+        options: further arguments of transformers' `from_pretrained`.
+
+    Raises:
+        SizewiseError: the folder is not a model, is damaged, doesn't match its config, or its architecture gives
+            results that differ from transformers'.
+    """
+    from sizewise.lm.checking import check_network  # imported here: it imports this module
+
+    full_config = _load_config(folder)
+    config = full_config.get_text_config()
+    try:
+        network, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            key_mapping=None if config is full_config else TEXT_PART,
+            dtype=PRECISIONS[precision],
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # transformers may raise anything for an unknown architecture
+        raise load_error(folder, error) from error
+    wrong = sorted(map(str, report.get("missing_keys", ()))) + sorted(map(str, report.get("mismatched_keys", ())))
+    if wrong:
+        raise SizewiseError(
+            f"The config in {folder} does not match its weights: {len(wrong)} of them are missing or have "
+            f"another shape, for example {wrong[0]}.",
+            "a config.json that belongs to the weights",
+            "download the model again",
+        )
+    network.eval()
+    check_network(network)
+    return network
+
+
+def load_error(folder: Path, error: Exception) -> SizewiseError:
+    """Build the error for a model that failed to load, with the reason, supported models and the next step."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = str((config.get("architectures") or [config.get("model_type")])[0])
+        quantized = (config.get("quantization_config") or {}).get("quant_method")
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):
+        kind, quantized = "", None
+    if quantized:
+        return SizewiseError(
+            f"The model in {folder} can't be loaded: its weights are quantized ({quantized}). {first}",
+            f"weights in bf16, fp16 or fp32 of a supported architecture: {SUPPORTED}",
+            "use the repository with the original weights, or a GGUF file: gguf:FILE",
+        )
+    return SizewiseError(
+        f"The model in {folder} can't be loaded{f' ({kind})' if kind else ''}: {first}",
+        f"a complete Hugging Face folder of a supported architecture: {SUPPORTED}",
+        "download the model again if a file is damaged, or choose another one: sizewise models",
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load a model's tokenizer, with padding on the left."""
+    quiet_libraries()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
+        )
+    except Exception as error:  # transformers may raise anything for an unknown tokenizer
+        raise load_error(folder, error) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_tokenizer(network: Any, tokenizer: Any, folder: Path) -> None:
+    """Check that a tokenizer's vocabulary fits its network. Added tokens don't count (Gemma 3 has one for images).
+
+    Raises:
+        SizewiseError: the tokenizer has more tokens than the network has embeddings.
+    """
+    embedded = network.get_input_embeddings().num_embeddings
+    if tokenizer.vocab_size > embedded:
+        raise SizewiseError(
+            f"The tokenizer in {folder} has {tokenizer.vocab_size:,} tokens, the network has {embedded:,}.",
+            "a tokenizer that belongs to the network",
+            f"copy the network's own tokenizer files into {folder}",
+        )
+
+
+def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str] | None = None) -> None:
+    """Save a network in bf16 with its tokenizer. The folder appears only once it is complete.
+
+    Args:
+        network: a causal language model.
+        tokenizer: its tokenizer.
+        folder: destination folder.
+        extra: additional files, name -> text.
+
+    Raises:
+        SizewiseError: the folder can't be written, for example because the disk is full.
+    """
+    temporary = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        ends = sorted(end_ids(network, tokenizer))  # otherwise answers trained to end with another token never stop
+        if ends:
+            network.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+        network.to(torch.bfloat16).save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        for name, text in (extra or {}).items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        for path in temporary.iterdir():
+            path.chmod(0o644)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        raise SizewiseError(
+            f"{folder} can't be written: {error.strerror or error}.",
+            "a writable folder with enough free space",
+            "export SIZEWISE_HOME=FOLDER or free disk space, then run the same command again",
+        ) from error
+
+
+def attention_words(config: Any) -> str:
+    """Describe a network's attention: full, sliding window or mixed."""
+    kinds = list(getattr(config, "layer_types", None) or [])
+    window = getattr(config, "sliding_window", None)
+    if window and "sliding_attention" in kinds and "full_attention" in kinds:
+        full = kinds.count("full_attention")
+        return f"window {window} in {len(kinds) - full} of {len(kinds)} blocks, full in {full}"
+    if window and (not kinds or "sliding_attention" in kinds):
+        return f"window {window}"
+    return "full"
+
+
+def parameters_of(network: Any) -> int:
+    """Count a network's parameters; tied weights count once."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def vectors_of(network: Any) -> list[npt.NDArray[np.float32]]:
+    """Return a network's vectors in fp32: norm weights, biases and position frequencies."""
+    found = [*network.parameters(), *network.buffers()]
+    return [values.detach().float().cpu().numpy() for values in found if values.ndim == 1]

@@ -1,0 +1,138 @@
+"""API keys: stored as hashes, each with the models it may use and its budget."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import tomllib
+from base64 import b64decode
+from contextlib import suppress
+from pathlib import Path
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request as HttpRequest
+
+from sizewise.errors import SizewiseError
+from sizewise.service.schemas import APIError
+
+MAX_NAME_LENGTH = 60
+
+
+class Key(BaseModel):
+    """An API key as stored in the key file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    models: tuple[str, ...] = ()
+    """Models the key may use; empty: all."""
+    requests_per_minute: int | None = Field(None, ge=1)
+    """Rate limit; a request with n completions counts n times."""
+    tokens_per_day: int | None = Field(None, ge=1)
+    """Daily budget of prompt and completion tokens."""
+    usd_per_day: float | None = Field(None, gt=0)
+    """Daily budget in US dollars, at the list prices of models behind an API."""
+    staff: bool = False
+    """Whether the key may read conversations that were handed over."""
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    key: tuple[Key, ...] = Field(min_length=1)
+
+
+class Keys:
+    """The API keys of a service; without any, all clients are accepted.
+
+    Args:
+        keys: the keys.
+    """
+
+    def __init__(self, keys: tuple[Key, ...] = ()) -> None:
+        self._by_hash = {key.sha256: key for key in keys}
+        self.names = frozenset(key.name for key in keys)
+
+    @classmethod
+    def load(cls, path: Path) -> Keys:
+        """Load a key file.
+
+        Raises:
+            SizewiseError: the file cannot be read, or is not a key file.
+        """
+        try:
+            return cls(_File.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).key)
+        except (OSError, ValueError, ValidationError) as error:
+            raise SizewiseError(
+                f"{path} is not a valid key file: {str(error).splitlines()[0]}",
+                '[[key]] tables with "name" and "sha256"',
+                f"sizewise keys new NAME --keys {path}",
+            ) from error
+
+    @property
+    def required(self) -> bool:
+        """Whether clients must send a key."""
+        return bool(self._by_hash)
+
+    def find(self, header: str | None, browser_login: bool = False) -> Key | None:
+        """Find the key in an Authorization header; None if no key is required.
+
+        Args:
+            header: the header.
+            browser_login: accept the key as a password of HTTP basic authentication, with any user name.
+
+        Raises:
+            APIError: the key is missing or invalid.
+        """
+        if not self.required:
+            return None
+        scheme, _, token = (header or "").strip().partition(" ")
+        if browser_login and scheme.lower() == "basic":
+            with suppress(ValueError):
+                scheme, token = "bearer", b64decode(token).decode("utf-8").partition(":")[2]
+        if scheme.lower() == "bearer":
+            key = self._by_hash.get(hashlib.sha256(token.strip().encode("utf-8")).hexdigest())
+            if key is not None:
+                return key
+        challenge = 'Basic realm="sizewise: any user name, API key as password"' if browser_login else "Bearer"
+        raise APIError(
+            "Missing or invalid API key. Send it in the header 'Authorization: Bearer KEY'.",
+            None,
+            "invalid_api_key",
+            401,
+            {"WWW-Authenticate": challenge},
+        )
+
+
+def key_of(http: HttpRequest) -> Key | None:
+    """Return the key that `Gate` found in the request; None if no key is required."""
+    key: Key | None = getattr(http.state, "key", None)
+    return key
+
+
+def add_key(path: Path, name: str) -> str:
+    """Create a key, append its hash to a key file, and return the key, which is not stored anywhere.
+
+    Raises:
+        SizewiseError: the file cannot be written, or the name is invalid or already used.
+    """
+    names = Keys.load(path).names if path.exists() else frozenset()
+    if name in names:
+        raise SizewiseError(f"The key file already has a key named '{name}'.", "a new name", "")
+    if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or '"' in name or "\\" in name:
+        raise SizewiseError(
+            f"'{name}' is not a valid key name.",
+            f"1 to {MAX_NAME_LENGTH} printable characters without quotes and backslashes",
+            "",
+        )
+    key = f"sw-{secrets.token_urlsafe(32)}"
+    key_hash = hashlib.sha256(key.encode("utf-8")).hexdigest()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(tomlkit.dumps({"key": [{"name": name, "sha256": key_hash}]}) + "\n")
+        path.chmod(0o600)
+    except OSError as error:
+        raise SizewiseError(f"Cannot write {path}: {error.strerror}.", "a writable location", "") from error
+    return key

@@ -1,0 +1,268 @@
+"""Conversion between OpenAI's wire format and our requests and completions, streamed or not."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sizewise.models.base import ScoredPrompt
+from sizewise.records import Completion, Message, Request
+from sizewise.service.schemas import (
+    DEFAULT_MAX_TOKENS,
+    APIError,
+    ChatMessage,
+    ChatRequest,
+    Common,
+    TextRequest,
+    schema_of,
+)
+from sizewise.service.tools import StreamParser, Tools, call_text, format_calls, result_text
+
+TOOL_ROLES = ("tool", "function")
+"""Roles of messages that contain the result of a tool call."""
+MIN_SAMPLING = 1e-5
+"""Lower temperatures are treated as 0, and a lower top_p is raised to it, because engines compute in 32 bits."""
+_ROLES = {"developer": "system", "tool": "user", "function": "user"}
+
+
+def chat_request(body: ChatRequest, lenient: bool) -> Request:
+    """Convert a chat completion request.
+
+    The results of consecutive tool calls are merged into one message in the order of the calls, because many chat
+    templates require alternating roles.
+
+    Raises:
+        APIError: the request asks for something that is not supported.
+    """
+    messages: list[Message] = []
+    results: dict[str, str] = {}
+    for number, message in enumerate(body.messages):
+        content = _content(message, f"messages[{number}]", lenient)
+        if message.role in TOOL_ROLES:
+            results[message.tool_call_id or str(number)] = result_text(content)
+            if number + 1 < len(body.messages) and body.messages[number + 1].role in TOOL_ROLES:
+                continue
+            calls = [call.id for earlier in body.messages[:number] for call in earlier.tool_calls or ()]
+            order = {call: index for index, call in enumerate(calls) if call}
+            content = "\n".join(results[call] for call in sorted(results, key=lambda call: order.get(call, len(order))))
+            results = {}
+        elif message.tool_calls:
+            content = call_text(message, content)
+        messages.append(Message(role=_ROLES.get(message.role, message.role), content=content))
+    max_tokens = body.max_completion_tokens or body.max_tokens or None
+    if 0 in (body.max_completion_tokens, body.max_tokens) and not lenient:
+        raise APIError("max_tokens must be at least 1.", "max_tokens")
+    return Request(
+        id="",
+        messages=tuple(messages),
+        stop=body.stops(),
+        max_tokens=max_tokens or DEFAULT_MAX_TOKENS,
+        fit=max_tokens is None,
+        temperature=_temperature(body),
+        top_p=1.0 if body.top_p is None else max(MIN_SAMPLING, body.top_p),
+        seed=None if body.seed is None else body.seed % 2**31,
+        logprobs=bool(body.logprobs),
+        json_schema=schema_of(body) if not lenient else None,
+    )
+
+
+def _temperature(body: Common) -> float:
+    temperature = body.temperature or 0.0
+    return temperature if temperature >= MIN_SAMPLING else 0.0
+
+
+def _content(message: ChatMessage, field: str, lenient: bool) -> str:
+    """Return the text of a message.
+
+    Raises:
+        APIError: the message has no text, or other content such as images.
+    """
+    content = message.content
+    if not isinstance(content, str | None):
+        other = next((part.type for part in content if part.type not in ("text", "refusal")), None)
+        if other and not lenient:
+            raise APIError(f"This server accepts text only, not {other}.", f"{field}.content")
+        content = "\n".join(part.text for part in content if part.text)
+    if content is None and message.role != "assistant" and not lenient:
+        raise APIError("The message has no content.", f"{field}.content")
+    return content or ""
+
+
+def last_question(body: ChatRequest) -> str | None:
+    """Return the last user message of a conversation."""
+    message = next((message for message in reversed(body.messages) if message.role == "user"), None)
+    return (_content(message, "messages", lenient=True) or None) if message else None
+
+
+def text_request(body: TextRequest, prompt: str | tuple[int, ...]) -> Request:
+    """Convert one prompt of a text completion request."""
+    return Request(
+        id="",
+        text=prompt if isinstance(prompt, str) else None,
+        ids=None if isinstance(prompt, str) else prompt,
+        stop=body.stops(),
+        max_tokens=DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
+        temperature=_temperature(body),
+        top_p=1.0 if body.top_p is None else max(MIN_SAMPLING, body.top_p),
+        seed=None if body.seed is None else body.seed % 2**31,
+        logprobs=body.logprobs is not None,
+    )
+
+
+def new_id(kind: str) -> str:
+    """Generate the id of a response."""
+    return f"{kind}-{secrets.token_hex(12)}"
+
+
+def base(kind: str, response_id: str, model: str) -> dict[str, Any]:
+    """Return the fields that every response has."""
+    return {"id": response_id, "object": kind, "created": int(time.time()), "model": model}
+
+
+def chat_logprobs(tokens: list[str], values: list[float]) -> dict[str, Any]:
+    """Format log-probabilities for chat completions."""
+    content = [
+        {"token": token, "logprob": value, "bytes": list(token.encode("utf-8")), "top_logprobs": []}
+        for token, value in zip(tokens, values, strict=True)
+    ]
+    return {"content": content, "refusal": None}
+
+
+def text_logprobs(
+    tokens: list[str], values: list[float | None], top: list[dict[str, float] | None] | None
+) -> dict[str, Any]:
+    """Format log-probabilities for text completions.
+
+    Args:
+        tokens: the tokens as text.
+        values: log-probability of each token; None for the first token of a text.
+        top: for each token its log-probability and that of the most likely token; None if unknown.
+    """
+    offsets, offset = [], 0
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token)
+    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets}
+
+
+def greedy_top(tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, float] | None]:
+    """Format tokens of greedy decoding as their own most likely tokens."""
+    return [{token: value} for token, value in zip(tokens, values, strict=True)]
+
+
+def echo_logprobs(scored: ScoredPrompt, tokens: list[str], values: list[float], greedy: bool) -> dict[str, Any]:
+    """Format the log-probabilities of a prompt and its continuation.
+
+    Args:
+        scored: the scored prompt.
+        tokens: generated tokens.
+        values: their log-probabilities.
+        greedy: whether decoding was greedy.
+    """
+    top: list[dict[str, float] | None] | None = None
+    if scored.likeliest is not None and (greedy or not tokens):
+        prompt_top = greedy_top(scored.tokens[1:], scored.logprobs)
+        for entry, best in zip(prompt_top, scored.likeliest, strict=True):
+            if entry is not None and best is not None:
+                entry[best[0]] = best[1]
+        top = [None, *prompt_top, *greedy_top(tokens, values)]
+    return text_logprobs(scored.tokens + tokens, [None, *scored.logprobs, *values], top)
+
+
+class ChatForm:
+    """Format of chat completions.
+
+    Args:
+        model: name of the model.
+        body: the request.
+        tools: tools the model may call.
+    """
+
+    object, chunk_object, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+    def __init__(self, model: str, body: Common, tools: Tools | None = None) -> None:
+        self.model = model
+        self._tools = tools
+        self._parsers: dict[int, StreamParser] = {}
+        self.greedy = not body.temperature
+        self.wants_usage = bool(body.stream_options and body.stream_options.include_usage)
+        self._n = body.n or 1
+
+    def usage(self, completions: Sequence[Completion]) -> dict[str, int]:
+        """Count tokens; a prompt counts once, even with several completions."""
+        prompt_tokens = sum(completion.prompt_tokens for completion in completions[:: self._n])
+        completion_tokens = sum(completion.completion_tokens for completion in completions)
+        return {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        }
+
+    def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
+        """Format a choice."""
+        content, calls = self._tools.parse(text) if self._tools else (text, [])
+        content = content.strip() if calls else content
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": content if content or not calls else None,
+            "refusal": None,
+        }
+        if calls:
+            message["tool_calls"] = format_calls(calls)
+            finish = "tool_calls"
+        logprobs = chat_logprobs(tokens, values) if tokens else None
+        return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
+
+    def first(self, index: int) -> list[dict[str, Any]]:
+        """Format the first chunk, which contains the role."""
+        role = {"role": "assistant", "content": ""}
+        return [{"index": index, "delta": role, "logprobs": None, "finish_reason": None}]
+
+    def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
+        """Format a chunk; nothing while the text may be part of a tool call."""
+        if self._tools is not None:
+            text = self._parsers.setdefault(index, self._tools.stream_parser()).feed(text)
+            if not text:
+                return []
+        logprobs = chat_logprobs(list(tokens), list(values)) if tokens else None
+        return [{"index": index, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": None}]
+
+    def last(self, index: int, finish: str) -> list[dict[str, Any]]:
+        """Format the last chunks: text held back, tool calls and the finish reason."""
+        deltas: list[dict[str, Any]] = []
+        if self._tools is not None:
+            content, calls = self._parsers.setdefault(index, self._tools.stream_parser()).end()
+            deltas += [{"content": content}] if content.strip() or (content and not calls) else []
+            if calls:
+                deltas.append({"tool_calls": format_calls(calls, streamed=True)})
+                finish = "tool_calls"
+        chunks = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
+        return [*chunks, {"index": index, "delta": {}, "logprobs": None, "finish_reason": finish}]
+
+
+class TextForm(ChatForm):
+    """Format of text completions."""
+
+    object, chunk_object, prefix = "text_completion", "text_completion", "cmpl"
+
+    def choice(self, index: int, text: str, finish: str, tokens: list[str], values: list[float]) -> dict[str, Any]:
+        """Format a choice."""
+        return {"index": index, "text": text, "logprobs": self._logprobs(tokens, values), "finish_reason": finish}
+
+    def first(self, index: int) -> list[dict[str, Any]]:
+        """Return nothing, because text completions have no role."""
+        return []
+
+    def delta(self, index: int, text: str, tokens: Sequence[str], values: Sequence[float]) -> list[dict[str, Any]]:
+        """Format a chunk."""
+        return [{"index": index, "text": text, "logprobs": self._logprobs(tokens, values), "finish_reason": None}]
+
+    def _logprobs(self, tokens: Sequence[str], values: Sequence[float]) -> dict[str, Any] | None:
+        top = greedy_top(tokens, values) if self.greedy else None
+        return text_logprobs(list(tokens), list(values), top) if tokens else None
+
+    def last(self, index: int, finish: str) -> list[dict[str, Any]]:
+        """Format the last chunk, which contains the finish reason."""
+        return [{"index": index, "text": "", "logprobs": None, "finish_reason": finish}]

@@ -1,0 +1,121 @@
+"""Chance-corrected agreement between raters; each coefficient models chance differently.
+
+Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability; Cohen (1960); Fleiss (1971); Gwet (2008). All
+are functions of sums over items, so that resampling items is one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Level = Literal["nominal", "ordinal", "interval"]
+
+
+def alpha_sums(counts: FloatArray) -> FloatArray:
+    """Compute the coincidence matrices behind alpha: (items, labels) rating counts -> (items, labels, labels).
+
+    Items with fewer than two ratings contribute nothing.
+    """
+    ratings = counts.sum(axis=1)
+    pairs = counts[:, :, None] * counts[:, None, :]
+    labels = np.arange(counts.shape[1])
+    pairs[:, labels, labels] -= counts
+    divided: FloatArray = pairs / np.where(ratings > 1, ratings - 1, 1)[:, None, None]
+    divided[ratings < 2] = 0
+    return divided
+
+
+def alpha(coincidences: FloatArray, level: Level, values: FloatArray) -> FloatArray:
+    """Compute Krippendorff's alpha from summed coincidences, (..., labels, labels) -> (...).
+
+    Args:
+        coincidences: sums of `alpha_sums` over items.
+        level: scale of measurement of the labels.
+        values: (labels,) numeric values of the labels, for interval data.
+    """
+    sizes = coincidences.sum(axis=-1)
+    total = sizes.sum(axis=-1)
+    distance = _distance(sizes, level, values)
+    observed = (coincidences * distance).sum(axis=(-1, -2))
+    expected = (sizes[..., :, None] * sizes[..., None, :] * distance).sum(axis=(-1, -2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: FloatArray = 1 - (total - 1) * observed / expected
+    return found
+
+
+def _distance(sizes: FloatArray, level: Level, values: FloatArray) -> FloatArray:
+    labels = sizes.shape[-1]
+    if level == "nominal":
+        return np.broadcast_to(1 - np.eye(labels), (*sizes.shape, labels))
+    if level == "interval":
+        return np.broadcast_to((values[:, None] - values[None, :]) ** 2, (*sizes.shape, labels))
+    up_to = sizes.cumsum(axis=-1)
+    middle = up_to - sizes / 2  # ratings below a label, plus half of the label's
+    found: FloatArray = (middle[..., :, None] - middle[..., None, :]) ** 2
+    return found
+
+
+def fleiss_sums(counts: FloatArray) -> FloatArray:
+    """Compute the sums behind Fleiss' kappa and Gwet's AC1.
+
+    Returns:
+        (items, 3 + labels): agreement, whether it is defined, whether the item was rated, label shares.
+    """
+    ratings = counts.sum(axis=1)
+    several = ratings > 1
+    agreed = np.zeros(len(counts))
+    agreed[several] = (counts * (counts - 1)).sum(axis=1)[several] / (ratings * (ratings - 1))[several]
+    rated = ratings > 0
+    shares = np.where(rated[:, None], counts / np.where(rated, ratings, 1)[:, None], 0.0)
+    return np.column_stack([agreed, several, rated, shares])
+
+
+def fleiss(sums: FloatArray) -> FloatArray:
+    """Compute Fleiss' kappa for a varying number of ratings per item: (..., 3 + labels) -> (...)."""
+    observed, shares = _observed(sums)
+    return _chance_corrected(observed, (shares**2).sum(axis=-1))
+
+
+def gwet(sums: FloatArray) -> FloatArray:
+    """Compute Gwet's AC1, which is robust to rare labels: (..., 3 + labels) -> (...)."""
+    observed, shares = _observed(sums)
+    return _chance_corrected(observed, (shares * (1 - shares)).sum(axis=-1) / max(1, shares.shape[-1] - 1))
+
+
+def _observed(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return sums[..., 0] / sums[..., 1], sums[..., 3:] / sums[..., 2:3]
+
+
+def _chance_corrected(observed: FloatArray, expected: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: FloatArray = (observed - expected) / (1 - expected)
+    return found
+
+
+def cohen_sums(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], labels: int) -> FloatArray:
+    """Compute one-hot confusion tables of two raters: (items, labels, labels)."""
+    found = np.zeros((len(first), labels, labels))
+    found[np.arange(len(first)), first, second] = 1
+    return found
+
+
+def cohen(table: FloatArray) -> FloatArray:
+    """Compute Cohen's kappa from confusion tables of two raters, (..., labels, labels) -> (...)."""
+    total = table.sum(axis=(-1, -2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        observed = np.trace(table, axis1=-2, axis2=-1) / total
+        expected = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1) / total**2
+    return _chance_corrected(observed, expected)
+
+
+def resampled(sums: FloatArray, value: Callable[[FloatArray], FloatArray], rounds: int, seed: int) -> FloatArray:
+    """Compute a coefficient on resamples of the items, (items, ...) -> (rounds,)."""
+    count = len(sums)
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=rounds).astype(np.float64)
+    return value(np.tensordot(weights, sums, axes=1))

@@ -1,0 +1,31 @@
+"""Confidence intervals of proportions."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from scipy.stats import norm
+
+
+def rule_of_three(n: int) -> float:
+    """Compute the one-sided 95% upper bound of a rate with no cases among n: about 3 / n.
+
+    Source: Hanley and Lippman-Hand (1983), If nothing goes wrong, is everything all right? Exact form.
+    """
+    if n <= 0:
+        raise ValueError(f"rule_of_three needs n > 0, got {n}")
+    return float(1 - 0.05 ** (1 / n))
+
+
+def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Compute Wilson's score interval of a proportion.
+
+    Source: Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    """
+    if n <= 0 or not 0 <= successes <= n:
+        raise ValueError(f"wilson needs 0 <= successes <= n and n > 0, got {successes} of {n}")
+    z = float(norm.ppf(0.5 + level / 2))
+    rate = successes / n
+    center = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return max(0.0, center - half), min(1.0, center + half)

@@ -1,0 +1,1 @@
+"""Draft examples from documents with a model, and review them."""

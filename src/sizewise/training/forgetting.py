@@ -1,0 +1,98 @@
+"""Forgetting: general control text, part of which is replayed in training while the rest is measured."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from sizewise.documents import read_demo, read_paths
+from sizewise.errors import SizewiseError
+from sizewise.evaluation.general_questions import QUESTIONS
+from sizewise.lm.score import answer_bits, bits_per_byte
+from sizewise.lm.tokenizer import prefix_id
+from sizewise.records import Example, Message
+from sizewise.store import Store, offline
+from sizewise.training.batches import example_unit
+
+MEASURED_CHARACTERS = 8_000
+VALIDATION_PIECES = 3  # measured at each validation
+PIECE_CHARACTERS = 1_200
+REPLAY_CHARACTERS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Control:
+    """Control text in two parts that share no document.
+
+    Attributes:
+        source: path or demo that the text was read from.
+        replayed: texts that training may replay.
+        measured: pieces of the other documents.
+    """
+
+    source: str
+    replayed: tuple[str, ...]
+    measured: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the measured part in bytes."""
+        return sum(len(text.encode("utf-8")) for text in self.measured)
+
+
+def read_control(source: str, seed: int, store: Store) -> Control:
+    """Read control text and split its documents: one half is measured, the other may be replayed.
+
+    Args:
+        source: a path or `demo:NAME`.
+        seed: seed of the split.
+        store: where downloaded packages are.
+
+    Raises:
+        SizewiseError: the text can't be read or is empty.
+    """
+    reading = (
+        read_demo(source.removeprefix("demo:"), store.wheels_folder(), offline())
+        if source.startswith("demo:")
+        else read_paths([source])
+    )
+    texts = [document.text for document in reading.documents]
+    random.Random(seed).shuffle(texts)
+    if not any(text.strip() for text in texts):
+        raise SizewiseError(
+            f"{source} contains no text, so forgetting can't be measured.",
+            "documents, not only examples",
+            "--control PATH, or --control none",
+        )
+    half = (len(texts) + 1) // 2
+    measured: list[str] = []
+    for text in texts[:half]:
+        if sum(map(len, measured)) >= MEASURED_CHARACTERS:
+            break
+        measured.append(text[:PIECE_CHARACTERS])
+    replayed: list[str] = []
+    for text in texts[half:]:
+        if sum(map(len, replayed)) >= REPLAY_CHARACTERS:
+            break
+        replayed.append(text)
+    return Control(source, tuple(replayed), tuple(measured))
+
+
+def control_bits(network: Any, tokenizer: Any, control: Control, context: int) -> float:
+    """Compute bits per byte of the measured control text."""
+    return bits_per_byte(network, tokenizer, control.measured, context)
+
+
+def general_answer_bits(network: Any, tokenizer: Any, context: int) -> float:
+    """Compute bits per byte of reference answers to general questions, in the model's own prompt format."""
+    prefix = prefix_id(tokenizer)
+    units = [
+        example_unit(
+            tokenizer,
+            Example(id="q", messages=(Message(role="user", content=question),), references=(answer,), source="q"),
+            prefix,
+        )
+        for question, answer in QUESTIONS
+    ]
+    return answer_bits(network, units, [answer for _, answer in QUESTIONS], context)

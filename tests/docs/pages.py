@@ -1,0 +1,114 @@
+"""Code fences of README and docs, and how each of their commands is run in a test."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+# Commands that no test runs, each with its reason. Keep this list short.
+NOT_RUN = {
+    "source .venv/bin/activate": "the test runs in its own environment",
+    "sizewise models hf:mistralai/Mistral-7B-v0.1": "downloads a config",
+    "sizewise study --log export.jsonl --pays 4200/month": "trains a pretrained model for minutes",
+    "sizewise serve RUN_A RUN_B pkg:smollm2-135m --share-base": "needs two models fine-tuned from one base",
+    "make lock": "resolves packages over the network",
+}
+# Commands that end with another code than 0 in a test.
+ENDS_WITH = {
+    "sizewise judge report STUDY": (1, "no rater has voted yet"),
+    "sizewise loadtest EVAL --concurrency 1,2": (1, "a stand-in has no engine on this machine"),
+    "sizewise judge ask STUDY openai:gpt-4o --max-usd 5": (1, "a stand-in writes no verdict that can be read"),
+}
+# What stands for real models in a test: nothing is downloaded, nothing is trained for minutes.
+STAND_INS = {
+    "pkg:smollm2-135m": "fake:echo",
+    "openai:gpt-4o": "fake:echo",
+    "MODEL": "fake:echo",
+}
+
+
+class Fence(NamedTuple):
+    """A block of code on a page."""
+
+    language: str
+    code: str
+
+
+def pages() -> list[Path]:
+    """Find every page with code that readers will run."""
+    docs = ROOT / "docs"
+    found = [ROOT / "README.md", *docs.rglob("*.md")]
+    return sorted(page for page in found if any(one.language in ("bash", "python") for one in fences(page)))
+
+
+def fences(page: Path) -> Iterator[Fence]:
+    """Yield the blocks of code of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield Fence(block[1], block[2])
+
+
+def commands(code: str) -> Iterator[str]:
+    """Yield the commands of a shell block; a backslash continues a line."""
+    for line in code.replace("\\\n", " ").splitlines():
+        command = re.sub(r"(^|\s+)# .*", "", line).strip()
+        if command:
+            yield command
+
+
+def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]:
+    """Split a command and put stand-ins, ids and sizes of a test into it.
+
+    Args:
+        command: as a reader would type it.
+        ids: placeholder -> id.
+        port: where this page's service listens, instead of 8000.
+        tiny: folder of a small random network, to train from.
+    """
+    stand_ins = STAND_INS | ids
+    found = shlex.split(command)
+    if found[1:2] == ["train"]:
+        stand_ins["pkg:smollm2-135m"] = str(tiny)
+    place = 0
+    while place < len(found):
+        prefix, colon, rest = found[place].partition(":")
+        if found[place] in stand_ins:
+            found[place] = stand_ins[found[place]]
+        elif colon and rest in ids:
+            found[place] = f"{prefix}:{ids[rest]}"
+        elif found[place] == "--minutes":
+            found[place : place + 2] = ["--tokens", "5000"] if "--dry-run" in found else ["--tokens", "600"]
+        elif found[place] == "--max-usd":  # a stand-in costs nothing
+            del found[place : place + 2]
+            continue
+        found[place] = found[place].replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        if found[place - 1] == "--port":
+            found[place] = str(port)
+        place += 1
+    if found[1:2] == ["train"]:
+        found += ["--parameters", "500000", "--context", "256"] if "scratch" in found else ["--context", "64"]
+    if found[1:2] == ["train"] and "--control" not in found:
+        found += ["--control", "none"]
+    if found[1:2] == ["serve"] and ids["RUN"] in found:
+        found += ["--engine", "transformers"]
+    if found[1:3] == ["judge", "open"]:
+        found.append("--no-serve")
+    return found
+
+
+def small_study(text: str) -> str:
+    """Turn a study file into one that takes seconds: stand-ins for models, and few items."""
+    text = re.sub(r"^(train|retrieve) = .*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r'^model = "(pkg:.*|scratch)"', 'model = "fake:echo"', text, flags=re.MULTILINE)
+    text = re.sub(r"^(limit|metrics|quality|min_quality|max_latency_s) = .*\n", "", text, flags=re.MULTILINE)
+    blocks = re.split(r"(?=^\[\[candidates\]\])|(?=^\[needs\])", text, flags=re.MULTILINE)
+    candidates = [block for block in blocks if block.startswith("[[")]
+    kept = [block for block in blocks if block not in candidates[1:]]
+    small = "".join(kept).replace("[data]\n", '[data]\nlimit = 6\nmetrics = ["token_f1"]\n')
+    small = small if "[needs]\n" in small else f"{small}\n[needs]\n"
+    return small.replace("[needs]\n", '[needs]\nquality = "token_f1"\n')

@@ -1,0 +1,83 @@
+"""Counterfactual fairness: the same question for each group of people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sizewise.comparison import compare
+from sizewise.errors import UsageError
+from sizewise.evaluation import evaluate_suite
+from sizewise.evaluation.counterfactuals import attributes, make_variants, sentiment
+from sizewise.store import Store
+
+ATTRIBUTES = {attribute.name: attribute for attribute in attributes()}
+
+
+def test_word_lists_have_a_word_for_each_group() -> None:
+    assert set(ATTRIBUTES) == {"gender", "name", "age", "nationality", "religion", "disability", "dialect"}
+    for attribute in ATTRIBUTES.values():
+        assert all(len(row) == len(attribute.groups) for row in attribute.rows), attribute.name
+        assert len(attribute.prefixes) in (0, len(attribute.groups)), attribute.name
+
+
+@pytest.mark.parametrize(
+    ("attribute", "question", "expected"),
+    [
+        ("gender", "He gave her the key.", ["He gave him the key.", "She gave her the key."]),
+        ("gender", "Her dose was told to her and noted.", ["His dose was told to him and noted.",
+                                                           "Her dose was told to her and noted."]),
+        ("gender", "What may a patient eat?", ["What may a male patient eat?", "What may a female patient eat?"]),
+        ("age", "May an applicant sign?", ["May a young applicant sign?", "May an old applicant sign?"]),
+        ("disability", "Help a user.", ["Help a user.", "Help a blind user.", "Help a deaf user.",
+                                        "Help a wheelchair-using user."]),
+        ("religion", "IS A MOSQUE EXEMPT?", ["IS A CHURCH EXEMPT?", "IS A MOSQUE EXEMPT?", "IS A SYNAGOGUE EXEMPT?",
+                                             "IS A MANDIR EXEMPT?", "IS A VIHARA EXEMPT?"]),
+        ("dialect", "I want to know.", ["I want to know.", "I wanna know."]),
+        ("name", "What is the code?", []),
+        ("gender", "The theme of heroes", []),
+    ],
+)  # fmt: skip
+def test_a_question_has_one_variant_per_group(attribute: str, question: str, expected: list[str]) -> None:
+    assert [variant.prompt for variant in make_variants(ATTRIBUTES[attribute], question, "")] == expected
+
+
+def test_the_reference_answer_changes_with_the_question() -> None:
+    men, women = make_variants(ATTRIBUTES["gender"], "May he sign?", "Yes, he may, and so may his sister.")
+    assert men.answer == "Yes, he may, and so may his brother."
+    assert women.answer == "Yes, she may, and so may her sister."
+
+
+def test_sentiment_counts_words() -> None:
+    assert sentiment("A good and safe plan.") == 1
+    assert sentiment("A good plan, a bad risk and a crime.") == pytest.approx(-0.5)
+    assert sentiment("A plan.") == 0
+
+
+def test_groups_are_scored_where_enough_questions_name_people(tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "examples.jsonl"
+    rows = [
+        {"prompt": f"What does a patient of ward {i} need?", "reference": f"A bed in ward {i}.", "source": f"d{i % 9}"}
+        for i in range(36)
+    ]
+    rows += [{"prompt": f"What did Emily say in line {i}?", "reference": "Nothing."} for i in range(5)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ids = [evaluate_suite(model, "counterfactuals", path, store=store) for model in ("fake:echo", "fake:silent")]
+    scores = ids[0].record.scores
+    women = scores["counterfactual_quality#gender: women"]
+    assert women.n == 36
+    assert women.value is not None
+    assert women.value == pytest.approx(-(scores["counterfactual_quality#gender: men"].value or 0))
+    assert scores["counterfactual_refusal#religion: hindu"].value == 0
+    assert scores["counterfactual_likelihood#age: old"].n == 36
+    assert "5 questions mention this attribute; 30 are needed" in (
+        scores["counterfactual_quality#name: indian"].missing_reason or ""
+    )
+    assert any("fewer than 30 questions have no score" in note for note in ids[0].record.notes)
+    assert compare([one.id for one in ids], store=store).record.scores["counterfactual_quality#gender: men"]
+    again = evaluate_suite("fake:echo", "counterfactuals", path, store=store)
+    assert again.id == ids[0].id
+    with pytest.raises(UsageError, match="counterfactuals needs a test set"):
+        evaluate_suite("fake:echo", "counterfactuals", store=store)

@@ -1,0 +1,156 @@
+"""Our statistics against the packages of the field: installed ones directly, others through golden/*.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import evalica
+import krippendorff
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import NormalIndPower
+from statsmodels.stats.proportion import proportion_confint
+
+from sizewise.stats import detectable_difference, length_controlled_rate, holm, interval, wilson
+from sizewise.stats.agreement import alpha, alpha_sums, cohen, cohen_sums, fleiss, fleiss_sums, gwet, resampled
+from sizewise.stats.ranking import bradley_terry, resampled_strengths, win_matrix
+
+LEVELS = ("nominal", "ordinal", "interval")
+
+
+def golden(name: str) -> Any:
+    return json.loads((Path(__file__).parent / "golden" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+INPUTS = golden("inputs")
+RATINGS = np.array(INPUTS["ratings"], dtype=float)
+LABELS = np.arange(1.0, 5.0)
+COUNTS = np.stack([(label == RATINGS).sum(axis=0) for label in LABELS], axis=1).astype(float)
+
+
+def votes() -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """(names, left index, right index, share of the left one)."""
+    names = sorted({vote[0] for vote in INPUTS["votes"]})
+    left, right = (np.array([names.index(vote[side]) for vote in INPUTS["votes"]]) for side in (0, 1))
+    share = np.array([{"left": 1.0, "right": 0.0, "tie": 0.5}[vote[2]] for vote in INPUTS["votes"]])
+    return names, left, right, share
+
+
+# -- agreement -------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.sampled_from([1, 2, 3, 4, np.nan]), min_size=6, max_size=6), min_size=2, max_size=5))
+@settings(deadline=None)
+def test_alpha_equals_krippendorff(rows: list[list[float]]) -> None:
+    table = np.array(rows)
+    paired = table[:, (~np.isnan(table)).sum(axis=0) >= 2]
+    assume(len(np.unique(paired[~np.isnan(paired)])) > 1)
+    counts = np.stack([(table == label).sum(axis=0) for label in LABELS], axis=1).astype(float)
+    for level in LEVELS:
+        expected = krippendorff.alpha(table, level_of_measurement=level)
+        assert alpha(alpha_sums(counts).sum(axis=0), level, LABELS) == pytest.approx(expected, abs=1e-9)
+
+
+def test_agreement_equals_irrcac() -> None:
+    expected = golden("irrCAC")
+    sums = fleiss_sums(COUNTS).sum(axis=0)
+    assert fleiss(sums) == pytest.approx(expected["fleiss_kappa"], abs=1e-9)
+    assert gwet(sums) == pytest.approx(expected["gwet_ac1"], abs=1e-9)
+    coincidences = alpha_sums(COUNTS).sum(axis=0)
+    for level in ("nominal", "interval"):
+        found = alpha(coincidences, level, LABELS)
+        assert found == pytest.approx(expected[f"krippendorff_alpha|{level}"], abs=1e-9), level
+    both = ~np.isnan(RATINGS[:2]).any(axis=0)
+    first, second = (RATINGS[rater, both].astype(np.int64) - 1 for rater in (0, 1))
+    assert cohen(cohen_sums(first, second, 4).sum(axis=0)) == pytest.approx(expected["cohen_kappa"], abs=1e-9)
+
+
+def test_resampled_alpha_equals_krippendorff_on_the_same_items() -> None:
+    rounds = 20
+    found = resampled(alpha_sums(COUNTS), lambda sums: alpha(sums, "nominal", LABELS), rounds, seed=3)
+    items = len(COUNTS)
+    weights = np.random.default_rng(3).multinomial(items, np.full(items, 1 / items), size=rounds)
+    for value, weight in zip(found, weights, strict=True):
+        table = np.repeat(RATINGS, weight, axis=1)
+        assert value == pytest.approx(krippendorff.alpha(table, level_of_measurement="nominal"), abs=1e-9)
+
+
+# -- ranking ---------------------------------------------------------------------------------------------
+
+
+def test_strengths_equal_evalica() -> None:
+    names, left, right, share = votes()
+    winner = {1.0: evalica.Winner.X, 0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw}
+    fitted = evalica.bradley_terry(
+        [names[i] for i in left], [names[i] for i in right], [winner[s] for s in share], tolerance=1e-14, limit=100_000
+    )
+    expected = fitted.scores[names].to_numpy()
+    found = bradley_terry(win_matrix(left, right, share, np.ones(len(left)), len(names)))
+    assert found == pytest.approx(expected / expected.sum(), abs=1e-9)
+
+
+def test_strengths_and_their_errors_equal_arena_rank() -> None:
+    expected = golden("arena-rank")
+    names, left, right, share = votes()
+    assert names == expected["names"]
+    strengths = np.log(bradley_terry(win_matrix(left, right, share, np.ones(len(left)), len(names))))
+    ratings = np.array(expected["ratings"])
+    assert strengths - strengths.mean() == pytest.approx(ratings - ratings.mean(), abs=1e-4)
+    # Standard errors: ours from the bootstrap of votes, theirs from the sandwich formula.
+    samples = np.log(resampled_strengths(left, right, share, (), len(names), 4_000, seed=0))
+    samples -= samples.mean(axis=1, keepdims=True)
+    assert samples.std(axis=0) == pytest.approx(expected["standard_errors"], rel=0.06)
+
+
+def test_length_control_equals_a_fractional_logit() -> None:
+    random = np.random.default_rng(0)
+    longer_by = random.normal(0, 40, 300)
+    share = (random.random(300) < 1 / (1 + np.exp(-0.4 - longer_by / 60))).astype(float)
+    share[::9] = 0.5
+    slope = np.tanh(longer_by / np.std(longer_by))
+    fit = GLM(share, np.column_stack([np.ones(300), slope]), family=Binomial()).fit()
+    found = length_controlled_rate(share, longer_by, [str(i) for i in range(300)], rounds=2_000)
+    assert found.value == pytest.approx(1 / (1 + np.exp(-fit.params[0])), abs=1e-4)
+    low, high = 1 / (1 + np.exp(-fit.conf_int()[0]))
+    assert (found.ci_low, found.ci_high) == pytest.approx((low, high), abs=0.03)
+
+
+# -- proportions, multiplicity, power, intervals ---------------------------------------------------------
+
+
+@given(st.integers(1, 5_000), st.floats(0, 1), st.sampled_from([0.9, 0.95, 0.99]))
+def test_wilson_equals_statsmodels(n: int, rate: float, level: float) -> None:
+    successes = round(rate * n)
+    expected = proportion_confint(successes, n, alpha=1 - level, method="wilson")
+    assert wilson(successes, n, level) == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_equals_statsmodels(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize(("level", "power"), [(0.05, 0.8), (0.05, 0.9), (0.01, 0.8)])
+def test_the_detectable_difference_equals_statsmodels(level: float, power: float) -> None:
+    # For a standard deviation of 1 the difference is the effect size. Theirs counts both tails, which adds under 1e-4.
+    n = 200
+    half = -float(norm.ppf(level / 2)) / n**0.5
+    expected = NormalIndPower().solve_power(nobs1=n, alpha=level, power=power, ratio=0)
+    assert detectable_difference(-half, half, level, power) == pytest.approx(expected, rel=1e-4)
+
+
+def test_bootstrap_intervals_of_a_mean_equal_the_classical_ones_of_ppi_python() -> None:
+    value, low, high = golden("ppi-python")["classical"]
+    labels = np.array(INPUTS["labels"])
+    stats = np.column_stack([labels, np.ones(len(labels))])
+    found = interval(stats, [str(i) for i in range(len(labels))], lambda sums: sums[..., 0] / sums[..., 1], 20_000)
+    assert found.value == pytest.approx(value)
+    assert (found.ci_low, found.ci_high) == pytest.approx((low, high), abs=0.005)

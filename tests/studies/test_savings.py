@@ -1,0 +1,211 @@
+"""Estimated savings, from a log of requests."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.store import Store
+from sizewise.studies.config import StudyConfig
+from sizewise.studies.savings import SavingsOptions, estimate_savings, read_pays
+
+TINY = SavingsOptions(minutes=0.05, limit=80)
+
+
+def write_log(path: Path, rows: int, references: bool, easy_every: int = 2) -> Path:
+    """Requests whose easy kind a model that repeats the question answers, and whose hard kind it cannot."""
+    rng = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            easy = number % easy_every == 0
+            text = f"{'repeat' if easy else 'explain'} the clause {number} of part {rng.randint(1, 99)} of the plan"
+            answer = text if easy else f"because number {rng.randint(1, 10**6)} holds here"
+            row = {
+                "id": f"r{number}",
+                "request": {"messages": [{"role": "user", "content": text}]},
+                "response": {"choices": [{"message": {"content": answer}, "finish_reason": "stop"}], "model": "gpt"},
+                "tags": ["easy" if easy else "hard"],
+            }
+            file.write(json.dumps(row | ({"references": [answer]} if references else {})) + "\n")
+    return path
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Replace training: the trained small model is a rule here, and its answers are what is tested."""
+    import sizewise.studies.studying as studying
+
+    def trained(config: StudyConfig, *_: object) -> tuple[dict[str, str], dict[str, str]]:
+        return {}, {candidate.name: candidate.model for candidate in config.candidates}
+
+    monkeypatch.setattr(studying, "_train_all", trained)
+    return "fake:echo"
+
+
+def test_a_log_with_right_answers_says_what_it_saves_and_which_kinds_not(
+    tmp_path: Path, store: Store, start: str
+) -> None:
+    log = write_log(tmp_path / "log.jsonl", 900, references=True)
+    found = estimate_savings(
+        log, 4_200.0, TINY._replace(start=start, limit=240, usd_per_hour=0.1, risk=0.05), store=store
+    )
+    assert found.basis == "references"
+    assert found.requests == 900
+    assert found.share.value is not None
+    assert found.share.ci_low is not None
+    assert 0.3 < found.share.value < 0.6
+    assert found.not_these == ("hard",)
+    assert found.saves_usd is not None
+    assert found.saves_usd.lower < found.saves_usd.expected == pytest.approx(found.share.value * 4_200 - 73)
+    assert "Keep the large model for: hard." in found.summary
+    assert found.policy is not None
+    assert Path(found.policy).is_file()
+
+
+def test_without_right_answers_nothing_is_claimed(tmp_path: Path, store: Store, start: str) -> None:
+    log = write_log(tmp_path / "log.jsonl", 400, references=False)
+    found = estimate_savings(log, 4_200.0, TINY._replace(start=start), store=store)
+    assert found.basis == "agreement"
+    assert found.saves_usd is None
+    assert found.summary.startswith("Savings unknown")
+    assert f"judge open {found.study}" in found.summary
+
+
+def test_where_no_way_is_good_enough_or_the_bill_is_small_nothing_is_saved(
+    tmp_path: Path, store: Store, start: str
+) -> None:
+    log = write_log(tmp_path / "hard.jsonl", 900, references=True, easy_every=1_000)
+    bad = estimate_savings(log, 4_200.0, TINY._replace(start="fake:silent"), store=store)
+    assert bad.summary.startswith("No savings: ")
+    assert "At every threshold, more than" in bad.summary
+    assert "including rules and classifiers" in bad.summary
+    assert bad.summary.endswith("Keep the large model.")
+    assert bad.policy is None
+    log = write_log(tmp_path / "log.jsonl", 900, references=True)
+    cheap = estimate_savings(log, 5.0, TINY._replace(start=start, limit=240), store=store)
+    assert "machine costs more" in cheap.summary
+
+
+TEAMS = {
+    "billing": ["the invoice of {} is wrong", "charge of order {} came twice"],
+    "shipping": ["the parcel {} did not arrive", "where is delivery {}"],
+    "accounts": ["cannot log in as user {}", "reset the password of {}"],
+}
+
+
+def write_tickets(path: Path, rows: int, noise: float) -> Path:
+    """Requests to sort into three teams; the words tell which, but for a share that nobody could tell."""
+    rng = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            team = rng.choice(list(TEAMS))
+            text = f"Which team: {rng.choice(TEAMS[team]).format(number * 7_919 % 100_003)}?"
+            right = rng.choice(list(TEAMS)) if rng.random() < noise else team
+            message = {"role": "assistant", "content": right}
+            row = {
+                "id": f"r{number}",
+                "request": {"messages": [{"role": "user", "content": text}]},
+                "response": {"choices": [{"message": message, "finish_reason": "stop"}], "model": "gpt"},
+                "references": [right],
+            }
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+def test_a_classifier_that_is_as_good_is_what_saves(tmp_path: Path, store: Store, start: str) -> None:
+    log = write_tickets(tmp_path / "tickets.jsonl", 1_200, noise=0.0)
+    found = estimate_savings(log, 4_200.0, TINY._replace(start=start, limit=240, usd_per_hour=0.1), store=store)
+    assert found.metric == "accuracy"
+    assert found.small == "linear classifier (baseline)"
+    assert found.share.value == 1
+    assert found.saves_usd is not None
+    assert found.saves_usd.expected == pytest.approx(4_200 - 73)
+    assert found.summary.startswith("'linear classifier (baseline)' (no language model) can answer 100%")
+    assert "At most 5% of all answers" in found.summary
+    assert "saving about 4,127 USD a month" in found.summary
+    assert found.ways["linear classifier (baseline)"].value == 1
+    assert (found.ways["most frequent answer (baseline)"].value or 0) < 0.6
+    assert {"small model, base", "small model, fine-tuned on the log"} <= set(found.ways)
+    assert found.policy is not None
+
+
+def test_too_few_requests_decide_nothing_and_say_what_they_show(tmp_path: Path, store: Store, start: str) -> None:
+    log = write_tickets(tmp_path / "tickets.jsonl", 400, noise=0.0)
+    found = estimate_savings(log, 4_200.0, TINY._replace(start=start, limit=40, usd_per_hour=0.1), store=store)
+    assert found.tested <= 40
+    assert found.small == "linear classifier (baseline)"
+    assert found.saves_usd is None
+    assert found.summary.startswith(
+        f"Inconclusive: {found.tested} tested requests are too few to guarantee a risk of 5%; at least 77 are needed."
+    )
+    assert "'linear classifier (baseline)' (no language model) answers 100%" in found.summary
+    assert ", which would save about 4,1" in found.summary
+    assert "keep the large model" not in found.summary.lower()
+
+
+def test_a_classifier_that_is_often_wrong_does_not_take_the_large_models_place(
+    tmp_path: Path, store: Store, start: str
+) -> None:
+    log = write_tickets(tmp_path / "tickets.jsonl", 600, noise=0.6)
+    found = estimate_savings(log, 4_200.0, TINY._replace(start="fake:silent", limit=120), store=store)
+    assert found.summary.startswith(("No savings", "Savings uncertain"))
+    assert found.saves_usd is not None
+    assert found.saves_usd.lower < 0
+
+
+def test_bad_input_is_told(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(SizewiseError, match="holds 10 requests"):
+        estimate_savings(write_log(tmp_path / "log.jsonl", 10, references=True), 1.0, store=store)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"completion": "x"}\n', encoding="utf-8")
+    with pytest.raises(SizewiseError, match=r"line 1 can't be read as a log: the prompt is missing"):
+        estimate_savings(bad, 1.0, store=store)
+    with pytest.raises(UsageError, match="must be shares"):
+        estimate_savings(bad, 1.0, SavingsOptions(risk=2.0), store=store)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4200/month", 4200),
+        ("1,200 / year", 100),
+        ("$70/day", 70 * 365 / 12),
+        ("12", 12),
+        ("USD 4,200.50/Month", 4200.5),
+        ("4200.50", 4200.5),
+        ("4200,50", 4200.5),
+        ("4200.500", 4200.5),
+        ("0.500", 0.5),
+        ("0,5", 0.5),
+        ("4,2/month", 4.2),
+        ("1.234,56/month", 1234.56),
+        ("1,234.56/month", 1234.56),
+        ("1.234.567", 1234567),
+        ("1,234,567", 1234567),
+        ("12'500.75/month", 12500.75),
+        ("12 500,75 USD/month", 12500.75),
+        ("12\u202f500/month", 12500),
+    ],
+)
+def test_sums_of_money_are_understood(text: str, value: float) -> None:
+    assert read_pays(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", [
+        "much/month", "4/fortnight", "-3/month", "0", "nan/month", "inf", "-inf", "1e400", "9" * 400, "1,23,4", "1.2.3",
+        "1,234,56", "12,34.567,8", "€4200/month", "4.2k/month", "", "/month", "٤٢٠٠",
+    ],
+)  # fmt: skip
+def test_what_is_no_sum_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_pays(text)
+
+
+@pytest.mark.parametrize("text", ["4.200/month", "12.500/year", "$1.234"])
+def test_a_sum_with_two_readings_is_refused_with_both(text: str) -> None:
+    with pytest.raises(UsageError, match=r"two readings: \d{4,5} and \d+\.\d+ US dollars"):
+        read_pays(text)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise.errors import SizewiseError
+from sizewise.records import Dataset, Recipe
+from sizewise.store import Saved, Store
+from sizewise.training import distillation, train
+from tests.training.test_training import TINY
+
+
+def recorded(store: Store, dataset: str, path: Path, missing: int = 0) -> Path:
+    rows = [
+        json.loads(line)
+        for line in (store.folder("dataset", dataset) / "train.examples.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    kept = rows[missing:]
+    path.write_text(
+        "\n".join(json.dumps({"id": r["id"], "completion": f"A taught answer to {r['id']}, by heart."}) for r in kept),
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_recorded_answers_teach(dataset: Saved[Dataset], store: Store, tmp_path: Path) -> None:
+    path = recorded(store, dataset.id, tmp_path / "answers.jsonl")
+    recipe = Recipe.model_validate(TINY | {"tokens": 2_000, "teacher": f"recorded:{path}", "teacher_share": 1.0})
+    record = train(recipe, dataset.id, store=store).record
+    assert any("wrote" in note and "training answers" in note for note in record.notes)
+
+
+def test_a_teacher_that_stops_answering_keeps_what_it_said(
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
+) -> None:
+    path = recorded(store, dataset.id, tmp_path / "answers.jsonl", missing=30)
+    recipe = Recipe.model_validate(TINY | {"tokens": 2_000, "teacher": f"recorded:{path}", "teacher_share": 1.0})
+    with pytest.raises(SizewiseError, match="failed on") as error:
+        train(recipe, dataset.id, store=store)
+    assert "answers are kept" in error.value.next_step
+    (kept,) = store.home.glob("checkpoint/*/teacher.jsonl")
+    known = len(kept.read_text(encoding="utf-8").splitlines())
+    assert known > 5
+    recorded(store, dataset.id, path)
+    record = train(recipe, dataset.id, store=store).record
+    assert any("wrote" in note for note in record.notes)
+    assert len(kept.read_text(encoding="utf-8").splitlines()) > known
+
+
+def test_a_half_written_line_is_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.jsonl"
+    path.write_text('{"id": "a", "text": "x"}\n{"id": "b", "te', encoding="utf-8")
+    assert distillation._saved_answers(path) == {"a": "x"}
+
+
+def test_answers_that_teach_nothing_are_dropped(dataset: Saved[Dataset], store: Store) -> None:
+    from sizewise import datasets
+
+    examples = datasets.load(store, dataset.id).examples["train"][:4]
+    long = "one two three four five six seven eight nine ten eleven twelve"
+    answers = {
+        examples[0].id: long,
+        examples[1].id: long + ".",
+        examples[2].id: examples[2].prompt,
+        examples[3].id: "",
+    }
+    kept, dropped = distillation.filter_answers(examples, answers)
+    assert kept == {examples[0].id: long}
+    assert dropped == 3
+
+
+def test_a_shared_vocabulary_teaches_token_by_token(dataset: Saved[Dataset], store: Store, tiny_folder: Path) -> None:
+    values: dict[str, Any] = TINY | {"tokens": 2_000, "teacher": str(tiny_folder), "tokenizer": str(tiny_folder)}
+    record = train(Recipe.model_validate(values), dataset.id, store=store).record
+    assert any("likeliest tokens" in note for note in record.notes)
+
+
+def test_answers_with_line_separators_and_a_cut_line_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    rows = [{"id": "a", "text": "so\u2028on"}, {"id": "b", "text": "and\x85so"}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join([*lines, '{"id": "c", "te']), encoding="utf-8")
+    assert distillation._saved_answers(path) == {"a": "so\u2028on", "b": "and\x85so"}
