@@ -19,7 +19,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import proportion_confint
 
-from sizewise.stats import detectable_difference, length_controlled_rate, holm, interval, wilson
+from sizewise.stats import detectable_difference, holm, interval, length_controlled_rate, wilson
 from sizewise.stats.agreement import alpha, alpha_sums, cohen, cohen_sums, fleiss, fleiss_sums, gwet, resampled
 from sizewise.stats.ranking import bradley_terry, resampled_strengths, win_matrix
 
