@@ -61,7 +61,7 @@ def test_judging_round_changes_the_verdict(recorded_study: Path, browser: Browse
             votes = judged(browser, f"{address}{links[rater]}")
             assert votes == len(next(one for one in opened["record"]["raters"] if one["name"] == rater)["tasks"])
         browser.open(f"{address}/r/{'x' * 24}", refused=True)
-        assert "not known" in browser.js("document.body.innerText")
+        assert "isn't valid" in browser.js("document.body.innerText")
     assert browser.complaints() == []
 
     said = json.loads(sizewise("judge", "report", opened["id"], "--json"))

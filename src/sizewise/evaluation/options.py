@@ -25,6 +25,6 @@ class EvaluationOptions:
     """Maximum spend on a remote model; answers paid for before it is reached are kept."""
 
     def identity(self) -> list[object]:
-        """Return the answer options that enter the evaluation's id; empty if they are the defaults."""
+        """Return the options that are part of the evaluation's id; empty for the defaults."""
         answers = (self.max_tokens, self.count_failures_as_wrong)
         return [answers] if answers != (None, False) else []

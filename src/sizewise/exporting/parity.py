@@ -111,7 +111,9 @@ def network_reader(name: str, network: Any, tokenizer: Any) -> Reader:
 
 
 def walk(greedy: Callable[[Sequence[list[int]], Sequence[int]], list[list[int]]], reference: Reference) -> list[int]:
-    """Count identical greedy tokens of an engine that only generates. After a difference, continue from the model's.
+    """Count identical greedy tokens of an engine that only generates.
+
+    After a difference, generation continues from the token of the original model.
 
     Args:
         greedy: generates a number of tokens after each prompt.

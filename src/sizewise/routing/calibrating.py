@@ -357,7 +357,7 @@ def _curve(samples: _Samples) -> list[RiskPoint]:
 
 
 def _choose_threshold(risk: float, samples: _Samples) -> RiskPoint | None:
-    """Choose the lowest threshold for which it and all higher thresholds control the risk with 95 % confidence.
+    """Choose the lowest threshold from which on every threshold controls the risk with 95 % confidence.
 
     The risk is monotone in the threshold, so one bound per threshold is enough (Bates et al., 2021). Each distinct
     prompt is one observation. The bound covers the larger of two proportions: of rows, which applies if prompts repeat
