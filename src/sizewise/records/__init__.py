@@ -1,5 +1,6 @@
 """Immutable records of everything that Sizewise reads, trains, measures and decides."""
 
+from sizewise.records import tabular  # registers the tables
 from sizewise.records.auditing import Audit, Recomputed
 from sizewise.records.base import Record, fingerprint
 from sizewise.records.decision import (
@@ -170,4 +171,5 @@ __all__ = [
     "fingerprint",
     "opened_thought",
     "split_thoughts",
+    "tabular",
 ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import singledispatch
+from html import escape
 from importlib import import_module
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from sizewise.errors import SizewiseError
+from sizewise.records.html_table import html_table
 
 
 class Record(BaseModel):
@@ -26,8 +29,6 @@ class Record(BaseModel):
         Raises:
             SizewiseError: this record has no table.
         """
-        from sizewise.records.tabular import rows_of
-
         return rows_of(self)
 
     def to_pandas(self) -> Any:
@@ -47,9 +48,27 @@ class Record(BaseModel):
         return _data_frame("polars", self.rows())
 
     def _repr_html_(self) -> str:
-        from sizewise.records.tabular import html_of
+        try:
+            rows = self.rows()
+        except SizewiseError:
+            rows = [{"field": name, "value": value} for name, value in self.model_dump().items()]
+        summary = getattr(self, "summary", "")
+        lead = f"<p><b>{escape(summary)}</b></p>" if summary else ""
+        return lead + (html_table(rows) if rows else "<p>no rows</p>")
 
-        return html_of(self)
+
+@singledispatch
+def rows_of(record: Record) -> list[dict[str, Any]]:
+    """Return the table of a record; `records/tabular.py` registers the types that have one.
+
+    Raises:
+        SizewiseError: the record lists nothing.
+    """
+    raise SizewiseError(
+        f"A {type(record).__name__} record has no table.",
+        "a record that lists scores, candidates, levels or steps",
+        "record.model_dump() returns its fields",
+    )
 
 
 def _data_frame(package: str, rows: list[dict[str, Any]]) -> Any:

@@ -1,14 +1,10 @@
-"""Convert records to tables for notebooks and data frames, with one row per listed item."""
+"""The tables of records that list scores, candidates, levels or steps, for data frames and notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import singledispatch
-from html import escape
 from typing import Any
 
-from sizewise.errors import SizewiseError
-from sizewise.records.base import Record
+from sizewise.records.base import rows_of
 from sizewise.records.decision import Recommendation, Study
 from sizewise.records.judging import Agreement, JudgeReport, Ranking
 from sizewise.records.scores import Comparison, Evaluation, History, RedteamReport, Score
@@ -17,20 +13,6 @@ from sizewise.records.traffic import LoadTest
 from sizewise.records.training import Checkpoint, LearningCurve, Tuning
 
 Row = dict[str, Any]
-
-
-@singledispatch
-def rows_of(record: Record) -> list[Row]:
-    """Return the table of a record: one row per listed item, all with the same keys.
-
-    Raises:
-        SizewiseError: the record has no table.
-    """
-    raise SizewiseError(
-        f"A {type(record).__name__} record has no table.",
-        "a record that lists scores, candidates, levels or steps",
-        "record.model_dump() returns its fields",
-    )
 
 
 @rows_of.register
@@ -147,41 +129,6 @@ def _(record: Tuning) -> list[Row]:
 @rows_of.register
 def _(record: LearningCurve) -> list[Row]:
     return [step.model_dump() for step in record.steps]
-
-
-def html_of(record: Record) -> str:
-    """Render a record for a notebook: its summary and its table, or its fields if it has no table."""
-    try:
-        rows = rows_of(record)
-    except SizewiseError:
-        rows = [{"field": name, "value": value} for name, value in record.model_dump().items()]
-    summary = getattr(record, "summary", "")
-    lead = f"<p><b>{escape(summary)}</b></p>" if summary else ""
-    if not rows:
-        return lead or f"<p>{escape(type(record).__name__)}: no rows</p>"
-    return lead + html_table(rows)
-
-
-def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Render rows with the same keys as an HTML table; columns without any value are left out."""
-    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if _any_value(rows, key)]
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(_cell(row.get(column)))}</td>" for column in columns) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _any_value(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
-    return any(row.get(key) not in (None, "") for row in rows)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _score(score: Score) -> Row:
