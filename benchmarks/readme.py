@@ -54,7 +54,7 @@ def block(study: Study, comparison: Comparison) -> str:
     return (
         f"{BEGIN}\n> {study.summary}\n\n{table(comparison)}\n\n"
         f"Value [95 % interval, source documents resampled] on {items} held-out definitions from {documents} documents "
-        "that share nothing with\ntraining. Weights of SmolLM2 and Gemma are dequantised from Q4_1 and Q4_K_M files. "
+        "that share nothing with\ntraining. Weights of SmolLM2 and Gemma are dequantized from Q4_1 and Q4_K_M files. "
         f"This run took {engine} after the installation;\na slower machine trains less in the same minutes and may end "
         f"with another verdict.\n{END}"
     )
