@@ -30,7 +30,8 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 "--verify",
                 rich_help_panel=MEASUREMENT,
-                help="Recompute scores, differences and the verdict from the stored items, without running a model; exit 3 if one differs.",
+                help="Recompute scores, differences and the verdict from the stored items, without running a model; "
+                "exit 3 if one differs.",
             ),
         ] = False,
         out: Annotated[
