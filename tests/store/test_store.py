@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizewise.errors import SizewiseError
-from sizewise.records import Comparison, Needs, Recommendation, Score
+from sizewise.records import Comparison, LoadLevel, LoadTest, Needs, Recommendation, Score
 from sizewise.store import Store, write_atomically
 
 
@@ -228,3 +228,21 @@ def test_other_words_for_the_same_facts_are_the_same_record(store: Store) -> Non
     assert again.record.summary == "Use a."
     with pytest.raises(SizewiseError, match="already holds another recommendation"):
         store.write("choice-1", first.record.model_copy(update={"pick": "b"}))
+
+
+def test_other_words_deep_in_a_record_are_no_other_record(store: Store) -> None:
+    score = Score(metric="bleu", n=0, unit="0-100", signature="s", missing_reason="no item could be measured")
+    load = LoadTest(
+        url="http://127.0.0.1:1", model="m", engine="e", max_tokens=8, prompt_words=4.0, ttft_slo_s=1, tpot_slo_s=1,
+        max_concurrent_users=None, levels=(
+            LoadLevel(concurrent_users=1, rate=None, requests=1, errors={}, seconds=1.0, scores={"bleu": score}),
+        ),
+    )  # fmt: skip
+    level = load.levels[0]
+    reworded = score.model_copy(update={"missing_reason": "nothing was measured"})
+    first = store.write("loadtest-1", load)
+    again = load.model_copy(update={"levels": (level.model_copy(update={"scores": {"bleu": reworded}}),)})
+    assert store.write("loadtest-1", again) == first
+    other = load.model_copy(update={"levels": (level.model_copy(update={"requests": 2}),)})
+    with pytest.raises(SizewiseError, match="already holds another loadtest"):
+        store.write("loadtest-1", other)

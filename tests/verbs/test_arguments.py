@@ -50,6 +50,9 @@ def test_a_study_is_a_file_a_folder_or_a_config(tmp_path: Path, text_folder: Pat
     assert chosen.record.comparison == made.record.comparison
     assert sizewise.choose(made.id, store=store) == chosen
     assert [row["candidate"] for row in made.record.rows()] == ["echo", "silent"]
+    page = Path(made.record.report).read_text(encoding="utf-8")
+    assert "Answers with the lowest Token F1" in page  # the metric that was measured, not one of ours
+    assert "chrF" not in page
 
 
 @pytest.mark.parametrize("value", WRONG)

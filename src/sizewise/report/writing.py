@@ -45,7 +45,7 @@ SAMPLES, PAGE = 5, 10
 MAX_WORST = 10
 MAX_CONTAMINATED = 10
 # Single answers are ranked by chrF, because BLEU is usually zero for a single short answer.
-ITEM_METRIC = "chrf"
+ITEM_METRICS = ("chrf", "token_f1", "rouge_l", "json_f1", "accuracy", "exact_match")
 OUTCOME_LABELS = {
     "pick": "Recommended",
     "none_good_enough": "No suitable candidate",
@@ -129,7 +129,8 @@ def render_items(view: StudyView, tag: str, order: ItemOrder, first: int) -> str
     if order == "spread":
         rows = sorted(rows, key=lambda row: hashlib.sha256(row.item.encode()).hexdigest())
     else:
-        values = {name: {row.item: _value(row) for row in items} for name, items in view.items.items()}
+        metric = _item_metric(view)
+        values = {name: {row.item: _value(row, metric) for row in items} for name, items in view.items.items()}
         picked = values.get(view.study.pick or "") or next(iter(values.values()))
 
         def key(row: ItemRow) -> float:
@@ -215,6 +216,7 @@ def _content(view: StudyView) -> dict[str, Any]:
         (entry for entry in view.contamination_entries if not entry.uncontaminated),
         key=lambda entry: (-entry.shared_words, entry.item),
     )
+    metric = _item_metric(view)
     return {
         "view": view,
         "study": view.study,
@@ -242,7 +244,8 @@ def _content(view: StudyView) -> dict[str, Any]:
         "load_limits": Limits(),
         "plots": _plots(view),
         "samples": _samples(view),
-        "worst": {name: _worst(items) for name, items in view.items.items()},
+        "item_metric": measure_of(metric).title if metric else None,
+        "worst": {name: _worst(items, metric) for name, items in view.items.items()},
         "contaminated": contaminated[:MAX_CONTAMINATED],
         "css": (resources.files("sizewise.report") / "templates" / "page.css").read_text(encoding="utf-8"),
     }
@@ -331,13 +334,19 @@ def _side_by_side(view: StudyView, row: ItemRow) -> SideBySide:
     return SideBySide(row, {name: item.completion or item.error or "(no answer)" for name, item in answers.items()})
 
 
-def _worst(rows: tuple[ItemRow, ...]) -> list[WorstAnswer]:
-    valued = [(value, row) for row in rows if row.kind == "example" and (value := _value(row)) is not None]
+def _worst(rows: tuple[ItemRow, ...], metric: str | None) -> list[WorstAnswer]:
+    valued = [(value, row) for row in rows if row.kind == "example" and (value := _value(row, metric)) is not None]
     valued.sort(key=lambda pair: (pair[0], pair[1].item))
     return [WorstAnswer(row, number(value)) for value, row in valued[:MAX_WORST]]
 
 
-def _value(row: ItemRow) -> float | None:
+def _item_metric(view: StudyView) -> str | None:
+    """Choose the metric that ranks single answers: the first of the list that was measured; None if none was."""
+    measured = {name for rows in view.items.values() for row in rows for name in row.stats}
+    return next((name for name in ITEM_METRICS if name in measured), None)
+
+
+def _value(row: ItemRow, metric: str | None) -> float | None:
     """Compute the score of a single answer; None if it wasn't measured."""
-    stats = row.stats.get(ITEM_METRIC)
-    return None if stats is None else float(find_metric(ITEM_METRIC).value(np.array(stats)))
+    stats = row.stats.get(metric or "")
+    return None if metric is None or stats is None else float(find_metric(metric).value(np.array(stats)))

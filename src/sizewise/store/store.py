@@ -62,7 +62,7 @@ RECORD = "record.json"
 # Fields of records that another version may word otherwise, or that differ each time something is measured.
 BESIDES = {
     *("notes", "cautions", "summary", "reasons", "rejected", "sensitivity", "costs", "not_measured"),
-    *("method_version", "seconds", "peak_memory_bytes", "versions"),
+    *("method_version", "seconds", "peak_memory_bytes", "versions", "reason", "missing_reason"),
 }
 
 
@@ -370,10 +370,16 @@ def same_facts(one: Record, other: Record) -> bool:
 
 def _facts(record: Record) -> dict[str, Any]:
     """Return what two records with one id must have in common: all but wording, time taken and versions."""
-    facts = record.model_dump(exclude=BESIDES)
+    facts: dict[str, Any] = _without_words(record.model_dump())
     if isinstance(record, Recommendation | Study):
         facts["rejected"] = sorted(record.rejected)
     return facts
+
+
+def _without_words(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_words(one) for key, one in value.items() if key not in BESIDES}
+    return [_without_words(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _unreadable(path: Path, schema: object, error: Exception) -> SizewiseError:
