@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.datasets import DatasetContents, build, load, read
+from sizewise.datasets.splits import split_sources
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError
@@ -78,3 +79,10 @@ def test_a_source_cannot_be_in_two_splits() -> None:
     named = [row.model_copy(update={"split": split}) for row, split in zip(rows, ("test", "train"), strict=True)]
     with pytest.raises(SizewiseError, match="are assigned to both test and train"):
         build([Reading((), tuple(named))], ["x"], None, "general", 0)
+
+
+def test_examples_of_one_collection_are_told_what_their_source_is_taken_for() -> None:
+    rows = [make_example(f"e{i}", f"Answer {i}.", "CancerGov") for i in range(40)]
+    with pytest.raises(SizewiseError, match=r"0 documents and 40 examples come from 1 source \('CancerGov'\)") as told:
+        split_sources([], rows, 0)
+    assert "the column 'source'" in told.value.next_step

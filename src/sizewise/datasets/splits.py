@@ -26,12 +26,7 @@ def split_sources(documents: Sequence[Document], examples: Sequence[Example], se
     known = [document.id for document in documents]
     standalone = sorted({example.source for example in examples} - set(known))
     if max(len(known), len(standalone)) < MIN_SOURCES:
-        raise SizewiseError(
-            f"{len(known)} document(s) and {len(standalone)} standalone example(s) are too few to leave any "
-            "for testing.",
-            f"at least {MIN_SOURCES} documents or examples, so that training, validation and test get one each",
-            "add documents, or split a long file into several; then run the same command again",
-        )
+        raise _too_few(known, standalone, len(examples))
     split_of: dict[str, Split] = {}
     for sources in (known, standalone):
         given = {source: named[source] for source in sources if source in named}
@@ -70,3 +65,22 @@ def named_splits(examples: Sequence[Example]) -> dict[str, Split]:
 def all_in_test(documents: Sequence[Document], examples: Sequence[Example]) -> dict[str, Split]:
     """Assign every source to the test split."""
     return dict.fromkeys([d.id for d in documents] + [e.source for e in examples], "test")
+
+
+def _too_few(documents: Sequence[str], standalone: Sequence[str], examples: int) -> SizewiseError:
+    """Explain that there are too few sources to split, and that a column `source` may name something else."""
+    sources = [*documents, *standalone]
+    named = ", ".join(f"'{source}'" for source in sources)
+    what = f"{len(documents)} document{'s' * (len(documents) != 1)} and {examples} example{'s' * (examples != 1)}"
+    next_step = "add documents, or split a long file into several; then run the same command again"
+    if examples > len(standalone) > 0:
+        next_step = (
+            "if the column 'source' names a collection, remove or rename it: it is taken for the document that an "
+            "example was made from; otherwise add documents"
+        )
+    return SizewiseError(
+        f"{what} come from {len(sources)} source{'s' * (len(sources) != 1)} ({named}), "
+        "too few to leave any for testing.",
+        f"at least {MIN_SOURCES} sources, so that training, validation and test get one each",
+        next_step,
+    )
