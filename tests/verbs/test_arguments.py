@@ -53,6 +53,8 @@ def test_a_study_is_a_file_a_folder_or_a_config(tmp_path: Path, text_folder: Pat
     page = Path(made.record.report).read_text(encoding="utf-8")
     assert "Answers with the lowest Token F1" in page  # the metric that was measured, not one of ours
     assert "chrF" not in page
+    assert "<li>echo: token F1" in page  # a name keeps its first letter
+    assert "1 candidates" not in page
 
 
 @pytest.mark.parametrize("value", WRONG)

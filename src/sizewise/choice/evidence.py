@@ -471,7 +471,8 @@ class Choice:
         if found.clusters < MIN_CLUSTERS:
             sample += f"; too few documents for a claim, at least {MIN_CLUSTERS} are required"
         elif p is not None:
-            sample = f"p = {number(p, 2)}, corrected for {self.eligible_count} candidates; {sample}"
+            corrected = f", corrected for {self.eligible_count} candidates" if self.eligible_count > 1 else ""
+            sample = f"p = {number(p, 2)}{corrected}; {sample}"
         return f"{self.title} {text} vs {other} ({sample})"
 
     def score_in_text(self, name: str, metric: str | None = None) -> str:

@@ -201,8 +201,9 @@ def sentence(text: str) -> str:
 
 
 def _sentences(lines: Sequence[str], comparison: Comparison) -> list[str]:
-    """Turn lines into sentences, except those that start with a model name."""
-    return [line if line.startswith(tuple(comparison.models)) else sentence(line) for line in lines]
+    """Turn lines into sentences; those that start with a model name keep its first letter."""
+    names = tuple(comparison.models)
+    return [line[0] + sentence(line)[1:] if line.startswith(names) else sentence(line) for line in lines]
 
 
 def _cost_needs(recommendation: Recommendation) -> list[str]:
