@@ -18,7 +18,7 @@ from sizewise.datasets.deduplication import (
 )
 from sizewise.datasets.passages import PROXY_NOTE, derived_examples, passages
 from sizewise.datasets.splits import all_in_test, split_sources
-from sizewise.documents import DEMOS, MAX_REJECTS, Reading, read_demo, read_paths
+from sizewise.documents import DEMOS, MAX_REJECTS, Reading, ReadOptions, read_demo, read_paths
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
     SPLITS,
@@ -102,7 +102,7 @@ def read(
             readings.append(read_demo(demo, store.wheels_folder(), offline()))
             domain = domain or DEMOS[demo].split(":")[0]
         else:
-            readings.append(read_paths([source], max_rejects))
+            readings.append(read_paths([source], ReadOptions(max_rejects)))
     named = [str(source) for source in sources]
     contents = build(readings, named, name, domain or "general", seed, all_test=all_test)
     dataset_id = f"data-{contents.record.sha256[:10]}"
@@ -250,7 +250,7 @@ def _with_unique_ids(readings: Sequence[Reading], notes: list[str]) -> list[Read
             standalone = example.source == example.id
             source = new if standalone else names.get(example.source, example.source)
             examples.append(example.model_copy(update={"id": new, "source": source}))
-        result.append(replace(reading, documents=tuple(documents), examples=tuple(examples)))
+        result.append(replace(reading, documents=documents, examples=examples))
     if renamed:
         count = f"{len(renamed):,} examples had duplicate ids" if len(renamed) > 1 else "1 example had a duplicate id"
         notes.append(f"{count} and got a new one: {', '.join(renamed[:3])}")

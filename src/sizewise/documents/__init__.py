@@ -3,12 +3,12 @@
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.demos import DEMOS, read_demo
 from sizewise.documents.files import read_paths
-from sizewise.documents.reading import Reading
-from sizewise.documents.rows import MAX_REJECTS
+from sizewise.documents.reading import MAX_REJECTS, Reading, ReadOptions
 
 __all__ = [
     "DEMOS",
     "MAX_REJECTS",
+    "ReadOptions",
     "Reading",
     "clean_text",
     "read_demo",

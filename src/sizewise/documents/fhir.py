@@ -59,7 +59,7 @@ def read_fhir(wheel: Path) -> Reading:
         documents.append(make_document(module, paragraphs[0], text, origin, FHIR_LICENSE))
         examples += [_example(module, element) for element in elements if _has_definition(element)]
     note = f"{cut} of {len(documents)} modules were truncated to {MAX_DOCUMENT_CHARACTERS} characters"
-    return Reading(tuple(documents), tuple(examples), notes=(note,))
+    return Reading(documents, examples, notes=[note])
 
 
 def _is_definition(name: str) -> bool:

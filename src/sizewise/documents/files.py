@@ -3,62 +3,65 @@
 from __future__ import annotations
 
 import importlib.util
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sizewise.documents import converting
 from sizewise.documents.cleaning import clean_text, unmapped_share, without_unmapped
 from sizewise.documents.decoding import Unreadable, check_size, decode_file
-from sizewise.documents.reading import FileRead, Reading, make_document
-from sizewise.documents.rows import KNOWN_KEYS, MAX_REJECTS, check_rejected, of_cells, read_rows
+from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
+from sizewise.documents.rows import KNOWN_KEYS, check_rejected, of_cells, read_rows
 from sizewise.documents.tables import CELL_KINDS, JSON_KINDS, cell_rows, json_rows
 from sizewise.errors import SizewiseError, install_command
-from sizewise.records import Document, Example, RejectedRow
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
 MAX_UNMAPPED = 0.1  # share of a PDF's letters
 _LISTED = 5
+DEFAULTS = ReadOptions()
 
 
-def read_paths(paths: Sequence[Path | str], max_rejects: float = MAX_REJECTS) -> Reading:
+def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, into: Reading | None = None) -> Reading:
     """Read files and folders (recursively, without hidden files).
 
     Unsupported and binary files, and files whose encoding is unclear, are skipped and listed in the notes.
 
     Args:
         paths: Files and folders.
-        max_rejects: Maximum share of unusable rows per file; they are collected and noted.
+        options: How to read them.
+        into: The reading that documents, examples and notes are added to; a new one by default.
+
+    Returns:
+        The reading.
 
     Raises:
         SizewiseError: A path doesn't exist, a file has too many unusable rows, or no text was found.
     """
-    documents: list[Document] = []
-    examples: list[Example] = []
-    rejected: list[RejectedRow] = []
-    forms: Counter[str] = Counter()
-    not_read: Counter[str] = Counter()
+    reading = into if into is not None else Reading()
+    before = len(reading.documents) + len(reading.examples)
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
     with converting.Converter() as converter:
         for path, name in _named_files(paths):
             try:
-                found = _read_file(path, name, converter, max_rejects)
+                found = _read_file(path, name, converter, options.max_rejects)
             except Unreadable as reason:
-                not_read[str(reason)] += 1
+                reading.not_read[str(reason)] = reading.not_read.get(str(reason), 0) + 1
                 skipped.setdefault(str(reason), []).append(name)
                 continue
-            documents += found.documents
-            examples += found.examples
-            rejected += found.rejected
-            forms.update(found.forms)
+            for document in found.documents:
+                reading.documents.append(document)
+            for example in found.examples:
+                reading.examples.append(example)
+            for row in found.rejected:
+                reading.rejected.append(row)
+            reading.forms.update(found.forms)
             notes += found.notes
     notes += [
         f"not read ({reason}): {', '.join(names[:_LISTED])}"
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
         for reason, names in skipped.items()
     ]
-    if not documents and not examples:
+    if len(reading.documents) + len(reading.examples) == before:
         needs_extra = any("needs " in reason for reason in skipped) and importlib.util.find_spec("markitdown") is None
         details = "; ".join(notes) or "the folder is empty"
         raise SizewiseError(
@@ -68,7 +71,8 @@ def read_paths(paths: Sequence[Path | str], max_rejects: float = MAX_REJECTS) ->
             if needs_extra
             else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
         )
-    return Reading(tuple(documents), tuple(examples), dict(not_read), tuple(notes), dict(forms), tuple(rejected))
+    reading.notes += notes
+    return reading
 
 
 def _named_files(paths: Sequence[Path | str]) -> Iterator[tuple[Path, str]]:

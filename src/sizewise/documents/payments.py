@@ -58,7 +58,7 @@ def read_payments(wheel: Path) -> Reading:
                 asked.add(definition)  # many fields share a definition
                 examples.append(_example(module, path, definition))
     note = f"{cut} of {len(documents)} modules were truncated to {MAX_DOCUMENT_CHARACTERS} characters"
-    return Reading(tuple(documents), tuple(examples), notes=(note,))
+    return Reading(documents, examples, notes=[note])
 
 
 def _definitions(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:

@@ -48,7 +48,7 @@ def read_python_manual(folder: Path | None = None) -> Reading:
             "choose another control text: --control PATH",
         )
     kept = {document.id for document in documents}
-    return Reading(tuple(documents), tuple(example for example in examples if example.source in kept))
+    return Reading(documents, [example for example in examples if example.source in kept])
 
 
 def _topics(path: Path) -> dict[str, str]:

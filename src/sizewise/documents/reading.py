@@ -1,33 +1,65 @@
-"""The result of reading files or a demo."""
+"""How files are read, and what comes out of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from sizewise.records import Document, Example, RejectedRow
 
+T = TypeVar("T")
+MAX_REJECTS = 0.05
+
+
+class Rows(Protocol[T]):
+    """Rows that grow while files are read: a list, or a file on disk (`sizewise.store.RowFile`)."""
+
+    def append(self, row: T, /) -> None:
+        """Add a row at the end."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[T]: ...
+
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """How to read files.
+
+    Attributes:
+        max_rejects: Maximum share of unusable rows per file.
+        prompt: Column of the prompt; detected if empty.
+        reference: Column of the reference answer; detected if empty.
+        label: Column of the label; detected if empty.
+    """
+
+    max_rejects: float = MAX_REJECTS
+    prompt: str = ""
+    reference: str = ""
+    label: str = ""
+
+
+@dataclass
 class Reading:
     """Documents and examples of one or more sources.
 
     Attributes:
         documents: Cleaned texts.
-        examples: Prompts with references.
+        examples: Prompts, with reference answers where there are any.
         not_read: Reason -> number of files that were skipped for it.
         notes: Remarks that matter for interpreting scores.
         forms: Detected row format -> number of rows.
         rejected: Rows that could not be used.
     """
 
-    documents: tuple[Document, ...] = ()
-    examples: tuple[Example, ...] = ()
+    documents: Rows[Document] = field(default_factory=list)
+    examples: Rows[Example] = field(default_factory=list)
     not_read: dict[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    forms: dict[str, int] = field(default_factory=dict)
-    rejected: tuple[RejectedRow, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    forms: Counter[str] = field(default_factory=Counter)
+    rejected: Rows[RejectedRow] = field(default_factory=list)
 
 
 @dataclass

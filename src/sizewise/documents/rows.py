@@ -29,7 +29,6 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Document, Example, Message, RejectedRow, Split
 from sizewise.text import normalize_text
 
-MAX_REJECTS = 0.05
 # Synonyms of column names; the first is the preferred one.
 PROMPT_KEYS = ("prompt", "question", "instruction", "input", "query")
 CONTEXT_KEYS = ("input", "context")

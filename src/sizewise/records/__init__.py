@@ -63,6 +63,7 @@ from sizewise.records.text import (
     RejectedRow,
     Split,
     SplitSize,
+    ToolCall,
 )
 from sizewise.records.thoughts import opened_thought, split_thoughts
 from sizewise.records.traffic import LoadTest
@@ -165,6 +166,7 @@ __all__ = [
     "SplitSize",
     "Study",
     "Synthesis",
+    "ToolCall",
     "Trial",
     "Tuning",
     "Vote",

@@ -12,6 +12,11 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
+def _without_unset(found: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Leave fields out that are unset, so that records and hashes of before keep their bytes."""
+    return {key: value for key, value in found.items() if value or key not in names}
+
+
 class Document(Record):
     """Text with its origin and license."""
 
@@ -27,24 +32,48 @@ class Document(Record):
     """License of the text, as stated by its source."""
     sha256: str
     """Content hash of `text` in UTF-8."""
+    language: str = ""
+    """Language of the text as an ISO 639-1 code; empty if unknown."""
+    time: str = ""
+    """When the text was written, in ISO 8601, if its source states it."""
+    group: str = ""
+    """What must stay together in one split besides the document itself, such as a customer or an author."""
+
+    @model_serializer(mode="wrap")
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_unset(plain(self), ("language", "time", "group"))
+
+
+class ToolCall(Record):
+    """Call of a function that an assistant message asks for."""
+
+    id: str = ""
+    """Id that the result refers to."""
+    name: str
+    """Name of the function."""
+    arguments: str = "{}"
+    """Arguments as JSON text."""
 
 
 class Message(Record):
     """One turn of a conversation."""
 
-    role: Literal["system", "user", "assistant"]
-    """Author of the message."""
+    role: Literal["system", "user", "assistant", "tool"]
+    """Author of the message; `tool` for the result of a call."""
     content: str
-    """Text of the message."""
+    """Text of the message; may be empty if the message consists of tool calls."""
     images: tuple[str, ...] = ()
     """Paths of images attached to the message."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls of an assistant message."""
+    tool_call_id: str = ""
+    """The call that a message of a tool answers."""
+    name: str = ""
+    """Name of the tool that a message comes from."""
 
     @model_serializer(mode="wrap")
-    def _omit_missing_images(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = plain(self)
-        if not self.images:
-            found.pop("images", None)
-        return found
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_unset(plain(self), ("images", "tool_calls", "tool_call_id", "name"))
 
 
 class Example(Record):
@@ -54,8 +83,9 @@ class Example(Record):
     """Stable name, unique within a dataset."""
     messages: tuple[Message, ...] = Field(min_length=1)
     """Conversation that the model must continue."""
-    references: tuple[str, ...] = Field(min_length=1)
-    """Reference answers; the first one is used for training."""
+    references: tuple[str, ...] = ()
+    """Reference answers; the first one is used for training. Empty if the row has none: such an example is answered,
+    judged and timed, but not trained on or scored against a reference."""
     tags: tuple[str, ...] = ()
     """Labels to slice results by."""
     source: str
@@ -68,20 +98,28 @@ class Example(Record):
     """JSON Schema that an answer must satisfy, as text."""
     split: Literal["train", "validation", "test"] | None = None
     """Required split of the source, for example for a test set with existing answers; by default a random one."""
+    label: str = ""
+    """Class of the example, for stratified splits; the reference answer of a classification."""
+    group: str = ""
+    """What must stay together in one split, such as a customer or a patient."""
+    time: str = ""
+    """When the example arose, in ISO 8601, for a split by time."""
+    rejected: tuple[str, ...] = ()
+    """Answers that people preferred less than the references (preference pairs)."""
+    tools: str = ""
+    """Definitions of the tools that the model may call, as a JSON list."""
 
     @model_validator(mode="after")
     def _reference_among_choices(self) -> Example:
-        if self.choices and self.references[0] not in self.choices:
+        if self.choices and self.references and self.references[0] not in self.choices:
             raise ValueError(f"the reference answer '{self.references[0][:50]}' is not among the choices")
         return self
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = plain(self)
-        for name in ("choices", "answer_schema", "split"):
-            if not found.get(name):
-                found.pop(name, None)
-        return found
+        return _without_unset(
+            plain(self), ("choices", "answer_schema", "split", "label", "group", "time", "rejected", "tools")
+        )
 
     @property
     def prompt(self) -> str:

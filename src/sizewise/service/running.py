@@ -211,7 +211,7 @@ def _run(models: dict[str, Model], settings: Settings, store: Store, reporter: R
 
 def _load_library(documents: Path, reporter: Reporter) -> Library:
     reading = read_paths([documents])
-    library = Library(cut(reading.documents))
+    library = Library(cut(list(reading.documents)))
     reporter.say(f"support agent: indexed {len(reading.documents):,} document(s), {len(library):,} passage(s)")
     for note in reading.notes:
         reporter.say(note)

@@ -11,11 +11,14 @@ from sizewise.store.files import (
     write_atomically,
 )
 from sizewise.store.ledger import Ledger
+from sizewise.store.rows import Joined, RowFile
 from sizewise.store.store import Listed, Saved, Store, id_of, same_facts, uri_of, versions
 
 __all__ = [
+    "Joined",
     "Ledger",
     "Listed",
+    "RowFile",
     "Saved",
     "Store",
     "id_of",
