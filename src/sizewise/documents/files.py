@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sizewise.documents import converting
+from sizewise.documents import converting, row_files, spreadsheets
+from sizewise.documents.cells import known_columns
 from sizewise.documents.cleaning import clean_text, unmapped_share, without_unmapped
 from sizewise.documents.decoding import Unreadable, check_size, decode_file
 from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
-from sizewise.documents.rows import KNOWN_KEYS, check_rejected, of_cells, read_rows
-from sizewise.documents.tables import CELL_KINDS, JSON_KINDS, cell_rows, json_rows
+from sizewise.documents.row_files import kind_of
+from sizewise.documents.rows import RowSource, check_rejected, of_cells, read_rows
+from sizewise.documents.tables import CELL_KINDS
 from sizewise.errors import SizewiseError, install_command
+from sizewise.records import Split
 
-COMPRESSED = (".gz",)
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
 MAX_UNMAPPED = 0.1  # share of a PDF's letters
 _LISTED = 5
@@ -43,19 +45,14 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
     with converting.Converter() as converter:
-        for path, name in _named_files(paths):
+        for file in _files_to_read(paths, options, converter, reading):
             try:
-                found = _read_file(File(path, name, kind_of(path), options, converter))
+                found = _read_file(file)
             except Unreadable as reason:
                 reading.not_read[str(reason)] = reading.not_read.get(str(reason), 0) + 1
-                skipped.setdefault(str(reason), []).append(name)
+                skipped.setdefault(str(reason), []).append(file.name)
                 continue
-            for document in found.documents:
-                reading.documents.append(document)
-            for example in found.examples:
-                reading.examples.append(example)
-            for row in found.rejected:
-                reading.rejected.append(row)
+            found.flush_to(reading)
             reading.forms.update(found.forms)
             notes += found.notes
     notes += [
@@ -68,7 +65,7 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
         details = "; ".join(notes) or "the folder is empty"
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {details}.",
-            f"files of type {', '.join(TEXT_KINDS + JSON_KINDS + CELL_KINDS + converting.KINDS)}, text in UTF-8",
+            f"files of type {', '.join(TEXT_KINDS + row_files.KINDS + converting.KINDS)}, text in UTF-8",
             install_command("documents")
             if needs_extra
             else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
@@ -96,6 +93,17 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
+def _files_to_read(
+    paths: Sequence[Path | str], options: ReadOptions, converter: converting.Converter, into: Reading
+) -> Iterator[File]:
+    """Yield the files, without those that only describe a dataset."""
+    named = [(path, name) for path, name in _named_files(paths) if not row_files.is_dataset_file(path)]
+    splits = row_files.splits_in_names(named)
+    for path, name in named:
+        if not row_files.is_dataset_card(path, named):
+            yield File(path, name, kind_of(path), options, converter, into, splits.get(path))
+
+
 class File(NamedTuple):
     """A file to read, and how."""
 
@@ -106,12 +114,10 @@ class File(NamedTuple):
     """File extension in lower case; for compressed files the last two, such as .jsonl.gz."""
     options: ReadOptions
     converter: converting.Converter
-
-
-def kind_of(path: Path) -> str:
-    """Return the extension of a path in lower case; of a compressed file the last two."""
-    kind = path.suffix.lower()
-    return f"{Path(path.stem).suffix.lower()}{kind}" if kind in COMPRESSED else kind
+    into: Reading
+    """Where to put the rows of large files while they are read."""
+    split: Split | None = None
+    """The split that the name of the file states."""
 
 
 def _read_file(file: File) -> FileRead:
@@ -158,25 +164,50 @@ def _read_converted(file: File) -> FileRead:
 
 def _read_rows(file: File) -> FileRead:
     """Read a file of rows; a JSON file without any rows counts as unreadable."""
+    opened = row_files.open_rows(file.path, known_columns(file.options))
+    rows = map(of_cells, opened.rows) if file.kind.startswith(CELL_KINDS) else opened.rows
+    read = _read_open_rows(file, row_files.OpenRows(rows, opened.guess, opened.label_names))
+    if opened.guess:
+        read.notes.insert(0, f"{file.name}: decoded as {opened.guess} (a guess); save the file as UTF-8 to be sure")
+    return read
+
+
+def _read_open_rows(file: File, opened: row_files.OpenRows) -> FileRead:
     kind = file.kind
-    text, guess = decode_file(file.path)
+    already = len(file.into.documents) + len(file.into.examples) + len(file.into.rejected)
+    source = RowSource(file.path, file.name, file.options, file.split, opened.label_names)
     try:
-        rows = map(of_cells, cell_rows(text, KNOWN_KEYS)) if kind in CELL_KINDS else json_rows(text)
-        read = read_rows(rows, file.path, file.name)
+        read = read_rows(opened.rows, source, file.into)
     except Unreadable as error:
-        raise Unreadable(f"{kind}, {error}") from error
-    if not read.usable and (kind == ".json" or not read.rejected):
-        reason = f"line {read.rejected[0].line}: {read.rejected[0].reason}" if read.rejected else "no rows"
-        raise Unreadable(f"{kind}, {reason}")
+        if len(file.into.documents) + len(file.into.examples) + len(file.into.rejected) > already:
+            raise SizewiseError(
+                f"{file.path} cannot be read to its end: {error}.", "a complete file", f"fix {file.path}"
+            ) from error
+        raise Unreadable(f"{kind}, {str(error).removeprefix(f'{kind}, ')}") from error
+    if not read.usable and ((kind.startswith(".json") and not kind.startswith(".jsonl")) or not read.rejected_count):
+        first = read.first_rejected[0] if read.first_rejected else None
+        raise Unreadable(f"{kind}, line {first.line}: {first.reason}" if first else f"{kind}, no rows")
     check_rejected(read, file.path, file.options.max_rejects)
-    if guess:
-        read.notes.insert(0, f"{file.name}: decoded as {guess} (a guess); save the file as UTF-8 to be sure")
+    if file.split and read.documents:
+        read.notes.append(f"{file.name}: the split in the file's name applies to examples, not to documents")
+    return read
+
+
+def _read_spreadsheet(file: File) -> FileRead:
+    """Read an Excel file as rows if its sheets have known headings, or else as a document."""
+    found = spreadsheets.sheet_rows(file.path, known_columns(file.options))
+    if found is None:
+        return _read_converted(file)
+    read = _read_open_rows(file, row_files.OpenRows(map(of_cells, found.rows)))
+    if found.others:
+        read.notes.append(f"{file.name}: sheets without known headings, not read: {', '.join(found.others)}")
     return read
 
 
 READERS: dict[str, Callable[[File], FileRead]] = {
     **dict.fromkeys(TEXT_KINDS, _read_text),
     **dict.fromkeys(converting.KINDS, _read_converted),
-    **dict.fromkeys((*JSON_KINDS, *CELL_KINDS), _read_rows),
+    **dict.fromkeys(row_files.KINDS, _read_rows),
+    **dict.fromkeys(spreadsheets.KINDS, _read_spreadsheet),
 }
 """Extension -> how such a file is read."""
