@@ -241,7 +241,7 @@ def _asked(given: Any) -> list[Any]:
 def _answers(given: Any) -> list[Any]:
     value = _parsed(given)
     if isinstance(value, dict) and isinstance(value.get("choices"), list):
-        value = [choice.get("message", choice) for choice in _objects(value["choices"])]
+        value = [choice.get("message", choice) for choice in value["choices"] if isinstance(choice, dict)]
     elif isinstance(value, dict) and "role" not in value and not value.get("tool_calls"):
         key = next((key for key in _ANSWERS if value.get(key)), None)
         if key is None:

@@ -24,8 +24,8 @@ from sizewise.text import normalize_text
 
 ANSWER_KEYS = ("completion", "answer", "response", "output")
 FORMS = (
-    'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV or Parquet file with such columns, logs in OpenAI '
-    "chat format, or traces of Langfuse or OpenTelemetry"
+    'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV or Parquet file with such columns, logs in '
+    "OpenAI chat format, or traces of Langfuse or OpenTelemetry"
 )
 FINISH_KEYS = ("finish_reason", "stop_reason", "finish")
 _WITHHELD = "the provider's content filter withheld the answer"
