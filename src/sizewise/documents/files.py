@@ -24,7 +24,12 @@ _LISTED = 5
 DEFAULTS = ReadOptions()
 
 
-def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, into: Reading | None = None) -> Reading:
+def read_paths(
+    paths: Sequence[Path | str],
+    options: ReadOptions = DEFAULTS,
+    into: Reading | None = None,
+    among: Sequence[Path | str] = (),
+) -> Reading:
     """Read files and folders (recursively, without hidden files).
 
     Unsupported and binary files, and files whose encoding is unclear, are skipped and listed in the notes.
@@ -33,6 +38,7 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
         paths: Files and folders.
         options: How to read them.
         into: The reading that documents, examples and notes are added to; a new one by default.
+        among: The other files and folders of the dataset: the file names train and test count if both are there.
 
     Returns:
         The reading.
@@ -45,16 +51,20 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
     with converting.Converter() as converter:
-        for file in _files_to_read(paths, options, converter, reading):
+        for file in _files_to_read(paths, among, options, converter, reading):
+            if reading.is_done(file.name):
+                continue
             try:
                 found = _read_file(file)
             except Unreadable as reason:
                 reading.not_read[str(reason)] = reading.not_read.get(str(reason), 0) + 1
                 skipped.setdefault(str(reason), []).append(file.name)
+                reading.finish(file.name)
                 continue
             found.flush_to(reading)
             reading.forms.update(found.forms)
-            notes += found.notes
+            reading.notes += found.notes
+            reading.finish(file.name)
     notes += [
         f"not read ({reason}): {', '.join(names[:_LISTED])}"
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
@@ -94,11 +104,15 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _files_to_read(
-    paths: Sequence[Path | str], options: ReadOptions, converter: converting.Converter, into: Reading
+    paths: Sequence[Path | str],
+    among: Sequence[Path | str],
+    options: ReadOptions,
+    converter: converting.Converter,
+    into: Reading,
 ) -> Iterator[File]:
     """Yield the files, without those that only describe a dataset."""
     named = [(path, name) for path, name in _named_files(paths) if not row_files.is_dataset_file(path)]
-    splits = row_files.splits_in_names(named)
+    splits = row_files.splits_in_names([*named, *_named_files(among)])
     for path, name in named:
         if not row_files.is_dataset_card(path, named):
             yield File(path, name, kind_of(path), options, converter, into, splits.get(path))
