@@ -28,9 +28,7 @@ def register(app: typer.Typer, panel: str) -> None:
         ] = "",
         reference: Annotated[
             str,
-            typer.Option(
-                metavar="COLUMN", rich_help_panel=DATA, help="Column of the reference answer; detected by default."
-            ),
+            typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the answer; detected by default."),
         ] = "",
         label: Annotated[
             str, typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the class; detected by default.")
