@@ -210,7 +210,7 @@ def _of_langfuse(cells: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if cells.get("type", "GENERATION") in _OBSERVATIONS - {"GENERATION"}:
         return
     observations = _parsed(cells.get("observations"))
-    generations = [
+    generations: list[Mapping[str, Any]] = [
         item
         for item in (observations if isinstance(observations, list) else [])
         if isinstance(item, dict) and item.get("type") == "GENERATION" and item.get("output") not in (None, "")
