@@ -206,6 +206,8 @@ def build(
         notes=tuple(notes),
         forms=dict(forms),
         rejected=len(writer.rejected),
+        split_by=split,
+        near_duplicates=len(listing.near_duplicates),
         sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.licenses)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
