@@ -47,7 +47,6 @@ def read_paths(
         SizewiseError: A path doesn't exist, a file has too many unusable rows, or no text was found.
     """
     reading = into if into is not None else Reading()
-    before = len(reading.documents) + len(reading.examples)
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
     with converting.Converter() as converter:
@@ -70,7 +69,7 @@ def read_paths(
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
         for reason, names in skipped.items()
     ]
-    if len(reading.documents) + len(reading.examples) == before:
+    if not len(reading.documents) + len(reading.examples):
         needs_extra = any("needs " in reason for reason in skipped) and importlib.util.find_spec("markitdown") is None
         details = "; ".join(notes) or "the folder is empty"
         raise SizewiseError(
