@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from sizewise.datasets.deduplication import min_template_count, prompt_key
 from sizewise.records import ContaminationEntry, ContaminationReport, Document, Example, Split
-from sizewise.text.ngrams import NGRAM, NO_NGRAMS, Overlap, SeenText, common_ngrams, is_long
 from sizewise.text import normalize_text, words_of
+from sizewise.text.ngrams import NGRAM, NO_NGRAMS, Overlap, SeenText, common_ngrams, is_long
 
 MAX_LABEL_WORDS = 3
 MIN_CANNED_PROMPTS = 3  # an answer or phrase that this many prompts share is canned

@@ -29,14 +29,14 @@ def compatibility_form(text: str) -> str:
 def fold_text(text: str) -> str:
     """Fold what doesn't change an answer: case, white space, full width, soft hyphens and typographic apostrophes."""
     if not text.isascii():
-        folded = compatibility_form(text).translate(_TYPOGRAPHY).casefold().translate(INVISIBLE)
+        folded = compatibility_form(text.translate(INVISIBLE)).translate(_TYPOGRAPHY).casefold()
         text = unicodedata.normalize("NFC", folded.replace("i\u0307", "i"))  # Turkish dotted capital I
     return " ".join(text.casefold().split())
 
 
 def visible_text(text: str) -> str:
     """Remove soft hyphens and other invisible characters from a text in NFC, keeping its case and white space."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text).translate(INVISIBLE)
+    return text if text.isascii() else unicodedata.normalize("NFC", text.translate(INVISIBLE))
 
 
 @cache
