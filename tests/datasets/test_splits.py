@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from sizewise.datasets import DatasetContents, build, load, read
-from sizewise.datasets.splits import split_sources
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError
@@ -82,7 +81,8 @@ def test_a_source_cannot_be_in_two_splits() -> None:
 
 
 def test_examples_of_one_collection_are_told_what_their_source_is_taken_for() -> None:
-    rows = [make_example(f"e{i}", f"Answer {i}.", "CancerGov") for i in range(40)]
+    rows = [make_example(f"e{i}", f"Answer {i}.", "CancerGov", f"Q{i}?") for i in range(40)]
     with pytest.raises(SizewiseError, match=r"0 documents and 40 examples come from 1 source \('CancerGov'\)") as told:
-        split_sources([], rows, 0)
-    assert "the column 'source'" in told.value.next_step
+        build([Reading([], rows)], ["x"], None, "general", 0)
+    assert "--split prompts" in told.value.next_step
+    assert len(build([Reading([], rows)], ["x"], None, "general", 0, split="prompts").examples["test"]) == 8

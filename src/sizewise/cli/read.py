@@ -42,8 +42,9 @@ def register(app: typer.Typer, panel: str) -> None:
         Example: sizewise read contracts/ examples.jsonl
         """
         from sizewise.datasets import read as read_dataset
+        from sizewise.documents import ReadOptions
 
-        saved = read_dataset(paths, name=name, domain=domain, seed=seed, max_rejects=max_rejects)
+        saved = read_dataset(paths, name=name, domain=domain, seed=seed, options=ReadOptions(max_rejects))
         if print_saved(saved, json):
             return
         record, contamination = saved.record, saved.record.contamination

@@ -42,11 +42,14 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     notes: list[str] = []
     with converting.Converter() as converter:
         for path, name in _named_files(paths):
+            if reading.is_done(name):
+                continue
             try:
                 found = _read_file(path, name, converter, options.max_rejects)
             except Unreadable as reason:
                 reading.not_read[str(reason)] = reading.not_read.get(str(reason), 0) + 1
                 skipped.setdefault(str(reason), []).append(name)
+                reading.finish(name)
                 continue
             for document in found.documents:
                 reading.documents.append(document)
@@ -55,7 +58,8 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
             for row in found.rejected:
                 reading.rejected.append(row)
             reading.forms.update(found.forms)
-            notes += found.notes
+            reading.notes += found.notes
+            reading.finish(name)
     notes += [
         f"not read ({reason}): {', '.join(names[:_LISTED])}"
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

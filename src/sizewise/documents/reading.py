@@ -61,6 +61,13 @@ class Reading:
     forms: Counter[str] = field(default_factory=Counter)
     rejected: Rows[RejectedRow] = field(default_factory=list)
 
+    def is_done(self, file: str) -> bool:
+        """Check whether a file was read before, by a process that was interrupted."""
+        return False
+
+    def finish(self, file: str) -> None:
+        """Take note that a file was read completely."""
+
 
 @dataclass
 class FileRead:

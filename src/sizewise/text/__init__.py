@@ -2,14 +2,13 @@
 
 from sizewise.text.graphemes import graphemes_of, shorten_text
 from sizewise.text.languages import count_languages, detect_language, language_name, main_language
-from sizewise.text.ngrams import NGRAM, SeenText
+from sizewise.text.ngrams import NGRAM
 from sizewise.text.normalization import fold_text, normalize_text, visible_text
 from sizewise.text.sentences import sentences_of
 from sizewise.text.words import character_ngrams, count_words, phrase_pattern, pieces_of, words_of
 
 __all__ = [
     "NGRAM",
-    "SeenText",
     "character_ngrams",
     "count_languages",
     "count_words",
