@@ -98,6 +98,15 @@ class Listing:
         self._drop_documents()
         self._drop_examples(keep_duplicates)
         self._share_sources(keep_duplicates)
+        self.near_duplicates = [duplicate for listed in (self.documents, self.examples) for duplicate in _like(listed)]
+        if self.near_duplicates:
+            count = len(self.near_duplicates)
+            subject = f"{count:,} near-duplicates stay" if count > 1 else "1 near-duplicate stays"
+            some = ", ".join(f"'{item}' resembles '{first}'" for item, first in self.near_duplicates[:_LISTED])
+            more = f" and {count - _LISTED:,} more" if count > _LISTED else ""
+            self.notes.append(
+                f"{subject} in the split of what {'they resemble' if count > 1 else 'it resembles'}: {some}{more}"
+            )
 
     def kept_documents(self) -> Iterator[tuple[int, Document]]:
         """Yield (index, document) with its final id, without duplicates."""
@@ -281,6 +290,13 @@ def _find_duplicates(listed: Listed, order: Sequence[int]) -> list[Duplicate]:
     return [
         Duplicate(listed.ids[i], listed.ids[original]) for i, original in enumerate(listed.original) if i != original
     ]
+
+
+def _like(listed: Listed) -> list[Duplicate]:
+    """Return the near-duplicates, each with the first of its cluster that was kept."""
+    first: dict[int, int] = {}
+    pairs = [(i, first.setdefault(listed.like[i], i)) for i in listed.kept()]
+    return [Duplicate(listed.ids[i], listed.ids[original]) for i, original in pairs if i != original]
 
 
 def _renamed(renamed: list[str], kind: str) -> str:

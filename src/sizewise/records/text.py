@@ -253,5 +253,9 @@ class Dataset(Record):
     """Detected row format -> number of rows."""
     rejected: int = 0
     """Number of rejected rows; rejected.jsonl next to the record lists them with line and reason."""
+    split_by: str = "documents"
+    """What is held out for testing: documents, questions, prompts, time, group, given, or test (everything)."""
+    near_duplicates: int = 0
+    """Documents and examples that resemble an earlier one and stay in its split."""
     sha256: str
     """Hash of all documents and examples in their splits."""
