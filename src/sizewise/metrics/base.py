@@ -112,6 +112,8 @@ class Mean:
     description = ""
     version = 1
     stands_for_quality = True
+    needs_references = True
+    """Whether answers are compared with reference answers; if so, examples without one are left out."""
 
     def signature(self) -> str:
         """Return the name."""

@@ -38,6 +38,7 @@ class LexicalGrounding(Mean):
 
     name, title = "lexical_grounding", "Lexical grounding"
     stands_for_quality = False
+    needs_references = False
     description = (
         "Share of an answer's numbers and content words that also occur in the question or the passage it quotes. "
         "Higher is better when answers must come from a passage. It can't detect correct words combined into a wrong "
@@ -60,6 +61,7 @@ class Refusals(Mean):
 
     name, title = "refusals", "Refusal rate"
     stands_for_quality = False
+    needs_references = False
     better: Better = "lower"
     description = (
         "Share of answers that start with a common English refusal phrase. Lower is better when every question "
@@ -80,6 +82,7 @@ class AnswerWords(Mean):
 
     name, title, unit = "answer_words", "Answer length", "words"
     stands_for_quality = False
+    needs_references = False
     better: Better = "lower"
     description = (
         "Mean number of words per answer; compare it with the length of the reference answers. Shorter answers cost "

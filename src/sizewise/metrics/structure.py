@@ -57,6 +57,7 @@ class JsonValid(Mean):
 
     name, title = "json_valid", "Valid JSON"
     stands_for_quality = False
+    needs_references = False
     description = (
         "Share of answers that are valid JSON and satisfy the schema. Higher is better. It doesn't check whether the "
         "values are correct."

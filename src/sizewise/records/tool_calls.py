@@ -7,13 +7,16 @@ ordinary text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Any
 
 from sizewise.records.text import Message, ToolCall
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 RESULT_BEGIN, RESULT_END = "<tool_response>", "</tool_response>"
+MAX_ENDS = 16  # closing tags that are tried
 _DESCRIBED = "Each function is described by one line of JSON between <tools> and </tools>. "
 OPTIONAL_CALL = (
     f"You may call functions to help with the request. {_DESCRIBED}To call one, write a JSON object with its name and "
@@ -86,10 +89,8 @@ def _up_to_end(text: str) -> tuple[str, str]:
     place = text.find(END)
     if place < 0:
         return text, ""
-    end = place
-    while end >= 0 and parse_json(text[:end]) is None:
-        end = text.find(END, end + 1)
-    place = place if end < 0 else end
+    ends = [found.start() for found in islice(re.finditer(re.escape(END), text), MAX_ENDS)]
+    place = next((end for end in ends if parse_json(text[:end]) is not None), place)
     return text[:place], text[place + len(END) :]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
@@ -22,7 +21,7 @@ from sizewise.training import representation
 from sizewise.training.encoded_data import EncodedData, encode_examples, example_unit
 
 MAX_REPEATS = 4  # of text that names a rare group, when it is reweighted
-R = TypeVar("R", Document, Example)
+R = TypeVar("R", bound=Document | Example)
 
 
 class Additions(NamedTuple):
@@ -50,20 +49,20 @@ class Chosen(Sequence[R]):
 
     Args:
         rows: all rows.
-        index: places of the chosen ones, ascending.
+        places: places of the chosen ones, ascending.
     """
 
-    def __init__(self, rows: Sequence[R], index: IntArray) -> None:
-        self._rows, self.index = rows, index
+    def __init__(self, rows: Sequence[R], places: IntArray) -> None:
+        self._rows, self.places = rows, places
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.places)
 
     def __iter__(self) -> Iterator[R]:
-        if len(self.index) == len(self._rows):
+        if len(self.places) == len(self._rows):
             yield from self._rows
             return
-        wanted = iter(self.index.tolist())
+        wanted = iter(self.places.tolist())
         following = next(wanted, None)
         for number, row in enumerate(self._rows):
             if number == following:
@@ -77,8 +76,8 @@ class Chosen(Sequence[R]):
     def __getitem__(self, place: int | slice) -> R | list[R]:
         """Read one row, or the rows of a slice."""
         if isinstance(place, slice):
-            return [self._rows[i] for i in self.index[place].tolist()]
-        return self._rows[int(self.index[place])]
+            return [self._rows[i] for i in self.places[place].tolist()]
+        return self._rows[int(self.places[place])]
 
 
 def training_part(contents: DatasetContents, recipe: Recipe) -> tuple[Chosen[Document], Chosen[Example]]:
@@ -124,8 +123,10 @@ class _Units:
 
     def pool(self, context: int, padding: int) -> Pool:
         empty = np.zeros(0, np.int64)
-        columns = [np.concatenate([empty, *column]) for column in zip(*self._parts, strict=True)] or [empty] * 3
-        return Pool(self._tokens, *columns, context, padding)
+        starts, lengths, firsts = (
+            np.concatenate([empty, *(part[column] for part in self._parts)]) for column in range(3)
+        )
+        return Pool(self._tokens, starts, lengths, firsts, context, padding)
 
 
 def make_mix(
@@ -185,7 +186,7 @@ def make_mix(
 
 def _add_documents(units: _Units, documents: Chosen[Document], data: EncodedData, recipe: Recipe) -> list[str]:
     """Add documents; those that name a rare group are repeated, or copies with swapped groups are added."""
-    items, index = data.documents(), documents.index
+    items, index = data.documents(), documents.places
     units.add_texts(items, recipe.context, index)
     if recipe.balance == "none":
         return []
@@ -217,16 +218,17 @@ def _add_examples(
     answers: Mapping[str, str],
 ) -> list[str]:
     """Add examples, and return notes about those that were left out or truncated."""
-    parts = [(data.examples(), examples.index)]
+    parts: list[tuple[EncodedItems, IntArray | None]] = [(data.examples(), examples.places)]
     if answers:
-        items, index, answered = *parts[0], array("q")
-        for number, example in zip(index.tolist(), examples, strict=True):
-            if example.id in answers:
-                answered.append(number)
+        places = zip(examples.places.tolist(), examples, strict=True)
+        answered = np.array([place for place, example in places if example.id in answers], np.int64)
         taught = (
             e.model_copy(update={"references": (answers[e.id],), "choices": ()}) for e in examples if e.id in answers
         )
-        parts = [(items, np.setdiff1d(index, answered)), (EncodedItems.of(encode_examples(tokenizer, taught)), None)]
+        parts = [
+            (parts[0][0], np.setdiff1d(examples.places, answered)),
+            (EncodedItems.of(encode_examples(tokenizer, taught)), None),
+        ]
     absent = left_out = cuts = 0
     for items, index in parts:
         starts, lengths, firsts = (
