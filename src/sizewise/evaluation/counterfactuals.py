@@ -259,8 +259,8 @@ def _cases(examples: Sequence[Example], max_cases: int) -> Iterator[_Case]:
     for attribute in attributes():
         count = 0
         for example in examples:
-            single_turn = len(example.messages) == 1
-            variants = make_variants(attribute, example.prompt, example.references[0]) if single_turn else []
+            usable = len(example.messages) == 1 and example.references
+            variants = make_variants(attribute, example.prompt, example.references[0]) if usable else []
             if variants and count < max_cases:
                 count += 1
                 yield _Case(f"{attribute.name}:{example.id}", attribute, example, variants)

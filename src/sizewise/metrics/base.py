@@ -152,6 +152,8 @@ class Mean:
     stands_for_quality = True
     languages: tuple[str, ...] = ()
     """ISO 639-1 codes of the languages that the metric is defined for; empty for every language."""
+    needs_references = True
+    """Whether answers are compared with reference answers; if so, examples without one are left out."""
 
     def signature(self) -> str:
         """Return the name."""

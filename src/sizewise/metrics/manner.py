@@ -43,6 +43,7 @@ class LexicalGrounding(Mean):
 
     name, title, version = "lexical_grounding", "Lexical grounding", 2
     stands_for_quality = False
+    needs_references = False
     description = (
         "Share of an answer's numbers and content words that also occur in the question or the passage it quotes. "
         "Higher is better when answers must come from a passage. It can't detect correct words combined into a wrong "
@@ -66,6 +67,7 @@ class Refusals(Mean):
     name, title = "refusals", "Refusal rate"
     languages = ("en",)
     stands_for_quality = False
+    needs_references = False
     better: Better = "lower"
     description = (
         "Share of answers that start with a common English refusal phrase. Lower is better when every question "
@@ -86,6 +88,7 @@ class AnswerWords(Mean):
 
     name, title, unit, version = "answer_words", "Answer length", "words", 2
     stands_for_quality = False
+    needs_references = False
     better: Better = "lower"
     description = (
         "Mean number of words per answer, estimated in scripts without spaces; compare it with the length of the "

@@ -62,6 +62,11 @@ def stands_for_quality(name: str) -> bool:
         return False
 
 
+def compares_references(metric: Metric) -> bool:
+    """Check whether a metric compares answers with reference answers, as plug-ins do unless they say otherwise."""
+    return metric.needs == "answers" and bool(getattr(metric, "needs_references", True))
+
+
 def find_metric(name: str) -> Metric:
     """Find a metric by name.
 

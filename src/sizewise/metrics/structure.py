@@ -95,6 +95,7 @@ class JsonValid(Mean):
 
     name, title, version = "json_valid", "Valid JSON", 2
     stands_for_quality = False
+    needs_references = False
     description = (
         "Share of answers that are valid JSON and satisfy the schema. Higher is better. It doesn't check whether the "
         "values are correct."
