@@ -57,7 +57,7 @@ def test_every_sheet_counts_and_others_are_named(tmp_path: Path) -> None:
 
 
 def test_numbers_dates_and_truth_keep_their_meaning_and_errors_are_rejected(tmp_path: Path) -> None:
-    given = [3, 4.5, True, datetime.datetime(2026, 3, 1), "007", 1e21]
+    given = [3, 4.5, True, datetime.date(2026, 3, 1), "007", 1e21]
     table = [["prompt", "answer"], *([f"Q{i}?", value] for i, value in enumerate(given))]
     table += [["Wrong?", "#N/A"], ["No answer?", None]]
     with pytest.raises(SizewiseError) as error:

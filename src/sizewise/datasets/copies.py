@@ -25,7 +25,8 @@ MIN_SIMILARITY = 0.8
 """Least share of a stretch's letters in the longest common subsequence with the training text."""
 STRETCH = 250  # letters
 MAX_PLACES = 20  # in training that one seed votes for
-MIN_VOTES, MAX_CANDIDATES = 1, 8
+LETTERS_PER_VOTE, MAX_NEEDED = 75, 3  # a stretch of 150 letters needs two votes for a place, a longer one three
+MAX_CANDIDATES = 8
 MARGIN, MAX_SHIFT = 16, 40  # letters that insertions and deletions may shift a copy
 _POSITION_BITS = 16
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -87,7 +88,7 @@ class Copies:
         letters, stretches = (np.memmap(path, np.uint32, "r") for path in (self._letters, self._stretches))
         ends = np.frombuffer(self._ends, np.int64)
         for (votes,) in parts_of(self._votes):
-            for number, first, last in _candidates(votes):
+            for number, first, last in _candidates(votes, np.frombuffer(self._starts, np.int64)):
                 stretch = stretches[self._starts[number] : self._starts[number + 1]]
                 item = int(np.searchsorted(ends, (first + last + len(stretch)) // 2, "right"))
                 if item == len(ends):
@@ -114,8 +115,13 @@ class Copies:
             self._votes.add(numbers * _MIX, numbers, shifts)
 
 
-def _candidates(votes: Hashes) -> Iterator[tuple[int, int, int]]:
-    """Yield (stretch, first shift, last shift) of the places with the most votes."""
+def _candidates(votes: Hashes, starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """Yield (stretch, first shift, last shift) of the places with the most votes.
+
+    Args:
+        votes: (votes, 3) rows of a hash, the stretch and the shift.
+        starts: (stretches + 1,) offset of each stretch.
+    """
     if not len(votes):
         return
     votes = votes[np.lexsort((votes[:, 2], votes[:, 1]))]
@@ -123,7 +129,8 @@ def _candidates(votes: Hashes) -> Iterator[tuple[int, int, int]]:
     new = np.flatnonzero((np.diff(numbers) != 0) | (np.diff(shifts) > MAX_SHIFT)) + 1
     firsts, ends = np.concatenate([[0], new]), np.concatenate([new, [len(votes)]])
     counts = ends - firsts
-    kept = np.flatnonzero(counts >= MIN_VOTES)
+    lengths = np.diff(starts)[numbers[firsts]]
+    kept = np.flatnonzero(counts >= np.clip(lengths // LETTERS_PER_VOTE, 1, MAX_NEEDED))
     kept = kept[np.lexsort((-counts[kept], numbers[firsts[kept]]))]
     previous, rank = -1, 0
     for cluster in kept.tolist():

@@ -14,6 +14,7 @@ import numpy as np
 
 from sizewise.datasets.keys import example_key, folded_prompt, key_hash, min_template_count, prompt_text
 from sizewise.datasets.similarity import Signatures, document_shingles, prompt_shingles, without_giants
+from sizewise.datasets.sources import describe_collections, find_collections, without_collection
 from sizewise.datasets.spool import Spool, repeated
 from sizewise.documents import Reading
 from sizewise.records import Document, Example, Split
@@ -98,6 +99,15 @@ class Listing:
         self._drop_documents()
         self._drop_examples(keep_duplicates)
         self._share_sources(keep_duplicates)
+        self.near_duplicates = [duplicate for listed in (self.documents, self.examples) for duplicate in _like(listed)]
+        if self.near_duplicates:
+            count = len(self.near_duplicates)
+            subject = f"{count:,} near-duplicates stay" if count > 1 else "1 near-duplicate stays"
+            some = ", ".join(f"'{item}' resembles '{first}'" for item, first in self.near_duplicates[:_LISTED])
+            more = f" and {count - _LISTED:,} more" if count > _LISTED else ""
+            self.notes.append(
+                f"{subject} in the split of what {'they resemble' if count > 1 else 'it resembles'}: {some}{more}"
+            )
 
     def kept_documents(self) -> Iterator[tuple[int, Document]]:
         """Yield (index, document) with its final id, without duplicates."""
@@ -111,6 +121,7 @@ class Listing:
         listed = self.examples
         for i, example in enumerate(e for reading in self.readings for e in reading.examples):
             if listed.original[i] == i:
+                example = without_collection(example, self._collections)
                 changed = {"id": listed.ids[i], "source": listed.sources[i]}
                 same = example.id == changed["id"] and example.source == changed["source"]
                 yield i, example if same else example.model_copy(update=changed)
@@ -159,6 +170,11 @@ class Listing:
                 listed.times.append(example.time)
         if renamed:
             self.notes.append(_renamed(renamed, "example"))
+        self._collections = find_collections(zip(listed.ids, listed.sources, strict=True), set(self.documents.ids))
+        if self._collections:
+            self.notes.append(describe_collections(self._collections))
+            named = zip(listed.ids, listed.sources, strict=True)
+            listed.sources = [own if source in self._collections else source for own, source in named]
         listed.like = _clusters(signatures, PROMPT_SIMILARITY)
 
     def _unique(self, name: str, renamed: list[str]) -> str:
@@ -281,6 +297,13 @@ def _find_duplicates(listed: Listed, order: Sequence[int]) -> list[Duplicate]:
     return [
         Duplicate(listed.ids[i], listed.ids[original]) for i, original in enumerate(listed.original) if i != original
     ]
+
+
+def _like(listed: Listed) -> list[Duplicate]:
+    """Return the near-duplicates, each with the first of its cluster that was kept."""
+    first: dict[int, int] = {}
+    pairs = [(i, first.setdefault(listed.like[i], i)) for i in listed.kept()]
+    return [Duplicate(listed.ids[i], listed.ids[original]) for i, original in pairs if i != original]
 
 
 def _renamed(renamed: list[str], kind: str) -> str:

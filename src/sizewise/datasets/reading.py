@@ -101,7 +101,7 @@ def read(
     if domain is None and demos and demos[0] in DEMOS:
         domain = DEMOS[demos[0]].split(":")[0]
     with staged(store, sources, options, DATASET_VERSION) as folder:
-        readings = [_read_source(sources, number, store, options, folder) for number in range(len(sources))]
+        readings = [_read_source(number, sources, store, options, folder) for number in range(len(sources))]
         contents = build(
             readings,
             [str(source) for source in sources],
@@ -126,7 +126,7 @@ def _checked(sources: str | Path | Iterable[str | Path]) -> list[str | Path]:
 
 
 def _read_source(
-    sources: Sequence[str | Path], number: int, store: Store, options: ReadOptions, folder: Path
+    number: int, sources: Sequence[str | Path], store: Store, options: ReadOptions, folder: Path
 ) -> Reading:
     source = sources[number]
     if str(source).startswith("demo:"):
@@ -210,6 +210,8 @@ def build(
         notes=tuple(notes),
         forms=dict(forms),
         rejected=len(writer.rejected),
+        split_by=split,
+        near_duplicates=len(listing.near_duplicates),
         sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.licenses)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)

@@ -18,10 +18,9 @@ PERMUTATIONS, BANDS = 128, 32
 SIMILARITY = 0.5
 """Least Jaccard similarity of two items in a cluster, as estimated from the signatures (standard error 0.04)."""
 WORD_SHINGLE, LETTER_SHINGLE = 5, 5
-_BLOCK = 65_536
+_BLOCK = 256
 _random = np.random.default_rng(1997)
 _FACTORS = _random.integers(1, 2**63, PERMUTATIONS, np.uint64) * np.uint64(2) + np.uint64(1)
-_OFFSETS = _random.integers(0, 2**63, PERMUTATIONS, np.uint64)
 _NONE = np.uint32(2**32 - 1)
 
 
@@ -35,18 +34,19 @@ class Signatures:
     def __init__(self, path: Path) -> None:
         self._path, self._file = path, path.open("wb")
         self._count = 0
+        self._hashed = np.empty((PERMUTATIONS, _BLOCK), np.uint64)  # reused: small enough for the cache
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, shingles: Hashes) -> None:
         """Add an item by its shingles; an item without any is like no other."""
-        row = np.full(PERMUTATIONS, _NONE, np.uint32)
+        row = np.full(PERMUTATIONS, 2**64 - 1, np.uint64)
         for start in range(0, len(shingles), _BLOCK):
-            block = np.unique(shingles[start : start + _BLOCK])
-            hashed = (block[None, :] * _FACTORS[:, None] + _OFFSETS[:, None]) >> np.uint64(32)
-            row = np.minimum(row, hashed.min(axis=1).astype(np.uint32))
-        row.tofile(self._file)
+            block = shingles[None, start : start + _BLOCK]
+            hashed = np.multiply(block, _FACTORS[:, None], out=self._hashed[:, : block.shape[1]])
+            np.minimum(row, hashed.min(axis=1), out=row)
+        (row >> np.uint64(32)).astype(np.uint32).tofile(self._file)
         self._count += 1
 
     def clusters(self, similarity: float = SIMILARITY) -> npt.NDArray[np.int64]:

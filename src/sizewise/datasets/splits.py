@@ -129,10 +129,10 @@ def _units(documents: Listed, examples: Listed, apart: bool, linked: bool) -> li
         inside = not apart and source in known
         units.add_example(f"d:{source}" if inside else f"e:{examples.prompts[i] if apart else source}", i, examples)
     if linked:
+        first_like: dict[int, str] = {}
         for i in documents.kept():
-            like = documents.like[i]
-            if like != i and documents.original[like] == like:
-                units.merge(f"d:{documents.ids[like]}", f"d:{documents.ids[i]}")
+            name = f"d:{documents.ids[i]}"
+            units.merge(first_like.setdefault(documents.like[i], name), name)
     first: dict[str, str] = {}
     for unit in list(units.by_name.values()):
         groups = {documents.groups[i] for i in unit.documents} | {examples.groups[i] for i in unit.examples}

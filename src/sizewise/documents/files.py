@@ -46,7 +46,6 @@ def read_paths(
         SizewiseError: A path doesn't exist, a file has too many unusable rows, or no text was found.
     """
     reading = into if into is not None else Reading()
-    before = len(reading.documents) + len(reading.examples)
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
     with converting.Converter() as converter:
@@ -69,7 +68,7 @@ def read_paths(
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
         for reason, names in skipped.items()
     ]
-    if len(reading.documents) + len(reading.examples) == before:
+    if not len(reading.documents) + len(reading.examples):
         needed = [reason.partition("needs ")[2] for reason in skipped if "needs " in reason]
         details = "; ".join(notes) or "the folder is empty"
         raise SizewiseError(

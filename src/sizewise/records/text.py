@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -74,6 +75,15 @@ class Message(Record):
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return _without_unset(plain(self), ("images", "tool_calls", "tool_call_id", "name"))
+
+    def texts(self) -> list[str]:
+        """Return the content, and the names and arguments of tool calls."""
+        return [self.content, *(part for call in self.tool_calls for part in (call.name, call.arguments))]
+
+    def map_texts(self, change: Callable[[str], str]) -> Message:
+        """Return the message with its content and the arguments of its calls changed."""
+        calls = tuple(call.model_copy(update={"arguments": change(call.arguments)}) for call in self.tool_calls)
+        return self.model_copy(update={"content": change(self.content), "tool_calls": calls})
 
 
 class Example(Record):
@@ -253,5 +263,9 @@ class Dataset(Record):
     """Detected row format -> number of rows."""
     rejected: int = 0
     """Number of rejected rows; rejected.jsonl next to the record lists them with line and reason."""
+    split_by: str = "documents"
+    """What is held out for testing: documents, questions, prompts, time, group, given, or test (everything)."""
+    near_duplicates: int = 0
+    """Documents and examples that resemble an earlier one and stay in its split."""
     sha256: str
     """Hash of all documents and examples in their splits."""
