@@ -156,10 +156,8 @@ def _conversation_task(cells: Cells, key: str, names: LabelNames) -> Task:
         return Task(form, tuple(messages), references)
     label = _label(cells, label_key, names)
     if normalize_text(last.content) != normalize_text(label):
-        answers = (label,)
-        return Task(
-            f"{key} + {label_key}{named}", _without_answer(turns, answers, key, label_key), answers, label=label
-        )
+        asked = _without_answer(turns, (label,), key, label_key)
+        return Task(f"{key} + {label_key}{named}", asked, (label,), label=label)
     return Task(form, tuple(messages), references, label=label)
 
 
