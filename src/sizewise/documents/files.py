@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_docu
 from sizewise.documents.row_files import kind_of
 from sizewise.documents.rows import RowSource, check_rejected, of_cells, read_rows
 from sizewise.documents.tables import CELL_KINDS
-from sizewise.errors import SizewiseError, install_command
+from sizewise.errors import SizewiseError
 from sizewise.records import Split
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
@@ -70,14 +69,12 @@ def read_paths(
         for reason, names in skipped.items()
     ]
     if not len(reading.documents) + len(reading.examples):
-        needs_extra = any("needs " in reason for reason in skipped) and importlib.util.find_spec("markitdown") is None
+        needed = [reason.partition("needs ")[2] for reason in skipped if "needs " in reason]
         details = "; ".join(notes) or "the folder is empty"
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {details}.",
             f"files of type {', '.join(TEXT_KINDS + row_files.KINDS + converting.KINDS)}, text in UTF-8",
-            install_command("documents")
-            if needs_extra
-            else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
+            needed[0] if needed else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
         )
     reading.notes += notes
     return reading
@@ -113,7 +110,9 @@ def _files_to_read(
     named = [(path, name) for path, name in _named_files(paths) if not row_files.is_dataset_file(path)]
     splits = row_files.splits_in_names([*named, *_named_files(among)])
     for path, name in named:
-        if not row_files.is_dataset_card(path, named):
+        if row_files.is_dataset_card(path, named):
+            into.notes.append(f"{name}: taken for the card of a dataset, not read")
+        else:
             yield File(path, name, kind_of(path), options, converter, into, splits.get(path))
 
 
