@@ -1,0 +1,144 @@
+"""Convert PDF to Markdown, page by page: paragraphs, ruled tables, and which pages have no text."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from typing import Any, NamedTuple
+
+from sizewise.documents.boilerplate import is_page_number, join_hyphenated, recurring_forms
+from sizewise.documents.boilerplate import line_form as form_of
+from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_table
+
+MAX_PAGES = 20_000
+MAX_RULES = 3_000
+"""Pages with more lines are drawings, not tables."""
+EDGE_BLOCKS = 2
+NO_TEXT = "pages without text (scanned pages need OCR)"
+HEADERS = "running headers, footers and page numbers left out"
+HYPHENS = "words joined that were hyphenated at the end of a line"
+
+
+class Block(NamedTuple):
+    """A paragraph or table of a page."""
+
+    text: str
+    """Text as Markdown."""
+    top: float
+    """Distance from the top of the page, in points."""
+    is_table: bool = False
+    """Whether it is a table."""
+
+
+def convert_pdf(data: bytes) -> Conversion:
+    """Convert a PDF; running headers and footers are left out, and counted."""
+    import pdfplumber
+
+    if b"%PDF" not in data[:1024]:
+        raise CannotConvert("not a PDF file")
+    pages: list[list[Block]] = []
+    with pdfplumber.open(io.BytesIO(data), laparams={}) as pdf:
+        title = pdf.metadata.get("Title") if isinstance(pdf.metadata, dict) else ""
+        if len(pdf.pages) > MAX_PAGES:
+            raise CannotConvert(f"has more than {MAX_PAGES:,} pages; split it")
+        for page in pdf.pages:
+            pages.append(_blocks(page))
+            page.close()
+    found = Conversion()
+    text = _text_of(pages, found.removed)
+    empty = [number for number, page in enumerate(pages, start=1) if not page]
+    if empty and len(empty) < len(pages):
+        found.remarks.append(f"{NO_TEXT}: {page_ranges(empty)} of {len(pages)}")
+    title = title if isinstance(title, str) and title.isprintable() else ""
+    found.parts.append(Part(text, title=title.strip()))
+    return found
+
+
+def page_ranges(numbers: list[int]) -> str:
+    """Word a sorted list of page numbers, such as `pages 3-7 and 9`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    named = [f"{first}-{last}" if last > first else str(first) for first, last in runs]
+    joined = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
+    return f"page{'s' if len(numbers) > 1 else ''} {joined}"
+
+
+def _blocks(page: Any) -> list[Block]:
+    """Return paragraphs and tables in reading order."""
+    tables = _tables(page)
+    blocks: list[Block] = []
+    placed: set[int] = set()
+    for box in page.textboxhorizontals + page.textboxverticals:
+        middle = ((box["x0"] + box["x1"]) / 2, (box["top"] + box["bottom"]) / 2)
+        inside = next(
+            (
+                index
+                for index, ((x0, top, x1, bottom), _) in enumerate(tables)
+                if x0 <= middle[0] <= x1 and top <= middle[1] <= bottom
+            ),
+            None,
+        )
+        if inside is None:
+            text = str(box["text"]).strip()
+            if text:
+                blocks.append(Block(text, box["top"]))
+        elif inside not in placed:
+            placed.add(inside)
+            blocks.append(Block(tables[inside][1], tables[inside][0][1], is_table=True))
+    return blocks
+
+
+def _tables(page: Any) -> list[tuple[tuple[float, float, float, float], str]]:
+    """Return the ruled tables of a page: (x0, top, x1, bottom), Markdown."""
+    if not 4 <= len(page.lines) + len(page.rects) <= MAX_RULES:
+        return []
+    found = []
+    for table in page.find_tables():
+        rows = [[cell or "" for cell in row] for row in table.extract()]
+        if len(rows) > 1 and max(map(len, rows)) > 1:
+            found.append((table.bbox, markdown_table(rows)))
+    return [(place, text) for place, text in found if text]
+
+
+def _text_of(pages: list[list[Block]], removed: Counter[str]) -> str:
+    """Join the pages without what recurs at their edges."""
+    edges = []
+    for page in pages:
+        ranked = sorted((block.top, number) for number, block in enumerate(page) if not block.is_table)
+        edges.append({number for _, number in ranked[:EDGE_BLOCKS] + ranked[-EDGE_BLOCKS:]})
+    lines = [[line for number in edge for line in _edge_lines(page[number].text)] for page, edge in zip(pages, edges, strict=True)]
+    recurring = recurring_forms(lines)
+    kept = []
+    for page, edge in zip(pages, edges, strict=True):
+        for number, block in enumerate(page):
+            text = block.text
+            if number in edge:
+                text, dropped = _without_edges(text, recurring, several=len(pages) > 1)
+                removed[HEADERS] += dropped
+            if not block.is_table:
+                text, joined = join_hyphenated(text)
+                removed[HYPHENS] += joined
+            if text:
+                kept.append(text)
+    return "\n\n".join(kept)
+
+
+def _edge_lines(text: str) -> list[str]:
+    lines = text.splitlines()
+    return lines[:2] + lines[2:][-2:]
+
+
+def _without_edges(text: str, recurring: set[str], several: bool) -> tuple[str, int]:
+    edge = set(_edge_lines(text))
+    lines = text.splitlines()
+    kept = [
+        line
+        for line in lines
+        if line not in edge
+        or not (form_of(line) in recurring or (several and len(lines) == 1 and is_page_number(line)))
+    ]
+    return "\n".join(kept), len(lines) - len(kept)
