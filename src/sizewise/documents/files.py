@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sizewise.documents import converting
 from sizewise.documents.cleaning import clean_text, unmapped_share, without_unmapped
@@ -14,6 +15,7 @@ from sizewise.documents.rows import KNOWN_KEYS, check_rejected, of_cells, read_r
 from sizewise.documents.tables import CELL_KINDS, JSON_KINDS, cell_rows, json_rows
 from sizewise.errors import SizewiseError, install_command
 
+COMPRESSED = (".gz",)
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
 MAX_UNMAPPED = 0.1  # share of a PDF's letters
 _LISTED = 5
@@ -43,7 +45,7 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     with converting.Converter() as converter:
         for path, name in _named_files(paths):
             try:
-                found = _read_file(path, name, converter, options.max_rejects)
+                found = _read_file(File(path, name, kind_of(path), options, converter))
             except Unreadable as reason:
                 reading.not_read[str(reason)] = reading.not_read.get(str(reason), 0) + 1
                 skipped.setdefault(str(reason), []).append(name)
@@ -94,51 +96,87 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _read_file(path: Path, name: str, converter: converting.Converter, max_rejects: float) -> FileRead:
+class File(NamedTuple):
+    """A file to read, and how."""
+
+    path: Path
+    name: str
+    """Name of the file in the dataset."""
+    kind: str
+    """File extension in lower case; for compressed files the last two, such as .jsonl.gz."""
+    options: ReadOptions
+    converter: converting.Converter
+
+
+def kind_of(path: Path) -> str:
+    """Return the extension of a path in lower case; of a compressed file the last two."""
     kind = path.suffix.lower()
-    guess, unmapped = "", 0.0
-    if kind in (*JSON_KINDS, *CELL_KINDS, *TEXT_KINDS):
-        text, guess = decode_file(path)
-    elif kind in converting.KINDS:
-        check_size(path)
-        try:
-            text = converter.text_of(path)
-        except converting.CannotConvert as error:
-            raise Unreadable(f"{kind}, {error}") from error
-        if not text.strip():
-            raise Unreadable(f"{kind}, no text (scanned pages?)")
-        unmapped = unmapped_share(text) if kind == ".pdf" else 0.0
-        if unmapped > MAX_UNMAPPED:
-            raise Unreadable(f"{kind}, its fonts don't map to Unicode (cid:NN), so it needs OCR")
-    else:
-        raise Unreadable(f"unsupported type {kind}" if kind else "no file extension")
-    if kind in (*JSON_KINDS, *CELL_KINDS):
-        read = _read_rows(text, path, name, max_rejects)
-    else:
-        cleaned = clean_text(without_unmapped(text) if unmapped else text)
-        if not cleaned:
-            raise Unreadable("empty")
-        read = FileRead([make_document(name, path.stem, cleaned, str(path))])
-    if unmapped:
-        read.notes.append(
-            f"{name}: {unmapped:.1%} of the characters were dropped or replaced by U+FFFD, because the fonts don't map "
-            "them to Unicode"
-        )
+    return f"{Path(path.stem).suffix.lower()}{kind}" if kind in COMPRESSED else kind
+
+
+def _read_file(file: File) -> FileRead:
+    reader = READERS.get(file.kind)
+    if reader is None:
+        raise Unreadable(f"unsupported type {file.kind}" if file.kind else "no file extension")
+    return reader(file)
+
+
+def _read_text(file: File) -> FileRead:
+    text, guess = decode_file(file.path)
+    read = _one_document(file, text)
     if guess:
-        read.notes.insert(0, f"{name}: decoded as {guess} (a guess); save the file as UTF-8 to be sure")
+        read.notes.insert(0, f"{file.name}: decoded as {guess} (a guess); save the file as UTF-8 to be sure")
     return read
 
 
-def _read_rows(text: str, path: Path, name: str, max_rejects: float) -> FileRead:
+def _one_document(file: File, text: str) -> FileRead:
+    cleaned = clean_text(text)
+    if not cleaned:
+        raise Unreadable("empty")
+    return FileRead([make_document(file.name, file.path.stem, cleaned, str(file.path))])
+
+
+def _read_converted(file: File) -> FileRead:
+    check_size(file.path)
+    try:
+        text = file.converter.text_of(file.path)
+    except converting.CannotConvert as error:
+        raise Unreadable(f"{file.kind}, {error}") from error
+    if not text.strip():
+        raise Unreadable(f"{file.kind}, no text (scanned pages?)")
+    unmapped = unmapped_share(text) if file.kind == ".pdf" else 0.0
+    if unmapped > MAX_UNMAPPED:
+        raise Unreadable(f"{file.kind}, its fonts don't map to Unicode (cid:NN), so it needs OCR")
+    read = _one_document(file, without_unmapped(text) if unmapped else text)
+    if unmapped:
+        read.notes.append(
+            f"{file.name}: {unmapped:.1%} of the characters were dropped or replaced by U+FFFD, because the fonts "
+            "don't map them to Unicode"
+        )
+    return read
+
+
+def _read_rows(file: File) -> FileRead:
     """Read a file of rows; a JSON file without any rows counts as unreadable."""
-    kind = path.suffix.lower()
+    kind = file.kind
+    text, guess = decode_file(file.path)
     try:
         rows = map(of_cells, cell_rows(text, KNOWN_KEYS)) if kind in CELL_KINDS else json_rows(text)
-        read = read_rows(rows, path, name)
+        read = read_rows(rows, file.path, file.name)
     except Unreadable as error:
         raise Unreadable(f"{kind}, {error}") from error
     if not read.usable and (kind == ".json" or not read.rejected):
         reason = f"line {read.rejected[0].line}: {read.rejected[0].reason}" if read.rejected else "no rows"
         raise Unreadable(f"{kind}, {reason}")
-    check_rejected(read, path, max_rejects)
+    check_rejected(read, file.path, file.options.max_rejects)
+    if guess:
+        read.notes.insert(0, f"{file.name}: decoded as {guess} (a guess); save the file as UTF-8 to be sure")
     return read
+
+
+READERS: dict[str, Callable[[File], FileRead]] = {
+    **dict.fromkeys(TEXT_KINDS, _read_text),
+    **dict.fromkeys(converting.KINDS, _read_converted),
+    **dict.fromkeys((*JSON_KINDS, *CELL_KINDS), _read_rows),
+}
+"""Extension -> how such a file is read."""
