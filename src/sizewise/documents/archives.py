@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO
+from typing import Protocol
 
 from sizewise.documents.containers import MAX_MEMBERS, check_members
 from sizewise.documents.parts import CannotConvert
@@ -21,6 +21,7 @@ from sizewise.documents.parts import CannotConvert
 ZIP_KINDS = (".zip",)
 TAR_KINDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SINGLE_KINDS = (".gz", ".bz2", ".xz")
+ROW_KINDS = tuple(f".{rows}.gz" for rows in ("jsonl", "ndjson", "json", "csv", "tsv"))
 KINDS = (*ZIP_KINDS, *TAR_KINDS, *SINGLE_KINDS)
 MAX_TOTAL_BYTES = 4 * 2**30
 MAX_MEMBER_BYTES = 512 * 2**20
@@ -33,9 +34,20 @@ _IGNORED = ("__MACOSX",)
 Named = tuple[Path, str]
 
 
+class Readable(Protocol):
+    """An open member of an archive."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most this many bytes."""
+
+
+
+
 def archive_kind(path: Path) -> str:
     """Return the kind of an archive by its name, empty if it is none."""
     name = path.name.lower()
+    if name.endswith(ROW_KINDS):
+        return ""  # rows are decompressed while they are read
     return next((kind for kind in (*TAR_KINDS, *ZIP_KINDS, *SINGLE_KINDS) if name.endswith(kind)), "")
 
 
@@ -114,9 +126,8 @@ class Unpacked:
                     yield self._unpack(content, member.name, path, name, size)
 
     def _single(self, path: Path, name: str, kind: str) -> Iterator[Named]:
-        opener = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[kind]
         member = path.name[: -len(kind)]
-        with opener(path, "rb") as content:
+        with {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}[kind](path) as content:
             yield self._unpack(content, member, path, name[: -len(kind)], path.stat().st_size, named=False)
 
     def _wanted(self, member: str, name: str) -> bool:
@@ -127,9 +138,7 @@ class Unpacked:
             return False
         return not any(part.startswith(".") or part in _IGNORED for part in parts)
 
-    def _unpack(
-        self, content: IO[bytes], member: str, path: Path, name: str, packed: int, named: bool = True
-    ) -> Named:
+    def _unpack(self, content: Readable, member: str, path: Path, name: str, packed: int, named: bool = True) -> Named:
         """Write a member to the temporary folder, and check what it really unpacks to."""
         self._count += 1
         suffix = archive_kind(Path(member)) or PurePosixPath(member).suffix

@@ -1,4 +1,4 @@
-"""Find text that belongs to the page rather than to the document: running headers and footers, page numbers, hyphens."""
+"""Find text that belongs to the page rather than to the document: running headers, page numbers, hyphens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_page_number(line: str) -> bool:
 
 
 def join_hyphenated(text: str) -> tuple[str, int]:
-    """Join words that were hyphenated at the end of a line; a compound that is spelled with a hyphen elsewhere keeps it.
+    """Join words that were hyphenated at the end of a line; compounds that have their hyphen elsewhere keep it.
 
     Returns:
         The text and the number of words joined.

@@ -13,7 +13,9 @@ MAX_RATIO, RATIO_FROM = 150, 8 * 2**20
 """Compression ratio above which a member is refused, and the size from which it is looked at; text reaches about 20."""
 CHUNK = 1 << 20
 _XML = (".xml", ".rels", ".opf", ".ncx", ".vml")
-_DECLARED = tuple(mark.encode(name) for mark in ("<!ENTITY", "<!DOCTYPE") for name in ("ascii", "utf-16-le", "utf-16-be"))
+_DECLARED = tuple(
+    mark.encode(name) for mark in ("<!ENTITY", "<!DOCTYPE") for name in ("ascii", "utf-16-le", "utf-16-be")
+)
 _WITH_DOCTYPE = (".opf", ".ncx")  # older EPUBs name a DTD there; no parser of ours loads it
 
 

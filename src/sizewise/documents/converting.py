@@ -149,9 +149,7 @@ class Converters:
         memory_bytes: Limit on the address space of each process.
     """
 
-    def __init__(
-        self, workers: int | None = None, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES
-    ) -> None:
+    def __init__(self, workers: int | None = None, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> None:
         workers = workers or worker_count()
         self._ahead = AHEAD * workers
         self._all = [Converter(seconds, memory_bytes) for _ in range(workers)]

@@ -1,23 +1,25 @@
-"""Read text, Markdown, JSON, CSV, PDF, DOCX and HTML files into documents and examples."""
+"""Read files, archives and web pages into documents and examples."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from sizewise.documents import converting
-from sizewise.documents.cleaning import clean_text, unmapped_share, without_unmapped
-from sizewise.documents.decoding import Unreadable, check_size, decode_file
-from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
+from sizewise.documents import archives, converting, crawling
+from sizewise.documents.converted import documents_of, read_converted
+from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, decode_file
+from sizewise.documents.parts import Conversion, Part, Remarks
+from sizewise.documents.personal_data import PersonalData, check_choice
+from sizewise.documents.reading import FileRead, Reading, ReadOptions
 from sizewise.documents.rows import KNOWN_KEYS, check_rejected, of_cells, read_rows
 from sizewise.documents.tables import CELL_KINDS, JSON_KINDS, cell_rows, json_rows
 from sizewise.errors import SizewiseError, install_command
 
 COMPRESSED = (".gz",)
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
-MAX_UNMAPPED = 0.1  # share of a PDF's letters
 _LISTED = 5
 DEFAULTS = ReadOptions()
 
@@ -42,22 +44,28 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     before = len(reading.documents) + len(reading.examples)
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
-    with converting.Converter() as converter:
-        for path, name in _named_files(paths):
+    remarks = Remarks()
+    personal = PersonalData(check_choice(options.personal_data))
+    with ExitStack() as stack:
+        converters = stack.enter_context(converting.Converters())
+        unpacked = stack.enter_context(archives.Unpacked())
+        downloaded = stack.enter_context(crawling.Downloads(paths, options))
+        files = unpacked.files(downloaded.files(_named_files(downloaded.paths)))
+        for path, name in converters.ahead(files, MAX_FILE_BYTES):
             try:
-                found = _read_file(File(path, name, kind_of(path), options, converter))
+                found = _read_file(File(path, name, kind_of(path), options, converters))
             except Unreadable as reason:
-                reading.not_read[str(reason)] = reading.not_read.get(str(reason), 0) + 1
                 skipped.setdefault(str(reason), []).append(name)
                 continue
-            for document in found.documents:
-                reading.documents.append(document)
-            for example in found.examples:
-                reading.examples.append(example)
-            for row in found.rejected:
-                reading.rejected.append(row)
-            reading.forms.update(found.forms)
+            origin = downloaded.origins.get(path) or unpacked.origins.get(path)
+            _add(found, reading, personal, origin)
+            remarks.add(name, found.removed, found.remarks)
             notes += found.notes
+        for name, refused in downloaded.refused + unpacked.refused:
+            skipped.setdefault(refused, []).append(name)
+    for refused, names in skipped.items():
+        reading.not_read[refused] = reading.not_read.get(refused, 0) + len(names)
+    notes += [*remarks.notes(), *personal.notes()]
     notes += [
         f"not read ({reason}): {', '.join(names[:_LISTED])}"
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
@@ -66,15 +74,31 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     if len(reading.documents) + len(reading.examples) == before:
         needs_extra = any("needs " in reason for reason in skipped) and importlib.util.find_spec("markitdown") is None
         details = "; ".join(notes) or "the folder is empty"
+        kinds = (*TEXT_KINDS, *JSON_KINDS, *CELL_KINDS, *converting.KINDS, *archives.ZIP_KINDS)
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {details}.",
-            f"files of type {', '.join(TEXT_KINDS + JSON_KINDS + CELL_KINDS + converting.KINDS)}, text in UTF-8",
+            f"files of type {', '.join(kinds)}, text in UTF-8",
             install_command("documents")
             if needs_extra
             else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
         )
     reading.notes += notes
     return reading
+
+
+def _add(found: FileRead, reading: Reading, personal: PersonalData, origin: str | None) -> None:
+    """Add what was read from a file, with personal data masked or dropped if that was chosen."""
+    for document in found.documents:
+        kept = personal.document(document)
+        if kept is not None:
+            reading.documents.append(kept.model_copy(update={"origin": origin}) if origin else kept)
+    for example in found.examples:
+        usable = personal.example(example)
+        if usable is not None:
+            reading.examples.append(usable)
+    for row in found.rejected:
+        reading.rejected.append(row)
+    reading.forms.update(found.forms)
 
 
 def _named_files(paths: Sequence[Path | str]) -> Iterator[tuple[Path, str]]:
@@ -105,7 +129,7 @@ class File(NamedTuple):
     kind: str
     """File extension in lower case; for compressed files the last two, such as .jsonl.gz."""
     options: ReadOptions
-    converter: converting.Converter
+    converters: converting.Converters
 
 
 def kind_of(path: Path) -> str:
@@ -130,30 +154,11 @@ def _read_text(file: File) -> FileRead:
 
 
 def _one_document(file: File, text: str) -> FileRead:
-    cleaned = clean_text(text)
-    if not cleaned:
-        raise Unreadable("empty")
-    return FileRead([make_document(file.name, file.path.stem, cleaned, str(file.path))])
+    return documents_of(Conversion([Part(text)]), file.path, file.name)
 
 
 def _read_converted(file: File) -> FileRead:
-    check_size(file.path)
-    try:
-        text = file.converter.text_of(file.path)
-    except converting.CannotConvert as error:
-        raise Unreadable(f"{file.kind}, {error}") from error
-    if not text.strip():
-        raise Unreadable(f"{file.kind}, no text (scanned pages?)")
-    unmapped = unmapped_share(text) if file.kind == ".pdf" else 0.0
-    if unmapped > MAX_UNMAPPED:
-        raise Unreadable(f"{file.kind}, its fonts don't map to Unicode (cid:NN), so it needs OCR")
-    read = _one_document(file, without_unmapped(text) if unmapped else text)
-    if unmapped:
-        read.notes.append(
-            f"{file.name}: {unmapped:.1%} of the characters were dropped or replaced by U+FFFD, because the fonts "
-            "don't map them to Unicode"
-        )
-    return read
+    return read_converted(file.path, file.name, file.converters)
 
 
 def _read_rows(file: File) -> FileRead:

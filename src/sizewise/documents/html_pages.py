@@ -16,7 +16,9 @@ OPTIONS = {"escape_underscores": False, "escape_asterisks": False}
 """Text is for a model, not for a Markdown renderer: `snake_case` keeps its spelling."""
 MIN_KEPT = 0.2
 """Share of the words that must be left after removing navigation; else the page is kept as it is."""
-_DECLARED = re.compile(rb"<(?:meta\b[^>]{0,200}?\bcharset|\?xml\b[^>]{0,100}?\bencoding)\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_DECLARED = re.compile(
+    rb"<(?:meta\b[^>]{0,200}?\bcharset|\?xml\b[^>]{0,100}?\bencoding)\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE
+)
 _BANNER = re.compile(r"(?:^|[-_ ])(?:cookie|consent|gdpr|dsgvo|onetrust|cookiebot)", re.IGNORECASE)
 _STATEFUL = ("iso-2022-jp", "iso-2022-kr", "hz-gb-2312", "hz")
 
@@ -33,7 +35,9 @@ def decode_html(data: bytes) -> str:
     match = _DECLARED.search(data[:4096])
     declared = match[1].decode("ascii").lower() if match else ""
     names = [declared] if declared in _STATEFUL else ["utf-8", declared]
-    names = [{"iso-8859-1": "cp1252", "latin1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}.get(n, n) for n in names]
+    names = [
+        {"iso-8859-1": "cp1252", "latin1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}.get(n, n) for n in names
+    ]
     for name in filter(None, names):
         try:
             return data.decode(name)
@@ -68,9 +72,7 @@ def convert_page(page: str) -> Conversion:
     license = _license(soup)
     found.removed[NAVIGATION] = _without_navigation(soup)
     body = soup.find("body") or soup
-    found.parts.append(
-        Part(markdown_of(str(body), found), title=title, license=license, language=language[:2].lower())
-    )
+    found.parts.append(Part(markdown_of(str(body), found), title=title, license=license, language=language[:2].lower()))
     return found
 
 
@@ -124,8 +126,10 @@ def _license(soup: Any) -> str:
     """Return the license that a page links or states in its head, empty if none."""
     for element in soup.find_all(["link", "a"]):
         if "license" in (element.get("rel") or []):
-            return license_name(str(element.get("href") or "")) or license_name(element.get_text()) or str(
-                element.get("href") or ""
+            return (
+                license_name(str(element.get("href") or ""))
+                or license_name(element.get_text())
+                or str(element.get("href") or "")
             )
     for element in soup.find_all("meta"):
         name = str(element.get("name") or element.get("property") or "").lower()

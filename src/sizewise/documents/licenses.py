@@ -13,7 +13,8 @@ _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+() -]{2,80}?)[ \
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.{0,4000}?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 _FRONT_LICENSE = re.compile(r"^licen[sc]e:[ \t]*[\"']?([^\n\"']{2,100})", re.MULTILINE | re.IGNORECASE)
 _CC_URL = re.compile(
-    r"creativecommons\.org/(?:licenses/(by(?:-nc)?(?:-sa|-nd)?)/(\d\.\d)|publicdomain/(zero|mark)/(\d\.\d))", re.IGNORECASE
+    r"creativecommons\.org/(?:licenses/(by(?:-nc)?(?:-sa|-nd)?)/(\d\.\d)|publicdomain/(zero|mark)/(\d\.\d))",
+    re.IGNORECASE,
 )
 _CC_NAME = re.compile(
     r"\bCC[ -](BY(?:[ -](?:NC|SA|ND)){0,2}|0)(?:[ -]v?(\d\.\d))?(?![\w])|"

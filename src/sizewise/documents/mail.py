@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from email import policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 
@@ -100,9 +100,8 @@ def _add_attachment(part: EmailMessage, name: str, found: Conversion) -> None:
     kind = "." + file_name.rpartition(".")[2].lower() if "." in file_name else ""
     try:
         if part.get_content_type() == "message/rfc822":
-            forwarded = part.get_payload()
-            assert isinstance(forwarded, list)
-            inner = convert_bytes(forwarded[0].as_bytes(), ".eml")
+            forwarded = part.get_payload(0)
+            inner = convert_bytes(forwarded.as_bytes() if isinstance(forwarded, Message) else b"", ".eml")
         elif kind in _TEXT_KINDS:
             inner = Conversion([Part(decode_html(_payload(part)))])
         elif kind in CONVERTERS:

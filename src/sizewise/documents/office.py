@@ -178,5 +178,3 @@ def _odt_text(element: Any) -> str:
             parts.append("\n" if child.tag == TEXT + "p" else "")
         parts.append(child.tail or "")
     return "".join(parts)
-
-

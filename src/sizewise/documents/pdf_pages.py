@@ -110,7 +110,10 @@ def _text_of(pages: list[list[Block]], removed: Counter[str]) -> str:
     for page in pages:
         ranked = sorted((block.top, number) for number, block in enumerate(page) if not block.is_table)
         edges.append({number for _, number in ranked[:EDGE_BLOCKS] + ranked[-EDGE_BLOCKS:]})
-    lines = [[line for number in edge for line in _edge_lines(page[number].text)] for page, edge in zip(pages, edges, strict=True)]
+    lines = [
+        [line for number in edge for line in _edge_lines(page[number].text)]
+        for page, edge in zip(pages, edges, strict=True)
+    ]
     recurring = recurring_forms(lines)
     kept = []
     for page, edge in zip(pages, edges, strict=True):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from sizewise.documents.personal_data import PersonalDataChoice
 from sizewise.records import Document, Example, RejectedRow
 
 T = TypeVar("T")
@@ -33,12 +34,18 @@ class ReadOptions:
         prompt: Column of the prompt; detected if empty.
         reference: Column of the reference answer; detected if empty.
         label: Column of the label; detected if empty.
+        personal_data: What becomes of personal data: keep, mask or drop.
+        allow_hosts: Hosts that pages may be read from.
+        max_pages: Maximum number of pages that are read from an address and the links there.
     """
 
     max_rejects: float = MAX_REJECTS
     prompt: str = ""
     reference: str = ""
     label: str = ""
+    personal_data: PersonalDataChoice = "keep"
+    allow_hosts: tuple[str, ...] = ()
+    max_pages: int = 1
 
 
 @dataclass
@@ -73,6 +80,8 @@ class FileRead:
         forms: Row format -> number of rows.
         unused: Columns that were not used.
         notes: Remarks on the file.
+        removed: What was left out of the texts -> how often.
+        remarks: Sentences that other files may share, which become one note: `kind: detail`.
     """
 
     documents: list[Document] = field(default_factory=list)
@@ -81,6 +90,8 @@ class FileRead:
     forms: Counter[str] = field(default_factory=Counter)
     unused: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    removed: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def usable(self) -> int:
