@@ -27,7 +27,7 @@ MAX_TOTAL_BYTES = 4 * 2**30
 MAX_MEMBER_BYTES = 512 * 2**20
 MAX_DEPTH = 2
 """Archives inside archives are read to this depth."""
-MAX_RATIO, RATIO_FROM = 150, 64 * 2**20
+MAX_RATIO, RATIO_FROM = 150, 16 * 2**20
 CHUNK = 1 << 20
 _DRIVE = re.compile(r"[A-Za-z]:")
 _IGNORED = ("__MACOSX",)
@@ -39,8 +39,6 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Read at most this many bytes."""
-
-
 
 
 def archive_kind(path: Path) -> str:

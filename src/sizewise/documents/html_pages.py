@@ -19,6 +19,7 @@ MIN_KEPT = 0.2
 _DECLARED = re.compile(
     rb"<(?:meta\b[^>]{0,200}?\bcharset|\?xml\b[^>]{0,100}?\bencoding)\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE
 )
+_PROLOG = re.compile(r"\A\s*<\?xml[^>]*>")
 _BANNER = re.compile(r"(?:^|[-_ ])(?:cookie|consent|gdpr|dsgvo|onetrust|cookiebot)", re.IGNORECASE)
 _STATEFUL = ("iso-2022-jp", "iso-2022-kr", "hz-gb-2312", "hz")
 
@@ -64,7 +65,7 @@ def convert_page(page: str) -> Conversion:
     """Convert a decoded web page."""
     from bs4 import BeautifulSoup
 
-    soup = BeautifulSoup(page, "html.parser")
+    soup = BeautifulSoup(_PROLOG.sub("", page), "html.parser")
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
     root = soup.find("html")
     language = str(root.get("lang") or root.get("xml:lang") or "") if root is not None else ""

@@ -13,7 +13,8 @@ from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_t
 MAX_PAGES = 20_000
 MAX_RULES = 3_000
 """Pages with more lines are drawings, not tables."""
-EDGE_BLOCKS = 2
+MARGIN = 0.1
+"""Share of a page's height in which running headers and footers are looked for, at the top and at the bottom."""
 NO_TEXT = "pages without text (scanned pages need OCR)"
 HEADERS = "running headers, footers and page numbers left out"
 HYPHENS = "words joined that were hyphenated at the end of a line"
@@ -24,10 +25,17 @@ class Block(NamedTuple):
 
     text: str
     """Text as Markdown."""
-    top: float
-    """Distance from the top of the page, in points."""
     is_table: bool = False
     """Whether it is a table."""
+
+
+class PageText(NamedTuple):
+    """The text of a page."""
+
+    blocks: list[Block]
+    """Paragraphs and tables in reading order."""
+    edge_lines: list[str]
+    """Lines in the upper and lower margin, where running headers and page numbers are."""
 
 
 def convert_pdf(data: bytes) -> Conversion:
@@ -36,17 +44,17 @@ def convert_pdf(data: bytes) -> Conversion:
 
     if b"%PDF" not in data[:1024]:
         raise CannotConvert("not a PDF file")
-    pages: list[list[Block]] = []
+    pages: list[PageText] = []
     with pdfplumber.open(io.BytesIO(data), laparams={}) as pdf:
         title = pdf.metadata.get("Title") if isinstance(pdf.metadata, dict) else ""
         if len(pdf.pages) > MAX_PAGES:
             raise CannotConvert(f"has more than {MAX_PAGES:,} pages; split it")
         for page in pdf.pages:
-            pages.append(_blocks(page))
+            pages.append(PageText(_blocks(page), _edge_lines(page)))
             page.close()
     found = Conversion()
     text = _text_of(pages, found.removed)
-    empty = [number for number, page in enumerate(pages, start=1) if not page]
+    empty = [number for number, page in enumerate(pages, start=1) if not page.blocks]
     if empty and len(empty) < len(pages):
         found.remarks.append(f"{NO_TEXT}: {page_ranges(empty)} of {len(pages)}")
     title = title if isinstance(title, str) and title.isprintable() else ""
@@ -85,10 +93,10 @@ def _blocks(page: Any) -> list[Block]:
         if inside is None:
             text = str(box["text"]).strip()
             if text:
-                blocks.append(Block(text, box["top"]))
+                blocks.append(Block(text))
         elif inside not in placed:
             placed.add(inside)
-            blocks.append(Block(tables[inside][1], tables[inside][0][1], is_table=True))
+            blocks.append(Block(tables[inside][1], is_table=True))
     return blocks
 
 
@@ -104,44 +112,32 @@ def _tables(page: Any) -> list[tuple[tuple[float, float, float, float], str]]:
     return [(place, text) for place, text in found if text]
 
 
-def _text_of(pages: list[list[Block]], removed: Counter[str]) -> str:
-    """Join the pages without what recurs at their edges."""
-    edges = []
-    for page in pages:
-        ranked = sorted((block.top, number) for number, block in enumerate(page) if not block.is_table)
-        edges.append({number for _, number in ranked[:EDGE_BLOCKS] + ranked[-EDGE_BLOCKS:]})
-    lines = [
-        [line for number in edge for line in _edge_lines(page[number].text)]
-        for page, edge in zip(pages, edges, strict=True)
-    ]
-    recurring = recurring_forms(lines)
+def _edge_lines(page: Any) -> list[str]:
+    upper, lower = MARGIN * page.height, (1 - MARGIN) * page.height
+    lines = [line for line in page.textlinehorizontals if line["bottom"] <= upper or line["top"] >= lower]
+    return [str(line["text"]).strip() for line in lines]
+
+
+def _text_of(pages: list[PageText], removed: Counter[str]) -> str:
+    """Join the pages without what recurs in their margins."""
+    recurring = recurring_forms([page.edge_lines for page in pages])
     kept = []
-    for page, edge in zip(pages, edges, strict=True):
-        for number, block in enumerate(page):
-            text = block.text
-            if number in edge:
-                text, dropped = _without_edges(text, recurring, several=len(pages) > 1)
-                removed[HEADERS] += dropped
-            if not block.is_table:
+    for page in pages:
+        edge = {
+            line for line in page.edge_lines if form_of(line) in recurring or (len(pages) > 1 and is_page_number(line))
+        }
+        for text, is_table in page.blocks:
+            if not is_table:
+                text, dropped = _without_lines(text, edge)
                 text, joined = join_hyphenated(text)
+                removed[HEADERS] += dropped
                 removed[HYPHENS] += joined
             if text:
                 kept.append(text)
     return "\n\n".join(kept)
 
 
-def _edge_lines(text: str) -> list[str]:
+def _without_lines(text: str, dropped: set[str]) -> tuple[str, int]:
     lines = text.splitlines()
-    return lines[:2] + lines[2:][-2:]
-
-
-def _without_edges(text: str, recurring: set[str], several: bool) -> tuple[str, int]:
-    edge = set(_edge_lines(text))
-    lines = text.splitlines()
-    kept = [
-        line
-        for line in lines
-        if line not in edge
-        or not (form_of(line) in recurring or (several and len(lines) == 1 and is_page_number(line)))
-    ]
+    kept = [line for line in lines if line.strip() not in dropped]
     return "\n".join(kept), len(lines) - len(kept)

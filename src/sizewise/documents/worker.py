@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from sizewise.documents.parts import MAX_CHARACTERS, CannotConvert, Conversion
 
@@ -76,6 +77,8 @@ def work(memory_bytes: int) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogatepass")
     os.dup2(2, 1)  # keep what parsers print out of the answers
     warnings.simplefilter("ignore")
+    # markitdown imports magika to guess file types, which is never called here; it takes a second and 100 MB to load.
+    sys.modules.setdefault("magika", ModuleType("magika"))
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
