@@ -176,4 +176,4 @@ def pinned_address(target: Target, resolve: Resolve = resolve_host) -> str:
         raise Refused(f"the host {target.host} has the private or reserved address {private[0]}")
     if not addresses:
         raise Refused(f"the host {target.host} has no address")
-    return addresses[0]
+    return min(addresses, key=lambda address: ":" in address)  # IPv4 first: IPv6 is often unreachable

@@ -243,9 +243,9 @@ class Downloads:
         self._options = options
         self.origins: dict[Path, str] = {}
         self.refused: list[tuple[str, str]] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="sizewise-pages-") if self._urls else None
         if self._urls:
             _check_allowed(self._urls, options)
+        self._folder = tempfile.TemporaryDirectory(prefix="sizewise-pages-") if self._urls else None
         self._fetcher = fetcher or Fetcher(options.allow_hosts)
 
     def __enter__(self) -> Downloads:
