@@ -56,7 +56,8 @@ def epub(pages: Sequence[str], opf_head: str = '<?xml version="1.0"?>') -> bytes
     spine = "".join(f'<itemref idref="p{n}"/>' for n in range(len(pages)))
     members: dict[str, bytes | str] = {
         "mimetype": "application/epub+zip",
-        "META-INF/container.xml": '<?xml version="1.0"?><container xmlns="urn:oasis:names:tc:opendocument:xmlns:container">'
+        "META-INF/container.xml": '<?xml version="1.0"?>'
+        '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container">'
         '<rootfiles><rootfile full-path="OEBPS/content.opf"/></rootfiles></container>',
         "OEBPS/content.opf": f'{opf_head}<package xmlns="http://www.idpf.org/2007/opf" '
         'xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>Das Hafenbuch</dc:title>'

@@ -1,4 +1,4 @@
-"""Addresses that lead elsewhere than they seem (OWASP SSRF cheat sheet, PayloadsAllTheThings, PortSwigger, RFC 6890)."""
+"""Addresses that lead elsewhere than they seem (OWASP SSRF, PayloadsAllTheThings, PortSwigger, RFC 6890)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ REFUSED = [
     *("http://127.1/", "http://127.0.1/", "http://0/", "http://0.0.0.0/", "http://2130706433/", "http://0x7f000001/"),
     *("http://0x7f.0x0.0x0.0x1/", "http://0177.0.0.1/", "http://017700000001/", "http://127.0.0.1.:80/"),
     *("http://0x7f.1/", "http://00000000177.0.0.1/", "http://3232235777/", "http://0xA9FEA9FE/", "http://127.0.0.256/"),
-    *("http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/", "http://１２７.0.0.1/", "http://[::ffff:127.0.0.1%25eth0]/"),
+    *(
+        "http://①②⑦.⓪.⓪.①/",
+        "http://127。0。0。1/",
+        "http://\uff11\uff12\uff17.0.0.1/",
+        "http://[::ffff:127.0.0.1%25eth0]/",
+    ),
     # private names and metadata services
     *("http://localhost/", "http://LOCALHOST./", "http://metadata.google.internal/", "http://printer.local/"),
     *("http://169.254.169.254/latest/meta-data/", "http://[fd00:ec2::254]/", "http://instance-data/"),
@@ -34,7 +39,7 @@ REFUSED = [
     *("http://example.com%2f@evil.test/", "http://evil.test#@example.com/", "http://evil.test?@example.com/"),
     *("http://example.com\\@evil.test/", "http://evil.test\\.example.com/", "http://example.com.evil.test/"),
     *("http://evilexample.com/", "http://example.com%00.evil.test/", "http://example.com%0d%0aHost:x/", "http:///"),
-    *("http://exаmple.com/", "http://example.cоm/", "http://xn--exmple-4nf.com/", "http://ｅvil.test/"),
+    *("http://ex\u0430mple.com/", "http://example.c\u043em/", "http://xn--exmple-4nf.com/", "http://\uff45vil.test/"),
     *("http://example.com /", "http://exa\tmple.com/", "http://example.com\r\n/", "http://docs.example.com/"),
     # ports
     *("http://example.com:22/", "https://example.com:6379/", "http://example.com:0/", "http://example.com:99999/"),
@@ -49,8 +54,7 @@ def test_misleading_addresses_are_refused_before_any_look_up(url: str) -> None:
         raise AssertionError(f"{host} was looked up")
 
     with pytest.raises(Refused) as refused:
-        check_url(url, ("example.com", "docs.example.com:8443"))
-        pinned_address(check_url(url, ("example.com",)), resolve)
+        pinned_address(check_url(url, ("example.com", "docs.example.com:8443")), resolve)
     assert str(refused.value)
 
 
@@ -71,7 +75,8 @@ def test_listed_addresses_have_one_form(url: str, normal: str) -> None:
 PRIVATE = [
     *("127.0.0.1", "127.255.255.254", "0.0.0.0", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1"),
     *("169.254.169.254", "100.64.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.1", "192.0.2.1", "198.18.0.1"),
-    *("198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0"),
+    *("198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1"),
+    "fe80::1%eth0",
     *("fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:93.184.215.14", "::127.0.0.1"),
     *("64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::", "2001:0:7f00:1::", "fec0::1", "100::1", "no address"),
 ]  # fmt: skip

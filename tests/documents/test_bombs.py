@@ -121,18 +121,57 @@ PDF: list[Bomb] = [
     ("circle", ".pdf", lambda: pages(b"3 0 R", 1, b"<< /Type /Pages /Kids [2 0 R] /Count 1 >>"), "read|deep|damaged"),
     ("count", ".pdf", lambda: pages(b"3 0 R", 2**31, PAGE, stream(b"")), "read"),
     ("many pages", ".pdf", lambda: pages(b"3 0 R " * 30_000, 30_000, PAGE, stream(b"")), "longer|pages|read"),
-    ("flate", ".pdf", lambda: pages(b"3 0 R", 1, PAGE, stream(zlib.compress(FEW_ZEROS), b"/Filter /FlateDecode ")), "longer|memory|read"),
-    ("flate twice", ".pdf", lambda: pages(b"3 0 R", 1, PAGE, stream(zlib.compress(zlib.compress(FEW_ZEROS)), b"/Filter [/FlateDecode /FlateDecode] ")), "longer|memory|read"),
-    ("many marks", ".pdf", lambda: pages(b"3 0 R", 1, PAGE, stream(zlib.compress(b"q " * 50_000), b"/Filter /FlateDecode ")), "longer|memory|read"),
+    (
+        "flate",
+        ".pdf",
+        lambda: pages(b"3 0 R", 1, PAGE, stream(zlib.compress(FEW_ZEROS), b"/Filter /FlateDecode ")),
+        "longer|memory|read",
+    ),
+    (
+        "flate twice",
+        ".pdf",
+        lambda: pages(
+            b"3 0 R", 1, PAGE, stream(zlib.compress(zlib.compress(FEW_ZEROS)), b"/Filter [/FlateDecode /FlateDecode] ")
+        ),
+        "longer|memory|read",
+    ),
+    (
+        "many marks",
+        ".pdf",
+        lambda: pages(b"3 0 R", 1, PAGE, stream(zlib.compress(b"q " * 50_000), b"/Filter /FlateDecode ")),
+        "longer|memory|read",
+    ),
     ("deep arrays", ".pdf", lambda: pages(b"3 0 R", 1, PAGE, stream(b"[" * 50_000)), "read|deep|damaged"),
     ("deep catalog", ".pdf", lambda: pdf_of([b"<< /Pages " * 100_000]), "read|deep|damaged|longer"),
-    ("length", ".pdf", lambda: pages(b"3 0 R", 1, PAGE, b"<< /Length 99999999999 >>\nstream\nx\nendstream"), "read|damaged"),
-    ("loop of tables", ".pdf", lambda: pdf_of([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Kids [] /Count 0 >>"], b"/Prev 9 "), "read|damaged"),
-    ("protected", ".pdf", lambda: pdf_of([b"<< /Type /Catalog >>"], b"/Encrypt << /Filter /Standard /V 1 /R 2 /O (x) /U (x) /P -1 >> /ID [(a) (a)] "), "password|damaged"),
+    (
+        "length",
+        ".pdf",
+        lambda: pages(b"3 0 R", 1, PAGE, b"<< /Length 99999999999 >>\nstream\nx\nendstream"),
+        "read|damaged",
+    ),
+    (
+        "loop of tables",
+        ".pdf",
+        lambda: pdf_of([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Kids [] /Count 0 >>"], b"/Prev 9 "),
+        "read|damaged",
+    ),
+    (
+        "protected",
+        ".pdf",
+        lambda: pdf_of(
+            [b"<< /Type /Catalog >>"], b"/Encrypt << /Filter /Standard /V 1 /R 2 /O (x) /U (x) /P -1 >> /ID [(a) (a)] "
+        ),
+        "password|damaged",
+    ),
     ("empty", ".pdf", lambda: b"%PDF-1.7\n", "read|damaged"),
     ("no pdf", ".pdf", lambda: b"MZ" + bytes(999), "not a PDF"),
-    ("lines", ".pdf", lambda: pdf(["Text."], "\n".join(f"{n % 600} 0 m 9 {n % 700} l S" for n in range(3_001)), True), "longer|read"),
-]  # fmt: skip
+    (
+        "lines",
+        ".pdf",
+        lambda: pdf(["Text."], "\n".join(f"{n % 600} 0 m 9 {n % 700} l S" for n in range(3_001)), True),
+        "longer|read",
+    ),
+]
 MARKUP: list[Bomb] = [
     ("divs", ".html", lambda: b"<div>" * 5_000 + b"Text.", "longer|deep|read"),
     ("lists", ".html", lambda: b"<ul><li>" * 3_000 + b"Text.", "longer|deep|read"),
@@ -151,7 +190,7 @@ MARKUP: list[Bomb] = [
     ("no rtf", ".rtf", lambda: b"Text.", "not an RTF"),
     ("arrays", ".ipynb", lambda: b"[" * 200_000, "deep|damaged"),
     ("no cells", ".ipynb", lambda: b'{"cells": 7}', "read|damaged"),
-]  # fmt: skip
+]
 
 
 def nested_parts(levels: int) -> bytes:
@@ -173,7 +212,12 @@ MAIL: list[Bomb] = [
     ("parts 1,000 deep", ".eml", lambda: nested_parts(1_000), "deep"),
     ("parts 100 deep", ".eml", lambda: nested_parts(100), "deep"),
     ("messages 1,000 deep", ".eml", lambda: nested_messages(1_000), "deep|read"),
-    ("many parts", ".eml", lambda: b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\nContent-Type: a/b\n\n" * 5_000, "parts"),
+    (
+        "many parts",
+        ".eml",
+        lambda: b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\nContent-Type: a/b\n\n" * 5_000,
+        "parts",
+    ),
     ("long header", ".eml", lambda: b"Subject: " + b"x" * 2_000_000 + b"\n\nText.", "read|longer|memory"),
     ("many words", ".eml", lambda: b"Subject: " + b"=?utf-8?q?x?= " * 2_000 + b"\n\nText.", "read|longer|memory"),
     ("many addresses", ".eml", lambda: b"To: " + b"a@b.c, " * 3_000 + b"\n\nText.", "read|longer|memory"),
@@ -181,12 +225,17 @@ MAIL: list[Bomb] = [
     ("headers", ".eml", lambda: b"X: y\n" * 20_000 + b"\nText.", "read|longer|memory"),
     ("bomb attached", ".eml", lambda: with_attachment("a.docx", with_member(OFFICE[".docx"][0], "x", ZEROS)), "read"),
     ("laughs attached", ".eml", lambda: with_attachment("a.odt", odt("", LAUGHS)), "read"),
-    ("damaged base64", ".eml", lambda: with_attachment("a.txt", b"") .replace(b"\n\n--b--", b"\n\n!!!=A\n--b--"), "read"),
+    (
+        "damaged base64",
+        ".eml",
+        lambda: with_attachment("a.txt", b"").replace(b"\n\n--b--", b"\n\n!!!=A\n--b--"),
+        "read",
+    ),
     ("charset", ".eml", lambda: b"Subject: x\nContent-Type: text/plain; charset=no-such\n\nText.", "read"),
     ("no mail", ".eml", lambda: b"\x00\x01\x02" * 100, "not an e-mail"),
     ("deep in a mailbox", ".mbox", lambda: b"From a\nSubject: x\n\nText.\n\nFrom a\n" + nested_parts(1_000), "read"),
     ("no mailbox", ".mbox", lambda: b"Text.", "not a mailbox"),
-]  # fmt: skip
+]
 BOMBS = [*office_bombs(), *PDF, *MARKUP, *MAIL]
 
 
@@ -205,15 +254,15 @@ def test_a_bomb_ends_within_limits(
     path = tmp_path / f"bomb{kind}"
     path.write_bytes(make())
     start = time.monotonic()
+    said, texts = "read", []
     try:
-        conversion = converters.convert(path)
+        texts = [part.text for part in converters.convert(path).parts]
     except CannotConvert as error:
-        assert re.search(reason, str(error)), str(error)
-        assert len(str(error)) < 200
-    else:
-        assert "read" in reason
-        assert sum(len(part.text) for part in conversion.parts) < 3_000_000
-        assert not any("root:" in part.text for part in conversion.parts)
+        said = str(error)
+    assert re.search(reason, said), said
+    assert len(said) < 200
+    assert sum(map(len, texts)) < 3_000_000
+    assert not any("root:" in text for text in texts)
     assert time.monotonic() - start < 2 * SECONDS
 
 
@@ -258,6 +307,7 @@ def small(opener: Callable[[bytes], bytes]) -> bytes:
 
 
 TEXT = zip_of({"a.txt": "Text."})
+LISTED = TEXT.index(b"PK\x01\x02")
 ARCHIVES: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("ratio", "a.zip", lambda: zip_of({"a.txt": ZEROS}), "decompression bomb"),
     ("overlap", "a.zip", lambda: overlapping(TEXT), "members overlap"),
@@ -265,15 +315,25 @@ ARCHIVES: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("password", "a.zip", lambda: encrypted(TEXT), "password"),
     ("nested", "a.zip", lambda: nested_zip(3), "an archive inside 2 others"),
     ("truncated", "a.zip", lambda: TEXT[:-10], "damaged"),
-    ("checksum", "a.zip", lambda: zip_of({"a.txt": "Text."}, zipfile.ZIP_STORED).replace(b"Text.", b"Test."), "damaged"),
-    ("method", "a.zip", lambda: TEXT[:8] + b"\x63" + TEXT[9 : TEXT.index(b"PK\x01\x02") + 10] + b"\x63" + TEXT[TEXT.index(b"PK\x01\x02") + 11 :], "cannot be read"),
+    (
+        "checksum",
+        "a.zip",
+        lambda: zip_of({"a.txt": "Text."}, zipfile.ZIP_STORED).replace(b"Text.", b"Test."),
+        "damaged",
+    ),
+    ("method", "a.zip", lambda: TEXT[:8] + b"c" + TEXT[9 : LISTED + 10] + b"c" + TEXT[LISTED + 11 :], "cannot be read"),
     ("link", "a.zip", linked_zip, "a link"),
     ("above", "a.zip", lambda: zip_of({"../../a.txt": "Text."}), "outside"),
     ("absolute", "a.zip", lambda: zip_of({"/etc/a.txt": "Text."}), "outside"),
     ("drive", "a.zip", lambda: zip_of({"C:\\a.txt": "Text."}), "outside"),
     ("backslash", "a.zip", lambda: zip_of({"x\\..\\..\\a.txt": "Text."}), "outside"),
     ("many", "a.zip", lambda: zip_of({f"{n}.txt": "" for n in range(20_001)}, zipfile.ZIP_STORED), "more than 20,000"),
-    ("bomb inside", "a.zip", lambda: zip_of({"a.docx": with_member(OFFICE[".docx"][0], "x", ZEROS)}), "decompression bomb"),
+    (
+        "bomb inside",
+        "a.zip",
+        lambda: zip_of({"a.docx": with_member(OFFICE[".docx"][0], "x", ZEROS)}),
+        "decompression bomb",
+    ),
     ("symbolic link", "a.tar", lambda: tar_of((tar_member("a.txt", tarfile.SYMTYPE, "/etc/passwd"), b"")), "a link"),
     ("hard link", "a.tar", lambda: tar_of((tar_member("a.txt", tarfile.LNKTYPE, "/etc/passwd"), b"")), "a link"),
     ("device", "a.tar", lambda: tar_of((tar_member("a.txt", tarfile.CHRTYPE), b"")), "not a regular file"),
@@ -287,7 +347,7 @@ ARCHIVES: list[tuple[str, str, Callable[[], bytes], str]] = [
     ("ratio", "a.txt.bz2", lambda: small(bz2.compress), "bomb"),
     ("ratio", "a.txt.xz", lambda: lzma.compress(bytes(17 * 2**20), preset=0), "bomb"),
     ("truncated", "a.txt.gz", lambda: gzip.compress(b"Text." * 999)[:-20], "damaged"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(

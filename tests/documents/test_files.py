@@ -55,7 +55,6 @@ def test_nothing_to_read_is_an_error_with_the_next_command(tmp_path: Path, make:
     "row",
     [
         '{"prompt": "Q", "references": []}',
-        '{"prompt": "Q"}',
         '{"prompt": "Q", "refrences": ["A"]}',
         '{"prompt": "Q", "references": {"text": "A"}}',
         '{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "references": ["A"]}',

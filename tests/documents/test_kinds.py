@@ -39,10 +39,10 @@ def test_docx_keeps_headings_and_tables(tmp_path: Path) -> None:
 
 
 def test_odt_keeps_headings_lists_and_tables(tmp_path: Path) -> None:
-    body = f"""<text:h text:outline-level="2">Gebühren</text:h><text:p>{GERMAN}<text:s text:c="2"/>Ende<text:line-break/>neu
-    </text:p><text:list><text:list-item><text:p>eins</text:p><text:list><text:list-item><text:p>innen</text:p>
-    </text:list-item></text:list></text:list-item></text:list><table:table><table:table-row><table:table-cell><text:p>Platz
-    </text:p></table:table-cell><table:table-cell><text:p>Preis</text:p></table:table-cell></table:table-row>
+    body = f"""<text:h text:outline-level="2">Gebühren</text:h>
+    <text:p>{GERMAN}<text:s text:c="2"/>Ende<text:line-break/>neu</text:p><text:list><text:list-item><text:p>eins</text:p><text:list><text:list-item><text:p>innen</text:p>
+    </text:list-item></text:list></text:list-item></text:list><table:table><table:table-row><table:table-cell>
+    <text:p>Platz</text:p></table:table-cell><table:table-cell><text:p>Preis</text:p></table:table-cell></table:table-row>
     <table:table-row><table:table-cell table:number-columns-repeated="2"><text:p>a|b</text:p></table:table-cell>
     </table:table-row></table:table>"""
     text = read_one(tmp_path, "a.odt", odt(body)).text
@@ -145,7 +145,7 @@ def test_running_headers_hyphens_and_empty_pages_of_a_pdf(tmp_path: Path) -> Non
     assert "information\noffice" in document.text
     assert [f"Section {n} has words of its own." in document.text for n in range(6)] == [True] * 6
     notes = notes_of(reading)
-    assert "pages without text (scanned pages need OCR): a.pdf (pages 7-8 of 8)" in notes
+    assert "a.pdf: pages 7-8 of 8 have no text (scanned pages need OCR)" in notes
     assert "running headers, footers and page numbers left out: 12 in 1 file" in notes
     assert "words joined that were hyphenated at the end of a line: 6 in 1 file" in notes
 

@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Protocol
 
+from sizewise.documents import row_files
 from sizewise.documents.containers import MAX_MEMBERS, check_members
 from sizewise.documents.parts import CannotConvert
 
 ZIP_KINDS = (".zip",)
 TAR_KINDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SINGLE_KINDS = (".gz", ".bz2", ".xz")
-ROW_KINDS = tuple(f".{rows}.gz" for rows in ("jsonl", "ndjson", "json", "csv", "tsv"))
 KINDS = (*ZIP_KINDS, *TAR_KINDS, *SINGLE_KINDS)
 MAX_TOTAL_BYTES = 4 * 2**30
 MAX_MEMBER_BYTES = 512 * 2**20
@@ -44,7 +44,7 @@ class Readable(Protocol):
 def archive_kind(path: Path) -> str:
     """Return the kind of an archive by its name, empty if it is none."""
     name = path.name.lower()
-    if name.endswith(ROW_KINDS):
+    if name.endswith(row_files.KINDS):
         return ""  # rows are decompressed while they are read
     return next((kind for kind in (*TAR_KINDS, *ZIP_KINDS, *SINGLE_KINDS) if name.endswith(kind)), "")
 

@@ -52,7 +52,7 @@ def documents_of(conversion: Conversion, path: Path, name: str) -> FileRead:
     Raises:
         Unreadable: No text is left after cleaning.
     """
-    read = FileRead(removed=conversion.removed, remarks=list(conversion.remarks))
+    read = FileRead(removed=conversion.removed, notes=[f"{name}: {remark}" for remark in conversion.remarks])
     license = folder_license(path.parent)
     for part in conversion.parts:
         text = clean_counted(part.text, read.removed)

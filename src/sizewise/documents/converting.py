@@ -25,8 +25,10 @@ from sizewise.errors import install_command
 
 KINDS = (
     *(".pdf", ".docx", ".pptx", ".xlsx", ".html", ".htm", ".xhtml", ".epub", ".odt", ".rtf"),
-    *(".eml", ".mbox", ".ipynb"),
+    *(".xlsm", ".eml", ".mbox", ".ipynb"),
 )
+ROW_KINDS = (".xlsx", ".xlsm")
+"""Files that are converted only if they turn out to hold no rows."""
 SECONDS, SECONDS_PER_MB, MAX_SECONDS = 60.0, 20.0, 900.0
 MEMORY_BYTES = 4 * 2**30
 AHEAD = 4
@@ -182,7 +184,7 @@ class Converters:
         waiting: deque[Named] = deque()
         for path, name in files:
             waiting.append((path, name))
-            if path.suffix.lower() in KINDS and path.stat().st_size <= max_bytes:
+            if path.suffix.lower() in set(KINDS) - set(ROW_KINDS) and path.stat().st_size <= max_bytes:
                 self._started[path] = self._threads.submit(self._run, path)
             if len(waiting) > self._ahead:
                 yield waiting.popleft()

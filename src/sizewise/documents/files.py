@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import importlib.util
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from sizewise.documents import archives, converting, crawling
+from sizewise.documents import archives, containers, converting, crawling, row_files, spreadsheets
+from sizewise.documents.addresses import is_url
+from sizewise.documents.cells import known_columns
 from sizewise.documents.converted import documents_of, read_converted
-from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, decode_file
-from sizewise.documents.parts import Conversion, Part, Remarks
+from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, check_size, decode_file
+from sizewise.documents.parts import CannotConvert, Conversion, Part
 from sizewise.documents.personal_data import PersonalData, check_choice
 from sizewise.documents.reading import FileRead, Reading, ReadOptions
-from sizewise.documents.rows import KNOWN_KEYS, check_rejected, of_cells, read_rows
-from sizewise.documents.tables import CELL_KINDS, JSON_KINDS, cell_rows, json_rows
+from sizewise.documents.row_files import kind_of
+from sizewise.documents.rows import RowSource, check_rejected, of_cells, read_rows
+from sizewise.documents.tables import CELL_KINDS
 from sizewise.errors import SizewiseError, install_command
+from sizewise.records import Split
 
-COMPRESSED = (".gz",)
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
 _LISTED = 5
 DEFAULTS = ReadOptions()
 
 
-def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, into: Reading | None = None) -> Reading:
+def read_paths(
+    paths: Sequence[Path | str],
+    options: ReadOptions = DEFAULTS,
+    into: Reading | None = None,
+    among: Sequence[Path | str] = (),
+) -> Reading:
     """Read files and folders (recursively, without hidden files).
 
     Unsupported and binary files, and files whose encoding is unclear, are skipped and listed in the notes.
@@ -33,6 +42,7 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
         paths: Files and folders.
         options: How to read them.
         into: The reading that documents, examples and notes are added to; a new one by default.
+        among: The other files and folders of the dataset: the file names train and test count if both are there.
 
     Returns:
         The reading.
@@ -42,30 +52,25 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     """
     reading = into if into is not None else Reading()
     before = len(reading.documents) + len(reading.examples)
+    reading.personal = PersonalData(check_choice(options.personal_data), reading.removed)
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
-    remarks = Remarks()
-    personal = PersonalData(check_choice(options.personal_data))
-    with ExitStack() as stack:
-        converters = stack.enter_context(converting.Converters())
-        unpacked = stack.enter_context(archives.Unpacked())
-        downloaded = stack.enter_context(crawling.Downloads(paths, options))
-        files = unpacked.files(downloaded.files(_named_files(downloaded.paths)))
-        for path, name in converters.ahead(files, MAX_FILE_BYTES):
+    with _Sources(paths, options) as sources:
+        for file in _files_to_read(sources, among, options, reading):
             try:
-                found = _read_file(File(path, name, kind_of(path), options, converters))
+                found = _read_file(file)
             except Unreadable as reason:
-                skipped.setdefault(str(reason), []).append(name)
+                _skip(file.name, str(reason), skipped, reading)
+                reading.finish(file.name)
                 continue
-            origin = downloaded.origins.get(path) or unpacked.origins.get(path)
-            _add(found, reading, personal, origin)
-            remarks.add(name, found.removed, found.remarks)
-            notes += found.notes
-        for name, refused in downloaded.refused + unpacked.refused:
-            skipped.setdefault(refused, []).append(name)
-    for refused, names in skipped.items():
-        reading.not_read[refused] = reading.not_read.get(refused, 0) + len(names)
-    notes += [*remarks.notes(), *personal.notes()]
+            found.flush_to(reading)
+            reading.forms.update(found.forms)
+            reading.count_removed(found.removed)
+            reading.notes += found.notes
+            reading.finish(file.name)
+        for name, refused in sources.refused:
+            _skip(name, refused, skipped, reading)
+    reading.note_removed()
     notes += [
         f"not read ({reason}): {', '.join(names[:_LISTED])}"
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
@@ -74,7 +79,7 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     if len(reading.documents) + len(reading.examples) == before:
         needs_extra = any("needs " in reason for reason in skipped) and importlib.util.find_spec("markitdown") is None
         details = "; ".join(notes) or "the folder is empty"
-        kinds = (*TEXT_KINDS, *JSON_KINDS, *CELL_KINDS, *converting.KINDS, *archives.ZIP_KINDS)
+        kinds = dict.fromkeys((*TEXT_KINDS, *row_files.KINDS, *converting.KINDS, *archives.ZIP_KINDS, ".tar.gz"))
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {details}.",
             f"files of type {', '.join(kinds)}, text in UTF-8",
@@ -86,24 +91,48 @@ def read_paths(paths: Sequence[Path | str], options: ReadOptions = DEFAULTS, int
     return reading
 
 
-def _add(found: FileRead, reading: Reading, personal: PersonalData, origin: str | None) -> None:
-    """Add what was read from a file, with personal data masked or dropped if that was chosen."""
-    for document in found.documents:
-        kept = personal.document(document)
-        if kept is not None:
-            reading.documents.append(kept.model_copy(update={"origin": origin}) if origin else kept)
-    for example in found.examples:
-        usable = personal.example(example)
-        if usable is not None:
-            reading.examples.append(usable)
-    for row in found.rejected:
-        reading.rejected.append(row)
-    reading.forms.update(found.forms)
+def _skip(name: str, reason: str, skipped: dict[str, list[str]], reading: Reading) -> None:
+    reading.not_read[reason] = reading.not_read.get(reason, 0) + 1
+    skipped.setdefault(reason, []).append(name)
+
+
+class _Sources:
+    """The files of paths and addresses, and the processes that convert them; temporary files are removed at the end."""
+
+    def __init__(self, paths: Sequence[Path | str], options: ReadOptions) -> None:
+        self._paths, self._options = paths, options
+
+    def __enter__(self) -> _Sources:
+        with ExitStack() as stack:
+            self._downloads = stack.enter_context(crawling.Downloads(self._paths, self._options))
+            self._unpacked = stack.enter_context(archives.Unpacked())
+            self.converters = stack.enter_context(converting.Converters())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._stack.close()
+
+    def named(self) -> list[tuple[Path, str]]:
+        """Return (path, name) of each file; archives are unpacked and pages fetched."""
+        return list(self._unpacked.files(self._downloads.files(_named_files(self._downloads.paths))))
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Path of a temporary file -> the archive member or address that it is from."""
+        return {str(path): origin for path, origin in (self._unpacked.origins | self._downloads.origins).items()}
+
+    @property
+    def refused(self) -> list[tuple[str, str]]:
+        """(name, reason) of archives, members and pages that were not read."""
+        return self._downloads.refused + self._unpacked.refused
 
 
 def _named_files(paths: Sequence[Path | str]) -> Iterator[tuple[Path, str]]:
     """Yield (path, name) of each file; the name is relative to the given folder."""
     for given in paths:
+        if is_url(given):
+            continue
         root = Path(given).expanduser()
         if not root.exists():
             raise SizewiseError(f"{root} doesn't exist.", "an existing file or folder", "sizewise read PATH...")
@@ -120,6 +149,18 @@ def _files(root: Path) -> Iterator[Path]:
             yield path
 
 
+def _files_to_read(
+    sources: _Sources, among: Sequence[Path | str], options: ReadOptions, into: Reading
+) -> Iterator[File]:
+    """Yield the files, without those that only describe a dataset or were read before."""
+    named = [(path, name) for path, name in sources.named() if not row_files.is_dataset_file(path)]
+    into.origins.update(sources.origins)
+    splits = row_files.splits_in_names([*named, *_named_files(among)])
+    to_read = ((p, n) for p, n in named if not row_files.is_dataset_card(p, named) and not into.is_done(n))
+    for path, name in sources.converters.ahead(to_read, MAX_FILE_BYTES):
+        yield File(path, name, kind_of(path), options, sources.converters, into, splits.get(path))
+
+
 class File(NamedTuple):
     """A file to read, and how."""
 
@@ -130,12 +171,10 @@ class File(NamedTuple):
     """File extension in lower case; for compressed files the last two, such as .jsonl.gz."""
     options: ReadOptions
     converters: converting.Converters
-
-
-def kind_of(path: Path) -> str:
-    """Return the extension of a path in lower case; of a compressed file the last two."""
-    kind = path.suffix.lower()
-    return f"{Path(path.stem).suffix.lower()}{kind}" if kind in COMPRESSED else kind
+    into: Reading
+    """Where to put the rows of large files while they are read."""
+    split: Split | None = None
+    """The split that the name of the file states."""
 
 
 def _read_file(file: File) -> FileRead:
@@ -163,25 +202,56 @@ def _read_converted(file: File) -> FileRead:
 
 def _read_rows(file: File) -> FileRead:
     """Read a file of rows; a JSON file without any rows counts as unreadable."""
+    opened = row_files.open_rows(file.path, known_columns(file.options))
+    rows = map(of_cells, opened.rows) if file.kind.startswith(CELL_KINDS) else opened.rows
+    read = _read_open_rows(file, row_files.OpenRows(rows, opened.guess, opened.label_names))
+    if opened.guess:
+        read.notes.insert(0, f"{file.name}: decoded as {opened.guess} (a guess); save the file as UTF-8 to be sure")
+    return read
+
+
+def _read_open_rows(file: File, opened: row_files.OpenRows) -> FileRead:
     kind = file.kind
-    text, guess = decode_file(file.path)
+    already = len(file.into.documents) + len(file.into.examples) + len(file.into.rejected)
+    source = RowSource(file.path, file.name, file.options, file.split, opened.label_names)
     try:
-        rows = map(of_cells, cell_rows(text, KNOWN_KEYS)) if kind in CELL_KINDS else json_rows(text)
-        read = read_rows(rows, file.path, file.name)
+        read = read_rows(opened.rows, source, file.into)
     except Unreadable as error:
-        raise Unreadable(f"{kind}, {error}") from error
-    if not read.usable and (kind == ".json" or not read.rejected):
-        reason = f"line {read.rejected[0].line}: {read.rejected[0].reason}" if read.rejected else "no rows"
-        raise Unreadable(f"{kind}, {reason}")
+        if len(file.into.documents) + len(file.into.examples) + len(file.into.rejected) > already:
+            raise SizewiseError(
+                f"{file.path} cannot be read to its end: {error}.", "a complete file", f"fix {file.path}"
+            ) from error
+        raise Unreadable(f"{kind}, {str(error).removeprefix(f'{kind}, ')}") from error
+    if not read.usable and ((kind.startswith(".json") and not kind.startswith(".jsonl")) or not read.rejected_count):
+        first = read.first_rejected[0] if read.first_rejected else None
+        raise Unreadable(f"{kind}, line {first.line}: {first.reason}" if first else f"{kind}, no rows")
     check_rejected(read, file.path, file.options.max_rejects)
-    if guess:
-        read.notes.insert(0, f"{file.name}: decoded as {guess} (a guess); save the file as UTF-8 to be sure")
+    if file.split and read.documents:
+        read.notes.append(f"{file.name}: the split in the file's name applies to examples, not to documents")
+    return read
+
+
+def _read_spreadsheet(file: File) -> FileRead:
+    """Read an Excel file as rows if its sheets have known headings, or else as a document."""
+    check_size(file.path)
+    try:
+        with file.path.open("rb") as content:
+            containers.check_container(content)
+    except (CannotConvert, zipfile.BadZipFile) as error:
+        raise Unreadable(f"{file.kind}, {error}") from error
+    found = spreadsheets.sheet_rows(file.path, known_columns(file.options))
+    if found is None:
+        return _read_converted(file)
+    read = _read_open_rows(file, row_files.OpenRows(map(of_cells, found.rows)))
+    if found.others:
+        read.notes.append(f"{file.name}: sheets without known headings, not read: {', '.join(found.others)}")
     return read
 
 
 READERS: dict[str, Callable[[File], FileRead]] = {
     **dict.fromkeys(TEXT_KINDS, _read_text),
     **dict.fromkeys(converting.KINDS, _read_converted),
-    **dict.fromkeys((*JSON_KINDS, *CELL_KINDS), _read_rows),
+    **dict.fromkeys(row_files.KINDS, _read_rows),
+    **dict.fromkeys(spreadsheets.KINDS, _read_spreadsheet),
 }
 """Extension -> how such a file is read."""

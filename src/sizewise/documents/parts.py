@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MAX_CHARACTERS = 50_000_000
-LISTED = 5
 
 
 class CannotConvert(Exception):
@@ -64,33 +62,6 @@ class Conversion:
     def from_json(plain: dict[str, Any]) -> Conversion:
         """Restore a conversion from JSON."""
         return Conversion([Part(**part) for part in plain["parts"]], Counter(plain["removed"]), plain["remarks"])
-
-
-class Remarks:
-    """Collects what was left out of many files, and words it in a few notes."""
-
-    def __init__(self) -> None:
-        self._removed: Counter[str] = Counter()
-        self._files: Counter[str] = Counter()
-        self._said: dict[str, list[str]] = {}
-
-    def add(self, name: str, removed: Counter[str], remarks: Iterable[str] = ()) -> None:
-        """Add what was left out of one file."""
-        for kind, count in removed.items():
-            if count:
-                self._removed[kind] += count
-                self._files[kind] += 1
-        for remark in remarks:
-            kind, _, detail = remark.partition(": ")
-            self._said.setdefault(kind, []).append(f"{name} ({detail})" if detail else name)
-
-    def notes(self) -> Iterator[str]:
-        """Yield one note for each kind."""
-        for kind, names in self._said.items():
-            rest = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-            yield f"{kind}: {', '.join(names[:LISTED])}{rest}"
-        for kind, count in self._removed.items():
-            yield f"{kind}: {count:,} in {self._files[kind]:,} file{'s' if self._files[kind] > 1 else ''}"
 
 
 def markdown_table(rows: list[list[str]]) -> str:

@@ -15,7 +15,6 @@ MAX_RULES = 3_000
 """Pages with more lines are drawings, not tables."""
 MARGIN = 0.1
 """Share of a page's height in which running headers and footers are looked for, at the top and at the bottom."""
-NO_TEXT = "pages without text (scanned pages need OCR)"
 HEADERS = "running headers, footers and page numbers left out"
 HYPHENS = "words joined that were hyphenated at the end of a line"
 
@@ -56,7 +55,7 @@ def convert_pdf(data: bytes) -> Conversion:
     text = _text_of(pages, found.removed)
     empty = [number for number, page in enumerate(pages, start=1) if not page.blocks]
     if empty and len(empty) < len(pages):
-        found.remarks.append(f"{NO_TEXT}: {page_ranges(empty)} of {len(pages)}")
+        found.remarks.append(f"{page_ranges(empty)} of {len(pages)} have no text (scanned pages need OCR)")
     title = title if isinstance(title, str) and title.isprintable() else ""
     found.parts.append(Part(text, title=title.strip()))
     return found

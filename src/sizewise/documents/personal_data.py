@@ -20,6 +20,8 @@ KINDS = ("email", "phone", "iban", "card", "national_id", "address", "ip")
 MAX_WINDOWS, WINDOW = 4, 80
 """Places of a document that are checked when personal data is only counted, and the characters around each."""
 CHUNK = 50_000
+MASKED = "documents and examples whose personal data was masked"
+DROPPED = "documents and examples left out because they hold personal data"
 # Personal data that the guard finds contains a digit of some script or an at sign, possibly written as an escape. An
 # exception would be a number in letters, which the guard doesn't find either.
 _NUMERIC = "\\d@\uff20\u00b2\u00b3\u00b9\u2070-\u2089\u2460-\u249b\u2776-\u2793\U0001d7ce-\U0001d7ff"
@@ -88,17 +90,14 @@ def texts_of(example: Example) -> Iterator[str]:
 class PersonalData:
     """Masks personal data in documents and examples, or drops the ones that hold any.
 
-    Attributes:
+    Args:
         choice: What becomes of personal data.
-        items: Kind -> number of documents and examples that hold some.
-        dropped: Number of documents and examples that were dropped.
+        counts: What was done -> number of documents and examples; counted up.
     """
 
-    def __init__(self, choice: PersonalDataChoice) -> None:
+    def __init__(self, choice: PersonalDataChoice = "keep", counts: Counter[str] | None = None) -> None:
         self.choice = choice
-        self.items: Counter[str] = Counter()
-        self.dropped = 0
-        self._masked = 0
+        self._counts: Counter[str] = Counter() if counts is None else counts
 
     def document(self, document: Document) -> Document | None:
         """Return the document to train on, None if it is dropped."""
@@ -130,14 +129,6 @@ class PersonalData:
             return example
         return example.model_copy(update={"messages": messages, "copy_text": copy_text, **masked})
 
-    def notes(self) -> Iterator[str]:
-        """Yield what was done, in a sentence."""
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(self.items.items()))
-        if self.choice == "mask" and self._masked:
-            yield f"Personal data was masked in {self._masked:,} documents and examples ({kinds})."
-        if self.choice == "drop" and self.dropped:
-            yield f"{self.dropped:,} documents and examples with personal data were left out ({kinds})."
-
     def _message(self, message: Message, tokens: dict[tuple[str, str], str]) -> Message:
         calls = tuple(
             call.model_copy(update={"arguments": self._hidden(call.arguments, tokens)}) for call in message.tool_calls
@@ -155,14 +146,14 @@ class PersonalData:
         return "".join([*parts, text[end:]]) if parts else text
 
     def _keeps(self, tokens: dict[tuple[str, str], str]) -> bool:
-        self.items.update({kind for kind, _ in tokens})
         if not tokens:
             return True
         if self.choice == "drop":
-            self.dropped += 1
-            return False
-        self._masked += 1
-        return True
+            self._counts[DROPPED] += 1
+        for kind in {kind for kind, _ in tokens}:
+            if self.choice == "mask":
+                self._counts[f"{MASKED} ({kind})"] += 1
+        return self.choice == "mask"
 
 
 def _chunks(text: str) -> Iterator[tuple[int, str]]:

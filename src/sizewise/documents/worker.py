@@ -22,6 +22,7 @@ CONVERTERS = {
     ".docx": "sizewise.documents.office:convert_docx",
     ".pptx": "sizewise.documents.office:convert_pptx",
     ".xlsx": "sizewise.documents.office:convert_xlsx",
+    ".xlsm": "sizewise.documents.office:convert_xlsx",
     ".odt": "sizewise.documents.office:convert_odt",
     ".rtf": "sizewise.documents.office:convert_rtf",
     ".epub": "sizewise.documents.office:convert_epub",
