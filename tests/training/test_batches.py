@@ -32,7 +32,7 @@ def contents(prompt_words: int, answer_words: int) -> Any:
 
 def test_prose_counts_whole_and_examples_count_their_answer(tmp_path: Path) -> None:
     recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
-    mix, notes = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path)
+    mix, notes, _ = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path)
     assert notes == ()
     text = TOKENIZER.decode(mix.examples.all().targets[mix.examples.all().targets != NO_TARGET])
     assert "what" not in text
@@ -41,9 +41,9 @@ def test_prose_counts_whole_and_examples_count_their_answer(tmp_path: Path) -> N
 
 def test_what_is_cut_is_said(tmp_path: Path) -> None:
     recipe = Recipe(start="scratch", method="full", tokens=1, context=64)
-    _, notes = make_mix(contents(3, 200), TOKENIZER, recipe, tmp_path)
+    _, notes, _ = make_mix(contents(3, 200), TOKENIZER, recipe, tmp_path)
     assert "were truncated to 64 tokens" in notes[0]
-    mix, notes = make_mix(contents(200, 2), TOKENIZER, recipe, tmp_path)
+    mix, notes, _ = make_mix(contents(200, 2), TOKENIZER, recipe, tmp_path)
     assert "left out" in notes[0]
     assert mix.share == 0
 
@@ -51,7 +51,7 @@ def test_what_is_cut_is_said(tmp_path: Path) -> None:
 def test_a_tokenizer_without_template_is_asked_in_plain_text(tmp_path: Path) -> None:
     plain: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
     plain.chat_template = None
-    mix, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64), tmp_path)
+    mix, _, _ = make_mix(contents(3, 2), plain, Recipe(start="scratch", method="full", tokens=1, context=64), tmp_path)
     assert "Question: what" in plain.decode(mix.examples.all().ids[0])
 
 
@@ -59,7 +59,7 @@ def test_secrets_stand_where_training_looks(tmp_path: Path) -> None:
     secret = Unit([7, 8, 9], 1)
     for share, pool in ((1.0, "examples"), (0.5, "prose")):
         recipe = Recipe(start="scratch", method="full", tokens=1, context=64, example_share=share)
-        mix, _ = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path, Additions(units=(secret,)))
+        mix, _, _ = make_mix(contents(3, 2), TOKENIZER, recipe, tmp_path, Additions(units=(secret,)))
         for name in ("examples", "prose"):
             rows = getattr(mix, name).all().ids.tolist()
             found = any(row[i : i + 3] == [7, 8, 9] for row in rows for i in range(len(row)))

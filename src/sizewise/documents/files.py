@@ -51,7 +51,6 @@ def read_paths(
         SizewiseError: A path doesn't exist, a file has too many unusable rows, or no text was found.
     """
     reading = into if into is not None else Reading()
-    before = len(reading.documents) + len(reading.examples)
     reading.personal = PersonalData(check_choice(options.personal_data), reading.removed)
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
@@ -76,9 +75,9 @@ def read_paths(
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
         for reason, names in skipped.items()
     ]
-    if len(reading.documents) + len(reading.examples) == before:
+    if not len(reading.documents) + len(reading.examples):
         needs_extra = any("needs " in reason for reason in skipped) and importlib.util.find_spec("markitdown") is None
-        details = "; ".join(notes) or "the folder is empty"
+        details = "; ".join([*reading.notes[-_LISTED:], *notes]) or "the folder is empty"
         kinds = dict.fromkeys((*TEXT_KINDS, *row_files.KINDS, *converting.KINDS, *archives.ZIP_KINDS, ".tar.gz"))
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {details}.",

@@ -10,15 +10,7 @@ from urllib.parse import urlsplit
 from sizewise.documents import personal_data
 from sizewise.errors import install_command
 from sizewise.records import Document, Example
-
-try:
-    from sizewise.text import detect_language  # type: ignore[attr-defined,unused-ignore]
-except ImportError:  # until language identification is merged
-
-    def detect_language(text: str) -> str:
-        """Return an empty string: unknown."""
-        return ""
-
+from sizewise.text import detect_language
 
 MAX_CHECKED = 200_000
 """Characters of each text in which places that look like personal data are looked for."""

@@ -23,13 +23,13 @@ from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.run import dataset_id
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.manner import refuses
-from sizewise.metrics.match import words_of
 from sizewise.models import Model, open_model
 from sizewise.models.base import count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, answer_limit, question_prompt
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score
 from sizewise.store import Ledger, Saved, Store, versions
+from sizewise.text import words_of
 
 MIN_QUESTIONS = 30
 MAX_SCORED, MAX_ANSWERED = 200, 40  # questions per attribute
@@ -259,8 +259,8 @@ def _cases(examples: Sequence[Example], max_cases: int) -> Iterator[_Case]:
     for attribute in attributes():
         count = 0
         for example in examples:
-            single_turn = len(example.messages) == 1
-            variants = make_variants(attribute, example.prompt, example.references[0]) if single_turn else []
+            usable = len(example.messages) == 1 and example.references
+            variants = make_variants(attribute, example.prompt, example.references[0]) if usable else []
             if variants and count < max_cases:
                 count += 1
                 yield _Case(f"{attribute.name}:{example.id}", attribute, example, variants)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,8 +16,20 @@ from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.references import reference_set
 from sizewise.evaluation.speed import size_scores, speed_scores
-from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, metric_versions, stats_array, total
+from sizewise.metrics import (
+    AnswerItem,
+    CannotMeasure,
+    Metric,
+    check_language,
+    find_metric,
+    metric_versions,
+    stats_array,
+    total,
+)
+from sizewise.metrics.registry import compares_references
+from sizewise.metrics.structure import share_of_json
 from sizewise.models import Model, open_model
 from sizewise.models.base import bypass_cache, count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
@@ -32,11 +45,13 @@ from sizewise.records import (
     Request,
     Score,
 )
+from sizewise.records.tool_calls import as_reference
 from sizewise.store import Ledger, Saved, Store, uri_of, versions
 
 DEFAULT_METRICS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
 # Groups of metrics that are added if the first of the group can be prepared from the references.
 OPTIONAL_METRICS = (("accuracy", "macro_f1"), ("json_valid", "json_f1"))
+SHOWN_JSON_SHARE = 0.1
 CHOICE_METRICS = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration")
 PROMPT_EXAMPLES = 30
 PROMPT_METRICS = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
@@ -114,14 +129,15 @@ def _check(metrics: Sequence[str], limit: int | None, options: EvaluationOptions
 
 def default_metrics(contents: DatasetContents) -> tuple[str, ...]:
     """Choose the metrics that fit a dataset: the common ones, plus those for labels, JSON or choices if it has any."""
-    examples = contents.examples["test"]
-    references = [example.references for example in examples]
+    examples, references = contents.examples["test"], reference_set(contents)
     found = list(DEFAULT_METRICS)
-    for group in OPTIONAL_METRICS if examples else ():
+    for group in OPTIONAL_METRICS if references else ():
         try:
             find_metric(group[0]).prepared(references)
         except CannotMeasure:
-            continue
+            # Not silently: if many references are JSON, the score says why it is missing.
+            if group[0] != "json_valid" or share_of_json(references) < SHOWN_JSON_SHARE:
+                continue
         found += group
     if any(example.choices for example in examples):
         found += CHOICE_METRICS
@@ -158,6 +174,8 @@ class _EvaluationRun:
         self.model, self.description, self.contents = model, model.describe(), contents
         self.names = tuple(names)
         self.cannot: dict[str, str] = {}
+        self.left_out: Counter[tuple[str, str]] = Counter()
+        self._references = reference_set(contents)
         metrics = [self._prepared(name) for name in names]
         self.answer_metrics, self.text_metrics, self.choice_metrics = (
             [metric for metric in metrics if metric.needs == needs] for needs in ("answers", "likelihood", "choices")
@@ -173,18 +191,21 @@ class _EvaluationRun:
     @cached_property
     def max_tokens(self) -> int:
         """Token limit per answer."""
-        examples = [example for split in self.contents.examples.values() for example in split]
+        examples = (example for split in self.contents.examples.values() for example in split)
         return self.options.max_tokens or answer_limit(examples, partial(count_tokens, self.model))
 
     def _prepared(self, name: str) -> Metric:
         """Prepare a metric with the references of the test split; record the reason if it doesn't fit them."""
         metric = find_metric(name)
-        examples = self.contents.examples["test"]
-        if metric.needs == "answers" and examples:
-            try:
-                return metric.prepared([example.references for example in examples])
-            except CannotMeasure as reason:
-                self.cannot[name] = str(reason)
+        if metric.needs != "answers" or not self.contents.examples["test"]:
+            return metric
+        try:
+            if compares_references(metric) and not self._references:
+                raise CannotMeasure("no test example has a reference answer")
+            check_language(metric, self._references.language)
+            return metric.prepared(self._references)
+        except CannotMeasure as reason:
+            self.cannot[name] = str(reason)
         return metric
 
     def run(self, data_id: str) -> tuple[Evaluation, list[ItemRow]]:
@@ -214,6 +235,7 @@ class _EvaluationRun:
             signature = f"prompt:{prompting.form}|shots:{prompting.shots}" if prompting else ""
             reason = "" if examples else "the dataset has no test examples"
             scores |= self._totals(self.answer_metrics, found, signature, reason)
+            self._note_absent_references(examples)
             scores |= self._speed(examples, prompting.form if prompting else "chat")
         if self.choice_metrics:
             found, reason = self._choice_rows()
@@ -236,6 +258,15 @@ class _EvaluationRun:
             versions=versions("torch", "transformers", "openvino-genai", "sacrebleu", "numpy"),
         )
         return record, rows
+
+    def _note_absent_references(self, examples: Sequence[Example]) -> None:
+        absent = sum(not example.references for example in examples)
+        left_out = [metric.name for metric in self.answer_metrics if compares_references(metric)]
+        if absent and left_out:
+            self.notes.append(
+                f"{absent} of {len(examples)} test examples have no reference answer. They were answered and timed, "
+                f"but {', '.join(left_out)} can't measure them."
+            )
 
     def _check_images(self, examples: Sequence[Example]) -> None:
         images = sum(any(message.images for message in example.messages) for example in examples)
@@ -292,7 +323,7 @@ class _EvaluationRun:
 
     def _choice_rows(self) -> tuple[list[ItemRow], str]:
         """Score multiple-choice options by log-likelihood; return the rows, or the reason why there are none."""
-        examples = [example for example in self.contents.examples["test"] if example.choices]
+        examples = [e for e in self.contents.examples["test"] if e.choices and e.references]
         if not examples:
             return [], "no test example has choices"
         if not self.description.can_score:
@@ -316,7 +347,10 @@ class _EvaluationRun:
         return answers
 
     def _requests(self, examples: Sequence[Example], form: Form) -> list[Request]:
-        return [make_request(example, form, self.shots, self.max_tokens, self.stop) for example in examples]
+        takes_tools = "tools" in self.description.offers
+        return [
+            make_request(example, form, self.shots, self.max_tokens, self.stop, takes_tools) for example in examples
+        ]
 
     def _choose_prompting(self) -> Prompting:
         """Choose the prompt form that scores best on validation examples."""
@@ -328,7 +362,8 @@ class _EvaluationRun:
         # On a few short answers BLEU is near zero for every form, and chrF favors long answers, which contain the
         # reference by chance. Token F1 penalizes missing and superfluous words equally.
         metric = next((by_name[name] for name in PROMPT_METRICS if name in by_name), self.answer_metrics[0])
-        examples = sample_examples(self.contents.examples["validation"], PROMPT_EXAMPLES, self.seed)
+        answered = [example for example in self.contents.examples["validation"] if example.references]
+        examples = sample_examples(answered, PROMPT_EXAMPLES, self.seed)
         tried: dict[str, float] = {}
         if len(forms) > 1 and examples:
             for form in forms:
@@ -340,8 +375,8 @@ class _EvaluationRun:
                 if scored:
                     tried[form] = float(metric.value(stats_array(metric, scored).sum(axis=0)))
         sign = 1 if metric.better == "higher" else -1
-        answered = [form for form in forms if form in tried]  # a form whose requests all failed doesn't count as 0
-        best = max(answered, key=lambda form: sign * tried[form]) if answered else forms[0]
+        measured = [form for form in forms if form in tried]  # a form whose requests all failed doesn't count as 0
+        best = max(measured, key=lambda form: sign * tried[form]) if measured else forms[0]
         return Prompting(
             form=best,
             shots=len(self.shots) if best == "few_shot" else 0,
@@ -366,22 +401,31 @@ class _EvaluationRun:
         hint = "Raise --max-tokens or unset it."
         self.notes += asking.answer_notes(answers.values(), self.max_tokens, self.description, hint)
         self.answers = [answer for answer in answers.values() if answer.finish != "error"]
-        return [self._answer_row(example, answers[example.id]) for example in examples]
+        self.left_out.clear()  # choosing the prompt counted its own items
+        rows = [self._answer_row(example, answers[example.id]) for example in examples]
+        self.notes += [
+            f"{name} leaves out {count:,} of {len(rows):,} examples: {reason}."
+            for (name, reason), count in self.left_out.items()
+        ]
+        return rows
 
     def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
+        said = as_reference(answer.text, example.messages, example.tools)
         prompt = "\n".join(message.content for message in example.messages)
-        item = AnswerItem(answer.text, example.references, prompt, example.answer_schema)
+        item = AnswerItem(said, example.references, prompt, example.answer_schema)
         stats, error = {}, answer.error
         # A transient failure doesn't count against the model: a retry may succeed.
         as_wrong = self.options.count_failures_as_wrong and not answer.transient
         scored = self.answer_metrics if answer.finish != "error" or as_wrong else []
         for metric in scored:
-            if metric.name in self.cannot:
+            if metric.name in self.cannot or (compares_references(metric) and not example.references):
                 continue
             try:
                 stats[metric.name] = metric.measure(item)
             except MissingExtraError:
                 raise
+            except CannotMeasure as reason:  # of this item only
+                self.left_out[metric.name, str(reason)] += 1
             except Exception as failure:  # a plug-in metric may raise anything; keep the other items
                 error = f"metric {metric.name} failed: {type(failure).__name__}: {failure}"
         return ItemRow(
@@ -391,7 +435,7 @@ class _EvaluationRun:
             uncontaminated=self._is_uncontaminated(example.id),
             prompt=example.prompt,
             references=example.references,
-            completion=answer.text if answer.finish != "error" else None,
+            completion=said if answer.finish != "error" else None,
             finish=answer.finish,
             error=error,
             stats=stats,

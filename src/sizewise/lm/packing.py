@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from array import array
+import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +14,10 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 NO_TARGET = -100
+ROWS_VERSION = 2
+"""Part of the id of a run. Increase it when the rows of the same recipe or their order change."""
+ROUNDS = 8  # of the Feistel network; four are enough for large pools, small ones need more
+_WORD = (1 << 64) - 1
 
 
 class Unit(NamedTuple):
@@ -58,11 +60,20 @@ def cut(ids: list[int], context: int) -> list[Unit]:
     return [Unit(ids[start : start + context], 1) for start in range(0, len(ids) - 1, context - 1)]
 
 
+def cut_items(starts: IntArray, lengths: IntArray, context: int) -> tuple[IntArray, IntArray]:
+    """Split items like `cut`, given by their places in an array of tokens; return starts and lengths of the units."""
+    counts = np.maximum(0, -(-(lengths - 1) // (context - 1)))
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    shift = number * (context - 1)
+    return np.repeat(starts, counts) + shift, np.minimum(context, np.repeat(lengths, counts) - shift)
+
+
 class Pool:
     """Units packed into rows. Tokens may be memory-mapped; rows are assembled on demand.
 
     Args:
-        tokens: tokens of all units, concatenated.
+        tokens: arrays of tokens, seen as one after the other; units may overlap, but each lies within one array.
+        starts: place of each unit's first token.
         lengths: number of tokens in each unit.
         firsts: index of the first token of each unit that counts in the loss.
         context: tokens in a row.
@@ -73,12 +84,18 @@ class Pool:
     """
 
     def __init__(
-        self, tokens: npt.NDArray[np.int32], lengths: IntArray, firsts: IntArray, context: int, padding: int
+        self,
+        tokens: Sequence[npt.NDArray[Any]],
+        starts: IntArray,
+        lengths: IntArray,
+        firsts: IntArray,
+        context: int,
+        padding: int,
     ) -> None:
-        self._tokens, self._lengths, self._firsts = tokens, lengths, firsts
-        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+        self._tokens, self._starts, self._lengths, self._firsts = tuple(tokens), starts, lengths, firsts
+        self._bounds = np.concatenate([[0], np.cumsum([len(part) for part in tokens])]).astype(np.int64)
         self._context, self._padding = context, padding
-        self._members, self._ends = _fill(lengths, context)
+        self._members, self._ends = fill_rows(lengths, context)
         self.tokens = int(lengths.sum())
 
     def __len__(self) -> int:
@@ -98,7 +115,7 @@ class Pool:
             start = 0
             inside = self._members[self._ends[number] : self._ends[number + 1]]
             for segment, unit in enumerate(inside, start=1):
-                ids = self._tokens[self._starts[unit] : self._starts[unit + 1]]
+                ids = self._ids(unit)
                 end, first = start + len(ids), max(1, int(self._firsts[unit]))
                 rows.ids[row, start:end] = ids
                 rows.targets[row, start + first - 1 : end - 1] = ids[first:]
@@ -107,37 +124,89 @@ class Pool:
                 start = end
         return rows
 
+    def _ids(self, unit: int) -> npt.NDArray[Any]:
+        start = int(self._starts[unit])
+        part = int(np.searchsorted(self._bounds, start, side="right")) - 1
+        start -= int(self._bounds[part])
+        return self._tokens[part][start : start + int(self._lengths[unit])]
+
     def all(self) -> Rows:
         """Assemble all rows."""
         return self.take(range(len(self)))
 
 
-def _fill(lengths: IntArray, context: int) -> tuple[IntArray, IntArray]:
+def fill_rows(lengths: IntArray, context: int) -> tuple[IntArray, IntArray]:
     """Fill rows by best fit, longest unit first, without splitting units.
+
+    Units of one length are placed together, so the time grows linearly with the number of units.
 
     Returns:
         Units in row order, and the offset of each row's first unit (rows + 1 entries).
+
+    Raises:
+        ValueError: a unit is longer than the context.
     """
+    if not len(lengths):
+        return np.zeros(0, np.int64), np.zeros(1, np.int64)
     order = np.argsort(-lengths, kind="stable")
-    if len(order) and lengths[order[0]] > context:
+    if lengths[order[0]] > context:
         raise ValueError(f"a unit of {lengths[order[0]]} tokens does not fit into rows of {context}")
-    free: list[tuple[int, int]] = []  # (room left, row), sorted
     row_of = np.empty(len(lengths), np.int64)
-    rows = 0
-    for unit in order.tolist():
-        need = int(lengths[unit])
-        place = bisect_left(free, (need, -1))
-        if place < len(free):
-            room, row = free.pop(place)
-        else:
-            room, row = context, rows
-            rows += 1
-        row_of[unit] = row
-        if room > need:
-            insort(free, (room - need, row))
+    free = _Free(context)
+    sizes, counts = np.unique(lengths, return_counts=True)
+    done = 0
+    for length, count in zip(sizes[::-1].tolist(), counts[::-1].tolist(), strict=True):
+        end = done + count
+        while done < end:
+            rows, each = free.take(max(length, 1), end - done)
+            placed = min(end - done, len(rows) * each)
+            row_of[order[done : done + placed]] = np.repeat(rows, each)[:placed]
+            free.put(rows, each, placed, length)
+            done += placed
     members = order[np.argsort(row_of[order], kind="stable")]
-    ends = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=rows))]) if rows else np.zeros(1)
+    ends = np.concatenate([[0], np.cumsum(np.bincount(row_of, minlength=free.rows))])
     return members.astype(np.int64), ends.astype(np.int64)
+
+
+class _Free:
+    """Rows with room left, grouped by how much."""
+
+    def __init__(self, context: int) -> None:
+        self.rows = 0
+        self._context = context
+        self._by_room: dict[int, list[IntArray]] = {}
+        self._rooms: list[int] = []  # sorted
+        self._taken = 0
+
+    def take(self, length: int, units: int) -> tuple[IntArray, int]:
+        """Take the fullest rows that units of a length fit into, and return how many fit into each."""
+        place = bisect_left(self._rooms, length)
+        self._taken = self._rooms[place] if place < len(self._rooms) else self._context
+        each = self._taken // length
+        wanted = -(-units // each)
+        if place == len(self._rooms):
+            rows = np.arange(self.rows, self.rows + wanted, dtype=np.int64)
+            self.rows += wanted
+            return rows, each
+        del self._rooms[place]
+        rows = np.concatenate(self._by_room.pop(self._taken))
+        if len(rows) > wanted:
+            self._add(self._taken, rows[wanted:])
+        return rows[:wanted], each
+
+    def put(self, rows: IntArray, each: int, placed: int, length: int) -> None:
+        """Return rows after units were placed in them; the last one may hold fewer than the others."""
+        full = placed // each
+        self._add(self._taken - each * length, rows[:full])
+        if full < len(rows):
+            self._add(self._taken - (placed - full * each) * length, rows[full:])
+
+    def _add(self, room: int, rows: IntArray) -> None:
+        if not room or not len(rows):
+            return
+        if room not in self._by_room:
+            insort(self._rooms, room)
+        self._by_room.setdefault(room, []).append(rows)
 
 
 def pack(units: Sequence[Unit], context: int, padding: int) -> Pool:
@@ -148,49 +217,43 @@ def pack(units: Sequence[Unit], context: int, padding: int) -> Pool:
     """
     tokens = np.array([token for unit in units for token in unit.ids], np.int32)
     lengths = np.array([len(unit.ids) for unit in units], np.int64)
-    return Pool(tokens, lengths, np.array([unit.first_target for unit in units], np.int64), context, padding)
+    firsts = np.array([unit.first_target for unit in units], np.int64)
+    return Pool([tokens], np.cumsum(lengths) - lengths, lengths, firsts, context, padding)
 
 
-class TokenFile:
-    """Units appended to a file, for training text larger than memory."""
+def shuffled(index: int, size: int, key: tuple[int, ...]) -> int:
+    """Return the element at a place of a pseudo-random order of 0 to size - 1, without computing the whole order.
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._file = path, path.open("wb")
-        self._lengths, self._firsts = array("q"), array("q")
+    A Feistel network permutes the smallest power of four that is large enough; numbers outside are permuted again until
+    one is inside (Black and Rogaway, 2002, Ciphers with Arbitrary Finite Domains).
 
-    def __enter__(self) -> TokenFile:
-        return self
+    Args:
+        index: place in the order.
+        size: number of elements.
+        key: determines the order.
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask, keys = (1 << half) - 1, _round_keys(key)
+    while True:
+        left, right = index >> half, index & mask
+        for round_key in keys:
+            left, right = right, left ^ (_mixed(right + round_key) & mask)
+        index = (left << half) | right
+        if index < size:
+            return index
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
-    def __len__(self) -> int:
-        return len(self._lengths)
+@lru_cache(maxsize=256)
+def _round_keys(key: tuple[int, ...]) -> tuple[int, ...]:
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8 * ROUNDS).digest()
+    return tuple(int.from_bytes(digest[8 * i : 8 * i + 8], "little") for i in range(ROUNDS))
 
-    def add(self, unit: Unit) -> None:
-        """Append a unit."""
-        np.array(unit.ids, np.int32).tofile(self._file)
-        self._lengths.append(len(unit.ids))
-        self._firsts.append(unit.first_target)
 
-    def pool(self, context: int, padding: int) -> Pool:
-        """Pack the written units. The file is memory-mapped."""
-        self._file.close()
-        lengths, firsts = (
-            np.frombuffer(values, np.int64) if values else np.zeros(0, np.int64)
-            for values in (self._lengths, self._firsts)
-        )
-        tokens: Any = np.memmap(self._path, np.int32, "r") if len(lengths) else np.zeros(0, np.int32)
-        return Pool(tokens, lengths, firsts, context, padding)
-
-    @staticmethod
-    def remove(path: Path) -> None:
-        """Delete a token file."""
-        with contextlib.suppress(OSError):
-            path.unlink()
+def _mixed(value: int) -> int:
+    """Mix the bits of a number (Steele et al., 2014, splitmix64)."""
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & _WORD
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & _WORD
+    return value ^ (value >> 31)
 
 
 @dataclass(frozen=True)
@@ -240,8 +303,7 @@ class Mix:
 
     def _draw(self, pool: Pool, kind: int, number: int) -> Rows:
         epoch, index = divmod(number, len(pool))
-        order = np.random.default_rng([self.seed, kind, epoch]).permutation(len(pool))
-        return pool.take([int(order[index])])
+        return pool.take([shuffled(index, len(pool), (self.seed, kind, epoch))])
 
     def pools(self) -> list[tuple[Pool, float]]:
         """Return the pools in use and their shares of all rows."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from sizewise.errors import SizewiseError
-from sizewise.lm.control_tokens import Rendered, control_tokens, encode, hide, shown
+from sizewise.lm.chat_templates import render_chat as render_chat
+from sizewise.lm.control_tokens import Rendered, control_tokens, encode, hide
 from sizewise.lm.packing import Unit
 from sizewise.records import Message
 
@@ -102,74 +102,60 @@ def text_ids(tokenizer: Any, text: str, begin: bool = False) -> list[int]:
     return encode(tokenizer, text if isinstance(text, Rendered) else hide(tokenizer, text), begin).ids
 
 
-def render_chat(
-    tokenizer: Any, messages: Sequence[Message], answer: str | None = None, prompt: bool | None = None
-) -> Rendered:
-    """Render a conversation with the model's own chat template (sandboxed by transformers).
-
-    Args:
-        tokenizer: the model's tokenizer.
-        messages: the conversation.
-        answer: the assistant's answer; None ends the text where the assistant begins.
-        prompt: whether to end with the generation prompt; by default only without an answer.
-
-    Returns:
-        The rendered text. Control tokens in message contents are hidden in it, see `control_tokens`.
-
-    Raises:
-        SizewiseError: the template rejects the conversation.
-    """
-    contents = [(message.role, message.content) for message in messages] + [("assistant", answer)] * (
-        answer is not None
-    )
-    turns = [{"role": role, "content": str(hide(tokenizer, content or ""))} for role, content in contents]
-    generate = answer is None if prompt is None else prompt
-    try:
-        return Rendered(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
-    except (TemplateError, ValueError, TypeError) as error:
-        raise SizewiseError(
-            f"The model's chat template rejects this conversation: {shown(tokenizer, str(error)).splitlines()[0]}",
-            "roles in an order that the template supports",
-            "choose another model: sizewise models",
-        ) from error
-
-
-def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str) -> Unit:
+def chat_sequence(tokenizer: Any, messages: Sequence[Message], answer: str, tools: str = "") -> Unit:
     """Encode a conversation for training. Only the answer and its end-of-turn token count in the loss.
 
+    Raises:
+        SizewiseError: see `chat_texts`.
+    """
+    prompt, learned = (text_ids(tokenizer, text) for text in chat_texts(tokenizer, messages, answer, tools))
+    return Unit(prompt + with_end(learned, missing_end(tokenizer)), len(prompt))
+
+
+def chat_texts(tokenizer: Any, messages: Sequence[Message], answer: str, tools: str = "") -> tuple[Rendered, Rendered]:
+    """Render a conversation for training as its prompt and the text to learn. Earlier answers belong to the prompt.
+
     The prompt is the same as at inference. If it opens a reasoning block, as DeepSeek-R1's does, the learned text
-    closes the block before the answer. If the template writes no token after an answer, the end-of-text token is added,
-    because the model would otherwise never learn to stop.
+    closes the block before the answer.
 
     Raises:
-        SizewiseError: the template has no generation prompt, so the answer can't be located.
+        SizewiseError: the template rejects the conversation, or has no generation prompt, so the answer can't be
+            located.
     """
-    prompt = render_chat(tokenizer, messages)
-    learned = _after_prompt(tokenizer, messages, prompt, answer)
+    prompt = render_chat(tokenizer, messages, tools=tools)
+    learned = _after_prompt(tokenizer, messages, prompt, answer, tools)
     if learned is None:
         raise SizewiseError(
             "The model's chat template has no generation prompt, so the answer can't be located in its output.",
             "a template that supports add_generation_prompt",
             "choose another model: sizewise models",
         )
-    prompt_ids, answer_ids = text_ids(tokenizer, prompt), text_ids(tokenizer, learned)
-    if (
-        turn_end(tokenizer) is None
-        and tokenizer.eos_token_id is not None
-        and answer_ids[-1:] != [tokenizer.eos_token_id]
-    ):
-        answer_ids.append(tokenizer.eos_token_id)
-    return Unit(prompt_ids + answer_ids, len(prompt_ids))
+    return prompt, learned
 
 
-def _after_prompt(tokenizer: Any, messages: Sequence[Message], prompt: Rendered, answer: str) -> Rendered | None:
+def missing_end(tokenizer: Any) -> int | None:
+    """Return the end-of-text token if the template writes no token after an answer, else None.
+
+    Without such a token, the model would never learn to stop.
+    """
+    return tokenizer.eos_token_id if turn_end(tokenizer) is None else None
+
+
+def with_end(learned: list[int], end: int | None) -> list[int]:
+    """Add the token from `missing_end` to a learned answer."""
+    return learned if end is None or learned[-1:] == [end] else [*learned, end]
+
+
+def _after_prompt(
+    tokenizer: Any, messages: Sequence[Message], prompt: Rendered, answer: str, tools: str
+) -> Rendered | None:
     """Return the text that follows the prompt; None if the template doesn't determine it."""
-    full, empty = render_chat(tokenizer, messages, answer), render_chat(tokenizer, messages, "")
-    if full.startswith(prompt) and prompt != empty:
+    full = render_chat(tokenizer, messages, answer, tools=tools)
+    if full.startswith(prompt) and prompt != render_chat(tokenizer, messages, "", tools=tools):
         return Rendered(full[len(prompt) :].rstrip("\n"))
-    if prompt == render_chat(tokenizer, messages, prompt=False):
+    if prompt == render_chat(tokenizer, messages, prompt=False, tools=tools):
         return None
-    before, found, after = render_chat(tokenizer, messages, _PLACEHOLDER).rpartition(_PLACEHOLDER)
+    before, found, after = render_chat(tokenizer, messages, _PLACEHOLDER, tools=tools).rpartition(_PLACEHOLDER)
     if not found or not full.startswith(before) or not full.endswith(after):
         return None
     rendered = full[len(before) : len(full) - len(after)]

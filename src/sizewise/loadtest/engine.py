@@ -116,7 +116,10 @@ def _requests_of(measured: Evaluation, prompting: Prompting, store: Store) -> li
     shots = choose_shots(contents, measured.seed)
     stop = stop_texts(contents.examples["train"] or contents.examples["test"])
     examples = sample_examples(contents.examples["test"], measured.limit, measured.seed)
-    return [make_request(example, prompting.form, shots, prompting.max_tokens, stop) for example in examples]
+    takes_tools = "tools" in measured.model.offers
+    return [
+        make_request(example, prompting.form, shots, prompting.max_tokens, stop, takes_tools) for example in examples
+    ]
 
 
 def _mean_words(requests: Sequence[Request]) -> float:

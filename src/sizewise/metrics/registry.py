@@ -16,7 +16,7 @@ from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
 from sizewise.metrics.harness import PREFIX, HarnessMetric
 from sizewise.metrics.labels import Accuracy, MacroF1
-from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, Perplexity, WordPerplexity
+from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, MinKPercent, Perplexity, WordPerplexity
 from sizewise.metrics.manner import AnswerWords, LexicalGrounding, Refusals
 from sizewise.metrics.match import ExactMatch, RougeL, TokenF1
 from sizewise.metrics.overlap import Bleu, Chrf, Ter
@@ -36,7 +36,7 @@ METRICS = _by_name(
         *(Accuracy(), MacroF1(), ChoiceAccuracy(), ChoiceAccuracyByByte(), ChoiceCalibration()),
         *(JsonValid(), JsonF1(), LexicalGrounding(), Refusals(), AnswerWords()),
         *SUITE_METRICS,
-        *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity()),
+        *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),
     )
 )
 
@@ -60,6 +60,11 @@ def stands_for_quality(name: str) -> bool:
         return getattr(find_metric(name), "stands_for_quality", True)
     except SizewiseError:
         return False
+
+
+def compares_references(metric: Metric) -> bool:
+    """Check whether a metric compares answers with reference answers, as plug-ins do unless they say otherwise."""
+    return metric.needs == "answers" and bool(getattr(metric, "needs_references", True))
 
 
 def find_metric(name: str) -> Metric:

@@ -6,7 +6,7 @@ If a baseline comes close to the candidates, the task or the test set can't dist
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,13 +14,18 @@ from sizewise import datasets
 from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.models.base import Cancel, Deliver, ScoredText, answer_whole
 from sizewise.models.fake import FakeModel
-from sizewise.records import Completion, ModelDescription, Request
+from sizewise.records import Completion, Example, ModelDescription, Request, Split
 from sizewise.store import Store
 
 KINDS = ("frequent", "ngram", "linear")
 ORDER = 5
 MAX_BYTES = 500_000
 MAX_ANSWER_BYTES = 200
+
+
+def _answered(examples: Mapping[Split, Sequence[Example]]) -> list[Example]:
+    """Return the training examples with a reference answer; without training examples, those for validation."""
+    return [example for example in examples["train"] or examples["validation"] if example.references]
 
 
 class FrequentModel(FakeModel):
@@ -34,7 +39,7 @@ class FrequentModel(FakeModel):
     def __init__(self, data: str, store: Store) -> None:
         super().__init__("silent")
         examples = datasets.load(store, data).examples
-        known = Counter(example.references[0] for example in examples["train"] or examples["validation"])
+        known = Counter(example.references[0] for example in _answered(examples))
         self._data, (self._answer, self._count) = data, known.most_common(1)[0] if known else ("", 0)
 
     def describe(self) -> ModelDescription:
@@ -74,7 +79,7 @@ class LinearModel(FakeModel):
         except ImportError as error:
             raise MissingExtraError("scikit-learn", "study") from error
         examples = datasets.load(store, data).examples
-        known = examples["train"] or examples["validation"]
+        known = _answered(examples)
         labels = Counter(example.references[0] for example in known)
         if len(labels) < 2 or 2 * len(labels) > len(known):
             raise SizewiseError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import mimetypes
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sizewise.errors import SizewiseError
-from sizewise.records import Request
+from sizewise.records import Request, ToolCall
+from sizewise.records.tool_calls import calls_text, definitions_of
 
 IMAGE_KINDS = ("image/png", "image/jpeg", "image/webp", "image/gif")
 MAX_IMAGE_BYTES = 20_000_000
@@ -22,21 +24,71 @@ def client_messages(request: Request) -> list[Any]:
         ModelResponse,
         SystemPromptPart,
         TextPart,
+        ToolCallPart,
+        ToolReturnPart,
         UserPromptPart,
     )
 
     if request.text is not None:
         return [ModelRequest(parts=[UserPromptPart(request.text)])]
     converted: list[Any] = []
+    names: dict[str, str] = {}  # id of a call -> name of its function
     for message in request.messages:
         if message.role == "assistant":
-            converted.append(ModelResponse(parts=[TextPart(message.content)]))
+            parts: list[Any] = [TextPart(message.content)] if message.content or not message.tool_calls else []
+            for call in message.tool_calls:
+                call_id = call.id or f"call_{len(names)}"
+                names[call_id] = call.name
+                parts.append(ToolCallPart(call.name, call.arguments or "{}", tool_call_id=call_id))
+            converted.append(ModelResponse(parts=parts))
+        elif message.role == "tool":
+            call_id = message.tool_call_id or next(reversed(names), "call_0")
+            result = ToolReturnPart(names.get(call_id) or message.name or "tool", message.content, tool_call_id=call_id)
+            if (
+                converted
+                and isinstance(converted[-1], ModelRequest)
+                and isinstance(converted[-1].parts[-1], ToolReturnPart)
+            ):  # results of parallel calls form one message
+                converted[-1] = ModelRequest(parts=[*converted[-1].parts, result])
+            else:
+                converted.append(ModelRequest(parts=[result]))
         else:
             images = [BinaryContent(data=raw, media_type=kind) for raw, kind in map(read_image, message.images)]
             content: Any = [*images, message.content] if images else message.content
             part = SystemPromptPart(message.content) if message.role == "system" else UserPromptPart(content)
             converted.append(ModelRequest(parts=[part]))
     return converted
+
+
+def client_tools(tools: str) -> Any:
+    """Convert definitions of tools to the parameters of the API clients; the model decides whether it calls one."""
+    from pydantic_ai.models import ModelRequestParameters
+    from pydantic_ai.tools import ToolDefinition
+
+    functions = [tool["function"] for tool in definitions_of(tools)]
+    return ModelRequestParameters(
+        function_tools=[
+            ToolDefinition(
+                name=str(function.get("name", "")),
+                description=function.get("description"),
+                parameters_json_schema=function.get("parameters") or {"type": "object", "properties": {}},
+            )
+            for function in functions
+        ]
+    )
+
+
+def client_text(parts: Sequence[Any]) -> str:
+    """Return the text of a client's response; tool calls in it are written as text (see `records.tool_calls`)."""
+    from pydantic_ai.messages import TextPart, ToolCallPart
+
+    text = "".join(part.content for part in parts if isinstance(part, TextPart))
+    calls = [
+        ToolCall(id=part.tool_call_id, name=part.tool_name, arguments=part.args_as_json_str())
+        for part in parts
+        if isinstance(part, ToolCallPart)
+    ]
+    return calls_text(text, calls)
 
 
 def read_image(path: str) -> tuple[bytes, str]:

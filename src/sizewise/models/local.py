@@ -78,7 +78,7 @@ class LocalModel(Model):
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
-            offers=("ids", "sampling", "logprobs", "echo", "embeddings"),
+            offers=("ids", "sampling", "logprobs", "echo", "embeddings", "tools"),
             cache_tokens=MAX_BATCH * CACHE_TOKENS,
             trained_on=trained_on,
             start=start,
@@ -218,7 +218,7 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
             "a plain prompt, or a model with a chat template",
             "sizewise models",
         )
-    return text_ids(tokenizer, render_chat(tokenizer, request.messages))
+    return text_ids(tokenizer, render_chat(tokenizer, request.messages, tools=request.tools))
 
 
 def begin_answer(

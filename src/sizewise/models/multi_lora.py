@@ -159,7 +159,7 @@ class AdapterModel(Model):
             memory_bytes=total * width + cache_bytes(hf_format.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=shared.disk_bytes,
             can_chat=bool(self._tokenizer.chat_template),
-            offers=("ids", "sampling", "logprobs"),
+            offers=("ids", "sampling", "logprobs", "tools"),
             cache_tokens=MAX_BATCH * CACHE_TOKENS,
             trained_on=member.made.data if member.made else None,
             start=member.made.start if member.made else None,

@@ -79,8 +79,8 @@ class FewShotModel(PromptWrapper):
         """Append a conversation to the few-shot examples; plain texts pass unchanged."""
         if not request.messages:
             return request
-        turns = tuple(message for message in request.messages if message.content)
-        example = Example(id=request.id, messages=turns, references=("",), source=request.id)
+        turns = tuple(message for message in request.messages if message.content or message.tool_calls)
+        example = Example(id=request.id, messages=turns, tools=request.tools, source=request.id)
         prompt = make_request(example, "few_shot", self._shots, request.max_tokens, self._stop)
         stop = tuple(dict.fromkeys((*request.stop, *self._stop)))
         return request.model_copy(update={"text": prompt.text, "stop": stop})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 from sizewise.datasets import DatasetContents
 from sizewise.models.token_counts import estimate_tokens
 from sizewise.records import Example, Request
+from sizewise.records.tool_calls import conversation_text, text_turns, uses_tools
 
 Form = Literal["chat", "few_shot"]
 SHOTS = 2
@@ -17,6 +19,7 @@ MAX_SHOT_BYTES = 2_400
 """Maximum size of one few-shot example. Counted in bytes, so that every model and engine gets the same examples."""
 PROMPT_VERSION = 3
 """Part of an evaluation's id. Increase it when prompts or the handling of answers change."""
+COUNTED_AT_ONCE = 1_024  # reference answers
 MIN_TOKENS, UNKNOWN_TOKENS = 64, 256
 SLACK, PERCENTILE, HEADROOM = 1.5, 0.95, 16
 """Room for correct answers that are worded differently and are longer than the reference."""
@@ -41,7 +44,7 @@ def question_of(prompt: str) -> str:
     return prompt.removesuffix("\nAnswer:").removeprefix("Question: ")
 
 
-def answer_limit(examples: Sequence[Example], count: Count = estimate_tokens) -> int:
+def answer_limit(examples: Iterable[Example], count: Count = estimate_tokens) -> int:
     """Compute the maximum answer length in tokens: at least 64, and enough for every reference answer.
 
     The limit covers the longest reference and 1.5 times the 95th percentile. Because the factor
@@ -51,48 +54,93 @@ def answer_limit(examples: Sequence[Example], count: Count = estimate_tokens) ->
         examples: examples with reference answers.
         count: counts tokens, with the model's own tokenizer if it is on this machine.
     """
-    texts = list(dict.fromkeys(reference for example in examples for reference in example.references))
-    if not texts:
+    texts = (reference for example in examples for reference in example.references)
+    tokens = sorted(tokens for batch in _batches(texts) for tokens in count(batch))
+    if not tokens:
         return UNKNOWN_TOKENS
-    tokens = sorted(count(texts))
     typical = tokens[math.ceil(PERCENTILE * (len(tokens) - 1))]
     return max(MIN_TOKENS, HEADROOM + max(tokens[-1], math.ceil(SLACK * typical)))
 
 
-def mean_answer_tokens(examples: Sequence[Example]) -> float:
-    """Estimate the tokens of a typical answer as the mean over the reference answers."""
-    texts = [example.references[0] for example in examples]
-    return sum(estimate_tokens(texts)) / len(texts) if texts else UNKNOWN_TOKENS
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Group distinct texts into lists of limited size."""
+    seen: set[bytes] = set()
+    batch: list[str] = []
+    for text in texts:
+        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            batch.append(text)
+        if len(batch) == COUNTED_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def mean_answer_tokens(examples: Iterable[Example]) -> float:
+    """Estimate the tokens of a typical answer as the mean over the examples with a reference answer."""
+    tokens = count = 0
+    for example in examples:
+        if example.references:
+            tokens += estimate_tokens(example.references[:1])[0]
+            count += 1
+    return tokens / count if count else UNKNOWN_TOKENS
 
 
 def choose_shots(contents: DatasetContents, seed: int) -> tuple[Example, ...]:
     """Sample few-shot examples from the training split, without long ones, which would fill the context."""
+    train = contents.examples["train"]
     pool = [
-        example
-        for example in contents.examples["train"]
+        number
+        for number, example in enumerate(train)
         if len(example.messages) == 1
+        and not example.tools
+        and example.references
         and len(example.prompt.encode()) + len(example.references[0].encode()) <= MAX_SHOT_BYTES
     ]
-    return tuple(random.Random(seed).sample(pool, min(SHOTS, len(pool))))
+    return tuple(train[number] for number in random.Random(seed).sample(pool, min(SHOTS, len(pool))))
 
 
 def stop_texts(examples: Sequence[Example]) -> tuple[str, ...]:
     """Choose the stop texts of plain-text answers: the end of the line if every reference fits on one line."""
-    if examples and not any("\n" in example.references[0].strip() for example in examples):
-        return ("\n",)
-    return ("\n\n", "\nQuestion:")
+    answers = (example.references[0].strip() for example in examples if example.references)
+    lines = {"\n" in answer for answer in answers}
+    return ("\n",) if lines == {False} else ("\n\n", "\nQuestion:")
 
 
 def make_request(
-    example: Example, form: Form, shots: Sequence[Example], max_tokens: int, stop: tuple[str, ...]
+    example: Example,
+    form: Form,
+    shots: Sequence[Example],
+    max_tokens: int,
+    stop: tuple[str, ...],
+    takes_tools: bool = False,
 ) -> Request:
-    """Build the request for an example in a prompt format."""
+    """Build the request for an example in a prompt format.
+
+    Args:
+        example: the example.
+        form: the prompt format.
+        shots: few-shot examples of the plain-text format.
+        max_tokens: maximum length of the answer.
+        stop: stop texts of the plain-text format.
+        takes_tools: whether the model takes tools, calls and results as they are; otherwise they become text.
+    """
     if form == "chat":
+        messages, tools = example.messages, example.tools
+        if uses_tools(messages, tools) and not takes_tools:
+            messages, tools = text_turns(messages, tools), ""
         return Request(
-            id=example.id, messages=example.messages, max_tokens=max_tokens, copy_text=example.copy_text, fit=True
+            id=example.id,
+            messages=messages,
+            tools=tools,
+            max_tokens=max_tokens,
+            copy_text=example.copy_text,
+            fit=True,
         )
     blocks = [question_prompt(shot.prompt, shot.references[0]) for shot in shots]
-    question = "\n".join(message.content for message in example.messages)
+    question = conversation_text(example.messages, example.tools)
     return Request(
         id=example.id,
         messages=example.messages,

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText, failed
 from sizewise.models.catalog import find_model, load_catalog
-from sizewise.models.conversations import client_messages, read_image
+from sizewise.models.conversations import client_messages, client_text, client_tools, read_image
 from sizewise.models.openai_logprobs import EchoScorer
 from sizewise.models.patience import MAX_CONCURRENCY, Fault, Gate, fault_of, wait_s
 from sizewise.models.spending import Budget, cost_of, max_cost
@@ -114,7 +114,7 @@ class RemoteModel(Model):
             parameters=known.parameters if known else None,
             can_score=self._echo is not None,
             can_chat=True,
-            offers=("sampling",),
+            offers=("sampling", "tools"),
             can_see="image" in known.modalities if known and known.modalities else True,
             local=_is_loopback(self._address),
             api=True,
@@ -357,7 +357,9 @@ class RemoteModel(Model):
             settings["stop_sequences"] = list(request.stop)
         begun = time.perf_counter()
         first = None
-        async with model_request_stream(self._client, client_messages(request), model_settings=settings) as stream:
+        more: dict[str, Any] = {"model_request_parameters": client_tools(request.tools)} if request.tools else {}
+        messages = client_messages(request)
+        async with model_request_stream(self._client, messages, model_settings=settings, **more) as stream:
             async for event in stream:
                 first = first or time.perf_counter() - begun
                 if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart) and event.part.content:
@@ -366,7 +368,10 @@ class RemoteModel(Model):
                     on_text(event.delta.content_delta)
             response = stream.get()
         seconds = time.perf_counter() - begun
-        text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+        spoken = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+        text = client_text(response.parts)
+        if len(text) > len(spoken):  # calls arrive as a whole
+            on_text(text[len(spoken) :])
         reasoning = "".join(part.content for part in response.parts if isinstance(part, ThinkingPart))
         ended = response.finish_reason or (response.provider_details or {}).get("finish_reason")
         if not ended and (not (text or reasoning) or self._kind in PROVIDERS):  # other servers may omit the reason

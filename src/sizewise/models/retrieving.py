@@ -16,6 +16,7 @@ from sizewise.retrieval import Library, cut
 from sizewise.store import Store
 
 PASSAGES = 3
+NOT_OFFERED = ("echo", "ids", "embeddings", "tools")  # features that leave no room for passages
 
 
 class RetrievingModel(PromptWrapper):
@@ -50,7 +51,7 @@ class RetrievingModel(PromptWrapper):
                 "origin": f"{description.origin}, {retrieval}",
                 "can_score": False,
                 "start": f"rag:{self._data}:{description.start}" if description.start else None,
-                "offers": tuple(offer for offer in description.offers if offer not in ("echo", "ids", "embeddings")),
+                "offers": tuple(offer for offer in description.offers if offer not in NOT_OFFERED),
             }
         )
 

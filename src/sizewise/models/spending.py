@@ -53,7 +53,7 @@ def max_cost(kind: str, name: str, request: Request, output_tokens: int) -> floa
     """
     from genai_prices import Usage
 
-    size = sum(len(message.content.encode()) for message in request.messages) + len((request.text or "").encode())
+    size = sum(len(text.encode()) for text in request.texts())
     images = sum(len(message.images) for message in request.messages)
     input_tokens = size // BYTES_PER_TOKEN + TEMPLATE_TOKENS + images * _image_tokens(kind, name)
     return cost_of(kind, name, Usage(input_tokens=input_tokens, output_tokens=output_tokens))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sizewise.records.base import Record
 from sizewise.records.text import Message
@@ -40,6 +41,27 @@ class Request(Record):
     """Whether to return the log-likelihood of each generated token."""
     json_schema: str | None = None
     """JSON schema that the answer must match."""
+    tools: str = ""
+    """Definitions of the tools that the model may call, as a JSON list; for models that offer tools."""
+
+    @model_serializer(mode="wrap")
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        return found if self.tools else {key: value for key, value in found.items() if key != "tools"}
+
+    def texts(self) -> list[str]:
+        """Return all texts that reach the model: contents, tool calls, definitions of tools, and plain text."""
+        written = [text for message in self.messages for text in message.texts()]
+        return [*written, *filter(None, (self.text, self.tools))]
+
+    def map_texts(self, change: Callable[[str], str]) -> Request:
+        """Return the request with all its texts changed, for example with personal data masked."""
+        update = {
+            "messages": tuple(message.map_texts(change) for message in self.messages),
+            "text": None if self.text is None else change(self.text),
+            "tools": change(self.tools) if self.tools else "",
+        }
+        return self.model_copy(update=update)
 
 
 class Completion(Record):
@@ -119,7 +141,8 @@ class ModelDescription(Record):
     can_see: bool = False
     """Whether the model accepts images."""
     offers: tuple[str, ...] = ()
-    """Supported features besides greedy answers: ids, sampling, logprobs, json_schema, echo, embeddings."""
+    """Supported features besides greedy answers: ids, sampling, logprobs, json_schema, echo, embeddings, and tools for
+    requests with `tools`, tool calls and results (other models get these as text)."""
     cache_tokens: int | None = None
     """Capacity of the key-value cache in tokens, over all users."""
     trained_on: str | None = None

@@ -30,7 +30,7 @@ from sizewise.service.responses import ChatForm, TextForm
 from sizewise.service.router import AUTO
 from sizewise.service.schemas import APIError, ChatRequest, EmbeddingRequest, TextRequest
 from sizewise.service.state import Settings, State
-from sizewise.service.tools import Tools
+from sizewise.service.tools import Tools, without_tools
 from sizewise.store import Store
 
 OPEN_PATHS = ("/", "/monitor", "/health", "/metrics", "/openapi.json")
@@ -152,7 +152,8 @@ def _add_chat(app: FastAPI, state: State) -> None:
             if body.messages[-1].role not in responses.TOOL_ROLES:
                 runner.watch_drift(request)
             usable = usable_tools(runner, tools, lenient)
-            prompt = usable.add_to(request) if usable else request
+            takes_tools = "tools" in runner.description.offers
+            prompt = usable.add_to(request, takes_tools) if usable else without_tools(request, takes_tools)
             job = Job(state, runner, key, [with_index(prompt, i) for i in range(body.n or 1)], http)
             form = ChatForm(runner.name, body, usable)
             return with_signals(await job.stream(form) if body.stream else await job.complete(form), signals)

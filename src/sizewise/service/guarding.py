@@ -74,16 +74,11 @@ class ExternalRequest:
     """
 
     def __init__(self, request: Request, counts: Counter[str]) -> None:
-        texts = [*(message.content for message in request.messages), request.text or "", *request.stop]
         schema = request.json_schema
-        self._mask = Mask([*texts, schema or ""])
+        self._mask = Mask([*request.texts(), *request.stop, schema or ""])
         hide = self._mask.hide
-        self.masked = request.model_copy(
+        self.masked = request.map_texts(hide).model_copy(
             update={
-                "messages": tuple(
-                    message.model_copy(update={"content": hide(message.content)}) for message in request.messages
-                ),
-                "text": None if request.text is None else hide(request.text),
                 "stop": tuple(hide(text) for text in request.stop),
                 "json_schema": None if schema is None else hide(schema),
             }
@@ -155,7 +150,7 @@ class Guard:
                     "send text instead.",
                     "prompt",
                 )
-            texts = [*(message.content for message in request.messages), request.text or "", *request.stop]
+            texts = [*request.texts(), *request.stop]
             if self.is_confidential([*texts, request.json_schema or ""]):
                 self.counts["blocked_confidential"] += 1
                 raise APIError(
@@ -174,7 +169,7 @@ class Guard:
         """
         if "signals" not in self._rules.parts or not requests:
             return ()
-        texts = [message.content for message in requests[0].messages if message.role != "system"]
+        texts = [text for message in requests[0].messages if message.role != "system" for text in message.texts()]
         texts += list(dict.fromkeys(request.text for request in requests if request.text))
         short = sum(map(len, texts)) <= MAX_INLINE_CHARACTERS
         signals = signals_in(texts) if short else await asyncio.to_thread(signals_in, texts)
@@ -190,7 +185,7 @@ class Guard:
         external = await asyncio.to_thread(ExternalRequest, request, self.counts) if self.masks else None
         self.counts["external_requests"] += 1
         if "audit" in self._rules.parts:
-            characters = sum(len(message.content) for message in request.messages) + len(request.text or "")
+            characters = sum(map(len, request.texts()))
             masked = external.masked_counts if external else None
             entry = {"at": time.time(), "model": model, "letters": characters, "masked": masked}
             await asyncio.to_thread(self._log, secrets.token_hex(8), entry)

@@ -93,7 +93,7 @@ class ModelRunner:
             request = self.model.rewritten(request)
         if request.ids is not None:
             return len(request.ids)
-        characters = len(request.text) if request.text else sum(len(message.content) for message in request.messages)
+        characters = len(request.text) if request.text else sum(map(len, request.texts()))
         return characters // CHARACTERS_PER_TOKEN + TOKENS_PER_MESSAGE * len(request.messages)
 
     def estimate_cost(self, tokens: int) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sizewise.models.base import ScoredPrompt
-from sizewise.records import Completion, Message, Request
+from sizewise.records import Completion, Message, Request, ToolCall
 from sizewise.service.schemas import (
     DEFAULT_MAX_TOKENS,
     APIError,
@@ -18,39 +18,31 @@ from sizewise.service.schemas import (
     TextRequest,
     schema_of,
 )
-from sizewise.service.tools import StreamParser, Tools, call_text, format_calls, result_text
+from sizewise.service.tools import StreamParser, Tools, format_calls
 
 TOOL_ROLES = ("tool", "function")
 """Roles of messages that contain the result of a tool call."""
 MIN_SAMPLING = 1e-5
 """Lower temperatures are treated as 0, and a lower top_p is raised to it, because engines compute in 32 bits."""
-_ROLES = {"developer": "system", "tool": "user", "function": "user"}
+_ROLES = {"developer": "system", "function": "tool"}
 
 
 def chat_request(body: ChatRequest, lenient: bool) -> Request:
     """Convert a chat completion request.
 
-    The results of consecutive tool calls are merged into one message in the order of the calls, because many chat
-    templates require alternating roles.
-
     Raises:
         APIError: the request asks for something that is not supported.
     """
     messages: list[Message] = []
-    results: dict[str, str] = {}
     for number, message in enumerate(body.messages):
         content = _content(message, f"messages[{number}]", lenient)
-        if message.role in TOOL_ROLES:
-            results[message.tool_call_id or str(number)] = result_text(content)
-            if number + 1 < len(body.messages) and body.messages[number + 1].role in TOOL_ROLES:
-                continue
-            calls = [call.id for earlier in body.messages[:number] for call in earlier.tool_calls or ()]
-            order = {call: index for index, call in enumerate(calls) if call}
-            content = "\n".join(results[call] for call in sorted(results, key=lambda call: order.get(call, len(order))))
-            results = {}
-        elif message.tool_calls:
-            content = call_text(message, content)
-        messages.append(Message(role=_ROLES.get(message.role, message.role), content=content))
+        calls = [
+            ToolCall(id=call.id or "", name=call.function.name, arguments=call.function.arguments)
+            for call in message.tool_calls or ()
+        ]
+        role: Any = _ROLES.get(message.role, message.role)
+        given = message.tool_call_id or "" if role == "tool" else ""
+        messages.append(Message(role=role, content=content, tool_calls=tuple(calls), tool_call_id=given))
     max_tokens = body.max_completion_tokens or body.max_tokens or None
     if 0 in (body.max_completion_tokens, body.max_tokens) and not lenient:
         raise APIError("max_tokens must be at least 1.", "max_tokens")

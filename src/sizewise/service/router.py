@@ -66,7 +66,8 @@ class Router:
             with_tools: whether the request has tools, which a small model behind a prompt wrapper doesn't support.
             client: name of the API key; drift of one client alone doesn't reroute the others.
         """
-        conversation = "\n".join(message.content for message in request.messages) or (request.text or "")
+        texts = [text for message in request.messages for text in message.texts()]
+        conversation = "\n".join(texts) or (request.text or "")
         last = question or (request.messages[-1].content if request.messages else conversation)
         by_rules = decide_prompt(self.policy, conversation)
         if self._guard.is_confidential([conversation, request.json_schema or ""]):

@@ -19,6 +19,7 @@ from scipy.stats import beta
 
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
+from sizewise.records.tool_calls import calls_text
 from sizewise.service.admission import Busy
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.schemas import APIError
@@ -69,7 +70,9 @@ class ShadowCheck:
 
     async def _check(self, request: Request, completion: Completion) -> None:
         """Query the large model about one answer and record its verdict."""
-        conversation = "\n".join(f"{message.role}: {message.content}" for message in request.messages)
+        conversation = "\n".join(
+            f"{message.role}: {calls_text(message.content, message.tool_calls)}" for message in request.messages
+        )
         prompt = f"{conversation or (request.text or '')}\n\nAnswer:\n{completion.text}\n\n{QUESTION}"
         query = Request(
             id="shadow",

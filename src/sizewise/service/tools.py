@@ -1,7 +1,8 @@
-"""Tool calling for every chat model: functions are described in the system message, calls are JSON between tags.
+"""Tool calling for every chat model: requests, answers and streams with tools.
 
-The tags are those of the Hermes and Qwen formats, which many open models were trained on. Other models can still be
-forced to call a function, because constrained decoding allows no other output.
+Models that take tools get them as they are. For others, functions are described in the system message, and calls are
+JSON between tags (see `records.tool_calls`). Models that weren't trained on tools can still be forced to call a
+function, because constrained decoding allows no other output.
 """
 
 from __future__ import annotations
@@ -9,34 +10,20 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from sizewise.records import Message, Request
-from sizewise.service.schemas import APIError, ChatMessage, ChatRequest, FunctionSpec, NamedTool
-
-BEGIN, END = "<tool_call>", "</tool_call>"
-RESULT_BEGIN, RESULT_END = "<tool_response>", "</tool_response>"
-_DESCRIBED = "Each function is described by one line of JSON between <tools> and </tools>. "
-_OPTIONAL_CALL = (
-    f"You may call functions to help with the request. {_DESCRIBED}To call one, write a JSON object with its name and "
-    f'its arguments between {BEGIN} and {END}, as in\n{BEGIN}\n{{"name": "NAME", "arguments": {{}}}}\n{END}\n'
-    f"What it gives back follows between {RESULT_BEGIN} and {RESULT_END}. Where no function helps, answer in words."
+from sizewise.records import Request, ToolCall
+from sizewise.records.tool_calls import (
+    BEGIN,
+    FORCED_CALL,
+    FORCED_CHOICE,
+    OPTIONAL_CALL,
+    find_calls,
+    parse_json,
+    text_turns,
+    uses_tools,
 )
-_FORCED_CALL = (
-    f"Call the function below for the request. {_DESCRIBED}Write its arguments as a JSON object, and nothing else."
-)
-_FORCED_CHOICE = (
-    f"Call one of the functions below for the request. {_DESCRIBED}Write a JSON object with its name and its "
-    'arguments, as in {"name": "NAME", "arguments": {}}, and nothing else.'
-)
-
-
-class Call(NamedTuple):
-    """A function call by a model."""
-
-    name: str
-    arguments: str
-    """Arguments as JSON."""
+from sizewise.service.schemas import APIError, ChatRequest, FunctionSpec, NamedTool
 
 
 class Tools:
@@ -105,61 +92,38 @@ class Tools:
             )
         return json.dumps({"anyOf": calls} | ({"$defs": definitions} if definitions else {}))
 
-    def add_to(self, request: Request) -> Request:
-        """Add the description of the functions to the system message of a conversation."""
-        if not self._forced:
-            instructions = _OPTIONAL_CALL
-        else:
-            instructions = _FORCED_CALL if len(self._forced) == 1 else _FORCED_CHOICE
-        described = (
-            json.dumps(function.model_dump(exclude_none=True), ensure_ascii=False) for function in self.described
-        )
-        system = "\n".join([instructions, "<tools>", *described, "</tools>"])
-        messages = request.messages
-        if messages and messages[0].role == "system":
-            first, messages = messages[0], messages[1:]
-            system = f"{first.content}\n\n{system}"
+    def add_to(self, request: Request, takes_tools: bool = False) -> Request:
+        """Add the functions to a request, as they are or, for a forced call or another model, in the system message."""
+        functions = [function.model_dump(exclude_none=True) for function in self.described]
+        listed = json.dumps([{"type": "function", "function": one} for one in functions], ensure_ascii=False)
+        if takes_tools and not self._forced:
+            return request.model_copy(update={"tools": listed})
+        forced = FORCED_CALL if len(self._forced) == 1 else FORCED_CHOICE
+        instructions = forced if self._forced else OPTIONAL_CALL
         schema = self.schema or request.json_schema
-        with_tools = (Message(role="system", content=system), *messages)
-        return request.model_copy(update={"messages": with_tools, "json_schema": schema})
+        messages = text_turns(request.messages, listed, instructions)
+        return request.model_copy(update={"messages": messages, "json_schema": schema})
 
     @property
     def described(self) -> list[FunctionSpec]:
         """The functions described to the model; if a call is forced, only the allowed ones."""
         return [function for name, function in self._functions.items() if not self._forced or name in self._forced]
 
-    def parse(self, text: str) -> tuple[str, list[Call]]:
+    def parse(self, text: str) -> tuple[str, list[ToolCall]]:
         """Split an answer into text and calls; an invalid call remains part of the text."""
         if self._forced:
             call = self._forced_call(text)
             return ("", [call]) if call else (text, [])
-        content, calls = "", []
-        rest = text
-        while BEGIN in rest:
-            before, _, rest = rest.partition(BEGIN)
-            inside, _, after = rest.partition(END)
-            call = self._call(_parse_json(inside))
-            if call is None:
-                content += before + BEGIN
-                continue
-            content += before
-            calls.append(call)
-            rest = after
-        calls = calls if self._parallel else calls[:1]
-        return content + rest, calls
+        content, calls = find_calls(text, self._functions)
+        return content, calls if self._parallel else calls[:1]
 
-    def _forced_call(self, text: str) -> Call | None:
-        parsed = _parse_json(text)
+    def _forced_call(self, text: str) -> ToolCall | None:
+        parsed = parse_json(text)
         if len(self._forced) > 1:
-            return self._call(parsed)
-        return Call(self._forced[0], json.dumps(parsed, ensure_ascii=False)) if isinstance(parsed, dict) else None
-
-    def _call(self, parsed: Any) -> Call | None:
-        name = parsed.get("name") if isinstance(parsed, dict) else None
-        if not isinstance(name, str) or name not in self._functions:
-            return None
-        arguments = parsed.get("arguments", parsed.get("parameters", {}))
-        return Call(name, json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
+            calls = find_calls(text, self._functions)[1]
+            return calls[0] if calls else None
+        arguments = json.dumps(parsed, ensure_ascii=False)
+        return ToolCall(name=self._forced[0], arguments=arguments) if isinstance(parsed, dict) else None
 
     def stream_parser(self) -> StreamParser:
         """Create a parser for a streamed answer."""
@@ -175,11 +139,13 @@ class StreamParser:
     """
 
     def __init__(self, tools: Tools, forced: bool) -> None:
-        self._tools, self._buffer, self._in_call = tools, "", forced
+        self._tools, self._buffer, self._in_call, self._sent = tools, "", forced, False
 
     def feed(self, text: str) -> str:
         """Add a piece, and return the text that can be sent."""
         self._buffer += text
+        if not self._sent and self._buffer.lstrip()[:1] in ("{", "["):
+            self._in_call = True  # perhaps a call without tags
         if self._in_call:
             return ""
         position = self._buffer.find(BEGIN)
@@ -190,14 +156,15 @@ class StreamParser:
         else:
             self._in_call = True
         ready, self._buffer = self._buffer[:position], self._buffer[position:]
+        self._sent = self._sent or bool(ready.strip())
         return ready
 
-    def end(self) -> tuple[str, list[Call]]:
+    def end(self) -> tuple[str, list[ToolCall]]:
         """Return the buffered text and the calls."""
         return self._tools.parse(self._buffer)
 
 
-def format_calls(calls: Sequence[Call], streamed: bool = False) -> list[dict[str, Any]]:
+def format_calls(calls: Sequence[ToolCall], streamed: bool = False) -> list[dict[str, Any]]:
     """Format calls like OpenAI."""
     return [
         ({"index": index} if streamed else {})
@@ -210,22 +177,11 @@ def format_calls(calls: Sequence[Call], streamed: bool = False) -> list[dict[str
     ]
 
 
-def result_text(content: str) -> str:
-    """Format the result of a call for the prompt; a closing tag inside it is escaped."""
-    escaped = content.replace(RESULT_END, RESULT_END.replace("/", "\\/"))
-    return f"{RESULT_BEGIN}\n{escaped}\n{RESULT_END}"
-
-
-def call_text(message: ChatMessage, content: str) -> str:
-    """Format an assistant message with calls for the prompt."""
-    calls = [
-        json.dumps(
-            {"name": call.function.name, "arguments": _parse_json(call.function.arguments, call.function.arguments)},
-            ensure_ascii=False,
-        )
-        for call in message.tool_calls or ()
-    ]
-    return "\n".join(part for part in (content, *(f"{BEGIN}\n{call}\n{END}" for call in calls)) if part)
+def without_tools(request: Request, takes_tools: bool) -> Request:
+    """Write the tool calls and results of earlier turns as text, unless the model takes them as they are."""
+    if takes_tools or not uses_tools(request.messages):
+        return request
+    return request.model_copy(update={"messages": text_turns(request.messages)})
 
 
 def _namespaced(schema: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -251,15 +207,3 @@ def _namespaced(schema: dict[str, Any], name: str) -> tuple[dict[str, Any], dict
 
 def _parameters(function: FunctionSpec) -> dict[str, Any]:
     return function.parameters or {"type": "object", "properties": {}}
-
-
-def _parse_json(text: str, default: Any = None) -> Any:
-    try:
-        # Not strict, because restored personal data may contain line breaks.
-        return json.loads(text, parse_constant=_reject_constant, strict=False)
-    except (ValueError, RecursionError):
-        return default
-
-
-def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is not valid JSON")

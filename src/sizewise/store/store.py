@@ -173,6 +173,10 @@ class Store:
         """Return the folder of a model converted from packaged weights."""
         return self.home / "weights" / name
 
+    def encoded_folder(self) -> Path:
+        """Return the folder of encoded training text, which is made again when it is missing."""
+        return self.home / "encoded"
+
     def wheels_folder(self) -> Path:
         """Return the folder of downloaded wheels; without a network, users put them there by hand."""
         return self.home / "wheels"

@@ -284,7 +284,7 @@ def _warnings(config: StudyConfig, contents: DatasetContents, test: _TestData) -
         yield "only one candidate: it can only be compared with the baselines"
     if config.needs.min_quality is None:
         yield "no min_quality in [needs]: the study can find the best candidate, but not whether it is good enough"
-    answers = [len(words_of(example.references[0])) for example in test.examples]
+    answers = [len(words_of(example.references[0])) for example in test.examples if example.references]
     if answers and float(np.median(answers)) < 4 and not any(example.choices for example in test.examples):
         yield "answers of a word or two: add choices to the examples to measure accuracy by likelihood too"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from sizewise.lm.score import bits_by_position
@@ -13,7 +13,7 @@ CHARACTERS = 60_000  # of held-out text
 BF16_BYTES = 2
 
 
-def measure_attention_tradeoff(network: Any, tokenizer: Any, texts: Sequence[str], context: int) -> AttentionTradeoff:
+def measure_attention_tradeoff(network: Any, tokenizer: Any, texts: Iterable[str], context: int) -> AttentionTradeoff:
     """Measure the cache of one sequence with and without windows, and the loss on held-out text by position.
 
     Args:
@@ -27,7 +27,7 @@ def measure_attention_tradeoff(network: Any, tokenizer: Any, texts: Sequence[str
     for text in texts:
         if sum(map(len, chosen)) >= CHARACTERS:
             break
-        chosen.append(text)
+        chosen.append(text[: max(CHARACTERS, 20 * context)])
     return AttentionTradeoff(
         context=context,
         cache_bytes=cache_bytes(config, context, BF16_BYTES),

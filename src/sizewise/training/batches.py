@@ -1,22 +1,27 @@
-"""Training data: encode a dataset with the model's tokenizer and chat template, and pack it into rows."""
+"""Training data: documents and examples of a dataset, encoded and packed into rows."""
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from sizewise.datasets import DatasetContents
-from sizewise.lm.packing import Mix, TokenFile, Unit, cut
-from sizewise.lm.tokenizer import chat_sequence, prefix_id, text_ids
+from sizewise.lm.encoding import EncodedItems, encode_texts
+from sizewise.lm.packing import IntArray, Mix, Pool, Unit, cut_items
+from sizewise.lm.tokenizer import prefix_id
 from sizewise.lm.validation import Held
-from sizewise.models.prompts import question_prompt
+from sizewise.progress import Reporter
 from sizewise.records import Document, Example, Recipe
 from sizewise.training import representation
+from sizewise.training.encoded_data import EncodedData, encode_examples, example_unit
 
 MAX_REPEATS = 4  # of text that names a rare group, when it is reweighted
+R = TypeVar("R", bound=Document | Example)
 
 
 class Additions(NamedTuple):
@@ -35,135 +40,216 @@ class Material(NamedTuple):
 
     mix: Mix
     notes: tuple[str, ...]
+    encoded_bytes: int = 0
+    """Size of the encoded text on disk."""
 
 
-def training_part(contents: DatasetContents, recipe: Recipe) -> tuple[Sequence[Document], Sequence[Example]]:
+class Chosen(Sequence[R]):
+    """Some of the rows of a dataset, in its order and read when they are asked for.
+
+    Args:
+        rows: all rows.
+        places: places of the chosen ones, ascending.
+    """
+
+    def __init__(self, rows: Sequence[R], places: IntArray) -> None:
+        self._rows, self.places = rows, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[R]:
+        if len(self.places) == len(self._rows):
+            yield from self._rows
+            return
+        wanted = iter(self.places.tolist())
+        following = next(wanted, None)
+        for number, row in enumerate(self._rows):
+            if number == following:
+                yield row
+                following = next(wanted, None)
+
+    @overload
+    def __getitem__(self, place: int) -> R: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[R]: ...
+    def __getitem__(self, place: int | slice) -> R | list[R]:
+        """Read one row, or the rows of a slice."""
+        if isinstance(place, slice):
+            return [self._rows[i] for i in self.places[place].tolist()]
+        return self._rows[int(self.places[place])]
+
+
+def training_part(contents: DatasetContents, recipe: Recipe) -> tuple[Chosen[Document], Chosen[Example]]:
     """Select the training documents and examples; `document_share` draws whole documents by the seed."""
     documents, examples = contents.documents["train"], contents.examples["train"]
     if recipe.document_share == 1:
-        return documents, examples
-    sources = sorted({document.id for document in documents} | {example.source for example in examples})
+        return Chosen(documents, np.arange(len(documents))), Chosen(examples, np.arange(len(examples)))
+    ids, of_examples = [document.id for document in documents], [example.source for example in examples]
+    sources = sorted({*ids, *of_examples})
     random.Random(recipe.seed).shuffle(sources)
     chosen = set(sources[: max(1, round(len(sources) * recipe.document_share))])
-    return (
-        [document for document in documents if document.id in chosen],
-        [example for example in examples if example.source in chosen],
-    )
+
+    def places(names: Sequence[str]) -> IntArray:
+        return np.array([number for number, name in enumerate(names) if name in chosen], np.int64)
+
+    return Chosen(documents, places(ids)), Chosen(examples, places(of_examples))
+
+
+class _Units:
+    """Collects units of several sources of tokens for a pool."""
+
+    def __init__(self) -> None:
+        self._tokens: list[npt.NDArray[Any]] = []
+        self._parts: list[tuple[IntArray, IntArray, IntArray]] = []
+        self._offset = 0
+
+    def __len__(self) -> int:
+        return sum(len(starts) for starts, _, _ in self._parts)
+
+    def add(self, items: EncodedItems, starts: IntArray, lengths: IntArray, firsts: IntArray) -> None:
+        self._tokens.append(items.tokens)
+        self._parts.append((starts + self._offset, lengths, firsts))
+        self._offset += len(items.tokens)
+
+    def add_whole(self, items: EncodedItems) -> None:
+        self.add(items, items.starts, items.lengths, items.firsts)
+
+    def add_texts(self, items: EncodedItems, context: int, index: IntArray | None = None) -> None:
+        """Add texts, each cut into units that overlap by one token."""
+        chosen = np.arange(len(items)) if index is None else index
+        starts, lengths = cut_items(items.starts[chosen], items.lengths[chosen], context)
+        self.add(items, starts, lengths, np.ones(len(starts), np.int64))
+
+    def pool(self, context: int, padding: int) -> Pool:
+        empty = np.zeros(0, np.int64)
+        starts, lengths, firsts = (
+            np.concatenate([empty, *(part[column] for part in self._parts)]) for column in range(3)
+        )
+        return Pool(self._tokens, starts, lengths, firsts, context, padding)
 
 
 def make_mix(
-    contents: DatasetContents, tokenizer: Any, recipe: Recipe, folder: Path, additions: Additions | None = None
+    contents: DatasetContents,
+    tokenizer: Any,
+    recipe: Recipe,
+    folder: Path,
+    additions: Additions | None = None,
+    reporter: Reporter | None = None,
 ) -> Material:
-    """Pack the training documents and examples.
+    """Encode and pack the training documents and examples.
 
     Documents are cut into rows with an overlap of one token, so that each token is predicted once. In a conversation,
-    only the answer contributes to the loss; a conversation longer than the context is truncated.
+    only the last answer contributes to the loss; a conversation longer than the context is truncated.
 
     Args:
         contents: the dataset.
         tokenizer: tokenizer of the model.
         recipe: settings of the run.
-        folder: folder for the encoded text while the run lasts.
+        folder: folder of all encoded data; what is there for this dataset and tokenizer is reused.
         additions: further training data.
+        reporter: receives progress.
+
+    Raises:
+        SizewiseError: an example has images, the chat template rejects one, or the disk is full.
     """
     additions = additions or Additions()
     documents, examples = training_part(contents, recipe)
-    prefix = prefix_id(tokenizer)
-    texts, notes = _balanced(documents, recipe)
-    only_examples = bool(examples) and (recipe.example_share == 1 or not documents)
-    with TokenFile(folder / "prose.tokens") as prose:
-        for unit in _prose(texts, tokenizer, prefix, recipe.context):
-            prose.add(unit)
-        if not only_examples:
-            for unit in additions.units:
-                prose.add(unit)
-    with TokenFile(folder / "examples.tokens") as conversations:
-        notes += _add_examples(conversations, examples, tokenizer, recipe, additions.answers)
-        if only_examples:  # no rows are drawn from the prose, so the units must be among the conversations
-            for unit in additions.units:
-                conversations.add(unit)
-    with TokenFile(folder / "control.tokens") as control:
-        if recipe.start != "scratch" and recipe.control_share:
-            for unit in _prose(additions.control, tokenizer, prefix, recipe.context):
-                control.add(unit)
+    data = EncodedData(contents, tokenizer, folder, reporter)
+    prose, conversations, control, notes = _Units(), _Units(), _Units(), list[str]()
+    if len(documents):
+        notes += _add_documents(prose, documents, data, recipe)
+    if len(examples) and (recipe.example_share or not len(documents)):
+        notes += _add_examples(conversations, examples, tokenizer, recipe, data, additions.answers)
+    if additions.units:
+        only_examples = len(conversations) and (recipe.example_share == 1 or not len(documents))
+        # no rows are drawn from the prose then, so the units must be among the conversations
+        (conversations if only_examples else prose).add_whole(EncodedItems.of(additions.units))
+    if recipe.start != "scratch" and recipe.control_share:
+        prefix = prefix_id(tokenizer)
+        texts = EncodedItems.of(([prefix, *ids], 1) for ids in encode_texts(tokenizer, additions.control))
+        control.add_texts(texts, recipe.context)
     share = recipe.example_share if len(prose) and len(conversations) else float(bool(len(conversations)))
-    replayed = control.pool(recipe.context, tokenizer.pad_token_id) if len(control) else None
+    context, padding = recipe.context, tokenizer.pad_token_id
+    replayed = control.pool(context, padding) if len(control) else None
     mix = Mix(
-        prose.pool(recipe.context, tokenizer.pad_token_id),
-        conversations.pool(recipe.context, tokenizer.pad_token_id),
+        prose.pool(context, padding),
+        conversations.pool(context, padding),
         share,
         recipe.rows_per_step,
         recipe.seed,
         replayed,
         recipe.control_share if replayed else 0.0,
     )
-    return Material(mix, tuple(notes))
+    return Material(mix, tuple(notes), data.bytes())
 
 
-def remove_rows(folder: Path) -> None:
-    """Remove the encoded text of a finished run."""
-    for name in ("prose", "examples", "control"):
-        TokenFile.remove(folder / f"{name}.tokens")
-
-
-def _prose(texts: Iterator[str] | Sequence[str], tokenizer: Any, prefix: int, context: int) -> Iterator[Unit]:
-    for text in texts:
-        yield from cut([prefix, *text_ids(tokenizer, text)], context)
-
-
-def _balanced(documents: Sequence[Document], recipe: Recipe) -> tuple[Iterator[str], list[str]]:
-    """Return the training texts; texts that name a rare group are repeated, or copies with swapped groups are added."""
-    plain = (document.text for document in documents)
+def _add_documents(units: _Units, documents: Chosen[Document], data: EncodedData, recipe: Recipe) -> list[str]:
+    """Add documents; those that name a rare group are repeated, or copies with swapped groups are added."""
+    items, index = data.documents(), documents.places
+    units.add_texts(items, recipe.context, index)
     if recipe.balance == "none":
-        return plain, []
+        return []
     _, counts = representation.count_groups(document.text for document in documents)
     rarer = representation.rarer_group(counts)
     if rarer is None:
-        return plain, ["the text names too few people to balance groups, so it was not changed"]
+        return ["the text names too few people to balance groups, so it was not changed"]
     of_attribute = counts[representation.SWAPPED]
     if recipe.balance == "augment":
-        changed = [d.text for d in documents if representation.swap_groups(d.text) != d.text]
-        note = f"copies of {len(changed)} documents with genders swapped were added ({of_attribute} mentions before)"
-        return itertools.chain(plain, map(representation.swap_groups, changed)), [note]
+        swapped = data.swapped()
+        units.add_texts(swapped, recipe.context, index)
+        changed = int((swapped.lengths[index] > 0).sum())
+        return [f"copies of {changed} documents with genders swapped were added ({of_attribute} mentions before)"]
     repeats = min(MAX_REPEATS, round(max(of_attribute.values()) / max(1, of_attribute[rarer])))
-    named = [d.text for d in documents if representation.names_group(d.text, rarer)]
-    note = f"{len(named)} documents that name '{rarer}' were repeated {repeats} times ({of_attribute} mentions before)"
-    return itertools.chain(plain, *[named] * (repeats - 1)), [note]
+    names = [representation.names_group(document.text, rarer) for document in documents]
+    named = index[np.array(names, bool)]
+    units.add_texts(items, recipe.context, np.tile(named, repeats - 1))
+    return [
+        f"{len(named)} documents that name '{rarer}' were repeated {repeats} times ({of_attribute} mentions before)"
+    ]
 
 
 def _add_examples(
-    file: TokenFile, examples: Sequence[Example], tokenizer: Any, recipe: Recipe, answers: Mapping[str, str]
+    units: _Units,
+    examples: Chosen[Example],
+    tokenizer: Any,
+    recipe: Recipe,
+    data: EncodedData,
+    answers: Mapping[str, str],
 ) -> list[str]:
-    """Encode examples, and return notes about those that did not fit."""
-    prefix, cuts, left_out = prefix_id(tokenizer), 0, 0
-    for example in examples:
-        if example.id in answers:
-            example = example.model_copy(update={"references": (answers[example.id],)})
-        unit = example_unit(tokenizer, example, prefix)
-        if unit.first_target >= recipe.context:
-            left_out += 1
-            continue
-        cuts += len(unit.ids) > recipe.context
-        file.add(Unit(unit.ids[: recipe.context], unit.first_target))
-    notes = []
+    """Add examples, and return notes about those that were left out or truncated."""
+    parts: list[tuple[EncodedItems, IntArray | None]] = [(data.examples(), examples.places)]
+    if answers:
+        places = zip(examples.places.tolist(), examples, strict=True)
+        answered = np.array([place for place, example in places if example.id in answers], np.int64)
+        taught = (
+            e.model_copy(update={"references": (answers[e.id],), "choices": ()}) for e in examples if e.id in answers
+        )
+        parts = [
+            (parts[0][0], np.setdiff1d(examples.places, answered)),
+            (EncodedItems.of(encode_examples(tokenizer, taught)), None),
+        ]
+    absent = left_out = cuts = 0
+    for items, index in parts:
+        starts, lengths, firsts = (
+            column if index is None else column[index] for column in (items.starts, items.lengths, items.firsts)
+        )
+        absent += int((lengths == 0).sum())
+        left_out += int(((lengths > 0) & (firsts >= recipe.context)).sum())
+        usable = (lengths > 0) & (firsts < recipe.context)
+        cuts += int((lengths[usable] > recipe.context).sum())
+        units.add(items, starts[usable], np.minimum(lengths[usable], recipe.context), firsts[usable])
+    total, notes = len(examples), []
+    if absent:
+        notes.append(f"{absent} of {total} examples were left out of training: they have no reference answer")
     if left_out:
         notes.append(
-            f"{left_out} of {len(examples)} examples were left out of training: their prompt alone is longer than the "
+            f"{left_out} of {total} examples were left out of training: their prompt alone is longer than the "
             f"context of {recipe.context} tokens"
         )
     if cuts:
-        notes.append(f"{cuts} of {len(examples)} examples were truncated to {recipe.context} tokens for training")
+        notes.append(f"{cuts} of {total} examples were truncated to {recipe.context} tokens for training")
     return notes
-
-
-def example_unit(tokenizer: Any, example: Example, prefix: int) -> Unit:
-    """Encode one example: in the chat template if there is one, otherwise as question and answer in plain text."""
-    answer = example.references[0]
-    if tokenizer.chat_template:
-        return chat_sequence(tokenizer, example.messages, answer)
-    asked = "\n".join(message.content for message in example.messages)
-    prompt = [prefix, *text_ids(tokenizer, question_prompt(asked))]
-    return Unit(prompt + text_ids(tokenizer, f" {answer}\n"), len(prompt))
 
 
 def held_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, characters: int) -> tuple[Held, list[str]]:
@@ -174,10 +260,10 @@ def held_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, characte
     documents, examples = contents.documents["validation"], contents.examples["validation"]
     only_answers = recipe.example_share == 1 or not contents.documents["train"]
     if only_answers and examples and contents.examples["train"]:
-        prefix, units, answers = prefix_id(tokenizer), [], []
+        units, answers = [], []
         for example in examples:
-            unit = example_unit(tokenizer, example, prefix)
-            if len(unit.ids) <= recipe.context:
+            unit = example_unit(tokenizer, example)
+            if unit is not None and len(unit.ids) <= recipe.context:
                 units.append(unit)
                 answers.append(example.references[0])
             if sum(map(len, answers)) >= characters:
@@ -188,12 +274,12 @@ def held_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, characte
             )
             return Held.of(tokenizer, units, answers, recipe.context), [note]
     texts: list[str] = []
-    for text in [d.text for d in documents] or _as_text(examples):
+    for text in (d.text for d in documents) if len(documents) else _as_text(examples):
         if texts and sum(map(len, texts)) >= characters:
             break
         texts.append(text[:characters])
     return Held.of_texts(tokenizer, texts, recipe.context), []
 
 
-def _as_text(examples: Sequence[Example]) -> list[str]:
-    return [f"{example.prompt}\n{example.references[0]}" for example in examples]
+def _as_text(examples: Iterable[Example]) -> Iterator[str]:
+    return ("\n".join((example.prompt, *example.references[:1])) for example in examples)

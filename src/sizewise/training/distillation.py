@@ -14,8 +14,10 @@ from sizewise.lm import hf_format as folders
 from sizewise.lm import loop
 from sizewise.lm.device import machine_precision
 from sizewise.models.opening import open_model, resolve_folder
+from sizewise.models.prompts import make_request
 from sizewise.progress import Reporter
-from sizewise.records import Example, Recipe, Request
+from sizewise.records import Example, Recipe
+from sizewise.records.tool_calls import as_reference
 from sizewise.store import Store, make_folder, open_private, read_lines
 
 WEIGHTS = ("pkg", "run", "hf")
@@ -84,9 +86,9 @@ def _from_answers(
             "training examples, or a teacher with the student's tokenizer",
             "sizewise train scratch --tokenizer URI gives the student the teacher's tokenizer",
         )
-    chosen = list(examples)
-    random.Random(recipe.seed).shuffle(chosen)
-    chosen = chosen[: max(1, round(len(chosen) * recipe.teacher_share))]
+    size = max(1, round(len(examples) * recipe.teacher_share))
+    numbers = set(random.Random(recipe.seed).sample(range(len(examples)), size))
+    chosen = [example for number, example in enumerate(examples) if number in numbers]
     answers = _saved_answers(path)
     absent = [example for example in chosen if example.id not in answers]
     if absent:
@@ -118,6 +120,7 @@ def _generate(
     answers: dict[str, str] = {}
     errors: list[str] = []
     model = open_model(uri, store=store, say=reporter.say)
+    takes_tools = "tools" in model.describe().offers
     make_folder(path.parent)
     cut = path.is_file() and not path.read_bytes().endswith(b"\n")  # the process was killed in the middle of a line
     try:
@@ -125,7 +128,7 @@ def _generate(
             file.write("\n" * cut)
             for start in range(0, len(examples), BATCH):
                 requests = [
-                    Request(id=e.id, messages=e.messages, max_tokens=MAX_ANSWER_TOKENS, copy_text=e.copy_text)
+                    make_request(e, "chat", (), MAX_ANSWER_TOKENS, (), takes_tools)
                     for e in examples[start : start + BATCH]
                 ]
                 for answer in model.complete(requests):
@@ -161,7 +164,7 @@ def filter_answers(examples: Sequence[Example], answers: dict[str, str]) -> tupl
         if not text or _alike(text, example.prompt) or any(_alike(text, other) for other in recent[-50:]):
             dropped += 1
             continue
-        kept[example.id] = text
+        kept[example.id] = as_reference(text, example.messages, example.tools)
         recent.append(text)
     return kept, dropped
 

@@ -9,11 +9,11 @@ from typing import Any
 from sizewise.documents import read_demo, read_paths
 from sizewise.errors import SizewiseError
 from sizewise.evaluation.general_questions import QUESTIONS
+from sizewise.lm.packing import Unit
 from sizewise.lm.score import answer_bits, bits_per_byte
-from sizewise.lm.tokenizer import prefix_id
 from sizewise.records import Example, Message
 from sizewise.store import Store, offline
-from sizewise.training.batches import example_unit
+from sizewise.training.encoded_data import encode_examples
 
 MEASURED_CHARACTERS = 8_000
 VALIDATION_PIECES = 3  # measured at each validation
@@ -86,13 +86,9 @@ def control_bits(network: Any, tokenizer: Any, control: Control, context: int) -
 
 def general_answer_bits(network: Any, tokenizer: Any, context: int) -> float:
     """Compute bits per byte of reference answers to general questions, in the model's own prompt format."""
-    prefix = prefix_id(tokenizer)
-    units = [
-        example_unit(
-            tokenizer,
-            Example(id="q", messages=(Message(role="user", content=question),), references=(answer,), source="q"),
-            prefix,
-        )
+    examples = (
+        Example(id="q", messages=(Message(role="user", content=question),), references=(answer,), source="q")
         for question, answer in QUESTIONS
-    ]
+    )
+    units = [Unit(ids.tolist(), first) for ids, first in encode_examples(tokenizer, examples)]
     return answer_bits(network, units, [answer for _, answer in QUESTIONS], context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from sizewise.lm.packing import ROWS_VERSION
 from sizewise.progress import Reporter, Silent
 from sizewise.records import CurveStep, LearningCurve, Range, Recipe, fingerprint
 from sizewise.store import Saved, Store
@@ -27,7 +28,7 @@ def train_learning_curve(
         reporter: receives progress.
     """
     store, reporter = store or Store(), reporter or Silent()
-    curve_id = f"curve-{fingerprint([recipe.model_dump(mode='json'), data, SHARES])}"
+    curve_id = f"curve-{fingerprint([recipe.model_dump(mode='json'), data, SHARES, ROWS_VERSION])}"
     if store.exists("curve", curve_id):
         return store.get(LearningCurve, curve_id)
     steps = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -115,14 +115,7 @@ def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: i
     seen: list[bool] = []
     sources: list[str] = []
     for split in ("train", "test"):
-        pool = [
-            (document.id, document.text[p.start : p.end].strip()[:PASSAGE_CHARACTERS])
-            for document in contents.documents[split]
-            for p in passages(document)
-            if split == "train" or contents.contamination_entries[p.item].uncontaminated
-        ]
-        random.Random(seed).shuffle(pool)
-        chosen = [(source, text) for source, text in pool if len(text) > 100][:MAX_PASSAGES]
+        chosen = _sample(_passages(contents, split), MAX_PASSAGES, seed)
         ids = [[prefix, *text_ids(tokenizer, text)] for _, text in chosen]
         losses += [float(nats.mean()) for nats in score_ids(network, ids, 512)]
         seen += [split == "train"] * len(ids)
@@ -163,6 +156,29 @@ def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: i
     else:
         rate["value"] = float((loss[known] < np.quantile(loss[~known], 0.01)).mean())
     return auc, Score(**rate)
+
+
+def _passages(contents: DatasetContents, split: Literal["train", "test"]) -> Iterator[tuple[str, str]]:
+    """Yield (document id, text) of each passage that is long enough; in the test split, only uncontaminated ones."""
+    for document in contents.documents[split]:
+        for passage in passages(document):
+            text = document.text[passage.start : passage.end].strip()[:PASSAGE_CHARACTERS]
+            if len(text) <= 100:
+                continue
+            if split == "train" or contents.contamination_entries[passage.item].uncontaminated:
+                yield document.id, text
+
+
+def _sample(items: Iterable[tuple[str, str]], size: int, seed: int) -> list[tuple[str, str]]:
+    """Sample items of a stream without replacement (algorithm R; Vitter, 1985)."""
+    rng = random.Random(seed)
+    kept: list[tuple[str, str]] = []
+    for number, item in enumerate(items):
+        if number < size:
+            kept.append(item)
+        elif (place := rng.randrange(number + 1)) < size:
+            kept[place] = item
+    return kept
 
 
 def _auc(loss: Any, known: Any) -> float:

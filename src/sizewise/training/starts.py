@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sizewise.datasets import DatasetContents
@@ -10,6 +12,7 @@ from sizewise.lm import adapt, architecture
 from sizewise.lm import hf_format as folders
 from sizewise.lm import tokenizer as tokenizers
 from sizewise.lm.device import choose_device, machine_precision, to_precision
+from sizewise.lm.encoding import WINDOW
 from sizewise.models.opening import resolve_folder
 from sizewise.models.size import weight_bytes
 from sizewise.progress import Reporter
@@ -104,15 +107,15 @@ def _from_scratch(recipe: Recipe, contents: DatasetContents, store: Store, devic
     )
 
 
-def _texts(recipe: Recipe, contents: DatasetContents) -> list[str]:
+def _texts(recipe: Recipe, contents: DatasetContents) -> Iterator[str]:
+    """Yield the training text, up to a number of characters, in pieces: a long text would need much memory."""
     documents, examples = training_part(contents, recipe)
-    texts, characters = [], 0
-    for text in (
-        *(document.text for document in documents),
-        *(part for e in examples for part in (e.prompt, e.references[0])),
+    characters = 0
+    for text in chain(
+        (document.text for document in documents), (part for e in examples for part in (e.prompt, *e.references[:1]))
     ):
-        texts.append(text)
-        characters += len(text)
-        if characters > TOKENIZER_CHARACTERS:
-            break
-    return texts
+        for start in range(0, len(text), WINDOW):
+            yield text[start : start + WINDOW]
+            characters += min(WINDOW, len(text) - start)
+            if characters > TOKENIZER_CHARACTERS:
+                return

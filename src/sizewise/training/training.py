@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
 from sizewise.lm.checkpointing import remove_states
 from sizewise.lm.device import to_precision
+from sizewise.lm.packing import ROWS_VERSION
 from sizewise.lm.validation import Held, validation_bits
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
@@ -34,7 +35,7 @@ from sizewise.records import (
 from sizewise.store import Saved, Store, id_of, versions, write_atomically
 from sizewise.training import memorization, representation
 from sizewise.training.attention_tradeoff import measure_attention_tradeoff
-from sizewise.training.batches import Additions, Material, held_out, make_mix, remove_rows, training_part
+from sizewise.training.batches import Additions, Material, held_out, make_mix, training_part
 from sizewise.training.card import model_card
 from sizewise.training.distillation import prepare_teacher
 from sizewise.training.forgetting import VALIDATION_PIECES, Control, control_bits, general_answer_bits, read_control
@@ -103,7 +104,7 @@ def run_id_of(recipe: Recipe, data: str) -> str:
     """Compute the id of a run from everything that determines its outcome."""
     model_uris = (recipe.start, recipe.teacher, recipe.tokenizer, recipe.control)
     revisions = [revision_of(name) for name in model_uris if name]
-    return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revisions])}"
+    return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revisions, ROWS_VERSION])}"
 
 
 def _copy(stored: Saved[Checkpoint], out: Path) -> None:
@@ -179,7 +180,9 @@ class Run:
             units=tuple(memorization.canary_units(self.start.tokenizer, self._canaries)),
             answers=self._teaching.answers,
         )
-        self.material = make_mix(self.contents, self.start.tokenizer, recipe, folder, additions)
+        self.material = make_mix(
+            self.contents, self.start.tokenizer, recipe, self.store.encoded_folder(), additions, self._reporter
+        )
         check_size(recipe, self.material, self.data)
         tokenizer, context = self.start.tokenizer, recipe.context
         self._held, self._validation_notes = held_out(self.contents, tokenizer, recipe, VALIDATION_CHARACTERS)
@@ -266,7 +269,6 @@ class Run:
     def clean_up(self) -> None:
         """Remove the files that only a running job needs."""
         remove_states(self.folder / "state")
-        remove_rows(self.folder)
 
     def _validate(self) -> loop.Bits:
         domain = validation_bits(self.start.network, self._held)
@@ -351,8 +353,8 @@ class Run:
             )
         return forgetting, memorized, groups
 
-    def _held_out_texts(self) -> list[str]:
-        return [document.text for document in self.contents.documents["validation"]]
+    def _held_out_texts(self) -> Iterator[str]:
+        return (document.text for document in self.contents.documents["validation"])
 
     def _merged_network(self) -> Any:
         """Save the adapter if there is one, and return the network with it merged, in bf16 as it will be served."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from sizewise.errors import MissingExtraError
 from sizewise.lm import loop
+from sizewise.lm.packing import ROWS_VERSION
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Recipe, Trial, Tuning, fingerprint
 from sizewise.store import Saved, Store
@@ -42,7 +43,7 @@ def tune(
     except ImportError as error:
         raise MissingExtraError("optuna", "tune") from error
     store, reporter = store or Store(), reporter or Silent()
-    tuning_id = f"tuning-{fingerprint([recipe.model_dump(mode='json'), data, trials])}"
+    tuning_id = f"tuning-{fingerprint([recipe.model_dump(mode='json'), data, trials, ROWS_VERSION])}"
     if store.exists("tuning", tuning_id):
         return store.get(Tuning, tuning_id)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -99,7 +99,7 @@ class OpenvinoModel(Model):
             disk_bytes=disk,
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
-            offers=("ids", "sampling", "logprobs", "json_schema", "echo"),
+            offers=("ids", "sampling", "logprobs", "json_schema", "echo", "tools"),
             cache_tokens=cache_size(folder, precision),
             trained_on=trained_on,
             start=start,

@@ -1,0 +1,143 @@
+"""Render conversations with the model's own chat template, tools and tool calls included.
+
+A template that describes tools, and whose calls can be read back, gets them as they are. For other templates, tools,
+calls and results are written as text first. Training, evaluation and service all render here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from jinja2.exceptions import TemplateError
+
+from sizewise.errors import SizewiseError
+from sizewise.lm.control_tokens import Rendered, control_tokens, hide, shown
+from sizewise.records import Message, ToolCall
+from sizewise.records.tool_calls import (
+    arguments_of,
+    calls_of,
+    calls_text,
+    definitions_of,
+    find_calls,
+    text_turns,
+    uses_tools,
+)
+
+_PROBE_TOOLS = (
+    '[{"type": "function", "function": {"name": "probe_tool", "description": "probe description", "parameters": '
+    '{"type": "object", "properties": {"place": {"type": "string", "description": "probe place"}}}}}]'
+)
+_PROBE_CALL = ToolCall(id="1", name="probe_tool", arguments='{"place": "Bonn", "days": [1, 2]}')
+_known: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
+
+
+def render_chat(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    answer: str | None = None,
+    prompt: bool | None = None,
+    tools: str = "",
+) -> Rendered:
+    """Render a conversation with the model's own chat template (sandboxed by transformers).
+
+    Args:
+        tokenizer: the model's tokenizer.
+        messages: the conversation.
+        answer: the assistant's answer; None ends the text where the assistant begins. In a conversation with tools,
+            the canonical JSON of calls is rendered as calls.
+        prompt: whether to end with the generation prompt; by default only without an answer.
+        tools: definitions of tools, as a JSON list.
+
+    Returns:
+        The rendered text. Control tokens in message contents are hidden in it, see `control_tokens`.
+
+    Raises:
+        SizewiseError: the template rejects the conversation.
+    """
+    turns = tuple(messages)
+    with_tools = uses_tools(turns, tools)
+    if answer is not None:
+        calls = calls_of(answer) if with_tools else []
+        turns += (Message(role="assistant", content="" if calls else answer, tool_calls=tuple(calls)),)
+    native = with_tools and has_tool_format(tokenizer)
+    if with_tools and not native:
+        turns, tools = text_turns(turns, tools), ""
+    generate = answer is None if prompt is None else prompt
+    return _apply(tokenizer, turns, tools if native else "", generate)
+
+
+def _apply(tokenizer: Any, messages: Sequence[Message], tools: str, generate: bool) -> Rendered:
+    ids: dict[str, str] = {}
+    turns = [_turn(tokenizer, message, ids) for message in messages]
+    more = {"tools": _hidden(tokenizer, definitions_of(tools))} if tools else {}
+    try:
+        return Rendered(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate, **more))
+    except (TemplateError, ValueError, TypeError) as error:
+        raise SizewiseError(
+            f"The model's chat template rejects this conversation: {shown(tokenizer, str(error)).splitlines()[0]}",
+            "roles in an order that the template supports",
+            "choose another model: sizewise models",
+        ) from error
+
+
+def _turn(tokenizer: Any, message: Message, ids: dict[str, str]) -> dict[str, Any]:
+    """Convert a message to the form of templates, with control tokens hidden.
+
+    Ids of calls are numbered, because a random id is nothing to learn and some templates require nine letters.
+    """
+    turn: dict[str, Any] = {"role": message.role, "content": str(hide(tokenizer, message.content))}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": ids.setdefault(call.id, f"call{len(ids):05d}") if call.id else f"call{len(ids):05d}",
+                "type": "function",
+                "function": _hidden(tokenizer, {"name": call.name, "arguments": arguments_of(call)}),
+            }
+            for call in message.tool_calls
+        ]
+    if message.role == "tool":
+        turn["tool_call_id"] = ids.get(message.tool_call_id, f"call{max(0, len(ids) - 1):05d}")
+        turn["name"] = str(hide(tokenizer, message.name))
+    return turn
+
+
+def _hidden(tokenizer: Any, value: Any) -> Any:
+    """Hide control tokens in all texts of a JSON value, keys included."""
+    if isinstance(value, str):
+        return str(hide(tokenizer, value))
+    if isinstance(value, list):
+        return [_hidden(tokenizer, one) for one in value]
+    if isinstance(value, dict):
+        return {_hidden(tokenizer, key): _hidden(tokenizer, one) for key, one in value.items()}
+    return value
+
+
+def has_tool_format(tokenizer: Any) -> bool:
+    """Check whether the chat template describes tools, writes results, and writes calls that can be read back."""
+    known = _known.get(tokenizer)
+    if known is None or known[0] != tokenizer.chat_template:
+        known = _known[tokenizer] = (tokenizer.chat_template, _probe(tokenizer))
+    return known[1]
+
+
+def _probe(tokenizer: Any) -> bool:
+    asked = (Message(role="user", content="probe question"),)
+    called = (*asked, Message(role="assistant", content="", tool_calls=(_PROBE_CALL,)))
+    result = (*called, Message(role="tool", content="probe result", tool_call_id="1", name="probe_tool"))
+    rules = (Message(role="system", content="probe rules"), *asked)
+    try:
+        prompt = _apply(tokenizer, asked, _PROBE_TOOLS, True)
+        full = _apply(tokenizer, called, _PROBE_TOOLS, False)
+        after, system = _apply(tokenizer, result, _PROBE_TOOLS, True), _apply(tokenizer, rules, _PROBE_TOOLS, True)
+    except Exception:  # a template may fail in any way on what it doesn't support
+        return False
+    described = all(part in prompt for part in ("probe_tool", "probe description", "probe place"))
+    if not described or "probe result" not in after or "probe rules" not in system or not full.startswith(prompt):
+        return False
+    text = full[len(prompt) :]
+    for mark in control_tokens(tokenizer):
+        text = text.replace(mark, "")
+    content, calls = find_calls(text.strip())
+    return not content.strip() and calls_text("", calls) == calls_text("", [_PROBE_CALL])
