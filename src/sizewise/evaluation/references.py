@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 from sizewise.datasets import DatasetContents
@@ -26,7 +26,8 @@ def reference_set(contents: DatasetContents) -> ReferenceSet:
     isn't one, such as the category of a ticket with a written reply, only stratifies the splits.
     """
     test = list(contents.examples["test"])
-    training = list(islice(contents.examples["train"], MAX_TRAINING_EXAMPLES))
+    others = chain(contents.examples["validation"], contents.examples["train"])
+    training = list(islice(others, MAX_TRAINING_EXAMPLES))
     return ReferenceSet(
         [example.references for example in test if example.references],
         labels=_declared_labels(test, training),
@@ -42,8 +43,17 @@ def example_language(examples: Sequence[Example]) -> str:
 
 def data_language(contents: DatasetContents, split: Split) -> str:
     """Identify the language of most documents and examples of a split; empty if unknown."""
-    texts = [document.text[:SHOWN_CHARACTERS] for document in _spread(contents.documents[split])]
+    texts = _document_texts(contents.documents[split])
     return main_language(texts + [_example_text(example) for example in _spread(contents.examples[split])])
+
+
+def document_language(documents: Sequence[Document]) -> str:
+    """Identify the language of most documents; empty if unknown."""
+    return main_language(_document_texts(documents))
+
+
+def _document_texts(documents: Sequence[Document]) -> list[str]:
+    return [document.text[:SHOWN_CHARACTERS] for document in _spread(documents)]
 
 
 def _example_text(example: Example) -> str:

@@ -317,7 +317,7 @@ class Run:
             found["swap_gap"] = representation.counterfactual_gap(network, tokenizer, self._sentences, context)
         return found
 
-    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation]:
+    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation | None]:
         recipe, tokenizer = self.recipe, self.start.tokenizer
         measured = [name for name, on in (("forgetting", self._control), ("memorization", self._canaries)) if on]
         if measured:
@@ -340,8 +340,8 @@ class Run:
                 network, tokenizer, self._canaries, self.contents, recipe.seed
             )
         documents, _ = training_part(self.contents, recipe)
-        groups = representation.count_representation((document.text for document in documents), recipe.balance)
-        if "swap_gap" in after:
+        groups = representation.count_representation(documents, recipe.balance)
+        if groups is not None and "swap_gap" in after:
             groups = groups.model_copy(
                 update={
                     "counterfactual_gap_before": self._before["swap_gap"],
