@@ -130,9 +130,8 @@ def _notes(read: FileRead, name: str, counts: Mapping[str, int]) -> list[str]:
         "if a column holds the answer, name it with --reference",
     )
     if len(read.labels) == 1 and read.labelled > 1:
-        notes.append(
-            f"{name}: all {read.labelled:,} labels are '{next(iter(read.labels))}'; there is nothing to classify"
-        )
+        (label,) = read.labels
+        notes.append(f"{name}: all {read.labelled:,} labels are '{label}'; there is nothing to classify")
     if read.rejected_count:
         count, total = read.rejected_count, read.rejected_count + read.usable
         notes.append(

@@ -254,11 +254,22 @@ def cell_rows(file: TextLines, known: frozenset[str]) -> Iterator[Row]:
             yield cell_row(number, cells, headings, delimiter)
 
 
+def _all_lines(lines: Iterator[Line]) -> Iterator[Line]:
+    """Yield the lines, also those that end with a carriage return alone."""
+    more = 0
+    for line in lines:
+        parts = _CARRIAGE_RETURN.split(line.text) if "\r" in line.text[:-2] else [line.text]
+        for part in parts:
+            yield line._replace(number=line.number + more, text=part)
+            more += 1
+        more -= 1
+
+
 class _Replayed:
     """Lines of which some may be read again."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
-        self._lines = lines
+        self._lines = _all_lines(lines)
         self._again: deque[Line] = deque()
         self.record: list[Line] = []
         """Lines of the record that is being parsed."""
@@ -282,7 +293,7 @@ class _Replayed:
             self.record.append(line)
             if line.problem:
                 return
-            yield from _CARRIAGE_RETURN.split(line.text) if "\r" in line.text[:-2] else (line.text,)
+            yield line.text
 
 
 def _records(lines: _Replayed, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
