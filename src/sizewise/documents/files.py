@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from sizewise.documents.reading import FileRead, Reading, ReadOptions
 from sizewise.documents.row_files import kind_of
 from sizewise.documents.rows import RowSource, check_rejected, of_cells, read_rows
 from sizewise.documents.tables import CELL_KINDS
-from sizewise.errors import SizewiseError, install_command
+from sizewise.errors import SizewiseError
 from sizewise.records import Split
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
@@ -76,15 +75,13 @@ def read_paths(
         for reason, names in skipped.items()
     ]
     if not len(reading.documents) + len(reading.examples):
-        needs_extra = any("needs " in reason for reason in skipped) and importlib.util.find_spec("markitdown") is None
+        needed = [reason.partition("needs ")[2] for reason in skipped if "needs " in reason]
         details = "; ".join([*reading.notes[-_LISTED:], *notes]) or "the folder is empty"
         kinds = dict.fromkeys((*TEXT_KINDS, *row_files.KINDS, *converting.KINDS, *archives.ZIP_KINDS, ".tar.gz"))
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {details}.",
             f"files of type {', '.join(kinds)}, text in UTF-8",
-            install_command("documents")
-            if needs_extra
-            else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
+            needed[0] if needed else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
         )
     reading.notes += notes
     return reading
@@ -155,7 +152,9 @@ def _files_to_read(
     named = [(path, name) for path, name in sources.named() if not row_files.is_dataset_file(path)]
     into.origins.update(sources.origins)
     splits = row_files.splits_in_names([*named, *_named_files(among)])
-    to_read = ((p, n) for p, n in named if not row_files.is_dataset_card(p, named) and not into.is_done(n))
+    cards = {name for path, name in named if row_files.is_dataset_card(path, named)}
+    into.notes += [f"{name}: taken for the card of a dataset, not read" for name in sorted(cards)]
+    to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(name))
     for path, name in sources.converters.ahead(to_read, MAX_FILE_BYTES):
         yield File(path, name, kind_of(path), options, sources.converters, into, splits.get(path))
 
