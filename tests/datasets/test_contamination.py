@@ -36,7 +36,7 @@ def entries(
 ) -> list[ContaminationEntry]:
     read = [make_document(f"d{i}", "", text, "test") for i, text in enumerate(documents)]
     asked = {"train": tuple(train), "validation": (), "test": tuple(test)}
-    return contamination(read, [Text(f"p{i}", text) for i, text in enumerate(passages)], asked)  # type: ignore[arg-type]
+    return list(contamination(read, [Text(f"p{i}", text) for i, text in enumerate(passages)], asked))  # type: ignore[arg-type]
 
 
 def labelled(count: int, first: int = 0) -> list[Example]:

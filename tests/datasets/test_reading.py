@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.datasets import DatasetContents, build, load, read
-from sizewise.documents import Reading
+from sizewise.documents import Reading, ReadOptions
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
@@ -34,7 +34,7 @@ def all_examples(contents: DatasetContents) -> list[Example]:
 def test_repeated_documents_are_removed_and_their_examples_follow_the_one_that_is_kept() -> None:
     documents = tuple(make_document(f"d{i}", "", f"Text number {i % 10}.", "test") for i in range(40))
     answers = tuple(make_example(f"e{i}", f"The very same long answer {i % 3}", f"d{i}", f"Q{i}?") for i in range(40))
-    contents = build([Reading(documents, answers)], ["x"], None, "general", 0)
+    contents = build([Reading(list(documents), list(answers))], ["x"], None, "general", 0)
     texts = [d.text for split in SPLITS for d in contents.documents[split]]
     assert len(texts) == len(set(texts)) == 10
     assert len(all_examples(contents)) == 40
@@ -121,7 +121,7 @@ def test_the_duplicate_named_for_the_test_split_is_kept() -> None:
 
 def test_a_test_file_keeps_every_row_and_its_repetitions_count_as_one_source() -> None:
     rows = tuple(make_example(f"e{i}", "It opens at nine.", f"e{i}", f"Question {i % 4}?") for i in range(8))
-    contents = build([Reading((), rows)], ["x"], None, "general", 0, all_test=True)
+    contents = build([Reading((), rows)], ["x"], None, "general", 0, split="test")
     assert len(contents.examples["test"]) == 8
     assert len({example.source for example in contents.examples["test"]}) == 4
     assert contents.record.contamination.duplicates_removed == 0
@@ -197,7 +197,7 @@ def test_rejected_rows_are_saved_with_the_dataset(tmp_path: Path, store: Store) 
     (row,) = load(store, made.id).rejected
     assert (row.file, row.line) == ("x.jsonl", 8)
     with pytest.raises(SizewiseError, match="1 of 40 rows"):
-        read([path], store=store, max_rejects=0.01)
+        read([path], store=store, options=ReadOptions(max_rejects=0.01))
 
 
 def test_duplicate_ids_are_renumbered_with_a_note() -> None:

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
 from sizewise.datasets import DatasetContents, build, load, read
-from sizewise.datasets.splits import split_sources
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError
-from sizewise.records import SPLITS, Dataset, Example, Message
+from sizewise.records import SPLITS, Dataset, Document, Example, Message
 from sizewise.store import Saved, Store
 
 
@@ -81,8 +81,112 @@ def test_a_source_cannot_be_in_two_splits() -> None:
         build([Reading((), tuple(named))], ["x"], None, "general", 0)
 
 
-def test_examples_of_one_collection_are_told_what_their_source_is_taken_for() -> None:
-    rows = [make_example(f"e{i}", f"Answer {i}.", "CancerGov") for i in range(40)]
-    with pytest.raises(SizewiseError, match=r"0 documents and 40 examples come from 1 source \('CancerGov'\)") as told:
-        split_sources([], rows, 0)
-    assert "the column 'source'" in told.value.next_step
+def test_a_source_that_names_a_collection_is_no_document() -> None:
+    rows = [make_example(f"e{i}", f"Answer {i}.", "CancerGov", f"Q{i * i}?") for i in range(40)]
+    contents = build([Reading([], rows)], ["x"], None, "general", 0)
+    assert len(contents.examples["test"]) == 8
+    assert all(example.source == example.id and example.tags == ("CancerGov",) for example in all_examples(contents))
+    assert any("names collections ('CancerGov')" in note for note in contents.record.notes)
+
+
+def test_too_few_sources_are_named_and_prompts_can_be_split_instead() -> None:
+    rows = [make_example(f"e{i}", f"Answer {i}.", f"manual{i % 2}.pdf", f"Q{i * i}?") for i in range(40)]
+    with pytest.raises(SizewiseError, match="40 examples come from 2 sources") as told:
+        build([Reading([], rows)], ["x"], None, "general", 0)
+    assert "--split prompts" in told.value.next_step
+    assert len(build([Reading([], rows)], ["x"], None, "general", 0, split="prompts").examples["test"]) == 8
+
+
+def labelled(count: int) -> list[Example]:
+    labels = ["refund"] * 70 + ["delivery"] * 25 + ["complaint"] * 5
+    return [
+        make_example(f"e{i}", labels[i % 100], f"e{i}", f"Ticket {i * 37 % 1009}, case {i * i}").model_copy(
+            update={"label": labels[i % 100], "time": f"2026-{1 + i % 12:02}-{1 + i % 28:02}", "group": f"c{i // 4}"}
+        )
+        for i in range(count)
+    ]
+
+
+def build_by(split: str, examples: list[Example], documents: list[Document] | None = None) -> DatasetContents:
+    return build([Reading(documents or [], examples)], ["x"], None, "general", 3, split=split)
+
+
+def test_labels_are_spread_evenly_over_the_splits() -> None:
+    rows = [row.model_copy(update={"group": ""}) for row in labelled(400)]
+    contents = build_by("documents", rows)
+    for name, count in (("refund", 56), ("delivery", 20), ("complaint", 4)):
+        assert abs(sum(example.label == name for example in contents.examples["test"]) - count) <= 1
+    assert contents.record.split_by == "documents"
+
+
+def test_the_rows_of_a_group_stay_together() -> None:
+    contents = build_by("group", labelled(400))
+    groups = [{example.group for example in contents.examples[split]} for split in SPLITS]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    assert len(groups[2]) == 20
+
+
+def test_the_latest_rows_are_held_out() -> None:
+    rows = [row.model_copy(update={"group": ""}) for row in labelled(400)]
+    contents = build_by("time", rows)
+    train, test = ([example.time for example in contents.examples[split]] for split in ("train", "test"))
+    assert max(train) <= min(test)
+
+
+def test_time_zones_count_when_rows_are_held_out_by_time() -> None:
+    times = ["2026-03-01T23:30:00-05:00", "2026-03-02T01:00:00+00:00", "2026-03-02T02:00:00+02:00"]
+    rows = [
+        make_example(f"e{i}", "a", f"e{i}", f"Word {i * i}").model_copy(update={"time": t}) for i, t in enumerate(times)
+    ]
+    (latest,) = build_by("time", rows).examples["test"]
+    assert latest.id == "e0"
+
+
+def test_questions_are_held_out_though_their_documents_are_trained_on() -> None:
+    documents = [make_document(f"d{i}", "", f"The number of the house {i} is {i * 31}.", "x") for i in range(20)]
+    rows = [make_example(f"e{i}", f"It is {i * 31}.", f"d{i}", f"Which number has house {i}?") for i in range(20)]
+    contents = build_by("questions", rows, documents)
+    assert [len(contents.documents[split]) for split in SPLITS] == [20, 0, 0]
+    assert len(contents.examples["test"]) == 4
+    assert contents.record.contamination.uncontaminated_examples == 4
+
+
+@pytest.mark.parametrize(
+    ("split", "what"),
+    [("time", "have no time"), ("group", "have no group"), ("given", "name no splits"), ("random", "The split is by")],
+)
+def test_a_split_by_what_the_data_lack_is_refused(split: str, what: str) -> None:
+    rows = [make_example(f"e{i}", "a", f"e{i}", f"Word {i * i}") for i in range(30)]
+    with pytest.raises(SizewiseError, match=what):
+        build_by(split, rows)
+
+
+def test_rows_without_a_named_split_are_trained_on_if_the_data_name_splits() -> None:
+    rows = [
+        row.model_copy(update={"group": "", "split": "test" if i < 5 else "validation" if i < 8 else None})
+        for i, row in enumerate(labelled(100))
+    ]
+    contents = build_by("given", rows)
+    assert [len(contents.examples[split]) for split in SPLITS] == [92, 3, 5]
+
+
+def test_versions_of_a_document_stay_on_one_side_of_the_split() -> None:
+    texts = [" ".join(f"w{(i * 7919 + k * k) % 5003}" for k in range(200)) for i in range(40)]
+    documents = [make_document(f"v1-{i}", "", text, "x") for i, text in enumerate(texts)]
+    documents += [make_document(f"v2-{i}", "", f"New. {text} The end.", "x") for i, text in enumerate(texts)]
+    contents = build_by("documents", [], documents)
+    sides = [{document.id[3:] for document in contents.documents[split]} for split in SPLITS]
+    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    assert contents.record.near_duplicates == 40
+    assert any("'v2-0' resembles 'v1-0'" in note for note in contents.record.notes)
+
+
+def test_prompts_in_other_words_stay_on_one_side_of_the_split() -> None:
+    rng = random.Random(5)
+    words = ["".join(rng.choice("bdfgklmnprst") + rng.choice("aeiou") for _ in range(3)) for _ in range(400)]
+    prompts = [" ".join(rng.sample(words, 20)) for _ in range(50)]
+    rows = [make_example(f"e{i}", f"a{i}", f"e{i}", f"{'Please: ' * (i // 50)}{prompts[i % 50]}") for i in range(100)]
+    contents = build_by("documents", rows)
+    sides = [{int(example.id[1:]) % 50 for example in contents.examples[split]} for split in SPLITS]
+    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    assert len({example.source for split in SPLITS for example in contents.examples[split]}) == 50

@@ -32,7 +32,7 @@ def test_a_guessed_encoding_is_noted(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(GERMAN.encode("cp1252"))
     reading = read_paths([tmp_path])
     assert reading.documents[0].text == GERMAN.strip()
-    assert reading.notes == ("a.txt: decoded as cp1252 (a guess); save the file as UTF-8 to be sure",)
+    assert reading.notes == ["a.txt: decoded as cp1252 (a guess); save the file as UTF-8 to be sure"]
 
 
 def test_a_tie_between_encodings_is_not_broken(tmp_path: Path) -> None:

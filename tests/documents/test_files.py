@@ -55,7 +55,6 @@ def test_nothing_to_read_is_an_error_with_the_next_command(tmp_path: Path, make:
     "row",
     [
         '{"prompt": "Q", "references": []}',
-        '{"prompt": "Q"}',
         '{"prompt": "Q", "refrences": ["A"]}',
         '{"prompt": "Q", "references": {"text": "A"}}',
         '{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "references": ["A"]}',
@@ -76,7 +75,7 @@ def test_other_names_for_the_same_thing_are_understood(tmp_path: Path) -> None:
     path.write_text(json.dumps({"question": "Q?", "answer": "A", "url": "u"}), encoding="utf-8")
     reading = read_paths([path])
     assert (reading.examples[0].prompt, reading.examples[0].references) == ("Q?", ("A",))
-    assert reading.notes == ("x.jsonl: unused columns: url",)
+    assert reading.notes == ["x.jsonl: unused columns: url"]
 
 
 def test_a_misspelled_key_is_suggested(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sizewise.documents import Reading, read_paths
+from sizewise.documents import Reading, ReadOptions, read_paths
 from sizewise.errors import SizewiseError, UsageError
 
 
@@ -62,8 +62,7 @@ CALL = {"id": "c", "type": "function", "function": {"name": "find", "arguments":
         ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]},
                        {"role": "tool", "name": "find", "content": "hook 3"}, {"role": "tool", "content": "hook 4"},
                        {"role": "assistant", "content": "On hook 3."}]},
-         [("user", "Q?"), ("assistant", 'Tool call: find {"key": 3}'),
-          ("user", "Tool result (find): hook 3\nTool result: hook 4")], ("On hook 3.",),
+         [("user", "Q?"), ("assistant", ""), ("tool", "hook 3"), ("tool", "hook 4")], ("On hook 3.",),
          "messages that end with the answer"),
         ({"prompt": "One\u2028two\u0085three", "answer": "A\u2029B"}, [("user", "One\u2028two\u0085three")],
          ("A\u2029B",), "prompt + answer"),
@@ -89,14 +88,13 @@ def test_the_forms_of_other_tools_are_read(
         ({"prompt": "Q", "output": {"a": 1}}, "'output' is an object, not text"),
         ({"text": "T", "label": None}, "the label is empty"),
         ({"text": "T", "labels": ["a", "b"]}, "'labels' has 2 labels"),
-        ({"messages": [USER]}, "'messages' doesn't end with an 'assistant' message"),
         ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}]},
          "is a tool call, not a text answer"),
         ({"messages": [{"role": "assistant", "content": "A"}]}, "'messages' has no user message before the answer"),
         ({"messages": "Q?", "answer": "A"}, "messages is a string, not a list"),
         ({"messages": [{"role": "user", "content": None}], "answer": "A"}, "content is null, not text"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}], "answer": "A"},
-         "type 'image_url', not text"),
+         "the image .*x doesn't exist"),
         ({"conversations": [{"from": "alien", "value": "Q"}], "answer": "A"}, 'the role is "alien"'),
         ({"prompt": "Q \ud83d", "answer": "A"}, r"prompt has an unpaired surrogate \(.ud83d\)"),
         ({"prompt": "Q", "answer": "A", "id": ["x"]}, "id is a list"),
@@ -134,25 +132,25 @@ def test_too_many_bad_rows_stop_with_the_first_ten(tmp_path: Path) -> None:
     assert error.value.what.count("\n  line") == 10
     assert "and 10 more" in error.value.what
     assert "--max-rejects 0.34" in error.value.next_step
-    assert len(read_paths([path], 0.34).examples) == 40
+    assert len(read_paths([path], ReadOptions(0.34)).examples) == 40
     with pytest.raises(UsageError):
-        read_paths([path], 1.5)
+        read_paths([path], ReadOptions(1.5))
 
 
 def test_a_file_without_any_usable_row_is_refused_whatever_the_share(tmp_path: Path) -> None:
     with pytest.raises(SizewiseError, match="3 of 3 rows cannot be used"):
-        read_paths([write(tmp_path / "x.jsonl", [1, 2, 3])], 1.0)
+        read_paths([write(tmp_path / "x.jsonl", [1, 2, 3])], ReadOptions(1.0))
 
 
 def test_rows_without_text_are_skipped_with_a_note(tmp_path: Path) -> None:
     reading = read_paths([write(tmp_path / "x.jsonl", [{"text": "Some text."}, {"text": " "}, {"text": "More."}])])
     assert [document.text for document in reading.documents] == ["Some text.", "More."]
-    assert reading.notes == ("x.jsonl: skipped 1 row without text",)
+    assert reading.notes == ["x.jsonl: skipped 1 row without text"]
 
 
 def test_unused_columns_of_documents_are_noted_too(tmp_path: Path) -> None:
     reading = read_paths([write(tmp_path / "x.jsonl", [{"text": "Some text.", "topic": "a"}])])
-    assert reading.notes == ("x.jsonl: unused columns: topic",)
+    assert reading.notes == ["x.jsonl: unused columns: topic"]
 
 
 def table(tmp_path: Path, text: str, name: str = "x.csv", encoding: str = "utf-8") -> Reading:
@@ -272,7 +270,7 @@ def test_a_row_with_a_duplicate_key_is_rejected(tmp_path: Path, row: str, listed
 def test_of_keys_that_differ_in_case_the_lower_case_one_is_read_and_the_other_noted(tmp_path: Path, row: Any) -> None:
     reading = read_paths([write(tmp_path / "x.jsonl", [{"Prompt": "Is it?", **row}])])
     assert reading.examples[0].references == ("yes",)
-    assert reading.notes == ("x.jsonl: unused columns: Answer",)
+    assert reading.notes == ["x.jsonl: unused columns: Answer"]
 
 
 def test_numbers_keep_their_spelling(tmp_path: Path) -> None:
@@ -358,5 +356,5 @@ def test_a_short_input_is_kept_and_one_already_in_the_prompt_is_not_repeated(tmp
 def test_history_next_to_a_conversation_is_noted_as_unused(tmp_path: Path) -> None:
     row = {"messages": [USER, {"role": "assistant", "content": "A"}], "system": "Short.", "history": [["x", "y"]]}
     reading = read_paths([write(tmp_path / "x.jsonl", [row])])
-    assert reading.notes == ("x.jsonl: unused columns: history",)
+    assert reading.notes == ["x.jsonl: unused columns: history"]
     assert [turn.content for turn in reading.examples[0].messages] == ["Short.", "Q?"]

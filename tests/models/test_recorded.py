@@ -109,16 +109,18 @@ def write(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def test_a_log_with_parts_calls_and_tools_is_read_as_text(tmp_path: Path) -> None:
+def test_a_log_with_parts_calls_and_tools_keeps_them(tmp_path: Path) -> None:
     tool = {"role": "tool", "tool_call_id": "c", "content": "shelf 3"}
     rows = [logged(0, PARTS), logged(1, [*PARTS, CALL, {"role": "user", "content": "And?"}])]
     rows += [logged(2, [*PARTS, CALL, tool])]
     found = read_log(write(tmp_path / "log.jsonl", rows))
     assert [[(m.role, m.content) for m in one.messages] for one in found] == [
         [("user", "What is a claim?")],
-        [("user", "What is a claim?"), ("assistant", "Tool call: find {}"), ("user", "And?")],
-        [("user", "What is a claim?"), ("assistant", "Tool call: find {}"), ("user", "Tool result: shelf 3")],
+        [("user", "What is a claim?"), ("assistant", ""), ("user", "And?")],
+        [("user", "What is a claim?"), ("assistant", ""), ("tool", "shelf 3")],
     ]
+    assert [call.name for call in found[2].messages[1].tool_calls] == ["find"]
+    assert found[2].messages[2].tool_call_id == "c"
 
 
 def test_rows_of_a_log_that_cannot_be_used_are_set_aside_and_told(tmp_path: Path) -> None:

@@ -23,6 +23,16 @@ def register(app: typer.Typer, panel: str) -> None:
         domain: Annotated[
             str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="Domain, such as medical.")
         ] = None,
+        prompt: Annotated[
+            str, typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the prompt; detected by default.")
+        ] = "",
+        reference: Annotated[
+            str,
+            typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the answer; detected by default."),
+        ] = "",
+        label: Annotated[
+            str, typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the class; detected by default.")
+        ] = "",
         max_rejects: Annotated[
             float,
             typer.Option(
@@ -40,10 +50,14 @@ def register(app: typer.Typer, panel: str) -> None:
         """Load documents and examples into a dataset: split by document, with a contamination report.
 
         Example: sizewise read contracts/ examples.jsonl
+
+        Other column names: sizewise read tickets.csv --prompt Frage --reference Antwort --label Kategorie
         """
         from sizewise.datasets import read as read_dataset
+        from sizewise.documents import ReadOptions
 
-        saved = read_dataset(paths, name=name, domain=domain, seed=seed, max_rejects=max_rejects)
+        options = ReadOptions(max_rejects, prompt, reference, label)
+        saved = read_dataset(paths, name=name, domain=domain, seed=seed, options=options)
         if print_saved(saved, json):
             return
         record, contamination = saved.record, saved.record.contamination

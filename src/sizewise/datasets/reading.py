@@ -2,64 +2,69 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sizewise.datasets.contamination import Text, contamination, summarize
-from sizewise.datasets.deduplication import (
-    Duplicate,
-    describe_duplicates,
-    duplicate_examples,
-    with_shared_sources,
-    without_duplicate_documents,
-)
+from sizewise.datasets.contamination import Tally, Text, contamination
+from sizewise.datasets.keys import example_key, key_hash
+from sizewise.datasets.listing import Listing
 from sizewise.datasets.passages import PROXY_NOTE, derived_examples, passages
-from sizewise.datasets.splits import all_in_test, split_sources
-from sizewise.documents import DEMOS, MAX_REJECTS, Reading, ReadOptions, read_demo, read_paths
+from sizewise.datasets.splits import Assignment, assign_splits
+from sizewise.datasets.staging import StagedReading, staged
+from sizewise.documents import DEMOS, Reading, ReadOptions, read_demo, read_paths
+from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
     SPLITS,
     ContaminationEntry,
-    ContaminationReport,
     Dataset,
     Document,
     Example,
+    Record,
     RejectedRow,
     Split,
     SplitSize,
     fingerprint,
 )
-from sizewise.store import Saved, Store, offline
+from sizewise.store import RowFile, Saved, Store, make_folder, offline
 
 REJECTED = "rejected.jsonl"
 CONTAMINATION = "leaks.jsonl"
-DATASET_VERSION = 2
+DATASET_VERSION = 3
 """Incremented when splits, deduplication or contamination rules change; part of a dataset's id."""
 
-Documents = Mapping[Split, tuple[Document, ...]]
-Examples = Mapping[Split, tuple[Example, ...]]
+R = TypeVar("R", bound=Record)
+Documents = Mapping[Split, Sequence[Document]]
+Examples = Mapping[Split, Sequence[Example]]
 
 
 @dataclass(frozen=True)
 class DatasetContents:
-    """A dataset in memory.
+    """A dataset whose texts stay on disk: the sequences parse a row when it is asked for.
 
     Attributes:
         record: The record.
         documents: Split -> documents.
         examples: Split -> examples.
-        contamination_entries: Id of a test item -> its overlap with the training split.
         rejected: Rows that could not be used.
+        entries: Overlap of each test item with the training split.
     """
 
     record: Dataset
-    documents: dict[Split, tuple[Document, ...]]
-    examples: dict[Split, tuple[Example, ...]]
-    contamination_entries: dict[str, ContaminationEntry]
-    rejected: tuple[RejectedRow, ...] = ()
+    documents: Documents
+    examples: Examples
+    rejected: Sequence[RejectedRow] = ()
+    entries: Sequence[ContaminationEntry] = ()
+
+    @cached_property
+    def contamination_entries(self) -> dict[str, ContaminationEntry]:
+        """Id of a test item -> its overlap with the training split."""
+        return {entry.item: entry for entry in self.entries}
 
 
 def read(
@@ -69,8 +74,9 @@ def read(
     name: str | None = None,
     domain: str | None = None,
     seed: int = 0,
+    split: str = "documents",
     all_test: bool = False,
-    max_rejects: float = MAX_REJECTS,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> Saved[Dataset]:
     """Read documents and examples into a dataset and save it.
 
@@ -80,8 +86,9 @@ def read(
         name: Display name of the dataset.
         domain: Application domain.
         seed: Seed of the split.
+        split: What is held out: documents, questions, prompts, time, group or given; see `assign_splits`.
         all_test: Put everything into the test split, for data that no model was trained on.
-        max_rejects: Maximum share of unusable rows per file; rejected rows are kept in a file and noted.
+        options: How to read the files: column names, and the share of unusable rows that is accepted.
 
     Returns:
         The dataset. Reading the same sources again returns the same id.
@@ -89,26 +96,46 @@ def read(
     Raises:
         SizewiseError: Nothing could be read, too many rows are unusable, or a split would be empty.
     """
-    store = store or Store()
-    sources = [sources] if isinstance(sources, str | Path) else list(sources) if isinstance(sources, Iterable) else ()
-    if any(not isinstance(source, str | Path) or not str(source).strip() for source in sources):
-        raise UsageError(f"The sources are {sources!r:.100}.", "paths or demo:NAME", "sizewise read demo:fhir")
-    if not sources:
+    store, sources = store or Store(), _checked(sources)
+    demos = [str(source).removeprefix("demo:") for source in sources if str(source).startswith("demo:")]
+    if domain is None and demos and demos[0] in DEMOS:
+        domain = DEMOS[demos[0]].split(":")[0]
+    with staged(store, sources, options, DATASET_VERSION) as folder:
+        readings = [_read_source(number, sources, store, options, folder) for number in range(len(sources))]
+        contents = build(
+            readings,
+            [str(source) for source in sources],
+            name,
+            domain or "general",
+            seed,
+            split="test" if all_test else split,
+            folder=folder,
+        )
+        for rows in (*contents.documents.values(), *contents.examples.values(), contents.rejected, contents.entries):
+            _close(rows)
+        return save(store, folder, contents)
+
+
+def _checked(sources: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    listed = [sources] if isinstance(sources, str | Path) else list(sources) if isinstance(sources, Iterable) else []
+    if any(not isinstance(source, str | Path) or not str(source).strip() for source in listed):
+        raise UsageError(f"The sources are {listed!r:.100}.", "paths or demo:NAME", "sizewise read demo:fhir")
+    if not listed:
         raise UsageError("No files to read were given.", "a path or demo:NAME", "sizewise read demo:fhir")
-    readings = []
-    for source in sources:
-        demo = str(source).removeprefix("demo:")
-        if str(source).startswith("demo:"):
-            readings.append(read_demo(demo, store.wheels_folder(), offline()))
-            domain = domain or DEMOS[demo].split(":")[0]
-        else:
-            readings.append(read_paths([source], ReadOptions(max_rejects)))
-    named = [str(source) for source in sources]
-    contents = build(readings, named, name, domain or "general", seed, all_test=all_test)
-    dataset_id = f"data-{contents.record.sha256[:10]}"
-    if not store.exists("dataset", dataset_id):
-        return save(store, dataset_id, contents)
-    return store.get(Dataset, dataset_id)
+    return listed
+
+
+def _read_source(
+    number: int, sources: Sequence[str | Path], store: Store, options: ReadOptions, folder: Path
+) -> Reading:
+    source = sources[number]
+    if str(source).startswith("demo:"):
+        return read_demo(str(source).removeprefix("demo:"), store.wheels_folder(), offline())
+    reading = StagedReading(folder, number)
+    others = [other for other in sources if other != source and not str(other).startswith("demo:")]
+    read_paths([source], options, reading, others)
+    reading.complete()
+    return reading
 
 
 def build(
@@ -118,195 +145,190 @@ def build(
     domain: str,
     seed: int,
     *,
-    all_test: bool = False,
+    split: str = "documents",
+    folder: Path | None = None,
 ) -> DatasetContents:
-    """Build a dataset from readings; the result depends on the arguments only."""
-    notes = [note for reading in readings for note in reading.notes]
-    readings = _with_unique_ids(readings, notes)
-    documents, duplicates = without_duplicate_documents([d for r in readings for d in r.documents])
-    given, removed = _deduplicate([e for r in readings for e in r.examples], duplicates, all_test, notes)
-    split_of = all_in_test(documents, given) if all_test else split_sources(documents, given, seed)
-    by_split = {split: tuple(d for d in documents if split_of[d.id] == split) for split in SPLITS}
-    derived = not given
+    """Build a dataset from readings; the result depends on the arguments only.
+
+    Args:
+        readings: What was read of each source.
+        sources: Names of the sources.
+        name: Display name of the dataset.
+        domain: Application domain.
+        seed: Seed of the split.
+        split: What is held out, see `assign_splits`; `test` puts everything into the test split.
+        folder: Folder for the rows; without one they are held in memory.
+    """
+    listing = Listing(readings, keep_duplicates=split == "test")
+    if split == "test":
+        documents, examples = listing.documents, listing.examples
+        assigned = Assignment(dict.fromkeys(documents.kept(), "test"), dict.fromkeys(examples.kept(), "test"), [])
+    else:
+        assigned = assign_splits(listing.documents, listing.examples, split, seed)
+    notes = [note for reading in readings for note in reading.notes] + listing.notes + assigned.notes
+    writer = _Writer(folder)
+    for i, document in listing.kept_documents():
+        writer.add_document(document, assigned.documents[i])
+    for i, example in listing.kept_examples():
+        writer.add_example(example, assigned.examples[i])
+    derived = not any(len(reading.examples) for reading in readings)
     if derived:
-        given = [example for document in documents for example in derived_examples(document)]
-        repeated = {duplicate.item for duplicate in duplicate_examples(given)}  # a passage shared by documents
-        given, removed = [example for example in given if example.id not in repeated], removed + len(repeated)
         notes.append(PROXY_NOTE)
-    kept = {split: tuple(e for e in given if split_of.get(e.source, "train") == split) for split in SPLITS}
-    if not by_split["test"] and not kept["test"]:
+        listing.duplicates += writer.derive()
+    if not len(writer.documents["test"]) and not len(writer.examples["test"]):
         raise SizewiseError(
             "The test split is empty: no documents or examples are left for it.",
             "distinct documents or examples, some of which aren't assigned to training",
             "add documents or examples; then run the same command again",
         )
-    entries, report = _check_contamination(by_split, kept, derived, removed, notes)
-    not_read: Counter[str] = Counter()
-    forms: Counter[str] = Counter()
-    for reading in readings:
-        not_read.update(reading.not_read)
-        forms.update(reading.forms)
-    rejected = tuple(row for reading in readings for row in reading.rejected)
-    licenses = Counter(d.license for d in documents)
-    record = Dataset(
-        name=name or ", ".join(sources),
-        domain=domain,
-        sources=tuple(sources),
-        seed=seed,
-        splits=_sizes(by_split, kept),
-        contamination=report,
-        licenses=dict(licenses),
-        not_read=dict(not_read),
-        derived=derived,
-        notes=tuple(notes),
-        forms=dict(forms),
-        rejected=len(rejected),
-        sha256=_content_hash(by_split, kept, [DATASET_VERSION, seed, sum(not_read.values()), sorted(licenses)]),
-    )
-    return DatasetContents(record, by_split, kept, {entry.item: entry for entry in entries}, rejected)
-
-
-def _sizes(documents: Documents, examples: Examples) -> dict[Split, SplitSize]:
-    return {
-        split: SplitSize(
-            documents=len(documents[split]),
-            characters=sum(len(d.text) for d in documents[split]),
-            examples=len(examples[split]),
-        )
-        for split in SPLITS
-    }
-
-
-def _check_contamination(
-    documents: Documents, examples: Examples, derived: bool, removed: int, notes: list[str]
-) -> tuple[list[ContaminationEntry], ContaminationReport]:
-    """Compare the test split with the training split; add a note if most test prompts occur in training."""
-    texts = [Text(p.item, d.text[p.start : p.end]) for d in documents["test"] for p in passages(d)]
-    entries = contamination(documents["train"], texts, examples, derived)
-    report = summarize(entries, removed)
+    # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
+    documents_count = split not in ("questions", "prompts")
+    tally = writer.check_contamination(derived, documents_count)
+    report = tally.report(listing.duplicates)
     if report.prompts > report.examples / 2:
         notes.append(
             f"The prompts of {report.prompts:,} of {report.examples:,} test examples occur in the training text, in "
             "full or as a long passage. If examples were made from documents, name each one's document as 'source'."
         )
-    return entries, report
+    not_read: Counter[str] = Counter()
+    forms: Counter[str] = Counter()
+    for reading in readings:
+        not_read.update(reading.not_read)
+        forms.update(reading.forms)
+        for row in reading.rejected:
+            writer.rejected.append(row)
+    record = Dataset(
+        name=name or ", ".join(sources),
+        domain=domain,
+        sources=tuple(sources),
+        seed=seed,
+        splits=writer.sizes(),
+        contamination=report,
+        licenses=dict(writer.licenses),
+        not_read=dict(not_read),
+        derived=derived,
+        notes=tuple(notes),
+        forms=dict(forms),
+        rejected=len(writer.rejected),
+        split_by=split,
+        near_duplicates=len(listing.near_duplicates),
+        sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.licenses)]),
+    )
+    return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
 
 
-def save(store: Store, dataset_id: str, contents: DatasetContents) -> Saved[Dataset]:
-    """Write a dataset's texts, then its record."""
-    folder = store.folder("dataset", dataset_id)
-    for split in SPLITS:
-        store.write_rows(folder, f"{split}.documents.jsonl", contents.documents[split])
-        store.write_rows(folder, f"{split}.examples.jsonl", contents.examples[split])
-    store.write_rows(folder, CONTAMINATION, contents.contamination_entries.values())
-    if contents.rejected:
-        store.write_rows(folder, REJECTED, contents.rejected)
+class _Writer:
+    """Writes rows to their split, and counts and hashes them on the way."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self.documents: dict[Split, Any] = {s: self._rows(f"{s}.documents.jsonl", Document) for s in SPLITS}
+        self.examples: dict[Split, Any] = {s: self._rows(f"{s}.examples.jsonl", Example) for s in SPLITS}
+        self.rejected: Any = self._rows(REJECTED, RejectedRow)
+        self.entries: Any = self._rows(CONTAMINATION, ContaminationEntry)
+        self.licenses: Counter[str] = Counter()
+        self._characters: Counter[str] = Counter()
+        self._hash = hashlib.sha256()
+
+    def _rows(self, name: str, row_type: type[R]) -> Any:
+        return [] if self._folder is None else RowFile(self._folder / name, row_type, new=True)
+
+    def add_document(self, document: Document, split: Split) -> None:
+        """Write a document."""
+        self.documents[split].append(document)
+        self.licenses[document.license] += 1
+        self._characters[split] += len(document.text)
+        self._hash.update(f"{split}\0{document.id}\0{document.sha256}\n".encode())
+
+    def add_example(self, example: Example, split: Split) -> None:
+        """Write an example."""
+        self.examples[split].append(example)
+        self._hash.update(f"{split}\0{example.model_dump_json()}\n".encode())
+
+    def derive(self) -> int:
+        """Make examples from the documents; return how many were left out because documents share a passage."""
+        known: set[int] = set()
+        repeated = 0
+        for split in SPLITS:
+            for document in self.documents[split]:
+                for example in derived_examples(document):
+                    key = key_hash(repr(example_key(example)))
+                    if key in known:
+                        repeated += 1
+                    else:
+                        known.add(key)
+                        self.add_example(example, split)
+        return repeated
+
+    def check_contamination(self, derived: bool, documents_count: bool) -> Tally:
+        """Compare the test split with the training split."""
+        documents = self.documents["train"] if documents_count else ()
+        tally = Tally()
+        passages_of_test = _Passages(self.documents["test"])
+        for entry in contamination(documents, passages_of_test, self.examples, derived, self._folder):
+            self.entries.append(tally.add(entry))
+        return tally
+
+    def sizes(self) -> dict[Split, SplitSize]:
+        """Return the size of each split."""
+        return {
+            split: SplitSize(
+                documents=len(self.documents[split]),
+                characters=self._characters[split],
+                examples=len(self.examples[split]),
+            )
+            for split in SPLITS
+        }
+
+    def sha256(self, rest: list[Any]) -> str:
+        """Return the hash of all rows and of how they were read."""
+        return fingerprint([rest, self._hash.hexdigest()], 64)
+
+
+class _Passages:
+    """The passages of documents, anew at each iteration."""
+
+    def __init__(self, documents: Iterable[Document]) -> None:
+        self._documents = documents
+
+    def __iter__(self) -> Iterator[Text]:
+        for document in self._documents:
+            for passage in passages(document):
+                yield Text(passage.item, document.text[passage.start : passage.end])
+
+
+def save(store: Store, folder: Path, contents: DatasetContents) -> Saved[Dataset]:
+    """Move a dataset's texts to where they stay, and write its record; one that exists is returned as it is."""
+    dataset_id = f"data-{contents.record.sha256[:10]}"
+    if store.exists("dataset", dataset_id):
+        return store.get(Dataset, dataset_id)
+    target = folder / "dataset"
+    make_folder(target)
+    for rows in (*contents.documents.values(), *contents.examples.values(), contents.rejected, contents.entries):
+        assert isinstance(rows, RowFile)
+        rows.path.rename(target / rows.path.name)
+    store.adopt("dataset", dataset_id, target)
     return store.write(dataset_id, contents.record)
 
 
 def load(store: Store, dataset_id: str) -> DatasetContents:
-    """Load a dataset with its texts.
+    """Open a dataset; its texts are read when they are asked for.
 
     Raises:
         SizewiseError: The dataset doesn't exist or is damaged.
     """
     record = store.read(Dataset, dataset_id)
     folder = store.folder("dataset", dataset_id)
-    entries = store.read_rows(folder, CONTAMINATION, ContaminationEntry)
     return DatasetContents(
         record,
-        {s: tuple(store.read_rows(folder, f"{s}.documents.jsonl", Document)) for s in SPLITS},
-        {s: tuple(store.read_rows(folder, f"{s}.examples.jsonl", Example)) for s in SPLITS},
-        {entry.item: entry for entry in entries},
-        tuple(store.read_rows(folder, REJECTED, RejectedRow)) if record.rejected else (),
+        {split: store.rows(folder, f"{split}.documents.jsonl", Document) for split in SPLITS},
+        {split: store.rows(folder, f"{split}.examples.jsonl", Example) for split in SPLITS},
+        store.rows(folder, REJECTED, RejectedRow) if record.rejected else (),
+        store.rows(folder, CONTAMINATION, ContaminationEntry),
     )
 
 
-def _with_unique_ids(readings: Sequence[Reading], notes: list[str]) -> list[Reading]:
-    """Number ids that occur more than once, within or across sources; an example follows the document of its source."""
-    used: set[str] = set()
-    renamed: list[str] = []
-
-    def unique(name: str) -> str:
-        number, new = 1, name
-        while new in used:
-            number, new = number + 1, f"{name}~{number + 1}"
-        used.add(new)
-        return new
-
-    result = []
-    for reading in readings:
-        names: dict[str, str] = {}
-        documents = []
-        for document in reading.documents:
-            new = unique(document.id)
-            names.setdefault(document.id, new)
-            documents.append(document.model_copy(update={"id": new}))
-        examples = []
-        for example in reading.examples:
-            new = unique(example.id)
-            if new != example.id:
-                renamed.append(f"'{new}' was '{example.id}'")
-            standalone = example.source == example.id
-            source = new if standalone else names.get(example.source, example.source)
-            examples.append(example.model_copy(update={"id": new, "source": source}))
-        result.append(replace(reading, documents=documents, examples=examples))
-    if renamed:
-        count = f"{len(renamed):,} examples had duplicate ids" if len(renamed) > 1 else "1 example had a duplicate id"
-        notes.append(f"{count} and got a new one: {', '.join(renamed[:3])}")
-    return result
-
-
-def _deduplicate(
-    examples: Sequence[Example], duplicate_documents: Sequence[Duplicate], all_test: bool, notes: list[str]
-) -> tuple[list[Example], int]:
-    """Remove duplicate examples and add a note on them; a test file keeps all of its rows.
-
-    Duplicates in a test file share one source, because they aren't independent evidence.
-
-    Args:
-        examples: The examples as read.
-        duplicate_documents: Documents that were removed; their examples move to the original document.
-        all_test: Whether the examples are a test file.
-        notes: The list to which notes are added.
-
-    Returns:
-        The remaining examples, and the number of documents and examples removed.
-    """
-    if duplicate_documents:
-        count = len(duplicate_documents)
-        subject = (
-            f"{count:,} documents with the same text as another were"
-            if count > 1
-            else ("1 document with the same text as another was")
-        )
-        notes.append(f"{subject} removed: {describe_duplicates(duplicate_documents)}")
-    originals = {duplicate.item: duplicate.original for duplicate in duplicate_documents}
-    examples = [e.model_copy(update={"source": originals[e.source]}) if e.source in originals else e for e in examples]
-    duplicates = duplicate_examples(examples)
-    if duplicates:
-        count = len(duplicates)
-        subject = f"{count:,} examples repeat" if count > 1 else "1 example repeats"
-        outcome = "kept, because this is a test file" if all_test else "removed"
-        notes.append(
-            f"{subject} the prompt and answer of another example ({outcome}): {describe_duplicates(duplicates)}"
-        )
-    original_of = {duplicate.item: duplicate.original for duplicate in duplicates}
-    if not all_test:
-        kept = [example for example in examples if example.id not in original_of]
-        return with_shared_sources(kept), len(duplicate_documents) + len(duplicates)
-    kept = with_shared_sources(examples)
-    source = {example.id: example.source for example in kept}
-    kept = [e.model_copy(update={"source": source[original_of[e.id]]}) if e.id in original_of else e for e in kept]
-    return kept, len(duplicate_documents)
-
-
-def _content_hash(documents: Documents, examples: Examples, rest: list[Any]) -> str:
-    content = {
-        split: [
-            [[d.id, d.sha256] for d in documents[split]],
-            [e.model_dump(mode="json") for e in examples[split]],
-        ]
-        for split in SPLITS
-    }
-    return fingerprint([rest, content], 64)
+def _close(rows: Rows[Any] | Sequence[Any]) -> None:
+    if isinstance(rows, RowFile):
+        rows.flush()
+        rows.close()

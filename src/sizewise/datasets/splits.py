@@ -3,84 +3,246 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, get_args
 
-from sizewise.errors import SizewiseError
-from sizewise.records import Document, Example, Split
+from sizewise.datasets.listing import Listed
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.records import Split
 
 MIN_SOURCES = 3
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.06
+SplitBy = Literal["documents", "questions", "prompts", "time", "group", "given"]
+SPLIT_BY: tuple[str, ...] = get_args(SplitBy)
 
 
-def split_sources(documents: Sequence[Document], examples: Sequence[Example], seed: int) -> dict[str, Split]:
+@dataclass
+class _Unit:
+    """Documents and examples that go to the same split."""
+
+    name: str
+    documents: list[int] = field(default_factory=list)
+    examples: list[int] = field(default_factory=list)
+    named: dict[Split, str] = field(default_factory=dict)
+    label: str = ""
+    time: str = ""
+
+
+@dataclass
+class Assignment:
+    """The split of each document and example, by index; duplicates that were dropped have none."""
+
+    documents: dict[int, Split]
+    examples: dict[int, Split]
+    notes: list[str]
+
+
+def assign_splits(documents: Listed, examples: Listed, by: str, seed: int) -> Assignment:
     """Assign each source (a document, or an example without a document) to a split.
 
     Documents and standalone examples are split separately. If there are too few of one kind, all of them go to
     training. Splits that examples name are kept; no other source of that kind joins a named test or validation split.
+    Near-duplicate documents, near-duplicate prompts and all rows of a group stay together; labels are spread evenly.
+
+    Args:
+        documents: The documents.
+        examples: The examples.
+        by: What is held out: `documents`; `questions` or `prompts`, which ignores the documents that questions come
+            from and puts all documents into training; the latest rows (`time`); whole groups (`group`); or what the
+            data themselves name (`given`).
+        seed: Seed of the order.
 
     Raises:
-        SizewiseError: There are too few sources for three splits, or examples of one source name different splits.
+        UsageError: `by` is unknown.
+        SizewiseError: There are too few sources for three splits, examples of one source name different splits, or
+            the data lack the groups, times or splits.
     """
-    named = named_splits(examples)
-    known = [document.id for document in documents]
-    standalone = sorted({example.source for example in examples} - set(known))
-    if max(len(known), len(standalone)) < MIN_SOURCES:
-        raise _too_few(known, standalone, len(examples))
-    split_of: dict[str, Split] = {}
-    for sources in (known, standalone):
-        given = {source: named[source] for source in sources if source in named}
-        shuffled = [source for source in sources if source not in given]
-        split_of |= given
-        if len(shuffled) < MIN_SOURCES:
-            split_of |= dict.fromkeys(shuffled, "train")
-            continue
-        random.Random(seed).shuffle(shuffled)
-        test, validation = (
-            0 if split in given.values() else max(1, round(len(shuffled) * share))
-            for split, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE))
+    if by not in SPLIT_BY:
+        raise UsageError(f"The split is by '{by}'.", " or ".join(SPLIT_BY), "sizewise read PATH --split documents")
+    _check_columns(documents, examples, by)
+    apart = by in ("questions", "prompts")
+    notes: list[str] = []
+    units = _units(documents, examples, apart, linked=True)
+    if len(units) < MIN_SOURCES <= len(_units(documents, examples, apart, linked=False)):
+        units = _units(documents, examples, apart, linked=False)
+        notes.append(
+            "Near-duplicates are in different splits, because too few sources are left if they stay together. See the "
+            "contamination report."
         )
-        for i, source in enumerate(shuffled):
-            split_of[source] = "test" if i < test else "validation" if i < test + validation else "train"
-    return split_of
+    found = Assignment({}, {}, notes)
+    known = [unit for unit in units if unit.documents]
+    standalone = [unit for unit in units if not unit.documents]
+    if apart:
+        found.documents |= {i: "train" for unit in known for i in unit.documents}
+        known = []
+    if max(len(known), len(standalone)) < MIN_SOURCES:
+        raise _too_few(units, documents, examples)
+    for some in (known, standalone):
+        for unit, split in _allocate(some, by, seed):
+            found.documents |= dict.fromkeys(unit.documents, split)
+            found.examples |= dict.fromkeys(unit.examples, split)
+    return found
 
 
-def named_splits(examples: Sequence[Example]) -> dict[str, Split]:
-    """Return the split of each source whose examples name one.
-
-    Raises:
-        SizewiseError: Examples of one source name different splits.
-    """
-    named: dict[str, Split] = {}
-    for example in examples:
-        if example.split and named.setdefault(example.source, example.split) != example.split:
+def _check_columns(documents: Listed, examples: Listed, by: str) -> None:
+    """Check that the data have what they are to be split by."""
+    columns = {"time": (documents.times, examples.times), "group": (documents.groups, examples.groups)}
+    if by == "given" and not any(examples.named):
+        raise SizewiseError(
+            "The data name no splits.",
+            "a column 'split' with train, validation or test, or files named train and test",
+            "leave --split out for a random split by document",
+        )
+    for column, (of_documents, of_examples) in columns.items():
+        if by != column:
+            continue
+        values = [*(of_documents[i] for i in documents.kept()), *(of_examples[i] for i in examples.kept())]
+        without = sum(not value for value in values)
+        if without:
             raise SizewiseError(
-                f"Examples of '{example.source}' are assigned to both {named[example.source]} and {example.split}.",
-                "one split for all examples of a source, because they share its text",
-                f"correct the split of example '{example.id}'",
+                f"{without:,} of {len(values):,} documents and examples have no {column}.",
+                f"a column '{column}' in every row",
+                "leave --split out for a random split by document",
             )
-    return named
 
 
-def all_in_test(documents: Sequence[Document], examples: Sequence[Example]) -> dict[str, Split]:
-    """Assign every source to the test split."""
-    return dict.fromkeys([d.id for d in documents] + [e.source for e in examples], "test")
+def _units(documents: Listed, examples: Listed, apart: bool, linked: bool) -> list[_Unit]:
+    """Collect what must stay together.
+
+    Args:
+        documents: The documents.
+        examples: The examples.
+        apart: Keep examples together by prompt, not by the document they come from.
+        linked: Keep near-duplicates together.
+    """
+    units = _Units()
+    for i in documents.kept():
+        unit = units.of(f"d:{documents.ids[i]}")
+        unit.documents.append(i)
+        unit.time = max(unit.time, _instant(documents.times[i]))
+    known = set(documents.ids)
+    for i in examples.kept():
+        source = examples.sources[i]
+        inside = not apart and source in known
+        units.add_example(f"d:{source}" if inside else f"e:{examples.prompts[i] if apart else source}", i, examples)
+    if linked:
+        first_like: dict[int, str] = {}
+        for i in documents.kept():
+            name = f"d:{documents.ids[i]}"
+            units.merge(first_like.setdefault(documents.like[i], name), name)
+    first: dict[str, str] = {}
+    for unit in list(units.by_name.values()):
+        groups = {documents.groups[i] for i in unit.documents} | {examples.groups[i] for i in unit.examples}
+        for group in sorted(groups - {""}):
+            units.merge(first.setdefault(group, unit.name), unit.name)
+    return list(units.by_name.values())
 
 
-def _too_few(documents: Sequence[str], standalone: Sequence[str], examples: int) -> SizewiseError:
+class _Units:
+    """Units by name, some of which were merged."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, _Unit] = {}
+        self._merged: dict[str, str] = {}
+
+    def of(self, name: str) -> _Unit:
+        """Return the unit that a name belongs to, or a new one."""
+        while name in self._merged:
+            name = self._merged[name]
+        return self.by_name.setdefault(name, _Unit(name))
+
+    def add_example(self, name: str, i: int, examples: Listed) -> None:
+        """Add an example to a unit."""
+        unit = self.of(name)
+        unit.examples.append(i)
+        unit.label = unit.label or examples.labels[i]
+        unit.time = max(unit.time, _instant(examples.times[i]))
+        split = examples.named[i]
+        if split:
+            unit.named.setdefault(split, examples.ids[i])
+            if len(unit.named) > 1:
+                raise _two_splits(unit, examples.sources[i])
+
+    def merge(self, one: str, other: str) -> None:
+        """Merge two units, unless the data name different splits for them."""
+        a, b = self.of(one), self.of(other)
+        if a is b or len(a.named.keys() | b.named.keys()) > 1:
+            return
+        a.documents += b.documents
+        a.examples += b.examples
+        a.named |= b.named
+        a.time, a.label = max(a.time, b.time), a.label or b.label
+        self._merged[b.name] = a.name
+        del self.by_name[b.name]
+
+
+def _allocate(units: Sequence[_Unit], by: str, seed: int) -> Iterable[tuple[_Unit, Split]]:
+    """Yield each unit with its split."""
+    given = [(unit, next(iter(unit.named))) for unit in units if unit.named]
+    yield from given
+    free = sorted((unit for unit in units if not unit.named), key=lambda unit: unit.name)
+    if by == "given" or len(free) < MIN_SOURCES:
+        yield from ((unit, "train") for unit in free)
+        return
+    random.Random(seed).shuffle(free)
+    taken = {split for _, split in given}
+    test, validation = (
+        0 if split in taken else max(1, round(len(free) * share))
+        for split, share in (("test", TEST_SHARE), ("validation", VALIDATION_SHARE))
+    )
+    if by == "time":
+        free.sort(key=lambda unit: unit.time, reverse=True)
+    elif any(unit.label for unit in free):
+        free.sort(key=lambda unit: unit.label)
+        tested = set(_spread(len(free), test))
+        rest = [i for i in range(len(free)) if i not in tested]
+        validated = [rest[i] for i in _spread(len(rest), validation)]
+        chosen = [*sorted(tested), *validated]
+        free = [free[i] for i in (*chosen, *sorted(set(range(len(free))) - set(chosen)))]
+    for i, unit in enumerate(free):
+        yield unit, "test" if i < test else "validation" if i < test + validation else "train"
+
+
+def _spread(count: int, chosen: int) -> list[int]:
+    """Return evenly spaced places among `count`, so that each of several classes in a row gets its share."""
+    return [int((i + 0.5) * count / chosen) for i in range(chosen)]
+
+
+def _instant(time: str) -> str:
+    """Return a time so that later ones sort after earlier ones, whatever their time zone."""
+    try:
+        return f"{datetime.fromisoformat(time).timestamp():020.3f}" if time else ""
+    except (ValueError, OverflowError):
+        return time
+
+
+def _two_splits(unit: _Unit, source: str) -> SizewiseError:
+    (one, _), (other, example) = list(unit.named.items())[:2]
+    return SizewiseError(
+        f"Examples of '{source}' are assigned to both {one} and {other}.",
+        "one split for all examples of a source, because they share its text",
+        f"correct the split of example '{example}'",
+    )
+
+
+def _too_few(units: Sequence[_Unit], documents: Listed, examples: Listed) -> SizewiseError:
     """Explain that there are too few sources to split, and that a column `source` may name something else."""
-    sources = [*documents, *standalone]
-    named = ", ".join(f"'{source}'" for source in sources)
-    what = f"{len(documents)} document{'s' * (len(documents) != 1)} and {examples} example{'s' * (examples != 1)}"
+    known, count = len(list(documents.kept())), len(list(examples.kept()))
+    standalone = {examples.sources[i] for i in examples.kept()} - set(documents.ids)
+    sources = [*(documents.ids[i] for i in documents.kept()), *sorted(standalone)]
+    named = ", ".join(f"'{source}'" for source in sources[:5]) + (", ..." if len(sources) > 5 else "")
+    what = f"{known} document{'s' * (known != 1)} and {count} example{'s' * (count != 1)}"
     next_step = "add documents, or split a long file into several; then run the same command again"
-    if examples > len(standalone) > 0:
+    if count > len(standalone) > 0:
         next_step = (
-            "if the column 'source' names a collection, remove or rename it: it is taken for the document that an "
-            "example was made from; otherwise add documents"
+            "if the column 'source' names a collection, run the command with --split prompts: otherwise it is taken "
+            "for the document that an example was made from"
         )
     return SizewiseError(
-        f"{what} come from {len(sources)} source{'s' * (len(sources) != 1)} ({named}), "
-        "too few to leave any for testing.",
+        f"{what} come from {len(units)} source{'s' * (len(units) != 1)} ({named}), too few to leave any for testing.",
         f"at least {MIN_SOURCES} sources, so that training, validation and test get one each",
         next_step,
     )

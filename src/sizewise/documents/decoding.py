@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from sizewise.errors import install_command
+
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -19,7 +21,11 @@ CANDIDATES = (
     *(WESTERN, "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"),
     *("cp932", "cp949", "gb18030", "big5"),
 )
-_SAMPLE, _HEAD = 200_000, 65_536
+SAMPLE = 200_000
+HEAD = 65_536
+MAX_NUL_SHARE = 0.1
+MAX_DAMAGED_SHARE = 0.05  # of a text's lines, whose bytes become U+FFFD
+MIN_LEGACY_SHARE = 0.9  # of the lines with other letters than ASCII
 # Accented letters of Western Europe. The š, ž, ý, þ and ð of windows-1252 indicate that Czech or Turkish was meant.
 _WESTERN_LETTERS = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüßÿ")
 _MAX_ACCENTED_SHARE = 0.3
@@ -38,6 +44,23 @@ class Decoded(NamedTuple):
     """The encoding, if it was guessed."""
 
 
+class Lines(NamedTuple):
+    """What the lines of a file say about its encoding."""
+
+    total: int
+    utf8: int
+    """Lines with other characters than ASCII that are valid UTF-8."""
+    other: int
+    """Lines that aren't valid UTF-8."""
+    sample: bytes
+    """Some of the lines that aren't valid UTF-8."""
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the whole file is in another encoding, rather than a few of its lines."""
+        return self.other >= MIN_LEGACY_SHARE * (self.other + self.utf8)
+
+
 def check_size(path: Path) -> None:
     """Check that a file is small enough to load into memory.
 
@@ -54,6 +77,8 @@ def check_size(path: Path) -> None:
 def decode_file(path: Path) -> Decoded:
     """Read a text file.
 
+    A line in another encoding than the rest is decoded by itself; if its encoding is unclear, U+FFFD replaces bytes.
+
     Raises:
         Unreadable: The file is binary, too large, or its encoding is unclear.
     """
@@ -62,56 +87,126 @@ def decode_file(path: Path) -> Decoded:
         raw = path.read_bytes()
     except OSError as error:
         raise Unreadable(f"unreadable ({error.strerror})") from error
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark)), None) or _unmarked_utf16(raw)
-    if encoding is None and b"\x00" in raw[:_HEAD]:
-        raise Unreadable("binary")
+    return decode(raw)
+
+
+def decode(raw: bytes) -> Decoded:
+    """Decode the bytes of a text file, as `decode_file` does.
+
+    Raises:
+        Unreadable: The bytes are binary, or their encoding is unclear.
+    """
+    wide = wide_encoding(raw[:HEAD], len(raw))
     try:
-        return Decoded(raw.decode(encoding or "utf-8-sig").removeprefix("\ufeff"))
+        text = raw.decode(wide or "utf-8-sig")
     except UnicodeDecodeError as error:
-        if encoding is not None:
-            raise Unreadable(f"not {encoding.upper()}") from error
-    guess = _guess(raw)
-    return Decoded(raw.decode(guess), guess)
+        if wide is not None:
+            raise Unreadable(f"not {wide.upper()}") from error
+        if b"\x00" in raw[:HEAD]:
+            raise Unreadable("binary") from error
+    else:
+        check_binary(raw[:HEAD] if wide is None else b"")
+        return Decoded(text.removeprefix("\ufeff"))
+    lines = raw.split(b"\n")
+    found = tally_lines(lines)
+    if found.legacy:
+        guess = guess_encoding(raw, found.sample)
+        try:
+            return Decoded(raw.decode(guess), guess)
+        except UnicodeDecodeError as error:
+            raise Unreadable("not UTF-8") from error
+    return _decode_mixed(lines, found)
 
 
-def _unmarked_utf16(raw: bytes) -> str | None:
-    """Detect UTF-16 without a byte order mark: in mostly Latin text, every second byte is zero."""
-    head = raw[:_HEAD]
+def _decode_mixed(lines: list[bytes], found: Lines) -> Decoded:
+    count = f"{found.other:,} line{'s' * (found.other != 1)}"
+    try:
+        guess = guess_encoding(found.sample, found.sample)
+    except Unreadable as error:
+        if found.other > MAX_DAMAGED_SHARE * found.total:
+            raise Unreadable(f"{error} in {found.other:,} of {found.total:,} lines") from error
+        text = "\n".join(line.decode("utf-8", "replace") for line in lines)
+        return Decoded(text.removeprefix("\ufeff"), f"UTF-8 except {count}, where U+FFFD replaces what isn't")
+    text = "\n".join(decode_line(line, guess) or line.decode("utf-8", "replace") for line in lines)
+    return Decoded(text.removeprefix("\ufeff"), f"UTF-8, and {guess} in {count}")
+
+
+def decode_line(line: bytes, fallback: str) -> str | None:
+    """Decode a line as UTF-8, or else in another encoding; None if it is in neither."""
+    for encoding in ("utf-8", fallback):
+        try:
+            return line.decode(encoding) if encoding else None
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def check_binary(head: bytes) -> None:
+    """Check that the beginning of a file isn't mostly NUL bytes; a few may be damage.
+
+    Raises:
+        Unreadable: It is.
+    """
+    if head.count(0) > MAX_NUL_SHARE * len(head):
+        raise Unreadable("binary")
+
+
+def tally_lines(lines: list[bytes]) -> Lines:
+    """Count the lines that are UTF-8 and those that aren't."""
+    utf8, others = 0, []
+    for line in lines:
+        if line.isascii():
+            continue
+        try:
+            line.decode("utf-8")
+            utf8 += 1
+        except UnicodeDecodeError:
+            others.append(line)
+    return Lines(len(lines), utf8, len(others), b"\n".join(others)[:SAMPLE])
+
+
+def wide_encoding(head: bytes, size: int) -> str | None:
+    """Detect UTF-16 and UTF-32 by their byte order mark; in mostly Latin UTF-16, every second byte is zero."""
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), None)
+    if marked:
+        return marked
     even, odd = head[::2].count(0), head[1::2].count(0)
-    if len(raw) % 2 == 0 and max(even, odd) > 0.4 * len(head) / 2 and min(even, odd) == 0:
+    if size % 2 == 0 and max(even, odd) > 0.4 * len(head) / 2 and min(even, odd) == 0:
         return "utf-16-le" if odd > even else "utf-16-be"
     return None
 
 
-def _guess(raw: bytes) -> str:
+def guess_encoding(raw: bytes, other: bytes) -> str:
     """Guess a legacy encoding; ties between several encodings aren't broken.
+
+    Args:
+        raw: The file, or its beginning.
+        other: Lines that aren't UTF-8, for a file that begins with ASCII only.
 
     Raises:
         Unreadable: The encoding is unclear.
     """
     if find_spec("charset_normalizer") is None:
-        raise Unreadable("not UTF-8")
+        raise Unreadable(f"not UTF-8, and to detect its encoding needs {install_command('documents')}")
     from charset_normalizer import from_bytes
 
+    sample = raw[:SAMPLE]
+    sample = other if sample.isascii() else sample
     encodings: dict[str, str] = {}  # decoded text -> encoding
-    matches = list(from_bytes(raw[:_SAMPLE], cp_isolation=list(CANDIDATES)))
+    matches = list(from_bytes(sample, cp_isolation=list(CANDIDATES)))
     for match in matches:
         if (match.chaos, match.coherence) == (matches[0].chaos, matches[0].coherence):
             names = [name for name in CANDIDATES if name in match.could_be_from_charset]
             encodings.setdefault(str(match), names[0] if names else match.encoding)
     names = list(encodings.values())
-    if WESTERN in names and (len(names) == 1 or _looks_western(raw)):
+    if WESTERN in names and (len(names) == 1 or _looks_western(sample)):
         names = [WESTERN]
     if len(names) != 1:
         raise Unreadable(f"not UTF-8 (could be {' or '.join(names)})" if names else "not UTF-8")
-    try:
-        raw.decode(names[0])
-    except UnicodeDecodeError as error:
-        raise Unreadable("not UTF-8") from error
     return names[0]
 
 
 def _looks_western(raw: bytes) -> bool:
-    letters = [letter for letter in raw[:_SAMPLE].decode(WESTERN, "replace").lower() if letter.isalpha()]
+    letters = [letter for letter in raw[:SAMPLE].decode(WESTERN, "replace").lower() if letter.isalpha()]
     accented = [letter for letter in letters if letter > "\x7f"]
     return len(accented) <= _MAX_ACCENTED_SHARE * len(letters) and _WESTERN_LETTERS.issuperset(accented)

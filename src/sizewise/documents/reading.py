@@ -12,6 +12,9 @@ from sizewise.records import Document, Example, RejectedRow
 
 T = TypeVar("T")
 MAX_REJECTS = 0.05
+MAX_HELD_ROWS = 20_000
+MAX_HELD_CHARACTERS = 20_000_000
+_KEPT = 10
 
 
 class Rows(Protocol[T]):
@@ -61,6 +64,13 @@ class Reading:
     forms: Counter[str] = field(default_factory=Counter)
     rejected: Rows[RejectedRow] = field(default_factory=list)
 
+    def is_done(self, file: str) -> bool:
+        """Check whether a file was read before, by a process that was interrupted."""
+        return False
+
+    def finish(self, file: str) -> None:
+        """Take note that a file was read completely."""
+
 
 @dataclass
 class FileRead:
@@ -68,11 +78,17 @@ class FileRead:
 
     Attributes:
         documents: The file's text, or the rows that hold only a text.
-        examples: Rows with a prompt and an answer.
+        examples: Rows with a prompt.
         rejected: Rows that cannot be used.
         forms: Row format -> number of rows.
         unused: Columns that were not used.
         notes: Remarks on the file.
+        into: Where to put rows as soon as there are many.
+        first_rejected: The first of the rejected rows.
+        reference_free: Number of examples without a reference.
+        labelled: Number of examples with a label.
+        labels: The first of the distinct labels.
+        flushed: Number of usable and of rejected rows that were put there.
     """
 
     documents: list[Document] = field(default_factory=list)
@@ -81,11 +97,60 @@ class FileRead:
     forms: Counter[str] = field(default_factory=Counter)
     unused: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    into: Reading | None = None
+    first_rejected: list[RejectedRow] = field(default_factory=list)
+    reference_free: int = 0
+    labelled: int = 0
+    labels: set[str] = field(default_factory=set)
+    flushed: tuple[int, int] = (0, 0)
+    _characters: int = 0
 
     @property
     def usable(self) -> int:
         """Number of usable rows."""
-        return len(self.documents) + len(self.examples)
+        return self.flushed[0] + len(self.documents) + len(self.examples)
+
+    @property
+    def rejected_count(self) -> int:
+        """Number of rejected rows."""
+        return self.flushed[1] + len(self.rejected)
+
+    def add(self, row: Document | Example, form: str) -> None:
+        """Add a usable row."""
+        self.forms[form] += 1
+        if isinstance(row, Document):
+            self.documents.append(row)
+            self._characters += len(row.text)
+            return
+        self.examples.append(row)
+        self._characters += sum(len(message.content) for message in row.messages) + sum(map(len, row.references))
+        self.reference_free += not row.references and not row.rejected
+        self.labelled += bool(row.label)
+        if row.label and len(self.labels) < _KEPT:
+            self.labels.add(row.label)
+
+    def reject(self, row: RejectedRow) -> None:
+        """Add a row that cannot be used."""
+        self.rejected.append(row)
+        if len(self.first_rejected) < _KEPT:
+            self.first_rejected.append(row)
+
+    def flush_if_large(self) -> None:
+        """Put the rows where they belong if there are many of them in memory."""
+        held = len(self.documents) + len(self.examples) + len(self.rejected)
+        if self.into is not None and (held > MAX_HELD_ROWS or self._characters > MAX_HELD_CHARACTERS):
+            self.flush_to(self.into)
+
+    def flush_to(self, reading: Reading) -> None:
+        """Move the rows to a reading."""
+        self.flushed = self.usable, self.rejected_count
+        for document in self.documents:
+            reading.documents.append(document)
+        for example in self.examples:
+            reading.examples.append(example)
+        for row in self.rejected:
+            reading.rejected.append(row)
+        self.documents, self.examples, self.rejected, self._characters = [], [], [], 0
 
 
 def make_document(name: str, title: str, text: str, origin: str, license: str = "not stated") -> Document:

@@ -6,20 +6,25 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from sizewise.documents.decoding import Unreadable
-from sizewise.documents.values import Decimal, type_of, without_surrogates
-from sizewise.store import numbered_lines
+from sizewise.documents.decoding import HEAD, Unreadable
+from sizewise.documents.json_window import Window
+from sizewise.documents.text_lines import MAX_ROW_CHARACTERS, Line, TextLines
+from sizewise.documents.values import SPLIT_NAMES, Decimal, type_of, without_surrogates
 
 JSON_KINDS = (".jsonl", ".ndjson", ".json")
 CELL_KINDS = (".csv", ".tsv")
-MAX_ROW_CHARACTERS = 10_000_000
 DELIMITERS = ",;\t|"
-LIST_KEYS = ("data", "examples", "rows", "train", "instances")
+LIST_KEYS = ("data", "examples", "rows", "instances", "items", "observations", "traces", "resourceSpans")
+ROW_KEYS = ("prompt", "messages", "conversations", "text", "question", "input")
+"""Keys of a file that is a single row, written over several lines."""
 _COMPARABLE_JSON = json.JSONDecoder(parse_constant=str)  # NaN is not equal to itself
-_SPACE = re.compile(r"[ \t\n\r\ufeff]*")
+_CARRIAGE_RETURN = re.compile(r"(?<=\r)(?!\n)")
+_MAX_UNCLOSED = 100
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SEP_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 
@@ -33,6 +38,8 @@ class Row(NamedTuple):
     """Key or column name -> value; empty for an invalid row."""
     problem: str = ""
     """Why the row cannot be used."""
+    form: str = ""
+    """The row format, where the file or the reader of traces knows it."""
 
 
 class _Object(dict[str, Any]):
@@ -85,36 +92,64 @@ def by_name(cells: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
     return named
 
 
-def json_rows(text: str, *, replace_surrogates: bool = False) -> Iterator[Row]:
+def json_rows(file: TextLines, *, replace_surrogates: bool = False) -> Iterator[Row]:
     """Yield the objects of JSON Lines, or of a JSON list, which may be the value of a key such as `data`.
 
+    JSON Lines and lists are read row by row, so that a file may exceed the memory.
+
     Args:
-        text: Content of the file.
+        file: The file.
         replace_surrogates: Replace unpaired surrogates with U+FFFD.
 
     Raises:
-        Unreadable: The file is a single JSON value without a list of objects.
+        Unreadable: The file is a single JSON value without a list of objects, or a list that breaks off.
     """
-    if text.lstrip(" \t\r\n\ufeff")[:1] == "[":
-        yield from _list_rows(text, replace_surrogates)
+    head = file.head.lstrip(" \t\r\n\ufeff")
+    if head[:1] == "[":
+        yield from list_rows(file.chunks(), replace_surrogates=replace_surrogates)
         return
-    start = _start_of_list(text)
-    if start:
-        yield from _list_rows(text, replace_surrogates, start)
-        return
-    for number, line in numbered_lines(text):
-        if len(line) > MAX_ROW_CHARACTERS:
-            yield Row(number, {}, f"a row of {len(line):,} characters")
-            continue
-        try:
-            value = _JSON.decode(line)
-        except (ValueError, RecursionError) as error:
-            yield Row(number, {}, f"not valid JSON ({error})")
-            continue
-        yield _row(number, value, replace_surrogates and bool(_SURROGATE_ESCAPE.search(line)))
+    if _may_be_one_object(file, head):
+        text = file.whole()
+        lists = _lists_in(text)
+        for key, start in lists:
+            for row in list_rows(iter([text]), start, replace_surrogates=replace_surrogates):
+                if len(lists) > 1 and key in SPLIT_NAMES and row.cells:
+                    row.cells.setdefault("split", key)
+                yield row
+        if lists:
+            return
+    for line in file.lines():
+        text = line.text.lstrip("\ufeff")
+        if line.problem or not text.strip():
+            if line.problem:
+                yield Row(line.number, {}, line.problem)
+        elif len(text) > MAX_ROW_CHARACTERS:
+            yield Row(line.number, {}, f"a row of {len(text):,} characters")
+        else:
+            yield _json_row(line.number, text, replace_surrogates)
 
 
-def _row(number: int, value: Any, replace_surrogates: bool) -> Row:
+def _json_row(number: int, text: str, replace_surrogates: bool) -> Row:
+    try:
+        value = _JSON.decode(text.strip(" \t\r\n"))
+    except (ValueError, RecursionError) as error:
+        reason = "it has a NUL character" if "\0" in text else f"not valid JSON ({error})"
+        return Row(number, {}, reason)
+    return make_row(number, value, replace_surrogates and bool(_SURROGATE_ESCAPE.search(text)))
+
+
+def _may_be_one_object(file: TextLines, head: str) -> bool:
+    """Check whether a file may be one object instead of JSON Lines."""
+    if head[:1] != "{":
+        return False
+    if re.match(r"\{\s*\n", head):
+        return True
+    alone = file.count == 1 or (file.count == 0 and "\n" not in head.strip())
+    return alone and (len(head) < HEAD // 4 or any(re.search(rf'"{key}"\s*:\s*\[', head) for key in LIST_KEYS))
+
+
+def make_row(number: int, value: Any, replace_surrogates: bool = False) -> Row:
+    """Make a row of a JSON value, which must be an object."""
     if not isinstance(value, dict):
         return Row(number, {}, f"{type_of(value)}, not a JSON object")
     if isinstance(value, _Object) and value.duplicate_key is not None:
@@ -126,109 +161,184 @@ def _row(number: int, value: Any, replace_surrogates: bool) -> Row:
         return Row(number, {}, "lists or objects are nested too deeply")
 
 
-def _start_of_list(text: str) -> int:
-    """Find the offset of the list in a file that is one object with rows under a well-known key; 0 for other files."""
+def _lists_in(text: str) -> list[tuple[str, int]]:
+    """Find (key, offset) of the lists in a file that is one object with rows under well-known keys."""
     head = re.match(r"\s*\{\s*\n", text)
-    if not head and "\n" in text.strip():
-        return 0  # JSON Lines
     try:
         content = _COMPARABLE_JSON.decode(text)
     except (ValueError, RecursionError):
-        return 0
+        return []
     if not isinstance(content, dict):
-        return 0
-    key = next((key for key in LIST_KEYS if isinstance(content.get(key), list)), None)
-    if key is not None and all(isinstance(row, dict) for row in content[key]):
+        return []
+    rows_of = {key: content[key] for key in (*LIST_KEYS, *SPLIT_NAMES) if _is_rows(content.get(key))}
+    if any(key in SPLIT_NAMES for key in rows_of):
+        rows_of = {key: rows for key, rows in rows_of.items() if key in SPLIT_NAMES}
+    found = []
+    for key, rows in list(rows_of.items())[: None if any(key in SPLIT_NAMES for key in rows_of) else 1]:
         # Nested objects can have the same key, so a candidate must also parse to the same list.
-        offsets = [found.end() for found in re.finditer(rf'"{key}"\s*:\s*(?=\[)', text)]
+        offsets = [match.end() for match in re.finditer(rf'"{key}"\s*:\s*(?=\[)', text)]
         if len(offsets) > 1:
-            offsets = [offset for offset in offsets if _COMPARABLE_JSON.raw_decode(text, offset)[0] == content[key]]
-        return offsets[0] if offsets else 0
-    if head:
+            offsets = [offset for offset in offsets if _COMPARABLE_JSON.raw_decode(text, offset)[0] == rows]
+        found += [(key, offset) for offset in offsets[:1]]
+    if head and not found and not any(key in content for key in ROW_KEYS):
         keys = ", ".join(map(repr, list(content)[:8]))
         raise Unreadable(f"a single JSON object with the keys {keys} and no list of rows")
-    return 0
+    return found
 
 
-def _list_rows(text: str, replace_surrogates: bool, start: int = 0) -> Iterator[Row]:
-    """Yield the rows of a JSON list; `start` is the offset of a list inside an object."""
-    offset = text.index("[", start) + 1
-    line, counted = 1 + text.count("\n", 0, offset), offset
-    replace_surrogates = replace_surrogates and bool(_SURROGATE_ESCAPE.search(text))
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
+def list_rows(chunks: Iterator[str], start: int = 0, *, replace_surrogates: bool = False) -> Iterator[Row]:
+    """Yield the rows of a JSON list that comes in pieces; an invalid row is skipped by its brackets.
+
+    Args:
+        chunks: The pieces of the text.
+        start: Offset of a list inside an object; 0 if the list is the whole file.
+        replace_surrogates: Replace unpaired surrogates with U+FFFD.
+
+    Raises:
+        Unreadable: The list breaks off, or other text follows it.
+    """
+    text = Window(chunks)
+    text.skip_to("[", start)
     while True:
-        offset = _skip_space(text, offset)
-        line, counted = line + text.count("\n", counted, offset), offset
-        if text[offset : offset + 1] == "]":
-            if not start and _skip_space(text, offset + 1) < len(text):
+        mark = text.skip_space()
+        line = text.line
+        if mark == "]":
+            text.move(1)
+            if not start and text.skip_space():
                 raise Unreadable(f"a JSON list that ends at line {line}, followed by more text")
             return
-        try:
-            value, offset = _JSON.raw_decode(text, offset)
-            end = _skip_space(text, offset)
-            if text[end : end + 1] not in (",", "]"):
-                raise ValueError("expected a comma or the end of the list")
-        except (ValueError, RecursionError) as error:
-            raise Unreadable(f"a JSON list that is invalid at line {line}: {error}") from error
-        yield _row(line, value, replace_surrogates)
-        offset = end + (text[end] == ",")
+        value, problem = text.decode(_JSON)
+        if problem and not text.skip_value():
+            raise Unreadable(f"a JSON list that is invalid at line {line}: {problem}")
+        mark = text.skip_space()
+        if mark not in (",", "]"):
+            raise Unreadable(f"a JSON list that is invalid at line {line}: expected a comma or the end of the list")
+        yield Row(line, {}, problem) if problem else make_row(line, value, replace_surrogates)
+        text.move(mark == ",")
 
 
-def _skip_space(text: str, offset: int) -> int:
-    found = _SPACE.match(text, offset)
-    return found.end() if found else offset
-
-
-def cell_rows(text: str, known: frozenset[str]) -> Iterator[Row]:
+def cell_rows(file: TextLines, known: frozenset[str]) -> Iterator[Row]:
     """Yield the rows of a table with headings; the delimiter is detected.
 
     Args:
-        text: Content of the file.
+        file: The file.
         known: Column names of which the table needs at least one.
 
     Raises:
-        Unreadable: No column is known, two columns have the same name, or a quoted cell is never closed.
+        Unreadable: No column is known, two columns have the same name, or many quotes are never closed.
     """
-    start = len(text) - len(text.lstrip("\ufeff \r\n"))
-    stated = _SEP_LINE.match(text, start)
-    start = stated.end() if stated else start
-    skipped, body = text.count("\n", 0, start), text[start:]
-    delimiter = stated.group(1) if stated else _delimiter(body, known)
+    lines = _Replayed(file.lines())
+    first = lines.skip_blank()
+    if first is None:
+        return
+    stated = _SEP_LINE.match(first.text)
+    if stated:
+        first = lines.next_line() or first
+    delimiter = stated.group(1) if stated else _delimiter(first.text, known)
+    lines.put_back([first])
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_CHARACTERS))
-    reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-    try:
-        headings = [column_name(cell) for cell in next(reader, [])]
-    except csv.Error as error:
-        raise Unreadable(f"the headings cannot be parsed ({error})") from error
-    _check_headings(headings, known)
+    headings: list[str] = []
+    for number, cells, problem in _records(lines, delimiter):
+        if not headings:
+            if problem:
+                raise Unreadable(f"the headings cannot be parsed ({problem})")
+            headings = [column_name(cell) for cell in cells]
+            _check_headings(headings, known)
+        elif problem:
+            yield Row(number, {}, problem)
+        elif any(cell.strip() for cell in cells):
+            yield cell_row(number, cells, headings, delimiter)
+
+
+class _Replayed:
+    """Lines of which some may be read again."""
+
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._lines = lines
+        self._again: deque[Line] = deque()
+        self.record: list[Line] = []
+        """Lines of the record that is being parsed."""
+        self.problem = ""
+        """Problem of a line inside the record."""
+
+    def next_line(self) -> Line | None:
+        return self._again.popleft() if self._again else next(self._lines, None)
+
+    def put_back(self, lines: Sequence[Line]) -> None:
+        self._again.extendleft(reversed(lines))
+
+    def skip_blank(self) -> Line | None:
+        while (line := self.next_line()) is not None and not line.text.strip("\ufeff \r\n") and not line.problem:
+            pass
+        return line
+
+    def feed(self) -> Iterator[str]:
+        """Yield the lines of records; a line with a problem ends the feed."""
+        while (line := self.next_line()) is not None:
+            self.record.append(line)
+            if line.problem:
+                return
+            yield from _CARRIAGE_RETURN.split(line.text) if "\r" in line.text[:-2] else (line.text,)
+
+
+def _records(lines: _Replayed, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
+    """Yield (first line, cells, problem) of each record; a quote that is never closed ends with its line."""
+    unclosed = 0
     while True:
-        first = reader.line_num + 1 + skipped
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            if "unexpected end of data" in str(error):
-                raise Unreadable(f"the quote opened in line {first} is never closed") from error
-            for line in range(first, reader.line_num + skipped + 1):
-                yield Row(line, {}, f"cannot be split into cells ({error})")
-            continue
-        if cells is None:
+        reader = csv.reader(lines.feed(), delimiter=delimiter, strict=True, skipinitialspace=True)
+        problem = ""
+        while not problem:
+            lines.record = []
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                problem = str(error)
+                break
+            if cells is None:
+                break
+            yield lines.record[0].number if lines.record else 0, cells, ""
+        record = lines.record
+        if not record:
             return
-        if any(cell.strip() for cell in cells):
-            yield _cell_row(first, cells, headings, delimiter)
+        first = record[0].number
+        if not problem:  # a line that cannot be decoded
+            yield first, [], record[-1].problem
+        elif "unexpected end of data" in problem or "field larger" in problem or "field limit" in problem:
+            unclosed += 1
+            if unclosed > _MAX_UNCLOSED:
+                raise Unreadable(
+                    f"more than {_MAX_UNCLOSED} quotes are never closed, the last one opened in line {first}"
+                )
+            yield first, [], f"the quote opened in line {first} is never closed"
+            lines.put_back(record[1:])
+        else:
+            for line in record:
+                yield line.number, [], f"cannot be split into cells ({problem})"
 
 
-def _cell_row(line: int, cells: list[str], headings: list[str], delimiter: str) -> Row:
+def cell_row(line: int, cells: list[str], headings: list[str], delimiter: str) -> Row:
+    """Make a row of the cells of a table."""
+    if any("\0" in cell for cell in cells):
+        return Row(line, {}, "it has a NUL character")
     if [column_name(cell.lstrip("\ufeff")) for cell in cells] == headings:
         return Row(line, {}, "the headings again, probably where files were joined")
     if len(cells) > len(headings) and any(cell.strip() for cell in cells[len(headings) :]):
         reason = f"{len(cells)} cells under {len(headings)} headings (quote texts that contain '{delimiter}')"
         return Row(line, {}, reason)
-    return Row(line, {key: cell for key, cell in zip(headings, cells, strict=False) if key})
+    return Row(line, {key: cell for key, cell in zip_longest(headings, cells[: len(headings)], fillvalue="") if key})
 
 
 def _check_headings(headings: list[str], known: frozenset[str]) -> None:
     if not known.intersection(headings):
         seen = ", ".join(repr(heading) for heading in headings[:8]) or "none"
-        raise Unreadable(f"no column named {', '.join(sorted(known))}; the headings are {seen}")
+        raise Unreadable(
+            f"no column named {', '.join(sorted(known))}; the headings are {seen}; name the columns with --prompt and "
+            "--reference"
+        )
     repeated = sorted({heading for heading in headings if heading and headings.count(heading) > 1})
     if repeated:
         raise Unreadable(f"two columns are named {repeated[0]!r}")

@@ -10,29 +10,23 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from sizewise.records import Message
+from sizewise.records import Split
 
 ID_KEYS = ("id", "custom_id")
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "function_call": "call",
-    "tool_call": "call",
+SPLIT_NAMES: Mapping[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
 }
-TEXT_PARTS = ("text", "input_text", "output_text")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TYPES = ((dict, "an object"), (list, "a list"), (type(None), "null"), (str, "a string"), (bool, "true or false"))
+_TYPES = (
+    *((dict, "an object"), (list, "a list"), (type(None), "null"), (str, "a string"), (bool, "true or false")),
+    (bytes, "binary data"),
+)
 
 
 class BadRow(ValueError):
@@ -79,6 +73,15 @@ def text_of(value: Any, name: str) -> str:
     raise BadRow(f"{name} is {'NaN or infinite' if isinstance(value, float) else type_of(value)}, not text")
 
 
+def json_text(value: Any) -> str:
+    """Write a value as JSON; numbers keep their spelling."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json_text(key)}: {json_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(json_text, value)) + "]"
+    return value.spelling if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)
+
+
 def texts_of(value: Any, name: str) -> tuple[str, ...]:
     """Return the texts of a list, or a single text as a tuple; nulls and blank texts are dropped.
 
@@ -109,96 +112,6 @@ def without_surrogates(value: Any) -> Any:
     if isinstance(value, dict):
         return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
     return value
-
-
-def content_of(content: Any) -> str:
-    """Return the content of a message: its text, or the texts of its parts joined by line breaks.
-
-    Raises:
-        BadRow: A part isn't text.
-    """
-    if not isinstance(content, list):
-        return text_of(content, "content")
-    texts = []
-    for part in content:
-        if isinstance(part, dict) and part.get("type", "text") in TEXT_PARTS:
-            texts.append(text_of(part.get("text"), "content"))
-        elif isinstance(part, str):
-            texts.append(text_of(part, "content"))
-        else:
-            part_type = part.get("type") if isinstance(part, dict) else type_of(part)
-            raise BadRow(f"content has a part of type '{part_type}', not text (list image files in 'images')")
-    return "\n".join(texts)
-
-
-def conversation(value: Any, name: str = "messages") -> tuple[Message, ...]:
-    """Parse messages with `role` and `content`, or `from` and `value`; tool calls and results become text.
-
-    A tool call becomes part of the assistant's message and a result a user message, which every chat template supports.
-
-    Raises:
-        BadRow: The value isn't a list of messages, or a message cannot be read.
-    """
-    if not isinstance(value, list) or not value:
-        raise BadRow(f"{name} is {'empty' if value == [] else type_of(value)}, not a list of messages")
-    turns: list[Message] = []
-    after_result = False
-    for number, turn in enumerate(value, start=1):
-        try:
-            role, text = _turn(turn)
-            images = turn.get("images") or ()
-            if role == "tool" and after_result:
-                turns[-1] = turns[-1].model_copy(update={"content": f"{turns[-1].content}\n{text}"})
-            else:
-                chat_role = {"tool": "user", "call": "assistant"}.get(role, role)
-                turns.append(Message.model_validate({"role": chat_role, "content": text, "images": images}))
-        except BadRow as error:
-            raise BadRow(f"message {number}: {error}") from error
-        after_result = role == "tool"
-    return tuple(turns)
-
-
-def ends_with_call(value: Sequence[Any]) -> bool:
-    """Check whether a conversation that `conversation` has parsed ends with a tool call without text."""
-    last = value[-1]
-    return bool(_calls(last)) and last.get("content") in (None, "", [])
-
-
-def _turn(turn: Any) -> tuple[str, str]:
-    """Parse a message into its role and text."""
-    if not isinstance(turn, dict):
-        raise BadRow(f"{type_of(turn)}, not an object with role and content")
-    given = turn.get("role", turn.get("from"))
-    role = ROLES.get(str(given).lower())
-    if role is None:
-        raise BadRow(f"the role is {json.dumps(given)}, not system, user, assistant or tool")
-    content = turn.get("content", turn.get("value", turn.get("text")))
-    calls = _calls(turn)
-    if role == "call":
-        return role, f"Tool call: {content_of(content)}"
-    if role == "tool":
-        tool = f" ({text_of(turn['name'], 'name')})" if turn.get("name") else ""
-        return role, f"Tool result{tool}: {content_of(content)}"
-    if calls:
-        texts = [content_of(content)] if content else []
-        return role, "\n".join([*texts, *(f"Tool call: {call}" for call in calls)])
-    return role, content_of(content)
-
-
-def _calls(turn: Mapping[str, Any]) -> list[str]:
-    calls: list[Any] = list(turn.get("tool_calls") or ())
-    if turn.get("function_call"):
-        calls.append({"function": turn["function_call"]})
-    return [_call(call) for call in calls]
-
-
-def _call(call: Any) -> str:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise BadRow("a tool call has no name")
-    arguments = function.get("arguments", {})
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return f"{text_of(function['name'], 'name')} {text_of(text, 'arguments')}".strip()
 
 
 def first_key(keys: Iterable[str], row: Mapping[str, Any]) -> str | None:

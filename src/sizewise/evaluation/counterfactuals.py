@@ -23,13 +23,13 @@ from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.run import dataset_id
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.manner import refuses
-from sizewise.metrics.match import words_of
 from sizewise.models import Model, open_model
 from sizewise.models.base import count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, answer_limit, question_prompt
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score
 from sizewise.store import Ledger, Saved, Store, versions
+from sizewise.text import words_of
 
 MIN_QUESTIONS = 30
 MAX_SCORED, MAX_ANSWERED = 200, 40  # questions per attribute

@@ -1,44 +1,27 @@
 """General-knowledge questions written for Sizewise, to detect what training on one domain makes a model forget."""
 
-QUESTIONS: tuple[tuple[str, str], ...] = (
-    ("What is the capital of France?", "Paris"),
-    ("What is the capital of Japan?", "Tokyo"),
-    ("What is the capital of Italy?", "Rome"),
-    ("What is the capital of Egypt?", "Cairo"),
-    ("On which continent is Brazil?", "South America"),
-    ("Which ocean lies between Europe and America?", "The Atlantic Ocean"),
-    ("Which planet is closest to the Sun?", "Mercury"),
-    ("Which planet is known for its rings?", "Saturn"),
-    ("What does a thermometer measure?", "Temperature"),
-    ("At what temperature does water freeze in degrees Celsius?", "0 degrees"),
-    ("How many days are there in a week?", "Seven"),
-    ("How many minutes are there in an hour?", "Sixty"),
-    ("How many legs does a spider have?", "Eight"),
-    ("Which animal is called the king of the jungle?", "The lion"),
-    ("What do bees make?", "Honey"),
-    ("What do plants need from the Sun?", "Light"),
-    ("Which gas do people breathe in to live?", "Oxygen"),
-    ("What is frozen water called?", "Ice"),
-    ("What is the opposite of hot?", "Cold"),
-    ("What is the opposite of up?", "Down"),
-    ("What colour do you get from blue and yellow?", "Green"),
-    ("What is two plus two?", "Four"),
-    ("What is ten minus three?", "Seven"),
-    ("Which month comes after March?", "April"),
-    ("Which season comes after winter?", "Spring"),
-    ("What is the first letter of the English alphabet?", "A"),
-    ("Who wrote Romeo and Juliet?", "William Shakespeare"),
-    ("Which language is spoken in Germany?", "German"),
-    ("What is the largest animal on Earth?", "The blue whale"),
-    ("Which metal is attracted by magnets?", "Iron"),
-    ("What is the main language of computers made of zeros and ones called?", "Binary"),
-    ("Which instrument has black and white keys?", "The piano"),
-    ("What do you use to write on a blackboard?", "Chalk"),
-    ("Where do fish live?", "In water"),
-    ("What do cows give us to drink?", "Milk"),
-    ("Which organ pumps blood through the body?", "The heart"),
-    ("How many sides does a triangle have?", "Three"),
-    ("What falls from the sky when it rains?", "Water"),
-    ("Which force pulls things towards the ground?", "Gravity"),
-    ("What is the name of the star at the centre of our solar system?", "The Sun"),
-)
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+
+Questions = tuple[tuple[str, str], ...]
+
+
+def questions_in(language: str) -> Questions:
+    """Return the general questions of a language with their answers; empty if there are none.
+
+    Args:
+        language: ISO 639-1 code; an unknown language, an empty code, counts as English.
+    """
+    return _questions().get(language or "en", ())
+
+
+@cache
+def _questions() -> dict[str, Questions]:
+    text = (resources.files("sizewise.evaluation") / "data" / "general-questions.toml").read_text(encoding="utf-8")
+    return {
+        language: tuple((question, answer) for question, answer in rows)
+        for language, rows in tomllib.loads(text).items()
+    }

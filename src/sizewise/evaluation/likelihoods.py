@@ -10,11 +10,14 @@ import numpy as np
 
 from sizewise import datasets
 from sizewise.metrics import ChoiceItem, LikelihoodItem, Metric
+from sizewise.metrics.base import FloatArray
+from sizewise.metrics.likelihood import LEAST_LIKELY_SHARE
 from sizewise.models import Model, ScoredText
 from sizewise.models.prompts import question_prompt
 from sizewise.progress import Reporter
 from sizewise.records import Document, Example, ItemRow
 from sizewise.store import Ledger
+from sizewise.text import pieces_of
 
 BATCH_CHARACTERS = 32_768
 NOT_A_NUMBER = "the log-likelihood is not a number"
@@ -63,8 +66,9 @@ def text_rows(
     rows = []
     entries = ledger.entries("text")
     for document in documents:
-        for item, nats, count, size_bytes, words in entries[document.id]["passages"]:
-            measured = LikelihoodItem(nats, count, size_bytes, words)
+        for item, *numbers in entries[document.id]["passages"]:
+            measured = LikelihoodItem(*numbers)
+            nats = measured.nats
             finite = bool(np.isfinite(nats))
             rows.append(
                 ItemRow(
@@ -79,18 +83,32 @@ def text_rows(
     return rows
 
 
-def _by_passage(document: Document, scored: ScoredText) -> list[tuple[str, float, int, int, int]]:
-    """Split scores into (item, nats, tokens, bytes, words) per passage; a token counts where it starts."""
+def _by_passage(document: Document, scored: ScoredText) -> list[tuple[str, float, int, int, int, float]]:
+    """Split scores into an item and the fields of a LikelihoodItem per passage; a token counts where it starts."""
     spans = datasets.passages(document)
     edges = np.array([span.start for span in spans] + [len(document.text)])
     index = np.clip(np.searchsorted(edges, scored.starts, side="right") - 1, 0, len(spans) - 1)
     nats = np.bincount(index, weights=scored.nats, minlength=len(spans))
     tokens = np.bincount(index, minlength=len(spans))
     texts = [document.text[span.start : span.end] for span in spans]
+    parts = np.split(scored.nats[np.argsort(index, kind="stable")], np.cumsum(tokens)[:-1])
     return [
-        (span.item, float(nats[i]), int(tokens[i]), len(texts[i].encode("utf-8")), len(texts[i].split()))
+        (
+            span.item,
+            float(nats[i]),
+            int(tokens[i]),
+            len(texts[i].encode("utf-8")),
+            sum(not piece.isspace() for piece in pieces_of(texts[i])),
+            _least_logprob(parts[i]),
+        )
         for i, span in enumerate(spans)
     ]
+
+
+def _least_logprob(nats: FloatArray) -> float:
+    """Compute the mean log-probability of the least likely tokens; not a number if there are no tokens."""
+    count = max(1, int(LEAST_LIKELY_SHARE * len(nats)))
+    return -float(np.sort(nats)[-count:].mean()) if len(nats) else float("nan")
 
 
 def continuation_nats(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,9 +16,20 @@ from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.references import reference_set
 from sizewise.evaluation.speed import size_scores, speed_scores
-from sizewise.metrics import AnswerItem, CannotMeasure, Metric, find_metric, metric_versions, stats_array, total
+from sizewise.metrics import (
+    AnswerItem,
+    CannotMeasure,
+    Metric,
+    check_language,
+    find_metric,
+    metric_versions,
+    stats_array,
+    total,
+)
 from sizewise.metrics.registry import compares_references
+from sizewise.metrics.structure import share_of_json
 from sizewise.models import Model, open_model
 from sizewise.models.base import bypass_cache, count_tokens
 from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
@@ -39,6 +51,7 @@ from sizewise.store import Ledger, Saved, Store, uri_of, versions
 DEFAULT_METRICS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
 # Groups of metrics that are added if the first of the group can be prepared from the references.
 OPTIONAL_METRICS = (("accuracy", "macro_f1"), ("json_valid", "json_f1"))
+SHOWN_JSON_SHARE = 0.1
 CHOICE_METRICS = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration")
 PROMPT_EXAMPLES = 30
 PROMPT_METRICS = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
@@ -116,14 +129,15 @@ def _check(metrics: Sequence[str], limit: int | None, options: EvaluationOptions
 
 def default_metrics(contents: DatasetContents) -> tuple[str, ...]:
     """Choose the metrics that fit a dataset: the common ones, plus those for labels, JSON or choices if it has any."""
-    examples = contents.examples["test"]
-    references = [example.references for example in examples if example.references]
+    examples, references = contents.examples["test"], reference_set(contents)
     found = list(DEFAULT_METRICS)
     for group in OPTIONAL_METRICS if references else ():
         try:
             find_metric(group[0]).prepared(references)
         except CannotMeasure:
-            continue
+            # Not silently: if many references are JSON, the score says why it is missing.
+            if group[0] != "json_valid" or share_of_json(references) < SHOWN_JSON_SHARE:
+                continue
         found += group
     if any(example.choices for example in examples):
         found += CHOICE_METRICS
@@ -159,8 +173,9 @@ class _EvaluationRun:
     ) -> None:
         self.model, self.description, self.contents = model, model.describe(), contents
         self.names = tuple(names)
-        self._references = [example.references for example in contents.examples["test"] if example.references]
         self.cannot: dict[str, str] = {}
+        self.left_out: Counter[tuple[str, str]] = Counter()
+        self._references = reference_set(contents)
         metrics = [self._prepared(name) for name in names]
         self.answer_metrics, self.text_metrics, self.choice_metrics = (
             [metric for metric in metrics if metric.needs == needs] for needs in ("answers", "likelihood", "choices")
@@ -187,6 +202,7 @@ class _EvaluationRun:
         try:
             if compares_references(metric) and not self._references:
                 raise CannotMeasure("no test example has a reference answer")
+            check_language(metric, self._references.language)
             return metric.prepared(self._references)
         except CannotMeasure as reason:
             self.cannot[name] = str(reason)
@@ -385,7 +401,13 @@ class _EvaluationRun:
         hint = "Raise --max-tokens or unset it."
         self.notes += asking.answer_notes(answers.values(), self.max_tokens, self.description, hint)
         self.answers = [answer for answer in answers.values() if answer.finish != "error"]
-        return [self._answer_row(example, answers[example.id]) for example in examples]
+        self.left_out.clear()  # choosing the prompt counted its own items
+        rows = [self._answer_row(example, answers[example.id]) for example in examples]
+        self.notes += [
+            f"{name} leaves out {count:,} of {len(rows):,} examples: {reason}."
+            for (name, reason), count in self.left_out.items()
+        ]
+        return rows
 
     def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
         said = as_reference(answer.text, example.messages, example.tools)
@@ -402,6 +424,8 @@ class _EvaluationRun:
                 stats[metric.name] = metric.measure(item)
             except MissingExtraError:
                 raise
+            except CannotMeasure as reason:  # of this item only
+                self.left_out[metric.name, str(reason)] += 1
             except Exception as failure:  # a plug-in metric may raise anything; keep the other items
                 error = f"metric {metric.name} failed: {type(failure).__name__}: {failure}"
         return ItemRow(

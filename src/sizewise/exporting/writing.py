@@ -24,7 +24,7 @@ from sizewise.models import openvino
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Export, Message, Parity, fingerprint
-from sizewise.store import Saved, Store, sha256_of, uri_of, versions
+from sizewise.store import Joined, Saved, Store, sha256_of, uri_of, versions
 
 PROMPTS, TEXTS = 100, 20
 EXACT = Bounds(0.99, 0.005)
@@ -182,8 +182,8 @@ def _material(store: Store, data: str | None, prompts: int) -> tuple[list[tuple[
         conversations = [(Message(role="user", content=question),) for question, _ in QUESTIONS[:prompts]]
         return conversations, [f"{question} {answer}." for question, answer in QUESTIONS[:TEXTS]]
     contents = datasets.load(store, data)
-    examples = contents.examples["test"] + contents.examples["validation"] + contents.examples["train"]
-    documents = contents.documents["test"] + contents.documents["validation"] + contents.documents["train"]
+    examples = Joined([contents.examples[split] for split in ("test", "validation", "train")])
+    documents = Joined([contents.documents[split] for split in ("test", "validation", "train")])
     conversations = [example.messages for example in examples[:prompts]]
     conversations = conversations or [
         (Message(role="user", content=document.text[:200]),) for document in documents[:prompts]

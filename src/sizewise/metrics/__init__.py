@@ -7,6 +7,8 @@ from sizewise.metrics.base import (
     LikelihoodItem,
     Mean,
     Metric,
+    ReferenceSet,
+    check_language,
     stats_array,
     total,
 )
@@ -20,6 +22,8 @@ __all__ = [
     "LikelihoodItem",
     "Mean",
     "Metric",
+    "ReferenceSet",
+    "check_language",
     "find_metric",
     "metric_names",
     "metric_versions",

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from sizewise.records import ItemRow, Score
 from sizewise.stats import MIN_CLUSTERS, interval, rule_of_three, wilson
+from sizewise.text import language_name
+from sizewise.text.languages import NAMES
 
 FloatArray = npt.NDArray[np.float64]
 ROUNDS = 2000
@@ -32,6 +34,40 @@ class AnswerItem(NamedTuple):
     """JSON Schema that the answer must satisfy, as text."""
 
 
+class ReferenceSet(Sequence[tuple[str, ...]]):
+    """Reference answers of a test set, with what the rest of the data says about them.
+
+    Attributes:
+        references: Reference answers of each test example.
+        labels: Classes that the data declares, of all splits; empty for data that isn't a classification.
+        training: Reference answers of training examples, which show whether rare answers of the test set are labels.
+        language: ISO 639-1 code of the language that most of the data is written in; empty if unknown.
+    """
+
+    def __init__(
+        self,
+        references: Sequence[tuple[str, ...]],
+        *,
+        labels: tuple[str, ...] = (),
+        training: Sequence[tuple[str, ...]] = (),
+        language: str = "",
+    ) -> None:
+        self.references, self.labels, self.training, self.language = references, labels, training, language
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, ...]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[str, ...]]: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[str, ...] | Sequence[tuple[str, ...]]:
+        """Return the reference answers of one test example, or of several."""
+        return self.references[index]
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+
 class LikelihoodItem(NamedTuple):
     """Log-likelihood of a piece of text."""
 
@@ -39,7 +75,9 @@ class LikelihoodItem(NamedTuple):
     tokens: int
     bytes: int
     words: int = 0
-    """Words, split at whitespace."""
+    """Words, split at whitespace; in scripts without spaces, characters."""
+    least_logprob: float = float("nan")
+    """Mean log-probability of the 20% least likely tokens, in nats."""
 
 
 class ChoiceItem(NamedTuple):
@@ -112,6 +150,8 @@ class Mean:
     description = ""
     version = 1
     stands_for_quality = True
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes of the languages that the metric is defined for; empty for every language."""
     needs_references = True
     """Whether answers are compared with reference answers; if so, examples without one are left out."""
 
@@ -132,6 +172,22 @@ class Mean:
         with np.errstate(divide="ignore", invalid="ignore"):
             result: FloatArray = sums[..., 0] / sums[..., 1]
         return result
+
+
+def check_language(metric: Metric, language: str) -> None:
+    """Check that a metric is defined for the language of the data; plug-in metrics are, unless they list languages.
+
+    Args:
+        metric: the metric.
+        language: ISO 639-1 code of the data's language; empty if unknown, which every metric accepts.
+
+    Raises:
+        CannotMeasure: the metric is defined for other languages.
+    """
+    defined: tuple[str, ...] = getattr(metric, "languages", ())
+    if defined and language and language not in defined:
+        names = " and ".join(NAMES.get(code, code) for code in defined)
+        raise CannotMeasure(f"{metric.title} is defined for {names}; the data are in {language_name(language)}")
 
 
 def stats_array(metric: Metric, rows: Sequence[ItemRow]) -> FloatArray:

@@ -4,54 +4,71 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from sizewise.metrics.base import AnswerItem, CannotMeasure, FloatArray, Mean, Metric
-from sizewise.metrics.match import plain
+from sizewise.text import fold_text, phrase_pattern
 
-MAX_LABELS = 200
+MAX_LABELS, MAX_DECLARED_LABELS = 200, 2_000
 
 
 def labels_of(references: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Collect the labels of a test set, sorted.
 
+    Labels that the data declares count in any number. Other answers are labels if there are few distinct ones, counted
+    over training and test examples: a test set can have fewer rows than labels.
+
     Raises:
         CannotMeasure: there are too many distinct reference answers.
     """
-    labels = sorted({plain(options[0]) for options in references})
-    if len(labels) > MAX_LABELS or len(labels) * 2 > len(references):
-        raise CannotMeasure(
-            f"{len(labels)} distinct reference answers in {len(references)} examples aren't a label set "
-            f"(at most {MAX_LABELS} labels, each used twice on average)"
-        )
-    return tuple(labels)
+    given = [fold_text(options[0]) for options in references if options]
+    declared = {fold_text(label) for label in getattr(references, "labels", ())}
+    if given and declared and len(declared.union(given)) <= MAX_DECLARED_LABELS:
+        return tuple(sorted(declared.union(given)))
+    with_training = given + [fold_text(options[0]) for options in getattr(references, "training", ()) if options]
+    for answers in (with_training, given):
+        labels = set(answers)
+        if answers and len(labels) <= MAX_LABELS and len(labels) * 2 <= len(answers):
+            return tuple(sorted(labels))
+    raise CannotMeasure(
+        f"{len(set(given))} distinct reference answers in {len(given)} examples aren't a label set "
+        f"(at most {MAX_LABELS} labels, each used twice on average)"
+    )
 
 
 def label_in(answer: str, labels: Sequence[str]) -> int:
     """Find the label in an answer: the whole answer, or the first label in its first line; -1 if there is none.
 
-    If several labels start at the same position, the longest wins.
+    If several labels start at the same position, the longest wins. In scripts without spaces, a label can touch other
+    letters.
     """
-    text = plain(answer)
+    text = fold_text(answer)
     if text in labels:
         return labels.index(text)
     lines = [line for line in answer.split("\n") if line.strip()]
-    first = plain(lines[0]) if lines else ""
+    first = fold_text(lines[0]) if lines else ""
     found = []
     for i, label in enumerate(labels):
-        match = re.search(rf"(?<!\w){re.escape(label)}(?!\w)", first) if label else None
+        match = _pattern(label).search(first) if label and label in first else None
         if match:
             found.append((match.start(), -len(label), i))
     return min(found)[2] if found else -1
 
 
+@lru_cache(maxsize=4_096)
+def _pattern(label: str) -> re.Pattern[str]:
+    return phrase_pattern(label)
+
+
 class _LabelMetric(Mean):
+    version = 2
     labels: tuple[str, ...] = ()
 
     def signature(self) -> str:
         """Describe how a label is extracted from an answer."""
-        return f"{self.name}|label:first named in the first line"
+        return f"{self.name}|label:first named in the first line|unicode:folded"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
         """Return a copy of the metric that knows the labels of a test set."""
@@ -62,8 +79,8 @@ class _LabelMetric(Mean):
     def _pair(self, item: AnswerItem) -> tuple[int, int]:
         """Return (reference label, predicted label or -1)."""
         predicted = label_in(item.completion, self.labels)
-        accepted = {plain(reference) for reference in item.references}
-        expected = self.labels.index(plain(item.references[0]))
+        accepted = set(map(fold_text, item.references))
+        expected = self.labels.index(fold_text(item.references[0]))
         return (predicted if predicted >= 0 and self.labels[predicted] in accepted else expected), predicted
 
 

@@ -1,4 +1,4 @@
-"""How well a model predicts text: bits per byte, and perplexity per token, word and byte."""
+"""How well a model predicts text: bits per byte, perplexity per token, word and byte, and min-k%."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from math import log
 import numpy as np
 
 from sizewise.metrics.base import Better, FloatArray, LikelihoodItem, Mean, Needs
+
+LEAST_LIKELY_SHARE = 0.2
+"""Share of the tokens of a passage that min-k% looks at; the authors recommend 20%."""
 
 
 class _Likelihood(Mean):
@@ -70,15 +73,15 @@ class BytePerplexity(_Likelihood):
 class WordPerplexity(_Likelihood):
     """Exponential of the mean nats per word; comparable between models on the same text."""
 
-    name, title, unit = "word_perplexity", "Word perplexity", "per word"
+    name, title, unit, version = "word_perplexity", "Word perplexity", "per word", 2
     description = (
-        "How many equally likely words the model is choosing between, in effect. Lower is better. Comparable between "
-        "models on the same text, not between texts or languages."
+        "How many equally likely words (in scripts without spaces, characters) the model is choosing between, in "
+        "effect. Lower is better. Comparable between models on the same text, not between texts or languages."
     )
 
     def signature(self) -> str:
         """Describe how words are split."""
-        return "word_perplexity|words:white space"
+        return "word_perplexity|words:white space, characters in scripts without spaces"
 
     def measure(self, item: LikelihoodItem) -> tuple[float, ...]:
         """Return (nats, words)."""
@@ -89,3 +92,27 @@ class WordPerplexity(_Likelihood):
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             result: FloatArray = np.exp(sums[..., 0] / sums[..., 1])
         return result
+
+
+class MinKPercent(_Likelihood):
+    """Mean log-probability of the 20% least likely tokens of a passage.
+
+    Source: Shi et al. (2024), Detecting Pretraining Data from Large Language Models (Min-K% Prob).
+    """
+
+    name, title, unit = "min_k_percent", "Min-20% log-probability", "nats/token"
+    stands_for_quality = False
+    description = (
+        "Mean log-probability of the 20% least likely tokens of a passage. A text that the model saw in training has "
+        "fewer very unlikely tokens, so a value closer to 0 is a hint of contamination. The value alone shows nothing: "
+        "easy text scores high, too. Compare it with similar text that the model can't have seen, for example written "
+        "after its release."
+    )
+
+    def signature(self) -> str:
+        """Describe which tokens count."""
+        return f"min_k_percent|k:{100 * LEAST_LIKELY_SHARE:.0f}|mean over passages"
+
+    def measure(self, item: LikelihoodItem) -> tuple[float, ...]:
+        """Return (mean log-probability of the least likely tokens, 1); (0, 0) for a passage without tokens."""
+        return (item.least_logprob, 1.0) if np.isfinite(item.least_logprob) else (0.0, 0.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from sizewise.metrics.base import AnswerItem, Better, Mean
-from sizewise.metrics.match import words_of
+from sizewise.text import count_words, words_of
+from sizewise.text.words import content_terms
 
 # Function words; anything shorter than four letters is dropped anyway.
 _COMMON_WORDS = """
@@ -24,8 +25,12 @@ REFUSAL_CHARACTERS = 200  # a refusal shows up within the first characters
 
 
 def content_words(text: str) -> list[str]:
-    """Extract numbers, and words of four letters or more that aren't function words."""
-    return [word for word in words_of(text) if word.isdigit() or (len(word) >= 4 and word not in _COMMON)]
+    """Extract numbers, words of four letters or more that aren't function words, and n-grams of unspaced scripts."""
+    return [
+        word
+        for word, spaced in content_terms(words_of(text))
+        if not spaced or word.isdigit() or (len(word) >= 4 and word not in _COMMON)
+    ]
 
 
 def refuses(answer: str) -> bool:
@@ -36,7 +41,7 @@ def refuses(answer: str) -> bool:
 class LexicalGrounding(Mean):
     """Share of an answer's numbers and content words that occur in the prompt."""
 
-    name, title = "lexical_grounding", "Lexical grounding"
+    name, title, version = "lexical_grounding", "Lexical grounding", 2
     stands_for_quality = False
     needs_references = False
     description = (
@@ -47,11 +52,11 @@ class LexicalGrounding(Mean):
 
     def signature(self) -> str:
         """Describe which words are looked up."""
-        return "grounded|words:numbers, 4 letters and more|in:prompt"
+        return "grounded|words:numbers, 4 letters and more, n-grams in scripts without spaces|in:prompt"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (words found, words)."""
-        known = set(words_of(item.prompt))
+        known = {word for word, _ in content_terms(words_of(item.prompt))}
         words = content_words(item.completion)
         return float(sum(word in known for word in words)), float(len(words))
 
@@ -60,6 +65,7 @@ class Refusals(Mean):
     """Share of answers that start with a refusal."""
 
     name, title = "refusals", "Refusal rate"
+    languages = ("en",)
     stands_for_quality = False
     needs_references = False
     better: Better = "lower"
@@ -80,15 +86,15 @@ class Refusals(Mean):
 class AnswerWords(Mean):
     """Mean number of words per answer."""
 
-    name, title, unit = "answer_words", "Answer length", "words"
+    name, title, unit, version = "answer_words", "Answer length", "words", 2
     stands_for_quality = False
     needs_references = False
     better: Better = "lower"
     description = (
-        "Mean number of words per answer; compare it with the length of the reference answers. Shorter answers cost "
-        "less, but length says nothing about correctness."
+        "Mean number of words per answer, estimated in scripts without spaces; compare it with the length of the "
+        "reference answers. Shorter answers cost less, but length says nothing about correctness."
     )
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (words, 1)."""
-        return float(len(item.completion.split())), 1.0
+        return float(count_words(item.completion)), 1.0

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 from sizewise.errors import MissingExtraError
 from sizewise.metrics.base import AnswerItem, Mean
+from sizewise.text import fold_text, words_of
 
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
-def plain(text: str) -> str:
-    """Fold case and collapse whitespace."""
-    return " ".join(text.casefold().split())
-
-
-def words_of(text: str) -> list[str]:
-    """Split into words of letters and digits in any script, case folded."""
-    return re.findall(r"\w+", text.casefold())
-
-
 class ExactMatch(Mean):
-    """Share of answers that equal a reference answer, ignoring case and whitespace."""
+    """Share of answers that equal a reference answer, ignoring case, whitespace and Unicode form."""
 
-    name, title = "exact_match", "Exact match"
+    name, title, version = "exact_match", "Exact match", 2
     description = (
-        "Share of answers identical to the reference answer, ignoring case and whitespace. Higher is better. Meant for "
-        "short answers: a correct answer in different words counts as wrong."
+        "Share of answers identical to the reference answer, ignoring case, whitespace and Unicode form. Higher is "
+        "better. Meant for short answers: a correct answer in different words counts as wrong."
     )
 
     def signature(self) -> str:
         """Describe how texts are compared."""
-        return "exact_match|case:folded|space:collapsed"
+        return "exact_match|case:folded|space:collapsed|unicode:folded"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (1 or 0, 1)."""
-        return float(plain(item.completion) in {plain(reference) for reference in item.references}), 1.0
+        return float(fold_text(item.completion) in set(map(fold_text, item.references))), 1.0
 
 
 class TokenF1(Mean):
@@ -46,15 +36,16 @@ class TokenF1(Mean):
     Source: Rajpurkar et al. (2016), SQuAD, which also ignores English articles.
     """
 
-    name, title = "token_f1", "Token F1"
+    name, title, version = "token_f1", "Token F1", 2
     description = (
         "Overlap between the words of the answer and of the reference answer in any order (SQuAD definition), from 0 "
-        "to 1. Higher is better. In a long answer it barely notices 'is' versus 'is not'."
+        "to 1. Higher is better. In scripts without spaces, each character is a word. In a long answer it barely "
+        "notices 'is' versus 'is not'."
     )
 
     def signature(self) -> str:
         """Describe the tokenization."""
-        return "token_f1|case:folded|articles:no|references:best"
+        return "token_f1|case:folded|articles:no|words:unicode|references:best"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (F1, 1)."""
@@ -79,7 +70,7 @@ class RougeL(Mean):
     Source: Lin (2004), ROUGE: sentence level, without stemming.
     """
 
-    name, title = "rouge_l", "ROUGE-L"
+    name, title, version = "rouge_l", "ROUGE-L", 2
     description = (
         "Longest sequence of words, gaps allowed, that the answer shares with the reference answer, as an F1 from 0 to "
         "1. Higher is better. Designed for summaries; paraphrases score low."
@@ -87,7 +78,7 @@ class RougeL(Mean):
 
     def signature(self) -> str:
         """Describe how it is computed."""
-        return "rouge_l|case:folded|stem:no|f:1|references:best"
+        return "rouge_l|case:folded|stem:no|f:1|words:unicode|references:best"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (F1, 1)."""

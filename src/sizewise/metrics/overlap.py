@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -10,8 +10,12 @@ import numpy as np
 
 from sizewise.errors import MissingExtraError
 from sizewise.metrics.base import AnswerItem, Better, CannotMeasure, FloatArray, Mean, Metric
+from sizewise.text import visible_text
+from sizewise.text.scripts import Writing, writing_of
 
 ORDER = 4  # longest n-gram of BLEU
+BLEU_TOKENIZERS: dict[Writing, str] = {"spaced": "13a", "chinese": "zh", "unspaced": "char"}
+"""Tokenizers of sacrebleu for each way of writing; none depends on other packages, as ja-mecab would."""
 
 
 def _sacrebleu() -> Any:
@@ -24,18 +28,21 @@ def _sacrebleu() -> Any:
 
 class _SacrebleuMetric(Mean):
     unit = "0-100"
+    version = 2
 
     scorer = ""
     """Name of the sacrebleu class."""
+    settings: Mapping[str, Any] = {}
+    """Arguments of the sacrebleu class."""
 
     @cached_property
     def _scorer(self) -> Any:
-        return getattr(_sacrebleu(), self.scorer)()
+        return getattr(_sacrebleu(), self.scorer)(**self.settings)
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Return sacrebleu's statistics of one answer."""
-        references = [[reference] for reference in item.references]
-        stats = self._scorer._extract_corpus_statistics([item.completion], references)[0]
+        """Return sacrebleu's statistics of one answer; both texts are in NFC and without invisible characters."""
+        references = [[visible_text(reference)] for reference in item.references]
+        stats = self._scorer._extract_corpus_statistics([visible_text(item.completion)], references)[0]
         return tuple(float(number) for number in stats)
 
 
@@ -43,31 +50,37 @@ class Bleu(_SacrebleuMetric):
     """Corpus BLEU, 0 to 100.
 
     Source: Papineni et al. (2002); settings and signature after Post (2018), sacrebleu's defaults
-    (13a tokens, exponential smoothing).
+    (exponential smoothing; 13a tokens, zh tokens for Chinese and char tokens for other scripts without spaces).
     """
 
     name, title, scorer = "bleu", "BLEU", "BLEU"
     description = (
         "Overlap in word sequences between the answers and the reference answers, from 0 to 100. Higher is better. It "
-        "penalizes different wording and doesn't know whether an answer is true."
+        "penalizes different wording and doesn't know whether an answer is true. Scores with different tokenizers "
+        "(tok: in the signature) aren't comparable."
     )
+    tokenizer = "13a"
 
     def signature(self) -> str:
         """Return sacrebleu's signature, without the number of references (a property of the data)."""
         from sacrebleu import __version__
 
-        return f"bleu|case:mixed|eff:no|tok:13a|smooth:exp|version:{__version__}"
+        return f"bleu|case:mixed|eff:no|tok:{self.tokenizer}|smooth:exp|version:{__version__}"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
-        """Return the metric unchanged.
+        """Choose the tokenizer by the script of the reference answers.
 
         Raises:
             CannotMeasure: the reference answers are so short that even they would score 0.
         """
-        texts = (reference for item in references for reference in item)
-        if references and not any(self.measure(AnswerItem(text, (text,)))[1 + 2 * ORDER] for text in texts):
+        texts = [reference for item in references for reference in item]
+        metric = self
+        if (tokenizer := BLEU_TOKENIZERS[writing_of(texts)]) != self.tokenizer:
+            metric = type(self)()
+            metric.tokenizer, metric.settings = tokenizer, {"tokenize": tokenizer}
+        if texts and not any(metric.measure(AnswerItem(text, (text,)))[1 + 2 * ORDER] for text in texts):
             raise CannotMeasure(f"every reference answer is shorter than the {ORDER} words in a row that BLEU needs")
-        return self
+        return metric
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Compute BLEU from (answer length, reference length, matches by order, totals by order)."""
@@ -119,7 +132,8 @@ class Chrf(_SacrebleuMetric):
 class Ter(_SacrebleuMetric):
     """Corpus translation edit rate, 0 upwards.
 
-    Source: Snover et al. (2006); sacrebleu's defaults (lowercase, tercom tokens).
+    Source: Snover et al. (2006); sacrebleu's defaults (lowercase, tercom tokens), normalized with Asian support for
+    Chinese.
     """
 
     name, title, scorer = "ter", "TER", "TER"
@@ -134,7 +148,23 @@ class Ter(_SacrebleuMetric):
         """Return sacrebleu's signature."""
         from sacrebleu import __version__
 
-        return f"ter|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:{__version__}"
+        chinese = "yes" if self.settings else "no"
+        return f"ter|case:lc|tok:tercom|norm:{chinese}|punct:yes|asian:{chinese}|version:{__version__}"
+
+    def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
+        """Split Chinese into characters.
+
+        Raises:
+            CannotMeasure: the reference answers are in another script without spaces, which tercom can't split.
+        """
+        writing = writing_of(reference for item in references for reference in item)
+        if writing == "unspaced":
+            raise CannotMeasure("TER counts the words between spaces; the reference answers have no spaces")
+        if writing == "spaced":
+            return self
+        metric = type(self)()
+        metric.settings = {"normalized": True, "asian_support": True}
+        return metric
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Compute TER from (edits, reference words)."""

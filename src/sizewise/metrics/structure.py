@@ -5,29 +5,45 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from sizewise.errors import MissingExtraError
 from sizewise.metrics.base import AnswerItem, CannotMeasure, FloatArray, Mean, Metric
+from sizewise.text import fold_text
 
+MIN_JSON_SHARE = 0.9
+MAX_PAIRS = 10_000
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.S)
 
 
-def json_in(answer: str) -> Any:
+def json_in(answer: str, number: Callable[[str], Any] | None = None) -> Any:
     """Parse the JSON in an answer: the whole answer, or the content of a Markdown code fence.
 
+    Args:
+        answer: The answer.
+        number: Converts the text of a number; int and float by default.
+
     Raises:
-        ValueError: the answer isn't JSON.
+        ValueError: the answer isn't JSON. NaN and Infinity aren't JSON.
     """
     fenced = _FENCE.search(answer)
+    body = fenced.group(1) if fenced else answer
     try:
-        return json.loads(fenced.group(1) if fenced else answer)
+        return json.loads(body, parse_constant=_refuse, parse_float=number, parse_int=number)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    except ArithmeticError as error:
+        raise ValueError("a number is too large") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 @lru_cache(maxsize=64)
@@ -40,22 +56,44 @@ def _validator(schema: str) -> Any:
     return validator_for(body)(body)
 
 
-def _needs_json(references: Sequence[tuple[str, ...]]) -> None:
-    def is_json(text: str) -> bool:
-        try:
-            return isinstance(json_in(text), dict | list)
-        except ValueError:
-            return False
+def share_of_json(references: Sequence[tuple[str, ...]]) -> float:
+    """Compute the share of reference answers that are JSON objects or lists; 0 if there are none."""
+    given = [options[0] for options in references if options]
+    return sum(map(_is_json, given)) / len(given) if given else 0.0
 
-    plain = sum(1 for options in references if not is_json(options[0]))
-    if plain:
-        raise CannotMeasure(f"{plain} of {len(references)} reference answers aren't JSON objects or lists")
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[", "```")):
+        return False
+    try:
+        return isinstance(json_in(text), dict | list)
+    except ValueError:
+        return False
+
+
+def _needs_json(references: Sequence[tuple[str, ...]]) -> None:
+    """Check that nearly all reference answers are JSON; the items of the others are left out.
+
+    Raises:
+        CannotMeasure: more than a tenth aren't.
+    """
+    count = sum(map(bool, references))
+    share = share_of_json(references)
+    if share < MIN_JSON_SHARE:
+        raise CannotMeasure(f"{count - round(share * count)} of {count} reference answers aren't JSON objects or lists")
+
+
+def _json_references(item: AnswerItem) -> list[Any]:
+    found = [json_in(reference, Decimal) for reference in item.references if _is_json(reference)]
+    if item.references and not found:
+        raise CannotMeasure("the reference answer isn't a JSON object or list")
+    return found
 
 
 class JsonValid(Mean):
     """Share of answers that are valid JSON and satisfy the example's schema, if it has one."""
 
-    name, title = "json_valid", "Valid JSON"
+    name, title, version = "json_valid", "Valid JSON", 2
     stands_for_quality = False
     needs_references = False
     description = (
@@ -65,7 +103,7 @@ class JsonValid(Mean):
 
     def signature(self) -> str:
         """Describe what counts as valid."""
-        return "json_valid|fence:allowed|schema:of the example"
+        return "json_valid|fence:allowed|nan:invalid|schema:of the example"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
         """Return the metric unchanged if the reference answers are JSON."""
@@ -73,7 +111,12 @@ class JsonValid(Mean):
         return self
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Return (1 or 0, 1)."""
+        """Return (1 or 0, 1).
+
+        Raises:
+            CannotMeasure: the reference answer isn't JSON.
+        """
+        _json_references(item)
         try:
             body = json_in(item.completion)
         except ValueError:
@@ -84,15 +127,15 @@ class JsonValid(Mean):
 class JsonF1(Mean):
     """Micro-averaged F1 over fields and their values."""
 
-    name, title = "json_f1", "Field F1"
+    name, title, version = "json_f1", "Field F1", 2
     description = (
-        "Agreement between the answer's fields and values and those of the reference, from 0 to 1. Higher is better. A "
-        "value in different words counts as wrong."
+        "Agreement between the answer's fields and values and those of the reference, from 0 to 1. Higher is better. "
+        "Objects in lists are paired so that they agree best, in any order. A value in different words counts as wrong."
     )
 
     def signature(self) -> str:
         """Describe how fields are compared."""
-        return "json_f1|field:path and value|list:any order|case:folded"
+        return "json_f1|field:path and value|list:aligned, any order|numbers:by value|case:folded|unicode:folded"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
         """Return the metric unchanged if the reference answers are JSON."""
@@ -100,17 +143,21 @@ class JsonF1(Mean):
         return self
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
-        """Return (matching fields, predicted fields, reference fields) for the best-matching reference."""
+        """Return (matching fields, predicted fields, reference fields) for the best-matching reference.
+
+        Raises:
+            CannotMeasure: the reference answer isn't JSON.
+        """
+        references = _json_references(item)
         try:
-            predicted = Counter(_fields(json_in(item.completion)))
-        except ValueError:
-            predicted = Counter()
-        candidates = []
-        for reference in item.references:
-            expected = Counter(_fields(json_in(reference)))
-            matching = (predicted & expected).total()
-            candidates.append((float(matching), float(predicted.total()), float(expected.total())))
-        return max(candidates, key=lambda stats: stats[0] / max(1.0, stats[1] + stats[2]))
+            predicted = json_in(item.completion, Decimal)
+            fields = _field_count(predicted)
+            found = [
+                (float(_matching(predicted, known)), float(fields), float(_field_count(known))) for known in references
+            ]
+        except (ValueError, RecursionError):
+            found = [(0.0, 0.0, float(_field_count(known))) for known in references]
+        return max(found, key=lambda stats: stats[0] / max(1.0, stats[1] + stats[2]))
 
     def value(self, sums: FloatArray) -> FloatArray:
         """Compute micro-averaged F1."""
@@ -120,12 +167,40 @@ class JsonF1(Mean):
         return result
 
 
-def _fields(body: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(body, dict):
-        for key, value in body.items():
-            yield from _fields(value, f"{path}.{key}")
-    elif isinstance(body, list):
-        for value in body:
-            yield from _fields(value, f"{path}[]")
-    else:
-        yield path, " ".join(str(body).casefold().split())
+def _field_count(body: Any) -> int:
+    """Count the values of a document; an empty object or list is a value, too."""
+    parts = list(body.values()) if isinstance(body, dict) else body if isinstance(body, list) else []
+    return sum(map(_field_count, parts)) if parts else 1
+
+
+def _matching(predicted: Any, expected: Any) -> int:
+    """Count the values that agree at the same place."""
+    if isinstance(predicted, dict) and isinstance(expected, dict) and (predicted or expected):
+        return sum(_matching(value, expected[key]) for key, value in predicted.items() if key in expected)
+    if isinstance(predicted, list) and isinstance(expected, list) and (predicted or expected):
+        return _matching_in_lists(predicted, expected)
+    return int(_leaf(predicted) == _leaf(expected))
+
+
+def _matching_in_lists(predicted: list[Any], expected: list[Any]) -> int:
+    """Count the values that agree when the parts of two lists are paired as well as possible."""
+    values, known = ([part for part in parts if not isinstance(part, dict | list)] for parts in (predicted, expected))
+    nested, known_nested = (
+        [part for part in parts if isinstance(part, dict | list)] for parts in (predicted, expected)
+    )
+    matching = (Counter(map(_leaf, values)) & Counter(map(_leaf, known))).total()
+    if len(nested) * len(known_nested) > MAX_PAIRS:
+        return matching + sum(map(_matching, nested, known_nested))
+    if nested and known_nested:
+        agreement = np.array([[_matching(part, other) for other in known_nested] for part in nested])
+        matching += int(agreement[linear_sum_assignment(agreement, maximize=True)].sum())
+    return matching
+
+
+def _leaf(value: Any) -> tuple[str, Any]:
+    """Return a value with its kind, so that numbers are equal by value and true isn't 1."""
+    if isinstance(value, str):
+        return "text", fold_text(value)
+    if isinstance(value, dict | list):
+        return type(value).__name__, bool(value)
+    return type(value).__name__, value

@@ -8,22 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from sizewise.documents import MAX_REJECTS
-from sizewise.documents.decoding import Unreadable, decode_file
-from sizewise.documents.rows import PROMPT_KEYS, TURN_KEYS, prompt_of
-from sizewise.documents.tables import CELL_KINDS, Row, by_name, cell_rows, json_rows
-from sizewise.documents.values import (
-    ID_KEYS,
-    BadRow,
-    content_of,
-    conversation,
-    ends_with_call,
-    first_key,
-    id_of,
-    reason_of,
-    text_of,
-    texts_of,
-    type_of,
-)
+from sizewise.documents.cells import PROMPT_KEYS, TURN_KEYS
+from sizewise.documents.decoding import Unreadable
+from sizewise.documents.row_files import open_rows
+from sizewise.documents.tables import Row, by_name
+from sizewise.documents.tasks import prompt_of
+from sizewise.documents.traces import trace_rows
+from sizewise.documents.turns import content_of, conversation, is_call
+from sizewise.documents.values import ID_KEYS, BadRow, first_key, id_of, reason_of, text_of, texts_of, type_of
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
@@ -32,8 +24,8 @@ from sizewise.text import normalize_text
 
 ANSWER_KEYS = ("completion", "answer", "response", "output")
 FORMS = (
-    'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV file with such columns, or logs in OpenAI '
-    "chat format"
+    'JSONL with {"id", "completion"} or {"prompt", "completion"}, a CSV or Parquet file with such columns, logs in '
+    "OpenAI chat format, or traces of Langfuse or OpenTelemetry"
 )
 FINISH_KEYS = ("finish_reason", "stop_reason", "finish")
 _WITHHELD = "the provider's content filter withheld the answer"
@@ -242,14 +234,16 @@ def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[l
     found: list[_T] = []
     bad: list[str] = []
     try:
-        text, guess = decode_file(path)
-        known = frozenset((*ID_KEYS, *ANSWER_KEYS, *PROMPT_KEYS))
-        rows = cell_rows(text, known) if path.suffix.lower() in CELL_KINDS else json_rows(text, replace_surrogates=True)
-        for row in rows:
+        opened = open_rows(path, frozenset((*ID_KEYS, *ANSWER_KEYS, *PROMPT_KEYS)), replace_surrogates=True)
+        for row in opened.rows:
             try:
                 if row.problem:
                     raise BadRow(row.problem)
-                found.append(use(row._replace(cells={name: cell for name, (_, cell) in by_name(row.cells).items()})))
+                requests = trace_rows(row)
+                for one in [row] if requests is None else requests:
+                    found.append(
+                        use(one._replace(cells={name: cell for name, (_, cell) in by_name(one.cells).items()}))
+                    )
             except (ValueError, TypeError, RecursionError) as error:
                 bad.append(f"line {row.line} can't be read as {what}: {reason_of(error)}")
     except Unreadable as error:
@@ -265,7 +259,7 @@ def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[l
             f"at most {MAX_REJECTS:.0%} unusable rows; {FORMS}",
             f"fix them in {path} and run the same command again",
         )
-    summary = [f"the encoding was guessed as {guess}"] if guess else []
+    summary = [f"the encoding was guessed as {opened.guess}"] if opened.guess else []
     if bad:
         count = f"{len(bad)} rows were" if len(bad) > 1 else "1 row was"
         summary.append(f"{count} rejected ({'; '.join(bad[:_MAX_SHOWN])})")
@@ -281,7 +275,7 @@ def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _An
         *asked, last = conversation(row[turns], turns)
         if last.role != "assistant":
             raise BadRow("the last message is not from the assistant")
-        if ends_with_call(row[turns]):
+        if is_call(last):
             raise BadRow("the answer is a tool call, not text")
         return tuple(asked), _plain(last.content, row)
     key = next((key for key in ANSWER_KEYS if row.get(key) is not None), None)
@@ -299,7 +293,7 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
     message = choices[0].get("message")
     if not isinstance(message, dict):
         raise BadRow(f"the response's message is {type_of(message)}")
-    if ends_with_call([message]):
+    if (message.get("tool_calls") or message.get("function_call")) and message.get("content") in (None, "", []):
         raise BadRow("the answer is a tool call, not text")
     content = message.get("content") if message.get("content") is not None else message.get("refusal")
     text = content_of("" if content is None else content)
@@ -337,7 +331,16 @@ def _finish(row: Mapping[str, Any]) -> str:
 
 def _key(messages: Sequence[Message]) -> str:
     """Return a key of a conversation that ignores differences in whitespace and Unicode form."""
-    return json.dumps([[message.role, normalize_text(message.content)] for message in messages])
+    return json.dumps(
+        [
+            [
+                message.role,
+                normalize_text(message.content),
+                *([call.name, call.arguments] for call in message.tool_calls),
+            ]
+            for message in messages
+        ]
+    )
 
 
 def _same_question(recorded: Sequence[Message], asked: Sequence[Message]) -> bool:

@@ -161,7 +161,7 @@ class ContaminationEntry(Record):
     shared_words: int
     """Words in a 13-gram that also occurs in training."""
     edited: bool = False
-    """Lightly edited copy: at least 13 words, and a quarter of its 7-grams also occur in training."""
+    """A stretch of the passage or answer is a copy of training text with some words or characters changed."""
     words: int
     """Number of words in the passage or answer."""
     prompt_exact: bool = False
@@ -170,16 +170,27 @@ class ContaminationEntry(Record):
     """Words of the prompt in a 13-gram that also occurs in training; text shared by many prompts doesn't count."""
     prompt_words: int = 0
     """Number of words in the prompt."""
+    prompt_edited: bool = False
+    """A stretch of the prompt is a copy of training text with some words or characters changed."""
+    pair: bool = False
+    """A training example has this prompt, perhaps with edits, and one of its reference answers."""
+    match: str = ""
+    """Training document or example that holds the edited copy."""
 
     @property
     def prompt_seen(self) -> bool:
         """Whether the prompt, or a passage of it, occurs in the training text."""
-        return self.prompt_exact or self.prompt_shared_words > 0
+        return self.prompt_exact or self.prompt_edited or self.prompt_shared_words > 0
+
+    @property
+    def answer_seen(self) -> bool:
+        """Whether the passage or a reference answer, or a part of it, occurs in the training text."""
+        return self.exact or self.edited or self.shared_words > 0
 
     @property
     def uncontaminated(self) -> bool:
         """Whether the item shares nothing with training; headline scores use only such items."""
-        return not self.exact and not self.edited and self.shared_words == 0 and not self.prompt_seen
+        return not self.answer_seen and not self.prompt_seen
 
 
 class ContaminationReport(Record):
@@ -205,6 +216,13 @@ class ContaminationReport(Record):
     """Removed duplicates: documents with the same text, and examples with the same prompt and answer."""
     prompts: int = 0
     """Test examples whose prompt, or a passage of it, occurs in the training text."""
+    answers: int | None = None
+    """Test examples with a reference answer that occurs in the training text, in full or in part; labels and canned
+    answers don't count."""
+    pairs: int | None = None
+    """Test examples whose prompt and answer occur together in one training example."""
+    edited: int | None = None
+    """Passages and examples with an edited copy in the training text."""
 
 
 class SplitSize(Record):
@@ -245,5 +263,9 @@ class Dataset(Record):
     """Detected row format -> number of rows."""
     rejected: int = 0
     """Number of rejected rows; rejected.jsonl next to the record lists them with line and reason."""
+    split_by: str = "documents"
+    """What is held out for testing: documents, questions, prompts, time, group, given, or test (everything)."""
+    near_duplicates: int = 0
+    """Documents and examples that resemble an earlier one and stay in its split."""
     sha256: str
     """Hash of all documents and examples in their splits."""

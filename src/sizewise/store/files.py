@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,12 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
     """Write a private text file; if the process is killed, either the old or the new content is on disk.
+
+    Args:
+        path: The file.
+        text: The text, as a whole or in parts.
 
     Raises:
         SizewiseError: The disk is full or the folder isn't writable.
@@ -117,7 +121,8 @@ def write_atomically(path: Path, text: str) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                file.write(whole_characters(text))
+                for part in [text] if isinstance(text, str) else text:
+                    file.write(whole_characters(part))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -126,12 +131,17 @@ def write_atomically(path: Path, text: str) -> None:
             raise
         _sync(path.parent)
     except OSError as error:
-        free = shutil.disk_usage(path.parent).free
-        raise SizewiseError(
-            f"{path} cannot be written: {error.strerror or error} ({free / 1e6:.0f} MB free).",
-            "a writable folder with enough free space",
-            "export SIZEWISE_HOME=FOLDER, or free some space; then run the same command again",
-        ) from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> SizewiseError:
+    """Return the error of a file that cannot be written."""
+    free = shutil.disk_usage(path.parent).free
+    return SizewiseError(
+        f"{path} cannot be written: {error.strerror or error} ({free / 1e6:.0f} MB free).",
+        "a writable folder with enough free space",
+        "export SIZEWISE_HOME=FOLDER, or free some space; then run the same command again",
+    )
 
 
 def _sync(folder: Path) -> None:

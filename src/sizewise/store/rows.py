@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar, overload
+from typing import IO, Any, Generic, TypeVar, overload
 
+from sizewise.errors import SizewiseError
 from sizewise.records import Record
-from sizewise.store.files import open_private, whole_characters
+from sizewise.store.files import cannot_write, open_private, whole_characters
 
 R = TypeVar("R", bound=Record)
 
@@ -24,6 +27,10 @@ class RowFile(Sequence[R], Generic[R]):
         row_type: Type of the rows.
         upgrade: Convert a row of an earlier schema, as parsed JSON, to the present one.
         new: Start an empty, private file to which rows are appended.
+        size: Keep so many bytes of an existing file and append rows after them.
+
+    Raises:
+        SizewiseError: A row is missing or damaged.
     """
 
     def __init__(
@@ -33,25 +40,49 @@ class RowFile(Sequence[R], Generic[R]):
         upgrade: Callable[[Any], Any] | None = None,
         *,
         new: bool = False,
+        size: int | None = None,
     ) -> None:
         self.path = path
         self._type, self._upgrade = row_type, upgrade
         self._offsets: array[int] | None = None
         self._end = 0
-        self._writer: BinaryIO | None = None
-        self._reader: BinaryIO | None = None
-        if new:
-            self._writer = open(path, "wb", opener=open_private)  # noqa: SIM115 - held until `close`
+        self._writer: IO[bytes] | None = None
+        self._reader: IO[bytes] | None = None
+        if size is not None:
+            os.truncate(path, size)
+            self._starts()
+            self._end = size
+        elif new:
             self._offsets = array("q")
+        if new or size is not None:
+            mode = "wb" if size is None else "ab"
+            self._writer = open(path, mode, opener=open_private)  # noqa: SIM115 - held until `close`
 
     def append(self, row: R) -> None:
         """Add a row to a file that was started with `new`."""
         assert self._writer is not None
         assert self._offsets is not None
         line = whole_characters(row.model_dump_json()).encode() + b"\n"
-        self._writer.write(line)
+        self._write(line)
         self._offsets.append(self._end)
         self._end += len(line)
+
+    def _write(self, line: bytes) -> None:
+        assert self._writer is not None
+        try:
+            self._writer.write(line)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def flush(self) -> int:
+        """Write what was appended to the disk and return the size of the file in bytes."""
+        if self._writer is not None:
+            try:
+                self._writer.flush()
+                os.fsync(self._writer.fileno())
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
+        return self._end
 
     def close(self) -> None:
         """Flush the rows that were appended and release the file."""
@@ -59,6 +90,10 @@ class RowFile(Sequence[R], Generic[R]):
             if file is not None:
                 file.close()
         self._writer = self._reader = None
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            self.close()
 
     def __len__(self) -> int:
         return len(self._starts())
@@ -94,9 +129,12 @@ class RowFile(Sequence[R], Generic[R]):
         return self._parse(self._reader.readline())
 
     def _parse(self, line: bytes) -> R:
-        if self._upgrade is None:
-            return self._type.model_validate_json(line, extra="ignore")
-        return self._type.model_validate(self._upgrade(json.loads(line)), extra="ignore")
+        try:
+            if self._upgrade is None:
+                return self._type.model_validate_json(line, extra="ignore")
+            return self._type.model_validate(self._upgrade(json.loads(line)), extra="ignore")
+        except (ValueError, RecursionError) as error:
+            raise damaged(self.path, error) from error
 
     def _starts(self) -> array[int]:
         if self._offsets is None:
@@ -108,6 +146,15 @@ class RowFile(Sequence[R], Generic[R]):
                     start += len(line)
             self._offsets = offsets
         return self._offsets
+
+
+def damaged(path: Path, error: Exception) -> SizewiseError:
+    """Return the error of a file of rows that cannot be read."""
+    return SizewiseError(
+        f"{path} is missing or damaged: {str(error).splitlines()[0]}",
+        "a file written by Sizewise",
+        f"remove the folder {path.parent} and rerun the command that created it",
+    )
 
 
 class Joined(Sequence[R], Generic[R]):

@@ -37,6 +37,7 @@ from sizewise.records import (
 from sizewise.records.upgrades import SCHEMA, upgrade
 from sizewise.store.files import make_folder, read_lines, write_atomically
 from sizewise.store.ledger import Ledger
+from sizewise.store.rows import RowFile, damaged
 
 R = TypeVar("R", bound=Record)
 
@@ -294,7 +295,7 @@ class Store:
     def write_rows(self, folder: Path, name: str, rows: Iterable[Record]) -> Path:
         """Write rows as JSON Lines next to the record that they belong to, atomically."""
         path = folder / name
-        write_atomically(path, "".join(row.model_dump_json() + "\n" for row in rows))
+        write_atomically(path, (row.model_dump_json() + "\n" for row in rows))
         return path
 
     def read_rows(self, folder: Path, name: str, row_type: type[R]) -> list[R]:
@@ -312,6 +313,36 @@ class Store:
             return [row_type.model_validate(row, extra="ignore") for row in rows]
         except (OSError, ValueError, RecursionError) as error:
             raise _unreadable(path, schema, error) from error
+
+    def rows(self, folder: Path, name: str, row_type: type[R]) -> RowFile[R]:
+        """Open rows written by `write_rows` as a sequence that parses a row when it is asked for.
+
+        Raises:
+            SizewiseError: the file is missing, or only a newer version can read it.
+        """
+        path, schema = folder / name, SCHEMA
+        try:
+            schema = _schema_of(folder)
+            if schema > SCHEMA or not path.is_file():
+                raise ValueError("no such file")
+        except ValueError as error:
+            raise _unreadable(path, schema, error) from error
+        if schema == SCHEMA:
+            return RowFile(path, row_type)
+        return RowFile(path, row_type, lambda row: upgrade(row, schema, row_type.__name__))
+
+    def reading_folder(self, key: str) -> Path:
+        """Return the folder in which files are read before they become a dataset."""
+        return self.home / "reading" / key
+
+    def adopt(self, kind: str, record_id: str, folder: Path) -> Path:
+        """Move a folder of finished files to where a record's files are; the record itself is written last."""
+        target = self.folder(kind, record_id)
+        make_folder(target.parent)
+        if target.exists():  # a write that was killed before its record
+            shutil.rmtree(target)
+        folder.replace(target)
+        return target
 
     def ledger(self, kind: str, record_id: str, any_thread: bool = False) -> Ledger:
         """Open the ledger of a record that is still growing."""
@@ -403,8 +434,4 @@ def _unreadable(path: Path, schema: object, error: Exception) -> SizewiseError:
             f"schema {SCHEMA} or lower",
             "update Sizewise, or run the command with the version that wrote it",
         )
-    return SizewiseError(
-        f"{path} is missing or damaged: {str(error).splitlines()[0]}",
-        "a file written by Sizewise",
-        f"remove the folder {path.parent} and rerun the command that created it",
-    )
+    return damaged(path, error)

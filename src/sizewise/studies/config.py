@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from sizewise.choice.needs import check_keys, make_needs, read_toml
+from sizewise.documents import ReadOptions
 from sizewise.errors import UsageError
 from sizewise.metrics import find_metric
 from sizewise.records import Candidate, Needs, Recipe, Record
 
 FILE_KINDS = ("recorded", "gguf")
+COLUMNS = ("prompt", "reference", "label")
 TABLES = ("study", "data", "candidates", "needs")
 
 
@@ -34,7 +36,13 @@ class StudyConfig(Record):
     documents: tuple[str, ...] = ()
     """Files, folders or `demo:NAME`."""
     examples: tuple[str, ...] = ()
-    """JSONL files with task examples."""
+    """Files with task examples."""
+    prompt: str = ""
+    """Column of the prompt in these files; detected by default."""
+    reference: str = ""
+    """Column of the reference answer; detected by default."""
+    label: str = ""
+    """Column of the class; detected by default."""
     limit: int | None = Field(default=None, gt=0)
     """Maximum number of test examples, and of test passages (rounded up to whole documents)."""
     metrics: tuple[str, ...] = ()
@@ -45,6 +53,15 @@ class StudyConfig(Record):
     """Models to compare."""
     needs: Needs = Needs()
     """The user's requirements."""
+
+    @property
+    def columns(self) -> ReadOptions:
+        """How the files are read: the columns that the study file names."""
+        return ReadOptions(prompt=self.prompt, reference=self.reference, label=self.label)
+
+    @model_serializer(mode="wrap")
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in plain(self).items() if value or key not in COLUMNS}
 
 
 def find_config(source: str | Path | None) -> StudyConfig:
@@ -103,6 +120,7 @@ def config_text(config: StudyConfig) -> str:
     data: dict[str, Any] = {"documents": config.documents}
     if config.examples:
         data["examples"] = config.examples
+    data |= {column: getattr(config, column) for column in COLUMNS if getattr(config, column)}
     if config.limit is not None:
         data["limit"] = config.limit
     if config.metrics:
@@ -148,7 +166,7 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
     check_keys(values, TABLES, where)
     study, data = _table(values, "study", where), _table(values, "data", where)
     check_keys(study, ("name", "domain", "seed", "simulation"), f"{where} [study]")
-    check_keys(data, ("documents", "examples", "limit", "metrics", "baseline"), f"{where} [data]")
+    check_keys(data, ("documents", "examples", *COLUMNS, "limit", "metrics", "baseline"), f"{where} [data]")
     seed = study.get("seed", 0)
     rows = values.get("candidates", [])
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):

@@ -51,7 +51,9 @@ def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter:
     store, reporter = store or Store(), reporter or Silent()
     sources = [*config.documents, *config.examples]
     reporter.say(f"Reading {', '.join(sources)}")
-    data = datasets.read(sources, store=store, name=config.name, domain=config.domain, seed=config.seed)
+    data = datasets.read(
+        sources, store=store, name=config.name, domain=config.domain, seed=config.seed, options=config.columns
+    )
     contents = datasets.load(store, data.id)
     test = _test_data(contents, config)
     speed = _matmul_flops()

@@ -82,7 +82,9 @@ def study(
     begun = time.monotonic()
     sources = [*config.documents, *config.examples]
     reporter.say(f"Reading {', '.join(sources)}")
-    data = datasets.read(sources, store=store, name=config.name, domain=config.domain, seed=config.seed)
+    data = datasets.read(
+        sources, store=store, name=config.name, domain=config.domain, seed=config.seed, options=config.columns
+    )
     study_id = f"study-{fingerprint([config.model_dump(mode='json'), data.id])}"
     with store.lock("study", study_id):
         sizes = data.record.splits

@@ -1,7 +1,27 @@
-"""Words, sentences and n-grams of texts in every script."""
+"""Words, sentences, characters, n-grams and languages of texts in every script."""
 
-from sizewise.text.ngrams import NGRAM, SeenText
+from sizewise.text.graphemes import graphemes_of, shorten_text
+from sizewise.text.languages import count_languages, detect_language, language_name, main_language
+from sizewise.text.ngrams import NGRAM
+from sizewise.text.normalization import fold_text, normalize_text, visible_text
 from sizewise.text.sentences import sentences_of
-from sizewise.text.words import count_words, normalize_text, pieces_of, words_of
+from sizewise.text.words import character_ngrams, count_words, phrase_pattern, pieces_of, words_of
 
-__all__ = ["NGRAM", "SeenText", "count_words", "normalize_text", "pieces_of", "sentences_of", "words_of"]
+__all__ = [
+    "NGRAM",
+    "character_ngrams",
+    "count_languages",
+    "count_words",
+    "detect_language",
+    "fold_text",
+    "graphemes_of",
+    "language_name",
+    "main_language",
+    "normalize_text",
+    "phrase_pattern",
+    "pieces_of",
+    "sentences_of",
+    "shorten_text",
+    "visible_text",
+    "words_of",
+]

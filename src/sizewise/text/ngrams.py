@@ -1,128 +1,230 @@
-"""Detect test text that occurs in the training text, verbatim or lightly edited.
+"""Hash words, word n-grams and letter n-grams with numpy, in every script, the same on every machine.
 
-The 13-gram rule follows Brown et al. (2020), Language Models are Few-Shot Learners, appendix C. It misses one in six
-short passages in which a tenth of the words was replaced, so 7-grams are counted as well; see
-docs/explanation/contamination.md.
+Letters of scripts that are written without spaces and letter by letter (Thai, Lao, Khmer, Myanmar) count as a third of
+a word. Hashes have 64 bits: two of a billion n-grams share one by chance with a probability of 3 %.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
-from sizewise.text.scripts import LETTERS_PER_WORD, UNSPACED_LETTERS
+import numpy as np
+import numpy.typing as npt
+
+from sizewise.text.scripts import IDEOGRAPHS, LETTERS_PER_WORD, UNSPACED_LETTERS
 from sizewise.text.words import words_of
 
+Hashes = npt.NDArray[np.uint64]
+Positions = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
 NGRAM = 13
-SHORT_NGRAM, EDITED_SHARE = 7, 0.25
-NO_NGRAMS: frozenset[int] = frozenset()
-_IS_LETTER = re.compile(f"[{UNSPACED_LETTERS}]")
+NO_HASHES: Hashes = np.zeros(0, np.uint64)
+MAX_CACHED = 1_000_000
+_BASE, _MIX_1, _MIX_2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_IS_UNSPACED = re.compile(f"[{UNSPACED_LETTERS}]")
+_FIRST_UNSPACED = "\u0e01"
+# Letters that carry about as much information as one word character of an alphabet (2 bits), an ideograph (5 bits) and
+# a Hangul syllable (4 bits); see `seed_length`.
+_BITS_ALPHABET, _BITS_IDEOGRAPH, _BITS_HANGUL = 2.4, 5, 4
 
 
-class Overlap(NamedTuple):
-    """The overlap of a text with the indexed text."""
+class _HashOf(dict[str, int]):
+    """Word -> 64-bit hash, computed once."""
 
-    exact: bool
-    """Whether the whole text was seen."""
-    shared_words: int
-    """Number of words covered by seen 13-grams."""
-    edited: bool
-    """Whether at least a quarter of the 7-grams were seen, as in a copy with some words replaced."""
-    words: int
-    """Number of words."""
+    def __missing__(self, word: str) -> int:
+        if len(self) >= MAX_CACHED:
+            self.clear()
+        value = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+        self[word] = value
+        return value
 
 
-class SeenText:
-    """An index of the n-grams and whole passages of the training text."""
-
-    def __init__(self) -> None:
-        self._ngrams: set[int] = set()
-        self._short_ngrams: set[int] = set()
-        self._passages: set[int] = set()
-
-    def add(self, texts: Iterable[str], common: frozenset[int] = NO_NGRAMS) -> None:
-        """Add texts to the index, each one also as a whole passage.
-
-        Args:
-            texts: Texts seen in training.
-            common: 13-grams of a template; their words are skipped.
-        """
-        for text in texts:
-            words = words_of(text)
-            self._passages.add(hash(tuple(words)))
-            for stretch in _without_common(words, common):
-                self._ngrams.update(ngram for _, _, ngram in _ngrams_of(stretch, NGRAM))
-                self._short_ngrams.update(ngram for _, _, ngram in _ngrams_of(stretch, SHORT_NGRAM))
-
-    def look_up(self, text: str, common: frozenset[int] = NO_NGRAMS) -> Overlap:
-        """Compute the overlap of a text with the index.
-
-        Args:
-            text: The text to look up.
-            common: 13-grams of a template; their words don't count as overlap.
-        """
-        words = words_of(text)
-        covered = total = seen = 0
-        long = False
-        for stretch in _without_common(words, common):
-            end = 0
-            for start, length, ngram in _ngrams_of(stretch, NGRAM):
-                long = True
-                if ngram in self._ngrams:
-                    covered += start + length - max(end, start)
-                    end = start + length
-            for _, _, ngram in _ngrams_of(stretch, SHORT_NGRAM):
-                total += 1
-                seen += ngram in self._short_ngrams
-        # A few short phrases coincide by chance: only a text of at least thirteen words counts as an edited copy.
-        edited = long and seen >= EDITED_SHARE * total
-        return Overlap(hash(tuple(words)) in self._passages, covered, edited, len(words))
-
-    def holds(self, text: str) -> bool:
-        """Return whether every 7-gram of a text was seen; works for texts too short for a 13-gram."""
-        seen = [ngram in self._short_ngrams for _, _, ngram in _ngrams_of(words_of(text), SHORT_NGRAM)]
-        return bool(seen) and all(seen)
+_hash_of = _HashOf()
 
 
-def common_ngrams(texts: Iterable[str], min_count: int) -> frozenset[int]:
-    """Return the 13-grams that occur in at least `min_count` texts: parts of a template rather than copies."""
-    counts: Counter[int] = Counter()
-    for text in texts:
-        counts.update({ngram for _, _, ngram in _ngrams_of(words_of(text), NGRAM)})
-    return frozenset(ngram for ngram, count in counts.items() if count >= min_count)
+class Words(NamedTuple):
+    """The words of a text, hashed."""
+
+    hashes: Hashes
+    """(words,) hash of each word."""
+    unspaced: Mask | None
+    """(words,) whether a word is one letter of a script such as Thai; None if none is."""
+    words: list[str]
+    """The words."""
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def whole(self) -> int:
+        """Compute the hash of the whole text."""
+        return int.from_bytes(blake2b(self.hashes.tobytes(), digest_size=8).digest(), "little")
 
 
-def is_long(text: str) -> bool:
-    """Return whether a text has a 13-gram, which makes a chance match with another text unlikely."""
-    return next(_ngrams_of(words_of(text), NGRAM), None) is not None
+class Ngrams(NamedTuple):
+    """N-grams of a text in the order of their first word."""
+
+    starts: Positions
+    """(n-grams,) index of the first word."""
+    sizes: Positions
+    """(n-grams,) number of words, or of letters in an unspaced script."""
+    hashes: Hashes
+    """(n-grams,) hash."""
+
+    def covered(self, chosen: Mask, count: int) -> Mask:
+        """Return which of `count` words the chosen n-grams cover."""
+        edges = np.zeros(count + 1, np.int64)
+        np.add.at(edges, self.starts[chosen], 1)
+        np.add.at(edges, self.starts[chosen] + self.sizes[chosen], -1)
+        return np.cumsum(edges[:-1]) > 0
 
 
-def _without_common(words: list[str], common: frozenset[int]) -> list[list[str]]:
-    """Return the stretches of words that no common 13-gram covers."""
-    if not common:
-        return [words]
-    stretches: list[list[str]] = [[]]
-    end = 0
-    lengths = {start: length for start, length, ngram in _ngrams_of(words, NGRAM) if ngram in common}
-    for i, word in enumerate(words):
-        end = max(end, i + lengths.get(i, 0))
-        if i >= end:
-            stretches[-1].append(word)
-        elif stretches[-1]:
-            stretches.append([])
-    return stretches
+def hash_words(text: str) -> Words:
+    """Split a text into words and hash them."""
+    words = words_of(text)
+    hashes = np.fromiter(map(_hash_of.__getitem__, words), np.uint64, len(words))
+    unspaced = None
+    if not text.isascii() and words and max(words) >= _FIRST_UNSPACED:
+        found = np.fromiter((bool(_IS_UNSPACED.match(word)) for word in words), np.bool_, len(words))
+        unspaced = found if found.any() else None
+    return Words(hashes, unspaced, words)
 
 
-def _ngrams_of(words: list[str], length: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, number of words, hash) of each n-gram; letters of unspaced scripts count as a third of a word."""
-    letters = [bool(_IS_LETTER.match(word)) for word in words] if _has_unspaced_letters(words) else None
-    for start in range(len(words) - length + 1):
-        size = length * LETTERS_PER_WORD if letters is not None and letters[start] else length
-        if start + size <= len(words):
-            yield start, size, hash(tuple(words[start : start + size]))
+def join_words(parts: Sequence[Words]) -> Words:
+    """Join the words of several texts."""
+    if len(parts) == 1:
+        return parts[0]
+    unspaced = None
+    if any(part.unspaced is not None for part in parts):
+        masks = [np.zeros(len(part), np.bool_) if part.unspaced is None else part.unspaced for part in parts]
+        unspaced = np.concatenate(masks)
+    words = [word for part in parts for word in part.words]
+    return Words(np.concatenate([part.hashes for part in parts]), unspaced, words)
 
 
-def _has_unspaced_letters(words: list[str]) -> bool:
-    return bool(words) and max(words) >= "\u0e01" and any(map(_IS_LETTER.match, words))
+def ngrams(words: Words, length: int, left_out: Mask | None = None) -> Ngrams:
+    """Hash the n-grams of a text.
+
+    Args:
+        words: The words.
+        length: Number of words in an n-gram.
+        left_out: (words,) words that no n-gram may contain, such as those of a template.
+    """
+    starts, hashes = _rolling(words.hashes, length)
+    sizes = np.full(len(starts), length, np.int64)
+    if words.unspaced is not None:
+        long_starts, long_hashes = _rolling(words.hashes, length * LETTERS_PER_WORD)
+        short, long = ~words.unspaced[starts], words.unspaced[long_starts]
+        starts = np.concatenate([starts[short], long_starts[long]])
+        sizes = np.repeat([length, length * LETTERS_PER_WORD], [short.sum(), long.sum()])
+        hashes = np.concatenate([hashes[short], long_hashes[long]])
+        order = np.argsort(starts, kind="stable")
+        starts, sizes, hashes = starts[order], sizes[order], hashes[order]
+    if left_out is not None and len(starts):
+        before = np.concatenate([[0], np.cumsum(left_out)])
+        whole = before[starts + sizes] == before[starts]
+        starts, sizes, hashes = starts[whole], sizes[whole], hashes[whole]
+    return Ngrams(starts, sizes, hashes)
+
+
+def isin_sorted(values: Hashes, known: Hashes) -> Mask:
+    """Return which values occur in a sorted array."""
+    if not len(known):
+        return np.zeros(len(values), np.bool_)
+    places = np.searchsorted(known, values)
+    places[places == len(known)] = 0
+    found: Mask = known[places] == values
+    return found
+
+
+def left_out(words: Words, common: Hashes) -> Mask | None:
+    """Return the words that common 13-grams cover; None if there are none."""
+    if not len(common):
+        return None
+    grams = ngrams(words, NGRAM)
+    covered = grams.covered(isin_sorted(grams.hashes, common), len(words))
+    return covered if covered.any() else None
+
+
+def letters_of(words: Words, left_out: Mask | None = None) -> npt.NDArray[np.uint32]:
+    """Return the code points of a text's words, without spaces and punctuation.
+
+    Args:
+        words: The words.
+        left_out: (words,) words to leave out.
+    """
+    kept = (
+        words.words if left_out is None else [word for word, out in zip(words.words, left_out, strict=True) if not out]
+    )
+    return np.frombuffer("".join(kept).encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def seed_lengths(letters: int) -> tuple[int, int, int]:
+    """Return the letters of a seed in alphabets, ideographs and Hangul.
+
+    A seed is so long that a random one occurs about once among all letters of the training text.
+    """
+    bits = max(16, int(max(1, letters)).bit_length())
+    return tuple(int(-(-bits // each)) for each in (_BITS_ALPHABET, _BITS_IDEOGRAPH, _BITS_HANGUL))  # type: ignore[return-value]
+
+
+def seeds(letters: npt.NDArray[np.uint32], lengths: tuple[int, int, int]) -> tuple[Positions, Hashes]:
+    """Hash the letter n-grams of a text whose hash is divisible by four: a sample that is the same in every text.
+
+    Args:
+        letters: Code points from `letters_of`.
+        lengths: Result of `seed_lengths`.
+
+    Returns:
+        Positions of the first letters, and hashes.
+    """
+    values = (letters.astype(np.uint64) + np.uint64(1)) * _MIX_2
+    starts, hashes = _rolling(values, lengths[0])
+    if len(letters) and letters.max() >= 0x1100:
+        kinds = _kinds(letters)
+        parts = [(starts[kinds[starts] == 0], hashes[kinds[starts] == 0])]
+        for kind in (1, 2):
+            some, found = _rolling(values, lengths[kind])
+            parts.append((some[kinds[some] == kind], found[kinds[some] == kind]))
+        starts, hashes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    sampled = (hashes & np.uint64(1)) == 0
+    return starts[sampled], hashes[sampled]
+
+
+def shingles(letters: npt.NDArray[np.uint32], length: int) -> Hashes:
+    """Hash the letter n-grams of a text; one hash of the whole text if it is shorter than that."""
+    values = (letters.astype(np.uint64) + np.uint64(1)) * _MIX_2
+    return _rolling(values, max(1, min(length, len(values))))[1]
+
+
+def _kinds(letters: npt.NDArray[np.uint32]) -> npt.NDArray[np.int8]:
+    """Return 1 for ideographs, 2 for Hangul, 0 for other letters."""
+    kinds = np.zeros(len(letters), np.int8)
+    for first, last in _ranges(IDEOGRAPHS):
+        kinds[(letters >= first) & (letters <= last)] = 1
+    kinds[((letters >= 0xAC00) & (letters <= 0xD7AF)) | ((letters >= 0x1100) & (letters <= 0x11FF))] = 2
+    return kinds
+
+
+def _ranges(characters: str) -> list[tuple[int, int]]:
+    return [(ord(found[0]), ord(found[-1])) for found in re.findall(r"(?s).-.|.", characters)]
+
+
+def _rolling(values: Hashes, length: int) -> tuple[Positions, Hashes]:
+    """Hash each window of `length` values."""
+    count = len(values) - length + 1
+    if count <= 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.uint64)
+    hashes = values[:count].copy()
+    for i in range(1, length):
+        hashes *= _BASE
+        hashes += values[i : count + i]
+    hashes ^= hashes >> np.uint64(31)
+    hashes *= _MIX_1
+    hashes ^= hashes >> np.uint64(27)
+    hashes *= _MIX_2
+    hashes ^= hashes >> np.uint64(31)
+    return np.arange(count), hashes

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
+from typing import Literal
 
 # Chinese and Japanese: each character is nearly a word.
 IDEOGRAPHS = (
     "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
     "\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua48c\uf900-\ufaff\U00020000-\U0003ffff"
 )
+KANA = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
 # Thai, Lao, Myanmar, Khmer and Tai: about three letters make a word.
 UNSPACED_LETTERS = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e80-\u0eff\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17d7\u17dc\u17dd"
@@ -34,3 +38,25 @@ def combining_marks() -> str:
             else:
                 ranges.append((code, code))
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
+
+
+Writing = Literal["spaced", "chinese", "unspaced"]
+MIN_UNSPACED_SHARE = 0.1
+
+
+def writing_of(texts: Iterable[str]) -> Writing:
+    """Return how words are written: with spaces, in Chinese characters, or in another script without spaces.
+
+    A tenth of the letters decides, because a text of mixed scripts without spaces must be cut at these.
+    """
+    letters = ideographs = others = 0
+    for text in texts:
+        if text.isascii():
+            letters += len(text)
+            continue
+        letters += sum(map(str.isalpha, text))
+        ideographs += len(re.findall(f"[{IDEOGRAPHS}]", text))
+        others += len(re.findall(f"[{KANA}{UNSPACED_LETTERS}]", text))
+    if others > MIN_UNSPACED_SHARE * letters:
+        return "unspaced"
+    return "chinese" if ideographs > MIN_UNSPACED_SHARE * letters else "spaced"

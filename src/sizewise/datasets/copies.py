@@ -1,0 +1,169 @@
+"""Find edited copies: stretches of test text that training text holds with some words or characters changed.
+
+Seed and extend, as in sequence search (Altschul et al., 1990, BLAST): sampled letter n-grams that both texts share vote
+for a place in the training text, and the longest common subsequence of the stretch and that place decides. The result
+doesn't depend on how large the training text is, and the work is done on disk.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sizewise.datasets.spool import Spool, parts_of
+from sizewise.text.ngrams import Hashes, seed_lengths, seeds
+
+Letters = npt.NDArray[np.uint32]
+MIN_SIMILARITY = 0.8
+"""Least share of a stretch's letters in the longest common subsequence with the training text."""
+STRETCH = 250  # letters
+MAX_PLACES = 20  # in training that one seed votes for
+LETTERS_PER_VOTE, MAX_NEEDED = 75, 3  # a stretch of 150 letters needs two votes for a place, a longer one three
+MAX_CANDIDATES = 8
+MARGIN, MAX_SHIFT = 16, 40  # letters that insertions and deletions may shift a copy
+_POSITION_BITS = 16
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Copy(NamedTuple):
+    """A stretch of a test text that training text holds in an edited form."""
+
+    part: int
+    """Number of the test text, as passed to `Copies.look_for`."""
+    item: int
+    """Number of the training text, as returned by `Copies.add`."""
+
+
+class Copies:
+    """Training text on the one side and test text on the other, and the copies between them.
+
+    Args:
+        folder: Folder for working files.
+        characters: Number of characters in the training text, about; it decides how long a seed is.
+    """
+
+    def __init__(self, folder: Path, characters: int) -> None:
+        self._lengths = seed_lengths(characters)
+        self._train, self._test = Spool(folder, "train-seeds", 2), Spool(folder, "test-seeds", 2)
+        self._votes = Spool(folder, "votes", 3)
+        self._letters, self._stretches = (folder / name for name in ("train-letters", "test-letters"))
+        self._train_file, self._test_file = self._letters.open("wb"), self._stretches.open("wb")
+        self._ends = array("q")
+        self._starts, self._owners = array("q", [0]), array("q")
+
+    def add(self, letters: Letters) -> int:
+        """Add a training text and return its number."""
+        begin = self._ends[-1] if self._ends else 0
+        letters.tofile(self._train_file)
+        self._ends.append(begin + len(letters))
+        places, hashes = seeds(letters, self._lengths)
+        self._train.add(hashes, (places + begin).astype(np.uint64))
+        return len(self._ends) - 1
+
+    def look_for(self, letters: Letters, part: int) -> None:
+        """Add a test text under a number."""
+        count = -(-len(letters) // STRETCH)
+        for stretch in np.array_split(letters, count) if count else ():
+            number = np.uint64(len(self._owners))
+            places, hashes = seeds(stretch, self._lengths)
+            self._test.add(hashes, number << np.uint64(_POSITION_BITS) | places.astype(np.uint64))
+            stretch.tofile(self._test_file)
+            self._starts.append(self._starts[-1] + len(stretch))
+            self._owners.append(part)
+
+    def found(self) -> Iterator[Copy]:
+        """Yield the copies, at most one per stretch and training text."""
+        self._train_file.close()
+        self._test_file.close()
+        if not self._ends or not self._ends[-1] or not self._owners:
+            return
+        self._vote()
+        letters, stretches = (np.memmap(path, np.uint32, "r") for path in (self._letters, self._stretches))
+        ends = np.frombuffer(self._ends, np.int64)
+        for (votes,) in parts_of(self._votes):
+            for number, first, last in _candidates(votes, np.frombuffer(self._starts, np.int64)):
+                stretch = stretches[self._starts[number] : self._starts[number + 1]]
+                item = int(np.searchsorted(ends, (first + last + len(stretch)) // 2, "right"))
+                if item == len(ends):
+                    continue
+                begin = max(int(ends[item - 1]) if item else 0, first - MARGIN)
+                end = min(int(ends[item]), last + len(stretch) + len(stretch) // 8 + MARGIN)
+                if common_letters(stretch, letters[begin:end]) >= MIN_SIMILARITY * len(stretch):
+                    yield Copy(self._owners[number], item)
+
+    def _vote(self) -> None:
+        """Collect (stretch, shift) of each seed that both sides have."""
+        for train, test in parts_of(self._train, self._test):
+            if not len(train) or not len(test):
+                continue
+            train = train[np.argsort(train[:, 0], kind="stable")]
+            low, high = (np.searchsorted(train[:, 0], test[:, 0], side) for side in ("left", "right"))
+            counts = high - low
+            counts = np.minimum(counts, MAX_PLACES)
+            rows = np.repeat(np.arange(len(test)), counts)
+            nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+            numbers = test[rows, 1] >> np.uint64(_POSITION_BITS)
+            places = test[rows, 1] & np.uint64((1 << _POSITION_BITS) - 1)
+            shifts = train[low[rows] + nth, 1] + np.uint64(1 << _POSITION_BITS) - places
+            self._votes.add(numbers * _MIX, numbers, shifts)
+
+
+def _candidates(votes: Hashes, starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
+    """Yield (stretch, first shift, last shift) of the places with the most votes.
+
+    Args:
+        votes: (votes, 3) rows of a hash, the stretch and the shift.
+        starts: (stretches + 1,) offset of each stretch.
+    """
+    if not len(votes):
+        return
+    votes = votes[np.lexsort((votes[:, 2], votes[:, 1]))]
+    numbers, shifts = votes[:, 1].astype(np.int64), votes[:, 2].astype(np.int64) - (1 << _POSITION_BITS)
+    new = np.flatnonzero((np.diff(numbers) != 0) | (np.diff(shifts) > MAX_SHIFT)) + 1
+    firsts, ends = np.concatenate([[0], new]), np.concatenate([new, [len(votes)]])
+    counts = ends - firsts
+    lengths = np.diff(starts)[numbers[firsts]]
+    kept = np.flatnonzero(counts >= np.clip(lengths // LETTERS_PER_VOTE, 1, MAX_NEEDED))
+    kept = kept[np.lexsort((-counts[kept], numbers[firsts[kept]]))]
+    previous, rank = -1, 0
+    for cluster in kept.tolist():
+        number = int(numbers[firsts[cluster]])
+        rank = rank + 1 if number == previous else 0
+        previous = number
+        if rank < MAX_CANDIDATES:
+            yield number, int(shifts[firsts[cluster]]), int(shifts[ends[cluster] - 1])
+
+
+def common_letters(one: Letters, other: Letters) -> int:
+    """Return the length of the longest common subsequence of two texts."""
+    texts = [letters.tobytes().decode("utf-32-le", "surrogatepass") for letters in (one, other)]
+    if _has_rapidfuzz():
+        from rapidfuzz.distance import LCSseq
+
+        return LCSseq.similarity(*texts)
+    return _common_subsequence(*texts)
+
+
+@cache
+def _has_rapidfuzz() -> bool:
+    return find_spec("rapidfuzz") is not None
+
+
+def _common_subsequence(one: str, other: str) -> int:
+    """Compute the same with whole numbers as bit vectors (Hyyrö, 2004)."""
+    places: dict[str, int] = {}
+    for i, letter in enumerate(one):
+        places[letter] = places.get(letter, 0) | 1 << i
+    all_bits = (1 << len(one)) - 1
+    row = all_bits
+    for letter in other:
+        matched = row & places.get(letter, 0)
+        row = (row + matched | row - matched) & all_bits
+    return len(one) - row.bit_count()

@@ -1,0 +1,138 @@
+"""Rows as they are read, on disk and with a journal: reading that was killed goes on after the last complete file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sizewise.documents import Reading, ReadOptions
+from sizewise.errors import SizewiseError
+from sizewise.records import Document, Example, RejectedRow, fingerprint
+from sizewise.store import RowFile, Store, make_folder, open_private, read_jsonl
+
+JOURNAL = "progress.jsonl"
+EVERY_SECONDS = 1.0
+KEEP_SECONDS = 7 * 24 * 3600.0
+_TYPES = {"documents": Document, "examples": Example, "rejected": RejectedRow}
+
+
+class StagedReading(Reading):
+    """A reading whose rows are on disk and that remembers which files are complete.
+
+    Args:
+        folder: Folder of the staged rows.
+        number: Number of the source among those of the command.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._journal, self._folder, self._number = folder / f"{number}.{JOURNAL}", folder, number
+        lines = [line for _, line in read_jsonl(self._journal, skip_invalid=True)] if self._journal.exists() else []
+        last = lines[-1] if lines else None
+        self._files = {name: self._open(name, last) for name in _TYPES}
+        super().__init__(self._files["documents"], self._files["examples"], rejected=self._files["rejected"])
+        self._done = {file for line in lines for file in line["files"]}
+        self._new: list[str] = []
+        if last:
+            self.notes = [note for line in lines for note in line["notes"]]
+            self.not_read, self.forms = last["not_read"], Counter(last["forms"])
+        self._noted, self._written = len(self.notes), time.monotonic()
+
+    def _open(self, name: str, last: dict[str, Any] | None) -> RowFile[Any]:
+        path = self._folder / f"{self._number}.{name}.jsonl"
+        return RowFile(path, _TYPES[name], new=last is None, size=last["sizes"][name] if last else None)
+
+    def is_done(self, file: str) -> bool:
+        """Check whether a file was read completely before."""
+        return file in self._done
+
+    def finish(self, file: str) -> None:
+        """Record that a file was read completely; it is on disk within a second or two."""
+        self._new.append(file)
+        if time.monotonic() - self._written >= EVERY_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        line = {
+            "files": self._new,
+            "sizes": {name: rows.flush() for name, rows in self._files.items()},
+            "not_read": self.not_read,
+            "notes": self.notes[self._noted :],
+            "forms": self.forms,
+        }
+        with open(self._journal, "a", encoding="utf-8", opener=open_private) as journal:
+            journal.write(json.dumps(line) + "\n")
+        self._new, self._noted, self._written = [], len(self.notes), time.monotonic()
+
+    def complete(self) -> None:
+        """Record that the whole source was read."""
+        self._write()
+
+    def close(self) -> None:
+        """Close the files."""
+        for rows in self._files.values():
+            rows.close()
+
+
+@contextlib.contextmanager
+def staged(store: Store, sources: Sequence[str | Path], options: ReadOptions, version: int) -> Iterator[Path]:
+    """Provide the folder in which sources are read; an interrupted reading of the same files finds its rows there.
+
+    The folder is removed at the end, unless the process is killed.
+
+    Raises:
+        SizewiseError: Another process reads the same files.
+    """
+    key = fingerprint([version, asdict(options), [_state(source) for source in sources]], 16)
+    folder = store.reading_folder(key)
+    make_folder(folder)
+    _remove_old(folder.parent, folder)
+    lock = FileLock(folder.parent / f".{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise SizewiseError(
+            "Another process is reading the same files.", "one process at a time", "wait until it is done"
+        ) from error
+    try:
+        make_folder(folder)
+        yield folder
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _state(source: str | Path) -> list[Any]:
+    """Return what changes when a source changes: names, sizes and times of its files."""
+    path = Path(source).expanduser()
+    if not path.exists():
+        return [str(source)]
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    states = []
+    for file in files:
+        with contextlib.suppress(OSError):
+            stat = file.stat()
+            states.append([str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns])
+    return [str(path.resolve()), states]
+
+
+def _remove_old(folder: Path, but: Path) -> None:
+    """Remove what readings that were never resumed left behind."""
+    for other in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if other != but and other.is_dir() and time.time() - other.stat().st_mtime > KEEP_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)

@@ -1,0 +1,280 @@
+"""The prompt and the reference answers of a row, in the formats of common tools."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sizewise.documents.cells import (
+    ANSWER_KEYS,
+    CONTEXT_KEYS,
+    LABEL_KEYS,
+    PROMPT_KEYS,
+    REFERENCE_KEYS,
+    TURN_KEYS,
+    Cells,
+)
+from sizewise.documents.turns import conversation, is_call, same_turns, text_turns
+from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
+from sizewise.records import Message
+from sizewise.text import normalize_text
+
+LabelNames = Mapping[str, Sequence[str]]
+"""Column -> names of its integer labels."""
+NO_REFERENCE = "no reference answer"
+MIN_SIMILARITY = 0.8
+_TRUE_OR_FALSE = {"true": True, "false": False}
+
+
+class Task(NamedTuple):
+    """The prompt of an example and its answers."""
+
+    form: str
+    """The row format, as shown to users."""
+    messages: tuple[Message, ...]
+    references: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    """Answers that people preferred less."""
+    label: str = ""
+
+
+def task_of(cells: Cells, names: LabelNames) -> Task:
+    """Read the prompt and the answers of a row in any supported format.
+
+    Raises:
+        BadRow: The row cannot be used.
+    """
+    if cells.values.get("chosen") not in (None, "", [], {}):
+        return _preference_task(cells)
+    turns_key, prompt_key = cells.first(TURN_KEYS), first_key(PROMPT_KEYS, cells.values)
+    if turns_key is not None and prompt_key in (None, "input"):
+        return _conversation_task(cells, turns_key, names)
+    if turns_key is not None:
+        raise BadRow(f"it has both '{prompt_key}' and '{turns_key}', but only one can be the prompt")
+    if prompt_key is None and cells.first(("text",)):
+        prompt_key = "text"
+    if prompt_key is None:
+        empty = next((key for key in (*PROMPT_KEYS, *TURN_KEYS, "text") if key in cells.values), None)
+        reason = f"'{cells.name(empty)}' is empty" if empty else "an example needs either prompt or messages"
+        suggestion = "" if empty else cells.suggestion(PROMPT_KEYS)
+        seen = "" if empty or suggestion else f"; the columns are {', '.join(map(repr, list(cells.values)[:12]))}"
+        raise BadRow(f"{reason}{suggestion}{seen}")
+    rated = _rated_task(cells, prompt_key)
+    if rated is not None:
+        return rated
+    answer_key, references, label = _answers(cells, names)
+    parts, turns = _prompt(cells, prompt_key)
+    if answer_key is None:
+        return Task(f"{' + '.join(parts)}, {NO_REFERENCE}", turns, label=label)
+    messages = _without_answer(turns, references, cells.name(prompt_key), answer_key)
+    return Task(" + ".join([*parts, cells.name(answer_key).strip().lower()]), messages, references, label=label)
+
+
+def prompt_of(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return the prompt of a row, read like the rows of a dataset; empty if the row has none.
+
+    Raises:
+        BadRow: The prompt cannot be read.
+    """
+    cells = Cells(row)
+    key = first_key(PROMPT_KEYS, cells.values)
+    return _prompt(cells, key)[1] if key else ()
+
+
+def _prompt(cells: Cells, key: str) -> tuple[list[str], tuple[Message, ...]]:
+    """Read the prompt under a key, with its input or context if any; also return the parts of the row format."""
+    given, name = cells.get(key), cells.name(key).strip().lower()
+    if isinstance(given, list):
+        return [f"{name} (messages)"], conversation(given, key)
+    prompt, parts = text_of(given, key), [name]
+    for other in CONTEXT_KEYS:
+        if other == key or other not in cells.values:
+            continue
+        parts.append(other)
+        more = cells.text(other)
+        if more.strip() and f"\n{more.strip()}\n" not in f"\n{prompt.strip()}\n":
+            prompt = f"{more}\n\n{prompt}" if other == "context" and key != "instruction" else f"{prompt}\n\n{more}"
+    if not prompt.strip():
+        raise BadRow(f"'{key}' is empty")
+    images = cells.get("images") or cells.get("image") or ()
+    message = {"role": "user", "content": prompt, "images": [images] if isinstance(images, str) else images}
+    return parts, (*_earlier_messages(cells), Message.model_validate(message))
+
+
+def _system(cells: Cells) -> list[Message]:
+    system = cells.text("system")
+    return [Message(role="system", content=system)] if system.strip() else []
+
+
+def _earlier_messages(cells: Cells) -> list[Message]:
+    """Read the messages before the prompt: a system message, and pairs of earlier prompts and answers."""
+    messages = _system(cells)
+    history = cells.get("history") or []
+    if not isinstance(history, list):
+        raise BadRow(f"history is {type_of(history)}, not a list of pairs")
+    for pair in history:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise BadRow("history has an item that isn't a pair of prompt and answer")
+        messages.append(Message(role="user", content=text_of(pair[0], "history")))
+        messages.append(Message(role="assistant", content=text_of(pair[1], "history")))
+    return messages
+
+
+def _conversation_task(cells: Cells, key: str, names: LabelNames) -> Task:
+    """Read a conversation; without references, the assistant's last message is the reference answer."""
+    turns = conversation(cells.get(key), key)
+    if turns[0].role != "system":
+        turns = (*_system(cells), *turns)
+    given = any(name in cells.values for name in ANSWER_KEYS)
+    *messages, last = turns
+    if given or last.role != "assistant":
+        answer_key, references, label = _answers(cells, names)
+        if answer_key is not None:
+            messages_only = _without_answer(turns, references, key, answer_key)
+            return Task(f"{key} + {answer_key}", messages_only, references, label=label)
+        return Task(f"{key}, {NO_REFERENCE}", turns, label=label)
+    if is_call(last):
+        raise BadRow(f"the last message of '{key}' is a tool call, not a text answer")
+    if not any(turn.role == "user" for turn in messages):
+        raise BadRow(f"'{key}' has no user message before the answer")
+    label_key = cells.first(LABEL_KEYS)
+    references = texts_of(last.content, "the answer")
+    if label_key is None:
+        return Task(f"{key} that end with the answer", tuple(messages), references)
+    label = _label(cells, label_key, names)
+    if normalize_text(last.content) != normalize_text(label):
+        answers = (label,)
+        return Task(f"{key} + {label_key}", _without_answer(turns, answers, key, label_key), answers, label=label)
+    return Task(f"{key} that end with the answer", tuple(messages), references, label=label)
+
+
+def _without_answer(
+    turns: tuple[Message, ...], references: tuple[str, ...], key: str, answer_key: str
+) -> tuple[Message, ...]:
+    """Drop the assistant's last message if it is the reference answer, which the prompt must not contain."""
+    *messages, last = turns
+    if last.role != "assistant":
+        return turns
+    if normalize_text(last.content) in map(normalize_text, references) and any(
+        turn.role == "user" for turn in messages
+    ):
+        return tuple(messages)
+    contained = (re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", last.content) for answer in references)
+    if answer_key not in LABEL_KEYS and any(contained):
+        raise BadRow(f"'{key}' ends with an assistant message that contains the reference answer in '{answer_key}'")
+    return turns
+
+
+def _answers(cells: Cells, names: LabelNames) -> tuple[str | None, tuple[str, ...], str]:
+    """Read the references and the label; return the column of the references, None if the row has no such column."""
+    key = cells.first(REFERENCE_KEYS)
+    label_key = cells.first(LABEL_KEYS)
+    label = _label(cells, label_key, names) if label_key is not None else ""
+    if key is None:
+        empty = next((key for key in REFERENCE_KEYS if key in cells.values), None)
+        if empty is not None:
+            reason = "null" if cells.values[empty] is None else "empty"
+            raise BadRow(f"the reference answer is missing: '{cells.name(empty)}' is {reason}")
+        suggestion = cells.suggestion(REFERENCE_KEYS, MIN_SIMILARITY)
+        if suggestion:
+            raise BadRow(f"the reference answer is missing: no answer column{suggestion}")
+        return None, (), ""
+    if key in LABEL_KEYS:
+        return key, (label,), label
+    if is_unanswerable(cells.values[key]):
+        cells.get(key)
+        return None, (), label
+    return key, _references(cells.get(key), key), label
+
+
+def is_unanswerable(value: Any) -> bool:
+    """Check whether a value is SQuAD's mark of a question without an answer: an object with an empty list of texts."""
+    return isinstance(value, dict) and value.get("text") == [] and "answer_start" in value
+
+
+def _label(cells: Cells, key: str, names: LabelNames) -> str:
+    value = cells.get(key)
+    listed = names.get(key, ())
+    if listed and isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < len(listed):
+            raise BadRow(f"'{key}' is {value}, but the labels are numbered from 0 to {len(listed) - 1}")
+        return listed[value]
+    labels = texts_of(value, key)
+    if len(labels) > 1:
+        raise BadRow(
+            f"'{key}' has {len(labels)} labels instead of one (use 'references' for several reference answers)"
+        )
+    return labels[0]
+
+
+def _references(value: Any, key: str) -> tuple[str, ...]:
+    if isinstance(value, dict) and isinstance(value.get("text"), list):  # SQuAD: {"text": [...], "answer_start"}
+        value = value["text"]
+    if isinstance(value, list) and value and all(isinstance(item, dict) and "answer_start" in item for item in value):
+        value = list(dict.fromkeys(text_of(item.get("text"), key) for item in value))
+    if isinstance(value, list) and value and all(isinstance(turn, dict) and "content" in turn for turn in value):
+        value = _single_answer(conversation(value, key), key)
+    if isinstance(value, dict):
+        raise BadRow(f"'{key}' is an object, not text (pass a JSON answer as a string)")
+    return texts_of(value, key)
+
+
+def _single_answer(turns: Sequence[Message], key: str) -> str:
+    if len(turns) != 1 or turns[0].role != "assistant" or is_call(turns[0]):
+        raise BadRow(f"'{key}' must be a single text message from the assistant")
+    return turns[0].content
+
+
+def _rated_task(cells: Cells, prompt_key: str) -> Task | None:
+    """Read an answer that was rated good or bad (KTO): prompt, completion, and whether it is desirable."""
+    given = cells.values.get("label")
+    good = _TRUE_OR_FALSE.get(given.strip().lower()) if isinstance(given, str) else given
+    if not isinstance(good, bool) or cells.values.get("completion") in (None, "", []):
+        return None
+    cells.get("label")
+    parts, messages = _prompt(cells, prompt_key)
+    answer = _references(cells.get("completion"), "completion")
+    form = " + ".join([*parts, "completion", "label (good or bad answer)"])
+    return Task(form, messages, answer) if good else Task(form, messages, rejected=answer)
+
+
+def _preference_task(cells: Cells) -> Task:
+    """Read a pair of a better and a worse answer, as texts, dialogues as text, or messages."""
+    (asked, better), (asked_worse, worse) = _side(cells, "chosen"), _side(cells, "rejected")
+    if not same_turns(asked, asked_worse):
+        raise BadRow("'chosen' and 'rejected' answer different prompts")
+    key = cells.first(TURN_KEYS) or first_key(PROMPT_KEYS, cells.values)
+    messages, parts = tuple(asked), ["chosen", "rejected"]
+    if key in TURN_KEYS:
+        messages, parts = conversation(cells.get(key), key), [str(key), *parts]
+    elif key is not None:
+        names, prompt = _prompt(cells, key)
+        if not asked:
+            messages = prompt
+        elif not any(turn.content.strip() == prompt[-1].content.strip() for turn in asked):
+            raise BadRow(f"'{key}' is another prompt than that of 'chosen'")
+        parts = [*names, *parts]
+    if not messages:
+        raise BadRow("the preference pair has no prompt")
+    if messages[0].role != "system":
+        messages = (*_system(cells), *messages)
+    return Task(" + ".join(parts) + " (preference pair)", messages, (better,), (worse,))
+
+
+def _side(cells: Cells, key: str) -> tuple[Sequence[Message], str]:
+    """Read one answer of a pair; return the turns before it and its text."""
+    value = cells.get(key)
+    turns: Sequence[Message]
+    if isinstance(value, dict):
+        value = [value]
+    if isinstance(value, list):
+        turns = conversation(value, key)
+    else:
+        if value in (None, ""):
+            raise BadRow(f"'{key}' is {'empty' if value == '' else 'null'}")
+        text = text_of(value, key)
+        turns = text_turns(text) or [Message(role="assistant", content=text.strip())]
+    if turns[-1].role != "assistant" or not turns[-1].content.strip():
+        raise BadRow(f"'{key}' doesn't end with an answer of the assistant")
+    return turns[:-1], turns[-1].content.strip()

@@ -1,0 +1,257 @@
+"""Read the requests of traces: Langfuse exports and OpenTelemetry spans with GenAI attributes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sizewise.documents.tables import Row
+from sizewise.documents.turns import content_of
+from sizewise.documents.values import BadRow, text_of, type_of
+
+LANGFUSE = "Langfuse (the logged answer is the reference)"
+OPENTELEMETRY = "OpenTelemetry GenAI (the logged answer is the reference)"
+_LANGFUSE_KEYS = frozenset(("traceid", "observations", "sessionid", "starttime", "projectid", "htmlpath", "tracename"))
+_OBSERVATIONS = frozenset(
+    (
+        *("SPAN", "GENERATION", "EVENT", "AGENT", "TOOL", "CHAIN"),
+        *("RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL"),
+    )
+)
+_PROMPTS = ("messages", "input", "prompt", "question", "query", "text", "content")
+_ANSWERS = ("output", "completion", "answer", "response", "content", "text", "generated_text")
+_INDEXED = re.compile(r"gen_ai\.(prompt|completion)\.(\d+)\.(role|content|name|tool_call_id)")
+_EVENT_ROLES = {
+    "gen_ai.system.message": "system",
+    "gen_ai.user.message": "user",
+    "gen_ai.assistant.message": "assistant",
+    "gen_ai.tool.message": "tool",
+}
+
+
+def trace_rows(row: Row) -> list[Row] | None:
+    """Return the requests of a trace or span as rows with `messages`; None if the row is no trace.
+
+    The rows are fewer than the spans: spans that are no request to a model, and those without messages, are left out.
+
+    Raises:
+        BadRow: The messages cannot be read.
+    """
+    cells = row.cells
+    spans = _spans(cells)
+    if spans is not None:
+        made = (_of_span(span) for span in spans)
+        return [Row(row.line, found, form=OPENTELEMETRY) for found in made if found]
+    if _is_langfuse(cells):
+        return [Row(row.line, found, form=LANGFUSE) for found in _of_langfuse(cells)]
+    return None
+
+
+def _spans(cells: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """Return the spans of an OTLP object, or of one span; None for other rows."""
+    if isinstance(cells.get("resourceSpans"), list):
+        return [span for resource in _objects(cells["resourceSpans"]) for span in _spans(resource) or []]
+    scopes = cells.get("scopeSpans", cells.get("instrumentationLibrarySpans"))
+    if isinstance(scopes, list):
+        return [span for scope in _objects(scopes) for span in _objects(scope.get("spans") or [])]
+    names = _attributes(cells.get("attributes")) if cells.get("attributes") else {}
+    if any(name.startswith("gen_ai.") for name in names) or ("name" in cells and _is_span(cells)):
+        return [cells]
+    return None
+
+
+def _is_span(cells: Mapping[str, Any]) -> bool:
+    context = cells.get("context")
+    return isinstance(cells.get("attributes"), list | dict) and (
+        any(key in cells for key in ("spanId", "span_id")) or (isinstance(context, dict) and "span_id" in context)
+    )
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise BadRow("a list of spans holds something else than objects")
+    return value
+
+
+def _attributes(given: Any) -> dict[str, Any]:
+    """Return attributes by name, from an object or from OTLP's list of keys and typed values."""
+    if isinstance(given, dict):
+        return given
+    found = {}
+    for item in given if isinstance(given, list) else []:
+        if isinstance(item, dict) and isinstance(item.get("key"), str):
+            found[item["key"]] = _typed(item.get("value"))
+    return found
+
+
+def _typed(value: Any) -> Any:
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    ((kind, inner),) = value.items()
+    name = kind.lower().replace("_", "")
+    items = inner.get("values") or [] if isinstance(inner, dict) else inner
+    if name == "arrayvalue":
+        return [_typed(item) for item in items]
+    if name == "kvlistvalue":
+        return _attributes(items)
+    return inner if name.endswith("value") else value
+
+
+def _of_span(span: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a request to a model as a row; None for other spans."""
+    attributes = _attributes(span.get("attributes"))
+    events = [
+        (str(event.get("name")), _attributes(event.get("attributes") or event.get("body")))
+        for event in span.get("events") or []
+        if isinstance(event, dict)
+    ]
+    everything = attributes | {key: value for _, found in events for key, value in found.items()}
+    asked, answers = _messages_of(everything, events)
+    if not asked or not answers:
+        return None
+    context = span.get("context")
+    name = span.get("spanId", span.get("span_id", context.get("span_id") if isinstance(context, dict) else None))
+    row = _row(asked, answers) | {"id": name, "time": _time(span)}
+    tools = everything.get("gen_ai.tool.definitions")
+    return row | ({"tools": tools} if tools else {})
+
+
+def _messages_of(
+    found: Mapping[str, Any], events: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[list[Any], list[Any]]:
+    """Return the messages asked and the answers, in the present or an earlier version of the conventions."""
+    if "gen_ai.input.messages" in found or "gen_ai.output.messages" in found:
+        system = _list(found.get("gen_ai.system_instructions"))
+        asked = _list(found.get("gen_ai.input.messages"))
+        first = [{"role": "system", "content": system}] if system else []
+        return [*first, *asked], _list(found.get("gen_ai.output.messages"))
+    indexed = [match for name in found if (match := _INDEXED.fullmatch(name))]
+    if indexed:
+        return _numbered(found, indexed, "prompt"), _numbered(found, indexed, "completion")
+    if found.get("gen_ai.prompt") is not None:
+        return _list(found["gen_ai.prompt"], "user"), _list(found.get("gen_ai.completion"), "assistant")
+    asked, answers = [], []
+    for name, values in events:
+        if name in _EVENT_ROLES:
+            message = {"role": _EVENT_ROLES[name], **values}
+            asked.append(message | ({"tool_calls": _parsed(values["tool_calls"])} if "tool_calls" in values else {}))
+        elif name == "gen_ai.choice":
+            answer = _parsed(values.get("message", values.get("content")))
+            answers.append({"role": "assistant", **answer} if isinstance(answer, dict) else _answer(answer))
+    return asked, answers
+
+
+def _numbered(found: Mapping[str, Any], names: Sequence[re.Match[str]], kind: str) -> list[Any]:
+    default = "user" if kind == "prompt" else "assistant"
+    turns: dict[int, dict[str, Any]] = {}
+    for match in names:
+        if match[1] == kind:
+            value = found[match[0]]
+            turns.setdefault(int(match[2]), {})[match[3]] = _parsed(value) if match[3] == "content" else value
+    return [{"role": default, **turns[number]} for number in sorted(turns)]
+
+
+def _parsed(value: Any) -> Any:
+    """Parse a value that is JSON text of a list or an object."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _list(value: Any, role: str = "") -> list[Any]:
+    parsed = _parsed(value)
+    if isinstance(parsed, list):
+        return parsed
+    if parsed in (None, ""):
+        return []
+    return [{"role": role, "content": parsed}] if role and isinstance(parsed, str) else [parsed]
+
+
+def _answer(value: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": value}
+
+
+def _row(asked: Sequence[Any], answers: Sequence[Any]) -> dict[str, Any]:
+    """Return a conversation that ends with the answer, or the prompt and several answers."""
+    answers = [{"role": "assistant", **answer} if isinstance(answer, dict) else _answer(answer) for answer in answers]
+    if len(answers) == 1:
+        return {"messages": [*asked, answers[0]]}
+    return {"messages": [*asked], "references": [_text(answer) for answer in answers]}
+
+
+def _text(answer: Mapping[str, Any]) -> str:
+    return content_of(answer.get("content", answer.get("parts")))
+
+
+def _time(span: Mapping[str, Any]) -> str:
+    nanoseconds = span.get("startTimeUnixNano", span.get("start_time_unix_nano"))
+    if isinstance(nanoseconds, str | int) and str(nanoseconds).isdigit():
+        return datetime.fromtimestamp(int(nanoseconds) // 10**9, UTC).isoformat()
+    started = span.get("start_time", span.get("startTime"))
+    return started if isinstance(started, str) else ""
+
+
+def _is_langfuse(cells: Mapping[str, Any]) -> bool:
+    names = {key.lower().replace("_", "") for key in cells}
+    if isinstance(cells.get("observations"), list) and ("input" in cells or "output" in cells):
+        return True
+    of_kind = cells.get("type") in _OBSERVATIONS
+    return {"input", "output"} <= names and (of_kind or bool(names & _LANGFUSE_KEYS))
+
+
+def _of_langfuse(cells: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the generations of a trace, or the trace itself if it has none; other observations aren't requests."""
+    if cells.get("type", "GENERATION") in _OBSERVATIONS - {"GENERATION"}:
+        return
+    observations = _parsed(cells.get("observations"))
+    generations: list[Mapping[str, Any]] = [
+        item
+        for item in (observations if isinstance(observations, list) else [])
+        if isinstance(item, dict) and item.get("type") == "GENERATION" and item.get("output") not in (None, "")
+    ]
+    for item in generations or [cells]:
+        asked, answers = _asked(item.get("input")), _answers(item.get("output"))
+        when = next((item[key] for key in ("timestamp", "startTime", "start_time") if item.get(key)), "")
+        tags = _parsed(item.get("tags", cells.get("tags"))) or []
+        yield _row(asked, answers) | {"id": item.get("id"), "time": when, "tags": tags}
+
+
+def _asked(given: Any) -> list[Any]:
+    value = _parsed(given)
+    if isinstance(value, dict) and "role" in value:
+        return [value]
+    if isinstance(value, dict):
+        key = next((key for key in _PROMPTS if value.get(key)), None)
+        if key is None:
+            raise BadRow(f"input is an object with the keys {', '.join(map(repr, list(value)[:8]))} and no prompt")
+        value = value[key]
+    if isinstance(value, list):
+        return value
+    if value in (None, ""):
+        raise BadRow("input is empty")
+    return [{"role": "user", "content": text_of(value, "input")}]
+
+
+def _answers(given: Any) -> list[Any]:
+    value = _parsed(given)
+    if isinstance(value, dict) and isinstance(value.get("choices"), list):
+        value = [choice.get("message", choice) for choice in value["choices"] if isinstance(choice, dict)]
+    elif isinstance(value, dict) and "role" not in value and not value.get("tool_calls"):
+        key = next((key for key in _ANSWERS if value.get(key)), None)
+        if key is None:
+            raise BadRow(f"output is an object with the keys {', '.join(map(repr, list(value)[:8]))} and no text")
+        value = value[key]
+    if isinstance(value, list):
+        turns: list[Any] = [turn for turn in value if isinstance(turn, dict)]
+        if not turns or len(turns) < len(value):
+            raise BadRow(f"output is a list of {type_of(value[0]) if value else 'nothing'}, not of messages")
+        return turns[-1:] if len({turn.get("role") for turn in turns}) > 1 else turns
+    if value in (None, ""):
+        raise BadRow("output is empty")
+    return [value if isinstance(value, dict) else _answer(text_of(value, "output"))]

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from sizewise.datasets import load, read
+from sizewise.datasets.staging import KEEP_SECONDS, StagedReading, staged
+from sizewise.documents import ReadOptions
+from sizewise.documents.reading import make_document
+from sizewise.errors import SizewiseError
+from sizewise.records import SPLITS
+from sizewise.store import Store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "texts"
+    made.mkdir()
+    for i in range(30):
+        (made / f"t{i:02}.txt").write_text(f"Text number {i} tells of the {i * 7}th thing.", encoding="utf-8")
+    return made
+
+
+def stop_after(count: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Interrupt reading after so many files, as Ctrl-C or a kill does; return the files that are read."""
+    read_files: list[str] = []
+    original = StagedReading.finish
+
+    def finish(self: StagedReading, file: str) -> None:
+        original(self, file)
+        read_files.append(file)
+        if len(read_files) == count:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sizewise.datasets.staging.EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(StagedReading, "finish", finish)
+    return read_files
+
+
+def test_an_interrupted_reading_goes_on_and_ends_in_the_same_dataset(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = stop_after(12, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        read(folder, store=store)
+    resumed = read(folder, store=store)
+    assert len(files) == len(set(files)) == 30
+    assert resumed.id == read(folder, store=Store(tmp_path / "other")).id
+    assert sum(len(load(store, resumed.id).documents[split]) for split in SPLITS) == 30
+    assert not [path for path in (store.home / "reading").iterdir() if path.is_dir()]
+
+
+def test_what_was_read_completely_is_not_read_again(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = stop_after(1_000, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr("sizewise.datasets.reading.contamination", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            read(folder, store=store)
+    contents = load(store, read(folder, store=store).id)
+    assert sum(len(contents.documents[split]) for split in SPLITS) == len(files) == 30
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_half_a_row_that_a_kill_left_behind_is_read_again(folder: Path, store: Store) -> None:
+    with contextlib.suppress(KeyboardInterrupt), staged(store, [folder], ReadOptions(), 1) as staging:
+        reading = StagedReading(staging, 0)
+        reading.documents.append(make_document("t00.txt", "", "Text", "x"))
+        reading.complete()
+        reading.documents.append(make_document("t01.txt", "", "lost", "x"))
+        reading.close()
+        with (staging / "0.documents.jsonl").open("ab") as file:
+            file.write(b'{"id": "t01.txt", "te')
+        raise KeyboardInterrupt
+    with staged(store, [folder], ReadOptions(), 1) as staging:
+        again = StagedReading(staging, 0)
+        assert [document.id for document in again.documents] == ["t00.txt"]
+        again.documents.append(make_document("t02.txt", "", "More", "x"))
+        assert [document.id for document in again.documents] == ["t00.txt", "t02.txt"]
+
+
+def test_a_changed_file_starts_anew(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = stop_after(12, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        read(folder, store=store)
+    (folder / "t03.txt").write_text("Another text altogether.", encoding="utf-8")
+    made = read(folder, store=store)
+    assert len(files) == 12 + 30
+    texts = [document.text for split in SPLITS for document in load(store, made.id).documents[split]]
+    assert "Another text altogether." in texts
+
+
+def test_two_processes_do_not_read_the_same_files_at_once(folder: Path, store: Store) -> None:
+    with (
+        staged(store, [folder], ReadOptions(), 1),
+        pytest.raises(SizewiseError, match="Another process"),
+        staged(store, [folder], ReadOptions(), 1),
+    ):
+        pass
+
+
+def test_an_error_leaves_nothing_behind(tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"prompt": "Q", "references": ["A b c d"]}), encoding="utf-8")
+    with pytest.raises(SizewiseError, match="too few"):
+        read(path, store=store)
+    assert not [path for path in (store.home / "reading").iterdir() if path.is_dir()]
+
+
+def test_old_remains_are_removed(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = store.reading_folder("old")
+    old.mkdir(parents=True)
+    read(folder, store=store)
+    assert old.is_dir()
+    monkeypatch.setattr("sizewise.datasets.staging.time.time", lambda: old.stat().st_mtime + KEEP_SECONDS + 1)
+    read(folder, store=store, seed=1)
+    assert not old.exists()
+
+
+def test_rows_on_disk_are_a_sequence(folder: Path, store: Store) -> None:
+    contents = load(store, read(folder, store=store).id)
+    train = contents.documents["train"]
+    listed = list(train)
+    assert len(train) == len(listed) == 22
+    assert (train[0], train[-1], list(train[3:5])) == (listed[0], listed[-1], listed[3:5])
+    both = train + contents.documents["test"]  # type: ignore[operator]
+    assert (both[22], len(both), list(both)[-1]) == (contents.documents["test"][0], 28, contents.documents["test"][-1])
+    with pytest.raises(IndexError):
+        train[22]
+
+
+def test_a_damaged_row_names_its_file(folder: Path, store: Store) -> None:
+    made = read(folder, store=store)
+    path = made.path.with_name("train.documents.jsonl")
+    path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
+    with pytest.raises(SizewiseError, match=r"train\.documents\.jsonl is missing or damaged"):
+        list(load(store, made.id).documents["train"])

@@ -1,0 +1,258 @@
+"""Row formats of the field: what becomes of prompt, answers, labels, tools and worse answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise.documents import Reading, ReadOptions, read_paths
+from sizewise.errors import SizewiseError
+from sizewise.records import Example
+
+USER = {"role": "user", "content": "Wo ist die Tür?"}
+GOOD = {"role": "assistant", "content": "Links."}
+WORSE = {"role": "assistant", "content": "Weiß nicht."}
+CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": {"price": 4.50, "city": "東京"}}}
+
+
+def read(tmp_path: Path, *rows: Any, options: ReadOptions | None = None) -> Reading:
+    path = tmp_path / "x.jsonl"
+    lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return read_paths([path], options or ReadOptions())
+
+
+def only(reading: Reading) -> Example:
+    (example,) = reading.examples
+    return example
+
+
+@pytest.mark.parametrize(
+    ("row", "form"),
+    [
+        ({"prompt": "Wo ist die Tür?", "chosen": "Links.", "rejected": "Weiß nicht."},
+         "prompt + chosen + rejected (preference pair)"),
+        ({"prompt": [USER], "chosen": [GOOD], "rejected": [WORSE]},
+         "prompt (messages) + chosen + rejected (preference pair)"),
+        ({"chosen": [USER, GOOD], "rejected": [USER, WORSE]}, "chosen + rejected (preference pair)"),
+        ({"prompt": "Wo ist die Tür?", "chosen": [USER, GOOD], "rejected": [USER, WORSE], "score_chosen": 7},
+         "prompt + chosen + rejected (preference pair)"),
+        ({"chosen": "\n\nHuman: Wo ist die Tür?\n\nAssistant: Links.",
+          "rejected": "\n\nHuman: Wo ist die Tür?\n\nAssistant: Weiß nicht."}, "chosen + rejected (preference pair)"),
+        ({"conversations": [{"from": "human", "value": "Wo ist die Tür?"}],
+          "chosen": {"from": "gpt", "value": "Links."}, "rejected": {"from": "gpt", "value": "Weiß nicht."}},
+         "conversations + chosen + rejected (preference pair)"),
+    ],
+)  # fmt: skip
+def test_preference_pairs_keep_both_answers(tmp_path: Path, row: Any, form: str) -> None:
+    reading = read(tmp_path, row)
+    example = only(reading)
+    assert [(turn.role, turn.content) for turn in example.messages] == [("user", "Wo ist die Tür?")]
+    assert (example.references, example.rejected) == (("Links.",), ("Weiß nicht.",))
+    assert dict(reading.forms) == {form: 1}
+
+
+def test_earlier_turns_of_a_dialogue_as_text_are_kept(tmp_path: Path) -> None:
+    begun = "\n\nHuman: 你好\n\nAssistant: 你好。\n\nHuman: 门在哪里\n\nAssistant:"
+    example = only(read(tmp_path, {"chosen": f"{begun} 左边。", "rejected": f"{begun} 不知道。"}))
+    assert [turn.content for turn in example.messages] == ["你好", "你好。", "门在哪里"]
+    assert (example.references, example.rejected) == (("左边。",), ("不知道。",))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"chosen": [USER, GOOD], "rejected": [GOOD, WORSE]}, "answer different prompts"),
+        ({"prompt": "Other?", "chosen": [USER, GOOD], "rejected": [USER, WORSE]}, "another prompt than that of"),
+        ({"chosen": "Links.", "rejected": "Rechts."}, "the preference pair has no prompt"),
+        ({"prompt": "Q", "chosen": "A", "rejected": None}, "'rejected' is null"),
+        ({"prompt": "Q", "chosen": "A", "rejected": ""}, "'rejected' is empty"),
+        ({"chosen": [USER], "rejected": [USER]}, "'chosen' doesn't end with an answer"),
+    ],
+)
+def test_preference_pairs_that_are_none_are_rejected(tmp_path: Path, row: Any, reason: str) -> None:
+    with pytest.raises(SizewiseError, match=f"line 1: .*{reason}"):
+        read(tmp_path, row)
+
+
+def test_answers_rated_good_or_bad_are_references_or_rejected(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Q1?", "completion": "A", "label": True},
+        {"prompt": [USER], "completion": [WORSE], "label": False},
+    ]
+    good, bad = read(tmp_path, *rows).examples
+    assert (good.references, good.rejected, good.label) == (("A",), (), "")
+    assert (bad.references, bad.rejected, bad.label) == ((), ("Weiß nicht.",), "")
+
+
+def test_rows_without_a_reference_are_counted_and_noted(tmp_path: Path) -> None:
+    reading = read(tmp_path, {"prompt": "Q?"}, {"messages": [USER]}, {"question": "R?", "answer": "A"})
+    assert [example.references for example in reading.examples] == [(), (), ("A",)]
+    assert reading.forms["prompt, no reference answer"] == 1
+    assert any(note.startswith("x.jsonl: 2 rows without a reference answer") for note in reading.notes)
+
+
+def test_a_reference_that_is_empty_is_not_the_same_as_none(tmp_path: Path) -> None:
+    for row in ({"prompt": "Q?", "answer": ""}, {"prompt": "Q?", "answer": None}, {"prompt": "Q?", "answers": []}):
+        with pytest.raises(SizewiseError, match=r"the reference answer is missing: 'answers?' is (empty|null)"):
+            read(tmp_path, row)
+
+
+@pytest.mark.parametrize("label", ["billing", "退款", 0, 7])
+def test_labels_are_kept_as_label_and_reference(tmp_path: Path, label: Any) -> None:
+    example = only(read(tmp_path, {"text": "Wo?", "label": label}))
+    assert (example.label, example.references) == (str(label), (str(label),))
+    beside = only(read(tmp_path, {"prompt": "Wo?", "answer": "Links.", "label": label}))
+    assert (beside.label, beside.references) == (str(label), ("Links.",))
+    named = only(read(tmp_path, {"text": "Wo?", "label": 3, "label_text": "refund"}))
+    assert (named.label, named.references) == ("refund", ("refund",))
+
+
+def test_one_label_only_is_read_and_noted(tmp_path: Path) -> None:
+    reading = read(tmp_path, *({"text": f"Fall {i}", "label": "frei"} for i in range(6)))
+    assert len(reading.examples) == 6
+    assert "x.jsonl: all 6 labels are 'frei'; nothing can be told apart" in reading.notes
+
+
+TURNS = [
+    USER,
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "name": "find", "content": "hook 3"},
+    {"role": "assistant", "content": "Haken 3."},
+]
+
+
+def test_calls_results_and_tools_keep_their_structure(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "find", "parameters": {}}}]
+    row = json.dumps({"messages": TURNS, "tools": tools}, ensure_ascii=False).replace("4.5", "4.50")
+    example = only(read(tmp_path, row))
+    asked, call, result = example.messages
+    assert (asked.role, call.role, result.role) == ("user", "assistant", "tool")
+    (made,) = call.tool_calls
+    assert (made.id, made.name, made.arguments) == ("c1", "find", '{"price": 4.50, "city": "東京"}')
+    assert (result.tool_call_id, result.name, result.content) == ("c1", "find", "hook 3")
+    assert json.loads(example.tools) == tools
+    assert example.references == ("Haken 3.",)
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [USER, {"role": "assistant", "content": [{"type": "text", "text": "I look."},
+                                                 {"type": "tool_use", "id": "c1", "name": "find", "input": {"k": 3}}]},
+         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "hook 3"}]}],
+        [USER, {"role": "assistant", "content": "I look.",
+                "function_call": {"name": "find", "arguments": '{"k": 3}'}},
+         {"role": "function", "name": "find", "content": "hook 3"}],
+        [{"from": "human", "value": "Wo ist die Tür?"},
+         {"from": "function_call", "value": '{"name": "find", "arguments": {"k": 3}}'},
+         {"from": "observation", "value": "hook 3"}],
+    ],
+)  # fmt: skip
+def test_calls_of_other_formats_are_the_same_calls(tmp_path: Path, turns: Any) -> None:
+    end = {"from": "gpt", "value": "Da."} if "from" in turns[0] else {"role": "assistant", "content": "Da."}
+    example = only(read(tmp_path, {"conversations" if "from" in turns[0] else "messages": [*turns, end]}))
+    assert [turn.role for turn in example.messages] == ["user", "assistant", "tool"]
+    assert [(c.name, json.loads(c.arguments)) for c in example.messages[1].tool_calls] == [("find", {"k": 3})]
+    assert example.messages[2].content == "hook 3"
+
+
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        ({"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}, "a tool call has no name"),
+        ({"role": "assistant", "tool_calls": "find"}, "tool_calls is a string, not a list"),
+        ({"role": "user", "tool_calls": [CALL]}, "a tool call in a message of the user"),
+        ({"from": "function_call", "value": "find it"}, "a tool call isn't JSON"),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, "a part of type 'input_audio'"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}]},
+         "is an address; download it"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}]},
+         "an image is embedded as data"),
+        ({"role": ["user"], "content": "x"}, "the role is"),
+    ],
+)  # fmt: skip
+def test_turns_that_cannot_be_kept_are_rejected(tmp_path: Path, turn: Any, reason: str) -> None:
+    with pytest.raises(SizewiseError, match=f"message 2: .*{reason}"):
+        read(tmp_path, {"messages": [USER, turn], "answer": "A"})
+
+
+def test_images_of_parts_and_columns_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "scan 1.png").write_bytes(b"\x89PNG")
+    part = {"type": "image_url", "image_url": {"url": "scan 1.png"}}
+    for row in (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Was?"}, part]}], "answer": "A"},
+        {"prompt": "Was?", "images": ["scan 1.png"], "answer": "A"},
+        {"prompt": "Was?", "image": "scan 1.png", "answer": "A"},
+    ):
+        assert only(read(tmp_path, row)).messages[-1].images == (str((tmp_path / "scan 1.png").resolve()),)
+
+
+def test_squad_files_are_read_as_published(tmp_path: Path) -> None:
+    answers = [{"text": "1889", "answer_start": 3}, {"text": "1889", "answer_start": 3}, {"text": "in 1889"}]
+    questions = [
+        {"id": "a", "question": "When?", "answers": answers[:2]},
+        {"id": "b", "question": "Why?", "answers": [], "is_impossible": True},
+    ]
+    article = {"title": "Tower", "paragraphs": [{"context": "It was built in 1889.", "qas": questions}]}
+    (tmp_path / "x.json").write_text(json.dumps({"version": "v2.0", "data": [article]}), encoding="utf-8")
+    reading = read_paths([tmp_path / "x.json"])
+    first, second = reading.examples
+    assert (first.id, first.references, first.source) == ("a", ("1889",), "Tower")
+    assert first.prompt == "It was built in 1889.\n\nWhen?"
+    assert (second.id, second.references) == ("b", ())
+    assert any("1 row marked as without an answer" in note for note in reading.notes)
+
+
+def test_the_number_of_a_choice_is_the_choice(tmp_path: Path) -> None:
+    choices = ["red", "green", "blue"]
+    assert only(read(tmp_path, {"question": "Which?", "choices": choices, "answer": 2})).references == ("blue",)
+    assert only(read(tmp_path, {"question": "2 or 3?", "choices": ["3", "2"], "answer": 2})).references == ("2",)
+
+
+def test_several_lists_of_one_object_are_splits(tmp_path: Path) -> None:
+    def rows(name: str) -> list[dict[str, str]]:
+        return [{"prompt": f"{name} {i}?", "answer": "A"} for i in range(3)]
+
+    whole = {"train": rows("train"), "test": rows("test")}
+    (tmp_path / "x.json").write_text(json.dumps(whole), encoding="utf-8")
+    assert [e.split for e in read_paths([tmp_path / "x.json"]).examples] == ["train"] * 3 + ["test"] * 3
+    (tmp_path / "x.json").write_text(json.dumps({"train": rows("train")}, indent=1), encoding="utf-8")
+    assert len(read_paths([tmp_path / "x.json"]).examples) == 3
+
+
+def test_a_line_that_holds_a_list_of_rows_is_those_rows(tmp_path: Path) -> None:
+    inner = [{"prompt": f"Frage {i}?", "answer": "ja"} for i in range(4)]
+    assert len(read(tmp_path, {"data": inner}).examples) == 4
+    reading = read(tmp_path, {"data": inner}, {"data": [{"prompt": "Noch?", "answer": "nein"}]})
+    assert [example.id for example in reading.examples] == [
+        "x.jsonl:1", "x.jsonl:1.2", "x.jsonl:1.3", "x.jsonl:1.4", "x.jsonl:2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"time": "2026-03-01T12:00:00Z"}, "2026-03-01T12:00:00+00:00"),
+        ({"timestamp": "2026-03-01 12:00:00+02:00"}, "2026-03-01T10:00:00+00:00"),
+        ({"date": "2026-03-01"}, "2026-03-01"),
+        ({"Created At": "2026-03"}, "2026-03"),
+        ({"created_at": "1.3.2026"}, ""),
+        ({"time": 5}, ""),
+    ],
+)
+def test_time_group_and_language_are_kept(tmp_path: Path, given: Any, expected: str) -> None:
+    row, document = {"prompt": "Q?", "answer": "A"} | given, {"text": "Ein Text.", "language": "de-CH"} | given
+    reading = read(tmp_path, row | {"group": "customer 4"}, document | {"group": "author"})
+    example, text = only(reading), next(iter(reading.documents))
+    assert (example.time, example.group) == (expected, "customer 4")
+    assert (text.time, text.group, text.language) == (expected, "author", "de")
+    assert any("that isn't ISO 8601" in note for note in reading.notes) == (not expected)
+
+
+@pytest.mark.parametrize("source", ["NHS", "handbook.pdf", "帮助台"])
+def test_the_source_of_a_row_is_kept_as_it_is(tmp_path: Path, source: str) -> None:
+    assert only(read(tmp_path, {"prompt": "Q?", "answer": "A", "source": source})).source == source
