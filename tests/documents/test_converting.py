@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sizewise.documents import read_paths
-from sizewise.documents.converting import CannotConvert, Converter
+from sizewise.documents.converting import Converter
+from sizewise.documents.parts import CannotConvert, Conversion, Part
 
 WORDS = "The patient takes two tablets of the medicine each day after the meal."
 DOCX_TYPES = """<?xml version="1.0" encoding="UTF-8"?>
@@ -77,14 +78,14 @@ def test_a_folder_of_office_files_is_read_and_what_cannot_be_is_named(tmp_path: 
 def test_a_file_that_takes_too_long_costs_only_itself(tmp_path: Path) -> None:
     make_pdf(tmp_path / "a.pdf")
     with Converter(seconds=0.01) as converter, pytest.raises(CannotConvert, match="longer than"):
-        converter.text_of(tmp_path / "a.pdf")
+        converter.convert(tmp_path / "a.pdf")
     with Converter() as converter:
-        assert "tablets" in converter.text_of(tmp_path / "a.pdf")
+        assert "tablets" in converter.convert(tmp_path / "a.pdf").parts[0].text
         assert converter._process is not None
         os.kill(converter._process.pid, signal.SIGKILL)  # as the system does where memory ends
         with pytest.raises(CannotConvert, match="memory"):
-            converter.text_of(tmp_path / "a.pdf")
-        assert "tablets" in converter.text_of(tmp_path / "a.pdf")
+            converter.convert(tmp_path / "a.pdf")
+        assert "tablets" in converter.convert(tmp_path / "a.pdf").parts[0].text
 
 
 def test_tables_hold_documents_or_examples(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_pdf_without_unicode_fonts_is_skipped_and_a_few_characters_are_dropped
         "c.pdf": "\ue012\ue013\ue014 \ufffd\ufffd 7",
         "d.html": "The text (cid:12) is about (cid:7).",
     }
-    monkeypatch.setattr(Converter, "text_of", lambda self, path: texts[path.name])
+    monkeypatch.setattr(Converter, "convert", lambda self, path: Conversion([Part(texts[path.name])]))
     for name in texts:
         (tmp_path / name).write_bytes(b"x")
     reading = read_paths([tmp_path])

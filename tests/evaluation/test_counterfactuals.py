@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from sizewise.comparison import compare
-from sizewise.errors import UsageError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate_suite
-from sizewise.evaluation.counterfactuals import attributes, make_variants, sentiment
+from sizewise.evaluation.counterfactuals import attributes, evaluate_counterfactuals, make_variants, sentiment
 from sizewise.store import Store
+from tests.languages import PASSAGES
 
 ATTRIBUTES = {attribute.name: attribute for attribute in attributes()}
 
@@ -81,3 +82,11 @@ def test_groups_are_scored_where_enough_questions_name_people(tmp_path: Path, st
     assert again.id == ids[0].id
     with pytest.raises(UsageError, match="counterfactuals needs a test set"):
         evaluate_suite("fake:echo", "counterfactuals", store=store)
+
+
+def test_questions_in_another_language_are_refused_by_name(tmp_path: Path, store: Store) -> None:
+    path = tmp_path / "fragen.jsonl"
+    rows = [{"prompt": passage.question, "references": [passage.answer]} for passage in PASSAGES["de"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(SizewiseError, match=r"defined for English; the questions of .* are in German \(de\)"):
+        evaluate_counterfactuals("fake:echo", str(path), store=store)

@@ -13,6 +13,7 @@ from sizewise.store import Store
 from sizewise.training import representation, train
 from sizewise.training.batches import make_mix
 from tests.conftest import sentence
+from tests.languages import PASSAGES
 from tests.training.test_training import TINY
 
 TEXT = "He told his brother. The men and a woman asked Mr Smith; she said no to HIM."
@@ -73,3 +74,14 @@ def test_the_record_tells_how_a_model_responds_to_swapped_groups(store: Store, t
     assert found.counterfactual_gap_before is not None
     assert found.counterfactual_gap_after is not None
     assert "genders are swapped" in (made.path.parent / "model" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_groups_of_german_text_are_neither_counted_nor_swapped() -> None:
+    text = " Man hat die Frau und den Mann gesehen." * 9
+    german = [make_document(f"{i}", "", passage.text + text, "") for i, passage in enumerate(PASSAGES["de"])]
+    assert representation.foreign_language(german) == "German (de)"
+    assert representation.count_representation(german, "none") is None
+    english = [make_document(f"{i}", "", "The man and the woman met his mother. " * 3, "") for i in range(12)]
+    found = representation.count_representation(english, "none")
+    assert found is not None
+    assert found.counts["gender"]["male"] > 0

@@ -16,7 +16,9 @@ def register(app: typer.Typer, panel: str) -> None:
 
     @app.command(cls=Command, rich_help_panel=panel)
     def read(
-        paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders or demo:NAME.")],
+        paths: Annotated[
+            list[str], typer.Argument(metavar="PATH...", help="Files, folders, web addresses or demo:NAME.")
+        ],
         name: Annotated[
             str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="Name of the dataset.")
         ] = None,
@@ -43,6 +45,22 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Maximum share of unusable rows per file (0 to 1); they are listed in rejected.jsonl.",
             ),
         ] = 0.05,
+        personal_data: Annotated[
+            str,
+            typer.Option(
+                metavar="CHOICE", rich_help_panel=DATA, help="What becomes of personal data: keep, mask or drop."
+            ),
+        ] = "keep",
+        allow_host: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="HOST", rich_help_panel=DATA, help="Host that web pages may be read from; repeatable."
+            ),
+        ] = None,
+        max_pages: Annotated[
+            int,
+            typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Maximum number of web pages per address."),
+        ] = 1,
         seed: Seed = 0,
         json: Json = False,
         csv: Csv = False,
@@ -52,11 +70,15 @@ def register(app: typer.Typer, panel: str) -> None:
         Example: sizewise read contracts/ examples.jsonl
 
         Other column names: sizewise read tickets.csv --prompt Frage --reference Antwort --label Kategorie
+
+        Web pages: sizewise read https://example.org/docs/ --allow-host example.org --max-pages 50
         """
         from sizewise.datasets import read as read_dataset
-        from sizewise.documents import ReadOptions
+        from sizewise.documents import ReadOptions, check_choice
 
-        options = ReadOptions(max_rejects, prompt, reference, label)
+        options = ReadOptions(
+            max_rejects, prompt, reference, label, check_choice(personal_data), tuple(allow_host or ()), max_pages
+        )
         saved = read_dataset(paths, name=name, domain=domain, seed=seed, options=options)
         if print_saved(saved, json):
             return

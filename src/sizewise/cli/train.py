@@ -375,12 +375,15 @@ def _print(saved: Saved[Checkpoint], csv: bool) -> None:
     if record.attention_tradeoff:
         print_line(f"Attention {record.attention}: {format_tradeoff(record.attention_tradeoff)}")
     if record.forgetting:
-        forgetting = record.forgetting
-        print_line(
-            f"Forgetting (bits per byte): control text {forgetting.before:.4f} -> {forgetting.after:.4f}; reference "
-            f"answers to {forgetting.questions} general questions {forgetting.answers_before or 0:.3f} -> "
-            f"{forgetting.answers_after or 0:.3f}."
-        )
+        measured = {
+            "control text": (record.forgetting.before, record.forgetting.after),
+            f"reference answers to {record.forgetting.questions} general questions": (
+                record.forgetting.answers_before,
+                record.forgetting.answers_after,
+            ),
+        }
+        parts = [f"{what} {a:.4f} -> {b:.4f}" for what, (a, b) in measured.items() if a is not None and b is not None]
+        print_line(f"Forgetting (bits per byte): {'; '.join(parts)}.")
     if record.memorization:
         for times, bits in record.memorization.exposure.items():
             print_line(

@@ -16,7 +16,7 @@ from sizewise.datasets.listing import Listing
 from sizewise.datasets.passages import PROXY_NOTE, derived_examples, passages
 from sizewise.datasets.splits import Assignment, assign_splits
 from sizewise.datasets.staging import StagedReading, staged
-from sizewise.documents import DEMOS, Reading, ReadOptions, read_demo, read_paths
+from sizewise.documents import DEMOS, Inventory, PersonalDataChoice, Reading, ReadOptions, read_demo, read_paths
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
@@ -110,6 +110,7 @@ def read(
             seed,
             split="test" if all_test else split,
             folder=folder,
+            personal_data=options.personal_data,
         )
         for rows in (*contents.documents.values(), *contents.examples.values(), contents.rejected, contents.entries):
             _close(rows)
@@ -147,6 +148,7 @@ def build(
     *,
     split: str = "documents",
     folder: Path | None = None,
+    personal_data: PersonalDataChoice = "keep",
 ) -> DatasetContents:
     """Build a dataset from readings; the result depends on the arguments only.
 
@@ -158,6 +160,7 @@ def build(
         seed: Seed of the split.
         split: What is held out, see `assign_splits`; `test` puts everything into the test split.
         folder: Folder for the rows; without one they are held in memory.
+        personal_data: What became of personal data when the files were read.
     """
     listing = Listing(readings, keep_duplicates=split == "test")
     if split == "test":
@@ -197,6 +200,7 @@ def build(
         forms.update(reading.forms)
         for row in reading.rejected:
             writer.rejected.append(row)
+    notes += writer.inventory.notes(personal_data)
     record = Dataset(
         name=name or ", ".join(sources),
         domain=domain,
@@ -204,7 +208,7 @@ def build(
         seed=seed,
         splits=writer.sizes(),
         contamination=report,
-        licenses=dict(writer.licenses),
+        licenses=dict(writer.inventory.licenses),
         not_read=dict(not_read),
         derived=derived,
         notes=tuple(notes),
@@ -212,7 +216,11 @@ def build(
         rejected=len(writer.rejected),
         split_by=split,
         near_duplicates=len(listing.near_duplicates),
-        sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.licenses)]),
+        languages=dict(writer.inventory.languages),
+        personal_data=dict(writer.inventory.personal_data),
+        personal_data_choice=personal_data,
+        origins=dict(writer.inventory.origins),
+        sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.inventory.licenses)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
 
@@ -226,7 +234,7 @@ class _Writer:
         self.examples: dict[Split, Any] = {s: self._rows(f"{s}.examples.jsonl", Example) for s in SPLITS}
         self.rejected: Any = self._rows(REJECTED, RejectedRow)
         self.entries: Any = self._rows(CONTAMINATION, ContaminationEntry)
-        self.licenses: Counter[str] = Counter()
+        self.inventory = Inventory()
         self._characters: Counter[str] = Counter()
         self._hash = hashlib.sha256()
 
@@ -236,12 +244,16 @@ class _Writer:
     def add_document(self, document: Document, split: Split) -> None:
         """Write a document."""
         self.documents[split].append(document)
-        self.licenses[document.license] += 1
+        self.inventory.add(document)
         self._characters[split] += len(document.text)
         self._hash.update(f"{split}\0{document.id}\0{document.sha256}\n".encode())
 
     def add_example(self, example: Example, split: Split) -> None:
-        """Write an example."""
+        """Write an example that was read."""
+        self.inventory.add(example)
+        self._write_example(example, split)
+
+    def _write_example(self, example: Example, split: Split) -> None:
         self.examples[split].append(example)
         self._hash.update(f"{split}\0{example.model_dump_json()}\n".encode())
 
@@ -257,7 +269,7 @@ class _Writer:
                         repeated += 1
                     else:
                         known.add(key)
-                        self.add_example(example, split)
+                        self._write_example(example, split)
         return repeated
 
     def check_contamination(self, derived: bool, documents_count: bool) -> Tally:

@@ -15,11 +15,12 @@ import numpy as np
 
 from sizewise import datasets
 from sizewise.datasets.sampling import sample_examples
-from sizewise.errors import UsageError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, Continuation, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.references import example_language
 from sizewise.evaluation.run import dataset_id
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.manner import refuses
@@ -29,7 +30,7 @@ from sizewise.models.prompts import PROMPT_VERSION, answer_limit, question_promp
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Completion, Evaluation, Example, ItemRow, Message, Request, Score
 from sizewise.store import Ledger, Saved, Store, versions
-from sizewise.text import words_of
+from sizewise.text import language_name, words_of
 
 MIN_QUESTIONS = 30
 MAX_SCORED, MAX_ANSWERED = 200, 40  # questions per attribute
@@ -201,6 +202,7 @@ def evaluate_counterfactuals(
     examples = sample_examples(contents.examples["test"], None, seed)
     if not examples:
         raise UsageError(f"{data_id} has no test examples.", "test questions that mention people", "--suite bias")
+    _check_language(data_id, examples)
     references = [example for split in contents.examples.values() for example in split]
     cases = list(_cases(examples, limit or MAX_SCORED))
     run = _Run(data_id, cases, min(limit or MAX_ANSWERED, MAX_SCORED), references, limit, seed)
@@ -215,6 +217,22 @@ def evaluate_counterfactuals(
             return asking.save(store, evaluation_id, record, rows, absent)
     finally:
         opened.close()
+
+
+def _check_language(data_id: str, examples: Sequence[Example]) -> None:
+    """Check that the questions are in English, whose words and names are swapped.
+
+    Raises:
+        SizewiseError: they are in another language.
+    """
+    language = example_language(examples)
+    if language not in ("", "en"):
+        raise SizewiseError(
+            f"Counterfactual fairness is defined for English; the questions of {data_id} are in "
+            f"{language_name(language)}.",
+            "test questions in English",
+            "sizewise evaluate MODEL --data ID, without --suite counterfactuals",
+        )
 
 
 def _measure(

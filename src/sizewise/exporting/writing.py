@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation.general_questions import QUESTIONS
+from sizewise.evaluation.general_questions import questions_in
 from sizewise.exporting import llamacpp, ollama, parity
 from sizewise.exporting.parity import Bounds, Reader
 from sizewise.lm import adapt, gguf_writing, hf_format
@@ -179,8 +179,9 @@ def _material(store: Store, data: str | None, prompts: int) -> tuple[list[tuple[
     """Collect prompts and texts to score, from the domain's dataset if there is one."""
     conversations: list[tuple[Message, ...]]
     if data is None:
-        conversations = [(Message(role="user", content=question),) for question, _ in QUESTIONS[:prompts]]
-        return conversations, [f"{question} {answer}." for question, answer in QUESTIONS[:TEXTS]]
+        questions = questions_in("en")
+        conversations = [(Message(role="user", content=question),) for question, _ in questions[:prompts]]
+        return conversations, [f"{question} {answer}." for question, answer in questions[:TEXTS]]
     contents = datasets.load(store, data)
     examples = Joined([contents.examples[split] for split in ("test", "validation", "train")])
     documents = Joined([contents.documents[split] for split in ("test", "validation", "train")])

@@ -138,12 +138,13 @@ class Forgetting(Record):
     """Forgetting report: control text and general questions before and after training."""
 
     control: str
-    """Source of the control text. The measured part was not trained on."""
+    """Source of the control text. The measured part was not trained on. Empty if there was no control text in the
+    language of the data."""
     bytes: int
     """Size of the control text in bytes."""
-    before: float
+    before: float | None
     """Bits per byte of control text before training."""
-    after: float
+    after: float | None
     """Bits per byte of control text after training."""
     answers_before: float | None = None
     """Bits per byte of reference answers to general questions before training."""

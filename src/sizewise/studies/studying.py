@@ -12,6 +12,7 @@ from sizewise.choice import choose
 from sizewise.comparison import add_votes, compare, rounds_of
 from sizewise.errors import SizewiseError
 from sizewise.evaluation import EvaluationOptions, default_metrics, evaluate, evaluate_suite
+from sizewise.evaluation.references import data_language
 from sizewise.loadtest import load_test_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
@@ -19,6 +20,7 @@ from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_repo
 from sizewise.store import Saved, Store, same_facts, write_atomically
 from sizewise.studies.config import StudyConfig, config_text, find_config
 from sizewise.synthesis.drafts import drafted_note
+from sizewise.text import language_name
 from sizewise.training import run_id_of, train
 from sizewise.training.preflight import peak_memory_bytes
 
@@ -131,9 +133,17 @@ def _run_stages(config: StudyConfig, data: str, store: Store, reporter: Reporter
     checkpoints, uris = _train_all(config, data, store, reporter)
     evaluations = _evaluate_all(config, uris, data, store, reporter)
     load_tests = _load_test_all(config, uris, evaluations, store, reporter)
+    language = data_language(datasets.load(store, data), "test")
+    if language not in ("", "en"):
+        reporter.say(f"Bias and language-nuance tests skipped. {_english_only(language)}")
+        return _Stages(checkpoints, evaluations, load_tests, {}, None, {})
     bias = _bias_all(config, uris, evaluations, store, reporter)
     language_nuance, bases = _language_nuance_all(config, uris, store, reporter)
     return _Stages(checkpoints, evaluations, load_tests, bias, language_nuance, bases)
+
+
+def _english_only(language: str) -> str:
+    return f"They are defined for English; the data are in {language_name(language)}."
 
 
 def _record(config: StudyConfig, data: str, stages: _Stages, verdict: _Verdict, store: Store) -> Study:
@@ -161,7 +171,7 @@ def _record(config: StudyConfig, data: str, stages: _Stages, verdict: _Verdict, 
         recommendation=verdict.chosen.id,
         votes=verdict.votes,
         simulation=config.simulation,
-        not_measured=tuple(_not_measured(config, verdict.compared.id, verdict.votes, stages.load_tests)),
+        not_measured=tuple(_not_measured(config, data, verdict, stages.load_tests, store)),
         report="",
         seconds=0.0,
         peak_memory_bytes=0,
@@ -337,11 +347,19 @@ def _cautions(data: str, checkpoints: dict[str, str], store: Store) -> list[str]
 
 
 def _not_measured(
-    config: StudyConfig, comparison: str, votes: str | None, load_tests: dict[str, str]
+    config: StudyConfig, data: str, verdict: _Verdict, load_tests: dict[str, str], store: Store
 ) -> list[NotMeasured]:
     """List what was not measured, each with the command that measures it."""
-    absent = []
-    if not votes:
+    absent, comparison = [], verdict.compared.id
+    language = data_language(datasets.load(store, data), "test")
+    if language not in ("", "en"):
+        absent.append(
+            NotMeasured(
+                what=f"stereotypes and language nuance. {_english_only(language)}",
+                command="sizewise evaluate MODEL --suite bias, which asks in English",
+            )
+        )
+    if not verdict.votes:
         absent.append(
             NotMeasured(
                 what="blind judging by people; run the study again to include their votes",

@@ -190,6 +190,8 @@ def _add_documents(units: _Units, documents: Chosen[Document], data: EncodedData
     units.add_texts(items, recipe.context, index)
     if recipe.balance == "none":
         return []
+    if language := representation.foreign_language(documents):
+        return [f"groups are balanced by English words and the text is in {language}, so it was not changed"]
     _, counts = representation.count_groups(document.text for document in documents)
     rarer = representation.rarer_group(counts)
     if rarer is None:

@@ -96,16 +96,16 @@ def _measured(record: Checkpoint) -> str:
     if record.attention_tradeoff:
         rows["attention"] = format_tradeoff(record.attention_tradeoff)
     forgetting = record.forgetting
-    if forgetting:
+    if forgetting and forgetting.before is not None and forgetting.after is not None:
         rows[f"control text ({forgetting.control}), bits per byte"] = (
             f"{forgetting.before:.4f} before, {forgetting.after:.4f} after "
             f"({forgetting.bytes:,} bytes; {forgetting.replay_share:.0%} of the training rows replayed such text)"
         )
-        if forgetting.answers_before is not None and forgetting.answers_after is not None:
-            rows[f"{forgetting.questions} general questions, bits per byte of the reference answer"] = (
-                f"{forgetting.answers_before:.3f} before, {forgetting.answers_after:.3f} after"
-            )
-    else:
+    if forgetting and forgetting.answers_before is not None and forgetting.answers_after is not None:
+        rows[f"{forgetting.questions} general questions, bits per byte of the reference answer"] = (
+            f"{forgetting.answers_before:.3f} before, {forgetting.answers_after:.3f} after"
+        )
+    if not forgetting:
         rows["forgetting"] = "not measured"
     memorized = record.memorization
     if memorized:

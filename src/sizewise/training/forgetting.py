@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sizewise.datasets import DatasetContents
 from sizewise.documents import read_demo, read_paths
 from sizewise.errors import SizewiseError
-from sizewise.evaluation.general_questions import QUESTIONS
+from sizewise.evaluation.general_questions import Questions, questions_in
+from sizewise.evaluation.references import data_language
 from sizewise.lm.packing import Unit
 from sizewise.lm.score import answer_bits, bits_per_byte
-from sizewise.records import Example, Message
+from sizewise.records import Example, Message, Recipe
 from sizewise.store import Store, offline
+from sizewise.text import language_name, main_language
 from sizewise.training.encoded_data import encode_examples
 
+ENGLISH = "en"
 MEASURED_CHARACTERS = 8_000
 VALIDATION_PIECES = 3  # measured at each validation
 PIECE_CHARACTERS = 1_200
@@ -23,22 +27,64 @@ REPLAY_CHARACTERS = 2_000_000
 
 @dataclass(frozen=True)
 class Control:
-    """Control text in two parts that share no document.
+    """Control text in two parts that share no document, and general questions.
 
     Attributes:
-        source: path or demo that the text was read from.
+        source: path or demo that the text was read from; empty without control text.
         replayed: texts that training may replay.
         measured: pieces of the other documents.
+        questions: general questions and answers in the language of the training data.
     """
 
     source: str
     replayed: tuple[str, ...]
     measured: tuple[str, ...]
+    questions: Questions = ()
 
     @property
     def bytes(self) -> int:
         """Size of the measured part in bytes."""
         return sum(len(text.encode("utf-8")) for text in self.measured)
+
+
+def choose_control(recipe: Recipe, contents: DatasetContents, store: Store) -> tuple[Control | None, list[str]]:
+    """Choose control text and general questions in the language of the training data.
+
+    The built-in control text is English. It is left out for data in another language, as are questions in a language
+    that has none.
+
+    Args:
+        recipe: recipe with the source of the control text.
+        contents: the training data.
+        store: where downloaded packages are.
+
+    Returns:
+        The control text and questions, None if there are neither; and notes on what was left out.
+
+    Raises:
+        SizewiseError: the control text can't be read or is empty.
+    """
+    if recipe.control == "none" or recipe.start == "scratch":
+        return None, []
+    language = data_language(contents, "train")
+    questions, notes = questions_in(language), []
+    control = Control("", (), ())
+    if recipe.control == Recipe.model_fields["control"].default and language not in ("", ENGLISH):
+        notes.append(
+            f"The built-in control text is in English and the data are in {language_name(language)}, so it was neither "
+            "replayed nor measured. To measure forgetting on general text in that language, set --control PATH."
+        )
+    else:
+        control = read_control(recipe.control, recipe.seed, store)
+        found = main_language(control.measured)
+        if language and found and found != language:
+            notes.append(
+                f"The control text {control.source} is in {language_name(found)}, the data are in "
+                f"{language_name(language)}."
+            )
+    if not questions:
+        notes.append(f"There are no general questions in {language_name(language)}; they were left out.")
+    return (replace(control, questions=questions) if questions or control.measured else None), notes
 
 
 def read_control(source: str, seed: int, store: Store) -> Control:
@@ -84,11 +130,11 @@ def control_bits(network: Any, tokenizer: Any, control: Control, context: int) -
     return bits_per_byte(network, tokenizer, control.measured, context)
 
 
-def general_answer_bits(network: Any, tokenizer: Any, context: int) -> float:
+def general_answer_bits(network: Any, tokenizer: Any, questions: Questions, context: int) -> float:
     """Compute bits per byte of reference answers to general questions, in the model's own prompt format."""
     examples = (
         Example(id="q", messages=(Message(role="user", content=question),), references=(answer,), source="q")
-        for question, answer in QUESTIONS
+        for question, answer in questions
     )
     units = [Unit(ids.tolist(), first) for ids, first in encode_examples(tokenizer, examples)]
-    return answer_bits(network, units, [answer for _, answer in QUESTIONS], context)
+    return answer_bits(network, units, [answer for _, answer in questions], context)

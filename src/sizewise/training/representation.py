@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from sizewise.evaluation.references import document_language
 from sizewise.lm.score import bits_per_byte
-from sizewise.records import Representation
+from sizewise.records import Document, Representation
+from sizewise.text import language_name
 
 # Attribute -> group -> words; words at the same position replace each other when groups are swapped.
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -147,7 +149,15 @@ def counterfactual_gap(network: Any, tokenizer: Any, sentences: Sequence[str], c
     )
 
 
-def count_representation(texts: Iterable[str], balance: str) -> Representation:
-    """Count the groups that the training text names."""
-    words, counts = count_groups(texts)
+def foreign_language(documents: Sequence[Document]) -> str:
+    """Return the name of the language that documents are written in if it isn't English, whose words are counted."""
+    language = document_language(documents)
+    return language_name(language) if language not in ("", "en") else ""
+
+
+def count_representation(documents: Sequence[Document], balance: str) -> Representation | None:
+    """Count the groups that the training text names; None for text in another language than English."""
+    if foreign_language(documents):
+        return None
+    words, counts = count_groups(document.text for document in documents)
     return Representation(words=words, counts=counts, balance=balance)

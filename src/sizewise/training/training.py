@@ -13,7 +13,6 @@ from typing import Any
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation.general_questions import QUESTIONS
 from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
 from sizewise.lm.checkpointing import remove_states
@@ -38,7 +37,7 @@ from sizewise.training.attention_tradeoff import measure_attention_tradeoff
 from sizewise.training.batches import Additions, Material, held_out, make_mix, training_part
 from sizewise.training.card import model_card
 from sizewise.training.distillation import prepare_teacher
-from sizewise.training.forgetting import VALIDATION_PIECES, Control, control_bits, general_answer_bits, read_control
+from sizewise.training.forgetting import VALIDATION_PIECES, choose_control, control_bits, general_answer_bits
 from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
 from sizewise.training.starts import Start, open_start
@@ -148,9 +147,7 @@ class Run:
         self.recipe, self.data, self.store, self.folder = recipe, data, store, folder
         self._reporter, self._watcher, self._usd_per_hour = reporter, watcher, usd_per_hour
         self.contents: DatasetContents = datasets.load(store, data)
-        self._control: Control | None = None
-        if recipe.control != "none" and recipe.start != "scratch":
-            self._control = read_control(recipe.control, recipe.seed, store)
+        self._control, self._control_notes = choose_control(recipe, self.contents, store)
         self._canaries = memorization.plant(recipe.canaries, recipe.seed)
         self._sentences = representation.gendered_sentences(
             document.text for split in ("validation", "test") for document in self.contents.documents[split]
@@ -312,14 +309,15 @@ class Run:
         """Measure a network outside the domain, and its response to swapped groups of people."""
         tokenizer, context = self.start.tokenizer, self.recipe.context
         found: dict[str, Any] = {}
-        if self._control is not None:
+        if self._control is not None and self._control.measured:
             found["control"] = control_bits(network, tokenizer, self._control, context)
-            found["answers"] = general_answer_bits(network, tokenizer, context)
+        if self._control is not None and self._control.questions:
+            found["answers"] = general_answer_bits(network, tokenizer, self._control.questions, context)
         if self._sentences and self.recipe.balance != "none":
             found["swap_gap"] = representation.counterfactual_gap(network, tokenizer, self._sentences, context)
         return found
 
-    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation]:
+    def _measure_after(self, network: Any) -> tuple[Forgetting | None, Memorization | None, Representation | None]:
         recipe, tokenizer = self.recipe, self.start.tokenizer
         measured = [name for name, on in (("forgetting", self._control), ("memorization", self._canaries)) if on]
         if measured:
@@ -330,20 +328,20 @@ class Run:
             forgetting = Forgetting(
                 control=self._control.source,
                 bytes=self._control.bytes,
-                before=self._before["control"],
-                after=after["control"],
-                answers_before=self._before["answers"],
-                answers_after=after["answers"],
-                questions=len(QUESTIONS),
-                replay_share=recipe.control_share,
+                before=self._before.get("control"),
+                after=after.get("control"),
+                answers_before=self._before.get("answers"),
+                answers_after=after.get("answers"),
+                questions=len(self._control.questions),
+                replay_share=recipe.control_share if self._control.replayed else 0.0,
             )
         if self._canaries:
             memorized = memorization.measure_memorization(
                 network, tokenizer, self._canaries, self.contents, recipe.seed
             )
         documents, _ = training_part(self.contents, recipe)
-        groups = representation.count_representation((document.text for document in documents), recipe.balance)
-        if "swap_gap" in after:
+        groups = representation.count_representation(documents, recipe.balance)
+        if groups is not None and "swap_gap" in after:
             groups = groups.model_copy(
                 update={
                     "counterfactual_gap_before": self._before["swap_gap"],
@@ -381,7 +379,13 @@ class Run:
     def _notes(self) -> tuple[str, ...]:
         result, notes = (
             self.result,
-            [*self.material.notes, *self._teaching.notes, *self._validation_notes, *self.planned.notes],
+            [
+                *self._control_notes,
+                *self.material.notes,
+                *self._teaching.notes,
+                *self._validation_notes,
+                *self.planned.notes,
+            ],
         )
         if result.rollbacks:
             steps = ", ".join(map(str, result.rollbacks))
