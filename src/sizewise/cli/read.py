@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, Csv, Json, Seed
 from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table
-from sizewise.records import ContaminationReport
+
+if TYPE_CHECKING:
+    from sizewise.records import ContaminationReport
 
 
 def register(app: typer.Typer, panel: str) -> None:
