@@ -96,3 +96,15 @@ def test_ends_of_lines_of_all_systems_end_a_row(tmp_path: Path, end: str) -> Non
     path.write_bytes(end.join(["prompt;answer", *(f"Frage {i};Antwort" for i in range(5))]).encode())
     rows = list(cell_rows(TextLines(path), frozenset(("prompt",))))
     assert [(row.line, row.cells.get("prompt")) for row in rows] == [(i + 2, f"Frage {i}") for i in range(5)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_objects_over_several_lines_are_rows(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "x.json"
+    rows = [{"prompt": f"Où {i} ?", "answer": "Là."} for i in range(count)]
+    path.write_text("\n".join(json.dumps(row, indent=2) for row in rows), encoding="utf-8")
+    found = list(json_rows(TextLines(path)))
+    assert [(row.line, row.cells) for row in found] == [(1 + 4 * i, row) for i, row in enumerate(rows)]
+    path.write_text('{\n "prompt": "Q",\n "answer": "A"', encoding="utf-8")
+    with pytest.raises(Unreadable, match="invalid at line 1"):
+        list(json_rows(TextLines(path)))

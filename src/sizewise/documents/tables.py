@@ -118,6 +118,9 @@ def json_rows(file: TextLines, *, replace_surrogates: bool = False) -> Iterator[
                 yield row
         if lists:
             return
+        if re.match(r"\{\s*\n", head):
+            yield from _object_rows(text, replace_surrogates)
+            return
     for line in file.lines():
         text = line.text.lstrip("\ufeff")
         if line.problem or not text.strip():
@@ -127,6 +130,22 @@ def json_rows(file: TextLines, *, replace_surrogates: bool = False) -> Iterator[
             yield Row(line.number, {}, f"a row of {len(text):,} characters")
         else:
             yield _json_row(line.number, text, replace_surrogates)
+
+
+def _object_rows(text: str, replace_surrogates: bool) -> Iterator[Row]:
+    """Yield the objects of a text, each written over several lines."""
+    window = Window(iter([text]))
+    while mark := window.skip_space():
+        line = window.line
+        if mark not in "{[,":
+            raise Unreadable(f"JSON objects that are invalid at line {line}")
+        if mark == ",":
+            window.move(1)
+            continue
+        value, problem = window.decode(_JSON)
+        if problem and not window.skip_value():
+            raise Unreadable(f"a JSON object that is invalid at line {line}: {problem}")
+        yield Row(line, {}, problem) if problem else make_row(line, value, replace_surrogates)
 
 
 def _json_row(number: int, text: str, replace_surrogates: bool) -> Row:
@@ -171,6 +190,8 @@ def _lists_in(text: str) -> list[tuple[str, int]]:
     if not isinstance(content, dict):
         return []
     rows_of = {key: content[key] for key in (*LIST_KEYS, *SPLIT_NAMES) if _is_rows(content.get(key))}
+    if "input" in content:
+        rows_of.pop("observations", None)  # a trace, which is one row
     if any(key in SPLIT_NAMES for key in rows_of):
         rows_of = {key: rows for key, rows in rows_of.items() if key in SPLIT_NAMES}
     found = []
