@@ -1,4 +1,4 @@
-"""Tell a column `source` that names collections from one that names the documents of examples."""
+"""Distinguish a column `source` that names collections from one that names the documents of examples."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def _notes(read: FileRead, name: str, counts: Mapping[str, int]) -> list[str]:
         "if a column holds the answer, name it with --reference",
     )
     if len(read.labels) == 1 and read.labelled > 1:
-        notes.append(f"{name}: all {read.labelled:,} labels are '{next(iter(read.labels))}'; nothing can be told apart")
+        notes.append(f"{name}: all {read.labelled:,} labels are '{next(iter(read.labels))}', so a model has nothing to learn")
     if read.rejected_count:
         count, total = read.rejected_count, read.rejected_count + read.usable
         notes.append(
