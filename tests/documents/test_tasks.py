@@ -114,7 +114,7 @@ def test_labels_are_kept_as_label_and_reference(tmp_path: Path, label: Any) -> N
 def test_one_label_only_is_read_and_noted(tmp_path: Path) -> None:
     reading = read(tmp_path, *({"text": f"Fall {i}", "label": "frei"} for i in range(6)))
     assert len(reading.examples) == 6
-    assert "x.jsonl: all 6 labels are 'frei'; nothing can be told apart" in reading.notes
+    assert "x.jsonl: all 6 labels are 'frei', so a model has nothing to learn" in reading.notes
 
 
 TURNS = [
