@@ -208,7 +208,6 @@ def build(
         seed=seed,
         splits=writer.sizes(),
         contamination=report,
-        licenses=dict(writer.inventory.licenses),
         not_read=dict(not_read),
         derived=derived,
         notes=tuple(notes),
@@ -216,10 +215,8 @@ def build(
         rejected=len(writer.rejected),
         split_by=split,
         near_duplicates=len(listing.near_duplicates),
-        languages=dict(writer.inventory.languages),
-        personal_data=dict(writer.inventory.personal_data),
         personal_data_choice=personal_data,
-        origins=dict(writer.inventory.origins),
+        **writer.inventory.counts(),
         sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.inventory.licenses)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)

@@ -25,7 +25,7 @@ EXTRAS = {
     "llamacpp": ("xllamacpp", "verification of GGUF exports"),
     "serve": ("fastapi", "sizewise serve"),
     "guard": ("presidio_analyzer", "masking of personal data before it leaves this machine"),
-    "documents": ("markitdown", "PDF, DOCX and HTML"),
+    "documents": ("markitdown", "PDF, Office files, HTML, e-books, mail"),
     "tune": ("optuna", "train --tune"),
     "harness": ("lm_eval", "tasks of lm-evaluation-harness"),
     "tensorboard": ("tensorboardX", "train --tensorboard"),
