@@ -26,6 +26,7 @@ EXTRAS = {
     "serve": ("fastapi", "sizewise serve"),
     "guard": ("presidio_analyzer", "masking of personal data before it leaves this machine"),
     "documents": ("markitdown", "PDF, Office files, HTML, e-books, mail"),
+    "ocr": ("rapidocr", "text of scanned pages"),
     "tune": ("optuna", "train --tune"),
     "harness": ("lm_eval", "tasks of lm-evaluation-harness"),
     "tensorboard": ("tensorboardX", "train --tensorboard"),
