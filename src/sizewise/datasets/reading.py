@@ -324,18 +324,14 @@ class _Writer:
             forms.update(reading.forms)
             for row in reading.rejected:
                 self.rejected.append(row)
-        licenses = self.inventory.licenses
         content = self._hash.hexdigest()
         return {
             "splits": self.sizes(),
-            "licenses": dict(licenses),
             "not_read": dict(not_read),
             "forms": dict(forms),
             "rejected": len(self.rejected),
-            "languages": dict(self.inventory.languages),
-            "personal_data": dict(self.inventory.personal_data),
-            "origins": dict(self.inventory.origins),
-            "sha256": fingerprint([[*facts, sum(not_read.values()), sorted(licenses)], content], 64),
+            "sha256": fingerprint([[*facts, sum(not_read.values()), sorted(self.inventory.licenses)], content], 64),
+            **self.inventory.counts(),
         }
 
 
