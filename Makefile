@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := $(PIP) install --require-hashes --no-deps -r
 
-.PHONY: help install study docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-judge bench-choose bench-domains bench-route bench-serve clean
+.PHONY: help install study docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-data bench-judge bench-choose bench-domains bench-route bench-serve clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -78,6 +78,9 @@ bench-models: $(VENV)/.all $(VENV)-harness/.done  ## one door against the bare S
 
 bench-eval: $(VENV)/.all $(VENV)-harness/.done  ## parity with sacrebleu and lm-evaluation-harness, false alarms, leaks
 	$(BIN)/python benchmarks/evaluating.py --lm-eval $(VENV)-harness/bin/python
+
+bench-data: $(VENV)/.all  ## planted leaks in seven languages, label tasks, 10,000 files, a gigabyte (about an hour and a half)
+	$(BIN)/python benchmarks/data.py
 
 bench-judge: $(VENV)/.all  ## golden scores, coverage, one-sided raters, early stops, 50 raters at once
 	$(BIN)/python benchmarks/judging.py

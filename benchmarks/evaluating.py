@@ -1,4 +1,4 @@
-"""Evaluation: parity with reference tools, false positives, power, contamination detection, speed.
+"""Evaluation: parity with reference tools, false positives, power, speed.
 
 1. BLEU, chrF, TER and their p-values against sacrebleu, on random and on real systems; CPU time of both.
 2. Log-likelihoods against the `hf` model of lm-evaluation-harness, fp32, on local tasks; needs `--lm-eval PYTHON`, an
@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 MODEL = "pkg:smollm2-135m"
 LEVEL = 0.05
-PARTS = ("sacrebleu", "harness", "float64", "alarms", "contamination_entries", "resampling", "overhead")
+PARTS = ("sacrebleu", "harness", "float64", "alarms", "resampling", "overhead")
 
 
 def jsonl(path: Path) -> list[dict[str, Any]]:
@@ -513,69 +513,7 @@ def by_document(differences: np.ndarray, clusters: Sequence[str], rng: np.random
     return [means[i] for i in rng.permutation(len(means))]
 
 
-# -- 4. contamination ----------------------------------------------------------------------------------------------
-
-
-def passages_of(name: str) -> list[str]:
-    """Collect passages of 13 to 400 words."""
-    if name == "law":
-        texts = [row.get("text") or "" for row in jsonl(DATA / "dc_code" / "dc_code_sections.jsonl")]
-    elif name == "medicine":
-        rows = jsonl(DATA / "medquad" / "medquad_qa.jsonl")
-        texts = [part for row in rows for part in re.split(r"(?<=\.)\s{2,}|\n\n", row.get("answer") or "")]
-    elif name == "support":
-        rows = jsonl(DATA / "ms_office_support" / "articles.jsonl")
-        texts = [part for row in rows for value in row.values() if isinstance(value, str) for part in value.split("\n")]
-    else:
-        texts = [part for split in demo().documents.values() for d in split for part in d.text.split("\n\n")]
-    return [text for text in dict.fromkeys(texts) if 13 <= len(text.split()) <= 400]
-
-
-def edited(words: Sequence[str], vocabulary: Sequence[str], share: float, rng: random.Random) -> str:
-    """Replace a share of the words."""
-    words = list(words)
-    for index in rng.sample(range(len(words)), int(share * len(words))):
-        words[index] = rng.choice(vocabulary)
-    return " ".join(words)
-
-
-def contamination_part() -> dict[str, Any]:
-    """Detect planted passages of the training text, and count false positives on text of another field."""
-    from sizewise.text import SeenText, words_of
-
-    fields = ("law", "medicine", "support") if DATA.exists() else ("demo",)
-    pools = {name: passages_of(name) for name in fields}
-    rows = {}
-    for name, passages in pools.items():
-        rng = random.Random(0)
-        rng.shuffle(passages)
-        train = passages[: min(12_000, len(passages) * 3 // 4)]
-        seen = SeenText()
-        seen.add(train)
-        vocabulary = [word for text in train for word in words_of(text)]
-        planted = rng.sample(train, min(2_000, len(train)))
-        others = [text for other, texts in pools.items() if other != name for text in texts]
-        fresh = rng.sample(others, min(5_000, len(others))) if others else []
-
-        def caught(texts: Sequence[str], seen: SeenText = seen) -> float:
-            found = [seen.look_up(text) for text in texts]
-            return sum(one.exact or one.edited or one.shared_words > 0 for one in found) / max(1, len(found))
-
-        ten = [edited(words_of(text), vocabulary, 0.1, rng) for text in planted]
-        rows[name] = {
-            "verbatim": caught(planted),
-            "tenth_replaced": caught(ten),
-            "tenth_replaced_under_60_words": caught([text for text in ten if len(text.split()) < 60]),
-            "twentieth_replaced": caught([edited(words_of(text), vocabulary, 0.05, rng) for text in planted]),
-            "false_alarms": caught(fresh),
-            "planted": len(planted),
-            "fresh": len(fresh),
-        }
-        print(f"{name}: {rows[name]}")
-    return rows
-
-
-# -- 5. and 6. speed -----------------------------------------------------------------------------------------------
+# -- 4. and 5. speed -----------------------------------------------------------------------------------------------
 
 
 def resampling_part(runs: int) -> dict[str, Any]:
@@ -667,7 +605,6 @@ def main() -> None:
         "sacrebleu": sacrebleu_part,
         "float64": float64_part,
         "alarms": lambda: alarms_part(args.times),
-        "contamination_entries": contamination_part,
         "resampling": lambda: resampling_part(3),
         "overhead": overhead_part,
     }

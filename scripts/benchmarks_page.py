@@ -42,9 +42,14 @@ MEASURES = {
         "make bench-models",
     ),
     "eval": Measured(
-        "Parity with sacrebleu and lm-evaluation-harness, false alarms, planted leaks",
+        "Parity with sacrebleu and lm-evaluation-harness, false alarms",
         ("metrics", "evaluation", "stats", "comparison", "datasets"),
         "make bench-eval",
+    ),
+    "data": Measured(
+        "Planted leaks in seven languages, label tasks, many files, a gigabyte of text",
+        ("documents", "datasets", "text"),
+        "make bench-data",
     ),
     "judge": Measured(
         "Blind judging: ranking, coverage, early stopping, concurrent raters", ("judging", "stats"), "make bench-judge"

@@ -51,6 +51,8 @@ def test_from_reading_to_choosing(
     chosen = run("choose", str(compared["id"]), "--needs", str(needs))
     assert chosen["record"]["outcome"] == "inconclusive"  # type: ignore[index]
     assert "come from 4 source documents, and a claim requires at least 10" in chosen["record"]["summary"]  # type: ignore[index]
+    cleared = run("runs", "--clear-cache")
+    assert cleared["record"]["freed_bytes"] > 1_000  # type: ignore[index]
     listed = run("runs")
     assert len(listed["record"]["runs"]) == 6  # type: ignore[index]
     for words in (

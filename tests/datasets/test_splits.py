@@ -81,9 +81,17 @@ def test_a_source_cannot_be_in_two_splits() -> None:
         build([Reading((), tuple(named))], ["x"], None, "general", 0)
 
 
-def test_examples_of_one_collection_are_told_what_their_source_is_taken_for() -> None:
-    rows = [make_example(f"e{i}", f"Answer {i}.", "CancerGov", f"Q{i}?") for i in range(40)]
-    with pytest.raises(SizewiseError, match=r"0 documents and 40 examples come from 1 source \('CancerGov'\)") as told:
+def test_a_source_that_names_a_collection_is_no_document() -> None:
+    rows = [make_example(f"e{i}", f"Answer {i}.", "CancerGov", f"Q{i * i}?") for i in range(40)]
+    contents = build([Reading([], rows)], ["x"], None, "general", 0)
+    assert len(contents.examples["test"]) == 8
+    assert all(example.source == example.id and example.tags == ("CancerGov",) for example in all_examples(contents))
+    assert any("names collections ('CancerGov')" in note for note in contents.record.notes)
+
+
+def test_too_few_sources_are_named_and_prompts_can_be_split_instead() -> None:
+    rows = [make_example(f"e{i}", f"Answer {i}.", f"manual{i % 2}.pdf", f"Q{i * i}?") for i in range(40)]
+    with pytest.raises(SizewiseError, match="40 examples come from 2 sources") as told:
         build([Reading([], rows)], ["x"], None, "general", 0)
     assert "--split prompts" in told.value.next_step
     assert len(build([Reading([], rows)], ["x"], None, "general", 0, split="prompts").examples["test"]) == 8

@@ -53,6 +53,22 @@ def test_an_interrupted_reading_goes_on_and_ends_in_the_same_dataset(
     assert not [path for path in (store.home / "reading").iterdir() if path.is_dir()]
 
 
+def test_what_was_read_completely_is_not_read_again(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = stop_after(1_000, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr("sizewise.datasets.reading.contamination", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            read(folder, store=store)
+    contents = load(store, read(folder, store=store).id)
+    assert sum(len(contents.documents[split]) for split in SPLITS) == len(files) == 30
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_half_a_row_that_a_kill_left_behind_is_read_again(folder: Path, store: Store) -> None:
     with contextlib.suppress(KeyboardInterrupt), staged(store, [folder], ReadOptions(), 1) as staging:
         reading = StagedReading(staging, 0)

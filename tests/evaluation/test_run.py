@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 import sacrebleu
 import torch
 
-from sizewise.datasets import load, read
+from sizewise.datasets import build, load, read
+from sizewise.datasets.reading import save
+from sizewise.documents import Reading
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions, evaluate, run
 from sizewise.evaluation.asking import answer_notes
@@ -24,6 +27,7 @@ from sizewise.models.prompts import answer_limit, choose_shots, make_request, st
 from sizewise.records import (
     Completion,
     Dataset,
+    Document,
     Evaluation,
     Example,
     ItemRow,
@@ -367,3 +371,79 @@ def test_recorded_answers_have_no_token_counts_or_latency_unless_recorded(tmp_pa
     said.write_text("\n".join(map(json.dumps, batch)), encoding="utf-8")
     found = evaluate(f"recorded:{said}", data, ["exact_match"], store=store).record.scores["completion_tokens"]
     assert (found.value, found.n) == (9, 1)
+
+
+CALL = '{"name": "weather", "arguments": {"city": "%d"}}'
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+def saved(store: Store, examples: Sequence[Example]) -> str:
+    """Save a dataset of test examples as they are."""
+    answered = [example.model_copy(update={"references": ("yes",)}) for example in examples]
+    made = build([Reading(list[Document](), answered)], ["x"], None, "general", 0, all_test=True)
+    return save(store, "data-made", replace(made, examples=made.examples | {"test": tuple(examples)})).id
+
+
+def asked(number: int, *, answer: str | None = "yes", **more: Any) -> Example:
+    return Example(
+        id=f"e{number}",
+        messages=(Message(role="user", content=f"yes, {number}"),),
+        references=() if answer is None else (answer,),
+        source=f"e{number}",
+        **more,
+    )
+
+
+def test_examples_without_a_reference_are_answered_and_not_scored(store: Store) -> None:
+    data = saved(store, [asked(i, answer="yes" if i % 3 else None) for i in range(30)])
+    stored = evaluate("fake:echo", data, ["exact_match", "answer_words"], store=store)
+    scores, rows = stored.record.scores, rows_of(store, stored)
+    assert (scores["exact_match@all"].n, scores["answer_words@all"].n) == (20, 30)
+    assert all(row.completion for row in rows)
+    assert sum("exact_match" in row.stats for row in rows) == 20
+    assert any("10 of 30 test examples have no reference answer" in note for note in stored.record.notes)
+    assert any("exact_match can't measure them" in note for note in stored.record.notes)
+
+
+def test_without_any_reference_the_reason_is_told(store: Store) -> None:
+    data = saved(store, [asked(i, answer=None) for i in range(5)])
+    record = evaluate("fake:echo", data, store=store).record
+    for name in ("exact_match", "bleu", "chrf", "token_f1"):
+        assert record.scores[name].missing_reason == "no test example has a reference answer"
+    assert record.scores["answer_words@all"].value == 2
+    assert record.items == 5
+    assert "accuracy" not in record.metrics
+
+
+class Calling(FakeModel):
+    """Calls a function as open models do."""
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        for request, answer in zip(requests, super().complete(requests), strict=True):
+            city = request.messages[-1].content.split()[-1]
+            call = f'Let me see.<tool_call>\n{{"name": "weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
+            yield answer.model_copy(update={"text": call})
+
+
+def test_a_call_is_scored_as_json(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [
+        asked(
+            i, answer=f'{{"name": "weather", "arguments": {{"city": "{i if i % 2 else 0}"}}}}', tools=json.dumps([TOOL])
+        )
+        for i in range(1, 21)
+    ]
+    monkeypatch.setattr(run, "open_model", lambda uri, **_: Calling("echo"))
+    stored = evaluate("fake:echo", saved(store, examples), ["exact_match", "json_f1"], store=store)
+    assert stored.record.scores["exact_match@all"].value == 0.5
+    assert stored.record.scores["json_f1@all"].value == pytest.approx(0.75)
+    assert rows_of(store, stored)[0].completion == '{"name": "weather", "arguments": {"city": "1"}}'
+
+
+def test_shots_and_stops_pass_over_examples_without_a_reference() -> None:
+    rows = [asked(i, answer=None if i % 2 else "yes") for i in range(6)]
+    contents = build([Reading(list[Document](), rows[::2])], ["x"], None, "general", 0, all_test=True)
+    contents = replace(contents, examples=contents.examples | {"train": rows})
+    assert all(shot.references for shot in choose_shots(contents, 0))
+    assert stop_texts(rows) == ("\n",)
+    assert stop_texts(rows[1:2]) == ("\n\n", "\nQuestion:")
+    assert answer_limit(rows) == answer_limit(rows[:1])

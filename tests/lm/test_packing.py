@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import time
+from bisect import bisect_left, insort
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizewise.lm.packing import NO_TARGET, Mix, Unit, cut, pack
+from sizewise.lm.packing import NO_TARGET, Mix, Unit, cut, cut_items, fill_rows, pack, shuffled
 
 CONTEXT = 16
 
@@ -67,3 +71,67 @@ def test_each_epoch_sees_each_row_once_and_the_share_holds() -> None:
 def test_one_pool_alone(share: float) -> None:
     seen = np.concatenate([mix(share).step(i).ids[:, 0] for i in range(5)])
     assert ((seen >= 200) == bool(share)).all()
+
+
+@given(st.lists(st.integers(0, 100), max_size=10))
+def test_items_are_cut_like_texts(lengths: list[int]) -> None:
+    sizes = np.array(lengths, np.int64)
+    starts, cuts = cut_items(np.cumsum(sizes) - sizes, sizes, CONTEXT)
+    tokens = list(range(sum(lengths)))
+    expected = [unit.ids for end, size in zip(np.cumsum(sizes), sizes, strict=True)
+                for unit in cut(tokens[end - size : end], CONTEXT)]  # fmt: skip
+    assert [tokens[a : a + n] for a, n in zip(starts, cuts, strict=True)] == expected
+
+
+def best_fit(lengths: list[int], context: int) -> int:
+    """Place one unit after the other, longest first, into the fullest row that has room; return the number of rows."""
+    free: list[int] = []
+    rows = 0
+    for need in sorted(lengths, reverse=True):
+        place = bisect_left(free, need)
+        rows += place == len(free)
+        room = free.pop(place) if place < len(free) else context
+        if room > need:
+            insort(free, room - need)
+    return rows
+
+
+@given(st.lists(st.integers(2, CONTEXT), min_size=1, max_size=200))
+def test_units_of_one_length_are_placed_together_as_well_as_one_by_one(lengths: list[int]) -> None:
+    members, ends = fill_rows(np.array(lengths, np.int64), CONTEXT)
+    assert sorted(members.tolist()) == list(range(len(lengths)))
+    sums = [sum(lengths[unit] for unit in members[a:b]) for a, b in pairwise(ends)]
+    assert max(sums) <= CONTEXT
+    assert min(sums) > 0
+    assert len(sums) == best_fit(lengths, CONTEXT)
+
+
+def test_packing_takes_time_in_proportion_to_the_units() -> None:
+    rng = np.random.default_rng(0)
+    lengths = np.minimum(rng.lognormal(5, 1, 500_000).astype(np.int64) + 2, 512)
+    begun = time.process_time()
+    _, ends = fill_rows(lengths, 512)
+    assert time.process_time() - begun < 3
+    assert lengths.sum() / 512 / (len(ends) - 1) > 0.99
+
+
+@given(st.integers(1, 300), st.tuples(st.integers(0, 9), st.integers(0, 2), st.integers(0, 50)))
+def test_the_order_of_rows_is_a_permutation(size: int, key: tuple[int, ...]) -> None:
+    assert sorted(shuffled(place, size, key) for place in range(size)) == list(range(size))
+
+
+def test_orders_differ_and_are_even() -> None:
+    orders = [tuple(shuffled(place, 4, (key, 0, 0)) for place in range(4)) for key in range(4_800)]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 24
+    assert min(counts) > 140  # 200 on average
+    assert max(counts) < 260
+    steps = [shuffled(i + 1, 1_000_003, (7,)) - shuffled(i, 1_000_003, (7,)) for i in range(300)]
+    assert len(set(steps)) == 300
+
+
+def test_the_first_row_of_a_large_pool_costs_no_more_than_of_a_small_one() -> None:
+    begun = time.process_time()
+    for place in range(2_000):
+        shuffled(place, 10**12, (1, 2, 3))
+    assert time.process_time() - begun < 1

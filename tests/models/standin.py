@@ -161,10 +161,17 @@ def _event(data: dict[str, Any], name: str = "") -> str:
     return (f"event: {name}\n" if name else "") + f"data: {json.dumps(data)}\n\n"
 
 
+def words_in(content: Any) -> str:
+    """Find the text of a message in OpenAI's or Anthropic's form, also of a tool's result."""
+    part = content if isinstance(content, str) else content[-1]
+    while not isinstance(part, str):
+        part = part.get("text") or part.get("content") if isinstance(part, dict) else part[-1]
+    return part
+
+
 def openai(body: dict[str, Any], fault: object, told: dict[str, Any], words: str = "") -> list[str]:
     """A model with `o3` or `long` in its name thinks for 600 tokens: `o3` shows nothing of it, `long` does."""
-    content = body["messages"][-1]["content"]
-    said = words or "echo: " + (content if isinstance(content, str) else content[-1]["text"])
+    said = words or "echo: " + words_in(body["messages"][-1]["content"])
     base = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
@@ -174,6 +181,12 @@ def openai(body: dict[str, Any], fault: object, told: dict[str, Any], words: str
     if "tags" in body["model"]:
         thought = [chunk({"content": "<think>"}), chunk({"content": "hm"}), chunk({"content": "</think>"})]
     finish = "content_filter" if fault == "filter" else "stop"
+    if body.get("tools") and "use it" in said:
+        name = body["tools"][0]["function"]["name"]
+        called = {"index": 0, "id": "call_9", "type": "function", "function": {"name": name, "arguments": ""}}
+        parts = [{"index": 0, "function": {"arguments": part}} for part in ('{"city": "Kö', 'ln"}')]
+        thought += [chunk({"tool_calls": [one]}) for one in (called, *parts)]
+        said, finish = "", "tool_calls"
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12} | told
     if "o3" in body["model"] or "long" in body["model"]:
         limit = body.get("max_completion_tokens") or body["max_tokens"]
@@ -196,8 +209,7 @@ def openai(body: dict[str, Any], fault: object, told: dict[str, Any], words: str
 
 
 def anthropic(body: dict[str, Any], fault: object) -> list[str]:
-    content = body["messages"][-1]["content"]
-    said = "echo: " + (content if isinstance(content, str) else content[-1]["text"])
+    said = "echo: " + words_in(body["messages"][-1]["content"])
     message = {
         "id": "m1",
         "type": "message",
@@ -227,7 +239,8 @@ def anthropic(body: dict[str, Any], fault: object) -> list[str]:
 
 
 def google(body: dict[str, Any], fault: object) -> list[str]:
-    said = f"echo: {body['contents'][-1]['parts'][-1]['text']}"
+    last = body["contents"][-1]["parts"][-1]
+    said = f"echo: {last['text'] if 'text' in last else json.dumps(last)}"
 
     def chunk(text: str, finish: str | None = None) -> str:
         candidate: dict[str, Any] = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}

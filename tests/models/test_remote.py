@@ -19,7 +19,8 @@ from sizewise.models.openai_logprobs import _read
 from sizewise.models.remote import RemoteModel
 from sizewise.models.thinking import THINKING_TOKENS
 from sizewise.progress import Silent
-from sizewise.records import Completion, Dataset, Evaluation, Message, Request
+from sizewise.records import Completion, Dataset, Evaluation, Message, Request, ToolCall
+from sizewise.records.tool_calls import as_reference
 from sizewise.store import Saved, Store
 from tests.models.standin import Fault, StandIn
 
@@ -91,6 +92,64 @@ def test_each_provider_answers_in_its_own_format(server: StandIn, monkeypatch: p
     assert all(text in sent for text in ("Be brief.", "Hello", "Hi", limit, "END"))
     assert answer.reasoning == ("let me think" if "reasoner" in uri else "")
     assert answer.reasoning_tokens == (3 if "reasoner" in uri else 0)
+
+
+CITY = '{"type": "object", "properties": {"city": {"type": "string"}}}'
+TOOLS = (
+    f'[{{"type": "function", "function": {{"name": "weather", "description": "Of a city.", "parameters": {CITY}}}}}]'
+)
+WITH_TOOLS = (
+    Message(role="user", content="Is it warm in Köln?"),
+    Message(
+        role="assistant",
+        content="",
+        tool_calls=(
+            ToolCall(id="a1", name="weather", arguments='{"city": "Köln"}'),
+            ToolCall(id="a2", name="weather", arguments='{"city": "Bonn"}'),
+        ),
+    ),
+    Message(role="tool", content="12 degrees", tool_call_id="a1"),
+    Message(role="tool", content="13 degrees", tool_call_id="a2"),
+)
+
+
+@pytest.mark.parametrize("uri", KINDS)
+def test_each_provider_gets_tools_calls_and_results_in_its_own_form(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    model = opened(server, monkeypatch, uri)
+    assert "tools" in model.describe().offers
+    (answer,) = model.complete([Request(id="q", messages=WITH_TOOLS, tools=TOOLS, max_tokens=30)])
+    model.close()
+    assert answer.error is None
+    body = server.bodies[0]
+    sent = json.dumps(body, ensure_ascii=False)
+    assert all(text in sent for text in ("Of a city.", "12 degrees", "13 degrees", "weather", "Köln"))
+    assert "<tool_call>" not in sent
+    if uri.startswith("openai"):
+        assert [message["role"] for message in body["messages"]] == ["user", "assistant", "tool", "tool"]
+        assert [call["id"] for call in body["messages"][1]["tool_calls"]] == ["a1", "a2"]
+        assert body["messages"][3]["tool_call_id"] == "a2"
+        assert body["tools"][0]["function"]["parameters"]["properties"] == {"city": {"type": "string"}}
+    if uri.startswith("anthropic"):
+        assert [part["tool_use_id"] for part in body["messages"][-1]["content"]] == ["a1", "a2"]
+
+
+def test_a_call_by_a_provider_is_an_answer_whole_and_streamed(server: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = opened(server, monkeypatch, "openai:gpt-4o")
+    request = Request(id="q", messages=(Message(role="user", content="use it"),), tools=TOOLS)
+    (answer,) = model.complete([request])
+    pieces: SimpleQueue[Piece] = SimpleQueue()
+    model.start(request.model_copy(update={"seed": 1}), pieces.put)
+    streamed = ""
+    while (piece := pieces.get(timeout=20)).end is None:
+        streamed += piece.text
+    model.close()
+    wanted = '{"name": "weather", "arguments": {"city": "Köln"}}'
+    assert answer.finish == "stop"
+    assert as_reference(answer.text, request.messages, TOOLS) == wanted
+    assert as_reference(streamed, request.messages, TOOLS) == wanted
+    assert as_reference(answer.text, request.messages) == answer.text  # without tools, text stays text
 
 
 def test_any_server_of_the_same_format_and_its_thoughts(server: StandIn) -> None:

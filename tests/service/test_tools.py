@@ -301,3 +301,70 @@ def test_streamed_and_whole_answers_agree_for_any_chunking(parts: list[str], cut
     whole, all_calls = tools.parse(text)
     assert calls == all_calls
     assert words + rest == whole
+
+
+TALK: list[dict[str, Any]] = [
+    {"role": "user", "content": "Is it warm in Bonn?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bonn"}'}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "12 degrees"},
+]
+
+
+def test_a_model_that_takes_tools_gets_them_as_they_are() -> None:
+    model = Heard(("tools", "json_schema"), '{"city": "Bonn"}')
+    with running({"m": model}) as address:
+        talk = client(address)
+        talk.chat.completions.create(model="m", messages=TALK, tools=[WEATHER])
+        talk.chat.completions.create(model="m", messages=TALK)
+        talk.chat.completions.create(
+            model="m",
+            messages=TALK,
+            tools=[WEATHER],
+            tool_choice={"type": "function", "function": {"name": "weather"}},
+        )
+    structured, plain, forced = model.asked[-3:]
+    assert json.loads(structured.tools) == [WEATHER]
+    assert [message.role for message in structured.messages] == ["user", "assistant", "tool"]
+    assert structured.messages[1].tool_calls[0].name == "weather"
+    assert structured.messages[2].tool_call_id == "call_1"
+    assert plain.tools == ""
+    assert plain.messages == structured.messages
+    assert forced.tools == ""
+    assert forced.json_schema
+    assert forced.messages[0].role == "system"  # a forced call is described, because the answer is its arguments only
+    assert all(message.role != "tool" for message in forced.messages)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"name": "weather", "arguments": {"city": "Bonn"}}',
+        '{"name": "weather", "parameters": {"city": "Bonn"}}',
+        '[{"name": "weather", "arguments": {"city": "Bonn"}, "id": "abc"}]',
+    ],
+)
+def test_calls_without_tags_are_calls(said: str) -> None:
+    with running({"m": FakeModel("echo")}) as address:
+        assert streamed(address, said) == ("", [("weather", '{"city": "Bonn"}')], "tool_calls")
+        (choice,) = ask(address, said).choices
+        assert choice.message.tool_calls[0].function.name == "weather"
+        other = '{"name": "Anna", "city": "Bonn"}'
+        assert streamed(address, other) == (other, [], "stop")
+
+
+def test_arguments_and_results_are_masked_before_they_leave() -> None:
+    secret = "anna.k@example.org"
+    model = Heard(("tools",), "ok", local=False)
+    said = json.loads(json.dumps(TALK).replace("12 degrees", secret).replace("Bonn", secret))
+    with running({"m": model}) as address:
+        client(address).chat.completions.create(model="m", messages=said, tools=[WEATHER])
+        (request,) = model.asked[-1:]
+    assert request.tools
+    assert secret not in request.model_dump_json()
+    assert request.messages[1].tool_calls[0].arguments.startswith('{"city": ')

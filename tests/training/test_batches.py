@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from sizewise.datasets import build
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
+from sizewise.errors import SizewiseError
 from sizewise.lm.packing import NO_TARGET, Unit
 from sizewise.lm.tokenizer import train_tokenizer
 from sizewise.records import Example, Message, Recipe
-from sizewise.training.batches import Additions, held_out, make_mix
+from sizewise.training import encoded_data
+from sizewise.training.batches import Additions, held_out, make_mix, training_part
 
 TOKENIZER: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
 
@@ -84,3 +88,99 @@ def test_without_documents_validation_is_on_answers_as_training_is() -> None:
     assert "held-out answers" in notes[0]
     held, notes = held_out(contents(3, 2), TOKENIZER, recipe, 10_000)
     assert not notes
+
+
+TINY = Recipe(start="scratch", method="full", tokens=1, context=64)
+
+
+def changed(made: Any, **changes: Any) -> Any:
+    """Change the training examples of a dataset."""
+    examples = made.examples | {"train": tuple(e.model_copy(update=changes) for e in made.examples["train"])}
+    return replace(made, examples=examples, record=made.record.model_copy(update={"sha256": str(changes)}))
+
+
+def test_text_is_encoded_once_for_all_contexts_shares_and_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, calls = contents(3, 2), []
+    encode = encoded_data.encode_texts
+    monkeypatch.setattr(encoded_data, "encode_texts", lambda *given: calls.append(1) or encode(*given))
+    first, _, size = make_mix(made, TOKENIZER, TINY, tmp_path)
+    assert len(calls) == 2  # documents and examples
+    assert size == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    for update in ({"context": 32}, {"document_share": 0.5}, {"seed": 3}, {"example_share": 0.9}):
+        other, _, _ = make_mix(made, TOKENIZER, TINY.model_copy(update=update), tmp_path)
+        assert other.prose.tokens > 0
+    assert len(calls) == 2
+    again, _, _ = make_mix(made, TOKENIZER, TINY, tmp_path)
+    for number in range(3):
+        assert np.array_equal(first.step(number).ids, again.step(number).ids)
+    monkeypatch.undo()
+    plain: Any = train_tokenizer(["what is the record of the patient " * 5], 300, 64)
+    plain.chat_template = None
+    make_mix(made, plain, TINY, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2  # another template is other text
+
+
+def test_a_share_of_the_documents_holds_their_examples_only(tmp_path: Path) -> None:
+    made = contents(3, 2)
+    documents, examples = training_part(made, TINY.model_copy(update={"document_share": 0.5}))
+    assert 0 < len(documents) < len(made.documents["train"])
+    assert list(documents) == [documents[i] for i in range(len(documents))] == documents[:]
+    assert {example.source for example in examples} <= {document.id for document in documents}
+    part, _, _ = make_mix(made, TOKENIZER, TINY.model_copy(update={"document_share": 0.5}), tmp_path)
+    whole, _, _ = make_mix(made, TOKENIZER, TINY, tmp_path)
+    assert 0 < part.prose.tokens < whole.prose.tokens
+
+
+def test_examples_without_a_reference_are_left_out_and_counted(tmp_path: Path) -> None:
+    made = contents(3, 2)
+    train = made.examples["train"]
+    without = [train[0].model_copy(update={"references": ()}), *train[1:]]
+    some = replace(changed(made), examples=made.examples | {"train": without})
+    mix, notes, _ = make_mix(some, TOKENIZER, TINY, tmp_path)
+    assert notes == (f"1 of {len(train)} examples were left out of training: they have no reference answer",)
+    assert mix.share == 0.5
+    mix, notes, _ = make_mix(changed(made, references=()), TOKENIZER, TINY, tmp_path)
+    assert "they have no reference answer" in notes[0]
+    assert mix.share == 0
+    taught = Additions(answers={train[0].id: "the record"})
+    mix, notes, _ = make_mix(changed(made, references=()), TOKENIZER, TINY, tmp_path, taught)
+    assert f"{len(train) - 1} of {len(train)}" in notes[0]
+    assert "the record" in TOKENIZER.decode(mix.examples.all().ids[0])
+    held, _ = held_out(replace(some, examples=some.examples | {"validation": without}), TOKENIZER, TINY, 10_000)
+    assert held.bytes
+
+
+def test_answers_of_a_teacher_replace_references(tmp_path: Path) -> None:
+    made = contents(3, 2)
+    first = made.examples["train"][0]
+    mix, notes, _ = make_mix(made, TOKENIZER, TINY, tmp_path, Additions(answers={first.id: "patient patient"}))
+    text = TOKENIZER.decode(mix.examples.all().ids.flatten())
+    assert notes == ()
+    assert text.count("patient patient") == 1
+    assert first.references[0].strip() not in text
+    assert text.count("<|im_start|>assistant") == len(made.examples["train"])
+
+
+def test_an_example_with_an_image_is_refused_by_its_name(tmp_path: Path) -> None:
+    seen = (Message(role="user", content="what is this", images=("scan.png",)),)
+    made = changed(contents(3, 2), messages=seen)
+    with pytest.raises(SizewiseError, match=rf"{made.examples['train'][0].id} has images") as error:
+        make_mix(made, TOKENIZER, TINY, tmp_path)
+    assert "--example-share 0" in error.value.next_step
+    mix, _, _ = make_mix(made, TOKENIZER, TINY.model_copy(update={"example_share": 0.0}), tmp_path)
+    assert len(mix.prose)
+
+
+def test_a_conversation_learns_its_last_answer_only(tmp_path: Path) -> None:
+    turns = (
+        Message(role="system", content="of"),
+        Message(role="user", content="what"),
+        Message(role="assistant", content="patient"),
+        Message(role="user", content="record"),
+    )
+    mix, _, _ = make_mix(changed(contents(3, 2), messages=turns), TOKENIZER, TINY, tmp_path)
+    rows = mix.examples.all()
+    assert "patient" not in TOKENIZER.decode(rows.targets[rows.targets != NO_TARGET])
+    assert "patient" in TOKENIZER.decode(rows.ids[0])

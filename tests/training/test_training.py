@@ -198,3 +198,18 @@ def test_without_a_compiler_it_is_said(dataset: Saved[Dataset], store: Store, mo
     record = train(Recipe.model_validate(TINY | {"tokens": 1_000}), dataset.id, store=store).record
     assert not record.compiled
     assert any("no C++ compiler" in note for note in record.notes)
+
+
+def test_runs_share_the_encoded_text_and_the_plan_tells_its_space(dataset: Saved[Dataset], store: Store) -> None:
+    recipe = Recipe.model_validate(TINY | {"tokens": 4_000})
+    record = train(recipe, dataset.id, store=store).record
+    files = {path: path.stat().st_mtime_ns for path in store.encoded_folder().rglob("*.tokens")}
+    assert len(files) == 2
+    assert record.estimate is not None
+    assert record.estimate.encoded_bytes >= sum(path.stat().st_size for path in files)
+    assert "MB of encoded text on disk" in planning.format_estimate(record.estimate)
+    train(recipe.model_copy(update={"context": 32, "learning_rate": 1e-3}), dataset.id, store=store)
+    assert {path: path.stat().st_mtime_ns for path in store.encoded_folder().rglob("*.tokens")} == files
+    assert store.clear_encoded() > 0
+    assert list(store.encoded_folder().iterdir()) == []
+    assert store.clear_encoded() == 0

@@ -11,7 +11,7 @@ import typer
 from sizewise.cli.candidates import LEADING_SCORES
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, Csv, Json, Wide
-from sizewise.cli.output import print_csv, print_object, print_path, print_table
+from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table
 from sizewise.cli.table import shorten
 from sizewise.errors import SizewiseError, UsageError
 
@@ -34,6 +34,14 @@ def register(app: typer.Typer, panel: str) -> None:
             str | None,
             typer.Option(metavar="KIND", rich_help_panel=DATA, help="Only this kind: dataset, evaluation, study, ..."),
         ] = None,
+        clear_cache: Annotated[
+            bool,
+            typer.Option(
+                "--clear-cache",
+                rich_help_panel=DATA,
+                help="Delete encoded training text, which is made again when needed. Records are kept.",
+            ),
+        ] = False,
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,
@@ -46,6 +54,11 @@ def register(app: typer.Typer, panel: str) -> None:
 
         store = Store()
         _check_kind(kind)
+        if clear_cache:
+            freed = store.clear_encoded()
+            if not print_object("cache", None, str(store.encoded_folder()), {"freed_bytes": freed}, json):
+                print_line(f"{freed / 1e6:,.1f} MB of encoded training text deleted. Records are kept.")
+            return
         rows = [_row(store, listed) for listed in store.listing() if kind in (None, listed.kind)]
         if print_object("runs", None, str(store.home), {"runs": rows}, json):
             return

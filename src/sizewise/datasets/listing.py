@@ -14,6 +14,7 @@ import numpy as np
 
 from sizewise.datasets.keys import example_key, folded_prompt, key_hash, min_template_count, prompt_text
 from sizewise.datasets.similarity import Signatures, document_shingles, prompt_shingles, without_giants
+from sizewise.datasets.sources import describe_collections, find_collections, without_collection
 from sizewise.datasets.spool import Spool, repeated
 from sizewise.documents import Reading
 from sizewise.records import Document, Example, Split
@@ -120,6 +121,7 @@ class Listing:
         listed = self.examples
         for i, example in enumerate(e for reading in self.readings for e in reading.examples):
             if listed.original[i] == i:
+                example = without_collection(example, self._collections)
                 changed = {"id": listed.ids[i], "source": listed.sources[i]}
                 same = example.id == changed["id"] and example.source == changed["source"]
                 yield i, example if same else example.model_copy(update=changed)
@@ -168,6 +170,11 @@ class Listing:
                 listed.times.append(example.time)
         if renamed:
             self.notes.append(_renamed(renamed, "example"))
+        self._collections = find_collections(zip(listed.ids, listed.sources, strict=True), set(self.documents.ids))
+        if self._collections:
+            self.notes.append(describe_collections(self._collections))
+            named = zip(listed.ids, listed.sources, strict=True)
+            listed.sources = [own if source in self._collections else source for own, source in named]
         listed.like = _clusters(signatures, PROMPT_SIMILARITY)
 
     def _unique(self, name: str, renamed: list[str]) -> str:

@@ -16,7 +16,8 @@ from sizewise.datasets.listing import Listing
 from sizewise.datasets.passages import PROXY_NOTE, derived_examples, passages
 from sizewise.datasets.splits import Assignment, assign_splits
 from sizewise.datasets.staging import StagedReading, staged
-from sizewise.documents import DEMOS, Reading, ReadOptions, read_demo, read_paths
+from sizewise.documents import DEMOS, Inventory, PersonalDataChoice, Reading, ReadOptions, read_demo, read_paths
+from sizewise.documents.chapters import chapters_of
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
@@ -38,6 +39,9 @@ CONTAMINATION = "leaks.jsonl"
 DATASET_VERSION = 3
 """Incremented when splits, deduplication or contamination rules change; part of a dataset's id."""
 
+MIN_DOCUMENTS = 10
+"""With fewer documents, long ones are cut into chapters."""
+TEST: Split = "test"
 R = TypeVar("R", bound=Record)
 Documents = Mapping[Split, Sequence[Document]]
 Examples = Mapping[Split, Sequence[Example]]
@@ -101,15 +105,16 @@ def read(
     if domain is None and demos and demos[0] in DEMOS:
         domain = DEMOS[demos[0]].split(":")[0]
     with staged(store, sources, options, DATASET_VERSION) as folder:
-        readings = [_read_source(sources, number, store, options, folder) for number in range(len(sources))]
+        readings = [_read_source(number, sources, store, options, folder) for number in range(len(sources))]
         contents = build(
             readings,
             [str(source) for source in sources],
             name,
             domain or "general",
             seed,
-            split="test" if all_test else split,
+            split=TEST if all_test else split,
             folder=folder,
+            personal_data=options.personal_data,
         )
         for rows in (*contents.documents.values(), *contents.examples.values(), contents.rejected, contents.entries):
             _close(rows)
@@ -126,7 +131,7 @@ def _checked(sources: str | Path | Iterable[str | Path]) -> list[str | Path]:
 
 
 def _read_source(
-    sources: Sequence[str | Path], number: int, store: Store, options: ReadOptions, folder: Path
+    number: int, sources: Sequence[str | Path], store: Store, options: ReadOptions, folder: Path
 ) -> Reading:
     source = sources[number]
     if str(source).startswith("demo:"):
@@ -147,6 +152,7 @@ def build(
     *,
     split: str = "documents",
     folder: Path | None = None,
+    personal_data: PersonalDataChoice = "keep",
 ) -> DatasetContents:
     """Build a dataset from readings; the result depends on the arguments only.
 
@@ -158,19 +164,13 @@ def build(
         seed: Seed of the split.
         split: What is held out, see `assign_splits`; `test` puts everything into the test split.
         folder: Folder for the rows; without one they are held in memory.
+        personal_data: What became of personal data when the files were read.
     """
-    listing = Listing(readings, keep_duplicates=split == "test")
-    if split == "test":
-        documents, examples = listing.documents, listing.examples
-        assigned = Assignment(dict.fromkeys(documents.kept(), "test"), dict.fromkeys(examples.kept(), "test"), [])
-    else:
-        assigned = assign_splits(listing.documents, listing.examples, split, seed)
-    notes = [note for reading in readings for note in reading.notes] + listing.notes + assigned.notes
+    readings, notes = (list(readings), []) if split == TEST else _with_chapters(readings)
+    notes = [note for reading in readings for note in reading.notes] + notes
+    listing = Listing(readings, keep_duplicates=split == TEST)
     writer = _Writer(folder)
-    for i, document in listing.kept_documents():
-        writer.add_document(document, assigned.documents[i])
-    for i, example in listing.kept_examples():
-        writer.add_example(example, assigned.examples[i])
+    _write_splits(listing, split, seed, writer, notes)
     derived = not any(len(reading.examples) for reading in readings)
     if derived:
         notes.append(PROXY_NOTE)
@@ -182,9 +182,7 @@ def build(
             "add documents or examples; then run the same command again",
         )
     # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
-    documents_count = split not in ("questions", "prompts")
-    tally = writer.check_contamination(derived, documents_count)
-    report = tally.report(listing.duplicates)
+    report = writer.check_contamination(derived, split not in ("questions", "prompts")).report(listing.duplicates)
     if report.prompts > report.examples / 2:
         notes.append(
             f"The prompts of {report.prompts:,} of {report.examples:,} test examples occur in the training text, in "
@@ -197,6 +195,7 @@ def build(
         forms.update(reading.forms)
         for row in reading.rejected:
             writer.rejected.append(row)
+    notes += writer.inventory.notes(personal_data)
     record = Dataset(
         name=name or ", ".join(sources),
         domain=domain,
@@ -204,7 +203,7 @@ def build(
         seed=seed,
         splits=writer.sizes(),
         contamination=report,
-        licenses=dict(writer.licenses),
+        licenses=dict(writer.inventory.licenses),
         not_read=dict(not_read),
         derived=derived,
         notes=tuple(notes),
@@ -212,9 +211,56 @@ def build(
         rejected=len(writer.rejected),
         split_by=split,
         near_duplicates=len(listing.near_duplicates),
-        sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.licenses)]),
+        languages=dict(writer.inventory.languages),
+        personal_data=dict(writer.inventory.personal_data),
+        personal_data_choice=personal_data,
+        origins=dict(writer.inventory.origins),
+        sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.inventory.licenses)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
+
+
+def _with_chapters(readings: Sequence[Reading]) -> tuple[list[Reading], list[str]]:
+    """Cut long documents into chapters if there are too few documents to hold any out; also return a note.
+
+    A document that an example names as its source stays whole.
+    """
+    if sum(len(reading.documents) for reading in readings) >= MIN_DOCUMENTS:
+        return list(readings), []
+    named = {example.source for reading in readings for example in reading.examples}
+    found, notes = [], []
+    for reading in readings:
+        documents: list[Document] = []
+        for document in reading.documents:
+            chapters = [document] if document.id in named else chapters_of(document)
+            documents += chapters
+            if len(chapters) > 1:
+                notes.append(
+                    f"{document.id} was cut into {len(chapters)} chapters, which are split like documents of their own"
+                )
+        found.append(_with_documents(reading, documents))
+    return (found, notes) if notes else (list(readings), [])
+
+
+def _with_documents(reading: Reading, documents: list[Document]) -> Reading:
+    """Return a reading with other documents."""
+    return Reading(
+        documents, reading.examples, reading.not_read, reading.notes, reading.forms, rejected=reading.rejected
+    )
+
+
+def _write_splits(listing: Listing, split: str, seed: int, writer: _Writer, notes: list[str]) -> None:
+    """Write every document and example to its split."""
+    documents, examples = listing.documents, listing.examples
+    if split == TEST:
+        assigned = Assignment(dict.fromkeys(documents.kept(), TEST), dict.fromkeys(examples.kept(), TEST), [])
+    else:
+        assigned = assign_splits(documents, examples, split, seed)
+    notes += listing.notes + assigned.notes
+    for i, document in listing.kept_documents():
+        writer.add_document(document, assigned.documents[i])
+    for i, example in listing.kept_examples():
+        writer.add_example(example, assigned.examples[i])
 
 
 class _Writer:
@@ -226,7 +272,7 @@ class _Writer:
         self.examples: dict[Split, Any] = {s: self._rows(f"{s}.examples.jsonl", Example) for s in SPLITS}
         self.rejected: Any = self._rows(REJECTED, RejectedRow)
         self.entries: Any = self._rows(CONTAMINATION, ContaminationEntry)
-        self.licenses: Counter[str] = Counter()
+        self.inventory = Inventory()
         self._characters: Counter[str] = Counter()
         self._hash = hashlib.sha256()
 
@@ -236,12 +282,16 @@ class _Writer:
     def add_document(self, document: Document, split: Split) -> None:
         """Write a document."""
         self.documents[split].append(document)
-        self.licenses[document.license] += 1
+        self.inventory.add(document)
         self._characters[split] += len(document.text)
         self._hash.update(f"{split}\0{document.id}\0{document.sha256}\n".encode())
 
     def add_example(self, example: Example, split: Split) -> None:
-        """Write an example."""
+        """Write an example that was read."""
+        self.inventory.add(example)
+        self._write_example(example, split)
+
+    def _write_example(self, example: Example, split: Split) -> None:
         self.examples[split].append(example)
         self._hash.update(f"{split}\0{example.model_dump_json()}\n".encode())
 
@@ -257,7 +307,7 @@ class _Writer:
                         repeated += 1
                     else:
                         known.add(key)
-                        self.add_example(example, split)
+                        self._write_example(example, split)
         return repeated
 
     def check_contamination(self, derived: bool, documents_count: bool) -> Tally:

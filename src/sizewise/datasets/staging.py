@@ -44,6 +44,7 @@ class StagedReading(Reading):
         if last:
             self.notes = [note for line in lines for note in line["notes"]]
             self.not_read, self.forms = last["not_read"], Counter(last["forms"])
+            self.removed, self.removed_files = Counter(last["removed"]), Counter(last["removed_files"])
         self._noted, self._written = len(self.notes), time.monotonic()
 
     def _open(self, name: str, last: dict[str, Any] | None) -> RowFile[Any]:
@@ -67,6 +68,8 @@ class StagedReading(Reading):
             "not_read": self.not_read,
             "notes": self.notes[self._noted :],
             "forms": self.forms,
+            "removed": self.removed,
+            "removed_files": self.removed_files,
         }
         with open(self._journal, "a", encoding="utf-8", opener=open_private) as journal:
             journal.write(json.dumps(line) + "\n")

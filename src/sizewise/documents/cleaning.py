@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+
+CONTROL = "control and invisible characters removed"
+IMAGES = "embedded images (base64) replaced by their description"
 
 # Line, page and record separators become line breaks, so that the words on both sides stay separate.
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
@@ -30,12 +34,19 @@ def clean_text(text: str) -> str:
 
     The function is idempotent.
     """
-    text = _LINE_END.sub("\n", text).replace("\x1f", " ")
-    text = unicodedata.normalize("NFC", _without_images(_INVISIBLE.sub("", text)))
+    return clean_counted(text, Counter())
+
+
+def clean_counted(text: str, removed: Counter[str]) -> str:
+    """Clean a text like `clean_text`, and count what is removed besides white space."""
+    text = _LINE_END.sub("\n", text).replace("\x1f", " ").removeprefix("\ufeff")
+    text, invisible = _INVISIBLE.subn("", text)
+    removed[CONTROL] += invisible
+    text = unicodedata.normalize("NFC", _without_images(text, removed))
     return _BLANK_LINES.sub("\n\n", _TRAILING_SPACE.sub("", text)).strip()
 
 
-def _without_images(text: str) -> str:
+def _without_images(text: str, removed: Counter[str]) -> str:
     """Replace embedded images with their alternative text."""
     changed = "data:" in text
     while changed:
@@ -44,6 +55,7 @@ def _without_images(text: str) -> str:
         text, referenced = _REFERENCED_IMAGE.subn("", text)
         text, bare = _DATA_URL.subn("", text)
         changed = bool(inline + html + referenced + bare)
+        removed[IMAGES] += inline + html + referenced + bare
     return text
 
 

@@ -1,4 +1,4 @@
-"""Convert PDF, DOCX and HTML to Markdown in a separate process with limits on time, memory and output.
+"""Convert documents to Markdown in parallel worker processes with limits on time, memory and output.
 
 Documents are untrusted input to large parsers; a crash or a leak there must not affect the main process.
 """
@@ -8,30 +8,40 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 
+from sizewise.documents.parts import CannotConvert, Conversion
 from sizewise.errors import install_command
 
-KINDS = (".pdf", ".docx", ".html", ".htm")
-SECONDS = 60.0
+KINDS = (
+    *(".pdf", ".docx", ".pptx", ".xlsx", ".html", ".htm", ".xhtml", ".epub", ".odt", ".rtf"),
+    *(".xlsm", ".eml", ".mbox", ".ipynb"),
+)
+ROW_KINDS = (".xlsx", ".xlsm")
+"""Files that are converted only if they turn out to hold no rows."""
+SECONDS, SECONDS_PER_MB, MAX_SECONDS = 60.0, 20.0, 900.0
 MEMORY_BYTES = 4 * 2**30
-MAX_CHARACTERS = 20_000_000
+AHEAD = 4
+"""Files per worker that are converted before their turn."""
 
-
-class CannotConvert(Exception):
-    """A file that could not be converted; the message is the reason."""
+Named = tuple[Path, str]
 
 
 class Converter:
     """Converts files one at a time; the worker process starts with the first file and restarts after a failure.
 
     Args:
-        seconds: Time limit per file.
+        seconds: Time limit for a small file; a large one gets more, by its size.
         memory_bytes: Limit on the worker's address space, where the operating system supports it.
     """
 
@@ -45,9 +55,9 @@ class Converter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self.stop()
 
-    def text_of(self, path: Path) -> str:
+    def convert(self, path: Path) -> Conversion:
         """Convert a file to Markdown.
 
         Raises:
@@ -58,28 +68,36 @@ class Converter:
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(self._seconds, process.kill)
+        seconds = min(self._seconds * (1 + path.stat().st_size / 1e6 * SECONDS_PER_MB / SECONDS), MAX_SECONDS)
+        timed_out = threading.Event()
+
+        def end() -> None:
+            timed_out.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, end)
         timer.start()
         try:
             process.stdin.write(json.dumps(str(path.resolve())) + "\n")
             process.stdin.flush()
             line = process.stdout.readline()
-        except (BrokenPipeError, OSError):
+        except (OSError, ValueError):
             line = ""
         finally:
-            timed_out = not timer.is_alive()
             timer.cancel()
-        if not line:
-            self._stop()
-            raise CannotConvert(f"took longer than {self._seconds:.0f} s" if timed_out else "ran out of memory")
+        if not line.endswith("\n"):
+            code = self._exit_code(wait_s=1)
+            raise CannotConvert(f"took longer than {seconds:.0f} s" if timed_out.is_set() else cause_of_death(code))
         answer = json.loads(line)
+        if answer.get("restart"):
+            self.stop()
         if "error" in answer:
-            raise CannotConvert(str(answer["error"]))
-        return str(answer["text"])
+            raise CannotConvert(answer["error"])
+        return Conversion.from_json(answer)
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sizewise.documents.converting", str(self._memory)],
+            [sys.executable, "-m", "sizewise.documents.worker", str(self._memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -88,44 +106,104 @@ class Converter:
         )
         return self._process
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End the worker process."""
+        self._exit_code(0)
+
+    def _exit_code(self, wait_s: float) -> int:
+        """Return the exit code of a worker that has closed its output; after `wait_s` the process is killed."""
         process, self._process = self._process, None
-        if process is not None:
+        if process is None:
+            return 0
+        try:
+            process.wait(wait_s)
+        except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        return process.returncode
 
 
-def work(memory_bytes: int) -> None:
-    """Run the worker process: read a path per line from stdin, write a JSON answer per line to stdout."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # keep what parsers print out of the answers
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
+def cause_of_death(code: int) -> str:
+    """Word the reason for which a worker process ended, from its exit code (negative for a signal)."""
+    if code == -getattr(signal, "SIGKILL", 9):
+        return "stopped by the system (SIGKILL), probably because it ran out of memory"
+    if code < 0:
+        return f"its parser crashed ({signal.Signals(-code).name})"
+    return f"its parser ended with exit code {code}"
 
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    from markitdown import MarkItDown
-    from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter
 
-    converter = MarkItDown(
-        enable_builtins=False, enable_plugins=False
-    )  # the built-in ones would read damaged files as plain text
-    for kind in (PdfConverter, DocxConverter, HtmlConverter):
-        converter.register_converter(kind())
-    for line in sys.stdin:
+def worker_count() -> int:
+    """Return the number of processors that this process may use, at least 2."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(2, usable)
+
+
+class Converters:
+    """Converts files in parallel, in worker processes that start when they are needed.
+
+    Args:
+        workers: Number of processes; by default the number of processors.
+        seconds: Time limit per small file.
+        memory_bytes: Limit on the address space of each process.
+    """
+
+    def __init__(self, workers: int | None = None, seconds: float = SECONDS, memory_bytes: int = MEMORY_BYTES) -> None:
+        workers = workers or worker_count()
+        self._ahead = AHEAD * workers
+        self._all = [Converter(seconds, memory_bytes) for _ in range(workers)]
+        self._idle: SimpleQueue[Converter] = SimpleQueue()
+        for converter in self._all:
+            self._idle.put(converter)
+        self._threads = ThreadPoolExecutor(workers, "convert")
+        self._started: dict[Path, Future[Conversion]] = {}
+
+    def __enter__(self) -> Converters:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for converter in self._all:
+            converter.stop()
+        self._threads.shutdown()
+        for converter in self._all:
+            converter.stop()
+
+    def ahead(self, files: Iterable[Named], max_bytes: int) -> Iterator[Named]:
+        """Yield files in the same order, while the next ones are converted already.
+
+        Args:
+            files: (path, name) of files of any kind.
+            max_bytes: Larger files aren't started, because they will be refused.
+        """
+        waiting: deque[Named] = deque()
+        for path, name in files:
+            waiting.append((path, name))
+            if path.suffix.lower() in set(KINDS) - set(ROW_KINDS) and path.stat().st_size <= max_bytes:
+                self._started[path] = self._threads.submit(self._run, path)
+            if len(waiting) > self._ahead:
+                yield waiting.popleft()
+        yield from waiting
+
+    def convert(self, path: Path) -> Conversion:
+        """Return the conversion of a file, and wait for it if necessary.
+
+        Raises:
+            CannotConvert: The file is damaged or protected, or a limit was exceeded.
+        """
+        started = self._started.pop(path, None)
+        return started.result() if started is not None else self._run(path)
+
+    def _run(self, path: Path) -> Conversion:
+        converter = self._idle.get()
         try:
-            text = converter.convert_local(json.loads(line)).text_content or ""
-            answer = {"text": text} if len(text) <= MAX_CHARACTERS else {"error": "contains too much text"}
-        except MemoryError:
-            answer = {"error": "ran out of memory"}
-        except Exception as error:  # a parser failure affects this file only
-            answer = {"error": f"cannot be read ({type(error).__name__})"}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    work(int(sys.argv[1]))
+            return converter.convert(path)
+        except OSError as error:
+            raise CannotConvert(f"unreadable ({error.strerror})") from error
+        finally:
+            self._idle.put(converter)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from sizewise.documents.east_asian import east_asian_encoding
 from sizewise.errors import install_command
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
@@ -23,7 +24,7 @@ CANDIDATES = (
 )
 SAMPLE = 200_000
 HEAD = 65_536
-MAX_NUL_SHARE = 0.1
+MAX_NUL_SHARE = 0.5  # of the lines at the beginning
 MAX_DAMAGED_SHARE = 0.05  # of a text's lines, whose bytes become U+FFFD
 MIN_LEGACY_SHARE = 0.9  # of the lines with other letters than ASCII
 # Accented letters of Western Europe. The š, ž, ý, þ and ð of windows-1252 indicate that Czech or Turkish was meant.
@@ -51,14 +52,16 @@ class Lines(NamedTuple):
     utf8: int
     """Lines with other characters than ASCII that are valid UTF-8."""
     other: int
-    """Lines that aren't valid UTF-8."""
+    """Lines in another encoding."""
+    damaged: int
+    """Lines in UTF-8 with invalid bytes."""
     sample: bytes
-    """Some of the lines that aren't valid UTF-8."""
+    """Some of the lines in another encoding."""
 
     @property
     def legacy(self) -> bool:
         """Whether the whole file is in another encoding, rather than a few of its lines."""
-        return self.other >= MIN_LEGACY_SHARE * (self.other + self.utf8)
+        return bool(self.other) and self.other >= MIN_LEGACY_SHARE * (self.other + self.utf8 + self.damaged)
 
 
 def check_size(path: Path) -> None:
@@ -119,41 +122,55 @@ def decode(raw: bytes) -> Decoded:
 
 
 def _decode_mixed(lines: list[bytes], found: Lines) -> Decoded:
-    count = f"{found.other:,} line{'s' * (found.other != 1)}"
-    try:
-        guess = guess_encoding(found.sample, found.sample)
-    except Unreadable as error:
-        if found.other > MAX_DAMAGED_SHARE * found.total:
-            raise Unreadable(f"{error} in {found.other:,} of {found.total:,} lines") from error
-        text = "\n".join(line.decode("utf-8", "replace") for line in lines)
-        return Decoded(text.removeprefix("\ufeff"), f"UTF-8 except {count}, where U+FFFD replaces what isn't")
+    guess, unclear, damaged = "", "not UTF-8", found.damaged
+    if found.other:
+        try:
+            guess = guess_encoding(found.sample, found.sample)
+        except Unreadable as error:
+            unclear, damaged = str(error), found.damaged + found.other
+    if damaged > MAX_DAMAGED_SHARE * found.total:
+        raise Unreadable(f"{unclear} in {damaged:,} of {found.total:,} lines")
     text = "\n".join(decode_line(line, guess) or line.decode("utf-8", "replace") for line in lines)
-    return Decoded(text.removeprefix("\ufeff"), f"UTF-8, and {guess} in {count}")
+    described = [f"{guess} in {found.other:,} line{'s' * (found.other != 1)}"] if guess else []
+    if damaged:
+        described.append(f"with U+FFFD for invalid bytes in {damaged:,} line{'s' * (damaged != 1)}")
+    return Decoded(text.removeprefix("\ufeff"), f"UTF-8, {' and '.join(described)}")
 
 
 def decode_line(line: bytes, fallback: str) -> str | None:
-    """Decode a line as UTF-8, or else in another encoding; None if it is in neither."""
-    for encoding in ("utf-8", fallback):
-        try:
-            return line.decode(encoding) if encoding else None
-        except UnicodeDecodeError:
-            continue
-    return None
+    """Decode a line as UTF-8, or else in another encoding; None if it is in neither, or damaged UTF-8."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    try:
+        return line.decode(fallback) if fallback and not is_damaged(line) else None
+    except UnicodeDecodeError:
+        return None
+
+
+def is_damaged(line: bytes) -> bool:
+    """Check whether a line that isn't UTF-8 mostly consists of UTF-8, so that it isn't in another encoding."""
+    kept = line.decode("utf-8", "ignore")
+    others = len(line) - len(line.decode("ascii", "ignore"))
+    return len(kept.encode()) - len(kept.encode("ascii", "ignore")) > others / 2
 
 
 def check_binary(head: bytes) -> None:
-    """Check that the beginning of a file isn't mostly NUL bytes; a few may be damage.
+    """Check that most lines at the beginning of a file have no NUL bytes; a few may be damaged.
 
     Raises:
         Unreadable: It is.
     """
-    if head.count(0) > MAX_NUL_SHARE * len(head):
+    lines = head.split(b"\n")
+    if sum(b"\x00" in line for line in lines) > MAX_NUL_SHARE * len(lines):
         raise Unreadable("binary")
 
 
 def tally_lines(lines: list[bytes]) -> Lines:
     """Count the lines that are UTF-8 and those that aren't."""
-    utf8, others = 0, []
+    utf8, damaged = 0, 0
+    others = []
     for line in lines:
         if line.isascii():
             continue
@@ -161,8 +178,11 @@ def tally_lines(lines: list[bytes]) -> Lines:
             line.decode("utf-8")
             utf8 += 1
         except UnicodeDecodeError:
-            others.append(line)
-    return Lines(len(lines), utf8, len(others), b"\n".join(others)[:SAMPLE])
+            if is_damaged(line):
+                damaged += 1
+            else:
+                others.append(line)
+    return Lines(len(lines), utf8, len(others), damaged, b"\n".join(others)[:SAMPLE])
 
 
 def wide_encoding(head: bytes, size: int) -> str | None:
@@ -186,12 +206,15 @@ def guess_encoding(raw: bytes, other: bytes) -> str:
     Raises:
         Unreadable: The encoding is unclear.
     """
+    sample = raw[:SAMPLE]
+    sample = other if sample.isascii() else sample
+    east_asian = east_asian_encoding(sample)
+    if east_asian:
+        return east_asian
     if find_spec("charset_normalizer") is None:
         raise Unreadable(f"not UTF-8, and to detect its encoding needs {install_command('documents')}")
     from charset_normalizer import from_bytes
 
-    sample = raw[:SAMPLE]
-    sample = other if sample.isascii() else sample
     encodings: dict[str, str] = {}  # decoded text -> encoding
     matches = list(from_bytes(sample, cp_isolation=list(CANDIDATES)))
     for match in matches:

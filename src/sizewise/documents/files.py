@@ -1,25 +1,28 @@
-"""Read text, Markdown, JSON, CSV, PDF, DOCX and HTML files into documents and examples."""
+"""Read files, archives and web pages into documents and examples."""
 
 from __future__ import annotations
 
-import importlib.util
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from sizewise.documents import converting, row_files, spreadsheets
+from sizewise.documents import archives, containers, converting, crawling, row_files, spreadsheets
+from sizewise.documents.addresses import is_url
 from sizewise.documents.cells import known_columns
-from sizewise.documents.cleaning import clean_text, unmapped_share, without_unmapped
-from sizewise.documents.decoding import Unreadable, check_size, decode_file
-from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
+from sizewise.documents.converted import documents_of, read_converted
+from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, check_size, decode_file
+from sizewise.documents.parts import CannotConvert, Conversion, Part
+from sizewise.documents.personal_data import PersonalData, check_choice
+from sizewise.documents.reading import FileRead, Reading, ReadOptions
 from sizewise.documents.row_files import kind_of
 from sizewise.documents.rows import RowSource, check_rejected, of_cells, read_rows
 from sizewise.documents.tables import CELL_KINDS
-from sizewise.errors import SizewiseError, install_command
+from sizewise.errors import SizewiseError
 from sizewise.records import Split
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
-MAX_UNMAPPED = 0.1  # share of a PDF's letters
 _LISTED = 5
 DEFAULTS = ReadOptions()
 
@@ -47,46 +50,85 @@ def read_paths(
         SizewiseError: A path doesn't exist, a file has too many unusable rows, or no text was found.
     """
     reading = into if into is not None else Reading()
-    before = len(reading.documents) + len(reading.examples)
+    reading.personal = PersonalData(check_choice(options.personal_data), reading.removed)
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
-    with converting.Converter() as converter:
-        for file in _files_to_read(paths, among, options, converter, reading):
-            if reading.is_done(file.name):
-                continue
+    with _Sources(paths, options) as sources:
+        for file in _files_to_read(sources, among, options, reading):
             try:
                 found = _read_file(file)
             except Unreadable as reason:
-                reading.not_read[str(reason)] = reading.not_read.get(str(reason), 0) + 1
-                skipped.setdefault(str(reason), []).append(file.name)
+                _skip(file.name, str(reason), skipped, reading)
                 reading.finish(file.name)
                 continue
             found.flush_to(reading)
             reading.forms.update(found.forms)
+            reading.count_removed(found.removed)
             reading.notes += found.notes
             reading.finish(file.name)
+        for name, refused in sources.refused:
+            _skip(name, refused, skipped, reading)
+    reading.note_removed()
     notes += [
         f"not read ({reason}): {', '.join(names[:_LISTED])}"
         + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
         for reason, names in skipped.items()
     ]
-    if len(reading.documents) + len(reading.examples) == before:
-        needs_extra = any("needs " in reason for reason in skipped) and importlib.util.find_spec("markitdown") is None
-        details = "; ".join(notes) or "the folder is empty"
+    if not len(reading.documents) + len(reading.examples):
+        needed = [reason.partition("needs ")[2] for reason in skipped if "needs " in reason]
+        details = "; ".join([*reading.notes[-_LISTED:], *notes]) or "the folder is empty"
+        kinds = dict.fromkeys((*TEXT_KINDS, *row_files.KINDS, *converting.KINDS, *archives.ZIP_KINDS, ".tar.gz"))
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {details}.",
-            f"files of type {', '.join(TEXT_KINDS + row_files.KINDS + converting.KINDS)}, text in UTF-8",
-            install_command("documents")
-            if needs_extra
-            else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
+            f"files of type {', '.join(kinds)}, text in UTF-8",
+            needed[0] if needed else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
         )
     reading.notes += notes
     return reading
 
 
+def _skip(name: str, reason: str, skipped: dict[str, list[str]], reading: Reading) -> None:
+    reading.not_read[reason] = reading.not_read.get(reason, 0) + 1
+    skipped.setdefault(reason, []).append(name)
+
+
+class _Sources:
+    """The files of paths and addresses, and the processes that convert them; temporary files are removed at the end."""
+
+    def __init__(self, paths: Sequence[Path | str], options: ReadOptions) -> None:
+        self._paths, self._options = paths, options
+
+    def __enter__(self) -> _Sources:
+        with ExitStack() as stack:
+            self._downloads = stack.enter_context(crawling.Downloads(self._paths, self._options))
+            self._unpacked = stack.enter_context(archives.Unpacked())
+            self.converters = stack.enter_context(converting.Converters())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._stack.close()
+
+    def named(self) -> list[tuple[Path, str]]:
+        """Return (path, name) of each file; archives are unpacked and pages fetched."""
+        return list(self._unpacked.files(self._downloads.files(_named_files(self._downloads.paths))))
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Path of a temporary file -> the archive member or address that it is from."""
+        return {str(path): origin for path, origin in (self._unpacked.origins | self._downloads.origins).items()}
+
+    @property
+    def refused(self) -> list[tuple[str, str]]:
+        """(name, reason) of archives, members and pages that were not read."""
+        return self._downloads.refused + self._unpacked.refused
+
+
 def _named_files(paths: Sequence[Path | str]) -> Iterator[tuple[Path, str]]:
     """Yield (path, name) of each file; the name is relative to the given folder."""
     for given in paths:
+        if is_url(given):
+            continue
         root = Path(given).expanduser()
         if not root.exists():
             raise SizewiseError(f"{root} doesn't exist.", "an existing file or folder", "sizewise read PATH...")
@@ -104,18 +146,17 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _files_to_read(
-    paths: Sequence[Path | str],
-    among: Sequence[Path | str],
-    options: ReadOptions,
-    converter: converting.Converter,
-    into: Reading,
+    sources: _Sources, among: Sequence[Path | str], options: ReadOptions, into: Reading
 ) -> Iterator[File]:
-    """Yield the files, without those that only describe a dataset."""
-    named = [(path, name) for path, name in _named_files(paths) if not row_files.is_dataset_file(path)]
+    """Yield the files, without those that only describe a dataset or were read before."""
+    named = [(path, name) for path, name in sources.named() if not row_files.is_dataset_file(path)]
+    into.origins.update(sources.origins)
     splits = row_files.splits_in_names([*named, *_named_files(among)])
-    for path, name in named:
-        if not row_files.is_dataset_card(path, named):
-            yield File(path, name, kind_of(path), options, converter, into, splits.get(path))
+    cards = {name for path, name in named if row_files.is_dataset_card(path, named)}
+    into.notes += [f"{name}: taken for the card of a dataset, not read" for name in sorted(cards)]
+    to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(name))
+    for path, name in sources.converters.ahead(to_read, MAX_FILE_BYTES):
+        yield File(path, name, kind_of(path), options, sources.converters, into, splits.get(path))
 
 
 class File(NamedTuple):
@@ -127,7 +168,7 @@ class File(NamedTuple):
     kind: str
     """File extension in lower case; for compressed files the last two, such as .jsonl.gz."""
     options: ReadOptions
-    converter: converting.Converter
+    converters: converting.Converters
     into: Reading
     """Where to put the rows of large files while they are read."""
     split: Split | None = None
@@ -150,30 +191,11 @@ def _read_text(file: File) -> FileRead:
 
 
 def _one_document(file: File, text: str) -> FileRead:
-    cleaned = clean_text(text)
-    if not cleaned:
-        raise Unreadable("empty")
-    return FileRead([make_document(file.name, file.path.stem, cleaned, str(file.path))])
+    return documents_of(Conversion([Part(text)]), file.path, file.name)
 
 
 def _read_converted(file: File) -> FileRead:
-    check_size(file.path)
-    try:
-        text = file.converter.text_of(file.path)
-    except converting.CannotConvert as error:
-        raise Unreadable(f"{file.kind}, {error}") from error
-    if not text.strip():
-        raise Unreadable(f"{file.kind}, no text (scanned pages?)")
-    unmapped = unmapped_share(text) if file.kind == ".pdf" else 0.0
-    if unmapped > MAX_UNMAPPED:
-        raise Unreadable(f"{file.kind}, its fonts don't map to Unicode (cid:NN), so it needs OCR")
-    read = _one_document(file, without_unmapped(text) if unmapped else text)
-    if unmapped:
-        read.notes.append(
-            f"{file.name}: {unmapped:.1%} of the characters were dropped or replaced by U+FFFD, because the fonts "
-            "don't map them to Unicode"
-        )
-    return read
+    return read_converted(file.path, file.name, file.converters)
 
 
 def _read_rows(file: File) -> FileRead:
@@ -209,6 +231,12 @@ def _read_open_rows(file: File, opened: row_files.OpenRows) -> FileRead:
 
 def _read_spreadsheet(file: File) -> FileRead:
     """Read an Excel file as rows if its sheets have known headings, or else as a document."""
+    check_size(file.path)
+    try:
+        with file.path.open("rb") as content:
+            containers.check_container(content)
+    except (CannotConvert, zipfile.BadZipFile) as error:
+        raise Unreadable(f"{file.kind}, {error}") from error
     found = spreadsheets.sheet_rows(file.path, known_columns(file.options))
     if found is None:
         return _read_converted(file)

@@ -10,7 +10,8 @@ from typing import Any
 from sizewise.documents.text_lines import MAX_ROW_CHARACTERS
 
 _SPACE = re.compile(r"[ \t\n\r\ufeff]*")
-_BRACKETS = re.compile(r'\\.|["{}\[\]\\]', re.DOTALL)
+_BRACKET = re.compile(r'["{}\[\]]')
+_IN_STRING = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _MARGIN = 16  # characters in which a truncated literal or escape ends
 
 
@@ -81,24 +82,25 @@ class Window:
         """Skip an object or a list by its brackets, without keeping it; return False if it has no end."""
         depth, quoted = 0, False
         while True:
-            position = self._offset
-            for found in _BRACKETS.finditer(self._text, self._offset):
-                mark = found.group()
-                if mark == "\\":  # the piece ends within an escape
-                    break
-                position = found.end()
-                if mark == '"':
-                    quoted = not quoted
-                elif not quoted and mark[0] != "\\":
-                    depth += 1 if mark in "{[" else -1
-                if depth <= 0 and not quoted:
-                    self._offset = position
-                    return depth == 0
+            found = (_IN_STRING.match if quoted else _BRACKET.search)(self._text, self._offset)
+            end = found.end() if found else len(self._text)
+            mark = self._text[end : end + 1] if quoted else found.group() if found else ""
+            if mark == '"':
+                self._offset = end + quoted
+                quoted = not quoted
+            elif mark in ("{", "["):
+                self._offset = end
+                depth += 1
+            elif mark in ("}", "]") and depth > 1:
+                self._offset = end
+                depth -= 1
+            elif mark in ("}", "]"):
+                self._offset = end
+                return depth == 1
             else:
-                position = len(self._text)
-            self._offset = position
-            if not self._more(1):
-                return False
+                self._offset = end  # within a string or between brackets; a half escape stays
+                if not self._more(1):
+                    return False
 
     def _more(self, count: int) -> bool:
         """Read at least a number of further characters, if there are any, and forget those before the position."""

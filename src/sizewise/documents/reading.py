@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from sizewise.documents.personal_data import PersonalData, PersonalDataChoice
 from sizewise.records import Document, Example, RejectedRow
 
 T = TypeVar("T")
@@ -36,12 +37,18 @@ class ReadOptions:
         prompt: Column of the prompt; detected if empty.
         reference: Column of the reference answer; detected if empty.
         label: Column of the label; detected if empty.
+        personal_data: What becomes of personal data: keep, mask or drop.
+        allow_hosts: Hosts that pages may be read from.
+        max_pages: Maximum number of pages that are read from an address and the links there.
     """
 
     max_rejects: float = MAX_REJECTS
     prompt: str = ""
     reference: str = ""
     label: str = ""
+    personal_data: PersonalDataChoice = "keep"
+    allow_hosts: tuple[str, ...] = ()
+    max_pages: int = 1
 
 
 @dataclass
@@ -55,6 +62,10 @@ class Reading:
         notes: Remarks that matter for interpreting scores.
         forms: Detected row format -> number of rows.
         rejected: Rows that could not be used.
+        removed: What was left out of texts -> how often; becomes notes at the end.
+        removed_files: What was left out of texts -> in how many files.
+        origins: Path of a temporary file -> the archive member or address that it is from.
+        personal: What becomes of personal data.
     """
 
     documents: Rows[Document] = field(default_factory=list)
@@ -63,6 +74,38 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     forms: Counter[str] = field(default_factory=Counter)
     rejected: Rows[RejectedRow] = field(default_factory=list)
+    removed: Counter[str] = field(default_factory=Counter)
+    removed_files: Counter[str] = field(default_factory=Counter)
+    origins: dict[str, str] = field(default_factory=dict)
+    personal: PersonalData = field(default_factory=PersonalData)
+
+    def add_document(self, document: Document) -> None:
+        """Add a document; personal data in it is masked, or the document dropped, if that was chosen."""
+        origin = self.origins.get(document.origin)
+        kept = self.personal.document(document.model_copy(update={"origin": origin}) if origin else document)
+        if kept is not None:
+            self.documents.append(kept)
+
+    def add_example(self, example: Example) -> None:
+        """Add an example; personal data in it is masked, or the example dropped, if that was chosen."""
+        kept = self.personal.example(example)
+        if kept is not None:
+            self.examples.append(kept)
+
+    def count_removed(self, removed: Counter[str]) -> None:
+        """Count what was left out of the texts of one file."""
+        for kind, count in removed.items():
+            if count:
+                self.removed[kind] += count
+                self.removed_files[kind] += 1
+
+    def note_removed(self) -> None:
+        """Turn the counts of what was left out into notes."""
+        for kind, count in self.removed.items():
+            files = self.removed_files[kind]
+            self.notes.append(f"{kind}: {count:,}" + (f" in {files:,} file{'s' if files > 1 else ''}" if files else ""))
+        self.removed.clear()
+        self.removed_files.clear()
 
     def is_done(self, file: str) -> bool:
         """Check whether a file was read before, by a process that was interrupted."""
@@ -89,6 +132,7 @@ class FileRead:
         labelled: Number of examples with a label.
         labels: The first of the distinct labels.
         flushed: Number of usable and of rejected rows that were put there.
+        removed: What was left out of the texts -> how often.
     """
 
     documents: list[Document] = field(default_factory=list)
@@ -103,6 +147,7 @@ class FileRead:
     labelled: int = 0
     labels: set[str] = field(default_factory=set)
     flushed: tuple[int, int] = (0, 0)
+    removed: Counter[str] = field(default_factory=Counter)
     _characters: int = 0
 
     @property
@@ -145,9 +190,9 @@ class FileRead:
         """Move the rows to a reading."""
         self.flushed = self.usable, self.rejected_count
         for document in self.documents:
-            reading.documents.append(document)
+            reading.add_document(document)
         for example in self.examples:
-            reading.examples.append(example)
+            reading.add_example(example)
         for row in self.rejected:
             reading.rejected.append(row)
         self.documents, self.examples, self.rejected, self._characters = [], [], [], 0

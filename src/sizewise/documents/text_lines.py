@@ -19,6 +19,7 @@ from sizewise.documents.decoding import (
     check_binary,
     decode_line,
     guess_encoding,
+    is_damaged,
     wide_encoding,
 )
 
@@ -121,7 +122,7 @@ class TextLines:
 
     def _find_encoding(self, head: bytes) -> None:
         """Decode every line once, to know whether all of them, or only some, are in another encoding."""
-        count = utf8 = other = 0
+        count = utf8 = other = damaged = 0
         sample = b""
         with self._open() as file:
             for _, raw, size in _raw_lines(file):
@@ -132,21 +133,24 @@ class TextLines:
                     raw.decode("utf-8")
                     utf8 += 1
                 except UnicodeDecodeError:
+                    if is_damaged(raw):
+                        damaged += 1
+                        continue
                     other += 1
                     sample += raw[: SAMPLE - len(sample)]
-        self.count = count
+        self.count, self._mixed = count, bool(other or damaged)
         if not other:
             return
-        lines = Lines(count, utf8, other, sample)
+        lines = Lines(count, utf8, other, damaged, sample)
         if lines.legacy:
             if b"\x00" in head:
                 raise Unreadable("binary")
             self._legacy = self.guess = guess_encoding(head, sample)
+            self._mixed = False
             return
-        self._mixed = True
         try:
             self._fallback = guess_encoding(sample, sample)
-            self.guess = f"UTF-8, and {self._fallback} in {other:,} row{'s' * (other != 1)}"
+            self.guess = f"UTF-8, {self._fallback} in {other:,} row{'s' * (other != 1)}"
         except Unreadable:
             self._fallback = ""
 

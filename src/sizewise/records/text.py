@@ -267,5 +267,17 @@ class Dataset(Record):
     """What is held out for testing: documents, questions, prompts, time, group, given, or test (everything)."""
     near_duplicates: int = 0
     """Documents and examples that resemble an earlier one and stay in its split."""
+    languages: dict[str, int] = Field(default_factory=dict)
+    """Language as an ISO 639-1 code, or `unknown` -> number of documents and examples."""
+    personal_data: dict[str, int] = Field(default_factory=dict)
+    """Kind of personal data -> number of documents and examples that hold some; a lower bound."""
+    personal_data_choice: str = ""
+    """What became of personal data: keep, mask or drop; empty if it was not looked for."""
+    origins: dict[str, int] = Field(default_factory=dict)
+    """File type, host or package -> number of documents."""
     sha256: str
     """Hash of all documents and examples in their splits."""
+
+    @model_serializer(mode="wrap")
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_unset(plain(self), ("languages", "personal_data", "personal_data_choice", "origins"))

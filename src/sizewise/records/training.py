@@ -124,6 +124,8 @@ class Estimate(Record):
     """Memory of the process or device in bytes."""
     seconds: Range
     """Time from the first to the last step in seconds, validation included."""
+    encoded_bytes: int = 0
+    """Encoded training text on disk, in bytes; it is kept for other runs (`sizewise runs --clear-cache` deletes it)."""
     energy_wh: Range | None = None
     """Energy in Wh, from an assumed power per core; None for devices of unknown power."""
     usd: Range | None = None

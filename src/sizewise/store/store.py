@@ -177,6 +177,15 @@ class Store:
         """Return the folder of encoded training text, which is made again when it is missing."""
         return self.home / "encoded"
 
+    def clear_encoded(self) -> int:
+        """Delete encoded training text, except what is being made right now, and return the bytes that were freed."""
+        freed = 0
+        for folder in sorted(self.encoded_folder().glob("*")):
+            with contextlib.suppress(Timeout), FileLock(folder / ".lock", timeout=0):
+                freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                shutil.rmtree(folder, ignore_errors=True)
+        return freed
+
     def wheels_folder(self) -> Path:
         """Return the folder of downloaded wheels; without a network, users put them there by hand."""
         return self.home / "wheels"

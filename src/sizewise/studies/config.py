@@ -6,19 +6,20 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomlkit
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from sizewise.choice.needs import check_keys, make_needs, read_toml
-from sizewise.documents import ReadOptions
+from sizewise.documents import ReadOptions, check_choice
 from sizewise.errors import UsageError
 from sizewise.metrics import find_metric
 from sizewise.records import Candidate, Needs, Recipe, Record
 
 FILE_KINDS = ("recorded", "gguf")
 COLUMNS = ("prompt", "reference", "label")
+READ_KEYS = (*COLUMNS, "split", "personal_data")
 TABLES = ("study", "data", "candidates", "needs")
 
 
@@ -43,6 +44,10 @@ class StudyConfig(Record):
     """Column of the reference answer; detected by default."""
     label: str = ""
     """Column of the class; detected by default."""
+    split: Literal["", "documents", "questions", "prompts", "time", "group", "given"] = ""
+    """What is held out for testing; documents by default."""
+    personal_data: Literal["", "keep", "mask", "drop"] = ""
+    """What becomes of personal data before training; kept by default."""
     limit: int | None = Field(default=None, gt=0)
     """Maximum number of test examples, and of test passages (rounded up to whole documents)."""
     metrics: tuple[str, ...] = ()
@@ -56,12 +61,13 @@ class StudyConfig(Record):
 
     @property
     def columns(self) -> ReadOptions:
-        """How the files are read: the columns that the study file names."""
-        return ReadOptions(prompt=self.prompt, reference=self.reference, label=self.label)
+        """How the files are read: the columns that the study file names, and what becomes of personal data."""
+        choice = check_choice(self.personal_data or "keep")
+        return ReadOptions(prompt=self.prompt, reference=self.reference, label=self.label, personal_data=choice)
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in plain(self).items() if value or key not in COLUMNS}
+        return {key: value for key, value in plain(self).items() if value or key not in READ_KEYS}
 
 
 def find_config(source: str | Path | None) -> StudyConfig:
@@ -120,7 +126,7 @@ def config_text(config: StudyConfig) -> str:
     data: dict[str, Any] = {"documents": config.documents}
     if config.examples:
         data["examples"] = config.examples
-    data |= {column: getattr(config, column) for column in COLUMNS if getattr(config, column)}
+    data |= {column: getattr(config, column) for column in READ_KEYS if getattr(config, column)}
     if config.limit is not None:
         data["limit"] = config.limit
     if config.metrics:
@@ -166,7 +172,7 @@ def _parse(values: Mapping[str, Any], where: str, base: Path) -> StudyConfig:
     check_keys(values, TABLES, where)
     study, data = _table(values, "study", where), _table(values, "data", where)
     check_keys(study, ("name", "domain", "seed", "simulation"), f"{where} [study]")
-    check_keys(data, ("documents", "examples", *COLUMNS, "limit", "metrics", "baseline"), f"{where} [data]")
+    check_keys(data, ("documents", "examples", *READ_KEYS, "limit", "metrics", "baseline"), f"{where} [data]")
     seed = study.get("seed", 0)
     rows = values.get("candidates", [])
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):

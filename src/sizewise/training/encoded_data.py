@@ -28,6 +28,7 @@ from sizewise.records.tool_calls import conversation_text
 from sizewise.store import make_folder, versions
 from sizewise.training import representation
 
+LARGE_BYTES = 100_000_000  # of encoded text, from which its space is announced
 CHARACTERS_PER_TOKEN = 3  # of the estimate of the space on disk
 
 
@@ -109,6 +110,11 @@ class EncodedData:
         characters = self._contents.record.splits["train"].characters
         expected = characters // CHARACTERS_PER_TOKEN * file.item_bytes
         free = shutil.disk_usage(self.folder).free
+        if expected >= LARGE_BYTES:
+            self._reporter.say(
+                f"The encoded training text takes about {expected / 1e9:.1f} GB in {self.folder.parent}. It is kept "
+                "for other runs; sizewise runs --clear-cache deletes it."
+            )
         if free < expected:
             raise _no_space(self.folder, f"about {expected / 1e9:.1f} GB are needed")
 

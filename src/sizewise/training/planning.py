@@ -111,6 +111,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         overhead = (validations + 1) * validation_s
         memory = preflight.expected_memory(shape, memory, start.device)
         expected = preflight.estimate(shape, memory, tokens, speed, overhead, usd_per_hour, start.device)
+        expected = expected.model_copy(update={"encoded_bytes": material.encoded_bytes})
         reporter.say(f"Training {recipe.start}: {format_estimate(expected)}")
     text = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
     write_atomically(path, json.dumps(text, indent=1))
@@ -125,6 +126,8 @@ def format_estimate(expected: Estimate) -> str:
         f"({time_s.lower / 60:.1f} to {time_s.upper / 60:.1f})",
         f"{memory.expected / 1e9:.1f} GB of memory ({memory.lower / 1e9:.1f} to {memory.upper / 1e9:.1f})",
     ]
+    if expected.encoded_bytes:
+        parts.append(f"{expected.encoded_bytes / 1e6:,.1f} MB of encoded text on disk")
     if expected.energy_wh:
         energy = expected.energy_wh
         parts.append(f"{energy.expected:.2g} Wh ({energy.lower:.2g} to {energy.upper:.2g}, at assumed power)")
