@@ -31,7 +31,7 @@ def test_read_prints_the_detected_form_and_rejected_rows(
     assert "line 5" in err
     code, out, _ = run("read", str(path), "--max-rejects", "0.1")
     assert code == 0
-    assert "rows read as instruction + input + output: 18" in out
+    assert "rows read as instruction + input + output (Alpaca): 18" in out
     assert "rows set aside: 2, see " in out
     assert "note: x.jsonl, line 5: " in out
     assert "note: x.jsonl: unused columns: url" in out

@@ -62,6 +62,8 @@ def write_files(folder: Path) -> None:
         (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     votes = [f"{a},{b},{rng.choice(['left', 'left', 'right', 'tie'])}" for a in "ABC" for b in "ABC" if a < b] * 8
     (folder / "votes.csv").write_text("\n".join(["left,right,winner", *votes]) + "\n", encoding="utf-8")
+    tickets = [f"Where is parcel {i}?;It is at gate {i};{('shipping', 'customs')[i % 2]}" for i in range(30)]
+    (folder / "tickets.csv").write_text("\n".join(["Kundenfrage;Antwort;Kategorie", *tickets]), encoding="utf-8")
     labels = [f"{rater},{item},{rng.choice(['good', 'good', 'bad'])}" for rater in ("Ada", "Ben") for item in range(20)]
     (folder / "ratings.csv").write_text("\n".join(["rater,item,label", *labels]) + "\n", encoding="utf-8")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from sizewise.documents import read_paths
-from sizewise.documents.converting import Converter
+from sizewise.documents.converting import Converter, Converters, cause_of_death
 from sizewise.documents.parts import CannotConvert, Conversion, Part
 
 WORDS = "The patient takes two tablets of the medicine each day after the meal."
@@ -132,3 +133,65 @@ def test_pictures_leave_no_data_in_the_text(tmp_path: Path) -> None:
     (document,) = read_paths([tmp_path]).documents
     assert "data:" not in document.text
     assert "A dial" in document.text
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(signal.SIGKILL, "SIGKILL.*memory"), (signal.SIGSEGV, "crashed .SIGSEGV"), (signal.SIGABRT, "crashed .SIGABRT")],
+)
+def test_the_reason_for_a_death_is_named(tmp_path: Path, number: signal.Signals, reason: str) -> None:
+    make_pdf(tmp_path / "a.pdf")
+    with Converter() as converter:
+        converter._start()
+        assert converter._process is not None
+        os.kill(converter._process.pid, number)
+        with pytest.raises(CannotConvert, match=reason):
+            converter.convert(tmp_path / "a.pdf")
+    assert cause_of_death(3) == "its parser ended with exit code 3"
+
+
+def test_too_little_memory_is_named_and_costs_only_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<p>" + "word " * 8_000_000, encoding="utf-8")
+    (tmp_path / "b.rtf").write_bytes(rb"{\rtf1 Text.}")
+    with Converters(1, memory_bytes=2**29) as converters:
+        with pytest.raises(CannotConvert, match="memory"):
+            converters.convert(tmp_path / "a.html")
+        assert converters.convert(tmp_path / "b.rtf").parts[0].text == "Text."
+
+
+def test_files_are_converted_in_parallel_and_kept_in_order(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{n}.rtf" for n in range(40)]
+    for n, path in enumerate(paths):
+        path.write_bytes(b"{\\rtf1 %s %d.}" % (b"word " * (5_000 if n % 9 == 0 else 1), n))
+    with Converters(3) as converters:
+        texts = [
+            converters.convert(path).parts[0].text for path, _ in converters.ahead(((p, p.name) for p in paths), 2**30)
+        ]
+        assert len({converter._process for converter in converters._all if converter._process}) == 3
+    assert [text.split()[-1] for text in texts] == [f"{n}." for n in range(40)]
+
+
+def test_hundreds_of_mixed_files_take_bounded_time_and_memory(tmp_path: Path) -> None:
+    for n in range(500):
+        folder = tmp_path / f"{n % 20}"
+        folder.mkdir(exist_ok=True)
+        name, text = folder / f"{n}", f"File {n}. {WORDS}"
+        match n % 5:
+            case 0:
+                make_docx(name.with_suffix(".docx"), text)
+            case 1:
+                name.with_suffix(".md").write_text(text, encoding="utf-8")
+            case 2:
+                name.with_suffix(".rtf").write_text(f"{{\\rtf1 {text}}}", encoding="utf-8")
+            case 3:
+                name.with_suffix(".eml").write_text(f"Subject: {n}\n\n{text}", encoding="utf-8")
+            case 4:
+                name.with_suffix(".jsonl").write_text(f'{{"text": "{text}"}}\n', encoding="utf-8")
+    (tmp_path / "x.docx").write_bytes(b"damaged")
+    start = time.monotonic()
+    reading = read_paths([tmp_path])
+    assert len(reading.documents) == 500
+    assert len({document.id for document in reading.documents}) == 500
+    assert len(reading.not_read) == 1
+    assert len(reading.notes) < 10
+    assert time.monotonic() - start < 60

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, Csv, Json, Seed
 from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table
+
+if TYPE_CHECKING:
+    from sizewise.records import ContaminationReport
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -61,6 +64,14 @@ def register(app: typer.Typer, panel: str) -> None:
             int,
             typer.Option(metavar="N", min=1, rich_help_panel=LIMITS, help="Maximum number of web pages per address."),
         ] = 1,
+        split: Annotated[
+            str,
+            typer.Option(
+                metavar="BY",
+                rich_help_panel=DATA,
+                help="What is held out: documents, questions, prompts, time, group, or the splits given in the data.",
+            ),
+        ] = "documents",
         seed: Seed = 0,
         json: Json = False,
         csv: Csv = False,
@@ -79,7 +90,7 @@ def register(app: typer.Typer, panel: str) -> None:
         options = ReadOptions(
             max_rejects, prompt, reference, label, check_choice(personal_data), tuple(allow_host or ()), max_pages
         )
-        saved = read_dataset(paths, name=name, domain=domain, seed=seed, options=options)
+        saved = read_dataset(paths, name=name, domain=domain, seed=seed, split=split, options=options)
         if print_saved(saved, json):
             return
         record, contamination = saved.record, saved.record.contamination
@@ -95,15 +106,36 @@ def register(app: typer.Typer, panel: str) -> None:
             print_line(f"rows read as {form}: {count:,}")
         if record.rejected:
             print_path(f"rows set aside: {record.rejected:,}, see {saved.path.with_name('rejected.jsonl')}")
-        print_line(
-            f"uncontaminated (no {contamination.ngram} consecutive words shared with training): "
-            f"{contamination.uncontaminated_passages} of {contamination.passages} test passages, "
-            f"{contamination.uncontaminated_examples} of {contamination.examples} test examples",
-            "  ",
-        )
-        print_line(f"prompts also in training: {contamination.prompts}")
-        print_line(f"duplicates removed: {contamination.duplicates_removed}")
+        for line in contamination_lines(contamination):
+            print_line(line, "  ")
+        if len(record.languages) > 1 or "en" not in record.languages:
+            counts = (f"{name} {count:,}" for name, count in sorted(record.languages.items(), key=lambda one: -one[1]))
+            print_line(f"languages: {', '.join(counts)}", "  ")
+        print_line(f"duplicates removed: {contamination.duplicates_removed:,}")
         for kind, count in record.not_read.items():
-            print_line(f"not read: {count} x {kind}")
+            print_line(f"not read: {count:,} x {kind}")
         print_notes(record.notes)
         print_path(f"dataset: {saved.id}")
+
+
+def contamination_lines(report: ContaminationReport) -> list[str]:
+    """Return what of the test split occurs in training, in words."""
+    lines = []
+    if report.passages:
+        lines.append(
+            f"test passages that share nothing with training: {_of(report.uncontaminated_passages, report.passages)}"
+        )
+    if report.examples:
+        lines.append(
+            f"test examples that share nothing with training: {_of(report.uncontaminated_examples, report.examples)}"
+        )
+    seen = [("prompts", report.prompts), ("answers", report.answers), ("prompt and answer together", report.pairs)]
+    if report.examples and report.uncontaminated_examples < report.examples:
+        lines.append("seen in training: " + ", ".join(f"{name} {count:,}" for name, count in seen if count is not None))
+    if report.edited:
+        lines.append(f"with an edited copy in training: {report.edited:,}")
+    return lines
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,}"

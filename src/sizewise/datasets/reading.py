@@ -17,6 +17,7 @@ from sizewise.datasets.passages import PROXY_NOTE, derived_examples, passages
 from sizewise.datasets.splits import Assignment, assign_splits
 from sizewise.datasets.staging import StagedReading, staged
 from sizewise.documents import DEMOS, Inventory, PersonalDataChoice, Reading, ReadOptions, read_demo, read_paths
+from sizewise.documents.chapters import chapters_of
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
@@ -38,6 +39,9 @@ CONTAMINATION = "leaks.jsonl"
 DATASET_VERSION = 3
 """Incremented when splits, deduplication or contamination rules change; part of a dataset's id."""
 
+MIN_DOCUMENTS = 10
+"""With fewer documents, long ones are cut into chapters."""
+TEST: Split = "test"
 R = TypeVar("R", bound=Record)
 Documents = Mapping[Split, Sequence[Document]]
 Examples = Mapping[Split, Sequence[Example]]
@@ -108,7 +112,7 @@ def read(
             name,
             domain or "general",
             seed,
-            split="test" if all_test else split,
+            split=TEST if all_test else split,
             folder=folder,
             personal_data=options.personal_data,
         )
@@ -162,18 +166,11 @@ def build(
         folder: Folder for the rows; without one they are held in memory.
         personal_data: What became of personal data when the files were read.
     """
-    listing = Listing(readings, keep_duplicates=split == "test")
-    if split == "test":
-        documents, examples = listing.documents, listing.examples
-        assigned = Assignment(dict.fromkeys(documents.kept(), "test"), dict.fromkeys(examples.kept(), "test"), [])
-    else:
-        assigned = assign_splits(listing.documents, listing.examples, split, seed)
-    notes = [note for reading in readings for note in reading.notes] + listing.notes + assigned.notes
+    readings, notes = (list(readings), []) if split == TEST else _with_chapters(readings)
+    notes = [note for reading in readings for note in reading.notes] + notes
+    listing = Listing(readings, keep_duplicates=split == TEST)
     writer = _Writer(folder)
-    for i, document in listing.kept_documents():
-        writer.add_document(document, assigned.documents[i])
-    for i, example in listing.kept_examples():
-        writer.add_example(example, assigned.examples[i])
+    _write_splits(listing, split, seed, writer, notes)
     derived = not any(len(reading.examples) for reading in readings)
     if derived:
         notes.append(PROXY_NOTE)
@@ -185,9 +182,7 @@ def build(
             "add documents or examples; then run the same command again",
         )
     # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
-    documents_count = split not in ("questions", "prompts")
-    tally = writer.check_contamination(derived, documents_count)
-    report = tally.report(listing.duplicates)
+    report = writer.check_contamination(derived, split not in ("questions", "prompts")).report(listing.duplicates)
     if report.prompts > report.examples / 2:
         notes.append(
             f"The prompts of {report.prompts:,} of {report.examples:,} test examples occur in the training text, in "
@@ -223,6 +218,49 @@ def build(
         sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.inventory.licenses)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
+
+
+def _with_chapters(readings: Sequence[Reading]) -> tuple[list[Reading], list[str]]:
+    """Cut long documents into chapters if there are too few documents to hold any out; also return a note.
+
+    A document that an example names as its source stays whole.
+    """
+    if sum(len(reading.documents) for reading in readings) >= MIN_DOCUMENTS:
+        return list(readings), []
+    named = {example.source for reading in readings for example in reading.examples}
+    found, notes = [], []
+    for reading in readings:
+        documents: list[Document] = []
+        for document in reading.documents:
+            chapters = [document] if document.id in named else chapters_of(document)
+            documents += chapters
+            if len(chapters) > 1:
+                notes.append(
+                    f"{document.id} was cut into {len(chapters)} chapters, which are split like documents of their own"
+                )
+        found.append(_with_documents(reading, documents))
+    return (found, notes) if notes else (list(readings), [])
+
+
+def _with_documents(reading: Reading, documents: list[Document]) -> Reading:
+    """Return a reading with other documents."""
+    return Reading(
+        documents, reading.examples, reading.not_read, reading.notes, reading.forms, rejected=reading.rejected
+    )
+
+
+def _write_splits(listing: Listing, split: str, seed: int, writer: _Writer, notes: list[str]) -> None:
+    """Write every document and example to its split."""
+    documents, examples = listing.documents, listing.examples
+    if split == TEST:
+        assigned = Assignment(dict.fromkeys(documents.kept(), TEST), dict.fromkeys(examples.kept(), TEST), [])
+    else:
+        assigned = assign_splits(documents, examples, split, seed)
+    notes += listing.notes + assigned.notes
+    for i, document in listing.kept_documents():
+        writer.add_document(document, assigned.documents[i])
+    for i, example in listing.kept_examples():
+        writer.add_example(example, assigned.examples[i])
 
 
 class _Writer:

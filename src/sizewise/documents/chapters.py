@@ -142,16 +142,20 @@ def headings_of(text: str) -> list[Heading]:
 
 
 def _without_running_headers(text: str, headings: list[Heading]) -> list[Heading]:
-    """Keep the first occurrence of a line that recurs, apart from the one in a table of contents."""
-    repeats = Counter(_form(heading.title) for heading in headings)
+    """Keep one occurrence of a line that recurs in a table of contents or as a running header."""
     ends = [heading.start for heading in headings[1:]] + [len(text)]
+    long = [end - heading.start >= MIN_CHAPTER for heading, end in zip(headings, ends, strict=False)]
+    repeats = Counter(_form(heading.title) for heading in headings)
+    with_text = Counter(_form(heading.title) for heading, one in zip(headings, long, strict=True) if one)
     kept, seen = [], set()
-    for heading, end in zip(headings, ends, strict=True):
+    for heading, is_long in zip(headings, long, strict=True):
         form = _form(heading.title)
-        if repeats[form] >= MAX_REPEATS and not text.startswith("#", heading.start):
-            if form in seen or end - heading.start < MIN_CHAPTER:
+        if repeats[form] > 1 and not text.startswith("#", heading.start):
+            if not is_long and with_text[form]:
                 continue
-            seen.add(form)
+            if repeats[form] >= MAX_REPEATS and form in seen:
+                continue
+        seen.add(form)
         kept.append(heading)
     return kept
 

@@ -12,7 +12,7 @@ from sizewise.errors import install_command
 from sizewise.records import Document, Example
 from sizewise.text import detect_language
 
-MAX_CHECKED = 200_000
+MAX_CHECKED = 50_000
 """Characters of each text in which places that look like personal data are looked for."""
 
 

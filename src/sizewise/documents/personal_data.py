@@ -26,7 +26,9 @@ DROPPED = "documents and examples left out because they hold personal data"
 # exception would be a number in letters, which the guard doesn't find either.
 _NUMERIC = "\\d@\uff20\u00b2\u00b3\u00b9\u2070-\u2089\u2460-\u249b\u2776-\u2793\U0001d7ce-\U0001d7ff"
 _POSSIBLE = re.compile(rf"[{_NUMERIC}]")
-_LIKELY = re.compile(r"\w@\w|\w[@(\[]at[)\]]\w|(?:\d[ ().\-/]{0,2}){7}|\b[A-Z]{2}\d{2}[ A-Z0-9]{10}|\d+\.\d+\.\d+\.\d+")
+_LIKELY = re.compile(
+    "\\w[@\uff20]\\w|" r"\w[@(\[]at[)\]]\w|(?:\d[ ().\-/]{0,2}){7}|\b[A-Z]{2}\d{2}[ A-Z0-9]{10}|\d+\.\d+\.\d+\.\d+"
+)
 
 
 def can_find() -> bool:

@@ -69,7 +69,16 @@ def task_of(cells: Cells, names: LabelNames) -> Task:
     if answer_key is None:
         return Task(f"{' + '.join(parts)}, {NO_REFERENCE}", turns, label=label)
     messages = _without_answer(turns, references, cells.name(prompt_key), answer_key)
-    return Task(" + ".join([*parts, cells.name(answer_key).strip().lower()]), messages, references, label=label)
+    form = " + ".join([*parts, cells.name(answer_key).strip().lower()])
+    return Task(form + _named(prompt_key, answer_key, cells.values[answer_key]), messages, references, label=label)
+
+
+def _named(prompt_key: str, answer_key: str, answer: Any) -> str:
+    """Return the usual name of a row format, if it has one."""
+    if prompt_key == "instruction" and answer_key == "output":
+        return " (Alpaca)"
+    spans = answer if isinstance(answer, list) else [answer]
+    return " (SQuAD)" if any(isinstance(span, dict) and "answer_start" in span for span in spans) else ""
 
 
 def prompt_of(row: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -124,7 +133,9 @@ def _earlier_messages(cells: Cells) -> list[Message]:
 
 def _conversation_task(cells: Cells, key: str, names: LabelNames) -> Task:
     """Read a conversation; without references, the assistant's last message is the reference answer."""
-    turns = conversation(cells.get(key), key)
+    value = cells.get(key)
+    turns = conversation(value, key)
+    named = " (ShareGPT)" if "from" in value[0] else " (OpenAI)" if key == "messages" else ""
     if turns[0].role != "system":
         turns = (*_system(cells), *turns)
     given = any(name in cells.values for name in ANSWER_KEYS)
@@ -133,19 +144,20 @@ def _conversation_task(cells: Cells, key: str, names: LabelNames) -> Task:
         answer_key, references, label = _answers(cells, names)
         if answer_key is not None:
             messages_only = _without_answer(turns, references, key, answer_key)
-            return Task(f"{key} + {answer_key}", messages_only, references, label=label)
-        return Task(f"{key}, {NO_REFERENCE}", turns, label=label)
+            return Task(f"{key} + {answer_key}{named}", messages_only, references, label=label)
+        return Task(f"{key}, {NO_REFERENCE}{named}", turns, label=label)
     if not any(turn.role == "user" for turn in messages):
         raise BadRow(f"'{key}' has no user message before the answer")
     label_key = cells.first(LABEL_KEYS)
     references = texts_of(answer_of(last), "the answer")
+    form = f"{key} that end with the answer{named}"
     if label_key is None or last.tool_calls:
-        return Task(f"{key} that end with the answer", tuple(messages), references)
+        return Task(form, tuple(messages), references)
     label = _label(cells, label_key, names)
     if normalize_text(last.content) != normalize_text(label):
-        answers = (label,)
-        return Task(f"{key} + {label_key}", _without_answer(turns, answers, key, label_key), answers, label=label)
-    return Task(f"{key} that end with the answer", tuple(messages), references, label=label)
+        asked = _without_answer(turns, (label,), key, label_key)
+        return Task(f"{key} + {label_key}{named}", asked, (label,), label=label)
+    return Task(form, tuple(messages), references, label=label)
 
 
 def _without_answer(
@@ -234,7 +246,7 @@ def _rated_task(cells: Cells, prompt_key: str) -> Task | None:
     cells.get("label")
     parts, messages = _prompt(cells, prompt_key)
     answer = _references(cells.get("completion"), "completion")
-    form = " + ".join([*parts, "completion", "label (good or bad answer)"])
+    form = " + ".join([*parts, "completion", "label (good or bad answer, KTO)"])
     return Task(form, messages, answer) if good else Task(form, messages, rejected=answer)
 
 

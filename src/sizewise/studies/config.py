@@ -19,7 +19,7 @@ from sizewise.records import Candidate, Needs, Recipe, Record
 
 FILE_KINDS = ("recorded", "gguf")
 COLUMNS = ("prompt", "reference", "label")
-READ_KEYS = (*COLUMNS, "personal_data")
+READ_KEYS = (*COLUMNS, "split", "personal_data")
 TABLES = ("study", "data", "candidates", "needs")
 
 
@@ -44,6 +44,8 @@ class StudyConfig(Record):
     """Column of the reference answer; detected by default."""
     label: str = ""
     """Column of the class; detected by default."""
+    split: Literal["", "documents", "questions", "prompts", "time", "group", "given"] = ""
+    """What is held out for testing; documents by default."""
     personal_data: Literal["", "keep", "mask", "drop"] = ""
     """What becomes of personal data before training; kept by default."""
     limit: int | None = Field(default=None, gt=0)

@@ -22,6 +22,7 @@ from sizewise.records import Candidate, CandidateEstimate, Document, DryRun, Exa
 from sizewise.stats import detectable_difference
 from sizewise.store import Store, offline
 from sizewise.studies.config import StudyConfig
+from sizewise.studies.data import read_data
 from sizewise.text import words_of
 from sizewise.training.preflight import PROCESS_BYTES
 from sizewise.training.preflight import memory_bytes as training_memory
@@ -49,11 +50,7 @@ def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter:
         SizewiseError: the documents or examples can't be read.
     """
     store, reporter = store or Store(), reporter or Silent()
-    sources = [*config.documents, *config.examples]
-    reporter.say(f"Reading {', '.join(sources)}")
-    data = datasets.read(
-        sources, store=store, name=config.name, domain=config.domain, seed=config.seed, options=config.columns
-    )
+    data = read_data(config, store, reporter)
     contents = datasets.load(store, data.id)
     test = _test_data(contents, config)
     speed = _matmul_flops()

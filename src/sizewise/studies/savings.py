@@ -262,7 +262,7 @@ def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[P
     for row in rows:
         example = {
             "id": row.id,
-            "messages": [message.model_dump(include={"role", "content"}) for message in row.messages],
+            "messages": [message.model_dump(mode="json") for message in row.messages],
             "references": list(row.references) if judged else [row.answer],
             "tags": list(row.tags),
         }

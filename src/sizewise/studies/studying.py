@@ -19,6 +19,7 @@ from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Re
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
 from sizewise.store import Saved, Store, same_facts, write_atomically
 from sizewise.studies.config import StudyConfig, config_text, find_config
+from sizewise.studies.data import read_data
 from sizewise.synthesis.drafts import drafted_note
 from sizewise.text import language_name
 from sizewise.training import run_id_of, train
@@ -82,11 +83,7 @@ def study(
     store, reporter = store or Store(), reporter or Silent()
     config = config if isinstance(config, StudyConfig) else find_config(config)
     begun = time.monotonic()
-    sources = [*config.documents, *config.examples]
-    reporter.say(f"Reading {', '.join(sources)}")
-    data = datasets.read(
-        sources, store=store, name=config.name, domain=config.domain, seed=config.seed, options=config.columns
-    )
+    data = read_data(config, store, reporter)
     study_id = f"study-{fingerprint([config.model_dump(mode='json'), data.id])}"
     with store.lock("study", study_id):
         sizes = data.record.splits
