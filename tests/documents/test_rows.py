@@ -88,8 +88,6 @@ def test_the_forms_of_other_tools_are_read(
         ({"prompt": "Q", "output": {"a": 1}}, "'output' is an object, not text"),
         ({"text": "T", "label": None}, "the label is empty"),
         ({"text": "T", "labels": ["a", "b"]}, "'labels' has 2 labels"),
-        ({"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}]},
-         "is a tool call, not a text answer"),
         ({"messages": [{"role": "assistant", "content": "A"}]}, "'messages' has no user message before the answer"),
         ({"messages": "Q?", "answer": "A"}, "messages is a string, not a list"),
         ({"messages": [{"role": "user", "content": None}], "answer": "A"}, "content is null, not text"),

@@ -14,7 +14,6 @@ import sacrebleu
 import torch
 
 from sizewise.datasets import build, load, read
-from sizewise.datasets.reading import save
 from sizewise.documents import Reading
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import EvaluationOptions, evaluate, run
@@ -379,9 +378,15 @@ TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type
 
 def saved(store: Store, examples: Sequence[Example]) -> str:
     """Save a dataset of test examples as they are."""
-    answered = [example.model_copy(update={"references": ("yes",)}) for example in examples]
-    made = build([Reading(list[Document](), answered)], ["x"], None, "general", 0, all_test=True)
-    return save(store, "data-made", replace(made, examples=made.examples | {"test": tuple(examples)})).id
+    rows = [
+        {"id": example.id, "messages": [message.model_dump() for message in example.messages]}
+        | ({"references": example.references} if example.references else {})
+        | ({"tools": json.loads(example.tools)} if example.tools else {})
+        for example in examples
+    ]
+    path = store.home.parent / "made.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return read([path], store=store, all_test=True).id
 
 
 def asked(number: int, *, answer: str | None = "yes", **more: Any) -> Example:
@@ -441,7 +446,7 @@ def test_a_call_is_scored_as_json(store: Store, monkeypatch: pytest.MonkeyPatch)
 
 def test_shots_and_stops_pass_over_examples_without_a_reference() -> None:
     rows = [asked(i, answer=None if i % 2 else "yes") for i in range(6)]
-    contents = build([Reading(list[Document](), rows[::2])], ["x"], None, "general", 0, all_test=True)
+    contents = build([Reading(list[Document](), rows[::2])], ["x"], None, "general", 0, split="test")
     contents = replace(contents, examples=contents.examples | {"train": rows})
     assert all(shot.references for shot in choose_shots(contents, 0))
     assert stop_texts(rows) == ("\n",)

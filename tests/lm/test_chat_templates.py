@@ -14,7 +14,7 @@ from sizewise.lm.tokenizer import CHAT_TEMPLATE, chat_sequence, text_ids, train_
 from sizewise.models.local import prompt_ids
 from sizewise.models.prompts import make_request
 from sizewise.records import Example, Message, ModelDescription, ToolCall
-from sizewise.records.tool_calls import as_reference, call_json, calls_of, find_calls
+from sizewise.records.tool_calls import answer_of, as_scored, call_json, calls_of, find_calls, scored_references
 from sizewise.training.encoded_data import example_unit
 
 TOOLS = json.dumps(
@@ -94,7 +94,8 @@ def test_a_call_is_learned_as_the_model_writes_it_and_read_back(name: str) -> No
     unit = chat_sequence(tokenizer, MESSAGES[:2], reference, TOOLS)
     assert unit.ids[: unit.first_target] == text_ids(tokenizer, render_chat(tokenizer, MESSAGES[:2], tools=TOOLS))
     said = tokenizer.decode(unit.ids[unit.first_target :], skip_special_tokens=True)
-    assert as_reference(said, MESSAGES[:2], TOOLS) == reference
+    example = Example(id="e", messages=MESSAGES[:2], tools=TOOLS, source="e")
+    assert as_scored(said, example) == reference
     assert unit.ids[-1] == tokenizer.eos_token_id
 
 
@@ -197,7 +198,32 @@ def test_calls_in_an_answer(text: str, content: str, calls: list[str]) -> None:
 
 def test_json_that_is_no_call_stays_text() -> None:
     assert calls_of('{"name": "Anna", "age": 3}') == []
+    assert calls_of('{"name": "Anna"}') == []
     assert calls_of("3") == []
-    assert as_reference('{"name": "f", "arguments": {}}', (Message(role="user", content="Give JSON"),)) == (
-        '{"name": "f", "arguments": {}}'
-    )
+    asked = Example(id="e", messages=(Message(role="user", content="Give JSON"),), references=("{}",), source="e")
+    assert as_scored('{ "name": "f", "arguments": {}}', asked) == '{ "name": "f", "arguments": {}}'
+
+
+def test_words_before_a_call_are_learned_and_not_scored() -> None:
+    message = Message(role="assistant", content="Let me look.", tool_calls=(CALL,))
+    example = Example(id="e", messages=MESSAGES[:2], references=(answer_of(message),), source="e", tools=TOOLS)
+    assert scored_references(example) == (call_json(CALL),)
+    for name, template in (NATIVE | TEXT).items():
+        tokenizer = tokenizer_with(template)
+        unit = example_unit(tokenizer, example)
+        assert unit is not None
+        learned = tokenizer.decode(unit.ids[unit.first_target :])
+        assert learned.startswith("Let me look."), name
+        as_turn = render_chat(tokenizer, (*MESSAGES[:2], message, MESSAGES[3]), tools=TOOLS)
+        assert learned.removesuffix("<|im_end|>") in as_turn  # as the same turn stands in a longer conversation
+
+
+def test_a_call_needs_no_definition_of_its_function() -> None:
+    """Logs often have calls and no tools."""
+    example = Example(id="e", messages=MESSAGES[1:2], references=(call_json(CALL),), source="e")
+    tokenizer = tokenizer_with(HERMES)
+    unit = example_unit(tokenizer, example)
+    assert unit is not None
+    said = tokenizer.decode(unit.ids[unit.first_target :], skip_special_tokens=True)
+    assert said.startswith("<tool_call>")
+    assert as_scored(said, example) == call_json(CALL)

@@ -19,8 +19,8 @@ from sizewise.models.openai_logprobs import _read
 from sizewise.models.remote import RemoteModel
 from sizewise.models.thinking import THINKING_TOKENS
 from sizewise.progress import Silent
-from sizewise.records import Completion, Dataset, Evaluation, Message, Request, ToolCall
-from sizewise.records.tool_calls import as_reference
+from sizewise.records import Completion, Dataset, Evaluation, Example, Message, Request, ToolCall
+from sizewise.records.tool_calls import as_scored
 from sizewise.store import Saved, Store
 from tests.models.standin import Fault, StandIn
 
@@ -146,10 +146,10 @@ def test_a_call_by_a_provider_is_an_answer_whole_and_streamed(server: StandIn, m
         streamed += piece.text
     model.close()
     wanted = '{"name": "weather", "arguments": {"city": "Köln"}}'
+    example = Example(id="q", messages=request.messages, tools=TOOLS, source="q")
     assert answer.finish == "stop"
-    assert as_reference(answer.text, request.messages, TOOLS) == wanted
-    assert as_reference(streamed, request.messages, TOOLS) == wanted
-    assert as_reference(answer.text, request.messages) == answer.text  # without tools, text stays text
+    assert as_scored(answer.text, example) == wanted
+    assert as_scored(streamed, example) == wanted
 
 
 def test_any_server_of_the_same_format_and_its_thoughts(server: StandIn) -> None:

@@ -18,6 +18,7 @@ from sizewise.documents.cells import (
 from sizewise.documents.turns import conversation, is_call, same_turns, text_turns
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
 from sizewise.records import Message
+from sizewise.records.tool_calls import answer_of
 from sizewise.text import normalize_text
 
 LabelNames = Mapping[str, Sequence[str]]
@@ -145,14 +146,12 @@ def _conversation_task(cells: Cells, key: str, names: LabelNames) -> Task:
             messages_only = _without_answer(turns, references, key, answer_key)
             return Task(f"{key} + {answer_key}{named}", messages_only, references, label=label)
         return Task(f"{key}, {NO_REFERENCE}{named}", turns, label=label)
-    if is_call(last):
-        raise BadRow(f"the last message of '{key}' is a tool call, not a text answer")
     if not any(turn.role == "user" for turn in messages):
         raise BadRow(f"'{key}' has no user message before the answer")
     label_key = cells.first(LABEL_KEYS)
-    references = texts_of(last.content, "the answer")
+    references = texts_of(answer_of(last), "the answer")
     form = f"{key} that end with the answer{named}"
-    if label_key is None:
+    if label_key is None or last.tool_calls:
         return Task(form, tuple(messages), references)
     label = _label(cells, label_key, names)
     if normalize_text(last.content) != normalize_text(label):

@@ -9,6 +9,7 @@ from typing import TypeVar
 from sizewise.datasets import DatasetContents
 from sizewise.metrics import ReferenceSet
 from sizewise.records import Document, Example, Split
+from sizewise.records.tool_calls import scored_references
 from sizewise.text import fold_text, main_language
 
 MAX_TRAINING_EXAMPLES = 20_000  # of which the labels are collected
@@ -29,7 +30,7 @@ def reference_set(contents: DatasetContents) -> ReferenceSet:
     others = chain(contents.examples["validation"], contents.examples["train"])
     training = list(islice(others, MAX_TRAINING_EXAMPLES))
     return ReferenceSet(
-        [example.references for example in test if example.references],
+        [scored_references(example) for example in test if example.references],
         labels=_declared_labels(test, training),
         training=[example.references for example in training if example.references],
         language=example_language(test),

@@ -45,7 +45,7 @@ from sizewise.records import (
     Request,
     Score,
 )
-from sizewise.records.tool_calls import as_reference
+from sizewise.records.tool_calls import as_scored, scored_references
 from sizewise.store import Ledger, Saved, Store, uri_of, versions
 
 DEFAULT_METRICS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
@@ -410,9 +410,10 @@ class _EvaluationRun:
         return rows
 
     def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
-        said = as_reference(answer.text, example.messages, example.tools)
+        said = as_scored(answer.text, example)
         prompt = "\n".join(message.content for message in example.messages)
-        item = AnswerItem(said, example.references, prompt, example.answer_schema)
+        references = scored_references(example)
+        item = AnswerItem(said, references, prompt, example.answer_schema)
         stats, error = {}, answer.error
         # A transient failure doesn't count against the model: a retry may succeed.
         as_wrong = self.options.count_failures_as_wrong and not answer.transient
@@ -434,7 +435,7 @@ class _EvaluationRun:
             cluster=example.source,
             uncontaminated=self._is_uncontaminated(example.id),
             prompt=example.prompt,
-            references=example.references,
+            references=references,
             completion=said if answer.finish != "error" else None,
             finish=answer.finish,
             error=error,

@@ -21,6 +21,7 @@ from sizewise.records.tool_calls import (
     calls_text,
     definitions_of,
     find_calls,
+    names_in,
     text_turns,
     uses_tools,
 )
@@ -59,8 +60,10 @@ def render_chat(
     turns = tuple(messages)
     with_tools = uses_tools(turns, tools)
     if answer is not None:
-        calls = calls_of(answer) if with_tools else []
-        turns += (Message(role="assistant", content="" if calls else answer, tool_calls=tuple(calls)),)
+        content, calls = find_calls(answer, names_in(tools)) if with_tools else ("", calls_of(answer))
+        said = content.strip() if calls else answer
+        turns += (Message(role="assistant", content=said, tool_calls=tuple(calls)),)
+        with_tools = with_tools or bool(calls)
     native = with_tools and has_tool_format(tokenizer)
     if with_tools and not native:
         turns, tools = text_turns(turns, tools), ""

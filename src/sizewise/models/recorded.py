@@ -14,11 +14,12 @@ from sizewise.documents.row_files import open_rows
 from sizewise.documents.tables import Row, by_name
 from sizewise.documents.tasks import prompt_of
 from sizewise.documents.traces import trace_rows
-from sizewise.documents.turns import content_of, conversation, is_call
+from sizewise.documents.turns import conversation
 from sizewise.documents.values import ID_KEYS, BadRow, first_key, id_of, reason_of, text_of, texts_of, type_of
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.records import Completion, Message, ModelDescription, Request
+from sizewise.records.tool_calls import answer_of
 from sizewise.store import sha256_of
 from sizewise.text import normalize_text
 
@@ -275,9 +276,7 @@ def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _An
         *asked, last = conversation(row[turns], turns)
         if last.role != "assistant":
             raise BadRow("the last message is not from the assistant")
-        if is_call(last):
-            raise BadRow("the answer is a tool call, not text")
-        return tuple(asked), _plain(last.content, row)
+        return tuple(asked), _plain(answer_of(last), row)
     key = next((key for key in ANSWER_KEYS if row.get(key) is not None), None)
     if key is None:
         raise BadRow("'completion' is missing")
@@ -293,10 +292,10 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
     message = choices[0].get("message")
     if not isinstance(message, dict):
         raise BadRow(f"the response's message is {type_of(message)}")
-    if (message.get("tool_calls") or message.get("function_call")) and message.get("content") in (None, "", []):
-        raise BadRow("the answer is a tool call, not text")
-    content = message.get("content") if message.get("content") is not None else message.get("refusal")
-    text = content_of("" if content is None else content)
+    if message.get("content") is None and not (message.get("tool_calls") or message.get("function_call")):
+        message = {"content": message.get("refusal") or ""}
+    (said,) = conversation([{"role": "assistant"} | message], "message")
+    text = answer_of(said)
     given = body.get("usage")
     usage: Mapping[str, Any] = given if isinstance(given, dict) else {}
     answer = _Answer(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any
 
-from sizewise.records.text import Message, ToolCall
+from sizewise.records.text import Example, Message, ToolCall
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 RESULT_BEGIN, RESULT_END = "<tool_response>", "</tool_response>"
@@ -43,6 +43,15 @@ def calls_json(calls: Sequence[ToolCall]) -> str:
     return one[0] if len(one) == 1 else f"[{', '.join(one)}]"
 
 
+def answer_of(message: Message) -> str:
+    """Return an assistant message as an answer: its text, the JSON of its calls, or the text followed by the calls."""
+    if not message.tool_calls:
+        return message.content
+    if not message.content.strip():
+        return calls_json(message.tool_calls)
+    return calls_text(message.content, message.tool_calls)
+
+
 def arguments_of(call: ToolCall) -> Any:
     """Return the parsed arguments of a call; a text that isn't JSON is returned as it is."""
     return parse_json(call.arguments or "{}", call.arguments)
@@ -51,7 +60,8 @@ def arguments_of(call: ToolCall) -> Any:
 def calls_of(text: str) -> list[ToolCall]:
     """Read a text that is nothing but the JSON of calls; empty if it isn't."""
     parsed = parse_json(text) if text.lstrip()[:1] in ("{", "[") else None
-    found = [_call(one) for one in (parsed if isinstance(parsed, list) else [parsed])]
+    listed = parsed if isinstance(parsed, list) else [parsed]
+    found = [_call(one) if isinstance(one, dict) and len(one) > 1 else None for one in listed]
     return [call for call in found if call] if found and all(found) else []
 
 
@@ -116,12 +126,20 @@ def uses_tools(messages: Sequence[Message], tools: str = "") -> bool:
     return bool(tools) or any(message.role == "tool" or message.tool_calls for message in messages)
 
 
-def as_reference(answer: str, messages: Sequence[Message], tools: str = "") -> str:
-    """Return an answer in the form of references: the canonical JSON of its calls if it has any, else its text."""
-    if not uses_tools(messages, tools):
+def as_scored(answer: str, example: Example) -> str:
+    """Return an answer as it is compared with references: the canonical JSON of its calls if it has any, else its text.
+
+    Calls are looked for if the conversation has tools or a reference answer is a call.
+    """
+    if not uses_tools(example.messages, example.tools) and not any(map(calls_of, example.references)):
         return answer
-    calls = find_calls(answer, names_in(tools))[1]
+    calls = find_calls(answer, names_in(example.tools))[1]
     return calls_json(calls) if calls else answer
+
+
+def scored_references(example: Example) -> tuple[str, ...]:
+    """Return the reference answers as answers are compared with them; see `as_scored`."""
+    return tuple(as_scored(reference, example) for reference in example.references)
 
 
 def calls_text(content: str, calls: Sequence[ToolCall]) -> str:

@@ -17,7 +17,6 @@ from sizewise.models.opening import open_model, resolve_folder
 from sizewise.models.prompts import make_request
 from sizewise.progress import Reporter
 from sizewise.records import Example, Recipe
-from sizewise.records.tool_calls import as_reference
 from sizewise.store import Store, make_folder, open_private, read_lines
 
 WEIGHTS = ("pkg", "run", "hf")
@@ -164,7 +163,7 @@ def filter_answers(examples: Sequence[Example], answers: dict[str, str]) -> tupl
         if not text or _alike(text, example.prompt) or any(_alike(text, other) for other in recent[-50:]):
             dropped += 1
             continue
-        kept[example.id] = as_reference(text, example.messages, example.tools)
+        kept[example.id] = text
         recent.append(text)
     return kept, dropped
 
