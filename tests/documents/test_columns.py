@@ -122,3 +122,15 @@ def test_splits_of_rows_come_before_those_of_names_and_files_may_be_given_one_by
     assert [e.split for e in read_paths(given).examples] == ["validation"] * 3 + ["test"] * 3
     assert [e.split for e in read_paths(given[1:], among=given[:1]).examples] == ["test"] * 3
     assert [e.split for e in read_paths(given[1:]).examples] == [None] * 3
+
+
+def test_a_study_file_says_what_becomes_of_personal_data(tmp_path: Path, table: Path) -> None:
+    path = tmp_path / "study.toml"
+    text = '[data]\nexamples = "daten.csv"\npersonal_data = "mask"\n[[candidates]]\nname = "a"\nmodel = "fake:echo"\n'
+    path.write_text(text, encoding="utf-8")
+    config = read_config(path)
+    assert config.columns.personal_data == "mask"
+    assert 'personal_data = "mask"' in config_text(config)
+    path.write_text(text.replace("mask", "hide"), encoding="utf-8")
+    with pytest.raises(SizewiseError, match="personal_data"):
+        read_config(path)

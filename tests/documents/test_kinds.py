@@ -10,6 +10,7 @@ import pytest
 
 from sizewise.documents import Reading, ocr, read_paths
 from sizewise.documents.converted import documents_of
+from sizewise.documents.sites import RECURRING, without_recurring
 from sizewise.documents.worker import convert_bytes
 from sizewise.records import Document
 from tests.documents.builders import docx, epub, odt, paragraph, pdf, pdf_of, pptx, xlsx
@@ -266,3 +267,21 @@ def test_scanned_pages_are_read_if_the_extra_is_installed(monkeypatch: pytest.Mo
     assert found.removed["scanned pages read by OCR, possibly with errors"] == 1
     monkeypatch.setattr(ocr, "_engine", lambda: lambda image: FakeResult([(10, 10, 600, 20, "   .")]))  # Cyrillic
     assert convert_bytes(scan(), ".pdf").parts[0].text == ""
+
+
+def test_lines_that_recur_on_the_pages_of_a_site_are_left_out(tmp_path: Path) -> None:
+    for site, count in (("docs", 8), ("few", 3)):
+        (tmp_path / site).mkdir()
+        for n in range(count):
+            middle = "".join(f"<p>Rule {line} of page {n}.</p>" for line in range(20))
+            (tmp_path / site / f"{n}.html").write_text(
+                f"<div>Hafenamt Nord</div><h2>Beschreibung</h2>{middle}<p>Kontakt: Pier 3</p>",
+                encoding="utf-8",
+            )
+    reading = read_paths([tmp_path])
+    for document in reading.documents:
+        assert ("Hafenamt Nord" in document.text, "Pier 3" in document.text) == (("few" in document.id,) * 2)
+        assert "## Beschreibung" in document.text
+        assert document.text.count("Rule ") == 20
+    assert f"{RECURRING}: 16 in 8 files" in reading.notes
+    assert without_recurring("Only this.", frozenset(["Only this."])) == ("Only this.", 0)

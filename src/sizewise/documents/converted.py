@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sizewise.documents.cleaning import clean_counted, unmapped_share, without_unmapped
+from sizewise.documents.cleaning import clean_counted, clean_text, unmapped_share, without_unmapped
 from sizewise.documents.converting import Converters
 from sizewise.documents.decoding import Unreadable, check_size
 from sizewise.documents.licenses import folder_license, stated_license
 from sizewise.documents.parts import CannotConvert, Conversion
 from sizewise.documents.reading import FileRead, make_document
+from sizewise.documents.sites import RECURRING, without_recurring
 
 MAX_UNMAPPED = 0.1  # share of a PDF's letters
 
 
-def read_converted(path: Path, name: str, converters: Converters) -> FileRead:
+def read_converted(path: Path, name: str, converters: Converters, recurring: frozenset[str] = frozenset()) -> FileRead:
     """Read a file that a worker process converts.
+
+    Args:
+        path: The file.
+        name: Its name in the dataset.
+        converters: The processes.
+        recurring: Lines that recur on most pages of its site, and are left out.
 
     Raises:
         Unreadable: The file cannot be converted, or has no text.
@@ -39,6 +46,10 @@ def read_converted(path: Path, name: str, converters: Converters) -> FileRead:
     if unmapped:
         for part in conversion.parts:
             part.text = without_unmapped(part.text)
+    if recurring:
+        for part in conversion.parts:
+            part.text, left_out = without_recurring(clean_text(part.text), recurring)
+            conversion.removed[RECURRING] += left_out
     read = documents_of(conversion, path, name)
     if unmapped:
         read.notes.append(

@@ -209,6 +209,14 @@ class Converters:
         started = self._started.pop(path, None)
         return started.result() if started is not None else self._run(path)
 
+    def convert_again(self, path: Path) -> Conversion:
+        """Convert a file now, besides the conversion that was started for it.
+
+        Raises:
+            CannotConvert: The file is damaged or protected, or a limit was exceeded.
+        """
+        return self._run(path)
+
     def _run(self, path: Path) -> Conversion:
         converter = self._idle.get()
         try:

@@ -18,6 +18,7 @@ from sizewise.documents.personal_data import PersonalData, check_choice
 from sizewise.documents.reading import FileRead, Reading, ReadOptions
 from sizewise.documents.row_files import kind_of
 from sizewise.documents.rows import RowSource, check_rejected, of_cells, read_rows
+from sizewise.documents.sites import Sites
 from sizewise.documents.tables import CELL_KINDS
 from sizewise.errors import SizewiseError
 from sizewise.records import Split
@@ -151,12 +152,14 @@ def _files_to_read(
     """Yield the files, without those that only describe a dataset or were read before."""
     named = [(path, name) for path, name in sources.named() if not row_files.is_dataset_file(path)]
     into.origins.update(sources.origins)
+    sites = Sites(named, into.origins, sources.converters)
     splits = row_files.splits_in_names([*named, *_named_files(among)])
     cards = {name for path, name in named if row_files.is_dataset_card(path, named)}
     into.notes += [f"{name}: taken for the card of a dataset, not read" for name in sorted(cards)]
     to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(name))
     for path, name in sources.converters.ahead(to_read, MAX_FILE_BYTES):
-        yield File(path, name, kind_of(path), options, sources.converters, into, splits.get(path))
+        recurring = sites.recurring(path)
+        yield File(path, name, kind_of(path), options, sources.converters, into, splits.get(path), recurring)
 
 
 class File(NamedTuple):
@@ -173,6 +176,8 @@ class File(NamedTuple):
     """Where to put the rows of large files while they are read."""
     split: Split | None = None
     """The split that the name of the file states."""
+    recurring: frozenset[str] = frozenset()
+    """Lines that recur on most pages of the site that the file is from."""
 
 
 def _read_file(file: File) -> FileRead:
@@ -195,7 +200,7 @@ def _one_document(file: File, text: str) -> FileRead:
 
 
 def _read_converted(file: File) -> FileRead:
-    return read_converted(file.path, file.name, file.converters)
+    return read_converted(file.path, file.name, file.converters, file.recurring)
 
 
 def _read_rows(file: File) -> FileRead:
