@@ -16,6 +16,7 @@ NOT_RUN = {
     "sizewise models hf:mistralai/Mistral-7B-v0.1": "downloads a config",
     "sizewise study --log export.jsonl --pays 4200/month": "trains a pretrained model for minutes",
     "sizewise serve RUN_A RUN_B pkg:smollm2-135m --share-base": "needs two models fine-tuned from one base",
+    "sizewise read https://docs.example.org/guide/ --allow-host docs.example.org --max-pages 100": "needs a network",
     "make lock": "resolves packages over the network",
 }
 # Commands that end with another code than 0 in a test.

@@ -76,6 +76,17 @@ def test_a_study_file_names_the_columns(tmp_path: Path, table: Path) -> None:
     assert "label" not in config.model_dump()
 
 
+@pytest.mark.parametrize("column", ["category", "source"])
+def test_a_class_in_another_column_can_be_named_and_is_hinted_at(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"text,{column}\n" + "".join(f"Where is {i}?,{'ab'[i % 2]}\n" for i in range(6)), encoding="utf-8")
+    plain = read_paths([path])
+    assert (len(plain.documents), len(plain.examples)) == (6, 0)
+    hint = "x.csv: the rows were read as documents; if 'category' is their class, add --label category"
+    assert (hint in plain.notes) == (column == "category")
+    assert {e.label for e in read_paths([path], ReadOptions(label=column)).examples} == {"a", "b"}
+
+
 def rows(path: Path, count: int = 3, **more: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({"prompt": f"{path.parent.name} {path.stem} {i}?", "answer": "A"} | more) for i in range(count))

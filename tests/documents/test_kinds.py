@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.documents import Reading, read_paths
+from sizewise.documents import Reading, ocr, read_paths
 from sizewise.documents.converted import documents_of
 from sizewise.documents.worker import convert_bytes
 from sizewise.records import Document
-from tests.documents.builders import docx, epub, odt, paragraph, pdf, pptx, xlsx
+from tests.documents.builders import docx, epub, odt, paragraph, pdf, pdf_of, pptx, xlsx
 
 WORDS = "The harbor office opens at eight and closes at noon on Saturdays."
 GERMAN = "Das Hafenamt öffnet um acht Uhr und schließt samstags um zwölf."
@@ -147,7 +147,7 @@ def test_running_headers_hyphens_and_empty_pages_of_a_pdf(tmp_path: Path) -> Non
     assert "information\noffice" in document.text
     assert [f"Section {n} has words of its own." in document.text for n in range(6)] == [True] * 6
     notes = notes_of(reading)
-    assert "a.pdf: pages 7-8 of 8 have no text (scanned pages need OCR)" in notes
+    assert "a.pdf: pages 7-8 of 8 have no text (scanned pages need the extra [ocr]" in notes
     assert "running headers, footers and page numbers left out: 12 in 1 file" in notes
     assert "words joined that were hyphenated at the end of a line: 6 in 1 file" in notes
 
@@ -228,3 +228,41 @@ def test_removed_characters_and_images_are_counted(tmp_path: Path) -> None:
     assert [document.text for document in reading.documents] == ["Harbor office. A dial"]
     assert "control and invisible characters removed: 3 in 1 file" in reading.notes
     assert "embedded images (base64) replaced by their description: 1 in 1 file" in reading.notes
+
+
+class FakeResult:
+    def __init__(self, pieces: list[tuple[int, int, int, int, str]]) -> None:
+        self.boxes = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for x, y, w, h, _ in pieces]
+        self.txts = [text for *_, text in pieces]
+
+
+def scan() -> bytes:
+    """Write a PDF with a page of text and one with an image."""
+    image = (
+        b"<< /Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8 /Length 1 >>"
+    )
+    shown = b"q 600 0 0 700 0 0 cm /I Do Q"
+    return pdf_of([
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
+        b"/Resources << /XObject << /I 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(shown), shown),
+        image + b"\nstream\n\xff\nendstream",
+    ])  # fmt: skip
+
+
+def test_scanned_pages_are_read_if_the_extra_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [
+        (10, 10, 300, 20, "The harbor office"),
+        (320, 11, 200, 20, "opens at 8."),
+        (10, 34, 300, 20, "Das Hafenamt öffnet"),
+        (10, 120, 300, 20, "Overtime is paid."),
+    ]
+    monkeypatch.setattr(ocr, "can_read", lambda: True)
+    monkeypatch.setattr(ocr, "_engine", lambda: lambda image: FakeResult(pieces))
+    found = convert_bytes(scan(), ".pdf")
+    assert found.parts[0].text == "The harbor office opens at 8.\nDas Hafenamt öffnet\n\nOvertime is paid."
+    assert found.removed["scanned pages read by OCR, possibly with errors"] == 1
+    monkeypatch.setattr(ocr, "_engine", lambda: lambda image: FakeResult([(10, 10, 600, 20, "   .")]))  # Cyrillic
+    assert convert_bytes(scan(), ".pdf").parts[0].text == ""

@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sizewise.documents import Reading, ReadOptions, read_paths
+from sizewise.documents.cells import PAIR_KEYS, PROMPT_KEYS, REFERENCE_KEYS, TIME_KEYS, TURN_KEYS
+from sizewise.documents.rows import RowSource, read_rows
+from sizewise.documents.tables import Row
 from sizewise.errors import SizewiseError
 from sizewise.records import Example
 
@@ -114,7 +119,7 @@ def test_labels_are_kept_as_label_and_reference(tmp_path: Path, label: Any) -> N
 def test_one_label_only_is_read_and_noted(tmp_path: Path) -> None:
     reading = read(tmp_path, *({"text": f"Fall {i}", "label": "frei"} for i in range(6)))
     assert len(reading.examples) == 6
-    assert "x.jsonl: all 6 labels are 'frei'; nothing can be told apart" in reading.notes
+    assert "x.jsonl: all 6 labels are 'frei'; there is nothing to classify" in reading.notes
 
 
 TURNS = [
@@ -234,7 +239,7 @@ def test_a_line_that_holds_a_list_of_rows_is_those_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("stated", "expected"),
     [
         ({"time": "2026-03-01T12:00:00Z"}, "2026-03-01T12:00:00+00:00"),
         ({"timestamp": "2026-03-01 12:00:00+02:00"}, "2026-03-01T10:00:00+00:00"),
@@ -244,8 +249,8 @@ def test_a_line_that_holds_a_list_of_rows_is_those_rows(tmp_path: Path) -> None:
         ({"time": 5}, ""),
     ],
 )
-def test_time_group_and_language_are_kept(tmp_path: Path, given: Any, expected: str) -> None:
-    row, document = {"prompt": "Q?", "answer": "A"} | given, {"text": "Ein Text.", "language": "de-CH"} | given
+def test_time_group_and_language_are_kept(tmp_path: Path, stated: Any, expected: str) -> None:
+    row, document = {"prompt": "Q?", "answer": "A"} | stated, {"text": "Ein Text.", "language": "de-CH"} | stated
     reading = read(tmp_path, row | {"group": "customer 4"}, document | {"group": "author"})
     example, text = only(reading), next(iter(reading.documents))
     assert (example.time, example.group) == (expected, "customer 4")
@@ -256,3 +261,28 @@ def test_time_group_and_language_are_kept(tmp_path: Path, given: Any, expected: 
 @pytest.mark.parametrize("source", ["NHS", "handbook.pdf", "帮助台"])
 def test_the_source_of_a_row_is_kept_as_it_is(tmp_path: Path, source: str) -> None:
     assert only(read(tmp_path, {"prompt": "Q?", "answer": "A", "source": source})).source == source
+
+
+KEYS = st.sampled_from(
+    [*sorted(REFERENCE_KEYS), *PROMPT_KEYS, *TURN_KEYS, *PAIR_KEYS, *TIME_KEYS, "text", "context", "system", "history",
+     "id", "tools", "functions", "choices", "schema", "split", "tags", "source", "group", "language", "images",
+     "observations", "attributes", "events", "resourceSpans", "scopeSpans", "paragraphs", "data", "traceId"]
+)  # fmt: skip
+PARTS = st.sampled_from(["role", "content", "user", "assistant", "text", "tool_calls", "function", "name", "arguments",
+                         "from", "value", "human", "gpt", "type", "tool_result", "image_url", "key", "stringValue",
+                         "qas", "question", "answers", "answer_start", "gen_ai.prompt", "spans"])  # fmt: skip
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | PARTS | st.text(max_size=6) | st.just("\ud800")
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PARTS, inner, max_size=4), max_leaves=8
+)
+
+
+@settings(max_examples=400)
+@given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=5))
+def test_any_row_is_read_rejected_or_skipped(cells: dict[str, Any]) -> None:
+    found = read_rows([Row(7, cells)], RowSource(Path("x.jsonl"), "x.jsonl"))
+    assert all(row.line == 7 and row.reason for row in found.rejected)
+    for example in found.examples:
+        assert example.messages
+        assert "None" not in example.references
+        example.model_dump_json().encode()

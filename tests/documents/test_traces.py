@@ -60,6 +60,12 @@ def test_langfuse_keeps_ids_times_and_tags_and_skips_what_is_no_request(tmp_path
     assert "x.json: skipped 4 rows of traces that aren't a request to a model with its messages" in reading.notes
 
 
+def test_one_trace_over_several_lines_is_read(tmp_path: Path) -> None:
+    for name in ("trace", "trace with observations"):
+        (tmp_path / "x.json").write_text(json.dumps(LANGFUSE[name], indent=2), encoding="utf-8")
+        assert found(read_paths([tmp_path / "x.json"])) == [EXPECTED]
+
+
 def test_langfuse_tables_are_read(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """Examples drafted from passages by a model, and their review."""
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from sizewise.datasets import load, read
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.models.fake import FakeModel
 from sizewise.records import Completion, Request
+from sizewise.retrieval import Library, Passage
 from sizewise.store import Store
 from sizewise.studies import read_config, study
-from sizewise.synthesis.drafts import DRAFTED, Changed, _parse, _rows, _write, approve, draft
+from sizewise.synthesis.drafts import DRAFTED, Changed, _checked, _parse, _rows, _write, approve, draft
+from sizewise.synthesis.wording import MENTIONS_PASSAGE, is_question
+from tests.languages import PASSAGES
 
 
 class Teacher(FakeModel):
@@ -179,3 +183,61 @@ def test_a_draft_with_a_line_separator_is_read_again(tmp_path: Path) -> None:
     _write(path, [row, row | {"id": "b"}])
     assert "\u2028" in path.read_text(encoding="utf-8")
     assert _rows(path) == [row, row | {"id": "b"}]
+
+
+@pytest.mark.parametrize("language", sorted(PASSAGES))
+def test_a_draft_in_any_language_is_kept_and_another_language_is_not(language: str) -> None:
+    source = PASSAGES[language][0]
+    passage = Passage("doc", "", "", source.text)
+    library = Library([Passage(f"d{i}", "", "", other.text) for i, other in enumerate(PASSAGES[language])], learn=False)
+
+    def checked(question: str, answer: str) -> object:
+        text = json.dumps({"question": question, "answer": answer}, ensure_ascii=False)
+        return _checked(
+            Completion(id="0", text=text, prompt_tokens=1, completion_tokens=1, seconds=0.0, finish="stop"),
+            passage,
+            library,
+            set(),
+        )
+
+    assert checked(source.question, source.answer) == (source.question, source.answer)
+    other = PASSAGES["de" if language != "de" else "fi"][0]
+    assert checked(other.question, source.answer) == "the question is not in the language of the passage"
+    unsupported = PASSAGES[language][8]
+    assert checked(source.question, unsupported.text) == "the passage doesn't support the answer"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Frage: Wann öffnet das Bad?\nAntwort: Um neun Uhr.",
+        "问题：游泳馆几点开门？\n答案：九点。",
+        "質問：プールは何時に開きますか。\n答え：九時です。",
+        "คำถาม: สระว่ายน้ำเปิดกี่โมง\nคำตอบ: เก้าโมงเช้า",
+        "प्रश्न: तरणताल कब खुलता है?\nउत्तर: नौ बजे।",
+        "السؤال: متى يفتح المسبح؟\nالجواب: في التاسعة.",
+        "Question: When does the pool open? Answer: At nine.",
+        "**Question:** When does the pool open?\n\n**Answer:** At nine.",
+    ],
+)
+def test_labeled_lines_are_parsed_in_every_language(text: str) -> None:
+    pair = _parse(text)
+    assert pair is not None
+    assert is_question(pair.question)
+    assert pair.answer
+    assert not is_question(pair.answer) or "เก้า" in pair.answer
+
+
+@pytest.mark.parametrize(
+    ("question", "mentioned"),
+    [
+        ("Was steht in diesem Abschnitt über die Fähre?", True),
+        ("这段文字讲了什么？", True),
+        ("この文章によると、船は何時に出ますか。", True),
+        ("ข้อความนี้กล่าวถึงอะไร", True),
+        ("इस अनुच्छेद में क्या लिखा है?", True),
+        *((passage.question, False) for passages in PASSAGES.values() for passage in passages),
+    ],
+)
+def test_a_question_that_mentions_the_passage_is_seen_in_every_language(question: str, mentioned: bool) -> None:
+    assert bool(MENTIONS_PASSAGE.search(question)) is mentioned

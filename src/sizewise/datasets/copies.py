@@ -104,14 +104,14 @@ class Copies:
             if not len(train) or not len(test):
                 continue
             train = train[np.argsort(train[:, 0], kind="stable")]
-            low, high = (np.searchsorted(train[:, 0], test[:, 0], side) for side in ("left", "right"))
-            counts = high - low
+            first, end = (np.searchsorted(train[:, 0], test[:, 0], side) for side in ("left", "right"))
+            counts = end - first
             counts = np.minimum(counts, MAX_PLACES)
             rows = np.repeat(np.arange(len(test)), counts)
             nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
             numbers = test[rows, 1] >> np.uint64(_POSITION_BITS)
             places = test[rows, 1] & np.uint64((1 << _POSITION_BITS) - 1)
-            shifts = train[low[rows] + nth, 1] + np.uint64(1 << _POSITION_BITS) - places
+            shifts = train[first[rows] + nth, 1] + np.uint64(1 << _POSITION_BITS) - places
             self._votes.add(numbers * _MIX, numbers, shifts)
 
 

@@ -188,34 +188,19 @@ def build(
             f"The prompts of {report.prompts:,} of {report.examples:,} test examples occur in the training text, in "
             "full or as a long passage. If examples were made from documents, name each one's document as 'source'."
         )
-    not_read: Counter[str] = Counter()
-    forms: Counter[str] = Counter()
-    for reading in readings:
-        not_read.update(reading.not_read)
-        forms.update(reading.forms)
-        for row in reading.rejected:
-            writer.rejected.append(row)
     notes += writer.inventory.notes(personal_data)
     record = Dataset(
         name=name or ", ".join(sources),
         domain=domain,
         sources=tuple(sources),
         seed=seed,
-        splits=writer.sizes(),
         contamination=report,
-        licenses=dict(writer.inventory.licenses),
-        not_read=dict(not_read),
         derived=derived,
         notes=tuple(notes),
-        forms=dict(forms),
-        rejected=len(writer.rejected),
         split_by=split,
         near_duplicates=len(listing.near_duplicates),
-        languages=dict(writer.inventory.languages),
-        personal_data=dict(writer.inventory.personal_data),
         personal_data_choice=personal_data,
-        origins=dict(writer.inventory.origins),
-        sha256=writer.sha256([DATASET_VERSION, seed, split, sum(not_read.values()), sorted(writer.inventory.licenses)]),
+        **writer.counts(readings, [DATASET_VERSION, seed, split]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
 
@@ -330,9 +315,24 @@ class _Writer:
             for split in SPLITS
         }
 
-    def sha256(self, rest: list[Any]) -> str:
-        """Return the hash of all rows and of how they were read."""
-        return fingerprint([rest, self._hash.hexdigest()], 64)
+    def counts(self, readings: Iterable[Reading], facts: list[Any]) -> dict[str, Any]:
+        """Return the fields of the record that are counted, and the hash of all rows and of how they were read."""
+        not_read: Counter[str] = Counter()
+        forms: Counter[str] = Counter()
+        for reading in readings:
+            not_read.update(reading.not_read)
+            forms.update(reading.forms)
+            for row in reading.rejected:
+                self.rejected.append(row)
+        content = self._hash.hexdigest()
+        return {
+            "splits": self.sizes(),
+            "not_read": dict(not_read),
+            "forms": dict(forms),
+            "rejected": len(self.rejected),
+            "sha256": fingerprint([[*facts, sum(not_read.values()), sorted(self.inventory.licenses)], content], 64),
+            **self.inventory.counts(),
+        }
 
 
 class _Passages:

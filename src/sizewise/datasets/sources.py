@@ -1,4 +1,4 @@
-"""Tell a column `source` that names collections from one that names the documents of examples."""
+"""Detect a column `source` that names collections instead of the documents of examples."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ def read_converted(path: Path, name: str, converters: Converters) -> FileRead:
     except CannotConvert as error:
         raise Unreadable(f"{kind}, {error}") from error
     if not any(part.text.strip() for part in conversion.parts):
-        raise Unreadable(f"{kind}, no text (scanned pages?)" if kind == ".pdf" else f"{kind}, no text")
+        raise Unreadable(
+            f"{kind}, no text (scanned pages? The extra [ocr] reads them)" if kind == ".pdf" else f"{kind}, no text"
+        )
     unmapped = 0.0
     if kind == ".pdf":
         text = "\n".join(part.text for part in conversion.parts)

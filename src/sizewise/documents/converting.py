@@ -20,6 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 
+from sizewise.documents import ocr
 from sizewise.documents.parts import CannotConvert, Conversion
 from sizewise.errors import install_command
 
@@ -30,6 +31,7 @@ KINDS = (
 ROW_KINDS = (".xlsx", ".xlsm")
 """Files that are converted only if they turn out to hold no rows."""
 SECONDS, SECONDS_PER_MB, MAX_SECONDS = 60.0, 20.0, 900.0
+OCR_FACTOR = 10
 MEMORY_BYTES = 4 * 2**30
 AHEAD = 4
 """Files per worker that are converted before their turn."""
@@ -68,7 +70,7 @@ class Converter:
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        seconds = min(self._seconds * (1 + path.stat().st_size / 1e6 * SECONDS_PER_MB / SECONDS), MAX_SECONDS)
+        seconds = self._time_limit(path)
         timed_out = threading.Event()
 
         def end() -> None:
@@ -94,6 +96,14 @@ class Converter:
         if "error" in answer:
             raise CannotConvert(answer["error"])
         return Conversion.from_json(answer)
+
+    def _time_limit(self, path: Path) -> float:
+        """Return the time for a file, by its size; scanned pages take seconds each."""
+        scans = path.suffix.lower() == ".pdf" and ocr.can_read()
+        seconds = self._seconds * (
+            1 + path.stat().st_size / 1e6 * SECONDS_PER_MB / SECONDS * (OCR_FACTOR if scans else 1)
+        )
+        return min(seconds, MAX_SECONDS * (OCR_FACTOR if scans else 1))
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from sizewise.documents import personal_data
@@ -49,6 +50,11 @@ class Inventory:
         kinds = personal_data.kinds_at_a_glance(text[:MAX_CHECKED]) if self._finds else set()
         self.personal_data.update(kinds)
         self._personal += bool(kinds)
+
+    def counts(self) -> dict[str, Any]:
+        """Return the counts by the names of the fields of a `Dataset`."""
+        counted = ("languages", "personal_data", "origins", "licenses")
+        return {name: dict(getattr(self, name)) for name in counted}
 
     def notes(self, choice: personal_data.PersonalDataChoice = "keep") -> Iterator[str]:
         """Yield what a reader of the dataset should know, for data whose personal data is kept."""

@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from typing import Any, NamedTuple
 
+from sizewise.documents import ocr
 from sizewise.documents.boilerplate import is_page_number, join_hyphenated, recurring_forms
 from sizewise.documents.boilerplate import line_form as form_of
 from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_table
@@ -15,6 +16,9 @@ MAX_RULES = 3_000
 """Pages with more lines are drawings, not tables."""
 MARGIN = 0.1
 """Share of a page's height in which running headers and footers are looked for, at the top and at the bottom."""
+SCANNED = "scanned pages read by OCR, possibly with errors"
+NEEDS_OCR = "scanned pages need the extra [ocr], which reads Latin letters, Chinese and Japanese"
+OCR_FAILED = "OCR found none; it reads Latin letters, Chinese and Japanese"
 HEADERS = "running headers, footers and page numbers left out"
 HYPHENS = "words joined that were hyphenated at the end of a line"
 
@@ -44,18 +48,24 @@ def convert_pdf(data: bytes) -> Conversion:
     if b"%PDF" not in data[:1024]:
         raise CannotConvert("not a PDF file")
     pages: list[PageText] = []
+    scanned = 0
     with pdfplumber.open(io.BytesIO(data), laparams={}) as pdf:
         title = pdf.metadata.get("Title") if isinstance(pdf.metadata, dict) else ""
         if len(pdf.pages) > MAX_PAGES:
             raise CannotConvert(f"has more than {MAX_PAGES:,} pages; split it")
         for page in pdf.pages:
             pages.append(PageText(_blocks(page), _edge_lines(page)))
+            if not pages[-1].blocks and page.images and ocr.can_read():
+                pages[-1].blocks.extend(Block(text) for text in ocr.page_text(page).split("\n\n") if text)
+                scanned += bool(pages[-1].blocks)
             page.close()
-    found = Conversion()
+    found = Conversion(removed=Counter({SCANNED: scanned}))
     text = _text_of(pages, found.removed)
     empty = [number for number, page in enumerate(pages, start=1) if not page.blocks]
     if empty and len(empty) < len(pages):
-        found.remarks.append(f"{page_ranges(empty)} of {len(pages)} have no text (scanned pages need OCR)")
+        have = "have" if len(empty) > 1 else "has"
+        why = OCR_FAILED if ocr.can_read() else NEEDS_OCR
+        found.remarks.append(f"{page_ranges(empty)} of {len(pages)} {have} no text ({why})")
     title = title if isinstance(title, str) and title.isprintable() else ""
     found.parts.append(Part(text, title=title.strip()))
     return found

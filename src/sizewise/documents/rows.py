@@ -14,7 +14,7 @@ from typing import Any
 from sizewise.documents.cells import ANSWER_KEYS, PROMPT_KEYS, REFERENCE_KEYS, TIME_KEYS, TURN_KEYS, Cells
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
-from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, make_row
+from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, column_name, make_row
 from sizewise.documents.tasks import LabelNames, Task, is_unanswerable, task_of
 from sizewise.documents.traces import trace_rows
 from sizewise.documents.turns import tools_of
@@ -34,6 +34,8 @@ _MAX_COLUMNS = 1_000
 _PYTHON_LIST = re.compile(r"\s*\[\s*(?:[\[{(]\s*)*['\"].*\]\s*\Z", re.DOTALL)
 _YEAR = re.compile(r"\d{4}(?:-\d{2})?")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_].*)?")
+_PLAIN_TEXT = frozenset(("text", "id", "title", "license", "source", "language", "meta", "metadata", "url", *TIME_KEYS))
+_LIKELY_LABELS = ("category", "class", "intent", "sentiment")
 DEFAULTS = ReadOptions()
 
 
@@ -114,6 +116,9 @@ def check_rejected(read: FileRead, path: Path, max_rejects: float) -> None:
 
 def _notes(read: FileRead, name: str, counts: Mapping[str, int]) -> list[str]:
     notes = [f"{name}: unused columns: {', '.join(sorted(read.unused))}"] if read.unused else []
+    likely = next((column for column in sorted(read.unused) if column_name(column) in _LIKELY_LABELS), "")
+    if likely and "text" in read.forms:
+        notes.append(f"{name}: the rows were read as documents; if '{likely}' is their class, add --label {likely}")
 
     def note(count: int, text: str) -> None:
         if count:
@@ -130,7 +135,8 @@ def _notes(read: FileRead, name: str, counts: Mapping[str, int]) -> list[str]:
         "if a column holds the answer, name it with --reference",
     )
     if len(read.labels) == 1 and read.labelled > 1:
-        notes.append(f"{name}: all {read.labelled:,} labels are '{next(iter(read.labels))}'; nothing can be told apart")
+        (label,) = read.labels
+        notes.append(f"{name}: all {read.labelled:,} labels are '{label}'; there is nothing to classify")
     if read.rejected_count:
         count, total = read.rejected_count, read.rejected_count + read.usable
         notes.append(
@@ -173,7 +179,7 @@ def _squad_rows(row: Row) -> list[Row]:
 
 def _read_row(row: Row, source: RowSource, read: FileRead, counts: dict[str, int], place: str) -> None:
     """Read one row into a document or an example."""
-    cells = Cells(row.cells, source.options if not _is_plain_text(row.cells) else None)
+    cells = Cells(row.cells, None if _is_plain_text(row.cells, source.options) else source.options)
     row_id = id_of({key: cells.get(key) for key in ("id", "custom_id")}) or f"{source.name}:{place}"
     answered = first_key((*REFERENCE_KEYS, "chosen"), cells.values) is not None
     prompted = first_key((*PROMPT_KEYS, *TURN_KEYS, "chosen"), cells.values)
@@ -195,9 +201,10 @@ def _read_row(row: Row, source: RowSource, read: FileRead, counts: dict[str, int
         read.unused |= cells.unused()
 
 
-def _is_plain_text(row: Mapping[str, Any]) -> bool:
+def _is_plain_text(row: Mapping[str, Any], options: ReadOptions) -> bool:
     """Check whether a row is a document, to which the columns that a user named don't apply."""
-    return set(row) <= {"text", "id", "title", "license", "source", "language", "meta", "metadata", "url", *TIME_KEYS}
+    named = {column_name(column) for column in (options.prompt, options.reference, options.label) if column}
+    return _PLAIN_TEXT.issuperset(row) and named.isdisjoint(map(column_name, row))
 
 
 def _document(cells: Cells, row_id: str, origin: str, counts: dict[str, int]) -> Document | None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import zipfile
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sizewise.documents.decoding import Unreadable, check_size
+from sizewise.documents.decoding import Unreadable
 from sizewise.documents.tables import Row, cell_row, column_name
 from sizewise.errors import install_command
 
 KINDS = (".xlsx", ".xlsm")
-MAX_UNPACKED_BYTES = 512 * 2**20
 _SEARCHED_ROWS = 20
 
 
@@ -36,11 +34,10 @@ def sheet_rows(path: Path, known: frozenset[str]) -> SheetRows | None:
         known: Known column names.
 
     Raises:
-        Unreadable: The package openpyxl is missing, or the file is damaged or protected, or too large when unpacked.
+        Unreadable: The package openpyxl is missing, or the file is damaged or protected.
     """
     if find_spec("openpyxl") is None:
         raise Unreadable(f"{path.suffix.lower()}, needs {install_command('documents')}")
-    check_size(path)
     book = _open(path)
     found: list[tuple[Any, int, list[str]]] = []
     others = []
@@ -60,12 +57,7 @@ def _open(path: Path) -> Any:
     import openpyxl
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED_BYTES:
-                raise Unreadable(f"{path.suffix.lower()}, more than {MAX_UNPACKED_BYTES // 2**20} MB when unpacked")
         return openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    except Unreadable:
-        raise
     except Exception as error:  # the parser fails in many ways on damaged files
         raise Unreadable(f"{path.suffix.lower()}, damaged or protected ({type(error).__name__})") from error
 

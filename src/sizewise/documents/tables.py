@@ -118,6 +118,9 @@ def json_rows(file: TextLines, *, replace_surrogates: bool = False) -> Iterator[
                 yield row
         if lists:
             return
+        if re.match(r"\{\s*\n", head):
+            yield from _object_rows(text, replace_surrogates)
+            return
     for line in file.lines():
         text = line.text.lstrip("\ufeff")
         if line.problem or not text.strip():
@@ -127,6 +130,22 @@ def json_rows(file: TextLines, *, replace_surrogates: bool = False) -> Iterator[
             yield Row(line.number, {}, f"a row of {len(text):,} characters")
         else:
             yield _json_row(line.number, text, replace_surrogates)
+
+
+def _object_rows(text: str, replace_surrogates: bool) -> Iterator[Row]:
+    """Yield the objects of a text, each written over several lines."""
+    window = Window(iter([text]))
+    while mark := window.skip_space():
+        line = window.line
+        if mark not in "{[,":
+            raise Unreadable(f"JSON objects that are invalid at line {line}")
+        if mark == ",":
+            window.move(1)
+            continue
+        value, problem = window.decode(_JSON)
+        if problem and not window.skip_value():
+            raise Unreadable(f"a JSON object that is invalid at line {line}: {problem}")
+        yield Row(line, {}, problem) if problem else make_row(line, value, replace_surrogates)
 
 
 def _json_row(number: int, text: str, replace_surrogates: bool) -> Row:
@@ -171,6 +190,8 @@ def _lists_in(text: str) -> list[tuple[str, int]]:
     if not isinstance(content, dict):
         return []
     rows_of = {key: content[key] for key in (*LIST_KEYS, *SPLIT_NAMES) if _is_rows(content.get(key))}
+    if "input" in content:
+        rows_of.pop("observations", None)  # a trace, which is one row
     if any(key in SPLIT_NAMES for key in rows_of):
         rows_of = {key: rows for key, rows in rows_of.items() if key in SPLIT_NAMES}
     found = []
@@ -254,11 +275,22 @@ def cell_rows(file: TextLines, known: frozenset[str]) -> Iterator[Row]:
             yield cell_row(number, cells, headings, delimiter)
 
 
+def _all_lines(lines: Iterator[Line]) -> Iterator[Line]:
+    """Yield the lines, also those that end with a carriage return alone."""
+    more = 0
+    for line in lines:
+        parts = _CARRIAGE_RETURN.split(line.text) if "\r" in line.text[:-2] else [line.text]
+        for part in parts:
+            yield line._replace(number=line.number + more, text=part)
+            more += 1
+        more -= 1
+
+
 class _Replayed:
     """Lines of which some may be read again."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
-        self._lines = lines
+        self._lines = _all_lines(lines)
         self._again: deque[Line] = deque()
         self.record: list[Line] = []
         """Lines of the record that is being parsed."""
@@ -282,7 +314,7 @@ class _Replayed:
             self.record.append(line)
             if line.problem:
                 return
-            yield from _CARRIAGE_RETURN.split(line.text) if "\r" in line.text[:-2] else (line.text,)
+            yield line.text
 
 
 def _records(lines: _Replayed, delimiter: str) -> Iterator[tuple[int, list[str], str]]:

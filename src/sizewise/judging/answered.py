@@ -9,6 +9,7 @@ from typing import NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.records import Evaluation, ItemRow
 from sizewise.store import Store
+from sizewise.text import words_of
 
 MAX_CHARACTERS = 20_000  # of a text on the page
 MAX_ERROR_CHARACTERS = 120  # of an error that a message quotes
@@ -98,7 +99,7 @@ def has_text(text: str) -> bool:
 
 def letters_of(text: str) -> str:
     """Return the words of a text, ignoring case and punctuation, to compare the content of two texts."""
-    return " ".join(re.findall(r"\w+", text.casefold())) or text
+    return " ".join(words_of(text)) or text
 
 
 _MARKS = re.compile(r"(?m)^\s{0,3}(#{1,6}\s+|[-*+]\s+|>\s?)|\*\*|__|`+")

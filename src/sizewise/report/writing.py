@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from importlib import resources
@@ -36,6 +35,7 @@ from sizewise.report.words import (
 )
 from sizewise.stats import MIN_CLUSTERS
 from sizewise.store import write_atomically
+from sizewise.text import pieces_of, words_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -54,7 +54,6 @@ OUTCOME_LABELS = {
     "do_not_train": "Don't train",
     "fall_back": "Small model with fallback",
 }
-_PUNCTUATION = re.compile(r"[^\w]+")
 
 
 class SideBySide(NamedTuple):
@@ -142,15 +141,30 @@ def render_items(view: StudyView, tag: str, order: ItemOrder, first: int) -> str
     return str(make_environment().get_template("items.html.jinja").render(samples=shown))
 
 
+def _words_and_spaces(text: str) -> list[str]:
+    """Split a text into words and the spaces between them, in turn; a space is empty in scripts that have none."""
+    parts: list[str] = []
+    for piece in pieces_of(text):
+        word = piece.lstrip()
+        parts += [piece[: len(piece) - len(word)], word]
+    return parts[1:] if parts and not parts[0] else ["", *parts]
+
+
+def _folded(word: str) -> str:
+    return "".join(words_of(word))
+
+
 def marked(answer: str, reference: str) -> Markup:
     """Highlight the words of an answer that the reference answer doesn't contain in the same order."""
     from markupsafe import Markup, escape
 
-    words, expected = re.split(r"(\s+)", answer), reference.split()
+    words = _words_and_spaces(answer)
     positions = [i for i, word in enumerate(words) if word.strip()]
-    plain = [_PUNCTUATION.sub("", words[i]).lower() for i in positions]
+    plain, expected = (
+        [_folded(word) for word in part] for part in ((words[i] for i in positions), pieces_of(reference))
+    )
     matching: set[int] = set()
-    matcher = SequenceMatcher(None, plain, [_PUNCTUATION.sub("", word).lower() for word in expected], autojunk=False)
+    matcher = SequenceMatcher(None, plain, expected, autojunk=False)
     for block in matcher.get_matching_blocks():
         matching.update(positions[block.a : block.a + block.size])
     # The space between two highlighted words is highlighted too, so that a run becomes a single mark.

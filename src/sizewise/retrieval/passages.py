@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sizewise.records import Document
-from sizewise.text import count_words, sentences_of
+from sizewise.text import count_words, graphemes_of, pieces_of, sentences_of
 
 PASSAGE_WORDS = 160
+_UNSPACED_WORDS = 0.5  # words of one character in a script without spaces, as `count_words` estimates
 _HEADING = re.compile(r"#{1,6} +(.+)")
 
 
@@ -71,19 +72,21 @@ def _split_sentences(sentences: list[str], max_words: int) -> Iterator[str]:
             continue
         part: list[str] = []
         size = 0.0
-        for word in _split_words(sentence, max_words):
-            if part and size + count_words(word) > max_words:
-                yield " ".join(part)
+        for piece in _split_words(sentence, max_words):
+            words = _UNSPACED_WORDS if len(piece) == 1 and not piece.isascii() else count_words(piece)
+            if part and size + words > max_words:
+                yield "".join(part).strip()
                 part, size = [], 0.0
-            part.append(word)
-            size += count_words(word)
-        yield " ".join(part)
+            part.append(piece)
+            size += words
+        yield "".join(part).strip()
 
 
 def _split_words(sentence: str, max_words: int) -> Iterator[str]:
-    """Yield the words of a sentence; a word longer than a passage, as in scripts without spaces, is split further."""
-    for word in sentence.split():
-        if count_words(word) <= max_words:
-            yield word
-        else:
-            yield from (word[start : start + max_words] for start in range(0, len(word), max_words))
+    """Yield the words of a sentence with the spaces before them; in scripts without spaces, its characters."""
+    for piece in pieces_of(sentence):
+        if count_words(piece) <= max_words:
+            yield piece
+        else:  # an embedded file, for example
+            characters = graphemes_of(piece)
+            yield from ("".join(characters[i : i + max_words]) for i in range(0, len(characters), max_words))

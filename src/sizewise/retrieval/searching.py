@@ -12,6 +12,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
@@ -24,13 +25,29 @@ from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.retrieval.lines import Lines
 from sizewise.retrieval.passages import Passage
 from sizewise.retrieval.terms import number_sets, numbers_of, stop_words_of, terms_of
-from sizewise.text import count_words, sentences_of
+from sizewise.text import count_words, pieces_of, sentences_of
+from sizewise.text.scripts import BIGRAM_SCRIPTS, TRIGRAM_SCRIPTS
 
 MAX_HITS, BEST, TENTH = 60, 3, 9
 MAX_QUESTIONS, MIN_QUESTIONS = 400, 20
+MIN_CLAUSE_OVERLAP = 0.5
 SENTENCE_WORDS, SHORT_QUESTION_WORDS = (5, 40), (4, 10)
-_ADDRESS = re.compile(r"https?://\S+|www\.\S+|\S+@\S+\.\w+")
-_NEGATION = re.compile(r"(?i)\b(?:no|not|never|none|nor|neither|without|cannot|nobody|nothing)\b|n['\u2019]t\b")
+# An address ends where a script without spaces, or punctuation of full width, begins.
+_LINK_CHARACTER = f"[^\\s\u3000-\u303f\uff00-\uffef{BIGRAM_SCRIPTS}{TRIGRAM_SCRIPTS}]"
+_ADDRESS = re.compile(
+    rf"https?://{_LINK_CHARACTER}+|www\.{_LINK_CHARACTER}+|{_LINK_CHARACTER}+@{_LINK_CHARACTER}+\.\w+"
+)
+_AFTER_ADDRESS = ".,;:!?)]}\"'\u00bb\u201d"
+# Words that negate a sentence and have no other meaning in another of these languages.
+_NEGATION = re.compile(
+    r"(?i)\b(?:no|not|never|none|nor|neither|without|cannot|nobody|nothing|nicht|kein\w*|nie|niemals|ohne|weder|pas|jamais"
+    r"|aucune?|sans|non|niet|geen|nunca|jam\u00e1s|n\u00e3o|sem|nem|ei|eiv\u00e4t|ilman|\u043d\u0435|\u043d\u0435\u0442"
+    r"|\u0644\u0627|\u0644\u0645|\u0644\u0646|\u0644\u064a\u0633|\u0644\u064a\u0633\u062a|\u0628\u062f\u0648\u0646)\b"
+    r"|n['\u2019]t\b|\u0928\u0939\u0940\u0902|\u4e0d(?!\u540c|\u4ec5|\u4f46|\u8fc7|\u65ad|\u5c11|\u9519)"
+    r"|\u6ca1|\u307e\u305b\u3093|(?<!\u5c11)\u306a\u3044"
+)
+
+_CLAUSE = re.compile(r"[,;:\u2013\u2014\u060c\u061b\u3001\uff0c\uff1b\uff1a]\s*(?!\d)")
 
 Array = npt.NDArray[np.float64]
 
@@ -136,10 +153,16 @@ class Library:
         numbers = numbers_of(text)
         if not all(values & numbers for values in number_sets(sentence)):
             return True
-        if any(address not in text for address in _ADDRESS.findall(sentence)):
+        if any(address.rstrip(_AFTER_ADDRESS) not in text for address in _ADDRESS.findall(sentence)):
             return True
-        nearest = max(sentences_of(passage.text), key=lambda other: self.overlap(sentence, other), default="")
-        return bool(_NEGATION.search(sentence)) != bool(_NEGATION.search(nearest))
+        return self._negates(sentence, max(sentences_of(passage.text), key=partial(self.overlap, sentence), default=""))
+
+    def _negates(self, sentence: str, nearest: str) -> bool:
+        """Check whether one of two sentences is negated: by clauses, of those that have most words in common."""
+        clauses = _CLAUSE.split(nearest)
+        pairs = [(clause, max(clauses, key=partial(self.overlap, clause))) for clause in _CLAUSE.split(sentence)]
+        alike = [pair for pair in pairs if self.overlap(*pair) >= MIN_CLAUSE_OVERLAP] or [(sentence, nearest)]
+        return any(bool(_NEGATION.search(one)) != bool(_NEGATION.search(other)) for one, other in alike)
 
     def overlap(self, question: str, text: str) -> float:
         """Compute the share of a question's content words (IDF-weighted) that occur in a text."""
@@ -175,13 +198,17 @@ class _Index:
         """Split a text into index terms, in order."""
         return terms_of(text, self.stop_words)
 
+    def query_terms(self, text: str) -> list[str]:
+        """Split a question or a sentence to look up into terms, in order."""
+        return terms_of(text, self.stop_words, is_query=True)
+
     def of_document(self, document: str) -> list[Passage]:
         """Return the passages of a document, in order."""
         return self._documents[document]
 
     def search(self, question: str, hidden: str | None = None) -> list[Hit]:
         """Rank passages by BM25 score, excluding those of a hidden document."""
-        terms = [term for term in self.terms(question) if term in self._idf]
+        terms = [term for term in self.query_terms(question) if term in self._idf]
         if not terms:
             return []
         positions, scores = self._bm25.retrieve([terms], k=min(MAX_HITS, len(self.passages)), show_progress=False)
@@ -190,7 +217,7 @@ class _Index:
 
     def weights(self, text: str) -> dict[str, float]:
         """Map the terms of a text to their IDF; terms that occur in no document get the highest."""
-        return {term: self._idf.get(term, self._unknown_idf) for term in self.terms(text)}
+        return {term: self._idf.get(term, self._unknown_idf) for term in self.query_terms(text)}
 
     def passage_coverage(self, weights: dict[str, float], passage: Passage) -> float:
         """Compute the weighted share of terms that occur in a passage, its title or its heading."""
@@ -208,7 +235,7 @@ class _Index:
     def features(self, question: str, hits: Sequence[Hit]) -> Array:
         """Compute the features that predict an answer: score, coverage of terms and term pairs, lead, and length."""
         weights = self.weights(question)
-        terms = self.terms(question)
+        terms = self.query_terms(question)
         pairs = list(pairwise(terms))
         best = [self._terms[self._positions[id(hit.passage)]] for hit in hits[:BEST]]
         covered = max(_coverage(weights, frozenset(words)) for words in best)
@@ -279,12 +306,14 @@ def _hold_out_sentences(passages: Sequence[Passage], rng: random.Random) -> tupl
             continue
         chosen = rng.choice(suitable)
         thinned[position] = passages[position]._replace(text=text.replace(chosen, ""))
-        words = chosen.split()
+        words = pieces_of(chosen)
         if rng.random() < 0.5:
             size = rng.randint(*SHORT_QUESTION_WORDS)
+            if len(words) > 2 * len(chosen.split()):  # characters of a script without spaces
+                size *= 2
             start = rng.randint(0, max(0, len(words) - size))
             words = words[start : start + size]
-        questions.append((" ".join(words), document))
+        questions.append(("".join(words).strip(), document))
     return thinned, questions
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,9 @@ from sizewise.progress import Reporter, Silent
 from sizewise.records import SPLITS, Completion, Message, Request, Score, Synthesis, fingerprint
 from sizewise.retrieval import Library, Passage, cut
 from sizewise.store import Store, make_folder, read_jsonl, write_atomically
-from sizewise.text import count_words
+from sizewise.synthesis.wording import LABELED_LINES, MENTIONS_PASSAGE, is_question
+from sizewise.text import count_words, detect_language, words_of
+from sizewise.text.languages import NAMES
 
 DRAFTED, APPROVED, CORRECTED = "drafted", "approved", "corrected"
 _CORRECTED_TAGS = frozenset((CORRECTED, "mended"))  # "mended" is in files of earlier versions
@@ -35,7 +36,7 @@ MIN_QUESTION_WORDS, MAX_QUESTION_WORDS = 4, 60
 ANSWER_TOKENS = 768  # enough for the longest question and answer in any language
 PROMPT_TEMPLATE = (
     "Here is a passage of '{title}'.\n\n{passage}\n\nWrite one question that somebody who does not see the passage "
-    "could ask and that it answers, and the answer, in the passage's own words. Reply with JSON only: "
+    "could ask and that it answers, and the answer, in the passage's own words.{language} Reply with JSON only: "
     '{{"question": "...", "answer": "..."}}'
 )
 SCHEMA = json.dumps(
@@ -46,13 +47,6 @@ SCHEMA = json.dumps(
         "additionalProperties": False,
     }
 )
-_LABELED_LINES = re.compile(r"question\W*(?P<question>[^\n]+\?)\W*answer\W*(?P<answer>.+)", re.IGNORECASE | re.DOTALL)
-_MENTIONS_PASSAGE = re.compile(
-    r"\b(this|the|that|above|given|following) (passage|text|document|section|excerpt|article)\b", re.IGNORECASE
-)
-_PUNCTUATION = re.compile(r"\W+")
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
-
 Draft = dict[str, Any]
 Verdict = Literal["yes", "no", "stop"]
 
@@ -162,7 +156,9 @@ def _generate(
 
 
 def _request(number: int, passage: Passage, schema: str | None) -> Request:
-    prompt = PROMPT_TEMPLATE.format(title=passage.title, passage=passage.text)
+    language = detect_language(passage.text)
+    named = f" Write both in {NAMES[language]}." if language in NAMES and language != "en" else ""
+    prompt = PROMPT_TEMPLATE.format(title=passage.title, passage=passage.text, language=named)
     message = Message(role="user", content=prompt)
     return Request(id=str(number), messages=(message,), max_tokens=ANSWER_TOKENS, json_schema=schema, fit=True)
 
@@ -203,10 +199,13 @@ def _checked(answer: Completion | None, passage: Passage, library: Library, know
         return "no question with an answer"
     if not MIN_QUESTION_WORDS <= count_words(pair.question) <= MAX_QUESTION_WORDS:
         return "the question is too short or too long"
-    if not pair.question.endswith(_QUESTION_MARKS):
+    if not is_question(pair.question):
         return "not a question"
-    if _MENTIONS_PASSAGE.search(pair.question):
+    if MENTIONS_PASSAGE.search(pair.question):
         return "the question mentions the passage, which users don't see"
+    languages = {detect_language(pair.question), detect_language(passage.text)} - {""}
+    if len(languages) > 1:
+        return "the question is not in the language of the passage"
     if not pair.answer or count_words(pair.answer) > MAX_ANSWER_WORDS:
         return "the answer is empty or too long"
     if _normalized(pair.question) in known:
@@ -227,12 +226,12 @@ def _parse(text: str) -> _Pair | None:
             return _Pair(row["question"].strip(), row["answer"].strip())
     if "{" in text:
         return None
-    lines = _LABELED_LINES.search(text)
+    lines = LABELED_LINES.search(text)
     return _Pair(lines["question"].strip(), lines["answer"].strip().split("\n\n")[0]) if lines else None
 
 
 def _normalized(text: str) -> str:
-    return _PUNCTUATION.sub(" ", text.lower()).strip()
+    return " ".join(words_of(text))
 
 
 # -- review ---------------------------------------------------------------------------------------------

@@ -90,6 +90,9 @@ def test_answers_can_be_browsed(client: TestClient) -> None:
         ("<i>", "a", "<mark>&lt;i&gt;</mark>"),
         ("", "a", ""),
         ("x  \n a", "a", "<mark>x</mark>  \n a"),
+        (" a b ", "a b", " a b "),
+        ("星期三傍晚关门", "星期三下午关门", "星期三<mark>傍晚</mark>关门"),
+        ("यह कमी है", "यह काम है", "यह <mark>कमी</mark> है"),
     ],
 )
 def test_words_missing_from_the_reference_are_highlighted(answer: str, reference: str, shown: str) -> None:

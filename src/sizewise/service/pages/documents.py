@@ -12,12 +12,14 @@ from pydantic import BaseModel
 from starlette.requests import Request as HttpRequest
 
 from sizewise.documents import read_paths
-from sizewise.documents.converting import KINDS
+from sizewise.documents.converting import KINDS as CONVERTED
+from sizewise.documents.converting import ROW_KINDS
 from sizewise.errors import SizewiseError
 from sizewise.service.api_keys import key_of
 from sizewise.service.schemas import APIError
 from sizewise.service.state import State
 
+KINDS = tuple(kind for kind in CONVERTED if kind not in ROW_KINDS)  # tables of rows become examples, not text
 PATH = "/documents/text"
 MAX_CONCURRENT = 2
 """Documents converted concurrently, each in a separate process with resource limits."""
