@@ -32,7 +32,8 @@ MIN_PYTHON = "3.11.5"
 EXTRAS = {
     "study": ("study", "documents"),
     "all": (
-        "study", "documents", "tune", "tensorboard", "remote", "openvino", "llamacpp", "serve", "guard", "docs", "dev",
+        "study", "documents", "data", "tune", "tensorboard", "remote", "openvino", "llamacpp", "serve", "guard", "docs",
+        "dev",
     ),
 }  # fmt: skip
 TORCH = re.compile(r"^(torch$|nvidia-|cuda-|triton)")

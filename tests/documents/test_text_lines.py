@@ -140,6 +140,18 @@ def test_a_row_in_another_encoding_costs_at_most_itself(tmp_path: Path) -> None:
     assert "isn't UTF-8" in next(iter(found.rejected)).reason
 
 
+def test_an_element_of_a_list_in_another_encoding_costs_at_most_itself(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    rows = [line.encode() for line in lines(60)]
+    rows[7] = lines(60, "Où est la clé de l'été {} ? Près du café, à côté.")[7].encode("cp1252")
+    rows[9] = rows[9].replace("é".encode(), b"\x81\x9d\xff")
+    path.write_bytes(b"[" + b",\n".join(rows) + b"]")
+    found = read_paths([path])
+    assert list(found.examples)[7].prompt == "Où est la clé de l'été 7 ? Près du café, à côté."
+    assert [row.line for row in found.rejected] == [10]
+    assert "a byte that isn't UTF-8" in next(iter(found.rejected)).reason
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_nul_bytes_cost_only_their_rows(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"x.{kind}"

@@ -19,7 +19,7 @@ from sizewise.documents.turns import conversation, is_call, same_turns, text_tur
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
 from sizewise.records import Message
 from sizewise.records.tool_calls import answer_of
-from sizewise.text import normalize_text
+from sizewise.text import normalize_text, phrase_pattern
 
 LabelNames = Mapping[str, Sequence[str]]
 """Column -> names of its integer labels."""
@@ -171,7 +171,7 @@ def _without_answer(
         turn.role == "user" for turn in messages
     ):
         return tuple(messages)
-    contained = (re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", last.content) for answer in references)
+    contained = (phrase_pattern(answer).search(last.content) for answer in references)
     if answer_key not in LABEL_KEYS and any(contained):
         raise BadRow(f"'{key}' ends with an assistant message that contains the reference answer in '{answer_key}'")
     return turns

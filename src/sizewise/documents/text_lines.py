@@ -89,12 +89,17 @@ class TextLines:
     def chunks(self) -> Iterator[str]:
         """Yield the text in pieces of any size, for files whose rows aren't lines.
 
+        Invalid bytes become unpaired surrogates, so that only the rows that hold them are rejected.
+
         Raises:
-            Unreadable: A part is in another encoding.
+            Unreadable: The file isn't in its encoding, or a line of several encodings is too long.
         """
+        if self._mixed:
+            yield from self._mixed_lines()
+            return
         encoding = self._wide or self._legacy or "utf-8"
         with self._open() as file:
-            reader = io.TextIOWrapper(file, encoding, errors="replace" if self._mixed else "strict", newline="")
+            reader = io.TextIOWrapper(file, encoding, newline="")
             first = True
             try:
                 while piece := reader.read(_CHUNK):
@@ -119,6 +124,15 @@ class TextLines:
             if size > MAX_FILE_BYTES:
                 raise Unreadable(f"larger than {MAX_FILE_BYTES // 2**20} MB")
         return "".join(pieces)
+
+    def _mixed_lines(self) -> Iterator[str]:
+        with self._open() as file:
+            for number, raw, size in _raw_lines(file):
+                if size > len(raw):
+                    raise Unreadable(f"not UTF-8, and line {number} is too long to find out why")
+                text = self._decode_line(raw)
+                text = raw.decode("utf-8", "surrogateescape") if text is None else text
+                yield text.removeprefix("\ufeff") if number == 1 else text
 
     def _find_encoding(self, head: bytes) -> None:
         """Decode every line once, to know whether all of them, or only some, are in another encoding."""

@@ -66,6 +66,8 @@ def text_of(value: Any, name: str) -> str:
         surrogate = _SURROGATE.search(value)
         if surrogate:
             code = f"\\u{ord(surrogate.group()):04x}"
+            if "\udc80" <= surrogate.group() <= "\udcff":
+                raise BadRow(f"{name} has a byte that isn't UTF-8, or half a character ({code})")
             raise BadRow(f"{name} has an unpaired surrogate ({code}): another program cut a character in half")
         return value
     if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
