@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from types import TracebackType
 
 from sizewise.documents import ocr
-from sizewise.documents.parts import CannotConvert, Conversion
+from sizewise.documents.parts import PAGES, CannotConvert, Conversion
 from sizewise.errors import install_command
 
 KINDS = (
@@ -30,13 +30,40 @@ KINDS = (
 )
 ROW_KINDS = (".xlsx", ".xlsm")
 """Files that are converted only if they turn out to hold no rows."""
-SECONDS, SECONDS_PER_MB, MAX_SECONDS = 60.0, 20.0, 900.0
-OCR_FACTOR = 10
+SECONDS, SECONDS_PER_MB, PAGE_SECONDS, MAX_SECONDS = 60.0, 20.0, 1.0, 3600.0
+OCR_FACTOR = 20
 MEMORY_BYTES = 4 * 2**30
 AHEAD = 4
 """Files per worker that are converted before their turn."""
 
 Named = tuple[Path, str]
+
+
+class _TimeLimit:
+    """Kills a process after some seconds, unless it is left before."""
+
+    def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
+        self._process = process
+        self.seconds = seconds
+        self.passed = False
+
+    def __enter__(self) -> _TimeLimit:
+        self._timer = threading.Timer(self.seconds, self._end)
+        self._timer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._timer.cancel()
+
+    def extend(self, seconds: float) -> None:
+        """Start again with more time."""
+        self._timer.cancel()
+        self.seconds = min(self.seconds + seconds, MAX_SECONDS)
+        self.__enter__()
+
+    def _end(self) -> None:
+        self.passed = True
+        self._process.kill()
 
 
 class Converter:
@@ -70,40 +97,26 @@ class Converter:
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        seconds = self._time_limit(path)
-        timed_out = threading.Event()
-
-        def end() -> None:
-            timed_out.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, end)
-        timer.start()
-        try:
-            process.stdin.write(json.dumps(str(path.resolve())) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except (OSError, ValueError):
-            line = ""
-        finally:
-            timer.cancel()
+        seconds = min(self._seconds * (1 + path.stat().st_size / 1e6 * SECONDS_PER_MB / SECONDS), MAX_SECONDS)
+        with _TimeLimit(process, seconds) as limit:
+            try:
+                process.stdin.write(json.dumps(str(path.resolve())) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+                if line.startswith(PAGES):
+                    limit.extend(int(line.removeprefix(PAGES)) * PAGE_SECONDS * (OCR_FACTOR if ocr.can_read() else 1))
+                    line = process.stdout.readline()
+            except (OSError, ValueError):
+                line = ""
         if not line.endswith("\n"):
             code = self._exit_code(wait_s=1)
-            raise CannotConvert(f"took longer than {seconds:.0f} s" if timed_out.is_set() else cause_of_death(code))
+            raise CannotConvert(f"took longer than {limit.seconds:.0f} s" if limit.passed else cause_of_death(code))
         answer = json.loads(line)
         if answer.get("restart"):
             self.stop()
         if "error" in answer:
             raise CannotConvert(answer["error"])
         return Conversion.from_json(answer)
-
-    def _time_limit(self, path: Path) -> float:
-        """Return the time for a file, by its size; scanned pages take seconds each."""
-        scans = path.suffix.lower() == ".pdf" and ocr.can_read()
-        seconds = self._seconds * (
-            1 + path.stat().st_size / 1e6 * SECONDS_PER_MB / SECONDS * (OCR_FACTOR if scans else 1)
-        )
-        return min(seconds, MAX_SECONDS * (OCR_FACTOR if scans else 1))
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MAX_CHARACTERS = 50_000_000
+PAGES = "pages:"
+"""Line of a worker process that announces how many pages it is going to read."""
 
 
 class CannotConvert(Exception):

@@ -11,7 +11,7 @@ from sizewise.documents.boilerplate import is_page_number, join_hyphenated, recu
 from sizewise.documents.boilerplate import line_form as form_of
 from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_table
 
-MAX_PAGES = 20_000
+MAX_PAGES, MIN_PAGE_BYTES = 20_000, 300
 MAX_RULES = 3_000
 """Pages with more lines are drawings, not tables."""
 MARGIN = 0.1
@@ -69,6 +69,17 @@ def convert_pdf(data: bytes) -> Conversion:
     title = title if isinstance(title, str) and title.isprintable() else ""
     found.parts.append(Part(text, title=title.strip()))
     return found
+
+
+def count_pages(data: bytes) -> int:
+    """Return the number of pages that a PDF states, as far as its size allows; 0 if it is damaged."""
+    import pypdfium2
+
+    try:
+        with pypdfium2.PdfDocument(data) as document:
+            return min(len(document), MAX_PAGES, len(data) // MIN_PAGE_BYTES)
+    except pypdfium2.PdfiumError:
+        return 0
 
 
 def page_ranges(numbers: list[int]) -> str:

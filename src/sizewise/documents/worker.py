@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from sizewise.documents.parts import MAX_CHARACTERS, CannotConvert, Conversion
+from sizewise.documents.parts import MAX_CHARACTERS, PAGES, CannotConvert, Conversion
+from sizewise.documents.pdf_pages import count_pages
 
 CONVERTERS = {
     ".pdf": "sizewise.documents.pdf_pages:convert_pdf",
@@ -88,7 +89,11 @@ def work(memory_bytes: int) -> None:
     for line in sys.stdin:
         path = Path(json.loads(line))
         try:
-            answer = json.dumps(convert_bytes(path.read_bytes(), path.suffix.lower()).to_json())
+            data = path.read_bytes()
+            if path.suffix.lower() == ".pdf":
+                answers.write(f"{PAGES}{count_pages(data)}\n")
+                answers.flush()
+            answer = json.dumps(convert_bytes(data, path.suffix.lower()).to_json())
         except CannotConvert as error:
             answer = json.dumps({"error": str(error)})
         except MemoryError:
