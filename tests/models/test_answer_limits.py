@@ -24,9 +24,7 @@ LONG = {
 @pytest.mark.parametrize("kind", sorted(LONG))
 def test_no_reference_answer_is_longer_than_the_limit(tiny_folder: Path, kind: str) -> None:
     tokenizer = load_tokenizer(tiny_folder)
-    example = Example(
-        id="e", messages=(Message(role="user", content="Repeat."),), references=(LONG[kind],), source="e"
-    )
+    example = Example(id="e", messages=(Message(role="user", content="Repeat."),), references=(LONG[kind],), source="e")
     needed = len(tokenizer(LONG[kind], add_special_tokens=False)["input_ids"])
     limit = answer_limit([example], lambda texts: [len(tokenizer(text)["input_ids"]) for text in texts])
     assert needed < limit <= 1.6 * needed + 32
