@@ -88,6 +88,30 @@ def test_a_copy_within_a_longer_text_is_found(tmp_path: Path) -> None:
     assert {copy.item for copy in found.found()} == {3}
 
 
+def test_text_of_a_fixed_form_is_no_copy(tmp_path: Path) -> None:
+    rng = random.Random(9)
+    nouns = ["patient", "device", "record", "account", "system", "order", "value", "plan", "claim", "person"]
+    verbs = ["names", "holds", "describes", "gives", "lists", "marks"]
+
+    def record() -> str:
+        return " ".join(
+            f"The {rng.choice(nouns)} {rng.choice(verbs)} the {rng.choice(nouns)} of the {rng.choice(nouns)}."
+            for _ in range(30)
+        )
+
+    training = [record() for _ in range(40)]
+    found = Copies(tmp_path, sum(map(len, training)))
+    for text in training:
+        found.add(letters_of(hash_words(text)))
+    for number in range(40):
+        found.look_for(letters_of(hash_words(record())), number)
+    for number in range(40):
+        found.look_for(letters_of(hash_words(edited(training[number], "replace", "letters", rng))), 100 + number)
+    copies_of = {copy.part for copy in found.found()}
+    assert not {part for part in copies_of if part < 100}
+    assert len(copies_of) >= 38
+
+
 def test_nothing_is_found_in_nothing(tmp_path: Path) -> None:
     found = Copies(tmp_path, 0)
     found.look_for(letters_of(hash_words("")), 0)

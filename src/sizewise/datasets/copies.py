@@ -1,8 +1,8 @@
 """Find edited copies: stretches of test text that training text holds with some words or characters changed.
 
 Seed and extend, as in sequence search (Altschul et al., 1990, BLAST): sampled letter n-grams that both texts share vote
-for a place in the training text, and the longest common subsequence of the stretch and that place decides. The result
-doesn't depend on how large the training text is, and the work is done on disk.
+for a place in the training text, and the longest common subsequence of the stretch and that place decides, corrected for
+chance. The result doesn't depend on how large the training text is, and the work is done on disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from sizewise.text.ngrams import Hashes, seed_lengths, seeds
 
 Letters = npt.NDArray[np.uint32]
 MIN_SIMILARITY = 0.8
-"""Least share of a stretch's letters in the longest common subsequence with the training text."""
+"""Least share of a stretch's letters in the longest common subsequence with a place in the training text."""
+MIN_ABOVE_CHANCE = 0.6
+"""Least similarity above that of other places, as a share of what is possible: text of a fixed form is alike anywhere."""
+AROUND = (-8, -4, -2, 2, 4, 8)  # other places, in lengths of the stretch
 STRETCH = 250  # letters
 MAX_PLACES = 20  # in training that one seed votes for
 LETTERS_PER_VOTE, MAX_NEEDED = 75, 3  # a stretch of 150 letters needs two votes for a place, a longer one three
@@ -95,7 +98,7 @@ class Copies:
                     continue
                 begin = max(int(ends[item - 1]) if item else 0, first - MARGIN)
                 end = min(int(ends[item]), last + len(stretch) + len(stretch) // 8 + MARGIN)
-                if common_letters(stretch, letters[begin:end]) >= MIN_SIMILARITY * len(stretch):
+                if _is_copy(stretch, letters, begin, end):
                     yield Copy(self._owners[number], item)
 
     def _vote(self) -> None:
@@ -139,6 +142,19 @@ def _candidates(votes: Hashes, starts: npt.NDArray[np.int64]) -> Iterator[tuple[
         previous = number
         if rank < MAX_CANDIDATES:
             yield number, int(shifts[firsts[cluster]]), int(shifts[ends[cluster] - 1])
+
+
+def _is_copy(stretch: Letters, letters: Letters, begin: int, end: int) -> bool:
+    """Check whether a place of the training text holds the stretch, and clearly more of it than other places do."""
+    similarity = common_letters(stretch, letters[begin:end]) / len(stretch)
+    if similarity < MIN_SIMILARITY:
+        return False
+    places = [begin + steps * len(stretch) for steps in AROUND]
+    others = [letters[place : place + end - begin] for place in places if 0 <= place <= len(letters) - (end - begin)]
+    if not others or similarity == 1:
+        return True
+    chance = sum(common_letters(stretch, other) for other in others) / len(others) / len(stretch)
+    return similarity - chance >= MIN_ABOVE_CHANCE * (1 - chance)
 
 
 def common_letters(one: Letters, other: Letters) -> int:
