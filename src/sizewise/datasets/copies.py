@@ -1,8 +1,8 @@
 """Find edited copies: stretches of test text that training text holds with some words or characters changed.
 
 Seed and extend, as in sequence search (Altschul et al., 1990, BLAST): sampled letter n-grams that both texts share vote
-for a place in the training text, and the longest common subsequence of the stretch and that place decides, corrected for
-chance. The result doesn't depend on how large the training text is, and the work is done on disk.
+for a place in the training text, and the longest common subsequence of the stretch and that place decides, corrected
+for chance. The result doesn't depend on how large the training text is, and the work is done on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Letters = npt.NDArray[np.uint32]
 MIN_SIMILARITY = 0.8
 """Least share of a stretch's letters in the longest common subsequence with a place in the training text."""
 MIN_ABOVE_CHANCE = 0.6
-"""Least similarity above that of other places, as a share of what is possible: text of a fixed form is alike anywhere."""
+"""Least similarity above that of other places, as a share of the possible: text of a fixed form is alike anywhere."""
 AROUND = (-8, -4, -2, 2, 4, 8)  # other places, in lengths of the stretch
 STRETCH = 250  # letters
 MAX_PLACES = 20  # in training that one seed votes for
@@ -141,7 +141,9 @@ def _candidates(votes: Hashes, starts: npt.NDArray[np.int64]) -> Iterator[tuple[
         rank = rank + 1 if number == previous else 0
         previous = number
         if rank < MAX_CANDIDATES:
-            yield number, int(shifts[firsts[cluster]]), int(shifts[ends[cluster] - 1])
+            middle = int(shifts[(firsts[cluster] + ends[cluster]) // 2])
+            first, last = int(shifts[firsts[cluster]]), int(shifts[ends[cluster] - 1])
+            yield number, max(first, middle - MAX_SHIFT), min(last, middle + MAX_SHIFT)
 
 
 def _is_copy(stretch: Letters, letters: Letters, begin: int, end: int) -> bool:
