@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from sizewise.datasets.spool import Spool, parts_of
 from sizewise.text.ngrams import Hashes, seed_lengths, seeds
 
 Letters = npt.NDArray[np.uint32]
+Codes = npt.NDArray[np.uint16]
 MIN_SIMILARITY = 0.8
 """Least share of a stretch's letters in the longest common subsequence with a place in the training text."""
 MIN_ABOVE_CHANCE = 0.6
@@ -31,7 +32,11 @@ MAX_PLACES = 20  # in training that one seed votes for
 LETTERS_PER_VOTE, MAX_NEEDED = 75, 3  # a stretch of 150 letters needs two votes for a place, a longer one three
 MAX_CANDIDATES = 8
 MARGIN, MAX_SHIFT = 16, 40  # letters that insertions and deletions may shift a copy
+PRECISION = 8
+"""Letters to which the place of a seed is known."""
+_PLACES = np.uint64((1 << 31) - 1)  # bits of a seed's place; the other 33 are of its hash
 _POSITION_BITS = 16
+_LAST_CODE = 0xFFFF  # stands for all letters beyond the basic plane
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -54,7 +59,7 @@ class Copies:
 
     def __init__(self, folder: Path, characters: int) -> None:
         self._lengths = seed_lengths(characters)
-        self._train, self._test = Spool(folder, "train-seeds", 2), Spool(folder, "test-seeds", 2)
+        self._train, self._test = Spool(folder, "train-seeds", 1), Spool(folder, "test-seeds", 2)
         self._votes = Spool(folder, "votes", 3)
         self._letters, self._stretches = (folder / name for name in ("train-letters", "test-letters"))
         self._train_file, self._test_file = self._letters.open("wb"), self._stretches.open("wb")
@@ -64,10 +69,10 @@ class Copies:
     def add(self, letters: Letters) -> int:
         """Add a training text and return its number."""
         begin = self._ends[-1] if self._ends else 0
-        letters.tofile(self._train_file)
+        _write(letters, self._train_file)
         self._ends.append(begin + len(letters))
         places, hashes = seeds(letters, self._lengths)
-        self._train.add(hashes, (places + begin).astype(np.uint64))
+        self._train.add(hashes & ~_PLACES | ((places + begin) // PRECISION).astype(np.uint64))
         return len(self._ends) - 1
 
     def look_for(self, letters: Letters, part: int) -> None:
@@ -76,8 +81,8 @@ class Copies:
         for stretch in np.array_split(letters, count) if count else ():
             number = np.uint64(len(self._owners))
             places, hashes = seeds(stretch, self._lengths)
-            self._test.add(hashes, number << np.uint64(_POSITION_BITS) | places.astype(np.uint64))
-            stretch.tofile(self._test_file)
+            self._test.add(hashes & ~_PLACES, number << np.uint64(_POSITION_BITS) | places.astype(np.uint64))
+            _write(stretch, self._test_file)
             self._starts.append(self._starts[-1] + len(stretch))
             self._owners.append(part)
 
@@ -88,7 +93,7 @@ class Copies:
         if not self._ends or not self._ends[-1] or not self._owners:
             return
         self._vote()
-        letters, stretches = (np.memmap(path, np.uint32, "r") for path in (self._letters, self._stretches))
+        letters, stretches = (np.memmap(path, np.uint16, "r") for path in (self._letters, self._stretches))
         ends = np.frombuffer(self._ends, np.int64)
         for (votes,) in parts_of(self._votes):
             for number, first, last in _candidates(votes, np.frombuffer(self._starts, np.int64)):
@@ -106,15 +111,16 @@ class Copies:
         for train, test in parts_of(self._train, self._test):
             if not len(train) or not len(test):
                 continue
-            train = train[np.argsort(train[:, 0], kind="stable")]
-            first, end = (np.searchsorted(train[:, 0], test[:, 0], side) for side in ("left", "right"))
+            places, hashes = np.sort(train[:, 0]), test[:, 0]
+            first, end = (np.searchsorted(places, bound) for bound in (hashes, hashes | _PLACES))
             counts = end - first
             counts = np.minimum(counts, MAX_PLACES)
             rows = np.repeat(np.arange(len(test)), counts)
             nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
             numbers = test[rows, 1] >> np.uint64(_POSITION_BITS)
-            places = test[rows, 1] & np.uint64((1 << _POSITION_BITS) - 1)
-            shifts = train[first[rows] + nth, 1] + np.uint64(1 << _POSITION_BITS) - places
+            inside = test[rows, 1] & np.uint64((1 << _POSITION_BITS) - 1)
+            begins = (places[first[rows] + nth] & _PLACES) * np.uint64(PRECISION)
+            shifts = begins + np.uint64(1 << _POSITION_BITS) - inside
             self._votes.add(numbers * _MIX, numbers, shifts)
 
 
@@ -146,7 +152,12 @@ def _candidates(votes: Hashes, starts: npt.NDArray[np.int64]) -> Iterator[tuple[
             yield number, max(first, middle - MAX_SHIFT), min(last, middle + MAX_SHIFT)
 
 
-def _is_copy(stretch: Letters, letters: Letters, begin: int, end: int) -> bool:
+def _write(letters: Letters, file: IO[bytes]) -> None:
+    """Write letters in two bytes each."""
+    np.minimum(letters, _LAST_CODE).astype(np.uint16).tofile(file)
+
+
+def _is_copy(stretch: Codes, letters: Codes, begin: int, end: int) -> bool:
     """Check whether a place of the training text holds the stretch, and clearly more of it than other places do."""
     similarity = common_letters(stretch, letters[begin:end]) / len(stretch)
     if similarity < MIN_SIMILARITY:
@@ -159,9 +170,9 @@ def _is_copy(stretch: Letters, letters: Letters, begin: int, end: int) -> bool:
     return similarity - chance >= MIN_ABOVE_CHANCE * (1 - chance)
 
 
-def common_letters(one: Letters, other: Letters) -> int:
+def common_letters(one: Codes, other: Codes) -> int:
     """Return the length of the longest common subsequence of two texts."""
-    texts = [letters.tobytes().decode("utf-32-le", "surrogatepass") for letters in (one, other)]
+    texts = [letters.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass") for letters in (one, other)]
     if _has_rapidfuzz():
         from rapidfuzz.distance import LCSseq
 
