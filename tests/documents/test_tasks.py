@@ -245,7 +245,8 @@ def test_a_line_that_holds_a_list_of_rows_is_those_rows(tmp_path: Path) -> None:
         ({"timestamp": "2026-03-01 12:00:00+02:00"}, "2026-03-01T10:00:00+00:00"),
         ({"date": "2026-03-01"}, "2026-03-01"),
         ({"Created At": "2026-03"}, "2026-03"),
-        ({"created_at": "1.3.2026"}, ""),
+        ({"created_at": "1.3.2026"}, "2026-03-01"),
+        ({"date": "03/01/2026"}, ""),
         ({"time": 5}, ""),
     ],
 )
@@ -255,12 +256,173 @@ def test_time_group_and_language_are_kept(tmp_path: Path, stated: Any, expected:
     example, text = only(reading), next(iter(reading.documents))
     assert (example.time, example.group) == (expected, "customer 4")
     assert (text.time, text.group, text.language) == (expected, "author", "de")
-    assert any("that isn't ISO 8601" in note for note in reading.notes) == (not expected)
+    assert any("in an unknown notation" in note for note in reading.notes) == (not expected)
 
 
 @pytest.mark.parametrize("source", ["NHS", "handbook.pdf", "帮助台"])
 def test_the_source_of_a_row_is_kept_as_it_is(tmp_path: Path, source: str) -> None:
     assert only(read(tmp_path, {"prompt": "Q?", "answer": "A", "source": source})).source == source
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"messages": [USER, GOOD], "prompt": "Wo ist die Tür?"},
+        {"messages": [USER, GOOD], "prompt": "Wo ist die Tür?", "prompt_id": "7f"},
+        {"messages": [USER, WORSE]},
+        {"messages": [USER]},
+    ],
+)
+@pytest.mark.parametrize("before", [[], [USER]])
+def test_a_conversation_beside_a_pair_never_puts_the_answer_into_the_prompt(
+    tmp_path: Path, extra: Any, before: Any
+) -> None:
+    example = only(read(tmp_path, {"chosen": [*before, GOOD], "rejected": [*before, WORSE]} | extra))
+    assert [turn.content for turn in example.messages] == ["Wo ist die Tür?"]
+    assert (example.references, example.rejected) == (("Links.",), ("Weiß nicht.",))
+
+
+def test_a_prompt_that_repeats_a_message_is_no_second_prompt(tmp_path: Path) -> None:
+    example = only(read(tmp_path, {"prompt": "Wo ist die Tür?", "messages": [USER, GOOD, USER, WORSE]}))
+    assert [turn.content for turn in example.messages] == ["Wo ist die Tür?", "Links.", "Wo ist die Tür?"]
+    with pytest.raises(SizewiseError, match="both 'prompt' and 'messages'"):
+        read(tmp_path, {"prompt": "Etwas anderes?", "messages": [USER, GOOD]})
+
+
+def test_equal_answers_are_no_pair(tmp_path: Path) -> None:
+    with pytest.raises(SizewiseError, match="'chosen' and 'rejected' are the same answer"):
+        read(tmp_path, {"prompt": "Q?", "chosen": "A", "rejected": "A\n"})
+
+
+RATED = [
+    ({"instruction": "Wo ist die Tür?", "output": "X"}, "kto_tag"),
+    ({"prompt": "Wo ist die Tür?", "response": "X"}, "label"),
+    ({"prompt": "Wo ist die Tür?", "answer": "X"}, "label"),
+    ({"messages": [USER, {"role": "assistant", "content": "X"}]}, "label"),
+    ({"conversations": [{"from": "human", "value": "Wo ist die Tür?"}, {"from": "gpt", "value": "X"}]}, "kto_tag"),
+    ({"messages": [USER], "completion": "X"}, "label"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "key"), RATED)
+@pytest.mark.parametrize("good", [True, False, "True", "false"])
+def test_an_answer_that_is_rated_bad_is_never_the_reference(tmp_path: Path, row: Any, key: str, good: Any) -> None:
+    example = only(read(tmp_path, row | {key: good}))
+    is_good = str(good).lower() == "true"
+    assert [turn.content for turn in example.messages] == ["Wo ist die Tür?"]
+    assert (example.references, example.rejected) == ((("X",), ()) if is_good else ((), ("X",)))
+    assert example.label == ""
+
+
+def test_ratings_can_be_numbers(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Q{i}?", "completion": "A", "label": i % 2} for i in range(20)]
+    found = list(read(tmp_path, *rows).examples)
+    assert [bool(example.references) for example in found] == [False, True] * 10
+    more = [{"prompt": "Q?", "completion": "A", "label": 2}, *rows]
+    assert all(example.references for example in read(tmp_path, *more).examples)
+    with pytest.raises(SizewiseError, match="'label' is '2', but it is 0 or 1 in other rows"):
+        read(tmp_path, *rows * 10, more[0], options=ReadOptions(0.0))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"choices": ["2", "3", "0", "1"], "answer": 0}, "2"),
+        ({"choices": ["2", "3", "0", "1"], "answer": [3]}, "1"),
+        ({"choices": ["2", "3", "0", "1"], "answer": "0"}, "0"),
+        ({"choices": [2, 3, 0, 1], "answer": 0}, "0"),
+        ({"choices": ["rot", "grün"], "answer": "B"}, "grün"),
+        ({"choices": ["rot", "grün"], "answer": "(a)"}, "rot"),
+        ({"choices": ["B", "A"], "answer": "A"}, "A"),
+        ({"choices": {"text": ["rot", "grün"], "label": ["A", "B"]}, "answerKey": "B"}, "grün"),
+        ({"choices": {"text": ["3", "1"], "label": ["1", "2"]}, "answerKey": "1"}, "3"),
+        ({"choices": ["rot", "grün"], "label": 1}, "grün"),
+    ],
+)
+def test_numbers_and_letters_of_choices_are_their_texts(tmp_path: Path, row: Any, expected: str) -> None:
+    example = only(read(tmp_path, {"question": "Welche?"} | row))
+    assert example.references == (expected,)
+    assert expected in example.choices
+
+
+@pytest.mark.parametrize("answer", ["D", 4, "7", -1])
+def test_a_number_that_is_no_choice_is_rejected(tmp_path: Path, answer: Any) -> None:
+    with pytest.raises(SizewiseError, match=r"but there are 2 choices|not among the choices"):
+        read(tmp_path, {"question": "Welche?", "choices": ["rot", "grün"], "answer": answer})
+
+
+def test_a_system_column_goes_before_a_list_of_messages(tmp_path: Path) -> None:
+    example = only(read(tmp_path, {"system": "Sei kurz.", "prompt": [USER], "completion": [GOOD]}))
+    assert [turn.role for turn in example.messages] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ("    if x:\n        return 1\n", "    if x:\n        return 1"),
+        ("\n\n    return x\n\n", "    return x"),
+        ("\treturn x", "\treturn x"),
+        (" yes", "yes"),
+        ("ja ", "ja"),
+    ],
+)
+def test_the_indentation_of_an_answer_is_kept(tmp_path: Path, answer: str, kept: str) -> None:
+    assert only(read(tmp_path, {"prompt": "Q?", "completion": answer})).references == (kept,)
+    assert only(read(tmp_path, {"prompt": "Q?", "chosen": answer, "rejected": "no"})).references == (kept,)
+
+
+def test_the_reasoning_of_a_model_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    thought = "<think>\nErst links, dann 右边?\n</think>\n\nLinks."
+    reading = read(tmp_path, {"prompt": "Q?", "answer": thought}, {"messages": [USER, GOOD | {"content": thought}]},
+                   {"prompt": "Q?", "chosen": thought, "rejected": "<think>…</think>Rechts."})  # fmt: skip
+    assert [example.references for example in reading.examples] == [("Links.",)] * 3
+    assert list(reading.examples)[2].rejected == ("Rechts.",)
+    assert any("model's reasoning, which was left out" in note for note in reading.notes)
+    with pytest.raises(SizewiseError, match="only reasoning"):
+        read(tmp_path, {"prompt": "Q?", "answer": "<think>Erst links"})
+
+
+def test_answers_of_weight_zero_are_no_references(tmp_path: Path) -> None:
+    ignored = WORSE | {"weight": 0}
+    example = only(read(tmp_path, {"messages": [USER, GOOD | {"weight": 1}, USER, ignored]}))
+    assert (len(example.messages), example.references) == (1, ("Links.",))
+    free = only(read(tmp_path, {"messages": [USER, ignored]}))
+    assert (len(free.messages), free.references) == (1, ())
+    last = only(read(tmp_path, {"messages": [USER, ignored, USER, GOOD]}))
+    assert (len(last.messages), last.references) == (3, ("Links.",))
+
+
+def test_whole_numbers_of_groups_are_equal_with_and_without_a_point(tmp_path: Path) -> None:
+    rows = ({"prompt": f"Q{i}?", "answer": "A", "group": group} for i, group in enumerate((3, 3.0, "3.0", "3")))
+    assert {example.group for example in read(tmp_path, *rows).examples} == {"3"}
+
+
+@pytest.mark.parametrize(
+    "column", ["tools", "functions", "source", "group", "id", "label", "tags", "choices", "schema"]
+)
+def test_half_a_character_anywhere_rejects_only_its_row(tmp_path: Path, column: str) -> None:
+    broken: Any = [{"name": "f\ud83d"}] if column in ("tools", "functions") else {"a": "\ud83d"}
+    if column not in ("tools", "functions", "schema"):
+        broken = ["\ud83d", "A"] if column in ("tags", "choices") else "\ud83d"
+    rows = [json.dumps({"prompt": f"Q{i}?", "answer": "A"}) for i in range(30)]
+    reading = read(tmp_path, *rows, json.dumps({"prompt": "Q?", "answer": "A", column: broken}))
+    assert len(reading.examples) + len(reading.rejected) == 31
+    for example in reading.examples:
+        example.model_dump_json().encode()
+
+
+@pytest.mark.parametrize("word", ["NaN", "null", "None", "N/A", "NA"])
+def test_words_for_missing_values_are_text_and_noted(tmp_path: Path, word: str) -> None:
+    (tmp_path / "x.csv").write_text(f"question,answer\nQ?,{word}\n", encoding="utf-8")
+    reading = read_paths([tmp_path / "x.csv"])
+    assert only(reading).references == (word,)
+    assert any("1 row with a word for a missing value" in note for note in reading.notes)
+    assert only(read(tmp_path, {"text": "Q?", "label": word})).label == word
+
+
+def test_an_unknown_time_is_named(tmp_path: Path) -> None:
+    reading = read(tmp_path, {"prompt": "Q?", "answer": "A", "date": "03/04/2026"})
+    assert any("such as '03/04/2026'; known are ISO 8601" in note for note in reading.notes)
 
 
 KEYS = st.sampled_from(

@@ -18,6 +18,7 @@ LABEL_KEYS = ("label_text", "label_name", "label", "labels")
 ANSWER_KEYS = (
     *("references", "reference", "answers", "answer", "completion", "output", "response", "target"),
     *("expected_output", "expectedoutput", "expected", "ideal", "gold", "ground_truth"),
+    *("answerkey", "answer_key"),
 )
 REFERENCE_KEYS = (*ANSWER_KEYS, *LABEL_KEYS)
 PAIR_KEYS = ("chosen", "rejected")
@@ -37,12 +38,14 @@ class Cells:
     Args:
         row: Column name -> value.
         options: The columns that the user named.
+        ratings: Column whose 0 and 1 rate the answer; empty if there is none.
 
     Raises:
         BadRow: A column that the user named doesn't exist.
     """
 
-    def __init__(self, row: Mapping[str, Any], options: ReadOptions | None = None) -> None:
+    def __init__(self, row: Mapping[str, Any], options: ReadOptions | None = None, ratings: str = "") -> None:
+        self.ratings = ratings
         self.values: dict[str, Any] = {}
         self._names: dict[str, str] = {}
         self._hidden: dict[str, str] = {}

@@ -5,25 +5,51 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from sizewise.documents.cells import ANSWER_KEYS, PROMPT_KEYS, REFERENCE_KEYS, TIME_KEYS, TURN_KEYS, Cells
+from sizewise.documents.choices import choices_of
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
-from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, column_name, make_row
-from sizewise.documents.tasks import LabelNames, Task, is_unanswerable, task_of
+from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, by_name, column_name, make_row
+from sizewise.documents.tasks import RATING_KEYS, LabelNames, Task, is_unanswerable, task_of
+from sizewise.documents.times import EXPECTED, iso_time
 from sizewise.documents.traces import trace_rows
 from sizewise.documents.turns import tools_of
-from sizewise.documents.values import SPLIT_NAMES, BadRow, first_key, id_of, reason_of, texts_of, type_of
+from sizewise.documents.values import (
+    SPLIT_NAMES,
+    BadRow,
+    Decimal,
+    first_key,
+    id_of,
+    reason_of,
+    texts_of,
+    type_of,
+    without_surrogates,
+)
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Document, Example, Message, RejectedRow, Split
+from sizewise.records.thoughts import split_thoughts
 
 LIST_CELLS = ("choices", "tags")
-JSON_CELLS = (*TURN_KEYS, "references", "answers", "history", "chosen", "rejected", "tools", "images")
+JSON_CELLS = (
+    *TURN_KEYS,
+    "references",
+    "answers",
+    "history",
+    "chosen",
+    "rejected",
+    "tools",
+    "functions",
+    "images",
+    "schema",
+)
+TEXT_CELLS = ("prompt", "completion", "references", "answers")
+"""Cells of text, in which JSON is text too unless it is a list of messages or an answer in SQuAD's form."""
 FORMS = (
     'rows {"text"}, {"text", "label"}, {"prompt" or "messages", "references"}, {"instruction", "input", "output"}, '
     '{"prompt", "completion"}, {"prompt", "chosen", "rejected"}, conversations whose last turn is the assistant\'s, or '
@@ -31,12 +57,29 @@ FORMS = (
 )
 _LISTED = 10
 _MAX_COLUMNS = 1_000
-_PYTHON_LIST = re.compile(r"\s*\[\s*(?:[\[{(]\s*)*['\"].*\]\s*\Z", re.DOTALL)
-_YEAR = re.compile(r"\d{4}(?:-\d{2})?")
+_PYTHON_VALUE = re.compile(r"\s*(?:array\(\s*)?[\[{]\s*(?:[\[{(]\s*|array\(\s*)*['\"].*[\]})]\s*\Z", re.DOTALL)
+_PYTHON_TURNS = re.compile(r"\s*(?:array\(\s*)?\[\s*\{\s*'(?:role|content|from|value)'")
+_RATINGS_SEEN = 200
+_WHOLE = re.compile(r"\A(\d+)\.0+\Z")
+_MISSING = frozenset(("nan", "null", "none", "n/a", "na", "#n/a", "nil"))
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_].*)?")
 _PLAIN_TEXT = frozenset(("text", "id", "title", "license", "source", "language", "meta", "metadata", "url", *TIME_KEYS))
 _LIKELY_LABELS = ("category", "class", "intent", "sentiment")
 DEFAULTS = ReadOptions()
+
+
+@dataclass
+class _Counts:
+    """What became of the rows of a file."""
+
+    blank: int = 0
+    skipped: int = 0
+    unanswerable: int = 0
+    thoughts: int = 0
+    missing: int = 0
+    time: int = 0
+    unknown_time: str = ""
+    """The first time in an unknown notation."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +92,7 @@ class RowSource:
         options: The columns that the user named.
         split: The split that the name of the file states, for rows that name none.
         label_names: Column -> names of its integer labels.
+        ratings: Column whose 0 and 1 rate the answers of a model.
     """
 
     path: Path
@@ -56,6 +100,7 @@ class RowSource:
     options: ReadOptions = DEFAULTS
     split: Split | None = None
     label_names: LabelNames = field(default_factory=dict)
+    ratings: str = ""
 
 
 def read_rows(rows: Iterable[Row], source: RowSource, into: Reading | None = None) -> FileRead:
@@ -70,18 +115,48 @@ def read_rows(rows: Iterable[Row], source: RowSource, into: Reading | None = Non
         SizewiseError: The file breaks off after rows of it were put there.
     """
     read = FileRead(into=into)
-    counts = {"blank": 0, "skipped": 0, "time": 0, "unanswerable": 0}
-    for row in rows:
+    counts = _Counts()
+    first = list(islice(rows := iter(rows), _RATINGS_SEEN))
+    source = replace(source, ratings=_ratings_in(first, source))
+    places = _Places()
+    for row in chain(first, rows):
         try:
             if row.problem:
                 raise BadRow(row.problem)
-            for number, one in enumerate(_expanded(row, counts)):
-                _read_row(one, source, read, counts, f"{one.line}" if not number else f"{one.line}.{number + 1}")
+            for one in _expanded(row, counts):
+                _read_row(one, source, read, counts, places.next(one))
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
             read.reject(RejectedRow(file=source.name, line=row.line, reason=reason_of(error)))
         read.flush_if_large()
     read.notes += _notes(read, source.name, counts)
     return read
+
+
+class _Places:
+    """Places of rows for their ids: the line, with a number where several rows are in one line."""
+
+    def __init__(self) -> None:
+        self._last, self._number = ("", 0), 1
+
+    def next(self, row: Row) -> str:
+        """Return the place of the next row."""
+        here = row.table, row.line
+        self._number = self._number + 1 if here == self._last else 1
+        self._last = here
+        line = f"{row.table}:{row.line}" if row.table else f"{row.line}"
+        return line if self._number == 1 else f"{line}.{self._number}"
+
+
+def _ratings_in(rows: Sequence[Row], source: RowSource) -> str:
+    """Return the column whose values are only 0 and 1 and rate completions; empty if there is none."""
+    if source.options.label:
+        return ""
+    for key in RATING_KEYS:
+        rated = [cells[key][1] for row in rows if "completion" in (cells := by_name(row.cells)) and key in cells]
+        named = source.label_names.get(key)
+        if rated and not named and all(not isinstance(v, bool) and str(v) in ("0", "1", "None", "") for v in rated):
+            return key
+    return ""
 
 
 def check_rejected(read: FileRead, path: Path, max_rejects: float) -> None:
@@ -114,7 +189,7 @@ def check_rejected(read: FileRead, path: Path, max_rejects: float) -> None:
     )
 
 
-def _notes(read: FileRead, name: str, counts: Mapping[str, int]) -> list[str]:
+def _notes(read: FileRead, name: str, counts: _Counts) -> list[str]:
     notes = [f"{name}: unused columns: {', '.join(sorted(read.unused))}"] if read.unused else []
     likely = next((column for column in sorted(read.unused) if column_name(column) in _LIKELY_LABELS), "")
     if likely and "text" in read.forms:
@@ -124,11 +199,17 @@ def _notes(read: FileRead, name: str, counts: Mapping[str, int]) -> list[str]:
         if count:
             notes.append(f"{name}: {text.format(f'{count:,} row' if count == 1 else f'{count:,} rows')}")
 
-    note(counts["blank"], "skipped {} without text")
-    note(counts["skipped"], "skipped {} of traces that aren't a request to a model with its messages")
-    note(counts["time"], "{} with a time that isn't ISO 8601 (left empty)")
-    note(counts["unanswerable"], "{} marked as without an answer; read without a reference")
-    free = read.reference_free - counts["unanswerable"]
+    note(counts.blank, "skipped {} without text")
+    note(counts.skipped, "skipped {} of traces that aren't a request to a model with its messages")
+    note(
+        counts.time,
+        f"{{}} with a time in an unknown notation (left empty), such as {_quoted(counts.unknown_time)}; known are "
+        f"{EXPECTED}",
+    )
+    note(counts.thoughts, "{} whose answer began with the model's reasoning, which was left out")
+    note(counts.missing, "{} with a word for a missing value as the answer, such as NA or None; read as text")
+    note(counts.unanswerable, "{} marked as without an answer; read without a reference")
+    free = read.reference_free - counts.unanswerable
     note(
         free,
         "{} without a reference answer: answered, judged and timed, but not trained on or scored against a reference; "
@@ -146,12 +227,16 @@ def _notes(read: FileRead, name: str, counts: Mapping[str, int]) -> list[str]:
     return notes
 
 
-def _expanded(row: Row, counts: dict[str, int]) -> list[Row]:
+def _quoted(text: str) -> str:
+    return repr(text[:40]).replace("{", "{{").replace("}", "}}")
+
+
+def _expanded(row: Row, counts: _Counts) -> list[Row]:
     """Return the rows that a row stands for: requests of a trace, questions of a SQuAD article, rows under a key."""
     cells = row.cells
     traces = trace_rows(row)
     if traces is not None:
-        counts["skipped"] += not traces
+        counts.skipped += not traces
         return traces
     if isinstance(cells.get("paragraphs"), list):
         return _squad_rows(row)
@@ -177,9 +262,10 @@ def _squad_rows(row: Row) -> list[Row]:
     return rows
 
 
-def _read_row(row: Row, source: RowSource, read: FileRead, counts: dict[str, int], place: str) -> None:
+def _read_row(row: Row, source: RowSource, read: FileRead, counts: _Counts, place: str) -> None:
     """Read one row into a document or an example."""
-    cells = Cells(row.cells, None if _is_plain_text(row.cells, source.options) else source.options)
+    options = None if _is_plain_text(row.cells, source.options) else source.options
+    cells = Cells(row.cells, options, source.ratings)
     row_id = id_of({key: cells.get(key) for key in ("id", "custom_id")}) or f"{source.name}:{place}"
     answered = first_key((*REFERENCE_KEYS, "chosen"), cells.values) is not None
     prompted = first_key((*PROMPT_KEYS, *TURN_KEYS, "chosen"), cells.values)
@@ -188,7 +274,7 @@ def _read_row(row: Row, source: RowSource, read: FileRead, counts: dict[str, int
             raise BadRow("the label is empty")
         document = _document(cells, row_id, f"{source.path}, line {row.line}", counts)
         if document is None:
-            counts["blank"] += 1
+            counts.blank += 1
             return
         read.add(document, "text")
     else:
@@ -196,7 +282,7 @@ def _read_row(row: Row, source: RowSource, read: FileRead, counts: dict[str, int
         task = task_of(cells, source.label_names)
         example = _example(cells, task, row_id, source, counts)
         read.add(example, row.form or task.form)
-        counts["unanswerable"] += unanswerable and not example.references
+        counts.unanswerable += unanswerable and not example.references
     if len(read.unused) < _MAX_COLUMNS:
         read.unused |= cells.unused()
 
@@ -207,7 +293,7 @@ def _is_plain_text(row: Mapping[str, Any], options: ReadOptions) -> bool:
     return _PLAIN_TEXT.issuperset(row) and named.isdisjoint(map(column_name, row))
 
 
-def _document(cells: Cells, row_id: str, origin: str, counts: dict[str, int]) -> Document | None:
+def _document(cells: Cells, row_id: str, origin: str, counts: _Counts) -> Document | None:
     cleaned = clean_text(cells.text("text"))
     license, title = cells.text("license") or "not stated", cells.text("title") or row_id
     if not cleaned:
@@ -217,46 +303,46 @@ def _document(cells: Cells, row_id: str, origin: str, counts: dict[str, int]) ->
         update={
             "language": re.split("[-_]", language)[0].lower() if _LANGUAGE.fullmatch(language) else "",
             "time": _time(cells, counts),
-            "group": cells.text("group").strip(),
+            "group": _group(cells),
         }
     )
 
 
-def _time(cells: Cells, counts: dict[str, int]) -> str:
-    """Return the time of a row in ISO 8601, in UTC if its time zone is known; empty if it has none."""
+def _time(cells: Cells, counts: _Counts) -> str:
+    """Return the time of a row in ISO 8601; empty if it has none."""
     key = cells.first(TIME_KEYS)
     if key is None:
         return ""
-    value = cells.values[key]
-    text = value.strip() if isinstance(value, str) else ""
-    if _YEAR.fullmatch(text):
-        return text
-    try:
-        if len(text) <= len("2026-01-01"):
-            return date.fromisoformat(text).isoformat()
-        found = datetime.fromisoformat(text.removesuffix(" UTC") + ("+00:00" if text.endswith(" UTC") else ""))
-    except ValueError:
-        counts["time"] += 1
-        return ""
-    return (found.astimezone(UTC) if found.tzinfo else found).isoformat()
+    found = iso_time(cells.values[key])
+    if not found:
+        counts.time += 1
+        counts.unknown_time = counts.unknown_time or str(without_surrogates(str(cells.values[key])))
+    return found
 
 
-def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: dict[str, int]) -> Example:
+def _group(cells: Cells) -> str:
+    """Return the group of a row; whole numbers have no decimal point, so that 3 and 3.0 are the same."""
+    return _WHOLE.sub(r"\1", cells.text("group").strip())
+
+
+def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: _Counts) -> Example:
     """Create an example from a task and the optional columns of its row."""
     schema, split = cells.get("schema"), cells.text("split").strip().lower()
     if schema not in (None, "") and not isinstance(schema, dict):
         raise BadRow(f"schema is {type_of(schema)}, not a JSON object")
     if split and split not in SPLIT_NAMES:
         raise BadRow(f"the split is '{split}', not train, validation or test")
-    tags, choices = cells.get("tags") or (), cells.get("choices") or ()
+    tags = cells.get("tags") or ()
     last = task.messages[-1]
     if not last.content.strip() and not last.images and not last.tool_calls and last.role != "tool":
         raise BadRow("the last message is empty")
-    choices = texts_of(choices, "choices") if choices else ()
+    choices, references = choices_of(cells, task.references)
+    references, rejected = _spoken(references, counts), _spoken(task.rejected, counts)
+    counts.missing += len(references) == 1 and not task.label and references[0].lower() in _MISSING
     return Example(
         id=row_id,
         messages=tuple(_with_images(message, source.path.parent) for message in task.messages),
-        references=_choice_references(task.references, choices),
+        references=references,
         tags=texts_of(tags, "tags") if tags else (),
         source=cells.text("source") or row_id,
         copy_text=cells.text("copy_text"),
@@ -264,19 +350,24 @@ def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: d
         answer_schema=json.dumps(schema, sort_keys=True) if schema else "",
         split=SPLIT_NAMES[split] if split else source.split,
         label=task.label,
-        group=cells.text("group").strip(),
+        group=_group(cells),
         time=_time(cells, counts),
-        rejected=task.rejected,
+        rejected=rejected,
         tools=tools_of(cells.get("tools") or cells.get("functions")),
     )
 
 
-def _choice_references(references: tuple[str, ...], choices: tuple[str, ...]) -> tuple[str, ...]:
-    """Replace the number of a choice, counted from 0, by its text (MMLU)."""
-    if len(references) == 1 and choices and references[0] not in choices and references[0].isdecimal():
-        number = int(references[0])
-        return choices[number : number + 1] or references
-    return references
+def _spoken(answers: tuple[str, ...], counts: _Counts) -> tuple[str, ...]:
+    """Take the reasoning of a model off its answers.
+
+    Raises:
+        BadRow: An answer is nothing but reasoning.
+    """
+    split = [split_thoughts(answer) for answer in answers]
+    if any(not answer.strip() for answer, _ in split):
+        raise BadRow("the answer is only reasoning: no text follows it")
+    counts.thoughts += any(thought for _, thought in split)
+    return tuple(answer for answer, _ in split)
 
 
 def _with_images(message: Message, folder: Path) -> Message:
@@ -291,18 +382,40 @@ def _with_images(message: Message, folder: Path) -> Message:
 
 
 def of_cells(row: Row) -> Row:
-    """Convert the cells of a table to JSON values: parse lists and the objects of traces."""
+    """Convert the cells of a table to JSON values: parse lists and objects, also those of traces."""
     cells: dict[str, Any] = {}
     for key, cell in row.cells.items():
         cells[key] = cell if not isinstance(cell, str) or cell.strip() else ""
         if not isinstance(cell, str):
             continue
-        if key in (*LIST_CELLS, *JSON_CELLS) and cell.lstrip()[:1] == "[":
+        if key in (*LIST_CELLS, *JSON_CELLS, *TEXT_CELLS):
             try:
-                cells[key] = json.loads(cell)
-            except (ValueError, RecursionError):
-                if key != "tags" and _PYTHON_LIST.match(cell):
-                    return Row(row.line, {}, f"{key} is a Python list, not a JSON list: {cell[:40]}")
+                cells[key] = _json_cell(key, cell)
+            except BadRow as error:
+                return row._replace(cells={}, problem=str(error))
         if key in LIST_CELLS and cells[key] == cell:
             cells[key] = [part.strip() for part in cell.split("|") if part.strip()]
-    return Row(row.line, cells, row.problem)
+    return row._replace(cells=cells)
+
+
+def _json_cell(key: str, cell: str) -> Any:
+    """Parse a cell that is JSON, and return other cells as they are.
+
+    Raises:
+        BadRow: The cell is a value as Python prints it.
+    """
+    mark = cell.lstrip()[:1]
+    if mark not in ("[", "{", "a"):
+        return cell
+    is_text = key in ("prompt", "completion")
+    try:
+        value = json.loads(cell, parse_float=Decimal)
+    except (ValueError, RecursionError):
+        if key != "tags" and (_PYTHON_TURNS if is_text else _PYTHON_VALUE).match(cell):
+            kind = {"[": "list, not a JSON list", "{": "dict, not a JSON object"}.get(mark, "array, not a JSON list")
+            raise BadRow(f"{key} is a Python {kind}: {cell[:40]}") from None
+        return cell
+    first = value[0] if isinstance(value, list) and value else None
+    if is_text and not (isinstance(first, dict) and ("role" in first or "from" in first)):
+        return cell
+    return cell if isinstance(value, dict) and key in TEXT_CELLS and "answer_start" not in value else value

@@ -40,6 +40,8 @@ class Row(NamedTuple):
     """Why the row cannot be used."""
     form: str = ""
     """The row format, where the file or the reader of traces knows it."""
+    table: str = ""
+    """Name of the sheet, if the rows of a file come from several."""
 
 
 class _Object(dict[str, Any]):

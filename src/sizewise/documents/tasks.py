@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from sizewise.documents.cells import (
     TURN_KEYS,
     Cells,
 )
+from sizewise.documents.tables import column_name
 from sizewise.documents.turns import conversation, is_call, same_turns, text_turns
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
 from sizewise.records import Message
@@ -24,7 +26,11 @@ LabelNames = Mapping[str, Sequence[str]]
 """Column -> names of its integer labels."""
 NO_REFERENCE = "no reference answer"
 MIN_SIMILARITY = 0.8
+RATING_KEYS = ("kto_tag", "label")
+RATED_KEYS = ("completion", "response", "output", "answer")
+"""Answers of a model, which a rating may call bad; other columns hold reference answers."""
 _TRUE_OR_FALSE = {"true": True, "false": False}
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 
 class Task(NamedTuple):
@@ -48,10 +54,10 @@ def task_of(cells: Cells, names: LabelNames) -> Task:
     if cells.values.get("chosen") not in (None, "", [], {}):
         return _preference_task(cells)
     turns_key, prompt_key = cells.first(TURN_KEYS), first_key(PROMPT_KEYS, cells.values)
-    if turns_key is not None and prompt_key in (None, "input"):
-        return _conversation_task(cells, turns_key, names)
     if turns_key is not None:
-        raise BadRow(f"it has both '{prompt_key}' and '{turns_key}', but only one can be the prompt")
+        if prompt_key not in (None, "input") and not _repeats_prompt(cells, prompt_key, turns_key):
+            raise BadRow(f"it has both '{prompt_key}' and '{turns_key}', but only one can be the prompt")
+        return _conversation_task(cells, turns_key, names)
     if prompt_key is None and cells.first(("text",)):
         prompt_key = "text"
     if prompt_key is None:
@@ -60,9 +66,9 @@ def task_of(cells: Cells, names: LabelNames) -> Task:
         suggestion = "" if empty else cells.suggestion(PROMPT_KEYS)
         seen = "" if empty or suggestion else f"; the columns are {', '.join(map(repr, list(cells.values)[:12]))}"
         raise BadRow(f"{reason}{suggestion}{seen}")
-    rated = _rated_task(cells, prompt_key)
-    if rated is not None:
-        return rated
+    good, rating_key = _rating(cells)
+    if good is not None:
+        return _rated_task(cells, prompt_key, good, rating_key)
     answer_key, references, label = _answers(cells, names)
     parts, turns = _prompt(cells, prompt_key)
     if answer_key is None:
@@ -95,7 +101,7 @@ def _prompt(cells: Cells, key: str) -> tuple[list[str], tuple[Message, ...]]:
     """Read the prompt under a key, with its input or context if any; also return the parts of the row format."""
     given, name = cells.get(key), cells.name(key).strip().lower()
     if isinstance(given, list):
-        return [f"{name} (messages)"], conversation(given, key)
+        return [f"{name} (messages)"], _with_system(cells, conversation(given, key))
     prompt, parts = text_of(given, key), [name]
     for other in CONTEXT_KEYS:
         if other == key or other not in cells.values:
@@ -116,6 +122,21 @@ def _system(cells: Cells) -> list[Message]:
     return [Message(role="system", content=system)] if system.strip() else []
 
 
+def _with_system(cells: Cells, turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Put the system message of a column before a conversation that has none."""
+    return turns if turns[0].role == "system" else (*_system(cells), *turns)
+
+
+def _repeats_prompt(cells: Cells, prompt_key: str, turns_key: str) -> bool:
+    """Check whether the prompt is also a message of the conversation (UltraChat)."""
+    prompt = cells.values[prompt_key]
+    if not isinstance(prompt, str):
+        return False
+    turns = conversation(cells.values[turns_key], turns_key)
+    cells.get(prompt_key)
+    return any(turn.role != "assistant" and normalize_text(turn.content) == normalize_text(prompt) for turn in turns)
+
+
 def _earlier_messages(cells: Cells) -> list[Message]:
     """Read the messages before the prompt: a system message, and pairs of earlier prompts and answers."""
     messages = _system(cells)
@@ -133,12 +154,13 @@ def _earlier_messages(cells: Cells) -> list[Message]:
 def _conversation_task(cells: Cells, key: str, names: LabelNames) -> Task:
     """Read a conversation; without references, the assistant's last message is the reference answer."""
     value = cells.get(key)
-    turns = conversation(value, key)
+    turns = _with_system(cells, conversation(_without_ignored(value), key))
     named = " (ShareGPT)" if "from" in value[0] else " (OpenAI)" if key == "messages" else ""
-    if turns[0].role != "system":
-        turns = (*_system(cells), *turns)
     given = any(name in cells.values for name in ANSWER_KEYS)
     *messages, last = turns
+    good, rating_key = _rating(cells, of_last_turn=last.role == "assistant")
+    if good is not None:
+        return _rated_conversation(cells, turns, key, good, rating_key)
     if given or last.role != "assistant":
         answer_key, references, label = _answers(cells, names)
         if answer_key is not None:
@@ -148,7 +170,7 @@ def _conversation_task(cells: Cells, key: str, names: LabelNames) -> Task:
     if not any(turn.role == "user" for turn in messages):
         raise BadRow(f"'{key}' has no user message before the answer")
     label_key = cells.first(LABEL_KEYS)
-    references = texts_of(answer_of(last), "the answer")
+    references = answer_texts(answer_of(last), "the answer")
     form = f"{key} that end with the answer{named}"
     if label_key is None or last.tool_calls:
         return Task(form, tuple(messages), references)
@@ -157,6 +179,23 @@ def _conversation_task(cells: Cells, key: str, names: LabelNames) -> Task:
         asked = _without_answer(turns, (label,), key, label_key)
         return Task(f"{key} + {label_key}{named}", asked, (label,), label=label)
     return Task(form, tuple(messages), references, label=label)
+
+
+def _without_ignored(value: Any) -> Any:
+    """Drop the end of a conversation whose answers have weight 0, which OpenAI's format doesn't train on."""
+    turns = list(value) if isinstance(value, list) else []
+    while (
+        turns and isinstance(turns[-1], dict) and turns[-1].get("role") == "assistant" and turns[-1].get("weight") == 0
+    ):
+        turns.pop()
+    if not turns or len(turns) == len(value):
+        return value
+    answered = [
+        place
+        for place, turn in enumerate(turns)
+        if isinstance(turn, dict) and turn.get("role") == "assistant" and turn.get("weight") != 0
+    ]
+    return turns[: answered[-1] + 1] if answered else turns
 
 
 def _without_answer(
@@ -195,7 +234,8 @@ def _answers(cells: Cells, names: LabelNames) -> tuple[str | None, tuple[str, ..
     if is_unanswerable(cells.values[key]):
         cells.get(key)
         return None, (), label
-    return key, _references(cells.get(key), key), label
+    given = cells.get(key) if cells.values.get("choices") else _named_labels(cells, key, names)
+    return key, _references(given, key), label
 
 
 def is_unanswerable(value: Any) -> bool:
@@ -204,18 +244,43 @@ def is_unanswerable(value: Any) -> bool:
 
 
 def _label(cells: Cells, key: str, names: LabelNames) -> str:
-    value = cells.get(key)
-    listed = names.get(key, ())
-    if listed and isinstance(value, int) and not isinstance(value, bool):
-        if not 0 <= value < len(listed):
-            raise BadRow(f"'{key}' is {value}, but the labels are numbered from 0 to {len(listed) - 1}")
-        return listed[value]
-    labels = texts_of(value, key)
+    labels = texts_of(_named_labels(cells, key, names), key)
     if len(labels) > 1:
         raise BadRow(
             f"'{key}' has {len(labels)} labels instead of one (use 'references' for several reference answers)"
         )
     return labels[0]
+
+
+def _named_labels(cells: Cells, key: str, names: LabelNames) -> Any:
+    """Return a value with the names of its integer labels, where the file names them."""
+    value = cells.get(key)
+    listed = names.get(column_name(cells.name(key))) or ()
+
+    def named(number: Any) -> Any:
+        if not listed or not isinstance(number, int) or isinstance(number, bool):
+            return number
+        if not 0 <= number < len(listed):
+            raise BadRow(f"'{key}' is {number}, but the labels are numbered from 0 to {len(listed) - 1}")
+        return listed[number]
+
+    return [named(item) for item in value] if isinstance(value, list) else named(value)
+
+
+def answer_texts(value: Any, name: str) -> tuple[str, ...]:
+    """Return answers without blank lines around them; an indentation of the first line stays, as in code.
+
+    A single blank before the answer is dropped: completions are often written as " yes".
+
+    Raises:
+        BadRow: A value isn't text, or no text is left.
+    """
+    values = value if isinstance(value, list) else [value]
+    texts = [_BLANK_LINES.sub("", text_of(item, name)).rstrip() for item in values if item is not None]
+    kept = tuple(text if text[:2].isspace() or text[0] == "\t" else text.lstrip() for text in texts if text)
+    if not kept:
+        raise BadRow(f"{name} is {'null' if value is None else 'empty'}")
+    return kept
 
 
 def _references(value: Any, key: str) -> tuple[str, ...]:
@@ -227,7 +292,7 @@ def _references(value: Any, key: str) -> tuple[str, ...]:
         value = _single_answer(conversation(value, key), key)
     if isinstance(value, dict):
         raise BadRow(f"'{key}' is an object, not text (pass a JSON answer as a string)")
-    return texts_of(value, key)
+    return answer_texts(value, key)
 
 
 def _single_answer(turns: Sequence[Message], key: str) -> str:
@@ -236,16 +301,47 @@ def _single_answer(turns: Sequence[Message], key: str) -> str:
     return turns[0].content
 
 
-def _rated_task(cells: Cells, prompt_key: str) -> Task | None:
-    """Read an answer that was rated good or bad (KTO): prompt, completion, and whether it is desirable."""
-    given = cells.values.get("label")
-    good = _TRUE_OR_FALSE.get(given.strip().lower()) if isinstance(given, str) else given
-    if not isinstance(good, bool) or cells.values.get("completion") in (None, "", []):
-        return None
-    cells.get("label")
+def _rating(cells: Cells, *, of_last_turn: bool = False) -> tuple[bool | None, str]:
+    """Return whether an answer was rated good (KTO), and the column that says so; (None, "") if it wasn't rated.
+
+    Args:
+        cells: The row.
+        of_last_turn: The row is a conversation that ends with an answer.
+    """
+    answered = cells.first(RATED_KEYS) or of_last_turn
+    for key in RATING_KEYS if answered else ():
+        given = cells.values.get(key)
+        good = _TRUE_OR_FALSE.get(given.strip().lower()) if isinstance(given, str) else given
+        if cells.ratings == key and good is not None:
+            if str(good) not in ("0", "1"):
+                raise BadRow(f"'{key}' is {str(good)[:40]!r}, but it is 0 or 1 in other rows, a rating of the answer")
+            good = str(good) == "1"
+        if isinstance(good, bool):
+            cells.get(key)
+            return good, key
+    return None, ""
+
+
+def _rated_task(cells: Cells, prompt_key: str, good: bool, rating_key: str) -> Task:
+    """Read an answer that was rated good or bad: a bad one never becomes the reference."""
     parts, messages = _prompt(cells, prompt_key)
-    answer = _references(cells.get("completion"), "completion")
-    form = " + ".join([*parts, "completion", "label (good or bad answer, KTO)"])
+    key = cells.first(RATED_KEYS) or ""
+    answer = _references(cells.get(key), key)
+    form = " + ".join([*parts, key, f"{rating_key} (good or bad answer, KTO)"])
+    return Task(form, messages, answer) if good else Task(form, messages, rejected=answer)
+
+
+def _rated_conversation(cells: Cells, turns: tuple[Message, ...], key: str, good: bool, rating_key: str) -> Task:
+    """Read a conversation whose last answer, or the answer in another column, was rated good or bad."""
+    answer_key = cells.first(RATED_KEYS)
+    if answer_key is not None:
+        answer = _references(cells.get(answer_key), answer_key)
+        messages = _without_answer(turns, answer, key, answer_key)
+    else:
+        messages, answer = turns[:-1], answer_texts(answer_of(turns[-1]), "the answer")
+    if not any(turn.role == "user" for turn in messages):
+        raise BadRow(f"'{key}' has no user message before the answer")
+    form = " + ".join([key, *([answer_key] if answer_key else []), f"{rating_key} (good or bad answer, KTO)"])
     return Task(form, messages, answer) if good else Task(form, messages, rejected=answer)
 
 
@@ -254,22 +350,34 @@ def _preference_task(cells: Cells) -> Task:
     (asked, better), (asked_worse, worse) = _side(cells, "chosen"), _side(cells, "rejected")
     if not same_turns(asked, asked_worse):
         raise BadRow("'chosen' and 'rejected' answer different prompts")
-    key = cells.first(TURN_KEYS) or first_key(PROMPT_KEYS, cells.values)
+    if better == worse:
+        raise BadRow("'chosen' and 'rejected' are the same answer")
+    key, prompt_key = cells.first(TURN_KEYS), first_key(PROMPT_KEYS, cells.values)
     messages, parts = tuple(asked), ["chosen", "rejected"]
-    if key in TURN_KEYS:
-        messages, parts = conversation(cells.get(key), key), [str(key), *parts]
-    elif key is not None:
-        names, prompt = _prompt(cells, key)
+    if key is not None:
+        messages, parts = _pair_prompt(cells, key, messages, (better, worse)), [key, *parts]
+        if prompt_key is not None and _repeats_prompt(cells, prompt_key, key):
+            cells.get(prompt_key)
+    elif prompt_key is not None:
+        names, prompt = _prompt(cells, prompt_key)
         if not asked:
             messages = prompt
         elif not any(turn.content.strip() == prompt[-1].content.strip() for turn in asked):
-            raise BadRow(f"'{key}' is another prompt than that of 'chosen'")
+            raise BadRow(f"'{prompt_key}' is another prompt than that of 'chosen'")
         parts = [*names, *parts]
     if not messages:
         raise BadRow("the preference pair has no prompt")
-    if messages[0].role != "system":
-        messages = (*_system(cells), *messages)
-    return Task(" + ".join(parts) + " (preference pair)", messages, (better,), (worse,))
+    return Task(" + ".join(parts) + " (preference pair)", _with_system(cells, messages), (better,), (worse,))
+
+
+def _pair_prompt(cells: Cells, key: str, asked: tuple[Message, ...], answers: tuple[str, str]) -> tuple[Message, ...]:
+    """Return the conversation beside a pair without its answer, which UltraFeedback repeats there."""
+    turns = conversation(cells.get(key), key)
+    if turns[-1].role != "assistant":
+        return turns
+    if turns[-1].content.strip() not in {answer.strip() for answer in answers} and not asked:
+        raise BadRow(f"'{key}' ends with an answer that is neither 'chosen' nor 'rejected'")
+    return asked or turns[:-1]
 
 
 def _side(cells: Cells, key: str) -> tuple[Sequence[Message], str]:
@@ -284,7 +392,7 @@ def _side(cells: Cells, key: str) -> tuple[Sequence[Message], str]:
         if value in (None, ""):
             raise BadRow(f"'{key}' is {'empty' if value == '' else 'null'}")
         text = text_of(value, key)
-        turns = text_turns(text) or [Message(role="assistant", content=text.strip())]
+        turns = text_turns(text) or [Message(role="assistant", content=text)]
     if turns[-1].role != "assistant" or not turns[-1].content.strip():
         raise BadRow(f"'{key}' doesn't end with an answer of the assistant")
-    return turns[:-1], turns[-1].content.strip()
+    return turns[:-1], answer_texts(turns[-1].content, key)[0]

@@ -76,11 +76,17 @@ def text_of(value: Any, name: str) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Write a value as JSON; numbers keep their spelling."""
+    """Write a value as JSON; numbers keep their spelling.
+
+    Raises:
+        BadRow: A text or key has an unpaired surrogate.
+    """
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json_text(key)}: {json_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(json_text, value)) + "]"
+    if isinstance(value, str):
+        text_of(value, "a text in JSON")
     return value.spelling if isinstance(value, Decimal) else json.dumps(value, ensure_ascii=False)
 
 
