@@ -104,6 +104,17 @@ def rows(path: Path, count: int = 3, **more: Any) -> None:
         (["train.jsonl", "more.jsonl"], [None, None]),
         (["train_1.jsonl", "train_2.jsonl"], [None, None]),
         (["testing_rules.jsonl", "train.jsonl"], [None, None]),
+        (["training_manual.jsonl", "medical_test_results.jsonl"], [None, None]),
+        (["faq_test.jsonl", "faq_train.jsonl"], ["test", "train"]),
+        (["test_de.jsonl", "train_de.jsonl"], ["test", "train"]),
+        (["qa-test-de.jsonl", "qa-train-de.jsonl"], ["test", "train"]),
+        (["test_sft-00000-of-00001-a09b74b3ef9c.jsonl", "train_sft-00000-of-00001-0aab74b3ef9d.jsonl"],
+         ["test", "train"]),
+        (["dev-v2.0.jsonl", "train-v2.0.jsonl"], ["validation", None]),
+        (["eval.jsonl", "test.jsonl", "train.jsonl"], ["validation", "test", "train"]),
+        (["holdout.jsonl", "training.jsonl"], ["test", "train"]),
+        (["testing.jsonl", "training.jsonl"], ["test", "train"]),
+        (["帮助_test.jsonl", "帮助_train.jsonl"], ["test", "train"]),
     ],
 )  # fmt: skip
 def test_splits_in_the_names_of_files_count_if_there_are_several(

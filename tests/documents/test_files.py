@@ -57,7 +57,7 @@ def test_nothing_to_read_is_an_error_with_the_next_command(tmp_path: Path, make:
         '{"prompt": "Q", "references": []}',
         '{"prompt": "Q", "refrences": ["A"]}',
         '{"prompt": "Q", "references": {"text": "A"}}',
-        '{"prompt": "Q", "messages": [{"role": "user", "content": "Q"}], "references": ["A"]}',
+        '{"prompt": "Q", "messages": [{"role": "user", "content": "R"}], "references": ["A"]}',
         "[1]",
         "{broken",
         '{"messages": [{"role": "robot", "content": "x"}], "references": ["A"]}',

@@ -196,7 +196,7 @@ def test_cells_are_not_cut_at_any_length(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Frage,Antwort\nQ,A\n", "the headings are 'frage', 'antwort'"),
+        ("Frage,Antwort\nQ,A\n", "the headings are 'Frage', 'Antwort'"),
         ("prompt,answer,answer\nQ,A,B\n", "two columns are named 'answer'"),
         ('prompt,answer\nQ,A\n"Q,A\nQ,A\n', "the quote opened in line 3 is never closed"),
         ("prompt,answer\n", "no rows"),

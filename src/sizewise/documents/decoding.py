@@ -33,7 +33,16 @@ _MAX_ACCENTED_SHARE = 0.3
 
 
 class Unreadable(Exception):
-    """A file that cannot be read; files are counted by this message."""
+    """A file that cannot be read; files are counted by this message.
+
+    Args:
+        reason: The reason.
+        command: The command that reads the file, with FILE for its path; empty if there is none.
+    """
+
+    def __init__(self, reason: str, command: str = "") -> None:
+        super().__init__(reason)
+        self.command = command
 
 
 class Decoded(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -10,6 +12,7 @@ from typing import NamedTuple
 
 from sizewise.documents import archives, containers, converting, crawling, row_files, spreadsheets
 from sizewise.documents.addresses import is_url
+from sizewise.documents.cell_tables import CELL_KINDS
 from sizewise.documents.cells import known_columns
 from sizewise.documents.converted import documents_of, read_converted
 from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, check_size, decode_file
@@ -19,12 +22,12 @@ from sizewise.documents.reading import FileRead, Reading, ReadOptions
 from sizewise.documents.row_files import kind_of
 from sizewise.documents.rows import RowSource, check_rejected, of_cells, read_rows
 from sizewise.documents.sites import Sites
-from sizewise.documents.tables import CELL_KINDS
 from sizewise.errors import SizewiseError
 from sizewise.records import Split
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
 _LISTED = 5
+_INSTALL = re.compile(r"needs (.*\bpip install .*)")
 DEFAULTS = ReadOptions()
 
 
@@ -54,12 +57,14 @@ def read_paths(
     reading.personal = PersonalData(check_choice(options.personal_data), reading.removed)
     skipped: dict[str, list[str]] = {}
     notes: list[str] = []
+    commands: list[str] = []
     with _Sources(paths, options) as sources:
         for file in _files_to_read(sources, among, options, reading):
             try:
                 found = _read_file(file)
             except Unreadable as reason:
                 _skip(file.name, str(reason), skipped, reading)
+                commands += [reason.command.replace("FILE", shlex.quote(str(file.path)))] if reason.command else []
                 reading.finish(file.name)
                 continue
             found.flush_to(reading)
@@ -76,13 +81,13 @@ def read_paths(
         for reason, names in skipped.items()
     ]
     if not len(reading.documents) + len(reading.examples):
-        needed = [reason.partition("needs ")[2] for reason in skipped if "needs " in reason]
+        commands += [found[1] for reason in skipped if (found := _INSTALL.search(reason))]
         details = "; ".join([*reading.notes[-_LISTED:], *notes]) or "the folder is empty"
         kinds = dict.fromkeys((*TEXT_KINDS, *row_files.KINDS, *converting.KINDS, *archives.ZIP_KINDS, ".tar.gz"))
         raise SizewiseError(
             f"No text was found in {', '.join(str(path) for path in paths)}: {details}.",
             f"files of type {', '.join(kinds)}, text in UTF-8",
-            needed[0] if needed else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
+            commands[0] if commands else "sizewise read PATH, with a folder of such files, or sizewise read demo:fhir",
         )
     reading.notes += notes
     return reading
@@ -207,7 +212,7 @@ def _read_rows(file: File) -> FileRead:
     """Read a file of rows; a JSON file without any rows counts as unreadable."""
     opened = row_files.open_rows(file.path, known_columns(file.options))
     rows = map(of_cells, opened.rows) if file.kind.startswith(CELL_KINDS) else opened.rows
-    read = _read_open_rows(file, row_files.OpenRows(rows, opened.guess, opened.label_names))
+    read = _read_open_rows(file, opened._replace(rows=rows))
     if opened.guess:
         read.notes.insert(0, f"{file.name}: decoded as {opened.guess} (a guess); save the file as UTF-8 to be sure")
     return read
@@ -224,7 +229,8 @@ def _read_open_rows(file: File, opened: row_files.OpenRows) -> FileRead:
             raise SizewiseError(
                 f"{file.path} cannot be read to its end: {error}.", "a complete file", f"fix {file.path}"
             ) from error
-        raise Unreadable(f"{kind}, {str(error).removeprefix(f'{kind}, ')}") from error
+        raise Unreadable(f"{kind}, {str(error).removeprefix(f'{kind}, ')}", error.command) from error
+    read.notes += [f"{file.name}: {note}" for note in opened.notes]
     if not read.usable and ((kind.startswith(".json") and not kind.startswith(".jsonl")) or not read.rejected_count):
         first = read.first_rejected[0] if read.first_rejected else None
         raise Unreadable(f"{kind}, line {first.line}: {first.reason}" if first else f"{kind}, no rows")
@@ -245,7 +251,7 @@ def _read_spreadsheet(file: File) -> FileRead:
     found = spreadsheets.sheet_rows(file.path, known_columns(file.options))
     if found is None:
         return _read_converted(file)
-    read = _read_open_rows(file, row_files.OpenRows(map(of_cells, found.rows)))
+    read = _read_open_rows(file, row_files.OpenRows(map(of_cells, found.rows), notes=found.notes))
     if found.others:
         read.notes.append(f"{file.name}: sheets without known headings, not read: {', '.join(found.others)}")
     return read

@@ -9,15 +9,18 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from sizewise.documents import columnar
-from sizewise.documents.tables import CELL_KINDS, JSON_KINDS, Row, cell_rows, json_rows
+from sizewise.documents.cell_tables import CELL_KINDS, cell_rows
+from sizewise.documents.tables import JSON_KINDS, Row, json_rows
 from sizewise.documents.tasks import LabelNames
 from sizewise.documents.text_lines import COMPRESSED, TextLines
-from sizewise.documents.values import SPLIT_NAMES
+from sizewise.documents.values import SPLIT_NAMES, split_in
 from sizewise.records import Split
 
 TEXT_ROW_KINDS = (*JSON_KINDS, *CELL_KINDS)
 KINDS = (*TEXT_ROW_KINDS, *(f"{kind}{suffix}" for kind in TEXT_ROW_KINDS for suffix in COMPRESSED), *columnar.KINDS)
-_SPLIT_NAME = re.compile(r"([a-z]+)(?:[-_.]?\d+(?:[-_]of[-_]\d+)?)?(?:[-_.][0-9a-f]{6,})?")
+_NUMBER = re.compile(r"[-_.]?\d+[-_]of[-_]\d+")
+_HASH = re.compile(r"[-_.](?=[a-f]*\d)[0-9a-f]{6,}\Z")
+_WORD = re.compile(r"[^\W\d_]+")
 _DATASET_FILES = ("dataset_info.json", "state.json", "dataset_dict.json")
 
 
@@ -29,6 +32,8 @@ class OpenRows(NamedTuple):
     """How the encoding was guessed, if it was."""
     label_names: LabelNames = MappingProxyType({})
     """Column -> names of its integer labels."""
+    notes: Sequence[str] = ()
+    """Remarks on the table, complete after the last row."""
 
 
 def kind_of(path: Path) -> str:
@@ -53,36 +58,42 @@ def open_rows(path: Path, known: frozenset[str], *, replace_surrogates: bool = F
         return OpenRows(columnar.columnar_rows(path), label_names=columnar.label_names(path))
     file = TextLines(path)
     if kind in CELL_KINDS:
-        return OpenRows(cell_rows(file, known), file.guess)
+        notes: list[str] = []
+        return OpenRows(cell_rows(file, known, notes), file.guess, notes=notes)
     return OpenRows(json_rows(file, replace_surrogates=replace_surrogates), file.guess)
 
 
 def splits_in_names(paths: Sequence[tuple[Path, str]]) -> dict[Path, Split]:
     """Return the split that the name or folder of a file states, as in data/train-00000-of-00001.parquet.
 
-    Names count only if other files state another split. Without a test split, files that state `train` are left to be
-    split.
+    Names count only if other files state another split. A name with further words, such as faq_train, needs one with
+    the same words, such as faq_test. Without a test split, files that state `train` are left to be split.
 
     Args:
         paths: (path, name in the dataset) of each file.
     """
-    found = {path: split for path, name in paths if (split := _split_in(name)) is not None}
+    named = {path: split for path, name in paths if (split := _split_in(name)) is not None}
+    splits_of: dict[str, set[Split]] = {}
+    for split, rest in named.values():
+        splits_of.setdefault(rest, set()).add(split)
+    found = {path: split for path, (split, rest) in named.items() if not rest or len(splits_of[rest]) > 1}
     stated = set(found.values())
     if len(stated) < 2:
         return {}
     return found if "test" in stated else {path: split for path, split in found.items() if split != "train"}
 
 
-def _split_in(name: str) -> Split | None:
-    """Return the split that a file's name states, or else the nearest of its folders."""
+def _split_in(name: str) -> tuple[Split, str] | None:
+    """Return the split that a file's name states, or else the nearest of its folders, and the other words there."""
     path = Path(name)
     if kind_of(path) not in KINDS:
         return None
     stem = path.name.split(".")[0]
     for part in (stem, *(folder.name for folder in path.parents)):
-        match = _SPLIT_NAME.fullmatch(part.lower())
-        if match and match[1] in SPLIT_NAMES:
-            return SPLIT_NAMES[match[1]]
+        part = _HASH.sub("", _NUMBER.sub("", part.lower()))
+        split = split_in(part)
+        if split is not None:
+            return split, " ".join(word for word in _WORD.findall(part) if word not in SPLIT_NAMES)
     return None
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sizewise.documents.cells import ANSWER_KEYS, PROMPT_KEYS, REFERENCE_KEYS, TIME_KEYS, TURN_KEYS, Cells
 from sizewise.documents.choices import choices_of
 from sizewise.documents.cleaning import clean_text
+from sizewise.documents.decoding import Unreadable
 from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
 from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, by_name, column_name, make_row
 from sizewise.documents.tasks import RATING_KEYS, LabelNames, Task, is_unanswerable, task_of
@@ -116,10 +117,10 @@ def read_rows(rows: Iterable[Row], source: RowSource, into: Reading | None = Non
     """
     read = FileRead(into=into)
     counts = _Counts()
-    first = list(islice(rows := iter(rows), _RATINGS_SEEN))
+    first, rows = _peek(iter(rows))
     source = replace(source, ratings=_ratings_in(first, source))
     places = _Places()
-    for row in chain(first, rows):
+    for row in rows:
         try:
             if row.problem:
                 raise BadRow(row.problem)
@@ -130,6 +131,25 @@ def read_rows(rows: Iterable[Row], source: RowSource, into: Reading | None = Non
         read.flush_if_large()
     read.notes += _notes(read, source.name, counts)
     return read
+
+
+def _peek(rows: Iterator[Row]) -> tuple[list[Row], Iterator[Row]]:
+    """Return the first rows, and all of them; where the file breaks off, the iterator does."""
+    first: list[Row] = []
+
+    def rest() -> Iterator[Row]:
+        yield from first
+        if broken:
+            raise broken[0]
+        yield from rows
+
+    broken: list[Unreadable] = []
+    try:
+        for row in islice(rows, _RATINGS_SEEN):
+            first.append(row)
+    except Unreadable as error:
+        broken.append(error)
+    return first, rest()
 
 
 class _Places:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sizewise.documents.cell_tables import SEARCHED_ROWS, Headings, is_below_titles
 from sizewise.documents.decoding import Unreadable
-from sizewise.documents.tables import Row, cell_row, column_name
+from sizewise.documents.sheet_cells import Marks, marks_of, shown
+from sizewise.documents.tables import Row, column_name
+from sizewise.documents.values import split_in
 from sizewise.errors import install_command
+from sizewise.records import Split
 
 KINDS = (".xlsx", ".xlsm")
-_SEARCHED_ROWS = 20
+MAX_ROWS = 1_048_576
+MAX_COLUMNS = 1_000
+_LISTED = 5
 
 
 class SheetRows(NamedTuple):
@@ -22,12 +27,24 @@ class SheetRows(NamedTuple):
     rows: Iterator[Row]
     others: tuple[str, ...]
     """Names of the other sheets, unless they are empty."""
+    notes: Sequence[str] = ()
+    """Remarks on the tables, complete after the last row."""
+
+
+class _Table(NamedTuple):
+    """A sheet with known headings."""
+
+    sheet: Any
+    top: int
+    headings: Headings
+    marks: Marks
+    split: Split | None = None
 
 
 def sheet_rows(path: Path, known: frozenset[str]) -> SheetRows | None:
     """Return the rows of the sheets with at least one known heading; None if there is no such sheet.
 
-    The line of a row is its number in the sheet.
+    The line of a row is its number in the sheet. If several sheets are named after splits, their rows are in these.
 
     Args:
         path: The Excel file.
@@ -39,18 +56,27 @@ def sheet_rows(path: Path, known: frozenset[str]) -> SheetRows | None:
     if find_spec("openpyxl") is None:
         raise Unreadable(f"{path.suffix.lower()}, needs {install_command('documents')}")
     book = _open(path)
-    found: list[tuple[Any, int, list[str]]] = []
+    found: list[_Table] = []
     others = []
-    for sheet in book.worksheets:
-        place = _headings(sheet, known)
-        if place is not None:
-            found.append((sheet, *place))
-        elif next(sheet.iter_rows(values_only=True, max_row=1), None):
-            others.append(str(sheet.title))
+    try:
+        for sheet in book.worksheets:
+            sheet.reset_dimensions()  # a wrong dimension would hide rows
+            place = _headings(sheet, known)
+            if place is not None:
+                found.append(_Table(sheet, *place, marks_of(sheet)))
+            elif any(cell is not None for row in sheet.iter_rows(values_only=True, max_row=1) for cell in row):
+                others.append(str(sheet.title))
+    except Exception:
+        book.close()
+        raise
     if not found:
         book.close()
         return None
-    return SheetRows(_rows(book, found), tuple(others))
+    splits = [split_in(str(table.sheet.title)) for table in found]
+    if len(set(splits) - {None}) > 1:
+        found = [table._replace(split=split) for table, split in zip(found, splits, strict=True)]
+    notes: list[str] = []
+    return SheetRows(_rows(book, found, notes), tuple(others), notes)
 
 
 def _open(path: Path) -> Any:
@@ -62,36 +88,69 @@ def _open(path: Path) -> Any:
         raise Unreadable(f"{path.suffix.lower()}, damaged or protected ({type(error).__name__})") from error
 
 
-def _headings(sheet: Any, known: frozenset[str]) -> tuple[int, list[str]] | None:
-    """Find the row of headings near the top: the number of the row, and the normalized headings."""
-    for number, cells in enumerate(sheet.iter_rows(values_only=True, max_row=_SEARCHED_ROWS), start=1):
-        if any(cell is not None for cell in cells):
-            names = [column_name(cell) if isinstance(cell, str) else "" for cell in cells]
-            filled = [name for name in names if name]
-            return (number, names) if known.intersection(names) and len(filled) == len(set(filled)) else None
+def _headings(sheet: Any, known: frozenset[str]) -> tuple[int, Headings] | None:
+    """Find the row of headings near the top, perhaps below titles, and its number."""
+    titles: list[int] = []
+    for number, cells in enumerate(sheet.iter_rows(values_only=True, max_row=SEARCHED_ROWS), start=1):
+        filled = [cell for cell in cells if cell not in (None, "")]
+        names = [column_name(cell) for cell in filled if isinstance(cell, str)]
+        if known.intersection(names) and is_below_titles(len(filled), titles):
+            try:
+                return number, Headings(cells, known)
+            except Unreadable:
+                return None
+        if filled:
+            titles.append(len(filled))
     return None
 
 
-def _rows(book: Any, sheets: Sequence[tuple[Any, int, list[str]]]) -> Iterator[Row]:
+def _rows(book: Any, tables: Sequence[_Table], notes: list[str]) -> Iterator[Row]:
+    several = len(tables) > 1
     try:
-        for sheet, top, headings in sheets:
-            for number, cells in enumerate(sheet.iter_rows(min_row=top + 1), start=top + 1):
-                wrong = next((cell.value for cell in cells if cell.data_type == "e"), None)
-                values = [_text(cell.value) for cell in cells]
-                if wrong is not None:
-                    yield Row(number, {}, f"a cell holds the error {wrong}")
-                elif any(values):
-                    yield cell_row(number, values, headings, "")
+        for table in tables:
+            title = str(table.sheet.title)
+            for row in _rows_of(table):
+                if table.split and row.cells:
+                    row.cells.setdefault("split", table.split)
+                yield row._replace(table=title) if several else row
+            found = table.headings.notes()
+            if table.marks.formulas:
+                found.append(f"formulas without a stored result in {len(table.marks.formulas):,} rows, read as empty")
+            notes += [f"{title}: {note}" if several else note for note in found]
     finally:
         book.close()
 
 
-def _text(value: Any) -> str:
-    """Return a cell as text: dates in ISO 8601, whole numbers without a point."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
-    return value if isinstance(value, str) else f"{value:.15g}"
+def _rows_of(table: _Table) -> Iterator[Row]:
+    width, marks = len(table.headings.names), table.marks
+    above = dict[int, str]()
+    if width > MAX_COLUMNS:
+        raise Unreadable(f"the headings reach to column {width:,} (at most {MAX_COLUMNS:,}); save the sheet as CSV")
+    for number, cells in enumerate(table.sheet.iter_rows(min_row=table.top + 1), start=table.top + 1):
+        if number > MAX_ROWS:
+            raise Unreadable(f"a sheet with a row number above {MAX_ROWS:,}")
+        stray = next((cell for cell in cells[width:] if cell.value not in (None, "")), None)
+        cells = cells[:width]
+        wrong = next((cell.value for cell in cells if cell.data_type == "e"), None)
+        values = [shown(cell) for cell in cells]
+        missing = [
+            address
+            for column, address in marks.formulas.get(number, {}).items()
+            if column < width and table.headings.is_used(column)
+        ]
+        if missing:
+            advice = "open the file in Excel or LibreOffice and save it"
+            yield Row(number, {}, f"the formula in {missing[0]} has no stored result; {advice}")
+        elif wrong is not None:
+            yield Row(number, {}, f"a cell holds the error {wrong}")
+        elif stray is not None:
+            yield Row(number, {}, f"cell {stray.coordinate} holds a value, but its column has no heading")
+        elif any(values):
+            values += [""] * (width - len(values))
+            for column, first in marks.merged.get(number, {}).items():
+                if column < width:
+                    if first == number:
+                        above[column] = values[column]
+                    else:
+                        values[column] = values[column] or above.get(column, "")
+            yield table.headings.row(number, values)

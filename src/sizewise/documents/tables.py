@@ -1,14 +1,11 @@
-"""Parse rows of JSON Lines, JSON lists and CSV with their line numbers; an invalid row doesn't stop the others."""
+"""Parse rows of JSON Lines and JSON lists with their line numbers; an invalid row doesn't stop the others."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+import unicodedata
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sizewise.documents.decoding import HEAD, Unreadable
@@ -17,16 +14,12 @@ from sizewise.documents.text_lines import MAX_ROW_CHARACTERS, Line, TextLines
 from sizewise.documents.values import SPLIT_NAMES, Decimal, type_of, without_surrogates
 
 JSON_KINDS = (".jsonl", ".ndjson", ".json")
-CELL_KINDS = (".csv", ".tsv")
-DELIMITERS = ",;\t|"
 LIST_KEYS = ("data", "examples", "rows", "instances", "items", "observations", "traces", "resourceSpans")
 ROW_KEYS = ("prompt", "messages", "conversations", "text", "question", "input")
 """Keys of a file that is a single row, written over several lines."""
 _COMPARABLE_JSON = json.JSONDecoder(parse_constant=str)  # NaN is not equal to itself
 _CARRIAGE_RETURN = re.compile(r"(?<=\r)(?!\n)")
-_MAX_UNCLOSED = 100
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_SEP_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 
 
 class Row(NamedTuple):
@@ -76,8 +69,8 @@ _JSON = json.JSONDecoder(object_pairs_hook=_object, parse_float=Decimal)
 
 
 def column_name(heading: str) -> str:
-    """Normalize a heading: lower case, with underscores for spaces and dashes."""
-    return re.sub(r"[ -]+", "_", heading.strip().lower())
+    """Normalize a heading: composed characters, lower case, with underscores for spaces and dashes."""
+    return re.sub(r"[ -]+", "_", unicodedata.normalize("NFC", heading).strip().lower())
 
 
 def by_name(cells: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
@@ -123,7 +116,7 @@ def json_rows(file: TextLines, *, replace_surrogates: bool = False) -> Iterator[
         if re.match(r"\{\s*\n", head):
             yield from _object_rows(text, replace_surrogates)
             return
-    for line in file.lines():
+    for line in all_lines(file.lines()):
         text = line.text.lstrip("\ufeff")
         if line.problem or not text.strip():
             if line.problem:
@@ -244,40 +237,7 @@ def list_rows(chunks: Iterator[str], start: int = 0, *, replace_surrogates: bool
         text.move(mark == ",")
 
 
-def cell_rows(file: TextLines, known: frozenset[str]) -> Iterator[Row]:
-    """Yield the rows of a table with headings; the delimiter is detected.
-
-    Args:
-        file: The file.
-        known: Column names of which the table needs at least one.
-
-    Raises:
-        Unreadable: No column is known, two columns have the same name, or many quotes are never closed.
-    """
-    lines = _Replayed(file.lines())
-    first = lines.skip_blank()
-    if first is None:
-        return
-    stated = _SEP_LINE.match(first.text)
-    if stated:
-        first = lines.next_line() or first
-    delimiter = stated.group(1) if stated else _delimiter(first.text, known)
-    lines.put_back([first])
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_CHARACTERS))
-    headings: list[str] = []
-    for number, cells, problem in _records(lines, delimiter):
-        if not headings:
-            if problem:
-                raise Unreadable(f"the headings cannot be parsed ({problem})")
-            headings = [column_name(cell) for cell in cells]
-            _check_headings(headings, known)
-        elif problem:
-            yield Row(number, {}, problem)
-        elif any(cell.strip() for cell in cells):
-            yield cell_row(number, cells, headings, delimiter)
-
-
-def _all_lines(lines: Iterator[Line]) -> Iterator[Line]:
+def all_lines(lines: Iterator[Line]) -> Iterator[Line]:
     """Yield the lines, also those that end with a carriage return alone."""
     more = 0
     for line in lines:
@@ -286,106 +246,3 @@ def _all_lines(lines: Iterator[Line]) -> Iterator[Line]:
             yield line._replace(number=line.number + more, text=part)
             more += 1
         more -= 1
-
-
-class _Replayed:
-    """Lines of which some may be read again."""
-
-    def __init__(self, lines: Iterator[Line]) -> None:
-        self._lines = _all_lines(lines)
-        self._again: deque[Line] = deque()
-        self.record: list[Line] = []
-        """Lines of the record that is being parsed."""
-        self.problem = ""
-        """Problem of a line inside the record."""
-
-    def next_line(self) -> Line | None:
-        return self._again.popleft() if self._again else next(self._lines, None)
-
-    def put_back(self, lines: Sequence[Line]) -> None:
-        self._again.extendleft(reversed(lines))
-
-    def skip_blank(self) -> Line | None:
-        while (line := self.next_line()) is not None and not line.text.strip("\ufeff \r\n") and not line.problem:
-            pass
-        return line
-
-    def feed(self) -> Iterator[str]:
-        """Yield the lines of records; a line with a problem ends the feed."""
-        while (line := self.next_line()) is not None:
-            self.record.append(line)
-            if line.problem:
-                return
-            yield line.text
-
-
-def _records(lines: _Replayed, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
-    """Yield (first line, cells, problem) of each record; a quote that is never closed ends with its line."""
-    unclosed = 0
-    while True:
-        reader = csv.reader(lines.feed(), delimiter=delimiter, strict=True, skipinitialspace=True)
-        problem = ""
-        while not problem:
-            lines.record = []
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                problem = str(error)
-                break
-            if cells is None:
-                break
-            yield lines.record[0].number if lines.record else 0, cells, ""
-        record = lines.record
-        if not record:
-            return
-        first = record[0].number
-        if not problem:  # a line that cannot be decoded
-            yield first, [], record[-1].problem
-        elif "unexpected end of data" in problem or "field larger" in problem or "field limit" in problem:
-            unclosed += 1
-            if unclosed > _MAX_UNCLOSED:
-                raise Unreadable(
-                    f"more than {_MAX_UNCLOSED} quotes are never closed, the last one opened in line {first}"
-                )
-            yield first, [], f"the quote opened in line {first} is never closed"
-            lines.put_back(record[1:])
-        else:
-            for line in record:
-                yield line.number, [], f"cannot be split into cells ({problem})"
-
-
-def cell_row(line: int, cells: list[str], headings: list[str], delimiter: str) -> Row:
-    """Make a row of the cells of a table."""
-    if any("\0" in cell for cell in cells):
-        return Row(line, {}, "it has a NUL character")
-    if [column_name(cell.lstrip("\ufeff")) for cell in cells] == headings:
-        return Row(line, {}, "the headings again, probably where files were joined")
-    if len(cells) > len(headings) and any(cell.strip() for cell in cells[len(headings) :]):
-        reason = f"{len(cells)} cells under {len(headings)} headings (quote texts that contain '{delimiter}')"
-        return Row(line, {}, reason)
-    return Row(line, {key: cell for key, cell in zip_longest(headings, cells[: len(headings)], fillvalue="") if key})
-
-
-def _check_headings(headings: list[str], known: frozenset[str]) -> None:
-    if not known.intersection(headings):
-        seen = ", ".join(repr(heading) for heading in headings[:8]) or "none"
-        raise Unreadable(
-            f"no column named {', '.join(sorted(known))}; the headings are {seen}; name the columns with --prompt and "
-            "--reference"
-        )
-    repeated = sorted({heading for heading in headings if heading and headings.count(heading) > 1})
-    if repeated:
-        raise Unreadable(f"two columns are named {repeated[0]!r}")
-
-
-def _delimiter(text: str, known: frozenset[str]) -> str:
-    """Detect the delimiter: the one that yields the most known headings, then the most headings."""
-
-    def fit(delimiter: str) -> tuple[int, int, int]:
-        try:
-            row = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True), [])
-        except csv.Error:
-            row = []
-        return len(known.intersection(map(column_name, row))), len(row), -DELIMITERS.index(delimiter)
-
-    return max(DELIMITERS, key=fit)

@@ -21,7 +21,12 @@ SPLIT_NAMES: Mapping[str, Split] = {
     "val": "validation",
     "dev": "validation",
     "test": "test",
+    "testing": "test",
+    "eval": "validation",
+    "evaluation": "validation",
+    "holdout": "test",
 }
+_NAME_PART = re.compile(r"[^\W\d_]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TYPES = (
     *((dict, "an object"), (list, "a list"), (type(None), "null"), (str, "a string"), (bool, "true or false")),
@@ -109,6 +114,12 @@ def id_of(row: Mapping[str, Any], keys: Sequence[str] = ID_KEYS) -> str | None:
         if row.get(key) not in (None, ""):
             return text_of(row[key], key)
     return None
+
+
+def split_in(name: str) -> Split | None:
+    """Return the split that a name states as one of its words, as in qa-train-de; None if it states none, or two."""
+    found = {SPLIT_NAMES[word] for word in _NAME_PART.findall(name.lower()) if word in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else None
 
 
 def without_surrogates(value: Any) -> Any:
