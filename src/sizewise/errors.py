@@ -26,9 +26,9 @@ class SizewiseError(Exception):
 
     def __init__(self, what: str, expected: str = "", next_step: str = "") -> None:
         super().__init__(what)
-        self.what = what
-        self.expected = expected
-        self.next_step = next_step
+        self.what = shown_path(what)
+        self.expected = shown_path(expected)
+        self.next_step = shown_path(next_step)
 
     def __str__(self) -> str:
         parts = [self.what]
@@ -37,6 +37,11 @@ class SizewiseError(Exception):
         if self.next_step:
             parts.append(f"Next: {self.next_step}")
         return "\n".join(parts)
+
+
+def shown_path(path: object) -> str:
+    """Return a path or name as text that can be written; bytes that aren't UTF-8 become escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class EngineError(SizewiseError):

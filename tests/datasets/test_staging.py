@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -142,3 +145,27 @@ def test_a_damaged_row_names_its_file(folder: Path, store: Store) -> None:
     path.write_text(path.read_text(encoding="utf-8")[:-30], encoding="utf-8")
     with pytest.raises(SizewiseError, match=r"train\.documents\.jsonl is missing or damaged"):
         list(load(store, made.id).documents["train"])
+
+
+def test_names_that_are_not_utf8_are_shown_with_escapes(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"daten\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("the file system has names in UTF-8 only")
+    for number, name in enumerate((b"caf\xe9.txt", b"caf\xe8.txt", b"z\xff.jsonl", b"w\xe9.xyz")):
+        content = json.dumps({"prompt": "Q?", "answer": "A"}) if name.endswith(b"jsonl") else f"Ein Text {number}."
+        (folder / os.fsdecode(name)).write_text(content, encoding="utf-8")
+    with tarfile.open(folder / "a.tar", "w") as archive:
+        member = tarfile.TarInfo(os.fsdecode(b"b\xe9/t\xe9.txt"))
+        member.size = 9
+        archive.addfile(member, io.BytesIO(b"Ein Brief"))
+    dataset = read(folder, store=store, split="test")
+    contents = load(dataset.id, store).documents["test"]
+    assert sorted(document.id for document in contents) == [
+        "a.tar/b\\udce9/t\\udce9.txt",
+        "caf\\udce8.txt",
+        "caf\\udce9.txt",
+    ]
+    assert not any("sizewise-archive" in document.origin for document in contents)
+    assert any("w\\udce9.xyz" in note for note in dataset.notes)

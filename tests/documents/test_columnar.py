@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sizewise.documents import columnar, read_paths
+from sizewise.documents import ReadOptions, columnar, read_paths
 from sizewise.errors import SizewiseError
 from sizewise.models import open_model
 from sizewise.records import Request
@@ -143,3 +143,37 @@ def test_answers_recorded_in_parquet_are_found(tmp_path: Path) -> None:
     path = save(tmp_path / "x.parquet", table([{"id": i, "completion": f"answer {i}"} for i in range(3)]))
     (answer,) = open_model(f"recorded:{path}").complete([Request(id="0", text="?")])
     assert answer.text == "answer 0"
+
+
+def test_labels_in_lists_and_under_a_named_column_have_their_names(tmp_path: Path) -> None:
+    for feature in ({"feature": FEATURES["label"], "_type": "Sequence"}, [FEATURES["label"]]):
+        rows = [{"text": row["text"], "labels": [row["label"]]} for row in ROWS]
+        features = {"text": FEATURES["text"], "labels": feature}
+        reading = read_paths([save(tmp_path / "x.parquet", table(rows, features))])
+        assert {e.label for e in reading.examples} == {"运输", "退款"}
+    rows = [{"text": row["text"], "Thema": row["label"]} for row in ROWS]
+    path = save(tmp_path / "x.parquet", table(rows, {"text": FEATURES["text"], "Thema": FEATURES["label"]}))
+    assert {e.label for e in read_paths([path], ReadOptions(label="Thema")).examples} == {"运输", "退款"}
+    assert {e.references for e in read_paths([path], ReadOptions(reference="Thema")).examples} == {("运输",), ("退款",)}
+
+
+def test_keys_that_other_rows_have_are_no_arguments(tmp_path: Path) -> None:
+    def row(arguments: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
+        call = {"function": {"name": "find", "arguments": arguments}}
+        turns = [{"role": "user", "content": "Wo?"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+        return {"messages": turns, "tools": [{"name": "find", "parameters": properties}]}
+
+    data = table([row({"city": "東京"}, {"city": {"type": "string"}}), row({"price": 3}, {"price": {"type": "int"}})])
+    found = list(read_paths([save(tmp_path / "x.parquet", data)]).examples)
+    assert [json.loads(e.references[0])["arguments"] for e in found] == [{"city": "東京"}, {"price": 3}]
+    assert [list(json.loads(e.tools)[0]["parameters"]) for e in found] == [["city"], ["price"]]
+
+
+def test_only_files_that_a_saved_dataset_names_are_read(tmp_path: Path) -> None:
+    save(tmp_path / "d" / "data-00000-of-00001.arrow", table(ROWS))
+    save(tmp_path / "d" / "cache-1f2e3d.arrow", table(ROWS))
+    state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
+    (tmp_path / "d" / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    reading = read_paths([tmp_path / "d"])
+    assert len(reading.examples) == len(ROWS)
+    assert any("cache-1f2e3d.arrow: not part of the saved dataset" in note for note in reading.notes)

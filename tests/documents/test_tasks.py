@@ -357,6 +357,26 @@ def test_a_system_column_goes_before_a_list_of_messages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"contents": [{"role": "user", "parts": [{"text": "Wo ist die Tür?"}]},
+                      {"role": "model", "parts": [{"text": "Links."}]}],
+         "systemInstruction": {"parts": [{"text": "Sei kurz."}]}},
+        {"system": [{"type": "text", "text": "Sei kurz."}], "messages": [USER, GOOD]},
+    ],
+)  # fmt: skip
+def test_rows_of_gemini_and_anthropic_are_read(tmp_path: Path, row: Any) -> None:
+    example = only(read(tmp_path, row))
+    assert [turn.content for turn in example.messages] == ["Sei kurz.", "Wo ist die Tür?"]
+    assert example.references == ("Links.",)
+
+
+def test_lines_that_end_with_a_comma_are_rows(tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"Q{i}?", "answer": "A"}) + "," for i in range(3)]
+    assert len(read(tmp_path, *rows).examples) == 3
+
+
+@pytest.mark.parametrize(
     ("answer", "kept"),
     [
         ("    if x:\n        return 1\n", "    if x:\n        return 1"),

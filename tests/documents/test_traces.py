@@ -80,7 +80,7 @@ def test_a_request_that_failed_is_rejected(tmp_path: Path) -> None:
     rows[7] |= {"output": None, "level": "ERROR"}
     reading = read_paths([write(tmp_path / "x.jsonl", *rows)])
     assert len(reading.examples) == 29
-    assert [(row.line, row.reason) for row in reading.rejected] == [(8, "output is empty")]
+    assert [(row.line, row.reason) for row in reading.rejected] == [(8, "the request failed (level ERROR)")]
 
 
 def attribute(key: str, value: Any) -> dict[str, Any]:
@@ -191,3 +191,93 @@ def test_traces_are_logs_and_recorded_answers_too(tmp_path: Path, row: Any) -> N
     asked = Request(id="x", messages=tuple(Message.model_validate(turn) for turn in ASKED))
     (answer,) = open_model(f"recorded:{path}").complete([asked])
     assert answer.text == "Au crochet 3."
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"level": "ERROR", "statusMessage": "overloaded"}, "the request failed (overloaded)"),
+        ({"output": {"choices": [{"message": SAID, "finish_reason": "length"}]}}, "cut off (finish_reason length)"),
+        ({"output": SAID | {"finish_reason": "content_filter"}}, "cut off (finish_reason content_filter)"),
+        ({"output": ""}, "output is empty"),
+    ],
+)
+def test_failed_and_cut_answers_are_no_references(tmp_path: Path, change: Any, reason: str) -> None:
+    good = [LANGFUSE["observation"] | {"id": f"o{i}"} for i in range(30)]
+    trace = {"id": "t", "observations": [*good, LANGFUSE["observation"] | {"id": "bad"} | change], "input": "x"}
+    for rows in ([trace], [*good, LANGFUSE["observation"] | change]):
+        reading = read_paths([write(tmp_path / "x.jsonl", *rows)])
+        assert len(reading.examples) == 30
+        assert [reason in row.reason for row in reading.rejected] == [True]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"attributes": [attribute("error.type", "timeout")]}, "the request failed (timeout)"),
+        ({"status": {"code": 2, "message": "overloaded"}}, "the request failed (overloaded)"),
+        ({"attributes": [attribute("gen_ai.response.finish_reasons", ["length"])]}, "cut off (finish_reason length)"),
+    ],
+)
+def test_failed_spans_are_no_references(tmp_path: Path, change: Any, reason: str) -> None:
+    asked = [attribute("gen_ai.input.messages", json.dumps(IN)), attribute("gen_ai.output.messages", json.dumps(OUT))]
+    good = [{"name": "chat", "spanId": f"s{i}", "attributes": asked} for i in range(30)]
+    bad = {"name": "chat", "spanId": "bad", "attributes": asked + change.get("attributes", [])}
+    reading = read_paths([write(tmp_path / "x.jsonl", otlp(*good, change | bad))])
+    assert len(reading.examples) == 30
+    assert [reason in row.reason for row in reading.rejected] == [True]
+
+
+@pytest.mark.parametrize("key", ["sessionId", "session_id", "conversation_id"])
+def test_the_session_of_a_trace_is_its_group(tmp_path: Path, key: str) -> None:
+    inside = {"id": "t", key: "séance 7", "input": "x", "observations": [LANGFUSE["observation"]]}
+    for row in (LANGFUSE["observation"] | {key: "séance 7"}, inside):
+        (example,) = read_paths([write(tmp_path / "x.jsonl", row)]).examples
+        assert example.group == "séance 7"
+    asked = [attribute("gen_ai.input.messages", json.dumps(IN)), attribute("gen_ai.output.messages", json.dumps(OUT))]
+    span = {"name": "chat", "spanId": "s", "attributes": [*asked, attribute("gen_ai.conversation.id", "séance 7")]}
+    (example,) = read_paths([write(tmp_path / "x.jsonl", otlp(span))]).examples
+    assert example.group == "séance 7"
+
+
+def test_tools_of_requests_are_kept(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "find", "parameters": {}}}]
+    row = LANGFUSE["observation"] | {"input": {"messages": ASKED, "tools": tools}}
+    (example,) = read_paths([write(tmp_path / "x.jsonl", row)]).examples
+    assert json.loads(example.tools) == tools
+
+
+CALL = {"name": "find", "args": {"price": 4.5}, "id": "c1", "type": "tool_call"}
+OLD_CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"price": 4.5}'}}
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"type": "human", "content": "Où ?"}, {"type": "ai", "content": "", "tool_calls": [CALL]}],
+        [{"type": "human", "data": {"content": "Où ?"}},
+         {"type": "ai", "data": {"content": "", "additional_kwargs": {"tool_calls": [OLD_CALL]}}}],
+        [{"lc": 1, "id": ["langchain", "schema", "HumanMessage"], "kwargs": {"content": "Où ?"}},
+         {"lc": 1, "id": ["langchain", "schema", "AIMessageChunk"], "kwargs": {"content": "", "tool_calls": [CALL]}}],
+        [{"role": "user", "parts": [{"text": "Où ?"}]},
+         {"role": "model", "parts": [{"functionCall": {"name": "find", "args": {"price": 4.5}}}]}],
+    ],
+)  # fmt: skip
+def test_calls_of_langchain_and_gemini_are_read(tmp_path: Path, turns: Any) -> None:
+    (example,) = read_paths([write(tmp_path / "x.jsonl", {"messages": turns})]).examples
+    assert [(m.role, m.content) for m in example.messages] == [("user", "Où ?")]
+    assert [json.loads(text) for text in example.references] == [{"name": "find", "arguments": {"price": 4.5}}]
+
+
+def test_numbers_in_json_texts_keep_their_spelling(tmp_path: Path) -> None:
+    call = {"from": "function_call", "value": '{"name": "find", "arguments": {"price": 4.50}}'}
+    row = {"conversations": [{"from": "human", "value": "Où ?"}, call]}
+    (example,) = read_paths([write(tmp_path / "x.jsonl", row)]).examples
+    assert "4.50" in example.references[0] or example.references[0].count("4.5") == 1
+    turns = [{"role": "user", "content": "Où ?"}, {"role": "assistant", "parts": [
+        {"type": "tool_call", "name": "find", "arguments": {"price": 0}}]}]  # fmt: skip
+    text = json.dumps(turns).replace('"price": 0', '"price": 4.50')
+    span = {"name": "chat", "spanId": "s", "attributes": [attribute("gen_ai.input.messages", text),
+            attribute("gen_ai.output.messages", json.dumps(OUT))]}  # fmt: skip
+    (example,) = read_paths([write(tmp_path / "x.jsonl", otlp(span))]).examples
+    assert example.messages[-1].tool_calls[0].arguments == '{"price": 4.50}'

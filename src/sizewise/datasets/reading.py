@@ -19,7 +19,7 @@ from sizewise.datasets.staging import StagedReading, staged
 from sizewise.documents import DEMOS, Inventory, PersonalDataChoice, Reading, ReadOptions, read_demo, read_paths
 from sizewise.documents.chapters import chapters_of
 from sizewise.documents.reading import Rows
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.errors import SizewiseError, UsageError, shown_path
 from sizewise.records import (
     SPLITS,
     ContaminationEntry,
@@ -108,7 +108,7 @@ def read(
         readings = [_read_source(number, sources, store, options, folder) for number in range(len(sources))]
         contents = build(
             readings,
-            [str(source) for source in sources],
+            [shown_path(source) for source in sources],
             name,
             domain or "general",
             seed,

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sizewise.documents import Reading, ReadOptions
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, shown_path
 from sizewise.records import Document, Example, RejectedRow, fingerprint
 from sizewise.store import RowFile, Store, make_folder, open_private, read_jsonl
 
@@ -123,14 +123,14 @@ def _state(source: str | Path) -> list[Any]:
     """Return what changes when a source changes: names, sizes and times of its files."""
     path = Path(source).expanduser()
     if not path.exists():
-        return [str(source)]
+        return [shown_path(source)]
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     states = []
     for file in files:
         with contextlib.suppress(OSError):
             stat = file.stat()
-            states.append([str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns])
-    return [str(path.resolve()), states]
+            states.append([shown_path(file.relative_to(path)), stat.st_size, stat.st_mtime_ns])
+    return [shown_path(path.resolve()), states]
 
 
 def _remove_old(folder: Path, but: Path) -> None:

@@ -13,7 +13,7 @@ from sizewise.documents.values import BadRow, first_key, text_of, without_surrog
 # Synonyms of column names; the first is the preferred one.
 PROMPT_KEYS = ("prompt", "question", "instruction", "input", "query")
 CONTEXT_KEYS = ("input", "context")
-TURN_KEYS = ("messages", "conversations", "conversation")
+TURN_KEYS = ("messages", "conversations", "conversation", "contents")
 LABEL_KEYS = ("label_text", "label_name", "label", "labels")
 ANSWER_KEYS = (
     *("references", "reference", "answers", "answer", "completion", "output", "response", "target"),
@@ -22,6 +22,7 @@ ANSWER_KEYS = (
 )
 REFERENCE_KEYS = (*ANSWER_KEYS, *LABEL_KEYS)
 PAIR_KEYS = ("chosen", "rejected")
+GROUP_KEYS = ("group", "conversation_id", "session_id", "sessionid")
 TIME_KEYS = ("time", "date", "timestamp", "created_at")
 KNOWN_KEYS = frozenset(("text", "chosen", *PROMPT_KEYS, *TURN_KEYS))
 _LISTED = 12

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.documents.decoding import Unreadable
-from sizewise.documents.tables import Row, make_row
+from sizewise.documents.tables import Row, column_name, make_row
 from sizewise.documents.text_lines import MAX_ROW_CHARACTERS
 from sizewise.documents.values import Decimal
 from sizewise.errors import install_command
@@ -57,9 +57,17 @@ def label_names(path: Path) -> dict[str, list[str]]:
     for info in infos:
         features = info.get("info", info).get("features") if isinstance(info, dict) else None
         for column, feature in (features if isinstance(features, dict) else {}).items():
-            if isinstance(feature, dict) and isinstance(feature.get("names"), list):
-                names.setdefault(column.strip().lower(), [name for name in feature["names"] if isinstance(name, str)])
+            inner = _element(feature)
+            if isinstance(inner, dict) and isinstance(inner.get("names"), list):
+                names.setdefault(column_name(column), [name for name in inner["names"] if isinstance(name, str)])
     return names
+
+
+def _element(feature: Any) -> Any:
+    """Return the feature of the elements of a sequence, or the feature itself."""
+    while isinstance(feature, list) or (isinstance(feature, dict) and isinstance(feature.get("feature"), list | dict)):
+        feature = feature["feature"] if isinstance(feature, dict) else feature[0] if feature else None
+    return feature
 
 
 def _row(number: int, values: Mapping[str, Any]) -> Row:
@@ -74,7 +82,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items() if item is not None}  # null pads keys of other rows
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     return Decimal(str(value)) if isinstance(value, decimal.Decimal) else value

@@ -22,7 +22,7 @@ from sizewise.documents.reading import FileRead, Reading, ReadOptions
 from sizewise.documents.row_files import kind_of
 from sizewise.documents.rows import RowSource, check_rejected, of_cells, read_rows
 from sizewise.documents.sites import Sites
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, shown_path
 from sizewise.records import Split
 
 TEXT_KINDS = (".txt", ".md", ".markdown", ".text")
@@ -81,7 +81,7 @@ def read_paths(
         for reason, names in skipped.items()
     ]
     if not len(reading.documents) + len(reading.examples):
-        commands += [found[1] for reason in skipped if (found := _INSTALL.search(reason))]
+        commands += [install[1] for reason in skipped if (install := _INSTALL.search(reason))]
         details = "; ".join([*reading.notes[-_LISTED:], *notes]) or "the folder is empty"
         kinds = dict.fromkeys((*TEXT_KINDS, *row_files.KINDS, *converting.KINDS, *archives.ZIP_KINDS, ".tar.gz"))
         raise SizewiseError(
@@ -94,6 +94,7 @@ def read_paths(
 
 
 def _skip(name: str, reason: str, skipped: dict[str, list[str]], reading: Reading) -> None:
+    name, reason = shown_path(name), shown_path(reason)
     reading.not_read[reason] = reading.not_read.get(reason, 0) + 1
     skipped.setdefault(reason, []).append(name)
 
@@ -117,12 +118,14 @@ class _Sources:
 
     def named(self) -> list[tuple[Path, str]]:
         """Return (path, name) of each file; archives are unpacked and pages fetched."""
-        return list(self._unpacked.files(self._downloads.files(_named_files(self._downloads.paths))))
+        files = self._unpacked.files(self._downloads.files(_named_files(self._downloads.paths)))
+        return [(path, shown_path(name)) for path, name in files]
 
     @property
     def origins(self) -> dict[str, str]:
         """Path of a temporary file -> the archive member or address that it is from."""
-        return {str(path): origin for path, origin in (self._unpacked.origins | self._downloads.origins).items()}
+        origins = self._unpacked.origins | self._downloads.origins
+        return {shown_path(path): shown_path(origin) for path, origin in origins.items()}
 
     @property
     def refused(self) -> list[tuple[str, str]]:
@@ -159,6 +162,9 @@ def _files_to_read(
     into.origins.update(sources.origins)
     sites = Sites(named, into.origins, sources.converters)
     splits = row_files.splits_in_names([*named, *_named_files(among)])
+    leftovers = [(path, name) for path, name in named if row_files.is_leftover(path)]
+    into.notes += [f"{name}: not part of the saved dataset (state.json), not read" for _, name in leftovers]
+    named = [file for file in named if file not in leftovers]
     cards = {name for path, name in named if row_files.is_dataset_card(path, named)}
     into.notes += [f"{name}: taken for the card of a dataset, not read" for name in sorted(cards)]
     to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(name))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from sizewise.documents.personal_data import PersonalData, PersonalDataChoice
+from sizewise.errors import shown_path
 from sizewise.records import Document, Example, RejectedRow
 
 T = TypeVar("T")
@@ -200,6 +201,7 @@ class FileRead:
 
 def make_document(name: str, title: str, text: str, origin: str, license: str = "not stated") -> Document:
     """Create a document from a cleaned text, with its content hash."""
+    name, title, origin = shown_path(name), shown_path(title), shown_path(origin)
     return Document(
         id=name,
         title=title,

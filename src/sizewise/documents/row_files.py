@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,8 +75,8 @@ def splits_in_names(paths: Sequence[tuple[Path, str]]) -> dict[Path, Split]:
     """
     named = {path: split for path, name in paths if (split := _split_in(name)) is not None}
     splits_of: dict[str, set[Split]] = {}
-    for split, rest in named.values():
-        splits_of.setdefault(rest, set()).add(split)
+    for stated_split, rest in named.values():
+        splits_of.setdefault(rest, set()).add(stated_split)
     found = {path: split for path, (split, rest) in named.items() if not rest or len(splits_of[rest]) > 1}
     stated = set(found.values())
     if len(stated) < 2:
@@ -102,6 +103,18 @@ def is_dataset_file(path: Path) -> bool:
     if path.name not in _DATASET_FILES:
         return False
     return path.name == "dataset_dict.json" or any(path.parent.glob("*.arrow")) or any(path.parent.glob("*.parquet"))
+
+
+def is_leftover(path: Path) -> bool:
+    """Check whether a file is next to a saved dataset without being part of it, such as a cache."""
+    state = path.parent / "state.json"
+    if path.suffix.lower() != ".arrow" or not state.is_file():
+        return False
+    try:
+        listed = json.loads(state.read_bytes()).get("_data_files")
+        return bool(listed) and path.name not in {file["filename"] for file in listed}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return False
 
 
 def is_dataset_card(path: Path, paths: Sequence[tuple[Path, str]]) -> bool:

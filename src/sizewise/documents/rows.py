@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sizewise.documents.cells import ANSWER_KEYS, PROMPT_KEYS, REFERENCE_KEYS, TIME_KEYS, TURN_KEYS, Cells
+from sizewise.documents.cells import ANSWER_KEYS, GROUP_KEYS, PROMPT_KEYS, REFERENCE_KEYS, TIME_KEYS, TURN_KEYS, Cells
 from sizewise.documents.choices import choices_of
 from sizewise.documents.cleaning import clean_text
 from sizewise.documents.decoding import Unreadable
@@ -66,6 +66,7 @@ _MISSING = frozenset(("nan", "null", "none", "n/a", "na", "#n/a", "nil"))
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_].*)?")
 _PLAIN_TEXT = frozenset(("text", "id", "title", "license", "source", "language", "meta", "metadata", "url", *TIME_KEYS))
 _LIKELY_LABELS = ("category", "class", "intent", "sentiment")
+_ERRORS = (ValueError, TypeError, RecursionError, OverflowError)
 DEFAULTS = ReadOptions()
 
 
@@ -122,12 +123,17 @@ def read_rows(rows: Iterable[Row], source: RowSource, into: Reading | None = Non
     places = _Places()
     for row in rows:
         try:
-            if row.problem:
-                raise BadRow(row.problem)
-            for one in _expanded(row, counts):
-                _read_row(one, source, read, counts, places.next(one))
-        except (ValueError, TypeError, RecursionError, OverflowError) as error:
-            read.reject(RejectedRow(file=source.name, line=row.line, reason=reason_of(error)))
+            expanded = [row] if row.problem else _expanded(row, counts)
+        except _ERRORS as error:
+            expanded = [row._replace(problem=reason_of(error))]
+        for one in expanded:
+            place = places.next(one)
+            try:
+                if one.problem:
+                    raise BadRow(one.problem)
+                _read_row(one, source, read, counts, place)
+            except _ERRORS as error:
+                read.reject(RejectedRow(file=source.name, line=row.line, reason=reason_of(error)))
         read.flush_if_large()
     read.notes += _notes(read, source.name, counts)
     return read
@@ -342,7 +348,8 @@ def _time(cells: Cells, counts: _Counts) -> str:
 
 def _group(cells: Cells) -> str:
     """Return the group of a row; whole numbers have no decimal point, so that 3 and 3.0 are the same."""
-    return _WHOLE.sub(r"\1", cells.text("group").strip())
+    key = cells.first(GROUP_KEYS)
+    return _WHOLE.sub(r"\1", cells.text(key).strip()) if key else ""
 
 
 def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: _Counts) -> Example:

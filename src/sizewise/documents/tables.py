@@ -145,7 +145,7 @@ def _object_rows(text: str, replace_surrogates: bool) -> Iterator[Row]:
 
 def _json_row(number: int, text: str, replace_surrogates: bool) -> Row:
     try:
-        value = _JSON.decode(text.strip(" \t\r\n"))
+        value = _JSON.decode(text.strip(" \t\r\n").removesuffix(","))
     except (ValueError, RecursionError) as error:
         reason = "it has a NUL character" if "\0" in text else f"not valid JSON ({error})"
         return Row(number, {}, reason)

@@ -16,7 +16,7 @@ from sizewise.documents.cells import (
     Cells,
 )
 from sizewise.documents.tables import column_name
-from sizewise.documents.turns import conversation, is_call, same_turns, text_turns
+from sizewise.documents.turns import content_of, conversation, is_call, same_turns, text_turns
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
 from sizewise.records import Message
 from sizewise.records.tool_calls import answer_of
@@ -118,7 +118,11 @@ def _prompt(cells: Cells, key: str) -> tuple[list[str], tuple[Message, ...]]:
 
 
 def _system(cells: Cells) -> list[Message]:
-    system = cells.text("system")
+    key = cells.first(("system", "systeminstruction", "system_instruction"))
+    given = cells.get(key) if key else None
+    if isinstance(given, dict):
+        given = given.get("parts", given.get("content"))
+    system = "" if given is None else content_of(given)
     return [Message(role="system", content=system)] if system.strip() else []
 
 

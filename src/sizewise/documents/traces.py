@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sizewise.documents.tables import Row
 from sizewise.documents.turns import content_of
-from sizewise.documents.values import BadRow, text_of, type_of
+from sizewise.documents.values import BadRow, Decimal, reason_of, text_of, type_of
 
 LANGFUSE = "Langfuse (the logged answer is the reference)"
 OPENTELEMETRY = "OpenTelemetry GenAI (the logged answer is the reference)"
@@ -22,6 +22,10 @@ _OBSERVATIONS = frozenset(
     )
 )
 _PROMPTS = ("messages", "input", "prompt", "question", "query", "text", "content")
+_CUT_OFF = frozenset(("length", "max_tokens", "content_filter", "error"))
+_FAILED = (2, "ERROR", "STATUS_CODE_ERROR", "error")
+_SESSION_KEYS = ("sessionId", "session_id", "conversationId", "conversation_id")
+_SESSIONS = ("gen_ai.conversation.id", "session.id", "langfuse.session.id", "session_id")
 _ANSWERS = ("output", "completion", "answer", "response", "content", "text", "generated_text")
 _INDEXED = re.compile(r"gen_ai\.(prompt|completion)\.(\d+)\.(role|content|name|tool_call_id)")
 _EVENT_ROLES = {
@@ -43,11 +47,32 @@ def trace_rows(row: Row) -> list[Row] | None:
     cells = row.cells
     spans = _spans(cells)
     if spans is not None:
-        made = (_of_span(span) for span in spans)
-        return [Row(row.line, found, form=OPENTELEMETRY) for found in made if found]
+        made = (_row_of(_of_span, span, row.line, OPENTELEMETRY) for span in spans)
+        return [found for found in made if found.cells or found.problem]
     if _is_langfuse(cells):
-        return [Row(row.line, found, form=LANGFUSE) for found in _of_langfuse(cells)]
+        return [_row_of(_of_generation, item, row.line, LANGFUSE) for item in _generations(cells)]
     return None
+
+
+def _row_of(
+    read: Callable[[Mapping[str, Any]], dict[str, Any] | None], item: Mapping[str, Any], line: int, form: str
+) -> Row:
+    """Read one request; a request that failed or cannot be read is a row with a problem."""
+    try:
+        return Row(line, read(item) or {}, form=form)
+    except BadRow as error:
+        return Row(line, {}, reason_of(error), form)
+
+
+def _check_finished(reasons: Any) -> None:
+    """Check that an answer was not cut off.
+
+    Raises:
+        BadRow: It was.
+    """
+    for reason in reasons if isinstance(reasons, list) else [reasons]:
+        if isinstance(reason, str) and reason.lower() in _CUT_OFF:
+            raise BadRow(f"the answer was cut off (finish_reason {reason.lower()})")
 
 
 def _spans(cells: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
@@ -110,11 +135,21 @@ def _of_span(span: Mapping[str, Any]) -> dict[str, Any] | None:
     ]
     everything = attributes | {key: value for _, found in events for key, value in found.items()}
     asked, answers = _messages_of(everything, events)
-    if not asked or not answers:
+    if not asked:
         return None
+    failed = everything.get("error.type")
+    status = span.get("status")
+    if failed is None and isinstance(status, dict) and status.get("code", status.get("status_code")) in _FAILED:
+        failed = status.get("message", status.get("description")) or "ERROR"
+    if failed is not None:
+        raise BadRow(f"the request failed ({str(failed)[:60]})")
+    if not answers:
+        return None
+    _check_finished(_parsed(everything.get("gen_ai.response.finish_reasons")))
+    _check_finished([answer.get("finish_reason") for answer in answers if isinstance(answer, dict)])
     context = span.get("context")
     name = span.get("spanId", span.get("span_id", context.get("span_id") if isinstance(context, dict) else None))
-    row = _row(asked, answers) | {"id": name, "time": _time(span)}
+    row = _row(asked, answers) | {"id": name, "time": _time(span), "group": _first(everything, _SESSIONS)}
     tools = everything.get("gen_ai.tool.definitions")
     return row | ({"tools": tools} if tools else {})
 
@@ -158,7 +193,7 @@ def _parsed(value: Any) -> Any:
     """Parse a value that is JSON text of a list or an object."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
+            return json.loads(value, parse_float=Decimal)
         except (ValueError, RecursionError):
             return value
     return value
@@ -205,21 +240,38 @@ def _is_langfuse(cells: Mapping[str, Any]) -> bool:
     return {"input", "output"} <= names and (of_kind or bool(names & _LANGFUSE_KEYS))
 
 
-def _of_langfuse(cells: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the generations of a trace, or the trace itself if it has none; other observations aren't requests."""
+def _generations(cells: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the generations of a trace, or the trace itself if it has none; other observations aren't requests."""
     if cells.get("type", "GENERATION") in _OBSERVATIONS - {"GENERATION"}:
-        return
+        return []
     observations = _parsed(cells.get("observations"))
-    generations: list[Mapping[str, Any]] = [
+    generations = [
         item
         for item in (observations if isinstance(observations, list) else [])
-        if isinstance(item, dict) and item.get("type") == "GENERATION" and item.get("output") not in (None, "")
+        if isinstance(item, dict) and item.get("type") == "GENERATION" and (item.get("output") or item.get("input"))
     ]
-    for item in generations or [cells]:
-        asked, answers = _asked(item.get("input")), _answers(item.get("output"))
-        when = next((item[key] for key in ("timestamp", "startTime", "start_time") if item.get(key)), "")
-        tags = _parsed(item.get("tags", cells.get("tags"))) or []
-        yield _row(asked, answers) | {"id": item.get("id"), "time": when, "tags": tags}
+    shared = {key: cells[key] for key in ("tags", *_SESSION_KEYS) if cells.get(key) not in (None, "", [])}
+    return [shared | item for item in generations] or [cells]
+
+
+def _of_generation(item: Mapping[str, Any]) -> dict[str, Any]:
+    if item.get("level") == "ERROR":
+        said = item.get("statusMessage", item.get("status_message"))
+        raise BadRow(f"the request failed ({str(said)[:60]})" if said else "the request failed (level ERROR)")
+    given, output = _parsed(item.get("input")), _parsed(item.get("output"))
+    choices = output.get("choices") if isinstance(output, dict) else None
+    for one in [output, *(choices if isinstance(choices, list) else [])]:
+        _check_finished(one.get("finish_reason") if isinstance(one, dict) else None)
+    asked, answers = _asked(given), _answers(output)
+    when = next((item[key] for key in ("timestamp", "startTime", "start_time") if item.get(key)), "")
+    row = {"id": item.get("id"), "time": when, "tags": _parsed(item.get("tags")) or []}
+    tools = (given.get("tools") or given.get("functions")) if isinstance(given, dict) else None
+    row |= {"tools": tools} if tools else {}
+    return _row(asked, answers) | row | {"group": _first(item, _SESSION_KEYS)}
+
+
+def _first(found: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((found[key] for key in keys if found.get(key) not in (None, "")), "")
 
 
 def _asked(given: Any) -> list[Any]:

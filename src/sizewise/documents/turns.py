@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from sizewise.documents.values import BadRow, json_text, text_of, type_of
+from sizewise.documents.values import BadRow, Decimal, json_text, text_of, type_of
 from sizewise.records import Message, ToolCall
 
 ROLES = {
@@ -22,6 +22,7 @@ ROLES = {
     "model": "assistant",
     "chatgpt": "assistant",
     "ai": "assistant",
+    "aimessagechunk": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
@@ -88,7 +89,7 @@ def tools_of(value: Any) -> str:
         return ""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value, parse_float=Decimal)
         except (ValueError, RecursionError) as error:
             raise BadRow(f"tools is text, but not a JSON list ({error})") from error
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
@@ -100,7 +101,8 @@ def _turns(turn: Any) -> list[Message]:
     """Parse a message; the results of tools in a user message come before its text."""
     if not isinstance(turn, dict):
         raise BadRow(f"{type_of(turn)}, not an object with role and content")
-    given = turn.get("role", turn.get("from"))
+    turn = _of_langchain(turn)
+    given = turn.get("role", turn.get("from", turn.get("type")))
     role = ROLES.get(given.lower()) if isinstance(given, str) else None
     if role is None:
         raise BadRow(f"the role is {json.dumps(given)}, not system, user, assistant or tool")
@@ -122,6 +124,16 @@ def _turns(turn: Any) -> list[Message]:
     return [*parts.results, Message.model_validate(message)]
 
 
+def _of_langchain(turn: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a message as LangChain writes it with its fields at the top: `data` of a type, or `kwargs` of a class."""
+    if isinstance(turn.get("data"), dict) and "type" in turn:
+        return {"role": turn["type"], **turn["data"]}
+    path = turn.get("id")
+    if isinstance(turn.get("kwargs"), dict) and isinstance(path, list) and path and isinstance(path[-1], str):
+        return {"role": path[-1].removesuffix("Chunk").removesuffix("Message"), **turn["kwargs"]}
+    return turn
+
+
 def _content(content: Any, *, needed: bool = True) -> Content:
     """Parse the content of a message, a text or a list of parts."""
     if content is None and not needed:
@@ -133,7 +145,7 @@ def _content(content: Any, *, needed: bool = True) -> Content:
     calls: list[ToolCall] = []
     results: list[Message] = []
     for part in content:
-        kind = part.get("type", "text") if isinstance(part, dict) else None
+        kind = _kind_of(part) if isinstance(part, dict) else None
         if isinstance(part, str):
             texts.append(text_of(part, "content"))
         elif not isinstance(part, dict):
@@ -143,12 +155,24 @@ def _content(content: Any, *, needed: bool = True) -> Content:
         elif kind in IMAGE_PARTS:
             images.append(_image(part))
         elif kind in ("tool_use", "tool_call"):
-            calls.append(_call(part))
+            calls.append(_call(part.get("functionCall", part.get("function_call", part))))
         elif kind in ("tool_result", "tool_call_response"):
-            results.append(_result(part))
+            results.append(_result(part.get("functionResponse", part.get("function_response", part))))
         elif kind not in THOUGHT_PARTS:
             raise BadRow(f"content has a part of type '{kind}', not text or an image")
     return Content("\n".join(texts), tuple(images), tuple(calls), tuple(results))
+
+
+def _kind_of(part: Mapping[str, Any]) -> Any:
+    """Return the type of a part of a message; Gemini states it by the name of the key."""
+    if "functionCall" in part or "function_call" in part:
+        return "tool_call"
+    if "functionResponse" in part or "function_response" in part:
+        return "tool_result"
+    if part.get("thought") is True:
+        return "thinking"
+    named = next((key for key in ("inlineData", "inline_data", "fileData", "file_data") if key in part), "text")
+    return part.get("type", named)
 
 
 def _paths(images: Any) -> tuple[str, ...]:
@@ -170,7 +194,9 @@ def _image(given: Any) -> str:
     return unquote(address.path) if address.scheme == "file" else given
 
 
-def _result(part: Mapping[str, Any]) -> Message:
+def _result(part: Any) -> Message:
+    if not isinstance(part, dict):
+        raise BadRow(f"the result of a tool is {type_of(part)}, not an object")
     content = next((part[key] for key in ("content", "response", "result") if key in part), "")
     text = _content(content).text if isinstance(content, str | list) else json_text(content)
     call = part.get("tool_use_id", part.get("id"))
@@ -178,17 +204,20 @@ def _result(part: Mapping[str, Any]) -> Message:
 
 
 def _calls(turn: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-    given = turn.get("tool_calls") or []
+    kwargs = turn.get("additional_kwargs")
+    more = kwargs if isinstance(kwargs, dict) else {}
+    given = turn.get("tool_calls") or more.get("tool_calls") or []
     if not isinstance(given, list):
         raise BadRow(f"tool_calls is {type_of(given)}, not a list")
-    old = [{"function": turn["function_call"]}] if turn.get("function_call") else []
+    function = turn.get("function_call") or (None if given else more.get("function_call"))
+    old = [{"function": function}] if function else []
     return tuple(_call(call) for call in [*given, *old])
 
 
 def _calls_in_text(content: Any) -> tuple[ToolCall, ...]:
     """Parse a turn that is a tool call, or several, as JSON text."""
     try:
-        value = json.loads(content) if isinstance(content, str) else content
+        value = json.loads(content, parse_float=Decimal) if isinstance(content, str) else content
     except (ValueError, RecursionError) as error:
         raise BadRow(f"a tool call isn't JSON ({error})") from error
     return tuple(_call(call) for call in (value if isinstance(value, list) else [value]))
@@ -198,7 +227,7 @@ def _call(call: Any) -> ToolCall:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"].strip():
         raise BadRow("a tool call has no name")
-    key = next((key for key in ("arguments", "input", "parameters") if function.get(key) is not None), None)
+    key = next((key for key in ("arguments", "args", "input", "parameters") if function.get(key) is not None), None)
     arguments = function[key] if key else {}
     text = arguments if isinstance(arguments, str) else json_text(arguments)
     return ToolCall(
