@@ -161,11 +161,11 @@ def test_names_that_are_not_utf8_are_shown_with_escapes(store: Store, tmp_path: 
         member.size = 9
         archive.addfile(member, io.BytesIO(b"Ein Brief"))
     dataset = read(folder, store=store, split="test")
-    contents = load(dataset.id, store).documents["test"]
+    contents = list(load(store, dataset.id).documents["test"])
     assert sorted(document.id for document in contents) == [
         "a.tar/b\\udce9/t\\udce9.txt",
         "caf\\udce8.txt",
         "caf\\udce9.txt",
     ]
     assert not any("sizewise-archive" in document.origin for document in contents)
-    assert any("w\\udce9.xyz" in note for note in dataset.notes)
+    assert any("w\\udce9.xyz" in note for note in dataset.record.notes)
