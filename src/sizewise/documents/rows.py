@@ -78,7 +78,7 @@ class _Counts:
     skipped: int = 0
     unanswerable: int = 0
     thoughts: int = 0
-    missing: int = 0
+    absent: int = 0
     time: int = 0
     unknown_time: str = ""
     """The first time in an unknown notation."""
@@ -233,7 +233,7 @@ def _notes(read: FileRead, name: str, counts: _Counts) -> list[str]:
         f"{EXPECTED}",
     )
     note(counts.thoughts, "{} whose answer began with the model's reasoning, which was left out")
-    note(counts.missing, "{} with a word for a missing value as the answer, such as NA or None; read as text")
+    note(counts.absent, "{} with a word for a missing value as the answer, such as NA or None; read as text")
     note(counts.unanswerable, "{} marked as without an answer; read without a reference")
     free = read.reference_free - counts.unanswerable
     note(
@@ -365,7 +365,7 @@ def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: _
         raise BadRow("the last message is empty")
     choices, references = choices_of(cells, task.references)
     references, rejected = _spoken(references, counts), _spoken(task.rejected, counts)
-    counts.missing += len(references) == 1 and not task.label and references[0].lower() in _MISSING
+    counts.absent += len(references) == 1 and not task.label and references[0].lower() in _MISSING
     return Example(
         id=row_id,
         messages=tuple(_with_images(message, source.path.parent) for message in task.messages),

@@ -47,8 +47,8 @@ def marks_of(sheet: Any) -> Marks:
                         continue
                     address = _ADDRESS.search(cell[0])
                     if address:
-                        missing = formulas.setdefault(int(address[2]), {})
-                        missing[_column(address[1])] = (address[1] + address[2]).decode()
+                        unresolved = formulas.setdefault(int(address[2]), {})
+                        unresolved[_column(address[1])] = (address[1] + address[2]).decode()
     return Marks(merged, formulas)
 
 

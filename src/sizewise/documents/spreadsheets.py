@@ -133,14 +133,14 @@ def _rows_of(table: _Table) -> Iterator[Row]:
         cells = cells[:width]
         wrong = next((cell.value for cell in cells if cell.data_type == "e"), None)
         values = [shown(cell) for cell in cells]
-        missing = [
+        unresolved = [
             address
             for column, address in marks.formulas.get(number, {}).items()
             if column < width and table.headings.is_used(column)
         ]
-        if missing:
+        if unresolved:
             advice = "open the file in Excel or LibreOffice and save it"
-            yield Row(number, {}, f"the formula in {missing[0]} has no stored result; {advice}")
+            yield Row(number, {}, f"the formula in {unresolved[0]} has no stored result; {advice}")
         elif wrong is not None:
             yield Row(number, {}, f"a cell holds the error {wrong}")
         elif stray is not None:
