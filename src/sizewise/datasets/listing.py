@@ -84,18 +84,19 @@ class Listing:
     Args:
         readings: The readings; they are iterated several times.
         keep_duplicates: Keep repeated examples, as a test file does.
+        folder: Folder for working files; the system's own by default.
     """
 
-    def __init__(self, readings: Sequence[Reading], keep_duplicates: bool = False) -> None:
+    def __init__(self, readings: Sequence[Reading], keep_duplicates: bool = False, folder: Path | None = None) -> None:
         self.readings = readings
         self.documents, self.examples = Listed(), Listed()
         self.notes: list[str] = []
         self.duplicates = 0
         self._repeated: list[int] | None = None
         self._used: set[str] = set()
-        with TemporaryDirectory(prefix="sizewise-") as folder:
-            self._list_documents(Path(folder))
-            self._list_examples(Path(folder))
+        with TemporaryDirectory(dir=folder, prefix=".listing-") as working:
+            self._list_documents(Path(working))
+            self._list_examples(Path(working))
         self._drop_documents()
         self._drop_examples(keep_duplicates)
         self._share_sources(keep_duplicates)

@@ -168,7 +168,7 @@ def build(
     """
     readings, notes = (list(readings), []) if split == TEST else _with_chapters(readings)
     notes = [note for reading in readings for note in reading.notes] + notes
-    listing = Listing(readings, keep_duplicates=split == TEST)
+    listing = Listing(readings, split == TEST, folder)
     writer = _Writer(folder)
     _write_splits(listing, split, seed, writer, notes)
     derived = not any(len(reading.examples) for reading in readings)
