@@ -227,3 +227,27 @@ def test_prompts_in_other_words_stay_on_one_side_of_the_split() -> None:
     sides = [{int(example.id[1:]) % 50 for example in contents.examples[split]} for split in SPLITS]
     assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
     assert len({example.source for split in SPLITS for example in contents.examples[split]}) == 50
+
+
+@pytest.mark.parametrize("split", ["documents", "questions", "prompts"])
+def test_a_conversation_stays_with_the_one_that_it_goes_on_from(split: str) -> None:
+    def turns(number: int, count: int) -> tuple[Message, ...]:
+        texts = [f"Frage {number}.{turn} zum {number * 37}. Paket?" for turn in range(count)]
+        made = [Message(role="user", content=texts[0])]
+        for turn, text in enumerate(texts[1:]):
+            made += [Message(role="assistant", content=f"答 {number}.{turn}"), Message(role="user", content=text)]
+        return tuple(made)
+
+    examples = [
+        Example(id=f"{n}.{count}", messages=turns(n, count), references=(f"答 {n}.{count - 1}",), source=f"{n}.{count}")
+        for n in range(20)
+        for count in (1, 2, 3)
+    ]
+    contents = build_by(split, examples)
+    splits_of: dict[str, set[str]] = {}
+    for name in SPLITS:
+        for example in contents.examples[name]:
+            splits_of.setdefault(example.id.split(".")[0], set()).add(name)
+    assert len(splits_of) == 20
+    assert all(len(splits) == 1 for splits in splits_of.values())
+    assert set.union(*splits_of.values()) == set(SPLITS)

@@ -55,6 +55,21 @@ def example_key(example: Example) -> Hashable:
     return prompt_key(example), *answers, example.choices
 
 
+def conversation_hashes(example: Example) -> tuple[list[int], list[int]]:
+    """Return the hashes of a conversation with each of its references, and of its parts that end with an answer.
+
+    A conversation goes on from another one if one of its parts is that one.
+    """
+    turns: list[list[str]] = []
+    parts = []
+    for message in example.messages:
+        turns.append([message.role, normalize_text(message.content), *(call.name for call in message.tool_calls)])
+        if message.role == "assistant":
+            parts.append(key_hash(json.dumps(turns)))
+    answers = (["assistant", normalize_text(answer)] for answer in example.references)
+    return [key_hash(json.dumps([*turns, answer])) for answer in answers], parts
+
+
 def key_hash(key: str) -> int:
     """Hash a comparison key to 64 bits."""
     return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sizewise.datasets.keys import example_key, folded_prompt, key_hash, min_template_count, prompt_text
+from sizewise.datasets.keys import (
+    conversation_hashes,
+    example_key,
+    folded_prompt,
+    key_hash,
+    min_template_count,
+    prompt_text,
+)
 from sizewise.datasets.similarity import Signatures, document_shingles, prompt_shingles, without_giants
 from sizewise.datasets.sources import describe_collections, find_collections, without_collection
 from sizewise.datasets.spool import Spool, repeated
@@ -65,6 +72,8 @@ class Listed:
     """Index of the first duplicate, or its own."""
     like: list[int] = field(default_factory=list)
     """Index of the first near-duplicate, or its own."""
+    continued: list[tuple[int, int]] = field(default_factory=list)
+    """(conversation, later conversation that begins with it and its answer), by index."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,6 +85,29 @@ class Listed:
     def is_standalone(self, i: int) -> bool:
         """Check whether an example has no source besides itself."""
         return self.sources[i] == self.ids[i]
+
+
+class _Hashed:
+    """Hashes with the index of the example that each is from."""
+
+    def __init__(self) -> None:
+        self.hashes, self.indices = array("Q"), array("Q")
+
+    def add(self, hashes: Sequence[int], index: int) -> None:
+        self.hashes.extend(hashes)
+        self.indices.extend([index] * len(hashes))
+
+
+def _continued(wholes: _Hashed, parts: _Hashed) -> list[tuple[int, int]]:
+    """Return the pairs of indices of which a whole conversation is a part of another."""
+    if not parts.hashes or not wholes.hashes:
+        return []
+    first = dict.fromkeys(np.intersect1d(wholes.hashes, parts.hashes).tolist(), -1)
+    for found, index in zip(wholes.hashes, wholes.indices, strict=True):
+        if first.get(found, 0) == -1:
+            first[found] = index
+    pairs = zip(parts.hashes, parts.indices, strict=True)
+    return [(first[found], index) for found, index in pairs if first.get(found, index) != index]
 
 
 class Listing:
@@ -176,8 +208,12 @@ class Listing:
         listed, signatures = self.examples, Signatures(folder / "examples")
         template = _template(self.readings, folder)
         renamed: list[str] = []
+        wholes, parts = _Hashed(), _Hashed()
         for reading, names in zip(self.readings, self._names, strict=True):
             for example in reading.examples:
+                whole, part = conversation_hashes(example)
+                wholes.add(whole, len(listed))
+                parts.add(part, len(listed))
                 new = self._unique(example.id, renamed)
                 standalone = example.source in (example.id, "")
                 words = hash_words(prompt_text(example))
@@ -199,6 +235,7 @@ class Listing:
             named = zip(listed.ids, listed.sources, strict=True)
             listed.sources = [own if source in self._collections else source for own, source in named]
         listed.like = _clusters(signatures, PROMPT_SIMILARITY)
+        listed.continued = _continued(wholes, parts)
 
     def _unique(self, name: str, renamed: list[str]) -> str:
         number, new = 1, name

@@ -132,10 +132,16 @@ def _units(documents: Listed, examples: Listed, apart: bool, linked: bool) -> li
         unit.documents.append(i)
         unit.time = max(unit.time, _instant(documents.times[i]))
     known = set(documents.ids)
-    for i in examples.kept():
+
+    def name_of(i: int) -> str:
         source = examples.sources[i]
         inside = not apart and source in known
-        units.add_example(f"d:{source}" if inside else f"e:{examples.prompts[i] if apart else source}", i, examples)
+        return f"d:{source}" if inside else f"e:{examples.prompts[i] if apart else source}"
+
+    for i in examples.kept():
+        units.add_example(name_of(i), i, examples)
+    for i, later in examples.continued:
+        units.merge(name_of(examples.original[i]), name_of(examples.original[later]))
     if linked:
         first_like: dict[int, str] = {}
         for i in documents.kept():
