@@ -61,7 +61,7 @@ def test_a_list_that_breaks_off_is_unreadable(rows: Any, size: int, data: st.Dat
         list(list_rows(in_pieces(text[:end], size)))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(st.tuples(TEXTS, TEXTS), max_size=6),
     st.sampled_from(",;\t|"),
@@ -140,8 +140,10 @@ def test_quotes_in_tab_separated_values_swallow_no_rows(tmp_path: Path, cell: st
 
 
 def test_quoted_first_cells_may_have_line_breaks(tmp_path: Path) -> None:
-    content = 'question\tanswer\n"Q1\nmehr?"\tA\n"Q2?\tB\nQ3?"\tC\n'
-    assert [e.prompt for e in read_table(tmp_path, content, "x.tsv").examples] == ["Q1\nmehr?", '"Q2?', 'Q3?"']
+    content = 'question\tanswer\n"Q1\nmehr?"\tA\n"Q2?\tB\nQ3?"\tC\n"Q4\nmehr?"\t"D\nE"\nQ5?\tF\n'
+    found = list(read_table(tmp_path, content, "x.tsv").examples)
+    assert [e.prompt for e in found] == ["Q1\nmehr?", '"Q2?', 'Q3?"', "Q4\nmehr?", "Q5?"]
+    assert found[3].references == ("D\nE",)
 
 
 def test_columns_without_a_heading_and_equal_headings_are_noted(tmp_path: Path) -> None:

@@ -301,6 +301,12 @@ def _unquoted(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner else cell
 
 
+def _closes(text: str) -> bool:
+    """Check whether the first cell of a line closes a quote of an earlier line."""
+    first = _tabbed(text)[0].rstrip()
+    return first.endswith('"') and first.count('"') % 2 == 1
+
+
 def _joined(first: Line, lines: _Replayed, width: int) -> list[str] | None:
     """Return the cells of a record over several lines, None (and the lines unread) if the line is a record itself."""
     held, text = list[Line](), first.text
@@ -310,11 +316,12 @@ def _joined(first: Line, lines: _Replayed, width: int) -> list[str] | None:
         text += line.text
         if line.problem or len(text) > MAX_ROW_CHARACTERS:
             break
-        like_row = like_row or line.text.count("\t") == width - 1
+        is_row = line.text.count("\t") == width - 1 and not _closes(line.text)
+        like_row = like_row or is_row
         cells = _strictly_split(text) if '"' in line.text else []
         if len(cells) == width and not (like_row and any("\t" in cell for cell in cells)):
             return cells
-        if line.text.count("\t") == width - 1 > 0:
+        if is_row and width > 1:
             break
     lines.put_back(held)
     return None
