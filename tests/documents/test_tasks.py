@@ -318,6 +318,10 @@ def test_ratings_can_be_numbers(tmp_path: Path) -> None:
     rows = [{"prompt": f"Q{i}?", "completion": "A", "label": i % 2} for i in range(20)]
     found = list(read(tmp_path, *rows).examples)
     assert [bool(example.references) for example in found] == [False, True] * 10
+    table = "prompt,completion,label\n" + "".join(f"Q{i}?,A,{i % 2}\n" for i in range(20))
+    (tmp_path / "x.csv").write_text(table, encoding="utf-8")
+    found = list(read_paths([tmp_path / "x.csv"]).examples)
+    assert [bool(example.references) for example in found] == [False, True] * 10
     more = [{"prompt": "Q?", "completion": "A", "label": 2}, *rows]
     assert all(example.references for example in read(tmp_path, *more).examples)
     with pytest.raises(SizewiseError, match="'label' is '2', but it is 0 or 1 in other rows"):

@@ -61,6 +61,7 @@ _MAX_COLUMNS = 1_000
 _PYTHON_VALUE = re.compile(r"\s*(?:array\(\s*)?[\[{]\s*(?:[\[{(]\s*|array\(\s*)*['\"].*[\]})]\s*\Z", re.DOTALL)
 _PYTHON_TURNS = re.compile(r"\s*(?:array\(\s*)?\[\s*\{\s*'(?:role|content|from|value)'")
 _RATINGS_SEEN = 200
+_RATINGS = frozenset(("0", "1", "0.0", "1.0", "true", "false", "none", ""))
 _WHOLE = re.compile(r"\A(\d+)\.0+\Z")
 _MISSING = frozenset(("nan", "null", "none", "n/a", "na", "#n/a", "nil"))
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_].*)?")
@@ -180,7 +181,7 @@ def _ratings_in(rows: Sequence[Row], source: RowSource) -> str:
     for key in RATING_KEYS:
         rated = [cells[key][1] for row in rows if "completion" in (cells := by_name(row.cells)) and key in cells]
         named = source.label_names.get(key)
-        if rated and not named and all(not isinstance(v, bool) and str(v) in ("0", "1", "None", "") for v in rated):
+        if rated and not named and all(str(value).strip().lower() in _RATINGS for value in rated):
             return key
     return ""
 

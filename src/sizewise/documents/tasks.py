@@ -316,10 +316,10 @@ def _rating(cells: Cells, *, of_last_turn: bool = False) -> tuple[bool | None, s
     for key in RATING_KEYS if answered else ():
         given = cells.values.get(key)
         good = _TRUE_OR_FALSE.get(given.strip().lower()) if isinstance(given, str) else given
-        if cells.ratings == key and good is not None:
-            if str(good) not in ("0", "1"):
-                raise BadRow(f"'{key}' is {str(good)[:40]!r}, but it is 0 or 1 in other rows, a rating of the answer")
-            good = str(good) == "1"
+        if cells.ratings == key and given not in (None, "") and not isinstance(good, bool):
+            if str(given).strip() not in ("0", "1", "0.0", "1.0"):
+                raise BadRow(f"'{key}' is {str(given)[:40]!r}, but it is 0 or 1 in other rows, a rating of the answer")
+            good = str(given).strip() in ("1", "1.0")
         if isinstance(good, bool):
             cells.get(key)
             return good, key
