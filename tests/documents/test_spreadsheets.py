@@ -187,3 +187,10 @@ def test_sheets_named_after_splits_keep_them_and_ids_name_the_sheet(tmp_path: Pa
     assert [(e.id, e.split) for e in found] == [
         ("x.xlsx:train:2", "train"), ("x.xlsx:Test:2", "test"), ("x.xlsx:weitere:2", None),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 60])
+def test_a_sheet_that_breaks_off_is_damaged(tmp_path: Path, count: int) -> None:
+    lines = line(1, A="prompt", B="answer") + "".join(line(n, A=f"Q{n}?", B="A") for n in range(2, 2 + count))
+    with pytest.raises(SizewiseError, match=r"xlsx, damaged or protected \(ParseError\)"):
+        read_paths([raw(tmp_path / "x.xlsx", lines + "<row r='99'><c>")])

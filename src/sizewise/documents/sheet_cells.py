@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 MAX_MERGED_ROWS = 100_000
 _CHUNK = 2**20
+_MAX_ROW_BYTES = 32 * _CHUNK
 _ROW_END = re.compile(rb"</(?:\w+:)?row\s*>")
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"')
 _CELL = re.compile(rb"<(?:\w+:)?c(?:\s[^>]*)?(?<!/)>(.*?)</(?:\w+:)?c>", re.DOTALL)
@@ -61,6 +62,8 @@ def _whole_rows(file: Any) -> Iterator[bytes]:
         if end:
             yield held[:end]
             held = held[end:]
+        elif len(held) > _MAX_ROW_BYTES:
+            return
     yield held
 
 

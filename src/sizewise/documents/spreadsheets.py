@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from sizewise.documents.cell_tables import SEARCHED_ROWS, Headings, is_below_titles
 from sizewise.documents.decoding import Unreadable
@@ -55,37 +56,35 @@ def sheet_rows(path: Path, known: frozenset[str]) -> SheetRows | None:
     """
     if find_spec("openpyxl") is None:
         raise Unreadable(f"{path.suffix.lower()}, needs {install_command('documents')}")
-    book = _open(path)
     found: list[_Table] = []
     others = []
-    try:
-        for sheet in book.worksheets:
-            sheet.reset_dimensions()  # a wrong dimension would hide rows
-            place = _headings(sheet, known)
-            if place is not None:
-                found.append(_Table(sheet, *place, marks_of(sheet)))
-            elif any(cell is not None for row in sheet.iter_rows(values_only=True, max_row=1) for cell in row):
-                others.append(str(sheet.title))
-    except Exception:
-        book.close()
-        raise
-    if not found:
-        book.close()
-        return None
+    with ExitStack() as files:
+        try:
+            book = _open(files.enter_context(path.open("rb")))
+            files.callback(book.close)
+            for sheet in book.worksheets:
+                sheet.reset_dimensions()  # a wrong dimension would hide rows
+                place = _headings(sheet, known)
+                if place is not None:
+                    found.append(_Table(sheet, *place, marks_of(sheet)))
+                elif any(cell is not None for row in sheet.iter_rows(values_only=True, max_row=1) for cell in row):
+                    others.append(str(sheet.title))
+        except Exception as error:  # the parser fails in many ways on damaged sheets
+            raise _damaged(path, error) from error
+        if not found:
+            return None
+        opened = files.pop_all()
     splits = [split_in(str(table.sheet.title)) for table in found]
     if len(set(splits) - {None}) > 1:
         found = [table._replace(split=split) for table, split in zip(found, splits, strict=True)]
     notes: list[str] = []
-    return SheetRows(_rows(book, found, notes), tuple(others), notes)
+    return SheetRows(_rows(path, opened, found, notes), tuple(others), notes)
 
 
-def _open(path: Path) -> Any:
+def _open(content: BinaryIO) -> Any:
     import openpyxl
 
-    try:
-        return openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    except Exception as error:  # the parser fails in many ways on damaged files
-        raise Unreadable(f"{path.suffix.lower()}, damaged or protected ({type(error).__name__})") from error
+    return openpyxl.load_workbook(content, read_only=True, data_only=True, keep_links=False)
 
 
 def _headings(sheet: Any, known: frozenset[str]) -> tuple[int, Headings] | None:
@@ -104,7 +103,12 @@ def _headings(sheet: Any, known: frozenset[str]) -> tuple[int, Headings] | None:
     return None
 
 
-def _rows(book: Any, tables: Sequence[_Table], notes: list[str]) -> Iterator[Row]:
+def _damaged(path: Path, error: Exception) -> Unreadable:
+    reason = f"{path.suffix.lower()}, damaged or protected ({type(error).__name__})"
+    return error if isinstance(error, Unreadable) else Unreadable(reason)
+
+
+def _rows(path: Path, opened: ExitStack, tables: Sequence[_Table], notes: list[str]) -> Iterator[Row]:
     several = len(tables) > 1
     try:
         for table in tables:
@@ -117,8 +121,10 @@ def _rows(book: Any, tables: Sequence[_Table], notes: list[str]) -> Iterator[Row
             if table.marks.formulas:
                 found.append(f"formulas without a stored result in {len(table.marks.formulas):,} rows, read as empty")
             notes += [f"{title}: {note}" if several else note for note in found]
+    except Exception as error:
+        raise _damaged(path, error) from error
     finally:
-        book.close()
+        opened.close()
 
 
 def _rows_of(table: _Table) -> Iterator[Row]:
