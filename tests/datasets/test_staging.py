@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,48 @@ def test_half_a_row_that_a_kill_left_behind_is_read_again(folder: Path, store: S
         assert [document.id for document in again.documents] == ["t00.txt"]
         again.documents.append(make_document("t02.txt", "", "More", "x"))
         assert [document.id for document in again.documents] == ["t00.txt", "t02.txt"]
+
+
+@pytest.mark.parametrize("count", [3, 14, 33])
+def test_resuming_changes_nothing(
+    count: int, folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("../outside.txt", "x")
+        for i in range(2):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                archive.writestr("same.txt", f"The ship number {i} arrives late on the {i * 3}rd of June.")
+    for i in range(8):
+        (folder / f"b{i}.bin").write_bytes(b"\0\1")
+        (folder / f"p{i}.txt").write_text(f"Write to ana{i}@example.org or ana{i // 2}@example.org.", encoding="utf-8")
+    (folder / "d.txt").write_text("The harbor office opens at eight in winter.", encoding="utf-8")
+    (folder / "d.txt.gz").write_bytes(gzip.compress(b"A lamp is lit at every corner of the bridge."))
+    whole = read(folder, store=Store(tmp_path / "other"), options=ReadOptions(personal_data="mask"))
+    stop_after(count, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        read(folder, store=store, options=ReadOptions(personal_data="mask"))
+    resumed = read(folder, store=store, options=ReadOptions(personal_data="mask"))
+    assert resumed.record.notes == whole.record.notes
+    assert resumed.record == whole.record
+    assert whole.record.not_read == {"unsupported type .bin": 8, "its name points outside of the archive": 1}
+    assert "not read (unsupported type .bin): b0.bin, b1.bin, b2.bin, b3.bin, b4.bin and 3 more" in whole.record.notes
+    assert sum(size.documents for size in whole.record.splits.values()) == 30 + 2 + 8 + 2
+    assert resumed.id == whole.id
+
+
+def test_an_interrupted_build_does_not_count_files_twice(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("../outside.txt", "x")
+    with monkeypatch.context() as patch:
+        patch.setattr("sizewise.datasets.reading.contamination", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            read(folder, store=store)
+    resumed, whole = read(folder, store=store), read(folder, store=Store(tmp_path / "other"))
+    assert resumed.record.not_read == {"its name points outside of the archive": 1}
+    assert (resumed.id, resumed.record) == (whole.id, whole.record)
 
 
 def test_a_changed_file_starts_anew(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,32 +52,30 @@ def read_paths(
         SizewiseError: A path doesn't exist, a file has too many unusable rows, or no text was found.
     """
     reading = into if into is not None else Reading()
-    reading.personal = PersonalData(check_choice(options.personal_data), reading.removed)
-    skipped: dict[str, list[str]] = {}
-    notes: list[str] = []
+    reading.personal = PersonalData(check_choice(options.personal_data), reading.removed, reading.tokens)
     with _Sources(paths, options) as sources:
         for file in _files_to_read(sources, among, options, reading):
             try:
                 found = _read_file(file)
             except Unreadable as reason:
-                _skip(file.name, str(reason), skipped, reading)
-                reading.finish(file.name)
+                reading.skip(file.name, str(reason))
+                reading.finish(file.key)
                 continue
             found.flush_to(reading)
             reading.forms.update(found.forms)
             reading.count_removed(found.removed)
-            reading.notes += found.notes
-            reading.finish(file.name)
+            reading.notes += map(reading.personal.words, found.notes)
+            reading.finish(file.key)
         for name, refused in sources.refused:
-            _skip(name, refused, skipped, reading)
+            reading.skip(name, refused)
     reading.note_removed()
-    notes += [
-        f"not read ({reason}): {', '.join(names[:_LISTED])}"
-        + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-        for reason, names in skipped.items()
+    notes = [
+        f"not read ({reason}): {', '.join(names)}"
+        + (f" and {reading.not_read[reason] - len(names):,} more" if reading.not_read[reason] > len(names) else "")
+        for reason, names in reading.skipped.items()
     ]
     if not len(reading.documents) + len(reading.examples):
-        needed = [reason.partition("needs ")[2] for reason in skipped if "needs " in reason]
+        needed = [reason.partition("needs ")[2] for reason in reading.skipped if "needs " in reason]
         details = "; ".join([*reading.notes[-_LISTED:], *notes]) or "the folder is empty"
         kinds = dict.fromkeys((*TEXT_KINDS, *row_files.KINDS, *converting.KINDS, *archives.ZIP_KINDS, ".tar.gz"))
         raise SizewiseError(
@@ -86,11 +85,6 @@ def read_paths(
         )
     reading.notes += notes
     return reading
-
-
-def _skip(name: str, reason: str, skipped: dict[str, list[str]], reading: Reading) -> None:
-    reading.not_read[reason] = reading.not_read.get(reason, 0) + 1
-    skipped.setdefault(reason, []).append(name)
 
 
 class _Sources:
@@ -155,11 +149,25 @@ def _files_to_read(
     sites = Sites(named, into.origins, sources.converters)
     splits = row_files.splits_in_names([*named, *_named_files(among)])
     cards = {name for path, name in named if row_files.is_dataset_card(path, named)}
-    into.notes += [f"{name}: taken for the card of a dataset, not read" for name in sorted(cards)]
-    to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(name))
+    notes = [into.personal.words(f"{name}: taken for the card of a dataset, not read") for name in sorted(cards)]
+    into.notes += [note for note in notes if note not in into.notes]
+    keys = _keys(named)
+    to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(keys[path]))
     for path, name in sources.converters.ahead(to_read, MAX_FILE_BYTES):
         recurring = sites.recurring(path)
-        yield File(path, name, kind_of(path), options, sources.converters, into, splits.get(path), recurring)
+        yield File(
+            path, name, kind_of(path), options, sources.converters, into, keys[path], splits.get(path), recurring
+        )
+
+
+def _keys(named: Sequence[tuple[Path, str]]) -> dict[Path, str]:
+    """Return what identifies each file in a journal: its name, and which of the files with this name it is."""
+    seen: Counter[str] = Counter()
+    keys = {}
+    for path, name in named:
+        seen[name] += 1
+        keys[path] = name if seen[name] == 1 else f"{name}\0{seen[name]}"
+    return keys
 
 
 class File(NamedTuple):
@@ -174,6 +182,8 @@ class File(NamedTuple):
     converters: converting.Converters
     into: Reading
     """Where to put the rows of large files while they are read."""
+    key: str
+    """What identifies the file in a journal."""
     split: Split | None = None
     """The split that the name of the file states."""
     recurring: frozenset[str] = frozenset()
