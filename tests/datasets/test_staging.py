@@ -159,6 +159,17 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path, store: Store) -> None:
     assert not [path for path in (store.home / "reading").iterdir() if path.is_dir()]
 
 
+def test_what_a_killed_process_unpacked_is_removed(folder: Path, store: Store) -> None:
+    with contextlib.suppress(KeyboardInterrupt), staged(store, [folder], ReadOptions(), 1) as staging:
+        left = staging / "0.unpacked" / "sizewise-archive-x"
+        left.mkdir(parents=True)
+        raise KeyboardInterrupt
+    with staged(store, [folder], ReadOptions(), 1) as staging:
+        StagedReading(staging, 0)
+        assert not left.exists()
+        assert (staging / "0.unpacked").stat().st_mode & 0o077 == 0
+
+
 def test_old_remains_are_removed(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     old = store.reading_folder("old")
     old.mkdir(parents=True)

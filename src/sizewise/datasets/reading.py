@@ -142,6 +142,7 @@ def _read_source(
     reading = StagedReading(folder, number, tokens)
     if reading.is_complete:
         return reading
+    reading.excluded = (store.home,)
     others = [other for other in sources if other != source and not str(other).startswith("demo:")]
     read_paths([source], options, reading, others)
     reading.complete()

@@ -15,12 +15,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sizewise.documents import Reading, ReadOptions
+from sizewise.documents.folders import named_files
 from sizewise.documents.personal_data import Tokens
 from sizewise.errors import SizewiseError
 from sizewise.records import Document, Example, RejectedRow, fingerprint
 from sizewise.store import RowFile, Store, make_folder, open_private, read_jsonl
 
-JOURNAL = "progress.jsonl"
+JOURNAL, TEMPORARY = "progress.jsonl", "unpacked"
 EVERY_SECONDS = 1.0
 KEEP_SECONDS = 7 * 24 * 3600.0
 _TYPES = {"documents": Document, "examples": Example, "rejected": RejectedRow}
@@ -49,6 +50,9 @@ class StagedReading(Reading):
         self.is_complete = bool(last and last["complete"])
         self._done = {file for line in lines for file in line["files"]}
         self._new: list[str] = []
+        self.folder = folder / f"{number}.{TEMPORARY}"
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a process that was killed
+        make_folder(self.folder)
         if last:
             self.notes = [note for line in lines for note in line["notes"]]
             self.not_read, self.forms = last["not_read"], Counter(last["forms"])
@@ -106,7 +110,8 @@ def staged(store: Store, sources: Sequence[str | Path], options: ReadOptions, ve
     Raises:
         SizewiseError: Another process reads the same files.
     """
-    key = fingerprint([version, asdict(options), [_state(source) for source in sources]], 16)
+    home = store.home.resolve()
+    key = fingerprint([version, asdict(options), [_state(source, home) for source in sources]], 16)
     folder = store.reading_folder(key)
     make_folder(folder)
     _remove_old(folder.parent, folder)
@@ -131,12 +136,12 @@ def staged(store: Store, sources: Sequence[str | Path], options: ReadOptions, ve
         lock.release()
 
 
-def _state(source: str | Path) -> list[Any]:
+def _state(source: str | Path, home: Path) -> list[Any]:
     """Return what changes when a source changes: names, sizes and times of its files."""
     path = Path(source).expanduser()
     if not path.exists():
         return [str(source)]
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else [file for file, _ in named_files([path], [home])]
     states = []
     for file in files:
         with contextlib.suppress(OSError):

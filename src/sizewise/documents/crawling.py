@@ -292,7 +292,13 @@ class Downloads:
         refused: (address, reason) of pages that were not read.
     """
 
-    def __init__(self, sources: Sequence[Path | str], options: ReadOptions, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Path | str],
+        options: ReadOptions,
+        fetcher: Fetcher | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.paths = [source for source in sources if not is_url(source)]
         self._urls = [str(source) for source in sources if is_url(source)]
         self._options = options
@@ -300,7 +306,7 @@ class Downloads:
         self.refused: list[tuple[str, str]] = []
         if self._urls:
             _check_allowed(self._urls, options)
-        self._folder = tempfile.TemporaryDirectory(prefix="sizewise-pages-") if self._urls else None
+        self._folder = tempfile.TemporaryDirectory(prefix="sizewise-pages-", dir=folder) if self._urls else None
         self._fetcher = fetcher or Fetcher(options.allow_hosts)
 
     def __enter__(self) -> Downloads:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sizewise.documents import archives, containers, converting, crawling, row_files, spreadsheets
-from sizewise.documents.addresses import is_url
 from sizewise.documents.cells import known_columns
 from sizewise.documents.converted import documents_of, read_converted
 from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, check_size, decode_file
+from sizewise.documents.folders import named_files
 from sizewise.documents.parts import CannotConvert, Conversion, Part
 from sizewise.documents.personal_data import PersonalData, check_choice
 from sizewise.documents.reading import FileRead, Reading, ReadOptions
@@ -53,7 +53,7 @@ def read_paths(
     """
     reading = into if into is not None else Reading()
     reading.personal = PersonalData(check_choice(options.personal_data), reading.removed, reading.tokens)
-    with _Sources(paths, options) as sources:
+    with _Sources(paths, options, reading) as sources:
         for file in _files_to_read(sources, among, options, reading):
             try:
                 found = _read_file(file)
@@ -90,13 +90,16 @@ def read_paths(
 class _Sources:
     """The files of paths and addresses, and the processes that convert them; temporary files are removed at the end."""
 
-    def __init__(self, paths: Sequence[Path | str], options: ReadOptions) -> None:
-        self._paths, self._options = paths, options
+    def __init__(self, paths: Sequence[Path | str], options: ReadOptions, into: Reading) -> None:
+        self._paths, self._options, self._into = paths, options, into
+        self._not_taken: list[tuple[str, str]] = []
 
     def __enter__(self) -> _Sources:
         with ExitStack() as stack:
-            self._downloads = stack.enter_context(crawling.Downloads(self._paths, self._options))
-            self._unpacked = stack.enter_context(archives.Unpacked())
+            self._downloads = stack.enter_context(
+                crawling.Downloads(self._paths, self._options, folder=self._into.folder)
+            )
+            self._unpacked = stack.enter_context(archives.Unpacked(self._into.folder))
             self.converters = stack.enter_context(converting.Converters())
             self._stack = stack.pop_all()
         return self
@@ -106,7 +109,8 @@ class _Sources:
 
     def named(self) -> list[tuple[Path, str]]:
         """Return (path, name) of each file; archives are unpacked and pages fetched."""
-        return list(self._unpacked.files(self._downloads.files(_named_files(self._downloads.paths))))
+        files = named_files(self._downloads.paths, self._into.excluded, self._not_taken)
+        return list(self._unpacked.files(self._downloads.files(files)))
 
     @property
     def origins(self) -> dict[str, str]:
@@ -115,29 +119,8 @@ class _Sources:
 
     @property
     def refused(self) -> list[tuple[str, str]]:
-        """(name, reason) of archives, members and pages that were not read."""
-        return self._downloads.refused + self._unpacked.refused
-
-
-def _named_files(paths: Sequence[Path | str]) -> Iterator[tuple[Path, str]]:
-    """Yield (path, name) of each file; the name is relative to the given folder."""
-    for given in paths:
-        if is_url(given):
-            continue
-        root = Path(given).expanduser()
-        if not root.exists():
-            raise SizewiseError(f"{root} doesn't exist.", "an existing file or folder", "sizewise read PATH...")
-        for path in _files(root):
-            yield path, path.relative_to(root).as_posix() if root.is_dir() else path.name
-
-
-def _files(root: Path) -> Iterator[Path]:
-    if root.is_file():
-        yield root
-        return
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
-            yield path
+        """(name, reason) of files, archives, members and pages that were not read."""
+        return self._not_taken + self._downloads.refused + self._unpacked.refused
 
 
 def _files_to_read(
@@ -147,7 +130,7 @@ def _files_to_read(
     named = [(path, name) for path, name in sources.named() if not row_files.is_dataset_file(path)]
     into.origins.update(sources.origins)
     sites = Sites(named, into.origins, sources.converters)
-    splits = row_files.splits_in_names([*named, *_named_files(among)])
+    splits = row_files.splits_in_names([*named, *named_files(among, into.excluded)])
     cards = {name for path, name in named if row_files.is_dataset_card(path, named)}
     notes = [into.personal.words(f"{name}: taken for the card of a dataset, not read") for name in sorted(cards)]
     into.notes += [note for note in notes if note not in into.notes]

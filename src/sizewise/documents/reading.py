@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from sizewise.documents.personal_data import PersonalData, PersonalDataChoice, Tokens
@@ -69,6 +70,8 @@ class Reading:
         personal: What becomes of personal data.
         tokens: The tokens that stand for personal data in the whole dataset.
         skipped: Reason -> the first names of files that were skipped for it.
+        excluded: Folders that are not read, where results are stored.
+        folder: Where temporary files are put; the folder of the system by default.
     """
 
     documents: Rows[Document] = field(default_factory=list)
@@ -83,6 +86,8 @@ class Reading:
     personal: PersonalData = field(default_factory=PersonalData)
     tokens: Tokens = field(default_factory=Tokens)
     skipped: dict[str, list[str]] = field(default_factory=dict)
+    excluded: tuple[Path, ...] = ()
+    folder: Path | None = None
 
     def add_document(self, document: Document) -> None:
         """Add a document; personal data in it is masked, or the document dropped, if that was chosen."""
