@@ -285,3 +285,43 @@ def test_lines_that_recur_on_the_pages_of_a_site_are_left_out(tmp_path: Path) ->
         assert document.text.count("Rule ") == 20
     assert f"{RECURRING}: 16 in 8 files" in reading.notes
     assert without_recurring("Only this.", frozenset(["Only this."])) == ("Only this.", 0)
+
+
+def test_the_body_of_a_mail_is_the_part_that_says_most(tmp_path: Path) -> None:
+    mixed = message("Sent with a free program", "Mixed")
+    page = EmailMessage()
+    page.set_content(f"<p>{WORDS} Again.</p>", subtype="html")
+    mixed.make_mixed()
+    mixed._payload.insert(0, page)  # type: ignore[attr-defined]
+    text = read_one(tmp_path, "a.eml", mixed.as_bytes()).text
+    assert f"{WORDS} Again." in text
+    assert text.endswith("Sent with a free program")
+    stub = message("Please use HTML.", "Stub")
+    stub.add_alternative(f"<p>{WORDS * 3}</p>", subtype="html")
+    assert "Please use" not in read_one(tmp_path, "b.eml", stub.as_bytes()).text
+    both = message(WORDS, "Both")
+    both.add_alternative(f"<p><b>{WORDS}</b></p>", subtype="html")
+    assert "**" not in read_one(tmp_path, "c.eml", both.as_bytes()).text
+    marked = message(WORDS, "Marked")
+    marked.replace_header("Content-Type", 'text/markdown; charset="utf-8"')
+    assert WORDS in read_one(tmp_path, "d.eml", marked.as_bytes()).text
+
+
+def test_a_sentence_that_begins_with_from_starts_no_message(tmp_path: Path) -> None:
+    start = b"From ana@example.org Sat Nov 28 14:00:00 2026\n"
+    (tmp_path / "a.mbox").write_bytes(
+        start + b"Subject: One\n\nHello.\n\nFrom now on it opens at eight.\n\n" + start + b"Subject: Two\n\nBye.\n"
+    )
+    reading = read_paths([tmp_path])
+    assert len(reading.documents) == 2
+    assert "From now on it opens at eight." in reading.documents[0].text
+
+
+def test_text_attachments_are_decoded_by_their_charset(tmp_path: Path) -> None:
+    mail = message()
+    mail.add_attachment(
+        "Часы работы конторы порта".encode("koi8-r"), maintype="text", subtype="plain", filename="a.txt"
+    )
+    mail.get_payload()[-1].set_param("charset", "koi8-r")  # type: ignore[union-attr,index]
+    (tmp_path / "a.eml").write_bytes(mail.as_bytes())
+    assert [document.text for document in read_paths([tmp_path]).documents][-1] == "Часы работы конторы порта"
