@@ -325,3 +325,16 @@ def test_text_attachments_are_decoded_by_their_charset(tmp_path: Path) -> None:
     mail.get_payload()[-1].set_param("charset", "koi8-r")  # type: ignore[union-attr,index]
     (tmp_path / "a.eml").write_bytes(mail.as_bytes())
     assert [document.text for document in read_paths([tmp_path]).documents][-1] == "Часы работы конторы порта"
+
+
+def test_superscripts_readings_and_spans_of_a_page_keep_their_meaning(tmp_path: Path) -> None:
+    page = (
+        f"<p>{WORDS} About 10<sup>6</sup> ships and 5 m<sup>2</sup>, "
+        "the 1<sup>st</sup> of them.<sup>3</sup> H<sub>2</sub>O"
+        " <ruby>漢字<rp>(</rp><rt>かんじ</rt><rp>)</rp></ruby></p><table><tr><th>Pier</th><th>Ship</th></tr>"
+        "<tr><td rowspan=2>North</td><td>Ada|1</td></tr><tr><td>Bob</td></tr><tr><td>South</td><td>Cy</td></tr></table>"
+    )
+    text = read_one(tmp_path, "a.html", page.encode()).text
+    assert "About 10^6 ships and 5 m^2, the 1st of them.[3] H2O 漢字(かんじ)" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows[2:] == ["| North | Ada\\|1 |", "| North | Bob |", "| South | Cy |"]

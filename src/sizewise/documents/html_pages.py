@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from sizewise.documents.decoding import Unreadable, decode
+from sizewise.documents.html_marks import keep_marks
 from sizewise.documents.licenses import license_name
 from sizewise.documents.parts import CannotConvert, Conversion, Part
 
@@ -70,6 +71,7 @@ def convert_page(page: str) -> Conversion:
     found = Conversion()
     license = _license(soup)
     found.removed[NAVIGATION] = _without_navigation(soup)
+    keep_marks(soup)
     body = soup.find("body") or soup
     found.parts.append(Part(markdown_of(str(body), found), title=title, license=license, language=language[:2].lower()))
     return found
