@@ -338,3 +338,21 @@ def test_superscripts_readings_and_spans_of_a_page_keep_their_meaning(tmp_path: 
     assert "About 10^6 ships and 5 m^2, the 1st of them.[3] H2O 漢字(かんじ)" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert rows[2:] == ["| North | Ada\\|1 |", "| North | Bob |", "| South | Cy |"]
+
+
+def test_word_files_keep_fields_and_moves_and_lose_hidden_text(tmp_path: Path) -> None:
+    def run(text: str, properties: str = "") -> str:
+        return f"<w:r><w:rPr>{properties}</w:rPr><w:t xml:space='preserve'>{text}</w:t></w:r>"
+
+    raised = run("6", '<w:vertAlign w:val="superscript"/>')
+    body = (
+        f"<w:p>{run('About 10')}{raised}{run(' ships. ')}{run('secret', '<w:vanish/>')}"
+        f"{run('shown ', '<w:vanish w:val=&quot;0&quot;/>'.replace('&quot;', chr(34)))}"
+        f"<w:moveTo w:id='1'>{run('moved ')}</w:moveTo><w:moveFrom w:id='2'>{run('from here')}</w:moveFrom>"
+        f"<w:fldSimple w:instr='X'>{run('field ')}</w:fldSimple>"
+        f"<w:customXml w:element='a'>{run('custom')}</w:customXml></w:p>"
+    )
+    (tmp_path / "a.docx").write_bytes(docx(body))
+    reading = read_paths([tmp_path])
+    assert reading.documents[0].text == "About 10^6 ships. shown moved field custom"
+    assert "hidden passages left out of Word files: 1 in 1 file" in reading.notes
