@@ -190,6 +190,7 @@ class Run(NamedTuple):
 
     code: int
     seconds: float
+    cpu_seconds: float
     peak_gb: float
     output: str
     errors: str
@@ -221,7 +222,8 @@ def limited(command: Sequence[str], home: Path, program: Sequence[str] = ("-m", 
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         errors.seek(0)
-        return Run(process.returncode, seconds, used.ru_maxrss / 1e6, output.read(), errors.read())
+        cpu = used.ru_utime + used.ru_stime
+        return Run(process.returncode, seconds, cpu, used.ru_maxrss / 1e6, output.read(), errors.read())
 
 
 def files(count: int = 10_000) -> dict[str, Any]:
@@ -423,12 +425,14 @@ def scale(sizes: Sequence[float]) -> dict[str, Any]:
             trained = limited([saved["id"]], home, [str(HERE / "data_training.py")])
             rows[str(megabytes)] = {
                 "read_s": made.seconds,
+                "read_cpu_s": made.cpu_seconds,
                 "read_peak_gb": made.peak_gb,
                 "killed_after_s": killed,
                 "splits": saved["record"]["splits"],
                 "near_duplicates": saved["record"]["near_duplicates"],
                 "training": json.loads(trained.output.splitlines()[-1]) if trained.code == 0 else trained.errors[-500:],
-                "s_per_megabyte": made.seconds / megabytes,
+                "cpu_s_per_megabyte": made.cpu_seconds / megabytes,
+                "training_peak_gb": trained.peak_gb,
             }
             shutil.rmtree(home, ignore_errors=True)
         print(f"{megabytes} MB: {rows[str(megabytes)]}", flush=True)

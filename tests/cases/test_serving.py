@@ -44,10 +44,7 @@ def _call(name: str, arguments: Any) -> str:
         ("open_gates", {}, {}),
         ("open_gates", None, {}),
         ("note", MARKS, MARKS),
-        pytest.param(
-            "note", SHOWN, SHOWN,
-            marks=pytest.mark.xfail(strict=True, reason="A call with an end mark in an argument is lost: issue 33."),
-        ),
+        ("note", SHOWN, SHOWN),
     ],
     ids=["empty", "left out", "nested", "end mark inside"],
 )  # fmt: skip

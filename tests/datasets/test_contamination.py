@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 
+import pytest
+
 from sizewise.datasets.contamination import Text, contamination, summarize
 from sizewise.documents.reading import make_document
-from sizewise.records import ContaminationEntry, Example, Message
+from sizewise.records import ContaminationEntry, Example, Message, ToolCall
 
 TEMPLATE = (
     "You work for the support of a shop. Read the message of a customer and say which team it should go to, "
@@ -98,7 +101,7 @@ def test_the_same_answer_alone_is_no_contamination() -> None:
     triage = (
         '{"category": "billing", "priority": 2, "team": "a b c", "channel": "mail", "language": "de", "late": false}'
     )
-    answers = ["Request for refund of payment", reply, triage, f"Hello. {body(2, 20)} Bye."]
+    answers = ["Request for refund of payment", reply, triage, f"Hello. {body(2_000, 20)} Bye."]
     train = [ask(f"e{i}", body(i), answers[i % 3]) for i in range(60)] + [
         ask(f"f{i}", body(100 + i), f"{answers[3]} {body(400 + i, 15)}") for i in range(9)
     ]
@@ -133,3 +136,30 @@ def test_it_works_without_blanks_between_words() -> None:
     ]
     found = entries(train, test, [], [f"{chinese(5)[:30]}甲{chinese(5)[30:]}", chinese(904)])
     assert [entry.uncontaminated for entry in found] == [False, True, False, True, False, True]
+
+
+@pytest.mark.parametrize("place", ["earlier turn", "tool result", "system", "call", "rejected"])
+def test_an_answer_that_training_shows_anywhere_is_contaminated(place: str) -> None:
+    answer = body(3, 19)
+    train = labelled(40)
+    call = ToolCall(name="look_up", arguments=json.dumps({"query": answer}))
+    turns = {
+        "earlier turn": Message(role="assistant", content=answer),
+        "tool result": Message(role="tool", content=answer),
+        "system": Message(role="system", content=answer),
+        "call": Message(role="assistant", content="", tool_calls=(call,)),
+    }
+    if place == "rejected":
+        train.append(ask("x", body(700), body(701, 20)).model_copy(update={"rejected": (answer,)}))
+    else:
+        train.append(ask("x", body(700)).model_copy(update={"messages": (turns[place], *ask("x", body(702)).messages)}))
+    found = entries(train, [ask("a", body(900), answer), ask("b", body(901), body(902, 19))])
+    assert [entry.uncontaminated for entry in found] == [False, True]
+
+
+def test_an_edited_prompt_with_the_same_answer_is_a_pair() -> None:
+    train = [ask(f"e{i}", body(i), LABELS[i % 3]) for i in range(60)]
+    changed = " ".join(word if i % 10 else "zzzzzz" for i, word in enumerate(body(4).split()))
+    same, other = entries(train, [ask("a", changed, LABELS[4 % 3]), ask("b", changed, "quite another thing")])
+    assert (same.prompt_edited, same.pair, same.match) == (True, True, "e4")
+    assert (other.prompt_edited, other.pair, other.uncontaminated) == (True, False, False)

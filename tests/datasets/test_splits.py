@@ -142,6 +142,43 @@ def test_time_zones_count_when_rows_are_held_out_by_time() -> None:
     assert latest.id == "e0"
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        [f"{year}-01-01" for year in range(1950, 1980)],
+        [*map(str, range(1990, 2015)), "2024-05-10", "2024-05-11", "2024-05-12T10:00", "2024-06", "2025"],
+        [f"2023-{month:02}" for month in range(1, 13)] * 2 + [f"2024-03-{day:02}" for day in range(1, 7)],
+    ],
+    ids=["before 1970", "years and days", "months and days"],
+)
+def test_the_latest_are_held_out_however_precise_their_times_are(times: list[str]) -> None:
+    rows = [
+        make_example(f"e{i}", "a", f"e{i}", f"Word {i * i}").model_copy(update={"time": t}) for i, t in enumerate(times)
+    ]
+    contents = build_by("time", rows)
+    ids = {int(example.id[1:]) for example in contents.examples["test"]}
+    assert ids == set(range(24, 30))
+
+
+def test_one_time_for_all_is_no_order() -> None:
+    rows = [make_example(f"e{i}", "a", f"e{i}", f"Word {i * i}").model_copy(update={"time": "2024"}) for i in range(9)]
+    with pytest.raises(SizewiseError, match="have the time '2024'"):
+        build_by("time", rows)
+
+
+def test_near_duplicates_that_the_data_put_apart_are_named() -> None:
+    rng = random.Random(5)
+    words = ["".join(rng.choice("bdfgklmnprst") + rng.choice("aeiou") for _ in range(3)) for _ in range(400)]
+    prompts = [" ".join(rng.sample(words, 20)) for _ in range(20)]
+    rows = [make_example(f"e{i}", f"a{i}", f"e{i}", f"{'Please: ' * (i // 20)}{prompts[i % 20]}") for i in range(40)]
+    rows = [row.model_copy(update={"split": "test" if i >= 38 else "train"}) for i, row in enumerate(rows)]
+    notes = build_by("given", rows).record.notes
+    assert any(
+        "2 near-duplicates are in another split than what they resemble: 'e38' resembles 'e18'" in n for n in notes
+    )
+    assert any("18 near-duplicates stay in the split of what they resemble" in note for note in notes)
+
+
 def test_questions_are_held_out_though_their_documents_are_trained_on() -> None:
     documents = [make_document(f"d{i}", "", f"The number of the house {i} is {i * 31}.", "x") for i in range(20)]
     rows = [make_example(f"e{i}", f"It is {i * 31}.", f"d{i}", f"Which number has house {i}?") for i in range(20)]

@@ -166,7 +166,7 @@ class _Comparison:
             yield example.id, example, [*parts, *map(self._answer_part, example.references)]
 
     def _answer_part(self, answer: str) -> _Part:
-        part = _Part(hash_words(answer), None, (DOCUMENTS, ANSWERS))
+        part = _Part(hash_words(answer), None, KINDS)
         if len(part.words) <= MAX_LABEL_WORDS or self._templates.is_canned(answer):
             return part._replace(kinds=())
         return part if part.is_long and not _is_json(answer) else part._replace(kinds=(DOCUMENTS,))
@@ -213,7 +213,7 @@ class _Comparison:
             self._key_of.setdefault(key_hash(folded_prompt(example)), set()).update(answers)
             words = hash_words(prompt_text(example))
             yield PROMPTS, words, left_out(words, self._templates.prompts), example.id, answers
-            for answer in example.references:
+            for answer in (*example.references, *example.rejected):
                 words = hash_words(answer)
                 yield ANSWERS, words, left_out(words, self._templates.answers), example.id, answers
 

@@ -28,6 +28,7 @@ MIN_ABOVE_CHANCE = 0.6
 """Least similarity above that of other places, as a share of the possible: text of a fixed form is alike anywhere."""
 AROUND = (-8, -4, -2, 2, 4, 8)  # other places, in lengths of the stretch
 STRETCH = 250  # letters
+BLOCK = 50_000  # seeds whose places are looked up at once
 MAX_PLACES = 20  # in training that one seed votes for
 LETTERS_PER_VOTE, MAX_NEEDED = 75, 3  # a stretch of 150 letters needs two votes for a place, a longer one three
 MAX_CANDIDATES = 8
@@ -109,19 +110,26 @@ class Copies:
     def _vote(self) -> None:
         """Collect (stretch, shift) of each seed that both sides have."""
         for train, test in parts_of(self._train, self._test):
-            if not len(train) or not len(test):
-                continue
-            places, hashes = np.sort(train[:, 0]), test[:, 0]
-            first, end = (np.searchsorted(places, bound) for bound in (hashes, hashes | _PLACES))
-            counts = end - first
-            counts = np.minimum(counts, MAX_PLACES)
-            rows = np.repeat(np.arange(len(test)), counts)
-            nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-            numbers = test[rows, 1] >> np.uint64(_POSITION_BITS)
-            inside = test[rows, 1] & np.uint64((1 << _POSITION_BITS) - 1)
-            begins = (places[first[rows] + nth] & _PLACES) * np.uint64(PRECISION)
-            shifts = begins + np.uint64(1 << _POSITION_BITS) - inside
-            self._votes.add(numbers * _MIX, numbers, shifts)
+            places = np.sort(train[:, 0])
+            for start in range(0, len(test) if len(places) else 0, BLOCK):
+                self._vote_for(places, *test[start : start + BLOCK].T)
+
+    def _vote_for(self, places: Hashes, hashes: Hashes, origins: Hashes) -> None:
+        """Vote for the places of some seeds.
+
+        Args:
+            places: Sorted hashes and places of the training text.
+            hashes: Hashes of the seeds.
+            origins: Stretch and position of each seed.
+        """
+        first, end = (np.searchsorted(places, bound) for bound in (hashes, hashes | _PLACES))
+        counts = np.minimum(end - first, MAX_PLACES)
+        rows = np.repeat(np.arange(len(hashes)), counts)
+        nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        numbers = origins[rows] >> np.uint64(_POSITION_BITS)
+        inside = origins[rows] & np.uint64((1 << _POSITION_BITS) - 1)
+        begins = (places[first[rows] + nth] & _PLACES) * np.uint64(PRECISION)
+        self._votes.add(numbers * _MIX, numbers, begins + np.uint64(1 << _POSITION_BITS) - inside)
 
 
 def _candidates(votes: Hashes, starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:

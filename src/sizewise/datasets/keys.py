@@ -28,8 +28,10 @@ def min_template_count(count: int) -> int:
 
 
 def prompt_text(example: Example) -> str:
-    """Join all messages of the prompt."""
-    return "\n".join(message.content for message in example.messages)
+    """Join all messages of the prompt, with the arguments of tool calls."""
+    return "\n".join(
+        "\n".join([message.content, *(call.arguments for call in message.tool_calls)]) for message in example.messages
+    )
 
 
 def folded_prompt(example: Example) -> str:

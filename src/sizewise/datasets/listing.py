@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,30 +84,53 @@ class Listing:
     Args:
         readings: The readings; they are iterated several times.
         keep_duplicates: Keep repeated examples, as a test file does.
+        folder: Folder for working files; the system's own by default.
     """
 
-    def __init__(self, readings: Sequence[Reading], keep_duplicates: bool = False) -> None:
+    def __init__(self, readings: Sequence[Reading], keep_duplicates: bool = False, folder: Path | None = None) -> None:
         self.readings = readings
         self.documents, self.examples = Listed(), Listed()
         self.notes: list[str] = []
         self.duplicates = 0
         self._repeated: list[int] | None = None
         self._used: set[str] = set()
-        with TemporaryDirectory(prefix="sizewise-") as folder:
-            self._list_documents(Path(folder))
-            self._list_examples(Path(folder))
+        with TemporaryDirectory(dir=folder, prefix=".listing-") as working:
+            self._list_documents(Path(working))
+            self._list_examples(Path(working))
         self._drop_documents()
         self._drop_examples(keep_duplicates)
         self._share_sources(keep_duplicates)
-        self.near_duplicates = [duplicate for listed in (self.documents, self.examples) for duplicate in _like(listed)]
-        if self.near_duplicates:
-            count = len(self.near_duplicates)
-            subject = f"{count:,} near-duplicates stay" if count > 1 else "1 near-duplicate stays"
-            some = ", ".join(f"'{item}' resembles '{first}'" for item, first in self.near_duplicates[:_LISTED])
-            more = f" and {count - _LISTED:,} more" if count > _LISTED else ""
-            self.notes.append(
-                f"{subject} in the split of what {'they resemble' if count > 1 else 'it resembles'}: {some}{more}"
-            )
+        self.near_duplicates = {
+            "document": _like(self.documents),
+            "example": _like(self.examples),
+        }
+
+    def note_near_duplicates(self, documents: Mapping[int, Split], examples: Mapping[int, Split]) -> None:
+        """Note the near-duplicates and whether they are in one split.
+
+        Args:
+            documents: Index -> split.
+            examples: Index -> split.
+        """
+        together: list[Duplicate] = []
+        apart: list[Duplicate] = []
+        for listed, splits, pairs in (
+            (self.documents, documents, self.near_duplicates["document"]),
+            (self.examples, examples, self.near_duplicates["example"]),
+        ):
+            for i, first in pairs:
+                pair = Duplicate(listed.ids[i], listed.ids[first])
+                (together if splits[i] == splits[first] else apart).append(pair)
+        self.near_duplicate_count = len(together) + len(apart)
+        for some, one, several in (
+            (together, "stays in the split of what it resembles", "stay in the split of what they resemble"),
+            (apart, "is in another split than what it resembles", "are in another split than what they resemble"),
+        ):
+            if some:
+                listed_pairs = ", ".join(f"'{item}' resembles '{original}'" for item, original in some[:_LISTED])
+                more = f" and {len(some) - _LISTED:,} more" if len(some) > _LISTED else ""
+                subject = f"{len(some):,} near-duplicates {several}" if len(some) > 1 else f"1 near-duplicate {one}"
+                self.notes.append(f"{subject}: {listed_pairs}{more}")
 
     def kept_documents(self) -> Iterator[tuple[int, Document]]:
         """Yield (index, document) with its final id, without duplicates."""
@@ -299,11 +322,11 @@ def _find_duplicates(listed: Listed, order: Sequence[int]) -> list[Duplicate]:
     ]
 
 
-def _like(listed: Listed) -> list[Duplicate]:
-    """Return the near-duplicates, each with the first of its cluster that was kept."""
+def _like(listed: Listed) -> list[tuple[int, int]]:
+    """Return the near-duplicates, each with the first of its cluster that was kept, by index."""
     first: dict[int, int] = {}
     pairs = [(i, first.setdefault(listed.like[i], i)) for i in listed.kept()]
-    return [Duplicate(listed.ids[i], listed.ids[original]) for i, original in pairs if i != original]
+    return [(i, original) for i, original in pairs if i != original]
 
 
 def _renamed(renamed: list[str], kind: str) -> str:

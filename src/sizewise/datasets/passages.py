@@ -15,6 +15,11 @@ PROXY_NOTE = (
     "This language modeling proxy measures familiarity with the text, not performance on a task."
 )
 
+NO_EXAMPLES_NOTE = (
+    "No task examples were given, and no held-out passage is long enough to make one of it. Only the text itself can "
+    "be scored, with metrics such as bits_per_byte."
+)
+
 
 class Passage(NamedTuple):
     """A paragraph of a document, as a span of its text."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sizewise.datasets.contamination import Tally, Text, contamination
 from sizewise.datasets.keys import example_key, key_hash
 from sizewise.datasets.listing import Listing
-from sizewise.datasets.passages import PROXY_NOTE, derived_examples, passages
+from sizewise.datasets.passages import NO_EXAMPLES_NOTE, PROXY_NOTE, derived_examples, passages
 from sizewise.datasets.splits import Assignment, assign_splits
 from sizewise.datasets.staging import StagedReading, staged
 from sizewise.documents import DEMOS, Inventory, PersonalDataChoice, Reading, ReadOptions, read_demo, read_paths
@@ -174,13 +174,13 @@ def build(
     """
     readings, notes = (list(readings), []) if split == TEST else _with_chapters(readings)
     notes = [note for reading in readings for note in reading.notes] + notes
-    listing = Listing(readings, keep_duplicates=split == TEST)
+    listing = Listing(readings, split == TEST, folder)
     writer = _Writer(folder)
     _write_splits(listing, split, seed, writer, notes)
     derived = not any(len(reading.examples) for reading in readings)
     if derived:
-        notes.append(PROXY_NOTE)
         listing.duplicates += writer.derive()
+        notes.append(PROXY_NOTE if len(writer.examples["test"]) else NO_EXAMPLES_NOTE)
     if not len(writer.documents["test"]) and not len(writer.examples["test"]):
         raise SizewiseError(
             "The test split is empty: no documents or examples are left for it.",
@@ -205,7 +205,7 @@ def build(
         derived=derived,
         notes=tuple(notes),
         split_by=split,
-        near_duplicates=len(listing.near_duplicates),
+        near_duplicates=listing.near_duplicate_count,
         personal_data_choice=personal_data,
         **writer.counts(readings, facts),
     )
@@ -253,6 +253,7 @@ def _write_splits(listing: Listing, split: str, seed: int, writer: _Writer, note
         assigned = Assignment(dict.fromkeys(documents.kept(), TEST), dict.fromkeys(examples.kept(), TEST), [])
     else:
         assigned = assign_splits(documents, examples, split, seed)
+    listing.note_near_duplicates(assigned.documents, assigned.examples)
     notes += listing.notes + assigned.notes
     for i, document in listing.kept_documents():
         writer.add_document(document, assigned.documents[i])

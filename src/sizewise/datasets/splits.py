@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -105,6 +106,13 @@ def _check_columns(documents: Listed, examples: Listed, by: str) -> None:
             raise SizewiseError(
                 f"{without:,} of {len(values):,} documents and examples have no {column}.",
                 f"a column '{column}' in every row",
+                "leave --split out for a random split by document",
+            )
+        if len(set(values)) < MIN_SOURCES:
+            found = " or ".join(sorted(set(values)))
+            raise SizewiseError(
+                f"All {len(values):,} documents and examples have the {column} '{found:.80}'.",
+                f"at least {MIN_SOURCES} different values in the column '{column}'",
                 "leave --split out for a random split by document",
             )
 
@@ -212,11 +220,18 @@ def _spread(count: int, chosen: int) -> list[int]:
 
 
 def _instant(time: str) -> str:
-    """Return a time so that later ones sort after earlier ones, whatever their time zone."""
+    """Return a time so that later ones sort after earlier ones, whatever their time zone and precision."""
+    filled = (
+        f"{time}-01-01" if re.fullmatch(r"\d{4}", time) else f"{time}-01" if re.fullmatch(r"\d{4}-\d\d", time) else time
+    )
     try:
-        return f"{datetime.fromisoformat(time).timestamp():020.3f}" if time else ""
-    except (ValueError, OverflowError):
+        instant = datetime.fromisoformat(filled) if filled else None
+    except ValueError:
         return time
+    if instant is None:
+        return ""
+    zone = instant.utcoffset()
+    return (instant.replace(tzinfo=None) - zone if zone else instant.replace(tzinfo=None)).isoformat()
 
 
 def _two_splits(unit: _Unit, source: str) -> SizewiseError:

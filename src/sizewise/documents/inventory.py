@@ -16,6 +16,9 @@ from sizewise.text import detect_language
 MAX_CHECKED = 50_000
 """Characters of each text in which places that look like personal data are looked for."""
 
+MAX_COMPARED = 5_000
+"""Examples whose prompt and reference are compared by language."""
+
 
 class Inventory:
     """Counts what a dataset is made of; each document costs about a millisecond, whatever its length.
@@ -32,7 +35,8 @@ class Inventory:
         self.personal_data: Counter[str] = Counter()
         self.origins: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
-        self._items = self._personal = 0
+        self._items = self._personal = self._compared = 0
+        self._mixed: Counter[str] = Counter()
         self._finds = personal_data.can_find()
 
     def add(self, item: Document | Example) -> None:
@@ -45,6 +49,7 @@ class Inventory:
         else:
             text = "\n\n".join(personal_data.texts_of(item))
             language = ""
+            self._compare_languages(item)
         self._items += 1
         self.languages[language or detect_language(text) or "unknown"] += 1
         kinds: set[str] = set()
@@ -54,6 +59,15 @@ class Inventory:
         self.personal_data.update(kinds)
         self._personal += bool(kinds)
 
+    def _compare_languages(self, example: Example) -> None:
+        """Count the first examples whose reference is in another language than the prompt."""
+        if not example.references or self._compared >= MAX_COMPARED:
+            return
+        self._compared += 1
+        asked, answered = detect_language(example.prompt), detect_language(example.references[0])
+        if asked and answered and asked != answered:
+            self._mixed[f"{asked} to {answered}"] += 1
+
     def counts(self) -> dict[str, Any]:
         """Return the counts by the names of the fields of a `Dataset`."""
         counted = ("languages", "personal_data", "origins", "licenses")
@@ -61,6 +75,12 @@ class Inventory:
 
     def notes(self, choice: personal_data.PersonalDataChoice = "keep") -> Iterator[str]:
         """Yield what a reader of the dataset should know, for data whose personal data is kept."""
+        if self._mixed:
+            pairs = ", ".join(f"{pair} {count:,}" for pair, count in self._mixed.most_common(3))
+            yield (
+                f"{self._mixed.total():,} of the first {self._compared:,} examples have a reference answer in another "
+                f"language than the prompt ({pairs})"
+            )
         if choice == "keep" and not self._finds:
             yield f"Personal data was not looked for: that needs {install_command('guard')}"
         elif choice == "keep" and self._personal:
