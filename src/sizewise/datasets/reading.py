@@ -195,7 +195,6 @@ def build(
             "full or as a long passage. If examples were made from documents, name each one's document as 'source'."
         )
     notes += writer.inventory.notes(personal_data)
-    facts = [DATASET_VERSION, seed, split, domain, personal_data, name or "", [_last_part(one) for one in sources]]
     record = Dataset(
         name=name or ", ".join(sources),
         domain=domain,
@@ -207,7 +206,7 @@ def build(
         split_by=split,
         near_duplicates=listing.near_duplicate_count,
         personal_data_choice=personal_data,
-        **writer.counts(readings, facts),
+        **writer.counts(readings, [seed, split, domain, personal_data, name or "", *map(_last_part, sources)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
 
@@ -345,7 +344,9 @@ class _Writer:
             "not_read": dict(not_read),
             "forms": dict(forms),
             "rejected": len(self.rejected),
-            "sha256": fingerprint([facts, sorted(not_read.items()), sorted(forms.items()), content], 64),
+            "sha256": fingerprint(
+                [[DATASET_VERSION, *facts], sorted(not_read.items()), sorted(forms.items()), content], 64
+            ),
             **self.inventory.counts(),
         }
 
