@@ -230,3 +230,25 @@ def test_notes_on_a_test_file_are_part_of_its_evaluation(tmp_path: Path, store: 
     assert record.scores["exact_match@all"].n == 39
     assert any("line 21" in note for note in record.notes)
     assert any("'39' repeats '0'" in note for note in record.notes)
+
+
+def test_the_id_depends_on_everything_that_the_record_states(tmp_path: Path, store: Store) -> None:
+    rows = [{"prompt": f"Which harbor has the number {i}?", "reference": f"Harbor {i * 7}"} for i in range(40)]
+
+    def write(folder: str, name: str, *more: str) -> Path:
+        path = tmp_path / folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in [*map(json.dumps, rows), *more]), encoding="utf-8")
+        return path
+
+    first = read(write("a", "x.jsonl"), store=store)
+    assert read(write("b", "x.jsonl"), store=store).id == first.id
+    other = [
+        read(write("a", "y.jsonl"), store=store),
+        read(write("c", "x.jsonl", "[1"), store=store),
+        read(write("d", "x.jsonl", "{"), store=store),
+        read(write("a", "x.jsonl"), store=store, name="named"),
+        read(write("a", "x.jsonl"), store=store, domain="law"),
+    ]
+    assert len({first.id, *(saved.id for saved in other)}) == 6
+    assert (other[1].record.rejected, other[3].record.name, other[4].record.domain) == (1, "named", "law")

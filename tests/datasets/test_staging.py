@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
 import tarfile
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,48 @@ def test_half_a_row_that_a_kill_left_behind_is_read_again(folder: Path, store: S
         assert [document.id for document in again.documents] == ["t00.txt", "t02.txt"]
 
 
+@pytest.mark.parametrize("count", [3, 14, 33])
+def test_resuming_changes_nothing(
+    count: int, folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("../outside.txt", "x")
+        for i in range(2):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                archive.writestr("same.txt", f"The ship number {i} arrives late on the {i * 3}rd of June.")
+    for i in range(8):
+        (folder / f"b{i}.bin").write_bytes(b"\0\1")
+        (folder / f"p{i}.txt").write_text(f"Write to ana{i}@example.org or ana{i // 2}@example.org.", encoding="utf-8")
+    (folder / "d.txt").write_text("The harbor office opens at eight in winter.", encoding="utf-8")
+    (folder / "d.txt.gz").write_bytes(gzip.compress(b"A lamp is lit at every corner of the bridge."))
+    whole = read(folder, store=Store(tmp_path / "other"), options=ReadOptions(personal_data="mask"))
+    stop_after(count, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        read(folder, store=store, options=ReadOptions(personal_data="mask"))
+    resumed = read(folder, store=store, options=ReadOptions(personal_data="mask"))
+    assert resumed.record.notes == whole.record.notes
+    assert resumed.record == whole.record
+    assert whole.record.not_read == {"unsupported type .bin": 8, "its name points outside of the archive": 1}
+    assert "not read (unsupported type .bin): b0.bin, b1.bin, b2.bin, b3.bin, b4.bin and 3 more" in whole.record.notes
+    assert sum(size.documents for size in whole.record.splits.values()) == 30 + 2 + 8 + 2
+    assert resumed.id == whole.id
+
+
+def test_an_interrupted_build_does_not_count_files_twice(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        archive.writestr("../outside.txt", "x")
+    with monkeypatch.context() as patch:
+        patch.setattr("sizewise.datasets.reading.contamination", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            read(folder, store=store)
+    resumed, whole = read(folder, store=store), read(folder, store=Store(tmp_path / "other"))
+    assert resumed.record.not_read == {"its name points outside of the archive": 1}
+    assert (resumed.id, resumed.record) == (whole.id, whole.record)
+
+
 def test_a_changed_file_starts_anew(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     files = stop_after(12, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -115,6 +160,17 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path, store: Store) -> None:
     with pytest.raises(SizewiseError, match="too few"):
         read(path, store=store)
     assert not [path for path in (store.home / "reading").iterdir() if path.is_dir()]
+
+
+def test_what_a_killed_process_unpacked_is_removed(folder: Path, store: Store) -> None:
+    with contextlib.suppress(KeyboardInterrupt), staged(store, [folder], ReadOptions(), 1) as staging:
+        left = staging / "0.unpacked" / "sizewise-archive-x"
+        left.mkdir(parents=True)
+        raise KeyboardInterrupt
+    with staged(store, [folder], ReadOptions(), 1) as staging:
+        StagedReading(staging, 0)
+        assert not left.exists()
+        assert (staging / "0.unpacked").stat().st_mode & 0o077 == 0
 
 
 def test_old_remains_are_removed(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

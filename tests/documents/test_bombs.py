@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.documents import Reading, read_paths
+from sizewise.documents.containers import check_container
 from sizewise.documents.converting import Converters
 from sizewise.documents.parts import CannotConvert
 from sizewise.errors import SizewiseError
@@ -379,3 +380,20 @@ def test_archives_are_read_like_folders(tmp_path: Path) -> None:
     assert ("Text four.", f"{tmp_path}/e.txt.gz") in found.values()
     assert "Text three." in {text for text, _ in found.values()}
     assert len(found) == 5
+
+
+@pytest.mark.parametrize("name", ["word/media/a.dat", "word/part", "customXml/x.bin", "a.PNG"])
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode(),
+        lambda text: b"\xef\xbb\xbf\n" + text.encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: b'<?xml version="1.0" encoding="UTF-7"?>' + text.encode("utf-7"),
+    ],
+)
+def test_entities_are_refused_in_every_part(name: str, encode: Callable[[str], bytes]) -> None:
+    data = zip_of({"word/document.xml": "<a/>", name: encode('<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>')})
+    with pytest.raises(CannotConvert, match=r"entities|encoding"):
+        check_container(io.BytesIO(data))
+    check_container(io.BytesIO(zip_of({"word/document.xml": "<a/>", name: b"\x89PNG <!DOCTYPE in a picture"})))

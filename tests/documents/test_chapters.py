@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - texts of many scripts
 """One long file becomes its chapters, in many languages and forms, without losing a word."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from sizewise.documents.chapters import MIN_LENGTH, chapters_of, headings_of
+from sizewise.documents.chapters import MIN_LENGTH, PIECE, chapters_of, headings_of
 from sizewise.documents.reading import make_document
 from sizewise.records import Document
 
@@ -142,3 +143,31 @@ def test_no_word_is_lost(lines: list[str]) -> None:
     chapters = chapters_of(document)
     assert "".join("".join(chapter.text for chapter in chapters).split()) == "".join(document.text.split())
     assert len({chapter.id for chapter in chapters}) == len(chapters)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"The ship number {i} came late and left early again." for i in range(600)),
+        " ".join(f"The ship number {i} came late and left early again." for i in range(600)),
+        "".join(f"第{i}艘船晚到了，又早早地离开了港口。" for i in range(900)),
+    ],
+)
+def test_a_long_text_without_blank_lines_is_cut_at_lines_or_sentences(text: str) -> None:
+    found = chapters_of(make_document("a", "a", text, "a.txt"))
+    assert len(found) >= 4
+    assert max(len(one.text) for one in found) < 2 * PIECE
+    assert "".join("".join(one.text for one in found).split()) == "".join(text.split())
+    assert all(one.text.endswith((".", "。")) for one in found)
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("Kapitola 3", "3. fejezet", "Capitolul 3", "Poglavlje 3", "3 skyrius", "1. luku", "Drittes Kapitel"),
+        *("فصل اول", "Third Chapter", "Chapter 3", "Kapitel 3: Der Hafen", "Első fejezet"),
+    ],
+)
+def test_headings_of_many_languages(heading: str) -> None:
+    text = f"{'The harbor opens. ' * 30}\n\n{heading}\n\n{'A ship came late. ' * 30}"
+    assert heading in [one.title for one in headings_of(text)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
+import socket
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -215,3 +218,67 @@ def test_offline_forbids_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("SIZEWISE_OFFLINE", "1")
     with pytest.raises(SizewiseError, match="SIZEWISE_OFFLINE"):
         read_paths(["https://example.com/"], ReadOptions(allow_hosts=("example.com",)))
+
+
+def test_an_answer_that_was_cut_off_is_refused(site: Site) -> None:
+    whole = f"<p>{WORDS * 50}</p>".encode()
+    packed = gzip.compress(whole)
+    site.pages["/short"] = 200, {"Content-Type": HTML, "Content-Length": f"{2 * len(whole)}"}, whole
+    site.pages["/gzip"] = 200, {"Content-Type": HTML, "Content-Encoding": "gzip"}, packed[:-12]
+    site.pages["/whole"] = 200, {"Content-Type": HTML, "Content-Encoding": "gzip"}, packed
+
+    for path in ("short", "gzip"):
+        with pytest.raises(Refused, match="cut off"):
+            site.fetcher().fetch(f"http://example.com/{path}")
+    assert site.fetcher().fetch("http://example.com/whole").data == whole
+
+
+def test_refused_pages_count_against_the_limit(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crawling, "_check_allowed", lambda urls, options: None)
+    site.pages["/"] = page(*(f"/missing{i}" for i in range(200)))
+    options = ReadOptions(allow_hosts=("example.com",), max_pages=3)
+    with Downloads(["http://example.com/"], options, site.fetcher()) as downloads:
+        assert len(list(downloads.files([]))) == 1
+    assert len(site.asked) == 1 + 2 * 3 + 10
+    assert downloads.refused[-1][1] == "stopped after 16 requests, most of them refused"
+
+
+def test_a_server_that_drips_is_left_in_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crawling, "SECONDS", 0.3)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        peer, _ = listener.accept()
+        with peer, contextlib.suppress(OSError):
+            peer.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                peer.sendall(b"X: y\r\n")
+                time.sleep(0.02)
+
+    thread = threading.Thread(target=drip, daemon=True)
+    thread.start()
+
+    def connect(target: Target, address: str) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=5)
+
+    start = time.monotonic()
+    with listener, pytest.raises(Refused, match=r"took longer than|cannot be reached"):
+        Fetcher(("example.com",), site.resolve, connect).fetch("http://example.com/a")
+    thread.join(timeout=5)
+    assert time.monotonic() - start < 3
+
+
+def test_the_reason_is_that_of_the_connection_not_of_robots_txt(site: Site) -> None:
+    site.answers = [["10.0.0.1"]]
+    with pytest.raises(Refused, match=r"the host example.com has the private or reserved address 10\.0\.0\.1"):
+        site.fetcher().fetch("http://example.com/a")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = listener.getsockname()[1]
+
+    def refuse(target: Target, address: str) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", closed, timeout=5)
+
+    site.answers = [[PUBLIC]]
+    with pytest.raises(Refused, match=r"^cannot be reached \(ConnectionRefusedError"):
+        Fetcher(("example.com",), site.resolve, refuse).fetch("http://example.com/a")

@@ -285,3 +285,74 @@ def test_lines_that_recur_on_the_pages_of_a_site_are_left_out(tmp_path: Path) ->
         assert document.text.count("Rule ") == 20
     assert f"{RECURRING}: 16 in 8 files" in reading.notes
     assert without_recurring("Only this.", frozenset(["Only this."])) == ("Only this.", 0)
+
+
+def test_the_body_of_a_mail_is_the_part_that_says_most(tmp_path: Path) -> None:
+    mixed = message("Sent with a free program", "Mixed")
+    page = EmailMessage()
+    page.set_content(f"<p>{WORDS} Again.</p>", subtype="html")
+    mixed.make_mixed()
+    mixed._payload.insert(0, page)  # type: ignore[attr-defined]
+    text = read_one(tmp_path, "a.eml", mixed.as_bytes()).text
+    assert f"{WORDS} Again." in text
+    assert text.endswith("Sent with a free program")
+    stub = message("Please use HTML.", "Stub")
+    stub.add_alternative(f"<p>{WORDS * 3}</p>", subtype="html")
+    assert "Please use" not in read_one(tmp_path, "b.eml", stub.as_bytes()).text
+    both = message(WORDS, "Both")
+    both.add_alternative(f"<p><b>{WORDS}</b></p>", subtype="html")
+    assert "**" not in read_one(tmp_path, "c.eml", both.as_bytes()).text
+    marked = message(WORDS, "Marked")
+    marked.replace_header("Content-Type", 'text/markdown; charset="utf-8"')
+    assert WORDS in read_one(tmp_path, "d.eml", marked.as_bytes()).text
+
+
+def test_a_sentence_that_begins_with_from_starts_no_message(tmp_path: Path) -> None:
+    start = b"From ana@example.org Sat Nov 28 14:00:00 2026\n"
+    (tmp_path / "a.mbox").write_bytes(
+        start + b"Subject: One\n\nHello.\n\nFrom now on it opens at eight.\n\n" + start + b"Subject: Two\n\nBye.\n"
+    )
+    reading = read_paths([tmp_path])
+    assert len(reading.documents) == 2
+    assert "From now on it opens at eight." in reading.documents[0].text
+
+
+def test_text_attachments_are_decoded_by_their_charset(tmp_path: Path) -> None:
+    mail = message()
+    mail.add_attachment(
+        "Часы работы конторы порта".encode("koi8-r"), maintype="text", subtype="plain", filename="a.txt"
+    )
+    mail.get_payload()[-1].set_param("charset", "koi8-r")  # type: ignore[union-attr,index]
+    (tmp_path / "a.eml").write_bytes(mail.as_bytes())
+    assert [document.text for document in read_paths([tmp_path]).documents][-1] == "Часы работы конторы порта"
+
+
+def test_superscripts_readings_and_spans_of_a_page_keep_their_meaning(tmp_path: Path) -> None:
+    page = (
+        f"<p>{WORDS} About 10<sup>6</sup> ships and 5 m<sup>2</sup>, "
+        "the 1<sup>st</sup> of them.<sup>3</sup> H<sub>2</sub>O"
+        " <ruby>漢字<rp>(</rp><rt>かんじ</rt><rp>)</rp></ruby></p><table><tr><th>Pier</th><th>Ship</th></tr>"
+        "<tr><td rowspan=2>North</td><td>Ada|1</td></tr><tr><td>Bob</td></tr><tr><td>South</td><td>Cy</td></tr></table>"
+    )
+    text = read_one(tmp_path, "a.html", page.encode()).text
+    assert "About 10^6 ships and 5 m^2, the 1st of them.[3] H2O 漢字(かんじ)" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows[2:] == ["| North | Ada\\|1 |", "| North | Bob |", "| South | Cy |"]
+
+
+def test_word_files_keep_fields_and_moves_and_lose_hidden_text(tmp_path: Path) -> None:
+    def run(text: str, properties: str = "") -> str:
+        return f"<w:r><w:rPr>{properties}</w:rPr><w:t xml:space='preserve'>{text}</w:t></w:r>"
+
+    raised = run("6", '<w:vertAlign w:val="superscript"/>')
+    body = (
+        f"<w:p>{run('About 10')}{raised}{run(' ships. ')}{run('secret', '<w:vanish/>')}"
+        f"{run('shown ', '<w:vanish w:val=&quot;0&quot;/>'.replace('&quot;', chr(34)))}"
+        f"<w:moveTo w:id='1'>{run('moved ')}</w:moveTo><w:moveFrom w:id='2'>{run('from here')}</w:moveFrom>"
+        f"<w:fldSimple w:instr='X'>{run('field ')}</w:fldSimple>"
+        f"<w:customXml w:element='a'>{run('custom')}</w:customXml></w:p>"
+    )
+    (tmp_path / "a.docx").write_bytes(docx(body))
+    reading = read_paths([tmp_path])
+    assert reading.documents[0].text == "About 10^6 ships. shown moved field custom"
+    assert "hidden passages left out of Word files: 1 in 1 file" in reading.notes

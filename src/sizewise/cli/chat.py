@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sizewise.cli.controls import escape_controls
 from sizewise.cli.help import Command
 from sizewise.cli.options import LIMITS, MODEL, Json
 from sizewise.cli.output import print_object, reporting
@@ -70,7 +71,7 @@ def _converse(model: Model, max_tokens: int, quiet: bool) -> list[Message]:
         messages.append(Message(role="user", content=line.rstrip("\n")))
         end = _answer(model, messages, max_tokens, quiet)
         if end.error:
-            sys.stderr.write(f"error: {end.error}\n")
+            sys.stderr.write(escape_controls(f"error: {end.error}", "\n") + "\n")
             messages.pop()
             continue
         messages.append(Message(role="assistant", content=end.text))
@@ -91,7 +92,7 @@ def _answer(model: Model, messages: list[Message], max_tokens: int, quiet: bool)
     try:
         while (piece := arrived.get()).end is None:
             if not quiet:
-                sys.stdout.write(piece.text)
+                sys.stdout.write(escape_controls(piece.text, "\n\t"))
                 sys.stdout.flush()
     except KeyboardInterrupt:
         cancel()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
+
+from sizewise.cli.controls import as_json_line, escape_controls
 
 INTERRUPTED = 130
 
@@ -16,11 +17,11 @@ def fail(what: str, expected: str, next_step: str, as_json: bool) -> None:
         from sizewise.records.upgrades import SCHEMA
 
         error = {"what": what, "expected": expected, "next": next_step}
-        sys.stdout.write(json.dumps({"schema": SCHEMA, "error": error}, ensure_ascii=False) + "\n")
+        sys.stdout.write(as_json_line({"schema": SCHEMA, "error": error}))
         return
     for name, text in (("error", what), ("expected", expected), ("next", next_step)):
         if text:
-            sys.stderr.write(_fitted(f"{name}: {text}") + "\n")
+            sys.stderr.write(_fitted(escape_controls(f"{name}: {text}", "\n\t")) + "\n")
 
 
 def _fitted(text: str) -> str:

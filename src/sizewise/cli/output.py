@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sizewise.cli.controls import as_json_line, escape_controls
 from sizewise.cli.table import as_csv, render
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def print_object(kind: str, name: str | None, path: str | None, record: Any, as_
         from sizewise.records.upgrades import SCHEMA
 
         envelope = {"schema": SCHEMA, "kind": kind, "id": name, "path": path, "record": body}
-        sys.stdout.write(json.dumps(envelope, ensure_ascii=False) + "\n")
+        sys.stdout.write(as_json_line(envelope))
         sys.stdout.flush()
     return as_json
 
@@ -73,6 +73,7 @@ def print_line(line: str, indent: str = "") -> None:
         line: the text.
         indent: indent of its second and further lines.
     """
+    line = escape_controls(line, "\n\t")
     width = terminal_width()
     lines = [line] if width is None or len(line) <= width else _wrapped(line, width, indent)
     sys.stdout.write("\n".join(lines) + "\n")
@@ -80,11 +81,12 @@ def print_line(line: str, indent: str = "") -> None:
 
 def print_path(line: str) -> None:
     """Print a line that holds a path or a command: never wrapped, so that it can be copied."""
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(escape_controls(line, "\n\t") + "\n")
 
 
 def print_verdict(summary: str) -> None:
     """Print the headline result of a command: bold on a terminal, and followed by a blank line."""
+    summary = escape_controls(summary, "\n\t")
     width = terminal_width()
     text = summary if width is None else "\n".join(_wrapped(summary, width, ""))
     sys.stdout.write(f"{bold(text)}\n\n")
@@ -96,13 +98,13 @@ def print_points(heading: str, points: Iterable[str]) -> None:
     if listed:
         print_line(f"\n{heading}:")
     for point in listed:
-        print_line(f"  - {point}", "    ")
+        print_line(f"  - {escape_controls(point)}", "    ")
 
 
 def print_notes(notes: Iterable[str], kind: str = "note") -> None:
     """Print one line per note, prefixed with its kind."""
     for note in notes:
-        print_line(f"{kind}: {note}", "  ")
+        print_line(f"{kind}: {escape_controls(note)}", "  ")
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sizewise.cli.controls import escape_controls
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, MODEL, OUTPUT, Csv, Json, MaxUsd, Seed
 from sizewise.cli.output import print_csv, print_line, print_object, print_path, print_table, reporting
@@ -110,9 +111,12 @@ def _review(row: dict[str, Any], number: int, count: int) -> Changed:
     from sizewise.synthesis.drafts import Changed
 
     sys.stderr.write(
-        f"\n{number + 1} of {count}, from {row['source']}\n\n{row.get('passage', '')}\n\n"
-        f"Question: {row['prompt']}\nAnswer:   {row['references'][0]}\n"
-        "y: keep   n: reject   q: stop   = and a corrected answer: "
+        escape_controls(
+            f"\n{number + 1} of {count}, from {row['source']}\n\n{row.get('passage', '')}\n\n"
+            f"Question: {row['prompt']}\nAnswer:   {row['references'][0]}\n",
+            "\n\t",
+        )
+        + "y: keep   n: reject   q: stop   = and a corrected answer: "
     )
     sys.stderr.flush()
     line = sys.stdin.readline()

@@ -9,6 +9,8 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
+from sizewise.cli.controls import escape_controls
+
 GAP = "  "
 SHORTEST = 16
 """Minimum length of a shortened name, in characters."""
@@ -27,7 +29,7 @@ def render(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | 
         rows: cells of each row.
         width: columns of the terminal; None lays out every row on one line.
     """
-    cells = [[str(cell) for cell in row] for row in (headings, *rows)]
+    cells = [[escape_controls(str(cell)) for cell in row] for row in (headings, *rows)]
     if width is None:
         return _lines(cells, [max(map(text_width, column)) for column in zip(*cells, strict=True)])
     for longest in (None, 32, 24, SHORTEST):
@@ -42,7 +44,7 @@ def as_csv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table as CSV (RFC 4180, lines end in a line feed)."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([headings, *rows])
-    return text.getvalue()
+    return escape_controls(text.getvalue(), "\n\t")
 
 
 def shorten(name: str, longest: int) -> str:

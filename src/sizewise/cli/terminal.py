@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from sizewise.cli.controls import escape_controls
+
 EVERY_S = 10.0
 """Seconds between two progress lines of a job when stderr isn't a terminal."""
 
@@ -45,6 +47,7 @@ class TerminalReporter:
 
     def say(self, line: str) -> None:
         """Write a line, wrapped between words on a terminal."""
+        line = escape_controls(line, "\n\t")
         if self._live:
             self._console.print(line, markup=False, overflow="ignore", crop=False)
         else:
@@ -59,6 +62,7 @@ class TerminalReporter:
             total: all work, in the same unit.
             detail: speed, loss and the like.
         """
+        what, detail = escape_controls(what), escape_controls(detail)
         if not self._live:
             now = time.monotonic()
             if done >= total or now - self._last_line.get(what, 0.0) >= EVERY_S:

@@ -18,6 +18,7 @@ from sizewise.datasets.splits import Assignment, assign_splits
 from sizewise.datasets.staging import StagedReading, staged
 from sizewise.documents import DEMOS, Inventory, PersonalDataChoice, Reading, ReadOptions, read_demo, read_paths
 from sizewise.documents.chapters import chapters_of
+from sizewise.documents.personal_data import Tokens
 from sizewise.documents.reading import Rows
 from sizewise.errors import SizewiseError, UsageError, shown_path
 from sizewise.records import (
@@ -95,7 +96,8 @@ def read(
         options: How to read the files: column names, and the share of unusable rows that is accepted.
 
     Returns:
-        The dataset. Reading the same sources again returns the same id.
+        The dataset. Reading the same sources again returns the same id; another name, domain, file name, seed or split,
+        or other rows that cannot be used, make another dataset. The folder that files lie in makes no difference.
 
     Raises:
         SizewiseError: Nothing could be read, too many rows are unusable, or a split would be empty.
@@ -105,7 +107,8 @@ def read(
     if domain is None and demos and demos[0] in DEMOS:
         domain = DEMOS[demos[0]].split(":")[0]
     with staged(store, sources, options, DATASET_VERSION) as folder:
-        readings = [_read_source(number, sources, store, options, folder) for number in range(len(sources))]
+        tokens = Tokens()
+        readings = [_read_source(number, sources, store, options, folder, tokens) for number in range(len(sources))]
         contents = build(
             readings,
             [shown_path(source) for source in sources],
@@ -131,12 +134,15 @@ def _checked(sources: str | Path | Iterable[str | Path]) -> list[str | Path]:
 
 
 def _read_source(
-    number: int, sources: Sequence[str | Path], store: Store, options: ReadOptions, folder: Path
+    number: int, sources: Sequence[str | Path], store: Store, options: ReadOptions, folder: Path, tokens: Tokens
 ) -> Reading:
     source = sources[number]
     if str(source).startswith("demo:"):
         return read_demo(str(source).removeprefix("demo:"), store.wheels_folder(), offline())
-    reading = StagedReading(folder, number)
+    reading = StagedReading(folder, number, tokens)
+    if reading.is_complete:
+        return reading
+    reading.excluded = (store.home,)
     others = [other for other in sources if other != source and not str(other).startswith("demo:")]
     read_paths([source], options, reading, others)
     reading.complete()
@@ -200,9 +206,14 @@ def build(
         split_by=split,
         near_duplicates=listing.near_duplicate_count,
         personal_data_choice=personal_data,
-        **writer.counts(readings, [DATASET_VERSION, seed, split]),
+        **writer.counts(readings, [seed, split, domain, personal_data, name or "", *map(_last_part, sources)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
+
+
+def _last_part(source: str) -> str:
+    """Return the name of a file or folder, or an address as it is: a folder that moved keeps the id of its dataset."""
+    return source if "://" in source else Path(source).expanduser().resolve().name
 
 
 def _with_chapters(readings: Sequence[Reading]) -> tuple[list[Reading], list[str]]:
@@ -270,7 +281,8 @@ class _Writer:
         self.documents[split].append(document)
         self.inventory.add(document)
         self._characters[split] += len(document.text)
-        self._hash.update(f"{split}\0{document.id}\0{document.sha256}\n".encode())
+        facts = document.model_dump_json(exclude={"text", "origin"})
+        self._hash.update(f"{split}\0{facts}\n".encode())
 
     def add_example(self, example: Example, split: Split) -> None:
         """Write an example that was read."""
@@ -325,13 +337,16 @@ class _Writer:
             forms.update(reading.forms)
             for row in reading.rejected:
                 self.rejected.append(row)
+                self._hash.update(f"rejected\0{row.model_dump_json()}\n".encode())
         content = self._hash.hexdigest()
         return {
             "splits": self.sizes(),
             "not_read": dict(not_read),
             "forms": dict(forms),
             "rejected": len(self.rejected),
-            "sha256": fingerprint([[*facts, sum(not_read.values()), sorted(self.inventory.licenses)], content], 64),
+            "sha256": fingerprint(
+                [[DATASET_VERSION, *facts], sorted(not_read.items()), sorted(forms.items()), content], 64
+            ),
             **self.inventory.counts(),
         }
 

@@ -15,11 +15,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sizewise.documents import Reading, ReadOptions
+from sizewise.documents.folders import named_files
+from sizewise.documents.personal_data import Tokens
 from sizewise.errors import SizewiseError, shown_path
 from sizewise.records import Document, Example, RejectedRow, fingerprint
 from sizewise.store import RowFile, Store, make_folder, open_private, read_jsonl
 
-JOURNAL = "progress.jsonl"
+JOURNAL, TEMPORARY = "progress.jsonl", "unpacked"
 EVERY_SECONDS = 1.0
 KEEP_SECONDS = 7 * 24 * 3600.0
 _TYPES = {"documents": Document, "examples": Example, "rejected": RejectedRow}
@@ -31,19 +33,30 @@ class StagedReading(Reading):
     Args:
         folder: Folder of the staged rows.
         number: Number of the source among those of the command.
+        tokens: The tokens that stand for personal data in all sources.
+
+    Attributes:
+        is_complete: Whether the whole source was read before.
     """
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder: Path, number: int, tokens: Tokens | None = None) -> None:
         self._journal, self._folder, self._number = folder / f"{number}.{JOURNAL}", folder, number
         lines = [line for _, line in read_jsonl(self._journal, skip_invalid=True)] if self._journal.exists() else []
         last = lines[-1] if lines else None
         self._files = {name: self._open(name, last) for name in _TYPES}
         super().__init__(self._files["documents"], self._files["examples"], rejected=self._files["rejected"])
+        self.tokens = tokens if tokens is not None else self.tokens
+        self.tokens.restore((kind, key) for line in lines for kind, key in line["tokens"])
+        self.is_complete = bool(last and last["complete"])
         self._done = {file for line in lines for file in line["files"]}
         self._new: list[str] = []
+        self.folder = folder / f"{number}.{TEMPORARY}"
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a process that was killed
+        make_folder(self.folder)
         if last:
             self.notes = [note for line in lines for note in line["notes"]]
             self.not_read, self.forms = last["not_read"], Counter(last["forms"])
+            self.skipped = last["skipped"]
             self.removed, self.removed_files = Counter(last["removed"]), Counter(last["removed_files"])
         self._noted, self._written = len(self.notes), time.monotonic()
 
@@ -61,11 +74,14 @@ class StagedReading(Reading):
         if time.monotonic() - self._written >= EVERY_SECONDS:
             self._write()
 
-    def _write(self) -> None:
+    def _write(self, complete: bool = False) -> None:
         line = {
             "files": self._new,
             "sizes": {name: rows.flush() for name, rows in self._files.items()},
             "not_read": self.not_read,
+            "skipped": self.skipped,
+            "tokens": self.tokens.take_new(),
+            "complete": complete,
             "notes": self.notes[self._noted :],
             "forms": self.forms,
             "removed": self.removed,
@@ -77,7 +93,7 @@ class StagedReading(Reading):
 
     def complete(self) -> None:
         """Record that the whole source was read."""
-        self._write()
+        self._write(complete=True)
 
     def close(self) -> None:
         """Close the files."""
@@ -94,7 +110,8 @@ def staged(store: Store, sources: Sequence[str | Path], options: ReadOptions, ve
     Raises:
         SizewiseError: Another process reads the same files.
     """
-    key = fingerprint([version, asdict(options), [_state(source) for source in sources]], 16)
+    home = store.home.resolve()
+    key = fingerprint([version, asdict(options), [_state(source, home) for source in sources]], 16)
     folder = store.reading_folder(key)
     make_folder(folder)
     _remove_old(folder.parent, folder)
@@ -119,12 +136,12 @@ def staged(store: Store, sources: Sequence[str | Path], options: ReadOptions, ve
         lock.release()
 
 
-def _state(source: str | Path) -> list[Any]:
+def _state(source: str | Path, home: Path) -> list[Any]:
     """Return what changes when a source changes: names, sizes and times of its files."""
     path = Path(source).expanduser()
     if not path.exists():
         return [shown_path(source)]
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else [file for file, _ in named_files([path], [home])]
     states = []
     for file in files:
         with contextlib.suppress(OSError):

@@ -18,11 +18,18 @@ MAX_URL = 2_000
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _NUMBER_LIKE = re.compile(r"(?:0x[0-9a-f]*|\d+)(?:\.(?:0x[0-9a-f]*|\d+))*", re.IGNORECASE)
 _FORBIDDEN_NAMES = ("localhost", "internal", "local", "localdomain", "home.arpa", "intranet", "lan", "onion", "test")
-# Ranges that Python's `is_global` accepts but that lead elsewhere: 6to4, Teredo, NAT64, IPv4-compatible, site-local.
-_INDIRECT = tuple(
+# Special-purpose ranges of the IANA registries (RFC 6890), which `is_global` knows differently well in each version of
+# Python, and ranges that lead elsewhere: 6to4, Teredo, NAT64, IPv4-compatible, site-local.
+_SPECIAL = tuple(
     map(
-        ipaddress.IPv6Network,
-        ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "::/96", "fec0::/10", "5f00::/16"),
+        ipaddress.ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+            *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "2002::/16", "2001::/23", "2001:db8::/32", "3fff::/20"),
+            *("64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "::/96", "fc00::/7", "fe80::/10"),
+            *("fec0::/10", "5f00::/16", "ff00::/8"),
+        ),
     )
 )
 _METADATA = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "fd00:ec2::254")))
@@ -32,6 +39,10 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 class Refused(Exception):
     """An address that is not read from; the message is the reason."""
+
+
+class Unreachable(Refused):
+    """A host that no connection is made to, whichever of its pages was asked for."""
 
 
 class Target(NamedTuple):
@@ -148,9 +159,9 @@ def is_public(address: str) -> bool:
         return False
     if "%" in address or number in _METADATA:
         return False
-    if isinstance(number, ipaddress.IPv6Address) and (
-        number.ipv4_mapped is not None or any(number in network for network in _INDIRECT)
-    ):
+    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped is not None:
+        return False
+    if any(number in network for network in _SPECIAL):
         return False
     return number.is_global and not (number.is_multicast or number.is_reserved or number.is_unspecified)
 
@@ -165,15 +176,15 @@ def pinned_address(target: Target, resolve: Resolve = resolve_host) -> str:
     """Return the IP address to connect to.
 
     Raises:
-        Refused: The host has no address, or one that isn't public.
+        Unreachable: The host has no address, or one that isn't public.
     """
     try:
         addresses = resolve(target.host, target.port)
     except (OSError, UnicodeError) as error:
-        raise Refused(f"the host {target.host} has no address ({error})") from error
+        raise Unreachable(f"the host {target.host} has no address ({error})") from error
     private = [address for address in addresses if not is_public(address)]
     if private:
-        raise Refused(f"the host {target.host} has the private or reserved address {private[0]}")
+        raise Unreachable(f"the host {target.host} has the private or reserved address {private[0]}")
     if not addresses:
-        raise Refused(f"the host {target.host} has no address")
+        raise Unreachable(f"the host {target.host} has no address")
     return min(addresses, key=lambda address: ":" in address)  # IPv4 first: IPv6 is often unreachable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import re
 import tarfile
 import tempfile
@@ -34,6 +35,31 @@ _IGNORED = ("__MACOSX",)
 Named = tuple[Path, str]
 
 
+class _Full(CannotConvert):
+    """An archive of which nothing more is unpacked."""
+
+
+_DAMAGED = (
+    *(CannotConvert, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError),
+)
+
+
+def _reason(error: Exception) -> str:
+    """Word why a member cannot be unpacked."""
+    if isinstance(error, CannotConvert):
+        return f"{error}"
+    if isinstance(error, zipfile.BadZipFile | zlib.error | lzma.LZMAError | EOFError):
+        return f"a damaged member of an archive ({type(error).__name__})"
+    return f"a member of an archive that cannot be read ({str(error)[:80]})"
+
+
+def _safe(name: str, max_bytes: int) -> str:
+    """Return a part of a file name that every file system takes: without separators and controls, and short."""
+    plain = "".join("_" if letter in "/\\" or not letter.isprintable() else letter for letter in name)
+    return plain.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")
+
+
 class Readable(Protocol):
     """An open member of an archive."""
 
@@ -52,13 +78,16 @@ def archive_kind(path: Path) -> str:
 class Unpacked:
     """Replaces archives in a list of files by their members, in a private temporary folder.
 
+    Args:
+        folder: Where the temporary folder is made; that of the system by default.
+
     Attributes:
         origins: Path of an unpacked file -> the archive and the name in it.
         refused: (name, reason) of archives and members that were not unpacked.
     """
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sizewise-archive-")
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="sizewise-archive-", dir=folder)
         self._count = self._bytes = 0
         self.origins: dict[Path, str] = {}
         self.refused: list[tuple[str, str]] = []
@@ -105,8 +134,15 @@ class Unpacked:
                 elif member.flag_bits & 1:
                     self.refused.append((f"{name}/{member.filename}", "protected by a password"))
                 elif self._wanted(member.filename, name):
-                    with archive.open(member) as content:
-                        yield self._unpack(content, member.filename, path, name, member.compress_size)
+                    try:
+                        with archive.open(member) as content:
+                            unpacked = self._unpack(content, member.filename, path, name, member.compress_size)
+                    except _Full:
+                        raise
+                    except _DAMAGED as error:
+                        self.refused.append((f"{name}/{member.filename[:100]}", _reason(error)))
+                    else:
+                        yield unpacked
 
     def _tar(self, path: Path, name: str) -> Iterator[Named]:
         size = path.stat().st_size
@@ -121,7 +157,14 @@ class Unpacked:
                     what = "a link" if member.issym() or member.islnk() else "not a regular file"
                     self.refused.append((f"{name}/{member.name}", what))
                 elif self._wanted(member.name, name):
-                    yield self._unpack(content, member.name, path, name, size)
+                    try:
+                        unpacked = self._unpack(content, member.name, path, name, size)
+                    except _Full:
+                        raise
+                    except CannotConvert as error:
+                        self.refused.append((f"{name}/{member.name[:100]}", str(error)))
+                    else:
+                        yield unpacked
 
     def _single(self, path: Path, name: str, kind: str) -> Iterator[Named]:
         member = path.name[: -len(kind)]
@@ -140,11 +183,11 @@ class Unpacked:
         """Write a member to the temporary folder, and check what it really unpacks to."""
         self._count += 1
         suffix = archive_kind(Path(member)) or PurePosixPath(member).suffix
-        target = Path(self._folder.name) / f"{self._count}" / f"{PurePosixPath(member).stem[:80] or 'member'}{suffix}"
-        target = target.parent / target.name.replace("/", "_").replace("\\", "_")
+        stem = _safe(PurePosixPath(member).stem, 150) or "member"
+        target = Path(self._folder.name) / f"{self._count}" / f"{stem}{_safe(suffix, 40)}"
         target.parent.mkdir(mode=0o700)
         size = 0
-        with target.open("wb") as out:
+        with open(target, "wb", opener=lambda file, flags: os.open(file, flags, 0o600)) as out:
             while chunk := content.read(CHUNK):
                 size += len(chunk)
                 self._bytes += len(chunk)
@@ -153,7 +196,7 @@ class Unpacked:
                 if size > RATIO_FROM and size > MAX_RATIO * max(1, packed):
                     raise CannotConvert(f"{member[:60]} is compressed more than {MAX_RATIO} times, as in a bomb")
                 if self._bytes > MAX_TOTAL_BYTES:
-                    raise CannotConvert(f"unpacks to more than {MAX_TOTAL_BYTES // 2**30} GB")
+                    raise _Full(f"unpacks to more than {MAX_TOTAL_BYTES // 2**30} GB")
                 out.write(chunk)
         source = self.origins.get(path, f"{path}")
         self.origins[target] = f"{source}/{member}" if named else source

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from sizewise.records import Document
+from sizewise.text import sentences_of
 
 MIN_CHAPTERS = 8
 """Number of chapters that is enough: the coarsest level of headings with as many is taken."""
@@ -18,10 +20,18 @@ MIN_CHAPTER, MAX_HEADING = 200, 120
 """A heading with less text after it, such as a line of a table of contents, starts no chapter."""
 PIECE = 4_000
 """Length of the pieces of a text without headings, in characters."""
+MAX_PIECES = 3
+"""Pieces that are longer than so many are cut at lines or sentences instead of paragraphs."""
 MAX_REPEATS = 3
 """A heading that occurs as often is a running header."""
 
 _DIGITS = r"(?:\d{1,4}[a-zA-Z]?(?!\w)|[IVXLC]{1,7}(?!\w)|[A-Z](?!\w))"
+_ORDINALS = (
+    "erstes|zweites|drittes|viertes|fünftes|sechstes|siebtes|siebentes|achtes|neuntes|zehntes|elftes|zwölftes|"
+    "erster|zweiter|dritter|vierter|fünfter|sechster|erste|zweite|dritte|vierte|fünfte|"
+    "first|second|third|fourth|fifth|premier|première|deuxième|troisième|první|druhá|třetí|első|második|harmadik|"
+    "primero|segundo|tercero|primo|secondo|terzo|первая|вторая|третья|ensimmäinen|toinen|kolmas"
+)
 _SPELLED = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|eins|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|"
     "un|deux|trois|quatre|cinq|uno|dos|tres|cuatro|cinco"
@@ -30,13 +40,15 @@ _WORDS = (
     "chapter|part|section|article|appendix|annex|kapitel|teil|abschnitt|artikel|anhang|anlage|chapitre|partie|titre|"
     "annexe|capítulo|capitulo|parte|sección|artículo|capitolo|sezione|articolo|hoofdstuk|deel|bijlage|luku|osa|liite|"
     "avsnitt|kapittel|rozdział|część|глава|раздел|часть|статья|приложение|розділ|κεφάλαιο|bölüm|bab|chương|अध्याय|"
-    "भाग|अनुच्छेद|बाब|บทที่|ส่วนที่|หมวดที่|หมวด|الفصل|الباب|القسم|المادة|פרק"
+    "kapitola|část|oddíl|příloha|fejezet|rész|melléklet|capitolul|secțiunea|anexa|poglavlje|odjeljak|поглавље|глава|"
+    "skyrius|dalis|priedas|nodaļa|peatükk|भाग|अनुच्छेद|बाब|บทที่|ส่วนที่|หมวดที่|หมวด|الفصل|الباب|القسم|المادة|פרק"
 )
 _COARSE = "part|teil|partie|parte|deel|osa|część|часть|भाग|ส่วนที่|الباب"
 _MARKDOWN = re.compile(r"(#{1,6})[ \t]+(\S.*?)[ \t]*#*")
 _NAMED = re.compile(
     rf"(?:(?i:{_WORDS})[ \t.]*(?:{_DIGITS}|(?i:{_SPELLED})(?!\w))|"
-    r"(?:الفصل|الباب|القسم|المادة|פרק) \S+)(?:[ \t.:\u2013\u2014-].*)?"
+    rf"(?:{_DIGITS}\.?|(?i:{_ORDINALS})(?!\w))[ \t]+(?i:{_WORDS})(?!\w)|"
+    r"(?:الفصل|الباب|القسم|المادة|فصل|باب|פרק) \S+)(?:[ \t.:\u2013\u2014-].*)?"
 )
 _BARE = re.compile(rf"(?i:{_WORDS})[ \t.]*(?:{_DIGITS}|(?i:{_SPELLED}))[.:]?")
 _COARSE_NAMED = re.compile(rf"(?:{_COARSE})(?!\w)", re.IGNORECASE)
@@ -216,11 +228,33 @@ def _with_enough_text(text: str, headings: Sequence[Heading]) -> list[Heading]:
 
 
 def _by_size(text: str, min_chapters: int, offset: int) -> list[Heading]:
-    """Cut a text at paragraph breaks into pieces of about equal length."""
+    """Cut a text into pieces of about equal length: at paragraphs, else at lines, else at sentences."""
     length = max(PIECE // 4, min(PIECE, len(text) // min_chapters))
-    cuts = [Heading(offset, 9, "1")]
-    for match in re.finditer(r"\n\n+(?=\S)", text):
-        long_enough = offset + match.end() - cuts[-1].start >= length
-        if long_enough and len(text) - match.end() >= length // 2:
-            cuts.append(Heading(offset + match.end(), 9, f"{len(cuts) + 1}"))
-    return cuts
+    for ends in (_paragraph_ends, _line_ends, _sentence_ends):
+        starts = [0]
+        for end in ends(text):
+            if end - starts[-1] >= length and len(text) - end >= length // 2:
+                starts.append(end)
+        if max(end - start for start, end in pairwise([*starts, len(text)])) <= MAX_PIECES * length:
+            break
+    return [Heading(offset + start, 9, f"{number}") for number, start in enumerate(starts, start=1)]
+
+
+def _paragraph_ends(text: str) -> Iterator[int]:
+    yield from (match.end() for match in re.finditer(r"\n\n+(?=\S)", text))
+
+
+def _line_ends(text: str) -> Iterator[int]:
+    yield from (match.end() for match in re.finditer(r"\n+(?=\S)", text))
+
+
+def _sentence_ends(text: str) -> Iterator[int]:
+    """Yield where sentences end in any script; the sentences are found again in the text in their order."""
+    end = 0
+    for sentence in sentences_of(text):
+        start = text.find(sentence, end)
+        if start > end:
+            yield start
+        if start >= 0:
+            end = start + len(sentence)
+            yield end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from typing import BinaryIO
 
@@ -16,7 +17,11 @@ _XML = (".xml", ".rels", ".opf", ".ncx", ".vml")
 _DECLARED = tuple(
     mark.encode(name) for mark in ("<!ENTITY", "<!DOCTYPE") for name in ("ascii", "utf-16-le", "utf-16-be")
 )
-_WITH_DOCTYPE = (".opf", ".ncx")  # older EPUBs name a DTD there; no parser of ours loads it
+# Older EPUBs, pages and drawings name a DTD there; no parser of ours loads it.
+_WITH_DOCTYPE = (".opf", ".ncx", ".html", ".htm", ".xhtml", ".svg")
+_LOOKS_LIKE_XML = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*<")
+_ENCODING = re.compile(rb"<\?xml[^>]{0,200}encoding\s*=\s*[\"'](?:utf-?7|utf-?32|ucs|ibm|cp037|ebcdic)", re.IGNORECASE)
+"""Encodings in which a declaration could be written in other bytes than those that are looked for."""
 
 
 def check_members(archive: zipfile.ZipFile, max_bytes: int = MAX_BYTES) -> list[zipfile.ZipInfo]:
@@ -56,15 +61,19 @@ def check_container(file: BinaryIO) -> None:
             if member.flag_bits & 1:
                 raise CannotConvert("protected by a password")
             suffix = "." + member.filename.rpartition(".")[2].lower()
-            if suffix in _XML:
-                _check_xml(archive, member, _DECLARED[:3] if suffix in _WITH_DOCTYPE else _DECLARED)
+            _check_xml(archive, member, _DECLARED[:3] if suffix in _WITH_DOCTYPE else _DECLARED, suffix in _XML)
     file.seek(0)
 
 
-def _check_xml(archive: zipfile.ZipFile, member: zipfile.ZipInfo, forbidden: tuple[bytes, ...]) -> None:
+def _check_xml(archive: zipfile.ZipFile, member: zipfile.ZipInfo, forbidden: tuple[bytes, ...], is_xml: bool) -> None:
+    """Check a member that is XML, whatever it is called: relationships may name any member as a part."""
     before = b""
     with archive.open(member) as content:
         while chunk := content.read(CHUNK):
+            if not before and not is_xml and not _LOOKS_LIKE_XML.match(chunk):
+                return
+            if not before and _ENCODING.match(chunk.lstrip()):
+                raise CannotConvert(f"{member.filename[:60]} is in an encoding that XML parts don't have")
             if any(mark in before + chunk for mark in forbidden):
                 raise CannotConvert(f"{member.filename[:60]} defines XML entities, which could expand without limit")
             before = chunk[-32:]

@@ -7,6 +7,7 @@ import http.client
 import socket
 import ssl
 import tempfile
+import threading
 import time
 import zlib
 from collections import deque
@@ -17,7 +18,16 @@ from typing import NamedTuple
 from urllib.parse import urldefrag, urljoin
 from urllib.robotparser import RobotFileParser
 
-from sizewise.documents.addresses import Refused, Resolve, Target, check_url, is_url, pinned_address, resolve_host
+from sizewise.documents.addresses import (
+    Refused,
+    Resolve,
+    Target,
+    Unreachable,
+    check_url,
+    is_url,
+    pinned_address,
+    resolve_host,
+)
 from sizewise.documents.reading import ReadOptions
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.privacy import offline
@@ -28,6 +38,8 @@ MAX_REDIRECTS = 5
 SECONDS, CONNECT_SECONDS = 30.0, 10.0
 MAX_ROBOTS_BYTES = 500 * 1024  # RFC 9309
 MAX_DELAY_S = 10.0
+MAX_REQUESTS_PER_PAGE, MORE_REQUESTS = 2, 10
+"""Requests of a crawl for each page that may be read, and on top; pages that are refused cost requests as well."""
 CHUNK = 65_536
 KINDS = {
     "text/html": ".html",
@@ -74,8 +86,8 @@ class _PinnedHTTPS(http.client.HTTPSConnection):
         self._address = address
 
     def connect(self) -> None:
-        plain = socket.create_connection((self._address, self.port), self.timeout)
-        self.sock = self._context.wrap_socket(plain, server_hostname=self.host)
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)
 
 
 def connect_pinned(target: Target, address: str) -> http.client.HTTPConnection:
@@ -101,7 +113,7 @@ class Fetcher:
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._allow, self._resolve, self._connect, self._wait = tuple(allow_hosts), resolve, connect, wait
-        self._robots: dict[tuple[str, str, int], RobotFileParser | None] = {}
+        self._robots: dict[tuple[str, str, int], RobotFileParser | str] = {}
         self._last: dict[str, float] = {}
 
     def fetch(self, url: str) -> Page:
@@ -135,8 +147,8 @@ class Fetcher:
         if key not in self._robots:
             self._robots[key] = self._read_robots(target)
         rules = self._robots[key]
-        if rules is None:
-            raise Refused("its robots.txt cannot be read (RFC 9309: no page may be read then)")
+        if isinstance(rules, str):
+            raise Refused(rules)
         if not rules.can_fetch(AGENT, target.url):
             raise Refused("its robots.txt forbids it")
         delay = min(MAX_DELAY_S, float(rules.crawl_delay(AGENT) or 0))
@@ -145,7 +157,8 @@ class Fetcher:
             self._wait(delay - since)
         self._last[target.host] = time.monotonic()
 
-    def _read_robots(self, target: Target) -> RobotFileParser | None:
+    def _read_robots(self, target: Target) -> RobotFileParser | str:
+        """Return the rules of a host, or why none of its pages may be read (RFC 9309)."""
         rules = RobotFileParser()
         robots = target._replace(path="/robots.txt")
         for _ in range(MAX_REDIRECTS):
@@ -154,17 +167,16 @@ class Fetcher:
                 if status in (301, 302, 303, 307, 308):
                     robots = check_url(urljoin(robots.url, headers.get("Location", "")), self._allow)
                     continue
-            except Refused:
-                return None
+            except Refused as reason:
+                return f"{reason}" if isinstance(reason, Unreachable) else f"its robots.txt cannot be read ({reason})"
             if status >= 500 or status == 429:
-                return None
+                return f"its robots.txt cannot be read (the server answered {status})"
             rules.parse(data.decode("utf-8", "replace").splitlines() if status == 200 else [])
             return rules
-        return None
+        return f"its robots.txt redirects more than {MAX_REDIRECTS} times"
 
     def _get(self, target: Target, max_bytes: int) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = self._connect(target, pinned_address(target, self._resolve))
-        deadline = time.monotonic() + SECONDS
         try:
             headers = {
                 "User-Agent": AGENT,
@@ -172,31 +184,74 @@ class Fetcher:
                 "Accept": ", ".join(KINDS),
                 "Connection": "close",
             }
-            connection.request("GET", target.path, headers=headers)
-            answer = connection.getresponse()
-            length = answer.getheader("Content-Length", "")
-            if length.isdigit() and int(length) > max_bytes:
-                raise Refused(f"larger than {max_bytes / 2**20:.1f} MB")
-            encoding = (answer.getheader("Content-Encoding") or "identity").strip().lower()
-            return answer.status, answer.headers, _read_body(answer, encoding, max_bytes, deadline)
-        except (OSError, http.client.HTTPException, zlib.error, ValueError) as error:
-            raise Refused(f"cannot be reached ({type(error).__name__}: {str(error)[:100]})") from error
+            with _TimeLimit(connection, SECONDS) as limit:
+                connection.request("GET", target.path, headers=headers)
+                limit.also(connection.sock)
+                answer = connection.getresponse()
+                return answer.status, answer.headers, _read_body(answer, max_bytes)
+        except (OSError, http.client.HTTPException, zlib.error, ValueError, Refused) as error:
+            if limit.passed:
+                raise Unreachable(f"took longer than {SECONDS:.0f} s") from error
+            if isinstance(error, Refused):
+                raise
+            raise Unreachable(f"cannot be reached ({type(error).__name__}: {str(error)[:100]})") from error
         finally:
             connection.close()
 
 
-def _read_body(answer: http.client.HTTPResponse, encoding: str, max_bytes: int, deadline: float) -> bytes:
-    """Read a body in pieces, and decompress it no further than the limit."""
+class _TimeLimit:
+    """Ends a connection after some seconds, whatever it is waiting for: a server may send a byte at a time."""
+
+    def __init__(self, connection: http.client.HTTPConnection, seconds: float) -> None:
+        self._connection, self._sockets = connection, list[socket.socket]()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self.passed = False
+
+    def __enter__(self) -> _TimeLimit:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._timer.cancel()
+
+    def also(self, sock: socket.socket) -> None:
+        """Keep the socket of the connection, which `http.client` hands over to the answer."""
+        self._sockets.append(sock)
+        if self.passed:
+            self._end()
+
+    def _end(self) -> None:
+        self.passed = True
+        for sock in (self._connection.sock, *self._sockets):
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _read_body(answer: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    """Read a body in pieces, and decompress it no further than the limit.
+
+    Raises:
+        Refused: It is too large, or ends before its end.
+    """
+    length = answer.getheader("Content-Length", "").strip()
+    if length.isdigit() and int(length) > max_bytes:
+        raise Refused(f"larger than {max_bytes / 2**20:.1f} MB")
+    encoding = (answer.getheader("Content-Encoding") or "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
         raise Refused(f"compressed as {encoding}")
     unpack = None if encoding == "identity" else zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    data = bytearray()
+    data, received = bytearray(), 0
     while piece := answer.read1(CHUNK):
-        if time.monotonic() > deadline:
-            raise Refused(f"took longer than {SECONDS:.0f} s")
+        received += len(piece)
         data += piece if unpack is None else unpack.decompress(piece, max_bytes + 1 - len(data))
         if len(data) > max_bytes or (unpack is not None and unpack.unconsumed_tail):
             raise Refused(f"larger than {max_bytes / 2**20:.1f} MB")
+    if length.isdigit() and not answer.chunked and received < int(length):
+        raise Refused(f"cut off after {received:,} of {int(length):,} bytes; read it again later")
+    if unpack is not None and received and not unpack.eof:
+        raise Refused(f"cut off: its {encoding} data has no end; read it again later")
     return bytes(data)
 
 
@@ -237,7 +292,13 @@ class Downloads:
         refused: (address, reason) of pages that were not read.
     """
 
-    def __init__(self, sources: Sequence[Path | str], options: ReadOptions, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Path | str],
+        options: ReadOptions,
+        fetcher: Fetcher | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.paths = [source for source in sources if not is_url(source)]
         self._urls = [str(source) for source in sources if is_url(source)]
         self._options = options
@@ -245,7 +306,7 @@ class Downloads:
         self.refused: list[tuple[str, str]] = []
         if self._urls:
             _check_allowed(self._urls, options)
-        self._folder = tempfile.TemporaryDirectory(prefix="sizewise-pages-") if self._urls else None
+        self._folder = tempfile.TemporaryDirectory(prefix="sizewise-pages-", dir=folder) if self._urls else None
         self._fetcher = fetcher or Fetcher(options.allow_hosts)
 
     def __enter__(self) -> Downloads:
@@ -266,8 +327,13 @@ class Downloads:
     def _crawl(self, start: str) -> Iterator[Named]:
         """Fetch a page and the pages it links to on listed hosts, breadth first."""
         waiting, known, fetched = deque([urldefrag(start).url]), {start}, 0
+        requests, max_requests = 0, MAX_REQUESTS_PER_PAGE * self._options.max_pages + MORE_REQUESTS
         while waiting and fetched < self._options.max_pages:
             url = waiting.popleft()
+            requests += 1
+            if requests > max_requests:
+                self.refused.append((url, f"stopped after {max_requests:,} requests, most of them refused"))
+                return
             try:
                 page = self._fetcher.fetch(url)
             except Refused as reason:

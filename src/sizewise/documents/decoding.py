@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
-from importlib.util import find_spec
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
 from sizewise.documents.east_asian import east_asian_encoding
-from sizewise.errors import install_command
+from sizewise.documents.single_byte import languages, plausible
+from sizewise.text import detect_language
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 _BYTE_ORDER_MARKS = (
@@ -18,17 +19,15 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 WESTERN = "cp1252"
-CANDIDATES = (
-    *(WESTERN, "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp874"),
-    *("cp932", "cp949", "gb18030", "big5"),
-)
+_ISO_2022_JP = (b"\x1b$B", b"\x1b$@")
 SAMPLE = 200_000
 HEAD = 65_536
 MAX_NUL_SHARE = 0.5  # of the lines at the beginning
 MAX_DAMAGED_SHARE = 0.05  # of a text's lines, whose bytes become U+FFFD
 MIN_LEGACY_SHARE = 0.9  # of the lines with other letters than ASCII
-# Accented letters of Western Europe. The š, ž, ý, þ and ð of windows-1252 indicate that Czech or Turkish was meant.
-_WESTERN_LETTERS = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüßÿ")
+# Accented letters of Western Europe. The š, ž, ý, þ and ð of windows-1252 indicate that Czech or Turkish was meant, and
+# õ and û Hungarian.
+_WESTERN_LETTERS = frozenset("àâäáãåæçéèêëíìîïñóòôöøœúùüßÿ")
 _MAX_ACCENTED_SHARE = 0.3
 
 
@@ -118,6 +117,9 @@ def decode(raw: bytes) -> Decoded:
             raise Unreadable("binary") from error
     else:
         check_binary(raw[:HEAD] if wide is None else b"")
+        if any(mark in raw[:HEAD] for mark in _ISO_2022_JP) and raw.isascii():
+            with contextlib.suppress(UnicodeDecodeError):
+                return Decoded(raw.decode("iso2022_jp"), "iso2022_jp")
         return Decoded(text.removeprefix("\ufeff"))
     lines = raw.split(b"\n")
     found = tally_lines(lines)
@@ -220,19 +222,16 @@ def guess_encoding(raw: bytes, other: bytes) -> str:
     east_asian = east_asian_encoding(sample)
     if east_asian:
         return east_asian
-    if find_spec("charset_normalizer") is None:
-        raise Unreadable(f"not UTF-8, and to detect its encoding needs {install_command('documents')}")
-    from charset_normalizer import from_bytes
-
-    encodings: dict[str, str] = {}  # decoded text -> encoding
-    matches = list(from_bytes(sample, cp_isolation=list(CANDIDATES)))
-    for match in matches:
-        if (match.chaos, match.coherence) == (matches[0].chaos, matches[0].coherence):
-            names = [name for name in CANDIDATES if name in match.could_be_from_charset]
-            encodings.setdefault(str(match), names[0] if names else match.encoding)
-    names = list(encodings.values())
-    if WESTERN in names and (len(names) == 1 or _looks_western(sample)):
-        names = [WESTERN]
+    found = plausible(sample)
+    if len(found) > 1:
+        by_language = {
+            text: name
+            for text, name in found.items()
+            if (language := detect_language(text)) and language in languages(text)
+        }
+        western = {text: name for text, name in found.items() if name == WESTERN and _looks_western(sample)}
+        found = by_language or western or found
+    names = list(found.values())
     if len(names) != 1:
         raise Unreadable(f"not UTF-8 (could be {' or '.join(names)})" if names else "not UTF-8")
     return names[0]

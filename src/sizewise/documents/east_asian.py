@@ -15,16 +15,31 @@ _MIN_COMMON, _MIN_HAN, _MIN_HANGUL, _MIN_KANA = 0.05, 0.8, 0.9, 0.15
 
 
 def east_asian_encoding(raw: bytes) -> str:
-    """Return cp932, cp949, gb18030 or big5 if the text is clearly in it; otherwise an empty string."""
-    for encoding, fits in (("cp932", _japanese), ("cp949", _korean), ("gb18030", _simplified), ("big5", _traditional)):
+    """Return cp932, euc_jp, cp949, gb18030 or big5 if the text is clearly in it; otherwise an empty string."""
+    known = (
+        *(("cp932", _japanese), ("euc_jp", _japanese), ("cp949", _korean)),
+        *(("gb18030", _simplified), ("big5", _traditional)),
+    )
+    for encoding, fits in known:
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(raw)  # the sample may end within a character
         except UnicodeDecodeError:
             continue
         characters = [character for character in text if character > "\x7f"]
+        if _inside_latin_words(text):
+            continue
         if len(characters) >= MIN_CHARACTERS and fits(characters):
             return encoding
     return ""
+
+
+def _inside_latin_words(text: str) -> bool:
+    """Return whether most characters stand next to Latin letters, as accented letters of another encoding would."""
+    inside = sum(
+        one > "\x7f" and any(near.isascii() and near.isalpha() for near in (before, after))
+        for before, one, after in zip(f" {text}", text, f"{text[1:]} ", strict=False)
+    )
+    return 2 * inside > sum(one > "\x7f" for one in text)
 
 
 def _share(characters: list[str], first: str, last: str) -> float:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 from sizewise.documents import archives, containers, converting, crawling, row_files, spreadsheets
-from sizewise.documents.addresses import is_url
 from sizewise.documents.cell_tables import CELL_KINDS
 from sizewise.documents.cells import known_columns
 from sizewise.documents.converted import documents_of, read_converted
 from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, check_size, decode_file
+from sizewise.documents.folders import named_files
 from sizewise.documents.parts import CannotConvert, Conversion, Part
 from sizewise.documents.personal_data import PersonalData, check_choice
 from sizewise.documents.reading import FileRead, Reading, ReadOptions
@@ -54,34 +55,32 @@ def read_paths(
         SizewiseError: A path doesn't exist, a file has too many unusable rows, or no text was found.
     """
     reading = into if into is not None else Reading()
-    reading.personal = PersonalData(check_choice(options.personal_data), reading.removed)
-    skipped: dict[str, list[str]] = {}
-    notes: list[str] = []
+    reading.personal = PersonalData(check_choice(options.personal_data), reading.removed, reading.tokens)
     commands: list[str] = []
-    with _Sources(paths, options) as sources:
+    with _Sources(paths, options, reading) as sources:
         for file in _files_to_read(sources, among, options, reading):
             try:
                 found = _read_file(file)
             except Unreadable as reason:
-                _skip(file.name, str(reason), skipped, reading)
+                reading.skip(file.name, str(reason))
                 commands += [reason.command.replace("FILE", shlex.quote(str(file.path)))] if reason.command else []
-                reading.finish(file.name)
+                reading.finish(file.key)
                 continue
             found.flush_to(reading)
             reading.forms.update(found.forms)
             reading.count_removed(found.removed)
-            reading.notes += found.notes
-            reading.finish(file.name)
+            reading.notes += map(reading.personal.words, found.notes)
+            reading.finish(file.key)
         for name, refused in sources.refused:
-            _skip(name, refused, skipped, reading)
+            reading.skip(name, refused)
     reading.note_removed()
-    notes += [
-        f"not read ({reason}): {', '.join(names[:_LISTED])}"
-        + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-        for reason, names in skipped.items()
+    notes = [
+        f"not read ({reason}): {', '.join(names)}"
+        + (f" and {reading.not_read[reason] - len(names):,} more" if reading.not_read[reason] > len(names) else "")
+        for reason, names in reading.skipped.items()
     ]
     if not len(reading.documents) + len(reading.examples):
-        commands += [install[1] for reason in skipped if (install := _INSTALL.search(reason))]
+        commands += [install[1] for reason in reading.skipped if (install := _INSTALL.search(reason))]
         details = "; ".join([*reading.notes[-_LISTED:], *notes]) or "the folder is empty"
         kinds = dict.fromkeys((*TEXT_KINDS, *row_files.KINDS, *converting.KINDS, *archives.ZIP_KINDS, ".tar.gz"))
         raise SizewiseError(
@@ -93,22 +92,19 @@ def read_paths(
     return reading
 
 
-def _skip(name: str, reason: str, skipped: dict[str, list[str]], reading: Reading) -> None:
-    name, reason = shown_path(name), shown_path(reason)
-    reading.not_read[reason] = reading.not_read.get(reason, 0) + 1
-    skipped.setdefault(reason, []).append(name)
-
-
 class _Sources:
     """The files of paths and addresses, and the processes that convert them; temporary files are removed at the end."""
 
-    def __init__(self, paths: Sequence[Path | str], options: ReadOptions) -> None:
-        self._paths, self._options = paths, options
+    def __init__(self, paths: Sequence[Path | str], options: ReadOptions, into: Reading) -> None:
+        self._paths, self._options, self._into = paths, options, into
+        self._not_taken: list[tuple[str, str]] = []
 
     def __enter__(self) -> _Sources:
         with ExitStack() as stack:
-            self._downloads = stack.enter_context(crawling.Downloads(self._paths, self._options))
-            self._unpacked = stack.enter_context(archives.Unpacked())
+            self._downloads = stack.enter_context(
+                crawling.Downloads(self._paths, self._options, folder=self._into.folder)
+            )
+            self._unpacked = stack.enter_context(archives.Unpacked(self._into.folder))
             self.converters = stack.enter_context(converting.Converters())
             self._stack = stack.pop_all()
         return self
@@ -118,8 +114,8 @@ class _Sources:
 
     def named(self) -> list[tuple[Path, str]]:
         """Return (path, name) of each file; archives are unpacked and pages fetched."""
-        files = self._unpacked.files(self._downloads.files(_named_files(self._downloads.paths)))
-        return [(path, shown_path(name)) for path, name in files]
+        files = named_files(self._downloads.paths, self._into.excluded, self._not_taken)
+        return [(path, shown_path(name)) for path, name in self._unpacked.files(self._downloads.files(files))]
 
     @property
     def origins(self) -> dict[str, str]:
@@ -129,29 +125,8 @@ class _Sources:
 
     @property
     def refused(self) -> list[tuple[str, str]]:
-        """(name, reason) of archives, members and pages that were not read."""
-        return self._downloads.refused + self._unpacked.refused
-
-
-def _named_files(paths: Sequence[Path | str]) -> Iterator[tuple[Path, str]]:
-    """Yield (path, name) of each file; the name is relative to the given folder."""
-    for given in paths:
-        if is_url(given):
-            continue
-        root = Path(given).expanduser()
-        if not root.exists():
-            raise SizewiseError(f"{root} doesn't exist.", "an existing file or folder", "sizewise read PATH...")
-        for path in _files(root):
-            yield path, path.relative_to(root).as_posix() if root.is_dir() else path.name
-
-
-def _files(root: Path) -> Iterator[Path]:
-    if root.is_file():
-        yield root
-        return
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts):
-            yield path
+        """(name, reason) of files, archives, members and pages that were not read."""
+        return self._not_taken + self._downloads.refused + self._unpacked.refused
 
 
 def _files_to_read(
@@ -161,16 +136,31 @@ def _files_to_read(
     named = [(path, name) for path, name in sources.named() if not row_files.is_dataset_file(path)]
     into.origins.update(sources.origins)
     sites = Sites(named, into.origins, sources.converters)
-    splits = row_files.splits_in_names([*named, *_named_files(among)])
+    splits = row_files.splits_in_names([*named, *named_files(among, into.excluded)])
     leftovers = [(path, name) for path, name in named if row_files.is_leftover(path)]
-    into.notes += [f"{name}: not part of the saved dataset (state.json), not read" for _, name in leftovers]
+    notes = [f"{name}: not part of the saved dataset (state.json), not read" for _, name in leftovers]
     named = [file for file in named if file not in leftovers]
     cards = {name for path, name in named if row_files.is_dataset_card(path, named)}
-    into.notes += [f"{name}: taken for the card of a dataset, not read" for name in sorted(cards)]
-    to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(name))
+    notes += [f"{name}: taken for the card of a dataset, not read" for name in sorted(cards)]
+    notes = [into.personal.words(note) for note in notes]
+    into.notes += [note for note in notes if note not in into.notes]
+    keys = _keys(named)
+    to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(keys[path]))
     for path, name in sources.converters.ahead(to_read, MAX_FILE_BYTES):
         recurring = sites.recurring(path)
-        yield File(path, name, kind_of(path), options, sources.converters, into, splits.get(path), recurring)
+        yield File(
+            path, name, kind_of(path), options, sources.converters, into, keys[path], splits.get(path), recurring
+        )
+
+
+def _keys(named: Sequence[tuple[Path, str]]) -> dict[Path, str]:
+    """Return what identifies each file in a journal: its name, and which of the files with this name it is."""
+    seen: Counter[str] = Counter()
+    keys = {}
+    for path, name in named:
+        seen[name] += 1
+        keys[path] = name if seen[name] == 1 else f"{name}\0{seen[name]}"
+    return keys
 
 
 class File(NamedTuple):
@@ -185,6 +175,8 @@ class File(NamedTuple):
     converters: converting.Converters
     into: Reading
     """Where to put the rows of large files while they are read."""
+    key: str
+    """What identifies the file in a journal."""
     split: Split | None = None
     """The split that the name of the file states."""
     recurring: frozenset[str] = frozenset()

@@ -7,6 +7,8 @@ import io
 import re
 from typing import Any
 
+from sizewise.documents.decoding import Unreadable, decode
+from sizewise.documents.html_marks import keep_marks
 from sizewise.documents.licenses import license_name
 from sizewise.documents.parts import CannotConvert, Conversion, Part
 
@@ -45,13 +47,10 @@ def decode_html(data: bytes) -> str:
         except (UnicodeDecodeError, LookupError):
             continue
     try:
-        from charset_normalizer import from_bytes
-    except ImportError as error:
-        raise CannotConvert("not UTF-8, and it declares no encoding") from error
-    best = from_bytes(data).best()
-    if best is None:
-        raise CannotConvert(f"not UTF-8, and not {declared}" if declared else "not UTF-8, and it declares no encoding")
-    return str(best)
+        return decode(data).text
+    except Unreadable as error:
+        stated = f", and not {declared}" if declared else ", and it declares no encoding"
+        raise CannotConvert(f"{error}{stated}") from error
 
 
 def convert_html(data: bytes) -> Conversion:
@@ -72,6 +71,7 @@ def convert_page(page: str) -> Conversion:
     found = Conversion()
     license = _license(soup)
     found.removed[NAVIGATION] = _without_navigation(soup)
+    keep_marks(soup)
     body = soup.find("body") or soup
     found.parts.append(Part(markdown_of(str(body), found), title=title, license=license, language=language[:2].lower()))
     return found

@@ -52,7 +52,10 @@ class Inventory:
             self._compare_languages(item)
         self._items += 1
         self.languages[language or detect_language(text) or "unknown"] += 1
-        kinds = personal_data.kinds_at_a_glance(text[:MAX_CHECKED]) if self._finds else set()
+        kinds: set[str] = set()
+        if self._finds:
+            kinds = personal_data.kinds_at_a_glance(text[:MAX_CHECKED])
+            kinds |= personal_data.kinds_at_a_glance("\n".join(personal_data.other_fields(item))[:MAX_CHECKED])
         self.personal_data.update(kinds)
         self._personal += bool(kinds)
 

@@ -19,7 +19,13 @@ MAX_MARKERS = 3_000
 NOT_READ = "attachments not read"
 _POLICY = policy.default.clone(max_line_length=None)
 _TEXT_KINDS = (".txt", ".md", ".text", ".markdown", ".csv", ".tsv", ".json", ".jsonl", ".log")
-_FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]+\n")
+_PLAIN = ("text/plain", "text/markdown", "text/x-markdown", "text/enriched")
+MIN_STUB_SHARE = 0.4
+"""A plain text with a smaller share of the words of its HTML alternative only asks for another mail program."""
+# A sender and a time, as RFC 4155 has it: a sentence that begins with "From" starts no message.
+_FROM_LINE = re.compile(
+    rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From (?=[^\n]*\b\d{1,2}:\d\d)(?=[^\n]*\b(?:19|20)\d\d\b)[^\n]+\n"
+)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 
@@ -56,24 +62,54 @@ def _message(data: bytes, name: str) -> Conversion:
     leaves = list(_leaves(message))
     if len(leaves) > MAX_PARTS:
         raise CannotConvert(f"has more than {MAX_PARTS:,} parts")
-    plain = [leaf for leaf in leaves if not _file_name(leaf) and leaf.get_content_type() == "text/plain"]
-    html = [leaf for leaf in leaves if not _file_name(leaf) and leaf.get_content_type() == "text/html"]
-    texts = [_text(leaf) for leaf in plain]
-    if not any(text.strip() for text in texts):
-        texts = []
-        for leaf in html:
-            page = convert_html(_payload(leaf, decode=True))
-            found.removed.update(page.removed)
-            texts += [part.text for part in page.parts]
+    texts = [_body_text(leaf, found) for leaf in _bodies(message)]
     headers = [f"{name}: {value}" for name in HEADERS if (value := _header(message, name))]
-    text = "\n".join(headers) + "\n\n" + "\n\n".join(text.strip() for text in texts)
+    text = "\n".join(headers) + "\n\n" + "\n\n".join(filter(None, (text.strip() for text in texts)))
     found.parts.append(Part(text.strip(), name, title=_header(message, "Subject"), time=_time(message)))
     for leaf in leaves:
         if _file_name(leaf):
             _add_attachment(leaf, name, found)
-        elif leaf.get_content_maintype() != "text":
+        elif leaf.get_content_type() not in (*_PLAIN, "text/html"):
             found.removed[f"{NOT_READ} ({leaf.get_content_type()})"] += 1
     return found
+
+
+def _bodies(message: EmailMessage) -> list[EmailMessage]:
+    """Return the parts that make up the text of a message, in order; of alternatives, the one that says most."""
+    found: list[EmailMessage] = []
+    waiting: list[EmailMessage] = [message]
+    while waiting:
+        part = waiting.pop()
+        kind = part.get_content_type()
+        if kind == "multipart/alternative":
+            texts = [leaf for leaf in _leaves(part) if not _file_name(leaf)]
+            plain = [leaf for leaf in texts if leaf.get_content_type() in _PLAIN]
+            html = [leaf for leaf in texts if leaf.get_content_type() == "text/html"]
+            words, more = sum(map(_word_count, plain)), sum(map(_word_count, html))
+            found += html if html and words < MIN_STUB_SHARE * more else plain[:1] or html
+        elif part.is_multipart() and kind != "message/rfc822":
+            children = part.get_payload()
+            if isinstance(children, list):
+                waiting += [child for child in reversed(children) if isinstance(child, EmailMessage)]
+        elif kind in (*_PLAIN, "text/html") and not _file_name(part):
+            found.append(part)
+    return found
+
+
+def _word_count(part: EmailMessage) -> int:
+    """Return the number of words of a text; of HTML, those between the tags."""
+    text = _text(part)
+    if part.get_content_type() == "text/html":
+        text = re.sub(r"(?is)<(style|script|head)\b.*?</\1\s*>|<[^>]*>", " ", text)
+    return len(text.split())
+
+
+def _body_text(part: EmailMessage, found: Conversion) -> str:
+    if part.get_content_type() != "text/html":
+        return _text(part)
+    page = convert_html(_payload(part, decode=True))
+    found.removed.update(page.removed)
+    return "\n\n".join(one.text for one in page.parts)
 
 
 def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
@@ -103,7 +139,7 @@ def _add_attachment(part: EmailMessage, name: str, found: Conversion) -> None:
             forwarded = part.get_payload(0)
             inner = convert_bytes(forwarded.as_bytes() if isinstance(forwarded, Message) else b"", ".eml")
         elif kind in _TEXT_KINDS:
-            inner = Conversion([Part(decode_html(_payload(part)))])
+            inner = Conversion([Part(_text(part))])
         elif kind in CONVERTERS:
             inner = convert_bytes(_payload(part), kind)
         else:

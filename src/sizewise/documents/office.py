@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime
 import io
 import re
+import zipfile
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from sizewise.documents.containers import check_container
-from sizewise.documents.html_pages import OPTIONS
+from sizewise.documents.html_marks import keep_marks
+from sizewise.documents.html_pages import OPTIONS, markdown_of
 from sizewise.documents.licenses import license_name
 from sizewise.documents.parts import CannotConvert, Conversion, Part, markdown_table
 
@@ -17,6 +20,12 @@ MAX_CELLS = 5_000_000
 _SLIDE = re.compile(r"<!-- Slide number: \d+ -->\n?")
 _PICTURE = re.compile(r"^!\[\]\([^)\n]*\)[ \t]*$", re.MULTILINE)
 _METADATA = re.compile(r"\*\*([A-Z][a-z]+):\*\* (.*)")
+HIDDEN = "hidden passages left out of Word files"
+_DOCX_TEXT = re.compile(r"word/(?:document\d*|footnotes|endnotes)\.xml")
+_MOVED_AWAY = re.compile(rb"<w:moveFrom(?=[ >])[^>]*(?<!/)>.*?</w:moveFrom>", re.DOTALL)
+_WRAPPER = re.compile(rb"</?w:(?:moveTo|fldSimple|customXml|smartTag)(?=[ />])[^>]*>")
+_RUN = re.compile(rb"<w:r(?=[ >])[^>]*(?<!/)>(?:(?!<w:r[ >])(?!</w:r>).)*</w:r>", re.DOTALL)
+_VANISH = re.compile(rb"<w:vanish(?:\s*/>|\s+w:val=\"(?:1|true|on)\")")
 _CODE_PAGE = re.compile(rb"\\ansicpg(\d{3,5})")
 
 
@@ -34,8 +43,36 @@ def _from_container(name: str, data: bytes, kind: str) -> str:
 
 
 def convert_docx(data: bytes) -> Conversion:
-    """Convert a DOCX file; headings, lists and tables become Markdown."""
-    return Conversion([Part(_from_container("DocxConverter", data, ".docx"))])
+    """Convert a DOCX file; headings, lists and tables become Markdown, and hidden text is left out."""
+    from bs4 import BeautifulSoup
+    from markitdown.converter_utils.docx.pre_process import pre_process_docx
+
+    check_container(io.BytesIO(data))
+    mammoth: Any = import_module("mammoth")  # comes with markitdown[docx]
+    found = Conversion()
+    visible = pre_process_docx(io.BytesIO(_visible_docx(data, found)))
+    soup = BeautifulSoup(mammoth.convert_to_html(visible).value, "html.parser")
+    keep_marks(soup)
+    found.parts.append(Part(markdown_of(str(soup), found)))
+    return found
+
+
+def _visible_docx(data: bytes, found: Conversion) -> bytes:
+    """Return a DOCX file without hidden text, and with the text of fields, custom elements and moves in its place."""
+    result = io.BytesIO()
+
+    def visible(match: re.Match[bytes]) -> bytes:
+        hidden = _VANISH.search(match[0]) is not None
+        found.removed[HIDDEN] += hidden
+        return b"" if hidden else match[0]
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(result, "w") as changed:
+        for member in archive.infolist():
+            content = archive.read(member)
+            if _DOCX_TEXT.fullmatch(member.filename):
+                content = _RUN.sub(visible, _WRAPPER.sub(b"", _MOVED_AWAY.sub(b"", content)))
+            changed.writestr(member, content)
+    return result.getvalue()
 
 
 def convert_pptx(data: bytes) -> Conversion:
@@ -114,8 +151,6 @@ MAX_REPEAT = 100
 
 def convert_odt(data: bytes) -> Conversion:
     """Convert an ODT file; headings, lists and tables become Markdown."""
-    import zipfile
-
     from defusedxml.ElementTree import fromstring
 
     check_container(io.BytesIO(data))

@@ -6,9 +6,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
-from sizewise.documents.personal_data import PersonalData, PersonalDataChoice
+from sizewise.documents.personal_data import PersonalData, PersonalDataChoice, Tokens
 from sizewise.errors import shown_path
 from sizewise.records import Document, Example, RejectedRow
 
@@ -16,6 +17,7 @@ T = TypeVar("T")
 MAX_REJECTS = 0.05
 MAX_HELD_ROWS = 20_000
 MAX_HELD_CHARACTERS = 20_000_000
+MAX_LISTED = 5
 _KEPT = 10
 
 
@@ -67,6 +69,10 @@ class Reading:
         removed_files: What was left out of texts -> in how many files.
         origins: Path of a temporary file -> the archive member or address that it is from.
         personal: What becomes of personal data.
+        tokens: The tokens that stand for personal data in the whole dataset.
+        skipped: Reason -> the first names of files that were skipped for it.
+        excluded: Folders that are not read, where results are stored.
+        folder: Where temporary files are put; the folder of the system by default.
     """
 
     documents: Rows[Document] = field(default_factory=list)
@@ -79,6 +85,10 @@ class Reading:
     removed_files: Counter[str] = field(default_factory=Counter)
     origins: dict[str, str] = field(default_factory=dict)
     personal: PersonalData = field(default_factory=PersonalData)
+    tokens: Tokens = field(default_factory=Tokens)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    excluded: tuple[Path, ...] = ()
+    folder: Path | None = None
 
     def add_document(self, document: Document) -> None:
         """Add a document; personal data in it is masked, or the document dropped, if that was chosen."""
@@ -92,6 +102,19 @@ class Reading:
         kept = self.personal.example(example)
         if kept is not None:
             self.examples.append(kept)
+
+    def add_rejected(self, row: RejectedRow) -> None:
+        """Add a row that cannot be used; personal data in its reason is masked, if that was chosen."""
+        words = self.personal.words
+        self.rejected.append(row.model_copy(update={"file": words(row.file), "reason": words(row.reason)}))
+
+    def skip(self, name: str, reason: str) -> None:
+        """Take note that a file was not read."""
+        reason = self.personal.words(shown_path(reason))
+        self.not_read[reason] = self.not_read.get(reason, 0) + 1
+        names = self.skipped.setdefault(reason, [])
+        if len(names) < MAX_LISTED:
+            names.append(self.personal.words(shown_path(name)))
 
     def count_removed(self, removed: Counter[str]) -> None:
         """Count what was left out of the texts of one file."""
@@ -195,7 +218,7 @@ class FileRead:
         for example in self.examples:
             reading.add_example(example)
         for row in self.rejected:
-            reading.rejected.append(row)
+            reading.add_rejected(row)
         self.documents, self.examples, self.rejected, self._characters = [], [], [], 0
 
 
