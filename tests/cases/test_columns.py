@@ -23,8 +23,8 @@ def test_the_command_takes_the_columns(command: Command, table: Path) -> None:
     assert run.told["record"]["forms"] == {"kundenfrage + antwort": 30}
     run = command("read", table)
     assert run.code == 1
-    assert "'kundenfrage'" in run.whole
-    assert "--prompt" in run.whole
+    assert "'Kundenfrage'" in run.whole
+    assert "--prompt Kundenfrage --reference Antwort" in run.whole
 
 
 def test_a_dataset_from_two_files_has_their_splits(command: Command, tmp_path: Path) -> None:

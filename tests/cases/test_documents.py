@@ -139,5 +139,8 @@ def test_pages_are_read_in_their_own_encoding(tmp_path: Path, read_in: ReadIn) -
     for name, (page, _, encoding) in pages.items():
         (folder / name).write_bytes(page.encode(encoding))
     read = read_in(folder)
-    found = {document.id: document.text for document in read.documents}
+    found: dict[str, str] = {}
+    for document in read.documents:  # the longest page is cut into pieces
+        name = document.id.partition("#")[0]
+        found[name] = found.get(name, "") + document.text
     assert [name for name, (_, words, _) in pages.items() if words not in found.get(name, "")] == []

@@ -209,6 +209,8 @@ def with_attachment(name: str, data: bytes) -> bytes:
     return (head + place).encode() + base64.encodebytes(data) + b"--b--\n"
 
 
+FROM = b"From a@example.org Sat Nov 28 10:00:00 2026\n"
+MAILBOX = FROM + b"Subject: x\n\nText.\n\n" + FROM
 MAIL: list[Bomb] = [
     ("parts 1,000 deep", ".eml", lambda: nested_parts(1_000), "deep"),
     ("parts 100 deep", ".eml", lambda: nested_parts(100), "deep"),
@@ -234,7 +236,7 @@ MAIL: list[Bomb] = [
     ),
     ("charset", ".eml", lambda: b"Subject: x\nContent-Type: text/plain; charset=no-such\n\nText.", "read"),
     ("no mail", ".eml", lambda: b"\x00\x01\x02" * 100, "not an e-mail"),
-    ("deep in a mailbox", ".mbox", lambda: b"From a\nSubject: x\n\nText.\n\nFrom a\n" + nested_parts(1_000), "read"),
+    ("deep in a mailbox", ".mbox", lambda: MAILBOX + nested_parts(1_000), "read"),
     ("no mailbox", ".mbox", lambda: b"Text.", "not a mailbox"),
 ]
 BOMBS = [*office_bombs(), *PDF, *MARKUP, *MAIL]
