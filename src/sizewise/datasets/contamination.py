@@ -320,7 +320,7 @@ def contamination(
         passages: Passages of the test documents; they are read several times.
         examples: Examples of all splits.
         derived: Whether the examples were derived from the documents.
-        folder: Folder for working files, about eight times as large as the text; the system's own by default.
+        folder: Folder for working files, up to fifteen times as large as the text; the system's own by default.
     """
     with TemporaryDirectory(dir=folder, prefix=".contamination-") as working:
         yield from _Comparison(documents, passages, examples, derived, Path(working)).entries()

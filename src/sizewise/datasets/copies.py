@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +39,11 @@ PRECISION = 8
 _PLACES = np.uint64((1 << 31) - 1)  # bits of a seed's place; the other 33 are of its hash
 _POSITION_BITS = 16
 _LAST_CODE = 0xFFFF  # stands for all letters beyond the basic plane
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT_BITS = np.uint64(36)
+_STRETCHES = np.uint64((1 << 28) - 1)
+# Votes are divided by the first bits of their stretch, so its number is mixed, by a factor that has an inverse.
+_MIX = np.uint64(0x9E3779B)
+_UNMIX = np.uint64(pow(0x9E3779B, -1, 1 << 28))
 
 
 class Copy(NamedTuple):
@@ -61,7 +66,7 @@ class Copies:
     def __init__(self, folder: Path, characters: int) -> None:
         self._lengths = seed_lengths(characters)
         self._train, self._test = Spool(folder, "train-seeds", 1), Spool(folder, "test-seeds", 2)
-        self._votes = Spool(folder, "votes", 3)
+        self._votes = Spool(folder, "votes", 1)
         self._letters, self._stretches = (folder / name for name in ("train-letters", "test-letters"))
         self._train_file, self._test_file = self._letters.open("wb"), self._stretches.open("wb")
         self._ends = array("q")
@@ -94,18 +99,18 @@ class Copies:
         if not self._ends or not self._ends[-1] or not self._owners:
             return
         self._vote()
-        letters, stretches = (np.memmap(path, np.uint16, "r") for path in (self._letters, self._stretches))
-        ends = np.frombuffer(self._ends, np.int64)
-        for (votes,) in parts_of(self._votes):
-            for number, first, last in _candidates(votes, np.frombuffer(self._starts, np.int64)):
-                stretch = stretches[self._starts[number] : self._starts[number + 1]]
-                item = int(np.searchsorted(ends, (first + last + len(stretch)) // 2, "right"))
-                if item == len(ends):
-                    continue
-                begin = max(int(ends[item - 1]) if item else 0, first - MARGIN)
-                end = min(int(ends[item]), last + len(stretch) + len(stretch) // 8 + MARGIN)
-                if _is_copy(stretch, letters, begin, end):
-                    yield Copy(self._owners[number], item)
+        ends, starts = np.frombuffer(self._ends, np.int64), np.frombuffer(self._starts, np.int64)
+        with closing(_CodeFile(self._letters)) as letters, closing(_CodeFile(self._stretches)) as stretches:
+            for (votes,) in parts_of(self._votes):
+                for number, first, last in _candidates(votes, starts):
+                    stretch = stretches[int(starts[number]) : int(starts[number + 1])]
+                    item = int(np.searchsorted(ends, (first + last + len(stretch)) // 2, "right"))
+                    if item == len(ends):
+                        continue
+                    begin = max(int(ends[item - 1]) if item else 0, first - MARGIN)
+                    end = min(int(ends[item]), last + len(stretch) + len(stretch) // 8 + MARGIN)
+                    if begin < end and _is_copy(stretch, letters, begin, end):
+                        yield Copy(self._owners[number], item)
 
     def _vote(self) -> None:
         """Collect (stretch, shift) of each seed that both sides have."""
@@ -129,20 +134,23 @@ class Copies:
         numbers = origins[rows] >> np.uint64(_POSITION_BITS)
         inside = origins[rows] & np.uint64((1 << _POSITION_BITS) - 1)
         begins = (places[first[rows] + nth] & _PLACES) * np.uint64(PRECISION)
-        self._votes.add(numbers * _MIX, numbers, begins + np.uint64(1 << _POSITION_BITS) - inside)
+        shifts = begins + np.uint64(1 << _POSITION_BITS) - inside
+        self._votes.add((numbers * _MIX & _STRETCHES) << _SHIFT_BITS | shifts // np.uint64(PRECISION))
 
 
 def _candidates(votes: Hashes, starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
     """Yield (stretch, first shift, last shift) of the places with the most votes.
 
     Args:
-        votes: (votes, 3) rows of a hash, the stretch and the shift.
+        votes: (votes, 1) rows of the stretch, mixed, and the shift.
         starts: (stretches + 1,) offset of each stretch.
     """
     if not len(votes):
         return
-    votes = votes[np.lexsort((votes[:, 2], votes[:, 1]))]
-    numbers, shifts = votes[:, 1].astype(np.int64), votes[:, 2].astype(np.int64) - (1 << _POSITION_BITS)
+    votes = np.sort(votes[:, 0])
+    numbers = ((votes >> _SHIFT_BITS) * _UNMIX & _STRETCHES).astype(np.int64)
+    shifts = (votes & ((np.uint64(1) << _SHIFT_BITS) - np.uint64(1))).astype(np.int64)
+    shifts = shifts * PRECISION - (1 << _POSITION_BITS)
     new = np.flatnonzero((np.diff(numbers) != 0) | (np.diff(shifts) > MAX_SHIFT)) + 1
     firsts, ends = np.concatenate([[0], new]), np.concatenate([new, [len(votes)]])
     counts = ends - firsts
@@ -160,12 +168,32 @@ def _candidates(votes: Hashes, starts: npt.NDArray[np.int64]) -> Iterator[tuple[
             yield number, max(first, middle - MAX_SHIFT), min(last, middle + MAX_SHIFT)
 
 
+class _CodeFile:
+    """A file of codes that is read a stretch at a time, so that the system may forget the rest."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        self._size = path.stat().st_size // 2
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> Codes:
+        self._file.seek(2 * part.start)
+        return np.frombuffer(self._file.read(2 * (part.stop - part.start)), np.uint16)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 def _write(letters: Letters, file: IO[bytes]) -> None:
     """Write letters in two bytes each."""
     np.minimum(letters, _LAST_CODE).astype(np.uint16).tofile(file)
 
 
-def _is_copy(stretch: Codes, letters: Codes, begin: int, end: int) -> bool:
+def _is_copy(stretch: Codes, letters: _CodeFile, begin: int, end: int) -> bool:
     """Check whether a place of the training text holds the stretch, and clearly more of it than other places do."""
     similarity = common_letters(stretch, letters[begin:end]) / len(stretch)
     if similarity < MIN_SIMILARITY:
