@@ -252,3 +252,12 @@ def test_the_id_depends_on_everything_that_the_record_states(tmp_path: Path, sto
     ]
     assert len({first.id, *(saved.id for saved in other)}) == 6
     assert (other[1].record.rejected, other[3].record.name, other[4].record.domain) == (1, "named", "law")
+
+
+def test_personal_data_in_the_names_of_files_is_masked_in_the_record(tmp_path: Path, store: Store) -> None:
+    pytest.importorskip("presidio_analyzer")
+    paths = [tmp_path / f"{name}@example.com.txt" for name in ("anna", "boris", "chen")]
+    for i, path in enumerate(paths):
+        path.write_text(f"The notes of number {i * i} are here.", encoding="utf-8")
+    record = read(paths, store=store, options=ReadOptions(personal_data="mask")).record
+    assert "@example.com" not in record.model_dump_json()

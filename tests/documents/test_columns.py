@@ -115,6 +115,8 @@ def rows(path: Path, count: int = 3, **more: Any) -> None:
         (["holdout.jsonl", "training.jsonl"], ["test", "train"]),
         (["testing.jsonl", "training.jsonl"], ["test", "train"]),
         (["帮助_test.jsonl", "帮助_train.jsonl"], ["test", "train"]),
+        (["snli_1.0_test.jsonl", "snli_1.0_train.jsonl"], ["test", "train"]),
+        (["data.test.jsonl", "data.train.jsonl"], ["test", "train"]),
     ],
 )  # fmt: skip
 def test_splits_in_the_names_of_files_count_if_there_are_several(

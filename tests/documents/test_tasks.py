@@ -472,3 +472,41 @@ def test_any_row_is_read_rejected_or_skipped(cells: dict[str, Any]) -> None:
         assert example.messages
         assert "None" not in example.references
         example.model_dump_json().encode()
+
+
+@pytest.mark.parametrize("column", ["response", "output", "answer", "completion"])
+@pytest.mark.parametrize("rating", [(0, 1), ("0", "1"), (False, True)], ids=["numbers", "texts", "booleans"])
+def test_a_kto_tag_rates_any_answer(tmp_path: Path, column: str, rating: tuple[Any, Any]) -> None:
+    rows = [{"prompt": f"Frage {i}?", column: f"Antwort {i}", "kto_tag": rating[i % 2]} for i in range(6)]
+    found = {example.prompt: (example.references, example.rejected) for example in read(tmp_path, *rows).examples}
+    for i in range(6):
+        answer = (f"Antwort {i}",)
+        assert found[f"Frage {i}?"] == ((answer, ()) if i % 2 else ((), answer))
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("Wrap reasoning in <think> and </think> tags, then answer.", None),
+        ("Close with </think> at the end, please.", None),
+        ("<think>Hm, links?</think>\n\nLinks.", "Links."),
+        ("Hm, links?\n</think>\nLinks.", "Links."),
+        ("<think>想一想</think>在左边\u3002", "在左边\u3002"),
+    ],
+)
+def test_only_reasoning_before_an_answer_is_taken_off(tmp_path: Path, written: str, kept: str | None) -> None:
+    example = only(read(tmp_path, {"prompt": "Wo ist die Tür?", "answer": written}))
+    assert example.references == (kept or written,)
+
+
+def test_a_link_to_an_image_outside_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"x")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "own.png").write_bytes(b"x")
+    (folder / "img.png").symlink_to(tmp_path / "secret.png")
+    rows = [{"prompt": "p", "answer": "a", "images": [name]} for name in ("img.png", *["own.png"] * 40)]
+    reading = read(folder, *rows)
+    (rejected,) = reading.rejected
+    assert "a link to a file outside of the folder" in rejected.reason
+    assert len(reading.examples) == 40

@@ -111,7 +111,7 @@ def read(
         readings = [_read_source(number, sources, store, options, folder, tokens) for number in range(len(sources))]
         contents = build(
             readings,
-            [shown_path(source) for source in sources],
+            [reading.personal.words(shown_path(source)) for reading, source in zip(readings, sources, strict=True)],
             name,
             domain or "general",
             seed,

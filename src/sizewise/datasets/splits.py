@@ -17,6 +17,7 @@ MIN_SOURCES = 3
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.06
 SplitBy = Literal["documents", "questions", "prompts", "time", "group", "given"]
+TIME_FORMS = ", such as 2026-03-01, 01.03.2026 or seconds since 1970"
 SPLIT_BY: tuple[str, ...] = get_args(SplitBy)
 
 
@@ -105,7 +106,7 @@ def _check_columns(documents: Listed, examples: Listed, by: str) -> None:
         if without:
             raise SizewiseError(
                 f"{without:,} of {len(values):,} documents and examples have no {column}.",
-                f"a column '{column}' in every row",
+                f"a column '{column}' in every row{TIME_FORMS if column == 'time' else ''}",
                 "leave --split out for a random split by document",
             )
         if len(set(values)) < MIN_SOURCES:

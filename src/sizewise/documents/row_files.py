@@ -89,7 +89,7 @@ def _split_in(name: str) -> tuple[Split, str] | None:
     path = Path(name)
     if kind_of(path) not in KINDS:
         return None
-    stem = path.name.split(".")[0]
+    stem = path.name[: -len(kind_of(path))]
     for part in (stem, *(folder.name for folder in path.parents)):
         part = _HASH.sub("", _NUMBER.sub("", part.lower()))
         split = split_in(part)

@@ -34,7 +34,7 @@ from sizewise.documents.values import (
 )
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Document, Example, Message, RejectedRow, Split
-from sizewise.records.thoughts import split_thoughts
+from sizewise.records.thoughts import begins_with_thought, split_thoughts
 
 LIST_CELLS = ("choices", "tags")
 JSON_CELLS = (
@@ -175,11 +175,15 @@ class _Places:
 
 
 def _ratings_in(rows: Sequence[Row], source: RowSource) -> str:
-    """Return the column whose values are only 0 and 1 and rate completions; empty if there is none."""
+    """Return the column whose values are only 0 and 1 and rate answers; empty if there is none.
+
+    A `label` of 0 and 1 only rates a `completion`: beside other answers it may be a class.
+    """
     if source.options.label:
         return ""
     for key in RATING_KEYS:
-        rated = [cells[key][1] for row in rows if "completion" in (cells := by_name(row.cells)) and key in cells]
+        named_cells = [by_name(row.cells) for row in rows]
+        rated = [cells[key][1] for cells in named_cells if key in cells and (key != "label" or "completion" in cells)]
         named = source.label_names.get(key)
         if rated and not named and all(str(value).strip().lower() in _RATINGS for value in rated):
             return key
@@ -391,7 +395,7 @@ def _spoken(answers: tuple[str, ...], counts: _Counts) -> tuple[str, ...]:
     Raises:
         BadRow: An answer is nothing but reasoning.
     """
-    split = [split_thoughts(answer) for answer in answers]
+    split = [split_thoughts(answer) if begins_with_thought(answer) else (answer, "") for answer in answers]
     if any(not answer.strip() for answer, _ in split):
         raise BadRow("the answer is only reasoning: no text follows it")
     counts.thoughts += any(thought for _, thought in split)
@@ -406,6 +410,8 @@ def _with_images(message: Message, folder: Path) -> Message:
     for path in paths:
         if not path.is_file():
             raise BadRow(f"the image {path} doesn't exist")
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise BadRow(f"the image {path} is a link to a file outside of the folder")
     return message.model_copy(update={"images": tuple(str(path.resolve()) for path in paths)})
 
 

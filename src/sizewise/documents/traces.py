@@ -261,7 +261,9 @@ def _of_generation(item: Mapping[str, Any]) -> dict[str, Any]:
     given, output = _parsed(item.get("input")), _parsed(item.get("output"))
     choices = output.get("choices") if isinstance(output, dict) else None
     for one in [output, *(choices if isinstance(choices, list) else [])]:
-        _check_finished(one.get("finish_reason") if isinstance(one, dict) else None)
+        _check_finished([one.get("finish_reason"), one.get("stop_reason")] if isinstance(one, dict) else None)
+    about = _parsed(item.get("metadata"))
+    _check_finished([about.get("finish_reason"), about.get("stop_reason")] if isinstance(about, dict) else None)
     asked, answers = _asked(given), _answers(output)
     when = next((item[key] for key in ("timestamp", "startTime", "start_time") if item.get(key)), "")
     row = {"id": item.get("id"), "time": when, "tags": _parsed(item.get("tags")) or []}

@@ -37,6 +37,17 @@ def opened_thought(prompt: str) -> str:
     return next((begin for begin, _ in (*_PAIRS, *_LEADING) if end.lower().endswith(begin.lower())), "")
 
 
+def begins_with_thought(text: str) -> bool:
+    """Check whether a text begins with reasoning, instead of writing about it.
+
+    The end of reasoning without a beginning counts if the answer follows on a new line, as DeepSeek-R1 writes it.
+    """
+    begin = text.lstrip().lower()
+    if any(begin.startswith(opening.lower()) for opening, _ in (*_PAIRS, *_LEADING)) or _HARMONY.fullmatch(text):
+        return True
+    return any(re.search(rf"{re.escape(end)}[ \t]*\n", text, re.IGNORECASE) for _, end in _PAIRS)
+
+
 def split_thoughts(text: str) -> tuple[str, str]:
     """Split the output of a model into answer and reasoning; an output without reasoning is returned unchanged.
 
