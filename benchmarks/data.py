@@ -475,7 +475,8 @@ def main() -> None:
     for part in args.part:
         parts[part] = run[part]()
         measured = parts.get("scale", {})
-        largest = max(measured, key=float) if measured else None
+        sizes = [size for size in measured if size != "remark"]
+        largest = max(sizes, key=float) if sizes else None
         result = {
             "name": "data",
             "ratio": None,
