@@ -510,3 +510,14 @@ def test_a_link_to_an_image_outside_of_the_folder_is_not_followed(tmp_path: Path
     (rejected,) = reading.rejected
     assert "a link to a file outside of the folder" in rejected.reason
     assert len(reading.examples) == 40
+
+
+def test_a_pair_about_another_question_than_its_messages_is_rejected(tmp_path: Path) -> None:
+    other = {"role": "user", "content": "Was ist 2 + 2?"}
+    good = {"messages": [USER], "chosen": [USER, GOOD], "rejected": [USER, WORSE]}
+    rows = [{"messages": [other], "chosen": [USER, GOOD], "rejected": [USER, WORSE]}]
+    rows += [good | {"id": i} for i in range(40)]
+    reading = read(tmp_path, *rows)
+    (rejected,) = reading.rejected
+    assert "another conversation than that of 'chosen'" in rejected.reason
+    assert {example.messages[-1].content for example in reading.examples} == {"Wo ist die Tür?"}

@@ -377,11 +377,19 @@ def _preference_task(cells: Cells) -> Task:
 def _pair_prompt(cells: Cells, key: str, asked: tuple[Message, ...], answers: tuple[str, str]) -> tuple[Message, ...]:
     """Return the conversation beside a pair without its answer, which UltraFeedback repeats there."""
     turns = conversation(cells.get(key), key)
+    before = turns[:-1] if turns[-1].role == "assistant" else turns
+    said, told = ([_asks(turn) for turn in some if turn.role != "system"] for some in (asked, before))
+    if said and told[-len(said) :] != said:
+        raise BadRow(f"'{key}' is another conversation than that of 'chosen'")
     if turns[-1].role != "assistant":
         return turns
     if turns[-1].content.strip() not in {answer.strip() for answer in answers} and not asked:
         raise BadRow(f"'{key}' ends with an answer that is neither 'chosen' nor 'rejected'")
-    return asked or turns[:-1]
+    return asked or before
+
+
+def _asks(turn: Message) -> tuple[str, str]:
+    return turn.role, normalize_text(turn.content)
 
 
 def _side(cells: Cells, key: str) -> tuple[Sequence[Message], str]:
