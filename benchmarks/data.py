@@ -201,6 +201,12 @@ class Run(NamedTuple):
         found: dict[str, Any] = json.loads(self.output)
         return found
 
+    def facts(self, *fields: str) -> dict[str, Any]:
+        """Return what was measured, with some fields of the record or the error."""
+        record = self.saved.get("record", {})
+        measured = {"code": self.code, "seconds": self.seconds, "peak_gb": self.peak_gb}
+        return measured | {name: record.get(name) for name in fields} | {"error": self.saved.get("error")}
+
 
 def open_text() -> Any:
     """Open a temporary text file."""
@@ -234,15 +240,7 @@ def files(count: int = 10_000) -> dict[str, Any]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(mixed_content(i, path.suffix))
         made = limited(["read", str(source), "--json"], Path(folder) / "home")
-    record = made.saved.get("record", {})
-    found = {
-        "code": made.code,
-        "seconds": made.seconds,
-        "peak_gb": made.peak_gb,
-        "splits": record.get("splits"),
-        "not_read": record.get("not_read"),
-        "error": made.saved.get("error"),
-    }
+    found = made.facts("splits", "not_read")
     print(f"files: {found}", flush=True)
     return found
 
@@ -292,15 +290,7 @@ def row(gigabytes: float = 4.0) -> dict[str, Any]:
                         file.write(block)
                     file.write(b'"}\n')
         made = limited(["read", str(path), "--json"], Path(folder) / "home")
-    record = made.saved.get("record", {})
-    found = {
-        "code": made.code,
-        "seconds": made.seconds,
-        "peak_gb": made.peak_gb,
-        "rejected": record.get("rejected"),
-        "notes": record.get("notes"),
-        "error": made.saved.get("error"),
-    }
+    found = made.facts("rejected", "notes")
     print(f"row: {found}", flush=True)
     return found
 
@@ -319,13 +309,7 @@ def studies() -> dict[str, Any]:
             path = Path(folder)
             write_study(path, language, passages)
             made = limited(["study", str(path / "study.toml"), "--json"], path / "home")
-            rows[language] = {
-                "code": made.code,
-                "outcome": made.saved.get("record", {}).get("outcome"),
-                "summary": made.saved.get("record", {}).get("summary"),
-                "seconds": made.seconds,
-                "error": made.saved.get("error"),
-            }
+            rows[language] = made.facts("outcome", "summary")
             print(f"study {language}: {rows[language]}", flush=True)
     return rows
 

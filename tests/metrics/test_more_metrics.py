@@ -180,7 +180,7 @@ def test_a_plug_in_that_gives_no_metric_is_named(monkeypatch: pytest.MonkeyPatch
 
 def test_min_k_percent_is_the_mean_of_the_least_likely_fifth() -> None:
     metric = find_metric("min_k_percent")
-    items = [LikelihoodItem(30.0, 10, 40, 8, least_logprob=-6.0), LikelihoodItem(9.0, 10, 40, 8, least_logprob=-2.0)]
+    items = [LikelihoodItem(30.0, 10, 40, 8, min_k_logprob=-6.0), LikelihoodItem(9.0, 10, 40, 8, min_k_logprob=-2.0)]
     assert float(metric.value(np.sum([metric.measure(item) for item in items], axis=0))) == -4.0
     assert metric.measure(LikelihoodItem(0.0, 0, 0)) == (0.0, 0.0)
     assert not metric.stands_for_quality

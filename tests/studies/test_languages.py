@@ -46,6 +46,6 @@ def test_a_study_of_chinese_texts_ends_in_a_verdict(tmp_path: Path, store: Store
     assert (made.record.outcome, made.record.pick) == ("keep_large", "记录")
     report = (made.path.parent / "report.html").read_text(encoding="utf-8")
     assert "Languages: zh" in report
-    assert "They are defined for English; the data are in Chinese (zh)" in report
+    assert "which are defined for English, and the data are in Chinese (zh)" in report
     (dataset,) = (path for path in (store.home / "dataset").iterdir() if path.name == made.record.dataset)
     assert json.loads((dataset / "record.json").read_text(encoding="utf-8"))["record"]["languages"] == {"zh": 24}

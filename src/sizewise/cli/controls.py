@@ -12,8 +12,8 @@ _CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
 def escape_controls(text: str, keep: str = "") -> str:
     """Escape characters that a terminal obeys instead of showing them, such as ESC.
 
-    Ids, columns, file names and messages come from data; through them nobody may clear the screen, rewrite a line or
-    change the direction of the text.
+    Ids, columns, file names and messages come from data, which must not clear the screen, rewrite a line or change the
+    direction of the text.
 
     Args:
         text: Text to print.

@@ -157,7 +157,7 @@ def _incomplete(records: Mapping[str, Evaluation], rows: Mapping[str, Sequence[I
             notes.append(f"{truncated} of {len(answers)} answers of {name} were cut off at max_tokens")
         failed, unanswered = sum(row.error is not None for row in items), records[name].unanswered
         if failed and not unanswered:
-            notes.append(f"{failed} items of {name} failed with an error; see its items.jsonl")
+            notes.append(f"{failed} item{'s' * (failed > 1)} of {name} failed with an error; see its items.jsonl")
         if unanswered:
             notes.append(
                 f"{name} is incomplete: {unanswered} requests failed and aren't scored; run its evaluation again"

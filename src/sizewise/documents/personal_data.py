@@ -19,7 +19,7 @@ from sizewise.records import Document, Example, Message
 PersonalDataChoice = Literal["keep", "mask", "drop"]
 CHOICES: tuple[PersonalDataChoice, ...] = get_args(PersonalDataChoice)
 KINDS = ("email", "phone", "iban", "card", "national_id", "address", "ip")
-"""Kinds that are counted and masked; dates alone identify nobody."""
+"""Kinds that are counted and masked. Dates are not among them, because a date alone doesn't identify a person."""
 MAX_WINDOWS, WINDOW = 4, 80
 """Places of a document that are checked when personal data is only counted, and the characters around each."""
 CHUNK = 50_000

@@ -99,13 +99,13 @@ def _by_passage(document: Document, scored: ScoredText) -> list[tuple[str, float
             int(tokens[i]),
             len(texts[i].encode("utf-8")),
             sum(not piece.isspace() for piece in pieces_of(texts[i])),
-            _least_logprob(parts[i]),
+            _min_k_logprob(parts[i]),
         )
         for i, span in enumerate(spans)
     ]
 
 
-def _least_logprob(nats: FloatArray) -> float:
+def _min_k_logprob(nats: FloatArray) -> float:
     """Compute the mean log-probability of the least likely tokens; not a number if there are no tokens."""
     count = max(1, int(LEAST_LIKELY_SHARE * len(nats)))
     return -float(np.sort(nats)[-count:].mean()) if len(nats) else float("nan")

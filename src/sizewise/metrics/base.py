@@ -76,7 +76,7 @@ class LikelihoodItem(NamedTuple):
     bytes: int
     words: int = 0
     """Words, split at whitespace; in scripts without spaces, characters."""
-    least_logprob: float = float("nan")
+    min_k_logprob: float = float("nan")
     """Mean log-probability of the 20% least likely tokens, in nats."""
 
 

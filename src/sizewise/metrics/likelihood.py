@@ -115,4 +115,4 @@ class MinKPercent(_Likelihood):
 
     def measure(self, item: LikelihoodItem) -> tuple[float, ...]:
         """Return (mean log-probability of the least likely tokens, 1); (0, 0) for a passage without tokens."""
-        return (item.least_logprob, 1.0) if np.isfinite(item.least_logprob) else (0.0, 0.0)
+        return (item.min_k_logprob, 1.0) if np.isfinite(item.min_k_logprob) else (0.0, 0.0)

@@ -132,7 +132,7 @@ def _run_stages(config: StudyConfig, data: str, store: Store, reporter: Reporter
     load_tests = _load_test_all(config, uris, evaluations, store, reporter)
     language = data_language(datasets.load(store, data), "test")
     if language not in ("", "en"):
-        reporter.say(f"Bias and language-nuance tests skipped. {_english_only(language)}")
+        reporter.say(f"Bias and language-nuance tests skipped: they {_english_only(language)}")
         return _Stages(checkpoints, evaluations, load_tests, {}, None, {})
     bias = _bias_all(config, uris, evaluations, store, reporter)
     language_nuance, bases = _language_nuance_all(config, uris, store, reporter)
@@ -140,7 +140,7 @@ def _run_stages(config: StudyConfig, data: str, store: Store, reporter: Reporter
 
 
 def _english_only(language: str) -> str:
-    return f"They are defined for English; the data are in {language_name(language)}."
+    return f"are defined for English, and the data are in {language_name(language)}"
 
 
 def _record(config: StudyConfig, data: str, stages: _Stages, verdict: _Verdict, store: Store) -> Study:
@@ -352,7 +352,7 @@ def _not_measured(
     if language not in ("", "en"):
         absent.append(
             NotMeasured(
-                what=f"stereotypes and language nuance. {_english_only(language)}",
+                what=f"stereotypes and language nuance, which {_english_only(language)}",
                 command="sizewise evaluate MODEL --suite bias, which asks in English",
             )
         )
