@@ -1,0 +1,261 @@
+"""Prediction-powered inference: a few human votes and many votes of judge models, combined into one estimate.
+
+People's mean is corrected by how judges' votes on people's tasks differ from their votes on further tasks:
+`mean(people) + weight * (mean(judge, further tasks) - mean(judge, people's tasks))`. The estimate is right and its
+interval valid however good the judge is, because a judge only ever enters as this difference.
+
+Sources: Angelopoulos, Duchi and Zrnic (2023), PPI++: Efficient prediction-powered inference (arXiv 2311.01453), for the
+estimate and the weight with the smallest variance; Zrnic and Candès (2024), Cross-prediction-powered inference, for
+weights estimated on other data than they are applied to. The variance over raters and documents and the interval are
+those of people's votes alone (`stats.crossed`).
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student_t
+
+from sizewise.stats.crossed import PSEUDO, Crossed, Estimate, Reading, crossed, quantile
+from sizewise.stats.permutation import MIN_CLUSTERS
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+DOCUMENTS_PER_WEIGHT = 20
+"""Documents with people's votes that each judge needs for a weight of its own; with fewer, all judges share one."""
+FOLDS = 100
+"""Maximum number of folds of documents; each fold's weight comes from all others."""
+
+
+class Judgments(NamedTuple):
+    """Votes on one question: people's, and those of judges on the same tasks and on further ones."""
+
+    shares: FloatArray
+    """(votes,) people's votes, between 0 and 1."""
+    raters: IntArray | None
+    """(votes,) who voted; None if raters are not a sample."""
+    documents: IntArray
+    """(votes,) source document of each vote."""
+    predictions: FloatArray
+    """(votes, judges) vote of each judge on the task of each vote; NaN without one."""
+    judged: FloatArray
+    """(tasks, judges) votes of judges on tasks without people's votes; NaN without one."""
+    judged_documents: IntArray
+    """(tasks,) source document of each of these tasks, numbered like those of the votes."""
+
+
+class Combined(NamedTuple):
+    """A win rate from people's votes and those of judges."""
+
+    estimate: Estimate
+    """The combined win rate."""
+    people: Estimate
+    """The win rate from people's votes alone."""
+    weights: FloatArray
+    """(judges,) mean weight of each judge; 0 where it isn't used."""
+    correlation: float
+    """Correlation of people and judges over documents; NaN if it isn't known."""
+    width_ratio: float
+    """Standard error relative to that of people alone; 1 if judges don't reduce it."""
+
+    @property
+    def floor(self) -> float:
+        """Smallest ratio that any number of further judged tasks could reach, `sqrt(1 - correlation ** 2)`."""
+        return sqrt(max(0.0, 1 - self.correlation**2)) if np.isfinite(self.correlation) else 1.0
+
+
+def point_estimate(labels: FloatArray, predictions: FloatArray, judged: FloatArray, weight: float) -> float:
+    """Compute the prediction-powered mean with a given weight.
+
+    Args:
+        labels: (n,) people's values.
+        predictions: (n,) a judge's values on the same units.
+        judged: (m,) its values on further units.
+        weight: how much the judge counts, from 0 (not at all) to 1.
+    """
+    return float(labels.mean() + weight * (judged.mean() - predictions.mean()))
+
+
+def standard_error(labels: FloatArray, predictions: FloatArray, judged: FloatArray, weight: float) -> float:
+    """Compute the standard error of `point_estimate` for independent units, without a correction for small samples."""
+    residual = labels - weight * predictions
+    return sqrt(float(residual.var()) / len(labels) + weight**2 * float(judged.var()) / len(judged))
+
+
+def combine(votes: Judgments, *, null: float = 0.5, reading: Reading = "once", weight: float | None = None) -> Combined:
+    """Combine people's votes with those of judges, so that the result is no wider than people's alone.
+
+    Each document's weight comes from the other documents, so that it can't favor the votes it is applied to, and the
+    cost of estimating it is part of the variance. A weight is shrunk as far as noise may explain it, and people's votes
+    alone are returned if judges don't reduce the variance. Several judges share one weight, unless there are
+    DOCUMENTS_PER_WEIGHT documents for each; no judge is chosen by its result. A judge is used if it voted on
+    MIN_CLUSTERS documents with people's votes, and on as many further tasks' documents.
+
+    Args:
+        votes: people's and judges' votes.
+        null: value that the p-value tests.
+        reading: how often the estimate is read, see `crossed.Reading`.
+        weight: weight of the judges; by default estimated.
+    """
+    design = _design(votes)
+    people = _Parts(votes, design.documents[: design.count], design.people)
+    alone = people.estimate(float(votes.shares.mean()), people.found, null, reading)
+    unused = np.zeros(votes.predictions.shape[1])
+    if not design.judges.shape[1]:
+        return Combined(alone, alone, unused, float("nan"), 1.0)
+    sums = design.sums
+    correlation = _correlation(*sums)
+    weights = _weights_without_each(*sums)[design.documents] if weight is None else np.full_like(design.judges, weight)
+    own, further = weights[: design.count], weights[: design.count].mean(axis=0)
+    # A vote of people counts minus its judges' distance from their mean on further tasks, each with its own weight.
+    distance = design.distances
+    shifts = (own * distance).sum(axis=1)
+    value = float(votes.shares.mean() - shifts.mean())
+    contributions = np.concatenate(
+        [(votes.shares - shifts - value) / design.count, -design.judges[design.count :] @ further]
+    )
+    found = people.with_judges(contributions, design.documents)
+    ratio = sqrt(float(found.variance(np.ones((1, 1)))[0][0] / people.found.variance(np.ones((1, 1)))[0][0]))
+    both = people.estimate(value, found, null, reading)
+    narrower = ratio < 1 and both.ci_high - both.ci_low < alone.ci_high - alone.ci_low
+    if weight is None and not narrower:
+        return Combined(alone, alone, unused, correlation, 1.0)
+    unused[design.used] = further / (len(design.used) if len(further) == 1 else 1)
+    return Combined(both, alone, unused, correlation, ratio)
+
+
+class _Design(NamedTuple):
+    """How votes move the estimate: one row for each vote of people, then one for each task of judges alone."""
+
+    documents: IntArray
+    """(rows,) source document, from 0 without gaps."""
+    count: int
+    """Number of votes of people."""
+    people: FloatArray
+    """(votes,) contribution of people's votes alone."""
+    judges: FloatArray
+    """(rows, weights) contribution of the mean on people's tasks minus the mean on further tasks."""
+    distances: FloatArray
+    """(votes, weights) distance of judges' votes on people's tasks from their mean on further tasks."""
+    used: list[int]
+    """Index of each judge that is used."""
+
+    @property
+    def sums(self) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+        """Contributions of people and of judges by document, and which documents have people's votes."""
+        size = int(self.documents.max()) + 1
+        people, judges = np.zeros(size), np.zeros((size, self.judges.shape[1]))
+        np.add.at(people, self.documents[: self.count], self.people)
+        np.add.at(judges, self.documents, self.judges)
+        return people, judges, np.isin(np.arange(size), self.documents[: self.count])
+
+
+def _design(votes: Judgments) -> _Design:
+    """Compute the contributions of people and of every judge with enough votes."""
+    count, rows = len(votes.shares), len(votes.shares) + len(votes.judged)
+    documents = np.unique(np.concatenate([votes.documents, votes.judged_documents]), return_inverse=True)[1]
+    judges, distances, used = [], [], []
+    for judge in range(votes.predictions.shape[1]):
+        shared, further = (~np.isnan(part[:, judge]) for part in (votes.predictions, votes.judged))
+        few = min(len(np.unique(votes.documents[shared])), len(np.unique(votes.judged_documents[further])))
+        if few < MIN_CLUSTERS:
+            continue
+        first, second = votes.predictions[shared, judge], votes.judged[further, judge]
+        column, distance = np.zeros(rows), np.zeros(count)
+        column[:count][shared] = (first - first.mean()) / len(first)
+        column[count:][further] = -(second - second.mean()) / len(second)
+        distance[shared] = (first - second.mean()) * count / len(first)
+        judges.append(column)
+        distances.append(distance)
+        used.append(judge)
+    columns = np.array(judges).reshape(len(used), rows).T
+    apart = np.array(distances).reshape(len(used), count).T
+    if len(used) > 1 and len(np.unique(votes.documents)) < DOCUMENTS_PER_WEIGHT * len(used):
+        columns, apart = columns.mean(axis=1, keepdims=True), apart.mean(axis=1, keepdims=True)
+    centered = (votes.shares - votes.shares.mean()) / count
+    return _Design(documents.astype(np.int64), count, centered, columns, apart, used)
+
+
+def _weights_without_each(people: FloatArray, judges: FloatArray, labeled: npt.NDArray[np.bool_]) -> FloatArray:
+    """Compute the weights with the smallest variance, for each document from all others: (documents, weights).
+
+    Args:
+        people: (documents,) contributions of people's votes.
+        judges: (documents, weights) contributions of judges' votes.
+        labeled: (documents,) whether people voted on a document.
+    """
+    weights = np.zeros_like(judges)
+    voted = np.flatnonzero(labeled)
+    fold = np.arange(len(voted)) % FOLDS
+    for left_out in range(min(FOLDS, len(voted))):
+        kept, out = voted[fold != left_out], voted[fold == left_out]
+        # Without these documents, the means that contributions are taken from move as well.
+        one, other = people[out].sum(), judges[out].sum(axis=0)
+        weights[out] = _shrunk_weights(
+            people[kept] @ people[kept] - one * one / len(kept),
+            judges[kept].T @ people[kept] - one * other / len(kept),
+            judges.T @ judges - judges[out].T @ judges[out] - np.outer(other, other) / len(kept),
+            len(kept),
+        )
+    return weights
+
+
+def _shrunk_weights(total: float, products: FloatArray, squares: FloatArray, size: int) -> FloatArray:
+    """Solve for the weights, and shrink them by the share of their gain that noise may explain (adjusted R squared)."""
+    weights = np.clip(np.linalg.lstsq(squares, products, rcond=None)[0], 0.0, 1.0)
+    explained = float(2 * weights @ products - weights @ squares @ weights)
+    free = size - 1 - len(weights)
+    if explained <= 0 or free <= 0:
+        return np.zeros(len(weights))
+    noise = len(weights) * max(0.0, total - explained) / free
+    shrunk: FloatArray = weights * max(0.0, 1 - noise / explained)
+    return shrunk
+
+
+def _correlation(people: FloatArray, judges: FloatArray, labeled: npt.NDArray[np.bool_]) -> float:
+    """Compute the multiple correlation of people with judges over the documents on which people voted."""
+    first, second = people[labeled], judges[labeled]
+    total = float(first @ first)
+    if not total or not second.any():
+        return float("nan")
+    fitted = second @ np.linalg.lstsq(second, first, rcond=None)[0]
+    size = sqrt(float(fitted @ fitted) / total)
+    return size if second.shape[1] > 1 or float(first @ second[:, 0]) >= 0 else -size
+
+
+class _Parts:
+    """People's votes as crossed clusters, with the convention for unanimous votes of `crossed.estimate_share`."""
+
+    def __init__(self, votes: Judgments, documents: IntArray, contributions: FloatArray) -> None:
+        self._raters, self._documents, count = votes.raters, documents, len(votes.shares)
+        typical = count / len(np.unique(documents))  # votes on a document
+        self.shrunk = float((votes.shares.sum() + PSEUDO * typical) / (count + 2 * PSEUDO * typical))
+        imagined = PSEUDO * typical**2 * (self.shrunk**2 + (1 - self.shrunk) ** 2) / count**2
+        self._imagined = np.array([[imagined]])
+        self.found = crossed(contributions[:, None], votes.raters, documents, self._imagined)
+
+    def with_judges(self, contributions: FloatArray, documents: IntArray) -> Crossed:
+        """Compute the variance with judges: their votes differ by document, but judges aren't a sample of judges."""
+        count = len(self._documents)
+        own = crossed(contributions[:count, None], self._raters, self._documents, self._imagined)
+        alone = np.bincount(self._documents, contributions[:count], minlength=int(documents.max()) + 1)
+        both = np.bincount(documents, contributions)
+        more = np.array([[float(both @ both - alone @ alone)]])
+        return own._replace(by_document=own.by_document + more, floor=own.floor + more)
+
+    def estimate(self, value: float, found: Crossed, null: float, reading: Reading) -> Estimate:
+        """Compute Wilson's interval with the effective number of votes, as `crossed.estimate_share` does."""
+        value = float(np.clip(value, 0.0, 1.0))
+        variance, freedom = found.variance(np.ones((1, 1)))
+        effective = self.shrunk * (1 - self.shrunk) / float(variance[0])
+        by = quantile(found, freedom, reading)
+        size = float(by.errors[0]) ** 2 / effective
+        center = (value + size / 2) / (1 + size)
+        half = sqrt(size) / (1 + size) * sqrt(max(0.0, value * (1 - value)) + size / 4)
+        distance = abs(value - null) / sqrt(null * (1 - null) / effective) / by.widening
+        p = min(1.0, float(2 * student_t.sf(distance, by.freedom[0])) * by.p_factor)
+        return Estimate(value, max(0.0, min(value, center - half)), min(1.0, max(value, center + half)), p)
