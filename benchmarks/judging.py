@@ -57,7 +57,7 @@ def golden_part() -> dict[str, Any]:
     seconds = []
     for _ in range(5):
         begun = time.perf_counter()
-        found = bradley_terry(win_matrix(left, right, share, np.ones(len(rows)), len(names)))
+        found = bradley_terry(win_matrix(left, right, share, len(names)))
         seconds.append(time.perf_counter() - begun)
     known = np.array([golden[name] for name in names])
     apart = float(np.abs(found / found.sum() - known / known.sum()).max())
@@ -91,7 +91,7 @@ def simulated_votes(rng: np.random.Generator, strengths: np.ndarray, items: int,
 
 def cover_part(times: int) -> dict[str, Any]:
     """Count how often intervals cover the true value, taken from a very large sample."""
-    from sizewise.judging.votes import rank_rows
+    from sizewise.judging.ranking import rank_rows
     from sizewise.stats import paired_differences
 
     strengths = np.array([0.1, 0.15, 0.25, 0.5])
@@ -106,7 +106,7 @@ def cover_part(times: int) -> dict[str, Any]:
     covered, pairs, all_ = 0, 0, 0
     for seed in range(times):
         rng = np.random.default_rng(seed)
-        for row in rank_rows(simulated_votes(rng, strengths, 240, 1), "simulated", seed).table:
+        for row in rank_rows(simulated_votes(rng, strengths, 240, 1), "simulated").table:
             all_ += 1
             covered += row.score.ci_low <= truth[row.name] <= row.score.ci_high
         rows = simulated_votes(rng, strengths[2:], 150, 2)

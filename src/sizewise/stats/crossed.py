@@ -77,7 +77,9 @@ class Estimate(NamedTuple):
     """Two-sided p-value of the null value; the interval excludes that value if and only if it is below the level."""
 
 
-def crossed(contributions: Any, raters: IntArray | None, documents: IntArray, floor: FloatArray | None = None) -> Crossed:
+def crossed(
+    contributions: Any, raters: IntArray | None, documents: IntArray, floor: FloatArray | None = None
+) -> Crossed:
     """Sum the votes' contributions to an estimate by rater, document and cell.
 
     Args:
@@ -139,7 +141,7 @@ def quantile(found: Crossed, freedom: FloatArray, reading: Reading = "once") -> 
         reading: how often the estimate is read, see `Reading`.
     """
     normal = float(student_t.ppf(1 - LEVEL / 2, np.inf))
-    if reading == "once":
+    if reading == "once" or (reading == "with bets" and found.raters == 0):
         return Quantile(freedom, np.asarray(student_t.ppf(1 - LEVEL / 2, freedom), dtype=np.float64))
     if 0 < found.raters < OPEN_RATERS:
         freedom = np.minimum(freedom, max(1.0, found.raters - 1))

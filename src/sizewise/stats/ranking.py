@@ -1,8 +1,8 @@
 """Bradley-Terry ranking from pairwise votes.
 
-Source: Bradley and Terry (1952), Rank analysis of incomplete block designs. Standard errors are sandwich estimates as in
-arena-rank, with votes clustered by rater and by document (`stats.crossed`). Ranks come from simultaneous intervals of
-all differences: Tukey (1953) and Kramer (1956), conservative for unequal variances (Hayter, 1984).
+Source: Bradley and Terry (1952), Rank analysis of incomplete block designs. Standard errors are sandwich estimates as
+in arena-rank, with votes clustered by rater and by document (`stats.crossed`). Ranks come from simultaneous intervals
+of all differences: Tukey (1953) and Kramer (1956), conservative for unequal variances (Hayter, 1984).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IntArray = npt.NDArray[np.int64]
 MAX_STEPS, TOLERANCE = 200, 1e-12
 PRIOR = 0.5
 """Imagined wins, and as many losses, of each item against the average of the others."""
-FREEDOMS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 60.0, 1e6)
+FREEDOMS = (1.0, 2.0, 4.0, 10.0, 40.0, 1e6)
 """Degrees of freedom between which quantiles of the studentized range are interpolated."""
 
 
@@ -137,7 +137,7 @@ def fit_strengths(votes: Votes, items: int, reading: Reading = "once") -> Fitted
     logs = np.log(strengths)
     probability = expit(logs[:, None] - logs[None, :])
     games = wins + wins.T if linked(wins) else wins + wins.T + 2 * imagined
-    bread: FloatArray = pinvh(_information(games, probability))
+    bread: FloatArray = np.asarray(pinvh(_information(games, probability)), dtype=np.float64)
     residual = votes.share - probability[votes.left, votes.right]
     places = np.arange(len(residual))
     contributions = csr_array(

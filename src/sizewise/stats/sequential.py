@@ -2,8 +2,8 @@
 
 If there is no difference, the wealth of a gambler who bets on a difference isn't expected to grow. Once it reaches
 1 / level times the initial wealth, the difference is significant, no matter when the check happens (Ville, 1939).
-Source: Waudby-Smith and Ramdas (2024), Estimating means of bounded random variables by betting; the stake of `PairedBet`
-follows their aGRAPA. Votes of several raters are bet on with fixed stakes instead, see `vote_evidence`.
+Source: Waudby-Smith and Ramdas (2024), Estimating means of bounded random variables by betting; the stake of
+`PairedBet` follows their aGRAPA. Votes of several raters are bet on with fixed stakes instead, see `vote_evidence`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ FloatArray = npt.NDArray[np.float64]
 T = TypeVar("T")
 MAX_STAKE = 0.75
 PRIOR_VARIANCE = 0.25
-STAKES = np.array([-0.6, -0.3, -0.15, 0.15, 0.3, 0.6])
-"""Stakes on votes: most of the wealth bets on a preference of 65 %, some on smaller and larger ones."""
-LOG_WEIGHTS = np.log([0.125, 0.25, 0.125, 0.125, 0.25, 0.125])
+STAKES = np.array([-0.9, -0.5, -0.3, -0.15, 0.15, 0.3, 0.5, 0.9])
+"""Stakes on votes: most of the wealth bets on a preference of about 65 %, some on smaller and larger ones."""
+LOG_WEIGHTS = np.log([0.1, 0.1, 0.2, 0.1, 0.1, 0.2, 0.1, 0.1])
 PATIENCE = 20
 """Votes of another rater that wait for a rater before the bets go on without that rater."""
 
