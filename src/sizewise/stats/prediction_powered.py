@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student_t
 
-from sizewise.stats.crossed import PSEUDO, Crossed, Estimate, Reading, crossed, quantile
+from sizewise.stats.crossed import Crossed, Estimate, Reading, crossed, imagined_documents, share_interval
 from sizewise.stats.permutation import MIN_CLUSTERS
 
 FloatArray = npt.NDArray[np.float64]
@@ -27,6 +26,7 @@ IntArray = npt.NDArray[np.int64]
 
 DOCUMENTS_PER_WEIGHT = 20
 """Documents with people's votes that each judge needs for a weight of its own; with fewer, all judges share one."""
+_ONE = np.ones((1, 1))
 FOLDS = 100
 """Maximum number of folds of documents; each fold's weight comes from all others."""
 
@@ -46,6 +46,10 @@ class Judgments(NamedTuple):
     """(tasks, judges) votes of judges on tasks without people's votes; NaN without one."""
     judged_documents: IntArray
     """(tasks,) source document of each of these tasks, numbered like those of the votes."""
+    strata: IntArray | None = None
+    """(votes,) stratum of each vote, within which people's and further tasks are alike; None if there is only one."""
+    judged_strata: IntArray | None = None
+    """(tasks,) stratum of each further task."""
 
 
 class Combined(NamedTuple):
@@ -91,9 +95,9 @@ def combine(votes: Judgments, *, null: float = 0.5, reading: Reading = "once", w
 
     Each document's weight comes from the other documents, so that it can't favor the votes it is applied to, and the
     cost of estimating it is part of the variance. A weight is shrunk as far as noise may explain it, and people's votes
-    alone are returned if judges don't reduce the variance. Several judges share one weight, unless there are
+    alone are returned if judges don't make the interval narrower. Several judges share one weight, unless there are
     DOCUMENTS_PER_WEIGHT documents for each; no judge is chosen by its result. A judge is used if it voted on
-    MIN_CLUSTERS documents with people's votes, and on as many further tasks' documents.
+    MIN_CLUSTERS documents with people's votes, and on as many further ones.
 
     Args:
         votes: people's and judges' votes.
@@ -102,30 +106,32 @@ def combine(votes: Judgments, *, null: float = 0.5, reading: Reading = "once", w
         weight: weight of the judges; by default estimated.
     """
     design = _design(votes)
-    people = _Parts(votes, design.documents[: design.count], design.people)
-    alone = people.estimate(float(votes.shares.mean()), people.found, null, reading)
-    unused = np.zeros(votes.predictions.shape[1])
-    if not design.judges.shape[1]:
-        return Combined(alone, alone, unused, float("nan"), 1.0)
+    count, own = design.votes, design.documents[: design.votes]
+    shrunk, floor = imagined_documents(votes.shares, own)
+    people = crossed(design.people[:, None], votes.raters, own, floor)
+    alone = share_interval(float(votes.shares.mean()), shrunk, people, null=null, reading=reading)
+    weights_used = np.zeros(votes.predictions.shape[1])
+    if not design.used:
+        return Combined(alone, alone, weights_used, float("nan"), 1.0)
     sums = design.sums
     correlation = _correlation(*sums)
-    weights = _weights_without_each(*sums)[design.documents] if weight is None else np.full_like(design.judges, weight)
-    own, further = weights[: design.count], weights[: design.count].mean(axis=0)
+    by_document = _weights_without_each(*sums) if weight is None else np.full_like(sums[1], weight)
+    weights = by_document[own]
     # A vote of people counts minus its judges' distance from their mean on further tasks, each with its own weight.
-    distance = design.distances
-    shifts = (own * distance).sum(axis=1)
+    shifts = (weights * design.distances).sum(axis=1)
     value = float(votes.shares.mean() - shifts.mean())
     contributions = np.concatenate(
-        [(votes.shares - shifts - value) / design.count, -design.judges[design.count :] @ further]
+        [(votes.shares - shifts - value) / count, -design.judges[count:] @ weights.mean(axis=0)]
     )
-    found = people.with_judges(contributions, design.documents)
-    ratio = sqrt(float(found.variance(np.ones((1, 1)))[0][0] / people.found.variance(np.ones((1, 1)))[0][0]))
-    both = people.estimate(value, found, null, reading)
+    of_people = crossed(contributions[:count, None], votes.raters, own, floor)
+    found = _with_judges(of_people, contributions, design.documents, count)
+    ratio = sqrt(float(found.variance(_ONE)[0][0] / people.variance(_ONE)[0][0]))
+    both = share_interval(float(np.clip(value, 0.0, 1.0)), shrunk, found, null=null, reading=reading)
     narrower = ratio < 1 and both.ci_high - both.ci_low < alone.ci_high - alone.ci_low
     if weight is None and not narrower:
-        return Combined(alone, alone, unused, correlation, 1.0)
-    unused[design.used] = further / (len(design.used) if len(further) == 1 else 1)
-    return Combined(both, alone, unused, correlation, ratio)
+        return Combined(alone, alone, weights_used, correlation, 1.0)
+    weights_used[design.used] = weights.mean(axis=0) / (len(design.used) if weights.shape[1] == 1 else 1)
+    return Combined(both, alone, weights_used, correlation, ratio)
 
 
 class _Design(NamedTuple):
@@ -133,7 +139,7 @@ class _Design(NamedTuple):
 
     documents: IntArray
     """(rows,) source document, from 0 without gaps."""
-    count: int
+    votes: int
     """Number of votes of people."""
     people: FloatArray
     """(votes,) contribution of people's votes alone."""
@@ -149,9 +155,9 @@ class _Design(NamedTuple):
         """Contributions of people and of judges by document, and which documents have people's votes."""
         size = int(self.documents.max()) + 1
         people, judges = np.zeros(size), np.zeros((size, self.judges.shape[1]))
-        np.add.at(people, self.documents[: self.count], self.people)
+        np.add.at(people, self.documents[: self.votes], self.people)
         np.add.at(judges, self.documents, self.judges)
-        return people, judges, np.isin(np.arange(size), self.documents[: self.count])
+        return people, judges, np.isin(np.arange(size), self.documents[: self.votes])
 
 
 def _design(votes: Judgments) -> _Design:
@@ -159,19 +165,25 @@ def _design(votes: Judgments) -> _Design:
     count, rows = len(votes.shares), len(votes.shares) + len(votes.judged)
     documents = np.unique(np.concatenate([votes.documents, votes.judged_documents]), return_inverse=True)[1]
     judges, distances, used = [], [], []
+    strata = np.zeros(count, dtype=np.int64) if votes.strata is None else votes.strata
+    judged_strata = np.zeros(rows - count, dtype=np.int64) if votes.judged_strata is None else votes.judged_strata
     for judge in range(votes.predictions.shape[1]):
-        shared, further = (~np.isnan(part[:, judge]) for part in (votes.predictions, votes.judged))
-        few = min(len(np.unique(votes.documents[shared])), len(np.unique(votes.judged_documents[further])))
-        if few < MIN_CLUSTERS:
-            continue
-        first, second = votes.predictions[shared, judge], votes.judged[further, judge]
-        column, distance = np.zeros(rows), np.zeros(count)
-        column[:count][shared] = (first - first.mean()) / len(first)
-        column[count:][further] = -(second - second.mean()) / len(second)
-        distance[shared] = (first - second.mean()) * count / len(first)
-        judges.append(column)
-        distances.append(distance)
-        used.append(judge)
+        column, distance, documents_used = np.zeros(rows), np.zeros(count), 0
+        for stratum in np.unique(strata):
+            shared = (strata == stratum) & ~np.isnan(votes.predictions[:, judge])
+            further = (judged_strata == stratum) & ~np.isnan(votes.judged[:, judge])
+            if not shared.any() or len(np.unique(votes.judged_documents[further])) < MIN_CLUSTERS:
+                continue
+            documents_used += len(np.unique(votes.documents[shared]))
+            size = (strata == stratum).sum() / count
+            first, second = votes.predictions[shared, judge], votes.judged[further, judge]
+            column[:count][shared] = size * (first - first.mean()) / len(first)
+            column[count:][further] = -size * (second - second.mean()) / len(second)
+            distance[shared] = size * (first - second.mean()) * count / len(first)
+        if documents_used >= MIN_CLUSTERS:
+            judges.append(column)
+            distances.append(distance)
+            used.append(judge)
     columns = np.array(judges).reshape(len(used), rows).T
     apart = np.array(distances).reshape(len(used), count).T
     if len(used) > 1 and len(np.unique(votes.documents)) < DOCUMENTS_PER_WEIGHT * len(used):
@@ -227,35 +239,10 @@ def _correlation(people: FloatArray, judges: FloatArray, labeled: npt.NDArray[np
     return size if second.shape[1] > 1 or float(first @ second[:, 0]) >= 0 else -size
 
 
-class _Parts:
-    """People's votes as crossed clusters, with the convention for unanimous votes of `crossed.estimate_share`."""
-
-    def __init__(self, votes: Judgments, documents: IntArray, contributions: FloatArray) -> None:
-        self._raters, self._documents, count = votes.raters, documents, len(votes.shares)
-        typical = count / len(np.unique(documents))  # votes on a document
-        self.shrunk = float((votes.shares.sum() + PSEUDO * typical) / (count + 2 * PSEUDO * typical))
-        imagined = PSEUDO * typical**2 * (self.shrunk**2 + (1 - self.shrunk) ** 2) / count**2
-        self._imagined = np.array([[imagined]])
-        self.found = crossed(contributions[:, None], votes.raters, documents, self._imagined)
-
-    def with_judges(self, contributions: FloatArray, documents: IntArray) -> Crossed:
-        """Compute the variance with judges: their votes differ by document, but judges aren't a sample of judges."""
-        count = len(self._documents)
-        own = crossed(contributions[:count, None], self._raters, self._documents, self._imagined)
-        alone = np.bincount(self._documents, contributions[:count], minlength=int(documents.max()) + 1)
-        both = np.bincount(documents, contributions)
-        more = np.array([[float(both @ both - alone @ alone)]])
-        return own._replace(by_document=own.by_document + more, floor=own.floor + more)
-
-    def estimate(self, value: float, found: Crossed, null: float, reading: Reading) -> Estimate:
-        """Compute Wilson's interval with the effective number of votes, as `crossed.estimate_share` does."""
-        value = float(np.clip(value, 0.0, 1.0))
-        variance, freedom = found.variance(np.ones((1, 1)))
-        effective = self.shrunk * (1 - self.shrunk) / float(variance[0])
-        by = quantile(found, freedom, reading)
-        size = float(by.errors[0]) ** 2 / effective
-        center = (value + size / 2) / (1 + size)
-        half = sqrt(size) / (1 + size) * sqrt(max(0.0, value * (1 - value)) + size / 4)
-        distance = abs(value - null) / sqrt(null * (1 - null) / effective) / by.widening
-        p = min(1.0, float(2 * student_t.sf(distance, by.freedom[0])) * by.p_factor)
-        return Estimate(value, max(0.0, min(value, center - half)), min(1.0, max(value, center + half)), p)
+def _with_judges(people: Crossed, contributions: FloatArray, documents: IntArray, count: int) -> Crossed:
+    """Add judges' votes on further tasks to the variance: they differ by document, but judges aren't a sample."""
+    rows = int(documents.max()) + 1
+    alone = np.bincount(documents[:count], contributions[:count], rows)
+    both = np.bincount(documents, contributions, rows)
+    more = np.array([[float(both @ both - alone @ alone)]])
+    return people._replace(by_document=people.by_document + more, floor=people.floor + more)

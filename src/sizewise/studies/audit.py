@@ -329,12 +329,14 @@ def _recompute_differences(store: Store, record_id: str) -> Recomputed:
     if before.votes:
         votes = store.read_rows(store.folder("comparison", record_id), VOTES_FILE, Vote)
         again = voted(
-            store.read(JudgeRound, before.votes), tasks_of(before.votes, store), votes, before.seed,
+            store.read(JudgeRound, before.votes), tasks_of(before.votes, store), votes, before.models,
             before.simulated_votes, before.votes_closed,
         )  # fmt: skip
         by_votes = again.scores
         found += again.differences
-        if _without_reason(again.judge_validation) != _without_reason(before.judge_validation):
+        if before.method_version == COMPARISON_VERSION and _without_reason(again.judge_validation) != _without_reason(
+            before.judge_validation
+        ):
             differing.append("judge validation: differs from the one recomputed from the votes")
     differing += _changed_differences(before, found)
     differing += _changed_copies(store, before)
