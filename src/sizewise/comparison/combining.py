@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ PEOPLE_PPI = "people_ppi"
 
 
 class CombinedMetric(NamedTuple):
-    """Votes of people and of judge models as one metric; empty if judge models can't add to people's votes."""
+    """Votes of people and of judge models as one metric; without scores if judge models don't add to people's votes."""
 
     scores: dict[str, Score]
     """Candidate -> win rate."""
@@ -60,22 +60,27 @@ def combine_votes(
         origins: origins of the votes that count as people's.
         closed: whether the round is closed; until then, intervals and p-values are anytime-valid.
     """
-    nothing = CombinedMetric({}, [], ())
     votes = _select(judged, origins)
     scores, differences = people
-    if not votes.judges or len(differences) < len(names) * (len(names) - 1) // 2:
-        return nothing
-    if min(pair.clusters for pair in differences) < MIN_CLUSTERS:
-        return nothing
-    reading: Reading = "once" if closed else "open"
-    found = {(pair.left, pair.right): _pair(votes, pair, reading) for pair in differences}
-    if not any(judges for _, judges in found.values()):
-        return nothing
-    return CombinedMetric(
-        {name: _score(votes, name, scores[name], reading) for name in names},
-        _differences(differences, [found[pair.left, pair.right][0] for pair in differences]),
-        tuple(_summary(votes, pair, combined) for pair, (combined, _) in found.items()),
+    enough = len(differences) == len(names) * (len(names) - 1) // 2 and all(
+        pair.clusters >= MIN_CLUSTERS for pair in differences
     )
+    if not votes.judges or not enough:
+        return CombinedMetric({}, [], ())
+    reading: Reading = "once" if closed else "open"
+    combined, pairs = [], []
+    for alone in differences:
+        judgments = _judgments(votes, alone.left, {alone.right})
+        found = combine(judgments, reading=reading)
+        if not _narrower(2 * _width(found), alone.ci_low, alone.ci_high):
+            found = found._replace(weights=np.zeros(len(votes.judges)))
+        combined.append(_difference(alone, found))
+        if len(judgments.judged):
+            pairs.append(_summary(alone, judgments, found, votes.judges))
+    if not any(pair.weights for pair in pairs):
+        return CombinedMetric({}, [], tuple(pairs))
+    combined_scores = {name: _score(votes, name, scores[name], set(names), reading) for name in names}
+    return CombinedMetric(combined_scores, _corrected(combined), tuple(pairs))
 
 
 def _select(judged: Sequence[Judged], origins: Sequence[Origin]) -> _Votes:
@@ -89,15 +94,12 @@ def _select(judged: Sequence[Judged], origins: Sequence[Origin]) -> _Votes:
     return _Votes(people, judges, by_judges)
 
 
-def _pair(votes: _Votes, pair: Difference, reading: Reading) -> tuple[Combined, bool]:
-    """Combine the votes on one pair; the second value says whether any judge has enough votes."""
-    both = {pair.left, pair.right}
-    combined = combine(_judgments(votes, pair.left, lambda task: {task.left, task.right} == both), reading=reading)
-    return combined, isfinite(combined.correlation)
+def _judgments(votes: _Votes, name: str, opponents: Container[str]) -> Judgments:
+    """Lay out the votes on the tasks of a candidate and these opponents, as shares that it won."""
 
+    def belongs(task: JudgeTask) -> bool:
+        return name in (task.left, task.right) and _opponent(task, name) in opponents
 
-def _judgments(votes: _Votes, name: str, belongs: Callable[[JudgeTask], bool]) -> Judgments:
-    """Lay out the votes on the tasks of a candidate, as shares that it won."""
     people = [(task, vote) for task, vote in votes.people if belongs(task)]
     known = {task.id for task, _ in votes.people}
     further = [
@@ -133,33 +135,35 @@ def _shares(votes: _Votes, rows: Sequence[Mapping[str, tuple[JudgeTask, Vote]]],
     return found
 
 
-def _score(votes: _Votes, name: str, alone: Score, reading: Reading) -> Score:
+def _score(votes: _Votes, name: str, alone: Score, opponents: Container[str], reading: Reading) -> Score:
     """Compute a candidate's win rate over all opponents; its opponents are strata of one estimate."""
-    judgments = _judgments(votes, name, lambda task: name in (task.left, task.right))
+    judgments = _judgments(votes, name, opponents)
     combined = combine(judgments, reading=reading)
-    low, high = combined.estimate.ci_low, combined.estimate.ci_high
-    if not combined.weights.any() or not _narrower(high - low, alone.ci_low, alone.ci_high):
+    if not combined.weights.any() or not _narrower(_width(combined), alone.ci_low, alone.ci_high):
         return alone.model_copy(update={"metric": PEOPLE_PPI})
     several = judgments.raters is not None
     return alone.model_copy(
         update={
             "metric": PEOPLE_PPI,
             "value": combined.estimate.value,
-            "ci_low": low,
-            "ci_high": high,
+            "ci_low": combined.estimate.ci_low,
+            "ci_high": combined.estimate.ci_high,
             "signature": f"ppi++|wilson|{clustering(several, reading)}",
         }
     )
 
 
-def _narrower(width: float, low: float | None, high: float | None) -> bool:
+def _width(combined: Combined) -> float:
+    return combined.estimate.ci_high - combined.estimate.ci_low
+
+
+def _narrower(width: float, ci_low: float | None, ci_high: float | None) -> bool:
     """Return whether an interval is narrower than another one, or the other one is unknown."""
-    return low is None or high is None or width < high - low
+    return ci_low is None or ci_high is None or width < ci_high - ci_low
 
 
-def _differences(alone: Sequence[Difference], found: Sequence[Combined]) -> list[Difference]:
-    """Compute the difference of each pair; people's own one where judges don't make the interval narrower."""
-    differences = [_difference(pair, combined) for pair, combined in zip(alone, found, strict=True)]
+def _corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """Apply Holm's correction over all pairs."""
     adjusted = holm([float("nan") if pair.p is None else pair.p for pair in differences])
     return [
         pair.model_copy(
@@ -173,17 +177,18 @@ def _differences(alone: Sequence[Difference], found: Sequence[Combined]) -> list
 
 
 def _difference(alone: Difference, combined: Combined) -> Difference:
-    low, high = 2 * combined.estimate.ci_low - 1, 2 * combined.estimate.ci_high - 1
-    if not combined.weights.any() or not _narrower(high - low, alone.ci_low, alone.ci_high):
+    """Compute the difference of a pair; people's own one where judges don't make the interval narrower."""
+    ci_low, ci_high = 2 * combined.estimate.ci_low - 1, 2 * combined.estimate.ci_high - 1
+    if not combined.weights.any():
         return alone.model_copy(update={"metric": PEOPLE_PPI})
     value = 2 * combined.estimate.value - 1
-    detectable = detectable_difference(low, high)
+    detectable = detectable_difference(ci_low, ci_high)
     return alone.model_copy(
         update={
             "metric": PEOPLE_PPI,
             "value": value,
-            "ci_low": low,
-            "ci_high": high,
+            "ci_low": ci_low,
+            "ci_high": ci_high,
             "p": combined.estimate.p,
             "detectable": detectable,
             "needed": needed_for(value, detectable, alone.clusters) if detectable and value else None,
@@ -191,19 +196,16 @@ def _difference(alone: Difference, combined: Combined) -> Difference:
     )
 
 
-def _summary(votes: _Votes, pair: tuple[str, str], combined: Combined) -> CombinedVotes:
-    left, right = pair
-    judgments = _judgments(votes, left, lambda task: {task.left, task.right} == {left, right})
-    known = isfinite(combined.correlation)
-    weights = zip(votes.judges, combined.weights.tolist(), strict=True)
+def _summary(pair: Difference, judgments: Judgments, combined: Combined, judges: Sequence[str]) -> CombinedVotes:
+    weights = zip(judges, combined.weights.tolist(), strict=True)
     return CombinedVotes(
-        left=left,
-        right=right,
+        left=pair.left,
+        right=pair.right,
         votes=len(judgments.shares),
         judged=len(judgments.judged),
         weights={judge: weight for judge, weight in weights if weight > 0},
-        correlation=combined.correlation if known else None,
-        width_ratio=combined.width_ratio,
+        correlation=combined.correlation if isfinite(combined.correlation) else None,
+        width_ratio=combined.width_ratio if combined.weights.any() else 1.0,
         floor=combined.floor,
     )
 
@@ -212,7 +214,7 @@ def combined_notes(pairs: Sequence[CombinedVotes]) -> Iterator[str]:
     """Describe how judge models' votes were combined with people's."""
     used = [pair for pair in pairs if pair.weights]
     if pairs and not used:
-        yield "judge models don't make people's votes more precise: they don't predict them well enough"
+        yield "judge models don't make people's votes more precise: too few votes, or they don't predict people's votes"
     for pair in used:
         judges = ", ".join(f"{judge} {weight:.2f}" for judge, weight in pair.weights.items())
         yield (

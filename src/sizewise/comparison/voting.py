@@ -51,7 +51,7 @@ class Voted(NamedTuple):
 def add_votes(
     comparison: str, round_id: str, *, store: Store | None = None, simulation: bool = False
 ) -> Saved[Comparison]:
-    """Save a comparison with votes as metrics: `people`, and `judge_model` if a model has voted too.
+    """Save a comparison with votes as metrics: `people`, and `people_ppi` and `judge_model` if a model has voted too.
 
     Args:
         comparison: comparison id.
@@ -79,11 +79,7 @@ def add_votes(
     origins = ("person", "simulated") if simulation else ("person",)
     counted = [vote for vote in votes if ballot.tasks[vote.task].purpose == "vote" and vote.choice != "skip"]
     voters = len({vote.rater for vote in counted if vote.origin in origins})
-    notes = [
-        _votes_note(round_id, count, voters, simulation, closed),
-        *_judge_notes(found.judges),
-        *combined_notes(found.combined),
-    ]
+    notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found)]
     after = before.model_copy(
         update={
             "scores": before.scores | found.scores,
@@ -102,14 +98,8 @@ def add_votes(
             "notes": (*before.notes, *notes),
         }
     )
-    content = [
-        COMPARISON_VERSION,
-        comparison,
-        round_id,
-        [vote.model_dump(mode="json") for vote in votes],
-        simulation,
-        closed,
-    ]
+    cast = [vote.model_dump(mode="json") for vote in votes]
+    content = [COMPARISON_VERSION, comparison, round_id, cast, simulation, closed]
     voted_id = f"comparison-{fingerprint(content)}"
     store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # snapshot: more votes may arrive later
     return store.write(voted_id, after)
@@ -126,12 +116,12 @@ def _check_candidates(comparison: Comparison, comparison_id: str, record: JudgeR
         )
 
 
-def _judge_notes(judges: Sequence[JudgeValidation]) -> list[str]:
+def _judge_notes(found: Voted) -> list[str]:
     notes = []
-    for found in judges:
-        status = "validated" if found.validated else "not validated, so it decides nothing without people's votes"
-        notes.append(f"judge model {found.judge}: {status} ({found.reason})")
-    return notes
+    for judge in found.judges:
+        status = "validated" if judge.validated else "not validated, so it decides nothing without people's votes"
+        notes.append(f"judge model {judge.judge}: {status} ({judge.reason})")
+    return [*notes, *combined_notes(found.combined)]
 
 
 def _votes_note(round_id: str, count: int, voters: int, simulation: bool, closed: bool) -> str:

@@ -80,7 +80,7 @@ def validate_judges(
     - agreement: the share of those votes that made the same choice (tie and both bad are one choice) is significantly
       above the threshold;
     - kappa: so is Cohen's kappa above MIN_KAPPA. Where people nearly always see a tie, a judge without any preference
-      agrees with them too, but not beyond chance. Kappa rather than Gwet's AC1, which is high in that case;
+      agrees with them too, but not beyond chance. Kappa rather than Gwet's AC1, which is high there;
     - consistency: it makes the same choice with sides swapped in significantly more than half of its tasks;
     - self_preference: it doesn't prefer answers of its own model family significantly more than people do.
 
@@ -122,7 +122,7 @@ def _validate(
     rules: _Rules,
 ) -> JudgeValidation:
     agreement = _agreement("agreement", both, "no human votes on these tasks")
-    kappa, kappa_low = _kappa(both, rules)
+    kappa, kappa_bound = _kappa(both, rules)
     same_side = [not vote.comment.startswith(SWAPPED) for _, vote in votes]
     consistent = _one_rater("consistent", same_side, votes)
     self_preference = _self_preference(both, own) if own else None
@@ -135,7 +135,7 @@ def _validate(
         )
     if not _exceeds([_same(*pair) for pair in both], both, rules.threshold, rules):
         failed["agreement"] = f"{_lower_end('agreement', agreement)}, threshold {rules.threshold:.2f}"
-    if not kappa_low > MIN_KAPPA:
+    if not kappa_bound > MIN_KAPPA:
         failed["kappa"] = f"{_lower_end('agreement beyond chance (kappa)', kappa)}, threshold {MIN_KAPPA:.2f}"
     if not _exceeds(same_side, [(one, one) for one in votes], MIN_CONSISTENT, rules):
         failed["consistency"] = (
@@ -227,16 +227,16 @@ def _kappa(both: Sequence[tuple[Judged, Judged]], rules: _Rules) -> tuple[Score,
     raters = sampled_raters([vote.rater for _, (_, vote) in both])
     of_raters = None if raters is None else _summed(tables, raters)
     effective = 0.0 if raters is None else float(len(both) ** 2 / np.square(np.bincount(raters)).sum())
-    low, high = agreement_interval(by_document, imagined_tables(tables), cohen, of_raters, effective)
+    ci_low, ci_high = agreement_interval(by_document, imagined_tables(tables), cohen, of_raters, effective)
     stricter = float(norm.isf(rules.level / 2) / norm.isf(LEVEL / 2))
     score = Score(
         **absent | {"signature": f"cohen|jackknife:{clustering(raters is not None, 'once')}"},
         value=value,
-        ci_low=low,
-        ci_high=high,
+        ci_low=ci_low,
+        ci_high=ci_high,
         clusters=len(by_document),
     )
-    return score, value - stricter * (value - low)
+    return score, value - stricter * (value - ci_low)
 
 
 def _summed(tables: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -275,7 +275,7 @@ def _families(names: Iterable[str]) -> set[str]:
     """Find model families in names and URIs, such as `qwen` in `hf:Qwen/Qwen2.5-0.5B-Instruct`."""
     found = set()
     for name in names:
-        last = name.rsplit("/", 1)[-1].rsplit(":", 1)[-1].lower()
+        last = name.rsplit("/", 1)[-1].lower()
         for word in re.split(r"[^a-z0-9]+", last):
             found |= {family for family, starts in FAMILIES.items() if _begins(word, starts)}
     return found

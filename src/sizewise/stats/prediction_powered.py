@@ -200,31 +200,39 @@ def _weights_without_each(people: FloatArray, judges: FloatArray, labeled: npt.N
         judges: (documents, weights) contributions of judges' votes.
         labeled: (documents,) whether people voted on a document.
     """
-    weights = np.zeros_like(judges)
     voted = np.flatnonzero(labeled)
     fold = np.arange(len(voted)) % FOLDS
-    for left_out in range(min(FOLDS, len(voted))):
-        kept, out = voted[fold != left_out], voted[fold == left_out]
-        # Without these documents, the means that contributions are taken from move as well.
-        one, other = people[out].sum(), judges[out].sum(axis=0)
-        weights[out] = _shrunk_weights(
-            people[kept] @ people[kept] - one * one / len(kept),
-            judges[kept].T @ people[kept] - one * other / len(kept),
-            judges.T @ judges - judges[out].T @ judges[out] - np.outer(other, other) / len(kept),
-            len(kept),
-        )
+    folds = int(fold.max()) + 1
+    out = np.zeros((folds, len(voted)))
+    out[fold, np.arange(len(voted))] = 1
+    kept = len(voted) - out.sum(axis=1)
+    first, second = people[voted], judges[voted]
+    # Without a fold's documents, the means that contributions are taken from move as well: hence the last terms.
+    one, other = out @ first, out @ second
+    total = first @ first - out @ first**2 - one**2 / kept
+    products = second.T @ first - out @ (second * first[:, None]) - other * one[:, None] / kept[:, None]
+    outer = second[:, :, None] * second[:, None, :]
+    squares = judges.T @ judges - np.tensordot(out, outer, axes=1)
+    squares -= other[:, :, None] * other[:, None, :] / kept[:, None, None]
+    weights = np.zeros_like(judges)
+    weights[voted] = _shrunk_weights(total, products, squares, kept)[fold]
     return weights
 
 
-def _shrunk_weights(total: float, products: FloatArray, squares: FloatArray, size: int) -> FloatArray:
-    """Solve for the weights, and shrink them by the share of their gain that noise may explain (adjusted R squared)."""
-    weights = np.clip(np.linalg.lstsq(squares, products, rcond=None)[0], 0.0, 1.0)
-    explained = float(2 * weights @ products - weights @ squares @ weights)
-    free = size - 1 - len(weights)
-    if explained <= 0 or free <= 0:
-        return np.zeros(len(weights))
-    noise = len(weights) * max(0.0, total - explained) / free
-    shrunk: FloatArray = weights * max(0.0, 1 - noise / explained)
+def _shrunk_weights(total: FloatArray, products: FloatArray, squares: FloatArray, documents: FloatArray) -> FloatArray:
+    """Solve for the weights of each fold, and shrink them by the share of their gain that noise may explain.
+
+    The shrinkage is that of the adjusted R squared.
+    """
+    inverse = np.linalg.pinv(squares, hermitian=True)
+    weights = np.clip(np.einsum("fij,fj->fi", inverse, products), 0.0, 1.0)
+    explained = 2 * np.einsum("fi,fi->f", weights, products) - np.einsum("fi,fij,fj->f", weights, squares, weights)
+    count = weights.shape[1]
+    free = documents - 1 - count
+    useful = (explained > 0) & (free > 0)
+    noise = count * np.maximum(0.0, total - explained) / np.where(useful, free, 1.0)
+    gain = np.where(useful, np.maximum(0.0, 1 - noise / np.where(useful, explained, 1.0)), 0.0)
+    shrunk: FloatArray = weights * gain[:, None]
     return shrunk
 
 
