@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.stats.crossed import Crossed, Estimate, Reading, crossed, imagined_documents, share_interval
-from sizewise.stats.permutation import MIN_CLUSTERS
+from sizewise.stats.inference import MIN_CLUSTERS
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
