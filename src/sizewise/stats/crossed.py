@@ -176,9 +176,9 @@ def estimate_share(
         reading: how often the estimate is read, see `Reading`.
     """
     votes = len(shares)
-    value = float(np.clip(shares.mean(), 0.0, 1.0))
+    value = min(1.0, max(0.0, float(shares.mean())))
     typical = votes / len(np.unique(documents))  # votes on a document
-    shrunk = (shares.sum() + PSEUDO * typical) / (votes + 2 * PSEUDO * typical)
+    shrunk = (float(shares.sum()) + PSEUDO * typical) / (votes + 2 * PSEUDO * typical)
     imagined = PSEUDO * typical**2 * (shrunk**2 + (1 - shrunk) ** 2) / votes**2
     found = crossed(((shares - value) / votes)[:, None], raters, documents, np.array([[imagined]]))
     variance, freedom = found.variance(np.ones((1, 1)))
