@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from statsmodels.stats.proportion import proportion_confint
 
-from sizewise.stats.crossed import LEVEL, estimate_share
+from sizewise.stats.crossed import LEVEL, Reading, estimate_share
 
 SPREAD = np.random.default_rng(5).standard_normal(200_000)
 
@@ -57,7 +57,7 @@ def test_equal_documents_without_raters_raise_no_false_alarms() -> None:
 )
 @settings(deadline=None, max_examples=200)
 def test_interval_and_p_agree_and_hold_the_value(
-    votes: list[tuple[float, int, int]], null: float, reading: str
+    votes: list[tuple[float, int, int]], null: float, reading: Reading
 ) -> None:
     share, rater, document = (np.array(column) for column in zip(*votes, strict=True))
     found = estimate_share(share, rater, document, null=null, reading=reading)
@@ -81,7 +81,6 @@ def test_few_raters_count_as_none_and_an_open_round_is_wider() -> None:
     share, rater, document = simulated(rng, 10, 60, 1, (0.0, 0.0), 0.4)
     two = estimate_share(share, rater % 2, document)
     assert two == estimate_share(share, None, document)
-    once, opened, bets = (
-        estimate_share(share, rater, document, reading=name) for name in ("once", "open", "with bets")
-    )
+    readings: tuple[Reading, ...] = ("once", "open", "with bets")
+    once, opened, bets = (estimate_share(share, rater, document, reading=reading) for reading in readings)
     assert opened.ci_low < bets.ci_low < once.ci_low < once.ci_high < bets.ci_high < opened.ci_high

@@ -8,7 +8,7 @@ from scipy.special import expit, logit
 
 from sizewise.stats import PairedBet
 from sizewise.stats.crossed import estimate_share
-from sizewise.stats.sequential import in_turn, vote_evidence
+from sizewise.stats.sequential import balanced, vote_evidence
 
 
 def test_looking_after_each_item_raises_no_more_false_alarms() -> None:
@@ -47,22 +47,21 @@ def test_a_difference_out_of_bounds_is_refused() -> None:
 # -- votes of several raters -----------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, 3), max_size=120))
+@given(st.lists(st.integers(0, 3), max_size=60))
 @settings(deadline=None)
-def test_turns_are_complete_and_never_change_later(raters: list[int]) -> None:
-    arrived = list(enumerate(raters))
-    ordered = in_turn((rater, number) for number, rater in arrived)
-    assert len(set(ordered)) == len(ordered) <= len(raters)
-    for end in (len(raters) // 2, len(raters) - 1):
-        before = in_turn((rater, number) for number, rater in arrived[: max(0, end)])
-        assert ordered[: len(before)] == before
+def test_every_rater_has_equally_many_votes(raters: list[int]) -> None:
+    kept = [raters[number] for number in balanced((rater, number) for number, rater in enumerate(raters))]
+    counts = {rater: kept.count(rater) for rater in kept}
+    assert len(set(counts.values())) <= 1
+    assert len(kept) >= max((raters.count(rater) for rater in raters), default=0)
+    assert len(kept) >= len(set(raters))
 
 
 def test_opposite_tastes_of_raters_are_no_preference() -> None:
     # One rater votes left, the other right, and the first one is ahead: a bet on each vote as it comes would win.
     votes = [("a", 1.0)] * 15 + [("a", 1.0), ("b", -1.0)] * 30
     shuffled = [("a", 1.0), ("b", -1.0), *votes]
-    assert vote_evidence(in_turn(shuffled)).p == 1
+    assert vote_evidence(balanced(shuffled)).p == 1
     assert vote_evidence([vote for _, vote in votes]).p < 1
 
 
@@ -84,7 +83,7 @@ def looked_at(rng: np.random.Generator, raters: int, spread: float, rate: float,
     order = np.arange(most) % raters
     votes = (rng.random(most) < expit(logit(rate) + lean[order])).astype(float)
     for n in range(10, most + 1, 10):
-        if vote_evidence(in_turn(zip(order[:n].tolist(), (2 * votes[:n] - 1).tolist(), strict=True))).p >= 0.05:
+        if vote_evidence(balanced(zip(order[:n].tolist(), (2 * votes[:n] - 1).tolist(), strict=True))).p >= 0.05:
             continue
         if estimate_share(votes[:n], order[:n], np.arange(n), reading="with bets").p < 0.05:
             return True, n

@@ -20,7 +20,7 @@ from sizewise.store import Saved, Store, id_of
 
 ROUNDS = 10_000
 BEST_ROUNDS = 2_000
-COMPARISON_VERSION = 2
+COMPARISON_VERSION = 3
 """Incremented whenever a change alters the result for the same evaluations; part of a comparison's id."""
 LEVEL = 0.05
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
