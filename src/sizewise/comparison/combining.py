@@ -168,7 +168,8 @@ def _corrected(differences: Sequence[Difference]) -> list[Difference]:
     return [
         pair.model_copy(
             update={
-                "p_holm": None if pair.p is None else p,
+                "p_adjusted": None if pair.p is None else p,
+                "p_holm": None,
                 "better": None if pair.p is None or p >= LEVEL else pair.left if pair.value > 0 else pair.right,
             }
         )

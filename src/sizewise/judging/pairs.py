@@ -14,7 +14,7 @@ from sizewise.judging.vote_scores import clustering, codes_of, sampled_raters, v
 from sizewise.records import NONE, JudgeTask, PairVerdict, Score, Vote
 from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, length_controlled_rate, needed_for
 from sizewise.stats.crossed import LEVEL, Estimate, Reading, estimate_share
-from sizewise.stats.sequential import in_turn, vote_evidence
+from sizewise.stats.sequential import balanced, vote_evidence
 
 MIN_DECIDED = 20
 Judged = tuple[JudgeTask, Vote]
@@ -144,7 +144,7 @@ def _test_pair(judged: Sequence[Judged], left: str, right: str, closed: bool) ->
     firsts: dict[int, tuple[str, float]] = {}  # later votes on a document depend on the first
     for (_, vote), document, share in zip(judged, documents.tolist(), shares.tolist(), strict=True):
         firsts.setdefault(document, (vote.rater, 2 * share - 1))
-    bets = vote_evidence(in_turn(firsts.values()))
+    bets = vote_evidence(balanced(firsts.values()))
     p_anytime = max(bets.p, looked_at.p)
     if closed:
         return _PairTest(left, right, judged, len(firsts), once, once.p, p_anytime)

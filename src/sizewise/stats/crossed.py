@@ -175,7 +175,7 @@ def estimate_share(
         null: value that the p-value tests.
         reading: how often the estimate is read, see `Reading`.
     """
-    value = float(np.clip(shares.mean(), 0.0, 1.0))
+    value = min(1.0, max(0.0, float(shares.mean())))
     shrunk, floor = imagined_documents(shares, documents)
     found = crossed(((shares - value) / len(shares))[:, None], raters, documents, floor)
     return share_interval(value, shrunk, found, null=null, reading=reading)

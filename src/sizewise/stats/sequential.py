@@ -8,7 +8,6 @@ Source: Waudby-Smith and Ramdas (2024), Estimating means of bounded random varia
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from math import exp, log1p
 from typing import NamedTuple, TypeVar
@@ -25,8 +24,6 @@ PRIOR_VARIANCE = 0.25
 STAKES = np.array([-0.9, -0.5, -0.3, -0.15, 0.15, 0.3, 0.5, 0.9])
 """Stakes on votes: most of the wealth bets on a preference of about 65 %, some on smaller and larger ones."""
 LOG_WEIGHTS = np.log([0.1, 0.1, 0.2, 0.1, 0.1, 0.2, 0.1, 0.1])
-PATIENCE = 20
-"""Votes of another rater that wait for a rater before the bets go on without that rater."""
 
 
 class PairedBet:
@@ -78,23 +75,21 @@ class PairedBet:
         return self._sum / self.n if self.n else 0.0
 
 
-def in_turn(votes: Iterable[tuple[Hashable, T]]) -> list[T]:
-    """Order votes so that each rater has one in every turn, and leave out those whose turn is not complete yet.
+def balanced(votes: Iterable[tuple[Hashable, T]]) -> list[T]:
+    """Return equally many votes of each rater, the first ones, from as many votes in all as possible.
 
-    Which votes take part depends on who voted when, never on how, and adding votes never changes earlier turns. A rater
-    who falls PATIENCE votes behind another one takes no part until the next vote.
+    Which raters and votes take part depends on how many votes each has cast, never on which. A rater with few votes is
+    left out if the others have more in all without that rater.
 
     Args:
         votes: (rater, vote) in the order in which they arrived.
     """
-    waiting: dict[Hashable, deque[T]] = {}
-    ordered: list[T] = []
+    cast: dict[Hashable, list[T]] = {}
     for rater, vote in votes:
-        waiting.setdefault(rater, deque()).append(vote)
-        ready = [queue for queue in waiting.values() if queue]
-        if len(ready) == len(waiting) or len(waiting[rater]) > PATIENCE:
-            ordered += [queue.popleft() for queue in ready]
-    return ordered
+        cast.setdefault(rater, []).append(vote)
+    counts = sorted((len(mine) for mine in cast.values()), reverse=True)
+    each = max(((raters * count, raters, count) for raters, count in enumerate(counts, start=1)), default=(0, 0, 0))[2]
+    return [vote for mine in cast.values() if len(mine) >= each for vote in mine[:each]]
 
 
 class Evidence(NamedTuple):
@@ -109,14 +104,14 @@ class Evidence(NamedTuple):
 def vote_evidence(differences: Sequence[float], level: float = 0.05) -> Evidence:
     """Bet on votes, and return the p-value of an even preference with the interval of the means not ruled out.
 
-    The wealth is a mixture over fixed stakes, so it doesn't depend on the order within a turn. If every rater has one
-    vote in each turn, on different documents, the expected wealth doesn't grow as long as the raters' preferences
-    average zero, even if each rater has a strong one: the product of their factors is at most what it would be if all
-    had the average preference (inequality of arithmetic and geometric means). So the claim holds for these raters; for
-    raters in general the crossed interval (`stats.crossed`) must agree.
+    The wealth is a mixture over fixed stakes. If all raters have equally many votes, on different documents, it isn't
+    expected to grow as long as the raters' preferences average zero, even if each has a strong one: the product of
+    their expected factors is at most what it would be if all had the average preference (inequality of arithmetic and
+    geometric means). So the error rate holds for the hypothesis that these raters have no preference in all; for raters
+    in general the crossed interval (`stats.crossed`) must agree.
 
     Args:
-        differences: votes between -1 (all for right) and 1 (all for left), see `in_turn`.
+        differences: votes between -1 (all for right) and 1 (all for left), see `balanced`.
         level: one minus the confidence.
     """
     if not len(differences):
