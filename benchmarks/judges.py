@@ -57,7 +57,7 @@ def covered(draw: Draw, truth: float, times: int) -> dict[str, float]:
         "width_ratio": float(np.mean(ratios)),
         "widest": float(np.max(ratios)),
         "correlation": mean_correlation,
-        "floor": float(np.sqrt(1 - mean_correlation**2)),
+        "floor": float(np.sqrt(1 - max(0.0, mean_correlation) ** 2)),
         "significant": wrong / times,
     }
 

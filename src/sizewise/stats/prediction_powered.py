@@ -68,8 +68,11 @@ class Combined(NamedTuple):
 
     @property
     def floor(self) -> float:
-        """Smallest ratio that any number of further judged tasks could reach, `sqrt(1 - correlation ** 2)`."""
-        return sqrt(max(0.0, 1 - self.correlation**2)) if np.isfinite(self.correlation) else 1.0
+        """Smallest ratio that any number of further judged tasks could reach, `sqrt(1 - correlation ** 2)`.
+
+        1 if the correlation isn't known or is negative: such a judge gets no weight.
+        """
+        return sqrt(max(0.0, 1 - self.correlation**2)) if self.correlation > 0 else 1.0
 
 
 def point_estimate(labels: FloatArray, predictions: FloatArray, judged: FloatArray, weight: float) -> float:
