@@ -50,6 +50,7 @@ from sizewise.records.scores import (
     RedteamReport,
     Reproduction,
     Score,
+    Spread,
 )
 from sizewise.records.service import CatalogModel, Completion, ModelDescription, ModelSize, Request, Source
 from sizewise.records.text import (
@@ -164,6 +165,7 @@ __all__ = [
     "Source",
     "Split",
     "SplitSize",
+    "Spread",
     "Study",
     "Synthesis",
     "ToolCall",
