@@ -28,6 +28,7 @@ from sizewise.metrics import (
     stats_array,
     total,
 )
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.registry import compares_references
 from sizewise.metrics.structure import share_of_json
 from sizewise.models import Model, open_model
@@ -255,6 +256,7 @@ class _EvaluationRun:
             failed=sum(1 for row in rows if row.error),
             seconds=time.monotonic() - begun,
             notes=tuple(self.notes),
+            method_version=SCORING_VERSION,
             versions=versions("torch", "transformers", "openvino-genai", "sacrebleu", "numpy"),
         )
         return record, rows

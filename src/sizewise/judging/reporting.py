@@ -177,8 +177,8 @@ def vote_differences(
     p_values = [_p_of(verdict, closed) for verdict in verdicts]
     adjusted = holm([float("nan") if p is None else p for p in p_values])
     differences = [
-        _difference(metric, verdict, p, p_holm if p is not None else None)
-        for verdict, p, p_holm in zip(verdicts, p_values, adjusted, strict=True)
+        _difference(metric, verdict, p, p_adjusted if p is not None else None)
+        for verdict, p, p_adjusted in zip(verdicts, p_values, adjusted, strict=True)
         if verdict.votes
     ]
     return scores, differences
@@ -191,7 +191,7 @@ def _p_of(verdict: PairVerdict, closed: bool) -> float | None:
     return verdict.p if closed else verdict.p_anytime
 
 
-def _difference(metric: str, verdict: PairVerdict, p: float | None, p_holm: float | None) -> Difference:
+def _difference(metric: str, verdict: PairVerdict, p: float | None, p_adjusted: float | None) -> Difference:
     documents = verdict.win_rate.clusters or 0
     rate = verdict.win_rate
     value = 2 * (rate.value or 0.0) - 1
@@ -207,7 +207,7 @@ def _difference(metric: str, verdict: PairVerdict, p: float | None, p_holm: floa
         ci_low=ends[0] if ends else None,
         ci_high=ends[1] if ends else None,
         p=p,
-        p_holm=p_holm,
+        p_adjusted=p_adjusted,
         detectable=detectable,
         needed=needed if enough else MIN_CLUSTERS,
         n=verdict.votes,

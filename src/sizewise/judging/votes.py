@@ -151,7 +151,7 @@ def _of_counts(
     several = counts.sum(axis=1) > 1
     documents = np.unique(ratings.document[several])
     ends, clusters = None, "documents"
-    if isfinite(point) and len(documents) >= MIN_CLUSTERS:
+    if isfinite(point) and counts.shape[1] > 1 and len(documents) >= MIN_CLUSTERS:
         without, effective = None, 0.0
         if len(ratings.raters) >= MIN_RATERS:
             without = np.stack([_added_by(ratings, rater, sums, sums_of) for rater in range(len(ratings.raters))])

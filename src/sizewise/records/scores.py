@@ -113,6 +113,8 @@ class Evaluation(Record):
     """Notes for the reader."""
     versions: dict[str, str]
     """Versions of the relevant packages."""
+    method_version: int = 1
+    """Version of the method behind the intervals; those of different versions may differ for the same items."""
 
 
 class Difference(Record):
