@@ -638,7 +638,7 @@ def test_no_worse_than_the_incumbent_takes_the_smallest_that_loses_little() -> N
 
 @pytest.mark.parametrize("needs", [{"incumbent": "a"}, {"max_loss": 1.0}, {"incumbent": "c", "max_loss": 1.0}])
 def test_an_incumbent_needs_a_margin_and_must_be_a_candidate(needs: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="incumbent|max_loss"):
+    with pytest.raises(UsageError, match=r"incumbent|max_loss"):
         choose({"a": (9.0, 1.0, None), "b": (5.0, 1.0, None)}, **needs)
 
 
@@ -660,7 +660,7 @@ def test_a_limit_inside_the_interval_is_neither_kept_nor_missed() -> None:
 def test_a_gap_that_may_be_zero_does_not_break_a_limit_on_bias() -> None:
     found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
     wide = Score(metric="stereotype_score", value=0.53, ci_low=0.43, ci_high=0.63, n=90, unit="share", signature="s")
-    beside = found.model_copy(update={"suite_scores": dict.fromkeys("ab", {"stereotype_score": wide})})
+    beside = found.model_copy(update={"suite_scores": {key: {"stereotype_score": wide} for key in "ab"}})
     unsure = decide(beside, "c", Needs(max_bias_gap=0.05))
     assert (unsure.outcome, unsure.provisional) == ("inconclusive", "a")
     assert decide(beside, "c", Needs(max_bias_gap=0.2)).pick == "a"
