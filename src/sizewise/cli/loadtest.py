@@ -195,6 +195,7 @@ def _milliseconds(level: LoadLevel, name: str) -> str:
     score = level.scores.get(name)
     if score is None or score.value is None:
         return "-"
-    if score.ci_low is None or score.ci_high is None:
+    if score.ci_low is None and score.ci_high is None:
         return f"{1e3 * score.value:,.0f}"
-    return f"{1e3 * score.value:,.0f} [{1e3 * score.ci_low:,.0f}, {1e3 * score.ci_high:,.0f}]"
+    ends = ("unbounded" if end is None else f"{1e3 * end:,.0f}" for end in (score.ci_low, score.ci_high))
+    return f"{1e3 * score.value:,.0f} [{', '.join(ends)}]"
