@@ -45,7 +45,15 @@ def rerun(
     store, reporter = store or Store(), reporter or Silent()
     first = store.read(Evaluation, evaluation)
     engine: Engine = "openvino" if first.model.engine.startswith("openvino") else "transformers"
+    if first.stopped is not None:
+        raise SizewiseError(
+            f"{evaluation} stopped once its question was decided, so its items depend on another evaluation.",
+            "an evaluation of all items",
+            f"sizewise evaluate {first.model.uri} --data {first.data}",
+        )
     options = EvaluationOptions(
+        samples=first.sampling.samples if first.sampling else 1,
+        temperature=first.sampling.temperature if first.sampling else None,
         max_tokens=first.prompting.max_tokens if first.prompting else None,
         seed=first.seed,
         engine=engine,

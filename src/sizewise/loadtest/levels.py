@@ -178,9 +178,10 @@ def _lacks_upper_end(score: Score | None) -> bool:
 
 
 def _loads(levels: Sequence[LoadLevel]) -> str:
-    names = [f"{level.concurrent_users}" if level.concurrent_users else f"{level.rate:g}/s" for level in levels]
-    users = any(level.concurrent_users for level in levels)
-    return f"{', '.join(names)} users" if users and names != ["1"] else f"{names[0]} user" if users else names[0]
+    counts = [level.concurrent_users for level in levels if level.concurrent_users]
+    if not counts:
+        return ", ".join(f"{level.rate:g} requests/s" for level in levels)
+    return f"{', '.join(map(str, counts))} user{'s' * (counts != [1])}"
 
 
 def _quantile_score(name: str, values: Sequence[float], share: float, load: str) -> Score:
@@ -190,7 +191,7 @@ def _quantile_score(name: str, values: Sequence[float], share: float, load: str)
 
 
 def _gap_score(gaps: Sequence[Sequence[float]], load: str) -> Score:
-    """Score the p95 gap between streamed pieces; n counts requests, because gaps of one request depend on each other."""
+    """Score the p95 gap between streamed pieces; n counts requests, whose gaps depend on each other."""
     with_gaps = [group for group in gaps if len(group)]
     found = clustered_quantile_interval(with_gaps, HIGHEST_QUANTILE) if with_gaps else None
     return _score_of("p95_itl_s", found, len(with_gaps), f"{load}|order statistics of gaps, clustered by request")
@@ -210,6 +211,6 @@ def _score_of(name: str, found: QuantileInterval | None, n: int, signature: str)
     )
 
 
-def _rate_ends(answers: Sequence[TimedAnswer], amounts: Sequence[float], users: int) -> tuple[float, float] | None:
+def _rate_ends(answers: Sequence[TimedAnswer], amounts: Sequence[float], per_batch: int) -> tuple[float, float] | None:
     ends = [answer.ended_s for answer in answers if answer.ended_s is not None]
-    return rate_interval(amounts, ends, users) if len(ends) == len(answers) else None
+    return rate_interval(amounts, ends, per_batch) if len(ends) == len(answers) else None

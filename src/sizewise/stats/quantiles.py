@@ -47,16 +47,18 @@ def quantile_interval(values: Sequence[float] | FloatArray, share: float, level:
         raise ValueError("quantile_interval needs at least one value")
     # P(at most r values lie below the quantile), for r = 0 ... n.
     below = binom.cdf(np.arange(n + 1), n, share)
-    low = int(np.searchsorted(below, tail, side="right")) - 1  # largest index whose value is a lower bound
-    high = int(np.searchsorted(below, 1 - tail, side="left"))  # smallest index whose value is an upper bound
+    lower = int(np.searchsorted(below, tail, side="right")) - 1  # largest index whose value is a lower bound
+    upper = int(np.searchsorted(below, 1 - tail, side="left"))  # smallest index whose value is an upper bound
     return QuantileInterval(
         float(np.quantile(ordered, share)),
-        float(ordered[low]) if low >= 0 else None,
-        float(ordered[high]) if high < n else None,
+        float(ordered[lower]) if lower >= 0 else None,
+        float(ordered[upper]) if upper < n else None,
     )
 
 
-def clustered_quantile_interval(groups: Sequence[Sequence[float]], share: float, level: float = 0.95) -> QuantileInterval:
+def clustered_quantile_interval(
+    groups: Sequence[Sequence[float]], share: float, level: float = 0.95
+) -> QuantileInterval:
     """Compute a quantile of values that come in independent groups, such as the gaps between tokens of a request.
 
     The share of values up to the quantile has a variance between groups; it determines how many independent values they
@@ -82,11 +84,14 @@ def clustered_quantile_interval(groups: Sequence[Sequence[float]], share: float,
         wider = (student_t.ppf(tail, clusters - 1) / student_t.ppf(tail, max(1.0, n - 1))) ** 2
         n = min(n, rate * (1 - rate) / variance / float(wider))
     n = max(n, 1.0)
-    low, high = (float(x) for x in (beta.ppf(tail, share * n, (1 - share) * n + 1), beta.ppf(1 - tail, share * n + 1, (1 - share) * n)))
+    lower, upper = (
+        float(x)
+        for x in (beta.ppf(tail, share * n, (1 - share) * n + 1), beta.ppf(1 - tail, share * n + 1, (1 - share) * n))
+    )
     ordered = np.sort(values)
     # As with n independent values: an end exists only if values beyond it are likely to have been seen.
     return QuantileInterval(
         point,
-        float(np.quantile(ordered, low)) if (1 - share) ** n <= tail else None,
-        float(np.quantile(ordered, high)) if share**n <= tail else None,
+        float(np.quantile(ordered, lower)) if (1 - share) ** n <= tail else None,
+        float(np.quantile(ordered, upper)) if share**n <= tail else None,
     )
