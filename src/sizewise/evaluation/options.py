@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sizewise.errors import UsageError
 from sizewise.models import Engine
 from sizewise.records import Sampling
 
@@ -54,6 +55,19 @@ class EvaluationOptions:
             return None
         temperature = DEFAULT_TEMPERATURE if self.temperature is None else self.temperature
         return Sampling(samples=self.samples, temperature=temperature)
+
+    def check_suite(self, name: str) -> None:
+        """Refuse options that suites don't take.
+
+        Raises:
+            UsageError: several samples, a temperature or a question is set.
+        """
+        if self.sampling is not None or self.until is not None:
+            raise UsageError(
+                f"The suite {name} takes one greedy answer per item and all items.",
+                "a suite without samples, temperature and until",
+                f"sizewise evaluate MODEL --suite {name}",
+            )
 
     def identity(self) -> list[object]:
         """Return the options that are part of the evaluation's id; empty for the defaults."""

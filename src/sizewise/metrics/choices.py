@@ -65,9 +65,9 @@ class ChoiceCalibration(_Choice):
     stands_for_quality = False
     better: Better = "lower"
     description = (
-        "Mean squared gap between the model's confidence and its accuracy: 0.01 is a typical gap of 10 points. Lower is "
-        "better. Unbiased, so values slightly below 0 occur if the model is well calibrated. A model that guesses and "
-        "knows it is well calibrated too."
+        "Mean squared gap between the model's confidence and its accuracy: 0.01 is a typical gap of 10 points. Lower "
+        "is better. It has no bias, so values slightly below 0 occur if the model is well calibrated. A model that guesses "
+        "and knows it is well calibrated too."
     )
 
     def signature(self) -> str:
