@@ -52,7 +52,8 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = None,
         requests: Annotated[
-            int | None, typer.Option(metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Requests per level.")
+            int | None,
+            typer.Option(metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Requests per level; 72 verify a p95."),
         ] = None,
         seed: Seed = 0,
         model: Annotated[
@@ -90,16 +91,18 @@ def register(app: typer.Typer, panel: str) -> None:
         from sizewise.loadtest.levels import Limits
 
         in_process = url.startswith("eval-")
-        if in_process and (rate or model or requests):
+        if in_process and (rate or model):
             raise UsageError(
-                "--rate, --model and --requests don't apply to an evaluation.",
+                "--rate and --model don't apply to an evaluation.",
                 "--concurrency alone",
                 f"sizewise loadtest {url} --concurrency 1,8",
             )
         counts, requests_per_s = _counts(concurrency), _rate(rate)
         with reporting() as reporter:
             saved = (
-                load_test_model(url, counts, limits=Limits(ttft_slo, tpot_slo), seed=seed, reporter=reporter)
+                load_test_model(
+                    url, counts, limits=Limits(ttft_slo, tpot_slo), requests=requests, seed=seed, reporter=reporter
+                )
                 if in_process
                 else load_endpoint(
                     url,

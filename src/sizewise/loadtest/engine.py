@@ -26,7 +26,7 @@ from sizewise.models.base import Piece
 from sizewise.models.machine import describe_machine
 from sizewise.models.prompts import choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Evaluation, LoadTest, Prompting, Request, fingerprint
+from sizewise.records import Evaluation, LoadLevel, LoadTest, Prompting, Request, fingerprint
 from sizewise.store import Saved, Store, versions
 
 MIN_REQUESTS, REQUESTS_PER_USER = 12, 4
@@ -76,13 +76,7 @@ def load_test_model(
     questions = _requests_of(measured, prompting, store)
     model = open_model(measured.model.uri, store=store, engine="auto", say=reporter.say)
     try:
-        running = model.describe()
-        engine = f"{running.engine}, {running.precision}"
-        _time_request(model, questions[0])  # warm up
-        levels = []
-        for count in counts:
-            timed = _run_level(model, questions, count, requests, reporter)
-            levels.append(level_of(*timed, limits, concurrent_users=count, where=f"engine:{engine}"))
+        engine, levels = _run_levels(model, questions, counts, limits, requests, reporter)
     finally:
         model.close()
     record = LoadTest(
@@ -142,6 +136,25 @@ def _requests_of(measured: Evaluation, prompting: Prompting, store: Store) -> li
 
 def _mean_words(requests: Sequence[Request]) -> float:
     return float(np.mean([len((request.text or request.messages[-1].content).split()) for request in requests]))
+
+
+def _run_levels(
+    model: Model,
+    questions: Sequence[Request],
+    counts: Sequence[int],
+    limits: Limits,
+    number: int | None,
+    reporter: Reporter,
+) -> tuple[str, list[LoadLevel]]:
+    """Run one level per number of users; return the engine and the levels."""
+    running = model.describe()
+    engine = f"{running.engine}, {running.precision}"
+    _time_request(model, questions[0])  # warm up
+    levels = []
+    for count in counts:
+        timed = _run_level(model, questions, count, number, reporter)
+        levels.append(level_of(*timed, limits, concurrent_users=count, where=f"engine:{engine}"))
+    return engine, levels
 
 
 def _run_level(

@@ -98,7 +98,6 @@ def level_of(
         where: engine and precision, for the signature.
     """
     successful = [answer for answer in answers if answer.error is None]
-    within_limits = sum(limits.met_by(answer) for answer in answers)
     load = (f"users:{concurrent_users}" if concurrent_users else f"poisson:{rate:g}/s") + (f"|{where}" if where else "")
     ttft = [answer.ttft_s for answer in successful]
     tpot = [answer.tpot_s for answer in successful if answer.tpot_s is not None]
@@ -115,25 +114,7 @@ def level_of(
         )
     }
     scores["p95_itl_s"] = _gap_score([answer.gaps for answer in successful], load)
-    goodput_signature = f"{load}|first token <= {limits.ttft_s:g} s|token <= {limits.tpot_s:g} s"
-    scores["within_limits"] = proportion_score(
-        "within_limits", within_limits, len(answers), signature=f"{goodput_signature}|wilson"
-    )
-    for name, amounts, unit, signature in (
-        ("tokens_per_s", [answer.tokens * (answer.error is None) for answer in answers], "tokens/s", load),
-        ("requests_per_s", [int(answer.error is None) for answer in answers], "requests/s", load),
-        ("goodput_per_s", [int(limits.met_by(answer)) for answer in answers], "requests/s", goodput_signature),
-    ):
-        ends = _rate_ends(answers, amounts, concurrent_users or 1)
-        scores[name] = Score(
-            metric=name,
-            value=sum(amounts) / seconds,
-            ci_low=ends and ends[0],
-            ci_high=ends and ends[1],
-            n=len(successful),
-            unit=unit,
-            signature=f"{signature}|{'batch means' if ends else NO_RATE_INTERVAL}",
-        )
+    scores |= _rate_scores(answers, seconds, limits, concurrent_users or 1, load)
     return LoadLevel(
         concurrent_users=concurrent_users,
         rate=rate,
@@ -142,6 +123,33 @@ def level_of(
         seconds=seconds,
         scores=scores,
     )
+
+
+def _rate_scores(
+    answers: Sequence[TimedAnswer], seconds: float, limits: Limits, per_batch: int, load: str
+) -> dict[str, Score]:
+    """Score throughput, goodput and the share of requests within the limits."""
+    goodput_signature = f"{load}|first token <= {limits.ttft_s:g} s|token <= {limits.tpot_s:g} s"
+    within = [int(limits.met_by(answer)) for answer in answers]
+    signature = f"{goodput_signature}|wilson"
+    scores = {"within_limits": proportion_score("within_limits", sum(within), len(answers), signature=signature)}
+    successful = [int(answer.error is None) for answer in answers]
+    for name, amounts, unit, signature in (
+        ("tokens_per_s", [answer.tokens * (answer.error is None) for answer in answers], "tokens/s", load),
+        ("requests_per_s", successful, "requests/s", load),
+        ("goodput_per_s", within, "requests/s", goodput_signature),
+    ):
+        ends = _rate_ends(answers, amounts, per_batch)
+        scores[name] = Score(
+            metric=name,
+            value=sum(amounts) / seconds,
+            ci_low=ends and ends[0],
+            ci_high=ends and ends[1],
+            n=sum(successful),
+            unit=unit,
+            signature=f"{signature}|{'batch means' if ends else NO_RATE_INTERVAL}",
+        )
+    return scores
 
 
 def max_users_within_limits(levels: Sequence[LoadLevel]) -> int | None:

@@ -66,8 +66,8 @@ class ChoiceCalibration(_Choice):
     better: Better = "lower"
     description = (
         "Mean squared gap between the model's confidence and its accuracy: 0.01 is a typical gap of 10 points. Lower "
-        "is better. It has no bias, so values slightly below 0 occur if the model is well calibrated. A model that guesses "
-        "and knows it is well calibrated too."
+        "is better. It has no bias, so values slightly below 0 occur if the model is well calibrated. A model that "
+        "guesses and knows it is well calibrated too."
     )
 
     def signature(self) -> str:
