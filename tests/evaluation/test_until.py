@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.evaluation import EvaluationOptions, evaluate
+from sizewise.evaluation import EvaluationOptions, evaluate, run
 from sizewise.evaluation.options import Until
 from sizewise.evaluation.reproduce import rerun
 from sizewise.evaluation.until import Decider, describe
-from sizewise.records import Evaluation, ItemRow
+from sizewise.models.base import failed
+from sizewise.records import Completion, Evaluation, ItemRow, Request
 from sizewise.store import Saved, Store
 from tests.evaluation.test_sampled import Counting, counting, words_file
 
@@ -95,6 +97,26 @@ def test_questions_that_cannot_be_decided_are_refused(perfect: Saved[Evaluation]
             evaluate("fake:echo", data, metrics, store=store, options=until(question))
     with pytest.raises(SizewiseError, match="has no comparable token_f1"):
         evaluate("fake:echo", data, ["token_f1"], store=store, options=until(Until(against=perfect.id)))
+
+
+class Down(Counting):
+    """Answers 16 requests, and then is down."""
+
+    def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        for request in requests:
+            if Counting.asked < 16:
+                yield from super().complete([request])
+            else:
+                yield failed(request, "503", transient=True)
+
+
+def test_a_service_that_goes_down_is_not_asked_on(
+    perfect: Saved[Evaluation], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "open_model", lambda uri, **_: Down("echo"))
+    Counting.asked, Counting.limit = 0, 10**9
+    with pytest.raises(SizewiseError, match="All 8 requests to fake:echo failed: 8 x 503"):
+        evaluate("fake:echo", perfect.record.data, ["exact_match"], store=store, options=until(Until(min_quality=0.95)))
 
 
 def simulate(rng: np.random.Generator, rate: float, threshold: float, store: Store) -> str:

@@ -415,6 +415,9 @@ class _EvaluationRun:
             found = self._answers(batch, form)
             for whole, part in zip(samples, found, strict=True):
                 whole |= part
+            answers = {f"{number} {key}": one for number, part in enumerate(found) for key, one in part.items()}
+            if asking.retryable(answers.values()):  # don't ask hundreds of items of a service that is down
+                asking.require_answers(self.description.uri, answers)
             asked += batch
             decider.add([self._sampled_row(example, found) for example in batch])
         outcome = decider.stopped()
@@ -501,4 +504,5 @@ class _EvaluationRun:
             self.notes.append(f"The {len(paid)} answers cost {sum(paid):.4f} USD at list prices (genai-prices).")
         answered = {answer.id for answer in answers}
         requests = self._requests([example for example in examples if example.id in answered], form)
-        return speed_scores(self.model, answers, requests, self.reporter)
+        sampled = self.options.sampling is not None
+        return speed_scores(self.model, answers, requests, self.reporter, sampled=sampled)

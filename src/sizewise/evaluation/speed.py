@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sizewise.models import Model
+from sizewise.models.batching import MAX_BATCH
 from sizewise.progress import Reporter
 from sizewise.records import Completion, ModelDescription, Request, Score
 from sizewise.stats.batch_means import MIN_BATCHES, rate_interval
@@ -17,13 +18,18 @@ from sizewise.stats.quantiles import needed_for_quantile, quantile_interval
 LATENCY_REQUESTS = needed_for_quantile(0.5)
 """Timed requests of a local model: the fewest whose minimum and maximum form a 95% interval of the median."""
 TRANSFORMERS_BATCH = 64
-"""Prompts that `lm.generate` generates together."""
+"""Prompts that `lm.generate` answers together, greedily."""
 MAX_TIMING_S = 90.0
 """Time after which no further single request is timed."""
 
 
 def speed_scores(
-    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
+    model: Model,
+    answers: Sequence[Completion],
+    requests: Sequence[Request],
+    reporter: Reporter,
+    *,
+    sampled: bool = False,
 ) -> dict[str, Score]:
     """Time a few single requests, and derive throughput, token counts and cost from the answers already collected.
 
@@ -32,8 +38,9 @@ def speed_scores(
         answers: answers already collected, without failed ones.
         requests: the requests that they answer.
         reporter: receives progress.
+        sampled: whether answers were sampled, which transformers does in smaller batches.
     """
-    return _speed(model, answers, requests, reporter) | _use(answers)
+    return _speed(model, answers, requests, reporter, sampled) | _use(answers)
 
 
 def _use(answers: Sequence[Completion]) -> dict[str, Score]:
@@ -72,7 +79,7 @@ def _has_token_count(answer: Completion) -> bool:
 
 
 def _speed(
-    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
+    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter, sampled: bool
 ) -> dict[str, Score]:
     description = model.describe()
     seconds = sum(answer.seconds for answer in answers)
@@ -98,7 +105,7 @@ def _speed(
             break
     return {
         "latency_s": _latency(times, f"users:1|{where}"),
-        "requests_per_s": _throughput(answers, f"{_batching(description)}|tokens:{tokens}|{where}"),
+        "requests_per_s": _throughput(answers, f"{_batching(description, sampled)}|tokens:{tokens}|{where}"),
     }
 
 
@@ -117,10 +124,10 @@ def _latency(times: Sequence[float], where: str) -> Score:
     )
 
 
-def _batching(description: ModelDescription) -> str:
+def _batching(description: ModelDescription, sampled: bool) -> str:
     """Describe how the engine batches the requests of an evaluation."""
     if description.engine == "transformers":
-        return f"batches of up to {TRANSFORMERS_BATCH}"
+        return f"batches of up to {MAX_BATCH if sampled else TRANSFORMERS_BATCH}"
     return "continuous batching" if description.engine.startswith("openvino") else "batching of the engine"
 
 
