@@ -43,7 +43,8 @@ def test_notes_name_the_levels_and_how_many_requests_would_do() -> None:
         "and 24, 24 succeeded.",
         "Throughput and goodput have no interval at 8 users: at least 4 requests per user are needed, 32 in all.",
     ]
-    assert "no interval" in short.scores["goodput_per_s"].signature
+    assert short.scores["goodput_per_s"].ci_missing_reason == "fewer than 4 requests per user"
+    assert short.scores["p95_latency_s"].ci_missing_reason == "no upper end from 24 requests"
 
 
 def test_failed_requests_lower_throughput_but_have_no_latency() -> None:

@@ -44,7 +44,7 @@ def test_the_interval_holds_the_truth(overconfident: float) -> None:
             )
             for i, stats in enumerate(questions(rng, 150, overconfident))
         ]
-        score = total(METRICS["choice_calibration"], rows, name="choice_calibration", signature="", seed=0)
+        score = total(METRICS["choice_calibration"], rows, name="choice_calibration", signature="")
         assert score.ci_low is not None
         assert score.ci_high is not None
         hits += score.ci_low <= overconfident**2 <= score.ci_high

@@ -29,7 +29,7 @@ def test_one_text_has_no_interval_and_says_why() -> None:
     score = ratio_score("change", [3.0, 4.0], [10.0, 10.0], unit="bits/byte", signature="test", clusters=["a", "a"])
     assert score.value == pytest.approx(0.35)
     assert score.ci_low is None
-    assert f"no interval: 1 independent texts, {MIN_CLUSTERS} are needed" in score.signature
+    assert score.ci_missing_reason == f"too few source documents: 1 of at least {MIN_CLUSTERS}"
     span = PositionBits(first=0, last=63, tokens=10, bits=5.0, texts=1)
     assert _ends(span) == " (no interval: 1 text)"
     assert _ends(span.model_copy(update={"ci_low": 4.5, "ci_high": 5.5})) == " [4.50, 5.50]"

@@ -400,5 +400,5 @@ def _scores(cases: Sequence[_Case], rows: Sequence[ItemRow], likelihood_signatur
                         metric=key, n=len(part), unit=metric.unit, signature=signature, missing_reason=absent
                     )
                 else:
-                    scores[key] = total(metric, part, name=key, signature=signature, seed=seed)
+                    scores[key] = total(metric, part, name=key, signature=signature)
     return scores

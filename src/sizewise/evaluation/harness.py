@@ -227,7 +227,7 @@ def _record(
         task_rows = [_row(task, sample, failed.get((task, sample["doc_id"]))) for sample in samples]
         rows += task_rows
         for name in dict.fromkeys(name for row in task_rows for name in row.stats):
-            add = partial(total, find_metric(name), signature=signature, seed=seed)
+            add = partial(total, find_metric(name), signature=signature)
             scores[name] = add(task_rows, name=name)
         reported = [key for key in results["results"][task] if "," in key and "_stderr" not in key]
         left_out = [key for key in reported if f"{PREFIX}{task}:{_measure(key)}" not in scores]

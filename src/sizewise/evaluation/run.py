@@ -281,7 +281,7 @@ class _EvaluationRun:
                 if absent:
                     scores[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=absent)
                 else:
-                    scores[name] = total(metric, part, name=name, signature=full, seed=self.seed)
+                    scores[name] = total(metric, part, name=name, signature=full)
         return scores
 
     # -- likelihood -------------------------------------------------------------------------------------

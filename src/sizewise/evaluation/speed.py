@@ -112,7 +112,6 @@ def _speed(
 def _latency(times: Sequence[float], where: str) -> Score:
     """Score the median latency and its interval by order statistics, for APIs and local models alike."""
     found = quantile_interval(times, 0.5)
-    absent = "" if found.ci_low is not None else f"|no interval: fewer than {LATENCY_REQUESTS} requests"
     return Score(
         metric="latency_s",
         value=found.value,
@@ -120,7 +119,8 @@ def _latency(times: Sequence[float], where: str) -> Score:
         ci_high=found.ci_high,
         n=len(times),
         unit="s",
-        signature=f"median|{where}{absent}",
+        signature=f"median|{where}",
+        ci_missing_reason="" if found.ci_low is not None else f"fewer than {LATENCY_REQUESTS} requests",
     )
 
 
@@ -136,7 +136,6 @@ def _throughput(answers: Sequence[Completion], signature: str) -> Score:
     batches = Counter(answer.seconds for answer in answers)
     ends = np.cumsum([seconds * count for seconds, count in batches.items()])
     found = rate_interval(list(batches.values()), ends)
-    absent = "" if found else f"|no interval: fewer than {MIN_BATCHES} batches"
     return Score(
         metric="requests_per_s",
         value=len(answers) / float(ends[-1]),
@@ -144,7 +143,8 @@ def _throughput(answers: Sequence[Completion], signature: str) -> Score:
         ci_high=found and found[1],
         n=len(answers),
         unit="answers/s",
-        signature=signature + absent,
+        signature=signature,
+        ci_missing_reason="" if found else f"fewer than {MIN_BATCHES} batches of requests",
     )
 
 

@@ -252,7 +252,7 @@ def _record(
     scores: dict[str, Score] = {}
     metrics = [find_metric(metric) for metric in run.suite.metrics]
     for metric in metrics:
-        add = partial(total, metric, signature=signature, seed=run.seed)
+        add = partial(total, metric, signature=signature)
         scores[metric.name] = add(rows, name=metric.name)
         for group in groups_of(run.items):
             part = [row for row, item in zip(rows, run.items, strict=True) if item.group == group]

@@ -29,7 +29,6 @@ MIN_WITHIN_LIMITS = 0.95
 HIGHEST_QUANTILE = 0.95
 LOAD_VERSION = 2
 """Raised when values or intervals of the same timings change; part of a load test's id."""
-NO_RATE_INTERVAL = "no interval: too few requests per user"
 
 
 class TimedAnswer(NamedTuple):
@@ -147,7 +146,8 @@ def _rate_scores(
             ci_high=ends and ends[1],
             n=sum(successful),
             unit=unit,
-            signature=f"{signature}|{'batch means' if ends else NO_RATE_INTERVAL}",
+            signature=f"{signature}|batch means",
+            ci_missing_reason="" if ends else f"fewer than {MIN_BATCHES} requests per user",
         )
     return scores
 
@@ -171,7 +171,7 @@ def interval_notes(levels: Sequence[LoadLevel]) -> list[str]:
             f"p95 has no upper bound at {_loads(short)}: {needed} successful requests per level are needed to verify "
             f"a limit on p95, and {', '.join(str(level.scores['p95_latency_s'].n) for level in short)} succeeded."
         )
-    unbatched = [level for level in levels if NO_RATE_INTERVAL in level.scores["requests_per_s"].signature]
+    unbatched = [level for level in levels if level.scores["requests_per_s"].ci_low is None]
     if unbatched:
         most = max(level.concurrent_users or 1 for level in unbatched)
         notes.append(
@@ -208,6 +208,7 @@ def _gap_score(gaps: Sequence[Sequence[float]], load: str) -> Score:
 def _score_of(name: str, found: QuantileInterval | None, n: int, signature: str) -> Score:
     if found is None:
         return Score(metric=name, n=0, unit="s", signature=signature, missing_reason="no request succeeded")
+    absent = f"no upper end from {n} requests" if found.ci_high is None else ""
     return Score(
         metric=name,
         value=found.value,
@@ -216,6 +217,7 @@ def _score_of(name: str, found: QuantileInterval | None, n: int, signature: str)
         n=n,
         unit="s",
         signature=signature,
+        ci_missing_reason=absent,
     )
 
 

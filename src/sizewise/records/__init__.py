@@ -53,6 +53,7 @@ from sizewise.records.scores import (
     Sample,
     Sampling,
     Score,
+    Spread,
     Stopped,
 )
 from sizewise.records.service import CatalogModel, Completion, ModelDescription, ModelSize, Request, Source
@@ -171,6 +172,7 @@ __all__ = [
     "Source",
     "Split",
     "SplitSize",
+    "Spread",
     "Stopped",
     "Study",
     "Synthesis",

@@ -15,6 +15,7 @@ from typing import Any
 from sizewise.choice import decide
 from sizewise.comparison import differences, measures_of
 from sizewise.comparison.comparing import COMPARISON_VERSION
+from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.voting import VOTES_FILE, voted
 from sizewise.errors import SizewiseError
 from sizewise.judging import tasks_of
@@ -280,7 +281,7 @@ def _recompute_scores(store: Store, record_id: str) -> Recomputed:
             not_computed.append(name)
             continue
         part = rows if name.endswith("@all") else [row for row in rows if row.uncontaminated]
-        recomputed = total(_prepared(metric_name, rows), part, name=name, signature="", seed=measured.seed)
+        recomputed = total(_prepared(metric_name, rows), part, name=name, signature="")
         count += 1
         if change := _first_change(score, recomputed):
             differing.append(f"{name}: {change}")
@@ -319,11 +320,9 @@ def _first_change(before: Score, after: Score) -> str:
 def _recompute_differences(store: Store, record_id: str) -> Recomputed:
     before = store.read(Comparison, record_id)
     measured = {name: store.read(Evaluation, one) for name, one in before.evaluations.items()}
-    rows = {
-        name: store.read_rows(store.folder("evaluation", one), "items.jsonl", ItemRow)
-        for name, one in before.evaluations.items()
-    }
-    found = differences(measured, rows, before.rounds, before.seed)[0]
+    tables = {name: ItemTable.read(store, one) for name, one in before.evaluations.items()}
+    classical_tests = any(difference.other_p for difference in before.differences)
+    found = differences(measured, tables, before.seed, classical_tests).differences
     by_votes: dict[str, dict[str, Score]] = {}
     differing = []
     if before.votes:
@@ -353,10 +352,13 @@ def _without_reason(found: JudgeValidation | None) -> JudgeValidation | None:
 def _changed_differences(compared: Comparison, found: Sequence[Difference]) -> Iterator[str]:
     """Describe the recorded differences that do not match the recomputed ones."""
     after = {(difference.metric, difference.left, difference.right): difference for difference in found}
-    tests = ("p", "p_holm", "better") if compared.method_version == COMPARISON_VERSION else ()
+    same_method = compared.method_version == COMPARISON_VERSION
+    tests = ("ci_low", "ci_high", "p", "p_adjusted", "better") if same_method else ()
     for before in compared.differences:
         now = after.pop((before.metric, before.left, before.right), None)
-        for field in ("value", "ci_low", "ci_high", "n", *tests):
+        if now is None and not same_method:
+            continue  # earlier methods compared pairs that aren't claimed to differ, such as two baselines
+        for field in ("value", "n", *tests):
             recorded, recomputed = getattr(before, field), getattr(now, field, None)
             equal = (
                 math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

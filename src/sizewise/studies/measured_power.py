@@ -16,7 +16,7 @@ PREFERRED = ("accuracy", "exact_match", "token_f1", "rouge_l", "chrf", "bits_per
 
 
 class MeasuredPower(NamedTuple):
-    """Minimum detectable difference (80% power), before any correction for the number of claims."""
+    """Minimum detectable difference (80% power): for the family of a comparison, or for one pair of evaluations."""
 
     metric: str
     difference: float

@@ -132,6 +132,7 @@ def _score(score: Score) -> str:
     if score.value is None:
         return f"not available: {score.missing_reason}"
     between = f" [{score.ci_low:.3f}, {score.ci_high:.3f}]" if score.ci_low is not None else ""
+    between += f" (no interval: {score.ci_missing_reason})" if score.ci_missing_reason else ""
     return f"{score.value:.3f}{between}, n = {score.n}"
 
 

@@ -143,7 +143,7 @@ def general_answer_bits(network: Any, tokenizer: Any, questions: Questions, cont
 
 
 def report_forgetting(
-    control: Control, before: Mapping[str, Any], after: Mapping[str, Any], replay_share: float, seed: int
+    control: Control, before: Mapping[str, Any], after: Mapping[str, Any], replay_share: float
 ) -> Forgetting:
     """Build the forgetting report from the bits of each text before and after training.
 
@@ -152,7 +152,6 @@ def report_forgetting(
         before: bits of each piece (`control`) and of each answer (`answers`) before training.
         after: the same after training.
         replay_share: share of training rows that replayed control text.
-        seed: seed of the resampling.
     """
     answers = [answer for _, answer in control.questions]
     found: dict[str, Any] = {}
@@ -166,7 +165,7 @@ def report_forgetting(
         sizes = [len(text.encode("utf-8")) for text in texts]
         change = [new - old for old, new in zip(before[part], after[part], strict=True)]
         score = ratio_score(
-            f"{part}_change", change, sizes, unit="bits/byte", signature="after minus before, same texts", seed=seed
+            f"{part}_change", change, sizes, unit="bits/byte", signature="after minus before, same texts"
         )
         found |= dict(zip(fields, (sum(before[part]) / sum(sizes), sum(after[part]) / sum(sizes), score), strict=True))
     return Forgetting(

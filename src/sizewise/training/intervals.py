@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sizewise.metrics import Mean, total
 from sizewise.records import ItemRow, Score
-from sizewise.stats import MIN_CLUSTERS
 
 
 class _Ratio(Mean):
@@ -26,7 +25,6 @@ def ratio_score(
     unit: str,
     signature: str,
     clusters: Sequence[str] | None = None,
-    seed: int = 0,
 ) -> Score:
     """Score the sum of amounts divided by the sum of sizes, with an interval over independent texts.
 
@@ -37,16 +35,10 @@ def ratio_score(
         unit: unit of the ratio.
         signature: how the amounts were measured.
         clusters: source of each text; by default every text is independent.
-        seed: seed of the resampling.
     """
     sources = list(clusters) if clusters is not None else [str(i) for i in range(len(amounts))]
     rows = [
         ItemRow(item=str(i), kind="passage", cluster=source, uncontaminated=True, stats={name: (amount, float(size))})
         for i, (amount, size, source) in enumerate(zip(amounts, sizes, sources, strict=True))
     ]
-    score = total(_Ratio(name, unit, signature), rows, name=name, signature="", seed=seed)
-    if score.value is not None and score.ci_low is None:
-        found = len(set(sources))
-        reason = f"no interval: {found} independent texts, {MIN_CLUSTERS} are needed"
-        score = score.model_copy(update={"signature": f"{score.signature}|{reason}"})
-    return score
+    return total(_Ratio(name, unit, signature), rows, name=name, signature="")

@@ -80,9 +80,7 @@ def measure_memorization(
         extracted[str(canary.times)].append(float(digits.startswith(canary.secret)))
     auc, rate = _membership(network, tokenizer, contents, seed)
     exposure_scores = {
-        count: ratio_score(
-            "exposure", bits, [1.0] * len(bits), unit="bits", signature=f"{CANDIDATES} candidates", seed=seed
-        )
+        count: ratio_score("exposure", bits, [1.0] * len(bits), unit="bits", signature=f"{CANDIDATES} candidates")
         for count, bits in exposure.items()
     }
     return Memorization(

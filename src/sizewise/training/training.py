@@ -337,7 +337,7 @@ class Run:
         forgetting = memorized = None
         if self._control is not None:
             replay_share = recipe.control_share if self._control.replayed else 0.0
-            forgetting = report_forgetting(self._control, self._before, after, replay_share, recipe.seed)
+            forgetting = report_forgetting(self._control, self._before, after, replay_share)
         if self._canaries:
             memorized = memorization.measure_memorization(
                 network, tokenizer, self._canaries, self.contents, recipe.seed
