@@ -47,8 +47,7 @@ def compare(
         load_tests: candidate name -> load test id.
         suites: candidate name -> id of an evaluation on a bias suite.
         seed: seed of the random subsets of documents.
-        classical_tests: also compute the p-values that papers report (McNemar's test, sacrebleu's approximate
-            randomization and paired bootstrap); they take items for independent and affect no verdict.
+        classical_tests: also compute the p-values that papers report, which take items for independent.
 
     Raises:
         UsageError: there are fewer than two evaluations, or a load test or suite belongs to an unknown candidate.
@@ -56,10 +55,7 @@ def compare(
     """
     store = store or Store()
     named = _named(evaluations, store)
-    load_tests, suites = dict(load_tests or {}), dict(suites or {})
-    unknown = next((name for name in (*load_tests, *suites) if name not in named), None)
-    if unknown is not None:
-        raise UsageError(f"Unknown candidate '{unknown}'.", ", ".join(named), "")
+    load_tests, suites = _known(load_tests, named), _known(suites, named)
     records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
     _check_same(records)
     tables = {name: ItemTable.read(store, record_id) for name, record_id in named.items()}
@@ -79,7 +75,7 @@ def compare(
         load_tests=load_tests,
         load_levels={name: test.levels for name, test in loaded.items()},
         suites=suites,
-        suite_scores={name: measures_of(store.read(Evaluation, suite_id)) for name, suite_id in suites.items()},
+        suite_scores={name: measures_of(store.read(Evaluation, suite)) for name, suite in suites.items()},
         answered=answered,
         seed=seed,
         method_version=COMPARISON_VERSION,
@@ -90,6 +86,14 @@ def compare(
     identity = [COMPARISON_VERSION, list(named.items()), seed, *(["classical"] if classical_tests else [])]
     identity += [load_tests, suites] if load_tests or suites else []
     return store.write(f"comparison-{fingerprint(identity)}", comparison)
+
+
+def _known(given: Mapping[str, str] | None, named: Mapping[str, str]) -> dict[str, str]:
+    """Check that records about candidates belong to candidates of the comparison."""
+    unknown = next((name for name in given or {} if name not in named), None)
+    if unknown is not None:
+        raise UsageError(f"Unknown candidate '{unknown}'.", ", ".join(named), "")
+    return dict(given or {})
 
 
 def _scores_by_metric(records: Mapping[str, Evaluation]) -> dict[str, dict[str, Score]]:

@@ -16,6 +16,7 @@ from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import Continuation, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.metrics import find_metric, total
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Model, open_model
 from sizewise.models.prompts import PROMPT_VERSION
@@ -246,6 +247,7 @@ def _record(
             failed=sum(1 for row in rows if row.error),
             seconds=0.0,
             notes=(*notes, *asking.failure_notes(failed.values())),
+            method_version=SCORING_VERSION,
             versions=versions("torch", "transformers", "openvino-genai", "numpy", "lm-eval"),
         ),
         rows,

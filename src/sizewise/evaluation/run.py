@@ -38,6 +38,7 @@ from sizewise.metrics import (
     stats_array,
     total,
 )
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.registry import compares_references
 from sizewise.models import Model, open_model
 from sizewise.models.base import bypass_cache, count_tokens
@@ -235,6 +236,7 @@ class _EvaluationRun:
             failed=sum(1 for row in rows if row.error),
             seconds=time.monotonic() - begun,
             notes=tuple(self.notes),
+            method_version=SCORING_VERSION,
             versions=versions("torch", "transformers", "openvino-genai", "sacrebleu", "numpy"),
             machine="" if self.description.api else describe_machine(),
             sampling=self.options.sampling,

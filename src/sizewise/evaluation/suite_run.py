@@ -22,6 +22,7 @@ from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
 from sizewise.metrics import find_metric, total
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Model, open_model
 from sizewise.models.prompts import PROMPT_VERSION, question_of
@@ -285,5 +286,6 @@ def _record(
             # Continuations are short by design, so a cut one deserves no note.
             *([] if run.suite.generates else asking.answer_notes(answers.values(), LETTER_TOKENS, model.describe())),
         ),
+        method_version=SCORING_VERSION,
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),
     )

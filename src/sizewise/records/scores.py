@@ -195,6 +195,8 @@ class Evaluation(Record):
     """Notes for the reader."""
     versions: dict[str, str]
     """Versions of the relevant packages."""
+    method_version: int = 1
+    """Version of the method behind the intervals; those of different versions may differ for the same items."""
     machine: str = ""
     """Processor and cores of the machine that ran the model; empty for a remote model."""
     sampling: Sampling | None = None

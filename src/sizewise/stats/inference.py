@@ -66,8 +66,8 @@ class Contrast(NamedTuple):
 
 class _Test(NamedTuple):
     p: float
-    low: float
-    high: float
+    lower: float
+    upper: float
 
 
 def group_clusters(clusters: Sequence[str]) -> tuple[IntArray, int]:
@@ -155,15 +155,15 @@ class Systems:
         value, pseudo = float(self.values[system]), self.pseudo[:, system]
         if not self.enough or not np.isfinite(pseudo).all():
             return Interval(value, np.nan, np.nan)
-        low, high = self.bounds
-        within = low <= value <= high and np.isfinite(high - low)
+        lower, upper = self.bounds
+        within = lower <= value <= upper and np.isfinite(upper - lower)
         constant = _constant(pseudo, value)
         if within and (self._successes is not None or constant):
-            low, high = self._wilson(value, pseudo, constant)
+            lower, upper = self._wilson(value, pseudo, constant)
         else:
             tests = (_t_test(value, _error(pseudo), self._df), _skewed_t_test(value, pseudo))
-            low, high = max(low, min(test.low for test in tests)), min(high, max(test.high for test in tests))
-        return Interval(value, min(low, value), max(high, value))
+            lower, upper = max(lower, min(test.lower for test in tests)), min(upper, max(test.upper for test in tests))
+        return Interval(value, min(lower, value), max(upper, value))
 
     @property
     def _df(self) -> int:
@@ -171,16 +171,16 @@ class Systems:
 
     def _wilson(self, value: float, pseudo: FloatArray, constant: bool) -> Bounds:
         """Compute a score interval for the share of the range, with the effective number of independent items."""
-        low, high = self.bounds
-        share = (value - low) / (high - low)
+        lower, upper = self.bounds
+        share = (value - lower) / (upper - lower)
         size = float(len(pseudo))
         if not constant:
-            variance = _error(pseudo) ** 2 / (high - low) ** 2
+            variance = _error(pseudo) ** 2 / (upper - lower) ** 2
             size = min(self.items, share * (1 - share) / variance)
         z = float(student_t.isf(LEVEL / 2, self._df))
         center = (share + z * z / (2 * size)) / (1 + z * z / size)
         half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
-        return low + (high - low) * max(0.0, center - half), low + (high - low) * min(1.0, center + half)
+        return lower + (upper - lower) * max(0.0, center - half), lower + (upper - lower) * min(1.0, center + half)
 
     def difference(self, left: int, right: int) -> Contrast:
         """Compare two systems: left minus right."""
@@ -195,9 +195,9 @@ class Systems:
         if self._successes is not None or _constant(pseudo, value):
             tests += self._paired_proportions(left, right, value, pseudo)
         span = self.bounds[1] - self.bounds[0]
-        low = max(-span, min(test.low for test in tests))
-        high = min(span, max(test.high for test in tests))
-        return Contrast(value, min(low, value), max(high, value), max(test.p for test in tests), error)
+        lower = max(-span, min(test.lower for test in tests))
+        upper = min(span, max(test.upper for test in tests))
+        return Contrast(value, min(lower, value), max(upper, value), max(test.p for test in tests), error)
 
     @cached_property
     def _subsets(self) -> FloatArray:
@@ -226,9 +226,9 @@ class Systems:
         rank = int(np.ceil(LEVEL / 2 * total)) - 1
         if rank < 1:
             return _Test(min(1.0, 2 * min(below, above) / total), -np.inf, np.inf)
-        low = float(np.partition(np.where(known, values, -np.inf), rank - 1)[rank - 1])
-        high = float(np.partition(np.where(known, values, np.inf), len(values) - rank)[len(values) - rank])
-        return _Test(min(1.0, 2 * min(below, above) / total), low, high)
+        lower = float(np.partition(np.where(known, values, -np.inf), rank - 1)[rank - 1])
+        upper = float(np.partition(np.where(known, values, np.inf), len(values) - rank)[len(values) - rank])
+        return _Test(min(1.0, 2 * min(below, above) / total), lower, upper)
 
     def _paired_proportions(self, left: int, right: int, value: float, pseudo: FloatArray) -> list[_Test]:
         """Test a difference of paired proportions as if one more item of each kind had been seen.

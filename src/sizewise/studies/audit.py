@@ -21,6 +21,7 @@ from sizewise.errors import SizewiseError
 from sizewise.judging import tasks_of
 from sizewise.judging.ballot import MORE_TASKS_FILE, TASKS_FILE
 from sizewise.metrics import METRICS, CannotMeasure, Metric, find_metric, total
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.records import (
     Audit,
     Checkpoint,
@@ -283,7 +284,7 @@ def _recompute_scores(store: Store, record_id: str) -> Recomputed:
         part = rows if name.endswith("@all") else [row for row in rows if row.uncontaminated]
         recomputed = total(_prepared(metric_name, rows), part, name=name, signature="")
         count += 1
-        if change := _first_change(score, recomputed):
+        if change := _first_change(score, recomputed, measured.method_version == SCORING_VERSION):
             differing.append(f"{name}: {change}")
     return Recomputed(
         kind="evaluation",
@@ -305,9 +306,9 @@ def _prepared(name: str, rows: Sequence[ItemRow]) -> Metric:
         return metric
 
 
-def _first_change(before: Score, after: Score) -> str:
+def _first_change(before: Score, after: Score, same_method: bool) -> str:
     """Describe the first field in which two scores differ; empty if they don't."""
-    for field in ("value", "ci_low", "ci_high", "n"):
+    for field in ("value", "n", *(("ci_low", "ci_high") if same_method else ())):
         recorded, recomputed = getattr(before, field), getattr(after, field)
         if recorded is None or recomputed is None:
             if recorded is not recomputed:
