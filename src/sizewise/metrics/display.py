@@ -146,12 +146,18 @@ def plain_value(metric: str, unit: str, value: float) -> str:
 
 
 def value_text(score: Score) -> str:
-    """Format value and interval without the unit: `4.31 [2.9, 6.1]`, `30% [25.7, 34.7]`, or `n/a`."""
+    """Format value and interval without the unit: `4.31 [2.9, 6.1]`, `30% [25.7, 34.7]`, or `n/a`.
+
+    An end that the items can't provide is shown as unbounded: `1.31 [1.2, unbounded]`.
+    """
     if score.value is None:
         return "n/a"
     text = plain_value(score.metric, score.unit, score.value)
-    if score.ci_low is not None and score.ci_high is not None and score.ci_low != score.ci_high:
-        ends = (plain_value(score.metric, score.unit, end).removesuffix("%") for end in (score.ci_low, score.ci_high))
+    if score.ci_low != score.ci_high:
+        ends = (
+            "unbounded" if end is None else plain_value(score.metric, score.unit, end).removesuffix("%")
+            for end in (score.ci_low, score.ci_high)
+        )
         text += f" [{', '.join(ends)}]"
     return text
 
