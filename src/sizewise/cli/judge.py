@@ -353,8 +353,8 @@ def _print_report(found: JudgeReport, csv: bool, wide: bool) -> None:
     for judge in found.judges:
         print_line(
             f"judge model {judge.judge}: {'validated' if judge.validated else 'unvalidated'}, agreement with human "
-            f"raters {value_text(judge.agreement)} (among human raters {value_text(judge.among_people)}). "
-            f"{judge.reason}",
+            f"raters {value_text(judge.agreement)} (among human raters {value_text(judge.among_people)}), kappa "
+            f"{value_text(judge.kappa) if judge.kappa else 'n/a'}. {judge.reason}",
             "  ",
         )
     print_notes(found.notes)

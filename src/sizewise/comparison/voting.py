@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from sizewise.comparison.combining import PEOPLE_PPI, combine_votes, combined_notes
 from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, validate_judges, vote_differences
 from sizewise.judging.pairs import score_votes
 from sizewise.judging.vote_scores import raters_note
 from sizewise.records import (
+    CombinedVotes,
     Comparison,
     Difference,
     JudgeRound,
     JudgeTask,
     JudgeValidation,
+    ModelDescription,
     Origin,
     Score,
     Vote,
@@ -34,14 +37,21 @@ class Voted(NamedTuple):
     """Metric -> candidate -> win rate."""
     differences: list[Difference]
     """Differences by metric and pair."""
-    judge_validation: JudgeValidation | None
-    """Agreement of the judge model with human raters."""
+    judges: list[JudgeValidation]
+    """Validation of each judge model, the one behind the metric `judge_model` first."""
+    combined: tuple[CombinedVotes, ...]
+    """How votes of people and judge models were combined, for each pair."""
+
+    @property
+    def judge_validation(self) -> JudgeValidation | None:
+        """Validation of the judge model behind the metric `judge_model`."""
+        return next(iter(self.judges), None)
 
 
 def add_votes(
     comparison: str, round_id: str, *, store: Store | None = None, simulation: bool = False
 ) -> Saved[Comparison]:
-    """Save a comparison with votes as metrics: `people`, and `judge_model` if a model has voted too.
+    """Save a comparison with votes as metrics: `people`, and `people_ppi` and `judge_model` if a model has voted too.
 
     Args:
         comparison: comparison id.
@@ -58,7 +68,7 @@ def add_votes(
     record, votes, closed = ballot.round, ballot.votes(), ballot.closed
     ballot.close()
     _check_candidates(before, comparison, record, round_id)
-    found = voted(record, ballot.tasks, votes, before.seed, simulation, closed)
+    found = voted(record, ballot.tasks, votes, before.models, simulation, closed)
     count = sum(difference.n for difference in found.differences if difference.metric == PEOPLE)
     if not count:
         raise SizewiseError(
@@ -69,13 +79,13 @@ def add_votes(
     origins = ("person", "simulated") if simulation else ("person",)
     counted = [vote for vote in votes if ballot.tasks[vote.task].purpose == "vote" and vote.choice != "skip"]
     voters = len({vote.rater for vote in counted if vote.origin in origins})
-    notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found.judge_validation)]
+    notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found)]
     after = before.model_copy(
         update={
             "scores": before.scores | found.scores,
             "better": before.better | dict.fromkeys(found.scores, "higher") | {HARM: "lower"},
             "differences": (
-                *(kept for kept in before.differences if kept.metric not in (PEOPLE, JUDGE_MODEL)),
+                *(kept for kept in before.differences if kept.metric not in (PEOPLE, PEOPLE_PPI, JUDGE_MODEL)),
                 *found.differences,
             ),
             "votes": round_id,
@@ -83,17 +93,13 @@ def add_votes(
             "votes_closed": closed,
             "simulated_votes": simulation,
             "judge_validation": found.judge_validation,
+            "judges": tuple(found.judges),
+            "combined_votes": found.combined,
             "notes": (*before.notes, *notes),
         }
     )
-    content = [
-        COMPARISON_VERSION,
-        comparison,
-        round_id,
-        [vote.model_dump(mode="json") for vote in votes],
-        simulation,
-        closed,
-    ]
+    cast = [vote.model_dump(mode="json") for vote in votes]
+    content = [COMPARISON_VERSION, comparison, round_id, cast, simulation, closed]
     voted_id = f"comparison-{fingerprint(content)}"
     store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # snapshot: more votes may arrive later
     return store.write(voted_id, after)
@@ -110,11 +116,12 @@ def _check_candidates(comparison: Comparison, comparison_id: str, record: JudgeR
         )
 
 
-def _judge_notes(validation: JudgeValidation | None) -> list[str]:
-    if validation is None:
-        return []
-    status = "validated" if validation.validated else "not validated, so it doesn't affect the verdict"
-    return [f"judge model {validation.judge}: {status} ({validation.reason})"]
+def _judge_notes(found: Voted) -> list[str]:
+    notes = []
+    for judge in found.judges:
+        status = "validated" if judge.validated else "not validated, so it decides nothing without people's votes"
+        notes.append(f"judge model {judge.judge}: {status} ({judge.reason})")
+    return [*notes, *combined_notes(found.combined)]
 
 
 def _votes_note(round_id: str, count: int, voters: int, simulation: bool, closed: bool) -> str:
@@ -130,13 +137,14 @@ def voted(
     record: JudgeRound,
     tasks: Mapping[str, JudgeTask],
     votes: Sequence[Vote],
-    seed: int,
+    models: Mapping[str, ModelDescription],
     simulation: bool,
     closed: bool,
 ) -> Voted:
     """Compute metrics from the votes of a round.
 
-    If several judge models have voted, only the one that agrees best with human raters counts.
+    All judge models together make people's votes more precise (`combine_votes`). As a metric of its own, only the one
+    that agrees best with people counts, once it is validated.
     """
     judged = [(tasks[vote.task], vote) for vote in votes]
     names = list(record.evaluations)
@@ -144,13 +152,18 @@ def voted(
     people = [(task, vote) for task, vote in judged if vote.origin in origins]
     scores, differences = vote_differences(people, names, PEOPLE, closed)
     measures = {PEOPLE: scores, HARM: _harm(people, names, closed)}
-    known = validate_judges(judged, record.min_agreement, seed, origins)
-    judge_validation = max(known, key=lambda judge: (judge.validated, judge.agreement.ci_low or 0.0), default=None)
-    if judge_validation:
-        by_judge = [(task, vote) for task, vote in judged if vote.rater == judge_validation.judge]
+    candidates = {name: models[name] for name in names if name in models}
+    known = validate_judges(judged, record.min_agreement, whose=origins, closed=closed, models=candidates)
+    known.sort(key=lambda judge: (not judge.validated, -(judge.agreement.ci_low or 0.0)))
+    combined = combine_votes(judged, names, (scores, differences), origins, closed)
+    if combined.scores:
+        measures[PEOPLE_PPI] = combined.scores
+        differences = differences + combined.differences
+    if known:
+        by_judge = [(task, vote) for task, vote in judged if vote.rater == known[0].judge]
         measures[JUDGE_MODEL], more = vote_differences(by_judge, names, JUDGE_MODEL, closed)
         differences += more
-    return Voted(measures, differences, judge_validation)
+    return Voted(measures, differences, known, combined.pairs)
 
 
 def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], closed: bool) -> dict[str, Score]:

@@ -20,9 +20,11 @@ from sizewise.records import (
     SCALES,
     Agreement,
     Difference,
+    Evaluation,
     JudgeReport,
     JudgeRound,
     JudgeTask,
+    ModelDescription,
     Origin,
     PairVerdict,
     RaterQuality,
@@ -83,11 +85,16 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         longer=won_by_longer(compared, reading) if compared else None,
         agreement=_agreement(counted, round_id),
         raters=tuple(raters),
-        judges=tuple(validate_judges(judged, record.min_agreement, seed)),
+        judges=tuple(validate_judges(judged, record.min_agreement, closed=closed, models=models_of(record, store))),
         comments=tuple((task.id, vote.rater, vote.comment) for task, vote in judged if vote.comment),
         corrections=sum(bool(vote.correction) for _, vote in judged),
         notes=tuple(notes),
     )
+
+
+def models_of(record: JudgeRound, store: Store) -> dict[str, ModelDescription]:
+    """Read the models of the candidates of a round."""
+    return {name: store.read(Evaluation, evaluation).model for name, evaluation in record.evaluations.items()}
 
 
 def _notes(

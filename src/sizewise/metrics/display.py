@@ -84,6 +84,12 @@ JUDGED = {
         "raters "
         "preferred, not what is correct.",
     ),
+    "people_ppi": Measure(
+        "Human preference (with judges)",
+        "Human preference estimated from people's votes and judge models' votes on further answers (prediction-powered "
+        "inference). Higher is better. Judge models make the interval narrower and can't bias the value: they count as "
+        "far as their votes predict people's on the same answers.",
+    ),
     "judge_model": Measure(
         "Judge model preference",
         "Share of blind pairs that a judge model preferred, with ties counting as half. Higher is better. It counts "

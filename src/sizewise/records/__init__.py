@@ -37,6 +37,7 @@ from sizewise.records.judging import (
 )
 from sizewise.records.routing import AfterAnswer, Calibration, Policy, Replay, RiskPoint
 from sizewise.records.scores import (
+    CombinedVotes,
     Comparison,
     Difference,
     Evaluation,
@@ -105,6 +106,7 @@ __all__ = [
     "CatalogModel",
     "Check",
     "Checkpoint",
+    "CombinedVotes",
     "Comparison",
     "Completion",
     "ContaminationEntry",
