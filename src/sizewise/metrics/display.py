@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
@@ -122,6 +123,11 @@ def title_in_text(name: str) -> str:
     return title if title[:2].isupper() or title == "chrF" else title[0].lower() + title[1:]
 
 
+def listed(names: Sequence[str]) -> str:
+    """Join names as in a sentence: `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def is_percentage(metric: str, unit: str) -> bool:
     """Return whether values of a metric are shown as percentages."""
     return unit == "share" and metric.removesuffix("@all").partition("#")[0] not in _UNIT_SCORES
@@ -146,12 +152,18 @@ def plain_value(metric: str, unit: str, value: float) -> str:
 
 
 def value_text(score: Score) -> str:
-    """Format value and interval without the unit: `4.31 [2.9, 6.1]`, `30% [25.7, 34.7]`, or `n/a`."""
+    """Format value and interval without the unit: `4.31 [2.9, 6.1]`, `30% [25.7, 34.7]`, or `n/a`.
+
+    An end that the items can't provide is shown as unbounded: `1.31 [1.2, unbounded]`.
+    """
     if score.value is None:
         return "n/a"
     text = plain_value(score.metric, score.unit, score.value)
-    if score.ci_low is not None and score.ci_high is not None and score.ci_low != score.ci_high:
-        ends = (plain_value(score.metric, score.unit, end).removesuffix("%") for end in (score.ci_low, score.ci_high))
+    if score.ci_low != score.ci_high:
+        ends = (
+            "unbounded" if end is None else plain_value(score.metric, score.unit, end).removesuffix("%")
+            for end in (score.ci_low, score.ci_high)
+        )
         text += f" [{', '.join(ends)}]"
     return text
 
