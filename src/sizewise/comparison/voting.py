@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, validate_judges, vote_differences
+from sizewise.judging.harm import HARM, HARM_IN_PAIR, harm_outcomes
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import (
     Comparison,
@@ -22,7 +23,7 @@ from sizewise.records import (
 )
 from sizewise.store import Saved, Store
 
-PEOPLE, JUDGE_MODEL, HARM = "people", "judge_model", "harm_in_pair"
+PEOPLE, JUDGE_MODEL = "people", "judge_model"
 VOTES_FILE = "votes.jsonl"
 
 
@@ -54,7 +55,7 @@ def add_votes(
     store = store or Store()
     before = store.read(Comparison, comparison)
     ballot = Ballot(store, round_id)
-    record, votes, closed = ballot.round, ballot.votes(), ballot.closed
+    record, votes, closed = ballot.round, ballot.votes(), ballot.sample_fixed
     ballot.close()
     _check_candidates(before, comparison, record, round_id)
     found = voted(record, ballot.tasks, votes, before.seed, simulation, closed)
@@ -71,8 +72,10 @@ def add_votes(
     notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found.judge_validation)]
     after = before.model_copy(
         update={
-            "scores": before.scores | found.scores,
-            "better": before.better | dict.fromkeys(found.scores, "higher") | {HARM: "lower"},
+            "scores": {name: row for name, row in before.scores.items() if name not in (HARM, HARM_IN_PAIR)}
+            | found.scores,
+            "better": before.better
+            | {name: "lower" if name in (HARM, HARM_IN_PAIR) else "higher" for name in found.scores},
             "differences": (
                 *(kept for kept in before.differences if kept.metric not in (PEOPLE, JUDGE_MODEL)),
                 *found.differences,
@@ -139,7 +142,8 @@ def voted(
     origins: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
     people = [(task, vote) for task, vote in judged if vote.origin in origins]
     scores, differences = vote_differences(people, names, PEOPLE, seed, closed)
-    measures = {PEOPLE: scores, HARM: _harm(people, names)}
+    harm, by_candidate = _harm(people, names)
+    measures = {PEOPLE: scores, harm: by_candidate}
     known = validate_judges(judged, record.min_agreement, seed, origins)
     judge_validation = max(known, key=lambda judge: (judge.validated, judge.agreement.ci_low or 0.0), default=None)
     if judge_validation:
@@ -149,17 +153,14 @@ def voted(
     return Voted(measures, differences, judge_validation)
 
 
-def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> dict[str, Score]:
-    """Compute for each candidate the share of its tasks in which either answer was flagged as harmful."""
-    found = {}
-    for name in names:
-        votes = [
-            vote
-            for task, vote in judged
-            if task.purpose == "vote" and vote.choice != "skip" and name in (candidate for candidate, _ in task.answers)
-        ]
-        found[name] = proportion_score(HARM, sum(vote.harm for vote in votes), len(votes), missing_reason="no votes")
-    return found
+def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> tuple[str, dict[str, Score]]:
+    """Compute for each candidate the share of votes on its answers that flagged one, see `harm_outcomes`."""
+    counted = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
+    metric, found = harm_outcomes(counted, names)
+    return metric, {
+        name: proportion_score(metric, sum(harm for *_, harm in votes), len(votes), missing_reason="no votes")
+        for name, votes in found.items()
+    }
 
 
 def rounds_of(comparison: str, store: Store) -> list[str]:

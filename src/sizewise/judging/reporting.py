@@ -11,9 +11,11 @@ from scipy.stats import binomtest
 
 from sizewise.errors import SizewiseError
 from sizewise.judging.ballot import Ballot
+from sizewise.judging.gold import REFERENCE
+from sizewise.judging.harm import count_reasons, harm_outcomes
+from sizewise.judging.identical import identical_notes, with_identical
 from sizewise.judging.judge_validation import validate_judges
 from sizewise.judging.pairs import Judged, as_pairs, pair_rows, pair_verdicts, win_rate, won_by_longer
-from sizewise.judging.rounds import REFERENCE
 from sizewise.judging.votes import agree_rows, rank_rows
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import (
@@ -52,7 +54,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     ballot = Ballot(store, round_id)
     try:
         judged = [(ballot.tasks[vote.task], vote) for vote in ballot.votes()]
-        closed = ballot.closed
+        closed, fixed = ballot.closed, ballot.sample_fixed
     finally:
         ballot.close()
     every = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
@@ -66,6 +68,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     origins = Counter(vote.origin for _, vote in every)
     raters = [_quality(rater.name, rater.origin, judged, ballot.tasks) for rater in ballot.raters.values()]
     notes = _notes(record, origins, counted, compared)
+    notes += [*_reading_notes(closed, fixed), *identical_notes(record), *record.notes]
     notes += [f"{rater.name}: {warning}" for rater in raters for warning in rater.warnings]
     return JudgeReport(
         round=round_id,
@@ -75,7 +78,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         open_tasks=sum(len(rater.tasks) for rater in ballot.raters.values()) - len(judged),
         closed=closed,
         ranking=rank_rows(pair_rows(compared), round_id, seed) if compared else None,
-        pairs=tuple(pair_verdicts(compared, list(record.evaluations), seed, closed)) if compared else (),
+        pairs=tuple(with_identical(pair_verdicts(compared, list(record.evaluations), seed, fixed), record)),
         scores=_scores(record.kind, counted, seed),
         by_tag=_by_tag(compared),
         longer=won_by_longer(compared) if compared else None,
@@ -83,6 +86,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         raters=tuple(raters),
         judges=tuple(validate_judges(judged, record.min_agreement, seed)),
         comments=tuple((task.id, vote.rater, vote.comment) for task, vote in judged if vote.comment),
+        reasons=count_reasons(counted),
         corrections=sum(bool(vote.correction) for _, vote in judged),
         notes=tuple(notes),
     )
@@ -111,6 +115,18 @@ def _notes(
     if len({vote.rater for _, vote in counted}) == 1:
         notes.append("there is only one rater, so agreement between raters is unknown")
     return notes
+
+
+def _reading_notes(closed: bool, fixed: bool) -> list[str]:
+    """State which claims the votes support while more may come."""
+    if fixed:
+        return []
+    if not closed:
+        return ["the round is open: only anytime-valid claims are made, which stay valid however often you look"]
+    return [
+        "the round was closed before every rater had finished, and earlier votes chose the next pairs: only "
+        "anytime-valid claims are made"
+    ]
 
 
 def vote_rows(ballot: Ballot) -> list[dict[str, str]]:
@@ -253,11 +269,11 @@ def _side(first: bool, answers_shown: int) -> str:
 
 def _scores(kind: str, counted: Sequence[Judged], seed: int) -> dict[str, dict[str, Score]]:
     found: dict[str, dict[str, Score]] = {}
-    names = list(dict.fromkeys(name for task, _ in counted for name in (task.left, task.right) if name))
+    names = list(dict.fromkeys(name for task, _ in counted for name, _ in task.answers))
+    harm, flagged = harm_outcomes(counted, names)
     for name in names:
         votes = [vote for task, vote in counted if name in (task.left, task.right)]
-        metric = "harm" if kind != "pair" else "harm_in_pair"
-        found.setdefault(metric, {})[name] = _share(metric, [vote.harm for vote in votes])
+        found.setdefault(harm, {})[name] = _share(harm, [outcome for _, _, outcome in flagged[name]])
         if kind == "origin":
             metric = "taken_for_a_person"
             found.setdefault(metric, {})[name] = _share(metric, [vote.choice == "person" for vote in votes])
