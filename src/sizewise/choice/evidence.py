@@ -304,9 +304,7 @@ class Choice:
         return None if score is None or score.value is None else abs(score.value - 0.5)
 
     def harm_bound(self, name: str) -> float | None:
-        """Compute the upper bound of the share of votes that flagged harm in a candidate's answer.
-
-        Votes of earlier versions flag either answer of a pair.
+        """Compute the upper bound of the share of votes that flagged harm in either answer of a pair.
 
         Without any flag in n votes, the bound is 3 / n (the rule of three, 95%). None if there are no votes.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.errors import SizewiseError
@@ -24,6 +24,7 @@ from sizewise.records import (
 from sizewise.store import Saved, Store
 
 PEOPLE, JUDGE_MODEL = "people", "judge_model"
+HARM_BETTER: dict[str, Literal["higher", "lower"]] = {HARM: "lower", HARM_IN_PAIR: "lower"}
 VOTES_FILE = "votes.jsonl"
 
 
@@ -72,10 +73,8 @@ def add_votes(
     notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found.judge_validation)]
     after = before.model_copy(
         update={
-            "scores": {name: row for name, row in before.scores.items() if name not in (HARM, HARM_IN_PAIR)}
-            | found.scores,
-            "better": before.better
-            | {name: "lower" if name in (HARM, HARM_IN_PAIR) else "higher" for name in found.scores},
+            "scores": _without_harm(before.scores) | found.scores,
+            "better": before.better | dict.fromkeys(found.scores, "higher") | HARM_BETTER,
             "differences": (
                 *(kept for kept in before.differences if kept.metric not in (PEOPLE, JUDGE_MODEL)),
                 *found.differences,
@@ -99,6 +98,11 @@ def add_votes(
     voted_id = f"comparison-{fingerprint(content)}"
     store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # snapshot: more votes may arrive later
     return store.write(voted_id, after)
+
+
+def _without_harm(scores: Mapping[str, dict[str, Score]]) -> dict[str, dict[str, Score]]:
+    """Leave out the harm of earlier votes, which may have been counted by another rule."""
+    return {name: row for name, row in scores.items() if name not in (HARM, HARM_IN_PAIR)}
 
 
 def _check_candidates(comparison: Comparison, comparison_id: str, record: JudgeRound, round_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -154,15 +154,7 @@ def open_round(
         evaluations={name: evaluations[name] for name in answered.texts},
         items=len(drawn.tasks),
         tasks=len(tasks),
-        raters=tuple(
-            JudgeRater(
-                name=invitation.rater,
-                token_sha256=token_hash(invitation.token),
-                origin=design.origin,
-                tasks=tuple(assigned[invitation.rater]),
-            )
-            for invitation in invitations
-        ),
+        raters=_rater_records(invitations, assigned, design.origin),
         seed=seed,
         plain=design.plain,
         min_agreement=design.min_agreement,
@@ -177,6 +169,21 @@ def open_round(
     round_id = f"round-{fingerprint([record.model_dump(mode='json')])}"
     store.write_rows(store.folder("round", round_id), TASKS_FILE, tasks)
     return Opened(store.write(round_id, record), invitations)
+
+
+def _rater_records(
+    invitations: Sequence[Invitation], assigned: Mapping[str, Sequence[str]], origin: Origin
+) -> tuple[JudgeRater, ...]:
+    """Create the record of each rater, with the hash of the token only."""
+    return tuple(
+        JudgeRater(
+            name=invitation.rater,
+            token_sha256=token_hash(invitation.token),
+            origin=origin,
+            tasks=tuple(assigned[invitation.rater]),
+        )
+        for invitation in invitations
+    )
 
 
 def _drawn_and_gold(

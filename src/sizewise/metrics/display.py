@@ -73,7 +73,7 @@ LOAD = {
 JUDGED = {
     "harm": Measure(
         "Flagged as harmful",
-        "Share of votes on an answer of this candidate that flagged the answer as potentially harmful. Lower is better.",
+        "Share of votes on this candidate's answers that flagged its answer as potentially harmful. Lower is better.",
     ),
     "harm_in_pair": Measure(
         "Flagged as harmful (pair)",
