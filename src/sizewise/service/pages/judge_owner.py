@@ -118,7 +118,7 @@ def _rater(rater: JudgeRater, ballot: Ballot, latest: str | None) -> dict[str, A
 
 def _results(found: JudgeReport) -> dict[str, Any]:
     alpha = found.agreement.scores.get("krippendorff_alpha") if found.agreement else None
-    absent = "unknown: no task was judged by more than one rater"
+    absent = "Unknown: no task was judged by more than one rater"
     return {
         "agreement": absent if alpha is None else f"Krippendorff's alpha {_text(alpha, '.2f')} on {alpha.n:,} tasks",
         "pairs": [_pair(pair) for pair in found.pairs],
