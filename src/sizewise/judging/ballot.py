@@ -54,6 +54,10 @@ class Ballot:
         """Invited raters, and those who joined later: judge models, and raters whose votes were imported."""
         self._votes: dict[tuple[str, str], Vote] = {}
         self._shown: dict[str, str] = {}
+        self._others: dict[str, list[JudgeTask]] = {}
+        for task in self.tasks.values():
+            if task.replaces:
+                self._others.setdefault(task.replaces, []).append(task)
         self._versions: list[VoteVersion] = []
         for body in self._ledger.entries(VOTES).values():
             self._take(body)
@@ -125,22 +129,52 @@ class Ballot:
 
         The task stays the same until it has a vote. A repeat waits until some tasks after its first showing.
         """
-        waiting = [self.tasks[name] for name in rater.tasks if (rater.name, name) not in self._votes]
-        shown = next((task for task in waiting if task.id == self._shown.get(rater.name)), None)
-        if shown or not waiting:
-            return shown
+        voted = self._voted(rater)
+        waiting = [self.tasks[name] for name in rater.tasks if self._place(name) not in voted]
+        shown = self._shown.get(rater.name)
+        if not waiting:
+            return None
+        if shown and self._place(shown) not in voted:
+            return self.tasks[shown]
         done = [task for name, task in self._votes if name == rater.name]
         early = {*(task.id for task in waiting), *done[-(REPEAT_AFTER - 1) :]}
         found = next((task for task in waiting if task.repeats not in early), waiting[0])
         if self.round.adaptive and found.purpose == "vote":
             counts = count_pairs((self.tasks[vote.task], vote) for vote in self._votes.values())
-            found = most_informative([task for task in waiting if task.purpose == "vote"], counts)
+            found = most_informative(self._options(waiting), counts)
         self._shown[rater.name] = found.id
         return found
 
     def done(self, rater: JudgeRater) -> int:
-        """Count a rater's tasks with a vote."""
-        return sum((rater.name, name) in self._votes for name in rater.tasks)
+        """Count a rater's tasks with a vote, on the task itself or on the pair asked in its place."""
+        voted = self._voted(rater)
+        return sum(self._place(name) in voted for name in rater.tasks)
+
+    def _place(self, task: str) -> str:
+        """Return the assigned task in whose place a task is asked; usually itself."""
+        return self.tasks[task].replaces or task
+
+    def _voted(self, rater: JudgeRater) -> set[str]:
+        return {self._place(task) for name, task in self._votes if name == rater.name}
+
+    def _judged_elsewhere(self, vote: Vote) -> bool:
+        """Check whether the rater of a vote has judged another pair in the same place."""
+        place = self._place(vote.task)
+        return any(
+            name == vote.rater and task != vote.task and self._place(task) == place for name, task in self._votes
+        )
+
+    def _options(self, waiting: Sequence[JudgeTask]) -> list[JudgeTask]:
+        """Return the pairs that can be asked next, in the order of the queue.
+
+        Once a rater has judged an example, the others see the same pair, so that their agreement can be measured.
+        """
+        chosen = {self._place(task): self.tasks[task] for _, task in self._votes if self.tasks[task].purpose == "vote"}
+        found: list[JudgeTask] = []
+        for task in waiting:
+            if task.purpose == "vote":
+                found += [chosen[task.id]] if task.id in chosen else [task, *self._others.get(task.id, ())]
+        return found
 
     def last(self, rater: JudgeRater) -> str | None:
         """Return the task of the rater's latest vote that still counts."""
@@ -155,7 +189,8 @@ class Ballot:
         """
         if self.closed:
             raise SizewiseError("This round is closed.", "a vote before the round was closed", "")
-        if vote.task not in rater.tasks or (vote.rater, vote.origin) != (rater.name, rater.origin):
+        assigned = vote.task in self.tasks and {vote.task, self._place(vote.task)} & set(rater.tasks)
+        if not assigned or (vote.rater, vote.origin) != (rater.name, rater.origin):
             raise SizewiseError("This task isn't assigned to you.", "one of your tasks", "reload the page")
         choices = self.tasks[vote.task].choices(self.round.kind)
         if vote.choice != "skip" and vote.choice not in choices:
@@ -169,6 +204,10 @@ class Ballot:
             )
         if vote.choice == "rated" and not vote.ratings:
             raise SizewiseError("Nothing was rated.", "at least one scale", "")
+        if rater in self.round.raters and self._judged_elsewhere(vote):
+            raise SizewiseError(
+                "You have judged another pair on this example.", "one vote per example", "reload the page"
+            )
         self._keep(vote.model_dump(mode="json"), f"{rater.name}:{vote.task}:{nonce}")
 
     def undo(self, rater: JudgeRater, nonce: str) -> None:

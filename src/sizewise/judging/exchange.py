@@ -65,7 +65,7 @@ def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
 
 
 def _is_extra(task: JudgeTask) -> bool:
-    return task.id.startswith("m")
+    return bool(task.replaces) or task.id.startswith("m")
 
 
 def _row(task: JudgeTask, ballot: Ballot) -> dict[str, str]:

@@ -34,6 +34,7 @@ from sizewise.store import Saved, Store
 REPEAT_SHARE, GOLD_SHARE = 0.1, 0.08
 GOLD_SPARE = 2  # examples kept for each gold task, as some have no clearly wrong answer
 MAX_ANSWERS = 6  # in a best-of-several task
+MAX_OTHER_PAIRS = 9  # that may be asked on an example instead of the assigned one
 DAYS = 30
 MIN_AGREEMENT = 0.7
 QUESTIONS: dict[JudgeKind, str] = {
@@ -146,6 +147,8 @@ def open_round(
     assigned, repeats = _assign(drawn.tasks, gold.tasks, design, rng)
     invitations = tuple(Invitation(name, secrets.token_urlsafe(18)) for name in design.raters)
     tasks = [*drawn.tasks, *gold.tasks, *repeats]
+    repeated = {task.repeats for task in repeats}
+    others = [task for task in drawn.others if task.replaces not in repeated]  # a repeat shows what its rater saw
     record = JudgeRound(
         kind=design.kind,
         question=QUESTIONS[design.kind],
@@ -167,7 +170,7 @@ def open_round(
         notes=gold.notes,
     )
     round_id = f"round-{fingerprint([record.model_dump(mode='json')])}"
-    store.write_rows(store.folder("round", round_id), TASKS_FILE, tasks)
+    store.write_rows(store.folder("round", round_id), TASKS_FILE, [*tasks, *others])
     return Opened(store.write(round_id, record), invitations)
 
 
@@ -269,6 +272,8 @@ class Drawn(NamedTuple):
     """Two candidates, and the number of examples that both answered with the same text."""
     both_answered: tuple[tuple[str, str, int], ...]
     """Two candidates, and the number of examples that both answered."""
+    others: list[JudgeTask]
+    """Other pairs on the same examples, in case they tell more by then."""
 
 
 def _draw(
@@ -290,6 +295,8 @@ def _draw(
     same: Counter[tuple[str, str]] = Counter()
     both: Counter[tuple[str, str]] = Counter()
     tasks: list[JudgeTask] = []
+    others: list[JudgeTask] = []
+    used_elsewhere: Counter[Any] = Counter()
     for row, example in examples:
         if len(tasks) == design.items:
             break
@@ -314,18 +321,33 @@ def _draw(
         if not order:
             continue
         with_reference = design.show_reference and row.references and design.kind != "origin"
-        tasks.append(
-            _task(
-                f"t{number}",
-                [(name, texts[name]) for name in order],
-                item=row.item,
-                cluster=row.cluster,
-                prompt=shown(row.prompt, design.plain),
-                passage=texts[REFERENCE] if with_reference else "",
-                tags=example.tags if example else (),
-            )
-        )
-    return Drawn(tasks, *(tuple((*pair, n) for pair, n in sorted(counts.items())) for counts in (same, both)))
+        common = {
+            "item": row.item,
+            "cluster": row.cluster,
+            "prompt": shown(row.prompt, design.plain),
+            "passage": texts[REFERENCE] if with_reference else "",
+            "tags": example.tags if example else (),
+        }
+        tasks.append(_task(f"t{number}", [(name, texts[name]) for name in order], **common))
+        if design.kind == "pair" and design.adaptive:
+            rest = [pair for pair in different if set(pair) != set(order)]
+            others += _other_pairs(f"t{number}", rest, texts, used_elsewhere, common)
+    same_counts, both_counts = (tuple((*pair, n) for pair, n in sorted(found.items())) for found in (same, both))
+    return Drawn(tasks, same_counts, both_counts, others)
+
+
+def _other_pairs(
+    place: str,
+    pairs: Sequence[tuple[str, str]],
+    texts: Mapping[str, str],
+    used: Counter[Any],
+    common: Mapping[str, Any],
+) -> Iterable[JudgeTask]:
+    """Create the tasks of other pairs that may be asked in the place of a task; the least used pairs come first."""
+    for turn, pair in enumerate(sorted(pairs, key=lambda pair: used[pair])[:MAX_OTHER_PAIRS]):
+        order = pair[:: -1 if used[pair] % 2 else 1]
+        used[pair] += 1
+        yield _task(f"o{place}-{turn}", [(name, texts[name]) for name in order], replaces=place, **common)
 
 
 def _next_pair(possible: Sequence[tuple[str, str]], used: Counter[Any]) -> tuple[str, ...]:
@@ -362,7 +384,7 @@ def more_tasks(round_id: str, limit: int, *, store: Store | None = None, seed: i
     answered = read_answered(record.evaluations, record.plain, store)
     used = {task.item for task in known.values() if not task.id.startswith("m")}
     free = [(row, example) for row, example in _examples(answered, store, seed) if row.item not in used]
-    design = RoundDesign(kind=record.kind, items=limit, plain=record.plain)
+    design = RoundDesign(kind=record.kind, items=limit, plain=record.plain, adaptive=False)
     drawn = _draw(answered, free, design, random.Random(seed)).tasks
     tasks = [task.model_copy(update={"id": f"m{task.id[1:]}"}) for task in drawn]
     store.write_rows(store.folder("round", round_id), MORE_TASKS_FILE, tasks)

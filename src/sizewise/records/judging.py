@@ -147,6 +147,8 @@ class JudgeTask(Record):
     """Id of the task that a repeat shows again."""
     right_choice: str = ""
     """Correct choice of a gold task."""
+    replaces: str = ""
+    """Id of the assigned task in whose place this one may be asked: another pair of candidates on the same example."""
 
     @property
     def answers(self) -> tuple[tuple[str, str], ...]:
