@@ -143,12 +143,12 @@ def open_(
             metavar="FILE", rich_help_panel=ROUND, help="Your instructions to the raters: plain text or Markdown."
         ),
     ] = None,
-    fixed_order: Annotated[
+    adaptive: Annotated[
         bool,
         typer.Option(
-            "--fixed-order",
+            "--adaptive",
             rich_help_panel=ROUND,
-            help="Keep the random order of pairs, instead of asking the most informative pair next.",
+            help="Ask the pair next that tells most about the best of three candidates or more.",
         ),
     ] = False,
     hide_reference: Annotated[
@@ -204,7 +204,7 @@ def open_(
                 show_reference=not hide_reference,
                 min_agreement=min_agreement,
                 guidelines=_read_guidelines(guidelines),
-                adaptive=not fixed_order,
+                adaptive=adaptive,
             ),
             store=store,
             seed=seed,

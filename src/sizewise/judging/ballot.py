@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
-from sizewise.judging.adaptive import count_pairs, most_informative
+from sizewise.judging.adaptive import Pair, PairVotes, count_pairs, is_balancing, most_informative
 from sizewise.records import JudgeRater, JudgeRound, JudgeTask, Origin, Vote
 from sizewise.store import Store
 
@@ -119,10 +119,10 @@ class Ballot:
     def sample_fixed(self) -> bool:
         """Whether the number of votes on each pair is independent of the votes, so that ordinary tests apply.
 
-        The round is closed and, if earlier votes chose the next pairs, every rater has finished. In all other states
-        only anytime-valid tests apply.
+        The round is closed, and results of earlier votes didn't choose the next pairs: either the round isn't adaptive,
+        or all of its votes were needed to balance the pairs. In all other states only anytime-valid tests apply.
         """
-        return self.closed and (not self.round.adaptive or not any(map(self.next_task, self.round.raters)))
+        return self.closed and (not self.round.adaptive or is_balancing(self._counts()))
 
     def next_task(self, rater: JudgeRater) -> JudgeTask | None:
         """Return the rater's next task without a vote, or None when all are done.
@@ -140,8 +140,7 @@ class Ballot:
         early = {*(task.id for task in waiting), *done[-(REPEAT_AFTER - 1) :]}
         found = next((task for task in waiting if task.repeats not in early), waiting[0])
         if self.round.adaptive and found.purpose == "vote":
-            counts = count_pairs((self.tasks[vote.task], vote) for vote in self._votes.values())
-            found = most_informative(self._options(waiting), counts)
+            found = most_informative(self._options(waiting), self._counts())
         self._shown[rater.name] = found.id
         return found
 
@@ -149,6 +148,9 @@ class Ballot:
         """Count a rater's tasks with a vote, on the task itself or on the pair asked in its place."""
         voted = self._voted(rater)
         return sum(self._place(name) in voted for name in rater.tasks)
+
+    def _counts(self) -> dict[Pair, PairVotes]:
+        return count_pairs((self.tasks[vote.task], vote) for vote in self._votes.values())
 
     def _place(self, task: str) -> str:
         """Return the assigned task in whose place a task is asked; usually itself."""

@@ -124,8 +124,8 @@ def _reading_notes(closed: bool, fixed: bool) -> list[str]:
     if not closed:
         return ["the round is open: only anytime-valid claims are made, which stay valid however often you look"]
     return [
-        "the round was closed before every rater had finished, and earlier votes chose the next pairs: only "
-        "anytime-valid claims are made"
+        "earlier votes chose the next pairs, so the number of votes on a pair depends on them: only anytime-valid "
+        "claims are made, although the round is closed"
     ]
 
 

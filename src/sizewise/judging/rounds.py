@@ -68,8 +68,8 @@ class RoundDesign(NamedTuple):
     """Validity of the links in days."""
     guidelines: str = ""
     """Instructions to the raters, as plain text or Markdown."""
-    adaptive: bool = True
-    """In pairs of three candidates or more, ask the pair next that tells most about the best candidate."""
+    adaptive: bool = False
+    """With three candidates or more, ask the pair next that tells most about the best one; see `most_informative`."""
 
     def check(self) -> None:
         """Check that the numbers fit together.
@@ -95,6 +95,8 @@ class RoundDesign(NamedTuple):
                 "a share between 0 and 1",
                 "--min-agreement 0.7",
             )
+        if self.adaptive and self.kind != "pair":
+            raise UsageError(f"A round of the kind '{self.kind}' has no pairs to choose.", "--kind pair", "")
         if len(self.guidelines) > MAX_GUIDELINES:
             raise UsageError(
                 f"The guidelines have {len(self.guidelines):,} characters.",
@@ -384,7 +386,7 @@ def more_tasks(round_id: str, limit: int, *, store: Store | None = None, seed: i
     answered = read_answered(record.evaluations, record.plain, store)
     used = {task.item for task in known.values() if not task.id.startswith("m")}
     free = [(row, example) for row, example in _examples(answered, store, seed) if row.item not in used]
-    design = RoundDesign(kind=record.kind, items=limit, plain=record.plain, adaptive=False)
+    design = RoundDesign(kind=record.kind, items=limit, plain=record.plain)
     drawn = _draw(answered, free, design, random.Random(seed)).tasks
     tasks = [task.model_copy(update={"id": f"m{task.id[1:]}"}) for task in drawn]
     store.write_rows(store.folder("round", round_id), MORE_TASKS_FILE, tasks)
