@@ -307,6 +307,25 @@ def test_a_candidate_that_never_answered_is_left_out_by_name(
     assert f"Left out of the round: silent, {why}." in " ".join(done.output.split())
 
 
+def test_guidelines_come_from_a_text_file(compared: str, store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "guide.md"
+    path.write_text("\ufeff# Rules\n", encoding="utf-8")
+    run = CliRunner().invoke
+    done = run(app, ["judge", "open", compared, "--no-serve", "--json", "--adaptive", "--guidelines", str(path)])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)["record"]
+    assert (record["guidelines"], record["adaptive"]) == ("# Rules", True)
+    for body, why in (
+        (b" \n", "is empty"),
+        (b"\xff\xfe\xfa", "isn't UTF-8 text"),
+        (b"x" * 20_001, "20,001 characters"),
+    ):
+        path.write_bytes(body)
+        failed = run(app, ["judge", "open", compared, "--no-serve", "--guidelines", str(path)])
+        assert failed.exit_code == 2
+        assert why in " ".join(failed.output.split())
+
+
 def test_votes_without_the_silent_candidate_enter_the_verdict(
     dataset: Saved[Dataset], store: Store, tmp_path: Path
 ) -> None:
