@@ -11,7 +11,8 @@ from sizewise.datasets import load
 from sizewise.evaluation import evaluate
 from sizewise.judging import Ballot, RoundDesign, open_round, report
 from sizewise.judging.answered import same_answer
-from sizewise.records import Dataset, Vote
+from sizewise.records import Dataset, JudgeRound, Vote
+from sizewise.report.judging import write_judge_page
 from sizewise.store import Saved, Store
 
 
@@ -52,3 +53,6 @@ def test_ties_on_identical_answers_count_one_half_and_are_shown(
     assert pair.with_identical.value == pytest.approx(won / both)
     assert pair.with_identical.n == both
     assert any(f"({same} pairs of answers)" in note for note in found.notes)
+    record, path = store.read(JudgeRound, opened.stored.id), tmp_path / "page.html"
+    page = write_judge_page(path, found, record, {}).read_text(encoding="utf-8")
+    assert f"gave the same answer to {same} examples; with these ties" in page
