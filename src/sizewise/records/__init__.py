@@ -19,7 +19,9 @@ from sizewise.records.dry_run import CandidateEstimate, Check, DryRun, Health
 from sizewise.records.exports import Export, Parity
 from sizewise.records.judging import (
     CHOICES,
+    MAX_GUIDELINES,
     NONE,
+    REASONS,
     SCALES,
     Agreement,
     JudgeKind,
@@ -92,7 +94,9 @@ from sizewise.records.training import (
 
 __all__ = [
     "CHOICES",
+    "MAX_GUIDELINES",
     "NONE",
+    "REASONS",
     "SCALES",
     "SPLITS",
     "AfterAnswer",
