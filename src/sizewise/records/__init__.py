@@ -17,6 +17,7 @@ from sizewise.records.decision import (
 )
 from sizewise.records.dry_run import CandidateEstimate, Check, DryRun, Health
 from sizewise.records.exports import Export, Parity
+from sizewise.records.items import AnchorSubset, ItemAnalysis, ReviewedItem
 from sizewise.records.judging import (
     CHOICES,
     NONE,
@@ -91,6 +92,7 @@ __all__ = [
     "SPLITS",
     "AfterAnswer",
     "Agreement",
+    "AnchorSubset",
     "AttentionTradeoff",
     "Audit",
     "BreakEven",
@@ -119,6 +121,7 @@ __all__ = [
     "Health",
     "History",
     "HistoryEntry",
+    "ItemAnalysis",
     "ItemRow",
     "JudgeKind",
     "JudgePlan",
@@ -158,6 +161,7 @@ __all__ = [
     "Representation",
     "Reproduction",
     "Request",
+    "ReviewedItem",
     "RiskPoint",
     "Savings",
     "Score",
