@@ -99,7 +99,7 @@ bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
 	$(BIN)/python benchmarks/routing.py
 
 bench-stats: $(VENV)/.all  ## false claims, coverage and power over a grid of test sets (up to an hour on two cores)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/statistics.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stats.py
 
 # Each in an environment of its own: their pins exclude ours, and one another's.
 ORACLES := irrCAC arena-rank ppi-python
