@@ -8,6 +8,7 @@ BLEU from n-gram counts) with 2 to 10,000 items in 2 to 1,000 clusters, equal an
 - families: all pairs of many equal candidates.
 - peeking: a test after every document.
 - power: whether a difference of the size that is called detectable is found.
+- votes: win rates from 3 to 50 raters of different leniency.
 
 Cells that are done are kept in build/bench-stats.jsonl, so that a stopped run goes on where it was.
 
@@ -47,7 +48,7 @@ MIN_COVERAGE, MAX_COVERAGE, MIN_POWER, MAX_WIDTH = 0.93, 0.97, 0.8, 1.3
 def code_version() -> str:
     """Fingerprint the simulated code, so that cells of other code aren't kept."""
     folder = HERE.parent / "src" / "sizewise" / "stats"
-    files = [folder / name for name in ("inference.py", "sequential.py", "power.py")]
+    files = [folder / name for name in ("inference.py", "crossed.py", "sequential.py", "power.py")]
     files += [HERE / name for name in ("stats_cells.py", "simulated_items.py", "reference_intervals.py")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:10]
 
@@ -115,7 +116,8 @@ def label(row: dict[str, Any]) -> str:
     """Name a row."""
     sizes = "" if row["items"] == row["clusters"] else ", equal" if row["equal"] else ", unequal"
     named = f"{row['kind']}, {row['items']:,} items in {row['clusters']:,} clusters{sizes}, ICC {row['icc']:g}"
-    return f"{row['part']}: {named}, {row['candidates']} candidates"
+    who = f"{row['raters']} raters" if "raters" in row else f"{row['candidates']} candidates"
+    return f"{row['part']}: {named}, {who}"
 
 
 def verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
@@ -125,11 +127,13 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     for name in INTERVALS:
         missed[f"coverage of the {name.replace('_', ' ')} below 93 %"] = exceeding(pairs, low_coverage(name))
         missed[f"coverage of the {name.replace('_', ' ')} above 97 %"] = exceeding(pairs, high_coverage(name))
+    missed["coverage of the win rate below 93 %"] = exceeding(rows, low_coverage("rate"))
+    missed["coverage of the win rate above 97 %"] = exceeding(rows, high_coverage("rate"))
     for name in INTERVALS[:2]:
         missed[f"{name} wider than {MAX_WIDTH} times the best valid method"] = [
             row for row in pairs if row[name].get("ratio") and row[name]["ratio"] > MAX_WIDTH
         ]
-    missed["interval and p-value disagree"] = [row for row in pairs if row["disagreements"]]
+    missed["interval and p-value disagree"] = [row for row in rows if row.get("disagreements")]
     missed[f"claims or intervals below {MIN_CLUSTERS} clusters"] = [
         row
         for row in rows

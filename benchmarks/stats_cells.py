@@ -11,16 +11,19 @@ from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from scipy.special import expit
+from scipy.stats import norm
 
 import reference_intervals
 from simulated_items import KINDS, SHIFT, Design, draw, true_value, value_of
 from sizewise.stats import PairedBet, detectable_difference
+from sizewise.stats.crossed import estimate_share
 from sizewise.stats.inference import MIN_CLUSTERS, Contrast, Interval, Systems, compare_family, sum_groups
 
 LEVEL = 0.05
 VALID = 0.93
 """Minimum coverage of a reference method whose width ours is compared with."""
-Part = Literal["pairs", "families", "peeking", "power"]
+Part = Literal["pairs", "families", "peeking", "power", "votes"]
 
 
 class Cell(NamedTuple):
@@ -30,11 +33,14 @@ class Cell(NamedTuple):
     kind: str
     design: Design
     candidates: int = 2
+    raters: int | None = None
+    """Number of raters, where items are their votes and clusters the documents."""
 
     @property
     def label(self) -> str:
         """Name the cell."""
-        return f"{self.part} | {self.kind} | {self.design.label} | {self.candidates} candidates"
+        who = f"{self.candidates} candidates" if self.raters is None else f"{self.raters} raters"
+        return f"{self.part} | {self.kind} | {self.design.label} | {who}"
 
     @property
     def seed(self) -> int:
@@ -44,9 +50,10 @@ class Cell(NamedTuple):
 
 def simulate(cell: Cell, runs: int) -> dict[str, Any]:
     """Run a cell."""
-    found = {"pairs": pairs, "families": families, "peeking": peeking, "power": power}[cell.part](cell, runs)
+    parts = {"pairs": pairs, "families": families, "peeking": peeking, "power": power, "votes": votes}
     about = {"part": cell.part, "kind": cell.kind, **cell.design._asdict(), "candidates": cell.candidates}
-    return about | {"runs": runs} | found
+    raters = {} if cell.raters is None else {"raters": cell.raters}
+    return about | raters | {"runs": runs} | parts[cell.part](cell, runs)
 
 
 # -- two candidates: false claims, coverage, widths ------------------------------------------------------
@@ -233,6 +240,35 @@ def shift_for(kind: str, wanted: float) -> float:
     return (low + high) / 2
 
 
+# -- votes -----------------------------------------------------------------------------------------------
+
+PREFERENCES = {"win rate 50 %": 0.0, "win rate 65 %": 0.7, "win rate 90 %": 2.8}
+"""Log odds that a typical rater prefers the left answer of a typical document."""
+RATER_SPREAD, DOCUMENT_SPREAD = 0.8, 0.75
+"""Standard deviations of raters (their leniency) and documents, in log odds."""
+
+
+def votes(cell: Cell, runs: int) -> dict[str, Any]:
+    """Estimate a win rate from raters of different leniency, who see some of the documents each."""
+    rng, raters = np.random.default_rng(cell.seed), cell.raters or 0
+    log_odds, documents, each = PREFERENCES[cell.kind], cell.design.clusters, cell.design.items // raters
+    points = norm.ppf((np.arange(4_000) + 0.5) / 4_000) * np.hypot(RATER_SPREAD, DOCUMENT_SPREAD)
+    rate = Tally(float(expit(log_odds + points).mean()))
+    false_claims = disagreements = 0
+    for _ in range(runs):
+        by = np.repeat(np.arange(raters), each)
+        about = np.concatenate([rng.permutation(documents)[:each] for _ in range(raters)])
+        leaning = rng.normal(0, RATER_SPREAD, raters)[by] + rng.normal(0, DOCUMENT_SPREAD, documents)[about]
+        won = (rng.random(len(by)) < expit(log_odds + leaning)).astype(np.float64)
+        found = estimate_share(won, by, about)
+        rate.add("sizewise", (found.ci_low, found.ci_high))
+        rate.add("Wilson", reference_intervals.of_proportion(int(won.sum()), len(won))["Wilson"])
+        false_claims += bool(found.p < LEVEL)
+        disagreements += bool((found.p < LEVEL) == (found.ci_low <= 0.5 <= found.ci_high))
+    null = {"false_claims": false_claims, "too_few": 0} if log_odds == 0 else {}
+    return null | {"disagreements": disagreements, "rate": rate.summary()}
+
+
 # -- the grid --------------------------------------------------------------------------------------------
 
 
@@ -270,6 +306,12 @@ def grid() -> list[Cell]:
         for kind in ("binary 50 %", "binary 85 %", "normal", "token F1", "BLEU")
         for design in (Design(20, 20, 0.0, True), Design(180, 60, 0.3, False), Design(200, 200, 0.0, True))
     ]
+    cells += [
+        Cell("votes", kind, Design(raters * min(documents, most), documents, 0.0, True), raters=raters)
+        for kind in PREFERENCES
+        for raters in (3, 5, 10, 50)
+        for documents, most in ((20, 20), (60, 20), (200, 60))
+    ]
     return cells
 
 
@@ -281,4 +323,5 @@ def slice_of_grid() -> list[Cell]:
     cells += [Cell("families", "binary 50 %", Design(10, 10, 0.0, True), 23)]
     cells += [Cell("peeking", "token F1", Design(60, 20, 0.3, True), 2)]
     cells += [Cell("power", "binary 50 %", Design(12, 12, 0.0, True))]
+    cells += [Cell("votes", kind, Design(200, 60, 0.0, True), raters=10) for kind in PREFERENCES]
     return cells
