@@ -189,7 +189,9 @@ def main() -> None:
             print(f"  {line}")
     if not args.slice and not args.only:
         path = HERE / "results" / "stats.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        cells_text = ",\n".join(json.dumps(row) for row in result["cells"])
+        head = json.dumps({key: result[key] for key in result if key != "cells"}, indent=1)[:-2]
+        path.write_text(f'{head},\n "cells": [\n{cells_text}\n]}}\n', encoding="utf-8")
     print(json.dumps(result if args.slice or args.only else {key: result[key] for key in result if key != "cells"}))
 
 
