@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -171,15 +172,13 @@ def main() -> None:
     parser.add_argument("--slice", action="store_true", help="a short run over a few cells; the result isn't written")
     parser.add_argument("--runs", type=int, default=0, help="comparisons per cell: 2,000, in the short run 400")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--only", nargs="*", default=(), metavar="WORD", help="cells whose name holds one of these")
+    parser.add_argument(
+        "--only", default="", metavar="REGEX", help="cells whose name matches; the result isn't written"
+    )
     parser.add_argument("--cells", type=Path, default=KEPT, help="where finished cells are kept")
     args = parser.parse_args()
     runs = args.runs or (400 if args.slice else 2_000)
-    cells = [
-        cell
-        for cell in (slice_of_grid() if args.slice else grid())
-        if not args.only or any(word in cell.label for word in args.only)
-    ]
+    cells = [cell for cell in (slice_of_grid() if args.slice else grid()) if re.search(args.only, cell.label)]
     begun = time.monotonic()
     rows = run_cells(cells, runs, args.jobs, args.cells)
     result = summary(rows, runs, time.monotonic() - begun)

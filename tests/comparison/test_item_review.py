@@ -63,7 +63,7 @@ def test_items_that_all_fail_alike_are_listed() -> None:
     found = analyze_items(rows, "comparison-1")
     (only,) = found.review
     assert (only.item, only.reason, only.common_answer, only.common_answer_by) == ("i4", "failed by all", "Same", 3)
-    assert (only.discrimination, only.passed) == (None, ())
+    assert (only.discrimination, only.p, only.p_adjusted, only.passed) == (None, None, None, ())
     assert (found.passed_by_all, found.failed_by_all) == (29, 1)
 
 

@@ -11,13 +11,15 @@ if TYPE_CHECKING:
 
 HEADINGS = ["item", "why", "difficulty", "discrimination", "p", "p (FDR)", "passed", "failed"]
 TEXT_HEADINGS = [*HEADINGS, "prompt", "reference", "common answer"]
+NAMES = 3
+"""Candidates in a cell on the terminal."""
 SHOWN = 80
 """Characters of a prompt or an answer in a table on the terminal."""
 
 
 def print_items(found: ItemAnalysis, csv: bool) -> None:
     """Print the summary, the items to review and the anchors."""
-    if print_csv(TEXT_HEADINGS, [[*_row(one), *_texts(one)] for one in found.review], csv):
+    if print_csv(TEXT_HEADINGS, [[*_row(one, None), *_texts(one)] for one in found.review], csv):
         return
     print_verdict(_summary(found))
     print_table(HEADINGS, [_row(one) for one in found.review], "Items to review" if found.review else "")
@@ -44,7 +46,7 @@ def _summary(found: ItemAnalysis) -> str:
     return f"{wrong}. {checked}" + (f"; {' and '.join(constant)}." if constant else ".")
 
 
-def _row(one: ReviewedItem) -> list[str]:
+def _row(one: ReviewedItem, most: int | None = NAMES) -> list[str]:
     from sizewise.report.words import number
 
     figures = (one.discrimination, one.p, one.p_adjusted)
@@ -53,9 +55,16 @@ def _row(one: ReviewedItem) -> list[str]:
         "strong candidates fail, weak ones pass" if one.reason == "negative discrimination" else one.reason,
         number(one.difficulty),
         *("-" if value is None else number(value, 2) for value in figures),
-        ", ".join(one.passed) or "-",
-        ", ".join(one.failed) or "-",
+        _names(one.passed, most) or "-",
+        _names(one.failed, most) or "-",
     ]
+
+
+def _names(candidates: tuple[str, ...], most: int | None) -> str:
+    """List candidates, best first; of many the first few."""
+    if most is None or len(candidates) <= most:
+        return ", ".join(candidates)
+    return f"{', '.join(candidates[: most - 1])} and {len(candidates) - most + 1} more"
 
 
 def _texts(one: ReviewedItem) -> list[str]:

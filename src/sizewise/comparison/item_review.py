@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import Metric, find_metric, stats_array
@@ -27,12 +28,14 @@ from sizewise.stats.multiplicity import false_discovery
 from sizewise.store import Saved, Store, id_of
 from sizewise.text import fold_text
 
+BoolArray = npt.NDArray[np.bool_]
 ITEM_METRICS = ("accuracy", "choice_accuracy", "json_f1", "chrf", "token_f1", "rouge_l", "exact_match")
 """Metrics with a value on single items, in the order of preference. BLEU is left out: on one answer it's mostly 0."""
 CORPUS_METRICS_BY_ITEM = ("chrf", "ter")
 FALSE_DISCOVERIES = 0.1
 """Maximum expected share of sound items among those called suspicious."""
 MAX_REVIEW = 10
+_ORDER: dict[ReviewReason, int] = {"negative discrimination": 0, "failed by all": 1, "inconclusive": 2}
 _RANGES = {"share": 1.0, "0-100": 100.0}
 
 
@@ -116,25 +119,18 @@ def _analysis(
     passed = None if top is None else (scores == best).all(axis=1)
     failed = None if top is None else (scores == worst).all(axis=1)
     correlation = discrimination(sign * scores)
-    p = reversal_p(sign * scores, seed)
-    testable = scores.shape[1] >= MIN_CANDIDATES
-    adjusted = false_discovery(p)
-    suspicious = (adjusted <= FALSE_DISCOVERIES) & testable
-    negative = np.nan_to_num(correlation, nan=0.0) < 0
-    reasons: dict[int, ReviewReason] = {}
-    for i in np.flatnonzero(suspicious)[np.argsort(p[suspicious], kind="stable")]:
-        reasons[int(i)] = "negative discrimination"
-    for i in np.flatnonzero(failed) if failed is not None else ():
-        reasons.setdefault(int(i), "failed by all")
-    for i in np.flatnonzero(negative)[np.argsort(correlation[negative], kind="stable")]:
-        reasons.setdefault(int(i), "inconclusive")
+    tested = np.isfinite(correlation)
+    p, adjusted = np.full(len(scores), np.nan), np.full(len(scores), np.nan)
+    if tested.any():
+        p[tested] = reversal_p(sign * scores, seed)[tested]
+        adjusted[tested] = false_discovery(p[tested])
+    suspicious = np.nan_to_num(adjusted, nan=1.0) <= FALSE_DISCOVERIES
     found = [
-        _reviewed(items, scores[i], sign, i, reason, (correlation[i], p[i], adjusted[i]) if testable else None)
-        for i, reason in reasons.items()
+        _reviewed(items, scores[i], sign, i, reason, (correlation[i], p[i], adjusted[i]))
+        for i, reason in _reasons(correlation, p, suspicious, failed).items()
     ]
-    # Within a reason, items come first on which the failing candidates agree on another answer.
-    order = {"negative discrimination": 0, "failed by all": 1, "inconclusive": 2}
-    found.sort(key=lambda one: (order[one.reason], -one.common_answer_by if one.reason == "failed by all" else 0))
+    # Items come first where the failing candidates agree on another answer; items that merely are hard come last.
+    found.sort(key=lambda one: _ORDER[one.reason] + 2 * (one.reason == "failed by all" and not one.common_answer))
     return ItemAnalysis(
         comparison=comparison,
         metric=metric.name,
@@ -146,8 +142,23 @@ def _analysis(
         suspicious=int(suspicious.sum()),
         review=tuple(found[:limit]),
         anchors=_anchors([row.item for row in next(iter(items.values()))], scores, seed),
-        notes=tuple(_notes(scores.shape[1], len(scores))),
+        notes=tuple(_notes(scores.shape[1], int(tested.sum()))),
     )
+
+
+def _reasons(
+    correlation: FloatArray, p: FloatArray, suspicious: BoolArray, failed: BoolArray | None
+) -> dict[int, ReviewReason]:
+    """List the items to review, by index: the most negative discriminations first."""
+    found: dict[int, ReviewReason] = {}
+    for i in np.flatnonzero(suspicious)[np.argsort(p[suspicious], kind="stable")]:
+        found[int(i)] = "negative discrimination"
+    for i in np.flatnonzero(failed) if failed is not None else ():
+        found.setdefault(int(i), "failed by all")
+    negative = np.nan_to_num(correlation, nan=0.0) < 0
+    for i in np.flatnonzero(negative)[np.argsort(correlation[negative], kind="stable")]:
+        found.setdefault(int(i), "inconclusive")
+    return found
 
 
 def _reviewed(
@@ -156,7 +167,7 @@ def _reviewed(
     sign: float,
     index: int,
     reason: ReviewReason,
-    tested: tuple[float, float, float] | None,
+    tested: tuple[float, float, float],
 ) -> ReviewedItem:
     by_name = {name: float(score) for name, score in zip(items, scores, strict=True)}
     middle = (scores.max() + scores.min()) / 2
@@ -172,7 +183,7 @@ def _reviewed(
         (text for name in failed if fold_text(text := (items[name][index].completion or "").strip()) == answer), None
     )
     agreed = count >= 2 and 2 * count > len(failed)
-    correlation, p, adjusted = tested or (None, None, None)
+    correlation, p, adjusted = (None if np.isnan(one) else float(one) for one in tested)
     return ReviewedItem(
         item=row.item,
         cluster=row.cluster,
@@ -183,7 +194,7 @@ def _reviewed(
         passed=passed,
         failed=failed,
         difficulty=float(scores.mean()),
-        discrimination=None if correlation is None or np.isnan(correlation) else float(correlation),
+        discrimination=correlation,
         p=p,
         p_adjusted=adjusted,
         common_answer=common if agreed else None,
@@ -248,7 +259,7 @@ def _notes(candidates: int, items: int) -> list[str]:
             f"discrimination takes {MIN_CANDIDATES} or more candidates; there are {candidates}, so only items that all "
             "of them fail are listed"
         ]
-    if smallest_p(candidates) * items > FALSE_DISCOVERIES:
+    if items and smallest_p(candidates) * items > FALSE_DISCOVERIES:
         return [
             f"{candidates} candidates can't show beyond chance that a single one of {items} items has a wrong "
             "reference answer; read the list as a suggestion"
