@@ -16,9 +16,9 @@ from scipy.stats import norm
 
 import reference_intervals
 from simulated_items import KINDS, SHIFT, Design, draw, true_value, value_of
-from sizewise.stats import PairedBet, detectable_difference
+from sizewise.stats import PairedBet
 from sizewise.stats.crossed import estimate_share
-from sizewise.stats.inference import MIN_CLUSTERS, Contrast, Interval, Systems, compare_family, sum_groups
+from sizewise.stats.inference import MIN_CLUSTERS, Contrast, Interval, Systems, adjust_family, detectable, sum_groups
 
 LEVEL = 0.05
 VALID = 0.93
@@ -181,11 +181,11 @@ def families(cell: Cell, runs: int) -> dict[str, Any]:
     for run in range(runs):
         stats, index = draw(cell.kind, cell.design, np.zeros(cell.candidates), rng)
         arguments = (stats, (index, cell.design.clusters), value, kind.bounds)
-        screened = compare_family([(_Screened(*arguments), claimed)], seed=run)[0]
+        screened = adjust_family([(_Screened(*arguments), claimed)], seed=run).p[0]
         if not np.isfinite(screened).any():
             too_few += 1
         elif np.nanmin(screened) < LEVEL:
-            false_claims += bool(np.nanmin(compare_family([(Systems(*arguments), claimed)], seed=run)[0]) < LEVEL)
+            false_claims += bool(np.nanmin(adjust_family([(Systems(*arguments), claimed)], seed=run).p[0]) < LEVEL)
     return {"false_claims": false_claims, "too_few": too_few}
 
 
@@ -221,7 +221,8 @@ def power(cell: Cell, runs: int) -> dict[str, Any]:
 
     stated = shift = 0.0
     for _ in range(STEPS):  # what is detectable depends on the data, which depend on the difference
-        stated = float(np.median([detectable_difference(*ends_of(compared(shift))) for _ in range(PILOTS)]))
+        errors = [compared(shift).error for _ in range(PILOTS)]
+        stated = float(np.median([detectable(error, cell.design.clusters) for error in errors]))
         shift = shift_for(cell.kind, stated)
     found = 0
     for _ in range(runs):
