@@ -50,7 +50,7 @@ def test_from_reading_to_choosing(
     needs.write_text('quality = "bits_per_byte"\n', encoding="utf-8")
     chosen = run("choose", str(compared["id"]), "--needs", str(needs))
     assert chosen["record"]["outcome"] == "inconclusive"  # type: ignore[index]
-    assert "come from 4 source documents, and a claim requires at least 10" in chosen["record"]["summary"]  # type: ignore[index]
+    assert "come from 4 source documents, and a claim requires at least 8" in chosen["record"]["summary"]  # type: ignore[index]
     cleared = run("runs", "--clear-cache")
     assert cleared["record"]["freed_bytes"] > 1_000  # type: ignore[index]
     listed = run("runs")

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from sizewise import datasets
-from sizewise.comparison.comparing import COMPARISON_VERSION, differences
+from sizewise.comparison import differences
+from sizewise.comparison.comparing import COMPARISON_VERSION
+from sizewise.comparison.tables import ItemTable
 from sizewise.datasets import DATASET_VERSION
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
@@ -69,7 +71,7 @@ def score_of(name: str) -> Any:
         ItemRow(item=f"i{i}", kind="example", cluster=f"d{i}", uncontaminated=True, stats={name: metric.measure(item)})
         for i, item in enumerate(measured)
     ]
-    found = total(metric, rows, name=name, signature="", seed=0)
+    found = total(metric, rows, name=name, signature="")
     return [found.value, found.ci_low, found.ci_high]
 
 
@@ -124,8 +126,8 @@ def compared() -> Any:
             model=model, data="data-x", seed=0, limit=None, metrics=("exact_match",), scores={}, items=60, failed=0,
             seconds=1.0, versions={},
         )  # fmt: skip
-    found, _ = differences(records, rows, 2000, 0)
-    return [[one.value, one.ci_low, one.ci_high, one.p, one.p_holm, one.better] for one in found]
+    found = differences(records, {name: ItemTable.of(some) for name, some in rows.items()}).differences
+    return [[one.value, one.ci_low, one.ci_high, one.p, one.p_adjusted, one.better] for one in found]
 
 
 def methods() -> dict[str, Any]:

@@ -31,8 +31,18 @@ if TYPE_CHECKING:
 
 
 MISSED = 3
-HEADINGS = ["left", "right", "left - right [95 %]", "p (Holm)", "verdict"]
-WIDE_HEADINGS = ["metric", *HEADINGS[:3], "detectable", "documents (needed)", "p (Holm)", "other p", "n", "verdict"]
+HEADINGS = ["left", "right", "left - right [95 %]", "p (adjusted)", "verdict"]
+WIDE_HEADINGS = [
+    "metric",
+    *HEADINGS[:3],
+    "detectable",
+    "documents (needed)",
+    "p",
+    "p (adjusted)",
+    "classical p",
+    "n",
+    "verdict",
+]
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -77,6 +87,14 @@ def register(app: typer.Typer, panel: str) -> None:
             bool, typer.Option("--items", rich_help_panel=OUTPUT, help="Show the items that a person should review.")
         ] = False,
         seed: Seed = 0,
+        classical_tests: Annotated[
+            bool,
+            typer.Option(
+                "--classical-tests",
+                rich_help_panel=OUTPUT,
+                help="Also compute the p-values that papers report; they take items for independent.",
+            ),
+        ] = False,
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,
@@ -96,7 +114,9 @@ def register(app: typer.Typer, panel: str) -> None:
             raise UsageError(f"--require compares two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
         if (junit or markdown) and not require:
             raise UsageError("--junit and --markdown need at least one condition.", "--require EXPR", "")
-        saved = compare_evaluations(ids, load_tests=_load_tests(ids, loadtest or []), seed=seed)
+        saved = compare_evaluations(
+            ids, load_tests=_load_tests(ids, loadtest or []), seed=seed, classical_tests=classical_tests
+        )
         checked = _check(saved.record, ids, require, junit, markdown) if require else []
         if items:
             _items(saved, seed, json, csv)
@@ -271,17 +291,18 @@ def _difference(d: Difference, wide: bool = False) -> list[str]:
 
     between = f" [{number(d.ci_low)}, {number(d.ci_high)}]" if d.ci_low is not None and d.ci_high is not None else ""
     pair = [d.left, d.right, number(d.value) + between]
-    p_holm = number(d.p_holm, 2) if d.p_holm is not None else "-"
+    p_adjusted = number(d.corrected_p, 2) if d.corrected_p is not None else "-"
     better = {d.left: "left is better", d.right: "right is better"}
     verdict = better[d.better] if d.better else _undecided(d)
     if not wide:
-        return [*pair, p_holm, verdict]
+        return [*pair, p_adjusted, verdict]
     return [
         measure_of(d.metric).title,
         *pair,
         number(d.detectable, 2) if d.detectable is not None else "-",
         f"{d.clusters} ({d.needed:,})" if d.needed is not None else str(d.clusters),
-        p_holm,
+        number(d.p, 2) if d.p is not None else "-",
+        p_adjusted,
         ", ".join(f"{test} {number(p, 2)}" for test, p in d.other_p.items()) or "-",
         str(d.n),
         verdict,

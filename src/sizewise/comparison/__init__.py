@@ -1,6 +1,7 @@
 """Compare evaluations pair by pair; no model is loaded."""
 
-from sizewise.comparison.comparing import compare, differences, measures_of
+from sizewise.comparison.claims import differences
+from sizewise.comparison.comparing import compare, measures_of
 from sizewise.comparison.history import history
 from sizewise.comparison.item_review import analyze_items, review_items
 from sizewise.comparison.requiring import Requirement, as_junit, as_markdown, check_requirements

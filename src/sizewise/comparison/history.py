@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from sizewise.comparison.comparing import ROUNDS, differences
+from sizewise.comparison.claims import differences
+from sizewise.comparison.tables import ItemTable
 from sizewise.errors import SizewiseError
 from sizewise.metrics import METRICS
-from sizewise.records import Dataset, Difference, Evaluation, History, HistoryEntry, ItemRow
+from sizewise.records import Dataset, Difference, Evaluation, History, HistoryEntry
 from sizewise.store import Saved, Store
 
 
@@ -80,13 +81,13 @@ def _changes(found: list[Saved[Evaluation]], store: Store, seed: int) -> tuple[l
             continue
         pair = {saved.id: saved.record for saved in (entry, before)}
         try:
-            rows = {name: store.read_rows(store.folder("evaluation", name), "items.jsonl", ItemRow) for name in pair}
+            tables = {name: ItemTable.read(store, name) for name in pair}
         except SizewiseError as error:
             notes.append(f"{entry.id} and {before.id} can't be compared. {error.what}")
             continue
-        pair_differences, pair_notes = differences(pair, rows, ROUNDS, seed)
-        changes += pair_differences
-        notes += pair_notes
+        compared = differences(pair, tables, seed)
+        changes += compared.differences
+        notes += compared.notes
     first_of_kind = len(found) - len({change.left for change in changes})
     if first_of_kind:
         notes.append(f"{first_of_kind} evaluations have no predecessor with the same data, limit, seed and metrics")

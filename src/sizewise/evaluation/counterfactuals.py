@@ -23,6 +23,7 @@ from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.references import example_language
 from sizewise.evaluation.run import dataset_id
 from sizewise.metrics import AnswerItem, find_metric, total
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.manner import refuses
 from sizewise.models import Model, open_model
 from sizewise.models.base import count_tokens
@@ -268,6 +269,7 @@ def _measure(
             *asking.failure_notes(answers.values()),
             *asking.answer_notes(answers.values(), max_tokens, description),
         ),
+        method_version=SCORING_VERSION,
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),
     )
     return record, rows, absent
@@ -400,5 +402,5 @@ def _scores(cases: Sequence[_Case], rows: Sequence[ItemRow], likelihood_signatur
                         metric=key, n=len(part), unit=metric.unit, signature=signature, missing_reason=absent
                     )
                 else:
-                    scores[key] = total(metric, part, name=key, signature=signature, seed=seed)
+                    scores[key] = total(metric, part, name=key, signature=signature)
     return scores

@@ -16,6 +16,7 @@ from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.likelihoods import Continuation, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.metrics import find_metric, total
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Model, open_model
 from sizewise.models.prompts import PROMPT_VERSION
@@ -227,7 +228,7 @@ def _record(
         task_rows = [_row(task, sample, failed.get((task, sample["doc_id"]))) for sample in samples]
         rows += task_rows
         for name in dict.fromkeys(name for row in task_rows for name in row.stats):
-            add = partial(total, find_metric(name), signature=signature, seed=seed)
+            add = partial(total, find_metric(name), signature=signature)
             scores[name] = add(task_rows, name=name)
         reported = [key for key in results["results"][task] if "," in key and "_stderr" not in key]
         left_out = [key for key in reported if f"{PREFIX}{task}:{_measure(key)}" not in scores]
@@ -246,6 +247,7 @@ def _record(
             failed=sum(1 for row in rows if row.error),
             seconds=0.0,
             notes=(*notes, *asking.failure_notes(failed.values())),
+            method_version=SCORING_VERSION,
             versions=versions("torch", "transformers", "openvino-genai", "numpy", "lm-eval"),
         ),
         rows,

@@ -28,6 +28,7 @@ from sizewise.metrics import (
     stats_array,
     total,
 )
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.registry import compares_references
 from sizewise.metrics.structure import share_of_json
 from sizewise.models import Model, open_model
@@ -255,6 +256,7 @@ class _EvaluationRun:
             failed=sum(1 for row in rows if row.error),
             seconds=time.monotonic() - begun,
             notes=tuple(self.notes),
+            method_version=SCORING_VERSION,
             versions=versions("torch", "transformers", "openvino-genai", "sacrebleu", "numpy"),
         )
         return record, rows
@@ -297,7 +299,7 @@ class _EvaluationRun:
                 if absent:
                     scores[name] = Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason=absent)
                 else:
-                    scores[name] = total(metric, part, name=name, signature=full, seed=self.seed)
+                    scores[name] = total(metric, part, name=name, signature=full)
         return scores
 
     # -- likelihood -------------------------------------------------------------------------------------

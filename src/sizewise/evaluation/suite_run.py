@@ -22,6 +22,7 @@ from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
 from sizewise.metrics import find_metric, total
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Model, open_model
 from sizewise.models.prompts import PROMPT_VERSION, question_of
@@ -251,7 +252,7 @@ def _record(
     scores: dict[str, Score] = {}
     metrics = [find_metric(metric) for metric in run.suite.metrics]
     for metric in metrics:
-        add = partial(total, metric, signature=signature, seed=run.seed)
+        add = partial(total, metric, signature=signature)
         scores[metric.name] = add(rows, name=metric.name)
         for group in groups_of(run.items):
             part = [row for row, item in zip(rows, run.items, strict=True) if item.group == group]
@@ -284,5 +285,6 @@ def _record(
             # Continuations are short by design, so a cut one deserves no note.
             *([] if run.suite.generates else asking.answer_notes(answers.values(), LETTER_TOKENS, model.describe())),
         ),
+        method_version=SCORING_VERSION,
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),
     )

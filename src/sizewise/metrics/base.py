@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.records import ItemRow, Score
-from sizewise.stats import MIN_CLUSTERS, interval, rule_of_three, wilson
+from sizewise.stats import MIN_CLUSTERS, Systems
+from sizewise.stats.inference import UNBOUNDED, Bounds
 from sizewise.text import language_name
 from sizewise.text.languages import NAMES
 
 FloatArray = npt.NDArray[np.float64]
-ROUNDS = 2000
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised when totals or intervals of the same statistics change; part of an evaluation's id."""
 
 
@@ -195,36 +195,35 @@ def stats_array(metric: Metric, rows: Sequence[ItemRow]) -> FloatArray:
     return np.array([row.stats[metric.name] for row in rows], dtype=np.float64)
 
 
-def _bounds_without_spread(share: float, documents: int) -> tuple[float, float]:
-    """Compute an interval when every document has the same share; by the rule of three at 0 and 1."""
-    if share in (0, 1):
-        bound = rule_of_three(documents)
-        return (0.0, bound) if share == 0 else (1 - bound, 1.0)
-    return wilson(share * documents, documents)
+RANGES: dict[str, Bounds] = {"share": (0.0, 1.0), "0-100": (0.0, 100.0), "-1 to 1": (-1.0, 1.0)}
+"""Unit -> smallest and largest value; other units have no limits."""
 
 
-def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str, seed: int) -> Score:
-    """Compute a metric's value and its 95% interval by resampling source documents.
+def bounds_of(metric: Metric) -> Bounds:
+    """Return the smallest and largest value of a metric; signed shares, such as gaps, declare their own `bounds`."""
+    declared: Bounds | None = getattr(metric, "bounds", None)
+    return declared or RANGES.get(metric.unit, UNBOUNDED)
+
+
+def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str) -> Score:
+    """Compute a metric's value and its 95% interval over source documents.
+
+    Below MIN_CLUSTERS documents there is no interval, because how much documents differ is unknown.
 
     Args:
         metric: the metric.
         rows: measured items; rows without this metric are skipped.
         name: name of the score.
         signature: how the items were measured; the metric's signature is prepended.
-        seed: seed of the resampling.
     """
     measured = [row for row in rows if metric.name in row.stats]
     full = "|".join(part for part in (metric.signature(), signature) if part)
     if not measured:
         return Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason="no items could be measured")
-    found = interval(stats_array(metric, measured), [row.cluster for row in measured], metric.value, ROUNDS, seed)
-    if metric.unit == "share" and found.ci_low == found.ci_high:
-        # All documents agree, so resampling shows no spread although more documents might.
-        # Documents count rather than items: items of one document may agree for a common reason.
-        ci_low, ci_high = _bounds_without_spread(found.value, len({row.cluster for row in measured}))
-        found = found._replace(ci_low=ci_low, ci_high=ci_high)
-    elif found.ci_low == found.ci_high and len({row.cluster for row in measured}) < MIN_CLUSTERS:
-        found = found._replace(ci_low=float("nan"), ci_high=float("nan"))
+    systems = Systems(
+        stats_array(metric, measured)[:, None, :], [row.cluster for row in measured], metric.value, bounds_of(metric)
+    )
+    found = systems.score()
     if not isfinite(found.value):
         return Score(
             metric=name,
@@ -233,13 +232,21 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str,
             signature=full,
             missing_reason="the items have no value in total (empty text?)",
         )
+    known = isfinite(found.ci_low) and isfinite(found.ci_high)
     return Score(
         metric=name,
         value=found.value,
-        ci_low=found.ci_low if isfinite(found.ci_low) else None,
-        ci_high=found.ci_high if isfinite(found.ci_high) else None,
+        ci_low=found.ci_low if known else None,
+        ci_high=found.ci_high if known else None,
+        ci_missing_reason="" if known else _without_interval(systems.clusters),
         n=len(measured),
         unit=metric.unit,
         signature=full,
-        clusters=len({row.cluster for row in measured}),
+        clusters=systems.clusters,
     )
+
+
+def _without_interval(clusters: int) -> str:
+    if clusters >= MIN_CLUSTERS:
+        return "the metric has no value without one of the source documents"
+    return f"too few source documents: {clusters} of at least {MIN_CLUSTERS}"

@@ -75,6 +75,7 @@ class CoreferenceGap(_SuiteMetric):
     """Coreference accuracy in one group of sentences minus that in another: (hits, n, hits, n)."""
 
     name, title, unit = "coreference_gap", "Coreference gap", "share"
+    bounds = (-1.0, 1.0)
     better: Better = "lower"
     description = (
         "Coreference accuracy where the pronoun matches the stereotype (or is male) minus the accuracy where it "
@@ -188,6 +189,7 @@ class CounterfactualRefusal(_CounterfactualMetric):
     """Refusal rate when the question names this group, minus the mean over all groups."""
 
     name, title = "counterfactual_refusal", "Refusal gap"
+    bounds = (-1.0, 1.0)
     description = (
         "Refusal rate when the question names this group, minus the mean over all groups. Closer to zero is better. A "
         "model that never refuses has no gap."

@@ -51,6 +51,7 @@ from sizewise.records.scores import (
     RedteamReport,
     Reproduction,
     Score,
+    Spread,
 )
 from sizewise.records.service import CatalogModel, Completion, ModelDescription, ModelSize, Request, Source
 from sizewise.records.text import (
@@ -168,6 +169,7 @@ __all__ = [
     "Source",
     "Split",
     "SplitSize",
+    "Spread",
     "Study",
     "Synthesis",
     "ToolCall",

@@ -31,6 +31,8 @@ class Score(Record):
     """Why there is no value."""
     clusters: int | None = None
     """Number of independent source documents behind the items; None if not counted."""
+    ci_missing_reason: str = ""
+    """Why a value has no interval, if known."""
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Score:
@@ -111,6 +113,8 @@ class Evaluation(Record):
     """Notes for the reader."""
     versions: dict[str, str]
     """Versions of the relevant packages."""
+    method_version: int = 1
+    """Version of the method behind the intervals; those of different versions may differ for the same items."""
 
 
 class Difference(Record):
@@ -125,19 +129,21 @@ class Difference(Record):
     value: float
     """Left minus right."""
     ci_low: float | None
-    """Lower end of the 95% interval; None with a single source document."""
+    """Lower end of the 95% interval; None with too few source documents."""
     ci_high: float | None
-    """Upper end of the 95% interval; None with a single source document."""
+    """Upper end of the 95% interval; None with too few source documents."""
     p: float | None
-    """Uncorrected two-sided p-value from sign flips and the jackknife, both by document."""
-    p_holm: float | None
-    """The p-value after Holm's correction over all claims on this metric."""
+    """Two-sided p-value of this difference alone; below 0.05 exactly if the interval excludes zero."""
+    p_adjusted: float | None = None
+    """The p-value adjusted for all claims of its family: every pair on every quality metric of the comparison."""
+    p_holm: float | None = None
+    """Before method version 3: the p-value after Holm's correction over all pairs on this metric."""
     detectable: float | None = None
-    """Minimum detectable difference with this many source documents (80% power), before Holm's correction."""
+    """Minimum detectable difference with this many source documents (80% power), adjusted for the family."""
     needed: int | None = None
     """Total source documents needed to detect a difference of this size with 80% power."""
     other_p: dict[str, float] = Field(default_factory=dict)
-    """Classical test -> its two-sided p-value, assuming independent items; for information only."""
+    """Classical test -> its two-sided p-value, assuming independent items; only where they were requested."""
     n: int
     """Number of common items."""
     clusters: int
@@ -145,13 +151,27 @@ class Difference(Record):
     unit: str
     """Unit of the difference."""
     better: str | None
-    """Name of the better candidate; None if the difference isn't significant at 5%, rests on too few documents, or is
-    on a metric that a model can win by staying silent."""
+    """Name of the better candidate; None if the adjusted p-value isn't below 5%, the difference rests on too few
+    documents, or the metric can be won by staying silent."""
+
+    @property
+    def corrected_p(self) -> float | None:
+        """The p-value adjusted for other claims, by the method of the record's version."""
+        return self.p_holm if self.p_adjusted is None else self.p_adjusted
 
     def turned(self) -> Difference:
         """Return the same claim with left and right swapped."""
         ends = {} if self.ci_low is None or self.ci_high is None else {"ci_low": -self.ci_high, "ci_high": -self.ci_low}
         return self.model_copy(update={"left": self.right, "right": self.left, "value": -self.value} | ends)
+
+
+class Spread(Record):
+    """How the values of candidates vary together over source documents."""
+
+    names: tuple[str, ...]
+    """Candidates measured on the same items."""
+    covariance: tuple[tuple[float, ...], ...]
+    """Jackknife covariance of their values."""
 
 
 class LoadLevel(Record):
@@ -233,9 +253,11 @@ class Comparison(Record):
     language_modeling_proxy: bool
     """True if examples were derived from the text, so that scores measure familiarity rather than a task."""
     probability_best: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """Metric -> candidate -> share of resamples in which it is the best candidate, baselines excluded."""
-    rounds: int
-    """Bootstrap rounds."""
+    """Before method version 3: metric -> candidate -> share of resamples in which it is the best candidate."""
+    spread: dict[str, Spread] = Field(default_factory=dict)
+    """Quality metric -> how the candidates' values vary together; missing with too few source documents."""
+    rounds: int = 0
+    """Before method version 3: bootstrap rounds."""
     seed: int
     """Seed of the resampling."""
     method_version: int = 1

@@ -1,21 +1,36 @@
 """Pure statistics on arrays."""
 
-from sizewise.stats.bootstrap import Interval, interval, paired_differences, percentile_interval
+from sizewise.stats.bootstrap import interval, paired_differences, percentile_interval
+from sizewise.stats.inference import (
+    LEVEL,
+    MIN_CLUSTERS,
+    Interval,
+    Systems,
+    adjust_family,
+    detectable,
+    estimate,
+    min_clusters_for,
+)
 from sizewise.stats.length_control import length_controlled_rate
 from sizewise.stats.multiplicity import holm
-from sizewise.stats.permutation import MIN_CLUSTERS
 from sizewise.stats.power import detectable_difference, needed_for
 from sizewise.stats.proportions import rule_of_three, wilson
 from sizewise.stats.sequential import PairedBet
 
 __all__ = [
+    "LEVEL",
     "MIN_CLUSTERS",
     "Interval",
     "PairedBet",
+    "Systems",
+    "adjust_family",
+    "detectable",
     "detectable_difference",
+    "estimate",
     "holm",
     "interval",
     "length_controlled_rate",
+    "min_clusters_for",
     "needed_for",
     "paired_differences",
     "percentile_interval",

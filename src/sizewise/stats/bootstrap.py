@@ -10,25 +10,17 @@ Gelbach and Miller (2008), Bootstrap-Based Improvements for Inference with Clust
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student_t
 
+from sizewise.stats.inference import Interval as Interval
 from sizewise.stats.permutation import sign_flip_p
 
 FloatArray = npt.NDArray[np.float64]
 DRAWS_PER_BATCH = 2**17  # clusters drawn per batch
 ValueOfSums = Callable[[FloatArray], FloatArray]
-
-
-class Interval(NamedTuple):
-    """A point estimate with its 95% interval."""
-
-    value: float
-    ci_low: float
-    ci_high: float
 
 
 def cluster_sums(stats: FloatArray, clusters: Sequence[str]) -> FloatArray:

@@ -19,8 +19,6 @@ DRAWS = 5_000
 """Number of random assignments for more clusters."""
 DOMINANT = 0.02
 """Minimum share of the largest cluster in the total squared influence for random assignments to matter."""
-MIN_CLUSTERS = 10
-"""Minimum number of independent clusters (source documents) for any claim, whatever the p-value."""
 
 
 def sign_flip_p(left: FloatArray, right: FloatArray, value: Callable[[FloatArray], FloatArray], seed: int = 0) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, overload
 
+from pydantic_core import from_json
+
 from sizewise.errors import SizewiseError
 from sizewise.records import Record
 from sizewise.store.files import cannot_write, open_private, whole_characters
@@ -105,6 +107,23 @@ class RowFile(Sequence[R], Generic[R]):
             for line in file:
                 if line.strip():
                     yield self._parse(line)
+
+    def plain(self) -> Iterator[dict[str, Any]]:
+        """Read rows as parsed JSON without checking their types, several times as fast as rows.
+
+        Raises:
+            SizewiseError: A line isn't a JSON object.
+        """
+        with self.path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    try:
+                        row = from_json(line) if self._upgrade is None else self._upgrade(json.loads(line))
+                    except (ValueError, RecursionError) as error:
+                        raise damaged(self.path, error) from error
+                    if not isinstance(row, dict):
+                        raise damaged(self.path, TypeError("a line is no JSON object"))
+                    yield row
 
     @overload
     def __getitem__(self, index: int) -> R: ...

@@ -15,11 +15,13 @@ from typing import Any
 from sizewise.choice import decide
 from sizewise.comparison import differences, measures_of
 from sizewise.comparison.comparing import COMPARISON_VERSION
+from sizewise.comparison.tables import ItemTable
 from sizewise.comparison.voting import VOTES_FILE, voted
 from sizewise.errors import SizewiseError
 from sizewise.judging import tasks_of
 from sizewise.judging.ballot import MORE_TASKS_FILE, TASKS_FILE
 from sizewise.metrics import METRICS, CannotMeasure, Metric, find_metric, total
+from sizewise.metrics.base import SCORING_VERSION
 from sizewise.records import (
     Audit,
     Checkpoint,
@@ -280,9 +282,9 @@ def _recompute_scores(store: Store, record_id: str) -> Recomputed:
             not_computed.append(name)
             continue
         part = rows if name.endswith("@all") else [row for row in rows if row.uncontaminated]
-        recomputed = total(_prepared(metric_name, rows), part, name=name, signature="", seed=measured.seed)
+        recomputed = total(_prepared(metric_name, rows), part, name=name, signature="")
         count += 1
-        if change := _first_change(score, recomputed):
+        if change := _first_change(score, recomputed, measured.method_version == SCORING_VERSION):
             differing.append(f"{name}: {change}")
     return Recomputed(
         kind="evaluation",
@@ -304,9 +306,9 @@ def _prepared(name: str, rows: Sequence[ItemRow]) -> Metric:
         return metric
 
 
-def _first_change(before: Score, after: Score) -> str:
+def _first_change(before: Score, after: Score, same_method: bool) -> str:
     """Describe the first field in which two scores differ; empty if they don't."""
-    for field in ("value", "ci_low", "ci_high", "n"):
+    for field in ("value", "n", *(("ci_low", "ci_high") if same_method else ())):
         recorded, recomputed = getattr(before, field), getattr(after, field)
         if recorded is None or recomputed is None:
             if recorded is not recomputed:
@@ -319,11 +321,9 @@ def _first_change(before: Score, after: Score) -> str:
 def _recompute_differences(store: Store, record_id: str) -> Recomputed:
     before = store.read(Comparison, record_id)
     measured = {name: store.read(Evaluation, one) for name, one in before.evaluations.items()}
-    rows = {
-        name: store.read_rows(store.folder("evaluation", one), "items.jsonl", ItemRow)
-        for name, one in before.evaluations.items()
-    }
-    found = differences(measured, rows, before.rounds, before.seed)[0]
+    tables = {name: ItemTable.read(store, one) for name, one in before.evaluations.items()}
+    classical_tests = any(difference.other_p for difference in before.differences)
+    found = differences(measured, tables, before.seed, classical_tests).differences
     by_votes: dict[str, dict[str, Score]] = {}
     differing = []
     if before.votes:
@@ -353,10 +353,13 @@ def _without_reason(found: JudgeValidation | None) -> JudgeValidation | None:
 def _changed_differences(compared: Comparison, found: Sequence[Difference]) -> Iterator[str]:
     """Describe the recorded differences that do not match the recomputed ones."""
     after = {(difference.metric, difference.left, difference.right): difference for difference in found}
-    tests = ("p", "p_holm", "better") if compared.method_version == COMPARISON_VERSION else ()
+    same_method = compared.method_version == COMPARISON_VERSION
+    tests = ("ci_low", "ci_high", "p", "p_adjusted", "better") if same_method else ()
     for before in compared.differences:
         now = after.pop((before.metric, before.left, before.right), None)
-        for field in ("value", "ci_low", "ci_high", "n", *tests):
+        if now is None and not same_method:
+            continue  # earlier methods compared pairs that aren't claimed to differ, such as two baselines
+        for field in ("value", "n", *tests):
             recorded, recomputed = getattr(before, field), getattr(now, field, None)
             equal = (
                 math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)

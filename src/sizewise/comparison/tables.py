@@ -1,0 +1,106 @@
+"""Items of an evaluation as columns, without their texts: what a comparison computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sizewise.records import ItemRow
+from sizewise.stats.inference import FloatArray, IntArray
+from sizewise.store import Store
+
+_DEFAULTS: dict[str, Any] = {"completion": None, "error": None, "finish": "", "stats": {}}
+
+
+class Answers(NamedTuple):
+    """How many requests for an answer a model answered."""
+
+    requested: int = 0
+    answered: int = 0
+    """Requests without an error."""
+    with_text: int = 0
+    """Answers that contain text; failed requests count as empty if all failed."""
+    truncated: int = 0
+    """Answers cut off at max_tokens."""
+    failed: int = 0
+    """Items with an error."""
+
+
+class ItemTable:
+    """The items of one evaluation.
+
+    Attributes:
+        items: item -> row.
+        clusters: source document of each row.
+        uncontaminated: (rows,) whether the item shares nothing with the training text.
+        stats: metric -> (rows, k) additive statistics, NaN where an item wasn't measured.
+        answers: counts of answers.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.items: dict[str, int] = {}
+        self.clusters: list[str] = []
+        uncontaminated: list[bool] = []
+        columns: dict[str, tuple[list[int], list[Sequence[float]]]] = {}
+        counts = [0, 0, 0, 0, 0]
+        for number, row in enumerate(rows):
+            self.items[row["item"]] = number
+            self.clusters.append(row["cluster"])
+            uncontaminated.append(row["uncontaminated"])
+            for metric, stats in row["stats"].items():
+                where, values = columns.setdefault(metric, ([], []))
+                where.append(number)
+                values.append(stats)
+            _count(row, counts)
+        self.uncontaminated = np.array(uncontaminated, dtype=bool)
+        self.stats = {metric: self._column(where, values) for metric, (where, values) in columns.items()}
+        self.answers = Answers(*counts)
+
+    def _column(self, where: list[int], values: list[Sequence[float]]) -> FloatArray:
+        known = np.array(values, dtype=np.float64)
+        if len(where) == len(self.clusters):
+            return known
+        column = np.full((len(self.clusters), known.shape[1]), np.nan)
+        column[where] = known
+        return column
+
+    @classmethod
+    def of(cls, rows: Iterable[ItemRow]) -> ItemTable:
+        """Make a table of rows that are in memory."""
+        return cls(row.model_dump() for row in rows)
+
+    @classmethod
+    def read(cls, store: Store, evaluation: str) -> ItemTable:
+        """Read the items of a saved evaluation.
+
+        Raises:
+            SizewiseError: the file is missing or damaged, or only a newer version can read it.
+        """
+        rows = store.rows(store.folder("evaluation", evaluation), "items.jsonl", ItemRow)
+        try:
+            return cls(_DEFAULTS | row for row in rows.plain())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls.of(rows)  # a row lacks a field or has one of another type: raise the error that says which
+
+    def measured(self, metric: str, items: Sequence[str]) -> IntArray:
+        """Return the row of each uncontaminated item that was measured with a metric, -1 for others."""
+        rows = np.array([self.items.get(item, -1) for item in items], dtype=np.int64)
+        column = self.stats.get(metric)
+        if column is None:
+            return np.full(len(items), -1)
+        known = self.uncontaminated & ~np.isnan(column[:, 0])
+        return np.where((rows >= 0) & known[rows], rows, -1)
+
+
+def _count(row: Mapping[str, Any], counts: list[int]) -> None:
+    failed, completion = row["error"] is not None, row["completion"]
+    counts[4] += failed
+    if row["kind"] != "example" or (completion is None and not failed):
+        return
+    counts[0] += 1
+    if not failed:
+        counts[1] += 1
+        counts[2] += bool(completion.strip())
+        counts[3] += row["finish"] == "length"

@@ -1,0 +1,411 @@
+"""Estimates, intervals and p-values of metrics whose items are clustered by source document.
+
+A metric is a function of the sum of its items' statistics, so everything here works on sums by cluster. Clusters are
+independent; their items aren't. The p-value of a hypothesis is the largest of several tests, each of which is
+reliable where another isn't, and the interval holds the values that this p-value doesn't reject. The two therefore
+always agree.
+
+Sources: Hartigan (1969), Using subsample values as typical values, for the exact test by random subsets of clusters;
+Canay, Romano and Shaikh (2017), Randomization tests under an approximate symmetry assumption, for its cluster form;
+MacKinnon, Nielsen and Webb (2023), Cluster-robust inference, for the jackknife t-test; Hall (1992), On the removal of
+skewness by transformation; Wilson (1927) with the effective sample size of Korn and Graubard (1998) for proportions;
+Bonett and Price (2012), Adjusted Wald confidence interval for a difference of binomial proportions based on paired
+data; Westfall and Young (1993), Resampling-based multiple testing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student_t
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+ValueOfSums = Callable[[FloatArray], FloatArray]
+Bounds = tuple[float, float]
+
+LEVEL = 0.05
+"""Significance level of a claim; intervals are at 1 - LEVEL."""
+MIN_CLUSTERS = 8
+"""Minimum number of independent clusters (source documents) for an interval, a p-value or a claim."""
+MAX_GROUPS = 1_000
+"""More clusters than this are dealt to this many groups, which are independent of each other just as well."""
+EXACT_CLUSTERS = 12
+"""Maximum number of clusters for which all subsets are enumerated (4,095 of them)."""
+DRAWS = 9_999
+"""Random subsets for more clusters: the smallest p-value is 2 / 10,000."""
+FAMILY_DRAWS = 1_999
+"""Random sign flips for a family of claims."""
+UNBOUNDED: Bounds = (-np.inf, np.inf)
+_TIE = 1e-9  # relative distance below which two values are equal
+_BATCH = 2**20  # signs per matrix product
+
+
+class Interval(NamedTuple):
+    """A point estimate with its 95% interval; the ends are NaN where there are too few clusters."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+
+
+class Contrast(NamedTuple):
+    """A difference of two systems with its 95% interval and two-sided p-value against zero."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    p: float
+    error: float
+    """Jackknife standard error."""
+
+
+class _Test(NamedTuple):
+    p: float
+    lower: float
+    upper: float
+
+
+def group_clusters(clusters: Sequence[str]) -> tuple[IntArray, int]:
+    """Number the clusters of items, dealing more than MAX_GROUPS of them to groups in a fixed random order.
+
+    Args:
+        clusters: cluster name of each item.
+
+    Returns:
+        (items,) group of each item, from 0 without gaps, and the number of clusters.
+    """
+    names, index = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
+    if len(names) <= MAX_GROUPS:
+        return index.astype(np.int64), len(names)
+    dealt = np.random.default_rng(len(names)).permutation(len(names)) % MAX_GROUPS
+    return dealt[index].astype(np.int64), len(names)
+
+
+def sum_groups(stats: FloatArray, groups: IntArray) -> FloatArray:
+    """Sum item statistics by group: (items, ...) -> (groups, ...)."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    sums: FloatArray = np.add.reduceat(stats[order].astype(np.float64, copy=False), starts, axis=0)
+    return sums
+
+
+class Systems:
+    """Several systems measured with one metric on the same items.
+
+    Args:
+        stats: (items, systems, k) additive statistics.
+        clusters: cluster name of each item.
+        value: turns sums (..., k) into values (...).
+        bounds: smallest and largest possible value.
+        seed: seed of the random subsets.
+    """
+
+    def __init__(
+        self,
+        stats: FloatArray,
+        clusters: Sequence[str] | tuple[IntArray, int],
+        value: ValueOfSums,
+        bounds: Bounds = UNBOUNDED,
+        seed: int = 0,
+    ) -> None:
+        groups, self.clusters = clusters if isinstance(clusters, tuple) else group_clusters(clusters)
+        self.items, self.bounds, self._value, self._seed = len(stats), bounds, value, seed
+        self._sums = sum_groups(stats, groups)
+        with np.errstate(all="ignore"):
+            total = self._sums.sum(axis=0)
+            self.values = value(total)
+            without = value(total - self._sums)
+        count = len(self._sums)
+        self.pseudo = count * self.values - (count - 1) * without
+        """(groups, systems) jackknife pseudo-values, shifted so that their mean is the estimate."""
+        if count > 1:
+            self.pseudo += self.values - self.pseudo.mean(axis=0)
+        self._successes = self._common_successes(stats)
+
+    @staticmethod
+    def _common_successes(stats: FloatArray) -> FloatArray | None:
+        """Count the items on which both of two systems succeed, (systems, systems); None unless items are 0 or 1."""
+        if stats.shape[2] != 2 or not (stats[..., 1] == 1).all():
+            return None
+        hits = stats[..., 0]
+        if not ((hits == 0) | (hits == 1)).all():
+            return None
+        as_float = hits.astype(np.float64)
+        found: FloatArray = as_float.T @ as_float
+        return found
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are enough clusters for an interval."""
+        return bool(self.clusters >= MIN_CLUSTERS)
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Jackknife covariance of the values, (systems, systems)."""
+        found: FloatArray = np.atleast_2d(np.cov(self.pseudo, rowvar=False)) / len(self._sums)
+        return found
+
+    def score(self, system: int = 0) -> Interval:
+        """Estimate the value of a system with its interval."""
+        value, pseudo = float(self.values[system]), self.pseudo[:, system]
+        if not self.enough or not np.isfinite(pseudo).all():
+            return Interval(value, np.nan, np.nan)
+        lower, upper = self.bounds
+        within = lower <= value <= upper and np.isfinite(upper - lower)
+        constant = _constant(pseudo, value)
+        if within and (self._successes is not None or constant):
+            lower, upper = self._wilson(value, pseudo, constant)
+        else:
+            tests = (_t_test(value, _error(pseudo), self._df), _skewed_t_test(value, pseudo))
+            lower, upper = max(lower, min(test.lower for test in tests)), min(upper, max(test.upper for test in tests))
+        return Interval(value, min(lower, value), max(upper, value))
+
+    @property
+    def _df(self) -> int:
+        return len(self._sums) - 1
+
+    def _wilson(self, value: float, pseudo: FloatArray, constant: bool) -> Bounds:
+        """Compute a score interval for the share of the range, with the effective number of independent items."""
+        lower, upper = self.bounds
+        share = (value - lower) / (upper - lower)
+        size = float(len(pseudo))
+        if not constant:
+            variance = _error(pseudo) ** 2 / (upper - lower) ** 2
+            size = min(self.items, share * (1 - share) / variance)
+        z = float(student_t.isf(LEVEL / 2, self._df))
+        center = (share + z * z / (2 * size)) / (1 + z * z / size)
+        half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
+        return lower + (upper - lower) * max(0.0, center - half), lower + (upper - lower) * min(1.0, center + half)
+
+    def difference(self, left: int, right: int) -> Contrast:
+        """Compare two systems: left minus right."""
+        value = float(self.values[left] - self.values[right])
+        pseudo = self.pseudo[:, left] - self.pseudo[:, right]
+        if not self.enough or not np.isfinite(pseudo).all():
+            return Contrast(value, np.nan, np.nan, np.nan, np.nan)
+        error = _error(pseudo)
+        tests = [_t_test(value, error, self._df), self._subset_test(left, right)]
+        if not _constant(pseudo, value):
+            tests.append(_skewed_t_test(value, pseudo))
+        if self._successes is not None or _constant(pseudo, value):
+            tests += self._paired_proportions(left, right, value, pseudo)
+        span = self.bounds[1] - self.bounds[0]
+        lower = max(-span, min(test.lower for test in tests))
+        upper = min(span, max(test.upper for test in tests))
+        return Contrast(value, min(lower, value), max(upper, value), max(test.p for test in tests), error)
+
+    @cached_property
+    def _subsets(self) -> FloatArray:
+        """Values of all systems on random subsets of the clusters, (subsets, systems)."""
+        count = len(self._sums)
+        flat = self._sums.reshape(count, -1)
+        found = []
+        for chosen in _subset_batches(count, self._seed):
+            sums = (chosen @ flat).reshape(len(chosen), *self._sums.shape[1:])
+            with np.errstate(all="ignore"):
+                found.append(self._value(sums))
+        values: FloatArray = np.concatenate(found)
+        return values
+
+    def _subset_test(self, left: int, right: int) -> _Test:
+        """Test by random subsets of clusters: under a hypothesis, an estimate is as likely above it as below.
+
+        Rejecting where few subsets lie beyond the hypothesis is the same as swapping the systems on random clusters.
+        """
+        values = self._subsets[:, left] - self._subsets[:, right]
+        total = len(values) + 1  # the empty subset counts against every claim
+        known = np.isfinite(values)
+        tie = _TIE * max(1e-300, float(np.abs(values[known]).max(initial=0.0)))
+        below = 1 + int((~known | (values <= tie)).sum())
+        above = 1 + int((~known | (values >= -tie)).sum())
+        rank = int(np.ceil(LEVEL / 2 * total)) - 1
+        if rank < 1:
+            return _Test(min(1.0, 2 * min(below, above) / total), -np.inf, np.inf)
+        lower = float(np.partition(np.where(known, values, -np.inf), rank - 1)[rank - 1])
+        upper = float(np.partition(np.where(known, values, np.inf), len(values) - rank)[len(values) - rank])
+        return _Test(min(1.0, 2 * min(below, above) / total), lower, upper)
+
+    def _paired_proportions(self, left: int, right: int, value: float, pseudo: FloatArray) -> list[_Test]:
+        """Test a difference of paired proportions as if one more item of each kind had been seen.
+
+        Where systems agree on every item, or every cluster says the same, the spread is unknown rather than zero.
+        """
+        span = self.bounds[1] - self.bounds[0]
+        if not np.isfinite(span):
+            return []
+        size, share = float(len(pseudo)), value / span
+        if self._successes is None:
+            won, lost = max(share, 0.0), max(-share, 0.0)
+        else:
+            common = self._successes[left, right]
+            won, lost = (self._successes[side, side] - common for side in (left, right))
+            won, lost = won / self.items, lost / self.items
+        if not _constant(pseudo, value):
+            by_item = won + lost - share**2
+            size = min(self.items, by_item / (_error(pseudo) / span) ** 2)
+        padded = size + 2
+        won, lost = (won * size + 1) / padded, (lost * size + 1) / padded
+        error = np.sqrt((won + lost - (won - lost) ** 2) / padded)
+        return [_t_test(span * (won - lost), span * error, self._df)]
+
+
+class Family(NamedTuple):
+    """Claims that share an error rate."""
+
+    p: list[list[float]]
+    """Adjusted p-value of each pair of each entry; NaN where there are too few clusters."""
+    level: float
+    """Level at which a single claim has to be significant, so that any false claim is as rare as LEVEL."""
+
+
+def adjust_family(families: Sequence[tuple[Systems, Sequence[tuple[int, int]]]], seed: int = 0) -> Family:
+    """Adjust the p-values of a family of claims, so that any false claim among them is as rare as the level.
+
+    Step-down by the largest statistic over all claims, with the signs of the clusters flipped together; dependence
+    between claims is therefore taken into account, and the number of draws doesn't limit the number of claims.
+
+    Args:
+        families: systems, one entry for each metric, with the pairs that are claimed to differ.
+        seed: seed of the sign flips.
+    """
+    parts: list[FloatArray] = []
+    owners: list[tuple[int, int]] = []
+    adjusted = [[float("nan")] * len(pairs) for _, pairs in families]
+    for number, (systems, pairs) in enumerate(families):
+        usable = [k for k, (i, j) in enumerate(pairs) if np.isfinite(systems.pseudo[:, [i, j]]).all()]
+        if not systems.enough or not usable:
+            continue
+        parts.append(_flipped(systems.pseudo, [pairs[k] for k in usable], seed))
+        owners += [(number, k) for k in usable]
+    if not parts:
+        return Family(adjusted, LEVEL)
+    rows = max(len(part) for part in parts)
+    statistics = np.hstack([_resized(part, rows) for part in parts])
+    observed, drawn = statistics[0], statistics[1:]
+    order = np.argsort(observed)
+    largest = np.maximum.accumulate(drawn[:, order], axis=1)
+    exceeding = (largest >= observed[order] * (1 - _TIE)).sum(axis=0)
+    p = (1 + exceeding) / (1 + len(drawn))
+    p = np.maximum.accumulate(p[::-1])[::-1]  # a smaller statistic never has a smaller p-value
+    for position, claim in enumerate(order):
+        number, k = owners[claim]
+        systems, pairs = families[number]
+        adjusted[number][k] = max(float(p[position]), systems.difference(*pairs[k]).p)
+    critical = float(np.quantile(drawn.max(axis=1), 1 - LEVEL))
+    count = min(len(systems.pseudo) for systems, pairs in families if pairs and systems.enough)
+    return Family(adjusted, min(LEVEL, _level_of(critical, count)))
+
+
+def _level_of(statistic: float, count: int) -> float:
+    """Convert a sum of signed clusters over the root of their squares to the two-sided level of a t-test."""
+    squared = min(statistic**2, count * (1 - 1e-12))
+    return float(2 * student_t.sf(statistic * np.sqrt((count - 1) / (count - squared)), count - 1))
+
+
+def _resized(statistics: FloatArray, rows: int) -> FloatArray:
+    """Repeat the drawn rows of an exact enumeration until there are as many as random draws."""
+    if len(statistics) == rows:
+        return statistics
+    drawn = statistics[1:]
+    repeats = -(-(rows - 1) // len(drawn))
+    return np.vstack([statistics[:1], np.tile(drawn, (repeats, 1))[: rows - 1]])
+
+
+def _flipped(pseudo: FloatArray, pairs: Sequence[tuple[int, int]], seed: int) -> FloatArray:
+    """Compute the statistics of pairs with random signs of the clusters: (1 + flips, pairs), unflipped first."""
+    count = len(pseudo)
+    if count <= EXACT_CLUSTERS:
+        signs = 1.0 - 2.0 * ((np.arange(2 ** (count - 1))[:, None] >> np.arange(count)) & 1)
+    else:
+        drawn = np.random.default_rng(seed).integers(0, 2, (FAMILY_DRAWS, count), dtype=np.int8)
+        signs = np.vstack([np.ones(count), 1.0 - 2.0 * drawn])
+    left, right = (np.array(side) for side in zip(*pairs, strict=True))
+    gram = pseudo.T @ pseudo
+    size = gram[left, left] + gram[right, right] - 2 * gram[left, right]
+    sums = signs @ pseudo
+    scale = np.sqrt(np.where(size > _TIE**2 * (gram[left, left] + gram[right, right]), size, np.inf))
+    found: FloatArray = np.abs(sums[:, left] - sums[:, right]) / scale
+    return found
+
+
+def estimate(stats: FloatArray, clusters: Sequence[str], value: ValueOfSums, bounds: Bounds = UNBOUNDED) -> Interval:
+    """Estimate one system's value with its interval.
+
+    Args:
+        stats: (items, k) additive statistics.
+        clusters: cluster name of each item.
+        value: turns sums (..., k) into values (...).
+        bounds: smallest and largest possible value.
+    """
+    return Systems(np.asarray(stats, dtype=np.float64)[:, None, :], clusters, value, bounds).score()
+
+
+def detectable(error: float, clusters: int, level: float = LEVEL, power: float = 0.8) -> float:
+    """Compute the minimum detectable difference from a standard error.
+
+    Args:
+        error: standard error of the difference.
+        clusters: independent clusters behind it.
+        level: significance level of the two-sided test; that of a family for several claims.
+        power: probability of detecting a difference of that size.
+
+    Source: Cohen (1988), Statistical power analysis, with quantiles of the t-distribution.
+    """
+    df = max(1, clusters - 1)
+    return float(student_t.isf(level / 2, df) + student_t.isf(1 - power, df)) * error
+
+
+def min_clusters_for(claims: int = 1) -> int:
+    """Return how many clusters a test needs at least, so that it can be significant among so many claims."""
+    return max(MIN_CLUSTERS, int(np.floor(np.log2(2 * max(1, claims) / LEVEL))) + 1)
+
+
+def _error(pseudo: FloatArray) -> float:
+    return float(pseudo.std(ddof=1) / np.sqrt(len(pseudo)))
+
+
+def _constant(pseudo: FloatArray, value: float) -> bool:
+    """Return whether all clusters say the same, up to rounding."""
+    return float(np.ptp(pseudo)) <= _TIE * len(pseudo) * max(abs(value), float(np.abs(pseudo).max()), 1e-300)
+
+
+def _t_test(value: float, error: float, df: int) -> _Test:
+    if error <= _TIE * abs(value):
+        return _Test(0.0 if value else 1.0, value, value)
+    half = float(student_t.isf(LEVEL / 2, df)) * error
+    return _Test(float(2 * student_t.sf(abs(value) / error, df)), value - half, value + half)
+
+
+def _skewed_t_test(value: float, pseudo: FloatArray) -> _Test:
+    """Test with a t-statistic that a cubic transformation freed of the skewness of the clusters (Hall, 1992)."""
+    count = len(pseudo)
+    spread = float(pseudo.std(ddof=1))
+    if spread == 0:
+        return _Test(0.0 if value else 1.0, value, value)
+    skewness = float(((pseudo - pseudo.mean()) ** 3).mean() / pseudo.std() ** 3)
+    third = skewness / 3
+
+    def transformed(w: float) -> float:
+        return w + third * w**2 + third**2 * w**3 / 3 + skewness / (6 * count)
+
+    def inverse(z: float) -> float:
+        z -= skewness / (6 * count)
+        return z if abs(third) < 1e-9 else (float(np.cbrt(1 + 3 * third * z)) - 1) / third
+
+    half = float(student_t.isf(LEVEL / 2, count - 1)) / np.sqrt(count)
+    p = float(2 * student_t.sf(abs(transformed(value / spread)) * np.sqrt(count), count - 1))
+    return _Test(p, value - spread * inverse(half), value - spread * inverse(-half))
+
+
+def _subset_batches(count: int, seed: int) -> list[FloatArray]:
+    """Draw subsets of clusters as rows of zeros and ones; all non-empty ones of few clusters."""
+    if count <= EXACT_CLUSTERS:
+        return [((np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1).astype(np.float64)]
+    drawn = np.random.default_rng(seed).integers(0, 2, (DRAWS, count), dtype=np.int8)
+    rows = max(1, _BATCH // count)
+    return [drawn[start : start + rows].astype(np.float64) for start in range(0, DRAWS, rows)]
