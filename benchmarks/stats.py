@@ -51,7 +51,7 @@ def code_version() -> str:
     folder = HERE.parent / "src" / "sizewise" / "stats"
     files = [folder / name for name in ("inference.py", "crossed.py", "sequential.py", "power.py")]
     files += [HERE / name for name in ("stats_cells.py", "simulated_items.py", "reference_intervals.py")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:10]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.exists())).hexdigest()[:10]
 
 
 def run_cells(cells: Sequence[Cell], runs: int, jobs: int, kept: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ from scipy.stats import norm
 import reference_intervals
 from simulated_items import KINDS, SHIFT, Design, draw, true_value, value_of
 from sizewise.stats import PairedBet
-from sizewise.stats.crossed import estimate_share
 from sizewise.stats.inference import MIN_CLUSTERS, Contrast, Interval, Systems, adjust_family, detectable, sum_groups
 
 LEVEL = 0.05
@@ -253,6 +252,8 @@ RATER_SPREAD, DOCUMENT_SPREAD = 0.8, 0.75
 
 def votes(cell: Cell, runs: int) -> dict[str, Any]:
     """Estimate a win rate from raters of different leniency, who see some of the documents each."""
+    from sizewise.stats.crossed import estimate_share
+
     rng, raters = np.random.default_rng(cell.seed), cell.raters or 0
     log_odds, documents, each = PREFERENCES[cell.kind], cell.design.clusters, cell.design.items // raters
     points = norm.ppf((np.arange(4_000) + 0.5) / 4_000) * np.hypot(RATER_SPREAD, DOCUMENT_SPREAD)

@@ -26,6 +26,7 @@ from statsmodels.stats.proportion import proportion_confint
 from sizewise.stats import detectable_difference, holm, interval, length_controlled_rate, wilson
 from sizewise.stats.agreement import alpha, alpha_sums, cohen, cohen_sums, fleiss, fleiss_sums, gwet, resampled
 from sizewise.stats.classical_tests import mcnemar_p
+from sizewise.stats.inference import Systems
 from sizewise.stats.multiplicity import false_discovery
 from sizewise.stats.permutation import sign_flip_p
 from sizewise.stats.ranking import bradley_terry, resampled_strengths, win_matrix
@@ -165,13 +166,20 @@ def mean(sums: np.ndarray) -> np.ndarray:
     return np.asarray(sums[..., 0] / sums[..., 1])
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=13))
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=12))
 @settings(deadline=None, max_examples=50)
 def test_sign_flips_of_single_answers_equal_the_sign_test(answers: list[tuple[bool, bool]]) -> None:
     left, right = (np.column_stack([side, np.ones(len(answers))]) for side in np.array(answers, dtype=float).T)
     differing = int((left[:, 0] != right[:, 0]).sum())
     expected = binomtest(int((left[:, 0] > right[:, 0]).sum()), differing).pvalue if differing else 1.0
     assert sign_flip_p(left, right, mean) == pytest.approx(expected, abs=CLOSED)
+    assert subset_p(left, right) == pytest.approx(expected, abs=CLOSED)
+
+
+def subset_p(left: np.ndarray, right: np.ndarray) -> float:
+    """The exact part of the p-value of a difference."""
+    systems = Systems(np.stack([left, right], axis=1), (np.arange(len(left)), len(left)), mean)
+    return systems._subset_test(0, 1).p
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=2, max_size=9))
@@ -186,6 +194,7 @@ def test_sign_flips_of_clusters_equal_the_exact_permutation_test_of_scipy(totals
         n_resamples=np.inf,
     ).pvalue
     assert sign_flip_p(left, right, mean) == pytest.approx(expected, abs=CLOSED)
+    assert subset_p(left, right) == pytest.approx(expected, abs=CLOSED)
 
 
 @pytest.mark.parametrize(("level", "power"), [(0.05, 0.8), (0.05, 0.9), (0.01, 0.8)])

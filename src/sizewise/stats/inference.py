@@ -294,7 +294,7 @@ def adjust_family(families: Sequence[tuple[Systems, Sequence[tuple[int, int]]]],
     owners: list[tuple[int, int]] = []
     adjusted = [[float("nan")] * len(pairs) for _, pairs in families]
     for number, (systems, pairs) in enumerate(families):
-        known = np.isfinite(systems.pseudo).all(axis=0) & np.isfinite(systems.influence).all(axis=0)
+        known: npt.NDArray[np.bool_] = np.asarray(np.isfinite(systems.pseudo + systems.influence).all(axis=0))
         usable = [k for k, (i, j) in enumerate(pairs) if known[i] and known[j]]
         if not systems.enough or not usable:
             continue
