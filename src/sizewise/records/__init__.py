@@ -17,6 +17,7 @@ from sizewise.records.decision import (
 )
 from sizewise.records.dry_run import CandidateEstimate, Check, DryRun, Health
 from sizewise.records.exports import Export, Parity
+from sizewise.records.items import AnchorSubset, ItemAnalysis, ReviewedItem
 from sizewise.records.judging import (
     CHOICES,
     MAX_GUIDELINES,
@@ -101,6 +102,7 @@ __all__ = [
     "SPLITS",
     "AfterAnswer",
     "Agreement",
+    "AnchorSubset",
     "AttentionTradeoff",
     "Audit",
     "BreakEven",
@@ -130,6 +132,7 @@ __all__ = [
     "Health",
     "History",
     "HistoryEntry",
+    "ItemAnalysis",
     "ItemRow",
     "JudgeKind",
     "JudgePlan",
@@ -170,6 +173,7 @@ __all__ = [
     "Representation",
     "Reproduction",
     "Request",
+    "ReviewedItem",
     "RiskPoint",
     "Sample",
     "Sampling",
