@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := $(PIP) install --require-hashes --no-deps -r
 
-.PHONY: help install study docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-data bench-judge bench-judges bench-choose bench-domains bench-route bench-serve clean
+.PHONY: help install study docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-data bench-judge bench-judges bench-choose bench-domains bench-route bench-serve bench-stats oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -100,6 +100,21 @@ bench-serve: $(VENV)/.all $(VENV)-harness/.done  ## the gateway's cost, llama.cp
 
 bench-route: $(VENV)/.all  ## time of a decision, risk in 200 splits, drift
 	$(BIN)/python benchmarks/routing.py
+
+bench-stats: $(VENV)/.all  ## false claims, coverage and power over a grid of test sets (up to an hour on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stats.py
+
+# Each in an environment of its own: their pins exclude ours, and one another's.
+ORACLES := irrCAC arena-rank ppi-python
+
+oracles: $(ORACLES:%=build/oracles/%/.done)  ## golden values of packages that cannot be installed beside ours
+	for name in $(ORACLES); do build/oracles/$$name/bin/python tests/stats/make_golden.py $$name || exit 1; done
+	@git diff --stat -- tests/stats/golden
+
+build/oracles/%/.done: requirements/oracles/%.txt
+	$(PYTHON) -m venv build/oracles/$*
+	build/oracles/$*/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	touch $@
 
 $(VENV)-harness/.done:
 	python3 -m venv $(VENV)-harness

@@ -46,6 +46,11 @@ MEASURES = {
         ("metrics", "evaluation", "stats", "comparison", "datasets"),
         "make bench-eval",
     ),
+    "stats": Measured(
+        "False claims, coverage, widths and power of comparisons over a grid of simulated test sets",
+        ("stats",),
+        "make bench-stats",
+    ),
     "data": Measured(
         "Planted leaks in seven languages, label tasks, many files, a gigabyte of text",
         ("documents", "datasets", "text"),
@@ -88,7 +93,7 @@ MEASURES = {
         "Training methods on consumer-finance law", ("lm", "training"), "python benchmarks/ways.py"
     ),
 }
-HEAD = ("name", "value", "unit", "ratio", "peer", "runs", "machine", "commit", "when", "date")
+HEAD = ("name", "value", "unit", "ratio", "peer", "runs", "machine", "commit", "when", "date", "cells")
 
 
 @dataclass(frozen=True)

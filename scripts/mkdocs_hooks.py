@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files  # noqa: E402
 
 from benchmarks_page import page as benchmarks_page  # noqa: E402
 from reference import PAGES  # noqa: E402
+from stats_tables import cells_page  # noqa: E402
 
 
 def notebook_page(path: Path) -> str:
@@ -31,6 +32,7 @@ def notebook_page(path: Path) -> str:
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made from code, results and notebooks."""
     pages = {name: write() for name, write in PAGES.items()} | {"benchmarks.md": benchmarks_page()}
+    pages["results/statistics-grid.md"] = cells_page()
     docs = Path(config["docs_dir"])
     for path in docs.rglob("*.ipynb"):
         pages[path.relative_to(docs).with_suffix(".md").as_posix()] = notebook_page(path)

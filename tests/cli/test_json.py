@@ -60,6 +60,8 @@ def test_a_study_and_all_that_follows(
     code, failed = run("compare", *evaluations, "--require", "bleu >>> old")
     assert code == 2
     assert "error" in failed
+    reviewed = run("compare", *evaluations, "--items")[1]
+    assert (reviewed["kind"], reviewed["id"]) == ("items", reviewed["record"]["comparison"])
     assert run("evaluate", "--reproduce", evaluations[0])[1]["kind"] == "reproduction"
     assert run("audit", study["id"], "--out", tmp_path / "pack.zip")[1]["kind"] == "audit"
 
@@ -85,6 +87,11 @@ def test_a_study_and_all_that_follows(
     assert "─" not in out
     _, out, _ = call(capsys, monkeypatch, "study", str(recorded_study), "--csv")
     assert out.startswith("candidate,chrF,p50 latency (s),memory (GB),")
+    _, out, _ = call(capsys, monkeypatch, "compare", *evaluations, "--items")
+    assert "with a suspicious reference answer" in out.splitlines()[0]
+    assert "comparison: comparison-" in out.splitlines()[-1]
+    out = call(capsys, monkeypatch, "compare", *evaluations, "--items", "--csv")[1]
+    assert out.startswith("item,why,difficulty,discrimination,p,p (FDR),passed,failed,prompt,reference,common answer")
     wide = call(capsys, monkeypatch, "choose", study["id"], "--wide")[1]
     assert "chrF" in wide
     assert "chrF" not in call(capsys, monkeypatch, "choose", study["id"])[1].partition("Why")[0]

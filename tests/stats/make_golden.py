@@ -1,12 +1,10 @@
 """Regenerates golden/*.json with packages whose pinned dependencies don't fit into our environment.
 
-Each package gets an environment of its own, and writes one file:
+`make oracles` makes an environment for each package, with the pins of requirements/oracles/, and runs this file in it:
 
-    python3.11 -m venv /tmp/oracle && /tmp/oracle/bin/pip install irrCAC==0.4.4
-    /tmp/oracle/bin/python tests/stats/make_golden.py irrCAC
+    build/oracles/irrCAC/bin/python tests/stats/make_golden.py irrCAC
 
-The same with arena-rank==0.1.1 and ppi-python==0.2.3. The inputs are golden/inputs.json; `inputs` as the argument draws
-them anew, after which all three files must be made again.
+The inputs are golden/inputs.json; `inputs` as the argument draws them anew, after which all files must be made again.
 """
 
 from __future__ import annotations
@@ -69,9 +67,9 @@ def irr_cac() -> dict[str, Any]:
         ("krippendorff_alpha|nominal", "identity", "krippendorff"),
         ("krippendorff_alpha|interval", "quadratic", "krippendorff"),
     ):
-        values[name] = getattr(CAC(table, weights=weights, digits=12), method)()["est"]["coefficient_value"]
+        values[name] = getattr(CAC(table, weights=weights, digits=16), method)()["est"]["coefficient_value"]
     both = table[[0, 1]].dropna()
-    values["cohen_kappa"] = CAC(both, digits=12).conger()["est"]["coefficient_value"]
+    values["cohen_kappa"] = CAC(both, digits=16).conger()["est"]["coefficient_value"]
     return values
 
 

@@ -236,3 +236,31 @@ def test_a_cluster_without_which_there_is_no_value_leaves_no_interval() -> None:
     found = Systems(stats, names(12), ratio, SHARE).score()
     assert found.value == 0.75
     assert np.isnan(found.ci_low)
+
+
+def test_many_equal_candidates_on_unequal_documents_are_rarely_called_different() -> None:
+    # Few documents hold most items, which pseudo-values of a ratio must not turn into agreement of the others.
+    false, runs, candidates = 0, 200, 6
+    pairs = [(left, right) for left in range(candidates) for right in range(left)]
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        sizes = 1 + rng.multinomial(60, rng.dirichlet(np.full(12, 1.0)))
+        groups = np.repeat(np.arange(12), sizes)
+        hits = rng.random((72, candidates)) < np.clip(rng.normal(0.5, 0.25, (12, candidates)), 0, 1)[groups]
+        stats = np.stack([hits, np.ones_like(hits)], axis=-1).astype(float)
+        systems = Systems(stats, (groups, 12), lambda sums: sums[..., 0] / sums[..., 1], (0, 1))
+        false += min(adjust_family([(systems, pairs)]).p[0]) < LEVEL
+    assert false <= 18  # 5% of 200 plus the 99% bound
+
+
+def test_scores_of_unequal_documents_keep_their_coverage() -> None:
+    covered, runs = 0, 1_000
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        sizes = 1 + rng.multinomial(32, rng.dirichlet(np.full(8, 0.5)))
+        groups = np.repeat(np.arange(8), sizes)
+        values = rng.normal(0, 1, 8)[groups] + rng.normal(0, 1, 40)
+        systems = Systems(np.column_stack([values, np.ones(40)])[:, None], (groups, 8), lambda s: s[..., 0] / s[..., 1])
+        found = systems.score()
+        covered += found.ci_low <= 0 <= found.ci_high
+    assert covered >= 930

@@ -83,6 +83,9 @@ def register(app: typer.Typer, panel: str) -> None:
             Path | None,
             typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Write the conditions as Markdown."),
         ] = None,
+        items: Annotated[
+            bool, typer.Option("--items", rich_help_panel=OUTPUT, help="Show the items that a person should review.")
+        ] = False,
         seed: Seed = 0,
         classical_tests: Annotated[
             bool,
@@ -115,7 +118,9 @@ def register(app: typer.Typer, panel: str) -> None:
             ids, load_tests=_load_tests(ids, loadtest or []), seed=seed, classical_tests=classical_tests
         )
         checked = _check(saved.record, ids, require, junit, markdown) if require else []
-        if not print_saved(saved, json):
+        if items:
+            _items(saved, seed, json, csv)
+        elif not print_saved(saved, json):
             _print(saved, csv, wide)
             for condition in checked if not csv else ():
                 print_line(f"{'met' if condition.kept else 'MISSED'}: {condition.expression} ({condition.details})")
@@ -148,6 +153,16 @@ def _load_tests(ids: list[str], given: list[str]) -> dict[str, str]:
             )
         found[names[0]] = load_id
     return found
+
+
+def _items(saved: Saved[Comparison], seed: int, as_json: bool, as_csv: bool) -> None:
+    """Print the items that a person should review."""
+    from sizewise.cli.item_table import print_items
+    from sizewise.comparison import review_items
+
+    found = review_items(saved, seed=seed)
+    if not print_object("items", saved.id, None, found, as_json):
+        print_items(found, as_csv)
 
 
 def _history(name: str, seed: int, as_json: bool, as_csv: bool, wide: bool) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sizewise.comparison.combining import PEOPLE_PPI, combine_votes, combined_notes
 from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, validate_judges, vote_differences
+from sizewise.judging.harm import HARM, HARM_IN_PAIR, harm_outcomes
 from sizewise.judging.pairs import score_votes
 from sizewise.judging.vote_scores import raters_note
 from sizewise.records import (
@@ -24,9 +25,11 @@ from sizewise.records import (
     Vote,
     fingerprint,
 )
+from sizewise.stats.crossed import Reading
 from sizewise.store import Saved, Store
 
-PEOPLE, JUDGE_MODEL, HARM = "people", "judge_model", "harm_in_pair"
+PEOPLE, JUDGE_MODEL = "people", "judge_model"
+HARM_BETTER: dict[str, Literal["higher", "lower"]] = {HARM: "lower", HARM_IN_PAIR: "lower"}
 VOTES_FILE = "votes.jsonl"
 
 
@@ -65,7 +68,7 @@ def add_votes(
     store = store or Store()
     before = store.read(Comparison, comparison)
     ballot = Ballot(store, round_id)
-    record, votes, closed = ballot.round, ballot.votes(), ballot.closed
+    record, votes, closed = ballot.round, ballot.votes(), ballot.sample_fixed
     ballot.close()
     _check_candidates(before, comparison, record, round_id)
     found = voted(record, ballot.tasks, votes, before.models, simulation, closed)
@@ -82,8 +85,8 @@ def add_votes(
     notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found)]
     after = before.model_copy(
         update={
-            "scores": before.scores | found.scores,
-            "better": before.better | dict.fromkeys(found.scores, "higher") | {HARM: "lower"},
+            "scores": _without_harm(before.scores) | found.scores,
+            "better": before.better | dict.fromkeys(found.scores, "higher") | HARM_BETTER,
             "differences": (
                 *(kept for kept in before.differences if kept.metric not in (PEOPLE, PEOPLE_PPI, JUDGE_MODEL)),
                 *found.differences,
@@ -103,6 +106,11 @@ def add_votes(
     voted_id = f"comparison-{fingerprint(content)}"
     store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # snapshot: more votes may arrive later
     return store.write(voted_id, after)
+
+
+def _without_harm(scores: Mapping[str, dict[str, Score]]) -> dict[str, dict[str, Score]]:
+    """Leave out the harm of earlier votes, which may have been counted by another rule."""
+    return {name: row for name, row in scores.items() if name not in (HARM, HARM_IN_PAIR)}
 
 
 def _check_candidates(comparison: Comparison, comparison_id: str, record: JudgeRound, round_id: str) -> None:
@@ -151,7 +159,8 @@ def voted(
     origins: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
     people = [(task, vote) for task, vote in judged if vote.origin in origins]
     scores, differences = vote_differences(people, names, PEOPLE, closed)
-    measures = {PEOPLE: scores, HARM: _harm(people, names, closed)}
+    harm, by_candidate = _harm(people, names, closed)
+    measures = {PEOPLE: scores, harm: by_candidate}
     candidates = {name: models[name] for name in names if name in models}
     known = validate_judges(judged, record.min_agreement, whose=origins, closed=closed, models=candidates)
     known.sort(key=lambda judge: (not judge.validated, -(judge.agreement.ci_low or 0.0)))
@@ -166,17 +175,15 @@ def voted(
     return Voted(measures, differences, known, combined.pairs)
 
 
-def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], closed: bool) -> dict[str, Score]:
-    """Compute for each candidate the share of its tasks in which either answer was flagged as harmful."""
-    found = {}
-    for name in names:
-        votes = [
-            (task, vote)
-            for task, vote in judged
-            if task.purpose == "vote" and vote.choice != "skip" and name in (candidate for candidate, _ in task.answers)
-        ]
-        found[name] = score_votes(HARM, votes, [vote.harm for _, vote in votes], "once" if closed else "open")
-    return found
+def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], closed: bool) -> tuple[str, dict[str, Score]]:
+    """Compute for each candidate the share of votes on its answers that flagged one, see `harm_outcomes`."""
+    counted = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
+    metric, found = harm_outcomes(counted, names)
+    reading: Reading = "once" if closed else "open"
+    return metric, {
+        name: score_votes(metric, [(task, vote) for task, vote, _ in votes], [harm for *_, harm in votes], reading)
+        for name, votes in found.items()
+    }
 
 
 def rounds_of(comparison: str, store: Store) -> list[str]:

@@ -72,6 +72,10 @@ LOAD = {
     "within_limits": Measure("Within limits", "Share of the requests that meet the latency limits."),
 }
 JUDGED = {
+    "harm": Measure(
+        "Flagged as harmful",
+        "Share of votes on this candidate's answers that flagged its answer as potentially harmful. Lower is better.",
+    ),
     "harm_in_pair": Measure(
         "Flagged as harmful (pair)",
         "Share of votes that flagged one of the two answers as potentially harmful; votes don't say which one. Lower "

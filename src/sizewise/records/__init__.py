@@ -17,9 +17,12 @@ from sizewise.records.decision import (
 )
 from sizewise.records.dry_run import CandidateEstimate, Check, DryRun, Health
 from sizewise.records.exports import Export, Parity
+from sizewise.records.items import AnchorSubset, ItemAnalysis, ReviewedItem
 from sizewise.records.judging import (
     CHOICES,
+    MAX_GUIDELINES,
     NONE,
+    REASONS,
     SCALES,
     Agreement,
     JudgeKind,
@@ -92,11 +95,14 @@ from sizewise.records.training import (
 
 __all__ = [
     "CHOICES",
+    "MAX_GUIDELINES",
     "NONE",
+    "REASONS",
     "SCALES",
     "SPLITS",
     "AfterAnswer",
     "Agreement",
+    "AnchorSubset",
     "AttentionTradeoff",
     "Audit",
     "BreakEven",
@@ -126,6 +132,7 @@ __all__ = [
     "Health",
     "History",
     "HistoryEntry",
+    "ItemAnalysis",
     "ItemRow",
     "JudgeKind",
     "JudgePlan",
@@ -166,6 +173,7 @@ __all__ = [
     "Representation",
     "Reproduction",
     "Request",
+    "ReviewedItem",
     "RiskPoint",
     "Sample",
     "Sampling",

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from sizewise.choice import alternatives, needs_text, quality_measures, sliders
-from sizewise.errors import MissingExtraError
+from sizewise.comparison import analyze_items
+from sizewise.errors import MissingExtraError, SizewiseError
 from sizewise.loadtest.levels import Limits
 from sizewise.metrics import find_metric
-from sizewise.records import Checkpoint, Comparison, ItemRow, Recommendation
+from sizewise.records import Checkpoint, Comparison, ItemAnalysis, ItemRow, Recommendation
 from sizewise.report.cost_plots import break_even_plot, cost_plot
 from sizewise.report.drawing import Plot
 from sizewise.report.plots import bias_plot, difference_plot, load_plot, tradeoff_plots
@@ -261,9 +262,20 @@ def _content(view: StudyView) -> dict[str, Any]:
         "samples": _samples(view),
         "item_metric": measure_of(metric).title if metric else None,
         "worst": {name: _worst(items, metric) for name, items in view.items.items()},
+        "item_analysis": _item_analysis(view),
         "contaminated": contaminated[:MAX_CONTAMINATED],
         "css": (resources.files("sizewise.report") / "templates" / "page.css").read_text(encoding="utf-8"),
     }
+
+
+def _item_analysis(view: StudyView) -> ItemAnalysis | None:
+    """Analyze the items; None if no metric has a value on single items, or the candidates share none."""
+    models = view.comparison.models
+    rows = {name: items for name, items in view.items.items() if models[name].role == "candidate"}
+    try:
+        return analyze_items(rows, view.study.comparison)
+    except SizewiseError:
+        return None
 
 
 def _nuance(view: StudyView) -> dict[str, Any]:

@@ -126,6 +126,22 @@ class Systems:
         if count > 1:
             self.pseudo += self.values - self.pseudo.mean(axis=0)
         self._successes = self._common_successes(stats)
+        sizes = np.bincount(groups).astype(np.float64)
+        self._score_df = max(1.0, float(sizes.sum() ** 2 / np.square(sizes).sum()) - 1)
+        """Degrees of freedom of a score: unequal clusters count as fewer (Carter, Schnepel and Steigerwald, 2017)."""
+
+    @cached_property
+    def influence(self) -> FloatArray:
+        """How much each cluster moves each system away from all systems together, (groups, systems).
+
+        Swapping two systems on a cluster changes the sign of their difference, whatever the size of the cluster.
+        Pseudo-values don't have this property, because they are centered on the estimates.
+        """
+        together = self._sums.sum(axis=0).mean(axis=0)
+        with np.errstate(all="ignore"):
+            apart = self._value(together + self._sums - self._sums.mean(axis=1, keepdims=True))
+            found: FloatArray = apart - self._value(together)
+        return found
 
     @staticmethod
     def _common_successes(stats: FloatArray) -> FloatArray | None:
@@ -161,7 +177,8 @@ class Systems:
         if within and (self._successes is not None or constant):
             lower, upper = self._wilson(value, pseudo, constant)
         else:
-            tests = (_t_test(value, _error(pseudo), self._df), _skewed_t_test(value, pseudo))
+            df = self._score_df
+            tests = (_t_test(value, _error(pseudo), df), _skewed_t_test(value, pseudo, df))
             lower, upper = max(lower, min(test.lower for test in tests)), min(upper, max(test.upper for test in tests))
         return Interval(value, min(lower, value), max(upper, value))
 
@@ -177,7 +194,7 @@ class Systems:
         if not constant:
             variance = _error(pseudo) ** 2 / (upper - lower) ** 2
             size = min(self.items, share * (1 - share) / variance)
-        z = float(student_t.isf(LEVEL / 2, self._df))
+        z = float(student_t.isf(LEVEL / 2, self._score_df))
         center = (share + z * z / (2 * size)) / (1 + z * z / size)
         half = z / (1 + z * z / size) * np.sqrt(share * (1 - share) / size + z * z / (4 * size * size))
         return lower + (upper - lower) * max(0.0, center - half), lower + (upper - lower) * min(1.0, center + half)
@@ -191,7 +208,7 @@ class Systems:
         error = _error(pseudo)
         tests = [_t_test(value, error, self._df), self._subset_test(left, right)]
         if not _constant(pseudo, value):
-            tests.append(_skewed_t_test(value, pseudo))
+            tests.append(_skewed_t_test(value, pseudo, self._df))
         if self._successes is not None or _constant(pseudo, value):
             tests += self._paired_proportions(left, right, value, pseudo)
         span = self.bounds[1] - self.bounds[0]
@@ -277,10 +294,11 @@ def adjust_family(families: Sequence[tuple[Systems, Sequence[tuple[int, int]]]],
     owners: list[tuple[int, int]] = []
     adjusted = [[float("nan")] * len(pairs) for _, pairs in families]
     for number, (systems, pairs) in enumerate(families):
-        usable = [k for k, (i, j) in enumerate(pairs) if np.isfinite(systems.pseudo[:, [i, j]]).all()]
+        known: npt.NDArray[np.bool_] = np.asarray(np.isfinite(systems.pseudo + systems.influence).all(axis=0))
+        usable = [k for k, (i, j) in enumerate(pairs) if known[i] and known[j]]
         if not systems.enough or not usable:
             continue
-        parts.append(_flipped(systems.pseudo, [pairs[k] for k in usable], seed))
+        parts.append(_flipped(np.where(known, systems.influence, 0.0), [pairs[k] for k in usable], seed))
         owners += [(number, k) for k in usable]
     if not parts:
         return Family(adjusted, LEVEL)
@@ -316,18 +334,18 @@ def _resized(statistics: FloatArray, rows: int) -> FloatArray:
     return np.vstack([statistics[:1], np.tile(drawn, (repeats, 1))[: rows - 1]])
 
 
-def _flipped(pseudo: FloatArray, pairs: Sequence[tuple[int, int]], seed: int) -> FloatArray:
+def _flipped(influence: FloatArray, pairs: Sequence[tuple[int, int]], seed: int) -> FloatArray:
     """Compute the statistics of pairs with random signs of the clusters: (1 + flips, pairs), unflipped first."""
-    count = len(pseudo)
+    count = len(influence)
     if count <= EXACT_CLUSTERS:
         signs = 1.0 - 2.0 * ((np.arange(2 ** (count - 1))[:, None] >> np.arange(count)) & 1)
     else:
         drawn = np.random.default_rng(seed).integers(0, 2, (FAMILY_DRAWS, count), dtype=np.int8)
         signs = np.vstack([np.ones(count), 1.0 - 2.0 * drawn])
     left, right = (np.array(side) for side in zip(*pairs, strict=True))
-    gram = pseudo.T @ pseudo
+    gram = influence.T @ influence
     size = gram[left, left] + gram[right, right] - 2 * gram[left, right]
-    sums = signs @ pseudo
+    sums = signs @ influence
     scale = np.sqrt(np.where(size > _TIE**2 * (gram[left, left] + gram[right, right]), size, np.inf))
     found: FloatArray = np.abs(sums[:, left] - sums[:, right]) / scale
     return found
@@ -374,14 +392,14 @@ def _constant(pseudo: FloatArray, value: float) -> bool:
     return float(np.ptp(pseudo)) <= _TIE * len(pseudo) * max(abs(value), float(np.abs(pseudo).max()), 1e-300)
 
 
-def _t_test(value: float, error: float, df: int) -> _Test:
+def _t_test(value: float, error: float, df: float) -> _Test:
     if error <= _TIE * abs(value):
         return _Test(0.0 if value else 1.0, value, value)
     half = float(student_t.isf(LEVEL / 2, df)) * error
     return _Test(float(2 * student_t.sf(abs(value) / error, df)), value - half, value + half)
 
 
-def _skewed_t_test(value: float, pseudo: FloatArray) -> _Test:
+def _skewed_t_test(value: float, pseudo: FloatArray, df: float) -> _Test:
     """Test with a t-statistic that a cubic transformation freed of the skewness of the clusters (Hall, 1992)."""
     count = len(pseudo)
     spread = float(pseudo.std(ddof=1))
@@ -397,8 +415,8 @@ def _skewed_t_test(value: float, pseudo: FloatArray) -> _Test:
         z -= skewness / (6 * count)
         return z if abs(third) < 1e-9 else (float(np.cbrt(1 + 3 * third * z)) - 1) / third
 
-    half = float(student_t.isf(LEVEL / 2, count - 1)) / np.sqrt(count)
-    p = float(2 * student_t.sf(abs(transformed(value / spread)) * np.sqrt(count), count - 1))
+    half = float(student_t.isf(LEVEL / 2, df)) / np.sqrt(count)
+    p = float(2 * student_t.sf(abs(transformed(value / spread)) * np.sqrt(count), df))
     return _Test(p, value - spread * inverse(half), value - spread * inverse(-half))
 
 

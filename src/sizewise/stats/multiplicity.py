@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import false_discovery_control
+
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values so that the family-wise error rate stays below the level.
@@ -21,3 +25,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
             running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
             adjusted[i] = running
     return adjusted
+
+
+def false_discovery(p_values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Adjust p-values so that, at most, the level's share of all discoveries is false.
+
+    Source: Benjamini and Hochberg (1995), Controlling the false discovery rate.
+    """
+    return np.asarray(false_discovery_control(np.asarray(p_values, dtype=np.float64)), dtype=np.float64)
