@@ -92,18 +92,30 @@ def import_(
         read = read_votes(ballot, file, form)
     finally:
         ballot.close()
-    record = {"round": ballot.id, "votes": dict(read.votes), "empty": read.empty}
+    record = {"round": ballot.id} | read._asdict()
     if print_object("votes", ballot.id, None, record, json):
         return
     for name, count in read.votes.items():
         print_line(f"{name}: {count} votes")
     if read.empty:
         print_line(f"{read.empty} empty annotations were left out")
+    if read.corrected or read.unchanged:
+        print_line(f"{read.corrected} votes corrected earlier ones; {read.unchanged} were known already")
+    if read.without_place:
+        print_line(
+            f"{read.without_place} votes flag harm without naming the answer, so harm counts for both answers of a "
+            "pair. Name the answer in the column 'harmful': 1, 2 or both"
+        )
     print_path(f"next: sizewise judge report {ballot.id}")
 
 
 def rank(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: left, right, winner; optionally rater and item.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="CSV: left, right, winner (or a share from 0 to 1); optionally rater and item."
+        ),
+    ],
     seed: Seed = 0,
     json: Json = False,
     csv: Csv = False,
@@ -136,8 +148,8 @@ def rank(
     print_table(headings[:columns], [row[:columns] for row in rows])
     raters = f", {found.raters} raters" if found.raters else ""
     print_line(
-        f"{found.votes} votes{raters}, {found.ties} ties (one half each). Intervals resample "
-        f"{', '.join(found.resampled)}."
+        f"{found.votes} votes{raters}, {found.ties} ties (one half each). Intervals treat "
+        f"{' and '.join(found.resampled)} as samples."
     )
     if found.left_share.value is not None:
         print_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
@@ -71,6 +72,10 @@ LOAD = {
     "within_limits": Measure("Within limits", "Share of the requests that meet the latency limits."),
 }
 JUDGED = {
+    "harm": Measure(
+        "Flagged as harmful",
+        "Share of votes on this candidate's answers that flagged its answer as potentially harmful. Lower is better.",
+    ),
     "harm_in_pair": Measure(
         "Flagged as harmful (pair)",
         "Share of votes that flagged one of the two answers as potentially harmful; votes don't say which one. Lower "
@@ -82,6 +87,12 @@ JUDGED = {
         "Share of blind pairwise votes won, with ties counting as half. Higher is better. It reflects what these "
         "raters "
         "preferred, not what is correct.",
+    ),
+    "people_ppi": Measure(
+        "Human preference (with judges)",
+        "Human preference estimated from people's votes and judge models' votes on further answers (prediction-powered "
+        "inference). Higher is better. Judge models make the interval narrower and can't bias the value: they count as "
+        "far as their votes predict people's on the same answers.",
     ),
     "judge_model": Measure(
         "Judge model preference",
@@ -114,6 +125,11 @@ def title_in_text(name: str) -> str:
     """Return a measure's title as it appears inside a sentence: lower case unless it starts with an acronym."""
     title = measure_of(name).title
     return title if title[:2].isupper() or title == "chrF" else title[0].lower() + title[1:]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as in a sentence: `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def is_percentage(metric: str, unit: str) -> bool:

@@ -19,7 +19,9 @@ from sizewise.records.dry_run import CandidateEstimate, Check, DryRun, Health
 from sizewise.records.exports import Export, Parity
 from sizewise.records.judging import (
     CHOICES,
+    MAX_GUIDELINES,
     NONE,
+    REASONS,
     SCALES,
     Agreement,
     JudgeKind,
@@ -37,6 +39,7 @@ from sizewise.records.judging import (
 )
 from sizewise.records.routing import AfterAnswer, Calibration, Policy, Replay, RiskPoint
 from sizewise.records.scores import (
+    CombinedVotes,
     Comparison,
     Difference,
     Evaluation,
@@ -91,7 +94,9 @@ from sizewise.records.training import (
 
 __all__ = [
     "CHOICES",
+    "MAX_GUIDELINES",
     "NONE",
+    "REASONS",
     "SCALES",
     "SPLITS",
     "AfterAnswer",
@@ -105,6 +110,7 @@ __all__ = [
     "CatalogModel",
     "Check",
     "Checkpoint",
+    "CombinedVotes",
     "Comparison",
     "Completion",
     "ContaminationEntry",

@@ -283,7 +283,7 @@ class LoadLevel(Record):
 
 
 class JudgeValidation(Record):
-    """Validation of a judge model: its agreement with human raters on the same tasks."""
+    """Validation of a judge model: how well its votes agree with those of human raters on the same tasks."""
 
     judge: str
     """The judge model."""
@@ -291,18 +291,51 @@ class JudgeValidation(Record):
     """Number of its votes that count."""
     agreement: Score
     """Agreement with human votes on the same tasks; tie and both bad count as equal."""
+    kappa: Score | None = None
+    """Cohen's kappa with human votes: agreement beyond chance. 0 for a judge whose votes don't depend on the answers;
+    None in records of earlier versions."""
     among_people: Score
     """Agreement among human raters."""
     consistent: Score
     """Share of tasks with the same choice after swapping sides; other votes count as ties."""
     longer: Score
     """Share of its decided votes for the longer answer; a higher share than among humans indicates length bias."""
+    self_preference: Score | None = None
+    """Share that it gives to answers of its own model family, minus the share that human raters give them on the same
+    tasks, from -1 to 1; None if no candidate is of its family."""
+    family: tuple[str, ...] = ()
+    """Candidates of its model family."""
     threshold: float
     """Minimum for the lower end of the agreement."""
+    judges: int = 1
+    """Number of judge models in the round; the tests are corrected for them."""
     validated: bool
-    """Whether the agreement reaches the threshold on enough votes."""
+    """Whether the judge passed every test."""
+    failed: tuple[str, ...] = ()
+    """Tests that it failed: votes, agreement, kappa, consistency, self_preference."""
     reason: str
     """Why the judge is validated, or not."""
+
+
+class CombinedVotes(Record):
+    """How votes of people and of judge models were combined on one pair of candidates."""
+
+    left: str
+    """First candidate."""
+    right: str
+    """Second candidate."""
+    votes: int
+    """Votes of people."""
+    judged: int
+    """Further tasks that judge models alone voted on."""
+    weights: dict[str, float]
+    """Judge model -> its weight from 0 to 1; empty if judges don't make the estimate more precise."""
+    correlation: float | None
+    """Correlation of people's and judges' votes over source documents."""
+    width_ratio: float
+    """Width of the interval divided by that of people's votes alone."""
+    floor: float
+    """Smallest ratio that any number of further judged tasks could reach: `sqrt(1 - correlation ** 2)`."""
 
 
 class Comparison(Record):
@@ -330,6 +363,10 @@ class Comparison(Record):
     """Whether the votes come from simulated raters, in a study marked as a simulation."""
     judge_validation: JudgeValidation | None = None
     """Validation of the judge model behind the metric `judge_model`."""
+    judges: tuple[JudgeValidation, ...] = ()
+    """Validation of every judge model that voted."""
+    combined_votes: tuple[CombinedVotes, ...] = ()
+    """How the metric `people_ppi` combines votes of people and of judge models, for each pair."""
     load_tests: dict[str, str] = Field(default_factory=dict)
     """Candidate -> load test id."""
     load_levels: dict[str, tuple[LoadLevel, ...]] = Field(default_factory=dict)
