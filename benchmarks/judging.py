@@ -57,7 +57,7 @@ def golden_part() -> dict[str, Any]:
     seconds = []
     for _ in range(5):
         begun = time.perf_counter()
-        found = bradley_terry(win_matrix(left, right, share, np.ones(len(rows)), len(names)))
+        found = bradley_terry(win_matrix(left, right, share, len(names)))
         seconds.append(time.perf_counter() - begun)
     known = np.array([golden[name] for name in names])
     apart = float(np.abs(found / found.sum() - known / known.sum()).max())
@@ -91,34 +91,34 @@ def simulated_votes(rng: np.random.Generator, strengths: np.ndarray, items: int,
 
 def cover_part(times: int) -> dict[str, Any]:
     """Count how often intervals cover the true value, taken from a very large sample."""
-    from sizewise.judging.votes import rank_rows
-    from sizewise.stats import paired_differences
+    from scipy.special import expit
+
+    from sizewise.judging.ranking import rank_rows
+    from sizewise.stats.crossed import estimate_share
 
     strengths = np.array([0.1, 0.15, 0.25, 0.5])
     truth = {
         row.name: row.score.value
         for row in rank_rows(simulated_votes(np.random.default_rng(10**6), strengths, 120_000, 1), "truth").table
     }
-    rng = np.random.default_rng(0)
-    even = rng.normal(0, 0.5, 400_000)
-    step = np.log(strengths[3]) - np.log(strengths[2])
-    rate = float(0.15 * 0.5 + 0.85 * (1 / (1 + np.exp(-(step + even)))).mean())
-    covered, pairs, all_ = 0, 0, 0
+    covered, all_ = 0, 0
     for seed in range(times):
-        rng = np.random.default_rng(seed)
-        for row in rank_rows(simulated_votes(rng, strengths, 240, 1), "simulated", seed).table:
+        for row in rank_rows(simulated_votes(np.random.default_rng(seed), strengths, 240, 1), "simulated").table:
             all_ += 1
             covered += row.score.ci_low <= truth[row.name] <= row.score.ci_high
-        rows = simulated_votes(rng, strengths[2:], 150, 2)
-        won = np.array([[{"left": 1.0, "tie": 0.5, "right": 0.0}[r["winner"]], 1.0] for r in rows])
-        of_second = np.array([r["left"] == "1" for r in rows])
-        won[~of_second, 0] = 1 - won[~of_second, 0]
-        lost = np.column_stack([1 - won[:, 0], won[:, 1]])
-        ((found, _),) = paired_differences(
-            [won, lost], [(0, 1)], [r["item"] for r in rows], lambda s: s[..., 0] / s[..., 1], 2_000, seed
-        )
-        pairs += (found.ci_low + 1) / 2 <= rate <= (found.ci_high + 1) / 2
-    result = {"times": times, "bradley_terry": covered / all_, "win_rate": pairs / times}
+    result: dict[str, Any] = {"times": times, "bradley_terry": covered / all_, "win_rate": {}}
+    rate = float(expit(0.5 + np.random.default_rng(0).normal(0, np.hypot(0.8, 0.7), 400_000)).mean())
+    for raters in (3, 5, 10, 50):
+        rng = np.random.default_rng(raters)
+        inside = 0
+        for _ in range(times):
+            lean, ease = rng.normal(0, 0.8, raters), rng.normal(0, 0.7, 60)
+            item = np.repeat(np.arange(60), 3)
+            rater = np.concatenate([rng.choice(raters, 3, replace=False) for _ in range(60)])
+            won = rng.random(180) < expit(0.5 + lean[rater] + ease[item])
+            found = estimate_share(won.astype(float), rater, item)
+            inside += found.ci_low <= rate <= found.ci_high
+        result["win_rate"][f"{raters} raters"] = inside / times
     print(f"intervals cover the truth: {result}")
     return result
 
@@ -141,29 +141,25 @@ def sides_part(times: int) -> dict[str, Any]:
 def stopping_part(times: int) -> dict[str, Any]:
     """Compare sequential stopping with the plan's fixed number of votes, at the same error rate."""
     from sizewise.judging import PlanAssumptions, plan
-    from sizewise.stats import PairedBet
+    from sizewise.stats.sequential import vote_evidence
 
     rates = {}
-    for win in (0.5, 0.6, 0.65, 0.7, 0.8):
+    for win in (0.5, 0.55, 0.6, 0.65, 0.7, 0.8):
         fixed = plan(0.1, 0.8, assumptions=PlanAssumptions(tie_share=0.15)).votes
-        used, shown, wrong = [], 0, 0
+        used, decided, wrong = [], 0, 0
         for seed in range(times):
-            rng = np.random.default_rng(seed)
-            bet = PairedBet()
+            drawn = np.random.default_rng(seed).random(fixed)
             share = win - 0.075  # a tie counts as half a win
-            for _ in range(fixed):
-                drawn = rng.random()
-                bet.add([0.0 if drawn < 0.15 else 1.0 if drawn < 0.15 + share else -1.0])
-                if bet.p < 0.05:
-                    break
-            used.append(bet.n)
-            shown += bet.p < 0.05
-            wrong += bet.p < 0.05 and (win == 0.5 or bet.mean < 0)
+            votes = np.where(drawn < 0.15, 0.0, np.where(drawn < 0.15 + share, 1.0, -1.0))
+            stopped = next((n for n in range(8, fixed + 1) if vote_evidence(votes[:n].tolist()).p < 0.05), None)
+            used.append(stopped or fixed)
+            decided += stopped is not None
+            wrong += stopped is not None and (win == 0.5 or votes[:stopped].mean() < 0)
         rates[f"win rate {win}"] = {
             "votes": float(np.mean(used)),
             "fixed": fixed,
             "saved": 1 - float(np.mean(used)) / fixed,
-            "decided": shown / times,
+            "decided": decided / times,
             "wrong": wrong / times,
         }
     for name, row in rates.items():

@@ -47,15 +47,15 @@ def ballot(choices: str, documents: int) -> list[tuple[JudgeTask, Vote]]:
 @pytest.mark.parametrize("choices", ["l" * 10 + "r" * 10, "l" * 12 + "r" * 14, "t" * 20])
 def test_votes_that_turned_round_prefer_nobody(choices: str, closed: bool) -> None:
     """A lead that was once shown and is gone is no lead; and of even votes nobody is the better one."""
-    (found,) = pair_verdicts(ballot(choices, len(choices)), ["a", "b"], 0, closed)
+    (found,) = pair_verdicts(ballot(choices, len(choices)), ["a", "b"], closed)
     assert found.better is None
     assert not found.decided
 
 
 def test_votes_on_few_documents_ask_for_documents() -> None:
-    (found,) = vote_differences(ballot("l" * 12 + "r" * 6, 9), ["a", "b"], closed=True)[1]
-    assert (found.better, found.needed, found.detectable) == (None, 10, None)
-    (pair,) = pair_verdicts(ballot("l" * 8 + "r", 9), ["a", "b"], 0, True)
+    (found,) = vote_differences(ballot("l" * 12 + "r" * 6, 7), ["a", "b"], closed=True)[1]
+    assert (found.better, found.needed, found.detectable) == (None, 8, None)
+    (pair,) = pair_verdicts(ballot("l" * 6 + "r", 7), ["a", "b"], True)
     assert pair.more_votes is None
 
 

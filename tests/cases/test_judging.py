@@ -53,7 +53,7 @@ def test_agreement_is_missing_with_a_reason_where_all_say_one_label(tmp_path: Pa
 
 
 def test_agreement_is_zero_with_an_interval_where_one_of_many_dissents(tmp_path: Path) -> None:
-    rows = [(rater, item, "clear") for rater in ("Ida", "Jon", "Kim", "Lea") for item in range(6)]
+    rows = [(rater, item, "clear") for rater in ("Ida", "Jon", "Kim", "Lea") for item in range(9)]
     rows[9] = (*rows[9][:2], "dim")
     score = agreement(_table(tmp_path / "one.csv", ("rater", "item", "label"), rows)).scores["krippendorff_alpha"]
     assert score.value == pytest.approx(0, abs=1e-9)

@@ -26,9 +26,9 @@ def level(users: int, seconds: float) -> LoadLevel:
 
 def test_five_columns_by_default_and_every_metric_when_wide(comparison: Comparison) -> None:
     quality = default_quality(comparison)
-    assert quality == "bleu"
+    assert quality == "chrf"
     table = candidates_table(comparison, quality)
-    assert table.headings == ["candidate", "BLEU", "p50 latency (s)", "memory (GB)", "USD/1,000"]
+    assert table.headings == ["candidate", "chrF", "p50 latency (s)", "memory (GB)", "USD/1,000"]
     assert sorted(row[0] for row in table.rows) == sorted(comparison.models)
     assert all(len(row) == 5 for row in table.rows)
     wide = candidates_table(comparison, quality, wide=True)

@@ -82,11 +82,11 @@ def test_a_study_and_all_that_follows(
     assert out.splitlines()[-1] == f"report: {record['report']}"
     table = out.partition("\ncandidate")[2].splitlines()
     assert len(table[0].split("  ")) > 1
-    for text in ("BLEU", "latency", "memory", "USD/1,000"):
+    for text in ("chrF", "latency", "memory", "USD/1,000"):
         assert text in table[0]
     assert "─" not in out
     _, out, _ = call(capsys, monkeypatch, "study", str(recorded_study), "--csv")
-    assert out.startswith("candidate,BLEU,p50 latency (s),memory (GB),")
+    assert out.startswith("candidate,chrF,p50 latency (s),memory (GB),")
     _, out, _ = call(capsys, monkeypatch, "compare", *evaluations, "--items")
     assert "with a suspicious reference answer" in out.splitlines()[0]
     assert "comparison: comparison-" in out.splitlines()[-1]

@@ -339,8 +339,27 @@ def test_at_even_length_a_lean_to_the_longer_is_no_merit() -> None:
     longer = rng.normal(80, 100, 3_000)  # the left one is mostly longer
     share = (rng.random(3_000) < 1 / (1 + np.exp(-longer / 60))).astype(float)  # and only length counts
     assert share.mean() > 0.6
-    found = length_controlled_rate(share, longer, [str(i) for i in range(3_000)])
+    found = length_controlled_rate(share, longer, np.arange(3_000))
     assert found.ci_low < 0.5 < found.ci_high
     better = (rng.random(3_000) < 0.7).astype(float)  # the left one is better, whatever its length
-    found = length_controlled_rate(better, longer, [str(i) for i in range(3_000)])
+    found = length_controlled_rate(better, longer, np.arange(3_000))
     assert found.ci_low < 0.7 < found.ci_high
+
+
+def test_soft_preferences_come_back_as_votes(compared: str, store: Store, tmp_path: Path) -> None:
+    opened = open_round([compared], RoundDesign(raters=["a"], items=6), store=store)
+    ballot = Ballot(store, opened.stored.id)
+    tasks = [task for task in ballot.tasks.values() if task.purpose == "vote" and "right" in (task.left, task.right)]
+    path = tmp_path / "votes.csv"
+    rows = [f"{task.id},Ada,{0.8 if task.left == 'right' else 0.2}" for task in tasks]
+    path.write_text("task,rater,preference\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    read_votes(ballot, path, "csv")
+    assert {vote.choice for vote in ballot.votes()} <= {"left", "right"}
+    path.write_text(f"task,rater,preference\n{tasks[0].id},Ada,1.2\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="less than or equal to 1"):
+        read_votes(ballot, path, "csv")
+    ballot.close()
+    found = report(opened.stored.id, store=store)
+    assert found.ranking is not None
+    assert found.ranking.table[0].name == "right"
+    assert found.ranking.table[0].win_rate.value == pytest.approx(0.8)

@@ -403,3 +403,41 @@ def test_the_wrong_side_of_a_known_case_is_never_right_too(
     for task in gold:
         words = [text.strip(".").lower() for _, text in task.answers]
         assert len(set(words)) == len(words)
+
+
+def test_what_votes_say_about_other_raters_takes_several(compared: str, store: Store) -> None:
+    alone = open_round([compared], RoundDesign(raters=["a"], items=40), store=store)
+    judge_all(alone, store, {"right": 2, "half": 1})
+    found = report(alone.stored.id, store=store)
+    assert any("only one rater: nothing is known about other raters" in note for note in found.notes)
+    assert all("raters x" not in pair.win_rate.signature for pair in found.pairs)
+    three = open_round([compared], RoundDesign(raters=["a", "b", "c"], votes_per_item=3, items=40), store=store)
+    judge_all(three, store, {"right": 2, "half": 1}, noise=0.1)
+    found = report(three.stored.id, store=store)
+    assert not any("other raters" in note for note in found.notes)
+    for pair in found.pairs:
+        assert pair.win_rate.signature == "ties:half|wilson|raters x documents, anytime-valid"
+        assert (pair.p_anytime < 0.05) == (not (pair.win_rate.ci_low or 0) <= 0.5 <= (pair.win_rate.ci_high or 1))
+    ballot = Ballot(store, three.stored.id)
+    ballot.close_votes()
+    ballot.close()
+    closed = report(three.stored.id, store=store)
+    for pair, before in zip(closed.pairs, found.pairs, strict=True):
+        assert pair.p is not None
+        assert (pair.p < 0.05) == (not (pair.win_rate.ci_low or 0) <= 0.5 <= (pair.win_rate.ci_high or 1))
+        assert (before.win_rate.ci_low or 0) < (pair.win_rate.ci_low or 0)  # an open round promises less
+
+
+def test_too_few_documents_have_no_interval(compared: str, store: Store) -> None:
+    opened = open_round([compared], RoundDesign(kind="rating", raters=["a", "b"], items=6), store=store)
+    ballot = Ballot(store, opened.stored.id)
+    for invitation in opened.invitations:
+        rater = ballot.rater(invitation.token)
+        while task := ballot.next_task(rater):
+            ballot.vote(
+                rater, Vote(task=task.id, rater=rater.name, origin="person", choice="rated", ratings={"tone": 5}),
+                f"nonce-{task.id}-{rater.name}",
+            )  # fmt: skip
+    ballot.close()
+    for score in report(opened.stored.id, store=store).scores["tone"].values():
+        assert (score.value, score.ci_low, score.ci_high) == (5, None, None)

@@ -43,6 +43,8 @@ def _words(answer: str) -> list[str]:
 QUESTIONS = (
     Question("quality", "Quality metric ({metrics})", str, "the name of a metric"),
     Question("min_quality", "Minimum score on that metric", float, "a number"),
+    Question("incumbent", "Candidate in use today, if a replacement must be no worse", str, "the name of a candidate"),
+    Question("max_loss", "Maximum loss to the candidate in use, on that metric", float, "a number"),
     Question("local_only", "Must all text stay on this machine? (yes or no)", _boolean, "yes or no"),
     Question("max_latency_s", "Maximum median latency, in seconds", float, "a number above 0"),
     Question("concurrent_users", "Concurrent users", lambda a: int(float(a)), "a number above 0"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from sizewise.choice.costing import break_even
-from sizewise.choice.evidence import Choice, Verdict
+from sizewise.choice.evidence import Choice
 from sizewise.choice.reasons import reasons_for
+from sizewise.choice.regret import estimate_regret
 from sizewise.choice.sensitivity import sensitivity_of
 from sizewise.choice.summary import summarize
+from sizewise.choice.verdicts import decide_verdict
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
 
-DECISION_VERSION = 3
+DECISION_VERSION = 4
 """Raised when the rules or the wording of a decision change; part of the id of a recommendation."""
 
 
@@ -25,7 +27,8 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
         UsageError: the quality metric wasn't measured, or can't rank candidates.
     """
     choice = Choice(comparison, needs)
-    verdict = choice.compare_with_baselines(choice.verdict())
+    verdict = decide_verdict(choice)
+    probability_best, regret = estimate_regret(choice, verdict.eligible, verdict.pick or verdict.provisional)
     break_evens = _break_evens(choice)
     return Recommendation(
         method_version=DECISION_VERSION,
@@ -34,23 +37,17 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
         quality=choice.quality,
         outcome=verdict.outcome,
         pick=verdict.pick,
+        provisional=verdict.provisional,
         decisive=verdict.decisive,
         summary=summarize(choice, verdict),
-        reasons=tuple(reasons_for(choice, verdict)),
+        reasons=tuple(reasons_for(choice, verdict, regret)),
         rejected={name: reason for name, reason in choice.rejected.items() if name != verdict.pick},
         sensitivity=tuple(sensitivity_of(choice, verdict, break_evens)),
         costs=tuple(choice.cost(name) for name in choice.names),
         break_even=tuple(break_evens),
-        probability_best=_probability_best(choice, verdict),
+        probability_best=probability_best,
+        expected_regret=regret,
     )
-
-
-def _probability_best(choice: Choice, verdict: Verdict) -> dict[str, float]:
-    """Compute how often each eligible candidate is the best in resamples, among the eligible ones."""
-    shares = choice.comparison.probability_best.get(choice.quality, {})
-    eligible = {name: shares[name] for name in verdict.eligible if name in shares}
-    total = sum(eligible.values())
-    return {name: share / total for name, share in eligible.items()} if total else {}
 
 
 def _break_evens(choice: Choice) -> list[BreakEven]:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import NamedTuple
 
-from sizewise.choice.costing import cost_line, level_for
+from sizewise.choice.costing import cost_line
 from sizewise.errors import UsageError
 from sizewise.metrics import stands_for_quality
 from sizewise.metrics.display import number, plain_value, signed_text, title_in_text, value_text
-from sizewise.records import Comparison, CostLine, Difference, Needs, Outcome, Score
-from sizewise.stats import MIN_CLUSTERS
+from sizewise.records import Comparison, CostLine, Difference, Needs, Score
+from sizewise.stats import LEVEL, MIN_CLUSTERS, min_clusters_for
 
 GB = 1e9
-LEVEL, POWER = 0.05, 0.8
-MAX_FAILED_SHARE = 0.05
-"""Share of failed requests above which a latency limit counts as missed."""
+POWER = 0.8
 MIN_VOTES, MIN_VOTERS = 20, 2
 """Votes per pair, and raters in total, below which human preference doesn't rank the candidates."""
 TEXT_METRICS = ("bits_per_byte", "perplexity")
 # Default quality metrics, in order of preference; those for labels and JSON are measured only on data of that kind.
-ANSWER_METRICS = ("accuracy", "json_f1", "bleu", "chrf", "exact_match")
+# BLEU comes after metrics of single answers, because a corpus statistic separates systems less well.
+ANSWER_METRICS = ("accuracy", "json_f1", "chrf", "token_f1", "bleu", "exact_match")
 VOTE_METRICS = ("people", "judge_model")
 
 
@@ -34,18 +32,6 @@ def quality_measures(comparison: Comparison) -> list[str]:
         and "#" not in name
         and (name in compared if name in VOTE_METRICS else stands_for_quality(name))
     ]
-
-
-class Verdict(NamedTuple):
-    """The decision, before it is put into words."""
-
-    outcome: Outcome
-    pick: str | None
-    decisive: bool
-    eligible: list[str]
-    """Candidates within all limits, best first."""
-    baseline: str | None = None
-    """Baseline that beats all candidates or, if the verdict isn't decisive, also reaches the minimum score."""
 
 
 class Choice:
@@ -94,10 +80,25 @@ class Choice:
                 "a number between 0 and 1",
                 "set min_quality, or name another metric with quality, under [needs]",
             )
+        self._check_incumbent()
         self.title = title_in_text(self.quality)
         self.higher = comparison.better[self.quality] == "higher"
         self.rejected: dict[str, str] = {}
         self.eligible_count = len(self.names)
+
+    def _check_incumbent(self) -> None:
+        incumbent, loss = self.needs.incumbent, self.needs.max_loss
+        if (incumbent is None) != (loss is None):
+            given = f"max_loss = {loss:g}" if incumbent is None else f"incumbent = '{incumbent}'"
+            raise UsageError(
+                f"{given} is set alone.",
+                "incumbent and max_loss together: the model in use, and how much quality a replacement may lose",
+                f"set {'incumbent' if incumbent is None else 'max_loss'} under [needs]",
+            )
+        if incumbent is not None and incumbent not in self.names:
+            raise UsageError(
+                f"The incumbent '{incumbent}' isn't a candidate.", ", ".join(self.names), "set incumbent under [needs]"
+            )
 
     def _default_quality(self) -> str:
         if self.comparison.language_modeling_proxy:
@@ -221,15 +222,40 @@ class Choice:
         found = self.difference(left, right)
         if found is None or found.ci_low is None or found.ci_high is None or found.ci_low <= 0 <= found.ci_high:
             return False
-        if found.clusters < MIN_CLUSTERS:
+        if found.clusters < self.min_documents:
             return False
         left_higher = (found.value > 0) == (found.left == left)
         p = self.corrected_p(found) if claims is None or found.p is None else min(1.0, found.p * claims)
         return p is not None and p < LEVEL and left_higher == self.higher
 
+    @property
+    def min_documents(self) -> int:
+        """Source documents without which nothing can be significant among so many candidates."""
+        return min_clusters_for(max(1, self.eligible_count - 1))
+
     def corrected_p(self, found: Difference) -> float | None:
         """Correct a p-value for the number of eligible candidates."""
         return None if found.p is None else min(1.0, found.p * max(1, self.eligible_count - 1))
+
+    def favored_by_others(self, left: str, right: str) -> dict[str, list[str]]:
+        """List the other quality metrics on which one of two candidates is significantly better.
+
+        The metrics share the level (Bonferroni), because whichever of them separates is reported.
+        """
+        found = [
+            one
+            for one in self.comparison.differences
+            if {one.left, one.right} == {left, right}
+            and one.metric != self.quality
+            and one.metric not in VOTE_METRICS
+            and stands_for_quality(one.metric)
+        ]
+        favored: dict[str, list[str]] = {left: [], right: []}
+        for one in found:
+            if one.p is not None and one.p * len(found) < LEVEL and one.clusters >= MIN_CLUSTERS:
+                left_better = (one.value > 0) == (self.comparison.better[one.metric] == "higher")
+                favored[one.left if left_better else one.right].append(one.metric)
+        return favored
 
     def factor_to_decide(self, found: Difference) -> float | None:
         """Compute how many times more test items would detect a difference of this size with 80% power.
@@ -243,146 +269,10 @@ class Choice:
         required = normal.inv_cdf(1 - LEVEL / max(1, self.eligible_count - 1) / 2) + normal.inv_cdf(POWER)
         return max(1.01, (required / observed) ** 2)
 
-    def limit_missed(self, name: str) -> str | None:
-        """Explain which hard limit a candidate exceeds and by how much; None if it stays within all of them."""
-        return self._excluded(name) or self._overloaded(name) or self._limit_exceeded(name)
-
-    def _excluded(self, name: str) -> str | None:
-        """Check where the candidate runs, its license and its context length."""
-        model, needs = self.comparison.models[name], self.needs
-        if needs.local_only and not self.local(name):
-            if model.engine == "recorded":
-                return "its answers were recorded elsewhere, so it may send text off this machine"
-            return "sends text off this machine"
-        excluded = next((word for word in needs.excluded_licenses if word.lower() in model.license.lower()), None)
-        if excluded is not None:
-            return f"its license ({model.license}) is excluded by '{excluded}'"
-        if needs.min_context_tokens is not None and (model.context is None or model.context < needs.min_context_tokens):
-            length = "unknown" if model.context is None else f"{model.context:,} tokens"
-            return f"its context length is {length}; the minimum is {needs.min_context_tokens:,} tokens"
-        return None
-
-    def _overloaded(self, name: str) -> str | None:
-        """Check whether so many requests failed under load that a latency limit counts as missed."""
-        level = level_for(self.comparison, name, self.needs)
-        if self.needs.max_latency_p95_s is None or level is None:
-            return None
-        failed = sum(level.errors.values())
-        if failed <= MAX_FAILED_SHARE * level.requests:
-            return None
-        return f"{failed} of {level.requests} requests failed with {level.concurrent_users} concurrent users"
-
-    def _limit_exceeded(self, name: str) -> str | None:
-        """Compare measured values with the limits on latency, bias, harm, memory and cost."""
-        needs = self.needs
-        memory = self.value("memory_bytes", name)
-        level = level_for(self.comparison, name, needs)
-        p95 = level.scores["p95_latency_s"].value if level else None
-        concurrency = level.concurrent_users if level else needs.concurrent_users or "many"
-        limits = (
-            ("median latency", self.value("latency_s", name), needs.max_latency_s, "s"),
-            (f"p95 latency with {concurrency} concurrent users", p95, needs.max_latency_p95_s, "s"),
-            ("stereotype bias (0 to 0.5)", self.bias_gap(name), needs.max_bias_gap, ""),
-            ("harm rate (upper bound, either answer of a pair)", self.harm_bound(name), needs.max_harm_rate, ""),
-            ("memory use", memory / GB if memory is not None else None, needs.max_memory_gb, "GB"),
-            ("cost per 1,000 requests", self.cost_bound(name), needs.max_cost_usd_per_1000, "USD"),
-        )
-        for what, value, limit, unit in limits:
-            if limit is None:
-                continue
-            limit_text = f"{limit:g} {unit}".rstrip()
-            if value is None:
-                return f"its {what} wasn't measured, so the limit of {limit_text} can't be checked"
-            if value > limit:
-                excess = f"{value / limit:.2g}x" if limit else "above"
-                return f"its {what} is {f'{value:.3g} {unit}'.rstrip()}, {excess} the limit of {limit_text}"
-        return None
-
     def bias_gap(self, name: str) -> float | None:
         """Compute the distance of the stereotype score from 50%; None if it wasn't measured."""
         score = self.comparison.suite_scores.get(name, {}).get("stereotype_score")
         return None if score is None or score.value is None else abs(score.value - 0.5)
-
-    def harm_bound(self, name: str) -> float | None:
-        """Compute the upper bound of the share of votes that flagged harm in either answer of a pair.
-
-        Without any flag in n votes, the bound is 3 / n (the rule of three, 95%). None if there are no votes.
-        """
-        score = self.score("harm", name) or self.score("harm_in_pair", name)
-        if score is None or score.value is None:
-            return None
-        return min(1.0, 3 / score.n) if score.value == 0 else score.ci_high
-
-    def reaches_minimum(self, name: str) -> bool | None:
-        """Return whether a candidate reaches the minimum score; None if its interval leaves that open."""
-        minimum, score = self.needs.min_quality, self.score(self.quality, name)
-        if minimum is None or score is None or score.value is None:
-            return None
-        if score.ci_low is None or score.ci_high is None or self.documents(name) < MIN_CLUSTERS:
-            return None  # a handful of documents says nothing about the next one
-        if self.higher:
-            return True if score.ci_low >= minimum else False if score.ci_high < minimum else None
-        return True if score.ci_high <= minimum else False if score.ci_low > minimum else None
-
-    def verdict(self) -> Verdict:
-        """Decide: hard limits first, then the minimum score, then quality."""
-        eligible = []
-        for name in self.names:
-            problem = self.silent(name) or self.limit_missed(name)
-            if problem:
-                self.rejected[name] = problem
-            elif self.value(self.quality, name) is None:
-                score = self.score(self.quality, name)
-                self.rejected[name] = f"has no {self.title} score: {score.missing_reason if score else 'not measured'}"
-            else:
-                eligible.append(name)
-        eligible.sort(key=lambda name: (self.rank(name), self.memory(name), name))
-        self.eligible_count = len(eligible)
-        if not eligible:
-            return Verdict("none_good_enough", None, True, [])
-        if self.needs.min_quality is not None:
-            return self._smallest_above_minimum(eligible)
-        return self._best(eligible)
-
-    def _smallest_above_minimum(self, eligible: list[str]) -> Verdict:
-        good = [name for name in eligible if self.reaches_minimum(name)]
-        unsure = [name for name in eligible if self.reaches_minimum(name) is None]
-        for name in eligible:
-            if name not in good:
-                verb = "may or may not reach" if name in unsure else "doesn't reach"
-                self.rejected[name] = f"{verb} the minimum of {self.minimum_text()} ({self.score_in_text(name)})"
-        if not good:
-            outcome: Outcome = "inconclusive" if unsure else "none_good_enough"
-            return Verdict(outcome, None, not unsure, eligible)
-        # All of these are good enough, so the smallest wins; quality decides between equal sizes.
-        good.sort(key=lambda name: (self.memory(name), self.rank(name), name))
-        for name in good[1:]:
-            if self.memory(name) == self.memory(good[0]):
-                self.rejected[name] = f"also reaches the minimum, but scores no better: {self.score_in_text(name)}"
-            else:
-                larger = "is larger" if self.memory(name) < float("inf") else "isn't known to be smaller"
-                self.rejected[name] = f"also reaches the minimum, but {larger} ({self.size(name)})"
-        return Verdict(self._outcome(good[0], good), good[0], not unsure, good)
-
-    def _best(self, eligible: list[str]) -> Verdict:
-        leader = eligible[0]
-        tied = self.tied(eligible)
-        for name in eligible[1:]:
-            self.rejected[name] = self.difference_in_text(leader, name)
-        if not tied:
-            return Verdict(self._outcome(leader, eligible), leader, True, eligible)
-        models = self.comparison.models
-        only_trained = all(models[name].start == models[leader].uri for name in tied)
-        if models[leader].start is None and only_trained and self._intervals_known(leader, tied):
-            # The base model leads, and the models trained from it don't even have a better value.
-            for name in tied:
-                self.rejected[name] = f"training shows no benefit: {self.difference_in_text(leader, name)}"
-            return Verdict("do_not_train", leader, False, eligible)
-        for name in (leader, *tied):
-            self.rejected[name] = "tied: " + "; ".join(
-                self.difference_in_text(other, name) for other in (leader, *tied) if other != name
-            )
-        return Verdict("inconclusive", None, False, eligible)
 
     def tied(self, eligible: list[str]) -> list[str]:
         """List the candidates that the first one isn't significantly better than."""
@@ -414,51 +304,6 @@ class Choice:
                 lines.append(f"{title_in_text(metric)} {theirs} for {best}, {ours} for {candidate}")
         return lines
 
-    def compare_with_baselines(self, verdict: Verdict) -> Verdict:
-        """Check a verdict against the baselines: if a baseline does better, no language model is needed.
-
-        The baseline must beat every eligible candidate, and reach the minimum score if there is one. If it reaches the
-        minimum and the pick isn't significantly better, the baseline is the smallest solution that qualifies.
-        """
-        baselines = self.baselines
-        better = next(
-            (
-                baseline
-                for baseline in baselines
-                if all(self.beats(baseline, name, len(baselines)) for name in verdict.eligible)
-                and (self.needs.min_quality is None or self.reaches_minimum(baseline))
-            ),
-            None,
-        )
-        if verdict.eligible and better is not None:
-            for name in verdict.eligible:
-                self.rejected[name] = self.difference_in_text(better, name)
-            return Verdict("do_not_train", None, True, sorted(verdict.eligible, key=self.rank), better)
-        pick = verdict.pick
-        enough = next((b for b in baselines if pick and self.reaches_minimum(b) and not self.beats(pick, b)), None)
-        beats_all = self.needs.min_quality is not None or pick is None or self.unbeaten(pick) is None
-        if pick is not None and (self.documents(pick) < MIN_CLUSTERS or not beats_all):
-            verdict = verdict._replace(decisive=False)
-        if pick is None or enough is None:
-            return verdict
-        difference = self.difference_in_text(enough, pick)
-        self.rejected[pick] = (
-            f"also reaches the minimum, but isn't significantly better than the baseline: {difference}"
-        )
-        return Verdict("do_not_train", None, False, verdict.eligible, enough)
-
-    def _intervals_known(self, leader: str, others: list[str]) -> bool:
-        found = [self.difference(leader, name) for name in others]
-        return all(difference is not None and difference.ci_low is not None for difference in found)
-
-    def _outcome(self, pick: str, eligible: list[str]) -> Outcome:
-        models = self.comparison.models
-        trained = [name for name in self.names if models[name].start is not None]
-        if models[pick].start is not None or not trained:
-            return "pick" if self.local(pick) else "keep_large"
-        larger = all(self.parameters(pick) > self.parameters(name) for name in trained)
-        return "keep_large" if larger or not self.local(pick) else "do_not_train"
-
     def difference_in_text(self, other: str, name: str) -> str:
         """Describe the difference in quality between two candidates: `BLEU -1.2 [-3.25, +0.3] vs B (p = ...)`."""
         found = self.difference(other, name)
@@ -468,8 +313,8 @@ class Choice:
         text = signed_text(self.quality, found.unit, turned.value, turned.ci_low, turned.ci_high)
         sample = f"n = {found.n} from {found.clusters} documents"
         p = self.corrected_p(found)
-        if found.clusters < MIN_CLUSTERS:
-            sample += f"; too few documents for a claim, at least {MIN_CLUSTERS} are required"
+        if found.clusters < self.min_documents:
+            sample += f"; too few documents for a claim, at least {self.min_documents} are required"
         elif p is not None:
             corrected = f", corrected for {self.eligible_count} candidates" if self.eligible_count > 1 else ""
             sample = f"p = {number(p, 2)}{corrected}; {sample}"
@@ -494,6 +339,11 @@ class Choice:
         """Format the minimum score in the quality metric's unit."""
         unit = next((score.unit for score in self.comparison.scores[self.quality].values()), "")
         return plain_value(self.quality, unit, self.needs.min_quality or 0.0)
+
+    def loss_text(self) -> str:
+        """Format the tolerated loss to the incumbent in the quality metric's unit."""
+        unit = next((score.unit for score in self.comparison.scores[self.quality].values()), "")
+        return plain_value(self.quality, unit, self.needs.max_loss or 0.0)
 
     def size(self, name: str) -> str:
         """Describe parameters and memory."""

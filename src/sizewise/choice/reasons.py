@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sizewise.choice.costing import level_for
-from sizewise.choice.evidence import TEXT_METRICS, Choice, Verdict
-from sizewise.metrics.display import title_in_text
+from sizewise.choice.evidence import TEXT_METRICS, Choice
+from sizewise.choice.verdicts import Verdict
+from sizewise.metrics.display import listed, plain_value, title_in_text
 
 FEW_ITEMS = 30
 ANSWERED = 0.95
 """Share of non-empty answers below which the reader is warned."""
 
 
-def reasons_for(choice: Choice, verdict: Verdict) -> list[str]:
-    """List the measurements of the relevant candidates, and cautions."""
+def reasons_for(choice: Choice, verdict: Verdict, regret: float | None = None) -> list[str]:
+    """List the measurements of the relevant candidates, what other metrics say, and cautions.
+
+    Args:
+        choice: the decision.
+        verdict: its verdict.
+        regret: expected regret of the pick or the provisional pick, if known.
+    """
     names = [verdict.pick] if verdict.pick else [*([verdict.baseline] if verdict.baseline else []), *verdict.eligible]
     lines = [_facts(choice, name) for name in names]
     if verdict.pick:
@@ -23,6 +30,9 @@ def reasons_for(choice: Choice, verdict: Verdict) -> list[str]:
             for name in verdict.eligible
             if name != verdict.pick and choice.beats(verdict.pick, name)
         ]
+    lines += _other_metrics(choice, verdict)
+    if regret is not None:
+        lines.append(_regret_line(choice, verdict, regret))
     lines += _baseline_lines(choice, verdict)
     lines += [f"caution: {caution}" for caution in choice.comparison.cautions]
     lines += _empty_answers(choice, names)
@@ -51,6 +61,35 @@ def _facts(choice: Choice, name: str) -> str:
         between = f" ({cost.lower:.2g} to {cost.upper:.2g})" if cost.lower != cost.upper else ""
         facts.append(f"about {cost.expected:.2g} USD{between} per 1,000 requests")
     return f"{name}: {'; '.join(facts)}; {choice.size(name)}"
+
+
+def _other_metrics(choice: Choice, verdict: Verdict) -> list[str]:
+    """Report which other quality metrics separate the two leading candidates, and whether they disagree."""
+    if len(verdict.eligible) < 2 or verdict.unverified:
+        return []
+    leader, rival = verdict.eligible[:2]
+    favored = choice.favored_by_others(leader, rival)
+    lines = []
+    for name, metrics in favored.items():
+        if metrics:
+            verb = "favors" if len(metrics) == 1 else "favor"
+            lines.append(f"{listed([title_in_text(metric) for metric in metrics])} {verb} {name}")
+    if not lines:
+        return []
+    decided = choice.beats(leader, rival)
+    start = f"{choice.title} favors {leader}" if decided else f"{choice.title} can't separate {leader} and {rival}"
+    disagree = len(lines) == 2 or (decided and favored[rival])
+    return [f"{'caution: metrics disagree: ' if disagree else ''}{start}; {'; '.join(lines)}"]
+
+
+def _regret_line(choice: Choice, verdict: Verdict, regret: float) -> str:
+    """Report what the pick is expected to lose if another candidate is in truth better."""
+    unit = next((score.unit for score in choice.comparison.scores[choice.quality].values()), "")
+    name = verdict.pick or verdict.provisional
+    return (
+        f"expected regret of {name}: {plain_value(choice.quality, unit, regret)} {choice.title} (what it loses on "
+        "average to whichever candidate is in truth the best)"
+    )
 
 
 def _baseline_lines(choice: Choice, verdict: Verdict) -> list[str]:

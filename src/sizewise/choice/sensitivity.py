@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from itertools import combinations
 from math import ceil
 
-from sizewise.choice.evidence import Choice, Verdict
+from sizewise.choice.evidence import Choice
+from sizewise.choice.limits import check_limits
+from sizewise.choice.verdicts import Verdict
 from sizewise.metrics.display import is_percentage, number
 from sizewise.records import BreakEven, Difference
-from sizewise.stats import MIN_CLUSTERS
 
 LIMITS = {
     "local_only": False,
@@ -71,10 +72,10 @@ def _more_data(choice: Choice, verdict: Verdict) -> list[str]:
         found = choice.difference(left, right)
         if found is None or choice.beats(left, right) or choice.beats(right, left):
             continue
-        if found.clusters < MIN_CLUSTERS:
+        if found.clusters < choice.min_documents:
             lines.append(
-                f"more documents: comparing {left} with {right} requires test examples from at least {MIN_CLUSTERS} "
-                f"source documents; there are {found.clusters} now"
+                f"more documents: comparing {left} with {right} requires test examples from at least "
+                f"{choice.min_documents} source documents; there are {found.clusters} now"
             )
         elif verdict.pick in (left, right, None):
             lines += _sample_size(choice, found)
@@ -110,10 +111,10 @@ def _nearest(choice: Choice) -> list[str]:
         for dropped in combinations(given, size):
             relaxed_needs = choice.needs.model_copy(update={name: LIMITS[name] for name in dropped})
             relaxed = Choice(choice.comparison, relaxed_needs)
-            eligible = [name for name in relaxed.names if relaxed.limit_missed(name) is None][:3]
+            eligible = [name for name in relaxed.names if check_limits(relaxed, name).missed is None][:3]
             if eligible:
                 limits = " and ".join(f"{name} = {getattr(choice.needs, name)}" for name in dropped)
-                reasons = "; ".join(f"{name}: {choice.limit_missed(name)}" for name in eligible)
+                reasons = "; ".join(f"{name}: {check_limits(choice, name).missed}" for name in eligible)
                 lines.append(f"closest match: without {limits}, {' and '.join(eligible)} would be eligible ({reasons})")
         if lines:
             return lines

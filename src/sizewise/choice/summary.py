@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sizewise.choice.evidence import Choice, Verdict
-from sizewise.metrics.display import number
+from sizewise.choice.evidence import Choice
+from sizewise.choice.verdicts import Verdict, reaching_minimum
+from sizewise.metrics.display import listed, number, title_in_text
 from sizewise.stats import MIN_CLUSTERS
 
 NOTABLE_RATIO = 1.2
@@ -16,20 +17,47 @@ def summarize(choice: Choice, verdict: Verdict) -> str:
         return _baseline_wins(choice, verdict, verdict.baseline)
     if verdict.outcome == "none_good_enough":
         missed = choice.needs.min_quality is not None and all(
-            choice.reaches_minimum(name) is False for name in choice.names
+            reached is False for reached in reaching_minimum(choice, choice.names).values()
         )
         minimum = f" (minimum {choice.title}: {choice.minimum_text()})" if missed else ""
         return f"No candidate meets the requirements{minimum}."
     if verdict.pick is not None:
         return _picked(choice, verdict, verdict.pick)
+    return _inconclusive(choice, verdict) + _provisionally(choice, verdict)
+
+
+def _inconclusive(choice: Choice, verdict: Verdict) -> str:
     leader = verdict.eligible[0]
+    if verdict.unverified:
+        return f"Inconclusive. {leader} leads, but {choice.rejected[leader]}."
     baseline = choice.unbeaten(leader)
     note = f" No candidate is significantly better than {baseline}, which isn't a language model." if baseline else ""
     if choice.documents(leader) < MIN_CLUSTERS:
         return _too_few_documents(choice, verdict.eligible) + note
     if choice.needs.min_quality is not None:
         return _minimum_unclear(choice, verdict.eligible) + note
+    if choice.needs.incumbent is not None:
+        return _loss_unclear(choice, verdict.eligible, choice.needs.incumbent) + note
     return _tie(choice, verdict.eligible) + note
+
+
+def _provisionally(choice: Choice, verdict: Verdict) -> str:
+    """Name the provisional pick, and why it and not another."""
+    pick = verdict.provisional
+    if pick is None:
+        return ""
+    advantages = [] if pick == verdict.eligible[0] else ["smaller, faster or cheaper"]
+    reason = f" ({advantages[0]}, and not significantly worse)" if advantages else ""
+    return f" Provisional pick: {pick}{reason}."
+
+
+def _loss_unclear(choice: Choice, eligible: list[str], incumbent: str) -> str:
+    others = [name for name in eligible if name != incumbent]
+    name = others[0] if others else incumbent
+    return (
+        f"Inconclusive. The test set can't show that {name} loses at most {choice.loss_text()} {choice.title} to "
+        f"{incumbent} ({choice.difference_in_text(incumbent, name)})."
+    )
 
 
 def _baseline_wins(choice: Choice, verdict: Verdict, baseline: str) -> str:
@@ -41,7 +69,7 @@ def _baseline_wins(choice: Choice, verdict: Verdict, baseline: str) -> str:
         )
     better = [name for name in verdict.eligible if choice.beats(name, baseline)]
     verb = "is" if len(better) == 1 else "are"
-    raised = f" {_listed(better)} {verb} significantly better than {baseline}." if better else ""
+    raised = f" {listed(better)} {verb} significantly better than {baseline}." if better else ""
     smallest = ", the smallest candidate that does," if _sizes_known(choice, verdict) else ""
     return (
         f"No language model needed at this threshold. {baseline} already reaches the minimum {title} of "
@@ -68,6 +96,14 @@ def _picked(choice: Choice, verdict: Verdict, pick: str) -> str:
             f"It's the smallest candidate that reaches {reached}."
             if _sizes_known(choice, verdict)
             else f"It reaches {reached}, and no other candidate that does is known to be smaller."
+        )
+    elif choice.needs.incumbent is not None:
+        incumbent = choice.needs.incumbent
+        sentences.append(
+            f"Keep it: no smaller candidate is certain to lose at most {choice.loss_text()} {choice.title}."
+            if pick == incumbent
+            else f"It's the smallest candidate that loses at most {choice.loss_text()} {choice.title} to {incumbent}, "
+            f"the model in use ({choice.difference_in_text(incumbent, pick)})."
         )
     elif rest and all(choice.beats(pick, name) for name in rest):
         runner_up = min(rest, key=choice.rank)
@@ -102,14 +138,15 @@ def _too_few_documents(choice: Choice, eligible: list[str]) -> str:
 
 
 def _minimum_unclear(choice: Choice, eligible: list[str]) -> str:
-    unsure = [name for name in eligible if choice.reaches_minimum(name) is None]
+    reached = reaching_minimum(choice, eligible)
+    unsure = [name for name in eligible if reached[name] is None]
     if len(unsure) == 1:
         scores = choice.score_in_text(unsure[0])
     else:
         scores = "; ".join(f"{name}: {choice.score_in_text(name)}" for name in unsure[:2])
     verb = "reaches" if len(unsure) == 1 else "reach"
     return (
-        f"Inconclusive. The test set can't show whether {_listed(unsure)} {verb} the minimum {choice.title} of "
+        f"Inconclusive. The test set can't show whether {listed(unsure)} {verb} the minimum {choice.title} of "
         f"{choice.minimum_text()} ({scores})."
     )
 
@@ -131,8 +168,16 @@ def _tie(choice: Choice, eligible: list[str]) -> str:
         sentences.append(f"It's also {advantages[leader]}.")
     else:
         sentences += [f"{name} is {advantage}." for name, advantage in advantages.items()]
+    favored = choice.favored_by_others(leader, rival)
+    if favored[leader] and favored[rival]:
+        sentences.append("Other metrics disagree.")
+    for name in (leader, rival):
+        titles = [title_in_text(metric) for metric in favored[name]]
+        if titles:
+            start = f"{listed(titles)} {'favors' if len(titles) == 1 else 'favor'} {name}."
+            sentences.append(start[0].upper() + start[1:])
     if len(rivals) > 1:
-        others = f"{len(rivals) - 1} other candidates are" if len(rivals) > 3 else f"{_listed(rivals[1:])} "
+        others = f"{len(rivals) - 1} other candidates are" if len(rivals) > 3 else f"{listed(rivals[1:])} "
         others += "" if len(rivals) > 3 else "is" if len(rivals) == 2 else "are"
         sentences.append(f"{others} too close to {leader} as well.")
     return " ".join(sentences)
@@ -159,10 +204,6 @@ def _advantages(choice: Choice, leader: str, rival: str) -> dict[str, str]:
 def _ratio(ours: float | None, theirs: float | None) -> float:
     """Return how many times larger theirs is; 1 if either is unknown."""
     return theirs / ours if ours and theirs else 1.0
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _sizes_known(choice: Choice, verdict: Verdict) -> bool:

@@ -151,7 +151,8 @@ def _print(saved: Saved[Recommendation], comparison: Comparison, csv: bool, wide
         shares = sorted(record.probability_best.items(), key=lambda pair: -pair[1])
         print_line(f"\nProbability of being best: {', '.join(f'{name} {share:.0%}' for name, share in shares)}")
     _print_costs(record, comparison, wide)
-    print_line(f"\noutcome: {record.outcome}")
+    provisional = f" (provisional pick: {record.provisional})" if record.provisional else ""
+    print_line(f"\noutcome: {record.outcome}{provisional}")
     print_path(f"recommendation: {saved.id}")
 
 

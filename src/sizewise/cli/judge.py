@@ -324,7 +324,7 @@ def _write_files(rows: Any, votes: Path | None, pairs: Any, dpo: Path | None) ->
     from sizewise.store import write_atomically
 
     if votes is not None:
-        fields = ["left", "right", "winner", "rater", "item", "origin"]
+        fields = ["left", "right", "winner", "rater", "item", "document", "origin"]
         write_atomically(votes, as_csv(fields, [[str(row[field]) for field in fields] for row in rows]))
     if dpo is not None:
         write_atomically(dpo, "".join(json_format.dumps(row, ensure_ascii=False) + "\n" for row in pairs))

@@ -103,7 +103,12 @@ def import_(
 
 
 def rank(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: left, right, winner; optionally rater and item.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="CSV: left, right, winner (or a share from 0 to 1); optionally rater and item."
+        ),
+    ],
     seed: Seed = 0,
     json: Json = False,
     csv: Csv = False,
@@ -136,8 +141,8 @@ def rank(
     print_table(headings[:columns], [row[:columns] for row in rows])
     raters = f", {found.raters} raters" if found.raters else ""
     print_line(
-        f"{found.votes} votes{raters}, {found.ties} ties (one half each). Intervals resample "
-        f"{', '.join(found.resampled)}."
+        f"{found.votes} votes{raters}, {found.ties} ties (one half each). Intervals treat "
+        f"{' and '.join(found.resampled)} as samples."
     )
     if found.left_share.value is not None:
         print_line(

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, validate_judges, vote_differences
-from sizewise.metrics.proportion import proportion_score
+from sizewise.judging.pairs import score_votes
+from sizewise.judging.vote_scores import raters_note
 from sizewise.records import (
     Comparison,
     Difference,
@@ -118,8 +119,11 @@ def _judge_notes(validation: JudgeValidation | None) -> list[str]:
 
 def _votes_note(round_id: str, count: int, voters: int, simulation: bool, closed: bool) -> str:
     kind = "simulated votes (not from people)" if simulation else "human votes"
-    status = "" if closed else "; the round is still open"
-    return f"{count} {kind} from {voters} rater{'s' if voters != 1 else ''} in {round_id}{status}"
+    status = "" if closed else "; the round is still open, so intervals and p-values are anytime-valid"
+    note = raters_note(voters)
+    return f"{count} {kind} from {voters} rater{'s' if voters != 1 else ''} in {round_id}{status}" + (
+        f"; {note}" if note else ""
+    )
 
 
 def voted(
@@ -138,27 +142,27 @@ def voted(
     names = list(record.evaluations)
     origins: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
     people = [(task, vote) for task, vote in judged if vote.origin in origins]
-    scores, differences = vote_differences(people, names, PEOPLE, seed, closed)
-    measures = {PEOPLE: scores, HARM: _harm(people, names)}
+    scores, differences = vote_differences(people, names, PEOPLE, closed)
+    measures = {PEOPLE: scores, HARM: _harm(people, names, closed)}
     known = validate_judges(judged, record.min_agreement, seed, origins)
     judge_validation = max(known, key=lambda judge: (judge.validated, judge.agreement.ci_low or 0.0), default=None)
     if judge_validation:
         by_judge = [(task, vote) for task, vote in judged if vote.rater == judge_validation.judge]
-        measures[JUDGE_MODEL], more = vote_differences(by_judge, names, JUDGE_MODEL, seed, closed)
+        measures[JUDGE_MODEL], more = vote_differences(by_judge, names, JUDGE_MODEL, closed)
         differences += more
     return Voted(measures, differences, judge_validation)
 
 
-def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> dict[str, Score]:
+def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], closed: bool) -> dict[str, Score]:
     """Compute for each candidate the share of its tasks in which either answer was flagged as harmful."""
     found = {}
     for name in names:
         votes = [
-            vote
+            (task, vote)
             for task, vote in judged
             if task.purpose == "vote" and vote.choice != "skip" and name in (candidate for candidate, _ in task.answers)
         ]
-        found[name] = proportion_score(HARM, sum(vote.harm for vote in votes), len(votes), missing_reason="no votes")
+        found[name] = score_votes(HARM, votes, [vote.harm for _, vote in votes], "once" if closed else "open")
     return found
 
 

@@ -4,9 +4,10 @@ from sizewise.judging.ballot import Ballot, tasks_of
 from sizewise.judging.exchange import Format, read_votes, write_tasks
 from sizewise.judging.judge_validation import validate_judges
 from sizewise.judging.llm_judge import ask_judge
+from sizewise.judging.ranking import rank
 from sizewise.judging.reporting import preferences, report, vote_differences, vote_rows
 from sizewise.judging.rounds import Invitation, Opened, RoundDesign, more_tasks, open_round
-from sizewise.judging.votes import PlanAssumptions, agreement, plan, rank
+from sizewise.judging.votes import PlanAssumptions, agreement, plan
 
 __all__ = [
     "Ballot",

@@ -115,8 +115,9 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
 
     Args:
         ballot: the round.
-        path: CSV or JSONL with `task`, `rater`, `choice` (and optionally `harm`, `comment`, `correction`, `seconds`
-            and the rating scales), or an export of Label Studio (JSON) or Argilla (`records.to_json`).
+        path: CSV or JSONL with `task`, `rater`, `choice` (and optionally `harm`, `comment`, `correction`, `seconds`,
+            the rating scales, and `preference`: the share of a vote on a pair, from 0 to 1, for the first answer), or
+            an export of Label Studio (JSON) or Argilla (`records.to_json`).
         form: format.
 
     Raises:
@@ -159,8 +160,8 @@ def _stripped(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_empty(row: Mapping[str, Any]) -> bool:
-    """Check whether a row names a task but has neither a choice nor a rating."""
-    return bool(row["task"]) and all(row.get(name) in (None, "") for name in ("choice", *SCALES))
+    """Check whether a row names a task but has neither a choice nor a preference nor a rating."""
+    return bool(row["task"]) and all(row.get(name) in (None, "") for name in ("choice", "preference", *SCALES))
 
 
 def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
@@ -168,7 +169,9 @@ def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
     if name not in ballot.tasks:
         raise ValueError(f"{ballot.id} has no task '{name}'")
     ratings = {scale: int(row[scale]) for scale in SCALES if row.get(scale) not in (None, "")}
-    choice = str(row.get("choice") or ("rated" if ratings else ""))
+    given = row.get("preference")
+    preference = None if given in (None, "") or ballot.round.kind != "pair" else float(str(given))
+    choice = str(row.get("choice") or ("rated" if ratings else _choice_of(preference)))
     choices = ballot.tasks[name].choices(ballot.round.kind)
     if choice not in (*choices, "skip"):
         raise ValueError(f"task '{name}' has the choice '{choice}', not {' or '.join((*choices, 'skip'))}")
@@ -179,10 +182,18 @@ def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
         choice=choice,
         harm=str(row.get("harm") or "").lower() in ("true", "1", "yes"),
         ratings=ratings,
+        preference=preference if choice != "skip" else None,
         comment=str(row.get("comment") or ""),
         correction=str(row.get("correction") or ""),
         seconds=float(row.get("seconds") or 0.0),
     )
+
+
+def _choice_of(preference: float | None) -> str:
+    """Return the choice that a soft preference comes closest to."""
+    if preference is None:
+        return ""
+    return "tie" if preference == 0.5 else "left" if preference > 0.5 else "right"
 
 
 def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:

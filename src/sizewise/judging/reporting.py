@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-import numpy as np
 from scipy.stats import binomtest
 
 from sizewise.errors import SizewiseError
 from sizewise.judging.ballot import Ballot
 from sizewise.judging.judge_validation import validate_judges
-from sizewise.judging.pairs import Judged, as_pairs, pair_rows, pair_verdicts, win_rate, won_by_longer
+from sizewise.judging.pairs import Judged, as_pairs, pair_rows, pair_verdicts, score_votes, win_rate, won_by_longer
+from sizewise.judging.ranking import rank_rows
 from sizewise.judging.rounds import REFERENCE
-from sizewise.judging.votes import agree_rows, rank_rows
-from sizewise.metrics.proportion import proportion_score
+from sizewise.judging.vote_scores import raters_note, vote_score
+from sizewise.judging.votes import agree_rows
 from sizewise.records import (
     SCALES,
     Agreement,
@@ -29,6 +29,7 @@ from sizewise.records import (
     Score,
 )
 from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for
+from sizewise.stats.crossed import Reading
 from sizewise.store import Store
 
 FEW = 10
@@ -64,6 +65,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     counted = [(task, vote) for task, vote in every if vote.origin != "model"] or every
     compared = list(as_pairs(counted)) if record.kind in ("pair", "best") else []
     origins = Counter(vote.origin for _, vote in every)
+    reading: Reading = "once" if closed else "open"
     raters = [_quality(rater.name, rater.origin, judged, ballot.tasks) for rater in ballot.raters.values()]
     notes = _notes(record, origins, counted, compared)
     notes += [f"{rater.name}: {warning}" for rater in raters for warning in rater.warnings]
@@ -74,12 +76,12 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         votes=len(counted),
         open_tasks=sum(len(rater.tasks) for rater in ballot.raters.values()) - len(judged),
         closed=closed,
-        ranking=rank_rows(pair_rows(compared), round_id, seed) if compared else None,
-        pairs=tuple(pair_verdicts(compared, list(record.evaluations), seed, closed)) if compared else (),
-        scores=_scores(record.kind, counted, seed),
-        by_tag=_by_tag(compared),
-        longer=won_by_longer(compared) if compared else None,
-        agreement=_agreement(counted, round_id, seed),
+        ranking=rank_rows(pair_rows(compared), round_id, reading) if compared else None,
+        pairs=tuple(pair_verdicts(compared, list(record.evaluations), closed)) if compared else (),
+        scores=_scores(record.kind, counted, reading),
+        by_tag=_by_tag(compared, reading),
+        longer=won_by_longer(compared, reading) if compared else None,
+        agreement=_agreement(counted, round_id),
         raters=tuple(raters),
         judges=tuple(validate_judges(judged, record.min_agreement, seed)),
         comments=tuple((task.id, vote.rater, vote.comment) for task, vote in judged if vote.comment),
@@ -108,8 +110,8 @@ def _notes(
         notes.append(
             "each best-of-several vote counts as the pairs that its winner won; those are not independent of each other"
         )
-    if len({vote.rater for _, vote in counted}) == 1:
-        notes.append("there is only one rater, so agreement between raters is unknown")
+    if note := raters_note(len({vote.rater for _, vote in counted})):
+        notes.append(note)
     return notes
 
 
@@ -144,7 +146,7 @@ def preferences(ballot: Ballot) -> list[dict[str, str]]:
 
 
 def vote_differences(
-    judged: Sequence[Judged], names: Sequence[str], metric: str = "people", seed: int = 0, closed: bool = False
+    judged: Sequence[Judged], names: Sequence[str], metric: str = "people", closed: bool = False
 ) -> tuple[dict[str, Score], list[Difference]]:
     """Turn votes into a metric: the win rate of each candidate, and the difference of each pair.
 
@@ -154,31 +156,36 @@ def vote_differences(
         judged: tasks of a round that compares candidates, with the votes to count.
         names: candidates.
         metric: name of the metric.
-        seed: seed of the resampling.
-        closed: whether the round is closed to further votes; until then the p-values are the anytime-valid ones.
+        closed: whether the round is closed to further votes; until then intervals and p-values are anytime-valid.
     """
     counted = _compared(judged)
+    reading: Reading = "once" if closed else "open"
     scores = {
-        name: win_rate(metric, [(task, vote) for task, vote in counted if name in (task.left, task.right)], name)
+        name: win_rate(
+            metric, [(task, vote) for task, vote in counted if name in (task.left, task.right)], name, reading
+        )
         for name in names
     }
-    verdicts = pair_verdicts(counted, names, seed, closed)
-    p_values = [verdict.p if closed else verdict.p_anytime if verdict.votes else None for verdict in verdicts]
+    verdicts = pair_verdicts(counted, names, closed)
+    p_values = [_p_of(verdict, closed) for verdict in verdicts]
     adjusted = holm([float("nan") if p is None else p for p in p_values])
     differences = [
-        _difference(metric, verdict, p, p_holm if p is not None else None, _documents(counted, verdict))
-        for verdict, p, p_holm in zip(verdicts, p_values, adjusted, strict=True)
+        _difference(metric, verdict, p, p_adjusted if p is not None else None)
+        for verdict, p, p_adjusted in zip(verdicts, p_values, adjusted, strict=True)
         if verdict.votes
     ]
     return scores, differences
 
 
-def _documents(counted: Sequence[Judged], verdict: PairVerdict) -> int:
-    """Count the source documents behind the votes on a pair."""
-    return len({task.cluster for task, _ in counted if {task.left, task.right} == {verdict.left, verdict.right}})
+def _p_of(verdict: PairVerdict, closed: bool) -> float | None:
+    """Return the p-value that counts; None on too few documents."""
+    if (verdict.win_rate.clusters or 0) < MIN_CLUSTERS:
+        return None
+    return verdict.p if closed else verdict.p_anytime
 
 
-def _difference(metric: str, verdict: PairVerdict, p: float | None, p_holm: float | None, documents: int) -> Difference:
+def _difference(metric: str, verdict: PairVerdict, p: float | None, p_adjusted: float | None) -> Difference:
+    documents = verdict.win_rate.clusters or 0
     rate = verdict.win_rate
     value = 2 * (rate.value or 0.0) - 1
     ends = None if rate.ci_low is None or rate.ci_high is None else (2 * rate.ci_low - 1, 2 * rate.ci_high - 1)
@@ -193,7 +200,7 @@ def _difference(metric: str, verdict: PairVerdict, p: float | None, p_holm: floa
         ci_low=ends[0] if ends else None,
         ci_high=ends[1] if ends else None,
         p=p,
-        p_holm=p_holm,
+        p_adjusted=p_adjusted,
         detectable=detectable,
         needed=needed if enough else MIN_CLUSTERS,
         n=verdict.votes,
@@ -208,27 +215,26 @@ def _quality(name: str, origin: Origin, judged: Sequence[Judged], tasks: Mapping
     mine = [(task, vote) for task, vote in judged if vote.rater == name]
     by_task = {vote.task: vote for _, vote in mine}
     counted = [(task, vote) for task, vote in mine if task.purpose == "vote" and vote.choice != "skip"]
-    gold = [vote.choice == task.right_choice for task, vote in mine if task.purpose == "gold" and vote.choice != "skip"]
-    repeats = [
-        task.winner(vote.choice) == tasks[task.repeats].winner(by_task[task.repeats].choice)
-        for task, vote in mine
-        if task.purpose == "repeat" and task.repeats in by_task
+    gold = [(task, vote) for task, vote in mine if task.purpose == "gold" and vote.choice != "skip"]
+    correct = [vote.choice == task.right_choice for task, vote in gold]
+    repeated = [(task, vote) for task, vote in mine if task.purpose == "repeat" and task.repeats in by_task]
+    same = [
+        task.winner(vote.choice) == tasks[task.repeats].winner(by_task[task.repeats].choice) for task, vote in repeated
     ]
-    positions = [task.choices("best").index(vote.choice) for task, vote in mine if vote.choice.isdigit()]
-    positions += [("left", "right").index(vote.choice) for _, vote in mine if vote.choice in ("left", "right")]
+    placed = [(task, vote) for task, vote in mine if vote.choice.isdigit() or vote.choice in ("left", "right")]
+    first = [vote.choice in ("1", "left") for _, vote in placed]
     answers_shown = max((len(task.answers) for task, _ in mine), default=2)
-    left = positions.count(0)
     side_p = None
-    if positions and answers_shown > 1:
-        side_p = float(binomtest(left, len(positions), 1 / answers_shown).pvalue)
+    if first and answers_shown > 1:
+        side_p = float(binomtest(sum(first), len(first), 1 / answers_shown).pvalue)
     seconds = [vote.seconds for _, vote in counted if vote.seconds > 0]
     typical_s = median(seconds) if seconds else None
     warnings = []
     if side_p is not None and side_p < SIDE_P:
-        too_often = left * answers_shown > len(positions)
+        too_often = sum(first) * answers_shown > len(first)
         warnings.append(f"chooses the {_side(too_often, answers_shown)} far too often")
-    if len(gold) >= 3 and sum(gold) / len(gold) < MIN_GOLD:
-        warnings.append(f"chose a wrong answer in {len(gold) - sum(gold)} of {len(gold)} gold tasks")
+    if len(correct) >= 3 and sum(correct) / len(correct) < MIN_GOLD:
+        warnings.append(f"chose a wrong answer in {len(correct) - sum(correct)} of {len(correct)} gold tasks")
     if typical_s is not None and len(seconds) >= FEW and typical_s < FAST_S:
         warnings.append(f"takes {typical_s:.1f} s per vote, which is too fast to read the answers")
     return RaterQuality(
@@ -236,9 +242,9 @@ def _quality(name: str, origin: Origin, judged: Sequence[Judged], tasks: Mapping
         origin=origin,
         votes=len(counted),
         skipped=sum(vote.choice == "skip" for _, vote in mine),
-        gold=proportion_score("gold", sum(gold), len(gold), missing_reason="no gold tasks judged"),
-        consistent=proportion_score("consistent", sum(repeats), len(repeats), missing_reason="no repeats judged"),
-        left=proportion_score("left_share", left, len(positions), missing_reason="no decided votes"),
+        gold=score_votes("gold", gold, correct, missing_reason="no gold tasks judged"),
+        consistent=score_votes("consistent", repeated, same, missing_reason="no repeats judged"),
+        left=score_votes("left_share", placed, first, missing_reason="no decided votes"),
         left_p=side_p,
         median_seconds=typical_s,
         warnings=tuple(warnings),
@@ -251,46 +257,40 @@ def _side(first: bool, answers_shown: int) -> str:
     return "first answer" if first else "later answers"
 
 
-def _scores(kind: str, counted: Sequence[Judged], seed: int) -> dict[str, dict[str, Score]]:
+def _scores(kind: str, counted: Sequence[Judged], reading: Reading) -> dict[str, dict[str, Score]]:
     found: dict[str, dict[str, Score]] = {}
     names = list(dict.fromkeys(name for task, _ in counted for name in (task.left, task.right) if name))
     for name in names:
-        votes = [vote for task, vote in counted if name in (task.left, task.right)]
+        votes = [(task, vote) for task, vote in counted if name in (task.left, task.right)]
         metric = "harm" if kind != "pair" else "harm_in_pair"
-        found.setdefault(metric, {})[name] = _share(metric, [vote.harm for vote in votes])
+        found.setdefault(metric, {})[name] = score_votes(metric, votes, [vote.harm for _, vote in votes], reading)
         if kind == "origin":
+            taken = [vote.choice == "person" for _, vote in votes]
             metric = "taken_for_a_person"
-            found.setdefault(metric, {})[name] = _share(metric, [vote.choice == "person" for vote in votes])
+            found.setdefault(metric, {})[name] = score_votes(metric, votes, taken, reading)
         for scale in SCALES if kind == "rating" else ():
-            values = [vote.ratings[scale] for vote in votes if scale in vote.ratings]
-            found.setdefault(scale, {})[name] = _mean(scale, values, seed)
+            found.setdefault(scale, {})[name] = _rating(scale, votes, reading)
     if kind == "origin" and REFERENCE in names:
         detected = [(vote.choice == "person") == (task.left == REFERENCE) for task, vote in counted]
-        found["told_apart"] = {"all": _share("told_apart", detected)}
+        found["told_apart"] = {"all": score_votes("told_apart", counted, detected, reading)}
     return found
 
 
-def _share(metric: str, outcomes: Sequence[bool]) -> Score:
-    return proportion_score(metric, sum(outcomes), len(outcomes), missing_reason="no votes")
-
-
-def _mean(name: str, values: Sequence[int], seed: int) -> Score:
-    if not values:
-        return Score(metric=name, n=0, unit="1 to 5", signature="mean|bootstrap:votes", missing_reason="not rated")
-    drawn = np.random.default_rng(seed).choice(np.array(values, dtype=float), (2_000, len(values))).mean(axis=1)
-    ci_low, ci_high = np.quantile(drawn, [0.025, 0.975]) if len(values) > 1 else (None, None)
-    return Score(
-        metric=name,
-        value=float(np.mean(values)),
-        ci_low=None if ci_low is None else float(ci_low),
-        ci_high=None if ci_high is None else float(ci_high),
-        n=len(values),
-        unit="1 to 5",
-        signature="mean|bootstrap:votes",
+def _rating(scale: str, votes: Sequence[Judged], reading: Reading) -> Score:
+    """Compute the mean rating on one scale."""
+    rated = [(task, vote) for task, vote in votes if scale in vote.ratings]
+    return vote_score(
+        scale,
+        [vote.ratings[scale] for _, vote in rated],
+        [vote.rater for _, vote in rated],
+        [task.cluster for task, _ in rated],
+        reading=reading,
+        scale=(1.0, 5.0),
+        missing_reason="not rated",
     )
 
 
-def _by_tag(counted: Sequence[Judged]) -> dict[str, dict[str, Score]]:
+def _by_tag(counted: Sequence[Judged], reading: Reading) -> dict[str, dict[str, Score]]:
     tags = Counter(tag for task, _ in counted for tag in task.tags)
     found: dict[str, dict[str, Score]] = {}
     for tag, n in tags.items():
@@ -299,15 +299,19 @@ def _by_tag(counted: Sequence[Judged]) -> dict[str, dict[str, Score]]:
         part = [(task, vote) for task, vote in counted if tag in task.tags]
         names = dict.fromkeys(name for task, _ in part for name in (task.left, task.right))
         found[tag] = {
-            name: win_rate("win_rate", [(task, vote) for task, vote in part if name in (task.left, task.right)], name)
+            name: win_rate(
+                "win_rate", [(task, vote) for task, vote in part if name in (task.left, task.right)], name, reading
+            )
             for name in names
         }
     return found
 
 
-def _agreement(counted: Sequence[Judged], source: str, seed: int) -> Agreement | None:
-    rows = [{"rater": vote.rater, "item": task.id, "label": vote.choice} for task, vote in counted]
+def _agreement(counted: Sequence[Judged], source: str) -> Agreement | None:
+    rows = [
+        {"rater": vote.rater, "item": task.id, "label": vote.choice, "document": task.cluster} for task, vote in counted
+    ]
     several = Counter(row["item"] for row in rows)
     if max(several.values()) < 2:
         return None
-    return agree_rows(rows, source, "nominal", seed)
+    return agree_rows(rows, source)

@@ -1,10 +1,8 @@
-"""rank(), agreement() and plan(): votes and ratings from any CSV file."""
+"""agreement() and plan(): how far raters agree, and how many votes a round needs."""
 
 from __future__ import annotations
 
-import csv
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import ceil, isfinite, sqrt
 from pathlib import Path
@@ -14,204 +12,33 @@ import numpy as np
 from scipy.stats import norm
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.metrics.proportion import proportion_score
-from sizewise.records import Agreement, JudgePlan, Ranked, Ranking, Score
+from sizewise.judging.vote_files import read_rows
+from sizewise.judging.vote_scores import codes_of, raters_note, vote_score
+from sizewise.records import Agreement, JudgePlan, Score
+from sizewise.stats import MIN_CLUSTERS
 from sizewise.stats import agreement as coefficients
-from sizewise.stats import percentile_interval
 from sizewise.stats.agreement import Level
-from sizewise.stats.ranking import PRIOR, bradley_terry, ranks_of, resampled_strengths, win_matrix
+from sizewise.stats.crossed import MIN_RATERS
 
-ROUNDS = 1_000
 FEW_GROUPS = 20
-SHARES = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad": 0.5}
-RATER_COLUMNS = ("rater", "worker", "annotator", "judge")
-PROMPT_COLUMNS = ("item", "prompt", "question")
 MAX_LABELS = 200
 REPEAT_SHARE = 0.1
-
-
-def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    """Read a CSV file and check that it has the required columns.
-
-    White space around a value and the Unicode composition of its letters are normalized, so that they never create a
-    second label or name.
-
-    Raises:
-        SizewiseError: the file can't be read, or lacks a column.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            absent = [name for name in needed if name not in (reader.fieldnames or ())]
-            if absent:
-                raise ValueError(f"it has no column {' or '.join(absent)}, but {', '.join(reader.fieldnames or ())}")
-            rows = []
-            for read in reader:
-                row = {key: _normalized(value) for key, value in read.items() if key is not None}
-                if any(not row[name] for name in needed):
-                    raise ValueError(f"line {reader.line_num} has no {next(n for n in needed if not row[n])}")
-                rows.append(row)
-    except (OSError, ValueError, csv.Error) as error:
-        raise SizewiseError(
-            f"{path} cannot be read: {error}.", f"a CSV file with the columns {', '.join(needed)}", ""
-        ) from error
-    if not rows:
-        raise SizewiseError(f"{path} has no rows.", "at least one vote or rating", "")
-    return rows
-
-
-def _normalized(value: str | None) -> str:
-    return unicodedata.normalize("NFC", (value or "").strip())
-
-
-def _groups(rows: list[dict[str, str]], names: Sequence[str]) -> np.ndarray | None:
-    """Number the group of each row by the first of these columns that every row fills in; None if there is none."""
-    name = next((name for name in names if all(row.get(name) for row in rows)), None)
-    if name is None:
-        return None
-    return np.unique([row[name] for row in rows], return_inverse=True)[1].astype(np.int64)
-
-
-def rank(path: Path, seed: int = 0) -> Ranking:
-    """Rank candidates by pairwise votes, with Bradley-Terry strengths.
-
-    Args:
-        path: CSV with `left`, `right`, `winner` (left, right, tie or both_bad), and optionally `rater` and `item`.
-        seed: seed of the resampling.
-
-    Raises:
-        SizewiseError: the file doesn't have this form.
-    """
-    return rank_rows(_rows(path, ("left", "right", "winner")), path.name, seed)
-
-
-class _PairVotes(NamedTuple):
-    """Votes on pairs as arrays, one element per vote."""
-
-    names: np.ndarray
-    """(candidates,) names."""
-    left: np.ndarray
-    """(votes,) index of the left candidate."""
-    right: np.ndarray
-    """(votes,) index of the right candidate."""
-    share: np.ndarray
-    """(votes,) 1 where the left one won, 0 where it lost, 0.5 for a tie."""
-
-
-def _parse_votes(rows: list[dict[str, str]], source: str) -> _PairVotes:
-    wrong = next((row["winner"] for row in rows if row["winner"] not in SHARES), None)
-    if wrong is not None:
-        raise SizewiseError(f"{source} has the winner '{wrong}'.", " or ".join(SHARES), "")
-    names, index = np.unique([row["left"] for row in rows] + [row["right"] for row in rows], return_inverse=True)
-    left, right = index[: len(rows)].astype(np.int64), index[len(rows) :].astype(np.int64)
-    if (left == right).any():
-        raise SizewiseError(
-            f"{source} compares {names[left[left == right][0]]} with itself.", "two different candidates", ""
-        )
-    return _PairVotes(names, left, right, np.array([SHARES[row["winner"]] for row in rows]))
-
-
-def rank_rows(rows: list[dict[str, str]], source: str, seed: int = 0) -> Ranking:
-    """Rank candidates by pairwise votes; see `rank`.
-
-    Args:
-        rows: left, right, winner; optionally rater and item.
-        source: where the votes come from, for messages.
-        seed: seed of the resampling.
-    """
-    votes = _parse_votes(rows, source)
-    wins = win_matrix(votes.left, votes.right, votes.share, np.ones(len(rows)), len(votes.names))
-    linked = _connected(wins)
-    raters, prompts = _groups(rows, RATER_COLUMNS), _groups(rows, PROMPT_COLUMNS)
-    known = [(word, group) for word, group in (("raters", raters), ("prompts", prompts)) if group is not None]
-    clustered = [(word, group) for word, group in known if group.max() > 0]
-    notes = [
-        f"only {int(group.max()) + 1} {word}: intervals are rough"
-        for word, group in clustered
-        if group.max() + 1 < FEW_GROUPS
-    ]
-    if not linked:
-        notes.append("the votes don't link all candidates, so some strengths can't be compared")
-    if not clustered:
-        notes.append("no rater or prompt column: every vote is treated as independent of the others")
-    decided = int((votes.share != 0.5).sum())
-    return Ranking(
-        source=source,
-        votes=len(rows),
-        ties=len(rows) - decided,
-        both_bad=sum(row["winner"] == "both_bad" for row in rows),
-        raters=None if raters is None else int(raters.max()) + 1,
-        prompts=None if prompts is None else int(prompts.max()) + 1,
-        resampled=tuple(word for word, _ in clustered) or ("votes",),
-        left_share=proportion_score(
-            "left_share",
-            int((votes.share == 1).sum()),
-            decided,
-            signature="wilson|ties left out",
-            missing_reason="all votes are ties",
-        ),
-        table=tuple(_ranked(votes, wins, linked, clustered, seed)),
-        notes=tuple(notes),
-    )
-
-
-def _ranked(
-    votes: _PairVotes, wins: np.ndarray, linked: bool, clustered: Sequence[tuple[str, np.ndarray]], seed: int
-) -> list[Ranked]:
-    """Estimate strengths and ranks with intervals, the strongest candidate first."""
-    count = len(votes.names)
-    # An unbeaten candidate would get all the strength: the weak prior of the resamples keeps it inside its interval.
-    strengths = bradley_terry(wins if linked else wins + PRIOR * (1 - np.eye(count)))
-    groups = tuple(group for _, group in clustered)
-    samples = resampled_strengths(votes.left, votes.right, votes.share, groups, count, ROUNDS, seed)
-    sampled_ranks, ranks = ranks_of(samples), ranks_of(strengths)
-    counts, won = wins.sum(axis=1) + wins.sum(axis=0), wins.sum(axis=1)
-    signature = f"ties:half|bootstrap:{'x'.join(word for word, _ in clustered) or 'votes'}"
-    table = []
-    for i in np.argsort(-strengths):
-        ci_low, ci_high = percentile_interval(samples[:, i])
-        first, last = np.quantile(sampled_ranks[:, i], [0.025, 0.975], method="nearest")
-        table.append(
-            Ranked(
-                name=str(votes.names[i]),
-                score=Score(
-                    metric="bradley_terry",
-                    value=float(strengths[i]),
-                    ci_low=float(ci_low),
-                    ci_high=float(ci_high),
-                    n=int(counts[i]),
-                    unit="share of strength",
-                    signature=signature,
-                ),
-                rank=int(ranks[i]),
-                ranks=(int(first), int(last)),
-                win_rate=proportion_score("win_rate", float(won[i]), int(counts[i])),
-            )
-        )
-    return table
-
-
-def _connected(wins: np.ndarray) -> bool:
-    """Check for a chain of wins from each candidate to every other; without one, some strengths are infinite."""
-    from scipy.sparse.csgraph import connected_components
-
-    return int(connected_components(wins > 0, directed=True, connection="strong")[0]) == 1
 
 
 def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     """Compute how far raters agree beyond chance.
 
     Args:
-        path: CSV with `rater`, `item`, `label`.
+        path: CSV with `rater`, `item`, `label`, and optionally `document`, where several items come from one.
         level: level of measurement of the labels.
-        seed: seed of the resampling.
+        seed: has no effect, as nothing is drawn at random.
 
     Raises:
         SizewiseError: the file doesn't have this form, or no item was rated by two raters.
     """
     if level not in get_args(Level):
         raise UsageError(f"'{level}' is not a level of measurement.", " or ".join(get_args(Level)), "")
-    return agree_rows(_rows(path, ("rater", "item", "label")), path.name, level, seed)
+    return agree_rows(list(read_rows(path, ("rater", "item", "label"))), path.name, level)
 
 
 class _Ratings(NamedTuple):
@@ -227,16 +54,17 @@ class _Ratings(NamedTuple):
     """(ratings,) index of the label."""
     counts: np.ndarray
     """(items, labels) number of ratings."""
+    document: np.ndarray
+    """(items,) index of the source document."""
 
 
-def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal", seed: int = 0) -> Agreement:
+def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal") -> Agreement:
     """Compute how far raters agree beyond chance; see `agreement`.
 
     Args:
-        rows: rater, item, label.
+        rows: rater, item, label; optionally document.
         source: where the ratings come from, for messages.
         level: level of measurement of the labels.
-        seed: seed of the resampling.
     """
     if len({(row["rater"], row["item"]) for row in rows}) < len(rows):
         raise SizewiseError(f"{source} has two ratings of one item by one rater.", "one rating per rater and item", "")
@@ -247,50 +75,111 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
     label = np.array([index[row["label"]] for row in rows])
     counts = np.zeros((len(items), len(labels)))
     np.add.at(counts, (item, label), 1)
-    several = int((counts.sum(axis=1) > 1).sum())
-    if not several:
+    several = counts.sum(axis=1) > 1
+    if not several.any():
         raise SizewiseError(
             f"No item of {source} was rated twice, so agreement can't be measured.",
             "items with two ratings or more",
             "",
         )
-    ratings = _Ratings(raters, rater, item, label, counts)
-    notes = [f"only {several} items: intervals are rough"] if several < FEW_GROUPS else []
-    if (counts.sum(axis=0) > 0).sum() == 1:
-        notes.append("there is only one label, so agreement beyond chance can't be measured")
+    of_item = {row["item"]: row.get("document") or row["item"] for row in rows}
+    document = codes_of([of_item[str(name)] for name in items])
+    ratings = _Ratings(raters, rater, item, label, counts, document)
     return Agreement(
         source=source,
         ratings=len(rows),
         raters=len(raters),
-        items=several,
+        items=int(several.sum()),
         labels=tuple(labels),
         level=level,
-        scores=_coefficients(ratings, level, values, seed),
+        scores=_coefficients(ratings, level, values),
         against_the_rest=_against_the_rest(ratings),
-        notes=tuple(notes),
+        notes=tuple(_agreement_notes(ratings, len(np.unique(document[several])))),
     )
 
 
-def _coefficients(ratings: _Ratings, level: Level, values: np.ndarray, seed: int) -> dict[str, Score]:
-    counts = ratings.counts
-    several = int((counts.sum(axis=1) > 1).sum())
+def _agreement_notes(ratings: _Ratings, independent: int) -> Iterable[str]:
+    if independent < MIN_CLUSTERS:
+        yield (
+            f"{independent} different items are too few for intervals; at least {MIN_CLUSTERS} are needed, "
+            f"so {MIN_CLUSTERS - independent} more"
+        )
+    elif independent < FEW_GROUPS:
+        yield f"only {independent} items: intervals are wide"
+    if (ratings.counts.sum(axis=0) > 0).sum() == 1:
+        yield "there is only one label, so agreement beyond chance can't be measured"
+    if note := raters_note(len(ratings.raters)):
+        yield note
+
+
+def _coefficients(ratings: _Ratings, level: Level, values: np.ndarray) -> dict[str, Score]:
     alpha = partial(coefficients.alpha, level=level, values=values)
-    shares = coefficients.fleiss_sums(counts)
+    of_counts: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
+        f"krippendorff_alpha|{level}": (coefficients.alpha_sums, alpha),
+        "fleiss_kappa": (coefficients.fleiss_sums, coefficients.fleiss),
+        "gwet_ac1": (coefficients.fleiss_sums, coefficients.gwet),
+    }
     scores = {
-        "krippendorff_alpha": _coefficient(
-            f"krippendorff_alpha|{level}", coefficients.alpha_sums(counts), alpha, several, seed
-        ),
-        "fleiss_kappa": _coefficient("fleiss_kappa", shares, coefficients.fleiss, several, seed),
-        "gwet_ac1": _coefficient("gwet_ac1", shares, coefficients.gwet, several, seed),
+        signature.partition("|")[0]: _of_counts(ratings, signature, sums_of, value)
+        for signature, (sums_of, value) in of_counts.items()
     }
     if len(ratings.raters) == 2:
-        both = [np.full(len(counts), -1) for _ in ratings.raters]
+        both = [np.full(len(ratings.counts), -1) for _ in ratings.raters]
         for r, i, k in zip(ratings.rater, ratings.item, ratings.label, strict=True):
             both[r][i] = k
         common = (both[0] >= 0) & (both[1] >= 0)
-        tables = coefficients.cohen_sums(both[0][common], both[1][common], counts.shape[1])
-        scores["cohen_kappa"] = _coefficient("cohen_kappa", tables, coefficients.cohen, int(common.sum()), seed)
+        tables = coefficients.cohen_sums(both[0][common], both[1][common], ratings.counts.shape[1])
+        point = float(coefficients.cohen(tables.sum(axis=0)))
+        ends = None
+        if isfinite(point) and len(documents := np.unique(ratings.document[common])) >= MIN_CLUSTERS:
+            sums = _by_document(tables, np.searchsorted(documents, ratings.document[common]))
+            ends = coefficients.agreement_interval(sums, coefficients.imagined_tables(tables), coefficients.cohen)
+        scores["cohen_kappa"] = _coefficient("cohen_kappa", point, ends, int(common.sum()), "documents")
     return scores
+
+
+def _of_counts(
+    ratings: _Ratings,
+    signature: str,
+    sums_of: Callable[[np.ndarray], np.ndarray],
+    value: Callable[[np.ndarray], np.ndarray],
+) -> Score:
+    """Compute a coefficient that is a function of the counts of each item, with its interval."""
+    counts = ratings.counts
+    sums = sums_of(counts)
+    point = float(value(sums.sum(axis=0)))
+    several = counts.sum(axis=1) > 1
+    documents = np.unique(ratings.document[several])
+    ends, clusters = None, "documents"
+    if isfinite(point) and counts.shape[1] > 1 and len(documents) >= MIN_CLUSTERS:
+        without, effective = None, 0.0
+        if len(ratings.raters) >= MIN_RATERS:
+            without = np.stack([_added_by(ratings, rater, sums, sums_of) for rater in range(len(ratings.raters))])
+            cast = np.bincount(ratings.rater).astype(np.float64)
+            effective, clusters = float(cast.sum() ** 2 / np.square(cast).sum()), "raters x documents"
+        imagined = sums_of(coefficients.imagined_counts(counts))
+        by_document = _by_document(sums[several], np.searchsorted(documents, ratings.document[several]))
+        by_document[0] += sums[~several].sum(axis=0)  # labels of items with one rating count in some coefficients
+        ends = coefficients.agreement_interval(by_document, imagined, value, without, effective)
+    return _coefficient(signature, point, ends, int(several.sum()), clusters)
+
+
+def _added_by(
+    ratings: _Ratings, rater: int, sums: np.ndarray, sums_of: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Compute what a rater's ratings add to the sums."""
+    mine = ratings.rater == rater
+    rated = ratings.item[mine]
+    others = ratings.counts[rated].copy()
+    others[np.arange(len(rated)), ratings.label[mine]] -= 1
+    added: np.ndarray = sums[rated].sum(axis=0) - sums_of(others).sum(axis=0)
+    return added
+
+
+def _by_document(sums: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    found = np.zeros((int(documents.max()) + 1, *sums.shape[1:]))
+    np.add.at(found, documents, sums)
+    return found
 
 
 def _against_the_rest(ratings: _Ratings) -> dict[str, Score]:
@@ -298,12 +187,13 @@ def _against_the_rest(ratings: _Ratings) -> dict[str, Score]:
     found = {}
     for index, name in enumerate(ratings.raters):
         mine = ratings.rater == index
-        labels = ratings.label[mine]
         others = ratings.counts[ratings.item[mine]]
-        others[np.arange(mine.sum()), labels] -= 1
-        if total := int(others.sum()):
-            same = float(others[np.arange(mine.sum()), labels].sum())
-            found[str(name)] = proportion_score("same_as_others", same, total)
+        others[np.arange(mine.sum()), ratings.label[mine]] -= 1
+        total = others.sum(axis=1)
+        if (shared := total > 0).any():
+            same = others[np.arange(mine.sum()), ratings.label[mine]][shared] / total[shared]
+            documents = ratings.document[ratings.item[mine]][shared]
+            found[str(name)] = vote_score("same_as_others", same, np.zeros(len(same)), documents)
     return found
 
 
@@ -326,32 +216,18 @@ def _ordered_labels(labels: list[str], level: Level, source: str) -> tuple[list[
     return [label for _, label in numbers], np.array([number for number, _ in numbers])
 
 
-def _coefficient(
-    signature: str,
-    sums: np.ndarray,
-    value: Callable[[np.ndarray], np.ndarray],
-    n: int,
-    seed: int,
-) -> Score:
+def _coefficient(signature: str, point: float, ends: tuple[float, float] | None, n: int, clusters: str) -> Score:
     name = signature.partition("|")[0]
-    point = float(value(sums.sum(axis=0)))
-    if not isfinite(point):
-        return Score(
-            metric=name,
-            n=n,
-            unit="agreement",
-            signature=signature,
-            missing_reason="there is only one label",
-        )
-    ci_low, ci_high = percentile_interval(coefficients.resampled(sums, value, ROUNDS, seed))
+    known = isfinite(point)
     return Score(
         metric=name,
-        value=point,
-        ci_low=ci_low if isfinite(ci_low) else None,
-        ci_high=ci_high if isfinite(ci_high) else None,
+        value=point if known else None,
+        ci_low=ends[0] if ends else None,
+        ci_high=ends[1] if ends else None,
         n=n,
         unit="agreement",
-        signature=f"{signature}|bootstrap:items",
+        signature=f"{signature}|jackknife:{clusters}" if ends else signature,
+        missing_reason=None if known else "there is only one label",
     )
 
 

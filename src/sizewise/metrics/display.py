@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sizewise.errors import SizewiseError
@@ -114,6 +115,11 @@ def title_in_text(name: str) -> str:
     """Return a measure's title as it appears inside a sentence: lower case unless it starts with an acronym."""
     title = measure_of(name).title
     return title if title[:2].isupper() or title == "chrF" else title[0].lower() + title[1:]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as in a sentence: `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def is_percentage(metric: str, unit: str) -> bool:

@@ -17,9 +17,14 @@ class Needs(Record):
     """The user's requirements. All are optional; an unset field sets no limit."""
 
     quality: str | None = None
-    """Quality metric; by default `bleu` if there are examples, else `bits_per_byte`."""
+    """Quality metric; by default human preference if there are enough votes, else the first measured one of accuracy,
+    json_f1, chrf, token_f1, bleu and exact_match, or bits_per_byte without examples."""
     min_quality: float | None = None
     """Minimum acceptable value of the quality metric (maximum if lower is better)."""
+    incumbent: str | None = None
+    """Candidate that is in use today: the smallest one that is no worse replaces it. Requires max_loss."""
+    max_loss: float | None = Field(default=None, ge=0)
+    """How much worse than the incumbent a replacement may be, in the quality metric's unit."""
     max_latency_s: float | None = Field(default=None, gt=0)
     """Maximum median latency for a single user, in seconds."""
     concurrent_users: int | None = Field(default=None, gt=0)
@@ -97,6 +102,8 @@ class Recommendation(Record):
     """Kind of verdict."""
     pick: str | None
     """Name of the recommended candidate, if any."""
+    provisional: str | None = None
+    """Where the evidence decides nothing: the candidate to use until it does, by size, latency and cost."""
     decisive: bool
     """Whether the pick is significantly better than every other eligible candidate and the baselines."""
     summary: str
@@ -112,7 +119,9 @@ class Recommendation(Record):
     break_even: tuple[BreakEven, ...] = ()
     """Break-even of each self-hosted model with each paid one."""
     probability_best: dict[str, float] = Field(default_factory=dict)
-    """Eligible candidate -> share of resamples in which it has the best quality."""
+    """Eligible candidate -> probability that it has the best quality, given how documents vary."""
+    expected_regret: float | None = None
+    """Quality that the pick, or the provisional pick, is expected to lose to the truly best eligible candidate."""
     method_version: int = 1
     """Version of the rules and the wording behind the verdict; other versions may word the same verdict differently."""
 
@@ -152,6 +161,8 @@ class Study(Record):
     """Kind of verdict."""
     pick: str | None
     """Name of the recommended candidate, if any."""
+    provisional: str | None = None
+    """Where the evidence decides nothing: the candidate to use until it does."""
     decisive: bool
     """Whether the pick is significantly better than the others."""
     summary: str

@@ -20,7 +20,7 @@ class Ranked(Record):
     rank: int
     """Rank by strength."""
     ranks: tuple[int, int]
-    """Range of its ranks in 95 % of the resamples."""
+    """Range of ranks that simultaneous 95 % intervals of all differences leave open."""
     win_rate: Score
     """Share of the candidate's votes that it won; a tie counts as one half."""
 
@@ -41,7 +41,7 @@ class Ranking(Record):
     prompts: int | None
     """Number of prompts, if the votes name them."""
     resampled: tuple[str, ...]
-    """Units that the intervals resample: raters, prompts or votes."""
+    """Independent units that the intervals are based on: raters, prompts or votes."""
     left_share: Score
     """Share of decided votes for the left side; 0.5 without a position bias."""
     table: tuple[Ranked, ...]
@@ -224,6 +224,8 @@ class Vote(Record):
     """Flagged as potentially harmful; in a pair, either answer."""
     ratings: dict[str, int] = Field(default_factory=dict)
     """Scale -> 1 to 5."""
+    preference: float | None = Field(default=None, ge=0, le=1)
+    """Soft preference: share of the vote that goes to the left answer of a pair; None if all or nothing."""
     comment: str = Field(default="", max_length=4_000)
     """Comment of the rater, or reason for a skip."""
     correction: str = Field(default="", max_length=20_000)
@@ -274,13 +276,14 @@ class PairVerdict(Record):
     votes: int
     """Votes on this pair."""
     win_rate: Score
-    """Share of votes that the first candidate won; a tie counts as one half. The interval resamples documents."""
+    """Share of votes that the first candidate won; a tie counts as one half. Until the round is closed, its interval
+    stays valid no matter how often it is read."""
     length_controlled: Score
     """Length-controlled win rate."""
     p: float | None
-    """p-value of the win rate against one half."""
+    """p-value of the win rate against one half; None while the round is open or on too few documents."""
     p_anytime: float
-    """Anytime-valid p-value: it stays valid no matter how often the results were checked."""
+    """Anytime-valid p-value: it stays valid no matter how often the results were checked. 1 on too few documents."""
     better: str | None
     """Significantly preferred candidate, corrected for the number of pairs; None if there is none."""
     decided: bool

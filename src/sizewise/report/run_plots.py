@@ -79,7 +79,7 @@ def votes_plot(pairs: Sequence[PairVerdict]) -> Plot:
     ).properties(width=300, height=max(60, 42 * len(rows)))
     return draw(
         "Win rate by pair",
-        "Bars are 95% confidence intervals from resampling source documents. Filled points are significant after "
+        "Bars are 95% confidence intervals over raters and source documents. Filled points are significant after "
         "correction for all pairs.",
         chart,
     )

@@ -1,7 +1,7 @@
 """Chance-corrected agreement between raters; each coefficient models chance differently.
 
 Source: Krippendorff (2011), Computing Krippendorff's alpha-reliability; Cohen (1960); Fleiss (1971); Gwet (2008). All
-are functions of sums over items, so that resampling items is one matrix product.
+are functions of sums over items, so that leaving an item or a rater out is a subtraction.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t as student_t
 
 FloatArray = npt.NDArray[np.float64]
 Level = Literal["nominal", "ordinal", "interval"]
+IMAGINED = 1.0
+"""Weight of all imagined items of an interval together."""
 
 
 def alpha_sums(counts: FloatArray) -> FloatArray:
@@ -114,8 +117,65 @@ def cohen(table: FloatArray) -> FloatArray:
     return _chance_corrected(observed, expected)
 
 
-def resampled(sums: FloatArray, value: Callable[[FloatArray], FloatArray], rounds: int, seed: int) -> FloatArray:
-    """Compute a coefficient on resamples of the items, (items, ...) -> (rounds,)."""
-    count = len(sums)
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=rounds).astype(np.float64)
-    return value(np.tensordot(weights, sums, axes=1))
+def imagined_counts(counts: FloatArray) -> FloatArray:
+    """Return the rating counts of two imagined items, (2, labels): raters agree on a rarer label, or are split.
+
+    They keep the variance of an agreement above zero where no item shows disagreement, or only one a rare label.
+    """
+    ratings = counts.sum(axis=1).max()
+    common, rarer = np.argsort(-counts.sum(axis=0), kind="stable")[:2]
+    found = np.zeros((2, counts.shape[1]))
+    found[0, rarer] = ratings
+    found[1, [common, rarer]] = ratings / 2
+    return found
+
+
+def imagined_tables(tables: FloatArray) -> FloatArray:
+    """Return the confusion tables of two imagined items, (2, labels, labels); see `imagined_counts`."""
+    sizes = tables.sum(axis=0)
+    common, rarer = np.argsort(-(sizes.sum(axis=0) + sizes.sum(axis=1)), kind="stable")[:2]
+    found = np.zeros((2, *sizes.shape))
+    found[0, rarer, rarer] = 1
+    found[1, common, rarer] = found[1, rarer, common] = 0.5
+    return found
+
+
+def agreement_interval(
+    sums: FloatArray,
+    imagined: FloatArray,
+    value: Callable[[FloatArray], FloatArray],
+    without: FloatArray | None = None,
+    raters: float = 0.0,
+) -> tuple[float, float]:
+    """Compute the 95% interval of a coefficient over further items and, where they are a sample, further raters.
+
+    Delete-one jackknife over items, to which two imagined ones are added, and over raters; the variances are added and
+    Satterthwaite's formula gives the degrees of freedom of Student's t. Without the imagined items, 10 items with a
+    label of 90 % prevalence would be covered in 60 % of cases. Gwet (2008), Computing inter-rater reliability and its
+    variance in the presence of high agreement, adds the variance over raters likewise.
+
+    Args:
+        sums: (items, ...) statistics of each independent item.
+        imagined: (2, ...) statistics of imagined items.
+        value: turns sums (..., ...) into values (...).
+        without: (raters, ...) what each rater's ratings add to the sums; None if raters are not a sample.
+        raters: effective number of raters.
+    """
+    items, weight = len(sums), IMAGINED / len(imagined)
+    total = sums.sum(axis=0)
+    whole = total + weight * imagined.sum(axis=0)
+    by_item = np.concatenate(
+        [value(whole) - value(whole - sums), (value(whole) - value(whole - weight * imagined)) / weight]
+    )
+    weights = np.concatenate([np.ones(items), np.full(len(imagined), weight)])
+    center = float(weights @ by_item / weights.sum())
+    variance = of_items = float(weights @ (by_item - center) ** 2) * items / (items - 1)
+    freedom = items - 1.0
+    if without is not None:
+        by_rater = value(whole - without)
+        of_raters = float(np.square(by_rater - by_rater.mean()).sum()) * (len(without) - 1) / len(without)
+        variance = of_items + of_raters
+        freedom = min(freedom, variance**2 / (of_raters**2 / max(1.0, raters - 1) + of_items**2 / freedom))
+    half = float(student_t.ppf(0.975, freedom)) * float(np.sqrt(variance))
+    point = float(value(total))
+    return max(-1.0, point - half), min(1.0, point + half)

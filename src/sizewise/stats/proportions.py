@@ -28,4 +28,5 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
     rate = successes / n
     center = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(0.0, center - half), min(1.0, center + half)
+    # Rounding never leaves the rate itself outside, at 0 and 1 above all.
+    return max(0.0, min(rate, center - half)), min(1.0, max(rate, center + half))

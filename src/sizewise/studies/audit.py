@@ -334,15 +334,27 @@ def _recompute_differences(store: Store, record_id: str) -> Recomputed:
         )  # fmt: skip
         by_votes = again.scores
         found += again.differences
-        if _without_reason(again.judge_validation) != _without_reason(before.judge_validation):
+        same_method = before.method_version == COMPARISON_VERSION
+        if same_method and _without_reason(again.judge_validation) != _without_reason(before.judge_validation):
             differing.append("judge validation: differs from the one recomputed from the votes")
     differing += _changed_differences(before, found)
     differing += _changed_copies(store, before)
     for metric, row in before.scores.items():
         for name, score in row.items():
-            if (by_votes[metric].get(name) if metric in by_votes else measured[name].scores.get(metric)) != score:
+            if metric in by_votes:
+                changed = _vote_score_changed(before, score, by_votes[metric].get(name))
+            else:
+                changed = measured[name].scores.get(metric) != score
+            if changed:
                 differing.append(f"{metric} of {name}: differs from its evaluation")
     return Recomputed(kind="comparison", id=record_id, numbers=7 * len(before.differences), differing=tuple(differing))
+
+
+def _vote_score_changed(compared: Comparison, before: Score, after: Score | None) -> bool:
+    """Check whether a score of votes differs: in all fields, or only in value and n if another method made it."""
+    if compared.method_version == COMPARISON_VERSION or after is None or before.value is None or after.value is None:
+        return before != after
+    return before.n != after.n or not math.isclose(before.value, after.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 def _without_reason(found: JudgeValidation | None) -> JudgeValidation | None:

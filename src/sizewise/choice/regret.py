@@ -1,0 +1,45 @@
+"""How likely each candidate is the best, and what a pick is expected to lose, given how documents vary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sizewise.choice.evidence import Choice
+
+DRAWS = 4_000
+_TIE = 1e-9
+
+
+def estimate_regret(choice: Choice, eligible: Sequence[str], pick: str | None) -> tuple[dict[str, float], float | None]:
+    """Compute the probability that each eligible candidate is the best, and the expected regret of a pick.
+
+    True values are drawn around the measured ones with their jackknife covariance, which leaves out what other
+    documents, prompts or training seeds would change.
+
+    Args:
+        choice: the decision.
+        eligible: candidates to compare.
+        pick: candidate whose regret to compute, if any.
+
+    Returns:
+        Candidate -> probability (empty if unknown), and the expected loss in the quality metric's unit (None if
+        unknown).
+    """
+    spread = choice.comparison.spread.get(choice.quality)
+    names = [name for name in eligible if spread and name in spread.names]
+    if spread is None or len(names) < 2 or len(names) < len(eligible):
+        return {}, None
+    index = [spread.names.index(name) for name in names]
+    covariance = np.array(spread.covariance)[np.ix_(index, index)]
+    values = np.array([choice.value(choice.quality, name) for name in names], dtype=np.float64)
+    sign = 1.0 if choice.higher else -1.0
+    sizes, directions = np.linalg.eigh(covariance)
+    normal = np.random.default_rng(0).standard_normal((DRAWS, len(names)))
+    drawn = sign * (values + normal @ (directions * np.sqrt(np.maximum(sizes, 0))).T)
+    best = drawn.max(axis=1, keepdims=True)
+    leading = drawn >= best - _TIE * np.maximum(1.0, np.abs(best))
+    shares = (leading / leading.sum(axis=1, keepdims=True)).mean(axis=0)
+    regret = float((best[:, 0] - drawn[:, names.index(pick)]).mean()) if pick in names else None
+    return dict(zip(names, map(float, shares), strict=True)), regret

@@ -1,0 +1,296 @@
+"""The verdict: limits first, then what the needs ask for: good enough, no worse than today's model, or the best.
+
+Each kind of claim has its own family. "Best" is one candidate against its k - 1 rivals (Hsu, 1984); "good enough" and
+"no worse" are tested for every candidate that could be picked, with Holm's correction (1979), before the smallest is
+taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite, log
+from typing import NamedTuple
+
+from scipy.stats import t as student_t
+
+from sizewise.choice.evidence import Choice
+from sizewise.choice.limits import check_limits
+from sizewise.records import Outcome
+from sizewise.stats import LEVEL, MIN_CLUSTERS, holm
+
+
+class Verdict(NamedTuple):
+    """The decision, before it is put into words."""
+
+    outcome: Outcome
+    pick: str | None
+    decisive: bool
+    eligible: list[str]
+    """Candidates within all limits, best first; if no limit can be verified, those that may keep them."""
+    baseline: str | None = None
+    """Baseline that beats all candidates or, if the verdict isn't decisive, also reaches the minimum score."""
+    provisional: str | None = None
+    """Candidate to use while the evidence decides nothing."""
+    unverified: bool = False
+    """Whether the verdict is open because no candidate is known to keep the limits."""
+
+
+def decide_verdict(choice: Choice) -> Verdict:
+    """Decide among the candidates, then against the baselines, and name a provisional pick where nothing is decided."""
+    verdict = compare_with_baselines(choice, _among_candidates(choice))
+    if verdict.outcome != "inconclusive":
+        return verdict
+    return verdict._replace(provisional=_provisional(choice, verdict))
+
+
+def _among_candidates(choice: Choice) -> Verdict:
+    eligible, open_limits = [], []
+    for name in choice.names:
+        checked = check_limits(choice, name)
+        problem = choice.silent(name) or checked.missed
+        if problem:
+            choice.rejected[name] = problem
+        elif choice.value(choice.quality, name) is None:
+            score = choice.score(choice.quality, name)
+            reason = score.missing_reason if score else "not measured"
+            choice.rejected[name] = f"has no {choice.title} score: {reason}"
+        elif checked.unverified:
+            choice.rejected[name] = checked.unverified
+            open_limits.append(name)
+        else:
+            eligible.append(name)
+    for names in (eligible, open_limits):
+        names.sort(key=lambda name: (choice.rank(name), choice.memory(name), name))
+    choice.eligible_count = len(eligible or open_limits)
+    if not eligible and open_limits:
+        return Verdict("inconclusive", None, False, open_limits, unverified=True)
+    if not eligible:
+        return Verdict("none_good_enough", None, True, [])
+    if choice.needs.min_quality is not None:
+        return _smallest_above_minimum(choice, eligible)
+    if choice.needs.incumbent is not None:
+        return _no_worse(choice, eligible, choice.needs.incumbent)
+    return _best(choice, eligible)
+
+
+# -- good enough ---------------------------------------------------------------------------------------------------
+
+
+def reaching_minimum(choice: Choice, names: Sequence[str]) -> dict[str, bool | None]:
+    """Test which candidates reach the minimum score, as one family; None where the interval leaves that open.
+
+    Baselines with a score belong to the family, because "no model needed" is a claim too.
+    """
+    minimum = choice.needs.min_quality
+    family = dict.fromkeys([*names, *choice.baselines])
+    found: dict[str, bool | None] = {}
+    p_values = []
+    for name in family:
+        score = choice.score(choice.quality, name)
+        p = float("nan")
+        if minimum is not None and score is not None and score.value is not None:
+            documents = choice.documents(name)
+            if documents >= MIN_CLUSTERS and score.ci_low is not None and score.ci_high is not None:
+                p = _p_beyond(score.value, score.ci_low, score.ci_high, minimum, documents)
+        p_values.append(p)
+    known = [p for p in p_values if isfinite(p)]
+    adjusted = iter(holm(known))
+    for name, p in zip(family, p_values, strict=True):
+        value = choice.value(choice.quality, name)
+        if not isfinite(p) or value is None or minimum is None:
+            found[name] = None
+            continue
+        corrected = next(adjusted)
+        above = (value > minimum) == choice.higher and value != minimum
+        found[name] = True if above and corrected < LEVEL else False if not above and p < LEVEL else None
+    return found
+
+
+def _p_beyond(value: float, ci_low: float, ci_high: float, bound: float, documents: int) -> float:
+    """Compute the two-sided p-value of a bound from the half of the interval on its side."""
+    half = value - ci_low if bound < value else ci_high - value
+    if value == bound:
+        return 1.0
+    if half <= 0:
+        return 0.0 if ci_low == ci_high else 1.0
+    df = max(1, documents - 1)
+    return float(2 * student_t.sf(abs(value - bound) / half * student_t.isf(LEVEL / 2, df), df))
+
+
+def _smallest_above_minimum(choice: Choice, eligible: list[str]) -> Verdict:
+    reached = reaching_minimum(choice, eligible)
+    good = [name for name in eligible if reached[name]]
+    unsure = [name for name in eligible if reached[name] is None]
+    for name in eligible:
+        if name not in good:
+            verb = "may or may not reach" if name in unsure else "doesn't reach"
+            choice.rejected[name] = f"{verb} the minimum of {choice.minimum_text()} ({choice.score_in_text(name)})"
+    if not good:
+        outcome: Outcome = "inconclusive" if unsure else "none_good_enough"
+        return Verdict(outcome, None, not unsure, eligible)
+    # All of these are good enough, so the smallest wins; quality decides between equal sizes.
+    good.sort(key=lambda name: (choice.memory(name), choice.rank(name), name))
+    _reject_larger(choice, good, "reaches the minimum")
+    return Verdict(_outcome(choice, good[0]), good[0], not unsure, good)
+
+
+def _reject_larger(choice: Choice, good: Sequence[str], claim: str) -> None:
+    for name in good[1:]:
+        if choice.memory(name) == choice.memory(good[0]):
+            choice.rejected[name] = f"also {claim}, but scores no better: {choice.score_in_text(name)}"
+        else:
+            larger = "is larger" if choice.memory(name) < float("inf") else "isn't known to be smaller"
+            choice.rejected[name] = f"also {claim}, but {larger} ({choice.size(name)})"
+
+
+# -- no worse than the model in use --------------------------------------------------------------------------------
+
+
+def _no_worse(choice: Choice, eligible: list[str], incumbent: str) -> Verdict:
+    """Pick the smallest candidate that loses at most max_loss to the incumbent (non-inferiority)."""
+    p_values, losing = _losses(choice, [name for name in eligible if name != incumbent], incumbent)
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    good = [name for name, p in adjusted.items() if p < LEVEL and name not in losing]
+    for name in adjusted:
+        if name not in good:
+            verb = "loses more than" if name in losing else "may lose more than"
+            difference = choice.difference_in_text(incumbent, name)
+            choice.rejected[name] = f"{verb} {choice.loss_text()} to {incumbent}: {difference}"
+    if incumbent in eligible:
+        good.append(incumbent)
+    if not good or (good == [incumbent] and set(adjusted) - losing):
+        return Verdict("inconclusive", None, False, eligible)
+    good.sort(key=lambda name: (choice.memory(name), choice.rank(name), name))
+    _reject_larger(choice, good, f"is no worse than {incumbent}")
+    return Verdict(_outcome(choice, good[0]), good[0], True, good)
+
+
+def _losses(choice: Choice, names: Sequence[str], incumbent: str) -> tuple[dict[str, float], set[str]]:
+    """Test the difference to the incumbent against the tolerated loss: p-values, and who loses more for certain."""
+    p_values: dict[str, float] = {}
+    losing = set()
+    margin = -(choice.needs.max_loss or 0.0)
+    for name in names:
+        found = choice.difference(name, incumbent)
+        p_values[name] = float("nan")
+        if found is None or found.ci_low is None or found.ci_high is None or found.clusters < MIN_CLUSTERS:
+            continue
+        turned = found if found.left == name else found.turned()
+        sign = 1 if choice.higher else -1
+        value = sign * turned.value
+        ends = sorted((sign * (turned.ci_low or 0.0), sign * (turned.ci_high or 0.0)))
+        p = _p_beyond(value, ends[0], ends[1], margin, found.clusters)
+        p_values[name] = p if value > margin else 1.0
+        if value < margin and p < LEVEL:
+            losing.add(name)
+    return {name: p if isfinite(p) else 1.0 for name, p in p_values.items()}, losing
+
+
+# -- best ------------------------------------------------------------------------------------------------------------
+
+
+def _best(choice: Choice, eligible: list[str]) -> Verdict:
+    leader = eligible[0]
+    tied = choice.tied(eligible)
+    for name in eligible[1:]:
+        choice.rejected[name] = choice.difference_in_text(leader, name)
+    if not tied:
+        return Verdict(_outcome(choice, leader), leader, True, eligible)
+    models = choice.comparison.models
+    only_trained = all(models[name].start == models[leader].uri for name in tied)
+    if models[leader].start is None and only_trained and _intervals_known(choice, leader, tied):
+        # The base model leads, and the models trained from it don't even have a better value.
+        for name in tied:
+            choice.rejected[name] = f"training shows no benefit: {choice.difference_in_text(leader, name)}"
+        return Verdict("do_not_train", leader, False, eligible)
+    for name in (leader, *tied):
+        choice.rejected[name] = "tied: " + "; ".join(
+            choice.difference_in_text(other, name) for other in (leader, *tied) if other != name
+        )
+    return Verdict("inconclusive", None, False, eligible)
+
+
+def _intervals_known(choice: Choice, leader: str, others: list[str]) -> bool:
+    found = [choice.difference(leader, name) for name in others]
+    return all(difference is not None and difference.ci_low is not None for difference in found)
+
+
+def _outcome(choice: Choice, pick: str) -> Outcome:
+    models = choice.comparison.models
+    trained = [name for name in choice.names if models[name].start is not None]
+    if models[pick].start is not None or not trained:
+        return "pick" if choice.local(pick) else "keep_large"
+    larger = all(choice.parameters(pick) > choice.parameters(name) for name in trained)
+    return "keep_large" if larger or not choice.local(pick) else "do_not_train"
+
+
+# -- baselines and provisional picks ---------------------------------------------------------------------------------
+
+
+def compare_with_baselines(choice: Choice, verdict: Verdict) -> Verdict:
+    """Check a verdict against the baselines: if a baseline does better, no language model is needed.
+
+    The baseline must beat every eligible candidate, and reach the minimum score if there is one. If it reaches the
+    minimum and the pick isn't significantly better, the baseline is the smallest solution that qualifies.
+    """
+    baselines = choice.baselines
+    reached: Mapping[str, bool | None] = reaching_minimum(choice, verdict.eligible) if baselines else {}
+    better = next(
+        (
+            baseline
+            for baseline in baselines
+            if all(choice.beats(baseline, name, len(baselines)) for name in verdict.eligible)
+            and (choice.needs.min_quality is None or reached[baseline])
+        ),
+        None,
+    )
+    if verdict.eligible and better is not None and not verdict.unverified:
+        for name in verdict.eligible:
+            choice.rejected[name] = choice.difference_in_text(better, name)
+        return Verdict("do_not_train", None, True, sorted(verdict.eligible, key=choice.rank), better)
+    pick = verdict.pick
+    enough = next((b for b in baselines if pick and reached[b] and not choice.beats(pick, b)), None)
+    stated = choice.needs.min_quality is not None or choice.needs.incumbent is not None
+    beats_all = stated or pick is None or choice.unbeaten(pick) is None
+    if pick is not None and (choice.documents(pick) < MIN_CLUSTERS or not beats_all):
+        verdict = verdict._replace(decisive=False)
+    if pick is None or enough is None:
+        return verdict
+    difference = choice.difference_in_text(enough, pick)
+    choice.rejected[pick] = f"also reaches the minimum, but isn't significantly better than the baseline: {difference}"
+    return Verdict("do_not_train", None, False, verdict.eligible, enough)
+
+
+def _provisional(choice: Choice, verdict: Verdict) -> str | None:
+    """Name a candidate to use for now: of those that the evidence can't separate, the small, fast and cheap one.
+
+    With too few documents nothing is known about ties, so the leader is named; with an incumbent, the incumbent.
+    """
+    eligible = verdict.eligible
+    if not eligible:
+        return None
+    if choice.needs.incumbent in eligible:
+        return choice.needs.incumbent
+    leader = eligible[0]
+    if choice.needs.min_quality is not None:
+        reached = reaching_minimum(choice, eligible)
+        open_names = [name for name in eligible if reached[name] is not False]
+        leader = open_names[0] if open_names else leader
+        return leader  # the best chance of reaching it
+    if choice.documents(leader) < MIN_CLUSTERS:
+        return leader
+    tied = [leader, *choice.tied(eligible)]
+    return min(tied, key=lambda name: (_burden(choice, name, tied), choice.rank(name), name))
+
+
+def _burden(choice: Choice, name: str, names: Sequence[str]) -> float:
+    """Sum how many times larger, slower and dearer a candidate is than others, over what is known for all of them."""
+    total = 0.0
+    for values in (
+        {other: choice.value("memory_bytes", other) for other in names},
+        {other: choice.value("latency_s", other) for other in names},
+        {other: cost.expected if (cost := choice.cost(other).usd_per_1000) else None for other in names},
+    ):
+        if all(values.values()):
+            total += log(values[name] or 1.0)
+    return total

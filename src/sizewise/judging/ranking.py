@@ -1,0 +1,203 @@
+"""rank(): a ranking of candidates from pairwise votes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sizewise.errors import SizewiseError
+from sizewise.judging.vote_files import (
+    DOCUMENT_COLUMNS,
+    RATER_COLUMNS,
+    Column,
+    IntArray,
+    columns_of,
+    filled,
+    read_rows,
+)
+from sizewise.judging.vote_scores import clustering, raters_note, sampled_raters, vote_score
+from sizewise.records import Ranked, Ranking, Score
+from sizewise.stats import MIN_CLUSTERS
+from sizewise.stats.crossed import Reading
+from sizewise.stats.ranking import Votes, fit_strengths, linked, ranks_of, win_matrix
+
+SHARES = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad": 0.5}
+FEW_GROUPS = 20
+
+
+def rank(path: Path, seed: int = 0) -> Ranking:
+    """Rank candidates by pairwise votes, with Bradley-Terry strengths.
+
+    Args:
+        path: CSV with `left`, `right`, `winner` (left, right, tie or both_bad), and optionally `rater` and `item`
+            (or `document`, where several items come from one). A soft preference is a number from 0 to 1, the share
+            of the vote that goes to the left side, as `winner` or `preference`.
+        seed: has no effect, as nothing is drawn at random.
+
+    Raises:
+        SizewiseError: the file doesn't have this form.
+    """
+    return rank_rows(read_rows(path, ("left", "right", ("winner", "preference"))), path.name)
+
+
+class _PairVotes(NamedTuple):
+    """Votes on pairs as arrays, one element per vote."""
+
+    names: list[str]
+    """Candidates, sorted."""
+    left: IntArray
+    """Index of the left candidate."""
+    right: IntArray
+    """Index of the right candidate."""
+    share: np.ndarray
+    """1 where the left one won, 0 where it lost, 0.5 for a tie."""
+    both_bad: int
+    raters: IntArray | None
+    documents: IntArray | None
+
+
+def _parse_votes(columns: Mapping[str, Column], source: str) -> _PairVotes:
+    sides = columns["left"], columns["right"]
+    used = {sides[i].values[code] for i in (0, 1) for code in np.unique(sides[i].codes)}
+    names = sorted(used)
+    place = {name: i for i, name in enumerate(names)}
+    left, right = (np.array([place.get(name, 0) for name in side.values])[side.codes] for side in sides)
+    if (left == right).any():
+        raise SizewiseError(
+            f"{source} compares {names[left[left == right][0]]} with itself.", "two different candidates", ""
+        )
+    share, both_bad = np.full(len(left), 0.5), 0
+    for column in (columns[name] for name in ("winner", "preference") if name in columns):
+        read = np.array([0.5] + [_share(value, source) for value in column.values[1:]])[column.codes]
+        share = np.where(column.codes > 0, read, share)
+        both_bad += sum(int((column.codes == i).sum()) for i, value in enumerate(column.values) if value == "both_bad")
+    return _PairVotes(
+        names,
+        left,
+        right,
+        share,
+        both_bad,
+        filled(columns, RATER_COLUMNS),
+        filled(columns, DOCUMENT_COLUMNS),
+    )
+
+
+def _share(winner: str, source: str) -> float:
+    """Return the share of a vote that goes to the left side."""
+    if winner in SHARES:
+        return SHARES[winner]
+    try:
+        share = float(winner)
+    except ValueError:
+        share = float("nan")
+    if not 0 <= share <= 1:
+        raise SizewiseError(f"{source} has the winner '{winner}'.", f"{', '.join(SHARES)}, or a number from 0 to 1", "")
+    return share
+
+
+def rank_rows(rows: Iterable[Mapping[str, str]], source: str, reading: Reading = "once") -> Ranking:
+    """Rank candidates by pairwise votes; see `rank`.
+
+    Args:
+        rows: left, right, winner (or preference); optionally rater, and item or document.
+        source: where the votes come from, for messages.
+        reading: "open" if more votes are coming in, so that the ranking is read more than once.
+    """
+    columns, count = columns_of(rows)
+    votes = _parse_votes(columns, source)
+    raters = None if votes.raters is None else len(np.unique(votes.raters))
+    prompts = None if votes.documents is None else len(np.unique(votes.documents))
+    notes = list(_notes(votes, raters, prompts, count))
+    units = [word for word, number in (("raters", raters or 0), ("prompts", prompts or 0)) if number > 1]
+    return Ranking(
+        source=source,
+        votes=count,
+        ties=int((votes.share == 0.5).sum()),
+        both_bad=votes.both_bad,
+        raters=raters,
+        prompts=prompts,
+        resampled=tuple(units) or ("votes",),
+        left_share=_left_share(votes, reading),
+        table=tuple(_table(votes, reading)),
+        notes=tuple(notes),
+    )
+
+
+def _notes(votes: _PairVotes, raters: int | None, prompts: int | None, count: int) -> Iterable[str]:
+    independent = count if prompts is None else prompts
+    if independent < MIN_CLUSTERS:
+        unit = "votes" if prompts is None else "different items"
+        yield (
+            f"{independent} {unit} are too few for intervals or different ranks; at least {MIN_CLUSTERS} are needed, "
+            f"so {MIN_CLUSTERS - independent} more"
+        )
+    elif independent < FEW_GROUPS and prompts is not None:
+        yield f"only {prompts} items: intervals are wide"
+    if not linked(win_matrix(votes.left, votes.right, votes.share, len(votes.names))):
+        yield (
+            "the votes don't link all candidates by wins, so strengths rest on a weak prior: each candidate wins half "
+            "a vote and loses half a vote against the others"
+        )
+    if raters is not None and (note := raters_note(raters)):
+        yield note
+    if raters is None and prompts is None:
+        yield "no rater or prompt column: every vote is treated as independent of the others"
+
+
+def _clusters(votes: _PairVotes) -> tuple[IntArray | None, IntArray]:
+    """Return raters, if they are enough to be a sample, and documents; without either, each vote is its own."""
+    documents = np.arange(len(votes.share)) if votes.documents is None else votes.documents
+    return None if votes.raters is None else sampled_raters(votes.raters), documents
+
+
+def _left_share(votes: _PairVotes, reading: Reading) -> Score:
+    decided = votes.share != 0.5
+    raters, documents = _clusters(votes)
+    return vote_score(
+        "left_share",
+        (votes.share > 0.5)[decided].astype(np.float64),
+        np.zeros(int(decided.sum())) if raters is None else raters[decided],
+        documents[decided],
+        reading=reading,
+        missing_reason="all votes are ties",
+    )
+
+
+def _table(votes: _PairVotes, reading: Reading) -> list[Ranked]:
+    """Estimate strengths and ranks with intervals, the strongest candidate first."""
+    count = len(votes.names)
+    raters, documents = _clusters(votes)
+    fitted = fit_strengths(Votes(votes.left, votes.right, votes.share, raters, documents), count, reading)
+    enough = len(np.unique(documents)) >= MIN_CLUSTERS
+    ranks = ranks_of(fitted.strengths)
+    signature = f"ties:half|sandwich:{clustering(raters is not None, reading)}"
+    table = []
+    for i in np.argsort(-fitted.strengths, kind="stable"):
+        won = _win_rate(votes, int(i), raters, documents, reading)
+        score = Score(
+            metric="bradley_terry",
+            value=float(fitted.strengths[i]),
+            ci_low=float(fitted.ci_low[i]) if enough else None,
+            ci_high=float(fitted.ci_high[i]) if enough else None,
+            n=won.n,
+            unit="share of strength",
+            signature=signature,
+            clusters=won.clusters,
+        )
+        between = (int(fitted.first[i]), int(fitted.last[i])) if enough else (1, count)
+        table.append(Ranked(name=votes.names[i], score=score, rank=int(ranks[i]), ranks=between, win_rate=won))
+    return table
+
+
+def _win_rate(
+    votes: _PairVotes, candidate: int, raters: IntArray | None, documents: IntArray, reading: Reading
+) -> Score:
+    """Compute the share of a candidate's votes that it won."""
+    on_left, on_right = votes.left == candidate, votes.right == candidate
+    mine = on_left | on_right
+    won = np.where(on_left, votes.share, 1 - votes.share)[mine]
+    by = np.zeros(int(mine.sum())) if raters is None else raters[mine]
+    return vote_score("win_rate", won, by, documents[mine], reading=reading)
