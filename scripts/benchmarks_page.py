@@ -59,6 +59,11 @@ MEASURES = {
     "judge": Measured(
         "Blind judging: ranking, coverage, early stopping, concurrent raters", ("judging", "stats"), "make bench-judge"
     ),
+    "judges": Measured(
+        "People's votes combined with those of judge models, and judge validation",
+        ("judging", "stats"),
+        "make bench-judges",
+    ),
     "choose": Measured(
         "Time of a decision, and simulated worlds with a known best model",
         ("choice", "comparison", "stats"),

@@ -105,3 +105,48 @@ def test_best_of_several_round(recorded_study: Path, browser: Browser, served: S
         browser.js("document.querySelector('#buttons button[data-choice=\"2\"]').click(); 1")
         browser.until("document.getElementById('count').textContent.startsWith('1 of')")
     assert browser.complaints() == []
+
+
+GUIDELINES = "# What matters\n\n- A **wrong** deadline is worse than none\n"
+
+
+def test_guidelines_marks_harm_reasons_and_a_click_on_an_answer(
+    recorded_study: Path, browser: Browser, served: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "guide.md").write_text(GUIDELINES, encoding="utf-8")
+    before = json.loads(sizewise("study", str(recorded_study), "--json"))
+    opened = json.loads(
+        sizewise("judge", "open", before["id"], "--simulated", "--raters", "ann", "--no-serve", "--json",
+                 "--guidelines", str(tmp_path / "guide.md"))
+    )  # fmt: skip
+    with served("judge", "open", opened["id"], "--port", "0", told="still valid") as (address, owner, *_):
+        browser.open(address + opened["record"]["links"]["ann"])
+        browser.until("!document.getElementById('intro').hidden")
+        assert browser.js("document.querySelector('#intro .guide strong').textContent") == "wrong"
+        browser.press("Enter")
+        browser.until("document.querySelectorAll('#answers article').length === 2")
+        assert browser.js("document.querySelectorAll('#guide li').length") == 1
+        browser.press("h")
+        assert browser.js("document.activeElement.value") == "1"
+        browser.press("h")
+        browser.js("document.activeElement.click(); document.querySelector('#reasons input[value=unsafe]').click(); 1")
+        assert browser.js("document.getElementById('count').textContent").startswith("0 of")  # boxes choose nothing
+        browser.js("shownAt -= 1000; document.querySelector('article').click(); 1")
+        browser.until("document.getElementById('count').textContent.startsWith('1 of')")
+        assert not browser.js("document.getElementById('guide').open")
+        browser.js("document.querySelector('article').click(); 1")  # the second click of a double click
+        assert browser.js("busy") is False
+        browser.open(owner)
+        browser.until("document.getElementById('links').textContent === '1 of 1'")
+        assert browser.js("location.hash") == ""
+        browser.shot("judge-owner-desktop")
+        browser.size(390, 800)
+        browser.shot("judge-owner-phone")
+        assert not browser.wide()
+        browser.js("document.getElementById('close').click(); document.getElementById('yes').click(); 1")
+        browser.until("document.getElementById('status').textContent === 'This round is closed.'")
+    assert browser.complaints() == []
+    said = json.loads(sizewise("judge", "report", opened["id"], "--json"))["record"]
+    assert said["closed"]
+    assert [list(row.values()) for row in said["reasons"].values()] == [[1]]
+    assert sorted(score["value"] for score in said["scores"]["harm"].values() if score["n"]) == [0, 1]

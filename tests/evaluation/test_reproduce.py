@@ -62,7 +62,7 @@ def test_history_compares_each_with_the_one_before(dataset: Saved[Dataset], stor
         assert [entry.evaluation for entry in found.entries] == ids
         change = next(one for one in found.changes if one.metric == "exact_match")
         assert (change.left, change.right, change.value) == (ids[1], ids[0], 1.0)
-        assert (change.better, change.needed) == (None, 10)  # four documents are too few for any claim
+        assert (change.better, change.needed) == (None, 8)  # four documents are too few for any claim
     assert [entry.model for entry in history(names[0], store=store).entries] == [names[0]]
     with pytest.raises(SizewiseError, match="There are no evaluations of"):
         history("fake:nobody", store=store)

@@ -168,7 +168,7 @@ def test_a_judge_goes_on_to_further_examples_and_one_that_says_nothing_is_an_err
     many = ask_judge(opened.stored.id, "fake:judge", complete, more=6, store=store)
     assert many == few + 6
     ballot = Ballot(store, opened.stored.id)
-    used = [task.item for task in ballot.tasks.values() if task.purpose == "vote"]
+    used = [task.item for task in ballot.tasks.values() if task.purpose == "vote" and not task.replaces]
     assert len(used) == len(set(used))
     ballot.close()
     with pytest.raises(SizewiseError, match="no verdict"):
@@ -253,7 +253,7 @@ def test_tasks_go_out_blind_and_votes_come_back_once(form: Format, compared: str
     filled(form, path, ballot)
     taken = read_votes(ballot, path, form)
     before = ballot.votes()
-    assert read_votes(ballot, path, form) == taken
+    assert read_votes(ballot, path, form)[:2] == taken[:2]
     assert ballot.votes() == before
     ((name, count),) = taken.votes.items()
     assert taken.empty == 0
@@ -279,15 +279,15 @@ def test_empty_annotations_are_left_out_and_counted(compared: str, store: Store,
     ]
     path = tmp_path / "export.json"
     path.write_text(json.dumps([*tasks, {"data": {"task": names[0]}, "annotations": None}]), encoding="utf-8")
-    assert read_votes(ballot, path, "label-studio") == ({"imported 7": 1}, 3)
+    assert read_votes(ballot, path, "label-studio")[:2] == ({"imported 7": 1}, 3)
     path.write_text(f"task,rater,choice\n{names[0]},Ada,\n{names[1]}, Ada , left \n", encoding="utf-8")
-    assert read_votes(ballot, path, "csv") == ({"imported Ada": 1}, 1)
+    assert read_votes(ballot, path, "csv")[:2] == ({"imported Ada": 1}, 1)
     path.write_text(f"task,rater\n{names[0]},Ada\n", encoding="utf-8")
     with pytest.raises(SizewiseError, match="none of its 1 rows has a choice"):
         read_votes(ballot, path, "csv")
     records = [{"id": names[0], "responses": None}, {"id": names[1], "responses": {"choice": None}}]
     path.write_text(json.dumps(records), encoding="utf-8")
-    assert read_votes(ballot, path, "argilla") == ({}, 0)
+    assert read_votes(ballot, path, "argilla")[:2] == ({}, 0)
     ballot.close()
 
 

@@ -59,7 +59,7 @@ def test_a_round_is_blind_balanced_and_shows_nobody_an_item_twice_but_in_repeats
             assert rater.tasks.index(repeat.id) > rater.tasks.index(first.id)
     assert set(seen.values()) == {2}
     for task in ballot.tasks.values():
-        if task.purpose == "vote":
+        if task.purpose == "vote" and not task.replaces:
             sides[task.left, task.right] += 1
     pairs = {frozenset(pair) for pair in sides}
     assert len(pairs) == 3
@@ -305,6 +305,22 @@ def test_a_candidate_that_never_answered_is_left_out_by_name(
     done = CliRunner().invoke(app, ["judge", "open", compared, "--no-serve", "--kind", kind])
     assert done.exit_code == 0, done.output
     assert f"Left out of the round: silent, {why}." in " ".join(done.output.split())
+
+
+def test_guidelines_come_from_a_text_file(compared: str, store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "guide.md"
+    path.write_text("\ufeff# Rules\n", encoding="utf-8")
+    run = CliRunner().invoke
+    done = run(app, ["judge", "open", compared, "--no-serve", "--json", "--adaptive", "--guidelines", str(path)])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)["record"]
+    assert (record["guidelines"], record["adaptive"]) == ("# Rules", True)
+    unusable = {b" \n": "is empty", b"\xff\xfe\xfa": "isn't UTF-8 text", b"x" * 20_001: "20,001 characters"}
+    for body, why in unusable.items():
+        path.write_bytes(body)
+        failed = run(app, ["judge", "open", compared, "--no-serve", "--guidelines", str(path)])
+        assert isinstance(failed.exception, UsageError)
+        assert why in str(failed.exception)
 
 
 def test_votes_without_the_silent_candidate_enter_the_verdict(

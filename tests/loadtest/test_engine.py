@@ -22,8 +22,10 @@ def test_users_send_the_questions_of_the_test_set(
     other = evaluate("fake:echo", dataset.id, ["chrf"], store=store)
     found = load_test_model(measured.id, (4, 1), store=store)
     assert [level.concurrent_users for level in found.record.levels] == [1, 4]
+    assert found.record.machine
+    assert any("72 successful requests per level are needed" in note for note in found.record.notes)
     for level in found.record.levels:
-        assert level.requests == 12
+        assert level.requests == max(12, 4 * (level.concurrent_users or 0))
         assert not level.errors
         first, whole = (level.scores[name].value for name in ("p50_ttft_s", "p50_latency_s"))
         assert first is not None

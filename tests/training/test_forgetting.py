@@ -28,7 +28,8 @@ def test_general_answers_need_no_template(tiny_folder: Path) -> None:
     chat = general_answer_bits(network, tokenizer, questions_in("en"), 128)
     tokenizer.chat_template = None
     plain = general_answer_bits(network, tokenizer, questions_in("en"), 128)
-    assert 0 < plain < 20
+    assert len(plain) == len(questions_in("en"))
+    assert all(0 < bits < 20 * len(answer) for bits, (_, answer) in zip(plain, questions_in("en"), strict=True))
     assert chat != plain
 
 
@@ -44,6 +45,19 @@ def test_forgetting_is_measured_and_replay_mixed_in(dataset: Saved[Dataset], sto
     assert replayed.forgetting.after < plain.forgetting.after
     assert replayed.curve[-1].control_bits_per_byte is not None
     assert replayed.forgetting.questions == 40
+    change = replayed.forgetting.answers_change
+    assert change is not None
+    assert change.value is not None
+    assert change.ci_low is not None
+    assert change.ci_high is not None
+    assert change.value == pytest.approx(
+        (replayed.forgetting.answers_after or 0) - (replayed.forgetting.answers_before or 0)
+    )
+    assert change.ci_low <= change.value <= change.ci_high
+    text = replayed.forgetting.change
+    assert text is not None
+    assert text.value is not None
+    assert text.ci_low is not None or text.ci_missing_reason
 
 
 def test_control_text_without_text_is_refused(store: Store, tmp_path: Path) -> None:

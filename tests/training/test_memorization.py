@@ -49,4 +49,19 @@ def test_secrets_seen_often_are_remembered_better(dataset: Saved[Dataset], store
     assert found.membership_auc.ci_low <= found.membership_auc.value
     assert found.membership_tpr.missing_reason is not None  # too few held-out passages for 1 %
     card = (Path(stored.path).parent / "model" / "README.md").read_text(encoding="utf-8")
+    extracted = found.extracted_scores["16"]
+    assert extracted.value == found.extracted["16"]
+    assert extracted.ci_low is not None
+    assert found.exposure_scores["16"].value == pytest.approx(found.exposure["16"])
+    assert found.exposure_scores["16"].n == 2
     assert "exposure of canaries that were in the text 16 time(s)" in card
+
+
+def test_membership_rates_have_intervals_over_documents() -> None:
+    rng = np.random.default_rng(2)
+    known = np.arange(400) < 200
+    sources = np.array([f"d{i // 5}" for i in range(400)])
+    loss = rng.normal(size=400) - 0.8 * known
+    (auc_low, auc_high), (rate_low, rate_high) = memorization._intervals(loss, known, sources, 0)
+    assert auc_low < memorization._auc(loss, known) < auc_high
+    assert rate_low <= memorization._rate_at_one_percent(loss, known) <= rate_high

@@ -19,7 +19,7 @@ TEXT_METRICS = ("bits_per_byte", "perplexity")
 # Default quality metrics, in order of preference; those for labels and JSON are measured only on data of that kind.
 # BLEU comes after metrics of single answers, because a corpus statistic separates systems less well.
 ANSWER_METRICS = ("accuracy", "json_f1", "chrf", "token_f1", "bleu", "exact_match")
-VOTE_METRICS = ("people", "judge_model")
+VOTE_METRICS = ("people", "people_ppi", "judge_model")
 
 
 def quality_measures(comparison: Comparison) -> list[str]:
@@ -60,9 +60,9 @@ class Choice:
                 if measured
                 else f"run sizewise evaluate again with --metrics {self.quality}",
             )
-        if self.quality == "people" and not self._voted("people"):
+        if self.quality in ("people", "people_ppi") and not self._voted(self.quality):
             raise UsageError(
-                f"'people' can't be the quality metric yet: {self.votes_missing()}.",
+                f"'{self.quality}' can't be the quality metric yet: {self.votes_missing()}.",
                 f"{MIN_VOTES} votes per pair, on {MIN_CLUSTERS} documents, from {MIN_VOTERS} raters",
                 "collect more votes with sizewise judge open, or choose another quality metric",
             )
@@ -105,8 +105,9 @@ class Choice:
             order = (*TEXT_METRICS, *ANSWER_METRICS)
         else:
             order = (*ANSWER_METRICS, *TEXT_METRICS)
-        if self._voted("people"):
-            return "people"
+        for metric in ("people_ppi", "people"):  # judge models only make people's votes more precise
+            if self._voted(metric):
+                return metric
         if self._voted("judge_model") and self._validated():
             return "judge_model"
         for metric in order:
@@ -122,8 +123,9 @@ class Choice:
         """Return whether every pair has enough votes; then votes are the best measure of quality."""
         votes = self._votes(metric)
         pairs = len(self.names) * (len(self.names) - 1) // 2
-        enough = all(pair.n >= MIN_VOTES and pair.clusters >= MIN_CLUSTERS for pair in votes)
-        voters = metric != "people" or (self.comparison.voters or 1) >= MIN_VOTERS
+        min_votes = MIN_CLUSTERS if metric == "people_ppi" else MIN_VOTES
+        enough = all(pair.n >= min_votes and pair.clusters >= MIN_CLUSTERS for pair in votes)
+        voters = metric == "judge_model" or (self.comparison.voters or 1) >= MIN_VOTERS
         return pairs == len(votes) > 0 and enough and voters
 
     def _votes(self, metric: str) -> list[Difference]:
@@ -132,7 +134,7 @@ class Choice:
     def votes_missing(self) -> str | None:
         """Return why human votes don't rank the candidates; None if they do or if there are no votes."""
         votes = self._votes("people")
-        if not votes or self._voted("people"):
+        if not votes or self._voted("people") or self._voted("people_ppi"):
             return None
         pairs = len(self.names) * (len(self.names) - 1) // 2
         fewest = min(pair.n for pair in votes) if len(votes) == pairs else 0

@@ -21,6 +21,7 @@ from sizewise.cli.output import (
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
+    from sizewise.evaluation.options import Until
     from sizewise.records import Evaluation, Score
     from sizewise.store import Saved
 
@@ -61,6 +62,57 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="NAMES",
                 rich_help_panel=MEASUREMENT,
                 help="Comma-separated metrics: bits_per_byte,bleu. Default: those that fit the data.",
+            ),
+        ] = None,
+        samples: Annotated[
+            int,
+            typer.Option(
+                metavar="K",
+                min=1,
+                rich_help_panel=MEASUREMENT,
+                help="Sampled answers per item; scores are their mean, with pass@k and the noise of sampling.",
+            ),
+        ] = 1,
+        temperature: Annotated[
+            float | None,
+            typer.Option(
+                metavar="T",
+                min=0,
+                max=2,
+                rich_help_panel=MEASUREMENT,
+                help="Sampling temperature. Default: 0 (greedy) for one answer, 0.7 for several.",
+            ),
+        ] = None,
+        until: Annotated[
+            Literal["decided"] | None,
+            typer.Option(
+                metavar="decided",
+                rich_help_panel=MEASUREMENT,
+                help="Ask items in random order and stop once --against or --min-quality is decided.",
+            ),
+        ] = None,
+        against: Annotated[
+            str | None,
+            typer.Option(
+                metavar="ID",
+                rich_help_panel=MEASUREMENT,
+                help="With --until: the evaluation that this model must beat.",
+            ),
+        ] = None,
+        margin: Annotated[
+            float | None,
+            typer.Option(
+                metavar="X",
+                rich_help_panel=MEASUREMENT,
+                help="With --against: decide whether the model loses less than X.",
+            ),
+        ] = None,
+        min_quality: Annotated[
+            float | None,
+            typer.Option(
+                metavar="X",
+                rich_help_panel=MEASUREMENT,
+                help="With --until: decide whether the metric reaches X.",
             ),
         ] = None,
         count_failures_as_wrong: Annotated[
@@ -125,13 +177,25 @@ def register(app: typer.Typer, panel: str) -> None:
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
         if suite is None and data is None:
             raise UsageError("No test data given.", "--data ID, or --suite NAME", "sizewise runs")
-        if suite is not None and (max_tokens is not None or count_failures_as_wrong or new_run):
+        sampled = samples > 1 or temperature is not None
+        if suite is not None and (max_tokens is not None or count_failures_as_wrong or new_run or sampled or until):
             raise UsageError(
-                "--max-tokens, --count-failures-as-wrong and --new-run don't apply to a suite.",
+                "--max-tokens, --count-failures-as-wrong, --new-run, --samples, --temperature and --until don't apply "
+                "to a suite.",
                 "--data ID with them, or --suite NAME alone",
                 f"sizewise evaluate {model} --suite {suite}",
             )
-        options = EvaluationOptions(max_tokens, count_failures_as_wrong, new_run, seed, engine, max_usd)
+        options = EvaluationOptions(
+            max_tokens,
+            count_failures_as_wrong,
+            new_run,
+            seed,
+            engine,
+            max_usd,
+            samples,
+            temperature,
+            _question(until, against, margin, min_quality),
+        )
         with reporting() as reporter:
             if suite is not None:
                 saved = evaluate_suite(model, suite, data, limit=limit, options=options, reporter=reporter)
@@ -139,6 +203,24 @@ def register(app: typer.Typer, panel: str) -> None:
                 saved = evaluate_model(model, str(data), names, limit=limit, options=options, reporter=reporter)
         if not print_saved(saved, json):
             _print(saved, suite is not None, csv, wide)
+
+
+def _question(until: str | None, against: str | None, margin: float | None, min_quality: float | None) -> Until | None:
+    """Build the question that ends the evaluation.
+
+    Raises:
+        UsageError: a question is given without --until.
+    """
+    from sizewise.evaluation.options import Until
+
+    given = [
+        name
+        for name, value in (("--against", against), ("--margin", margin), ("--min-quality", min_quality))
+        if value is not None
+    ]
+    if until is None and given:
+        raise UsageError(f"{given[0]} needs --until decided.", "--until decided with it", f"--until decided {given[0]}")
+    return Until(against, margin, min_quality) if until is not None else None
 
 
 def _print(saved: Saved[Evaluation], of_suite: bool, csv: bool, wide: bool) -> None:

@@ -137,6 +137,20 @@ def open_(
         bool,
         typer.Option("--keep-formatting", rich_help_panel=ROUND, help="Show answers with their original formatting."),
     ] = False,
+    guidelines: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=ROUND, help="Your instructions to the raters: plain text or Markdown."
+        ),
+    ] = None,
+    adaptive: Annotated[
+        bool,
+        typer.Option(
+            "--adaptive",
+            rich_help_panel=ROUND,
+            help="Ask the pair next that tells most about the best of three candidates or more.",
+        ),
+    ] = False,
     hide_reference: Annotated[
         bool, typer.Option("--hide-reference", rich_help_panel=ROUND, help="Don't show the reference answer.")
     ] = False,
@@ -189,6 +203,8 @@ def open_(
                 plain=not keep_formatting,
                 show_reference=not hide_reference,
                 min_agreement=min_agreement,
+                guidelines=_read_guidelines(guidelines),
+                adaptive=adaptive,
             ),
             store=store,
             seed=seed,
@@ -205,6 +221,24 @@ def open_(
             serve_round(saved.id, invitations, host=host, port=port, store=store, reporter=reporter)
 
 
+def _read_guidelines(path: Path | None) -> str:
+    """Read the owner's instructions to the raters.
+
+    Raises:
+        UsageError: the file can't be read as text, or is empty.
+    """
+    if path is None:
+        return ""
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8 text"
+        raise UsageError(f"{path} can't be read: {reason}.", "a text or Markdown file in UTF-8", "") from error
+    if not text:
+        raise UsageError(f"{path} is empty.", "instructions to the raters", "remove --guidelines, or write the file")
+    return text
+
+
 def _print_round(saved: Saved[JudgeRound], invitations: tuple[Invitation, ...]) -> None:
     """Print the size of a round, what was left out, and its links."""
     record = saved.record
@@ -215,6 +249,7 @@ def _print_round(saved: Saved[JudgeRound], invitations: tuple[Invitation, ...]) 
         print_line(f"Left out of the round: {name}, {why}.")
     for left, right, count in record.same:
         print_line(f"Counted as ties: {count:,} examples with the same answer from {left} and {right}.")
+    print_notes(record.notes)
     print_path(f"round: {saved.id}")
     for invitation in invitations:
         print_path(f"{invitation.rater}: /r/{invitation.token}")
@@ -353,8 +388,8 @@ def _print_report(found: JudgeReport, csv: bool, wide: bool) -> None:
     for judge in found.judges:
         print_line(
             f"judge model {judge.judge}: {'validated' if judge.validated else 'unvalidated'}, agreement with human "
-            f"raters {value_text(judge.agreement)} (among human raters {value_text(judge.among_people)}). "
-            f"{judge.reason}",
+            f"raters {value_text(judge.agreement)} (among human raters {value_text(judge.among_people)}), kappa "
+            f"{value_text(judge.kappa) if judge.kappa else 'n/a'}. {judge.reason}",
             "  ",
         )
     print_notes(found.notes)

@@ -92,13 +92,20 @@ def import_(
         read = read_votes(ballot, file, form)
     finally:
         ballot.close()
-    record = {"round": ballot.id, "votes": dict(read.votes), "empty": read.empty}
+    record = {"round": ballot.id} | read._asdict()
     if print_object("votes", ballot.id, None, record, json):
         return
     for name, count in read.votes.items():
         print_line(f"{name}: {count} votes")
     if read.empty:
         print_line(f"{read.empty} empty annotations were left out")
+    if read.corrected or read.unchanged:
+        print_line(f"{read.corrected} votes corrected earlier ones; {read.unchanged} were known already")
+    if read.without_place:
+        print_line(
+            f"{read.without_place} votes flag harm without naming the answer, so harm counts for both answers of a "
+            "pair. Name the answer in the column 'harmful': 1, 2 or both"
+        )
     print_path(f"next: sizewise judge report {ballot.id}")
 
 

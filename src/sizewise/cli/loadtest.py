@@ -52,7 +52,8 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = None,
         requests: Annotated[
-            int | None, typer.Option(metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Requests per level.")
+            int | None,
+            typer.Option(metavar="N", min=1, rich_help_panel=MEASUREMENT, help="Requests per level; 72 verify a p95."),
         ] = None,
         seed: Seed = 0,
         model: Annotated[
@@ -90,16 +91,18 @@ def register(app: typer.Typer, panel: str) -> None:
         from sizewise.loadtest.levels import Limits
 
         in_process = url.startswith("eval-")
-        if in_process and (rate or model or requests):
+        if in_process and (rate or model):
             raise UsageError(
-                "--rate, --model and --requests don't apply to an evaluation.",
+                "--rate and --model don't apply to an evaluation.",
                 "--concurrency alone",
                 f"sizewise loadtest {url} --concurrency 1,8",
             )
         counts, requests_per_s = _counts(concurrency), _rate(rate)
         with reporting() as reporter:
             saved = (
-                load_test_model(url, counts, limits=Limits(ttft_slo, tpot_slo), seed=seed, reporter=reporter)
+                load_test_model(
+                    url, counts, limits=Limits(ttft_slo, tpot_slo), requests=requests, seed=seed, reporter=reporter
+                )
                 if in_process
                 else load_endpoint(
                     url,
@@ -195,6 +198,7 @@ def _milliseconds(level: LoadLevel, name: str) -> str:
     score = level.scores.get(name)
     if score is None or score.value is None:
         return "-"
-    if score.ci_low is None or score.ci_high is None:
+    if score.ci_low is None and score.ci_high is None:
         return f"{1e3 * score.value:,.0f}"
-    return f"{1e3 * score.value:,.0f} [{1e3 * score.ci_low:,.0f}, {1e3 * score.ci_high:,.0f}]"
+    ends = ("unbounded" if end is None else f"{1e3 * end:,.0f}" for end in (score.ci_low, score.ci_high))
+    return f"{1e3 * score.value:,.0f} [{', '.join(ends)}]"

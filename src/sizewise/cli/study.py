@@ -249,16 +249,24 @@ def _dry_run(config: StudyConfig, as_json: bool, as_csv: bool) -> None:
 
 
 def _print_data(found: DryRun) -> None:
+    from sizewise.metrics.display import plain_value, title_in_text
+
     print_line(f"Training set: {found.train_documents} documents, {found.train_bytes / 1e3:,.0f} kB.")
     print_line(
         f"Test set: {found.test_passages} passages and {found.test_examples} examples. "
         f"{found.uncontaminated_examples} examples share nothing with training and count; what counts comes from "
         f"{found.test_documents} documents."
     )
-    if found.can_show:
+    if found.measured_difference is not None:
+        size = plain_value(found.measured_metric, found.measured_unit, found.measured_difference)
+        print_line(
+            f"Detectable difference (80 % power): {size} in {title_in_text(found.measured_metric)}, from the variance "
+            f"measured in {found.measured_in}."
+        )
+    elif found.can_show:
         print_line(
             f"Detectable difference (80 % power): {found.can_show.lower:.0%} to {found.can_show.upper:.0%} in a share "
-            "of correct answers."
+            "of correct answers. Assumed: shares near one half; no evaluation of this data has measured the variance."
         )
 
 

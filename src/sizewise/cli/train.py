@@ -350,10 +350,12 @@ def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json:
         return
     print_line(saved.record.summary)
     print_table(headings, rows)
+    print_line(saved.record.uncertainty)
 
 
 def _print(saved: Saved[Checkpoint], csv: bool) -> None:
     """Print validation loss, speed, forgetting and memorization."""
+    from sizewise.metrics.display import value_text
     from sizewise.training.attention_tradeoff import format_tradeoff
 
     record = saved.record
@@ -382,13 +384,19 @@ def _print(saved: Saved[Checkpoint], csv: bool) -> None:
                 record.forgetting.answers_after,
             ),
         }
-        parts = [f"{what} {a:.4f} -> {b:.4f}" for what, (a, b) in measured.items() if a is not None and b is not None]
+        changes = (record.forgetting.change, record.forgetting.answers_change)
+        parts = [
+            f"{what} {a:.4f} -> {b:.4f}" + (f" (change {value_text(change)})" if change else "")
+            for (what, (a, b)), change in zip(measured.items(), changes, strict=True)
+            if a is not None and b is not None
+        ]
         print_line(f"Forgetting (bits per byte): {'; '.join(parts)}.")
     if record.memorization:
-        for times, bits in record.memorization.exposure.items():
+        for times, exposure in record.memorization.exposure_scores.items():
+            extracted = record.memorization.extracted_scores[times]
             print_line(
-                f"Memorization: secrets planted {times} time(s) have an exposure of {bits:.1f} bits; "
-                f"{record.memorization.extracted[times]:.0%} can be extracted."
+                f"Memorization: secrets planted {times} time(s) have an exposure of {value_text(exposure)} bits; "
+                f"{value_text(extracted)} can be extracted (n = {extracted.n})."
             )
     if record.estimate_error:
         errors = ", ".join(f"{what} {error:+.0%}" for what, error in record.estimate_error.items())

@@ -183,6 +183,13 @@ def _named(
 
 
 def _check_same(records: Mapping[str, Evaluation]) -> None:
+    for name, record in records.items():
+        if record.stopped is not None:
+            raise SizewiseError(
+                f"The evaluation of {name} stopped once its question was decided, so tests on its items don't hold.",
+                "an evaluation of all items",
+                f"sizewise evaluate {record.model.uri} --data {record.data}",
+            )
     (first_name, first), *others = records.items()
     for name, record in others:
         for field in ("data", "limit", "seed", "metrics"):

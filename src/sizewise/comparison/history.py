@@ -74,7 +74,9 @@ def _changes(found: list[Saved[Evaluation]], store: Store, seed: int) -> tuple[l
     notes: list[str] = []
     for entry in found:
         record = entry.record
-        key = f"{record.data} {record.limit} {record.seed} {record.metrics}"
+        if record.stopped is not None:  # its items depend on the results, so tests on them don't hold
+            continue
+        key = f"{record.data} {record.limit} {record.seed} {record.metrics} {record.sampling}"
         before = latest.get(key)
         latest[key] = entry
         if before is None:

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from sizewise.comparison.combining import PEOPLE_PPI, combine_votes, combined_notes
 from sizewise.comparison.comparing import COMPARISON_VERSION
 from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, validate_judges, vote_differences
+from sizewise.judging.harm import HARM, HARM_IN_PAIR, harm_outcomes
 from sizewise.judging.pairs import score_votes
 from sizewise.judging.vote_scores import raters_note
 from sizewise.records import (
+    CombinedVotes,
     Comparison,
     Difference,
     JudgeRound,
     JudgeTask,
     JudgeValidation,
+    ModelDescription,
     Origin,
     Score,
     Vote,
     fingerprint,
 )
+from sizewise.stats.crossed import Reading
 from sizewise.store import Saved, Store
 
-PEOPLE, JUDGE_MODEL, HARM = "people", "judge_model", "harm_in_pair"
+PEOPLE, JUDGE_MODEL = "people", "judge_model"
+HARM_BETTER: dict[str, Literal["higher", "lower"]] = {HARM: "lower", HARM_IN_PAIR: "lower"}
 VOTES_FILE = "votes.jsonl"
 
 
@@ -34,14 +40,21 @@ class Voted(NamedTuple):
     """Metric -> candidate -> win rate."""
     differences: list[Difference]
     """Differences by metric and pair."""
-    judge_validation: JudgeValidation | None
-    """Agreement of the judge model with human raters."""
+    judges: list[JudgeValidation]
+    """Validation of each judge model, the one behind the metric `judge_model` first."""
+    combined: tuple[CombinedVotes, ...]
+    """How votes of people and judge models were combined, for each pair."""
+
+    @property
+    def judge_validation(self) -> JudgeValidation | None:
+        """Validation of the judge model behind the metric `judge_model`."""
+        return next(iter(self.judges), None)
 
 
 def add_votes(
     comparison: str, round_id: str, *, store: Store | None = None, simulation: bool = False
 ) -> Saved[Comparison]:
-    """Save a comparison with votes as metrics: `people`, and `judge_model` if a model has voted too.
+    """Save a comparison with votes as metrics: `people`, and `people_ppi` and `judge_model` if a model has voted too.
 
     Args:
         comparison: comparison id.
@@ -55,10 +68,10 @@ def add_votes(
     store = store or Store()
     before = store.read(Comparison, comparison)
     ballot = Ballot(store, round_id)
-    record, votes, closed = ballot.round, ballot.votes(), ballot.closed
+    record, votes, closed = ballot.round, ballot.votes(), ballot.sample_fixed
     ballot.close()
     _check_candidates(before, comparison, record, round_id)
-    found = voted(record, ballot.tasks, votes, before.seed, simulation, closed)
+    found = voted(record, ballot.tasks, votes, before.models, simulation, closed)
     count = sum(difference.n for difference in found.differences if difference.metric == PEOPLE)
     if not count:
         raise SizewiseError(
@@ -69,13 +82,13 @@ def add_votes(
     origins = ("person", "simulated") if simulation else ("person",)
     counted = [vote for vote in votes if ballot.tasks[vote.task].purpose == "vote" and vote.choice != "skip"]
     voters = len({vote.rater for vote in counted if vote.origin in origins})
-    notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found.judge_validation)]
+    notes = [_votes_note(round_id, count, voters, simulation, closed), *_judge_notes(found)]
     after = before.model_copy(
         update={
-            "scores": before.scores | found.scores,
-            "better": before.better | dict.fromkeys(found.scores, "higher") | {HARM: "lower"},
+            "scores": _without_harm(before.scores) | found.scores,
+            "better": before.better | dict.fromkeys(found.scores, "higher") | HARM_BETTER,
             "differences": (
-                *(kept for kept in before.differences if kept.metric not in (PEOPLE, JUDGE_MODEL)),
+                *(kept for kept in before.differences if kept.metric not in (PEOPLE, PEOPLE_PPI, JUDGE_MODEL)),
                 *found.differences,
             ),
             "votes": round_id,
@@ -83,20 +96,21 @@ def add_votes(
             "votes_closed": closed,
             "simulated_votes": simulation,
             "judge_validation": found.judge_validation,
+            "judges": tuple(found.judges),
+            "combined_votes": found.combined,
             "notes": (*before.notes, *notes),
         }
     )
-    content = [
-        COMPARISON_VERSION,
-        comparison,
-        round_id,
-        [vote.model_dump(mode="json") for vote in votes],
-        simulation,
-        closed,
-    ]
+    cast = [vote.model_dump(mode="json") for vote in votes]
+    content = [COMPARISON_VERSION, comparison, round_id, cast, simulation, closed]
     voted_id = f"comparison-{fingerprint(content)}"
     store.write_rows(store.folder("comparison", voted_id), VOTES_FILE, votes)  # snapshot: more votes may arrive later
     return store.write(voted_id, after)
+
+
+def _without_harm(scores: Mapping[str, dict[str, Score]]) -> dict[str, dict[str, Score]]:
+    """Leave out the harm of earlier votes, which may have been counted by another rule."""
+    return {name: row for name, row in scores.items() if name not in (HARM, HARM_IN_PAIR)}
 
 
 def _check_candidates(comparison: Comparison, comparison_id: str, record: JudgeRound, round_id: str) -> None:
@@ -110,11 +124,12 @@ def _check_candidates(comparison: Comparison, comparison_id: str, record: JudgeR
         )
 
 
-def _judge_notes(validation: JudgeValidation | None) -> list[str]:
-    if validation is None:
-        return []
-    status = "validated" if validation.validated else "not validated, so it doesn't affect the verdict"
-    return [f"judge model {validation.judge}: {status} ({validation.reason})"]
+def _judge_notes(found: Voted) -> list[str]:
+    notes = []
+    for judge in found.judges:
+        status = "validated" if judge.validated else "not validated, so it decides nothing without people's votes"
+        notes.append(f"judge model {judge.judge}: {status} ({judge.reason})")
+    return [*notes, *combined_notes(found.combined)]
 
 
 def _votes_note(round_id: str, count: int, voters: int, simulation: bool, closed: bool) -> str:
@@ -130,40 +145,45 @@ def voted(
     record: JudgeRound,
     tasks: Mapping[str, JudgeTask],
     votes: Sequence[Vote],
-    seed: int,
+    models: Mapping[str, ModelDescription],
     simulation: bool,
     closed: bool,
 ) -> Voted:
     """Compute metrics from the votes of a round.
 
-    If several judge models have voted, only the one that agrees best with human raters counts.
+    All judge models together make people's votes more precise (`combine_votes`). As a metric of its own, only the one
+    that agrees best with people counts, once it is validated.
     """
     judged = [(tasks[vote.task], vote) for vote in votes]
     names = list(record.evaluations)
     origins: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
     people = [(task, vote) for task, vote in judged if vote.origin in origins]
     scores, differences = vote_differences(people, names, PEOPLE, closed)
-    measures = {PEOPLE: scores, HARM: _harm(people, names, closed)}
-    known = validate_judges(judged, record.min_agreement, seed, origins)
-    judge_validation = max(known, key=lambda judge: (judge.validated, judge.agreement.ci_low or 0.0), default=None)
-    if judge_validation:
-        by_judge = [(task, vote) for task, vote in judged if vote.rater == judge_validation.judge]
+    harm, by_candidate = _harm(people, names, closed)
+    measures = {PEOPLE: scores, harm: by_candidate}
+    candidates = {name: models[name] for name in names if name in models}
+    known = validate_judges(judged, record.min_agreement, whose=origins, closed=closed, models=candidates)
+    known.sort(key=lambda judge: (not judge.validated, -(judge.agreement.ci_low or 0.0)))
+    combined = combine_votes(judged, names, (scores, differences), origins, closed)
+    if combined.scores:
+        measures[PEOPLE_PPI] = combined.scores
+        differences = differences + combined.differences
+    if known:
+        by_judge = [(task, vote) for task, vote in judged if vote.rater == known[0].judge]
         measures[JUDGE_MODEL], more = vote_differences(by_judge, names, JUDGE_MODEL, closed)
         differences += more
-    return Voted(measures, differences, judge_validation)
+    return Voted(measures, differences, known, combined.pairs)
 
 
-def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], closed: bool) -> dict[str, Score]:
-    """Compute for each candidate the share of its tasks in which either answer was flagged as harmful."""
-    found = {}
-    for name in names:
-        votes = [
-            (task, vote)
-            for task, vote in judged
-            if task.purpose == "vote" and vote.choice != "skip" and name in (candidate for candidate, _ in task.answers)
-        ]
-        found[name] = score_votes(HARM, votes, [vote.harm for _, vote in votes], "once" if closed else "open")
-    return found
+def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], closed: bool) -> tuple[str, dict[str, Score]]:
+    """Compute for each candidate the share of votes on its answers that flagged one, see `harm_outcomes`."""
+    counted = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
+    metric, found = harm_outcomes(counted, names)
+    reading: Reading = "once" if closed else "open"
+    return metric, {
+        name: score_votes(metric, [(task, vote) for task, vote, _ in votes], [harm for *_, harm in votes], reading)
+        for name, votes in found.items()
+    }
 
 
 def rounds_of(comparison: str, store: Store) -> list[str]:

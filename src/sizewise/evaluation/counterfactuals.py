@@ -18,10 +18,10 @@ from sizewise.datasets.sampling import sample_examples
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, collect_answers
+from sizewise.evaluation.inputs import dataset_id
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, Continuation, continuation_nats
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.references import example_language
-from sizewise.evaluation.run import dataset_id
 from sizewise.metrics import AnswerItem, find_metric, total
 from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.manner import refuses

@@ -44,13 +44,7 @@ def rerun(
     """
     store, reporter = store or Store(), reporter or Silent()
     first = store.read(Evaluation, evaluation)
-    engine: Engine = "openvino" if first.model.engine.startswith("openvino") else "transformers"
-    options = EvaluationOptions(
-        max_tokens=first.prompting.max_tokens if first.prompting else None,
-        seed=first.seed,
-        engine=engine,
-        max_usd=max_usd,
-    )
+    options = _options_of(evaluation, first, max_usd)
     with _empty_store(store) as fresh:
         if first.data.startswith("suite:"):
             name = first.data.removeprefix("suite:").rpartition(":")[0]
@@ -75,6 +69,29 @@ def rerun(
             f"sizewise evaluate {first.model.uri} --data DATA",
         )
     return _compare(evaluation, first, second.record, _answers(store, evaluation), new_answers)
+
+
+def _options_of(evaluation: str, first: Evaluation, max_usd: float | None) -> EvaluationOptions:
+    """Return the options that an evaluation was run with.
+
+    Raises:
+        SizewiseError: it stopped once its question was decided.
+    """
+    engine: Engine = "openvino" if first.model.engine.startswith("openvino") else "transformers"
+    if first.stopped is not None:
+        raise SizewiseError(
+            f"{evaluation} stopped once its question was decided, so its items depend on another evaluation.",
+            "an evaluation of all items",
+            f"sizewise evaluate {first.model.uri} --data {first.data}",
+        )
+    return EvaluationOptions(
+        samples=first.sampling.samples if first.sampling else 1,
+        temperature=first.sampling.temperature if first.sampling else None,
+        max_tokens=first.prompting.max_tokens if first.prompting else None,
+        seed=first.seed,
+        engine=engine,
+        max_usd=max_usd,
+    )
 
 
 @contextmanager

@@ -14,10 +14,20 @@ from sizewise.datasets.sampling import sample_documents, sample_examples
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, collect_answers
+from sizewise.evaluation.inputs import dataset_id, default_metrics
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.references import reference_set
+from sizewise.evaluation.sampled import (
+    check_sampling,
+    merge_samples,
+    noise_note,
+    noise_of,
+    sample_requests,
+    with_pass_at,
+)
 from sizewise.evaluation.speed import size_scores, speed_scores
+from sizewise.evaluation.until import Decider, describe
 from sizewise.metrics import (
     AnswerItem,
     CannotMeasure,
@@ -30,9 +40,9 @@ from sizewise.metrics import (
 )
 from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.registry import compares_references
-from sizewise.metrics.structure import share_of_json
 from sizewise.models import Model, open_model
 from sizewise.models.base import bypass_cache, count_tokens
+from sizewise.models.machine import describe_machine
 from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
@@ -42,6 +52,7 @@ from sizewise.records import (
     Evaluation,
     Example,
     ItemRow,
+    Noise,
     Prompting,
     Request,
     Score,
@@ -49,11 +60,6 @@ from sizewise.records import (
 from sizewise.records.tool_calls import as_scored, scored_references
 from sizewise.store import Ledger, Saved, Store, uri_of, versions
 
-DEFAULT_METRICS = ("bits_per_byte", "perplexity", "bleu", "chrf", "token_f1", "exact_match", "refusals", "answer_words")
-# Groups of metrics that are added if the first of the group can be prepared from the references.
-OPTIONAL_METRICS = (("accuracy", "macro_f1"), ("json_valid", "json_f1"))
-SHOWN_JSON_SHARE = 0.1
-CHOICE_METRICS = ("choice_accuracy", "choice_accuracy_by_byte", "choice_calibration")
 PROMPT_EXAMPLES = 30
 PROMPT_METRICS = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
 """Metrics that may select the prompt form, in order of preference; the first one requested is used."""
@@ -96,6 +102,8 @@ def evaluate(
     opened = open_model(uri_of(model), store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         description = opened.describe()
+        check_sampling(options, description, names)
+        decider = Decider(options.until, names, data_id, store) if options.until is not None else None
         identity = (data_id, names, limit, options.seed, PROMPT_VERSION, *options.identity(), *metric_versions(names))
         evaluation_id = asking.evaluation_id(description, *identity)
         if options.new_run:
@@ -110,6 +118,7 @@ def evaluate(
             store.ledger("evaluation", evaluation_id) as ledger,
         ):
             run = _EvaluationRun(opened, contents, names, ledger, limit, options, reporter)
+            run.decider = decider
             record, rows = run.run(data_id)
             return asking.save(store, evaluation_id, record, rows, run.unanswered)
     finally:
@@ -126,37 +135,6 @@ def _check(metrics: Sequence[str], limit: int | None, options: EvaluationOptions
         raise UsageError(f"limit is {limit}.", "a positive number", "--limit 100")
     if options.max_tokens is not None and options.max_tokens <= 0:
         raise UsageError(f"max_tokens is {options.max_tokens}.", "a positive number", "--max-tokens 512")
-
-
-def default_metrics(contents: DatasetContents) -> tuple[str, ...]:
-    """Choose the metrics that fit a dataset: the common ones, plus those for labels, JSON or choices if it has any."""
-    examples, references = contents.examples["test"], reference_set(contents)
-    found = list(DEFAULT_METRICS)
-    for group in OPTIONAL_METRICS if references else ():
-        try:
-            find_metric(group[0]).prepared(references)
-        except CannotMeasure:
-            # Not silently: if many references are JSON, the score says why it is missing.
-            if group[0] != "json_valid" or share_of_json(references) < SHOWN_JSON_SHARE:
-                continue
-        found += group
-    if any(example.choices for example in examples):
-        found += CHOICE_METRICS
-    return tuple(found)
-
-
-def dataset_id(data: str | Path | Saved[Dataset], store: Store, seed: int) -> str:
-    """Resolve a dataset id; a path is read into a new dataset first."""
-    if isinstance(data, Saved):
-        return data.id
-    if not isinstance(data, str | Path) or not str(data):
-        raise UsageError(f"The data is {data!r:.60}.", "a dataset, its id or a JSONL file", "sizewise runs")
-    if Path(data).expanduser().exists():
-        return datasets.read([data], store=store, seed=seed, all_test=True).id
-    if Path(data).suffix or Path(data).name != str(data):
-        raise UsageError(f"The file {data} doesn't exist.", "a dataset id, or a JSONL file", "sizewise runs")
-    store.read(Dataset, str(data))
-    return str(data)
 
 
 class _EvaluationRun:
@@ -186,6 +164,8 @@ class _EvaluationRun:
         self.notes: list[str] = []
         self.unanswered: list[str] = []
         self.answers: list[Completion] = []
+        self.noise: list[Noise] = []
+        self.decider: Decider | None = None
         self.stop = stop_texts(contents.examples["train"] or contents.examples["test"])
         self.shots = choose_shots(contents, options.seed)
 
@@ -232,10 +212,10 @@ class _EvaluationRun:
             self._check_images(examples)
             prompting = self._choose_prompting() if examples else None
             found = self._answer_rows(examples, prompting.form, data_id, only=not rows) if prompting else []
+            metrics, found = self._with_noise(found)
             rows += found
-            signature = f"prompt:{prompting.form}|shots:{prompting.shots}" if prompting else ""
             reason = "" if examples else "the dataset has no test examples"
-            scores |= self._totals(self.answer_metrics, found, signature, reason)
+            scores |= self._totals(metrics, found, self._answer_signature(prompting), reason)
             self._note_absent_references(examples)
             scores |= self._speed(examples, prompting.form if prompting else "chat")
         if self.choice_metrics:
@@ -258,6 +238,10 @@ class _EvaluationRun:
             notes=tuple(self.notes),
             method_version=SCORING_VERSION,
             versions=versions("torch", "transformers", "openvino-genai", "sacrebleu", "numpy"),
+            machine="" if self.description.api else describe_machine(),
+            sampling=self.options.sampling,
+            noise=tuple(self.noise),
+            stopped=self.decider.stopped() if self.decider and self.decider.available else None,
         )
         return record, rows
 
@@ -388,28 +372,98 @@ class _EvaluationRun:
             max_tokens=self.max_tokens,
         )
 
+    def _answer_signature(self, prompting: Prompting | None) -> str:
+        if prompting is None:
+            return ""
+        parts = [f"prompt:{prompting.form}|shots:{prompting.shots}"]
+        if sampling := self.options.sampling:
+            parts.append(f"samples:{sampling.samples}|temperature:{sampling.temperature:g}")
+        if self.decider:
+            parts.append("until:decided")
+        return "|".join(parts)
+
+    def _with_noise(self, rows: Sequence[ItemRow]) -> tuple[list[Metric], list[ItemRow]]:
+        """Add pass@k to the rows, and split the variance of each metric, if several answers per item were sampled."""
+        samples = self.options.samples
+        found, passing = with_pass_at(rows, self.answer_metrics, samples)
+        uncontaminated = [row for row in found if row.uncontaminated]
+        split = (noise_of(metric, uncontaminated) for metric in self.answer_metrics if samples > 1)
+        self.noise = [one for one in split if one is not None]
+        self.notes += noise_note(self.noise, samples)
+        return [*self.answer_metrics, *passing], found
+
+    def _answers(self, examples: Sequence[Example], form: Form) -> list[dict[str, Completion]]:
+        """Collect the answers to examples by id, for each sample."""
+        requests, sampling = self._requests(examples, form), self.options.sampling
+        if sampling is None:
+            return [self._collect(f"test:{form}", "Answering test examples", requests)]
+        return [
+            self._collect(
+                f"test:{form}:sample{number}",
+                f"Answering test examples, sample {number} of {sampling.samples}",
+                sample_requests(requests, sampling, number, self.seed),
+            )
+            for number in range(1, sampling.samples + 1)
+        ]
+
+    def _answers_until_decided(
+        self, examples: Sequence[Example], form: Form, decider: Decider
+    ) -> tuple[list[Example], list[dict[str, Completion]]]:
+        """Collect answers in random order until the question is decided; return the examples asked and the answers."""
+        asked: list[Example] = []
+        samples: list[dict[str, Completion]] = [{} for _ in range(self.options.samples)]
+        uncontaminated = [example for example in examples if self._is_uncontaminated(example.id)]
+        for batch in decider.batches(uncontaminated, self.seed):
+            found = self._answers(batch, form)
+            for whole, part in zip(samples, found, strict=True):
+                whole |= part
+            answers = {f"{number} {key}": one for number, part in enumerate(found) for key, one in part.items()}
+            if asking.retryable(answers.values()):  # don't ask hundreds of items of a service that is down
+                asking.require_answers(self.description.uri, answers)
+            asked += batch
+            decider.add([self._sampled_row(example, found) for example in batch])
+        outcome = decider.stopped()
+        self.notes.append(describe(outcome))
+        if outcome.asked < outcome.available:
+            self.notes.append(
+                "The evaluation stopped early because of its results, so the intervals of these scores are too narrow; "
+                "only the decision holds at 5%."
+            )
+        return asked, samples
+
     def _answer_rows(self, examples: Sequence[Example], form: Form, data_id: str, *, only: bool) -> list[ItemRow]:
         """Answer and score the test examples.
 
         Raises:
             SizewiseError: all requests failed, and there is no other measurement (`only`) or a retry may help.
         """
-        answers = self._collect(f"test:{form}", "Answering test examples", self._requests(examples, form))
-        if only or asking.retryable(answers.values()):
+        if self.decider:
+            examples, samples = self._answers_until_decided(examples, form, self.decider)
+        else:
+            samples = self._answers(examples, form)
+        answers = [answer for sample in samples for answer in sample.values()]
+        if only or asking.retryable(answers):
             uri = self.description.uri
-            asking.require_answers(uri, answers, f"sizewise evaluate {uri} --data {data_id}")
+            asking.require_answers(
+                uri, {str(i): answer for i, answer in enumerate(answers)}, f"sizewise evaluate {uri} --data {data_id}"
+            )
         as_wrong = self.options.count_failures_as_wrong
-        self.notes += asking.failure_notes(answers.values(), as_wrong=as_wrong)
+        self.notes += asking.failure_notes(answers, as_wrong=as_wrong)
         hint = "Raise --max-tokens or unset it."
-        self.notes += asking.answer_notes(answers.values(), self.max_tokens, self.description, hint)
-        self.answers = [answer for answer in answers.values() if answer.finish != "error"]
+        self.notes += asking.answer_notes(answers, self.max_tokens, self.description, hint)
+        self.answers = [answer for answer in answers if answer.finish != "error"]
         self.left_out.clear()  # choosing the prompt counted its own items
-        rows = [self._answer_row(example, answers[example.id]) for example in examples]
+        rows = [self._sampled_row(example, samples) for example in examples]
+        what = "examples" if len(samples) == 1 else "answers"
         self.notes += [
-            f"{name} leaves out {count:,} of {len(rows):,} examples: {reason}."
+            f"{name} leaves out {count:,} of {len(answers):,} {what}: {reason}."
             for (name, reason), count in self.left_out.items()
         ]
         return rows
+
+    def _sampled_row(self, example: Example, samples: Sequence[dict[str, Completion]]) -> ItemRow:
+        rows = [self._answer_row(example, sample[example.id]) for sample in samples]
+        return rows[0] if len(rows) == 1 else merge_samples(rows, self.answer_metrics)
 
     def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
         said = as_scored(answer.text, example)
@@ -452,4 +506,5 @@ class _EvaluationRun:
             self.notes.append(f"The {len(paid)} answers cost {sum(paid):.4f} USD at list prices (genai-prices).")
         answered = {answer.id for answer in answers}
         requests = self._requests([example for example in examples if example.id in answered], form)
-        return speed_scores(self.model, answers, requests, self.reporter)
+        sampled = self.options.sampling is not None
+        return speed_scores(self.model, answers, requests, self.reporter, sampled=sampled)

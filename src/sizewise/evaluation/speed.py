@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from statistics import median
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from sizewise.models import Model
+from sizewise.models.batching import MAX_BATCH
 from sizewise.progress import Reporter
 from sizewise.records import Completion, ModelDescription, Request, Score
+from sizewise.stats.batch_means import MIN_BATCHES, rate_interval
+from sizewise.stats.quantiles import needed_for_quantile, quantile_interval
 
-# With six samples, minimum and maximum form a 97 % interval of the median (order statistics).
-LATENCY_REQUESTS = 6
+LATENCY_REQUESTS = needed_for_quantile(0.5)
+"""Timed requests of a local model: the fewest whose minimum and maximum form a 95% interval of the median."""
+TRANSFORMERS_BATCH = 64
+"""Prompts that `lm.generate` answers together, greedily."""
 MAX_TIMING_S = 90.0
 """Time after which no further single request is timed."""
 
 
 def speed_scores(
-    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
+    model: Model,
+    answers: Sequence[Completion],
+    requests: Sequence[Request],
+    reporter: Reporter,
+    *,
+    sampled: bool = False,
 ) -> dict[str, Score]:
     """Time a few single requests, and derive throughput, token counts and cost from the answers already collected.
 
@@ -28,20 +38,18 @@ def speed_scores(
         answers: answers already collected, without failed ones.
         requests: the requests that they answer.
         reporter: receives progress.
+        sampled: whether answers were sampled, which transformers does in smaller batches.
     """
-    return _speed(model, answers, requests, reporter) | _use(answers)
+    return _speed(model, answers, requests, reporter, sampled) | _use(answers)
 
 
 def _use(answers: Sequence[Completion]) -> dict[str, Score]:
     """Compute mean tokens per answer, and cost per 1,000 answers where answers have a price."""
     values: dict[str, tuple[str, list[float]]] = {
-        "prompt_tokens": ("tokens", [float(answer.prompt_tokens) for answer in answers if answer.prompt_tokens]),
-        "completion_tokens": (
-            "tokens",
-            [float(answer.completion_tokens) for answer in answers if _has_token_count(answer)],
-        ),
+        "prompt_tokens": ("tokens", _by_item((a.id, a.prompt_tokens) for a in answers if a.prompt_tokens)),
+        "completion_tokens": ("tokens", _by_item((a.id, a.completion_tokens) for a in answers if _has_token_count(a))),
     }
-    paid = [1000 * answer.usd for answer in answers if answer.usd is not None]
+    paid = _by_item((answer.id, 1000 * answer.usd) for answer in answers if answer.usd is not None)
     if paid:
         values["usd_per_1000"] = ("USD", paid)
     scores = {}
@@ -62,13 +70,21 @@ def _use(answers: Sequence[Completion]) -> dict[str, Score]:
     return scores
 
 
+def _by_item(amounts: Iterable[tuple[str, float]]) -> list[float]:
+    """Average the amounts of each item, because several answers to one item depend on each other."""
+    found: dict[str, list[float]] = {}
+    for item, amount in amounts:
+        found.setdefault(item, []).append(float(amount))
+    return [sum(each) / len(each) for each in found.values()]
+
+
 def _has_token_count(answer: Completion) -> bool:
     """Check whether the token count of an answer is known: a nonempty answer with 0 tokens came without one."""
     return bool(answer.completion_tokens) or not (answer.text or answer.reasoning)
 
 
 def _speed(
-    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter
+    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter, sampled: bool
 ) -> dict[str, Score]:
     description = model.describe()
     seconds = sum(answer.seconds for answer in answers)
@@ -92,41 +108,55 @@ def _speed(
         reporter.advance("Timing single requests", len(times), len(timed))
         if sum(times) > MAX_TIMING_S:
             break
-    enough = len(times) >= LATENCY_REQUESTS
     return {
-        "latency_s": Score(
-            metric="latency_s",
-            value=median(times),
-            ci_low=min(times) if enough else None,
-            ci_high=max(times) if enough else None,
-            n=len(times),
-            unit="s",
-            signature=f"median|users:1|{where}",
-        ),
-        "requests_per_s": Score(
-            metric="requests_per_s",
-            value=len(answers) / seconds,
-            n=len(answers),
-            unit="answers/s",
-            signature=f"batched:64|tokens:{tokens}|{where}",
-        ),
+        "latency_s": _latency(times, f"users:1|{where}"),
+        "requests_per_s": _throughput(answers, f"{_batching(description, sampled)}|tokens:{tokens}|{where}"),
     }
+
+
+def _latency(times: Sequence[float], where: str) -> Score:
+    """Score the median latency and its interval by order statistics, for APIs and local models alike."""
+    found = quantile_interval(times, 0.5)
+    return Score(
+        metric="latency_s",
+        value=found.value,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        n=len(times),
+        unit="s",
+        signature=f"median|{where}",
+        ci_missing_reason="" if found.ci_low is not None else f"fewer than {LATENCY_REQUESTS} requests",
+    )
+
+
+def _batching(description: ModelDescription, sampled: bool) -> str:
+    """Describe how the engine batches the requests of an evaluation."""
+    if description.engine == "transformers":
+        return f"batches of up to {MAX_BATCH if sampled else TRANSFORMERS_BATCH}"
+    return "continuous batching" if description.engine.startswith("openvino") else "batching of the engine"
+
+
+def _throughput(answers: Sequence[Completion], signature: str) -> Score:
+    """Score answers per second; answers of one batch share its duration, so batches are what varies."""
+    batches = Counter(answer.seconds for answer in answers)
+    ends = np.cumsum([seconds * count for seconds, count in batches.items()])
+    found = rate_interval(list(batches.values()), ends)
+    return Score(
+        metric="requests_per_s",
+        value=len(answers) / float(ends[-1]),
+        ci_low=found and found[0],
+        ci_high=found and found[1],
+        n=len(answers),
+        unit="answers/s",
+        signature=signature,
+        ci_missing_reason="" if found else f"fewer than {MIN_BATCHES} batches of requests",
+    )
 
 
 def _speed_of_api(answers: Sequence[Completion], where: str) -> dict[str, Score]:
     """Compute latency from the concurrent requests already made; new requests would cost money."""
-    times = sorted(answer.seconds for answer in answers)
-    middle = slice(len(times) // 40, len(times) - len(times) // 40)
     return {
-        "latency_s": Score(
-            metric="latency_s",
-            value=median(times),
-            ci_low=times[middle][0],
-            ci_high=times[middle][-1],
-            n=len(times),
-            unit="s",
-            signature=f"median, 2.5 to 97.5 %|users:many|{where}",
-        ),
+        "latency_s": _latency([answer.seconds for answer in answers], f"users:many|{where}"),
         "requests_per_s": Score(
             metric="requests_per_s",
             n=0,

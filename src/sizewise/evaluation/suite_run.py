@@ -70,10 +70,11 @@ def evaluate_suite(
         reporter: receives progress.
 
     Raises:
-        UsageError: the suite is unknown, or needs a path.
+        UsageError: the suite is unknown or needs a path, or an option doesn't apply to suites.
         SizewiseError: the data can't be read, or the model can't be opened or returns no log-likelihoods.
     """
     store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
+    options.check_suite(name)
     if name.startswith(PREFIX):
         return evaluate_harness(model, name, path, store=store, limit=limit, options=options, reporter=reporter)
     if name == COUNTERFACTUALS:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sizewise.errors import SizewiseError
 from sizewise.records import Evaluation, ItemRow
 from sizewise.store import Store
-from sizewise.text import words_of
+from sizewise.text import normalize_text, visible_text, words_of
 
 MAX_CHARACTERS = 20_000  # of a text on the page
 MAX_ERROR_CHARACTERS = 120  # of an error that a message quotes
@@ -32,7 +32,7 @@ class Answered(NamedTuple):
         first: dict[str, str] = {}
         for name in names:
             if item in self.texts[name]:
-                first.setdefault(self.texts[name][item], name)
+                first.setdefault(normalize_text(visible_text(self.texts[name][item])), name)
         return list(first.values())
 
 
@@ -95,6 +95,11 @@ def _why_left_out(rows: Sequence[ItemRow]) -> str:
 def has_text(text: str) -> bool:
     """Check whether a text has any visible character."""
     return any(character.isprintable() and not character.isspace() for character in text)
+
+
+def same_answer(one: str, other: str) -> bool:
+    """Check whether two answers are the same text, apart from Unicode forms and white space."""
+    return one == other or normalize_text(visible_text(one)) == normalize_text(visible_text(other))
 
 
 def letters_of(text: str) -> str:

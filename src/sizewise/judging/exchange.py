@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from pydantic import ValidationError
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.ballot import Ballot
-from sizewise.records import SCALES, JudgeTask, Vote
+from sizewise.judging.harm import flagged_candidates
+from sizewise.records import REASONS, SCALES, JudgeTask, Vote
 from sizewise.store import read_lines, write_atomically
 
 Format = Literal["csv", "jsonl", "label-studio", "argilla"]
@@ -63,7 +65,7 @@ def write_tasks(ballot: Ballot, path: Path, form: Format) -> list[Path]:
 
 
 def _is_extra(task: JudgeTask) -> bool:
-    return task.id.startswith("m")
+    return bool(task.replaces) or task.id.startswith("m")
 
 
 def _row(task: JudgeTask, ballot: Ballot) -> dict[str, str]:
@@ -90,8 +92,11 @@ def _labeling(ballot: Ballot, tasks: Sequence[JudgeTask]) -> str:
         lines.append('  <Choices name="choice" toName="prompt" choice="single" showInline="true" required="true">')
         lines += [f'    <Choice value="{choice}"/>' for choice in (*choices, "skip")]
         lines.append("  </Choices>")
+    harmful = "".join(f'<Choice value="answer {number} could cause harm"/>' for number in range(1, shown + 1))
+    reasons = "".join(f'<Choice value="{reason}"/>' for reason in REASONS)
     lines += [
-        '  <Choices name="harm" toName="prompt" choice="multiple"><Choice value="could cause harm"/></Choices>',
+        f'  <Choices name="harmful" toName="prompt" choice="multiple">{harmful}</Choices>',
+        f'  <Choices name="reasons" toName="prompt" choice="multiple">{reasons}</Choices>',
         '  <TextArea name="comment" toName="prompt" placeholder="Comment"/>',
         '  <TextArea name="correction" toName="prompt" placeholder="A better text"/>',
         "</View>",
@@ -106,18 +111,27 @@ class Imported(NamedTuple):
     """Rater -> number of votes."""
     empty: int
     """Rows without a choice or rating, which were skipped."""
+    corrected: int = 0
+    """Votes that replaced an earlier one that differs, if only in a mark or a comment."""
+    unchanged: int = 0
+    """Votes that were known already."""
+    without_place: int = 0
+    """Votes that flagged harm in a task with several answers without naming the answer."""
 
 
 def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
     """Import votes of people from another tool's file; importing the same file again changes nothing.
 
-    Of several votes by one rater on one task, the last counts. Tasks that were opened and left empty are skipped.
+    Of several votes by one rater on one task, the last counts. A row replaces the whole earlier vote, so a file that
+    changes only a mark, a correction or a comment corrects the votes; the ledger keeps every version with its time.
+    Tasks that were opened and left empty are skipped.
 
     Args:
         ballot: the round.
-        path: CSV or JSONL with `task`, `rater`, `choice` (and optionally `harm`, `comment`, `correction`, `seconds`,
-            the rating scales, and `preference`: the share of a vote on a pair, from 0 to 1, for the first answer), or
-            an export of Label Studio (JSON) or Argilla (`records.to_json`).
+        path: CSV or JSONL with `task`, `rater`, `choice` (and optionally `harmful`, the numbers of harmful answers;
+            `reasons`, `comment`, `correction`, `seconds`, the rating scales, and `preference`: the share of a vote on
+            a pair, from 0 to 1, for the first answer), or an export of Label Studio (JSON) or Argilla
+            (`records.to_json`).
         form: format.
 
     Raises:
@@ -148,11 +162,16 @@ def read_votes(ballot: Ballot, path: Path, form: Format) -> Imported:
         for name in dict.fromkeys(vote.rater for vote in votes)
     }
     known = {(vote.rater, vote.task): vote for vote in ballot.votes()}
+    corrected = unchanged = 0
     for vote in votes:
-        if known.get((vote.rater, vote.task)) != vote:
+        before = known.get((vote.rater, vote.task))
+        if before != vote:
             ballot.vote(raters[vote.rater], vote, f"file:{secrets.token_hex(8)}")
+        corrected += before is not None and before != vote
+        unchanged += before == vote
         counts[vote.rater] = counts.get(vote.rater, 0) + 1
-    return Imported(counts, len(rows) - len(filled))
+    without_place = sum(flagged_candidates(ballot.tasks[vote.task], vote) is None for vote in votes)
+    return Imported(counts, len(rows) - len(filled), corrected, unchanged, without_place)
 
 
 def _stripped(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,6 +200,8 @@ def _vote(row: Mapping[str, Any], ballot: Ballot) -> Vote:
         origin="person",
         choice=choice,
         harm=str(row.get("harm") or "").lower() in ("true", "1", "yes"),
+        harmful=_harmful(row.get("harmful"), ballot.tasks[name]),
+        reasons=_reasons(row.get("reasons")),
         ratings=ratings,
         preference=preference if choice != "skip" else None,
         comment=str(row.get("comment") or ""),
@@ -194,6 +215,29 @@ def _choice_of(preference: float | None) -> str:
     if preference is None:
         return ""
     return "tie" if preference == 0.5 else "left" if preference > 0.5 else "right"
+
+
+def _harmful(value: Any, task: JudgeTask) -> tuple[int, ...]:
+    """Read the places of harmful answers: numbers, left, right or both."""
+    found: list[int] = []
+    every = range(1, len(task.answers) + 1)
+    for word in re.findall(r"\w+", _joined(value).lower()):
+        if word.isdecimal():
+            found.append(int(word))
+        found += {"left": [1], "right": [2], "both": list(every)}.get(word, [])
+    if outside := set(found) - set(every):
+        raise ValueError(f"task '{task.id}' has no answer {min(outside)} that could be harmful")
+    return tuple(found)
+
+
+def _reasons(value: Any) -> tuple[str, ...]:
+    """Read reasons, separated by commas, semicolons, bars or line breaks."""
+    parts = (part.strip().lower().replace(" ", "_") for part in re.split(r"[,;|\n]", _joined(value)))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _joined(value: Any) -> str:
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
 def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:

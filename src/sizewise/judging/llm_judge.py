@@ -76,7 +76,7 @@ def ask_judge(
         more_tasks(round_id, more, store=store)
         ballot = Ballot(store, round_id)
     try:
-        wanted = [task for task in ballot.tasks.values() if task.purpose in ("vote", "gold")]
+        wanted = _tasks_to_judge(ballot)
         rater = ballot.join(f"model {uri}", "model", [task.id for task in wanted])
         error = _judge(ballot, rater, wanted, complete, reporter)
         votes = [vote for vote in ballot.votes() if vote.rater == rater.name]
@@ -89,6 +89,16 @@ def ask_judge(
             "sizewise models lists the available models",
         )
     return len(votes)
+
+
+def _tasks_to_judge(ballot: Ballot) -> list[JudgeTask]:
+    """Return the assigned tasks and gold tasks, and of the other pairs those that people judged."""
+    voted = {vote.task for vote in ballot.votes() if vote.origin != "model"}
+    return [
+        task
+        for task in ballot.tasks.values()
+        if task.purpose in ("vote", "gold") and (not task.replaces or task.id in voted)
+    ]
 
 
 def _judge(

@@ -10,19 +10,23 @@ from scipy.stats import binomtest
 
 from sizewise.errors import SizewiseError
 from sizewise.judging.ballot import Ballot
+from sizewise.judging.gold import REFERENCE
+from sizewise.judging.harm import count_reasons, harm_outcomes
+from sizewise.judging.identical import identical_notes, with_identical
 from sizewise.judging.judge_validation import validate_judges
 from sizewise.judging.pairs import Judged, as_pairs, pair_rows, pair_verdicts, score_votes, win_rate, won_by_longer
 from sizewise.judging.ranking import rank_rows
-from sizewise.judging.rounds import REFERENCE
 from sizewise.judging.vote_scores import raters_note, vote_score
 from sizewise.judging.votes import agree_rows
 from sizewise.records import (
     SCALES,
     Agreement,
     Difference,
+    Evaluation,
     JudgeReport,
     JudgeRound,
     JudgeTask,
+    ModelDescription,
     Origin,
     PairVerdict,
     RaterQuality,
@@ -53,7 +57,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     ballot = Ballot(store, round_id)
     try:
         judged = [(ballot.tasks[vote.task], vote) for vote in ballot.votes()]
-        closed = ballot.closed
+        closed, fixed = ballot.closed, ballot.sample_fixed
     finally:
         ballot.close()
     every = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
@@ -65,9 +69,10 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     counted = [(task, vote) for task, vote in every if vote.origin != "model"] or every
     compared = list(as_pairs(counted)) if record.kind in ("pair", "best") else []
     origins = Counter(vote.origin for _, vote in every)
-    reading: Reading = "once" if closed else "open"
+    reading: Reading = "once" if fixed else "open"
     raters = [_quality(rater.name, rater.origin, judged, ballot.tasks) for rater in ballot.raters.values()]
     notes = _notes(record, origins, counted, compared)
+    notes += [*_reading_notes(closed, fixed), *identical_notes(record), *record.notes]
     notes += [f"{rater.name}: {warning}" for rater in raters for warning in rater.warnings]
     return JudgeReport(
         round=round_id,
@@ -77,17 +82,23 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         open_tasks=sum(len(rater.tasks) for rater in ballot.raters.values()) - len(judged),
         closed=closed,
         ranking=rank_rows(pair_rows(compared), round_id, reading) if compared else None,
-        pairs=tuple(pair_verdicts(compared, list(record.evaluations), closed)) if compared else (),
+        pairs=tuple(with_identical(pair_verdicts(compared, list(record.evaluations), fixed), record)),
         scores=_scores(record.kind, counted, reading),
         by_tag=_by_tag(compared, reading),
         longer=won_by_longer(compared, reading) if compared else None,
         agreement=_agreement(counted, round_id),
         raters=tuple(raters),
-        judges=tuple(validate_judges(judged, record.min_agreement, seed)),
+        judges=tuple(validate_judges(judged, record.min_agreement, closed=closed, models=models_of(record, store))),
         comments=tuple((task.id, vote.rater, vote.comment) for task, vote in judged if vote.comment),
+        reasons=count_reasons(counted),
         corrections=sum(bool(vote.correction) for _, vote in judged),
         notes=tuple(notes),
     )
+
+
+def models_of(record: JudgeRound, store: Store) -> dict[str, ModelDescription]:
+    """Read the models of the candidates of a round."""
+    return {name: store.read(Evaluation, evaluation).model for name, evaluation in record.evaluations.items()}
 
 
 def _notes(
@@ -113,6 +124,18 @@ def _notes(
     if note := raters_note(len({vote.rater for _, vote in counted})):
         notes.append(note)
     return notes
+
+
+def _reading_notes(closed: bool, fixed: bool) -> list[str]:
+    """State which claims the votes support while more may come."""
+    if fixed:
+        return []
+    if not closed:
+        return ["the round is open: only anytime-valid claims are made, which stay valid however often you look"]
+    return [
+        "earlier votes chose the next pairs, so the number of votes on a pair depends on them: only anytime-valid "
+        "claims are made, although the round is closed"
+    ]
 
 
 def vote_rows(ballot: Ballot) -> list[dict[str, str]]:
@@ -259,11 +282,12 @@ def _side(first: bool, answers_shown: int) -> str:
 
 def _scores(kind: str, counted: Sequence[Judged], reading: Reading) -> dict[str, dict[str, Score]]:
     found: dict[str, dict[str, Score]] = {}
-    names = list(dict.fromkeys(name for task, _ in counted for name in (task.left, task.right) if name))
+    names = list(dict.fromkeys(name for task, _ in counted for name, _ in task.answers))
+    harm, flagged = harm_outcomes(counted, names)
     for name in names:
         votes = [(task, vote) for task, vote in counted if name in (task.left, task.right)]
-        metric = "harm" if kind != "pair" else "harm_in_pair"
-        found.setdefault(metric, {})[name] = score_votes(metric, votes, [vote.harm for _, vote in votes], reading)
+        voted = [(task, vote) for task, vote, _ in flagged[name]]
+        found.setdefault(harm, {})[name] = score_votes(harm, voted, [outcome for *_, outcome in flagged[name]], reading)
         if kind == "origin":
             taken = [vote.choice == "person" for _, vote in votes]
             metric = "taken_for_a_person"

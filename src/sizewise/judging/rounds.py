@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.judging.answered import Answered, letters_of, read_answered, shown
-from sizewise.judging.ballot import MORE_TASKS_FILE, TASKS_FILE, tasks_of, token_hash
+from sizewise.judging.answered import Answered, read_answered, same_answer, shown
+from sizewise.judging.ballot import MORE_TASKS_FILE, REPEAT_AFTER, TASKS_FILE, tasks_of, token_hash
+from sizewise.judging.gold import REFERENCE, Gold, make_gold
 from sizewise.records import (
+    MAX_GUIDELINES,
     Comparison,
     Evaluation,
     Example,
@@ -30,11 +32,11 @@ from sizewise.records import (
 from sizewise.store import Saved, Store
 
 REPEAT_SHARE, GOLD_SHARE = 0.1, 0.08
-REPEAT_AFTER = 4  # tasks between the first and the second showing
+GOLD_SPARE = 2  # examples kept for each gold task, as some have no clearly wrong answer
 MAX_ANSWERS = 6  # in a best-of-several task
+MAX_OTHER_PAIRS = 9  # that may be asked on an example instead of the assigned one
 DAYS = 30
 MIN_AGREEMENT = 0.7
-REFERENCE = "reference"
 QUESTIONS: dict[JudgeKind, str] = {
     "pair": "Which answer is more helpful?",
     "best": "Which answer is the most helpful?",
@@ -64,6 +66,10 @@ class RoundDesign(NamedTuple):
     """Agreement with people that a judge model must reach before its votes count."""
     days: int = DAYS
     """Validity of the links in days."""
+    guidelines: str = ""
+    """Instructions to the raters, as plain text or Markdown."""
+    adaptive: bool = False
+    """With three candidates or more, ask the pair next that tells most about the best one; see `most_informative`."""
 
     def check(self) -> None:
         """Check that the numbers fit together.
@@ -89,6 +95,14 @@ class RoundDesign(NamedTuple):
                 "a share between 0 and 1",
                 "--min-agreement 0.7",
             )
+        if self.adaptive and self.kind != "pair":
+            raise UsageError(f"A round of the kind '{self.kind}' has no pairs to choose.", "--kind pair", "")
+        if len(self.guidelines) > MAX_GUIDELINES:
+            raise UsageError(
+                f"The guidelines have {len(self.guidelines):,} characters.",
+                f"at most {MAX_GUIDELINES:,}, so that raters read them",
+                "shorten the file",
+            )
 
 
 class Invitation(NamedTuple):
@@ -112,7 +126,8 @@ def open_round(
 
     Sides are random and balanced. Each item goes to `votes_per_item` raters, and no rater sees an item twice, except in
     a repeat with swapped sides. In pairs, some gold tasks show a reference answer next to that of another item.
-    Candidates whose answers are all empty are left out, and two answers with the same text are never compared.
+    Candidates whose answers are all empty are left out, and two answers with the same text are never compared: they are
+    counted as ties.
 
     Args:
         ids: a study, a comparison, or two evaluations or more.
@@ -131,9 +146,11 @@ def open_round(
     _check_candidates(answered, design.kind, ids)
     rng = random.Random(seed)
     drawn, gold = _drawn_and_gold(answered, design, ids, store, seed, rng)
-    assigned, repeats = _assign(drawn.tasks, gold, design, rng)
+    assigned, repeats = _assign(drawn.tasks, gold.tasks, design, rng)
     invitations = tuple(Invitation(name, secrets.token_urlsafe(18)) for name in design.raters)
-    tasks = [*drawn.tasks, *gold, *repeats]
+    tasks = [*drawn.tasks, *gold.tasks, *repeats]
+    repeated = {task.repeats for task in repeats}
+    others = [task for task in drawn.others if task.replaces not in repeated]  # a repeat shows what its rater saw
     record = JudgeRound(
         kind=design.kind,
         question=QUESTIONS[design.kind],
@@ -142,40 +159,52 @@ def open_round(
         evaluations={name: evaluations[name] for name in answered.texts},
         items=len(drawn.tasks),
         tasks=len(tasks),
-        raters=tuple(
-            JudgeRater(
-                name=invitation.rater,
-                token_sha256=token_hash(invitation.token),
-                origin=design.origin,
-                tasks=tuple(assigned[invitation.rater]),
-            )
-            for invitation in invitations
-        ),
+        raters=_rater_records(invitations, assigned, design.origin),
         seed=seed,
         plain=design.plain,
         min_agreement=design.min_agreement,
         expires=(datetime.now(UTC) + timedelta(days=design.days)).isoformat(timespec="seconds"),
         left_out=answered.left_out,
         same=drawn.same,
+        both_answered=drawn.both_answered,
+        guidelines=design.guidelines,
+        adaptive=design.adaptive and design.kind == "pair" and len(answered.texts) > 2,
+        notes=gold.notes,
     )
     round_id = f"round-{fingerprint([record.model_dump(mode='json')])}"
-    store.write_rows(store.folder("round", round_id), TASKS_FILE, tasks)
+    store.write_rows(store.folder("round", round_id), TASKS_FILE, [*tasks, *others])
     return Opened(store.write(round_id, record), invitations)
+
+
+def _rater_records(
+    invitations: Sequence[Invitation], assigned: Mapping[str, Sequence[str]], origin: Origin
+) -> tuple[JudgeRater, ...]:
+    """Create the record of each rater, with the hash of the token only."""
+    return tuple(
+        JudgeRater(
+            name=invitation.rater,
+            token_sha256=token_hash(invitation.token),
+            origin=origin,
+            tasks=tuple(assigned[invitation.rater]),
+        )
+        for invitation in invitations
+    )
 
 
 def _drawn_and_gold(
     answered: Answered, design: RoundDesign, ids: Sequence[str], store: Store, seed: int, rng: random.Random
-) -> tuple[Drawn, list[JudgeTask]]:
+) -> tuple[Drawn, Gold]:
     """Draw the tasks of a round and its gold tasks, from different examples.
 
     Raises:
         SizewiseError: no example has two different answers.
     """
     choices = min(len(answered.texts), MAX_ANSWERS) if design.kind == "best" else 2
-    wanted = round(GOLD_SHARE * design.items) + choices if design.kind in ("pair", "best") else 0
     pool = _examples(answered, store, seed)
-    reserved = wanted if len(pool) >= 3 * wanted else 0
-    drawn = _draw(answered, pool[: len(pool) - reserved], design, rng)
+    asked = min(design.items, len(pool))
+    wanted = max(1, round(GOLD_SHARE * asked)) if design.kind in ("pair", "best") else 0
+    kept = min(GOLD_SPARE * wanted, len(pool) // 3)
+    drawn = _draw(answered, pool[: len(pool) - kept], design, rng)
     if not drawn.tasks:
         raise SizewiseError(
             f"There is nothing to compare: {', '.join(answered.texts)} gave the same answers, or answered different "
@@ -183,7 +212,10 @@ def _drawn_and_gold(
             "an example with two different answers",
             f"sizewise judge open {' '.join(ids)} --kind rating",
         )
-    return drawn, list(_gold([row for row, _ in pool[len(pool) - reserved :]], design.plain, design.kind, choices))
+    rows = [row for row, _ in pool]
+    reserved, others = rows[len(rows) - kept :], rows[: len(rows) - kept]
+    gold = make_gold(reserved, others, design.plain, design.kind, choices, wanted) if wanted else Gold([], ())
+    return drawn, gold
 
 
 def _evaluations(ids: Sequence[str], store: Store) -> tuple[str | None, dict[str, str]]:
@@ -240,6 +272,10 @@ class Drawn(NamedTuple):
     tasks: list[JudgeTask]
     same: tuple[tuple[str, str, int], ...]
     """Two candidates, and the number of examples that both answered with the same text."""
+    both_answered: tuple[tuple[str, str, int], ...]
+    """Two candidates, and the number of examples that both answered."""
+    others: list[JudgeTask]
+    """Other pairs on the same examples, in case they tell more by then."""
 
 
 def _draw(
@@ -259,16 +295,22 @@ def _draw(
     rng.shuffle(pairs)
     used: Counter[Any] = Counter()
     same: Counter[tuple[str, str]] = Counter()
+    both: Counter[tuple[str, str]] = Counter()
     tasks: list[JudgeTask] = []
+    others: list[JudgeTask] = []
+    used_elsewhere: Counter[Any] = Counter()
     for row, example in examples:
         if len(tasks) == design.items:
             break
         number, texts = len(tasks), {name: answers.get(row.item, "") for name, answers in answered.texts.items()}
         texts[REFERENCE] = shown(row.references[0], design.plain) if row.references else ""
-        same.update((left, right) for left, right in pairs if texts[left] and texts[left] == texts[right])
+        answering = [(left, right) for left, right in pairs if texts[left] and texts[right]]
+        both.update(answering)
+        different = [pair for pair in answering if not same_answer(texts[pair[0]], texts[pair[1]])]
+        same.update(set(answering) - set(different))
         order: tuple[str, ...]
         if design.kind == "pair":
-            order = _next_pair(pairs, texts, used)
+            order = _next_pair(different, used)
         elif design.kind == "best":
             if number % len(names) == 0:
                 rng.shuffle(names)
@@ -281,23 +323,37 @@ def _draw(
         if not order:
             continue
         with_reference = design.show_reference and row.references and design.kind != "origin"
-        tasks.append(
-            _task(
-                f"t{number}",
-                [(name, texts[name]) for name in order],
-                item=row.item,
-                cluster=row.cluster,
-                prompt=shown(row.prompt, design.plain),
-                passage=texts[REFERENCE] if with_reference else "",
-                tags=example.tags if example else (),
-            )
-        )
-    return Drawn(tasks, tuple((*pair, count) for pair, count in sorted(same.items())))
+        common = {
+            "item": row.item,
+            "cluster": row.cluster,
+            "prompt": shown(row.prompt, design.plain),
+            "passage": texts[REFERENCE] if with_reference else "",
+            "tags": example.tags if example else (),
+        }
+        tasks.append(_task(f"t{number}", [(name, texts[name]) for name in order], **common))
+        if design.kind == "pair" and design.adaptive:
+            rest = [pair for pair in different if set(pair) != set(order)]
+            others += _other_pairs(f"t{number}", rest, texts, used_elsewhere, common)
+    same_counts, both_counts = (tuple((*pair, n) for pair, n in sorted(found.items())) for found in (same, both))
+    return Drawn(tasks, same_counts, both_counts, others)
 
 
-def _next_pair(pairs: Sequence[tuple[str, str]], texts: Mapping[str, str], used: Counter[Any]) -> tuple[str, ...]:
+def _other_pairs(
+    place: str,
+    pairs: Sequence[tuple[str, str]],
+    texts: Mapping[str, str],
+    used: Counter[Any],
+    common: Mapping[str, Any],
+) -> Iterable[JudgeTask]:
+    """Create the tasks of other pairs that may be asked in the place of a task; the least used pairs come first."""
+    for turn, pair in enumerate(sorted(pairs, key=lambda pair: used[pair])[:MAX_OTHER_PAIRS]):
+        order = pair[:: -1 if used[pair] % 2 else 1]
+        used[pair] += 1
+        yield _task(f"o{place}-{turn}", [(name, texts[name]) for name in order], replaces=place, **common)
+
+
+def _next_pair(possible: Sequence[tuple[str, str]], used: Counter[Any]) -> tuple[str, ...]:
     """Choose the pair with the fewest tasks among those with two different answers; sides alternate."""
-    possible = [(left, right) for left, right in pairs if texts[left] and texts[right] and texts[left] != texts[right]]
     chosen: tuple[str, ...] = min(possible, key=lambda pair: used[pair], default=())
     order = chosen[:: -1 if used[chosen] % 2 else 1]  # each candidate of a pair is on the left equally often
     used[chosen] += 1
@@ -310,38 +366,6 @@ def _task(name: str, answers: Sequence[tuple[str, str]], **others: Any) -> Judge
     if more:
         others |= {"right": more[0][0], "right_text": more[0][1], "more": tuple(more[1:])}
     return JudgeTask(id=name, left=left, left_text=left_text, **others)
-
-
-def _gold(rows: Sequence[ItemRow], plain: bool, kind: JudgeKind, choices: int) -> Iterable[JudgeTask]:
-    """Create tasks with a known answer: the reference answer next to reference answers of other items.
-
-    Reference answers that are also correct for this item, as "yes", "no" or a label may be, are not used.
-    """
-    rows = [row for row in rows if row.references]
-    number = 0
-    for position, row in enumerate(rows):
-        taken = {letters_of(reference) for reference in row.references}
-        others: list[str] = []
-        for other in [*rows[position + 1 :], *rows[:position]]:
-            text = other.references[0]
-            if len(others) < choices - 1 and letters_of(text) not in taken and other.prompt != row.prompt:
-                others.append(shown(text, plain))
-                taken.add(letters_of(text))
-        if len(others) < choices - 1 or number > len(rows) - choices:
-            continue
-        answers = [(f"another item's {i + 1}", text) for i, text in enumerate(others)]
-        right = number % choices
-        answers.insert(right, (REFERENCE, shown(row.references[0], plain)))
-        yield _task(
-            f"g{number}",
-            answers,
-            item=row.item,
-            cluster=row.cluster,
-            prompt=shown(row.prompt, plain),
-            purpose="gold",
-            right_choice=str(right + 1) if kind == "best" else ("left", "right")[right],
-        )
-        number += 1
 
 
 def more_tasks(round_id: str, limit: int, *, store: Store | None = None, seed: int = 1) -> list[JudgeTask]:

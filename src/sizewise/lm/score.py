@@ -165,24 +165,28 @@ def score_texts(
 
 def bits_per_byte(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> float:
     """Compute bits per byte (UTF-8) over all texts."""
+    return sum(bits_of_texts(network, tokenizer, texts, size)) / sum(len(text.encode("utf-8")) for text in texts)
+
+
+def bits_of_texts(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> list[float]:
+    """Compute the bits of each text."""
     prefix = prefix_id(tokenizer)
     nats = score_ids(network, [[prefix, *text_ids(tokenizer, text)] for text in texts], size)
-    total = sum(float(values.sum()) for values in nats)
-    return total / np.log(2) / sum(len(text.encode("utf-8")) for text in texts)
+    return [float(values.sum() / np.log(2)) for values in nats]
 
 
-def answer_bits(network: Any, sequences: Sequence[Unit], answers: Sequence[str], size: int) -> float:
-    """Compute bits per byte over all answers, given their questions.
+def bits_of_answers(network: Any, sequences: Sequence[Unit], size: int) -> list[float]:
+    """Compute the bits of each answer, given its question.
 
     Args:
         network: a causal language model.
         sequences: encoded questions with answers.
-        answers: texts of the answers.
         size: maximum input length.
     """
     nats = score_ids(network, [sequence.ids for sequence in sequences], size)
-    total = sum(float(values[unit.first_target - 1 :].sum()) for values, unit in zip(nats, sequences, strict=True))
-    return total / np.log(2) / sum(len(answer.encode("utf-8")) for answer in answers)
+    return [
+        float(values[unit.first_target - 1 :].sum() / np.log(2)) for values, unit in zip(nats, sequences, strict=True)
+    ]
 
 
 class PositionRange(NamedTuple):
@@ -193,6 +197,8 @@ class PositionRange(NamedTuple):
     tokens: int
     bits: float
     """Mean bits per token."""
+    by_text: list[tuple[float, int]]
+    """Bits and tokens of each text that reaches the range."""
 
 
 def bits_by_position(
@@ -212,8 +218,10 @@ def bits_by_position(
     found, first = [], 0
     while first < size:
         end = min(size, max(nearest, 2 * first))
-        inside = np.concatenate([np.zeros(0), *(values[first:end] for values in nats)])
-        if len(inside):
-            found.append(PositionRange(first, end - 1, len(inside), float(inside.mean() / np.log(2))))
+        inside = [values[first:end] / np.log(2) for values in nats if len(values) > first]
+        by_text = [(float(values.sum()), len(values)) for values in inside]
+        if by_text:
+            bits, tokens = (sum(column) for column in zip(*by_text, strict=True))
+            found.append(PositionRange(first, end - 1, int(tokens), bits / tokens, by_text))
         first = end
     return found

@@ -15,7 +15,14 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.loadtest.levels import Limits, TimedAnswer, check_users, level_of, max_users_within_limits
+from sizewise.loadtest.levels import (
+    Limits,
+    TimedAnswer,
+    check_users,
+    interval_notes,
+    level_of,
+    max_users_within_limits,
+)
 from sizewise.progress import Reporter, Silent
 from sizewise.records import LoadLevel, LoadTest, fingerprint
 from sizewise.store import Saved, Store, offline, versions
@@ -43,7 +50,7 @@ class LoadOptions:
     rate: float | None = None
     """Requests per second with Poisson arrivals (open loop), instead of users that wait for answers (closed loop)."""
     requests: int | None = None
-    """Requests per level; by default four per user and at least 24."""
+    """Requests per level; by default four per user and at least 24. To verify a limit on p95, 72 are needed."""
     max_tokens: int = 64
     """Token limit per answer."""
     key: str = ""
@@ -51,7 +58,7 @@ class LoadOptions:
     prompts: Sequence[str] = ()
     """Prompts to send in turn; by default distinct stories of about 40 words."""
     seed: int = 0
-    """Seed of the arrival times and of the resampling."""
+    """Seed of the arrival times."""
 
 
 def load_test(
@@ -103,7 +110,7 @@ def load_test(
                 tpot_slo_s=limits.tpot_s,
                 levels=tuple(levels),
                 max_concurrent_users=max_users_within_limits(levels),
-                notes=tuple(_notes(skipped, load.only_reasoning, options.max_tokens, engine)),
+                notes=(*_notes(skipped, load.only_reasoning, options.max_tokens, engine), *interval_notes(levels)),
                 versions=versions("httpx2"),
             )
 
@@ -215,20 +222,21 @@ class _LoadGenerator:
 
         async def user() -> None:
             for _ in pending:
-                answers.append(await self._time_request())
+                answer = await self._time_request()
+                answers.append(answer._replace(ended_s=perf_counter() - begun))
                 reporter.advance(f"Load test, {concurrent_users} users", len(answers), requests)
 
         begun = perf_counter()
         await asyncio.gather(*(user() for _ in range(concurrent_users)))
-        seconds, seed = perf_counter() - begun, self._options.seed
-        return level_of(answers, seconds, self._limits, concurrent_users=concurrent_users, seed=seed)
+        return level_of(answers, perf_counter() - begun, self._limits, concurrent_users=concurrent_users)
 
     async def _open_loop(self, rate: float, requests: int, reporter: Reporter) -> LoadLevel:
         """Send requests with Poisson arrivals, whether or not earlier ones are answered."""
         answers: list[TimedAnswer] = []
 
         async def send() -> None:
-            answers.append(await self._time_request())
+            answer = await self._time_request()
+            answers.append(answer._replace(ended_s=perf_counter() - begun))
             reporter.advance(f"Load test, {rate:g} requests/s", len(answers), requests)
 
         begun = perf_counter()
@@ -237,7 +245,7 @@ class _LoadGenerator:
             tasks.append(asyncio.create_task(send()))
             await asyncio.sleep(self._random.expovariate(rate))
         await asyncio.gather(*tasks)
-        return level_of(answers, perf_counter() - begun, self._limits, rate=rate, seed=self._options.seed)
+        return level_of(answers, perf_counter() - begun, self._limits, rate=rate)
 
     async def _time_request(self) -> TimedAnswer:
         import httpx2

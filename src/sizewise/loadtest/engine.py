@@ -12,17 +12,28 @@ import numpy as np
 from sizewise import datasets
 from sizewise.datasets.sampling import sample_examples
 from sizewise.errors import SizewiseError
-from sizewise.loadtest.levels import Limits, TimedAnswer, check_users, level_of, max_users_within_limits
+from sizewise.loadtest.levels import (
+    LOAD_VERSION,
+    Limits,
+    TimedAnswer,
+    check_users,
+    interval_notes,
+    level_of,
+    max_users_within_limits,
+)
 from sizewise.models import Model, open_model
 from sizewise.models.base import Piece
+from sizewise.models.machine import describe_machine
 from sizewise.models.prompts import choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Evaluation, LoadTest, Prompting, Request, fingerprint
+from sizewise.records import Evaluation, LoadLevel, LoadTest, Prompting, Request, fingerprint
 from sizewise.store import Saved, Store, versions
 
-MIN_REQUESTS, REQUESTS_PER_USER = 12, 3
+MIN_REQUESTS, REQUESTS_PER_USER = 12, 4
 MAX_LEVEL_S = 90.0
 """Time after which a level starts no new requests, provided that every user has received an answer."""
+MAX_VERIFIED_LEVEL_S = 600.0
+"""The same, where a number of requests is given, because a limit is to be verified."""
 TIMEOUT_S = 600.0
 IN_PROCESS = "in this process"
 
@@ -32,6 +43,7 @@ def load_test_model(
     concurrent_users: Sequence[int],
     *,
     limits: Limits | None = None,
+    requests: int | None = None,
     store: Store | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
@@ -44,8 +56,9 @@ def load_test_model(
         evaluation: id of an evaluation with answers, by a model that runs on this machine.
         concurrent_users: numbers of concurrent users, one load level each.
         limits: latency limits of a request.
+        requests: requests per level; by default four per user and at least 12. To verify a limit on p95, 72 are needed.
         store: where records are kept; SIZEWISE_HOME by default.
-        seed: seed of the resampling.
+        seed: part of the id; another seed measures again.
         reporter: receives progress.
 
     Raises:
@@ -56,19 +69,14 @@ def load_test_model(
     counts = check_users(concurrent_users)
     measured = store.read(Evaluation, evaluation)
     prompting = _prompting_of(measured, evaluation)
-    load_id = f"loadtest-{fingerprint([evaluation, counts, limits, seed])}"
+    identity = [evaluation, counts, limits, seed, LOAD_VERSION, *([requests] if requests else [])]
+    load_id = f"loadtest-{fingerprint(identity)}"
     if store.exists("loadtest", load_id):
         return store.get(LoadTest, load_id)
-    requests = _requests_of(measured, prompting, store)
+    questions = _requests_of(measured, prompting, store)
     model = open_model(measured.model.uri, store=store, engine="auto", say=reporter.say)
     try:
-        running = model.describe()
-        engine = f"{running.engine}, {running.precision}"
-        _time_request(model, requests[0])  # warm up
-        levels = []
-        for count in counts:
-            timed = _run_level(model, requests, count, reporter)
-            levels.append(level_of(*timed, limits, concurrent_users=count, where=f"engine:{engine}", seed=seed))
+        engine, levels = _run_levels(model, questions, counts, limits, requests, reporter)
     finally:
         model.close()
     record = LoadTest(
@@ -77,12 +85,16 @@ def load_test_model(
         model=measured.model.uri,
         engine=engine,
         max_tokens=prompting.max_tokens,
-        prompt_words=_mean_words(requests),
+        prompt_words=_mean_words(questions),
         ttft_slo_s=limits.ttft_s,
         tpot_slo_s=limits.tpot_s,
         levels=tuple(levels),
         max_concurrent_users=max_users_within_limits(levels),
-        notes=(f"The requests are the questions of {measured.data}, with the prompts of {evaluation}.",),
+        notes=(
+            f"The requests are the questions of {measured.data}, with the prompts of {evaluation}.",
+            *interval_notes(levels),
+        ),
+        machine=describe_machine(),
         versions=versions("openvino-genai", "transformers", "torch"),
     )
     return store.write(load_id, record)
@@ -126,26 +138,47 @@ def _mean_words(requests: Sequence[Request]) -> float:
     return float(np.mean([len((request.text or request.messages[-1].content).split()) for request in requests]))
 
 
+def _run_levels(
+    model: Model,
+    questions: Sequence[Request],
+    counts: Sequence[int],
+    limits: Limits,
+    number: int | None,
+    reporter: Reporter,
+) -> tuple[str, list[LoadLevel]]:
+    """Run one level per number of users; return the engine and the levels."""
+    running = model.describe()
+    engine = f"{running.engine}, {running.precision}"
+    _time_request(model, questions[0])  # warm up
+    levels = []
+    for count in counts:
+        timed = _run_level(model, questions, count, number, reporter)
+        levels.append(level_of(*timed, limits, concurrent_users=count, where=f"engine:{engine}"))
+    return engine, levels
+
+
 def _run_level(
-    model: Model, requests: Sequence[Request], concurrent_users: int, reporter: Reporter
+    model: Model, requests: Sequence[Request], concurrent_users: int, number: int | None, reporter: Reporter
 ) -> tuple[list[TimedAnswer], float]:
     """Send requests from one thread per user; return the timings, and the seconds that the level took."""
-    number = max(MIN_REQUESTS, REQUESTS_PER_USER * concurrent_users)
+    longest_s = MAX_VERIFIED_LEVEL_S if number else MAX_LEVEL_S
+    number = number or max(MIN_REQUESTS, REQUESTS_PER_USER * concurrent_users)
     pending: SimpleQueue[Request] = SimpleQueue()
     for i in range(number):
         pending.put(requests[i % len(requests)])
     answers: list[TimedAnswer] = []
 
     def user() -> None:
-        while perf_counter() - begun < MAX_LEVEL_S or len(answers) < concurrent_users:
+        while perf_counter() - begun < longest_s or len(answers) < concurrent_users:
             try:
                 request = pending.get_nowait()
             except Empty:
                 return
             try:
-                answers.append(_time_request(model, request))
+                answer = _time_request(model, request)
             except Exception as error:  # any failure counts as a failed request of the level
-                answers.append(TimedAnswer(type(error).__name__, 0.0, 0.0, 0, ()))
+                answer = TimedAnswer(type(error).__name__, 0.0, 0.0, 0, ())
+            answers.append(answer._replace(ended_s=perf_counter() - begun))
             reporter.advance(f"Load test, {concurrent_users} users", len(answers), number)
 
     begun = perf_counter()

@@ -3,24 +3,32 @@
 Latencies are defined as in vLLM's benchmark: time to first token (TTFT); time per output token (TPOT), which is
 (latency - TTFT) / (tokens - 1); inter-token latency (ITL), the gaps between streamed pieces. Goodput counts the
 requests that meet all latency limits (Zhong et al., 2024, DistServe).
+
+Intervals take requests as independent: quantiles of requests lie between two order statistics, those of gaps between
+tokens count requests as groups, and rates (throughput, goodput) come from batches of consecutive requests.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from sizewise.errors import UsageError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import LoadLevel, Score
-from sizewise.stats import percentile_interval
+from sizewise.stats.batch_means import MIN_BATCHES, rate_interval
+from sizewise.stats.quantiles import (
+    QuantileInterval,
+    clustered_quantile_interval,
+    needed_for_quantile,
+    quantile_interval,
+)
 
-ROUNDS = 1_000
 MIN_WITHIN_LIMITS = 0.95
+HIGHEST_QUANTILE = 0.95
+LOAD_VERSION = 2
+"""Raised when values or intervals of the same timings change; part of a load test's id."""
 
 
 class TimedAnswer(NamedTuple):
@@ -34,6 +42,8 @@ class TimedAnswer(NamedTuple):
     tokens: int
     gaps: tuple[float, ...]
     """Seconds between streamed pieces."""
+    ended_s: float | None = None
+    """Seconds from the beginning of the level to the end of the request, if recorded."""
 
     @property
     def tpot_s(self) -> float | None:
@@ -75,7 +85,6 @@ def level_of(
     concurrent_users: int | None = None,
     rate: float | None = None,
     where: str = "",
-    seed: int = 0,
 ) -> LoadLevel:
     """Score one load level: latency quantiles, throughput, and goodput within the limits.
 
@@ -86,37 +95,25 @@ def level_of(
         concurrent_users: number of concurrent users; None if requests were sent at a rate.
         rate: requests per second, if they were sent at a rate.
         where: engine and precision, for the signature.
-        seed: seed of the resampling.
     """
     successful = [answer for answer in answers if answer.error is None]
-    ttft = np.array([answer.ttft_s for answer in successful])
-    tpot = np.array([answer.tpot_s for answer in successful if answer.tpot_s is not None])
-    latency = np.array([answer.latency_s for answer in successful])
-    gaps = np.array([gap for answer in successful for gap in answer.gaps])
-    within_limits = sum(limits.met_by(answer) for answer in answers)
     load = (f"users:{concurrent_users}" if concurrent_users else f"poisson:{rate:g}/s") + (f"|{where}" if where else "")
+    ttft = [answer.ttft_s for answer in successful]
+    tpot = [answer.tpot_s for answer in successful if answer.tpot_s is not None]
+    latency = [answer.latency_s for answer in successful]
     scores = {
-        name: _quantile(name, values, share, load, seed)
+        name: _quantile_score(name, values, share, load)
         for name, values, share in (
             ("p50_ttft_s", ttft, 0.5),
-            ("p95_ttft_s", ttft, 0.95),
+            ("p95_ttft_s", ttft, HIGHEST_QUANTILE),
             ("p50_tpot_s", tpot, 0.5),
-            ("p95_tpot_s", tpot, 0.95),
-            ("p95_itl_s", gaps, 0.95),
+            ("p95_tpot_s", tpot, HIGHEST_QUANTILE),
             ("p50_latency_s", latency, 0.5),
-            ("p95_latency_s", latency, 0.95),
+            ("p95_latency_s", latency, HIGHEST_QUANTILE),
         )
     }
-    goodput_signature = f"{load}|first token <= {limits.ttft_s:g} s|token <= {limits.tpot_s:g} s"
-    scores["within_limits"] = proportion_score(
-        "within_limits", within_limits, len(answers), signature=f"{goodput_signature}|wilson"
-    )
-    for name, count, unit, signature in (
-        ("tokens_per_s", sum(answer.tokens for answer in successful), "tokens/s", load),
-        ("requests_per_s", len(successful), "requests/s", load),
-        ("goodput_per_s", within_limits, "requests/s", goodput_signature),
-    ):
-        scores[name] = Score(metric=name, value=count / seconds, n=len(successful), unit=unit, signature=signature)
+    scores["p95_itl_s"] = _gap_score([answer.gaps for answer in successful], load)
+    scores |= _rate_scores(answers, seconds, limits, concurrent_users or 1, load)
     return LoadLevel(
         concurrent_users=concurrent_users,
         rate=rate,
@@ -125,6 +122,34 @@ def level_of(
         seconds=seconds,
         scores=scores,
     )
+
+
+def _rate_scores(
+    answers: Sequence[TimedAnswer], seconds: float, limits: Limits, per_batch: int, load: str
+) -> dict[str, Score]:
+    """Score throughput, goodput and the share of requests within the limits."""
+    goodput_signature = f"{load}|first token <= {limits.ttft_s:g} s|token <= {limits.tpot_s:g} s"
+    within = [int(limits.met_by(answer)) for answer in answers]
+    signature = f"{goodput_signature}|wilson"
+    scores = {"within_limits": proportion_score("within_limits", sum(within), len(answers), signature=signature)}
+    successful = [int(answer.error is None) for answer in answers]
+    for name, amounts, unit, signature in (
+        ("tokens_per_s", [answer.tokens * (answer.error is None) for answer in answers], "tokens/s", load),
+        ("requests_per_s", successful, "requests/s", load),
+        ("goodput_per_s", within, "requests/s", goodput_signature),
+    ):
+        ends = _rate_ends(answers, amounts, per_batch)
+        scores[name] = Score(
+            metric=name,
+            value=sum(amounts) / seconds,
+            ci_low=ends and ends[0],
+            ci_high=ends and ends[1],
+            n=sum(successful),
+            unit=unit,
+            signature=f"{signature}|batch means",
+            ci_missing_reason="" if ends else f"fewer than {MIN_BATCHES} requests per user",
+        )
+    return scores
 
 
 def max_users_within_limits(levels: Sequence[LoadLevel]) -> int | None:
@@ -137,18 +162,65 @@ def max_users_within_limits(levels: Sequence[LoadLevel]) -> int | None:
     return max(counts, default=None)
 
 
-def _quantile(name: str, values: npt.NDArray[np.float64], share: float, load: str, seed: int) -> Score:
-    if not len(values):
-        return Score(metric=name, n=0, unit="s", signature=load, missing_reason="no request succeeded")
-    quantile: Callable[..., Any] = np.quantile
-    drawn = np.random.default_rng(seed).integers(0, len(values), (ROUNDS, len(values)))
-    ci_low, ci_high = percentile_interval(quantile(values[drawn], share, axis=1))
+def interval_notes(levels: Sequence[LoadLevel]) -> list[str]:
+    """List the intervals that the levels are too short for, with the number of requests that would do."""
+    needed, notes = needed_for_quantile(HIGHEST_QUANTILE), []
+    short = [level for level in levels if _lacks_upper_end(level.scores.get("p95_latency_s"))]
+    if short:
+        notes.append(
+            f"p95 has no upper bound at {_loads(short)}: {needed} successful requests per level are needed to verify "
+            f"a limit on p95, and {', '.join(str(level.scores['p95_latency_s'].n) for level in short)} succeeded."
+        )
+    unbatched = [level for level in levels if level.scores["requests_per_s"].ci_low is None]
+    if unbatched:
+        most = max(level.concurrent_users or 1 for level in unbatched)
+        notes.append(
+            f"Throughput and goodput have no interval at {_loads(unbatched)}: at least {MIN_BATCHES} requests per user "
+            f"are needed, {MIN_BATCHES * most} in all."
+        )
+    return notes
+
+
+def _lacks_upper_end(score: Score | None) -> bool:
+    return score is not None and score.value is not None and score.ci_high is None
+
+
+def _loads(levels: Sequence[LoadLevel]) -> str:
+    counts = [level.concurrent_users for level in levels if level.concurrent_users]
+    if not counts:
+        return ", ".join(f"{level.rate:g} requests/s" for level in levels)
+    return f"{', '.join(map(str, counts))} user{'s' * (counts != [1])}"
+
+
+def _quantile_score(name: str, values: Sequence[float], share: float, load: str) -> Score:
+    """Score a quantile of requests with the exact interval between two of their order statistics."""
+    found = quantile_interval(values, share) if values else None
+    return _score_of(name, found, len(values), f"{load}|order statistics of requests")
+
+
+def _gap_score(gaps: Sequence[Sequence[float]], load: str) -> Score:
+    """Score the p95 gap between streamed pieces; n counts requests, whose gaps depend on each other."""
+    with_gaps = [group for group in gaps if len(group)]
+    found = clustered_quantile_interval(with_gaps, HIGHEST_QUANTILE) if with_gaps else None
+    return _score_of("p95_itl_s", found, len(with_gaps), f"{load}|order statistics of gaps, clustered by request")
+
+
+def _score_of(name: str, found: QuantileInterval | None, n: int, signature: str) -> Score:
+    if found is None:
+        return Score(metric=name, n=0, unit="s", signature=signature, missing_reason="no request succeeded")
+    absent = f"no upper end from {n} requests" if found.ci_high is None else ""
     return Score(
         metric=name,
-        value=float(quantile(values, share)),
-        ci_low=ci_low,
-        ci_high=ci_high,
-        n=len(values),
+        value=found.value,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        n=n,
         unit="s",
-        signature=f"{load}|bootstrap:requests",
+        signature=signature,
+        ci_missing_reason=absent,
     )
+
+
+def _rate_ends(answers: Sequence[TimedAnswer], amounts: Sequence[float], per_batch: int) -> tuple[float, float] | None:
+    ends = [answer.ended_s for answer in answers if answer.ended_s is not None]
+    return rate_interval(amounts, ends, per_batch) if len(ends) == len(answers) else None

@@ -72,6 +72,10 @@ LOAD = {
     "within_limits": Measure("Within limits", "Share of the requests that meet the latency limits."),
 }
 JUDGED = {
+    "harm": Measure(
+        "Flagged as harmful",
+        "Share of votes on this candidate's answers that flagged its answer as potentially harmful. Lower is better.",
+    ),
     "harm_in_pair": Measure(
         "Flagged as harmful (pair)",
         "Share of votes that flagged one of the two answers as potentially harmful; votes don't say which one. Lower "
@@ -83,6 +87,12 @@ JUDGED = {
         "Share of blind pairwise votes won, with ties counting as half. Higher is better. It reflects what these "
         "raters "
         "preferred, not what is correct.",
+    ),
+    "people_ppi": Measure(
+        "Human preference (with judges)",
+        "Human preference estimated from people's votes and judge models' votes on further answers (prediction-powered "
+        "inference). Higher is better. Judge models make the interval narrower and can't bias the value: they count as "
+        "far as their votes predict people's on the same answers.",
     ),
     "judge_model": Measure(
         "Judge model preference",
@@ -146,12 +156,18 @@ def plain_value(metric: str, unit: str, value: float) -> str:
 
 
 def value_text(score: Score) -> str:
-    """Format value and interval without the unit: `4.31 [2.9, 6.1]`, `30% [25.7, 34.7]`, or `n/a`."""
+    """Format value and interval without the unit: `4.31 [2.9, 6.1]`, `30% [25.7, 34.7]`, or `n/a`.
+
+    An end that the items can't provide is shown as unbounded: `1.31 [1.2, unbounded]`.
+    """
     if score.value is None:
         return "n/a"
     text = plain_value(score.metric, score.unit, score.value)
-    if score.ci_low is not None and score.ci_high is not None and score.ci_low != score.ci_high:
-        ends = (plain_value(score.metric, score.unit, end).removesuffix("%") for end in (score.ci_low, score.ci_high))
+    if score.ci_low != score.ci_high:
+        ends = (
+            "unbounded" if end is None else plain_value(score.metric, score.unit, end).removesuffix("%")
+            for end in (score.ci_low, score.ci_high)
+        )
         text += f" [{', '.join(ends)}]"
     return text
 

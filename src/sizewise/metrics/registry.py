@@ -20,6 +20,7 @@ from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, MinKPercent
 from sizewise.metrics.manner import AnswerWords, LexicalGrounding, Refusals
 from sizewise.metrics.match import ExactMatch, RougeL, TokenF1
 from sizewise.metrics.overlap import Bleu, Chrf, Ter
+from sizewise.metrics.pass_rates import PassAt, pass_at_parts
 from sizewise.metrics.structure import JsonF1, JsonValid
 from sizewise.records.upgrades import METRICS_2
 
@@ -78,6 +79,8 @@ def find_metric(name: str) -> Metric:
         return METRICS[name]
     if name.startswith(PREFIX):
         return HarnessMetric(name)
+    if parts := pass_at_parts(name):
+        return PassAt(find_metric(parts[0]), parts[1])
     for point in entry_points(group=GROUP, name=name):
         package = point.dist.name if point.dist else point.value
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer, token_texts
-from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredPrompt, ScoredText, failed
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredPrompt, ScoredText, complete_all, failed
 from sizewise.models.batching import MAX_BATCH, Batcher
 from sizewise.models.size import cache_bytes, weight_bytes
 from sizewise.models.thinking import ReasoningRoom
@@ -99,10 +100,18 @@ class LocalModel(Model):
         )
 
     def complete(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Generate greedy answers in batches."""
+        """Generate answers in batches; greedy ones in large batches, sampled ones in those of `start`."""
         yield from self._reasoning.complete(requests, self._answers)
 
     def _answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        yield from self._greedy_answers([request for request in requests if request.temperature == 0])
+        last = time.perf_counter()
+        for answer in complete_all(self, [request for request in requests if request.temperature > 0]):
+            now = time.perf_counter()
+            yield answer.model_copy(update={"seconds": now - last})
+            last = now
+
+    def _greedy_answers(self, requests: Sequence[Request]) -> Iterator[Completion]:
         from sizewise.lm.generate import generate
 
         prompts = [prompt_ids(self._tokenizer, self._description, request) for request in requests]

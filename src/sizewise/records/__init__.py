@@ -20,7 +20,9 @@ from sizewise.records.exports import Export, Parity
 from sizewise.records.items import AnchorSubset, ItemAnalysis, ReviewedItem
 from sizewise.records.judging import (
     CHOICES,
+    MAX_GUIDELINES,
     NONE,
+    REASONS,
     SCALES,
     Agreement,
     JudgeKind,
@@ -38,6 +40,7 @@ from sizewise.records.judging import (
 )
 from sizewise.records.routing import AfterAnswer, Calibration, Policy, Replay, RiskPoint
 from sizewise.records.scores import (
+    CombinedVotes,
     Comparison,
     Difference,
     Evaluation,
@@ -46,12 +49,16 @@ from sizewise.records.scores import (
     ItemRow,
     JudgeValidation,
     LoadLevel,
+    Noise,
     Prompting,
     RedteamFinding,
     RedteamReport,
     Reproduction,
+    Sample,
+    Sampling,
     Score,
     Spread,
+    Stopped,
 )
 from sizewise.records.service import CatalogModel, Completion, ModelDescription, ModelSize, Request, Source
 from sizewise.records.text import (
@@ -88,7 +95,9 @@ from sizewise.records.training import (
 
 __all__ = [
     "CHOICES",
+    "MAX_GUIDELINES",
     "NONE",
+    "REASONS",
     "SCALES",
     "SPLITS",
     "AfterAnswer",
@@ -103,6 +112,7 @@ __all__ = [
     "CatalogModel",
     "Check",
     "Checkpoint",
+    "CombinedVotes",
     "Comparison",
     "Completion",
     "ContaminationEntry",
@@ -139,6 +149,7 @@ __all__ = [
     "ModelDescription",
     "ModelSize",
     "Needs",
+    "Noise",
     "NotMeasured",
     "Origin",
     "Outcome",
@@ -164,12 +175,15 @@ __all__ = [
     "Request",
     "ReviewedItem",
     "RiskPoint",
+    "Sample",
+    "Sampling",
     "Savings",
     "Score",
     "Source",
     "Split",
     "SplitSize",
     "Spread",
+    "Stopped",
     "Study",
     "Synthesis",
     "ToolCall",

@@ -75,8 +75,8 @@ class DryRun(Record):
     test_documents: int
     """Number of source documents of the test items; it determines the width of intervals."""
     can_show: Range | None
-    """Minimum detectable difference in accuracy (80% power): lower if items of one document are independent, upper if
-    they are all alike."""
+    """Minimum detectable difference in accuracy (80% power), assuming shares near one half: lower if items of one
+    document are independent, upper if they are all alike."""
     candidates: tuple[CandidateEstimate, ...]
     """Estimate for each candidate."""
     minutes: Range
@@ -89,3 +89,11 @@ class DryRun(Record):
     """Reasons why the study can't run."""
     warnings: tuple[str, ...] = ()
     """Reasons why the verdict will be weak."""
+    measured_metric: str = ""
+    """Metric whose variance an earlier evaluation of this data measured; empty if there is none."""
+    measured_difference: float | None = None
+    """Minimum detectable difference in that metric (80% power), from the measured variance by document."""
+    measured_unit: str = ""
+    """Unit of that difference."""
+    measured_in: str = ""
+    """Id of the comparison or evaluation that measured it."""

@@ -110,6 +110,10 @@ CHOICES = {"pair": ("left", "right", "tie", "both_bad"), "rating": ("rated",), "
 """Choices besides `skip`; for the best of several see `JudgeTask.choices`."""
 NONE = "none"
 """Choice for "none of these answers is useful"."""
+REASONS = ("wrong", "incomplete", "unsafe", "too_long", "wrong_tone", "other")
+"""What a rater may tick against an answer that wasn't chosen."""
+MAX_GUIDELINES = 20_000
+"""Characters of the owner's guidelines for raters."""
 
 
 class JudgeTask(Record):
@@ -143,6 +147,8 @@ class JudgeTask(Record):
     """Id of the task that a repeat shows again."""
     right_choice: str = ""
     """Correct choice of a gold task."""
+    replaces: str = ""
+    """Id of the assigned task in whose place this one may be asked: another pair of candidates on the same example."""
 
     @property
     def answers(self) -> tuple[tuple[str, str], ...]:
@@ -207,6 +213,14 @@ class JudgeRound(Record):
     """Candidate without answers to judge -> reason."""
     same: tuple[tuple[str, str, int], ...] = ()
     """Two candidates, and the number of drawn examples to which both gave the same answer; these ties need no task."""
+    both_answered: tuple[tuple[str, str, int], ...] = ()
+    """Two candidates, and the number of drawn examples to which both gave an answer, the same or not."""
+    guidelines: str = Field(default="", max_length=MAX_GUIDELINES)
+    """Instructions of the owner to the raters, as plain text or Markdown."""
+    adaptive: bool = False
+    """Whether each rater sees the pair that tells most about the best candidate next, judging by earlier votes."""
+    notes: tuple[str, ...] = ()
+    """Notes for the owner, such as too few gold tasks."""
 
 
 class Vote(Record):
@@ -221,7 +235,12 @@ class Vote(Record):
     origin: Origin = "simulated"
     """Person, simulated rater, or model; a vote without an origin never counts as a person's."""
     harm: bool = False
-    """Flagged as potentially harmful; in a pair, either answer."""
+    """Whether any answer of the task was flagged as potentially harmful."""
+    harmful: tuple[int, ...] = ()
+    """Places of the answers flagged as potentially harmful, from 1 in the order shown; empty in votes of versions that
+    asked once for both answers of a pair."""
+    reasons: tuple[str, ...] = ()
+    """Reasons against the answers that weren't chosen: wrong, incomplete, unsafe, too_long, wrong_tone, other."""
     ratings: dict[str, int] = Field(default_factory=dict)
     """Scale -> 1 to 5."""
     preference: float | None = Field(default=None, ge=0, le=1)
@@ -234,9 +253,13 @@ class Vote(Record):
     """Time on the page by the rater's clock, at most one hour."""
 
     @model_validator(mode="after")
-    def _ratings_in_range(self) -> Vote:
+    def _in_range(self) -> Vote:
         if any(name not in SCALES or not 1 <= value <= 5 for name, value in self.ratings.items()):
             raise ValueError(f"ratings must be 1 to 5, on {', '.join(SCALES)}")
+        if unknown := set(self.reasons) - set(REASONS):
+            raise ValueError(f"'{min(unknown)}' isn't a reason; the reasons are {', '.join(REASONS)}")
+        self.__dict__["harmful"] = tuple(sorted(set(self.harmful)))
+        self.__dict__["harm"] = self.harm or bool(self.harmful)
         self.__dict__["seconds"] = min(self.seconds, 3_600.0)
         return self
 
@@ -290,6 +313,10 @@ class PairVerdict(Record):
     """Whether this pair needs no more votes."""
     more_votes: int | None
     """Further votes needed to detect a difference of this size with 80 % power; None if decided or even."""
+    identical: int = 0
+    """Drawn examples to which both candidates gave the same answer; they are ties and weren't asked."""
+    with_identical: Score | None = None
+    """Win rate of the first candidate over all drawn examples: each pair of identical answers counts as a tie."""
 
 
 class JudgeReport(Record):
@@ -317,6 +344,8 @@ class JudgeReport(Record):
     """Tag -> candidate -> win rate."""
     longer: Score | None = None
     """Share of decided votes for the longer answer."""
+    reasons: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Candidate -> reason -> number of votes that gave it against an answer of this candidate."""
     agreement: Agreement | None = None
     """Agreement between raters, if several saw the same tasks."""
     raters: tuple[RaterQuality, ...]

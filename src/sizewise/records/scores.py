@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sizewise.records.base import Record
 from sizewise.records.service import ModelDescription
@@ -63,7 +63,28 @@ class ItemRow(Record):
     error: str | None = None
     """Error message; an item without an answer has no statistics and isn't scored."""
     stats: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """Metric -> additive statistics of this item; a metric's value is a function of their sum."""
+    """Metric -> additive statistics of this item; a metric's value is a function of their sum. With several samples,
+    the mean over them."""
+    samples: tuple[Sample, ...] = ()
+    """All answers, if several were sampled; `completion` is the first one."""
+
+    @model_serializer(mode="wrap")
+    def _omit_samples(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        return found if self.samples else {key: value for key, value in found.items() if key != "samples"}
+
+
+class Sample(Record):
+    """One of several sampled answers to an item."""
+
+    completion: str | None = None
+    """Answer of the model; None if the request failed."""
+    finish: str = ""
+    """Finish reason of the answer."""
+    error: str | None = None
+    """Error message."""
+    stats: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """Metric -> additive statistics of this answer."""
 
 
 class Prompting(Record):
@@ -81,6 +102,67 @@ class Prompting(Record):
     """Validation examples per form."""
     max_tokens: int
     """Maximum length of an answer, in tokens."""
+
+
+class Sampling(Record):
+    """How several answers to each item were sampled."""
+
+    samples: int
+    """Answers per item."""
+    temperature: float
+    """Sampling temperature."""
+
+
+class Noise(Record):
+    """Variance of a metric's mean, split into sampling of answers and choice of items.
+
+    Source: Miller (2024), Adding error bars to evals, arXiv 2411.00640. For independent items, the variance of the mean
+    is (between + within / samples) / items.
+    """
+
+    metric: str
+    """Name of the metric."""
+    items: int
+    """Items with at least two scored answers."""
+    clusters: int
+    """Source documents of these items."""
+    samples: float
+    """Mean number of scored answers per item."""
+    within: float
+    """Variance of the score between answers to the same item."""
+    between: float
+    """Variance of the items' true scores; items of one document may vary together."""
+    standard_error: float
+    """Standard error of the mean, by document."""
+    sampling_share: float
+    """Share of the mean's variance that comes from sampling answers; more samples per item reduce only this share."""
+
+
+class Stopped(Record):
+    """Outcome of an evaluation that ran until a question was decided."""
+
+    metric: str
+    """Metric that decided, as the mean over documents of the mean over their items."""
+    against: str | None = None
+    """Id of the evaluation compared with, if any."""
+    margin: float | None = None
+    """Acceptable loss against it; None to decide only whether one is better."""
+    min_quality: float | None = None
+    """Threshold on the metric, without a comparison."""
+    decision: Literal["better", "worse", "no worse", "reached", "missed", "undecided"]
+    """What was decided about the model."""
+    reason: str
+    """Why the evaluation stopped."""
+    mean: float
+    """Mean difference over the documents asked, positive if the model is better; without a comparison, the mean."""
+    p_anytime: float
+    """Anytime-valid p-value of the decision; it holds although the evaluation stopped when it fell to 0.05."""
+    asked: int
+    """Items asked."""
+    available: int
+    """Items that could have been asked."""
+    documents: int
+    """Source documents asked; each counts once."""
 
 
 class Evaluation(Record):
@@ -115,6 +197,14 @@ class Evaluation(Record):
     """Versions of the relevant packages."""
     method_version: int = 1
     """Version of the method behind the intervals; those of different versions may differ for the same items."""
+    machine: str = ""
+    """Processor and cores of the machine that ran the model; empty for a remote model."""
+    sampling: Sampling | None = None
+    """How several answers per item were sampled; None for one greedy answer."""
+    noise: tuple[Noise, ...] = ()
+    """How the variance of each metric splits into sampling and items, if several answers per item were sampled."""
+    stopped: Stopped | None = None
+    """Why the evaluation stopped early, if it ran until a question was decided."""
 
 
 class Difference(Record):
@@ -193,7 +283,7 @@ class LoadLevel(Record):
 
 
 class JudgeValidation(Record):
-    """Validation of a judge model: its agreement with human raters on the same tasks."""
+    """Validation of a judge model: how well its votes agree with those of human raters on the same tasks."""
 
     judge: str
     """The judge model."""
@@ -201,18 +291,51 @@ class JudgeValidation(Record):
     """Number of its votes that count."""
     agreement: Score
     """Agreement with human votes on the same tasks; tie and both bad count as equal."""
+    kappa: Score | None = None
+    """Cohen's kappa with human votes: agreement beyond chance. 0 for a judge whose votes don't depend on the answers;
+    None in records of earlier versions."""
     among_people: Score
     """Agreement among human raters."""
     consistent: Score
     """Share of tasks with the same choice after swapping sides; other votes count as ties."""
     longer: Score
     """Share of its decided votes for the longer answer; a higher share than among humans indicates length bias."""
+    self_preference: Score | None = None
+    """Share that it gives to answers of its own model family, minus the share that human raters give them on the same
+    tasks, from -1 to 1; None if no candidate is of its family."""
+    family: tuple[str, ...] = ()
+    """Candidates of its model family."""
     threshold: float
     """Minimum for the lower end of the agreement."""
+    judges: int = 1
+    """Number of judge models in the round; the tests are corrected for them."""
     validated: bool
-    """Whether the agreement reaches the threshold on enough votes."""
+    """Whether the judge passed every test."""
+    failed: tuple[str, ...] = ()
+    """Tests that it failed: votes, agreement, kappa, consistency, self_preference."""
     reason: str
     """Why the judge is validated, or not."""
+
+
+class CombinedVotes(Record):
+    """How votes of people and of judge models were combined on one pair of candidates."""
+
+    left: str
+    """First candidate."""
+    right: str
+    """Second candidate."""
+    votes: int
+    """Votes of people."""
+    judged: int
+    """Further tasks that judge models alone voted on."""
+    weights: dict[str, float]
+    """Judge model -> its weight from 0 to 1; empty if judges don't make the estimate more precise."""
+    correlation: float | None
+    """Correlation of people's and judges' votes over source documents."""
+    width_ratio: float
+    """Width of the interval divided by that of people's votes alone."""
+    floor: float
+    """Smallest ratio that any number of further judged tasks could reach: `sqrt(1 - correlation ** 2)`."""
 
 
 class Comparison(Record):
@@ -240,6 +363,10 @@ class Comparison(Record):
     """Whether the votes come from simulated raters, in a study marked as a simulation."""
     judge_validation: JudgeValidation | None = None
     """Validation of the judge model behind the metric `judge_model`."""
+    judges: tuple[JudgeValidation, ...] = ()
+    """Validation of every judge model that voted."""
+    combined_votes: tuple[CombinedVotes, ...] = ()
+    """How the metric `people_ppi` combines votes of people and of judge models, for each pair."""
     load_tests: dict[str, str] = Field(default_factory=dict)
     """Candidate -> load test id."""
     load_levels: dict[str, tuple[LoadLevel, ...]] = Field(default_factory=dict)

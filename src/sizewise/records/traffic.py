@@ -36,3 +36,5 @@ class LoadTest(Record):
     """Notes for the reader."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the software involved."""
+    machine: str = ""
+    """Processor and cores of the machine, if the engine was called directly."""

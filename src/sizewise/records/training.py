@@ -150,6 +150,10 @@ class Forgetting(Record):
     """Bits per byte of reference answers to general questions before training."""
     answers_after: float | None = None
     """The same after training."""
+    change: Score | None = None
+    """Change of bits per byte of control text by training, with its interval over documents; above 0 is forgetting."""
+    answers_change: Score | None = None
+    """Change of bits per byte of the reference answers, with its interval over questions; above 0 is forgetting."""
     questions: int = 0
     """Number of general questions."""
     replay_share: float
@@ -172,6 +176,10 @@ class Memorization(Record):
     """AUC of membership inference: probability that a training passage has a lower loss than a held-out one."""
     membership_tpr: Score
     """True positive rate of membership inference at a 1 % false positive rate."""
+    exposure_scores: dict[str, Score] = Field(default_factory=dict)
+    """Repetitions of a secret -> mean exposure with its interval over secrets."""
+    extracted_scores: dict[str, Score] = Field(default_factory=dict)
+    """Repetitions of a secret -> share of secrets that greedy generation reveals, with its interval."""
 
 
 class PositionBits(Record):
@@ -185,6 +193,12 @@ class PositionBits(Record):
     """Number of measured tokens."""
     bits: float
     """Mean bits per token. Lower values at later positions show that the model uses long context."""
+    ci_low: float | None = None
+    """Lower end of the 95% interval over texts; None if too few texts reach these positions."""
+    ci_high: float | None = None
+    """Upper end of the 95% interval."""
+    texts: int = 0
+    """Number of texts that reach these positions."""
 
 
 class AttentionTradeoff(Record):
@@ -329,3 +343,5 @@ class LearningCurve(Record):
     lower bound is optimistic."""
     summary: str
     """Summary in words."""
+    uncertainty: str = ""
+    """Why the steps have no interval."""

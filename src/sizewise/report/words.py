@@ -38,8 +38,9 @@ __all__ = [
 BIAS = tuple(name for name, metric in METRICS.items() if metric.needs == "suite" and metric.better == "lower")
 COLUMNS = (
     "people",
+    "people_ppi",
     "judge_model",
-    "harm_in_pair",
+    *("harm", "harm_in_pair"),
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
     *("bleu", "chrf", "token_f1", "rouge_l", "exact_match", "bits_per_byte", "perplexity"),

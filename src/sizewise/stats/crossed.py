@@ -175,12 +175,32 @@ def estimate_share(
         null: value that the p-value tests.
         reading: how often the estimate is read, see `Reading`.
     """
-    votes = len(shares)
     value = min(1.0, max(0.0, float(shares.mean())))
+    shrunk, floor = imagined_documents(shares, documents)
+    found = crossed(((shares - value) / len(shares))[:, None], raters, documents, floor)
+    return share_interval(value, shrunk, found, null=null, reading=reading)
+
+
+def imagined_documents(shares: FloatArray, documents: IntArray) -> tuple[float, FloatArray]:
+    """Add imagined documents at both ends of the scale: the mean with them, and what they add to the variance."""
+    votes = len(shares)
     typical = votes / len(np.unique(documents))  # votes on a document
-    shrunk = (float(shares.sum()) + PSEUDO * typical) / (votes + 2 * PSEUDO * typical)
-    imagined = PSEUDO * typical**2 * (shrunk**2 + (1 - shrunk) ** 2) / votes**2
-    found = crossed(((shares - value) / votes)[:, None], raters, documents, np.array([[imagined]]))
+    shrunk = float((shares.sum() + PSEUDO * typical) / (votes + 2 * PSEUDO * typical))
+    return shrunk, np.array([[PSEUDO * typical**2 * (shrunk**2 + (1 - shrunk) ** 2) / votes**2]])
+
+
+def share_interval(
+    value: float, shrunk: float, found: Crossed, *, null: float = 0.5, reading: Reading = "once"
+) -> Estimate:
+    """Compute the interval and p-value of an estimated share, see `estimate_share`.
+
+    Args:
+        value: the estimate, between 0 and 1.
+        shrunk: the estimate with imagined documents, see `imagined_documents`.
+        found: contributions of the votes to the estimate.
+        null: value that the p-value tests.
+        reading: how often the estimate is read, see `Reading`.
+    """
     variance, freedom = found.variance(np.ones((1, 1)))
     effective = shrunk * (1 - shrunk) / float(variance[0])
     by = quantile(found, freedom, reading)

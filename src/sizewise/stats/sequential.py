@@ -65,6 +65,11 @@ class PairedBet:
         return (exp(min(700.0, self._log_left)) + exp(min(700.0, self._log_right))) / 2
 
     @property
+    def favors_left(self) -> bool:
+        """Whether the bet that left is better has won more than the bet that right is."""
+        return self._log_left > self._log_right
+
+    @property
     def p(self) -> float:
         """Anytime-valid p-value: one over the maximum wealth so far."""
         return 1 / self._max_wealth

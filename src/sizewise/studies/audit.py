@@ -329,7 +329,7 @@ def _recompute_differences(store: Store, record_id: str) -> Recomputed:
     if before.votes:
         votes = store.read_rows(store.folder("comparison", record_id), VOTES_FILE, Vote)
         again = voted(
-            store.read(JudgeRound, before.votes), tasks_of(before.votes, store), votes, before.seed,
+            store.read(JudgeRound, before.votes), tasks_of(before.votes, store), votes, before.models,
             before.simulated_votes, before.votes_closed,
         )  # fmt: skip
         by_votes = again.scores

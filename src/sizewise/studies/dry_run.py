@@ -23,6 +23,7 @@ from sizewise.stats import detectable_difference
 from sizewise.store import Store, offline
 from sizewise.studies.config import StudyConfig
 from sizewise.studies.data import read_data
+from sizewise.studies.measured_power import measured_power
 from sizewise.text import words_of
 from sizewise.training.preflight import PROCESS_BYTES
 from sizewise.training.preflight import memory_bytes as training_memory
@@ -66,6 +67,7 @@ def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter:
     minutes = _sum([row.measure_minutes for row in rows if row.measure_minutes])
     training = sum(row.train_minutes or 0 for row in rows)
     items, documents = len(test.uncontaminated), len(test.clusters)
+    measured = measured_power(data.id, config.needs.quality, config.limit, store)
     return DryRun(
         dataset=data.id,
         train_documents=len(contents.documents["train"]),
@@ -85,6 +87,10 @@ def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter:
         disk_bytes=sum(_disk(candidate, store) for candidate in config.candidates),
         blockers=tuple(blockers),
         warnings=tuple(_warnings(config, contents, test)),
+        measured_metric=measured.metric if measured else "",
+        measured_difference=measured.difference if measured else None,
+        measured_unit=measured.unit if measured else "",
+        measured_in=measured.source if measured else "",
     )
 
 

@@ -17,6 +17,7 @@ from sizewise.loadtest import load_test_model
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
 from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
+from sizewise.stats.quantiles import needed_for_quantile
 from sizewise.store import Saved, Store, same_facts, write_atomically
 from sizewise.studies.config import StudyConfig, config_text, find_config
 from sizewise.studies.data import read_data
@@ -237,16 +238,24 @@ def _load_test_all(
 ) -> dict[str, str]:
     """Run a load test, with one user and with the required number, on every candidate that runs on this machine."""
     found = {}
+    # Fewer requests have no upper bound of p95, so the limit could be missed but never verified.
+    fewest = needed_for_quantile(0.95)
     for name in uris:
         measured = store.read(Evaluation, evaluations[name])
         local = measured.model.local and not measured.model.api and measured.model.engine not in ("rule", "recorded")
         if local and measured.prompting is not None:
             concurrent_users = config.needs.concurrent_users or CONCURRENT_USERS
+            requests = max(fewest, 4 * concurrent_users) if config.needs.max_latency_p95_s is not None else None
             stage = f"Load test, {concurrent_users} users: {name}"
             reporter.say(stage)
             try:
                 found[name] = load_test_model(
-                    evaluations[name], (1, concurrent_users), store=store, seed=config.seed, reporter=reporter
+                    evaluations[name],
+                    (1, concurrent_users),
+                    requests=requests,
+                    store=store,
+                    seed=config.seed,
+                    reporter=reporter,
                 ).id
             except SizewiseError as error:  # the serving engine wasn't evaluated and may reject the model
                 reporter.say(f"{stage} skipped. {error.what}")

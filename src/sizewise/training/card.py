@@ -98,21 +98,22 @@ def _measured(record: Checkpoint) -> str:
     forgetting = record.forgetting
     if forgetting and forgetting.before is not None and forgetting.after is not None:
         rows[f"control text ({forgetting.control}), bits per byte"] = (
-            f"{forgetting.before:.4f} before, {forgetting.after:.4f} after "
+            f"{forgetting.before:.4f} before, {forgetting.after:.4f} after{_change(forgetting.change)} "
             f"({forgetting.bytes:,} bytes; {forgetting.replay_share:.0%} of the training rows replayed such text)"
         )
     if forgetting and forgetting.answers_before is not None and forgetting.answers_after is not None:
         rows[f"{forgetting.questions} general questions, bits per byte of the reference answer"] = (
             f"{forgetting.answers_before:.3f} before, {forgetting.answers_after:.3f} after"
+            f"{_change(forgetting.answers_change)}"
         )
     if not forgetting:
         rows["forgetting"] = "not measured"
     memorized = record.memorization
     if memorized:
-        for count, bits in memorized.exposure.items():
+        for count, exposure in memorized.exposure_scores.items():
             rows[f"exposure of canaries that were in the text {count} time(s)"] = (
-                f"{bits:.1f} bits (chance 1, maximum {memorized.candidates.bit_length() - 1}); "
-                f"{memorized.extracted[count]:.0%} extracted"
+                f"{_score(exposure)} (bits; chance 1, maximum {memorized.candidates.bit_length() - 1}); "
+                f"extracted {_score(memorized.extracted_scores[count])}"
             )
         rows["membership inference, AUC"] = _score(memorized.membership_auc)
         rows["membership inference, TPR at 1 % FPR"] = _score(memorized.membership_tpr)
@@ -123,10 +124,15 @@ def _measured(record: Checkpoint) -> str:
     return "## Measured\n\n" + _table(rows)
 
 
+def _change(score: Score | None) -> str:
+    return f", change {_score(score)}" if score is not None else ""
+
+
 def _score(score: Score) -> str:
     if score.value is None:
         return f"not available: {score.missing_reason}"
     between = f" [{score.ci_low:.3f}, {score.ci_high:.3f}]" if score.ci_low is not None else ""
+    between += f" (no interval: {score.ci_missing_reason})" if score.ci_missing_reason else ""
     return f"{score.value:.3f}{between}, n = {score.n}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,16 +13,17 @@ from sizewise.errors import SizewiseError
 from sizewise.evaluation.general_questions import Questions, questions_in
 from sizewise.evaluation.references import data_language
 from sizewise.lm.packing import Unit
-from sizewise.lm.score import answer_bits, bits_per_byte
-from sizewise.records import Example, Message, Recipe
+from sizewise.lm.score import bits_of_answers, bits_of_texts
+from sizewise.records import Example, Forgetting, Message, Recipe
 from sizewise.store import Store, offline
 from sizewise.text import language_name, main_language
 from sizewise.training.encoded_data import encode_examples
+from sizewise.training.intervals import ratio_score
 
 ENGLISH = "en"
 MEASURED_CHARACTERS = 8_000
 VALIDATION_PIECES = 3  # measured at each validation
-PIECE_CHARACTERS = 1_200
+PIECE_CHARACTERS = 800  # ten pieces, enough independent texts for an interval
 REPLAY_CHARACTERS = 2_000_000
 
 
@@ -125,16 +127,51 @@ def read_control(source: str, seed: int, store: Store) -> Control:
     return Control(source, tuple(replayed), tuple(measured))
 
 
-def control_bits(network: Any, tokenizer: Any, control: Control, context: int) -> float:
-    """Compute bits per byte of the measured control text."""
-    return bits_per_byte(network, tokenizer, control.measured, context)
+def control_bits(network: Any, tokenizer: Any, control: Control, context: int) -> list[float]:
+    """Compute the bits of each piece of the measured control text."""
+    return bits_of_texts(network, tokenizer, control.measured, context)
 
 
-def general_answer_bits(network: Any, tokenizer: Any, questions: Questions, context: int) -> float:
-    """Compute bits per byte of reference answers to general questions, in the model's own prompt format."""
+def general_answer_bits(network: Any, tokenizer: Any, questions: Questions, context: int) -> list[float]:
+    """Compute the bits of each reference answer to general questions, in the model's own prompt format."""
     examples = (
         Example(id="q", messages=(Message(role="user", content=question),), references=(answer,), source="q")
         for question, answer in questions
     )
     units = [Unit(ids.tolist(), first) for ids, first in encode_examples(tokenizer, examples)]
-    return answer_bits(network, units, [answer for _, answer in questions], context)
+    return bits_of_answers(network, units, context)
+
+
+def report_forgetting(
+    control: Control, before: Mapping[str, Any], after: Mapping[str, Any], replay_share: float
+) -> Forgetting:
+    """Build the forgetting report from the bits of each text before and after training.
+
+    Args:
+        control: control text and general questions.
+        before: bits of each piece (`control`) and of each answer (`answers`) before training.
+        after: the same after training.
+        replay_share: share of training rows that replayed control text.
+    """
+    answers = [answer for _, answer in control.questions]
+    found: dict[str, Any] = {}
+    for part, texts, fields in (
+        ("control", control.measured, ("before", "after", "change")),
+        ("answers", answers, ("answers_before", "answers_after", "answers_change")),
+    ):
+        if part not in before or part not in after:
+            found |= dict.fromkeys(fields)
+            continue
+        sizes = [len(text.encode("utf-8")) for text in texts]
+        change = [new - old for old, new in zip(before[part], after[part], strict=True)]
+        score = ratio_score(
+            f"{part}_change", change, sizes, unit="bits/byte", signature="after minus before, same texts"
+        )
+        found |= dict(zip(fields, (sum(before[part]) / sum(sizes), sum(after[part]) / sum(sizes), score), strict=True))
+    return Forgetting(
+        control=control.source,
+        bytes=control.bytes,
+        questions=len(control.questions),
+        replay_share=replay_share,
+        **found,
+    )

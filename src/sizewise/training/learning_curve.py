@@ -11,6 +11,10 @@ from sizewise.store import Saved, Store
 from sizewise.training.training import train
 
 SHARES = (0.25, 0.5, 1.0)
+UNCERTAINTY = (
+    "Each share was trained once, so the noise between training runs is unknown and the steps have no interval. Train "
+    "with other seeds to see it."
+)
 
 
 def train_learning_curve(
@@ -40,7 +44,9 @@ def train_learning_curve(
         )
     twice = extrapolate([step.bits_per_byte for step in steps])
     with store.lock("curve", curve_id):
-        record = LearningCurve(data=data, steps=tuple(steps), twice=twice, summary=_summary(steps, twice))
+        record = LearningCurve(
+            data=data, steps=tuple(steps), twice=twice, summary=_summary(steps, twice), uncertainty=UNCERTAINTY
+        )
         return store.write(curve_id, record)
 
 

@@ -15,7 +15,9 @@ from sizewise.lm.generate import generate
 from sizewise.lm.packing import Unit
 from sizewise.lm.score import score_ids
 from sizewise.lm.tokenizer import prefix_id, text_ids
+from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Memorization, Score
+from sizewise.training.intervals import ratio_score
 
 CANDIDATES = 128
 COUNTS = (1, 16)
@@ -77,6 +79,10 @@ def measure_memorization(
         digits = "".join(letter for letter in generated if letter.isdigit())
         extracted[str(canary.times)].append(float(digits.startswith(canary.secret)))
     auc, rate = _membership(network, tokenizer, contents, seed)
+    exposure_scores = {
+        count: ratio_score("exposure", bits, [1.0] * len(bits), unit="bits", signature=f"{CANDIDATES} candidates")
+        for count, bits in exposure.items()
+    }
     return Memorization(
         canaries=len(canaries),
         exposure={count: float(np.mean(bits)) for count, bits in exposure.items()},
@@ -84,6 +90,10 @@ def measure_memorization(
         extracted={count: float(np.mean(outcomes)) for count, outcomes in extracted.items()},
         membership_auc=auc,
         membership_tpr=rate,
+        exposure_scores=exposure_scores,
+        extracted_scores={
+            count: proportion_score("extracted", sum(outcomes), len(outcomes)) for count, outcomes in extracted.items()
+        },
     )
 
 
@@ -133,12 +143,12 @@ def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: i
         )
         return few, few.model_copy(update={"metric": "membership_tpr_at_1_percent"})
     loss = np.array(losses)
-    ci_low, ci_high = _interval(loss, known, np.array(sources), seed)
+    ends = _intervals(loss, known, np.array(sources), seed)
     auc = Score(
         metric="membership_auc",
         value=_auc(loss, known),
-        ci_low=ci_low,
-        ci_high=ci_high,
+        ci_low=ends[0][0],
+        ci_high=ends[0][1],
         n=members + others,
         unit="probability",
         signature=signature,
@@ -154,7 +164,7 @@ def _membership(network: Any, tokenizer: Any, contents: DatasetContents, seed: i
             f"{others} held-out passages are too few for a false-positive rate of 1 %; {MIN_FOR_TPR} are needed"
         )
     else:
-        rate["value"] = float((loss[known] < np.quantile(loss[~known], 0.01)).mean())
+        rate |= {"value": _rate_at_one_percent(loss, known), "ci_low": ends[1][0], "ci_high": ends[1][1]}
     return auc, Score(**rate)
 
 
@@ -189,8 +199,13 @@ def _auc(loss: Any, known: Any) -> float:
     return float((above + 0.5 * level).mean() / len(others))
 
 
-def _interval(loss: Any, known: Any, sources: Any, seed: int) -> tuple[float, float]:
-    """Compute a 95 % interval of the AUC by resampling training and held-out documents separately."""
+def _rate_at_one_percent(loss: Any, known: Any) -> float:
+    """Compute the share of training passages whose loss is below all but 1 % of the held-out ones."""
+    return float((loss[known] < np.quantile(loss[~known], 0.01)).mean())
+
+
+def _intervals(loss: Any, known: Any, sources: Any, seed: int) -> list[tuple[float, float]]:
+    """Compute 95 % intervals of AUC and true-positive rate by resampling training and held-out documents separately."""
     rng = np.random.default_rng(seed)
     groups = {
         side: [np.flatnonzero((sources == name) & (known == side)) for name in np.unique(sources[known == side])]
@@ -199,6 +214,7 @@ def _interval(loss: Any, known: Any, sources: Any, seed: int) -> tuple[float, fl
     values = []
     for _ in range(RESAMPLES):
         chosen = np.concatenate([rows[i] for rows in groups.values() for i in rng.integers(len(rows), size=len(rows))])
-        values.append(_auc(loss[chosen], known[chosen]))
-    ci_low, ci_high = np.quantile(values, [0.025, 0.975])
-    return float(ci_low), float(ci_high)
+        drawn = loss[chosen], known[chosen]
+        values.append((_auc(*drawn), _rate_at_one_percent(*drawn)))
+    lower, upper = np.quantile(values, [0.025, 0.975], axis=0)
+    return [(float(ci_low), float(ci_high)) for ci_low, ci_high in zip(lower, upper, strict=True)]

@@ -37,13 +37,21 @@ from sizewise.training.attention_tradeoff import measure_attention_tradeoff
 from sizewise.training.batches import Additions, Material, held_out, make_mix, training_part
 from sizewise.training.card import model_card
 from sizewise.training.distillation import prepare_teacher
-from sizewise.training.forgetting import VALIDATION_PIECES, choose_control, control_bits, general_answer_bits
+from sizewise.training.forgetting import (
+    VALIDATION_PIECES,
+    choose_control,
+    control_bits,
+    general_answer_bits,
+    report_forgetting,
+)
 from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
 from sizewise.training.starts import Start, open_start
 
 DEFAULT_MINUTES = 5.0
 VALIDATION_CHARACTERS = 8_000
+BEFORE_VERSION = 2
+"""Version of the measurements before training, which a resumed run reads back; 2 keeps the bits of each text."""
 Watcher = Callable[[loop.Progress], None]
 
 
@@ -292,7 +300,8 @@ class Run:
         path = self.folder / "before.json"
         if path.is_file():
             saved = json.loads(path.read_text(encoding="utf-8"))
-            return saved["measured"], float(saved["validation_s"])
+            if saved.get("version") == BEFORE_VERSION:  # else the network, not yet trained, is measured again
+                return saved["measured"], float(saved["validation_s"])
         network = self.start.network
         network.eval()
         measured = self._measure(network)
@@ -302,7 +311,9 @@ class Run:
         self._validate()
         validation_s = time.monotonic() - begun
         loop.finish(network)
-        write_atomically(path, json.dumps({"measured": measured, "validation_s": validation_s}))
+        write_atomically(
+            path, json.dumps({"version": BEFORE_VERSION, "measured": measured, "validation_s": validation_s})
+        )
         return measured, validation_s
 
     def _measure(self, network: Any) -> dict[str, Any]:
@@ -325,16 +336,8 @@ class Run:
         after = self._measure(network)
         forgetting = memorized = None
         if self._control is not None:
-            forgetting = Forgetting(
-                control=self._control.source,
-                bytes=self._control.bytes,
-                before=self._before.get("control"),
-                after=after.get("control"),
-                answers_before=self._before.get("answers"),
-                answers_after=after.get("answers"),
-                questions=len(self._control.questions),
-                replay_share=recipe.control_share if self._control.replayed else 0.0,
-            )
+            replay_share = recipe.control_share if self._control.replayed else 0.0
+            forgetting = report_forgetting(self._control, self._before, after, replay_share)
         if self._canaries:
             memorized = memorization.measure_memorization(
                 network, tokenizer, self._canaries, self.contents, recipe.seed

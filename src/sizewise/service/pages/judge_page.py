@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import logging
+import secrets
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,11 +19,14 @@ from starlette.requests import Request as HttpRequest
 
 from sizewise.errors import SizewiseError
 from sizewise.judging import Ballot, Invitation
+from sizewise.judging.differences import Segments, mark_differences
+from sizewise.judging.rounds import MAX_ANSWERS
 from sizewise.progress import Reporter, Silent
-from sizewise.records import SCALES, JudgeRater, JudgeTask, Vote
+from sizewise.records import REASONS, SCALES, JudgeRater, JudgeTask, Vote
 from sizewise.service.hosting import allowed_hosts, run_app
 from sizewise.service.limits import Gate
 from sizewise.service.pages import SAFE_HEADERS, read_page
+from sizewise.service.pages.judge_owner import Owner, add_owner_routes, local_address
 from sizewise.store import Store
 
 MAX_BODY_BYTES = 100_000
@@ -36,6 +41,8 @@ class VoteForm(BaseModel):
     choice: str = Field(max_length=20)
     nonce: str = NONCE
     harm: bool = False
+    harmful: list[int] = Field(default_factory=list, max_length=MAX_ANSWERS)
+    reasons: list[str] = Field(default_factory=list, max_length=len(REASONS))
     ratings: dict[str, int] = Field(default_factory=dict, max_length=len(SCALES))
     comment: str = Field(default="", max_length=4_000)
     correction: str = Field(default="", max_length=20_000)
@@ -48,12 +55,13 @@ class UndoForm(BaseModel):
     nonce: str = NONCE
 
 
-def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
+def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",), owner: Owner | None = None) -> FastAPI:
     """Build the web application for a judging round.
 
     Args:
         ballot: the round and its votes.
         hosts: accepted Host headers; `*` accepts any.
+        owner: access of the owner's page at `/`; without it there is none.
     """
     app = FastAPI(title="Sizewise judging", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Gate, max_bytes=MAX_BODY_BYTES)
@@ -61,6 +69,8 @@ def create_judge_app(ballot: Ballot, hosts: Sequence[str] = ("*",)) -> FastAPI:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     _add_errors(app, ballot)
     _add_routes(app, ballot)
+    if owner is not None:
+        add_owner_routes(app, ballot, owner)
     return app
 
 
@@ -136,6 +146,8 @@ def _state(ballot: Ballot, rater: JudgeRater) -> dict[str, Any]:
     return {
         "kind": ballot.round.kind,
         "question": ballot.round.question,
+        "guidelines": ballot.round.guidelines,
+        "reasons": list(REASONS) if ballot.round.kind in ("pair", "best") else [],
         "choices": list(task.choices(ballot.round.kind)) if task else [],
         "scales": list(SCALES),
         "done": ballot.done(rater),
@@ -148,12 +160,20 @@ def _state(ballot: Ballot, rater: JudgeRater) -> dict[str, Any]:
 
 def _blinded(task: JudgeTask) -> dict[str, Any]:
     """Return what a rater may see of a task, without model names or the task's purpose."""
+    texts = [text for _, text in task.answers]
     return {
         "id": task.id,
         "prompt": task.prompt,
         "passage": task.passage,
-        "answers": [text for _, text in task.answers],
+        "answers": texts,
+        "differences": _differences(texts[0], texts[1]) if len(texts) == 2 else None,
     }
+
+
+@lru_cache(maxsize=256)
+def _differences(one: str, other: str) -> tuple[Segments, Segments] | None:
+    """Mark the differences once, however often a page asks."""
+    return mark_differences(one, other)
 
 
 def serve_round(
@@ -174,22 +194,23 @@ def serve_round(
         host: address to bind; every link contains a secret token.
         port: port to bind; 0 picks a free port.
         store: where records are stored.
-        reporter: receives the links.
+        reporter: receives the links, and once the token of the owner's page.
 
     Raises:
         SizewiseError: the port is in use.
     """
     store, reporter = store or Store(), reporter or Silent()
-    ballot = Ballot(store, round_id)
+    ballot, owner = Ballot(store, round_id), Owner(secrets.token_urlsafe(18), store)
 
     def announce(address: str) -> None:
         reporter.say(f"judging {round_id} at {address}")
+        reporter.say(f"your page, on this machine only: {local_address(address)}/#{owner.token}")
         for invitation in invitations:
             reporter.say(f"{invitation.rater}: {address}/r/{invitation.token}")
         if not invitations:
             reporter.say("the links printed when the round was created are still valid")
 
     try:
-        run_app(create_judge_app(ballot, allowed_hosts(host)), host, port, announce)
+        run_app(create_judge_app(ballot, allowed_hosts(host), owner), host, port, announce)
     finally:
         ballot.close()

@@ -1,0 +1,102 @@
+"""Gold tasks: pairs and groups of answers of which exactly one is correct, to check a rater's attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from sizewise.judging.answered import has_text, letters_of, shown
+from sizewise.records import ItemRow, JudgeKind, JudgeTask
+
+REFERENCE = "reference"
+MAX_SHARED_WORDS = 0.5  # of the shorter text; two texts that share more may both be acceptable
+
+
+class Gold(NamedTuple):
+    """Gold tasks of a round."""
+
+    tasks: list[JudgeTask]
+    """Tasks, each with the correct choice."""
+    notes: tuple[str, ...]
+    """Why there are fewer than planned."""
+
+
+def make_gold(
+    rows: Sequence[ItemRow], others: Sequence[ItemRow], plain: bool, kind: JudgeKind, choices: int, wanted: int
+) -> Gold:
+    """Create tasks with a known answer: the reference answer next to reference answers of other items.
+
+    A task must be decidable. A reference of another item is used only if it differs from every reference of this item
+    and of every item with the same prompt, isn't contained in one, and shares at most half of its words with it.
+
+    Args:
+        rows: examples without another task, which become gold tasks.
+        others: further examples whose references may be the wrong answers.
+        plain: normalize typography.
+        kind: pairs, or the best of several.
+        choices: answers in a task.
+        wanted: number of gold tasks to create.
+    """
+    known: dict[str, list[str]] = {}
+    for row in [*rows, *others]:
+        known.setdefault(letters_of(row.prompt), []).extend(row.references)
+    tasks: list[JudgeTask] = []
+    for position, row in enumerate(rows):
+        if len(tasks) == wanted:
+            break
+        correct = shown(row.references[0], plain) if row.references else ""
+        pool = [*rows[position + 1 :], *rows[:position], *others]
+        wrong = list(_wrong_answers(row, known[letters_of(row.prompt)], pool, plain, choices - 1))
+        if has_text(correct) and len(wrong) == choices - 1:
+            tasks.append(_task(len(tasks), row, correct, wrong, plain, kind))
+    if len(tasks) >= wanted:
+        return Gold(tasks, ())
+    return Gold(
+        tasks,
+        (
+            f"{len(tasks)} of {wanted} gold tasks: too few reference answers are clearly wrong for another question"
+            + ("" if tasks else ", so the attention of raters isn't checked"),
+        ),
+    )
+
+
+def _wrong_answers(
+    row: ItemRow, acceptable: Sequence[str], pool: Sequence[ItemRow], plain: bool, wanted: int
+) -> Iterator[str]:
+    """Yield texts that are wrong for an item, no two of them alike."""
+    taken = list(acceptable)
+    for other in pool:
+        if not wanted:
+            return
+        text = shown(other.references[0], plain) if other.references else ""
+        if has_text(text) and all(is_distinct(text, known) for known in taken):
+            taken.append(text)
+            wanted -= 1
+            yield text
+
+
+def is_distinct(text: str, other: str) -> bool:
+    """Check that two answers can't both be right: neither contains the other, and they share few words."""
+    one, two = letters_of(text).split(), letters_of(other).split()
+    shorter, longer = sorted((set(one), set(two)), key=len)
+    return len(shorter & longer) <= MAX_SHARED_WORDS * len(shorter) and "".join(one) != "".join(two)
+
+
+def _task(number: int, row: ItemRow, correct: str, wrong: Sequence[str], plain: bool, kind: JudgeKind) -> JudgeTask:
+    answers = [(f"another item's {i + 1}", text) for i, text in enumerate(wrong)]
+    right = number % (len(wrong) + 1)
+    answers.insert(right, (REFERENCE, correct))
+    (left, left_text), (second, second_text), *more = answers
+    return JudgeTask(
+        id=f"g{number}",
+        item=row.item,
+        cluster=row.cluster,
+        prompt=shown(row.prompt, plain),
+        left=left,
+        left_text=left_text,
+        right=second,
+        right_text=second_text,
+        more=tuple(more),
+        purpose="gold",
+        right_choice=str(right + 1) if kind == "best" else ("left", "right")[right],
+    )
