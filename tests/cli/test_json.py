@@ -93,8 +93,8 @@ def test_a_study_and_all_that_follows(
     out = call(capsys, monkeypatch, "compare", *evaluations, "--items", "--csv")[1]
     assert out.startswith("item,why,difficulty,discrimination,p,p (FDR),passed,failed,prompt,reference,common answer")
     wide = call(capsys, monkeypatch, "choose", study["id"], "--wide")[1]
-    assert "chrF" in wide
-    assert "chrF" not in call(capsys, monkeypatch, "choose", study["id"])[1].partition("Why")[0]
+    assert "BLEU" in wide
+    assert "BLEU" not in call(capsys, monkeypatch, "choose", study["id"])[1].partition("Why")[0]
     assert "name" in call(capsys, monkeypatch, "runs")[1].splitlines()[0]
 
 

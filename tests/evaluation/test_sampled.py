@@ -64,7 +64,7 @@ def test_all_samples_are_kept_and_their_mean_is_scored(tmp_path: Path, store: St
     assert scores["exact_match"].value == pytest.approx(np.mean(right))
     assert scores["exact_match_pass@1"].value == pytest.approx(np.mean(right))
     assert scores["exact_match_pass@5"].value == pytest.approx(np.mean([max(one) for one in right]))
-    assert scores["exact_match"].n == 40
+    assert scores["exact_match"].n == scores["prompt_tokens"].n == 40
     assert "samples:5|temperature:0.5" in scores["exact_match"].signature
     assert "chrf_pass@5" not in scores
     assert found.record.sampling is not None

@@ -16,7 +16,7 @@ from sizewise.metrics.base import bounds_of
 from sizewise.records import Difference, Evaluation, Spread
 from sizewise.stats import LEVEL, MIN_CLUSTERS, Systems, adjust_family, detectable
 from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomization_p
-from sizewise.stats.inference import FloatArray, group_clusters
+from sizewise.stats.inference import FloatArray, IntArray, group_clusters
 
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
 Pair = tuple[str, str]
@@ -58,7 +58,9 @@ def differences(
     """
     metrics = [find_metric(name) for name in next(iter(records.values())).metrics]
     incomparable: list[str] = []
-    paired = [entry for metric in metrics for entry in _paired(metric, records, tables, seed, incomparable)]
+    items = list(dict.fromkeys(item for table in tables.values() for item in table.items))
+    rows = {name: table.rows_of(items) for name, table in tables.items()}
+    paired = [entry for metric in metrics for entry in _paired(metric, records, tables, rows, incomparable, seed)]
     found: list[Difference] = []
     for family in _families(paired):
         adjusted = adjust_family([(entry.systems, entry.indices) for entry in family], seed)
@@ -106,12 +108,12 @@ def _paired(
     metric: Metric,
     records: Mapping[str, Evaluation],
     tables: Mapping[str, ItemTable],
-    seed: int,
+    all_rows: Mapping[str, IntArray],
     incomparable: list[str],
+    seed: int,
 ) -> Iterator[_Paired]:
     """Collect the candidates that share items, once for each set of common items."""
-    items = list(dict.fromkeys(item for table in tables.values() for item in table.items))
-    rows = {name: table.measured(metric.name, items) for name, table in tables.items()}
+    rows = {name: table.measured(metric.name, all_rows[name]) for name, table in tables.items()}
     known = {name: row >= 0 for name, row in rows.items()}
     roles = {name: record.model.role for name, record in records.items()}
     by_items: dict[bytes, list[Pair]] = defaultdict(list)
@@ -124,8 +126,9 @@ def _paired(
             continue
         by_items[np.packbits(common).tobytes()].append((left, right))
     for packed, pairs in by_items.items():
-        common = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=len(items)).astype(bool)
         names = [name for name in records if any(name in pair for pair in pairs)]
+        count = len(all_rows[names[0]])
+        common = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=count).astype(bool)
         stats = np.stack([tables[name].stats[metric.name][rows[name][common]] for name in names], axis=1)
         first = tables[names[0]]
         clusters = group_clusters([first.clusters[row] for row in rows[names[0]][common]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -43,27 +44,27 @@ class ItemTable:
         self.items: dict[str, int] = {}
         self.clusters: list[str] = []
         uncontaminated: list[bool] = []
-        columns: dict[str, tuple[list[int], list[Sequence[float]]]] = {}
+        columns: dict[str, tuple[array[int], array[float]]] = {}
         counts = [0, 0, 0, 0, 0]
         for number, row in enumerate(rows):
             self.items[row["item"]] = number
             self.clusters.append(row["cluster"])
             uncontaminated.append(row["uncontaminated"])
             for metric, stats in row["stats"].items():
-                where, values = columns.setdefault(metric, ([], []))
+                where, values = columns.setdefault(metric, (array("q"), array("d")))
                 where.append(number)
-                values.append(stats)
+                values.extend(stats)
             _count(row, counts)
         self.uncontaminated = np.array(uncontaminated, dtype=bool)
         self.stats = {metric: self._column(where, values) for metric, (where, values) in columns.items()}
         self.answers = Answers(*counts)
 
-    def _column(self, where: list[int], values: list[Sequence[float]]) -> FloatArray:
-        known = np.array(values, dtype=np.float64)
+    def _column(self, where: array[int], values: array[float]) -> FloatArray:
+        known = np.array(values).reshape(len(where), -1)
         if len(where) == len(self.clusters):
             return known
         column = np.full((len(self.clusters), known.shape[1]), np.nan)
-        column[where] = known
+        column[np.array(where)] = known
         return column
 
     @classmethod
@@ -84,12 +85,15 @@ class ItemTable:
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls.of(rows)  # a row lacks a field or has one of another type: raise the error that says which
 
-    def measured(self, metric: str, items: Sequence[str]) -> IntArray:
-        """Return the row of each uncontaminated item that was measured with a metric, -1 for others."""
-        rows = np.array([self.items.get(item, -1) for item in items], dtype=np.int64)
+    def rows_of(self, items: Sequence[str]) -> IntArray:
+        """Return the row of each item, -1 for items that it lacks."""
+        return np.fromiter((self.items.get(item, -1) for item in items), dtype=np.int64, count=len(items))
+
+    def measured(self, metric: str, rows: IntArray) -> IntArray:
+        """Keep the rows of uncontaminated items that were measured with a metric, and return -1 for others."""
         column = self.stats.get(metric)
-        if column is None:
-            return np.full(len(items), -1)
+        if column is None or not len(column):
+            return np.full(len(rows), -1)
         known = self.uncontaminated & ~np.isnan(column[:, 0])
         return np.where((rows >= 0) & known[rows], rows, -1)
 

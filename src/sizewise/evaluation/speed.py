@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -46,13 +46,10 @@ def speed_scores(
 def _use(answers: Sequence[Completion]) -> dict[str, Score]:
     """Compute mean tokens per answer, and cost per 1,000 answers where answers have a price."""
     values: dict[str, tuple[str, list[float]]] = {
-        "prompt_tokens": ("tokens", [float(answer.prompt_tokens) for answer in answers if answer.prompt_tokens]),
-        "completion_tokens": (
-            "tokens",
-            [float(answer.completion_tokens) for answer in answers if _has_token_count(answer)],
-        ),
+        "prompt_tokens": ("tokens", _by_item((a.id, a.prompt_tokens) for a in answers if a.prompt_tokens)),
+        "completion_tokens": ("tokens", _by_item((a.id, a.completion_tokens) for a in answers if _has_token_count(a))),
     }
-    paid = [1000 * answer.usd for answer in answers if answer.usd is not None]
+    paid = _by_item((answer.id, 1000 * answer.usd) for answer in answers if answer.usd is not None)
     if paid:
         values["usd_per_1000"] = ("USD", paid)
     scores = {}
@@ -71,6 +68,14 @@ def _use(answers: Sequence[Completion]) -> dict[str, Score]:
             signature="mean of answers|normal" + ("|list prices (genai-prices)" if unit == "USD" else ""),
         )
     return scores
+
+
+def _by_item(amounts: Iterable[tuple[str, float]]) -> list[float]:
+    """Average the amounts of each item, because several answers to one item depend on each other."""
+    found: dict[str, list[float]] = {}
+    for item, amount in amounts:
+        found.setdefault(item, []).append(float(amount))
+    return [sum(each) / len(each) for each in found.values()]
 
 
 def _has_token_count(answer: Completion) -> bool:

@@ -126,6 +126,7 @@ class Systems:
         if count > 1:
             self.pseudo += self.values - self.pseudo.mean(axis=0)
         self._successes = self._common_successes(stats)
+        self._differences: dict[tuple[int, int], Contrast] = {}
         sizes = np.bincount(groups).astype(np.float64)
         self._score_df = max(1.0, float(sizes.sum() ** 2 / np.square(sizes).sum()) - 1)
         """Degrees of freedom of a score: unequal clusters count as fewer (Carter, Schnepel and Steigerwald, 2017)."""
@@ -201,6 +202,11 @@ class Systems:
 
     def difference(self, left: int, right: int) -> Contrast:
         """Compare two systems: left minus right."""
+        if (left, right) not in self._differences:
+            self._differences[left, right] = self._compare(left, right)
+        return self._differences[left, right]
+
+    def _compare(self, left: int, right: int) -> Contrast:
         value = float(self.values[left] - self.values[right])
         pseudo = self.pseudo[:, left] - self.pseudo[:, right]
         if not self.enough or not np.isfinite(pseudo).all():
