@@ -24,6 +24,8 @@ ENDS_WITH = {
     "sizewise judge report STUDY": (1, "no rater has voted yet"),
     "sizewise loadtest EVAL --concurrency 1,2": (1, "a stand-in has no engine on this machine"),
     "sizewise judge ask STUDY openai:gpt-4o --max-usd 5": (1, "a stand-in writes no verdict that can be read"),
+    "sizewise judge ask STUDY openai:gpt-4o --more 300 --max-usd 10": (1, "a stand-in writes no verdict"),
+    "sizewise judge report STUDY --close": (1, "no rater has voted yet"),
 }
 # What stands for real models in a test: nothing is downloaded, nothing is trained for minutes.
 STAND_INS = {

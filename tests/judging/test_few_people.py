@@ -177,7 +177,7 @@ def test_families_are_told_by_names_and_by_what_a_model_was_trained_from(
 
 
 def by_people(opened: Opened, store: Store, votes: int, seed: int = 1) -> None:
-    """Let each rater vote on some tasks: half the time for the longer answer, else for either."""
+    """Let each rater vote on some tasks: more often for the longer answer."""
     rng = random.Random(seed)
     ballot = Ballot(store, opened.stored.id)
     for invitation in opened.invitations:
@@ -186,7 +186,9 @@ def by_people(opened: Opened, store: Store, votes: int, seed: int = 1) -> None:
             if (of := ballot.next_task(rater)) is None:
                 break
             longer = "left" if len(of.left_text) > len(of.right_text) else "right"
-            choice = longer if rng.random() < 0.5 else rng.choice(["left", "right"])
+            opinion = random.Random(of.id)  # that all raters share, nearly always
+            choice = longer if opinion.random() < 0.4 else opinion.choice(["left", "right"])
+            choice = choice if rng.random() < 0.95 else rng.choice(["left", "right"])
             ballot.vote(rater, Vote(task=of.id, rater=rater.name, origin="person", choice=choice), f"n-{of.id}")
     ballot.close()
 

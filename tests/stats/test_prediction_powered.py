@@ -202,3 +202,16 @@ def test_on_llmfao_the_interval_covers_and_is_never_wider_than_with_people_alone
     assert widths(found).max() <= 1.03
     assert widths(found).mean() < 0.985  # the floor is 0.967: GPT-4 and people correlate by 0.26
     assert 0.93 <= coverage(found, float(np.mean([np.mean(votes[task]) for task in tasks]))) <= 0.97
+
+
+def test_looking_after_every_few_votes_raises_no_false_alarms() -> None:
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(80):
+        people = (rng.random(400) < 0.5).astype(float)
+        judge = np.where(rng.random(400) < 0.9, people, 1 - people)
+        looks = (
+            combine(judgments(people[:n], judge[:n], judge[n:]), reading="open").estimate.p for n in range(10, 101, 10)
+        )
+        alarms += any(p < 0.05 for p in looks)
+    assert alarms <= 4
