@@ -2,8 +2,8 @@
 
 A metric is a function of the sum of its items' statistics, so everything here works on sums by cluster. Clusters are
 independent; their items aren't. The p-value of a hypothesis is the largest of several tests, each of which is
-reliable where another isn't, and the interval holds the values that this p-value doesn't reject. The two therefore
-always agree.
+reliable where another isn't, and the interval holds the values that these tests don't reject. The two therefore always
+agree: a p-value is below the level exactly if the interval excludes zero.
 
 Sources: Hartigan (1969), Using subsample values as typical values, for the exact test by random subsets of clusters;
 Canay, Romano and Shaikh (2017), Randomization tests under an approximate symmetry assumption, for its cluster form;
@@ -212,15 +212,19 @@ class Systems:
         if not self.enough or not np.isfinite(pseudo).all():
             return Contrast(value, np.nan, np.nan, np.nan, np.nan)
         error = _error(pseudo)
-        tests = [_t_test(value, error, self._df), self._subset_test(left, right)]
-        if not _constant(pseudo, value):
-            tests.append(_skewed_t_test(value, pseudo, self._df))
-        if self._successes is not None or _constant(pseudo, value):
-            tests += self._paired_proportions(left, right, value, pseudo)
         span = self.bounds[1] - self.bounds[0]
-        lower = max(-span, min(test.lower for test in tests))
-        upper = min(span, max(test.upper for test in tests))
-        return Contrast(value, min(lower, value), max(upper, value), max(test.p for test in tests), error)
+        constant = _constant(pseudo, value)
+        if np.isfinite(span) and (self._successes is not None or constant):
+            tests = [self._paired_proportions(left, right, value, pseudo)]
+        else:
+            tests = [_t_test(value, error, self._df)]
+            tests += [] if constant else [_skewed_t_test(value, pseudo, self._df)]
+        p = max(self._swap_p(left, right), *(test.p for test in tests))
+        lower = max(-span, min(value, *(test.lower for test in tests)))
+        upper = min(span, max(value, *(test.upper for test in tests)))
+        if p >= LEVEL:
+            lower, upper = min(lower, 0.0), max(upper, 0.0)
+        return Contrast(value, lower, upper, p, error)
 
     @cached_property
     def _subsets(self) -> FloatArray:
@@ -235,32 +239,25 @@ class Systems:
         values: FloatArray = np.concatenate(found)
         return values
 
-    def _subset_test(self, left: int, right: int) -> _Test:
-        """Test by random subsets of clusters: under a hypothesis, an estimate is as likely above it as below.
+    def _swap_p(self, left: int, right: int) -> float:
+        """Compute the p-value of swapping the two systems on random clusters, all of them if there are few.
 
-        Rejecting where few subsets lie beyond the hypothesis is the same as swapping the systems on random clusters.
+        Without a difference, systems are as likely to be swapped on a subset of the clusters as not. A swap changes the
+        sign of the difference exactly if the subset alone has a difference of the other sign (Hartigan, 1969).
         """
         values = self._subsets[:, left] - self._subsets[:, right]
-        total = len(values) + 1  # the empty subset counts against every claim
         known = np.isfinite(values)
         tie = _TIE * max(1e-300, float(np.abs(values[known]).max(initial=0.0)))
-        below = 1 + int((~known | (values <= tie)).sum())
+        below = 1 + int((~known | (values <= tie)).sum())  # the empty subset counts against every claim
         above = 1 + int((~known | (values >= -tie)).sum())
-        rank = int(np.ceil(LEVEL / 2 * total)) - 1
-        if rank < 1:
-            return _Test(min(1.0, 2 * min(below, above) / total), -np.inf, np.inf)
-        lower = float(np.partition(np.where(known, values, -np.inf), rank - 1)[rank - 1])
-        upper = float(np.partition(np.where(known, values, np.inf), len(values) - rank)[len(values) - rank])
-        return _Test(min(1.0, 2 * min(below, above) / total), lower, upper)
+        return min(1.0, 2 * min(below, above) / (len(values) + 1))
 
-    def _paired_proportions(self, left: int, right: int, value: float, pseudo: FloatArray) -> list[_Test]:
+    def _paired_proportions(self, left: int, right: int, value: float, pseudo: FloatArray) -> _Test:
         """Test a difference of paired proportions as if one more item of each kind had been seen.
 
         Where systems agree on every item, or every cluster says the same, the spread is unknown rather than zero.
         """
         span = self.bounds[1] - self.bounds[0]
-        if not np.isfinite(span):
-            return []
         size, share = float(len(pseudo)), value / span
         if self._successes is None:
             won, lost = max(share, 0.0), max(-share, 0.0)
@@ -274,7 +271,7 @@ class Systems:
         padded = size + 2
         won, lost = (won * size + 1) / padded, (lost * size + 1) / padded
         error = np.sqrt((won + lost - (won - lost) ** 2) / padded)
-        return [_t_test(span * (won - lost), span * error, self._df)]
+        return _t_test(span * (won - lost), span * error, self._df)
 
 
 class Family(NamedTuple):
