@@ -146,7 +146,7 @@ def voted(
     origins: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
     people = [(task, vote) for task, vote in judged if vote.origin in origins]
     scores, differences = vote_differences(people, names, PEOPLE, seed, closed)
-    harm, by_candidate = _harm(people, names)
+    harm, by_candidate = _harm(people, names, record.harm_by_answer)
     measures = {PEOPLE: scores, harm: by_candidate}
     known = validate_judges(judged, record.min_agreement, seed, origins)
     judge_validation = max(known, key=lambda judge: (judge.validated, judge.agreement.ci_low or 0.0), default=None)
@@ -157,10 +157,12 @@ def voted(
     return Voted(measures, differences, judge_validation)
 
 
-def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]) -> tuple[str, dict[str, Score]]:
+def _harm(
+    judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], by_answer: bool
+) -> tuple[str, dict[str, Score]]:
     """Compute for each candidate the share of votes on its answers that flagged one, see `harm_outcomes`."""
     counted = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
-    metric, found = harm_outcomes(counted, names)
+    metric, found = harm_outcomes(counted, names, by_answer)
     return metric, {
         name: proportion_score(metric, sum(harm for *_, harm in votes), len(votes), missing_reason="no votes")
         for name, votes in found.items()

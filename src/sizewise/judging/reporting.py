@@ -79,7 +79,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         closed=closed,
         ranking=rank_rows(pair_rows(compared), round_id, seed) if compared else None,
         pairs=tuple(with_identical(pair_verdicts(compared, list(record.evaluations), seed, fixed), record)),
-        scores=_scores(record.kind, counted, seed),
+        scores=_scores(record, counted, seed),
         by_tag=_by_tag(compared),
         longer=won_by_longer(compared) if compared else None,
         agreement=_agreement(counted, round_id, seed),
@@ -267,10 +267,11 @@ def _side(first: bool, answers_shown: int) -> str:
     return "first answer" if first else "later answers"
 
 
-def _scores(kind: str, counted: Sequence[Judged], seed: int) -> dict[str, dict[str, Score]]:
+def _scores(record: JudgeRound, counted: Sequence[Judged], seed: int) -> dict[str, dict[str, Score]]:
     found: dict[str, dict[str, Score]] = {}
     names = list(dict.fromkeys(name for task, _ in counted for name, _ in task.answers))
-    harm, flagged = harm_outcomes(counted, names)
+    kind = record.kind
+    harm, flagged = harm_outcomes(counted, names, record.harm_by_answer or kind != "pair")
     for name in names:
         votes = [vote for task, vote in counted if name in (task.left, task.right)]
         found.setdefault(harm, {})[name] = _share(harm, [outcome for _, _, outcome in flagged[name]])
