@@ -78,7 +78,9 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         open_tasks=sum(len(rater.tasks) for rater in ballot.raters.values()) - len(judged),
         closed=closed,
         ranking=rank_rows(pair_rows(compared), round_id, seed) if compared else None,
-        pairs=tuple(with_identical(pair_verdicts(compared, list(record.evaluations), seed, fixed), record)),
+        pairs=tuple(with_identical(pair_verdicts(compared, list(record.evaluations), seed, fixed), record))
+        if compared
+        else (),
         scores=_scores(record, counted, seed),
         by_tag=_by_tag(compared),
         longer=won_by_longer(compared) if compared else None,
