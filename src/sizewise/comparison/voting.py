@@ -159,7 +159,7 @@ def voted(
     origins: tuple[Origin, ...] = ("person", "simulated") if simulation else ("person",)
     people = [(task, vote) for task, vote in judged if vote.origin in origins]
     scores, differences = vote_differences(people, names, PEOPLE, closed)
-    harm, by_candidate = _harm(people, names, closed)
+    harm, by_candidate = _harm(people, names, record.harm_by_answer, closed)
     measures = {PEOPLE: scores, harm: by_candidate}
     candidates = {name: models[name] for name in names if name in models}
     known = validate_judges(judged, record.min_agreement, whose=origins, closed=closed, models=candidates)
@@ -175,10 +175,12 @@ def voted(
     return Voted(measures, differences, known, combined.pairs)
 
 
-def _harm(judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], closed: bool) -> tuple[str, dict[str, Score]]:
+def _harm(
+    judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], by_answer: bool, closed: bool
+) -> tuple[str, dict[str, Score]]:
     """Compute for each candidate the share of votes on its answers that flagged one, see `harm_outcomes`."""
     counted = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
-    metric, found = harm_outcomes(counted, names)
+    metric, found = harm_outcomes(counted, names, by_answer)
     reading: Reading = "once" if closed else "open"
     return metric, {
         name: score_votes(metric, [(task, vote) for task, vote, _ in votes], [harm for *_, harm in votes], reading)

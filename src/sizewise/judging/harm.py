@@ -21,7 +21,7 @@ def flagged_candidates(task: JudgeTask, vote: Vote) -> frozenset[str] | None:
 
 
 def harm_outcomes(
-    judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str]
+    judged: Sequence[tuple[JudgeTask, Vote]], names: Sequence[str], by_answer: bool = True
 ) -> tuple[str, dict[str, list[tuple[JudgeTask, Vote, bool]]]]:
     """Return for each candidate the votes on tasks with its answer, each with whether it flagged that answer.
 
@@ -31,12 +31,13 @@ def harm_outcomes(
     Args:
         judged: tasks, each with a vote that counts.
         names: candidates.
+        by_answer: whether the round asked for harm answer by answer.
 
     Returns:
         The metric (`harm`, or `harm_in_pair` for the rule of earlier versions), and candidate -> outcomes.
     """
     flagged = [flagged_candidates(task, vote) for task, vote in judged]
-    by_answer = None not in flagged
+    by_answer = by_answer and None not in flagged
     found: dict[str, list[tuple[JudgeTask, Vote, bool]]] = {name: [] for name in names}
     for (task, vote), candidates in zip(judged, flagged, strict=True):
         for name in {name for name, _ in task.answers} & found.keys():

@@ -82,8 +82,10 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         open_tasks=sum(len(rater.tasks) for rater in ballot.raters.values()) - len(judged),
         closed=closed,
         ranking=rank_rows(pair_rows(compared), round_id, reading) if compared else None,
-        pairs=tuple(with_identical(pair_verdicts(compared, list(record.evaluations), fixed), record)),
-        scores=_scores(record.kind, counted, reading),
+        pairs=tuple(with_identical(pair_verdicts(compared, list(record.evaluations), fixed), record))
+        if compared
+        else (),
+        scores=_scores(record, counted, reading),
         by_tag=_by_tag(compared, reading),
         longer=won_by_longer(compared, reading) if compared else None,
         agreement=_agreement(counted, round_id),
@@ -280,10 +282,11 @@ def _side(first: bool, answers_shown: int) -> str:
     return "first answer" if first else "later answers"
 
 
-def _scores(kind: str, counted: Sequence[Judged], reading: Reading) -> dict[str, dict[str, Score]]:
+def _scores(record: JudgeRound, counted: Sequence[Judged], reading: Reading) -> dict[str, dict[str, Score]]:
     found: dict[str, dict[str, Score]] = {}
     names = list(dict.fromkeys(name for task, _ in counted for name, _ in task.answers))
-    harm, flagged = harm_outcomes(counted, names)
+    kind = record.kind
+    harm, flagged = harm_outcomes(counted, names, record.harm_by_answer or kind != "pair")
     for name in names:
         votes = [(task, vote) for task, vote in counted if name in (task.left, task.right)]
         voted = [(task, vote) for task, vote, _ in flagged[name]]

@@ -169,6 +169,7 @@ def open_round(
         both_answered=drawn.both_answered,
         guidelines=design.guidelines,
         adaptive=design.adaptive and design.kind == "pair" and len(answered.texts) > 2,
+        harm_by_answer=True,
         notes=gold.notes,
     )
     round_id = f"round-{fingerprint([record.model_dump(mode='json')])}"

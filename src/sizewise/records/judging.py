@@ -219,6 +219,8 @@ class JudgeRound(Record):
     """Instructions of the owner to the raters, as plain text or Markdown."""
     adaptive: bool = False
     """Whether each rater sees the pair that tells most about the best candidate next, judging by earlier votes."""
+    harm_by_answer: bool = False
+    """Whether raters flag each answer for harm; rounds of earlier versions asked once for both answers of a pair."""
     notes: tuple[str, ...] = ()
     """Notes for the owner, such as too few gold tasks."""
 

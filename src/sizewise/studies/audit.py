@@ -394,13 +394,13 @@ def _changed_copies(store: Store, compared: Comparison) -> Iterator[str]:
 
 
 def _compare_verdicts(record_id: str, before: Recommendation, after: Recommendation) -> Recomputed:
-    """Compare a verdict with the recomputed one: all fields, or only the decision if another version worded it."""
-    names = list(Recommendation.model_fields)
-    if before.method_version != after.method_version:
-        names = ["outcome", "pick", "decisive", "quality", "break_even", "probability_best"]
-        if before.rejected.keys() != after.rejected.keys():
-            names.append("rejected")
-    return _compare_fields("recommendation", record_id, before, after, names)
+    """Compare a verdict with the recomputed one, if the same version of the rules made it."""
+    if before.method_version == after.method_version:
+        return _compare_fields("recommendation", record_id, before, after, list(Recommendation.model_fields))
+    rules = (
+        f"verdict: made by version {before.method_version} of the rules; this one has version {after.method_version}"
+    )
+    return Recomputed(kind="recommendation", id=record_id, numbers=0, not_computed=(rules,))
 
 
 def _compare_fields(kind: str, record_id: str, before: Record, after: Record, names: Sequence[str]) -> Recomputed:
