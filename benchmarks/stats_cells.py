@@ -220,8 +220,8 @@ def power(cell: Cell, runs: int) -> dict[str, Any]:
 
     stated = shift = 0.0
     for _ in range(STEPS):  # what is detectable depends on the data, which depend on the difference
-        errors = [compared(shift).error for _ in range(PILOTS)]
-        stated = float(np.median([detectable(error, cell.design.clusters) for error in errors]))
+        pilots = [compared(shift) for _ in range(PILOTS)]
+        stated = float(np.median([detectable(pilot, cell.design.clusters) for pilot in pilots]))
         shift = shift_for(cell.kind, stated)
     found = 0
     for _ in range(runs):

@@ -189,7 +189,9 @@ def test_metrics_share_the_error_rate() -> None:
 
 def test_the_stated_power_is_reached() -> None:
     random, found = np.random.default_rng(4), 0
-    effect = detectable(1 / 40**0.5, 40)
+    pilot = random.normal(0, 1, (40, 1))
+    measured = Systems(stats_of(np.hstack([pilot / pilot.std(), 0 * pilot])), names(40), ratio).difference(0, 1)
+    effect = detectable(measured, 40)
     for _ in range(250):
         values = random.normal(effect, 1, (40, 1))
         found += Systems(stats_of(np.hstack([values, 0 * values])), names(40), ratio).difference(0, 1).p < LEVEL

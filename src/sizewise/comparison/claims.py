@@ -154,7 +154,7 @@ def _measured(entry: _Paired, p_values: Sequence[float], level: float, classical
         known = isfinite(contrast.ci_low) and isfinite(contrast.ci_high)
         left_better = (contrast.value > 0) == (metric.better == "higher")
         decisive = known and p_adjusted < LEVEL and not won_by_silence
-        smallest = detectable(contrast.error, systems.clusters, level) if known and contrast.error else None
+        smallest = detectable(contrast, systems.clusters, level) if known and contrast.error else None
         needed = None if known else MIN_CLUSTERS
         if smallest and contrast.value:
             needed = max(systems.clusters, ceil(systems.clusters * (smallest / contrast.value) ** 2))

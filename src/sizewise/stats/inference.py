@@ -42,6 +42,7 @@ FAMILY_DRAWS = 1_999
 """Random sign flips for a family of claims."""
 UNBOUNDED: Bounds = (-np.inf, np.inf)
 _TIE = 1e-9  # relative distance below which two values are equal
+_RESERVE = 1.06  # standard errors are estimates, and the larger of two p-values decides: measured with simulated data
 _BATCH = 2**20  # signs per matrix product
 
 
@@ -62,6 +63,8 @@ class Contrast(NamedTuple):
     p: float
     error: float
     """Jackknife standard error."""
+    step: float = 0.0
+    """How much one item more changes a difference of proportions; 0 for other metrics."""
 
 
 class _Test(NamedTuple):
@@ -214,8 +217,10 @@ class Systems:
         error = _error(pseudo)
         span = self.bounds[1] - self.bounds[0]
         constant = _constant(pseudo, value)
+        step = 0.0
         if np.isfinite(span) and (self._successes is not None or constant):
-            tests = [self._paired_proportions(left, right, value, pseudo)]
+            test, size = self._paired_proportions(left, right, value, pseudo)
+            tests, step = [test], span / size
         else:
             tests = [_t_test(value, error, self._df)]
             tests += [] if constant else [_skewed_t_test(value, pseudo, self._df)]
@@ -224,7 +229,7 @@ class Systems:
         upper = min(span, max(value, *(test.upper for test in tests)))
         if p >= LEVEL:
             lower, upper = min(lower, 0.0), max(upper, 0.0)
-        return Contrast(value, lower, upper, p, error)
+        return Contrast(value, lower, upper, p, error, step)
 
     @cached_property
     def _subsets(self) -> FloatArray:
@@ -252,10 +257,11 @@ class Systems:
         above = 1 + int((~known | (values >= -tie)).sum())
         return min(1.0, 2 * min(below, above) / (len(values) + 1))
 
-    def _paired_proportions(self, left: int, right: int, value: float, pseudo: FloatArray) -> _Test:
+    def _paired_proportions(self, left: int, right: int, value: float, pseudo: FloatArray) -> tuple[_Test, float]:
         """Test a difference of paired proportions as if one more item of each kind had been seen.
 
         Where systems agree on every item, or every cluster says the same, the spread is unknown rather than zero.
+        Returns the effective number of independent items as well.
         """
         span = self.bounds[1] - self.bounds[0]
         size, share = float(len(pseudo)), value / span
@@ -271,7 +277,7 @@ class Systems:
         padded = size + 2
         won, lost = (won * size + 1) / padded, (lost * size + 1) / padded
         error = np.sqrt((won + lost - (won - lost) ** 2) / padded)
-        return _t_test(span * (won - lost), span * error, self._df)
+        return _t_test(span * (won - lost), span * error, self._df), size
 
 
 class Family(NamedTuple):
@@ -366,19 +372,21 @@ def estimate(stats: FloatArray, clusters: Sequence[str], value: ValueOfSums, bou
     return Systems(np.asarray(stats, dtype=np.float64)[:, None, :], clusters, value, bounds).score()
 
 
-def detectable(error: float, clusters: int, level: float = LEVEL, power: float = 0.8) -> float:
-    """Compute the minimum detectable difference from a standard error.
+def detectable(contrast: Contrast, clusters: int, level: float = LEVEL, power: float = 0.8) -> float:
+    """Compute the minimum detectable difference from a measured one.
 
     Args:
-        error: standard error of the difference.
+        contrast: a difference measured on the same kind and number of items.
         clusters: independent clusters behind it.
         level: significance level of the two-sided test; that of a family for several claims.
         power: probability of detecting a difference of that size.
 
-    Source: Cohen (1988), Statistical power analysis, with quantiles of the t-distribution.
+    Source: Cohen (1988), Statistical power analysis, with quantiles of the t-distribution and the actual width of the
+    interval. Counts move in steps, so an exact test of proportions needs one step more.
     """
     df = max(1, clusters - 1)
-    return float(student_t.isf(level / 2, df) + student_t.isf(1 - power, df)) * error
+    half = (contrast.ci_high - contrast.ci_low) / 2 * float(student_t.isf(level / 2, df) / student_t.isf(LEVEL / 2, df))
+    return _RESERVE * (half + float(student_t.isf(1 - power, df)) * contrast.error) + contrast.step
 
 
 def min_clusters_for(claims: int = 1) -> int:

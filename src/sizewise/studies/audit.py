@@ -397,9 +397,7 @@ def _compare_verdicts(record_id: str, before: Recommendation, after: Recommendat
     """Compare a verdict with the recomputed one, if the same version of the rules made it."""
     if before.method_version == after.method_version:
         return _compare_fields("recommendation", record_id, before, after, list(Recommendation.model_fields))
-    rules = (
-        f"verdict: made by version {before.method_version} of the rules; this one has version {after.method_version}"
-    )
+    rules = f"verdict: made by version {before.method_version} of the rules, not {after.method_version}"
     return Recomputed(kind="recommendation", id=record_id, numbers=0, not_computed=(rules,))
 
 
