@@ -259,8 +259,8 @@ def under_load(concurrent_users: int, seconds: float) -> Comparison:
     """Two candidates; the better one answers ten times more slowly when many ask."""
 
     def level(count: int, each: float) -> object:
-        answers = [TimedAnswer(None, each / 2, each * (1 + i / 100), 10, ()) for i in range(24)]
-        return level_of(answers, 24 * each / count, Limits(), concurrent_users=count)
+        answers = [TimedAnswer(None, each / 2, each * (1 + i % 24 / 100), 10, ()) for i in range(96)]
+        return level_of(answers, 96 * each / count, Limits(), concurrent_users=count)
 
     found = comparison({"good": (40.0, 1.0, None), "quick": (30.0, 1.0, None)})
     load_levels = {
