@@ -148,3 +148,46 @@ def test_peeking_after_every_document_decides_wrongly_in_at_most_5_percent(store
         assert wrong <= 200 * 0.05 + 2.33 * (200 * 0.05 * 0.95) ** 0.5
     right = sum(simulate(rng, 0.9, 0.7, store) == "reached" for _ in range(100))
     assert right >= 75
+
+
+def test_another_order_is_another_look(perfect: Saved[Evaluation], store: Store, tmp_path: Path) -> None:
+    data = perfect.record.data
+    question = Until(against=perfect.id)
+    first = evaluate("fake:copy", data, ["exact_match"], store=store, options=until(question, seed=1))
+    for options in (until(question, seed=2), until(question, seed=1, new_run=True)):
+        with pytest.raises(SizewiseError, match=rf"{first.id} already asked this question with seed 1 \(undecided"):
+            evaluate("fake:copy", data, ["exact_match"], store=store, options=options)
+    with pytest.raises(SizewiseError, match="already asked this question"):
+        evaluate("fake:copy", data, ["exact_match"], store=store, limit=100, options=until(question, seed=1))
+    again = evaluate("fake:copy", data, ["exact_match"], store=store, options=until(question, seed=1))
+    assert again.id == first.id
+    with_bleu = evaluate("fake:copy", data, ["exact_match", "bleu"], store=store, options=until(question, seed=1))
+    assert with_bleu.record.stopped == first.record.stopped
+    evaluate("fake:echo", data, ["exact_match"], store=store, options=until(question, seed=2))  # another model
+    near = evaluate("fake:copy", data, ["exact_match"], store=store, options=until(Until(perfect.id, 0.1), seed=2))
+    with pytest.raises(SizewiseError, match=rf"{near.id} already asked this question with seed 2 \(no worse"):
+        evaluate("fake:copy", data, ["exact_match"], store=store, options=until(Until(perfect.id, 0.1), seed=3))
+
+
+def test_a_file_read_with_another_seed_holds_the_same_items(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_text("".join(f'{{"prompt": "word {n}", "completion": "word {n}"}}\n' for n in range(40)))
+    evaluate("fake:copy", path, ["exact_match"], store=store, options=until(Until(min_quality=0.9), seed=1))
+    with pytest.raises(SizewiseError, match="about .* of the same items"):
+        evaluate("fake:copy", path, ["exact_match"], store=store, options=until(Until(min_quality=0.9), seed=2))
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(f'{{"prompt": "term {n}", "completion": "term {n}"}}\n' for n in range(40)))
+    evaluate("fake:copy", more, ["exact_match"], store=store, options=until(Until(min_quality=0.9), seed=2))
+
+
+def test_an_interrupted_evaluation_resumes(
+    perfect: Saved[Evaluation], store: Store, counting: type[Counting]
+) -> None:
+    options = until(Until(against=perfect.id), temperature=1.0, seed=5)
+    counting.limit = 10
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("fake:echo", perfect.record.data, ["exact_match"], store=store, options=options)
+    counting.limit = 10**9
+    found = evaluate("fake:echo", perfect.record.data, ["exact_match"], store=store, options=options)
+    assert found.record.stopped is not None
+    assert found.record.seed == 5

@@ -56,6 +56,11 @@ class Decider:
         self._values: list[float] = []
         self.asked, self.available = 0, 0
 
+    @property
+    def question(self) -> tuple[str, Until]:
+        """The metric that decides, and the question."""
+        return self.metric.name, self._until
+
     def _read_known(self, data_id: str, store: Store) -> dict[str, float]:
         """Read the item values of the evaluation to compare with."""
         name, against = self.metric.name, str(self._until.against)
