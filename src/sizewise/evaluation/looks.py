@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
+from sizewise import datasets
 from sizewise.errors import SizewiseError
-from sizewise.evaluation.options import Until
-from sizewise.records import Evaluation, Example, ItemRow, ModelDescription
+from sizewise.evaluation.options import EvaluationOptions
+from sizewise.records import Evaluation, ItemRow, ModelDescription
 from sizewise.records.tool_calls import scored_references
 from sizewise.store import Saved, Store
 
@@ -21,19 +21,15 @@ class Look(NamedTuple):
     """The model."""
     metric: str
     """Metric that decides."""
-    until: Until
-    """The question."""
     data: str
     """Dataset id."""
     limit: int | None
     """Maximum number of examples."""
-    seed: int
-    """Seed of the order of the items."""
-    new_run: bool
-    """Whether all answers are generated anew."""
+    options: EvaluationOptions
+    """The question, the seed of the order of the items, and whether all answers are generated anew."""
 
 
-def check_first_look(look: Look, examples: Iterable[Example], store: Store) -> None:
+def check_first_look(look: Look, store: Store) -> None:
     """Check that no earlier evaluation asked the same question about some of the same items in another order.
 
     The p-value holds for one order, however often it is read. Orders add up: the smallest p-value of 20 orders falls
@@ -41,8 +37,7 @@ def check_first_look(look: Look, examples: Iterable[Example], store: Store) -> N
 
     Args:
         look: the attempt.
-        examples: test examples; those with the same prompt and references as before are the same items.
-        store: where earlier evaluations are kept.
+        store: where data and earlier evaluations are kept. Items with the same prompt and references are the same.
 
     Raises:
         SizewiseError: an earlier evaluation asked it.
@@ -51,7 +46,8 @@ def check_first_look(look: Look, examples: Iterable[Example], store: Store) -> N
     for earlier in store.saved(Evaluation):
         if not _asks_the_same(look, earlier, store):
             continue
-        texts = texts or {(example.prompt, tuple(scored_references(example))) for example in examples}
+        test = datasets.load(store, look.data).examples["test"] if texts is None else ()
+        texts = texts or {(example.prompt, tuple(scored_references(example))) for example in test}
         rows = store.read_rows(store.folder("evaluation", earlier.id), "items.jsonl", ItemRow)
         again = sum((row.prompt, tuple(row.references)) in texts for row in rows)
         stopped = earlier.record.stopped
@@ -68,17 +64,17 @@ def check_first_look(look: Look, examples: Iterable[Example], store: Store) -> N
 def _asks_the_same(look: Look, earlier: Saved[Evaluation], store: Store) -> bool:
     """Return whether an earlier evaluation asked the same question in another order."""
     record = earlier.record
-    stopped = record.stopped
-    if stopped is None or stopped.metric != look.metric or not _same_model(record.model, look.model):
+    stopped, until = record.stopped, look.options.until
+    if until is None or stopped is None or stopped.metric != look.metric or not _same_model(record.model, look.model):
         return False
     if earlier.id == look.evaluation or earlier.id.startswith(f"{look.evaluation}-incomplete-"):
         return False
-    same_order = (record.data, record.limit, record.seed) == (look.data, look.limit, look.seed)
-    if same_order and not look.new_run:
+    same_order = (record.data, record.limit, record.seed) == (look.data, look.limit, look.options.seed)
+    if same_order and not look.options.new_run:
         return False
-    if (stopped.margin, stopped.min_quality) != (look.until.margin, look.until.min_quality):
+    if (stopped.margin, stopped.min_quality) != (until.margin, until.min_quality):
         return False
-    return _same_opponent(stopped.against, look.until.against, store)
+    return _same_opponent(stopped.against, until.against, store)
 
 
 def _same_opponent(first: str | None, second: str | None, store: Store) -> bool:

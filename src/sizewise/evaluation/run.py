@@ -115,8 +115,7 @@ def evaluate(
                 reporter.say(asking.age_note(found))
             return found
         if decider is not None:
-            look = Look(evaluation_id, description, *decider.question, data_id, limit, options.seed, options.new_run)
-            check_first_look(look, contents.examples["test"], store)
+            check_first_look(Look(evaluation_id, description, decider.metric.name, data_id, limit, options), store)
         with (
             store.lock("evaluation", evaluation_id),
             store.ledger("evaluation", evaluation_id) as ledger,
