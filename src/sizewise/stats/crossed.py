@@ -36,6 +36,7 @@ PSEUDO = 0.5
 """Weight of one imagined document at each end of the scale; keeps the variance of unanimous votes above zero."""
 OPEN_DOCUMENTS = 100
 """Number of documents at which the intervals of an open round are narrowest."""
+_ROUNDING = 1e-9
 
 
 class Crossed(NamedTuple):
@@ -174,7 +175,12 @@ def estimate_share(
         documents: (votes,) source document of each vote.
         null: value that the p-value tests.
         reading: how often the estimate is read, see `Reading`.
+
+    Raises:
+        ValueError: there are no values, or one isn't between 0 and 1.
     """
+    if not len(shares) or not np.all((shares >= -_ROUNDING) & (shares <= 1 + _ROUNDING)):
+        raise ValueError(f"{len(shares)} values, not all of them between 0 and 1")
     value = min(1.0, max(0.0, float(shares.mean())))
     shrunk, floor = imagined_documents(shares, documents)
     found = crossed(((shares - value) / len(shares))[:, None], raters, documents, floor)
@@ -200,7 +206,12 @@ def share_interval(
         found: contributions of the votes to the estimate.
         null: value that the p-value tests.
         reading: how often the estimate is read, see `Reading`.
+
+    Raises:
+        ValueError: the null value isn't between 0 and 1.
     """
+    if not 0 < null < 1:
+        raise ValueError(f"null value {null}; it must lie between 0 and 1")
     variance, freedom = found.variance(np.ones((1, 1)))
     effective = shrunk * (1 - shrunk) / float(variance[0])
     by = quantile(found, freedom, reading)
