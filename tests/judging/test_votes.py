@@ -11,6 +11,7 @@ import pytest
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging import PlanAssumptions, agreement, plan, rank
+from sizewise.stats import MIN_CLUSTERS
 from sizewise.stats.ranking import bradley_terry, win_matrix
 
 NONE = None
@@ -192,6 +193,20 @@ def test_a_plan_finds_what_it_promises() -> None:
     assert plan(0.1, votes_per_item=3).votes > plan(0.1).votes
     with pytest.raises(UsageError):
         plan(0.7)
+
+
+def test_a_plan_never_falls_below_the_documents_that_a_claim_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    for each in (1, 3):
+        found = plan(0.499, votes_per_item=each)
+        assert (found.items, found.votes) == (MIN_CLUSTERS, MIN_CLUSTERS * each)
+    assert plan(0.1).items > MIN_CLUSTERS
+    with pytest.raises(UsageError, match="detect=1e-200"):
+        plan(1e-200)
+    for detect, rates in (("0.001", "50.1% (or 49.9%)"), ("0.1", "60% (or 40%)"), ("0.0001", "50.01% (or 49.99%)")):
+        app(["judge", "plan", "--detect", detect], standalone_mode=False)
+        assert rates in " ".join(capsys.readouterr().out.split())
+    app(["judge", "plan", "--detect", "0.499"], standalone_mode=False)
+    assert "fewer than 8 items" in " ".join(capsys.readouterr().out.split())
 
 
 def test_commands_print_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

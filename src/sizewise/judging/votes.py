@@ -23,6 +23,8 @@ from sizewise.stats.crossed import MIN_RATERS
 FEW_GROUPS = 20
 MAX_LABELS = 200
 REPEAT_SHARE = 0.1
+MIN_DETECT = 1e-4
+"""Smallest difference that a round is planned for; it takes over a hundred million votes."""
 
 
 def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
@@ -254,7 +256,7 @@ def plan(
     """Compute how many pairwise votes are needed to detect a difference.
 
     The test compares a win rate with one half, a tie counting as one half. Votes on one item are correlated, which the
-    design effect of Kish (1965) accounts for.
+    design effect of Kish (1965) accounts for. A round never has fewer than MIN_CLUSTERS items, which a claim needs.
 
     Args:
         detect: smallest distance of the win rate from one half to detect: 0.1 is a win rate of 60 %.
@@ -268,10 +270,10 @@ def plan(
         UsageError: a number is out of range.
     """
     tie_share, item_correlation, seconds_per_vote = assumptions or PlanAssumptions()
-    if not 0 < detect < 0.5 or not 0 < power < 1 or not 0 < alpha < 1 or not 0 <= tie_share < 1:
+    if not MIN_DETECT <= detect < 0.5 or not 0 < power < 1 or not 0 < alpha < 1 or not 0 <= tie_share < 1:
         raise UsageError(
             f"Can't plan a round with detect={detect:g}, power={power:g}, alpha={alpha:g} and {tie_share:g} ties.",
-            "0 < detect < 0.5, and shares between 0 and 1",
+            f"{MIN_DETECT:g} <= detect < 0.5, and shares between 0 and 1",
             "sizewise judge plan --detect 0.1",
         )
     if votes_per_item > raters or min(raters, votes_per_item) < 1:
@@ -285,7 +287,7 @@ def plan(
     z_alpha, z_power = float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))
     effective = ((z_alpha * sqrt(variance) + z_power * sqrt(variance_if_different)) / detect) ** 2
     votes = ceil(effective * (1 + (votes_per_item - 1) * item_correlation))
-    items = ceil(votes / votes_per_item)
+    items = max(ceil(votes / votes_per_item), MIN_CLUSTERS)
     votes = items * votes_per_item
     repeats = ceil(votes * REPEAT_SHARE)
     return JudgePlan(
