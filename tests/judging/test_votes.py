@@ -266,3 +266,44 @@ def test_labels_that_only_look_like_numbers_are_words(tmp_path: Path) -> None:
     assert agreement(path).labels == ("1", "nan")
     with pytest.raises(SizewiseError, match="not numbers"):
         agreement(path, "interval")
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+@pytest.mark.parametrize("spell", ["{}.0", "+{}", "0{}", "{}e0", " {} "])
+def test_equal_numbers_are_one_label(tmp_path: Path, level: Any, spell: str) -> None:
+    first = [i % 5 for i in range(30)]
+    second = [spell.format(label) for label in first]
+    found = agreement(ratings(tmp_path / "spelled.csv", [first, second]), level)
+    plain = agreement(ratings(tmp_path / "plain.csv", [first, first]), level)
+    assert found.labels == plain.labels == ("0", "1", "2", "3", "4")
+    assert found.scores == plain.scores
+    assert {name: score.value for name, score in found.against_the_rest.items()} == {"r0": 1.0, "r1": 1.0}
+    assert any("'1', " in note for note in found.notes) == (spell != " {} ")
+    assert not any("same number" in note for note in plain.notes)
+    # Long identifiers that a float can't tell apart stay different.
+    ids = ["12345678901234567890", "12345678901234567891"]
+    assert len(agreement(ratings(tmp_path / "ids.csv", [ids, ids]), level).labels) == 2
+
+
+def test_words_that_look_alike_are_noted(tmp_path: Path) -> None:
+    found = agreement(ratings(tmp_path / "case.csv", [["yes", "no", "not sure"] * 5, ["Yes", "no", "not  sure"] * 5]))
+    assert len(found.labels) == 5
+    assert any("differ only in case or spaces" in note and "'Yes', 'yes'" in note for note in found.notes)
+    assert any("'not  sure', 'not sure'" in note for note in found.notes)
+    clean = agreement(ratings(tmp_path / "clean.csv", [["yes", "no"] * 5] * 2))
+    assert not any("differ only" in note for note in clean.notes)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200, 1e308])
+def test_interval_agreement_does_not_depend_on_the_unit(tmp_path: Path, size: float) -> None:
+    first, second = [-1, 0, 1, 1] * 5, [-1, 0, 1, 0] * 5
+    scaled = [[size * label for label in rater] for rater in (first, second)]
+    found = agreement(ratings(tmp_path / "scaled.csv", scaled), "interval").scores["krippendorff_alpha"]
+    plain = agreement(ratings(tmp_path / "plain.csv", [first, second]), "interval").scores["krippendorff_alpha"]
+    assert found.value == pytest.approx(plain.value)
+    assert (found.ci_low, found.ci_high) == pytest.approx((plain.ci_low, plain.ci_high))
+
+
+def test_one_label_measures_no_agreement(tmp_path: Path) -> None:
+    found = agreement(ratings(tmp_path / "one.csv", [["x"] * 20, ["x"] * 20]))
+    assert {score.missing_reason for score in found.scores.values()} == {"there is only one label"}

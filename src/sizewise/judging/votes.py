@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.judging.labels import read_labels
 from sizewise.judging.vote_files import read_rows
 from sizewise.judging.vote_scores import codes_of, raters_note, vote_score
 from sizewise.records import Agreement, JudgePlan, Score
@@ -21,7 +22,6 @@ from sizewise.stats.agreement import Level
 from sizewise.stats.crossed import MIN_RATERS
 
 FEW_GROUPS = 20
-MAX_LABELS = 200
 REPEAT_SHARE = 0.1
 MIN_DETECT = 1e-4
 """Smallest difference that a round is planned for; it takes over a hundred million votes."""
@@ -72,10 +72,9 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
         raise SizewiseError(f"{source} has two ratings of one item by one rater.", "one rating per rater and item", "")
     raters, rater = np.unique([row["rater"] for row in rows], return_inverse=True)
     items, item = np.unique([row["item"] for row in rows], return_inverse=True)
-    labels, values = _ordered_labels(sorted({row["label"] for row in rows}), level, source)
-    index = {name: i for i, name in enumerate(labels)}
-    label = np.array([index[row["label"]] for row in rows])
-    counts = np.zeros((len(items), len(labels)))
+    labels = read_labels({row["label"] for row in rows}, level, source)
+    label = np.array([labels.index[row["label"]] for row in rows])
+    counts = np.zeros((len(items), len(labels.names)))
     np.add.at(counts, (item, label), 1)
     several = counts.sum(axis=1) > 1
     if not several.any():
@@ -92,11 +91,11 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
         ratings=len(rows),
         raters=len(raters),
         items=int(several.sum()),
-        labels=tuple(labels),
+        labels=tuple(labels.names),
         level=level,
-        scores=_coefficients(ratings, level, values),
+        scores=_coefficients(ratings, level, labels.values),
         against_the_rest=_against_the_rest(ratings),
-        notes=tuple(_agreement_notes(ratings, len(np.unique(document[several])))),
+        notes=(*_agreement_notes(ratings, len(np.unique(document[several]))), *labels.notes),
     )
 
 
@@ -149,11 +148,11 @@ def _of_counts(
     """Compute a coefficient that is a function of the counts of each item, with its interval."""
     counts = ratings.counts
     sums = sums_of(counts)
-    point = float(value(sums.sum(axis=0)))
+    point = float(value(sums.sum(axis=0))) if counts.shape[1] > 1 else float("nan")
     several = counts.sum(axis=1) > 1
     documents = np.unique(ratings.document[several])
     ends, clusters = None, "documents"
-    if isfinite(point) and counts.shape[1] > 1 and len(documents) >= MIN_CLUSTERS:
+    if isfinite(point) and len(documents) >= MIN_CLUSTERS:
         without, effective = None, 0.0
         if len(ratings.raters) >= MIN_RATERS:
             without = np.stack([_added_by(ratings, rater, sums, sums_of) for rater in range(len(ratings.raters))])
@@ -197,25 +196,6 @@ def _against_the_rest(ratings: _Ratings) -> dict[str, Score]:
             documents = ratings.document[ratings.item[mine]][shared]
             found[str(name)] = vote_score("same_as_others", same, np.zeros(len(same)), documents)
     return found
-
-
-def _ordered_labels(labels: list[str], level: Level, source: str) -> tuple[list[str], np.ndarray]:
-    """Sort labels, by value if all are numbers, and return them with their numeric values."""
-    if len(labels) > MAX_LABELS:
-        raise SizewiseError(f"{source} has {len(labels)} different labels.", f"at most {MAX_LABELS}", "")
-    try:
-        numbers = sorted((float(label), label) for label in labels)
-        if not all(isfinite(number) for number, _ in numbers):
-            raise ValueError("not a number")
-    except ValueError:
-        if level != "nominal":
-            raise SizewiseError(
-                f"{source} has labels that are not numbers.",
-                f"numbers, for agreement of {level} labels",
-                "--level nominal",
-            ) from None
-        return labels, np.arange(len(labels), dtype=np.float64)
-    return [label for _, label in numbers], np.array([number for number, _ in numbers])
 
 
 def _coefficient(signature: str, point: float, ends: tuple[float, float] | None, n: int, clusters: str) -> Score:
