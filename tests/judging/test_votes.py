@@ -307,3 +307,96 @@ def test_interval_agreement_does_not_depend_on_the_unit(tmp_path: Path, size: fl
 def test_one_label_measures_no_agreement(tmp_path: Path) -> None:
     found = agreement(ratings(tmp_path / "one.csv", [["x"] * 20, ["x"] * 20]))
     assert {score.missing_reason for score in found.scores.values()} == {"there is only one label"}
+
+
+ITEMS = [
+    "item",
+    "Item",
+    "ITEM ID",
+    "item_id",
+    "prompt",
+    "Prompt-ID",
+    "question_id",
+    "task",
+    "Document",
+    "doc",
+    "source",
+]
+RATERS = ["rater", "Rater", "rater_id", "Annotator", "annotator_id", "Worker ID", "judge"]
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_the_column_of_items_is_found_however_it_is_spelled(tmp_path: Path, name: str) -> None:
+    rows = [{"Left": "a", "right ": "b", "WINNER": "left", name: "one"} for _ in range(200)]
+    found = rank(write(tmp_path / "one.csv", rows))
+    assert [row.ranks for row in found.table] == [(1, 2)] * 2
+    assert found.prompts == 1
+    assert any("are one document" in note for note in found.notes)
+    # A blank cell is a document of its own, and leaves the others as they are.
+    found = rank(write(tmp_path / "blank.csv", [*rows, rows[0] | {name: ""}]))
+    assert [row.ranks for row in found.table] == [(1, 2)] * 2
+    assert found.prompts == 2
+    assert any(note.startswith("votes without ") and ": 1;" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", RATERS)
+def test_the_column_of_raters_is_found_however_it_is_spelled(tmp_path: Path, name: str) -> None:
+    rows = [
+        {"left": "a", "right": "b", "winner": "right" if n % 5 == 4 else "left", name: f"r{n % 5}", "item": f"i{n}"}
+        for n in range(200)
+    ]
+    found = rank(write(tmp_path / "five.csv", rows))
+    assert (found.raters, found.table[0].ranks) == (5, (1, 2))
+    blank = rank(write(tmp_path / "blank.csv", [*rows, rows[0] | {name: "", "item": "i300"}]))
+    assert (blank.raters, blank.table[0].ranks) == (6, (1, 2))
+    low, lower = found.table[0].win_rate.ci_low, blank.table[0].win_rate.ci_low
+    assert low is not None
+    assert lower == pytest.approx(low, abs=0.05)
+
+
+def test_a_blank_document_is_that_of_the_item(tmp_path: Path) -> None:
+    vote = {"left": "a", "right": "b", "winner": "left"}
+    rows = [vote | {"item": f"i{n % 20}", "document": f"d{n % 2}" if n < 20 else ""} for n in range(40)]
+    assert rank(write(tmp_path / "votes.csv", rows)).prompts == 2
+    rows += [vote | {"item": "other", "document": ""}] * 2 + [vote | {"item": "", "document": ""}] * 2
+    assert rank(write(tmp_path / "votes.csv", rows)).prompts == 5
+    found = rank(write(tmp_path / "none.csv", [vote | {"item": ""}] * 20))
+    assert found.prompts is None
+    assert "no column 'item' or 'document': every vote is treated as a document of its own" in found.notes
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("left,right,winner,Item,item\na,b,left,1,2\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="two columns item"):
+        rank(path)
+
+
+def test_ratings_find_their_columns_and_documents(tmp_path: Path) -> None:
+    rows = [
+        {"Annotator_ID": f"r{n % 3}", "Question ID": f"i{n // 3}", "Label": n % 2, "Document": "only"}
+        for n in range(60)
+    ]
+    found = agreement(write(tmp_path / "one.csv", rows))
+    assert (found.raters, found.items) == (3, 20)
+    assert found.scores["krippendorff_alpha"].ci_low is None
+    assert any("'document' are one document" in note for note in found.notes)
+    alone = agreement(
+        write(tmp_path / "alone.csv", [{k: v for k, v in row.items() if k != "Document"} for row in rows])
+    )
+    assert alone.scores["krippendorff_alpha"].ci_low is not None
+    assert any("no column 'document'" in note for note in alone.notes)
+    with pytest.raises(SizewiseError, match="two documents of item i0: only and other"):
+        agreement(write(tmp_path / "two.csv", [rows[0], rows[1] | {"Document": "other"}, rows[3], rows[4]]))
+
+
+def test_a_winner_and_a_preference_must_agree(tmp_path: Path) -> None:
+    vote = {"left": "a", "right": "b"}
+    fits = [("left", 0.9), ("right", 0.2), ("tie", 0.6), ("left", ""), ("", 0.1), ("left", 0.5)]
+    found = rank(write(tmp_path / "fits.csv", [vote | {"winner": w, "preference": p} for w, p in fits]))
+    assert found.table[0].win_rate.value == pytest.approx(3.3 / 6)
+    assert any("both a winner and a preference: 4;" in note for note in found.notes)
+    for winner, preference in (("left", 0.1), ("right", 0.9), ("0.8", 0.4)):
+        rows = [vote | {"winner": "left", "preference": 0.9}, vote | {"winner": winner, "preference": preference}]
+        with pytest.raises(SizewiseError, match=r"Vote 2 of bad.csv .* contradict themselves: 1"):
+            rank(write(tmp_path / "bad.csv", rows))

@@ -25,7 +25,7 @@ class Labels(NamedTuple):
     """Labels in order: by value if all are numbers, else alphabetically."""
     values: npt.NDArray[np.float64]
     """(labels,) numeric values."""
-    index: dict[str, int]
+    place: dict[str, int]
     """Spelling -> index of the label."""
     notes: tuple[str, ...]
     """Labels with several spellings."""

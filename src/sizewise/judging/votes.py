@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging.labels import read_labels
-from sizewise.judging.vote_files import read_rows
+from sizewise.judging.vote_files import DOCUMENT_COLUMNS, ITEM_COLUMNS, RATER_COLUMNS, read_rows
 from sizewise.judging.vote_scores import codes_of, raters_note, vote_score
 from sizewise.records import Agreement, JudgePlan, Score
 from sizewise.stats import MIN_CLUSTERS
@@ -31,7 +31,8 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     """Compute how far raters agree beyond chance.
 
     Args:
-        path: CSV with `rater`, `item`, `label`, and optionally `document`, where several items come from one.
+        path: CSV with `rater`, `item`, `label`, and optionally `document`, where several items come from one; or
+            columns with other usual names, see `vote_files`.
         level: level of measurement of the labels.
         seed: has no effect, as nothing is drawn at random.
 
@@ -40,7 +41,21 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     """
     if level not in get_args(Level):
         raise UsageError(f"'{level}' is not a level of measurement.", " or ".join(get_args(Level)), "")
-    return agree_rows(list(read_rows(path, ("rater", "item", "label"))), path.name, level)
+    names = {"rater": RATER_COLUMNS, "item": ITEM_COLUMNS, "document": DOCUMENT_COLUMNS}
+    read = list(read_rows(path, (RATER_COLUMNS, ITEM_COLUMNS, "label")))
+    rows = [
+        {"label": row["label"]}
+        | {unit: next((row[name] for name in columns if row.get(name)), "") for unit, columns in names.items()}
+        for row in read
+    ]
+    used = next((name for name in DOCUMENT_COLUMNS if any(row.get(name) for row in read)), None)
+    found = agree_rows(rows, path.name, level)
+    independent = (
+        f"items with the same value in column '{used}' are one document"
+        if used
+        else "no column 'document': every item is treated as independent of the others"
+    )
+    return found.model_copy(update={"notes": (*found.notes, independent)})
 
 
 class _Ratings(NamedTuple):
@@ -73,7 +88,7 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
     raters, rater = np.unique([row["rater"] for row in rows], return_inverse=True)
     items, item = np.unique([row["item"] for row in rows], return_inverse=True)
     labels = read_labels({row["label"] for row in rows}, level, source)
-    label = np.array([labels.index[row["label"]] for row in rows])
+    label = np.array([labels.place[row["label"]] for row in rows])
     counts = np.zeros((len(items), len(labels.names)))
     np.add.at(counts, (item, label), 1)
     several = counts.sum(axis=1) > 1
@@ -83,8 +98,8 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
             "items with two ratings or more",
             "",
         )
-    of_item = {row["item"]: row.get("document") or row["item"] for row in rows}
-    document = codes_of([of_item[str(name)] for name in items])
+    of_item = _documents(rows, source)
+    document = codes_of([of_item.get(str(name), ("", str(name))) for name in items])
     ratings = _Ratings(raters, rater, item, label, counts, document)
     return Agreement(
         source=source,
@@ -97,6 +112,20 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
         against_the_rest=_against_the_rest(ratings),
         notes=(*_agreement_notes(ratings, len(np.unique(document[several]))), *labels.notes),
     )
+
+
+def _documents(rows: list[dict[str, str]], source: str) -> dict[str, str]:
+    """Find the document of each item that names one."""
+    found: dict[str, str] = {}
+    for row in rows:
+        document = row.get("document")
+        if document and found.setdefault(row["item"], document) != document:
+            raise SizewiseError(
+                f"{source} names two documents of item {row['item']}: {found[row['item']]} and {document}.",
+                "one document per item",
+                "",
+            )
+    return found
 
 
 def _agreement_notes(ratings: _Ratings, independent: int) -> Iterable[str]:
