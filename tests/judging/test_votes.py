@@ -400,3 +400,15 @@ def test_a_winner_and_a_preference_must_agree(tmp_path: Path) -> None:
         rows = [vote | {"winner": "left", "preference": 0.9}, vote | {"winner": winner, "preference": preference}]
         with pytest.raises(SizewiseError, match=r"Vote 2 of bad.csv .* contradict themselves: 1"):
             rank(write(tmp_path / "bad.csv", rows))
+
+
+def test_a_candidate_on_few_items_has_no_rank(tmp_path: Path) -> None:
+    rows = [{"left": "a", "right": "b", "winner": "left" if n % 5 else "right", "item": f"i{n}"} for n in range(200)]
+    few = [{"left": "c", "right": "a", "winner": "left", "item": f"x{n % 2}"} for n in range(50)]
+    found = {row.name: row for row in rank(write(tmp_path / "few.csv", rows + few)).table}
+    assert found["c"].ranks == (1, 3)
+    assert (found["c"].score.ci_low, found["c"].win_rate.ci_low) == (None, None)
+    assert found["a"].ranks == (1, 2)
+    assert found["b"].ranks == (2, 3)
+    notes = rank(tmp_path / "few.csv").notes
+    assert "no difference is claimed for candidates with votes on fewer than 8 items: c" in notes

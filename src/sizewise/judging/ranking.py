@@ -165,6 +165,12 @@ def _notes(votes: _PairVotes, raters: int | None, prompts: int | None, count: in
         )
     elif independent < FEW_GROUPS and prompts is not None:
         yield f"only {prompts} items: intervals are wide"
+    few = _on_few_documents(votes)
+    if few and independent >= MIN_CLUSTERS:
+        yield (
+            f"no difference is claimed for candidates with votes on fewer than {MIN_CLUSTERS} "
+            f"{'votes' if prompts is None else 'items'}: {', '.join(few)}"
+        )
     if not linked(win_matrix(votes.left, votes.right, votes.share, len(votes.names))):
         yield (
             "the votes don't link all candidates by wins, so strengths rest on a weak prior: each candidate wins half "
@@ -172,6 +178,14 @@ def _notes(votes: _PairVotes, raters: int | None, prompts: int | None, count: in
         )
     if raters is not None and (note := raters_note(raters)):
         yield note
+
+
+def _on_few_documents(votes: _PairVotes) -> list[str]:
+    """List candidates with votes on fewer than MIN_CLUSTERS documents."""
+    documents = _clusters(votes)[1]
+    sides = [np.unique(np.column_stack([side, documents]), axis=0) for side in (votes.left, votes.right)]
+    covered = np.bincount(np.unique(np.concatenate(sides), axis=0)[:, 0], minlength=len(votes.names))
+    return [name for name, count in zip(votes.names, covered, strict=True) if count < MIN_CLUSTERS]
 
 
 def _column_notes(clusters: Clusters) -> Iterable[str]:
@@ -207,7 +221,6 @@ def _table(votes: _PairVotes, reading: Reading) -> list[Ranked]:
     count = len(votes.names)
     raters, documents = _clusters(votes)
     fitted = fit_strengths(Votes(votes.left, votes.right, votes.share, raters, documents), count, reading)
-    enough = len(np.unique(documents)) >= MIN_CLUSTERS
     ranks = ranks_of(fitted.strengths)
     signature = f"ties:half|sandwich:{clustering(raters is not None, reading)}"
     table = []
@@ -216,14 +229,14 @@ def _table(votes: _PairVotes, reading: Reading) -> list[Ranked]:
         score = Score(
             metric="bradley_terry",
             value=float(fitted.strengths[i]),
-            ci_low=float(fitted.ci_low[i]) if enough else None,
-            ci_high=float(fitted.ci_high[i]) if enough else None,
+            ci_low=float(fitted.ci_low[i]) if fitted.certain[i] else None,
+            ci_high=float(fitted.ci_high[i]) if fitted.certain[i] else None,
             n=won.n,
             unit="share of strength",
             signature=signature,
             clusters=won.clusters,
         )
-        between = (int(fitted.first[i]), int(fitted.last[i])) if enough else (1, count)
+        between = (int(fitted.first[i]), int(fitted.last[i]))
         table.append(Ranked(name=votes.names[i], score=score, rank=int(ranks[i]), ranks=between, win_rate=won))
     return table
 

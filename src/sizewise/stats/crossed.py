@@ -52,16 +52,22 @@ class Crossed(NamedTuple):
     documents: float
     """Effective number of source documents."""
 
-    def variance(self, contrasts: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Compute the variance and degrees of freedom of each contrast, (m, k) -> (m,), (m,)."""
+    def variance(self, contrasts: FloatArray, documents: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Compute the variance and degrees of freedom of each contrast, (m, k) -> (m,), (m,).
+
+        Args:
+            contrasts: (m, k) weights of the estimates.
+            documents: (m,) effective number of source documents behind each; by default that behind all votes.
+        """
         rater, document, cell, floor = (
             np.maximum(0.0, np.einsum("mk,mk->m", contrasts @ part, contrasts))
             for part in (self.by_rater, self.by_document, self.by_cell, self.floor)
         )
         total = np.maximum.reduce([rater, document, rater + document - cell, floor])
-        of_documents = max(1.0, self.documents - 1)
+        behind = np.full(len(total), self.documents) if documents is None else np.minimum(documents, self.documents)
+        of_documents = np.maximum(1.0, behind - 1)
         if self.raters == 0:
-            return total, np.full(len(total), of_documents)
+            return total, of_documents
         squares = rater**2 / max(1.0, self.raters - 1) + (total - rater) ** 2 / of_documents
         with np.errstate(divide="ignore", invalid="ignore"):
             freedom = np.where(squares > 0, total**2 / squares, of_documents)
