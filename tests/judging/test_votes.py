@@ -119,6 +119,34 @@ def test_whoever_never_wins_is_last_and_said_so(tmp_path: Path) -> None:
     assert any("don't link all candidates" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("votes", [8, 20, 100])
+def test_soft_preferences_decide_no_less_than_hard_ones(tmp_path: Path, votes: int) -> None:
+    def ranked(winner: str) -> list[Any]:
+        rows = [{"left": "a", "right": "b", "winner": winner}] * votes
+        return list(rank(write(tmp_path / "soft.csv", rows)).table)
+
+    hard = ranked("left")[0]
+    assert votes == 8 or hard.ranks == (1, 1)
+    for winner in ("0.9", "0.95", "0.98", "0.99", "0.995", "0.999", "0.99999", "1"):
+        first, second = ranked(winner)
+        assert first.name == "a"
+        assert first.ranks in (hard.ranks, (1, 1))
+        assert first.score.ci_low >= hard.score.ci_low - 0.05
+        assert 0 < second.score.ci_low < second.score.value < second.score.ci_high
+        assert first.score.ci_low == pytest.approx(first.win_rate.ci_low, abs=0.25)
+
+
+@pytest.mark.parametrize("winner", ["1e-320", "1e-300", "1e-16", "0.00001", "0.9999999999999999"])
+def test_extreme_preferences_are_ranked_like_wins(tmp_path: Path, winner: str) -> None:
+    rows = [{"left": "a", "right": "b", "winner": winner}] * 30
+    soft = rank(write(tmp_path / "soft.csv", rows))
+    hard = rank(write(tmp_path / "hard.csv", [row | {"winner": f"{float(winner):.0f}"} for row in rows]))
+    for one, other in zip(soft.table, hard.table, strict=True):
+        assert (one.name, one.ranks) == (other.name, other.ranks)
+        assert one.score.value == pytest.approx(other.score.value, abs=0.01)
+        assert one.score.ci_low == pytest.approx(other.score.ci_low, abs=0.01)
+
+
 def test_ties_rank_nobody_above_anybody(tmp_path: Path) -> None:
     rows = [{"left": x, "right": y, "winner": "tie"} for x, y in ("ab", "bc", "ca") * 10]
     ties = rank(write(tmp_path / "ties.csv", rows))

@@ -14,7 +14,7 @@ from sizewise.judging.vote_scores import clustering, raters_note, sampled_raters
 from sizewise.records import Ranked, Ranking, Score
 from sizewise.stats import MIN_CLUSTERS
 from sizewise.stats.crossed import Reading
-from sizewise.stats.ranking import Votes, fit_strengths, linked, ranks_of, win_matrix
+from sizewise.stats.ranking import Votes, fit_strengths, needs_prior, ranks_of, win_matrix
 
 SHARES = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad": 0.5}
 FEW_GROUPS = 20
@@ -171,9 +171,9 @@ def _notes(votes: _PairVotes, raters: int | None, prompts: int | None, count: in
             f"no difference is claimed for candidates with votes on fewer than {MIN_CLUSTERS} "
             f"{'votes' if prompts is None else 'items'}: {', '.join(few)}"
         )
-    if not linked(win_matrix(votes.left, votes.right, votes.share, len(votes.names))):
+    if needs_prior(win_matrix(votes.left, votes.right, votes.share, len(votes.names))):
         yield (
-            "the votes don't link all candidates by wins, so strengths rest on a weak prior: each candidate wins half "
+            "the votes don't link all candidates by at least one win, so strengths rest on a weak prior: each candidate wins half "
             "a vote and loses half a vote against the others"
         )
     if raters is not None and (note := raters_note(raters)):

@@ -48,9 +48,24 @@ def win_matrix(left: IntArray, right: IntArray, share: FloatArray, items: int) -
     return won.reshape(items, items).astype(np.float64)
 
 
-def linked(wins: FloatArray) -> bool:
-    """Check for a chain of wins from each item to every other; without one, some strengths are infinite."""
-    return int(connected_components(wins > 0, directed=True, connection="strong")[0]) == 1
+def linked(wins: FloatArray, least: float = 0.0) -> bool:
+    """Check for a chain of wins from each item to every other; without one, some strengths are infinite.
+
+    Args:
+        wins: (items, items) how often the row won against the column.
+        least: number of wins that a link of the chain takes; by default any share of a vote.
+    """
+    links = wins > 0 if least <= 0 else wins > least - 1e-9
+    return int(connected_components(links, directed=True, connection="strong")[0]) == 1
+
+
+def needs_prior(wins: FloatArray) -> bool:
+    """Check whether strengths rest on `prior_wins`: some items won less than one vote against all others.
+
+    Soft preferences near 0 and 1 leave fractions of wins. Without the prior they would make strengths nearly infinite,
+    and their intervals unbounded, although they say the same as votes that one side always won.
+    """
+    return not linked(wins, 1.0)
 
 
 def prior_wins(items: int) -> FloatArray:
@@ -131,7 +146,7 @@ def fit_strengths(votes: Votes, items: int, reading: Reading = "once") -> Fitted
     """Fit strengths, with an interval and a range of ranks for each item.
 
     Memory and time don't grow with votes times rounds: the votes enter as win matrix and as sums by cluster. Items that
-    the votes don't link, directly or through others, get strengths from a weak prior.
+    the votes don't link by wins, directly or through others, get strengths from a weak prior, see `needs_prior`.
 
     Args:
         votes: the votes.
@@ -140,11 +155,12 @@ def fit_strengths(votes: Votes, items: int, reading: Reading = "once") -> Fitted
     """
     wins = win_matrix(votes.left, votes.right, votes.share, items)
     imagined = prior_wins(items)
-    strengths = bradley_terry(wins if linked(wins) else wins + imagined)
+    if needs_prior(wins):
+        wins = wins + imagined
+    strengths = bradley_terry(wins)
     logs = np.log(strengths)
     probability = expit(logs[:, None] - logs[None, :])
-    games = wins + wins.T if linked(wins) else wins + wins.T + 2 * imagined
-    bread: FloatArray = np.asarray(pinvh(_information(games, probability)), dtype=np.float64)
+    bread: FloatArray = np.asarray(pinvh(_information(wins + wins.T, probability)), dtype=np.float64)
     residual = votes.share - probability[votes.left, votes.right]
     places = np.arange(len(residual))
     contributions = csr_array(
@@ -223,7 +239,7 @@ def _links(votes: Votes, probability: FloatArray) -> _Links:
     seen = np.unique(np.concatenate([side * (documents.max() + 1) + documents for side in sides]))
     covered = np.bincount(seen // (documents.max() + 1), minlength=items)
     graph = csr_array((np.ones(len(codes)), (pairs[:, 0], pairs[:, 1])), shape=(items, items))
-    component = connected_components(graph, directed=False)[1]
+    component = connected_components(graph, directed=False)[1].astype(np.int64)
     return _Links(pairs, deviations, covered >= MIN_CLUSTERS, component)
 
 
