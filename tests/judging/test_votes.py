@@ -440,3 +440,11 @@ def test_a_candidate_on_few_items_has_no_rank(tmp_path: Path) -> None:
     assert found["b"].ranks == (2, 3)
     notes = rank(tmp_path / "few.csv").notes
     assert "no difference is claimed for candidates with votes on fewer than 8 items: c" in notes
+
+
+def test_a_candidate_always_on_the_left_is_noted(tmp_path: Path) -> None:
+    same = [{"left": "a", "right": "b", "winner": "left"}] * 40
+    found = rank(write(tmp_path / "same.csv", same))
+    assert any(note.startswith("always on the left: a of b;") for note in found.notes)
+    both = rank(write(tmp_path / "both.csv", [*same, {"left": "b", "right": "a", "winner": "right"}]))
+    assert not any("always on the left" in note for note in both.notes)

@@ -173,11 +173,26 @@ def _notes(votes: _PairVotes, raters: int | None, prompts: int | None, count: in
         )
     if needs_prior(win_matrix(votes.left, votes.right, votes.share, len(votes.names))):
         yield (
-            "the votes don't link all candidates by at least one win, so strengths rest on a weak prior: each candidate wins half "
-            "a vote and loses half a vote against the others"
+            "the votes don't link all candidates by at least one win, so strengths rest on a weak prior: each candidate "
+            "wins half a vote and loses half a vote against the others"
         )
     if raters is not None and (note := raters_note(raters)):
         yield note
+    yield from _side_note(votes)
+
+
+def _side_note(votes: _PairVotes) -> Iterable[str]:
+    """Note pairs of which one candidate was always on the left."""
+    count = len(votes.names)
+    shown = np.bincount(votes.left * count + votes.right, minlength=count * count).reshape(count, count)
+    fixed = np.argwhere((shown >= MIN_CLUSTERS) & (shown.T == 0))
+    if len(fixed):
+        pairs = ", ".join(f"{votes.names[i]} of {votes.names[j]}" for i, j in fixed[:3])
+        more = f" and {len(fixed) - 3} pairs more" if len(fixed) > 3 else ""
+        yield (
+            f"always on the left: {pairs}{more}; a preference for the left side can't be told apart from one for these "
+            "candidates, so show each pair on both sides"
+        )
 
 
 def _on_few_documents(votes: _PairVotes) -> list[str]:
