@@ -175,3 +175,18 @@ def test_perplexity_of_different_tokens_is_not_compared(dataset: Saved[Dataset],
     comparison = compare(ids, store=store).record
     assert comparison.differences == ()
     assert "tokenizers differ" in comparison.notes[0]
+
+
+def test_what_is_missing_may_decide(dataset: Saved[Dataset], store: Store) -> None:
+    """A candidate that answers only the easy half isn't better than one that answers everything."""
+    whole, half = (plant(store, dataset.id, name, rate, seed=3) for name, rate in (("whole", 0.5), ("half", 1.0)))
+    folder = store.folder("evaluation", half)
+    rows = store.read_rows(folder, "items.jsonl", ItemRow)
+    kept = [row if number % 2 else row.model_copy(update={"stats": {}}) for number, row in enumerate(rows)]
+    store.write_rows(folder, "items.jsonl", kept)
+    compared = compare([whole, half], store=store).record
+    (difference,) = compared.differences
+    assert difference.p is not None
+    assert difference.p < 0.001
+    assert difference.better is None
+    assert any("lacks more than 5% of the items of the other" in note for note in compared.notes)

@@ -46,8 +46,12 @@ def _provisionally(choice: Choice, verdict: Verdict) -> str:
     pick = verdict.provisional
     if pick is None:
         return ""
-    advantages = [] if pick == verdict.eligible[0] else ["smaller, faster or cheaper"]
-    reason = f" ({advantages[0]}, and not significantly worse)" if advantages else ""
+    if pick == choice.needs.incumbent:
+        reason = " (the model in use)"
+    elif pick == verdict.eligible[0]:
+        reason = ""
+    else:
+        reason = " (smaller, faster or cheaper, and not significantly worse)"
     return f" Provisional pick: {pick}{reason}."
 
 

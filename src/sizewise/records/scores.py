@@ -260,8 +260,10 @@ class Spread(Record):
 
     names: tuple[str, ...]
     """Candidates measured on the same items."""
+    values: tuple[float, ...] = ()
+    """Their values on these items."""
     covariance: tuple[tuple[float, ...], ...]
-    """Jackknife covariance of their values."""
+    """Jackknife covariance of the values."""
 
 
 class LoadLevel(Record):
