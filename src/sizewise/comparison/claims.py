@@ -73,7 +73,11 @@ def differences(
     places = [(metric.name, *pair) for metric in metrics for pair in combinations(records, 2)]
     order = {place: number for number, place in enumerate(places)}
     found.sort(key=lambda difference: order[difference.metric, difference.left, difference.right])
-    return Differences(found, _spread(paired), _notes(incomparable, found) + _missing_items(paired))
+    return Differences(
+        found,
+        _spread(paired),
+        _notes(incomparable, found) + _missing_items(paired) + _disjoint(metrics, records, tables, rows),
+    )
 
 
 def _notes(incomparable: Sequence[str], found: Sequence[Difference]) -> list[str]:
@@ -101,6 +105,26 @@ def _missing_items(paired: Sequence[_Paired]) -> list[str]:
         f"no difference counts as significant where one candidate lacks more than {MAX_MISSING_SHARE:.0%} of the items "
         f"of the other, because the missing ones may be the hard ones: {listed}"
     ]
+
+
+def _disjoint(
+    metrics: Sequence[Metric],
+    records: Mapping[str, Evaluation],
+    tables: Mapping[str, ItemTable],
+    rows: Mapping[str, IntArray],
+) -> list[str]:
+    """Note the pairs that were measured, but on no common item."""
+    pairs: dict[str, list[str]] = {}
+    for metric in metrics:
+        known = {name: table.measured(metric.name, rows[name]) >= 0 for name, table in tables.items()}
+        for left, right in combinations(records, 2):
+            if known[left].any() and known[right].any() and not (known[left] & known[right]).any():
+                pairs.setdefault(f"{left} and {right}", []).append(metric.name)
+    listed = "; ".join(f"{pair} ({', '.join(names)})" for pair, names in list(pairs.items())[:5])
+    if not pairs:
+        return []
+    more = "; ..." if len(pairs) > 5 else ""
+    return [f"no test item was measured for both, so there is no difference and nothing to claim: {listed}{more}"]
 
 
 def _quality(metric: Metric) -> bool:

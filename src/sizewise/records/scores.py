@@ -404,7 +404,7 @@ class Comparison(Record):
     notes: tuple[str, ...] = ()
     """Notes for the reader."""
     cautions: tuple[str, ...] = ()
-    """Problems that weaken a candidate's scores: missing, truncated or empty answers."""
+    """Problems that weaken the claims: missing, truncated or empty answers, and data whose documents are unknown."""
 
 
 class Reproduction(Record):
