@@ -270,8 +270,10 @@ class Spread(Record):
 
     names: tuple[str, ...]
     """Candidates measured on the same items."""
+    values: tuple[float, ...] = ()
+    """Their values on these items."""
     covariance: tuple[tuple[float, ...], ...]
-    """Jackknife covariance of their values."""
+    """Jackknife covariance of the values."""
 
 
 class LoadLevel(Record):
@@ -405,7 +407,7 @@ class Comparison(Record):
     notes: tuple[str, ...] = ()
     """Notes for the reader."""
     cautions: tuple[str, ...] = ()
-    """Problems that weaken a candidate's scores: missing, truncated or empty answers."""
+    """Problems that weaken the claims: missing, truncated or empty answers, and data whose documents are unknown."""
 
 
 class Reproduction(Record):
