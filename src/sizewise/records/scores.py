@@ -348,6 +348,9 @@ class CombinedVotes(Record):
     """Width of the interval divided by that of people's votes alone."""
     floor: float
     """Smallest ratio that any number of further judged tasks could reach: `sqrt(1 - correlation ** 2)`."""
+    shift_p: float | None = None
+    """P-value that judges' means on people's tasks and on further tasks are equal. Below 0.01, people's votes stand
+    alone; None if no judge can be used, and in records of earlier versions."""
 
 
 class Comparison(Record):
