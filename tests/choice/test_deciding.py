@@ -239,7 +239,7 @@ def test_a_wrong_one_is_called_best_at_most_at_the_level() -> None:
 def test_more_candidates_need_a_clearer_difference() -> None:
     def with_p(facts: dict[str, Facts]) -> Recommendation:
         plain = comparison(facts)
-        claims = tuple(claim.model_copy(update={"p": 0.02}) for claim in plain.differences)
+        claims = tuple(claim.model_copy(update={"p": 0.02, "p_adjusted": None}) for claim in plain.differences)
         return decide(plain.model_copy(update={"differences": claims}), "c", Needs())
 
     assert with_p({"a": (9, 0.3, None), "b": (5, 0.3, None), "c": (1, 0.3, None)}).decisive
@@ -343,7 +343,9 @@ def test_a_bias_gap_is_a_hard_limit_on_what_was_measured_beside() -> None:
     found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 1.0, None)})
 
     def stereotype_score(value: float) -> dict[str, Score]:
-        return {"stereotype_score": Score(metric="stereotype_score", value=value, n=200, unit="share", signature="s")}
+        ends = {"ci_low": value - 0.04, "ci_high": value + 0.04}
+        score = Score(metric="stereotype_score", value=value, n=200, unit="share", signature="s", **ends)
+        return {"stereotype_score": score}
 
     beside = found.model_copy(update={"suite_scores": {"a": stereotype_score(0.72), "b": stereotype_score(0.45)}})
     chosen = decide(beside, "c", Needs(max_bias_gap=0.1))
@@ -692,7 +694,9 @@ def test_metrics_that_disagree_are_reported_beside_a_decision() -> None:
 
 def test_the_probability_of_being_best_counts_eligible_candidates_only() -> None:
     found = comparison({"a": (9.0, 9.0, None), "b": (5.0, 1.0, None), "c": (4.5, 1.0, None)})
-    spread = Spread(names=("a", "b", "c"), covariance=((0.25, 0, 0), (0, 0.25, 0), (0, 0, 0.25)))
+    spread = Spread(
+        names=("a", "b", "c"), values=(9.0, 5.0, 4.5), covariance=((0.25, 0, 0), (0, 0.25, 0), (0, 0, 0.25))
+    )
     chosen = decide(found.model_copy(update={"spread": {"bleu": spread}}), "c", Needs(max_memory_gb=2))
     assert set(chosen.probability_best) == {"b", "c"}
     assert chosen.probability_best["b"] == pytest.approx(stats.norm.cdf(0.5 / 0.5**0.5), abs=0.03)
@@ -708,3 +712,61 @@ def test_fifty_candidates_on_eight_documents_are_too_few_to_decide() -> None:
     found = decide(whole.model_copy(update={"differences": few}), "c", Needs())
     assert found.pick is None
     assert any("requires test examples from at least 11 source documents" in line for line in found.sensitivity)
+
+
+def test_a_candidate_that_lacks_many_items_is_left_out() -> None:
+    whole = comparison({"half": (90.0, 1.0, None), "all": (60.0, 1.0, None)})
+    bleu = whole.scores["bleu"] | {"half": whole.scores["bleu"]["half"].model_copy(update={"n": 50})}
+    found = decide(whole.model_copy(update={"scores": whole.scores | {"bleu": bleu}}), "c", Needs())
+    assert found.pick == "all"
+    assert found.rejected["half"].startswith("was measured on only 50 of 100 items")
+
+
+def test_the_paired_difference_decides_who_leads() -> None:
+    """One was measured on the easy items only, and is worse on those."""
+    whole = comparison({"old": (50.0, 1.0, None), "new": (60.0, 1.0, None)})
+    paired = tuple(
+        one.model_copy(update={"value": 40.0, "ci_low": 10.0, "ci_high": 62.0, "p": 0.009}) for one in whole.differences
+    )
+    found = decide(whole.model_copy(update={"differences": paired}), "c", Needs())
+    assert (found.pick, found.decisive) == ("old", True)
+
+
+@pytest.mark.parametrize("needs", [{"min_quality": -1}, {"min_quality": 80}, {"incumbent": "a", "max_loss": 2}])
+def test_percentages_are_not_taken_for_fractions(needs: dict[str, object]) -> None:
+    whole = comparison({"a": (0.9, 1.0, None), "b": (0.5, 1.0, None)}, error=0.1)
+    shares = {name: score.model_copy(update={"unit": "share"}) for name, score in whole.scores["bleu"].items()}
+    with pytest.raises(UsageError, match="ranges from 0 to 1"):
+        decide(whole.model_copy(update={"scores": whole.scores | {"bleu": shares}}), "c", Needs.model_validate(needs))
+
+
+def test_a_score_of_zero_is_not_recommended() -> None:
+    whole = comparison({"zero": (0.0, 1.0, None), "other": (0.0, 1.0, None)})
+    worst = {name: score.model_copy(update={"unit": "0-100"}) for name, score in whole.scores["bleu"].items()}
+    found = decide(whole.model_copy(update={"scores": whole.scores | {"bleu": worst}}), "c", Needs())
+    assert (found.outcome, found.pick) == ("none_good_enough", None)
+    assert found.rejected["zero"] == "scores 0 on BLEU"
+
+
+@pytest.mark.parametrize("value", ["true", '"5"'])
+def test_a_limit_is_a_number(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "needs.toml"
+    path.write_text(f"max_latency_s = {value}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="isn't a number"):
+        read_needs(path)
+
+
+def test_a_limit_on_a_measurement_without_an_interval_is_not_kept() -> None:
+    found = comparison({"a": (40.0, 1.0, None), "b": (30.0, 2.0, None)})
+    none_flagged = Score(metric="harm", value=0.0, n=3, unit="share", signature="s", ci_missing_reason="too few")
+    voted = found.model_copy(update={"scores": found.scores | {"harm": dict.fromkeys("ab", none_flagged)}})
+    unsure = decide(voted, "c", Needs(max_harm_rate=0.01))
+    assert (unsure.outcome, unsure.pick) == ("inconclusive", None)
+    assert "too few measurements for an interval" in unsure.rejected["a"]
+
+
+def test_the_incumbent_is_the_provisional_pick_because_it_is_in_use() -> None:
+    facts: dict[str, Facts] = {"today": (9.0, 3.0, None), "middle": (8.8, 1.0, "base")}
+    found = choose(facts, error=0.5, incumbent="today", max_loss=0.1)
+    assert "Provisional pick: today (the model in use)." in found.summary
+    assert "today" not in found.rejected

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
+from sizewise.choice.deciding import decide
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate
-from sizewise.records import Dataset, Evaluation, ItemRow, ModelDescription
+from sizewise.records import Dataset, Evaluation, ItemRow, ModelDescription, Needs, Score
 from sizewise.store import Saved, Store
 
 
@@ -15,14 +18,16 @@ def describe(uri: str) -> ModelDescription:
     return ModelDescription(uri=uri, origin=uri, license="x", engine="test", precision="none")
 
 
-def plant(store: Store, data: str, name: str, rate: float, n: int = 200, seed: int = 0, documents: int = 50) -> str:
+def plant(
+    store: Store, data: str, name: str, rate: float, n: int = 200, seed: int = 0, documents: int = 50, first: int = 0
+) -> str:
     """Write an evaluation whose exact matches were drawn at a known rate."""
     rng = random.Random(seed)
     rows = [
         ItemRow(
-            item=f"i{i}",
+            item=f"i{first + i}",
             kind="example",
-            cluster=f"d{i % documents}",
+            cluster=f"d{first + i % documents}",
             uncontaminated=True,
             stats={"exact_match": (float(rng.random() < rate), 1.0)},
         )
@@ -52,6 +57,38 @@ def test_a_true_difference_is_shown(dataset: Saved[Dataset], store: Store) -> No
     assert difference.ci_low is not None
     assert difference.ci_low > 0
     assert (difference.n, difference.clusters) == (200, 50)
+
+
+def test_cautions_of_the_data_reach_the_comparison_and_the_choice(tmp_path: Path, store: Store) -> None:
+    texts = [{"id": f"q{i}", "prompt": f"What is {i} squared?", "completion": f"{i * i}"} for i in range(40)]
+    rows = [row | {"source": ("lease", "terms")[i % 2]} for i, row in enumerate(texts)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    ids = {}
+    for name, every in (("good", 1), ("bad", 2)):
+        answers = [{"id": row["id"], "completion": row["completion"] if i % every == 0 else "?"}
+                   for i, row in enumerate(texts)]  # fmt: skip
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
+        ids[name] = evaluate(f"recorded:{path}", tmp_path / "data.jsonl", "exact_match", store=store)
+    compared = compare(ids, store=store)
+    expected = "each example counts as its own document, because the column 'source' names 2 collections"
+    assert [caution for caution in compared.record.cautions if caution.startswith(expected)]
+    reasons = decide(compared.record, compared.id, Needs()).reasons
+    assert any(reason.startswith(f"caution: {expected}") for reason in reasons)
+
+
+def test_candidates_without_a_common_item_are_not_compared(dataset: Saved[Dataset], store: Store) -> None:
+    ids = [plant(store, dataset.id, name, 1.0, n=40, first=first) for name, first in (("easy", 0), ("hard", 40))]
+    compared = compare(ids, store=store).record
+    assert compared.differences == ()
+    (note,) = [note for note in compared.notes if "no test item was measured for both" in note]
+    assert "easy and hard (exact_match)" in note
+    score = Score(metric="exact_match", value=1.0, ci_low=0.8, ci_high=1.0, n=40, unit="share", signature="s")
+    scored = compared.model_copy(update={"scores": {"exact_match": {"easy": score, "hard": score}}})
+    found = decide(scored, "comparison-1", Needs())
+    assert found.outcome == "inconclusive"
+    assert "easy and hard can't be compared on exact match, because no test item was measured for both" in found.summary
+    assert "score the same" not in found.summary
 
 
 def test_equals_are_not_told_apart(dataset: Saved[Dataset], store: Store) -> None:
@@ -154,3 +191,18 @@ def test_perplexity_of_different_tokens_is_not_compared(dataset: Saved[Dataset],
     comparison = compare(ids, store=store).record
     assert comparison.differences == ()
     assert "tokenizers differ" in comparison.notes[0]
+
+
+def test_what_is_missing_may_decide(dataset: Saved[Dataset], store: Store) -> None:
+    """A candidate that answers only the easy half isn't better than one that answers everything."""
+    whole, half = (plant(store, dataset.id, name, rate, seed=3) for name, rate in (("whole", 0.5), ("half", 1.0)))
+    folder = store.folder("evaluation", half)
+    rows = store.read_rows(folder, "items.jsonl", ItemRow)
+    kept = [row if number % 2 else row.model_copy(update={"stats": {}}) for number, row in enumerate(rows)]
+    store.write_rows(folder, "items.jsonl", kept)
+    compared = compare([whole, half], store=store).record
+    (difference,) = compared.differences
+    assert difference.p is not None
+    assert difference.p < 0.001
+    assert difference.better is None
+    assert any("lacks more than 5% of the items of the other" in note for note in compared.notes)

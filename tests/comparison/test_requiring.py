@@ -47,6 +47,8 @@ def test_conditions_are_checked(store: Store, ids: list[str], expression: str, k
         ("exact_match", "Can't parse the condition"),
         ("__import__('os') >= 1", "Can't parse the condition"),
         ("bleu > 1", "wasn't measured"),
+        ("exact_match >= old - 2", "ranges from 0 to 1"),
+        ("exact_match >= 80", "ranges from 0 to 1"),
     ],
 )
 def test_what_is_no_condition_is_refused(store: Store, ids: list[str], expression: str, says: str) -> None:
@@ -62,7 +64,7 @@ def test_what_is_missed_is_written_down(store: Store, ids: list[str]) -> None:
     assert (suite.get("tests"), suite.get("failures"), suite.get("name")) == ("2", "1", "new<& vs. old")
     assert suite[0].find("failure") is not None
     assert (
-        "| `exact_match >= old` | **no** | exact_match is 0, threshold 1; the difference is significant |"
+        "| `exact_match >= old` | **no** | exact_match is 0, threshold 1; the old one is significantly better |"
         in as_markdown(found, "new", "old")
     )
 

@@ -86,13 +86,39 @@ def test_a_source_that_names_a_collection_is_no_document() -> None:
     contents = build([Reading([], rows)], ["x"], None, "general", 0)
     assert len(contents.examples["test"]) == 8
     assert all(example.source == example.id and example.tags == ("CancerGov",) for example in all_examples(contents))
-    assert any("names collections ('CancerGov')" in note for note in contents.record.notes)
+    (caution,) = contents.record.cautions
+    assert caution in contents.record.notes
+    assert "each example counts as its own document" in caution
+    assert "('CancerGov')" in caution
+
+
+def test_numbered_sources_are_documents_and_blank_ones_stand_alone() -> None:
+    rows = [make_example(f"e{i}", f"Answer {i}.", f"contract-{i % 4}", f"Q{i * i}?") for i in range(80)]
+    rows += [make_example(f"b{i}", f"Reply {i}.", "", f"R{i * i}?") for i in range(2)]
+    contents = build([Reading([], rows)], ["x"], None, "general", 0)
+    found = {e.id: e.source for e in all_examples(contents)}
+    assert found == {e.id: e.source or e.id for e in rows}
+    assert not contents.record.cautions
+    splits = [{e.source for e in contents.examples[split]} for split in SPLITS]
+    assert all(splits)
+    assert not splits[0] & splits[2] | splits[0] & splits[1] | splits[1] & splits[2]
+    assert any("the column 'source' names 4 documents" in note for note in contents.record.notes)
+
+
+def test_a_document_that_is_given_as_one_is_never_a_collection() -> None:
+    rows = [make_example(f"e{i}", f"Answer {i}.", ("lease", "terms", "wiki")[i % 3], f"Q{i * i}?") for i in range(90)]
+    rows = [row.model_copy(update={"source_is_document": row.source != "wiki"}) for row in rows]
+    contents = build([Reading([], rows)], ["x"], None, "general", 0, split="test")
+    assert {e.source for e in all_examples(contents) if not e.tags} == {"lease", "terms"}
+    assert not any(e.source_is_document for e in all_examples(contents))
+    assert "('wiki')" in contents.record.cautions[0]
 
 
 def test_too_few_sources_are_named_and_prompts_can_be_split_instead() -> None:
     rows = [make_example(f"e{i}", f"Answer {i}.", f"manual{i % 2}.pdf", f"Q{i * i}?") for i in range(40)]
     with pytest.raises(SizewiseError, match="40 examples come from 2 sources") as told:
         build([Reading([], rows)], ["x"], None, "general", 0)
+    assert "rename it to 'tags'" in told.value.next_step
     assert "--split prompts" in told.value.next_step
     assert len(build([Reading([], rows)], ["x"], None, "general", 0, split="prompts").examples["test"]) == 8
 

@@ -207,9 +207,27 @@ def test_squad_files_are_read_as_published(tmp_path: Path) -> None:
     reading = read_paths([tmp_path / "x.json"])
     first, second = reading.examples
     assert (first.id, first.references, first.source) == ("a", ("1889",), "Tower")
+    assert first.source_is_document  # a word as title is no collection
     assert first.prompt == "It was built in 1889.\n\nWhen?"
     assert (second.id, second.references) == ("b", ())
     assert any("1 row marked as without an answer" in note for note in reading.notes)
+
+
+@pytest.mark.parametrize("column", ["document", "doc", "doc_id", "Document ID", "file", "Filename", "File name"])
+def test_a_document_is_the_source_and_a_source_beside_it_a_collection(tmp_path: Path, column: str) -> None:
+    reading = read(tmp_path, {"prompt": "Q?", "answer": "A", column: "lease", "source": "legal", "tags": ["x"]})
+    example = only(reading)
+    assert (example.source, example.source_is_document, example.tags) == ("lease", True, ("x", "legal"))
+    assert not reading.notes
+
+
+def test_the_source_counts_where_a_document_is_blank_or_a_text(tmp_path: Path) -> None:
+    for document in ("", " ", None, "A first line.\nAnd a second one.", {"html": "<p>"}, "word " * 100):
+        row = {"prompt": "Q?", "answer": "A", "document": document, "source": " legal ", "id": "q1"}
+        example = only(read(tmp_path, row))
+        assert (example.source, example.source_is_document, example.tags) == ("legal", False, ())
+        assert only(read(tmp_path, row | {"source": " "})).source == "q1"
+    assert only(read(tmp_path, {"prompt": "Q?", "answer": "A", "doc_id": 0})).source == "0"
 
 
 def test_the_number_of_a_choice_is_the_choice(tmp_path: Path) -> None:

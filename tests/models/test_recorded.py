@@ -164,7 +164,38 @@ def test_the_same_id_for_two_prompts_is_told_apart_by_the_prompt(tmp_path: Path)
         "answer 0",
         "answer 1",
     ]
-    assert "1 id appears more than once with different answers ('0')" in model.describe().origin
+    assert "1 id appears more than once with different prompts ('0')" in model.describe().origin
+
+
+IS_IT = {"prompt": "Is it?"}
+
+
+@pytest.mark.parametrize("prompts", [({}, {}), (IS_IT, {}), ({}, IS_IT), (IS_IT, {"prompt": "Is  it?"})])
+def test_two_answers_for_one_id_are_refused(tmp_path: Path, prompts: tuple[dict[str, str], dict[str, str]]) -> None:
+    rows = [{"id": f"q{i}", "completion": "yes"} | prompts[0] for i in range(2)]
+    rows += [{"id": f"q{i}", "completion": "no"} | prompts[1] for i in range(2)]
+    with pytest.raises(SizewiseError, match=r"answers for the id 'q0' \('yes' and 'no'\), and for 1 more"):
+        open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}")
+    same = [*rows[:2], *rows[:2]]
+    assert "more than once" not in open_model(f"recorded:{write(tmp_path / 'b.jsonl', same)}").describe().origin
+
+
+def test_two_answers_are_refused_between_other_questions_under_the_id(tmp_path: Path) -> None:
+    rows = [{"id": 0, "prompt": f"Is it {i % 2}?", "completion": f"answer {i % 2}"} for i in range(5)]
+    open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}")
+    rows[4]["completion"] = "another"
+    with pytest.raises(SizewiseError, match=r"answers for the id '0' \('answer 0' and 'another'\)"):
+        open_model(f"recorded:{write(tmp_path / 'b.jsonl', rows)}")
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_answer_counts_more_than_a_failed_try(tmp_path: Path, turn: int) -> None:
+    rows = [{"id": "q", "completion": "", "error": "429"}, {"id": "q", "completion": "yes"}][::turn]
+    (answer,) = open_model(f"recorded:{write(tmp_path / 'a.jsonl', rows)}").complete([asked("q", "Is it?")])
+    assert (answer.text, answer.finish) == ("yes", "stop")
+    rows = [{"prompt": "Is it?", "completion": row["completion"], "error": row.get("error", "")} for row in rows]
+    (answer,) = open_model(f"recorded:{write(tmp_path / 'b.jsonl', rows)}").complete([asked("q", "Is it?")])
+    assert answer.text == "yes"
 
 
 def test_half_a_character_in_an_answer_is_replaced(tmp_path: Path) -> None:

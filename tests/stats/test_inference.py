@@ -266,3 +266,24 @@ def test_scores_of_unequal_documents_keep_their_coverage() -> None:
         found = systems.score()
         covered += found.ci_low <= 0 <= found.ci_high
     assert covered >= 930
+
+
+def test_constant_values_without_bounds_have_no_interval() -> None:
+    """Twelve documents with the same edit rate don't show that the next one has it too."""
+    values = np.tile([8.0, 0.0], (12, 1))
+    systems = Systems(stats_of(values), names(12), ratio)
+    assert np.isnan(systems.score(0).ci_low)
+    assert np.isnan(systems.difference(0, 1).p)
+    assert np.isnan(systems.difference(0, 1).ci_low)
+
+
+@pytest.mark.parametrize(("clusters", "per_cluster", "share"), [(8, 1, 0.95), (8, 2, 0.9), (12, 2, 0.95), (12, 5, 0.9)])
+def test_nearly_perfect_answers_do_not_show_that_none_is_wrong(clusters: int, per_cluster: int, share: float) -> None:
+    """Right answers score 0.97 to 1, wrong ones 0 to 0.2: few documents often hold no wrong one."""
+    random, above = np.random.default_rng(7), 0
+    truth = share * 0.985 + (1 - share) * 0.1
+    for _ in range(200):
+        right = random.random((clusters * per_cluster, 1)) < share
+        values = np.where(right, random.uniform(0.97, 1, right.shape), random.uniform(0, 0.2, right.shape))
+        above += estimate(stats_of(values)[:, 0], names(clusters, per_cluster), ratio, SHARE).ci_low > truth
+    assert above / 200 <= 0.06  # 2.5% and three standard errors

@@ -120,7 +120,14 @@ def test_every_record_can_be_written_anew_and_read(home: Store, tmp_path: Path) 
         assert other.read(KINDS[listed.kind], listed.id) == record
 
 
-@pytest.mark.parametrize("record_id", [one for one in EXPECTED["choose_again"] if one != "choice-81e5967228"])
+CHANGED = {
+    "choice-81e5967228": "not auditable",
+    "choice-c30b7591ca": "its pick scores 0",
+    "choice-92a67cec8f": "its pick lacks half of the items",
+}
+
+
+@pytest.mark.parametrize("record_id", [one for one in EXPECTED["choose_again"] if one not in CHANGED])
 def test_choosing_again_comes_to_the_same_answer(home: Store, record_id: str) -> None:
     before = EXPECTED["choose_again"][record_id]
     needs = Needs(**{NEEDS_2.get(key, key): value for key, value in before["needs"].items()})

@@ -30,6 +30,7 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
     verdict = decide_verdict(choice)
     probability_best, regret = estimate_regret(choice, verdict.eligible, verdict.pick or verdict.provisional)
     break_evens = _break_evens(choice)
+    named = (verdict.pick, None if verdict.unverified else verdict.provisional)
     return Recommendation(
         method_version=DECISION_VERSION,
         comparison=comparison_id,
@@ -41,7 +42,7 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
         decisive=verdict.decisive,
         summary=summarize(choice, verdict),
         reasons=tuple(reasons_for(choice, verdict, regret)),
-        rejected={name: reason for name, reason in choice.rejected.items() if name != verdict.pick},
+        rejected={name: reason for name, reason in choice.rejected.items() if name not in named},
         sensitivity=tuple(sensitivity_of(choice, verdict, break_evens)),
         costs=tuple(choice.cost(name) for name in choice.names),
         break_even=tuple(break_evens),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import NormalDist
 
 from sizewise.choice.costing import cost_line
@@ -13,6 +14,8 @@ from sizewise.stats import LEVEL, MIN_CLUSTERS, min_clusters_for
 
 GB = 1e9
 POWER = 0.8
+MAX_MISSING_SHARE = 0.05
+"""Share of items that a candidate may lack without being left out."""
 MIN_VOTES, MIN_VOTERS = 20, 2
 """Votes per pair, and raters in total, below which human preference doesn't rank the candidates."""
 TEXT_METRICS = ("bits_per_byte", "perplexity")
@@ -74,13 +77,20 @@ class Choice:
                 f"sizewise judge report {comparison.votes}",
             )
         units = {score.unit for score in comparison.scores[self.quality].values()}
-        if needs.min_quality is not None and needs.min_quality > 1 and units == {"share"}:
-            raise UsageError(
-                f"min_quality is {needs.min_quality:g}, but {title_in_text(self.quality)} ranges from 0 to 1.",
-                "a number between 0 and 1",
-                "set min_quality, or name another metric with quality, under [needs]",
-            )
         self._check_incumbent()
+        if needs.min_quality is not None and units == {"0-100"} and not 0 <= needs.min_quality <= 100:
+            raise UsageError(
+                f"min_quality is {needs.min_quality:g}, but {title_in_text(self.quality)} ranges from 0 to 100.",
+                "a number between 0 and 100",
+                "set min_quality under [needs]",
+            )
+        for key, value in {"min_quality": needs.min_quality, "max_loss": needs.max_loss}.items():
+            if value is not None and units == {"share"} and not 0 <= value <= 1:
+                raise UsageError(
+                    f"{key} is {value:g}, but {title_in_text(self.quality)} ranges from 0 to 1.",
+                    "a number between 0 and 1; 2 points are 0.02",
+                    f"set {key} under [needs]",
+                )
         self.title = title_in_text(self.quality)
         self.higher = comparison.better[self.quality] == "higher"
         self.rejected: dict[str, str] = {}
@@ -160,6 +170,31 @@ class Choice:
             return float("inf")
         return -value if self.higher else value
 
+    def ordered(self, names: Sequence[str]) -> list[str]:
+        """Sort candidates, best first: by paired differences, because some may lack items that others have."""
+
+        def won(name: str) -> int:
+            found = [(self.difference(name, other), other) for other in names if other != name]
+            signs = [one.value if one.left == name else -one.value for one, _ in found if one is not None]
+            return sum((value > 0) == self.higher and value != 0 for value in signs)
+
+        return sorted(names, key=lambda name: (-won(name), self.rank(name), self.memory(name), name))
+
+    def incomplete(self, name: str) -> str | None:
+        """Explain that a candidate lacks many items that others were measured on, or that its score is the worst."""
+        score = self.score(self.quality, name)
+        if score is None or score.value is None:
+            return None
+        most = max(other.n for other in self.comparison.scores[self.quality].values())
+        if score.n < (1 - MAX_MISSING_SHARE) * most:
+            return (
+                f"was measured on only {score.n} of {most} items, so its score isn't comparable; run its evaluation "
+                "again, or count failures as wrong"
+            )
+        if score.value == 0 and self.higher and score.unit in ("share", "0-100"):
+            return f"scores 0 on {self.title}"
+        return None
+
     def documents(self, name: str) -> int:
         """Count the independent source documents behind a candidate's quality."""
         score = self.score(self.quality, name)
@@ -237,7 +272,11 @@ class Choice:
 
     def corrected_p(self, found: Difference) -> float | None:
         """Correct a p-value for the number of eligible candidates."""
-        return None if found.p is None else min(1.0, found.p * max(1, self.eligible_count - 1))
+        if found.p is None:
+            return None
+        # Both corrections hold; the one for all pairs of the comparison is sharper where many candidates vary together.
+        best_of = min(1.0, found.p * max(1, self.eligible_count - 1))
+        return best_of if found.p_adjusted is None else min(best_of, found.p_adjusted)
 
     def favored_by_others(self, left: str, right: str) -> dict[str, list[str]]:
         """List the other quality metrics on which one of two candidates is significantly better.
@@ -284,7 +323,11 @@ class Choice:
     def baselines(self) -> list[str]:
         """Names of the baselines (rules without a language model), best first."""
         names = [name for name, model in self.comparison.models.items() if model.role == "baseline"]
-        known = [name for name in names if self.value(self.quality, name) is not None and not self.silent(name)]
+        known = [
+            name
+            for name in names
+            if self.value(self.quality, name) is not None and not self.silent(name) and not self.incomplete(name)
+        ]
         return sorted(known, key=self.rank)
 
     def unbeaten(self, candidate: str) -> str | None:

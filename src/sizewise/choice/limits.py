@@ -31,6 +31,8 @@ class _Measured(NamedTuple):
     upper: float | None
     limit: float | None
     unit: str
+    exact: bool = False
+    """Whether the value is a fact, without sampling noise."""
 
 
 def check_limits(choice: Choice, name: str) -> Checked:
@@ -46,21 +48,25 @@ def check_limits(choice: Choice, name: str) -> Checked:
         if found.value is None:
             return Checked(f"its {found.what} wasn't measured, so the limit of {limit_text} can't be checked", None)
         value, lower, upper = found.value, found.lower, found.upper
-        exact = lower is None and upper is None
-        if (value if exact else lower or 0.0) > found.limit:
+        unknown = lower is None and upper is None
+        if (value if unknown else lower or 0.0) > found.limit:
             excess = f"{value / found.limit:.2g}x" if found.limit else "above"
             shown = f"{value:.3g} {found.unit}".rstrip()
             return Checked(f"its {found.what} is {shown}, {excess} the limit of {limit_text}", None)
-        if not exact and (upper is None or upper > found.limit):
+        if not found.exact and (upper is None or upper > found.limit):
             unverified = unverified or _unverified(found, limit_text)
     return Checked(None, unverified)
 
 
 def _unverified(found: _Measured, limit_text: str) -> str:
     assert found.value is not None
-    ends = f"{number(found.lower or 0.0)} to {'any value' if found.upper is None else number(found.upper)}"
+    if found.lower is None and found.upper is None:
+        ends = "too few measurements for an interval"
+    else:
+        upper = "any value" if found.upper is None else number(found.upper)
+        ends = f"95% interval: {number(found.lower or 0.0)} to {upper}"
     shown = f"{number(found.value)} {found.unit}".rstrip()
-    return f"its {found.what} can't be verified against the limit of {limit_text}: {shown} (95% interval: {ends})"
+    return f"its {found.what} can't be verified against the limit of {limit_text}: {shown} ({ends})"
 
 
 def _excluded(choice: Choice, name: str) -> str | None:
@@ -102,8 +108,8 @@ def _measurements(choice: Choice, name: str) -> tuple[_Measured, ...]:
         _with_interval(f"p95 latency with {concurrency} concurrent users", p95, needs.max_latency_p95_s, "s"),
         _stereotype_bias(choice, name),
         _harm(choice, name),
-        _Measured("memory use", memory and memory / GB, None, None, needs.max_memory_gb, "GB"),
-        _Measured("cost per 1,000 requests", cost, None, None, needs.max_cost_usd_per_1000, "USD"),
+        _Measured("memory use", memory and memory / GB, None, None, needs.max_memory_gb, "GB", exact=True),
+        _Measured("cost per 1,000 requests", cost, None, None, needs.max_cost_usd_per_1000, "USD", exact=True),
     )
 
 

@@ -40,6 +40,11 @@ def make_needs(values: Mapping[str, Any], where: str) -> Needs:
         UsageError: a key is unknown or a value is invalid.
     """
     check_keys(values, Needs.model_fields, where)
+    for key, value in values.items():
+        kinds = str(Needs.model_fields[key].annotation)
+        number = "float" in kinds or "int" in kinds
+        if number and isinstance(value, bool | str):
+            raise UsageError(f"{where}: {key} = {value!r} isn't a number.", "a number without quotes", f"edit {where}")
     try:
         return Needs.model_validate(values)
     except ValidationError as error:

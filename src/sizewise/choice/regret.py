@@ -29,11 +29,11 @@ def estimate_regret(choice: Choice, eligible: Sequence[str], pick: str | None) -
     """
     spread = choice.comparison.spread.get(choice.quality)
     names = [name for name in eligible if spread and name in spread.names]
-    if spread is None or len(names) < 2 or len(names) < len(eligible):
+    if spread is None or len(names) < max(2, len(eligible)) or len(spread.values) < len(spread.names):
         return {}, None
     index = [spread.names.index(name) for name in names]
     covariance = np.array(spread.covariance)[np.ix_(index, index)]
-    values = np.array([choice.value(choice.quality, name) for name in names], dtype=np.float64)
+    values = np.array(spread.values)[index]
     sign = 1.0 if choice.higher else -1.0
     sizes, directions = np.linalg.eigh(covariance)
     normal = np.random.default_rng(0).standard_normal((DRAWS, len(names)))

@@ -46,8 +46,12 @@ def _provisionally(choice: Choice, verdict: Verdict) -> str:
     pick = verdict.provisional
     if pick is None:
         return ""
-    advantages = [] if pick == verdict.eligible[0] else ["smaller, faster or cheaper"]
-    reason = f" ({advantages[0]}, and not significantly worse)" if advantages else ""
+    if pick == choice.needs.incumbent:
+        reason = " (the model in use)"
+    elif pick == verdict.eligible[0]:
+        reason = ""
+    else:
+        reason = " (smaller, faster or cheaper, and not significantly worse)"
     return f" Provisional pick: {pick}{reason}."
 
 
@@ -157,13 +161,16 @@ def _tie(choice: Choice, eligible: list[str]) -> str:
     found = choice.difference(leader, rival)
     p = choice.corrected_p(found) if found else None
     equal = choice.value_in_text(leader) == choice.value_in_text(rival)
-    if equal:
+    if found is None:
+        reason = "their tokenizers differ" if choice.quality == "perplexity" else "no test item was measured for both"
+        text = f"{leader} and {rival} can't be compared on {choice.title}, because {reason}."
+    elif equal:
         text = f"{leader} and {rival} score the same on {choice.title} ({choice.value_in_text(leader)})."
     else:
         reason = f" (p = {number(p, 2)})" if p is not None else ""
         text = f"{_lead(choice, leader, rival)}, but the difference isn't significant{reason}."
     advantages = _advantages(choice, leader, rival)
-    sentences = ["Too close to call.", text]
+    sentences = ["Too close to call." if found else "Inconclusive.", text]
     if set(advantages) == {leader} and not equal:
         sentences.append(f"It's also {advantages[leader]}.")
     else:

@@ -47,7 +47,7 @@ def _among_candidates(choice: Choice) -> Verdict:
     eligible, open_limits = [], []
     for name in choice.names:
         checked = check_limits(choice, name)
-        problem = choice.silent(name) or checked.missed
+        problem = choice.silent(name) or checked.missed or choice.incomplete(name)
         if problem:
             choice.rejected[name] = problem
         elif choice.value(choice.quality, name) is None:
@@ -59,8 +59,7 @@ def _among_candidates(choice: Choice) -> Verdict:
             open_limits.append(name)
         else:
             eligible.append(name)
-    for names in (eligible, open_limits):
-        names.sort(key=lambda name: (choice.rank(name), choice.memory(name), name))
+    eligible, open_limits = choice.ordered(eligible), choice.ordered(open_limits)
     choice.eligible_count = len(eligible or open_limits)
     if not eligible and open_limits:
         return Verdict("inconclusive", None, False, open_limits, unverified=True)
@@ -113,7 +112,7 @@ def _p_beyond(value: float, ci_low: float, ci_high: float, bound: float, documen
         return 1.0
     if half <= 0:
         return 0.0 if ci_low == ci_high else 1.0
-    df = max(1, documents - 1)
+    df = max(1, (documents - 1) // 2)  # as for documents of unequal size, whose number isn't in the record
     return float(2 * student_t.sf(abs(value - bound) / half * student_t.isf(LEVEL / 2, df), df))
 
 
@@ -161,7 +160,10 @@ def _no_worse(choice: Choice, eligible: list[str], incumbent: str) -> Verdict:
     if not good or (good == [incumbent] and set(adjusted) - losing):
         return Verdict("inconclusive", None, False, eligible)
     good.sort(key=lambda name: (choice.memory(name), choice.rank(name), name))
-    _reject_larger(choice, good, f"is no worse than {incumbent}")
+    others = [name for name in good if name != incumbent or name == good[0]]
+    _reject_larger(choice, others, f"is no worse than {incumbent}")
+    if good[0] != incumbent and incumbent in good:
+        choice.rejected[incumbent] = f"in use today, and no smaller than {good[0]} ({choice.size(incumbent)})"
     return Verdict(_outcome(choice, good[0]), good[0], True, good)
 
 
@@ -195,7 +197,9 @@ def _best(choice: Choice, eligible: list[str]) -> Verdict:
     for name in eligible[1:]:
         choice.rejected[name] = choice.difference_in_text(leader, name)
     if not tied:
-        return Verdict(_outcome(choice, leader), leader, True, eligible)
+        # Nothing is known about a candidate that was measured on a part of the items only.
+        compared = not any(choice.incomplete(name) for name in choice.names)
+        return Verdict(_outcome(choice, leader), leader, compared, eligible)
     models = choice.comparison.models
     only_trained = all(models[name].start == models[leader].uri for name in tied)
     if models[leader].start is None and only_trained and _intervals_known(choice, leader, tied):

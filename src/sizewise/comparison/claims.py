@@ -19,6 +19,8 @@ from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomization
 from sizewise.stats.inference import FloatArray, IntArray, group_clusters
 
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
+MAX_MISSING_SHARE = 0.05
+"""Share of items that one of two candidates may lack without making their difference unreliable."""
 Pair = tuple[str, str]
 
 
@@ -39,6 +41,8 @@ class _Paired(NamedTuple):
     """(items, candidates, k)."""
     systems: Systems
     pairs: list[Pair]
+    incomplete: frozenset[Pair]
+    """Pairs of which one candidate lacks many items that the other has: what is missing may decide."""
 
     @property
     def indices(self) -> list[tuple[int, int]]:
@@ -69,7 +73,11 @@ def differences(
     places = [(metric.name, *pair) for metric in metrics for pair in combinations(records, 2)]
     order = {place: number for number, place in enumerate(places)}
     found.sort(key=lambda difference: order[difference.metric, difference.left, difference.right])
-    return Differences(found, _spread(paired), _notes(incomparable, found))
+    return Differences(
+        found,
+        _spread(paired),
+        _notes(incomparable, found) + _missing_items(paired) + _disjoint(metrics, records, tables, rows),
+    )
 
 
 def _notes(incomparable: Sequence[str], found: Sequence[Difference]) -> list[str]:
@@ -86,6 +94,37 @@ def _notes(incomparable: Sequence[str], found: Sequence[Difference]) -> list[str
             f"{MIN_CLUSTERS}"
         )
     return notes
+
+
+def _missing_items(paired: Sequence[_Paired]) -> list[str]:
+    pairs = dict.fromkeys(pair for entry in paired for pair in entry.pairs if pair in entry.incomplete)
+    if not pairs:
+        return []
+    listed = "; ".join(" and ".join(pair) for pair in list(pairs)[:5]) + ("; ..." if len(pairs) > 5 else "")
+    return [
+        f"no difference counts as significant where one candidate lacks more than {MAX_MISSING_SHARE:.0%} of the items "
+        f"of the other, because the missing ones may be the hard ones: {listed}"
+    ]
+
+
+def _disjoint(
+    metrics: Sequence[Metric],
+    records: Mapping[str, Evaluation],
+    tables: Mapping[str, ItemTable],
+    rows: Mapping[str, IntArray],
+) -> list[str]:
+    """Note the pairs that were measured, but on no common item."""
+    pairs: dict[str, list[str]] = {}
+    for metric in metrics:
+        known = {name: table.measured(metric.name, rows[name]) >= 0 for name, table in tables.items()}
+        for left, right in combinations(records, 2):
+            if known[left].any() and known[right].any() and not (known[left] & known[right]).any():
+                pairs.setdefault(f"{left} and {right}", []).append(metric.name)
+    listed = "; ".join(f"{pair} ({', '.join(names)})" for pair, names in list(pairs.items())[:5])
+    if not pairs:
+        return []
+    more = "; ..." if len(pairs) > 5 else ""
+    return [f"no test item was measured for both, so there is no difference and nothing to claim: {listed}{more}"]
 
 
 def _quality(metric: Metric) -> bool:
@@ -135,7 +174,10 @@ def _paired(
         systems = Systems(stats, clusters, metric.value, bounds_of(metric), seed)
         valued = [pair for pair in pairs if all(isfinite(systems.values[names.index(name)]) for name in pair)]
         if valued:
-            yield _Paired(metric, names, stats, systems, valued)
+            count = int(common.sum())
+            most = {pair: max(int(known[name].sum()) for name in pair) for pair in valued}
+            incomplete = frozenset(pair for pair in valued if count < (1 - MAX_MISSING_SHARE) * most[pair])
+            yield _Paired(metric, names, stats, systems, valued, incomplete)
 
 
 def _same_tokens(
@@ -153,9 +195,9 @@ def _measured(entry: _Paired, p_values: Sequence[float], level: float, classical
         contrast = systems.difference(i, j)
         known = isfinite(contrast.ci_low) and isfinite(contrast.ci_high)
         left_better = (contrast.value > 0) == (metric.better == "higher")
-        decisive = known and p_adjusted < LEVEL and not won_by_silence
+        decisive = known and p_adjusted < LEVEL and not won_by_silence and (left, right) not in entry.incomplete
         smallest = detectable(contrast, systems.clusters, level) if known and contrast.error else None
-        needed = None if known else MIN_CLUSTERS
+        needed = None if systems.enough else MIN_CLUSTERS
         if smallest and contrast.value:
             needed = max(systems.clusters, ceil(systems.clusters * (smallest / contrast.value) ** 2))
         yield Difference(
@@ -198,5 +240,7 @@ def _spread(paired: Sequence[_Paired]) -> dict[str, Spread]:
         larger = entry.metric.name not in found or len(entry.names) > len(found[entry.metric.name].names)
         if _quality(entry.metric) and systems.enough and np.isfinite(systems.pseudo).all() and larger:
             matrix = tuple(tuple(float(value) for value in row) for row in systems.covariance)
-            found[entry.metric.name] = Spread(names=tuple(entry.names), covariance=matrix)
+            found[entry.metric.name] = Spread(
+                names=tuple(entry.names), values=tuple(map(float, systems.values)), covariance=matrix
+            )
     return found

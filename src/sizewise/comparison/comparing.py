@@ -61,6 +61,7 @@ def compare(
     tables = {name: ItemTable.read(store, record_id) for name, record_id in named.items()}
     first = next(iter(records.values()))
     found = differences(records, tables, seed, classical_tests)
+    data = None if first.data.startswith("suite:") else store.read(Dataset, first.data)
     loaded = {name: store.read(LoadTest, record_id) for name, record_id in load_tests.items()}
     answered = _answered(tables)
     comparison = Comparison(
@@ -71,7 +72,7 @@ def compare(
         better={metric: find_metric(metric).better for metric in first.metrics} | FACTS_BETTER,
         differences=tuple(found.differences),
         spread=found.spread,
-        language_modeling_proxy=not first.data.startswith("suite:") and store.read(Dataset, first.data).derived,
+        language_modeling_proxy=data is not None and data.derived,
         load_tests=load_tests,
         load_levels={name: test.levels for name, test in loaded.items()},
         suites=suites,
@@ -80,7 +81,7 @@ def compare(
         seed=seed,
         method_version=COMPARISON_VERSION,
         notes=(*found.notes, *_engine_notes(loaded)),
-        cautions=tuple(_silent(answered) + _incomplete(records, tables)),
+        cautions=(*(data.cautions if data else ()), *_silent(answered), *_incomplete(records, tables)),
     )
     # Order matters: it determines the sides of each difference, and which evaluation a requirement calls old.
     identity = [COMPARISON_VERSION, list(named.items()), seed, *(["classical"] if classical_tests else [])]

@@ -70,10 +70,22 @@ def _check(comparison: Comparison, new: str, old: str, expression: str) -> Requi
         threshold = float(before or 0) + margin
     else:
         threshold = float(parts["threshold"])
+    largest = max(abs(float(parts[key] or 0)) for key in ("margin", "threshold"))
+    if largest > 1 and any(score is not None and score.unit == "share" for score in scores):
+        raise UsageError(
+            f"'{expression}' can't be checked: {metric} ranges from 0 to 1.",
+            f"a fraction, such as {largest / 100:g}",
+            "sizewise compare NEW OLD --require EXPRESSION",
+        )
+    found = next((difference for difference in comparison.differences if difference.metric == metric), None)
+    if parts["old"] and found is not None:  # on common items: one side may lack some
+        value = float(before or 0) + (found.value if found.left == new else -found.value)
     signs = {">=": value >= threshold, "<=": value <= threshold, ">": value > threshold, "<": value < threshold}
     kept = signs[parts["sign"]]
-    found = next((difference for difference in comparison.differences if difference.metric == metric), None)
-    tested = "" if found is None else f"; the difference is {'' if found.better else 'not '}significant"
+    tested = ""
+    if found is not None:
+        side = {new: "the new one is significantly better", old: "the old one is significantly better"}
+        tested = f"; {side[found.better] if found.better else 'the difference is not significant'}"
     return Requirement(expression, kept, f"{metric} is {value:.6g}, threshold {threshold:.6g}{tested}")
 
 

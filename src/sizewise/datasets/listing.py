@@ -21,7 +21,7 @@ from sizewise.datasets.keys import (
     prompt_text,
 )
 from sizewise.datasets.similarity import Signatures, document_shingles, prompt_shingles, without_giants
-from sizewise.datasets.sources import describe_collections, find_collections, without_collection
+from sizewise.datasets.sources import describe_collections, describe_few, find_collections, without_collection
 from sizewise.datasets.spool import Spool, repeated
 from sizewise.documents import Reading
 from sizewise.records import Document, Example, Split
@@ -123,6 +123,7 @@ class Listing:
         self.readings = readings
         self.documents, self.examples = Listed(), Listed()
         self.notes: list[str] = []
+        self.cautions: list[str] = []
         self.duplicates = 0
         self._repeated: list[int] | None = None
         self._used: set[str] = set()
@@ -177,8 +178,8 @@ class Listing:
         for i, example in enumerate(e for reading in self.readings for e in reading.examples):
             if listed.original[i] == i:
                 example = without_collection(example, self._collections)
-                changed = {"id": listed.ids[i], "source": listed.sources[i]}
-                same = example.id == changed["id"] and example.source == changed["source"]
+                changed = {"id": listed.ids[i], "source": listed.sources[i], "source_is_document": False}
+                same = all(getattr(example, name) == value for name, value in changed.items())
                 yield i, example if same else example.model_copy(update=changed)
 
     def _list_documents(self, folder: Path) -> None:
@@ -209,6 +210,7 @@ class Listing:
         template = _template(self.readings, folder)
         renamed: list[str] = []
         wholes, parts = _Hashed(), _Hashed()
+        named_documents = set(self.documents.ids)
         for reading, names in zip(self.readings, self._names, strict=True):
             for example in reading.examples:
                 whole, part = conversation_hashes(example)
@@ -221,6 +223,8 @@ class Listing:
                 signatures.add(prompt_shingles(words, left_out(words, template)) if long else NO_HASHES)
                 listed.ids.append(new)
                 listed.sources.append(new if standalone else names.get(example.source, example.source))
+                if example.source_is_document:
+                    named_documents.add(listed.sources[-1])
                 listed.keys.append(key_hash(repr(example_key(example))))
                 listed.prompts.append(key_hash(folded_prompt(example)))
                 listed.named.append(example.split)
@@ -229,13 +233,21 @@ class Listing:
                 listed.times.append(example.time)
         if renamed:
             self.notes.append(_renamed(renamed, "example"))
-        self._collections = find_collections(zip(listed.ids, listed.sources, strict=True), set(self.documents.ids))
-        if self._collections:
-            self.notes.append(describe_collections(self._collections))
-            named = zip(listed.ids, listed.sources, strict=True)
-            listed.sources = [own if source in self._collections else source for own, source in named]
+        self._set_collections_apart(named_documents)
         listed.like = _clusters(signatures, PROMPT_SIMILARITY)
         listed.continued = _continued(wholes, parts)
+
+    def _set_collections_apart(self, documents: set[str]) -> None:
+        """Make each example of a collection its own source, and note what the column `source` was taken for."""
+        listed = self.examples
+        self._collections = find_collections(zip(listed.ids, listed.sources, strict=True), documents)
+        named = list(zip(listed.ids, listed.sources, strict=True))
+        if self._collections:
+            self.cautions.append(describe_collections(self._collections))
+            listed.sources = [own if source in self._collections else source for own, source in named]
+        elif few := describe_few(named, documents):
+            self.notes.append(few)
+        self.notes += self.cautions
 
     def _unique(self, name: str, renamed: list[str]) -> str:
         number, new = 1, name

@@ -24,6 +24,7 @@ from sizewise.errors import SizewiseError, UsageError, shown_path
 from sizewise.records import (
     SPLITS,
     ContaminationEntry,
+    ContaminationReport,
     Dataset,
     Document,
     Example,
@@ -37,7 +38,7 @@ from sizewise.store import RowFile, Saved, Store, make_folder, offline
 
 REJECTED = "rejected.jsonl"
 CONTAMINATION = "leaks.jsonl"
-DATASET_VERSION = 3
+DATASET_VERSION = 4
 """Incremented when splits, deduplication or contamination rules change; part of a dataset's id."""
 
 MIN_DOCUMENTS = 10
@@ -189,11 +190,7 @@ def build(
         )
     # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
     report = writer.check_contamination(derived, split not in ("questions", "prompts")).report(listing.duplicates)
-    if report.prompts > report.examples / 2:
-        notes.append(
-            f"The prompts of {report.prompts:,} of {report.examples:,} test examples occur in the training text, in "
-            "full or as a long passage. If examples were made from documents, name each one's document as 'source'."
-        )
+    notes += _repeated_prompts(report)
     notes += writer.inventory.notes(personal_data)
     record = Dataset(
         name=name or ", ".join(sources),
@@ -203,12 +200,23 @@ def build(
         contamination=report,
         derived=derived,
         notes=tuple(notes),
+        cautions=tuple(listing.cautions),
         split_by=split,
         near_duplicates=listing.near_duplicate_count,
         personal_data_choice=personal_data,
         **writer.counts(readings, [seed, split, domain, personal_data, name or "", *map(_last_part, sources)]),
     )
     return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
+
+
+def _repeated_prompts(report: ContaminationReport) -> list[str]:
+    """Note that most prompts occur in the training text."""
+    if report.prompts <= report.examples / 2:
+        return []
+    return [
+        f"The prompts of {report.prompts:,} of {report.examples:,} test examples occur in the training text, in full "
+        "or as a long passage. If examples were made from documents, name each one's document in a column 'document'."
+    ]
 
 
 def _last_part(source: str) -> str:

@@ -260,8 +260,8 @@ def _too_few(units: Sequence[_Unit], documents: Listed, examples: Listed) -> Siz
     next_step = "add documents, or split a long file into several; then run the same command again"
     if count > len(standalone) > 0:
         next_step = (
-            "if the column 'source' names a collection, run the command with --split prompts: otherwise it is taken "
-            "for the document that an example was made from"
+            "if the column 'source' names collections, rename it to 'tags'; if it names the documents that examples "
+            "come from, add more of them, or hold out other questions about them with --split prompts"
         )
     return SizewiseError(
         f"{what} come from {len(units)} source{'s' * (len(units) != 1)} ({named}), too few to leave any for testing.",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from sizewise.documents.cells import CONTEXT_KEYS, KNOWN_KEYS, PAIR_KEYS, REFERENCE_KEYS, TIME_KEYS
+from sizewise.documents.cells import CONTEXT_KEYS, DOCUMENT_KEYS, KNOWN_KEYS, PAIR_KEYS, REFERENCE_KEYS, TIME_KEYS
 from sizewise.documents.decoding import Unreadable
 from sizewise.documents.tables import Row, all_lines, column_name
 from sizewise.documents.text_lines import MAX_ROW_CHARACTERS, Line, TextLines
@@ -19,7 +19,9 @@ from sizewise.documents.text_lines import MAX_ROW_CHARACTERS, Line, TextLines
 CELL_KINDS = (".csv", ".tsv")
 DELIMITERS = ",;\t|"
 SEARCHED_ROWS = 20
-USED_KEYS = KNOWN_KEYS.union(REFERENCE_KEYS, CONTEXT_KEYS, PAIR_KEYS, TIME_KEYS, ("id", "group", "split", "source"))
+USED_KEYS = KNOWN_KEYS.union(
+    REFERENCE_KEYS, CONTEXT_KEYS, PAIR_KEYS, TIME_KEYS, DOCUMENT_KEYS, ("id", "group", "split", "source")
+)
 _MAX_UNCLOSED = 100
 _MAX_CELL_LINES = 1_000
 _SEP_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)

@@ -23,9 +23,11 @@ ANSWER_KEYS = (
 REFERENCE_KEYS = (*ANSWER_KEYS, *LABEL_KEYS)
 PAIR_KEYS = ("chosen", "rejected")
 GROUP_KEYS = ("group", "conversation_id", "session_id", "sessionid")
+DOCUMENT_KEYS = ("document", "document_id", "doc_id", "doc", "filename", "file_name", "file")
 TIME_KEYS = ("time", "date", "timestamp", "created_at")
 KNOWN_KEYS = frozenset(("text", "chosen", *PROMPT_KEYS, *TURN_KEYS))
 _LISTED = 12
+_MAX_NAME = 300
 
 
 def known_columns(options: ReadOptions) -> frozenset[str]:
@@ -92,6 +94,17 @@ class Cells:
         if key is not None:
             self._used.add(key)
         return key
+
+    def document(self) -> str:
+        """Return the name of the document that a row comes from, empty if no column has one; a long text is no name."""
+        for key in DOCUMENT_KEYS:
+            value = self.values.get(key)
+            if isinstance(value, str | int) and not isinstance(value, bool):
+                name = text_of(value, key).strip()
+                if 0 < len(name) <= _MAX_NAME and "\n" not in name:
+                    self._used.add(key)
+                    return name
+        return ""
 
     def text(self, key: str) -> str:
         """Return a value as text, empty for null."""

@@ -278,7 +278,7 @@ def _expanded(row: Row, counts: _Counts) -> list[Row]:
 
 
 def _squad_rows(row: Row) -> list[Row]:
-    """Return the questions of an article in the original SQuAD files, which share the article as their source."""
+    """Return the questions of an article in the original SQuAD files, which share the article as their document."""
     title = row.cells.get("title")
     rows = []
     for paragraph in row.cells["paragraphs"]:
@@ -289,7 +289,7 @@ def _squad_rows(row: Row) -> list[Row]:
                 raise BadRow(f"a question is {type_of(question)}, not an object")
             answers = question.get("answers") or {"text": [], "answer_start": []}
             cells = {"id": question.get("id"), "question": question.get("question"), "answers": answers}
-            rows.append(Row(row.line, {**cells, "context": paragraph.get("context"), "source": title}))
+            rows.append(Row(row.line, {**cells, "context": paragraph.get("context"), "document": title}))
     return rows
 
 
@@ -365,6 +365,10 @@ def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: _
     if split and split not in SPLIT_NAMES:
         raise BadRow(f"the split is '{split}', not train, validation or test")
     tags = cells.get("tags") or ()
+    tags = texts_of(tags, "tags") if tags else ()
+    document, given = cells.document(), cells.text("source").strip()
+    if document and given not in ("", document, *tags):
+        tags = (*tags, given)  # beside a document, a source is its collection
     last = task.messages[-1]
     if not last.content.strip() and not last.images and not last.tool_calls and last.role != "tool":
         raise BadRow("the last message is empty")
@@ -375,8 +379,9 @@ def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: _
         id=row_id,
         messages=tuple(_with_images(message, source.path.parent) for message in task.messages),
         references=references,
-        tags=texts_of(tags, "tags") if tags else (),
-        source=cells.text("source") or row_id,
+        tags=tags,
+        source=document or given or row_id,
+        source_is_document=bool(document),
         copy_text=cells.text("copy_text"),
         choices=choices,
         answer_schema=json.dumps(schema, sort_keys=True) if schema else "",

@@ -248,5 +248,5 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str)
 
 def _without_interval(clusters: int) -> str:
     if clusters >= MIN_CLUSTERS:
-        return "the metric has no value without one of the source documents"
+        return "all source documents have the same value, or the metric has none without one of them"
     return f"too few source documents: {clusters} of at least {MIN_CLUSTERS}"

@@ -103,7 +103,8 @@ class RecordedModel(Model):
             request/response pairs, or batch output (`custom_id`).
 
     Raises:
-        SizewiseError: the file can't be read, contains no answers, or has too many unusable rows.
+        SizewiseError: the file can't be read, contains no answers, has too many unusable rows, or different answers to
+            one question under one id. An answer counts more than the failed request before or after it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,8 +112,12 @@ class RecordedModel(Model):
         self._by_id: dict[str, tuple[_Answer, tuple[Message, ...]]] = {}
         self._by_prompt: dict[str, _Answer] = {}
         self._repeated_ids: set[str] = set()
+        self._told_apart: dict[tuple[str, str], _Answer] = {}
+        self._contradicted: dict[str, tuple[str, str]] = {}
         self._repeated_prompts: set[str] = set()
         rows, self._aside = _each(path, self._keep, "recorded answers", "answers")
+        if self._contradicted:
+            raise _two_answers(path, self._contradicted)
         self._rows = len(rows)
         self._revision = sha256_of(path)[:10]
 
@@ -122,16 +127,29 @@ class RecordedModel(Model):
         if name is None and not asked:
             raise BadRow("the row has neither an id nor a prompt")
         if name is not None:
-            before = self._by_id.get(name)
-            if before is not None and (before[0].text, before[1]) != (answer.text, asked):
-                self._repeated_ids.add(name)
-            self._by_id[name] = answer, asked
+            answer, asked = self._keep_id(name, answer, asked)
         if asked:
             key = _key(asked)
             before_it = self._by_prompt.get(key)
             if name is None and before_it is not None and before_it.text != answer.text:
                 self._repeated_prompts.add(asked[-1].content)
-            self._by_prompt[key] = answer
+            if before_it is None or not answer.failure:
+                self._by_prompt[key] = answer
+
+    def _keep_id(self, name: str, answer: _Answer, asked: tuple[Message, ...]) -> tuple[_Answer, tuple[Message, ...]]:
+        """Keep the answer for an id, and return what is known of it; its prompts tell several answers apart."""
+        before: _Answer | None
+        before, prompt = self._by_id.get(name, (None, ()))
+        if before is not None and prompt and asked and _key(prompt) != _key(asked):
+            self._repeated_ids.add(name)
+            self._told_apart[name, _key(prompt)] = before
+            before = self._told_apart.get((name, _key(asked)))
+        if before is not None and answer.failure:
+            answer = before
+        elif before is not None and not before.failure and before.text != answer.text:
+            self._contradicted.setdefault(name, (before.text, answer.text))
+        self._by_id[name] = answer, asked or prompt
+        return self._by_id[name]
 
     def describe(self) -> ModelDescription:
         """Describe the model and the rows of its file that were not used."""
@@ -141,7 +159,7 @@ class RecordedModel(Model):
         if self._repeated_ids:
             ids = f"{len(self._repeated_ids)} ids appear" if len(self._repeated_ids) > 1 else "1 id appears"
             origin += (
-                f"; {ids} more than once with different answers ('{min(self._repeated_ids)}'); the last one counts"
+                f"; {ids} more than once with different prompts ('{min(self._repeated_ids)}'), which tell them apart"
             )
         if self._repeated_prompts:
             prompts = (
@@ -224,6 +242,17 @@ class RecordedModel(Model):
 
     def close(self) -> None:
         """Do nothing; there is nothing to free."""
+
+
+def _two_answers(path: Path, contradicted: Mapping[str, tuple[str, str]]) -> SizewiseError:
+    name, answers = next(iter(contradicted.items()))
+    one, other = (f"'{normalize_text(answer)[:40]}'" for answer in answers)
+    others = f", and for {len(contradicted) - 1:,} more ids" if len(contradicted) > 1 else ""
+    return SizewiseError(
+        f"{path} has two different answers for the id '{name}' ({one} and {other}){others}.",
+        "one answer for each id; the same answer may be repeated",
+        f"delete the rows of {path} that don't count, or evaluate each run from a file of its own",
+    )
 
 
 def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[list[_T], str]:

@@ -163,6 +163,16 @@ class Stopped(Record):
     """Items that could have been asked."""
     documents: int
     """Source documents asked; each counts once."""
+    estimand: Literal["mean over documents"] = "mean over documents"
+    """What the decision is about. A score is the mean over items instead, in which long documents count more."""
+    item_mean: float | None = None
+    """Like `mean`, but over the items asked; None in records of earlier versions."""
+    items_disagree: bool = False
+    """Whether `item_mean` doesn't point the way of the decision."""
+    largest_document: int = 0
+    """Items of the largest document that could have been asked; 0 in records of earlier versions."""
+    unequal: bool = False
+    """Whether documents differ so much in items that the mean over items rests on fewer than half of them."""
 
 
 class Evaluation(Record):
@@ -260,8 +270,10 @@ class Spread(Record):
 
     names: tuple[str, ...]
     """Candidates measured on the same items."""
+    values: tuple[float, ...] = ()
+    """Their values on these items."""
     covariance: tuple[tuple[float, ...], ...]
-    """Jackknife covariance of their values."""
+    """Jackknife covariance of the values."""
 
 
 class LoadLevel(Record):
@@ -392,7 +404,7 @@ class Comparison(Record):
     notes: tuple[str, ...] = ()
     """Notes for the reader."""
     cautions: tuple[str, ...] = ()
-    """Problems that weaken a candidate's scores: missing, truncated or empty answers."""
+    """Problems that weaken the claims: missing, truncated or empty answers, and data whose documents are unknown."""
 
 
 class Reproduction(Record):

@@ -100,6 +100,8 @@ class Example(Record):
     """Labels to slice results by."""
     source: str
     """Id of the source document; an example goes to the split of its source."""
+    source_is_document: bool = False
+    """While it is read: whether the source was given as a document, not in a column `source`."""
     copy_text: str = ""
     """Answer of the copying baseline; empty for the whole prompt."""
     choices: tuple[str, ...] = ()
@@ -128,7 +130,11 @@ class Example(Record):
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return _without_unset(
-            plain(self), ("choices", "answer_schema", "split", "label", "group", "time", "rejected", "tools")
+            plain(self),
+            (
+                *("choices", "answer_schema", "split", "label", "group", "time", "rejected", "tools"),
+                "source_is_document",
+            ),
         )
 
     @property
@@ -259,6 +265,8 @@ class Dataset(Record):
     """Whether examples were derived from the text because none were given: a language-modeling proxy."""
     notes: tuple[str, ...] = ()
     """Notes about this data for readers of the scores."""
+    cautions: tuple[str, ...] = ()
+    """Those notes that weaken every comparison on this data."""
     forms: dict[str, int] = Field(default_factory=dict)
     """Detected row format -> number of rows."""
     rejected: int = 0
@@ -280,4 +288,6 @@ class Dataset(Record):
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_unset(plain(self), ("languages", "personal_data", "personal_data_choice", "origins"))
+        return _without_unset(
+            plain(self), ("cautions", "languages", "personal_data", "personal_data_choice", "origins")
+        )

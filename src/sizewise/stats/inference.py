@@ -42,6 +42,8 @@ FAMILY_DRAWS = 1_999
 """Random sign flips for a family of claims."""
 UNBOUNDED: Bounds = (-np.inf, np.inf)
 _TIE = 1e-9  # relative distance below which two values are equal
+_NEAR = 0.1  # share of the range within which items are nearly at a bound
+_BIMODAL = 0.4  # share of the variance of right and wrong answers from which items count as nearly all or nothing
 _RESERVE = 1.06  # standard errors are estimates, and the larger of two p-values decides: measured with simulated data
 _BATCH = 2**20  # signs per matrix product
 
@@ -118,6 +120,7 @@ class Systems:
     ) -> None:
         groups, self.clusters = clusters if isinstance(clusters, tuple) else group_clusters(clusters)
         self.items, self.bounds, self._value, self._seed = len(stats), bounds, value, seed
+        self._stats = stats
         self._sums = sum_groups(stats, groups)
         with np.errstate(all="ignore"):
             total = self._sums.sum(axis=0)
@@ -177,14 +180,39 @@ class Systems:
             return Interval(value, np.nan, np.nan)
         lower, upper = self.bounds
         within = lower <= value <= upper and np.isfinite(upper - lower)
-        constant = _constant(pseudo, value)
-        if within and (self._successes is not None or constant):
-            lower, upper = self._wilson(value, pseudo, constant)
-        else:
+        constant = _constant(pseudo, value) or (within and self._near_a_bound(system))
+        if constant and not within:  # nothing is known about how much other clusters would differ
+            return Interval(value, np.nan, np.nan)
+        ends = []
+        if within and (constant or self._successes is not None or self._all_or_nothing(system)):
+            ends.append(self._wilson(value, pseudo, constant))
+        if not constant and (not ends or self.items > self.clusters or self._successes is None):
             df = self._score_df
-            tests = (_t_test(value, _error(pseudo), df), _skewed_t_test(value, pseudo, df))
-            lower, upper = max(lower, min(test.lower for test in tests)), min(upper, max(test.upper for test in tests))
+            ends += [test[1:] for test in (_t_test(value, _error(pseudo), df), _skewed_t_test(value, pseudo, df))]
+        lower, upper = max(lower, min(end[0] for end in ends)), min(upper, max(end[1] for end in ends))
         return Interval(value, min(lower, value), max(upper, value))
+
+    def _shares(self, system: int) -> FloatArray:
+        """Return the value of each item as a share of the range, without items that have no value of their own."""
+        lower, upper = self.bounds
+        with np.errstate(all="ignore"):
+            values = (self._value(self._stats[:, system].astype(np.float64)) - lower) / (upper - lower)
+        found: FloatArray = values[np.isfinite(values)]
+        return found
+
+    def _near_a_bound(self, system: int) -> bool:
+        """Return whether all items are nearly perfect, or nearly worthless; then the spread of others is unknown.
+
+        Answers are often nearly right or quite wrong, so a sample without a wrong one doesn't show how rare they are.
+        """
+        shares = self._shares(system)
+        return bool(len(shares) and (shares.min() > 1 - _NEAR or shares.max() < _NEAR))
+
+    def _all_or_nothing(self, system: int) -> bool:
+        """Return whether items vary almost as much as right and wrong answers with the same mean would."""
+        shares = self._shares(system)
+        mean = float(shares.mean()) if len(shares) else 0.0
+        return bool(0 < mean < 1 and shares.var() > _BIMODAL * mean * (1 - mean))
 
     @property
     def _df(self) -> int:
@@ -217,13 +245,14 @@ class Systems:
         error = _error(pseudo)
         span = self.bounds[1] - self.bounds[0]
         constant = _constant(pseudo, value)
+        if constant and not np.isfinite(span):
+            return Contrast(value, np.nan, np.nan, np.nan, np.nan)
         step = 0.0
         if np.isfinite(span) and (self._successes is not None or constant):
             test, size = self._paired_proportions(left, right, value, pseudo)
             tests, step = [test], span / size
         else:
-            tests = [_t_test(value, error, self._df)]
-            tests += [] if constant else [_skewed_t_test(value, pseudo, self._df)]
+            tests = [_t_test(value, error, self._df), _skewed_t_test(value, pseudo, self._df)]
         p = max(self._swap_p(left, right), *(test.p for test in tests))
         lower = max(-span, min(value, *(test.lower for test in tests)))
         upper = min(span, max(value, *(test.upper for test in tests)))
