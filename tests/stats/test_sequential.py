@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -86,7 +88,7 @@ def test_many_votes_establish_a_small_preference() -> None:
         widths.append(found.ci_high - found.ci_low)
         assert found.ci_low < 0.02 < found.ci_high
     assert 0 < found.p < 0.05
-    assert all(later < 0.6 * earlier for earlier, later in zip(widths[:-1], widths[1:], strict=True))
+    assert all(later < 0.6 * earlier for earlier, later in pairwise(widths))
 
 
 def looked_at(rng: np.random.Generator, raters: int, spread: float, rate: float, most: int) -> tuple[bool, int]:

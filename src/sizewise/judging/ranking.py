@@ -173,8 +173,8 @@ def _notes(votes: _PairVotes, raters: int | None, prompts: int | None, count: in
         )
     if needs_prior(win_matrix(votes.left, votes.right, votes.share, len(votes.names))):
         yield (
-            "the votes don't link all candidates by at least one win, so strengths rest on a weak prior: each candidate "
-            "wins half a vote and loses half a vote against the others"
+            "the votes don't link all candidates by at least one win, so strengths rest on a weak prior: each "
+            "candidate wins half a vote and loses half a vote against the others"
         )
     if raters is not None and (note := raters_note(raters)):
         yield note
@@ -190,8 +190,8 @@ def _side_note(votes: _PairVotes) -> Iterable[str]:
         pairs = ", ".join(f"{votes.names[i]} of {votes.names[j]}" for i, j in fixed[:3])
         more = f" and {len(fixed) - 3} pairs more" if len(fixed) > 3 else ""
         yield (
-            f"always on the left: {pairs}{more}; a preference for the left side can't be told apart from one for these "
-            "candidates, so show each pair on both sides"
+            f"always on the left: {pairs}{more}; a preference for the left side can't be distinguished from one for "
+            "these candidates, so show each pair on both sides"
         )
 
 

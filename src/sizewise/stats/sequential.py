@@ -24,8 +24,8 @@ PRIOR_VARIANCE = 0.25
 _LARGE, _SMALL = np.array([0.9, 0.5, 0.3, 0.15]), np.array([0.08, 0.04, 0.02, 0.01, 0.005])
 STAKES = np.concatenate([_LARGE, _SMALL, -_LARGE, -_SMALL])
 """Stakes on votes: most of the wealth bets on a preference of about 65 %, some on smaller and larger ones, and a little
-on preferences that only very many votes can show. The smallest stake gains from a win rate of about 50.13 % on, which is
-the smallest preference that an open round can establish; half a stake is the smallest mean that it gains from."""
+on preferences that only very many votes can show. A stake gains if the mean exceeds half of it, so the smallest
+preference that an open round can establish is a win rate of 50.13 %."""
 _WEIGHTS = np.concatenate([np.array([0.1, 0.1, 0.2, 0.1]) * 0.95, np.full(len(_SMALL), 0.025 / len(_SMALL))])
 LOG_WEIGHTS = np.log(np.concatenate([_WEIGHTS, _WEIGHTS]))
 
