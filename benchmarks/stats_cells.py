@@ -337,6 +337,6 @@ def slice_of_grid() -> list[Cell]:
     cells += [Cell("pairs", kind, Design(100, 10, 0.3, False)) for kind in ("binary 85 %", "BLEU")]
     cells += [Cell("families", "binary 50 %", Design(10, 10, 0.0, True), 23)]
     cells += [Cell("peeking", "token F1", Design(60, 20, 0.3, True), 2)]
-    cells += [Cell("power", "binary 50 %", Design(12, 12, 0.0, True))]
+    cells += [Cell("power", "binary 85 %", Design(12, 12, 0.0, True))]
     cells += [Cell("votes", kind, Design(200, 60, 0.0, True), raters=10) for kind in PREFERENCES]
     return cells
