@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := $(PIP) install --require-hashes --no-deps -r
 
-.PHONY: help install study docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-data bench-judge bench-judges bench-choose bench-domains bench-route bench-serve bench-stats oracles clean
+.PHONY: help install study docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-data bench-judge bench-judges bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -84,6 +84,9 @@ bench-data: $(VENV)/.all  ## planted leaks in seven languages, label tasks, 10,0
 
 bench-judge: $(VENV)/.all  ## golden scores, coverage, one-sided raters, early stops, 50 raters at once
 	$(BIN)/python benchmarks/judging.py
+
+bench-compare: $(VENV)/.all  ## how long a comparison of many evaluations takes
+	$(BIN)/python benchmarks/comparing.py
 
 bench-judges: $(VENV)/.all  ## people's votes combined with judge models', and which judges are validated
 	$(BIN)/python benchmarks/judges.py

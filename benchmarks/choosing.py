@@ -31,8 +31,8 @@ import numpy as np
 
 from sizewise.choice import decide
 from sizewise.comparison import differences
+from sizewise.comparison.tables import ItemTable
 from sizewise.records import Comparison, ItemRow, ModelDescription, Needs, Score
-from sizewise.stats.bootstrap import best_shares
 
 HERE = Path(__file__).parent
 TOLERANCE = 0.02
@@ -52,15 +52,14 @@ def rows_of(right: np.ndarray, each: int) -> list[ItemRow]:
     ]
 
 
-def compared(rights: dict[str, np.ndarray], each: int, rounds: int, seed: int) -> Comparison:
+def compared(rights: dict[str, np.ndarray], each: int, seed: int) -> Comparison:
     """Compare like `sizewise compare`, without a store."""
     rows = {name: rows_of(right, each) for name, right in rights.items()}
-    records: Any = {name: SimpleNamespace(metrics=("exact_match",)) for name in rights}
-    found, _ = differences(records, rows, rounds, seed)
+    records: Any = {
+        name: SimpleNamespace(metrics=("exact_match",), model=SimpleNamespace(role="candidate")) for name in rights
+    }
+    found = differences(records, {name: ItemTable.of(some) for name, some in rows.items()}, seed)
     names = list(rights)
-    stats = [np.column_stack([right, np.ones(len(right))]) for right in rights.values()]
-    clusters = [str(i // each) for i in range(len(stats[0]))]
-    shares = best_shares(stats, clusters, lambda s: s[..., 0] / s[..., 1], True, 2_000, seed)
     scores = {
         name: Score(
             metric="exact_match", value=float(right.mean()), ci_low=float(right.mean()), ci_high=float(right.mean()),
@@ -77,10 +76,9 @@ def compared(rights: dict[str, np.ndarray], each: int, rounds: int, seed: int) -
         },
         scores={"exact_match": scores},
         better={"exact_match": "higher"},
-        differences=tuple(found),
+        differences=tuple(found.differences),
+        spread=found.spread,
         language_modeling_proxy=False,
-        probability_best={"exact_match": dict(zip(names, shares, strict=True))},
-        rounds=rounds,
         seed=seed,
     )
 
@@ -92,7 +90,7 @@ def speed(runs: int) -> dict[str, float]:
     cores, clock, alone = [], [], []
     for _ in range(runs):
         begun, wall = time.process_time(), time.perf_counter()
-        comparison = compared(rights, 1, 10_000, 0)
+        comparison = compared(rights, 1, 0)
         cores.append(time.process_time() - begun)
         clock.append(time.perf_counter() - wall)
         begun = time.perf_counter()
@@ -117,7 +115,7 @@ def worlds(times: int) -> dict[str, float]:
             f"m{i}": (rng.random(documents * each) < np.clip(one + lean, 0, 1)).astype(float)
             for i, one in enumerate(truth)
         }
-        found = decide(compared(rights, each, 1_000, seed), "c", Needs(quality="exact_match"))
+        found = decide(compared(rights, each, seed), "c", Needs(quality="exact_match"))
         if found.pick is None:
             none += 1
         else:

@@ -395,11 +395,13 @@ def found_better(
     names: Sequence[str], stats: Sequence[Any], clusters: Sequence[str], metric: str, seed: int
 ) -> list[Any]:
     """Compare like `sizewise compare`."""
-    from sizewise.comparison.comparing import ROUNDS, differences
+    from sizewise.comparison import differences
+    from sizewise.comparison.tables import ItemTable
 
-    records: Any = {name: SimpleNamespace(metrics=(metric,)) for name in names}
+    records: Any = {name: SimpleNamespace(metrics=(metric,), model=SimpleNamespace(role="candidate")) for name in names}
     rows = {name: item_rows(metric, one, clusters) for name, one in zip(names, stats, strict=True)}
-    return differences(records, rows, ROUNDS, seed)[0]
+    tables = {name: ItemTable.of(some) for name, some in rows.items()}
+    return differences(records, tables, seed).differences
 
 
 def exact(right: np.ndarray) -> list[tuple[float, float]]:
@@ -518,15 +520,17 @@ def by_document(differences: np.ndarray, clusters: Sequence[str], rng: np.random
 
 def resampling_part(runs: int) -> dict[str, Any]:
     """Time the resampling of 10,000 items x 8 models x 10,000 rounds on one core."""
-    from sizewise.stats.bootstrap import paired_differences
+    from sizewise.stats import Systems
 
     rng = np.random.default_rng(0)
-    stats = [np.column_stack([rng.random(10_000), np.ones(10_000)]) for _ in range(8)]
+    stats = np.stack([rng.random((10_000, 8)), np.ones((10_000, 8))], axis=2)
     names = [str(i) for i in range(10_000)]
     seconds = []
     for _ in range(runs):
         begun = time.process_time()
-        paired_differences(stats, list(combinations(range(8), 2)), names, lambda s: s[..., 0] / s[..., 1])
+        systems = Systems(stats, names, lambda s: s[..., 0] / s[..., 1])
+        for left, right in combinations(range(8), 2):
+            systems.difference(left, right)
         seconds.append(time.process_time() - begun)
     print(f"resampling: {median(seconds):.2f} s of one core")
     return {"cpu_seconds": median(seconds)}

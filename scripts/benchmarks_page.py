@@ -64,6 +64,9 @@ MEASURES = {
         ("judging", "stats"),
         "make bench-judges",
     ),
+    "compare": Measured(
+        "Comparison of many evaluations with many items", ("comparison", "stats"), "make bench-compare"
+    ),
     "choose": Measured(
         "Time of a decision, and simulated worlds with a known best model",
         ("choice", "comparison", "stats"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -148,3 +149,104 @@ def test_peeking_after_every_document_decides_wrongly_in_at_most_5_percent(store
         assert wrong <= 200 * 0.05 + 2.33 * (200 * 0.05 * 0.95) ** 0.5
     right = sum(simulate(rng, 0.9, 0.7, store) == "reached" for _ in range(100))
     assert right >= 75
+
+
+def test_another_order_is_another_look(perfect: Saved[Evaluation], store: Store, tmp_path: Path) -> None:
+    data = perfect.record.data
+    question = Until(against=perfect.id)
+    first = evaluate("fake:copy", data, ["exact_match"], store=store, options=until(question, seed=1))
+    for options in (until(question, seed=2), until(question, seed=1, new_run=True)):
+        with pytest.raises(SizewiseError, match=rf"{first.id} already asked this question with seed 1 \(undecided"):
+            evaluate("fake:copy", data, ["exact_match"], store=store, options=options)
+    with pytest.raises(SizewiseError, match="already asked this question"):
+        evaluate("fake:copy", data, ["exact_match"], store=store, limit=100, options=until(question, seed=1))
+    again = evaluate("fake:copy", data, ["exact_match"], store=store, options=until(question, seed=1))
+    assert again.id == first.id
+    with_bleu = evaluate("fake:copy", data, ["exact_match", "bleu"], store=store, options=until(question, seed=1))
+    assert with_bleu.record.stopped == first.record.stopped
+    evaluate("fake:echo", data, ["exact_match"], store=store, options=until(question, seed=2))  # another model
+    near = evaluate("fake:copy", data, ["exact_match"], store=store, options=until(Until(perfect.id, 0.1), seed=2))
+    with pytest.raises(SizewiseError, match=rf"{near.id} already asked this question with seed 2 \(no worse"):
+        evaluate("fake:copy", data, ["exact_match"], store=store, options=until(Until(perfect.id, 0.1), seed=3))
+
+
+def test_a_file_read_with_another_seed_holds_the_same_items(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "file.jsonl"
+    path.write_text("".join(f'{{"prompt": "word {n}", "completion": "word {n}"}}\n' for n in range(40)))
+    evaluate("fake:copy", path, ["exact_match"], store=store, options=until(Until(min_quality=0.9), seed=1))
+    with pytest.raises(SizewiseError, match=r"about .* of the same items"):
+        evaluate("fake:copy", path, ["exact_match"], store=store, options=until(Until(min_quality=0.9), seed=2))
+    more = tmp_path / "more.jsonl"
+    more.write_text("".join(f'{{"prompt": "term {n}", "completion": "term {n}"}}\n' for n in range(40)))
+    evaluate("fake:copy", more, ["exact_match"], store=store, options=until(Until(min_quality=0.9), seed=2))
+
+
+def test_an_interrupted_evaluation_resumes(perfect: Saved[Evaluation], store: Store, counting: type[Counting]) -> None:
+    options = until(Until(against=perfect.id), temperature=1.0, seed=5)
+    counting.limit = 10
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("fake:echo", perfect.record.data, ["exact_match"], store=store, options=options)
+    counting.limit = 10**9
+    found = evaluate("fake:echo", perfect.record.data, ["exact_match"], store=store, options=options)
+    assert found.record.stopped is not None
+    assert found.record.seed == 5
+
+
+def uneven(tmp_path: Path, store: Store, large_first: int) -> tuple[Saved[Evaluation], str]:
+    """Write one document of many items, which only the known model answers, and 60 of one, which only the other does.
+
+    Returns the evaluation of the known model, and the address of the other one.
+    """
+    rows = [(f"large {n}", "large", False) for n in range(large_first)] + [(f"s{n}", f"s{n}", True) for n in range(60)]
+    (tmp_path / "un.jsonl").write_text(
+        "".join(
+            json.dumps({"id": p, "prompt": p, "completion": "yes", "source": f"{s}.txt"}) + "\n" for p, s, _ in rows
+        )
+    )
+    for name, right in (("a", True), ("b", False)):
+        answers = [{"id": p, "completion": "yes" if small == right else "no"} for p, _, small in rows]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    known = evaluate(f"recorded:{tmp_path}/b.jsonl", tmp_path / "un.jsonl", ["exact_match"], store=store)
+    return known, f"recorded:{tmp_path}/a.jsonl"
+
+
+def test_unequal_documents_take_the_bare_better_away(tmp_path: Path, store: Store) -> None:
+    known, model = uneven(tmp_path, store, 300)
+    found = evaluate(
+        model, known.record.data, ["exact_match"], store=store, options=until(Until(against=known.id))
+    ).record
+    stopped = found.stopped
+    assert stopped is not None
+    assert (stopped.decision, stopped.estimand, stopped.largest_document) == ("better", "mean over documents", 300)
+    assert stopped.unequal
+    assert stopped.reason.endswith("for the mean over documents")
+    text = describe(stopped)
+    assert text in found.notes
+    assert text.startswith(f"By the mean over documents, the model is better than {known.id} by exact_match; the score")
+    assert "one document holds 300 of the 360 items" in text
+
+
+@pytest.mark.parametrize(("large", "disagrees"), [(60, True), (1, False)])
+def test_an_answer_names_a_mean_over_items_that_points_the_other_way(large: int, disagrees: bool, store: Store) -> None:
+    decider = Decider(Until(min_quality=0.5), ["exact_match"], "data", store)
+    for document in range(30):
+        items = large if document == 0 else 1
+        stats = {"exact_match": (float(document > 0), 1.0)}
+        decider.add(
+            [
+                ItemRow(
+                    item=f"{document}-{i}", kind="example", cluster=f"d{document}", uncontaminated=True, stats=stats
+                )
+                for i in range(items)
+            ]
+        )
+        if decider.decided:
+            break
+    stopped = decider.stopped()
+    assert stopped.decision == "reached"
+    assert stopped.mean > 0.5
+    assert stopped.item_mean is not None
+    assert (stopped.item_mean < 0.5, stopped.items_disagree) == (disagrees, disagrees)
+    bare = describe(stopped).startswith("The model's exact_match is above 0.5, as the mean over documents.")
+    assert bare != disagrees
+    assert ("but not by the items asked, whose mean is 0." in describe(stopped)) == disagrees

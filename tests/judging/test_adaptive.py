@@ -7,6 +7,8 @@ import random
 from collections import Counter
 from itertools import combinations
 
+import pytest
+
 from sizewise.judging import Ballot, RoundDesign, open_round, report
 from sizewise.judging.adaptive import BALANCED_VOTES, PairVotes, most_informative, pair_of
 from sizewise.records import JudgeTask, Vote
@@ -78,8 +80,12 @@ def test_asking_what_tells_most_saves_votes_and_raises_no_false_alarms() -> None
 
 
 def test_an_adaptive_round_asks_one_pair_per_example_and_makes_anytime_valid_claims(
-    compared: str, store: Store
+    compared: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked_of: list[bool] = []  # whether judges are tested as if the votes were read once
+    monkeypatch.setattr(
+        "sizewise.judging.reporting.validate_judges", lambda *_, closed, **__: asked_of.append(closed) or []
+    )
     design = RoundDesign(raters=["a", "b"], votes_per_item=2, items=45, adaptive=True)
     opened = open_round([compared], design, store=store)
     ballot = Ballot(store, opened.stored.id)
@@ -114,5 +120,15 @@ def test_an_adaptive_round_asks_one_pair_per_example_and_makes_anytime_valid_cla
     ballot.close()
     closed = report(opened.stored.id, store=store)
     assert closed.closed
+    assert asked_of == [False, False]
     assert all(pair.p is None for pair in closed.pairs)
     assert any("although the round is closed" in note for note in closed.notes)
+    # Everything in the report is read as long as votes come in, or results choose the pairs.
+    for read in (found, closed):
+        assert read.ranking is not None
+        assert read.agreement is not None
+        scores = [row.win_rate for row in read.ranking.table] + [row.score for row in read.ranking.table]
+        scores += [read.ranking.left_share, *(rater.left for rater in read.raters)]
+        scores += [score for by_name in read.scores.values() for score in by_name.values() if score.value is not None]
+        assert all("anytime-valid" in score.signature for score in scores)
+        assert any("hold for one look only" in note for note in read.agreement.notes)

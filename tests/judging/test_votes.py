@@ -11,6 +11,7 @@ import pytest
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.judging import PlanAssumptions, agreement, plan, rank
+from sizewise.stats import MIN_CLUSTERS
 from sizewise.stats.ranking import bradley_terry, win_matrix
 
 NONE = None
@@ -118,6 +119,34 @@ def test_whoever_never_wins_is_last_and_said_so(tmp_path: Path) -> None:
     assert any("don't link all candidates" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("votes", [8, 20, 100])
+def test_soft_preferences_decide_no_less_than_hard_ones(tmp_path: Path, votes: int) -> None:
+    def ranked(winner: str) -> list[Any]:
+        rows = [{"left": "a", "right": "b", "winner": winner}] * votes
+        return list(rank(write(tmp_path / "soft.csv", rows)).table)
+
+    hard = ranked("left")[0]
+    assert votes == 8 or hard.ranks == (1, 1)
+    for winner in ("0.9", "0.95", "0.98", "0.99", "0.995", "0.999", "0.99999", "1"):
+        first, second = ranked(winner)
+        assert first.name == "a"
+        assert first.ranks in (hard.ranks, (1, 1))
+        assert first.score.ci_low >= hard.score.ci_low - 0.05
+        assert 0 < second.score.ci_low < second.score.value < second.score.ci_high
+        assert first.score.ci_low == pytest.approx(first.win_rate.ci_low, abs=0.25)
+
+
+@pytest.mark.parametrize("winner", ["1e-320", "1e-300", "1e-16", "0.00001", "0.9999999999999999"])
+def test_extreme_preferences_are_ranked_like_wins(tmp_path: Path, winner: str) -> None:
+    rows = [{"left": "a", "right": "b", "winner": winner}] * 30
+    soft = rank(write(tmp_path / "soft.csv", rows))
+    hard = rank(write(tmp_path / "hard.csv", [row | {"winner": f"{float(winner):.0f}"} for row in rows]))
+    for one, other in zip(soft.table, hard.table, strict=True):
+        assert (one.name, one.ranks) == (other.name, other.ranks)
+        assert one.score.value == pytest.approx(other.score.value, abs=0.01)
+        assert one.score.ci_low == pytest.approx(other.score.ci_low, abs=0.01)
+
+
 def test_ties_rank_nobody_above_anybody(tmp_path: Path) -> None:
     rows = [{"left": x, "right": y, "winner": "tie"} for x, y in ("ab", "bc", "ca") * 10]
     ties = rank(write(tmp_path / "ties.csv", rows))
@@ -194,6 +223,20 @@ def test_a_plan_finds_what_it_promises() -> None:
         plan(0.7)
 
 
+def test_a_plan_never_falls_below_the_documents_that_a_claim_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    for each in (1, 3):
+        found = plan(0.499, votes_per_item=each)
+        assert (found.items, found.votes) == (MIN_CLUSTERS, MIN_CLUSTERS * each)
+    assert plan(0.1).items > MIN_CLUSTERS
+    with pytest.raises(UsageError, match="detect=1e-200"):
+        plan(1e-200)
+    for detect, rates in (("0.001", "50.1% (or 49.9%)"), ("0.1", "60% (or 40%)"), ("0.0001", "50.01% (or 49.99%)")):
+        app(["judge", "plan", "--detect", detect], standalone_mode=False)
+        assert rates in " ".join(capsys.readouterr().out.split())
+    app(["judge", "plan", "--detect", "0.499"], standalone_mode=False)
+    assert "fewer than 8 items" in " ".join(capsys.readouterr().out.split())
+
+
 def test_commands_print_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         {"left": "a", "right": "b", "winner": w, "rater": f"r{i % 3}", "item": f"q{i % 5}"}
@@ -251,3 +294,157 @@ def test_labels_that_only_look_like_numbers_are_words(tmp_path: Path) -> None:
     assert agreement(path).labels == ("1", "nan")
     with pytest.raises(SizewiseError, match="not numbers"):
         agreement(path, "interval")
+
+
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+@pytest.mark.parametrize("spell", ["{}.0", "+{}", "0{}", "{}e0", " {} "])
+def test_equal_numbers_are_one_label(tmp_path: Path, level: Any, spell: str) -> None:
+    first = [i % 5 for i in range(30)]
+    second = [spell.format(label) for label in first]
+    found = agreement(ratings(tmp_path / "spelled.csv", [first, second]), level)
+    plain = agreement(ratings(tmp_path / "plain.csv", [first, first]), level)
+    assert found.labels == plain.labels == ("0", "1", "2", "3", "4")
+    assert found.scores == plain.scores
+    assert {name: score.value for name, score in found.against_the_rest.items()} == {"r0": 1.0, "r1": 1.0}
+    assert any("'1', " in note for note in found.notes) == (spell != " {} ")
+    assert not any("same number" in note for note in plain.notes)
+    # Long identifiers that a float can't tell apart stay different.
+    ids = ["12345678901234567890", "12345678901234567891"]
+    assert len(agreement(ratings(tmp_path / "ids.csv", [ids, ids]), level).labels) == 2
+
+
+def test_words_that_look_alike_are_noted(tmp_path: Path) -> None:
+    found = agreement(ratings(tmp_path / "case.csv", [["yes", "no", "not sure"] * 5, ["Yes", "no", "not  sure"] * 5]))
+    assert len(found.labels) == 5
+    assert any("differ only in case or spaces" in note and "'Yes', 'yes'" in note for note in found.notes)
+    assert any("'not  sure', 'not sure'" in note for note in found.notes)
+    clean = agreement(ratings(tmp_path / "clean.csv", [["yes", "no"] * 5] * 2))
+    assert not any("differ only" in note for note in clean.notes)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1.0, 1e200, 1e308])
+def test_interval_agreement_does_not_depend_on_the_unit(tmp_path: Path, size: float) -> None:
+    first, second = [-1, 0, 1, 1] * 5, [-1, 0, 1, 0] * 5
+    scaled = [[size * label for label in rater] for rater in (first, second)]
+    found = agreement(ratings(tmp_path / "scaled.csv", scaled), "interval").scores["krippendorff_alpha"]
+    plain = agreement(ratings(tmp_path / "plain.csv", [first, second]), "interval").scores["krippendorff_alpha"]
+    assert found.value == pytest.approx(plain.value)
+    assert (found.ci_low, found.ci_high) == pytest.approx((plain.ci_low, plain.ci_high))
+
+
+def test_one_label_measures_no_agreement(tmp_path: Path) -> None:
+    found = agreement(ratings(tmp_path / "one.csv", [["x"] * 20, ["x"] * 20]))
+    assert {score.missing_reason for score in found.scores.values()} == {"there is only one label"}
+
+
+ITEMS = [
+    "item",
+    "Item",
+    "ITEM ID",
+    "item_id",
+    "prompt",
+    "Prompt-ID",
+    "question_id",
+    "task",
+    "Document",
+    "doc",
+    "source",
+]
+RATERS = ["rater", "Rater", "rater_id", "Annotator", "annotator_id", "Worker ID", "judge"]
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_the_column_of_items_is_found_however_it_is_spelled(tmp_path: Path, name: str) -> None:
+    rows = [{"Left": "a", "right ": "b", "WINNER": "left", name: "one"} for _ in range(200)]
+    found = rank(write(tmp_path / "one.csv", rows))
+    assert [row.ranks for row in found.table] == [(1, 2)] * 2
+    assert found.prompts == 1
+    assert any("are one document" in note for note in found.notes)
+    # A blank cell is a document of its own, and leaves the others as they are.
+    found = rank(write(tmp_path / "blank.csv", [*rows, rows[0] | {name: ""}]))
+    assert [row.ranks for row in found.table] == [(1, 2)] * 2
+    assert found.prompts == 2
+    assert any(note.startswith("votes without ") and ": 1;" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("name", RATERS)
+def test_the_column_of_raters_is_found_however_it_is_spelled(tmp_path: Path, name: str) -> None:
+    rows = [
+        {"left": "a", "right": "b", "winner": "right" if n % 5 == 4 else "left", name: f"r{n % 5}", "item": f"i{n}"}
+        for n in range(200)
+    ]
+    found = rank(write(tmp_path / "five.csv", rows))
+    assert (found.raters, found.table[0].ranks) == (5, (1, 2))
+    blank = rank(write(tmp_path / "blank.csv", [*rows, rows[0] | {name: "", "item": "i300"}]))
+    assert (blank.raters, blank.table[0].ranks) == (6, (1, 2))
+    low, lower = found.table[0].win_rate.ci_low, blank.table[0].win_rate.ci_low
+    assert low is not None
+    assert lower == pytest.approx(low, abs=0.05)
+
+
+def test_a_blank_document_is_that_of_the_item(tmp_path: Path) -> None:
+    vote = {"left": "a", "right": "b", "winner": "left"}
+    rows = [vote | {"item": f"i{n % 20}", "document": f"d{n % 2}" if n < 20 else ""} for n in range(40)]
+    assert rank(write(tmp_path / "votes.csv", rows)).prompts == 2
+    rows += [vote | {"item": "other", "document": ""}] * 2 + [vote | {"item": "", "document": ""}] * 2
+    assert rank(write(tmp_path / "votes.csv", rows)).prompts == 5
+    found = rank(write(tmp_path / "none.csv", [vote | {"item": ""}] * 20))
+    assert found.prompts is None
+    assert "no column 'item' or 'document': every vote is treated as a document of its own" in found.notes
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("left,right,winner,Item,item\na,b,left,1,2\n", encoding="utf-8")
+    with pytest.raises(SizewiseError, match="two columns item"):
+        rank(path)
+
+
+def test_ratings_find_their_columns_and_documents(tmp_path: Path) -> None:
+    rows = [
+        {"Annotator_ID": f"r{n % 3}", "Question ID": f"i{n // 3}", "Label": n % 2, "Document": "only"}
+        for n in range(60)
+    ]
+    found = agreement(write(tmp_path / "one.csv", rows))
+    assert (found.raters, found.items) == (3, 20)
+    assert found.scores["krippendorff_alpha"].ci_low is None
+    assert any("'document' are one document" in note for note in found.notes)
+    alone = agreement(
+        write(tmp_path / "alone.csv", [{k: v for k, v in row.items() if k != "Document"} for row in rows])
+    )
+    assert alone.scores["krippendorff_alpha"].ci_low is not None
+    assert any("no column 'document'" in note for note in alone.notes)
+    with pytest.raises(SizewiseError, match="two documents of item i0: only and other"):
+        agreement(write(tmp_path / "two.csv", [rows[0], rows[1] | {"Document": "other"}, rows[3], rows[4]]))
+
+
+def test_a_winner_and_a_preference_must_agree(tmp_path: Path) -> None:
+    vote = {"left": "a", "right": "b"}
+    fits = [("left", 0.9), ("right", 0.2), ("tie", 0.6), ("left", ""), ("", 0.1), ("left", 0.5)]
+    found = rank(write(tmp_path / "fits.csv", [vote | {"winner": w, "preference": p} for w, p in fits]))
+    assert found.table[0].win_rate.value == pytest.approx(3.3 / 6)
+    assert any("both a winner and a preference: 4;" in note for note in found.notes)
+    for winner, preference in (("left", 0.1), ("right", 0.9), ("0.8", 0.4)):
+        rows = [vote | {"winner": "left", "preference": 0.9}, vote | {"winner": winner, "preference": preference}]
+        with pytest.raises(SizewiseError, match=r"Vote 2 of bad.csv .* contradict themselves: 1"):
+            rank(write(tmp_path / "bad.csv", rows))
+
+
+def test_a_candidate_on_few_items_has_no_rank(tmp_path: Path) -> None:
+    rows = [{"left": "a", "right": "b", "winner": "left" if n % 5 else "right", "item": f"i{n}"} for n in range(200)]
+    few = [{"left": "c", "right": "a", "winner": "left", "item": f"x{n % 2}"} for n in range(50)]
+    found = {row.name: row for row in rank(write(tmp_path / "few.csv", rows + few)).table}
+    assert found["c"].ranks == (1, 3)
+    assert (found["c"].score.ci_low, found["c"].win_rate.ci_low) == (None, None)
+    assert found["a"].ranks == (1, 2)
+    assert found["b"].ranks == (2, 3)
+    notes = rank(tmp_path / "few.csv").notes
+    assert "no difference is claimed for candidates with votes on fewer than 8 items: c" in notes
+
+
+def test_a_candidate_always_on_the_left_is_noted(tmp_path: Path) -> None:
+    same = [{"left": "a", "right": "b", "winner": "left"}] * 40
+    found = rank(write(tmp_path / "same.csv", same))
+    assert any(note.startswith("always on the left: a of b;") for note in found.notes)
+    both = rank(write(tmp_path / "both.csv", [*same, {"left": "b", "right": "a", "winner": "right"}]))
+    assert not any("always on the left" in note for note in both.notes)

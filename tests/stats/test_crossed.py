@@ -84,3 +84,17 @@ def test_few_raters_count_as_none_and_an_open_round_is_wider() -> None:
     readings: tuple[Reading, ...] = ("once", "open", "with bets")
     once, opened, bets = (estimate_share(share, rater, document, reading=reading) for reading in readings)
     assert opened.ci_low < bets.ci_low < once.ci_low < once.ci_high < bets.ci_high < opened.ci_high
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), 1.5, -0.5, float("inf")])
+def test_values_that_are_no_shares_are_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        estimate_share(np.array([wrong, *[0.5] * 20]), None, np.arange(21))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        estimate_share(np.full(20, 0.5), None, np.arange(20), null=wrong)
+
+
+@pytest.mark.parametrize("null", [0.0, 1.0])
+def test_the_ends_of_the_scale_cannot_be_tested(null: float) -> None:
+    with pytest.raises(ValueError, match="null value"):
+        estimate_share(np.full(20, 0.5), None, np.arange(20), null=null)

@@ -173,9 +173,36 @@ def test_strata_keep_a_different_mix_of_opponents_from_biasing_the_result() -> N
     further = np.repeat([0, 1], [40, 960])
     truth = (rng.random(1_000) < np.where(further, 0.9, 0.3)).astype(float)
     both = judgments(people, people, truth)
-    assert combine(both).estimate.value > 0.7
+    assert combine(both, weight=1.0).estimate.value > 0.7
+    assert combine(both).estimate == combine(both).people
+    assert combine(both._replace(strata=strata, judged_strata=further)).weights[0] > 0
     found = combine(both._replace(strata=strata, judged_strata=further)).estimate
     assert found.ci_low <= 0.6 <= found.ci_high
+
+
+def test_people_alone_decide_if_a_judge_votes_differently_on_further_tasks() -> None:
+    people = np.repeat([1.0, 0.0], [56, 44])
+    found = combine(judgments(people, people, np.ones(1_000)))
+    assert found.shift_p < 1e-6
+    assert found.estimate == found.people
+    assert not found.weights.any()
+    first, second = np.ones((1_000, 2)), np.repeat([1.0, 0.0], [560, 440])
+    first[:, 1] = second  # one of two judges is enough
+    assert not combine(judgments(people, np.column_stack([people, people]), first)).weights.any()
+
+
+@pytest.mark.parametrize(("rate", "size"), [(0.5, 1), (0.95, 1), (0.8, 5)])
+def test_tasks_that_are_alike_are_seldom_taken_for_different(rate: float, size: int) -> None:
+    """With documents of several tasks that share their answer, too."""
+
+    def draw(rng: np.random.Generator) -> Judgments:
+        judge = np.repeat((rng.random(220) < rate).astype(float), size)[:, None]
+        people = np.where(rng.random(20 * size) < 0.9, judge[: 20 * size, 0], 1 - judge[: 20 * size, 0])
+        documents = np.repeat(np.arange(220), size)
+        count = 20 * size
+        return Judgments(people, None, documents[:count], judge[:count], judge[count:], documents[count:])
+
+    assert np.mean([found.shift_p < 0.01 for found in draws(draw, 250)]) <= 0.03
 
 
 @pytest.mark.data

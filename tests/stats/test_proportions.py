@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sizewise.stats import rule_of_three, wilson
+from sizewise.stats import wilson
 
 
 def test_published_value() -> None:
@@ -20,8 +20,3 @@ def test_extremes_stay_in_range() -> None:
 def test_nonsense_is_refused(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match="wilson"):
         wilson(successes, n)
-
-
-def test_no_case_in_n_allows_a_rate_of_three_in_n() -> None:
-    assert rule_of_three(1000) == pytest.approx(0.003, rel=0.01)
-    assert (1 - rule_of_three(17)) ** 17 == pytest.approx(0.05)

@@ -66,3 +66,60 @@ def test_a_million_votes_fit_into_memory() -> None:
     assert tracemalloc.get_traced_memory()[1] < 2e9
     tracemalloc.stop()
     assert np.all((found.ci_low < found.strengths) & (found.strengths < found.ci_high))
+
+
+def blocks(rng: np.random.Generator, *pairs: tuple[int, int, list[int]]) -> Votes:
+    """Draw votes without any preference in general; each pair has documents of given sizes, with effects of 1.5."""
+    left, right, share, document = [], [], [], []
+    for one, other, sizes in pairs:
+        for size in sizes:
+            chance = expit(rng.normal(0, 1.5))
+            left += [one] * size
+            right += [other] * size
+            share += list((rng.random(size) < chance).astype(float))
+            document += [len(set(document))] * size
+    raters = rng.integers(0, 5, len(left))
+    return Votes(np.array(left), np.array(right), np.array(share), raters, np.array(document))
+
+
+MANY = [2] * 60
+
+
+@pytest.mark.parametrize(
+    ("pairs", "items"),
+    [
+        ([(0, 1, MANY), (2, 0, [25])], 3),
+        ([(0, 1, MANY), (2, 0, [25] * 3)], 3),
+        ([(0, 1, MANY), (2, 0, [100, *[5] * 12])], 3),
+        ([(0, 1, MANY), (1, 2, [50]), (2, 3, MANY)], 4),
+        ([(0, 1, [6] * 8), (1, 2, [6] * 8), (2, 0, [6] * 8)], 3),
+    ],
+    ids=["one document", "three documents", "one large document", "linked by one document", "eight documents each"],
+)
+def test_ranks_rest_on_enough_documents_behind_each_difference(
+    pairs: list[tuple[int, int, list[int]]], items: int
+) -> None:
+    rng = np.random.default_rng(3)
+    wrong = 0
+    for _ in range(80):
+        found = fit_strengths(blocks(rng, *pairs), items)
+        wrong += bool((found.first > 1).any() or (found.last < items).any())
+    assert wrong / 80 <= 0.06
+
+
+def test_a_difference_counts_the_documents_of_its_own_votes() -> None:
+    # The third item won 50 votes on few documents; the first two are compared on 200.
+    for documents, claimed in ((1, False), (7, False), (50, True)):
+        third = np.repeat([2], 50)
+        left = np.concatenate([np.zeros(200, dtype=int), third])
+        right = np.concatenate([np.ones(200, dtype=int), np.zeros(50, dtype=int)])
+        share = np.concatenate([np.arange(200) % 2, np.ones(50)]).astype(float)
+        places = np.concatenate([np.arange(200), 200 + np.arange(50) % documents])
+        found = fit_strengths(Votes(left, right, share, None, places), 3)
+        assert (found.last[2] == 1) == claimed
+        assert found.certain[2] == claimed
+        assert (found.first[:2] == 1).all() != claimed
+    # Two pairs that no votes link are never ranked.
+    apart = np.concatenate([np.zeros(100, dtype=int), np.full(100, 2)])
+    found = fit_strengths(Votes(apart, apart + 1, np.ones(200), None, np.arange(200)), 4)
+    assert (found.first.tolist(), found.last.tolist()) == ([1, 2, 1, 2], [3, 4, 3, 4])

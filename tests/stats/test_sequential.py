@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from scipy.special import expit, logit
 
 from sizewise.stats import PairedBet
 from sizewise.stats.crossed import estimate_share
-from sizewise.stats.sequential import balanced, vote_evidence
+from sizewise.stats.sequential import LOG_WEIGHTS, balanced, vote_evidence
 
 
 def test_looking_after_each_item_raises_no_more_false_alarms() -> None:
@@ -75,6 +77,18 @@ def test_bets_and_interval_agree() -> None:
     assert vote_evidence([]) == (1.0, -1.0, 1.0)
     with pytest.raises(ValueError, match="between -1 and 1"):
         vote_evidence([2.0])
+
+
+def test_many_votes_establish_a_small_preference() -> None:
+    assert np.exp(LOG_WEIGHTS).sum() == pytest.approx(1)
+    widths = []
+    for votes in (1_000, 10_000, 100_000, 1_000_000):
+        left = int(0.51 * votes)
+        found = vote_evidence(np.concatenate([np.ones(left), -np.ones(votes - left)]).tolist())
+        widths.append(found.ci_high - found.ci_low)
+        assert found.ci_low < 0.02 < found.ci_high
+    assert 0 < found.p < 0.05
+    assert all(later < 0.6 * earlier for earlier, later in pairwise(widths))
 
 
 def looked_at(rng: np.random.Generator, raters: int, spread: float, rate: float, most: int) -> tuple[bool, int]:

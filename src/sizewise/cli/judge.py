@@ -88,6 +88,7 @@ def plan(
     """
     from sizewise.judging import plan as make_plan
     from sizewise.judging.votes import PlanAssumptions
+    from sizewise.stats import MIN_CLUSTERS
 
     assumptions = PlanAssumptions(tie_share=ties, seconds_per_vote=seconds_per_vote)
     found = make_plan(detect, power, raters=raters, votes_per_item=votes_per_item, assumptions=assumptions)
@@ -97,10 +98,14 @@ def plan(
         f"{found.items} items, {found.votes} votes and {found.repeats} repeats. With {found.raters} raters: "
         f"{found.minutes_per_rater:.0f} minutes each."
     )
+    least = found.items <= MIN_CLUSTERS
+    if least:
+        print_line(f"No candidate is preferred on fewer than {MIN_CLUSTERS} items, so a smaller round decides nothing.")
     correlation = f" and a correlation of {found.item_correlation:g} on one item" if votes_per_item > 1 else ""
     print_line(
-        f"Detects a win rate of {0.5 + detect:.0%} (or {0.5 - detect:.0%}) with a power of {power:.0%} at a "
-        f"significance level of {found.alpha:.0%}. Assumes {ties:.0%} ties{correlation}."
+        f"Detects a win rate of {100 * (0.5 + detect):.4g}% (or {100 * (0.5 - detect):.4g}%) with a power of "
+        f"{100 * power:.4g}%{' or more' if least else ''} at a significance level of {found.alpha:.0%}. "
+        f"Assumes {100 * ties:.4g}% ties{correlation}."
     )
 
 

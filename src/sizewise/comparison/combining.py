@@ -14,7 +14,7 @@ from sizewise.judging.vote_scores import clustering, codes_of, sampled_raters
 from sizewise.records import CombinedVotes, Difference, JudgeTask, Origin, Score, Vote
 from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for
 from sizewise.stats.crossed import LEVEL, Reading
-from sizewise.stats.prediction_powered import Combined, Judgments, combine
+from sizewise.stats.prediction_powered import SHIFT_LEVEL, Combined, Judgments, combine
 
 FloatArray = npt.NDArray[np.float64]
 PEOPLE_PPI = "people_ppi"
@@ -48,6 +48,8 @@ def combine_votes(
     closed: bool = False,
 ) -> CombinedMetric:
     """Combine people's votes with those of all judge models, however good these are.
+
+    Where a judge votes differently on people's tasks than on further ones, people's votes stand alone.
 
     Judge models make an estimate more precise by their votes on tasks that no person voted on. They needn't be
     validated: a judge that doesn't predict people's votes gets no weight. Where they don't make an interval narrower,
@@ -208,13 +210,20 @@ def _summary(pair: Difference, judgments: Judgments, combined: Combined, judges:
         correlation=combined.correlation if isfinite(combined.correlation) else None,
         width_ratio=combined.width_ratio if combined.weights.any() else 1.0,
         floor=combined.floor,
+        shift_p=combined.shift_p if isfinite(combined.shift_p) else None,
     )
 
 
 def combined_notes(pairs: Sequence[CombinedVotes]) -> Iterator[str]:
     """Describe how judge models' votes were combined with people's."""
     used = [pair for pair in pairs if pair.weights]
-    if pairs and not used:
+    shifted = [pair for pair in pairs if pair.shift_p is not None and pair.shift_p < SHIFT_LEVEL]
+    for pair in shifted:
+        yield (
+            f"{pair.left} and {pair.right}: only people's votes count, because judge models vote differently on "
+            f"people's tasks than on the {pair.judged} further ones (p = {pair.shift_p:.2g}): they aren't alike"
+        )
+    if len(pairs) > len(shifted) and not used:
         yield "judge models don't make people's votes more precise: too few votes, or they don't predict people's votes"
     for pair in used:
         judges = ", ".join(f"{judge} {weight:.2f}" for judge, weight in pair.weights.items())

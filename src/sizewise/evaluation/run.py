@@ -16,6 +16,7 @@ from sizewise.evaluation import asking
 from sizewise.evaluation.asking import Work, collect_answers
 from sizewise.evaluation.inputs import dataset_id, default_metrics
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
+from sizewise.evaluation.looks import Look, check_first_look
 from sizewise.evaluation.options import EvaluationOptions
 from sizewise.evaluation.references import reference_set
 from sizewise.evaluation.sampled import (
@@ -113,6 +114,8 @@ def evaluate(
             if description.api:
                 reporter.say(asking.age_note(found))
             return found
+        if decider is not None:
+            check_first_look(Look(evaluation_id, description, decider.metric.name, data_id, limit, options), store)
         with (
             store.lock("evaluation", evaluation_id),
             store.ledger("evaluation", evaluation_id) as ledger,

@@ -54,6 +54,8 @@ class Decider:
         self._sign = 1 if self.metric.better == "higher" else -1
         self._known = self._read_known(data_id, store) if until.against is not None else None
         self._values: list[float] = []
+        self._items: list[float] = []
+        self._sizes: list[int] = []
         self.asked, self.available = 0, 0
 
     def _read_known(self, data_id: str, store: Store) -> dict[str, float]:
@@ -84,7 +86,8 @@ class Decider:
         for example in examples:
             if self._known is None or example.id in self._known:
                 documents.setdefault(example.source, []).append(example)
-        self.available = sum(map(len, documents.values()))
+        self._sizes = [len(items) for items in documents.values()]
+        self.available = sum(self._sizes)
         if not self.available:
             raise SizewiseError(
                 f"{self._until.against} has no items in common with this evaluation.",
@@ -112,6 +115,7 @@ class Decider:
         self.asked += len(rows)
         for items in documents.values():
             found = [x for row in items if (x := self._difference(row)) is not None]
+            self._items += found
             if found and not self.decided:
                 self._values.append(float(np.mean(found)))
                 self._bet.add([self._scaled(self._values[-1])])
@@ -142,38 +146,61 @@ class Decider:
         words = ("reached", "missed") if until.min_quality is not None else ("better", "worse")
         words = ("no worse", "worse") if until.margin is not None else words
         decision = (words[0] if self._bet.favors_left else words[1]) if self.decided else "undecided"
-        mean = float(np.mean(self._values)) * self._scale if self._values else 0.0
+        mean, item_mean = (float(np.mean(x)) if x else 0.0 for x in (self._values, self._items))
         ended = f"{self.asked} of {self.available} items were asked"
         why = f"decided at p = {p:.2g}, valid at any time" if self.decided else f"too few to decide, p = {p:.2g}"
+        toward = self._scaled(item_mean)
         return Stopped(
             metric=self.metric.name,
             against=until.against,
             margin=until.margin,
             min_quality=until.min_quality,
             decision=decision,
-            reason=f"{ended}: {why}",
-            mean=mean,
+            reason=f"{ended}: {why}, for the mean over documents",
+            mean=mean * self._scale,
             p_anytime=p,
             asked=self.asked,
             available=self.available,
             documents=len(self._values),
+            item_mean=item_mean * self._scale,
+            items_disagree=self.decided and (toward <= 0 if self._bet.favors_left else toward >= 0),
+            largest_document=max(self._sizes, default=0),
+            unequal=self._unequal(),
         )
+
+    def _unequal(self) -> bool:
+        """Return whether the effective number of documents, by Kish (1965), is below half of them."""
+        squares = sum(size**2 for size in self._sizes)
+        return bool(squares) and self.available**2 / squares < len(self._sizes) / 2
 
 
 def describe(stopped: Stopped) -> str:
-    """Describe the outcome in one sentence."""
+    """Describe the outcome, and how the score over items may differ from it."""
     name, threshold = stopped.metric, stopped.min_quality
     above, below = ("above", "below") if find_metric(name).better == "higher" else ("below", "above")
     by = f" by {stopped.margin:g} or more" if stopped.margin else ""
     claim = {
-        "reached": f"The model's {name} is {above} {threshold}",
-        "missed": f"The model's {name} is {below} {threshold}",
-        "better": f"The model is better than {stopped.against} by {name}",
-        "no worse": f"The model is not worse than {stopped.against}{by} by {name}",
-        "worse": f"The model is worse than {stopped.against} by {name}",
-        "undecided": "The question is undecided",
-    }
-    return f"{claim[stopped.decision]}. {stopped.reason}."
+        "reached": f"he model's {name} is {above} {threshold}",
+        "missed": f"he model's {name} is {below} {threshold}",
+        "better": f"he model is better than {stopped.against} by {name}",
+        "no worse": f"he model is not worse than {stopped.against}{by} by {name}",
+        "worse": f"he model is worse than {stopped.against} by {name}",
+        "undecided": "he question is undecided",
+    }[stopped.decision]
+    if stopped.decision == "undecided":
+        return f"T{claim}. {stopped.reason}."
+    if stopped.items_disagree:
+        what = "mean" if threshold is not None else "mean difference"
+        return (
+            f"By the mean over documents, t{claim}; but not by the items asked, whose {what} is "
+            f"{stopped.item_mean:.3g}: the documents are unequal, and each counts once. {stopped.reason}."
+        )
+    if stopped.unequal:
+        return (
+            f"By the mean over documents, t{claim}; the score over all items may say otherwise, because one document "
+            f"holds {stopped.largest_document} of the {stopped.available} items and counts once. {stopped.reason}."
+        )
+    return f"T{claim}, as the mean over documents. {stopped.reason}."
 
 
 def _choose_metric(names: Sequence[str]) -> tuple[Metric, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import log
+from math import isfinite, log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +13,11 @@ from sizewise.lm.generate import generate, next_tokens
 from sizewise.lm.score import score_ids
 from sizewise.lm.tokenizer import prefix_id, render_chat, text_ids
 from sizewise.records import Message, Parity, Score
-from sizewise.stats import interval, wilson
+from sizewise.stats import estimate, wilson
+from sizewise.stats.inference import FloatArray
 
 ANSWER_TOKENS = 48
 TEXT_TOKENS = 512
-RESAMPLES, SEED = 2_000, 0
 MAX_ROUNDS = 20
 
 
@@ -138,14 +138,19 @@ def walk(greedy: Callable[[Sequence[list[int]], Sequence[int]], list[list[int]]]
     return same
 
 
+def _ratio(sums: FloatArray) -> FloatArray:
+    ratio: FloatArray = sums[..., 0] / sums[..., 1]
+    return ratio
+
+
 def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
     """Compare an export's outputs with the reference."""
     same = reader.greedy(reference)
     lengths = [len(answer) for answer in reference.answers]
     total, hits = sum(lengths), sum(same)
     counts = np.array([same, lengths], dtype=np.float64).T
-    spread = interval(counts, list(map(str, range(len(lengths)))), lambda s: s[..., 0] / s[..., 1], RESAMPLES, SEED)
-    ci_low, ci_high = (spread.ci_low, spread.ci_high) if spread.ci_low < spread.ci_high else wilson(hits, total)
+    spread = estimate(counts, list(map(str, range(len(lengths)))), _ratio, (0.0, 1.0))
+    ci_low, ci_high = (spread.ci_low, spread.ci_high) if isfinite(spread.ci_low) else wilson(hits, total)
     signature = f"greedy|after the model's own tokens|tokens:{total}|reader:{reader.name}|precision:{reader.precision}"
     agreement = Score(
         metric="token_agreement",
@@ -214,12 +219,12 @@ def _bits(reader: Reader, reference: Reference) -> Score:
     if not np.isfinite(extra).all():
         return Score(metric=name, n=len(extra), unit=unit, signature=signature, missing_reason=_NO_NUMBER)
     rows = np.array([extra, [_bytes(text) for text in reference.texts]], dtype=np.float64).T
-    found = interval(rows, list(map(str, range(len(extra)))), lambda s: s[..., 0] / s[..., 1], RESAMPLES, SEED)
+    found = estimate(rows, list(map(str, range(len(extra)))), _ratio)
     return Score(
         metric=name,
         value=found.value,
-        ci_low=found.ci_low,
-        ci_high=found.ci_high,
+        ci_low=found.ci_low if isfinite(found.ci_low) else None,
+        ci_high=found.ci_high if isfinite(found.ci_high) else None,
         n=len(extra),
         unit=unit,
         signature=signature,

@@ -92,7 +92,7 @@ def validate_judges(
         judged: tasks of a round with their votes.
         threshold: minimum agreement.
         whose: origins of the votes that count as people's.
-        closed: whether the round is closed to further votes.
+        closed: whether the round is closed to further votes, and earlier ones didn't choose its tasks.
         models: candidates, by which a judge's own family is recognized.
     """
     counted = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]

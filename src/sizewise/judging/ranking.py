@@ -9,20 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from sizewise.errors import SizewiseError
-from sizewise.judging.vote_files import (
-    DOCUMENT_COLUMNS,
-    RATER_COLUMNS,
-    Column,
-    IntArray,
-    columns_of,
-    filled,
-    read_rows,
-)
+from sizewise.judging.vote_files import Clusters, IntArray, cluster_votes, columns_of, read_rows
 from sizewise.judging.vote_scores import clustering, raters_note, sampled_raters, vote_score
 from sizewise.records import Ranked, Ranking, Score
 from sizewise.stats import MIN_CLUSTERS
 from sizewise.stats.crossed import Reading
-from sizewise.stats.ranking import Votes, fit_strengths, linked, ranks_of, win_matrix
+from sizewise.stats.ranking import Votes, fit_strengths, needs_prior, ranks_of, win_matrix
 
 SHARES = {"left": 1.0, "right": 0.0, "tie": 0.5, "both_bad": 0.5}
 FEW_GROUPS = 20
@@ -33,14 +25,17 @@ def rank(path: Path, seed: int = 0) -> Ranking:
 
     Args:
         path: CSV with `left`, `right`, `winner` (left, right, tie or both_bad), and optionally `rater` and `item`
-            (or `document`, where several items come from one). A soft preference is a number from 0 to 1, the share
-            of the vote that goes to the left side, as `winner` or `preference`.
+            (and `document`, where several items come from one), or columns with other usual names, see
+            `vote_files`. A soft preference is a number from 0 to 1, the share of the vote that goes to the left side,
+            as `winner` or `preference`.
         seed: has no effect, as nothing is drawn at random.
 
     Raises:
         SizewiseError: the file doesn't have this form.
     """
-    return rank_rows(read_rows(path, ("left", "right", ("winner", "preference"))), path.name)
+    votes = _parse_votes(read_rows(path, ("left", "right", ("winner", "preference"))), path.name)
+    found = _rank_votes(votes, path.name, "once")
+    return found.model_copy(update={"notes": (*found.notes, *votes.notes, *_column_notes(votes.clusters))})
 
 
 class _PairVotes(NamedTuple):
@@ -55,11 +50,22 @@ class _PairVotes(NamedTuple):
     share: np.ndarray
     """1 where the left one won, 0 where it lost, 0.5 for a tie."""
     both_bad: int
-    raters: IntArray | None
-    documents: IntArray | None
+    clusters: Clusters
+    notes: tuple[str, ...] = ()
+
+    @property
+    def raters(self) -> IntArray | None:
+        """Rater of each vote, if they are named."""
+        return self.clusters.raters
+
+    @property
+    def documents(self) -> IntArray | None:
+        """Source document of each vote, if they are named."""
+        return self.clusters.documents
 
 
-def _parse_votes(columns: Mapping[str, Column], source: str) -> _PairVotes:
+def _parse_votes(rows: Iterable[Mapping[str, str]], source: str) -> _PairVotes:
+    columns = columns_of(rows)[0]
     sides = columns["left"], columns["right"]
     used = {sides[i].values[code] for i in (0, 1) for code in np.unique(sides[i].codes)}
     names = sorted(used)
@@ -69,20 +75,40 @@ def _parse_votes(columns: Mapping[str, Column], source: str) -> _PairVotes:
         raise SizewiseError(
             f"{source} compares {names[left[left == right][0]]} with itself.", "two different candidates", ""
         )
-    share, both_bad = np.full(len(left), 0.5), 0
-    for column in (columns[name] for name in ("winner", "preference") if name in columns):
+    share, both_bad, notes = np.full(len(left), 0.5), 0, []
+    said = [columns[name] for name in ("winner", "preference") if name in columns]
+    for column in said:
         read = np.array([0.5] + [_share(value, source) for value in column.values[1:]])[column.codes]
+        both = column.codes > 0
+        if column is not said[0]:
+            both &= said[0].codes > 0
+            _check_contradictions(share, read, both, source)
+            if both.any():
+                notes.append(f"votes with both a winner and a preference: {int(both.sum())}; the preference counts")
         share = np.where(column.codes > 0, read, share)
         both_bad += sum(int((column.codes == i).sum()) for i, value in enumerate(column.values) if value == "both_bad")
-    return _PairVotes(
-        names,
-        left,
-        right,
-        share,
-        both_bad,
-        filled(columns, RATER_COLUMNS),
-        filled(columns, DOCUMENT_COLUMNS),
-    )
+    return _PairVotes(names, left, right, share, both_bad, cluster_votes(columns), tuple(notes))
+
+
+def _check_contradictions(winner: np.ndarray, preference: np.ndarray, both: np.ndarray, source: str) -> None:
+    """Refuse votes whose winner and preference name different sides.
+
+    Args:
+        winner: share of each vote for the left side by its winner.
+        preference: the same by its preference.
+        both: which votes have both.
+        source: where the votes come from.
+    """
+    opposite = np.flatnonzero(both & ((winner - 0.5) * (preference - 0.5) < 0))
+    if len(opposite):
+        first = int(opposite[0])
+        side = "left" if winner[first] > 0.5 else "right"
+        raise SizewiseError(
+            f"Vote {first + 1} of {source} has the winner {side}, but its preference {preference[first]:g} is for the "
+            f"other side; votes that contradict themselves: {len(opposite)}.",
+            "a preference above 0.5 where the left side won, and below where the right one did",
+            "",
+        )
 
 
 def _share(winner: str, source: str) -> float:
@@ -106,8 +132,11 @@ def rank_rows(rows: Iterable[Mapping[str, str]], source: str, reading: Reading =
         source: where the votes come from, for messages.
         reading: "open" if more votes are coming in, so that the ranking is read more than once.
     """
-    columns, count = columns_of(rows)
-    votes = _parse_votes(columns, source)
+    return _rank_votes(_parse_votes(rows, source), source, reading)
+
+
+def _rank_votes(votes: _PairVotes, source: str, reading: Reading) -> Ranking:
+    count = len(votes.share)
     raters = None if votes.raters is None else len(np.unique(votes.raters))
     prompts = None if votes.documents is None else len(np.unique(votes.documents))
     notes = list(_notes(votes, raters, prompts, count))
@@ -136,15 +165,51 @@ def _notes(votes: _PairVotes, raters: int | None, prompts: int | None, count: in
         )
     elif independent < FEW_GROUPS and prompts is not None:
         yield f"only {prompts} items: intervals are wide"
-    if not linked(win_matrix(votes.left, votes.right, votes.share, len(votes.names))):
+    few = _on_few_documents(votes)
+    if few and independent >= MIN_CLUSTERS:
         yield (
-            "the votes don't link all candidates by wins, so strengths rest on a weak prior: each candidate wins half "
-            "a vote and loses half a vote against the others"
+            f"no difference is claimed for candidates with votes on fewer than {MIN_CLUSTERS} "
+            f"{'votes' if prompts is None else 'items'}: {', '.join(few)}"
+        )
+    if needs_prior(win_matrix(votes.left, votes.right, votes.share, len(votes.names))):
+        yield (
+            "the votes don't link all candidates by at least one win, so strengths rest on a weak prior: each "
+            "candidate wins half a vote and loses half a vote against the others"
         )
     if raters is not None and (note := raters_note(raters)):
         yield note
-    if raters is None and prompts is None:
-        yield "no rater or prompt column: every vote is treated as independent of the others"
+    yield from _side_note(votes)
+
+
+def _side_note(votes: _PairVotes) -> Iterable[str]:
+    """Note pairs of which one candidate was always on the left."""
+    count = len(votes.names)
+    shown = np.bincount(votes.left * count + votes.right, minlength=count * count).reshape(count, count)
+    fixed = np.argwhere((shown >= MIN_CLUSTERS) & (shown.T == 0))
+    if len(fixed):
+        pairs = ", ".join(f"{votes.names[i]} of {votes.names[j]}" for i, j in fixed[:3])
+        more = f" and {len(fixed) - 3} pairs more" if len(fixed) > 3 else ""
+        yield (
+            f"always on the left: {pairs}{more}; a preference for the left side can't be distinguished from one for "
+            "these candidates, so show each pair on both sides"
+        )
+
+
+def _on_few_documents(votes: _PairVotes) -> list[str]:
+    """List candidates with votes on fewer than MIN_CLUSTERS documents."""
+    documents = _clusters(votes)[1]
+    sides = [np.unique(np.column_stack([side, documents]), axis=0) for side in (votes.left, votes.right)]
+    covered = np.bincount(np.unique(np.concatenate(sides), axis=0)[:, 0], minlength=len(votes.names))
+    return [name for name, count in zip(votes.names, covered, strict=True) if count < MIN_CLUSTERS]
+
+
+def _column_notes(clusters: Clusters) -> Iterable[str]:
+    """Note which columns of a file name raters and documents, and what the votes may share without a column."""
+    yield from clusters.notes
+    if clusters.documents is None:
+        yield "no column 'item' or 'document': every vote is treated as a document of its own"
+    if clusters.raters is None:
+        yield "no column 'rater': intervals don't cover other raters"
 
 
 def _clusters(votes: _PairVotes) -> tuple[IntArray | None, IntArray]:
@@ -171,7 +236,6 @@ def _table(votes: _PairVotes, reading: Reading) -> list[Ranked]:
     count = len(votes.names)
     raters, documents = _clusters(votes)
     fitted = fit_strengths(Votes(votes.left, votes.right, votes.share, raters, documents), count, reading)
-    enough = len(np.unique(documents)) >= MIN_CLUSTERS
     ranks = ranks_of(fitted.strengths)
     signature = f"ties:half|sandwich:{clustering(raters is not None, reading)}"
     table = []
@@ -180,14 +244,14 @@ def _table(votes: _PairVotes, reading: Reading) -> list[Ranked]:
         score = Score(
             metric="bradley_terry",
             value=float(fitted.strengths[i]),
-            ci_low=float(fitted.ci_low[i]) if enough else None,
-            ci_high=float(fitted.ci_high[i]) if enough else None,
+            ci_low=float(fitted.ci_low[i]) if fitted.certain[i] else None,
+            ci_high=float(fitted.ci_high[i]) if fitted.certain[i] else None,
             n=won.n,
             unit="share of strength",
             signature=signature,
             clusters=won.clusters,
         )
-        between = (int(fitted.first[i]), int(fitted.last[i])) if enough else (1, count)
+        between = (int(fitted.first[i]), int(fitted.last[i]))
         table.append(Ranked(name=votes.names[i], score=score, rank=int(ranks[i]), ranks=between, win_rate=won))
     return table
 

@@ -70,7 +70,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     compared = list(as_pairs(counted)) if record.kind in ("pair", "best") else []
     origins = Counter(vote.origin for _, vote in every)
     reading: Reading = "once" if fixed else "open"
-    raters = [_quality(rater.name, rater.origin, judged, ballot.tasks) for rater in ballot.raters.values()]
+    raters = [_quality(rater.name, rater.origin, judged, ballot.tasks, reading) for rater in ballot.raters.values()]
     notes = _notes(record, origins, counted, compared)
     notes += [*_reading_notes(closed, fixed), *identical_notes(record), *record.notes]
     notes += [f"{rater.name}: {warning}" for rater in raters for warning in rater.warnings]
@@ -88,9 +88,9 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         scores=_scores(record, counted, reading),
         by_tag=_by_tag(compared, reading),
         longer=won_by_longer(compared, reading) if compared else None,
-        agreement=_agreement(counted, round_id),
+        agreement=_agreement(counted, round_id, reading),
         raters=tuple(raters),
-        judges=tuple(validate_judges(judged, record.min_agreement, closed=closed, models=models_of(record, store))),
+        judges=tuple(validate_judges(judged, record.min_agreement, closed=fixed, models=models_of(record, store))),
         comments=tuple((task.id, vote.rater, vote.comment) for task, vote in judged if vote.comment),
         reasons=count_reasons(counted),
         corrections=sum(bool(vote.correction) for _, vote in judged),
@@ -235,7 +235,9 @@ def _difference(metric: str, verdict: PairVerdict, p: float | None, p_adjusted: 
     )
 
 
-def _quality(name: str, origin: Origin, judged: Sequence[Judged], tasks: Mapping[str, JudgeTask]) -> RaterQuality:
+def _quality(
+    name: str, origin: Origin, judged: Sequence[Judged], tasks: Mapping[str, JudgeTask], reading: Reading
+) -> RaterQuality:
     """Measure how reliable a rater is: gold tasks, repeats, position bias and time per vote."""
     mine = [(task, vote) for task, vote in judged if vote.rater == name]
     by_task = {vote.task: vote for _, vote in mine}
@@ -267,9 +269,9 @@ def _quality(name: str, origin: Origin, judged: Sequence[Judged], tasks: Mapping
         origin=origin,
         votes=len(counted),
         skipped=sum(vote.choice == "skip" for _, vote in mine),
-        gold=score_votes("gold", gold, correct, missing_reason="no gold tasks judged"),
-        consistent=score_votes("consistent", repeated, same, missing_reason="no repeats judged"),
-        left=score_votes("left_share", placed, first, missing_reason="no decided votes"),
+        gold=score_votes("gold", gold, correct, reading, missing_reason="no gold tasks judged"),
+        consistent=score_votes("consistent", repeated, same, reading, missing_reason="no repeats judged"),
+        left=score_votes("left_share", placed, first, reading, missing_reason="no decided votes"),
         left_p=side_p,
         median_seconds=typical_s,
         warnings=tuple(warnings),
@@ -334,11 +336,13 @@ def _by_tag(counted: Sequence[Judged], reading: Reading) -> dict[str, dict[str, 
     return found
 
 
-def _agreement(counted: Sequence[Judged], source: str) -> Agreement | None:
+def _agreement(counted: Sequence[Judged], source: str, reading: Reading) -> Agreement | None:
     rows = [
         {"rater": vote.rater, "item": task.id, "label": vote.choice, "document": task.cluster} for task, vote in counted
     ]
     several = Counter(row["item"] for row in rows)
     if max(several.values()) < 2:
         return None
-    return agree_rows(rows, source)
+    found = agree_rows(rows, source)
+    looks = () if reading == "once" else ("more votes may come: intervals of agreement hold for one look only",)
+    return found.model_copy(update={"notes": (*found.notes, *looks)})

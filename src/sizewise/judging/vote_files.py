@@ -16,8 +16,12 @@ import numpy.typing as npt
 from sizewise.errors import SizewiseError
 
 IntArray = npt.NDArray[np.int64]
-RATER_COLUMNS = ("rater", "worker", "annotator", "judge")
-DOCUMENT_COLUMNS = ("document", "source", "item", "prompt", "question")
+RATER_COLUMNS = tuple(name + end for name in ("rater", "annotator", "worker", "judge") for end in ("", "_id"))
+ITEM_COLUMNS = tuple(name + end for name in ("item", "prompt", "question", "task") for end in ("", "_id"))
+DOCUMENT_COLUMNS = tuple(name + end for name in ("document", "doc", "source") for end in ("", "_id"))
+
+
+_KNOWN = frozenset((*RATER_COLUMNS, *ITEM_COLUMNS, *DOCUMENT_COLUMNS))
 
 
 class Column(NamedTuple):
@@ -31,7 +35,8 @@ def read_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[d
     """Read a CSV file row by row, and check that it has the required columns.
 
     White space around a value and the Unicode composition of its letters are normalized, so that they never create a
-    second label or name.
+    second label or name. Names of columns are matched in any case, with spaces or hyphens for underscores; rows have
+    them in lower case with underscores.
 
     Args:
         path: the file.
@@ -41,21 +46,24 @@ def read_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[d
         SizewiseError: the file can't be read, lacks a column, or has no rows.
     """
     columns = [(name,) if isinstance(name, str) else name for name in needed]
-    described = ", ".join(" or ".join(names) for names in columns)
+    described = ", ".join(_any_of(names) for names in columns)
     empty = True
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)
-            given = reader.fieldnames or ()
+            given = [column_name(name) for name in reader.fieldnames or ()]
+            reader.fieldnames = given
+            twice = {name for name in given if given.count(name) > 1} & _KNOWN.union(*columns)
+            if twice:
+                raise ValueError(f"it has two columns {', '.join(sorted(twice))}")
             absent = [names for names in columns if not set(names) & set(given)]
             if absent:
-                wanted = " or ".join(name for names in absent for name in names)
-                raise ValueError(f"it has no column {wanted}, but {', '.join(given)}")
+                raise ValueError(f"it has no column {', '.join(map(_any_of, absent))}, but {', '.join(given)}")
             for read in reader:
                 row = {key: _normalized(value or "") for key, value in read.items() if key is not None}
                 blank = next((names for names in columns if not any(row.get(name) for name in names)), None)
                 if blank:
-                    raise ValueError(f"line {reader.line_num} has no {' or '.join(blank)}")
+                    raise ValueError(f"line {reader.line_num} has no {_any_of(blank)}")
                 empty = False
                 yield row
     except (OSError, ValueError, csv.Error) as error:
@@ -64,6 +72,15 @@ def read_rows(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Iterator[d
         ) from error
     if empty:
         raise SizewiseError(f"{path} has no rows.", "at least one vote or rating", "")
+
+
+def _any_of(names: Sequence[str]) -> str:
+    return names[0] if names[1:] == (f"{names[0]}_id", *names[2:]) else " or ".join(names)
+
+
+def column_name(name: str) -> str:
+    """Return the name of a column in lower case with underscores, such as `item_id` for `Item ID`."""
+    return "_".join(_normalized(name).casefold().replace("_", " ").replace("-", " ").split())
 
 
 @lru_cache(maxsize=2**16)
@@ -94,7 +111,64 @@ def columns_of(rows: Iterable[Mapping[str, str]]) -> tuple[dict[str, Column], in
     return {name: Column(list(values[name]), np.frombuffer(codes[name], dtype=np.int64)) for name in values}, count
 
 
-def filled(columns: Mapping[str, Column], names: Sequence[str]) -> IntArray | None:
-    """Return the codes of the first of these columns that every row fills in; None if there is none."""
-    found = (columns[name].codes for name in names if name in columns)
-    return next((codes for codes in found if codes.all()), None)
+class Clusters(NamedTuple):
+    """What votes share: their raters and their source documents."""
+
+    raters: IntArray | None
+    """(votes,) rater of each vote; None if no column names them."""
+    documents: IntArray | None
+    """(votes,) source document of each vote; None if no column names them."""
+    notes: tuple[str, ...]
+    """Which columns name them, and how many votes name none."""
+
+
+def cluster_votes(columns: Mapping[str, Column]) -> Clusters:
+    """Find the rater and the source document of each vote.
+
+    A vote without a document belongs to that of its item, or else to its item. One that names neither is a document of
+    its own, and one without a rater has a rater of its own: a blank cell never merges or splits the others.
+    """
+    raters, of_raters = _first(columns, RATER_COLUMNS)
+    items, of_items = _first(columns, ITEM_COLUMNS)
+    documents, of_documents = _first(columns, DOCUMENT_COLUMNS)
+    if documents is not None and items is not None:
+        documents = _completed(documents, items)
+    named = documents if documents is not None else items
+    words = [f"'{name}'" for name in (of_documents, of_items) if name]
+    notes = []
+    if named is not None:
+        notes.append(f"votes with the same value in column {words[0]} are one document")
+        notes += _blank_note(named, " or ".join(words), "document")
+    if raters is not None:
+        notes.append(f"votes with the same value in column '{of_raters}' are of one rater")
+        notes += _blank_note(raters, f"'{of_raters}'", "rater")
+    return Clusters(_own_if_blank(raters), _own_if_blank(named), tuple(notes))
+
+
+def _first(columns: Mapping[str, Column], names: Sequence[str]) -> tuple[IntArray | None, str]:
+    """Return the codes of the first of these columns that isn't empty, and its name; 0 is a blank cell."""
+    found = ((columns[name].codes, name) for name in names if name in columns and columns[name].codes.any())
+    return next(found, (None, ""))
+
+
+def _completed(documents: IntArray, items: IntArray) -> IntArray:
+    """Fill blank documents with that of the same item in other votes, or else with the item."""
+    known = np.zeros(int(items.max()) + 1, dtype=np.int64)
+    filled = (documents > 0) & (items > 0)
+    known[items[filled]] = documents[filled]
+    of_item = np.where(known > 0, known, documents.max() + np.arange(len(known)))
+    of_item[0] = 0
+    completed: IntArray = np.where(documents > 0, documents, of_item[items])
+    return completed
+
+
+def _own_if_blank(codes: IntArray | None) -> IntArray | None:
+    if codes is None:
+        return None
+    own: IntArray = np.where(codes > 0, codes, codes.max() + 1 + np.arange(len(codes)))
+    return own
+
+
+def _blank_note(codes: IntArray, columns: str, unit: str) -> list[str]:
+    blank = int((codes == 0).sum())
+    return [f"votes without {columns}: {blank}; each counts as another {unit}"] if blank else []

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.stats import norm
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.judging.vote_files import read_rows
+from sizewise.judging.labels import read_labels
+from sizewise.judging.vote_files import DOCUMENT_COLUMNS, ITEM_COLUMNS, RATER_COLUMNS, read_rows
 from sizewise.judging.vote_scores import codes_of, raters_note, vote_score
 from sizewise.records import Agreement, JudgePlan, Score
 from sizewise.stats import MIN_CLUSTERS
@@ -21,15 +22,17 @@ from sizewise.stats.agreement import Level
 from sizewise.stats.crossed import MIN_RATERS
 
 FEW_GROUPS = 20
-MAX_LABELS = 200
 REPEAT_SHARE = 0.1
+MIN_DETECT = 1e-4
+"""Smallest difference that a round is planned for; it takes over a hundred million votes."""
 
 
 def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     """Compute how far raters agree beyond chance.
 
     Args:
-        path: CSV with `rater`, `item`, `label`, and optionally `document`, where several items come from one.
+        path: CSV with `rater`, `item`, `label`, and optionally `document`, where several items come from one; or
+            columns with other usual names, see `vote_files`.
         level: level of measurement of the labels.
         seed: has no effect, as nothing is drawn at random.
 
@@ -38,7 +41,21 @@ def agreement(path: Path, level: Level = "nominal", seed: int = 0) -> Agreement:
     """
     if level not in get_args(Level):
         raise UsageError(f"'{level}' is not a level of measurement.", " or ".join(get_args(Level)), "")
-    return agree_rows(list(read_rows(path, ("rater", "item", "label"))), path.name, level)
+    names = {"rater": RATER_COLUMNS, "item": ITEM_COLUMNS, "document": DOCUMENT_COLUMNS}
+    read = list(read_rows(path, (RATER_COLUMNS, ITEM_COLUMNS, "label")))
+    rows = [
+        {"label": row["label"]}
+        | {unit: next((row[name] for name in columns if row.get(name)), "") for unit, columns in names.items()}
+        for row in read
+    ]
+    used = next((name for name in DOCUMENT_COLUMNS if any(row.get(name) for row in read)), None)
+    found = agree_rows(rows, path.name, level)
+    independent = (
+        f"items with the same value in column '{used}' are one document"
+        if used
+        else "no column 'document': every item is treated as independent of the others"
+    )
+    return found.model_copy(update={"notes": (*found.notes, independent)})
 
 
 class _Ratings(NamedTuple):
@@ -70,10 +87,9 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
         raise SizewiseError(f"{source} has two ratings of one item by one rater.", "one rating per rater and item", "")
     raters, rater = np.unique([row["rater"] for row in rows], return_inverse=True)
     items, item = np.unique([row["item"] for row in rows], return_inverse=True)
-    labels, values = _ordered_labels(sorted({row["label"] for row in rows}), level, source)
-    index = {name: i for i, name in enumerate(labels)}
-    label = np.array([index[row["label"]] for row in rows])
-    counts = np.zeros((len(items), len(labels)))
+    labels = read_labels({row["label"] for row in rows}, level, source)
+    label = np.array([labels.place[row["label"]] for row in rows])
+    counts = np.zeros((len(items), len(labels.names)))
     np.add.at(counts, (item, label), 1)
     several = counts.sum(axis=1) > 1
     if not several.any():
@@ -82,20 +98,34 @@ def agree_rows(rows: list[dict[str, str]], source: str, level: Level = "nominal"
             "items with two ratings or more",
             "",
         )
-    of_item = {row["item"]: row.get("document") or row["item"] for row in rows}
-    document = codes_of([of_item[str(name)] for name in items])
+    of_item = _documents(rows, source)
+    document = codes_of([of_item.get(str(name), ("", str(name))) for name in items])
     ratings = _Ratings(raters, rater, item, label, counts, document)
     return Agreement(
         source=source,
         ratings=len(rows),
         raters=len(raters),
         items=int(several.sum()),
-        labels=tuple(labels),
+        labels=tuple(labels.names),
         level=level,
-        scores=_coefficients(ratings, level, values),
+        scores=_coefficients(ratings, level, labels.values),
         against_the_rest=_against_the_rest(ratings),
-        notes=tuple(_agreement_notes(ratings, len(np.unique(document[several])))),
+        notes=(*_agreement_notes(ratings, len(np.unique(document[several]))), *labels.notes),
     )
+
+
+def _documents(rows: list[dict[str, str]], source: str) -> dict[str, str]:
+    """Find the document of each item that names one."""
+    found: dict[str, str] = {}
+    for row in rows:
+        document = row.get("document")
+        if document and found.setdefault(row["item"], document) != document:
+            raise SizewiseError(
+                f"{source} names two documents of item {row['item']}: {found[row['item']]} and {document}.",
+                "one document per item",
+                "",
+            )
+    return found
 
 
 def _agreement_notes(ratings: _Ratings, independent: int) -> Iterable[str]:
@@ -147,11 +177,11 @@ def _of_counts(
     """Compute a coefficient that is a function of the counts of each item, with its interval."""
     counts = ratings.counts
     sums = sums_of(counts)
-    point = float(value(sums.sum(axis=0)))
+    point = float(value(sums.sum(axis=0))) if counts.shape[1] > 1 else float("nan")
     several = counts.sum(axis=1) > 1
     documents = np.unique(ratings.document[several])
     ends, clusters = None, "documents"
-    if isfinite(point) and counts.shape[1] > 1 and len(documents) >= MIN_CLUSTERS:
+    if isfinite(point) and len(documents) >= MIN_CLUSTERS:
         without, effective = None, 0.0
         if len(ratings.raters) >= MIN_RATERS:
             without = np.stack([_added_by(ratings, rater, sums, sums_of) for rater in range(len(ratings.raters))])
@@ -197,25 +227,6 @@ def _against_the_rest(ratings: _Ratings) -> dict[str, Score]:
     return found
 
 
-def _ordered_labels(labels: list[str], level: Level, source: str) -> tuple[list[str], np.ndarray]:
-    """Sort labels, by value if all are numbers, and return them with their numeric values."""
-    if len(labels) > MAX_LABELS:
-        raise SizewiseError(f"{source} has {len(labels)} different labels.", f"at most {MAX_LABELS}", "")
-    try:
-        numbers = sorted((float(label), label) for label in labels)
-        if not all(isfinite(number) for number, _ in numbers):
-            raise ValueError("not a number")
-    except ValueError:
-        if level != "nominal":
-            raise SizewiseError(
-                f"{source} has labels that are not numbers.",
-                f"numbers, for agreement of {level} labels",
-                "--level nominal",
-            ) from None
-        return labels, np.arange(len(labels), dtype=np.float64)
-    return [label for _, label in numbers], np.array([number for number, _ in numbers])
-
-
 def _coefficient(signature: str, point: float, ends: tuple[float, float] | None, n: int, clusters: str) -> Score:
     name = signature.partition("|")[0]
     known = isfinite(point)
@@ -254,7 +265,7 @@ def plan(
     """Compute how many pairwise votes are needed to detect a difference.
 
     The test compares a win rate with one half, a tie counting as one half. Votes on one item are correlated, which the
-    design effect of Kish (1965) accounts for.
+    design effect of Kish (1965) accounts for. A round never has fewer than MIN_CLUSTERS items, which a claim needs.
 
     Args:
         detect: smallest distance of the win rate from one half to detect: 0.1 is a win rate of 60 %.
@@ -268,10 +279,10 @@ def plan(
         UsageError: a number is out of range.
     """
     tie_share, item_correlation, seconds_per_vote = assumptions or PlanAssumptions()
-    if not 0 < detect < 0.5 or not 0 < power < 1 or not 0 < alpha < 1 or not 0 <= tie_share < 1:
+    if not MIN_DETECT <= detect < 0.5 or not 0 < power < 1 or not 0 < alpha < 1 or not 0 <= tie_share < 1:
         raise UsageError(
             f"Can't plan a round with detect={detect:g}, power={power:g}, alpha={alpha:g} and {tie_share:g} ties.",
-            "0 < detect < 0.5, and shares between 0 and 1",
+            f"{MIN_DETECT:g} <= detect < 0.5, and shares between 0 and 1",
             "sizewise judge plan --detect 0.1",
         )
     if votes_per_item > raters or min(raters, votes_per_item) < 1:
@@ -285,7 +296,7 @@ def plan(
     z_alpha, z_power = float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))
     effective = ((z_alpha * sqrt(variance) + z_power * sqrt(variance_if_different)) / detect) ** 2
     votes = ceil(effective * (1 + (votes_per_item - 1) * item_correlation))
-    items = ceil(votes / votes_per_item)
+    items = max(ceil(votes / votes_per_item), MIN_CLUSTERS)
     votes = items * votes_per_item
     repeats = ceil(votes * REPEAT_SHARE)
     return JudgePlan(

@@ -4,6 +4,9 @@ Latencies are defined as in vLLM's benchmark: time to first token (TTFT); time p
 (latency - TTFT) / (tokens - 1); inter-token latency (ITL), the gaps between streamed pieces. Goodput counts the
 requests that meet all latency limits (Zhong et al., 2024, DistServe).
 
+A failed request counts as slower than any answer in quantiles of TTFT and latency, and as outside the limits. An answer
+of fewer than two tokens has no TPOT; it meets the limits if its latency is at most that of the first token plus one.
+
 Intervals take requests as independent: quantiles of requests lie between two order statistics, those of gaps between
 tokens count requests as groups, and rates (throughput, goodput) come from batches of consecutive requests.
 """
@@ -61,7 +64,11 @@ class Limits(NamedTuple):
 
     def met_by(self, answer: TimedAnswer) -> bool:
         """Check whether a request succeeded within the limits."""
-        return answer.error is None and answer.ttft_s <= self.ttft_s and (answer.tpot_s or 0.0) <= self.tpot_s
+        if answer.error is not None or answer.ttft_s > self.ttft_s:
+            return False
+        if answer.tpot_s is None:  # no time per output token: the first token and one more
+            return answer.latency_s <= self.ttft_s + self.tpot_s
+        return answer.tpot_s <= self.tpot_s
 
 
 def check_users(concurrent_users: Sequence[int]) -> list[int]:
@@ -101,15 +108,16 @@ def level_of(
     ttft = [answer.ttft_s for answer in successful]
     tpot = [answer.tpot_s for answer in successful if answer.tpot_s is not None]
     latency = [answer.latency_s for answer in successful]
+    failed = len(answers) - len(successful)
     scores = {
-        name: _quantile_score(name, values, share, load)
-        for name, values, share in (
-            ("p50_ttft_s", ttft, 0.5),
-            ("p95_ttft_s", ttft, HIGHEST_QUANTILE),
-            ("p50_tpot_s", tpot, 0.5),
-            ("p95_tpot_s", tpot, HIGHEST_QUANTILE),
-            ("p50_latency_s", latency, 0.5),
-            ("p95_latency_s", latency, HIGHEST_QUANTILE),
+        name: _quantile_score(name, values, share, load, unanswered)
+        for name, values, share, unanswered in (
+            ("p50_ttft_s", ttft, 0.5, failed),
+            ("p95_ttft_s", ttft, HIGHEST_QUANTILE, failed),
+            ("p50_tpot_s", tpot, 0.5, 0),
+            ("p95_tpot_s", tpot, HIGHEST_QUANTILE, 0),
+            ("p50_latency_s", latency, 0.5, failed),
+            ("p95_latency_s", latency, HIGHEST_QUANTILE, failed),
         )
     }
     scores["p95_itl_s"] = _gap_score([answer.gaps for answer in successful], load)
@@ -133,12 +141,13 @@ def _rate_scores(
     signature = f"{goodput_signature}|wilson"
     scores = {"within_limits": proportion_score("within_limits", sum(within), len(answers), signature=signature)}
     successful = [int(answer.error is None) for answer in answers]
+    seconds = max([seconds, *(answer.ended_s or 0.0 for answer in answers)])
     for name, amounts, unit, signature in (
         ("tokens_per_s", [answer.tokens * (answer.error is None) for answer in answers], "tokens/s", load),
         ("requests_per_s", successful, "requests/s", load),
         ("goodput_per_s", within, "requests/s", goodput_signature),
     ):
-        ends = _rate_ends(answers, amounts, per_batch)
+        ends = _rate_ends(answers, amounts, per_batch, seconds)
         scores[name] = Score(
             metric=name,
             value=sum(amounts) / seconds,
@@ -169,7 +178,7 @@ def interval_notes(levels: Sequence[LoadLevel]) -> list[str]:
     if short:
         notes.append(
             f"p95 has no upper bound at {_loads(short)}: {needed} successful requests per level are needed to verify "
-            f"a limit on p95, and {', '.join(str(level.scores['p95_latency_s'].n) for level in short)} succeeded."
+            f"a limit on p95, more if some fail, and {', '.join(map(str, map(_succeeded, short)))} succeeded."
         )
     unbatched = [level for level in levels if level.scores["requests_per_s"].ci_low is None]
     if unbatched:
@@ -185,6 +194,10 @@ def _lacks_upper_end(score: Score | None) -> bool:
     return score is not None and score.value is not None and score.ci_high is None
 
 
+def _succeeded(level: LoadLevel) -> int:
+    return level.requests - sum(level.errors.values())
+
+
 def _loads(levels: Sequence[LoadLevel]) -> str:
     counts = [level.concurrent_users for level in levels if level.concurrent_users]
     if not counts:
@@ -192,10 +205,27 @@ def _loads(levels: Sequence[LoadLevel]) -> str:
     return f"{', '.join(map(str, counts))} user{'s' * (counts != [1])}"
 
 
-def _quantile_score(name: str, values: Sequence[float], share: float, load: str) -> Score:
-    """Score a quantile of requests with the exact interval between two of their order statistics."""
-    found = quantile_interval(values, share) if values else None
-    return _score_of(name, found, len(values), f"{load}|order statistics of requests")
+def _quantile_score(name: str, values: Sequence[float], share: float, load: str, failed: int) -> Score:
+    """Score a quantile of requests with the exact interval between two of their order statistics.
+
+    Args:
+        name: name of the metric.
+        values: times of the answered requests.
+        share: the quantile.
+        load: the load, for the signature.
+        failed: number of failed requests, each of which is slower than any answer.
+    """
+    n, signature = len(values) + failed, f"{load}|order statistics of requests"
+    if not values:
+        return _score_of(name, None, 0, signature)
+    if failed > (1 - share) * n + 1e-9:
+        absent = f"{failed} of {n} requests failed, more than {100 * (1 - share):.0f} %"
+        return Score(metric=name, n=n, unit="s", signature=signature, missing_reason=absent)
+    slowest = max(values)
+    found = quantile_interval([*values, *[10 * slowest + 1] * failed], share)
+    if found.ci_high is not None and found.ci_high > slowest:
+        found = found._replace(ci_high=None)
+    return _score_of(name, found._replace(value=min(found.value, slowest)), n, signature)
 
 
 def _gap_score(gaps: Sequence[Sequence[float]], load: str) -> Score:
@@ -221,6 +251,8 @@ def _score_of(name: str, found: QuantileInterval | None, n: int, signature: str)
     )
 
 
-def _rate_ends(answers: Sequence[TimedAnswer], amounts: Sequence[float], per_batch: int) -> tuple[float, float] | None:
+def _rate_ends(
+    answers: Sequence[TimedAnswer], amounts: Sequence[float], per_batch: int, seconds: float
+) -> tuple[float, float] | None:
     ends = [answer.ended_s for answer in answers if answer.ended_s is not None]
-    return rate_interval(amounts, ends, per_batch) if len(ends) == len(answers) else None
+    return rate_interval(amounts, ends, per_batch, seconds=seconds) if len(ends) == len(answers) else None

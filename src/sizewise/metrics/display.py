@@ -91,8 +91,8 @@ JUDGED = {
     "people_ppi": Measure(
         "Human preference (with judges)",
         "Human preference estimated from people's votes and judge models' votes on further answers (prediction-powered "
-        "inference). Higher is better. Judge models make the interval narrower and can't bias the value: they count as "
-        "far as their votes predict people's on the same answers.",
+        "inference). Higher is better. Judge models make the interval narrower, as far as their votes predict people's "
+        "on the same answers; they can't bias the value as long as the further answers are like these.",
     ),
     "judge_model": Measure(
         "Judge model preference",

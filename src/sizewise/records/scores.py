@@ -163,6 +163,16 @@ class Stopped(Record):
     """Items that could have been asked."""
     documents: int
     """Source documents asked; each counts once."""
+    estimand: Literal["mean over documents"] = "mean over documents"
+    """What the decision is about. A score is the mean over items instead, in which long documents count more."""
+    item_mean: float | None = None
+    """Like `mean`, but over the items asked; None in records of earlier versions."""
+    items_disagree: bool = False
+    """Whether `item_mean` doesn't point the way of the decision."""
+    largest_document: int = 0
+    """Items of the largest document that could have been asked; 0 in records of earlier versions."""
+    unequal: bool = False
+    """Whether documents differ so much in items that the mean over items rests on fewer than half of them."""
 
 
 class Evaluation(Record):
@@ -338,6 +348,9 @@ class CombinedVotes(Record):
     """Width of the interval divided by that of people's votes alone."""
     floor: float
     """Smallest ratio that any number of further judged tasks could reach: `sqrt(1 - correlation ** 2)`."""
+    shift_p: float | None = None
+    """P-value that judges' means on people's tasks and on further tasks are equal. Below 0.01, people's votes stand
+    alone; None if no judge can be used, and in records of earlier versions."""
 
 
 class Comparison(Record):

@@ -10,7 +10,7 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import find_metric
 from sizewise.records import Calibration, Evaluation, ItemRow
 from sizewise.routing.calibrating import calibrate_rows
-from sizewise.stats.bootstrap import FloatArray
+from sizewise.stats.inference import FloatArray
 from sizewise.store import Store
 
 RANGES = {"accuracy": 1.0, "json_f1": 1.0, "token_f1": 1.0, "chrf": 100.0, "exact_match": 1.0}

@@ -1,6 +1,6 @@
 """Pure statistics on arrays."""
 
-from sizewise.stats.bootstrap import interval, paired_differences, percentile_interval
+from sizewise.stats.bootstrap import percentile_interval
 from sizewise.stats.inference import (
     LEVEL,
     MIN_CLUSTERS,
@@ -14,7 +14,7 @@ from sizewise.stats.inference import (
 from sizewise.stats.length_control import length_controlled_rate
 from sizewise.stats.multiplicity import holm
 from sizewise.stats.power import detectable_difference, needed_for
-from sizewise.stats.proportions import rule_of_three, wilson
+from sizewise.stats.proportions import wilson
 from sizewise.stats.sequential import PairedBet
 
 __all__ = [
@@ -28,12 +28,9 @@ __all__ = [
     "detectable_difference",
     "estimate",
     "holm",
-    "interval",
     "length_controlled_rate",
     "min_clusters_for",
     "needed_for",
-    "paired_differences",
     "percentile_interval",
-    "rule_of_three",
     "wilson",
 ]

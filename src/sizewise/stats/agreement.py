@@ -56,7 +56,10 @@ def _distance(sizes: FloatArray, level: Level, values: FloatArray) -> FloatArray
     if level == "nominal":
         return np.broadcast_to(1 - np.eye(labels), (*sizes.shape, labels))
     if level == "interval":
-        return np.broadcast_to((values[:, None] - values[None, :]) ** 2, (*sizes.shape, labels))
+        # Alpha doesn't depend on the unit, and squares of large values would overflow.
+        scaled = values / max(float(np.abs(values).max()), np.finfo(np.float64).tiny)
+        scaled = (scaled - scaled.min()) / max(float(np.ptp(scaled)), np.finfo(np.float64).tiny)
+        return np.broadcast_to((scaled[:, None] - scaled[None, :]) ** 2, (*sizes.shape, labels))
     up_to = sizes.cumsum(axis=-1)
     middle = up_to - sizes / 2  # ratings below a label, plus half of the label's
     found: FloatArray = (middle[..., :, None] - middle[..., None, :]) ** 2

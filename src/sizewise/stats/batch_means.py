@@ -17,6 +17,7 @@ def rate_interval(
     ends_s: Sequence[float] | npt.NDArray[np.float64],
     per_batch: int = 1,
     level: float = 0.95,
+    seconds: float | None = None,
 ) -> tuple[float, float] | None:
     """Compute the interval of a rate (amount per second) from up to ten batches of consecutive events.
 
@@ -28,6 +29,8 @@ def rate_interval(
         ends_s: when each event ended, in seconds from the beginning.
         per_batch: smallest number of events of a batch, such as the number of concurrent users.
         level: confidence level.
+        seconds: time from the beginning to the end of the measurement, idle time after the last event included; by
+            default it ends with the last event.
 
     Returns:
         Lower and upper end; None if there are fewer than four batches.
@@ -43,7 +46,9 @@ def rate_interval(
     # Whole multiples of per_batch, so that a round of all users is never split.
     starts = np.arange(batches) * (len(ends) // max(1, per_batch)) // batches * max(1, per_batch)
     sums = np.add.reduceat(np.asarray(amounts, dtype=np.float64)[order], starts)
-    times = np.diff(np.r_[0.0, ends[order][np.r_[starts[1:], len(ends)] - 1]])
+    until = ends[order][np.r_[starts[1:], len(ends)] - 1]
+    until[-1] = max(until[-1], seconds or 0.0)
+    times = np.diff(np.r_[0.0, until])
     total = float(times.sum())
     if total <= 0:
         return None

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import binomtest
 
-from sizewise.stats.bootstrap import DRAWS_PER_BATCH, FloatArray, ValueOfSums
+from sizewise.stats.inference import FloatArray, ValueOfSums
 
 SACREBLEU_SEED = 12_345
 RANDOMIZATION_ROUNDS, BOOTSTRAP_ROUNDS = 10_000, 1_000
+DRAWS_PER_BATCH = 2**17  # items drawn per batch
 _BITS_PER_WORD = 32  # random bits are drawn in words, so each batch must use whole words
 
 

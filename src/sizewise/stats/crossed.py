@@ -36,6 +36,7 @@ PSEUDO = 0.5
 """Weight of one imagined document at each end of the scale; keeps the variance of unanimous votes above zero."""
 OPEN_DOCUMENTS = 100
 """Number of documents at which the intervals of an open round are narrowest."""
+_ROUNDING = 1e-9
 
 
 class Crossed(NamedTuple):
@@ -51,16 +52,22 @@ class Crossed(NamedTuple):
     documents: float
     """Effective number of source documents."""
 
-    def variance(self, contrasts: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Compute the variance and degrees of freedom of each contrast, (m, k) -> (m,), (m,)."""
+    def variance(self, contrasts: FloatArray, documents: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Compute the variance and degrees of freedom of each contrast, (m, k) -> (m,), (m,).
+
+        Args:
+            contrasts: (m, k) weights of the estimates.
+            documents: (m,) effective number of source documents behind each; by default that behind all votes.
+        """
         rater, document, cell, floor = (
             np.maximum(0.0, np.einsum("mk,mk->m", contrasts @ part, contrasts))
             for part in (self.by_rater, self.by_document, self.by_cell, self.floor)
         )
         total = np.maximum.reduce([rater, document, rater + document - cell, floor])
-        of_documents = max(1.0, self.documents - 1)
+        behind = np.full(len(total), self.documents) if documents is None else np.minimum(documents, self.documents)
+        of_documents = np.maximum(1.0, behind - 1)
         if self.raters == 0:
-            return total, np.full(len(total), of_documents)
+            return total, of_documents
         squares = rater**2 / max(1.0, self.raters - 1) + (total - rater) ** 2 / of_documents
         with np.errstate(divide="ignore", invalid="ignore"):
             freedom = np.where(squares > 0, total**2 / squares, of_documents)
@@ -174,7 +181,12 @@ def estimate_share(
         documents: (votes,) source document of each vote.
         null: value that the p-value tests.
         reading: how often the estimate is read, see `Reading`.
+
+    Raises:
+        ValueError: there are no values, or one isn't between 0 and 1.
     """
+    if not len(shares) or not np.all((shares >= -_ROUNDING) & (shares <= 1 + _ROUNDING)):
+        raise ValueError(f"{len(shares)} values, not all of them between 0 and 1")
     value = min(1.0, max(0.0, float(shares.mean())))
     shrunk, floor = imagined_documents(shares, documents)
     found = crossed(((shares - value) / len(shares))[:, None], raters, documents, floor)
@@ -200,7 +212,12 @@ def share_interval(
         found: contributions of the votes to the estimate.
         null: value that the p-value tests.
         reading: how often the estimate is read, see `Reading`.
+
+    Raises:
+        ValueError: the null value isn't between 0 and 1.
     """
+    if not 0 < null < 1:
+        raise ValueError(f"null value {null}; it must lie between 0 and 1")
     variance, freedom = found.variance(np.ones((1, 1)))
     effective = shrunk * (1 - shrunk) / float(variance[0])
     by = quantile(found, freedom, reading)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from sizewise.stats.bootstrap import FloatArray, Interval
 from sizewise.stats.crossed import PSEUDO, IntArray, Reading, crossed, quantile
+from sizewise.stats.inference import FloatArray, Interval
 
 NEWTON_STEPS = 25
 RIDGE = 1e-2  # in votes; keeps the slope finite if length alone decides

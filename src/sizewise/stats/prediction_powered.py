@@ -2,7 +2,8 @@
 
 People's mean is corrected by how judges' votes on people's tasks differ from their votes on further tasks:
 `mean(people) + weight * (mean(judge, further tasks) - mean(judge, people's tasks))`. The estimate is right and its
-interval valid however good the judge is, because a judge only ever enters as this difference.
+interval valid however good the judge is, because a judge only ever enters as this difference, if people's tasks and
+further tasks are alike. Where a judge's votes show that they aren't, people's votes stand alone.
 
 Sources: Angelopoulos, Duchi and Zrnic (2023), PPI++: Efficient prediction-powered inference (arXiv 2311.01453), for the
 estimate and the weight with the smallest variance; Zrnic and Candès (2024), Cross-prediction-powered inference, for
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t as student_t
 
 from sizewise.stats.crossed import Crossed, Estimate, Reading, crossed, imagined_documents, share_interval
 from sizewise.stats.inference import MIN_CLUSTERS
@@ -26,6 +28,8 @@ IntArray = npt.NDArray[np.int64]
 
 DOCUMENTS_PER_WEIGHT = 20
 """Documents with people's votes that each judge needs for a weight of its own; with fewer, all judges share one."""
+SHIFT_LEVEL = 0.01
+"""People's votes stand alone if a judge's means on people's and on further tasks differ at this level."""
 _ONE = np.ones((1, 1))
 FOLDS = 100
 """Maximum number of folds of documents; each fold's weight comes from all others."""
@@ -65,6 +69,8 @@ class Combined(NamedTuple):
     """Correlation of people and judges over documents; NaN if it isn't known."""
     width_ratio: float
     """Standard error relative to that of people alone; 1 if judges don't reduce it."""
+    shift_p: float = float("nan")
+    """P-value that judges' means on people's tasks and on further tasks are equal; NaN if no judge can be used."""
 
     @property
     def floor(self) -> float:
@@ -98,9 +104,10 @@ def combine(votes: Judgments, *, null: float = 0.5, reading: Reading = "once", w
 
     Each document's weight comes from the other documents, so that it can't favor the votes it is applied to, and the
     cost of estimating it is part of the variance. A weight is shrunk as far as noise may explain it, and people's votes
-    alone are returned if judges don't make the interval narrower. Several judges share one weight, unless there are
-    DOCUMENTS_PER_WEIGHT documents for each; no judge is chosen by its result. A judge is used if it voted on
-    MIN_CLUSTERS documents with people's votes, and on as many further ones.
+    alone are returned if judges don't make the interval narrower, or if a judge's means on people's tasks and on
+    further tasks differ at SHIFT_LEVEL: then these tasks aren't alike, which the estimate assumes. Several judges share
+    one weight, unless there are DOCUMENTS_PER_WEIGHT documents for each; no judge is chosen by its result. A judge is
+    used if it voted on MIN_CLUSTERS documents with people's votes, and on as many further ones.
 
     Args:
         votes: people's and judges' votes.
@@ -131,10 +138,11 @@ def combine(votes: Judgments, *, null: float = 0.5, reading: Reading = "once", w
     ratio = sqrt(float(found.variance(_ONE)[0][0] / people.variance(_ONE)[0][0]))
     both = share_interval(float(np.clip(value, 0.0, 1.0)), shrunk, found, null=null, reading=reading)
     narrower = ratio < 1 and both.ci_high - both.ci_low < alone.ci_high - alone.ci_low
-    if weight is None and not narrower:
-        return Combined(alone, alone, weights_used, correlation, 1.0)
+    shift_p = _shift_p(design)
+    if weight is None and (not narrower or shift_p < SHIFT_LEVEL):
+        return Combined(alone, alone, weights_used, correlation, 1.0, shift_p)
     weights_used[design.used] = weights.mean(axis=0) / (len(design.used) if weights.shape[1] == 1 else 1)
-    return Combined(both, alone, weights_used, correlation, ratio)
+    return Combined(both, alone, weights_used, correlation, ratio, shift_p)
 
 
 class _Design(NamedTuple):
@@ -150,6 +158,8 @@ class _Design(NamedTuple):
     """(rows, weights) contribution of the mean on people's tasks minus the mean on further tasks."""
     distances: FloatArray
     """(votes, weights) distance of judges' votes on people's tasks from their mean on further tasks."""
+    spread: FloatArray
+    """(weights,) variance of the difference of the two means, if all tasks were alike and independent."""
     used: list[int]
     """Index of each judge that is used."""
 
@@ -167,11 +177,11 @@ def _design(votes: Judgments) -> _Design:
     """Compute the contributions of people and of every judge with enough votes."""
     count, rows = len(votes.shares), len(votes.shares) + len(votes.judged)
     documents = np.unique(np.concatenate([votes.documents, votes.judged_documents]), return_inverse=True)[1]
-    judges, distances, used = [], [], []
+    judges, distances, spread, used = [], [], [], []
     strata = np.zeros(count, dtype=np.int64) if votes.strata is None else votes.strata
     judged_strata = np.zeros(rows - count, dtype=np.int64) if votes.judged_strata is None else votes.judged_strata
     for judge in range(votes.predictions.shape[1]):
-        column, distance, documents_used = np.zeros(rows), np.zeros(count), 0
+        column, distance, documents_used, independent = np.zeros(rows), np.zeros(count), 0, 0.0
         for stratum in np.unique(strata):
             shared = (strata == stratum) & ~np.isnan(votes.predictions[:, judge])
             further = (judged_strata == stratum) & ~np.isnan(votes.judged[:, judge])
@@ -183,16 +193,36 @@ def _design(votes: Judgments) -> _Design:
             column[:count][shared] = size * (first - first.mean()) / len(first)
             column[count:][further] = -size * (second - second.mean()) / len(second)
             distance[shared] = size * (first - second.mean()) * count / len(first)
+            independent += size**2 * float(np.r_[first, second].var()) * (1 / len(first) + 1 / len(second))
         if documents_used >= MIN_CLUSTERS:
             judges.append(column)
             distances.append(distance)
+            spread.append(independent)
             used.append(judge)
     columns = np.array(judges).reshape(len(used), rows).T
     apart = np.array(distances).reshape(len(used), count).T
     if len(used) > 1 and len(np.unique(votes.documents)) < DOCUMENTS_PER_WEIGHT * len(used):
         columns, apart = columns.mean(axis=1, keepdims=True), apart.mean(axis=1, keepdims=True)
+        spread = [max(spread) / len(used)]
     centered = (votes.shares - votes.shares.mean()) / count
-    return _Design(documents.astype(np.int64), count, centered, columns, apart, used)
+    return _Design(documents.astype(np.int64), count, centered, columns, apart, np.array(spread), used)
+
+
+def _shift_p(design: _Design) -> float:
+    """Test whether judges' means on people's tasks equal those on further tasks; Bonferroni's correction over judges.
+
+    A t test of the difference, whose variance is that between documents (Liang and Zeger, 1986) or, if larger, that of
+    independent tasks around their common mean, so that a few votes of the same value are no proof.
+    """
+    rows = int(design.documents.max()) + 1
+    documents = len(np.unique(design.documents[: design.votes]))
+    p_values = []
+    for number, spread in enumerate(design.spread):
+        by_document = np.bincount(design.documents, design.judges[:, number], rows)
+        variance = max(float(by_document @ by_document) * documents / (documents - 1), float(spread))
+        difference = abs(float(design.distances[:, number].mean()))
+        p_values.append(2 * float(student_t.sf(difference / sqrt(variance), documents - 1)) if variance else 1.0)
+    return min(1.0, len(p_values) * min(p_values))
 
 
 def _weights_without_each(people: FloatArray, judges: FloatArray, labeled: npt.NDArray[np.bool_]) -> FloatArray:

@@ -7,16 +7,6 @@ from math import sqrt
 from scipy.stats import norm
 
 
-def rule_of_three(n: int) -> float:
-    """Compute the one-sided 95% upper bound of a rate with no cases among n: about 3 / n.
-
-    Source: Hanley and Lippman-Hand (1983), If nothing goes wrong, is everything all right? Exact form.
-    """
-    if n <= 0:
-        raise ValueError(f"rule_of_three needs n > 0, got {n}")
-    return float(1 - 0.05 ** (1 / n))
-
-
 def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """Compute Wilson's score interval of a proportion.
 

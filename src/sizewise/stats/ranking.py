@@ -19,12 +19,17 @@ from scipy.special import expit, logsumexp, softmax
 from scipy.stats import studentized_range
 
 from sizewise.stats.crossed import LEVEL, Crossed, Quantile, Reading, crossed, quantile
+from sizewise.stats.inference import MIN_CLUSTERS
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 MAX_STEPS, TOLERANCE = 200, 1e-12
 PRIOR = 0.5
 """Imagined wins, and as many losses, of each item against the average of the others."""
+MIN_EFFECTIVE = MIN_CLUSTERS / 2
+"""Effective number of source documents below which no difference is claimed: with fewer, their spread is unknown."""
+MAX_GROUPS = 1_000
+"""Number of groups that documents are dealt to for their effective number."""
 FREEDOMS = (1.0, 2.0, 4.0, 10.0, 40.0, 1e6)
 """Degrees of freedom between which quantiles of the studentized range are interpolated."""
 
@@ -43,9 +48,24 @@ def win_matrix(left: IntArray, right: IntArray, share: FloatArray, items: int) -
     return won.reshape(items, items).astype(np.float64)
 
 
-def linked(wins: FloatArray) -> bool:
-    """Check for a chain of wins from each item to every other; without one, some strengths are infinite."""
-    return int(connected_components(wins > 0, directed=True, connection="strong")[0]) == 1
+def linked(wins: FloatArray, least: float = 0.0) -> bool:
+    """Check for a chain of wins from each item to every other; without one, some strengths are infinite.
+
+    Args:
+        wins: (items, items) how often the row won against the column.
+        least: number of wins that a link of the chain takes; by default any share of a vote.
+    """
+    links = wins > 0 if least <= 0 else wins > least - 1e-9
+    return int(connected_components(links, directed=True, connection="strong")[0]) == 1
+
+
+def needs_prior(wins: FloatArray) -> bool:
+    """Check whether strengths rest on `prior_wins`: some items won less than one vote against all others.
+
+    Soft preferences near 0 and 1 leave fractions of wins. Without the prior they would make strengths nearly infinite,
+    and their intervals unbounded, although they say the same as votes that one side always won.
+    """
+    return not linked(wins, 1.0)
 
 
 def prior_wins(items: int) -> FloatArray:
@@ -103,6 +123,8 @@ class Fitted(NamedTuple):
     """(items,) worst rank."""
     standard_errors: FloatArray
     """(items,) of the logarithms of the strengths, whose mean is zero."""
+    certain: npt.NDArray[np.bool_]
+    """(items,) whether enough source documents are behind the interval."""
 
 
 class Votes(NamedTuple):
@@ -124,7 +146,7 @@ def fit_strengths(votes: Votes, items: int, reading: Reading = "once") -> Fitted
     """Fit strengths, with an interval and a range of ranks for each item.
 
     Memory and time don't grow with votes times rounds: the votes enter as win matrix and as sums by cluster. Items that
-    the votes don't link, directly or through others, get strengths from a weak prior.
+    the votes don't link by wins, directly or through others, get strengths from a weak prior, see `needs_prior`.
 
     Args:
         votes: the votes.
@@ -133,11 +155,12 @@ def fit_strengths(votes: Votes, items: int, reading: Reading = "once") -> Fitted
     """
     wins = win_matrix(votes.left, votes.right, votes.share, items)
     imagined = prior_wins(items)
-    strengths = bradley_terry(wins if linked(wins) else wins + imagined)
+    if needs_prior(wins):
+        wins = wins + imagined
+    strengths = bradley_terry(wins)
     logs = np.log(strengths)
     probability = expit(logs[:, None] - logs[None, :])
-    games = wins + wins.T if linked(wins) else wins + wins.T + 2 * imagined
-    bread: FloatArray = np.asarray(pinvh(_information(games, probability)), dtype=np.float64)
+    bread: FloatArray = np.asarray(pinvh(_information(wins + wins.T, probability)), dtype=np.float64)
     residual = votes.share - probability[votes.left, votes.right]
     places = np.arange(len(residual))
     contributions = csr_array(
@@ -148,15 +171,17 @@ def fit_strengths(votes: Votes, items: int, reading: Reading = "once") -> Fitted
         shape=(len(residual), items),
     )
     found = crossed(contributions, votes.raters, votes.documents, _prior_variance(imagined, probability))
+    links = _links(votes, probability)
     # Contrast i is the logit of strength i, whose interval stays within 0 and 1.
     others = strengths / (1 - strengths)[:, None]
-    contrasts = np.where(np.eye(items) > 0, 1.0, -others)
-    variance, freedom = found.variance(contrasts @ bread)
+    contrasts = np.where(np.eye(items) > 0, 1.0, -others) @ bread
+    documents = links.documents_behind(contrasts)
+    variance, freedom = found.variance(contrasts, documents)
     by = quantile(found, freedom, reading)
     half = by.errors * np.sqrt(variance)
     logit = logs - np.array([logsumexp(np.delete(logs, i)) for i in range(items)])
     centered = np.eye(items) - 1 / items
-    first, last = _ranks(logs, bread, found, reading)
+    first, last = _ranks(logs, bread, found, links, reading)
     return Fitted(
         strengths,
         np.minimum(expit(logit - half), strengths),
@@ -164,6 +189,7 @@ def fit_strengths(votes: Votes, items: int, reading: Reading = "once") -> Fitted
         first,
         last,
         np.sqrt(found.variance(centered @ bread)[0]),
+        links.suffices & (documents >= MIN_EFFECTIVE),
     )
 
 
@@ -174,15 +200,67 @@ def _prior_variance(imagined: FloatArray, probability: FloatArray) -> FloatArray
     return np.asarray(np.diag(squares.sum(axis=1)) - squares, dtype=np.float64)
 
 
-def _ranks(logs: FloatArray, bread: FloatArray, found: Crossed, reading: Reading) -> tuple[IntArray, IntArray]:
-    """Compute the best and worst rank of each item from simultaneous intervals of all differences."""
+class _Links(NamedTuple):
+    """Which votes link the items, by pair and source document."""
+
+    pairs: IntArray
+    """(pairs, 2) items of each pair with votes."""
+    deviations: csr_array
+    """(pairs, documents) standard deviations of the votes on each pair and document, summed."""
+    suffices: npt.NDArray[np.bool_]
+    """(items,) whether the votes on an item cover MIN_CLUSTERS documents."""
+    component: IntArray
+    """(items,) number of the set of items that votes link, directly or through others."""
+
+    def documents_behind(self, influence: FloatArray) -> FloatArray:
+        """Compute the effective number of documents behind estimates, (m, items) -> (m,).
+
+        A document counts with the variance that its votes would add if they all agreed (Carter, Schnepel and
+        Steigerwald, 2017). So where many votes link two items through one document, it counts as one, however many
+        documents there are elsewhere.
+        """
+        weights = np.abs(influence[:, self.pairs[:, 0]] - influence[:, self.pairs[:, 1]])
+        added = np.square(np.asarray((self.deviations.T @ weights.T).T, dtype=np.float64))
+        largest = added.max(axis=1, keepdims=True)
+        shares = added / np.where(largest > 0, largest, 1.0)
+        found: FloatArray = shares.sum(axis=1) ** 2 / np.maximum(np.square(shares).sum(axis=1), 1.0)
+        return found
+
+
+def _links(votes: Votes, probability: FloatArray) -> _Links:
+    items = len(probability)
+    documents = np.unique(votes.documents, return_inverse=True)[1]
+    sides = np.minimum(votes.left, votes.right), np.maximum(votes.left, votes.right)
+    codes, pair = np.unique(sides[0] * items + sides[1], return_inverse=True)
+    pairs = np.column_stack([codes // items, codes % items])
+    weights = np.sqrt(probability * (1 - probability))[sides]
+    groups = documents % MAX_GROUPS
+    deviations = csr_array((weights, (pair, groups)), shape=(len(codes), int(groups.max()) + 1))
+    seen = np.unique(np.concatenate([side * (documents.max() + 1) + documents for side in sides]))
+    covered = np.bincount(seen // (documents.max() + 1), minlength=items)
+    graph = csr_array((np.ones(len(codes)), (pairs[:, 0], pairs[:, 1])), shape=(items, items))
+    component = connected_components(graph, directed=False)[1].astype(np.int64)
+    return _Links(pairs, deviations, covered >= MIN_CLUSTERS, component)
+
+
+def _ranks(
+    logs: FloatArray, bread: FloatArray, found: Crossed, links: _Links, reading: Reading
+) -> tuple[IntArray, IntArray]:
+    """Compute the best and worst rank of each item from simultaneous intervals of all differences.
+
+    No difference counts whose items have votes on fewer than MIN_CLUSTERS documents, which fewer than MIN_EFFECTIVE
+    documents carry, or that no votes link.
+    """
     items = len(logs)
     ahead = np.zeros((items, items), dtype=bool)
     for i in range(items):
-        variance, freedom = found.variance((np.eye(items)[i] - np.eye(items)) @ bread)
+        contrasts = (np.eye(items)[i] - np.eye(items)) @ bread
+        documents = links.documents_behind(contrasts)
+        variance, freedom = found.variance(contrasts, documents)
         by = quantile(found, freedom, reading)
         half = _simultaneous(by, items) * np.sqrt(variance)
-        ahead[i] = logs[i] - logs > half
+        enough = links.suffices & links.suffices[i] & (links.component == links.component[i])
+        ahead[i] = (logs[i] - logs > half) & enough & (documents >= MIN_EFFECTIVE)
         ahead[i, i] = False
     return 1 + ahead.sum(axis=0), items - ahead.sum(axis=1)
 

@@ -1,0 +1,100 @@
+"""Labels of ratings: different spellings of one number are one label."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal, DecimalException
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sizewise.errors import SizewiseError
+from sizewise.stats.agreement import Level
+
+MAX_LABELS = 200
+SHOWN = 3
+
+
+class Labels(NamedTuple):
+    """The labels of a file."""
+
+    names: list[str]
+    """Labels in order: by value if all are numbers, else alphabetically."""
+    values: npt.NDArray[np.float64]
+    """(labels,) numeric values."""
+    place: dict[str, int]
+    """Spelling -> index of the label."""
+    notes: tuple[str, ...]
+    """Labels with several spellings."""
+
+
+def read_labels(spellings: Iterable[str], level: Level, source: str) -> Labels:
+    """Sort labels; if all are numbers, equal ones such as `1` and `1.0` are one label.
+
+    Args:
+        spellings: the different labels as they are written.
+        level: level of measurement.
+        source: where the labels come from, for messages.
+
+    Raises:
+        SizewiseError: there are too many labels, or labels that aren't numbers at a level that needs them.
+    """
+    written = sorted(set(spellings), key=lambda label: (len(label), label))
+    numbers = _numbers(written)
+    if numbers is None and level != "nominal":
+        raise SizewiseError(
+            f"{source} has labels that are not numbers.", f"numbers, for agreement of {level} labels", "--level nominal"
+        )
+    if numbers is None:
+        names = sorted(written)
+        found = Labels(
+            names,
+            np.arange(len(names), dtype=np.float64),
+            {name: i for i, name in enumerate(names)},
+            tuple(_look_alikes(names)),
+        )
+    else:
+        spelled: dict[Decimal, list[str]] = defaultdict(list)
+        for label, number in zip(written, numbers, strict=True):
+            spelled[number].append(label)
+        ordered = sorted(spelled)
+        found = Labels(
+            [spelled[number][0] for number in ordered],
+            np.array([float(number) for number in ordered]),
+            {label: i for i, number in enumerate(ordered) for label in spelled[number]},
+            tuple(_one_number([spelled[number] for number in ordered if len(spelled[number]) > 1])),
+        )
+    if len(found.names) > MAX_LABELS:
+        raise SizewiseError(f"{source} has {len(found.names)} different labels.", f"at most {MAX_LABELS}", "")
+    return found
+
+
+def _numbers(labels: Sequence[str]) -> list[Decimal] | None:
+    """Read labels as numbers, exactly; None if one of them isn't a finite number."""
+    try:
+        return [Decimal(label) for label in labels] if all(isfinite(float(label)) for label in labels) else None
+    except (ValueError, DecimalException):
+        return None
+
+
+def _one_number(groups: Sequence[Sequence[str]]) -> Iterator[str]:
+    if groups:
+        yield f"labels that are the same number count as one: {_listed(groups)}"
+
+
+def _look_alikes(names: Sequence[str]) -> Iterator[str]:
+    """Note words that differ only in case, white space or punctuation between words."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike["".join(name.casefold().replace("_", " ").replace("-", " ").split())].append(name)
+    groups = [group for group in alike.values() if len(group) > 1]
+    if groups:
+        yield f"labels that differ only in case or spaces count as different: {_listed(groups)}"
+
+
+def _listed(groups: Sequence[Sequence[str]]) -> str:
+    shown = "; ".join(", ".join(f"'{label}'" for label in group) for group in groups[:SHOWN])
+    return shown + (f"; and {len(groups) - SHOWN} more" if len(groups) > SHOWN else "")
