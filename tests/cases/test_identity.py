@@ -46,21 +46,7 @@ def test_a_request_that_was_logged_under_0_keeps_its_name(tmp_path: Path) -> Non
 
 
 # ids that are given twice
-@pytest.mark.parametrize(
-    "with_prompt",
-    [
-        True,
-        pytest.param(
-            False,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="Of two rows with one id the first is measured with the answer to the second, which has none "
-                "then: issue 25.",
-            ),
-        ),
-    ],
-    ids=["prompts", "ids alone"],
-)
+@pytest.mark.parametrize("with_prompt", [True, False], ids=["prompts", "ids alone"])
 def test_answers_whose_ids_repeat_are_matched_by_question_or_refused(
     tmp_path: Path, store: Store, with_prompt: bool
 ) -> None:
