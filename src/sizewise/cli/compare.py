@@ -270,8 +270,11 @@ def _verdict(comparison: Comparison, quality: str | None) -> str:
         return f"{first} is better than {second} on {title}, by {size}."
     if not found.value:
         return f"Too close to call. {first} and {second} have the same {title}."
-    why = _undecided(found)
-    reason = "the difference isn't significant" if why == "inconclusive" else why
+    reason = _undecided(found)
+    if reason == "inconclusive":
+        reason = "the difference isn't significant"
+    elif reason.startswith("too few"):
+        reason = f"there are {reason}"
     return f"Too close to call. {first} leads {second} by {size} on {title}, but {reason}."
 
 
