@@ -56,7 +56,7 @@ _SCHEDULER = _Scheduler()
 
 
 def _sample_words(text: str, request: Request) -> str:
-    rng = random.Random() if request.seed is None else random.Random(f"{request.seed} {text}")
+    rng = random.Random(f"{request.seed} {text}")
     kept = 1 / (1 + request.temperature)
     return " ".join(word for word in text.split(" ") if rng.random() < kept)
 
@@ -64,8 +64,8 @@ def _sample_words(text: str, request: Request) -> str:
 class FakeModel(Model):
     """Answers by a fixed rule and assigns each byte a probability of 1/256.
 
-    At a temperature above 0, each word of the answer is left out with probability temperature / (1 + temperature). The
-    same prompt, temperature and seed lead to the same answer.
+    At a temperature above 0 with a seed, each word of the answer is left out with probability temperature / (1 +
+    temperature). The same prompt, temperature and seed lead to the same answer.
 
     Args:
         name: one of NAMES.
@@ -108,7 +108,7 @@ class FakeModel(Model):
         for request in requests:
             question = request.text if request.text is not None else request.messages[-1].content
             text = {"echo": question, "copy": request.copy_text or question, "silent": ""}[self._name]
-            if request.temperature > 0:
+            if request.temperature > 0 and request.seed is not None:
                 text = _sample_words(text, request)
             yield Completion(
                 id=request.id,
