@@ -95,7 +95,6 @@ def test_finished_cells_are_kept(modules: Any, tmp_path: Path) -> None:
     assert len(kept.read_text(encoding="utf-8").splitlines()) == 2
 
 
-@pytest.mark.skipif(not (BENCHMARKS / "results" / "stats.json").exists(), reason="the grid hasn't been run")
 def test_the_tables_of_the_page_are_those_of_the_result(modules: Any) -> None:
     tables = modules("stats_tables")
     page = tables.PAGE.read_text(encoding="utf-8")

@@ -287,3 +287,19 @@ def test_nearly_perfect_answers_do_not_show_that_none_is_wrong(clusters: int, pe
         values = np.where(right, random.uniform(0.97, 1, right.shape), random.uniform(0, 0.2, right.shape))
         above += estimate(stats_of(values)[:, 0], names(clusters, per_cluster), ratio, SHARE).ci_low > truth
     assert above / 200 <= 0.06  # 2.5% and three standard errors
+
+
+def test_a_low_corpus_score_keeps_the_width_of_the_t_interval() -> None:
+    """Most sentences have BLEU 0 although the corpus has not."""
+
+    def corpus(sums: FloatArray) -> FloatArray:
+        value: FloatArray = 100 * np.sqrt(np.maximum(sums[..., 0] * sums[..., 1], 0)) / sums[..., 2]
+        return value
+
+    random = np.random.default_rng(8)
+    counts = random.poisson(0.4, (60, 2)).astype(float)
+    counts[::2, 0], counts[1::2, 1] = 0, 0  # no item has both, so the value of each is 0
+    stats = np.column_stack([counts, np.full(60, 10.0)])
+    found = estimate(stats, names(30, 2), corpus, (0.0, 100.0))
+    assert 0 < found.value < 10
+    assert found.ci_high - found.ci_low < 4

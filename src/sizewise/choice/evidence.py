@@ -105,6 +105,12 @@ class Choice:
                 "incumbent and max_loss together: the model in use, and how much quality a replacement may lose",
                 f"set {'incumbent' if incumbent is None else 'max_loss'} under [needs]",
             )
+        if incumbent is not None and self.needs.min_quality is not None:
+            raise UsageError(
+                "min_quality and incumbent are both set, and each asks for another kind of pick.",
+                "a minimum score, or the model in use with max_loss",
+                "remove one of them under [needs]",
+            )
         if incumbent is not None and incumbent not in self.names:
             raise UsageError(
                 f"The incumbent '{incumbent}' isn't a candidate.", ", ".join(self.names), "set incumbent under [needs]"

@@ -1,4 +1,4 @@
-"""Identical answers: pairs that nobody is asked about, and how they count."""
+"""Identical answers: pairs that need no vote, and how they count."""
 
 from __future__ import annotations
 

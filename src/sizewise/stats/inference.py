@@ -204,12 +204,22 @@ class Systems:
         """Return whether all items are nearly perfect, or nearly worthless; then the spread of others is unknown.
 
         Answers are often nearly right or quite wrong, so a sample without a wrong one doesn't show how rare they are.
+        Single items say nothing about a corpus metric near zero: most sentences without a common 4-gram have BLEU 0.
         """
         shares = self._shares(system)
-        return bool(len(shares) and (shares.min() > 1 - _NEAR or shares.max() < _NEAR))
+        if not len(shares):
+            return False
+        return bool(shares.min() > 1 - _NEAR or (self._is_mean and shares.max() < _NEAR))
+
+    @property
+    def _is_mean(self) -> bool:
+        """Whether the metric is an amount divided by a count, so that its value is the mean over items."""
+        return bool(self._stats.shape[2] == 2)
 
     def _all_or_nothing(self, system: int) -> bool:
         """Return whether items vary almost as much as right and wrong answers with the same mean would."""
+        if not self._is_mean:
+            return False
         shares = self._shares(system)
         mean = float(shares.mean()) if len(shares) else 0.0
         return bool(0 < mean < 1 and shares.var() > _BIMODAL * mean * (1 - mean))
