@@ -8,14 +8,13 @@ from statistics import NormalDist
 from sizewise.choice.costing import cost_line
 from sizewise.errors import UsageError
 from sizewise.metrics import stands_for_quality
+from sizewise.metrics.base import MAX_MISSING_SHARE
 from sizewise.metrics.display import number, plain_value, signed_text, title_in_text, value_text
 from sizewise.records import Comparison, CostLine, Difference, Needs, Score
 from sizewise.stats import LEVEL, MIN_CLUSTERS, min_clusters_for
 
 GB = 1e9
 POWER = 0.8
-MAX_MISSING_SHARE = 0.05
-"""Share of items that a candidate may lack without being left out."""
 MIN_VOTES, MIN_VOTERS = 20, 2
 """Votes per pair, and raters in total, below which human preference doesn't rank the candidates."""
 TEXT_METRICS = ("bits_per_byte", "perplexity")

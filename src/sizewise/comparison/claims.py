@@ -12,15 +12,13 @@ import numpy as np
 
 from sizewise.comparison.tables import ItemTable
 from sizewise.metrics import Metric, find_metric
-from sizewise.metrics.base import bounds_of
+from sizewise.metrics.base import MAX_MISSING_SHARE, bounds_of
 from sizewise.records import Difference, Evaluation, Spread
 from sizewise.stats import LEVEL, MIN_CLUSTERS, Systems, adjust_family, detectable
 from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomization_p
 from sizewise.stats.inference import FloatArray, IntArray, group_clusters
 
 SACREBLEU_METRICS = ("bleu", "chrf", "ter")
-MAX_MISSING_SHARE = 0.05
-"""Share of items that one of two candidates may lack without making their difference unreliable."""
 Pair = tuple[str, str]
 
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from sizewise.judging.pairs import Judged, as_pairs, share_of
 from sizewise.judging.vote_scores import clustering, codes_of, sampled_raters
 from sizewise.records import CombinedVotes, Difference, JudgeTask, Origin, Score, Vote
-from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, needed_for
-from sizewise.stats.crossed import LEVEL, Reading
+from sizewise.stats import LEVEL, MIN_CLUSTERS, detectable_difference, holm, needed_for
+from sizewise.stats.crossed import Reading
 from sizewise.stats.prediction_powered import SHIFT_LEVEL, Combined, Judgments, combine
 
 FloatArray = npt.NDArray[np.float64]

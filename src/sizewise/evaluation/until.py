@@ -16,10 +16,9 @@ from sizewise.evaluation.options import Until
 from sizewise.metrics import METRICS, Metric, find_metric
 from sizewise.metrics.base import Mean
 from sizewise.records import Evaluation, Example, ItemRow, Stopped
-from sizewise.stats import PairedBet
+from sizewise.stats import LEVEL, PairedBet
 from sizewise.store import Store
 
-LEVEL = 0.05
 BATCH_ITEMS = 8
 """Items asked at once, in whole documents; those of the last batch may turn out not to be needed."""
 SCALES = {"chrf": 100.0}
@@ -180,27 +179,31 @@ def describe(stopped: Stopped) -> str:
     above, below = ("above", "below") if find_metric(name).better == "higher" else ("below", "above")
     by = f" by {stopped.margin:g} or more" if stopped.margin else ""
     claim = {
-        "reached": f"he model's {name} is {above} {threshold}",
-        "missed": f"he model's {name} is {below} {threshold}",
-        "better": f"he model is better than {stopped.against} by {name}",
-        "no worse": f"he model is not worse than {stopped.against}{by} by {name}",
-        "worse": f"he model is worse than {stopped.against} by {name}",
-        "undecided": "he question is undecided",
+        "reached": f"the model's {name} is {above} {threshold}",
+        "missed": f"the model's {name} is {below} {threshold}",
+        "better": f"the model is better than {stopped.against} by {name}",
+        "no worse": f"the model is not worse than {stopped.against}{by} by {name}",
+        "worse": f"the model is worse than {stopped.against} by {name}",
+        "undecided": "the question is undecided",
     }[stopped.decision]
     if stopped.decision == "undecided":
-        return f"T{claim}. {stopped.reason}."
+        return f"{_capital(claim)}. {stopped.reason}."
     if stopped.items_disagree:
         what = "mean" if threshold is not None else "mean difference"
         return (
-            f"By the mean over documents, t{claim}; but not by the items asked, whose {what} is "
+            f"By the mean over documents, {claim}; but not by the items asked, whose {what} is "
             f"{stopped.item_mean:.3g}: the documents are unequal, and each counts once. {stopped.reason}."
         )
     if stopped.unequal:
         return (
-            f"By the mean over documents, t{claim}; the score over all items may say otherwise, because one document "
+            f"By the mean over documents, {claim}; the score over all items may say otherwise, because one document "
             f"holds {stopped.largest_document} of the {stopped.available} items and counts once. {stopped.reason}."
         )
-    return f"T{claim}, as the mean over documents. {stopped.reason}."
+    return f"{_capital(claim)}, as the mean over documents. {stopped.reason}."
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _choose_metric(names: Sequence[str]) -> tuple[Metric, float]:

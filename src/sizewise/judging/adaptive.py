@@ -7,11 +7,10 @@ from math import sqrt
 
 from sizewise.judging.pairs import share_of
 from sizewise.records import CHOICES, JudgeTask, Vote
-from sizewise.stats import PairedBet
+from sizewise.stats import LEVEL, PairedBet
 
 BALANCED_VOTES = 20  # on every pair before results decide which one is asked; a verdict needs as many
 PRIOR_VOTES = 2.0  # ties added to each pair, so that one vote isn't a certainty
-LEVEL = 0.05
 Pair = tuple[str, str]
 """Two candidates in alphabetical order."""
 

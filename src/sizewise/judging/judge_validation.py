@@ -15,9 +15,9 @@ from scipy.stats import norm
 from sizewise.judging.pairs import Judged, share_of, won_by_longer
 from sizewise.judging.vote_scores import clustering, codes_of, sampled_raters, vote_score
 from sizewise.records import JudgeValidation, ModelDescription, Origin, Score
-from sizewise.stats import MIN_CLUSTERS
+from sizewise.stats import LEVEL, MIN_CLUSTERS
 from sizewise.stats.agreement import agreement_interval, cohen, cohen_sums, imagined_tables
-from sizewise.stats.crossed import LEVEL, estimate_share
+from sizewise.stats.crossed import estimate_share
 
 MIN_VOTES = 30
 OPEN_LEVEL = 0.01

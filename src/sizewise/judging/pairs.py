@@ -12,8 +12,8 @@ import numpy as np
 from sizewise.judging.ranking import SHARES
 from sizewise.judging.vote_scores import clustering, codes_of, sampled_raters, vote_score
 from sizewise.records import NONE, JudgeTask, PairVerdict, Score, Vote
-from sizewise.stats import MIN_CLUSTERS, detectable_difference, holm, length_controlled_rate, needed_for
-from sizewise.stats.crossed import LEVEL, Estimate, Reading, estimate_share
+from sizewise.stats import LEVEL, MIN_CLUSTERS, detectable_difference, holm, length_controlled_rate, needed_for
+from sizewise.stats.crossed import Estimate, Reading, estimate_share
 from sizewise.stats.sequential import balanced, vote_evidence
 
 MIN_DECIDED = 20

@@ -195,6 +195,8 @@ def stats_array(metric: Metric, rows: Sequence[ItemRow]) -> FloatArray:
     return np.array([row.stats[metric.name] for row in rows], dtype=np.float64)
 
 
+MAX_MISSING_SHARE = 0.05
+"""Share of items that a candidate may lack; with more, those it lacks may be the hard ones."""
 RANGES: dict[str, Bounds] = {"share": (0.0, 1.0), "0-100": (0.0, 100.0), "-1 to 1": (-1.0, 1.0)}
 """Unit -> smallest and largest value; other units have no limits."""
 

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.stats import t as student_t
 
+from sizewise.stats.inference import LEVEL
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Reading = Literal["once", "open", "with bets"]
@@ -26,7 +28,6 @@ that control the looks."""
 
 MIN_RATERS = 3
 """Minimum number of raters for a statement about raters in general; with fewer, only the items are a sample."""
-LEVEL = 0.05
 BETS_LEVEL = 0.015
 """Level of the crossed test where bets control the looks at an open round. In simulated rounds without a preference,
 looked at after every few votes, raters that differ by 0.4 to 0.8 logits then cause a claim in at most 5 %."""

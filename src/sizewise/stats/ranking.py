@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logsumexp, softmax
 from scipy.stats import studentized_range
 
-from sizewise.stats.crossed import LEVEL, Crossed, Quantile, Reading, crossed, quantile
-from sizewise.stats.inference import MIN_CLUSTERS
+from sizewise.stats.crossed import Crossed, Quantile, Reading, crossed, quantile
+from sizewise.stats.inference import LEVEL, MIN_CLUSTERS
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
