@@ -770,3 +770,15 @@ def test_the_incumbent_is_the_provisional_pick_because_it_is_in_use() -> None:
     found = choose(facts, error=0.5, incumbent="today", max_loss=0.1)
     assert "Provisional pick: today (the model in use)." in found.summary
     assert "today" not in found.rejected
+
+
+def test_a_tie_is_not_shown_with_an_interval_that_excludes_zero() -> None:
+    """p = 0.018 for one pair and 0.054 for four candidates: the interval is that of the claim."""
+    whole = comparison({"a": (9, 0.3, None), "b": (5, 0.3, None), "c": (1, 0.3, None), "d": (0, 0.3, None)})
+    claims = tuple(
+        one.model_copy(update={"p": 0.018, "p_adjusted": None, "ci_low": one.value - 3.3, "ci_high": one.value + 3.3})
+        for one in whole.differences
+    )
+    found = decide(whole.model_copy(update={"differences": claims}), "c", Needs())
+    assert found.outcome == "inconclusive"
+    assert "[-8.14, +0.139] vs a (p = 0.054" in found.rejected["b"]

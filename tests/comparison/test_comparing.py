@@ -206,3 +206,19 @@ def test_what_is_missing_may_decide(dataset: Saved[Dataset], store: Store) -> No
     assert difference.p < 0.001
     assert difference.better is None
     assert any("lacks more than 5% of the items of the other" in note for note in compared.notes)
+
+
+def test_the_shown_interval_agrees_with_the_adjusted_p_value(dataset: Saved[Dataset], store: Store) -> None:
+    rates = {"a": 0.5, "b": 0.55, "c": 0.6, "d": 0.7, "e": 0.9}
+    ids = [plant(store, dataset.id, name, rate, seed=i) for i, (name, rate) in enumerate(rates.items())]
+    differences = compare(ids, store=store).record.differences
+    for one in differences:
+        assert one.p is not None
+        assert one.p_adjusted is not None
+        for p, ends in ((one.p, (one.ci_low, one.ci_high)), (one.p_adjusted, one.family_ends)):
+            ci_low, ci_high = ends
+            assert ci_low is not None
+            assert ci_high is not None
+            assert (p >= 0.05) == (ci_low < 0 < ci_high or ci_low == ci_high == 0)
+        assert one.turned().family_ends == tuple(-end for end in reversed(one.family_ends) if end is not None)
+    assert {one.better is None for one in differences} == {True, False}

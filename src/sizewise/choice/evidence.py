@@ -11,7 +11,7 @@ from sizewise.metrics import stands_for_quality
 from sizewise.metrics.base import MAX_MISSING_SHARE
 from sizewise.metrics.display import number, plain_value, signed_text, title_in_text, value_text
 from sizewise.records import Comparison, CostLine, Difference, Needs, Score
-from sizewise.stats import LEVEL, MIN_CLUSTERS, min_clusters_for
+from sizewise.stats import LEVEL, MIN_CLUSTERS, family_interval, min_clusters_for
 
 GB = 1e9
 POWER = 0.8
@@ -360,15 +360,23 @@ class Choice:
         if found is None:
             return f"{self.score_in_text(name)}; no paired difference to {other}"
         turned = found if found.left == name else found.turned()
-        text = signed_text(self.quality, found.unit, turned.value, turned.ci_low, turned.ci_high)
+        text = signed_text(self.quality, found.unit, turned.value, *self._ends_for_claim(turned))
         sample = f"n = {found.n} from {found.clusters} documents"
         p = self.corrected_p(found)
         if found.clusters < self.min_documents:
             sample += f"; too few documents for a claim, at least {self.min_documents} are required"
-        elif p is not None:
+        elif p is not None and self.needs.incumbent is None:  # the margin is tested then, not zero
             corrected = f", corrected for {self.eligible_count} candidates" if self.eligible_count > 1 else ""
             sample = f"p = {number(p, 2)}{corrected}; {sample}"
         return f"{self.title} {text} vs {other} ({sample})"
+
+    def _ends_for_claim(self, found: Difference) -> tuple[float | None, float | None]:
+        """Widen an interval for the number of rivals: it excludes zero exactly if the corrected p-value is small."""
+        p = self.corrected_p(found)
+        if found.ci_low is None or found.ci_high is None or p is None:
+            return found.ci_low, found.ci_high
+        level = LEVEL / max(1, self.eligible_count - 1)
+        return family_interval((found.value, found.ci_low, found.ci_high), found.clusters, level, p < LEVEL)
 
     def score_in_text(self, name: str, metric: str | None = None) -> str:
         """Describe a score with its title, interval and n; the quality score by default."""

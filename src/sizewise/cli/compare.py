@@ -292,7 +292,8 @@ def _difference(d: Difference, wide: bool = False) -> list[str]:
     """Format one difference as a row."""
     from sizewise.report.words import measure_of, number
 
-    between = f" [{number(d.ci_low)}, {number(d.ci_high)}]" if d.ci_low is not None and d.ci_high is not None else ""
+    ci_low, ci_high = d.family_ends
+    between = f" [{number(ci_low)}, {number(ci_high)}]" if ci_low is not None and ci_high is not None else ""
     pair = [d.left, d.right, number(d.value) + between]
     p_adjusted = number(d.corrected_p, 2) if d.corrected_p is not None else "-"
     better = {d.left: "left is better", d.right: "right is better"}

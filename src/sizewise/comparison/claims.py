@@ -14,7 +14,7 @@ from sizewise.comparison.tables import ItemTable
 from sizewise.metrics import Metric, find_metric
 from sizewise.metrics.base import MAX_MISSING_SHARE, bounds_of
 from sizewise.records import Difference, Evaluation, Spread
-from sizewise.stats import LEVEL, MIN_CLUSTERS, Systems, adjust_family, detectable
+from sizewise.stats import LEVEL, MIN_CLUSTERS, Systems, adjust_family, detectable, family_interval
 from sizewise.stats.classical_tests import bootstrap_p, mcnemar_p, randomization_p
 from sizewise.stats.inference import FloatArray, IntArray, group_clusters
 
@@ -195,6 +195,9 @@ def _measured(entry: _Paired, p_values: Sequence[float], level: float, classical
         left_better = (contrast.value > 0) == (metric.better == "higher")
         decisive = known and p_adjusted < LEVEL and not won_by_silence and (left, right) not in entry.incomplete
         smallest = detectable(contrast, systems.clusters, level) if known and contrast.error else None
+        adjusted: tuple[float, float] | tuple[None, None] = (None, None)
+        if known and isfinite(p_adjusted):
+            adjusted = family_interval(contrast[:3], systems.clusters, level, p_adjusted < LEVEL)
         needed = None if systems.enough else MIN_CLUSTERS
         if smallest and contrast.value:
             needed = max(systems.clusters, ceil(systems.clusters * (smallest / contrast.value) ** 2))
@@ -207,6 +210,8 @@ def _measured(entry: _Paired, p_values: Sequence[float], level: float, classical
             ci_high=contrast.ci_high if known else None,
             p=contrast.p if known else None,
             p_adjusted=p_adjusted if known and isfinite(p_adjusted) else None,
+            ci_low_adjusted=adjusted[0],
+            ci_high_adjusted=adjusted[1],
             other_p=_classical(metric, entry.stats[:, i], entry.stats[:, j]) if classical_tests else {},
             detectable=smallest,
             needed=needed,

@@ -197,7 +197,7 @@ def signed_text(metric: str, unit: str, value: float, ci_low: float | None, ci_h
 
 def difference_text(found: Difference) -> str:
     """Format a difference with its interval, and note if it isn't significant."""
-    text = signed_text(found.metric, found.unit, found.value, found.ci_low, found.ci_high)
+    text = signed_text(found.metric, found.unit, found.value, *found.family_ends)
     if found.better:
         return text
     return f"{text}, " + (

@@ -236,6 +236,10 @@ class Difference(Record):
     """Two-sided p-value of this difference alone; below 0.05 exactly if the interval excludes zero."""
     p_adjusted: float | None = None
     """The p-value adjusted for all claims of its family: every pair on every quality metric of the comparison."""
+    ci_low_adjusted: float | None = None
+    """Lower end of the simultaneous 95% interval of that family."""
+    ci_high_adjusted: float | None = None
+    """Upper end of the simultaneous 95% interval of that family; it excludes zero if `p_adjusted` is below 0.05."""
     p_holm: float | None = None
     """Before method version 3: the p-value after Holm's correction over all pairs on this metric."""
     detectable: float | None = None
@@ -255,13 +259,24 @@ class Difference(Record):
     documents, or the metric can be won by staying silent."""
 
     @property
+    def family_ends(self) -> tuple[float | None, float | None]:
+        """The simultaneous interval, which agrees with `corrected_p`; in old records the one of this difference."""
+        if self.ci_low_adjusted is None or self.ci_high_adjusted is None:
+            return self.ci_low, self.ci_high
+        return self.ci_low_adjusted, self.ci_high_adjusted
+
+    @property
     def corrected_p(self) -> float | None:
         """The p-value adjusted for other claims, by the method of the record's version."""
         return self.p_holm if self.p_adjusted is None else self.p_adjusted
 
     def turned(self) -> Difference:
         """Return the same claim with left and right swapped."""
-        ends = {} if self.ci_low is None or self.ci_high is None else {"ci_low": -self.ci_high, "ci_high": -self.ci_low}
+        ends: dict[str, float] = {}
+        for suffix in ("", "_adjusted"):
+            ci_low, ci_high = getattr(self, f"ci_low{suffix}"), getattr(self, f"ci_high{suffix}")
+            if ci_low is not None and ci_high is not None:
+                ends |= {f"ci_low{suffix}": -ci_high, f"ci_high{suffix}": -ci_low}
         return self.model_copy(update={"left": self.right, "right": self.left, "value": -self.value} | ends)
 
 

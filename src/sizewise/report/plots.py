@@ -190,8 +190,9 @@ def difference_plot(comparison: Comparison, leader: str, metric: str) -> Plot | 
     better = comparison.better[metric]
     return draw(
         f"Differences in {title}",
-        f"Paired 95% confidence intervals on the same items. {'Right' if better == 'higher' else 'Left'} of the dashed "
-        f"line, {leader} is better. Filled points are significant after correction for all comparisons.",
+        "Simultaneous 95% confidence intervals of all comparisons, on the same items. "
+        f"{'Right' if better == 'higher' else 'Left'} of the dashed line, {leader} is better. Filled points are "
+        "significant; their intervals exclude zero.",
         chart,
     )
 
@@ -202,7 +203,7 @@ def _linear_range(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def _signed(found: Difference, leader: str) -> dict[str, Any]:
-    ci_low, ci_high = found.ci_low or 0.0, found.ci_high or 0.0
+    ci_low, ci_high = (end or 0.0 for end in found.family_ends)
     if found.left == leader:
         return {
             "other": found.right,

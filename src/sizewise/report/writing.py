@@ -204,7 +204,7 @@ def make_environment() -> Any:
         "value": value_text,
         "marked": marked,
         "sentence": sentence,
-        "signed": lambda found: signed_text(found.metric, found.unit, found.value, found.ci_low, found.ci_high),
+        "signed": lambda found: signed_text(found.metric, found.unit, found.value, *found.family_ends),
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     }
     return environment

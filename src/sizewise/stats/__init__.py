@@ -9,6 +9,7 @@ from sizewise.stats.inference import (
     adjust_family,
     detectable,
     estimate,
+    family_interval,
     min_clusters_for,
 )
 from sizewise.stats.length_control import length_controlled_rate
@@ -27,6 +28,7 @@ __all__ = [
     "detectable",
     "detectable_difference",
     "estimate",
+    "family_interval",
     "holm",
     "length_controlled_rate",
     "min_clusters_for",

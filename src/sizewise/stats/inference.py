@@ -428,6 +428,27 @@ def detectable(contrast: Contrast, clusters: int, level: float = LEVEL, power: f
     return _RESERVE * (half + float(student_t.isf(1 - power, df)) * contrast.error) + contrast.step
 
 
+def family_interval(
+    contrast: tuple[float, float, float], clusters: int, level: float, significant: bool
+) -> tuple[float, float]:
+    """Widen the interval of one difference to a family of claims; it excludes zero exactly if the claim is made.
+
+    Args:
+        contrast: value, lower and upper end of the 95% interval.
+        clusters: independent clusters behind it.
+        level: level of a single claim in the family.
+        significant: whether the claim is significant in the family. A step-down procedure makes a claim whose interval
+            would reach beyond zero; its end is then zero (Strassburger and Bretz, 2008).
+    """
+    value, lower, upper = contrast
+    df = max(1, clusters - 1)
+    factor = float(student_t.isf(level / 2, df) / student_t.isf(LEVEL / 2, df))
+    lower, upper = value - factor * (value - lower), value + factor * (upper - value)
+    if not significant:
+        return min(lower, 0.0), max(upper, 0.0)
+    return (max(lower, 0.0), upper) if value > 0 else (lower, min(upper, 0.0))
+
+
 def min_clusters_for(claims: int = 1) -> int:
     """Return how many clusters a test needs at least, so that it can be significant among so many claims."""
     return max(MIN_CLUSTERS, int(np.floor(np.log2(2 * max(1, claims) / LEVEL))) + 1)
