@@ -1,6 +1,8 @@
 """Update the demo block and screenshot in README.md from one study, so that text, table and picture match.
 
-    make study && .venv/bin/python benchmarks/readme.py [STUDY]
+    make study && .venv/bin/python benchmarks/readme.py [STUDY [SECONDS]]
+
+SECONDS is the time of the first session, if a later one only repeated the comparison.
 
 Headless Chromium takes the screenshot of the report's first screen. docs/demo.json names the study, and a test checks
 README.md and the screenshot against it.
@@ -46,14 +48,14 @@ def table(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def block(study: Study, comparison: Comparison) -> str:
+def block(study: Study, comparison: Comparison, seconds: float) -> str:
     """Format the block between the markers."""
     scores = [one for one in comparison.scores.get("bleu", {}).values() if one.value is not None]
     items, documents = min(one.n for one in scores), min(one.clusters or 0 for one in scores)
-    engine = f"{study.seconds / 60:.0f} minutes"
+    engine = f"{seconds / 60:.0f} minutes"
     return (
         f"{BEGIN}\n> {study.summary}\n\n{table(comparison)}\n\n"
-        f"Value [95 % interval, source documents resampled] on {items} held-out definitions from {documents} documents "
+        f"Value [95 % interval over source documents] on {items} held-out definitions from {documents} documents "
         "that share nothing with\ntraining. Weights of SmolLM2 and Gemma are dequantized from Q4_1 and Q4_K_M files. "
         f"This run took {engine} after the installation;\na slower machine trains less in the same minutes and may end "
         f"with another verdict.\n{END}"
@@ -82,11 +84,12 @@ def main() -> None:
     listed = [one for _, kind, one, _ in store.listing() if kind == "study"]
     study_id = sys.argv[1] if len(sys.argv) > 1 else listed[-1]
     study = store.read(Study, study_id)
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else study.seconds
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     readme.write_text(
-        pattern.sub(lambda _: block(study, store.read(Comparison, study.comparison)), text), encoding="utf-8"
+        pattern.sub(lambda _: block(study, store.read(Comparison, study.comparison), seconds), text), encoding="utf-8"
     )
     screenshot(Path(study.report), ROOT / PICTURE)
     told = {
@@ -94,7 +97,7 @@ def main() -> None:
         "sentence": study.summary,
         "picture": PICTURE,
         "sha256": hashlib.sha256((ROOT / PICTURE).read_bytes()).hexdigest(),
-        "seconds": round(study.seconds),
+        "seconds": round(seconds),
     }
     (ROOT / "docs" / "demo.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
