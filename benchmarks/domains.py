@@ -3,6 +3,7 @@
 definitions   demo:fhir, the fields of a health record
 notes         clinical notes of doctor-patient visits (ACI-Bench), with the published notes of GPT-4 and ChatGPT
 payments      demo:payments, the fields of a payments API
+reports       answers out of pages of financial reports as JSON (TAT-QA)
 regulations   definitions in US consumer-finance regulations
 spam          text message spam (a stand-in for fraud), with a linear classifier as baseline
 support       troubleshooting articles of Microsoft
@@ -35,6 +36,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import extraction
 from serving import service
 from sizewise.datasets import load as load_dataset
 from sizewise.datasets.sampling import sample_examples
@@ -184,7 +186,24 @@ def voice(out: Path) -> Material:
     return Material(examples=(write_rows(out / "turns.jsonl", rows[:3_000]),))
 
 
+def reports(out: Path) -> Material:
+    """Fields asked for from pages of financial reports (TAT-QA); a page stays in one split."""
+    rows = [
+        {
+            "id": row.id,
+            "prompt": row.prompt,
+            "references": [json.dumps(row.answer, ensure_ascii=False)],
+            "schema": extraction.SCHEMA,
+            "source": row.page,
+        }
+        for split in extraction.FILES
+        for row in extraction.rows_of(split)
+    ]
+    return Material(examples=(write_rows(out / "examples.jsonl", rows),))
+
+
 STUDIES = {
+    "reports": ("extraction", reports),
     "definitions": ("medical", lambda out: Material()),
     "notes": ("summary", notes),
     "payments": ("financial", lambda out: Material()),

@@ -259,9 +259,10 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     import torch
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
-    from transformers import AutoTokenizer
 
-    from sizewise.evaluation import harness
+    from sizewise.evaluation import asking, harness
+    from sizewise.evaluation.harness_model import adapter_for
+    from sizewise.evaluation.options import EvaluationOptions
     from sizewise.lm import device
     from sizewise.models import open_model
     from sizewise.models.opening import resolve_folder
@@ -269,19 +270,18 @@ def job_harness(folder: str, names: str) -> dict[str, Any]:
     from sizewise.store import Ledger, Store
 
     device.machine_precision = lambda *_: "fp32"  # type: ignore[assignment]
-    task_names = names.split(",")
     weights = str(resolve_folder(MODEL, Store())[0])
-    tasks, _ = harness._tasks(task_names, folder)
-    # By default the harness starts a text with the bos token, <|im_start|>, which marks chat turns. Both use the
-    # end-of-text token instead, which separated documents in pretraining.
-    begin = AutoTokenizer.from_pretrained(weights).convert_tokens_to_ids("<|endoftext|>")
-    theirs_model = HFLM(pretrained=weights, dtype=torch.float32, batch_size=1, device="cpu", prefix_token_id=int(begin))
-    theirs = simple_evaluate(model=theirs_model, tasks=list(tasks.values()), bootstrap_iters=0, log_samples=True)
+    manager, task_names = harness._manager(names.split(","), Path(folder))
+    theirs_model = HFLM(pretrained=weights, dtype=torch.float32, batch_size=1, device="cpu")
+    theirs = simple_evaluate(
+        model=theirs_model, tasks=task_names, task_manager=manager, bootstrap_iters=0, log_samples=True
+    )
     del theirs_model
     ours_model = open_model(MODEL, store=Store())
-    tasks, _ = harness._tasks(task_names, folder)
+    tasks, groups = harness._load(manager, task_names)
     with Ledger(Path(folder) / "ledger.db") as ledger:
-        ours = harness._run(harness._adapter(ours_model, tasks, ledger, Silent()), tasks, None, 0)
+        adapter = adapter_for(ours_model, asking.inquire(ours_model, ledger, Silent()), harness._matched(tasks))
+        ours = harness.run_tasks(adapter, manager, tasks, groups, None, EvaluationOptions())
     rows = {}
     for name in task_names:
         pairs = []

@@ -1,11 +1,9 @@
-"""Update the demo block and screenshot in README.md from one study, so that text, table and picture match.
+"""Update the demo block and screenshot in README.md from one run of the demo, so that text, tables and picture match.
 
-    make study && .venv/bin/python benchmarks/readme.py [STUDY [SECONDS]]
+    make study && .venv/bin/python benchmarks/readme.py
 
-SECONDS is the time of the first session, if a later one only repeated the comparison.
-
-Headless Chromium takes the screenshot of the report's first screen. docs/demo.json names the study, and a test checks
-README.md and the screenshot against it.
+Headless Chromium takes the screenshot of the first screen of the decision study's report. docs/demo.json names the
+studies, and a test checks README.md and the screenshot against it.
 """
 
 from __future__ import annotations
@@ -15,51 +13,51 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from sizewise.records import Comparison, Study
-from sizewise.report.words import measure_of, value_text
-from sizewise.store import Store
+from sizewise.models.machine import describe_machine
+from sizewise.records import Study
+from sizewise.report import load_view
+from sizewise.report.standing import Standing
+from sizewise.report.tiles import short_headings, short_table
+from sizewise.store import Saved, Store
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- study:begin -->", "<!-- study:end -->"
-COLUMNS = ("bleu", "chrf", "token_f1", "bits_per_byte", "latency_s", "memory_bytes")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PICTURE = "docs/report.png"
+TASKS = {
+    "FHIR data types": "Which data type does this field hold? (decision, true labels)",
+    "FHIR definitions": "Define this element. (text, the standard's own definitions)",
+}
 
 
-def table(comparison: Comparison) -> str:
-    """Format the scores of all candidates and baselines as Markdown."""
-    heads = []
-    for metric in COLUMNS:
-        measure = measure_of(metric)
-        heads.append(measure.heading)
-    lines = [f"| candidate | {' | '.join(heads)} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name in sorted(comparison.models, key=lambda name: comparison.models[name].role == "baseline"):
-        answered = comparison.answered.get(name)
-        cells = []
-        for metric in COLUMNS:
-            score = comparison.scores.get(metric, {}).get(name)
-            quiet = answered is not None and answered.value == 0 and metric in ("bleu", "chrf", "token_f1")
-            cells.append("no answer" if quiet else "-" if score is None or score.value is None else value_text(score))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def table(study: Saved[Study], store: Store) -> str:
+    """Format the short table of a study as Markdown, as the terminal prints it."""
+    standing = Standing(load_view(store, study.id, study.record))
+    rows = short_table(standing)
+    head = short_headings(standing)
+    return "\n".join([_line(head), "|---" * len(head) + "|", *map(_line, rows)])
 
 
-def block(study: Study, comparison: Comparison, seconds: float) -> str:
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def block(studies: Sequence[Saved[Study]], store: Store) -> str:
     """Format the block between the markers."""
-    scores = [one for one in comparison.scores.get("bleu", {}).values() if one.value is not None]
-    items, documents = min(one.n for one in scores), min(one.clusters or 0 for one in scores)
-    engine = f"{seconds / 60:.0f} minutes"
-    return (
-        f"{BEGIN}\n> {study.summary}\n\n{table(comparison)}\n\n"
-        f"Value [95 % interval over source documents] on {items} held-out definitions from {documents} documents "
-        "that share nothing with\ntraining. Weights of SmolLM2 and Gemma are dequantized from Q4_1 and Q4_K_M files. "
-        f"This run took {engine} after the installation;\na slower machine trains less in the same minutes and may end "
-        f"with another verdict.\n{END}"
+    parts = [BEGIN]
+    for study in studies:
+        parts += [f"**{TASKS[study.record.name]}**\n", f"> {study.record.summary}\n", table(study, store) + "\n"]
+    minutes = sum(study.record.seconds for study in studies) / 60
+    parts.append(
+        f"Values with 95 % intervals, on test items that share nothing with training. This run took {minutes:.0f} "
+        f"minutes after the installation\non {describe_machine()}; a slower machine asks fewer items and trains less "
+        f"in the same time.\n{END}"
     )
+    return "\n".join(parts)
 
 
 def screenshot(report: Path, target: Path) -> None:
@@ -81,23 +79,22 @@ def screenshot(report: Path, target: Path) -> None:
 def main() -> None:
     """Update README.md, the screenshot and docs/demo.json."""
     store = Store()
-    listed = [one for _, kind, one, _ in store.listing() if kind == "study"]
-    study_id = sys.argv[1] if len(sys.argv) > 1 else listed[-1]
-    study = store.read(Study, study_id)
-    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else study.seconds
+    found = {}
+    for _, kind, one, _ in store.listing():
+        if kind == "study" and (study := store.get(Study, one)).record.name in TASKS:
+            found[study.record.name] = study  # the newest one of each task
+    studies = [found[name] for name in TASKS]
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    readme.write_text(
-        pattern.sub(lambda _: block(study, store.read(Comparison, study.comparison), seconds), text), encoding="utf-8"
-    )
-    screenshot(Path(study.report), ROOT / PICTURE)
+    readme.write_text(pattern.sub(lambda _: block(studies, store), text), encoding="utf-8")
+    screenshot(Path(studies[0].record.report), ROOT / PICTURE)
     told = {
-        "study": study_id,
-        "sentence": study.summary,
+        "studies": [study.id for study in studies],
+        "sentences": [study.record.summary for study in studies],
         "picture": PICTURE,
         "sha256": hashlib.sha256((ROOT / PICTURE).read_bytes()).hexdigest(),
-        "seconds": round(seconds),
+        "seconds": [round(study.record.seconds) for study in studies],
     }
     (ROOT / "docs" / "demo.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 

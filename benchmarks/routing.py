@@ -35,8 +35,8 @@ import masking
 from sizewise.guard import signals_in
 from sizewise.records import Calibration
 from sizewise.routing import PolicyDrift, calibrate_rows, decide_prompt, make_policy, probability_after
-from sizewise.routing.calibrating import calibration_error
 from sizewise.routing.features import feature_matrix, hashed_ngrams
+from sizewise.routing.reliability import calibration_error
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
@@ -109,10 +109,20 @@ def splits(prompts: list[str], weak: np.ndarray, strong: np.ndarray, count: int)
 
 
 def probabilities(found: Calibration, matrix: Any) -> np.ndarray:
-    """Compute the probabilities of many prompts."""
-    weights = np.zeros(matrix.shape[1])
-    weights[list(found.weights)] = list(found.weights.values())
-    return expit(matrix @ weights + found.offset)
+    """Compute the probability of an answer as good as the large model's for many prompts."""
+    small = expit(matrix @ dense(found.weights, matrix.shape[1]) + found.offset)
+    large = found.large
+    if large is None:
+        return small
+    strong = expit(matrix @ dense(large.weights, matrix.shape[1]) + large.offset)
+    return expit(large.slope * (small - strong) + large.intercept)
+
+
+def dense(weights: dict[int, float], count: int) -> np.ndarray:
+    """Write sparse weights as an array."""
+    found = np.zeros(count)
+    found[list(weights)] = list(weights.values())
+    return found
 
 
 def few_labels(prompts: list[str], weak: np.ndarray, strong: np.ndarray) -> dict[str, float]:
@@ -122,7 +132,8 @@ def few_labels(prompts: list[str], weak: np.ndarray, strong: np.ndarray) -> dict
         order = np.random.default_rng(seed).permutation(len(prompts))
         first, rest = order[:100], order[100:]
         found = calibrate_rows([prompts[i] for i in first], weak[first], strong[first], "few", None, seed)
-        errors.append(calibration_error(probabilities(found, matrix[rest]), weak[rest]))
+        as_good = (weak[rest] >= strong[rest]).astype(float)
+        errors.append(calibration_error(probabilities(found, matrix[rest]), as_good).value)
     return {"labels": 100, "median": float(np.median(errors)), "p95": float(np.quantile(errors, 0.95))}
 
 
@@ -156,7 +167,7 @@ def cascades(answers: Answers) -> list[dict[str, float]]:
                 "after_saved": float(kept.mean()), "after_lost": float(lost_after.mean()),
                 "after_lost_low": float(lost_after.mean() - half_after),
                 "after_lost_high": float(lost_after.mean() + half_after), "after_apgr": learnt.after.apgr.value or 0.0,
-                "after_error": calibration_error(np.array(seen), weak[rest]),
+                "after_error": calibration_error(np.array(seen), (weak[rest] >= strong[rest]).astype(float)).value,
             }
         )  # fmt: skip
     return found

@@ -46,6 +46,16 @@ MEASURES = {
         ("metrics", "evaluation", "stats", "comparison", "datasets"),
         "make bench-eval",
     ),
+    "scoring": Measured(
+        "Multiple choice and tasks of lm-evaluation-harness: time beside the harness at its best batch",
+        ("lm", "models", "evaluation"),
+        "make bench-eval",
+    ),
+    "validity": Measured(
+        "Whether claims on measures of quality hold on people's grades",
+        ("metrics", "comparison", "choice"),
+        "make bench-eval",
+    ),
     "stats": Measured(
         "False claims, coverage, widths and power of comparisons over a grid of simulated test sets",
         ("stats",),
@@ -55,6 +65,29 @@ MEASURES = {
         "Planted leaks in seven languages, label tasks, many files, a gigabyte of text",
         ("documents", "datasets", "text"),
         "make bench-data",
+    ),
+    "decisions": Measured(
+        "Classifiers from class frequencies to a fine-tuned encoder; a large model's answers beside them",
+        ("decisions", "retrieval", "training", "stats"),
+        "make bench-decisions",
+    ),
+    "extraction": Measured(
+        "Fields extracted from pages of reports", ("metrics", "evaluation"), "python benchmarks/extraction.py"
+    ),
+    "routellm": Measured(
+        "Routing on RouteLLM's tables of MMLU and GSM8K: APGR, stated risks",
+        ("routing", "stats"),
+        "make bench-decisions",
+    ),
+    "early_stopping": Measured(
+        "False winners among equal candidates, where test items come in waves and candidates are stopped",
+        ("studies", "stats"),
+        "python benchmarks/early_stopping.py",
+    ),
+    "demo": Measured(
+        "The demo's decision task on all its test items: which candidate is the right pick",
+        ("decisions", "studies", "documents"),
+        "python scripts/demo_results.py measure",
     ),
     "judge": Measured(
         "Blind judging: ranking, coverage, early stopping, concurrent raters", ("judging", "stats"), "make bench-judge"

@@ -175,7 +175,7 @@ def records_page() -> str:
 
 def study_file_page() -> str:
     """Write the tables and keys of a study file."""
-    from sizewise.records import Candidate, Needs, Recipe
+    from sizewise.records import Candidate, Needs, Recipe, StatedFacts
 
     example = (resources.files("sizewise.studies") / "default.toml").read_text(encoding="utf-8")
     tomllib.loads(example)
@@ -192,7 +192,10 @@ def study_file_page() -> str:
                 "`name`, `domain`, `seed` and `simulation` belong to `[study]`, the others to `[data]`.",
                 fields_table(StudyConfig, ("candidates", "needs")),
                 "## [[candidates]]",
-                fields_table(Candidate),
+                fields_table(Candidate, ("stated",)),
+                "### Recorded answers",
+                'Further keys of a candidate with `model = "recorded:FILE"`.',
+                fields_table(StatedFacts),
                 "### train",
                 "Keys of the inline table `train = { ... }`.",
                 fields_table(Recipe, ("start",)),

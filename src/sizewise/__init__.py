@@ -20,6 +20,7 @@ import os
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
+from sizewise.network import share_network_settings
 from sizewise.privacy import keep_private
 
 if TYPE_CHECKING:
@@ -40,11 +41,20 @@ if TYPE_CHECKING:
 
     __version__: str
 
+# Containers run under users without a home folder, but some libraries look for one when they are imported.
+if os.path.expanduser("~") == "~" and os.environ.get("SIZEWISE_HOME"):
+    os.environ["HOME"] = os.path.abspath(os.environ["SIZEWISE_HOME"])
+
 keep_private()  # before any library that reports is imported
+share_network_settings()
 
 # PyTorch reads it at its first tensor: large tensors lie in huge pages where the system offers them (Linux), which
 # spares most page faults.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+# OpenMP reads it when torch is imported: threads that wait for each other sleep instead of spinning. Where another
+# process keeps the cores busy, spinning threads hold back the very thread they wait for (docs/log.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Name here -> its module, and its name there where that is another.
 _HOMES = {

@@ -48,6 +48,23 @@ class EngineError(SizewiseError):
     """The inference engine failed; the request itself was valid."""
 
 
+class ScoringError(SizewiseError):
+    """One text couldn't be scored by log-likelihood; others may be.
+
+    Args:
+        reason: Why.
+        transient: Whether a retry may succeed.
+    """
+
+    def __init__(self, reason: str, *, transient: bool) -> None:
+        super().__init__(
+            reason,
+            "a server that echoes log-likelihoods, and texts that fit its context",
+            "run sizewise read with shorter documents, or use metrics without likelihoods (--metrics bleu)",
+        )
+        self.transient = transient
+
+
 class UsageError(SizewiseError):
     """Invalid usage of a command or its input file; exit code 2."""
 

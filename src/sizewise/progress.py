@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -32,3 +35,26 @@ class Silent:
 
     def advance(self, what: str, done: float, total: float, detail: str = "") -> None:
         """Ignore the event."""
+
+
+_pulse: ContextVar[Callable[[], None] | None] = ContextVar("_pulse", default=None)
+
+
+@contextmanager
+def pulsing(check: Callable[[], None]) -> Iterator[None]:
+    """Call a function at each small step of the work inside the block, such as each generated token.
+
+    Args:
+        check: may raise an exception to end the work.
+    """
+    token = _pulse.set(check)
+    try:
+        yield
+    finally:
+        _pulse.reset(token)
+
+
+def pulse() -> None:
+    """Mark a small step of long work, at a point where it may end."""
+    if (check := _pulse.get()) is not None:
+        check()

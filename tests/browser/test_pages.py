@@ -19,24 +19,83 @@ MOVE = """(() => {
 })()"""
 
 
+TITLE = "document.querySelector('.verdict h1').textContent"
+DARK = """document.querySelectorAll('style').forEach(style => {
+    style.textContent = style.textContent.replaceAll('(prefers-color-scheme:dark)', 'all');
+}); 1"""
+# The contrast of text with the page behind it, for the colors of every visible text that stands on the page itself.
+CONTRAST = """(() => {
+    const light = color => {
+        const [r, g, b] = color.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const page = light(getComputedStyle(document.body).backgroundColor);
+    const worst = [...document.querySelectorAll('.report *')]
+        .filter(one => one.checkVisibility() && !one.closest('.icon, svg, mark')
+            && [...one.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()))
+        .map(one => light(getComputedStyle(one).color))
+        .map(text => (Math.max(text, page) + 0.05) / (Math.min(text, page) + 0.05));
+    return Math.min(...worst);
+})()"""
+
+
 def test_moving_a_slider_updates_the_decision(recorded_study: Path, browser: Browser, served: Serve) -> None:
     made = json.loads(sizewise("study", str(recorded_study), "--json"))
     with served("serve", "--study", made["id"], "--port", "0", told="study: http") as (address, *_):
         browser.open(address)
-        before = browser.js("document.querySelector('.verdict p').textContent")
-        assert before == made["record"]["summary"]
+        before = browser.js(TITLE)
+        assert browser.js("document.querySelector('meta[name=description]').content") == made["record"]["summary"]
         browser.shot("study-desktop")
         browser.js(MOVE)
-        browser.until(f"document.querySelector('.verdict p').textContent !== {json.dumps(before)}")
+        browser.until(f"{TITLE} !== {json.dumps(before)}")
         assert "min_quality" in browser.js("document.getElementById('toml').textContent")
+        assert browser.js("document.querySelector('.forest').hasAttribute('data-threshold')")
         browser.js("document.querySelector('[data-clear=min_quality]').click(); 1")
-        browser.until(f"document.querySelector('.verdict p').textContent === {json.dumps(before)}")
+        browser.until(f"{TITLE} === {json.dumps(before)}")
+        browser.js("document.querySelector('[href=\"#answers\"]').click(); 1")
         browser.js("document.getElementById('order').value = 'worst'; document.getElementById('order').onchange(); 1")
         browser.until("document.querySelectorAll('#items details').length > 5")
         browser.size(390, 844)
         browser.shot("study-phone")
         assert not browser.wide()
         assert browser.complaints() == []
+
+
+def test_a_saved_report_shows_its_verdict_and_plot_first(recorded_study: Path, browser: Browser) -> None:
+    address = Path(json.loads(sizewise("study", str(recorded_study), "--json"))["record"]["report"]).as_uri()
+    for width, height in ((1280, 800), (390, 844)):
+        browser.open(address, width, height)
+        bottom = browser.js("document.querySelector('.forest li').getBoundingClientRect().bottom")
+        assert 0 < bottom < height, (width, bottom)
+        assert not browser.wide()
+        assert len(browser.js("document.body.innerText").split()) <= 1200
+        browser.shot(f"report-{width}")
+    opened = "document.querySelector('.panel.open').id"
+    assert browser.js(opened) == "overview"
+    browser.js("document.querySelector('[role=tab][aria-selected=true]').focus(); 1")
+    browser.press("ArrowRight")
+    assert browser.js(opened) == "quality"
+    assert browser.js("location.hash") == "#quality"
+    assert browser.js("document.activeElement.getAttribute('aria-selected')") == "true"
+    browser.js("location.hash = '#missing'; 1")
+    browser.until(f"{opened} === 'method'")
+    browser.js("location.hash = '#overview'; 1")
+    browser.until(f"{opened} === 'overview'")
+    browser.open(f"{address}?again#bias", 1280, 800)  # a part that this study lacks
+    assert browser.js(opened) == "overview"
+    assert browser.js(CONTRAST) >= 4.5
+    browser.js(DARK)
+    assert browser.js(CONTRAST) >= 4.5
+    browser.shot("report-dark")
+    before = browser.js(TITLE)
+    stops = "const stop = document.querySelector('[name=stop]'); stop.value = {}; stop.oninput(); 1"
+    browser.js(f"{{ {stops.format('stop.max')} }}")
+    assert browser.js(TITLE) != before
+    assert browser.js("document.getElementById('what-if-result').textContent").startswith("What if: ")
+    browser.js(f"{{ {stops.format('stop.dataset.given')} }}")
+    assert browser.js(TITLE) == before
+    assert browser.complaints() == []
 
 
 def test_chat_and_monitor(browser: Browser, served: Serve, tmp_path: Path) -> None:

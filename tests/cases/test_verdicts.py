@@ -24,10 +24,7 @@ def _accuracy(measure: Measure, labels: list[str], said: Callable[[str], str]) -
 @pytest.mark.parametrize(
     "said",
     [
-        pytest.param(
-            "The question is a hard one.\nAnswer: {}",
-            marks=pytest.mark.xfail(strict=True, reason="Only the first line of an answer is looked at: issue 29."),
-        ),
+        "The question is a hard one.\nAnswer: {}",
         "It is not clear at first, but the answer is {}.",
         "**Answer:** ({})",
         "{} ✅",
@@ -45,7 +42,6 @@ def test_a_letter_of_full_width_is_the_same_letter(measure: Measure) -> None:
     assert _accuracy(measure, ["A", "B", "C"], FULL.__getitem__) == 1.0
 
 
-@pytest.mark.xfail(strict=True, reason="The first label named counts, also where it is ruled out: issue 29.")
 @pytest.mark.parametrize(
     "said", ["I first thought of {other}. Final answer: {right}", "{other}? No, look again.\n\nAnswer: {right}"]
 )

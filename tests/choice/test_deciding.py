@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sizewise.choice import decide, quality_measures, read_needs
+from sizewise.choice import alternatives, decide, quality_measures, read_needs, sliders
 from sizewise.errors import UsageError
 from sizewise.loadtest.levels import Limits, TimedAnswer, level_of
-from sizewise.records import Comparison, Difference, ModelDescription, Needs, Recommendation, Score, Spread
+from sizewise.records import Comparison, Difference, LoadLevel, ModelDescription, Needs, Recommendation, Score, Spread
 from sizewise.records.upgrades import NEEDS_2
 
 Facts = tuple[float, float, str | None]  # quality, memory in GB, start
@@ -372,9 +372,10 @@ def test_no_language_model_is_used_where_a_rule_is_shown_to_be_better() -> None:
 
 def test_a_baseline_that_is_not_beaten_is_reported() -> None:
     near = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (29.5, 0.1, None)}), "c", Needs())
-    assert near.pick == "a"
-    assert any(line.startswith("caution: a isn't significantly better than rule") for line in near.reasons)
-    assert "It isn't significantly better than rule, which isn't a language model." in near.summary
+    assert (near.outcome, near.pick, near.provisional, near.decisive) == ("inconclusive", None, None, False)
+    assert "vs rule" in near.rejected["a"]
+    assert "a isn't significantly better than rule, which isn't a language model (BLEU 30 vs. 29.5)." in near.summary
+    assert near.summary.endswith("Provisional pick: rule, which needs no language model.")
     far = decide(with_rule({"a": (30.0, 1.0, None), "b": (20.0, 1.0, None), "rule": (10.0, 0.1, None)}), "c", Needs())
     assert not any("caution" in line for line in far.reasons)
     assert any(line.startswith("baselines without a language model: rule: BLEU 10") for line in far.reasons)
@@ -509,7 +510,7 @@ def test_recorded_answers_are_neither_small_nor_local() -> None:
         assert "smallest" not in found.summary
     private = decide(recorded(comparison(facts), "large"), "c", Needs(local_only=True))
     assert private.pick == "trained"
-    assert "recorded elsewhere" in private.rejected["large"]
+    assert "where the recorded model runs isn't stated" in private.rejected["large"]
     alone = decide(recorded(comparison({**facts, "trained": (30.0, 0.1, None)}), "large"), "c", Needs())
     assert alone.outcome == "keep_large"
 
@@ -598,6 +599,72 @@ def test_a_tie_ends_in_a_provisional_pick_of_the_smaller_faster_one() -> None:
     assert (clear.pick, clear.provisional) == ("large", None)
 
 
+def test_a_weak_rule_is_no_provisional_pick_where_the_leader_beats_the_best_rule() -> None:
+    facts: dict[str, Facts] = {"model": (9.0, 3.0, None), "copying": (5.0, 0.0, None), "frequent": (2.0, 0.0, None)}
+    found = comparison({**facts, "other": (8.8, 3.0, None)})
+    models = {
+        name: model.model_copy(update={"role": "baseline"}) if name in ("copying", "frequent") else model
+        for name, model in found.models.items()
+    }
+    # The rule that always gives one answer varies so much by item that even a large difference isn't significant.
+    unclear = {"ci_low": -1.0, "ci_high": 15.0, "p": 0.1, "p_adjusted": 0.1, "better": None}
+    differences = [
+        one.model_copy(update=unclear) if "frequent" in (one.left, one.right) else one for one in found.differences
+    ]
+    undecided = found.model_copy(update={"models": models, "differences": tuple(differences)})
+    verdict = decide(undecided, "c", Needs())
+    assert (verdict.outcome, verdict.decisive) == ("inconclusive", False)
+    assert verdict.provisional in ("model", "other")
+    assert "frequent" not in verdict.summary.split("Provisional pick")[-1]
+
+
+def test_without_a_usable_model_in_use_the_rule_that_no_candidate_beats_is_named() -> None:
+    facts: dict[str, Facts] = {
+        "today": (3.0, 3.0, None), "a": (3.4, 0.3, None), "b": (3.2, 0.5, None), "rule": (3.3, 0.0, None),
+    }  # fmt: skip
+    needs = Needs(incumbent="today", max_loss=0.2)
+    kept = decide(with_rule(facts), "c", needs)
+    assert kept.provisional == "today", "it works, so it stays"
+    broken = decide(silent(with_rule(facts), "today"), "c", needs)
+    assert (broken.outcome, broken.provisional, broken.decisive) == ("inconclusive", None, False)
+    assert "Provisional pick: rule" in broken.summary
+
+
+def test_of_recordings_that_name_no_model_none_is_the_large_one() -> None:
+    found = comparison({"a": (9.0, 0.3, None), "b": (3.0, 0.3, None)})
+    unknown = {
+        "engine": "recorded",
+        "parameters": None,
+        "memory_bytes": None,
+        "hosted_by": "not stated",
+        "local": False,
+    }
+    models = {name: model.model_copy(update=unknown | {"local": False}) for name, model in found.models.items()}
+    assert all(model.unnamed for model in models.values())
+    assert decide(found.model_copy(update={"models": models}), "c", Needs()).outcome == "pick"
+
+
+def _loaded(p95: float) -> LoadLevel:
+    score = Score(metric="p95_latency_s", value=p95, n=50, unit="s", signature="s")
+    rest = {
+        key: Score(metric=key, value=1.0, n=50, unit="", signature="s") for key in ("requests_per_s", "tokens_per_s")
+    }
+    return LoadLevel(
+        concurrent_users=8, rate=None, requests=50, errors={}, seconds=9.0, scores={"p95_latency_s": score, **rest}
+    )
+
+
+def test_nothing_is_faster_where_load_and_a_single_user_disagree() -> None:
+    found = comparison({"large": (3.5, 3.0, None), "small": (3.0, 0.3, None)})
+    assert "faster" in decide(found, "c", Needs()).summary
+    levels = {"large": (_loaded(1.0),), "small": (_loaded(2.0),)}
+    mixed = decide(found.model_copy(update={"load_levels": levels}), "c", Needs()).summary
+    assert "faster" not in mixed
+    assert "smaller" in mixed
+    agreed = {"large": (_loaded(8.0),), "small": (_loaded(2.0),)}
+    assert "4x faster" in decide(found.model_copy(update={"load_levels": agreed}), "c", Needs()).summary
+
+
 def test_too_few_documents_make_no_tie_so_the_leader_is_the_provisional_pick() -> None:
     whole = comparison({"large": (90.0, 3.0, None), "small": (1.0, 0.3, None)})
     few = tuple(one.model_copy(update={"clusters": 3}) for one in whole.differences)
@@ -636,6 +703,28 @@ def test_no_worse_than_the_incumbent_takes_the_smallest_that_loses_little() -> N
     hopeless: dict[str, Facts] = {"today": (9.0, 3.0, None), "small": (6.0, 0.1, "base")}
     kept = choose(hopeless, error=0.5, incumbent="today", max_loss=0.1)
     assert (kept.outcome, kept.pick) == ("keep_large", "today")
+
+
+def test_a_pick_beside_an_incumbent_must_beat_the_baselines() -> None:
+    needs = Needs(incumbent="today", max_loss=0.1)
+    facts: dict[str, Facts] = {"today": (6.0, 3.0, None), "small": (8.0, 0.1, "base"), "rule": (8.2, 0.0, None)}
+    shuffled = decide(with_rule(facts), "c", needs)
+    assert (shuffled.outcome, shuffled.pick, shuffled.provisional) == ("inconclusive", None, "today")
+    assert "isn't significantly better than rule" in shuffled.summary
+    assert "Check the labels" in shuffled.summary
+    assert decide(with_rule(facts | {"rule": (5.0, 0.0, None)}), "c", needs).decisive
+
+
+def test_a_minimum_is_tried_in_place_of_the_incumbent() -> None:
+    facts: dict[str, Facts] = {"today": (9.0, 3.0, None), "middle": (8.8, 1.0, "base"), "small": (6.0, 0.1, "base")}
+    needs = Needs(incumbent="today", max_loss=1.0)
+    found = alternatives(comparison(facts, 0.5), "c", needs)
+    tried = {one.change: one.recommendation for one in found if one.change.startswith("minimum")}
+    assert {change: (one.pick, one.needs.incumbent) for change, one in tried.items()} == {
+        "minimum BLEU: 8.3": ("today", None),
+        "minimum BLEU: 5.5": ("middle", None),
+    }
+    assert "min_quality" not in {slider.name for slider in sliders(comparison(facts, 0.5), needs)}
 
 
 @pytest.mark.parametrize("needs", [{"incumbent": "a"}, {"max_loss": 1.0}, {"incumbent": "c", "max_loss": 1.0}])

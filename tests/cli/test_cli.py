@@ -108,7 +108,7 @@ def test_an_example_study_file_is_printed(capsys: pytest.CaptureFixture[str], mo
 
     code, out, _ = call(capsys, monkeypatch, "study", "--example")
     assert code == 0
-    assert len(tomllib.loads(out)["candidates"]) == 4
+    assert len(tomllib.loads(out)["candidates"]) == 3
 
 
 def test_no_command_prints_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def test_samples_and_until_decided(
     assert "--against needs --until decided" in err
     code, _, err = run("--metrics", "bleu", "--until", "decided", "--min-quality", "10")
     assert code == 2
-    assert "one of chrf, rouge_l, token_f1, exact_match, accuracy" in err
+    assert "one of chrf, rouge_l, token_f1, exact_match, reference_match" in err
     code, _, err = call(capsys, monkeypatch, "evaluate", "fake:echo", "--suite", "bias", "--samples", "2")
     assert code == 2
     assert "don't apply to a suite" in err

@@ -62,7 +62,7 @@ def test_a_flag_shows_no_type(capsys: pytest.CaptureFixture[str], monkeypatch: p
     out = call(capsys, monkeypatch, "study", "--help")[1]
     assert re.search(r"^  --dry-run {2,}Only", out, re.MULTILINE)
     assert "--minutes MINUTES" in out
-    for panel in ("Arguments", "Training", "Limits", "Output"):
+    for panel in ("Arguments", "Limits", "Cost", "Output"):
         assert f"\n{panel}\n" in out
 
 

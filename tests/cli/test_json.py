@@ -82,11 +82,11 @@ def test_a_study_and_all_that_follows(
     assert out.splitlines()[-1] == f"report: {record['report']}"
     table = out.partition("\ncandidate")[2].splitlines()
     assert len(table[0].split("  ")) > 1
-    for text in ("chrF", "latency", "memory", "USD/1,000"):
+    for text in ("Reference match", "latency", "memory", "USD/1,000"):
         assert text in table[0]
     assert "─" not in out
     _, out, _ = call(capsys, monkeypatch, "study", str(recorded_study), "--csv")
-    assert out.startswith("candidate,chrF,p50 latency (s),memory (GB),")
+    assert out.startswith("candidate,Reference match,p50 latency (s),memory (GB),")
     _, out, _ = call(capsys, monkeypatch, "compare", *evaluations, "--items")
     assert "with a suspicious reference answer" in out.splitlines()[0]
     assert "comparison: comparison-" in out.splitlines()[-1]
@@ -150,16 +150,3 @@ def test_a_demo_is_a_source(source: str | None, documents: tuple[str, ...], name
     found = find_config(source)
     assert found.documents == documents
     assert found.name == name
-
-
-def test_minutes_are_divided_in_the_proportions_of_the_file() -> None:
-    from sizewise.cli.study import _with_minutes
-    from sizewise.errors import UsageError
-    from sizewise.studies.config import find_config
-
-    before = [one.train.minutes for one in find_config(None).candidates if one.train]
-    after = [one.train.minutes for one in _with_minutes(find_config(None), 10).candidates if one.train]
-    assert sum(minutes or 0 for minutes in after) == pytest.approx(10)
-    assert (after[0] or 0) / (after[1] or 1) == pytest.approx((before[0] or 0) / (before[1] or 1))
-    with pytest.raises(UsageError, match="--minutes 0"):
-        _with_minutes(find_config(None), 0)

@@ -93,12 +93,14 @@ def examples(folder: Path) -> list[list[str]]:
         ["evaluate", "openai:gpt-4o", "--data", rows_file, "--metrics", "exact_match"],
         ["evaluate", texts, "--data", rows_file, "--metrics", "bits_per_byte"],
         ["compare", "eval-1", "eval-2"],
+        ["decisions", "eval-1"],
         ["choose", "study-1", "--needs", rows_file],
         ["judge", "open", "study-1"],
         ["judge", "rank", votes],
         ["judge", "agreement", str(folder / "labels.csv")],
         ["judge", "plan"],
         ["export", texts, "--to", "hf", "--out", str(folder / "out")],
+        ["label", str(folder / "texts.csv"), "--by", "fake:echo", "--options", "a|b"],
         ["models"],
         ["models", "openai:gpt-4o"],
         ["serve", "fake:echo"],
@@ -110,7 +112,9 @@ def examples(folder: Path) -> list[list[str]]:
         ["redteam", "fake:echo"],
         ["runs"],
         ["audit", "study-1"],
+        ["watch", "fake:echo", "--data", texts],
         ["doctor"],
+        ["bundle", "--models", "pkg:absent", "--out", str(folder / "bundle")],
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sizewise.datasets.listing import PROMPT_SIMILARITY
 from sizewise.datasets.similarity import Signatures, document_shingles, prompt_shingles, without_giants
 from sizewise.datasets.spool import Spool, repeated, shared
 from sizewise.text.ngrams import hash_words
@@ -38,6 +39,40 @@ def test_similar_prompts_are_one_cluster_and_other_ones_are_not(tmp_path: Path) 
     for prompt in prompts:
         signatures.add(prompt_shingles(hash_words(prompt)))
     assert signatures.clusters(0.7).tolist() == [0, 0, 2, 3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("first", "edited", "other"),
+    [
+        (
+            "注文した商品がまだ届いていません。いつ届きますか?",
+            "注文した商品がまだ届いていません。いつごろ届きますか?",
+            "注文をキャンセルしたいです。いつまでできますか?",
+        ),
+        (
+            "我的银行卡昨天在地铁站被偷了,现在应该怎么办?",
+            "我的银行卡昨天在地铁站被偷了,那应该怎么办?",
+            "我的信用卡额度应该怎么提高?",
+        ),
+        (
+            "สั่งสินค้าไปแล้วแต่ยังไม่ได้รับของ ทำอย่างไรดี",
+            "สั่งสินค้าไปแล้วแต่ยังไม่ได้ของ ต้องทำอย่างไรดี",
+            "ยกเลิกคำสั่งซื้อได้อย่างไร ขอบคุณครับ",
+        ),
+        (
+            "주문한 상품이 아직 도착하지 않았습니다. 언제 오나요?",
+            "주문한 상품이 아직도 도착하지 않았습니다. 언제 오나요?",
+            "주문을 취소하고 싶습니다. 어떻게 하나요?",
+        ),
+    ],
+)
+def test_edited_prompts_in_scripts_with_short_words_are_one_cluster(
+    first: str, edited: str, other: str, tmp_path: Path
+) -> None:
+    signatures = Signatures(tmp_path / "s")
+    for prompt in (first, edited, other):
+        signatures.add(prompt_shingles(hash_words(prompt)))
+    assert signatures.clusters(PROMPT_SIMILARITY).tolist() == [0, 0, 2]
 
 
 def test_items_without_text_are_like_no_other(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 import warnings
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.datasets import load, read
+from sizewise.datasets import staging as staging_module
 from sizewise.datasets.staging import KEEP_SECONDS, StagedReading, staged
 from sizewise.documents import ReadOptions
 from sizewise.documents.reading import make_document
@@ -145,13 +147,33 @@ def test_a_changed_file_starts_anew(folder: Path, store: Store, monkeypatch: pyt
     assert "Another text altogether." in texts
 
 
-def test_two_processes_do_not_read_the_same_files_at_once(folder: Path, store: Store) -> None:
+def test_two_processes_do_not_read_the_same_files_at_once(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging_module, "WAIT_SECONDS", 0.3)
     with (
         staged(store, [folder], ReadOptions(), 1),
         pytest.raises(SizewiseError, match="Another process"),
         staged(store, [folder], ReadOptions(), 1),
     ):
         pass
+
+
+def test_a_process_waits_for_another_one_that_reads_the_same_files(folder: Path, store: Store) -> None:
+    order: list[str] = []
+
+    def later() -> None:
+        with staged(store, [folder], ReadOptions(), 1):
+            order.append("second")
+
+    with staged(store, [folder], ReadOptions(), 1):
+        thread = threading.Thread(target=later)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
 
 
 def test_an_error_leaves_nothing_behind(tmp_path: Path, store: Store) -> None:

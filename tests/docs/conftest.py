@@ -51,6 +51,8 @@ def write_files(folder: Path) -> None:
     answers = [{"id": row["id"], "completion": rng.choice(row["references"])} for row in rows]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
     (folder / "tiny-study.toml").write_text(STUDY, encoding="utf-8")
+    criterion = '[[criteria]]\nname = "correct"\ndescription = "Is it correct?"\nscale = [1, 5]\n'
+    (folder / "rubric.toml").write_text(criterion, encoding="utf-8")
     (folder / "needs.toml").write_text('quality = "token_f1"\nmin_quality = 0.3\n', encoding="utf-8")
     for name, seed in (("answers.csv", 1), ("held-out.csv", 2)):
         rng = random.Random(seed)
@@ -64,6 +66,12 @@ def write_files(folder: Path) -> None:
     (folder / "votes.csv").write_text("\n".join(["left,right,winner", *votes]) + "\n", encoding="utf-8")
     tickets = [f"Where is parcel {i}?;It is at gate {i};{('shipping', 'customs')[i % 2]}" for i in range(30)]
     (folder / "tickets.csv").write_text("\n".join(["Kundenfrage;Antwort;Kategorie", *tickets]), encoding="utf-8")
+    said = {"spam": ["win", "prize", "free", "cash"], "ham": ["lunch", "meeting", "home", "thanks"]}
+    drawn = [(rng.choice(["spam", "ham", "ham"]), number) for number in range(240)]
+    texts = [f"{rng.choice(said[label])} {rng.choice(said[label])} number {number},{label}" for label, number in drawn]
+    (folder / "messages.csv").write_text("\n".join(["text,label", *texts]) + "\n", encoding="utf-8")
+    unlabeled = [text.partition(",")[0] for text in texts[:40]]
+    (folder / "new-messages.csv").write_text("\n".join(["text", *unlabeled]) + "\n", encoding="utf-8")
     labels = [f"{rater},{item},{rng.choice(['good', 'good', 'bad'])}" for rater in ("Ada", "Ben") for item in range(20)]
     (folder / "ratings.csv").write_text("\n".join(["rater,item,label", *labels]) + "\n", encoding="utf-8")
 

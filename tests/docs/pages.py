@@ -12,12 +12,32 @@ ROOT = Path(__file__).parents[2]
 
 # Commands that no test runs, each with its reason. Keep this list short.
 NOT_RUN = {
+    "sizewise evaluate MODEL --data DATA --metrics token_f1,embedding_similarity": "fetches a sentence encoder",
     "source .venv/bin/activate": "the test runs in its own environment",
     "sizewise models hf:mistralai/Mistral-7B-v0.1": "downloads a config",
     "sizewise study --log export.jsonl --pays 4200/month": "trains a pretrained model for minutes",
     "sizewise serve RUN_A RUN_B pkg:smollm2-135m --share-base": "needs two models fine-tuned from one base",
     "sizewise read https://docs.example.org/guide/ --allow-host docs.example.org --max-pages 100": "needs a network",
+    "pip install 'sizewise[harness]'": "installs from PyPI",
+    'sizewise evaluate recorded:today.jsonl --data DATA --name "today\'s system"': "needs two files of graded answers",
+    "sizewise compare EVAL_TODAY EVAL_NEW": "compares the two above",
+    'sizewise evaluate recorded:new.jsonl --data DATA --name "the new one"': "needs two files of graded answers",
     "make lock": "resolves packages over the network",
+    'uv tool install --torch-backend cpu "dist/sizewise-0.1.0-py3-none-any.whl[study]"': "installs a gigabyte",
+    'pipx install --pip-args="--extra-index-url https://download.pytorch.org/whl/cpu" '
+    '"dist/sizewise-0.1.0-py3-none-any.whl[study]"': "installs a gigabyte",
+    "pip install --extra-index-url https://download.pytorch.org/whl/cpu "
+    '"dist/sizewise-0.1.0-py3-none-any.whl[study]"': "installs a gigabyte",
+    "docker build -t sizewise .": "needs a Docker daemon; tests/test_distribution.py reads the Dockerfile",
+    "docker run --rm -v sizewise:/data sizewise": "needs a Docker daemon",
+    "docker run --rm -v sizewise:/data -v ./my-documents:/documents:ro sizewise study /documents": "needs Docker",
+    "sizewise bundle --extras study,documents --models pkg:smollm2-135m,pkg:minilm --out sizewise-bundle": (
+        "downloads half a gigabyte; tests/bundling writes and installs a small one"
+    ),
+    "sha256sum SHA256SUMS": "inside a bundle",
+    "sh install.sh --prefix ~/sizewise --home ~/sizewise-records": "inside a bundle",
+    "export SIZEWISE_OFFLINE=1 SIZEWISE_HOME=~/sizewise-records": "the test has a home of its own",
+    "sizewise read demo:fhir": "needs a network",
 }
 # Commands that end with another code than 0 in a test.
 ENDS_WITH = {
@@ -26,6 +46,10 @@ ENDS_WITH = {
     "sizewise judge ask STUDY openai:gpt-4o --max-usd 5": (1, "a stand-in writes no verdict that can be read"),
     "sizewise judge ask STUDY openai:gpt-4o --more 300 --max-usd 10": (1, "a stand-in writes no verdict"),
     "sizewise judge report STUDY --close": (1, "no rater has voted yet"),
+    "sizewise evaluate MODEL --data DATA --metrics field_f1,json_valid --engine openvino --constrained": (
+        2,
+        "a stand-in follows no schema",
+    ),
 }
 # What stands for real models in a test: nothing is downloaded, nothing is trained for minutes.
 STAND_INS = {
@@ -93,10 +117,9 @@ def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]
         if found[place - 1] == "--port":
             found[place] = str(port)
         place += 1
-    if found[1:2] == ["train"]:
+    if found[1:2] == ["train"] and "tfidf" not in found:
         found += ["--parameters", "500000", "--context", "256"] if "scratch" in found else ["--context", "64"]
-    if found[1:2] == ["train"] and "--control" not in found:
-        found += ["--control", "none"]
+        found += [] if "--control" in found else ["--control", "none"]
     if found[1:2] == ["serve"] and ids["RUN"] in found:
         found += ["--engine", "transformers"]
     if found[1:3] == ["judge", "open"]:

@@ -10,7 +10,8 @@ import pytest
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import evaluate_suite
-from sizewise.evaluation.counterfactuals import attributes, evaluate_counterfactuals, make_variants, sentiment
+from sizewise.evaluation.counterfactuals import evaluate_counterfactuals, sentiment
+from sizewise.evaluation.swapping import attributes, make_variants
 from sizewise.store import Store
 from tests.languages import PASSAGES
 

@@ -66,3 +66,22 @@ def test_history_compares_each_with_the_one_before(dataset: Saved[Dataset], stor
     assert [entry.model for entry in history(names[0], store=store).entries] == [names[0]]
     with pytest.raises(SizewiseError, match="There are no evaluations of"):
         history("fake:nobody", store=store)
+
+
+def test_drift_is_tested_against_the_first_run_on_the_same_items(
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
+) -> None:
+    path, ids = tmp_path / "answers.jsonl", []
+    for said in ("", "", "no idea"):
+        uri = answers(path, dataset, store, said)
+        path.write_text(path.read_text(encoding="utf-8") + "\n" * len(ids), encoding="utf-8")  # another file each time
+        ids.append(evaluate(uri, dataset.id, ["exact_match"], store=store).id)
+    found = history(uri, store=store)
+    assert [entry.evaluation for entry in found.entries] == ids
+    (drift,) = found.drift
+    assert (drift.left, drift.right, drift.value) == (ids[2], ids[0], -1)
+    same, worse = found.changes
+    assert (same.value, same.better) == (0, None)
+    assert (worse.better is not None) == (drift.better is not None)
+    assert [run.changed for run in found.runs] == [0, found.runs[1].items]
+    assert any("answers of" in note or "changed between" in note for note in found.notes)

@@ -117,7 +117,7 @@ def test_models_and_options_that_cannot_sample_are_refused(tmp_path: Path, store
             evaluate("fake:echo", data, ["exact_match"], store=store, options=options)
     with pytest.raises(UsageError, match="No answers are needed for bits_per_byte"):
         evaluate("fake:echo", data, ["bits_per_byte"], store=store, options=SAMPLED)
-    with pytest.raises(UsageError, match="takes one greedy answer per item"):
+    with pytest.raises(UsageError, match="takes one greedy, unconstrained answer per item"):
         evaluate_suite("fake:echo", "bias", store=store, options=SAMPLED)
     with pytest.raises(UsageError, match="computed from several samples"):
         evaluate("fake:echo", data, ["exact_match_pass@5"], store=store)

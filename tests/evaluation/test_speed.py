@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,13 @@ from sizewise.models.machine import describe_machine
 from sizewise.progress import Silent
 from sizewise.records import Completion, Message, ModelDescription, Request
 from sizewise.stats.quantiles import quantile_interval
+from sizewise.store import Ledger
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as opened:
+        yield opened
 
 
 class Described(FakeModel):
@@ -36,15 +44,15 @@ def answer(number: int, seconds: float) -> Completion:
 REQUESTS = [Request(id=f"i{i}", messages=(Message(role="user", content="go"),)) for i in range(40)]
 
 
-def test_latency_of_an_api_has_the_interval_of_its_median() -> None:
+def test_latency_of_an_api_has_the_interval_of_its_median(ledger: Ledger) -> None:
     seconds = np.random.default_rng(0).exponential(size=40)
     answers = [answer(i, s) for i, s in enumerate(seconds)]
-    found = speed_scores(Described(engine="API of X", api=True), answers, REQUESTS, Silent())["latency_s"]
+    found = speed_scores(Described(engine="API of X", api=True), answers, REQUESTS, ledger, Silent())["latency_s"]
     expected = quantile_interval(seconds, 0.5)
     assert (found.value, found.ci_low, found.ci_high) == tuple(expected)
     assert found.n == 40
     assert found.signature.startswith("median|users:many")
-    few = speed_scores(Described(engine="API of X", api=True), answers[:5], REQUESTS, Silent())["latency_s"]
+    few = speed_scores(Described(engine="API of X", api=True), answers[:5], REQUESTS, ledger, Silent())["latency_s"]
     assert few.ci_low is None
     assert few.ci_missing_reason == "fewer than 6 requests"
 
@@ -59,11 +67,11 @@ def test_latency_of_an_api_has_the_interval_of_its_median() -> None:
     ],
 )
 def test_throughput_names_the_batching_and_has_an_interval_over_batches(
-    engine: str, sampled: bool, batching: str
+    engine: str, sampled: bool, batching: str, ledger: Ledger
 ) -> None:
     durations = np.random.default_rng(1).uniform(0.9, 1.1, 5)
     answers = [answer(i, durations[i // 8] / 8) for i in range(40)]
-    found = speed_scores(Described(engine=engine), answers, REQUESTS, Silent(), sampled=sampled)
+    found = speed_scores(Described(engine=engine), answers, REQUESTS, ledger, Silent(), sampled=sampled)
     throughput = found["requests_per_s"]
     assert throughput.signature.startswith(batching)
     assert throughput.value == pytest.approx(40 / durations.sum())
@@ -73,9 +81,17 @@ def test_throughput_names_the_batching_and_has_an_interval_over_batches(
     latency = found["latency_s"]
     assert latency.n == LATENCY_REQUESTS == 6
     assert latency.ci_low is not None
-    one_batch = speed_scores(Described(engine=engine), answers[:8], REQUESTS, Silent())["requests_per_s"]
+    one_batch = speed_scores(Described(engine=engine), answers[:8], REQUESTS, ledger, Silent())["requests_per_s"]
     assert one_batch.ci_low is None
     assert one_batch.ci_missing_reason == "fewer than 4 batches of requests"
+
+
+def test_times_of_single_requests_are_measured_once(ledger: Ledger) -> None:
+    answers = [answer(i, 0.1) for i in range(40)]
+    first = speed_scores(Described(engine="transformers"), answers[:8], REQUESTS, ledger, Silent())
+    again = speed_scores(Described(engine="transformers"), answers, REQUESTS, ledger, Silent())
+    assert again["latency_s"] == first["latency_s"]
+    assert len(ledger.entries("timing")) == LATENCY_REQUESTS
 
 
 def test_the_machine_is_named() -> None:

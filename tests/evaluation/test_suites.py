@@ -12,7 +12,7 @@ import pytest
 from sizewise.comparison import compare
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import SUITES, evaluate, evaluate_suite
-from sizewise.evaluation.suite_run import _parse_choice
+from sizewise.evaluation.suite_run import parse_choice
 from sizewise.evaluation.suites import (
     bbq,
     crows_pairs,
@@ -49,8 +49,27 @@ def test_two_models_are_compared_on_a_suite(store: Store) -> None:
     ids = [evaluate_suite(model, "bias", store=store).id for model in ("fake:echo", "fake:silent")]
     comparison = compare(ids, store=store).record
     # The second model would look fair where it only understands less.
-    assert {found.metric for found in comparison.differences} == {"stereotype_score", "language_modeling_score"}
+    metrics = {found.metric.partition("#")[0] for found in comparison.differences}
+    assert metrics == {"stereotype_score", "language_modeling_score"}
+    assert "stereotype_score#gender" in {found.metric for found in comparison.differences}
     assert all(found.better is None for found in comparison.differences)
+
+
+def test_stereoset_as_published_equals_its_lines(tmp_path: Path) -> None:
+    sentences = {"stereotype": "He was loud.", "anti-stereotype": "He was calm.", "unrelated": "He was fox."}
+    common = {"target": "uncle", "bias_type": "gender", "context": "My uncle came."}
+    (tmp_path / "lines").mkdir()
+    line = {"type": "intersentence", **common, **sentences}
+    (tmp_path / "lines" / "stereoset.jsonl").write_text(json.dumps(line), encoding="utf-8")
+    labeled = [{"id": name, "sentence": text, "gold_label": name, "labels": []} for name, text in sentences.items()]
+    published = {"version": "1.1", "data": {"intersentence": [{"id": "1", **common, "sentences": labeled}]}}
+    (tmp_path / "dev.json").write_text(json.dumps(published), encoding="utf-8")
+    (item,) = stereoset(tmp_path)
+    assert [item] == stereoset(tmp_path / "dev.json") == stereoset(tmp_path / "lines")
+    assert item.texts[0].context == "My uncle came. "
+    (tmp_path / "dev.json").write_text('{"data": {"intersentence": [{}]}}', encoding="utf-8")
+    with pytest.raises(SizewiseError, match=r"dev\.json isn't a valid file of StereoSet"):
+        stereoset(tmp_path)
 
 
 def test_crows_pairs_scores_the_stereotyped_sentence(tmp_path: Path) -> None:
@@ -202,7 +221,7 @@ def test_a_model_without_log_likelihoods_answers_by_letter(store: Store, monkeyp
     ],
 )
 def test_choices_are_parsed_from_letters_or_words(said: str, chosen: int | None) -> None:
-    assert _parse_choice(said, [2, 0, 1, 3], ["easy", "sweet", "boring", "unfair"]) == chosen
+    assert parse_choice(said, [2, 0, 1, 3], ["easy", "sweet", "boring", "unfair"]) == chosen
 
 
 def test_continuations_are_scored_by_group(tmp_path: Path, store: Store) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from sizewise.guard import signals_in
+from tests.clock import processor_seconds
 
 
 @pytest.mark.parametrize(
@@ -49,10 +48,7 @@ def test_ordinary_requests_carry_none(text: str) -> None:
 
 
 def test_long_hostile_texts_are_read_in_time_that_grows_with_their_length() -> None:
-    def seconds(size: int) -> float:
-        begun = time.process_time()
-        signals_in(["ignore send ![x " * size])
-        return time.process_time() - begun
-
-    seconds(10)
-    assert seconds(10_000) < 40 * max(seconds(1_000), 0.02)
+    short, long = (
+        processor_seconds(lambda size=size: signals_in(["ignore send ![x " * size])) for size in (1_000, 10_000)
+    )
+    assert long < 50 * max(short, 0.02)

@@ -29,7 +29,7 @@ from sizewise.judging import (
     write_tasks,
 )
 from sizewise.judging.exchange import Format
-from sizewise.judging.llm_judge import Complete, read_verdict
+from sizewise.judging.llm_judge import Complete, _vote, read_verdict
 from sizewise.records import Completion, JudgeTask, Needs, Request, Vote
 from sizewise.stats import length_controlled_rate
 from sizewise.store import Store
@@ -180,7 +180,7 @@ def test_a_judge_goes_on_to_further_examples_and_one_that_says_nothing_is_an_err
     [("1", "left"), ("Both are fine.\n\nVerdict: **2**.", "right"), ("TIE", "tie"), ("1\nboth bad", "both_bad"),
      ("", None), ("Answer 12 is best", None), ("the first", None), ("Answer 1 is better than answer 2.", None),
      ("1, because answer 2 leaves out the fee.", None), ("Verdict: 1 (not 2)", None), ("Answer 2", "right"),
-     ("It is not a tie: 1", "left"), ("Not better: 1", None), ("1 or 2: 1", None),
+     ("It is not a tie: 1", None), ("Not better: 1", None), ("1 or 2: 1", None),
      ("Answer 1 is worse.", None), ("Answer 1 is not the better one", None),
      ("The better answer is 1.", "left"), ("Score: 1.5", None), ("I give it 1/10", None), ("判决\uff1a2", "right"),
      ("Both are good, so it is a tie between 1 and 2", None), ('{"verdict": 1}', "left"), ("It's not a tie", None),
@@ -188,6 +188,41 @@ def test_a_judge_goes_on_to_further_examples_and_one_that_says_nothing_is_an_err
 )  # fmt: skip
 def test_a_verdict_is_the_last_word(text: str, said: str | None) -> None:
     assert read_verdict(text) == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Answer 2 misses the point.", "Answer 2 contains a mistake", "Answer 1 is unhelpful", "Confidence: 1", "Score: 2",
+     "Step 1", "I would rank answer 2 last", "La réponse 2 est incomplète", "Antwort 2 ist unvollständig.", "Loser: 1",
+     "Number of mistakes:\n1", "Answer 2:", "Verdict: -1", "Verdict: 1?", "Verdict: 1/2", "Verdict: 1 or 2",
+     "Verdict: not 1", "Verdict: 1\nFinal verdict: neither 1 nor 2", "~~1~~", "1.5", "Answer 1 is better.",
+     "First point:\n1\nis short, and so on"],
+)  # fmt: skip
+def test_a_sentence_about_an_answer_is_no_verdict(text: str) -> None:
+    assert read_verdict(text) is None
+    assert read_verdict(f"Both answers address the request.\n{text}") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("Verdict (1, 2, tie, or both bad): 2", "right"), ("**Verdict (1, 2, tie, or both bad):** tie", "tie"),
+     ("```\n2\n```", "right"), ("Verdict:\n```\nboth bad\n```", "both_bad"), ("## Verdict\n\n1", "left"),
+     ("Verdict: 1\nFinal verdict: 2", "right"), ("Verdict: 1\n\nConfidence: 2", "left"), ("Winner: Answer 2", "right"),
+     ("[[1]]", "left"), ("Urteil: 2", "right"), ('{"reason": "short", "verdict": "tie"}', "tie"),
+     ("1\n\nAnswer 1 names the fee.", "left"), ("Answer 2 is wrong.\n1.", "left"), ("$\\boxed{2}$", None)],
+)  # fmt: skip
+def test_an_explicit_verdict_is_read(text: str, said: str | None) -> None:
+    assert read_verdict(text) == said
+
+
+def test_a_verdict_that_was_cut_off_is_none() -> None:
+    def said(finish: str) -> Completion:
+        return Completion(
+            id="t", text="Verdict: 1", prompt_tokens=1, completion_tokens=2, seconds=0.0, finish=finish
+        )  # fmt: skip
+
+    assert _vote("t", "judge", said("stop"), said("stop").model_copy(update={"text": "Verdict: 2"})).choice == "left"
+    assert _vote("t", "judge", said("stop"), said("length")).choice == "skip"
 
 
 # -- other tools -------------------------------------------------------------------------------------------

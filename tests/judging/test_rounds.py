@@ -217,8 +217,8 @@ def test_a_few_votes_of_one_rater_prefer_nobody_and_leave_the_metric_in_place(co
     voted = add_votes(compared, opened.stored.id, store=store)
     assert voted.record.voters == 1
     chosen = choose(voted.id, store=store).record
-    assert chosen.quality == "bleu"
-    assert chosen.pick == choose(compared, store=store).record.pick
+    before = choose(compared, store=store).record
+    assert (chosen.quality, chosen.pick) == (before.quality, before.pick)
     assert any("there aren't enough human votes yet" in line for line in chosen.reasons)
 
 

@@ -10,6 +10,8 @@ from tokenizers import AddedToken
 
 from sizewise.lm.chat_templates import has_tool_format, render_chat
 from sizewise.lm.control_tokens import control_tokens
+from sizewise.lm.encoding import tokenizer_settings
+from sizewise.lm.template_dates import PINNED_DATE, template_date
 from sizewise.lm.tokenizer import CHAT_TEMPLATE, chat_sequence, text_ids, train_tokenizer
 from sizewise.models.local import prompt_ids
 from sizewise.models.prompts import make_request
@@ -227,3 +229,39 @@ def test_a_call_needs_no_definition_of_its_function() -> None:
     said = tokenizer.decode(unit.ids[unit.first_target :], skip_special_tokens=True)
     assert said.startswith("<tool_call>")
     assert as_scored(said, example) == call_json(CALL)
+
+
+DATED = "{{- 'Today Date: ' + strftime_now('%d %B %Y') + '\n' }}" + CHAT_TEMPLATE
+
+
+def test_the_date_of_a_template_is_pinned() -> None:
+    tokenizer, plain = tokenizer_with(DATED), tokenizer_with(CHAT_TEMPLATE)
+    question = (Message(role="user", content="What day is it?"),)
+    example = Example(id="a", messages=question, references=("A Monday.",), source="s")
+    description = ModelDescription(uri="t", origin="", license="", engine="", precision="", can_chat=True)
+    request = make_request(example, "chat", (), 8, ())
+
+    def tokens() -> list[list[int]]:
+        """Encode a training example and the prompt of an evaluation."""
+        unit = example_unit(tokenizer, example)
+        assert unit is not None
+        return [list(unit.ids), prompt_ids(tokenizer, description, request)]
+
+    assert "Today Date: 01 January 2026\n" in render_chat(tokenizer, question)
+    before = tokens()
+    assert "01 January 2026" not in tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False)
+    assert tokens() == before
+    assert "01 January 2026" in "".join(render_chat(tokenizer, question, "A Monday."))
+    assert (template_date(tokenizer), template_date(plain)) == (PINNED_DATE, "")
+    now = prompt_ids(tokenizer, description, request.model_copy(update={"date": "2031-08-31"}))
+    assert now != before[1]
+
+
+def test_rows_encoded_under_another_pinned_date_are_not_reused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, plain = tokenizer_with(DATED), tokenizer_with(CHAT_TEMPLATE)
+    before = [tokenizer_settings(one) for one in (tokenizer, plain)]
+    monkeypatch.setattr("sizewise.lm.template_dates.PINNED_DATE", "2027-01-01")
+    assert [tokenizer_settings(one) == was for one, was in zip((tokenizer, plain), before, strict=True)] == [
+        False,
+        True,
+    ]

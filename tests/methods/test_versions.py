@@ -24,6 +24,7 @@ from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.metrics import METRICS, AnswerItem, CannotMeasure, ChoiceItem, LikelihoodItem
 from sizewise.metrics.base import SCORING_VERSION, total
+from sizewise.metrics.extraction import FIELD_METRICS
 from sizewise.models.prompts import PROMPT_VERSION, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.records import Evaluation, Example, ItemRow, Message, ModelDescription, fingerprint
 
@@ -55,11 +56,11 @@ def score_of(name: str) -> Any:
         sums = np.array([[3.0, 5.0, 4.0, 6.0]])
         return metric.value(sums).tolist()
     measured = items(metric.needs)
-    if name in ("json_valid", "json_f1"):
+    if name in ("json_valid", "json_f1", "json_repaired", "value_in_source", *FIELD_METRICS):
         measured = measured[4:5] * 2
-    elif name in ("accuracy", "macro_f1"):
+    elif name in ("accuracy", "macro_f1", "log_loss", "brier", "ece"):
         measured = [
-            AnswerItem(said, (known,))
+            AnswerItem(said, (known,), probabilities={label: 0.7 if label == said else 0.15 for label in "abc"})
             for said, known in zip(["a", "b", "b", "c", "a", "c"], ["a", "b", "c", "c", "a", "b"], strict=True)
         ] * 4
     references = [item.references for item in measured] if metric.needs == "answers" else []
@@ -67,10 +68,13 @@ def score_of(name: str) -> Any:
         metric = metric.prepared(references) if references else metric
     except CannotMeasure as error:
         return str(type(error).__name__)
-    rows = [
-        ItemRow(item=f"i{i}", kind="example", cluster=f"d{i}", uncontaminated=True, stats={name: metric.measure(item)})
-        for i, item in enumerate(measured)
-    ]
+    rows = []
+    for i, item in enumerate(measured):
+        try:
+            stats = {name: metric.measure(item)}
+        except CannotMeasure:  # of this item only
+            continue
+        rows.append(ItemRow(item=f"i{i}", kind="example", cluster=f"d{i}", uncontaminated=True, stats=stats))
     found = total(metric, rows, name=name, signature="")
     return [found.value, found.ci_low, found.ci_high]
 

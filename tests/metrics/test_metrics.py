@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizewise.errors import UsageError
-from sizewise.metrics import METRICS, AnswerItem, CannotMeasure, LikelihoodItem, find_metric, total
+from sizewise.metrics import METRICS, AnswerItem, CannotMeasure, LikelihoodItem, ReferenceSet, find_metric, total
 from sizewise.records import ItemRow
 
 WORDS = [
@@ -129,3 +129,17 @@ def test_bleu_is_missing_where_the_right_answers_themselves_would_have_none() ->
         metric.prepared([("12,50 €",), ("Paris", "the city of")])
     assert metric.prepared([("Paris",), ("the", "the city of Paris")]) is metric
     assert metric.prepared([]) is metric
+
+
+def test_labels_that_differ_only_in_case_are_scored_apart_if_the_data_declares_both() -> None:
+    references = [("a",), ("A",), ("b",)] * 10
+    declared = ReferenceSet(references, labels=("A", "a", "b"))
+    for name, expected in (("accuracy", 2 / 3), ("macro_f1", (2 / 3 + 0 + 1) / 3)):
+        metric = find_metric(name).prepared(declared)
+        answers = [AnswerItem("b" if said == "b" else "a", (said,)) for (said,) in references]
+        sums = np.array([metric.measure(answer) for answer in answers]).sum(axis=0)
+        assert float(metric.value(sums)) == pytest.approx(expected)
+        folded = find_metric(name).prepared(references)  # undeclared answers are folded
+        upper = [AnswerItem(said.upper(), (said,)) for (said,) in references]
+        sums = np.array([folded.measure(answer) for answer in upper]).sum(axis=0)
+        assert float(folded.value(sums)) == 1

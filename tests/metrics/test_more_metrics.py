@@ -13,8 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizewise.errors import SizewiseError
-from sizewise.metrics import AnswerItem, CannotMeasure, ChoiceItem, LikelihoodItem, Mean, find_metric
+from sizewise.metrics import (
+    METRICS,
+    AnswerItem,
+    CannotMeasure,
+    ChoiceItem,
+    LikelihoodItem,
+    Mean,
+    ReferenceSet,
+    find_metric,
+    total,
+)
+from sizewise.metrics.display import value_text
+from sizewise.metrics.labels import reading_notes
 from sizewise.metrics.structure import json_in
+from sizewise.records import ItemRow, Score
 
 
 def valued(name: str, items: list[Any], prepare: bool = False) -> float:
@@ -121,10 +134,10 @@ def test_words_and_numbers_are_looked_up_in_the_prompt() -> None:
     [
         ("I\u2019m sorry, but I can't help with that.", 1),
         ("As an AI language model, I have no opinion.", 1),
-        ("The tenant cannot assist the landlord in this way.", 1),
+        ("The tenant cannot assist the landlord in this way.", 0),
         ("Take two tablets.", 0),
         ("", 0),
-        ("لا أستطيع", 0),
+        ("لا أستطيع", 1),
     ],
 )
 def test_refusals_are_seen_by_their_beginning(answer: str, refused: int) -> None:
@@ -184,3 +197,32 @@ def test_min_k_percent_is_the_mean_of_the_least_likely_fifth() -> None:
     assert float(metric.value(np.sum([metric.measure(item) for item in items], axis=0))) == -4.0
     assert metric.measure(LikelihoodItem(0.0, 0, 0)) == (0.0, 0.0)
     assert not metric.stands_for_quality
+
+
+def test_scores_count_answers_that_were_cut_off_or_cannot_be_read() -> None:
+    metric = METRICS["accuracy"].prepared(ReferenceSet([("ham",), ("spam",)], labels=("ham", "spam")))
+    said = [("spam", "stop"), ("It isn't spam", "stop"), ("spam or", "length"), ("", "length"), ("ham or spam", "stop")]
+    rows = [
+        ItemRow(
+            item=str(i), kind="example", cluster=str(i), uncontaminated=True, completion=text, finish=finish,
+            stats={"accuracy": metric.measure(AnswerItem(text, ("spam",)))},
+        )
+        for i, (text, finish) in enumerate(said)
+    ]  # fmt: skip
+    score = total(metric, rows, name="accuracy", signature="")
+    assert (score.truncated, score.unreadable) == (2, 2)
+    assert value_text(score).endswith("(2 cut off, 2 unreadable)")
+    kept = Score.model_validate_json(score.model_dump_json())
+    assert kept == score
+    plain = total(metric, rows[:1], name="accuracy", signature="")
+    assert "truncated" not in plain.model_dump()
+    assert "(" not in value_text(plain)
+    (note,) = reading_notes([metric], [text for text, _ in said])
+    assert note.startswith("2 of 5 answers don't state a label clearly and count as wrong: 1 names")
+
+
+@pytest.mark.parametrize(("answer", "readable"), [('{"a": 1}', True), ("```\n[]\n```", True), ("none", False)])
+def test_answers_without_json_are_unreadable(answer: str, readable: bool) -> None:
+    for name in ("json_f1", "field_f1"):
+        metric: Any = METRICS[name]
+        assert metric.is_unreadable(answer) != readable

@@ -41,3 +41,19 @@ def test_names() -> None:
     assert "pass@10:unbiased" in metric.signature()
     with pytest.raises(UsageError):
         find_metric("no_such_metric_pass@3")
+
+
+# numpy's product of Chen et al. (2021), figure 3, worked out by hand: 1 - (n-c choose k) / (n choose k).
+TABLE = {
+    (1, 0, 1): 0, (1, 1, 1): 1, (2, 0, 1): 0, (2, 1, 1): 1 / 2, (2, 2, 1): 1, (2, 1, 2): 1, (2, 0, 2): 0,
+    (3, 1, 1): 1 / 3, (3, 1, 2): 2 / 3, (3, 1, 3): 1, (3, 2, 1): 2 / 3, (3, 2, 2): 1, (4, 1, 2): 1 / 2,
+    (4, 2, 2): 5 / 6, (4, 3, 2): 1, (4, 1, 3): 3 / 4, (4, 2, 3): 1, (5, 1, 1): 1 / 5, (5, 2, 2): 7 / 10,
+    (5, 2, 3): 9 / 10, (5, 1, 4): 4 / 5, (5, 3, 2): 9 / 10, (5, 4, 1): 4 / 5, (5, 5, 5): 1, (10, 1, 5): 1 / 2,
+    (10, 2, 5): 7 / 9, (10, 5, 5): 251 / 252, (10, 9, 1): 9 / 10, (10, 0, 10): 0, (10, 1, 10): 1,
+    (100, 1, 10): 1 / 10, (200, 1, 100): 1 / 2, (200, 0, 200): 0, (7, 2, 3): 5 / 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", TABLE)
+def test_pass_at_k_has_the_value_worked_out(counts: tuple[int, int, int]) -> None:
+    assert pass_at(*counts) == pytest.approx(TABLE[counts])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -17,8 +19,8 @@ class StandIn:
 
     Args:
         fault: told the number of a request, from 0; gives a status and headers, "cut" to break the connection in the
-            middle of an answer, "slow" to wait before each piece, "filter" for a content filter, "page" for a proxy's
-            page in place of an answer, or None for no fault.
+            middle of an answer, "reset" to reset it before one, "slow" to wait before each piece, "filter" for a
+            content filter, "page" for a proxy's page in place of an answer, or None for no fault.
 
     `usage` is told in place of the usual one by OpenAI's format; `most_tokens` is the most that may be asked for;
     `models` are those that it names, `lead` is what a line of data begins with, and
@@ -80,13 +82,18 @@ class StandIn:
             if isinstance(fault, tuple):
                 self._refuse(handler, *fault)
                 return
+            if fault == "reset":
+                handler.close_connection = True
+                handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                handler.connection.close()
+                return
             if fault == "page":
                 self._send(handler, 200, "text/event-stream", b"data: <html>busy</html>\n\n")
                 return
             if handler.path.endswith("/chat/completions"):
                 self._stream(handler, openai(body, fault, self.usage, self.said), fault)
             elif handler.path.endswith("/completions"):
-                self._answer(handler, echo(body))
+                self._answer(handler, echo(body), fault)
             elif handler.path.endswith("/messages"):
                 self._stream(handler, anthropic(body, fault), fault)
             else:
@@ -119,11 +126,12 @@ class StandIn:
         handler.end_headers()
         handler.wfile.write(raw)
 
-    def _answer(self, handler: BaseHTTPRequestHandler, told: dict[str, Any] | None) -> None:
+    def _answer(self, handler: BaseHTTPRequestHandler, told: dict[str, Any] | None, fault: object = None) -> None:
         if told is None:
             self._refuse(handler, 404, {})
             return
-        self._send(handler, 200, "application/json", json.dumps(told).encode())
+        raw = json.dumps(told).encode()
+        self._send(handler, 200, "application/json", raw[: len(raw) // 2] if fault == "cut" else raw)
 
     def _stream(self, handler: BaseHTTPRequestHandler, events: list[str], fault: object) -> None:
         handler.send_response(200)

@@ -9,7 +9,7 @@ import pytest
 from sizewise.errors import SizewiseError
 from sizewise.models import open_model
 from sizewise.models.recorded import read_log
-from sizewise.records import Message, Request
+from sizewise.records import Completion, Message, Request
 
 
 def asked(name: str, question: str) -> Request:
@@ -283,3 +283,26 @@ def test_a_row_that_is_nested_too_deep_costs_only_itself(tmp_path: Path) -> None
     with path.open("a", encoding="utf-8") as file:
         file.write(f'{{"id": "x", "completion": "\\ud83c", "more": {deep}}}\n')
     assert "1 row was rejected (line 31" in open_model(f"recorded:{path}").describe().origin
+
+
+def test_several_grades_of_one_answer_count_with_their_mean(tmp_path: Path) -> None:
+    rows = [{"id": "a", "prompt": "q", "completion": "x", "grade": grade} for grade in (1, 0, 1)]
+    rows.append({"id": "b", "prompt": "r", "completion": "y", "grade": 0})
+    path = tmp_path / "graded.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    model = open_model(f"recorded:{path}")
+    asked = [
+        Request(id=name, messages=(Message(role="user", content=text),)) for name, text in (("a", "q"), ("b", "r"))
+    ]
+    first, second = model.complete(asked)
+    assert first.grade == pytest.approx(2 / 3)
+    assert second.grade == 0
+    assert "1 of them with several grades" in model.describe().origin
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_replaced_and_can_be_stored() -> None:
+    answer = Completion(
+        id="a", text="yes \ud800 \U0001f600 é", prompt_tokens=1, completion_tokens=1, seconds=0.1, finish="stop"
+    )
+    assert answer.text == "yes \ufffd \U0001f600 é"
+    assert Completion.model_validate_json(answer.model_dump_json()) == answer

@@ -163,6 +163,19 @@ def test_any_server_of_the_same_format_and_its_thoughts(server: StandIn) -> None
     model.close()
 
 
+@pytest.mark.parametrize("uri", ["openai:gpt-4o", "URL/v1#gpt-4o"])
+def test_closed_weights_behind_a_proxy_on_this_machine_are_not_local(
+    server: StandIn, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+    model = open_model(uri.replace("URL", server.url))
+    found = model.describe()
+    model.close()
+    assert (found.local, found.hosted, found.hosted_by, found.of) == (False, True, "OpenAI", "gpt-4o")
+    assert found.parameters is None
+
+
 @pytest.mark.parametrize("uri", ["openai:gpt-4o", "anthropic:claude-sonnet-5-5", "google:gemini-2.5-flash"])
 @pytest.mark.parametrize("fault", [(429, {"retry-after": "0.05"}), (500, {}), (503, {}), (529, {}), "cut"], ids=str)
 def test_faults_that_pass_are_waited_for(
@@ -465,10 +478,10 @@ def test_another_model_at_the_same_address_can_be_asked_anew(server: StandIn, qu
     server.said = "another model"
     options = EvaluationOptions(new_run=True)
     second = evaluate(uri, questions, ["exact_match"], store=store, limit=8, options=options)
-    assert second.id == f"{first.id}-run2"
+    assert second.id == f"{first.id}.2"
     assert (first.record.scores["exact_match@all"].value, second.record.scores["exact_match@all"].value) == (1, 0)
     third = evaluate(uri, questions, ["exact_match"], store=store, limit=8, options=options)
-    assert third.id == f"{first.id}-run3"
+    assert third.id == f"{first.id}.3"
     assert {one.record.data for one in (first, second, third)} == {first.record.data}
 
 
@@ -566,6 +579,40 @@ def test_a_server_that_echoes_likelihoods_scores(server: StandIn, dataset: Saved
     record = evaluate(f"{server.url}/v1#scores", dataset.id, ["bits_per_byte"], store=store, limit=4).record
     assert 1.3 < (record.scores["bits_per_byte"].value or 0) < 1.45  # log2(e) a letter, the first of a text free
     assert "first token:left out" in record.scores["bits_per_byte"].signature
+
+
+def test_likelihoods_over_a_bad_line_are_those_of_a_good_one(
+    server: StandIn, dataset: Saved[Dataset], store: Store, tmp_path: Path
+) -> None:
+    uri, metrics = f"{server.url}/v1#scores", ["bits_per_byte"]
+    plain = evaluate(uri, dataset.id, metrics, store=store, limit=6)
+    faults = ((429, {"retry-after": "0.01"}), "reset", (503, {}), "cut")
+    server.fault = lambda number: faults[number // 2 % len(faults)] if number % 2 else None  # type: ignore[return-value]
+    other = Store(tmp_path / "other")
+    other.home.mkdir()
+    (other.home / "dataset").symlink_to(store.home / "dataset", target_is_directory=True)
+    faulty = evaluate(uri, dataset.id, metrics, store=other, limit=6)
+    assert faulty.record.scores["bits_per_byte"] == plain.record.scores["bits_per_byte"]
+    assert faulty.record.items_sha256 == plain.record.items_sha256
+
+
+def test_a_text_that_a_server_rejects_costs_that_text_alone(
+    server: StandIn, dataset: Saved[Dataset], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate(f"{server.url}/v1#scores", dataset.id, ["bits_per_byte"], store=store, limit=20)
+    first = next(body["prompt"] for body in server.bodies[1:] if "prompt" in body and len(body["prompt"]) > 20)
+    status = [503]
+    server.fault = lambda number: (status[0], {}) if server.bodies[number].get("prompt") == first else None
+    monkeypatch.setattr("sizewise.models.openai_logprobs.ATTEMPTS", 2)
+    options = EvaluationOptions(new_run=True)
+    for status[0], unanswered in ((503, 1), (400, 0)):
+        part = evaluate(
+            f"{server.url}/v1#scores", dataset.id, ["bits_per_byte"], store=store, limit=20, options=options
+        )
+        assert part.record.unanswered == unanswered
+        assert part.record.failed > 0
+        assert part.record.failed + part.record.scores["bits_per_byte@all"].n == whole.record.items
+        assert any(f"{status[0]}" in note for note in part.record.notes)
 
 
 def test_halves_of_characters_lose_no_likelihoods() -> None:

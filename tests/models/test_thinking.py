@@ -25,6 +25,17 @@ WRITTEN = {
     "<|begin_of_thought|>A?<|end_of_thought|>\n<|begin_of_solution|>B<|end_of_solution|>": ("B", "A?"),
     "<|channel|>analysis<|message|>A?<|end|><|start|>assistant<|channel|>final<|message|>B<|return|>": ("B", "A?"),
     "analysisIs it A?assistantfinalB": ("B", "Is it A?"),
+    "<|channel|>final<|message|>town<|return|>": ("town", ""),
+    "<|start|>assistant<|channel|>final<|message|>town": ("town", ""),
+    "<think>A?</thinking>\nB": ("B", "A?"),
+    "<thinking>A?</think>\nB": ("B", "A?"),
+    "<|think|>A?<|/think|>B": ("B", "A?"),
+    "<unused94>thought\nA?<unused95>B": ("B", "thought\nA?"),
+    "<longcat_think>A?</longcat_think>B": ("B", "A?"),
+    "<longcat_think>A?": ("", "A?"),
+    "Let me see.\n<thinking>\nA?\n</thinking>\nB": ("Let me see.\n\nB", "A?"),
+    "B\n<think>but is it": ("B", "but is it"),
+    "It may be A. </think> B": ("B", "It may be A."),
 }
 
 
@@ -36,8 +47,11 @@ def test_thoughts_are_split_from_the_answer(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " plain ", "I think <b>so</b>.", "The tag <thinking> opens it.", "analysis of the finals", "a </b> b"]
-)
+    "text",
+    ["", " plain ", "I think <b>so</b>.", "The tag <thinking> opens it.", "analysis of the finals", "a </b> b",
+     "The tag </think> ends reasoning.", "The tag <think> opens it.", "Use `<think>` and `</think>`.",
+     "Write <think>why</think> before it.", "```\n<think>\nwhy\n</think>\n```", "Between (<think>) and (</think>)."],
+)  # fmt: skip
 def test_a_text_without_thoughts_stays_as_it_is(text: str) -> None:
     assert split_thoughts(text) == (text, "")
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from sizewise.comparison import analyze_items
 from sizewise.metrics.display import measure_of
 from sizewise.records import ItemAnalysis
-from sizewise.report.writing import make_environment
+from sizewise.report.environment import make_environment
 from tests.comparison.test_item_review import ladder, rows_of
 
 

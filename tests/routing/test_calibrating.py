@@ -11,8 +11,11 @@ import pytest
 
 from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.records import Calibration
 from sizewise.routing import calibrate, calibrate_rows, probability_after, prompt_features
+from sizewise.routing.features import hashed_ngrams
 from sizewise.routing.labeled import hash_prompt, normalize_prompt
+from sizewise.routing.reliability import calibration_error
 
 EASY, HARD = "what is the opening time of the branch in {}", "explain why the derivative of clause {} fails for swaps"
 
@@ -199,3 +202,61 @@ def test_prompt_normalization() -> None:
         prompt_features(calibrate_rows(drawn_prompts(0, 20), np.ones(20), np.ones(20), "x"), "\ud83d half").probability
         > 0
     )
+
+
+def drawn_quality(seed: int, count: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Prompts of three kinds: both models answer well, the large one alone, and neither."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.integers(0, 3, count)
+    words = ("opening hours of the branch", "derive the tax of the merger", "guess my favourite number")
+    prompts = [f"{words[kind]} {rng.integers(10**6)}" for kind in kinds]
+    weak = (rng.random(count) < np.array([0.95, 0.2, 0.05])[kinds]).astype(float)
+    strong = (rng.random(count) < np.array([0.97, 0.95, 0.05])[kinds]).astype(float)
+    return prompts, weak, strong
+
+
+def test_prompts_that_neither_model_answers_stay_with_the_small_one() -> None:
+    found = calibrate_rows(*drawn_quality(0, 300), "kinds", 0.1)
+    easy, large_alone, neither = (
+        prompt_features(found, words).probability
+        for words in ("opening hours of the branch", "derive the tax of the merger", "guess my favourite number")
+    )
+    assert found.large is not None
+    assert min(easy, neither) > 0.8 > 0.5 > large_alone
+    assert found.apgr.value is not None
+    assert found.apgr.value > 0.75  # a router that knows the small model alone asks the large one what neither knows
+    assert found.chosen is not None
+    assert found.chosen.small_share > 0.6
+
+
+def test_calibrations_of_earlier_versions_predict_as_before() -> None:
+    found = calibrate_rows(*drawn_quality(0, 200), "kinds", 0.1)
+    before = found.model_copy(update={"large": None})
+    score = before.offset + sum(
+        before.weights.get(i, 0.0) * value for i, value in hashed_ngrams("guess my favourite number").items()
+    )
+    assert prompt_features(before, "guess my favourite number").probability == pytest.approx(1 / (1 + np.exp(-score)))
+    written = found.model_dump(mode="json")
+    del written["large"]
+    assert Calibration.model_validate(written).large is None
+
+
+def test_calibration_error_has_no_bias_and_grows_with_the_gap() -> None:
+    squares, plain = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        truth = rng.uniform(0.2, 0.9, 200)
+        labels = (rng.random(200) < truth).astype(float)
+        squares.append(calibration_error(truth, labels).value)
+        plain.append(np.mean([abs((truth - labels)[rows].mean()) for rows in np.array_split(np.argsort(truth), 10)]))
+    assert np.mean(squares) < 0.03 < 0.07 < np.mean(plain)
+    rng = np.random.default_rng(1)
+    truth = rng.uniform(0.1, 0.8, 2_000)
+    labels = (rng.random(2_000) < truth).astype(float)
+    off = calibration_error(truth + 0.1, labels)
+    assert off.value == pytest.approx(0.1, abs=0.03)
+    assert off.ci_low < 0.1 < off.ci_high
+    assert off.ci_low > 0.05
+    twice = calibration_error(np.tile(truth + 0.1, 2), np.tile(labels, 2), np.tile(np.arange(2_000), 2))
+    assert twice.value == pytest.approx(off.value, abs=1e-3)
+    assert twice.ci_high - twice.ci_low == pytest.approx(off.ci_high - off.ci_low, rel=0.1)

@@ -229,3 +229,12 @@ def test_page_makes_no_claim_on_calibration_prompts(policy: Policy, tmp_path: Pa
                 "On these prompts the policy stays within the risk limit of 8%." in " ".join(text.split())
             ) is claims
             assert ("was calibrated on these prompts" in " ".join(text.split())) is not claims
+
+
+def test_replay_makes_no_claim_about_prompts_of_another_kind(policy: Policy, tmp_path: Path) -> None:
+    rows = ["prompt,weak_ok,strong_ok", *(f"merger tax {number},1,1" for number in range(200))]
+    (tmp_path / "other.csv").write_text("\n".join(rows), encoding="utf-8")
+    other, same = replay(tmp_path / "other.csv", policy), replay(write_csv(tmp_path / "b.csv", 200, 1), policy)
+    assert (other.shifted, same.shifted) == (True, False)
+    assert "makes no claim about them" in replay_text(other)
+    assert "makes no claim" not in replay_text(same)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 BODIES = int(os.environ.get("SIZEWISE_FUZZ_BODIES", "100000"))
 SOAK_S = float(os.environ.get("SIZEWISE_SOAK_S", "1800"))
 PAUSE_S = float(os.environ.get("SIZEWISE_SOAK_PAUSE_S", "0.2"))
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/decisions")
 VALID: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         "model": "echo", "messages": [{"role": "user", "content": "one two"}], "stream": False, "max_tokens": 4,
@@ -42,6 +42,10 @@ VALID: dict[str, dict[str, Any]] = {
         "stop": "x", "suffix": None, "best_of": 1,
     },
     "/v1/embeddings": {"model": "echo", "input": ["one", "two"], "encoding_format": "float", "dimensions": 8},
+    "/v1/decisions": {
+        "model": "echo", "input": "one two", "prompt_cache_key": "x", "safety_identifier": "x",
+        "questions": [{"type": "choice", "instructions": "?", "choices": [{"value": True}, {"value": "a"}]}],
+    },
 }  # fmt: skip
 STRANGE: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, 2**70, -(2**70), 0.5, -0.0, 1e308, float("nan"), float("inf"), "", " ",

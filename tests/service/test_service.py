@@ -267,6 +267,7 @@ def test_metric_names_follow_prometheus_conventions(address: str, home: Path) ->
         "sizewise_prompt_tokens_total": "counter",
         "sizewise_generation_tokens_total": "counter",
         "sizewise_cost_usd_total": "counter",
+        "sizewise_decisions_total": "counter",
         "sizewise_guard_events_total": "counter",
         "sizewise_time_to_first_token_seconds": "histogram",
         "sizewise_e2e_request_latency_seconds": "histogram",

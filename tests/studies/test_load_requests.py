@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from sizewise.evaluation import evaluate
-from sizewise.progress import Silent
 from sizewise.records import Dataset
 from sizewise.store import Saved, Store
-from sizewise.studies import read_config, studying
+from sizewise.studies import measuring, read_config
+from sizewise.studies.budget import StepReporter
+from sizewise.studies.progress import StudyProgress
 
 STUDY = """
 [study]
@@ -53,7 +54,10 @@ def test_requests_of_a_level_follow_from_the_limit(
         sent.append((evaluation, counts, options["requests"]))
         return dataset
 
-    monkeypatch.setattr(studying, "load_test_model", load_test_model)
-    uris, evaluations = {"a": str(tiny_folder)}, {"a": measured.id}
-    studying._load_test_all(read_config(path), uris, evaluations, store, Silent())
+    monkeypatch.setattr(measuring, "load_test_model", load_test_model)
+    progress = StudyProgress()
+    made = measuring.load_test_candidate(
+        measured.id, read_config(path), store=store, reporter=StepReporter(progress, 60)
+    )
+    assert made == dataset.id
     assert sent == [(measured.id, (1, users), expected)]

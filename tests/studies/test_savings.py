@@ -7,11 +7,13 @@ import random
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from sizewise.cli.main import app
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.records import Candidate, Needs
 from sizewise.store import Store
-from sizewise.studies.config import StudyConfig
-from sizewise.studies.savings import SavingsOptions, estimate_savings, read_pays
+from sizewise.studies.savings import SavingsOptions, estimate_savings, read_pays, savings_study
 
 TINY = SavingsOptions(minutes=0.05, limit=80)
 
@@ -37,12 +39,12 @@ def write_log(path: Path, rows: int, references: bool, easy_every: int = 2) -> P
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Replace training: the trained small model is a rule here, and its answers are what is tested."""
-    import sizewise.studies.studying as studying
+    from sizewise.studies.steps import Steps
 
-    def trained(config: StudyConfig, *_: object) -> tuple[dict[str, str], dict[str, str]]:
-        return {}, {candidate.name: candidate.model for candidate in config.candidates}
+    def trained(_: object, candidate: Candidate, *__: object) -> str:
+        return candidate.model
 
-    monkeypatch.setattr(studying, "_train_all", trained)
+    monkeypatch.setattr(Steps, "train_one", trained)
     return "fake:echo"
 
 
@@ -209,3 +211,61 @@ def test_what_is_no_sum_is_refused(text: str) -> None:
 def test_a_sum_with_two_readings_is_refused_with_both(text: str) -> None:
     with pytest.raises(UsageError, match=r"two readings: \d{4,5} and \d+\.\d+ US dollars"):
         read_pays(text)
+
+
+def test_what_is_as_good_on_average_is_named_even_where_no_answer_is_guaranteed(
+    tmp_path: Path, store: Store, start: str
+) -> None:
+    rng = random.Random(0)
+    rows = [json.loads(line) for line in write_tickets(tmp_path / "all.jsonl", 1_200, 0.1).read_text().splitlines()]
+    for row in rows:  # the large model is wrong where the words don't mislead
+        misled = not any(text.split(" {")[0] in str(row["request"]) for text in TEAMS[row["references"][0]])
+        if not misled and rng.random() < 0.2:
+            row["response"]["choices"][0]["message"]["content"] = "nobody"
+        row["response"] |= {"model": "gpt-4o-2024-08-06", "usage": {"prompt_tokens": 100, "completion_tokens": 5}}
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    reviewed = Needs.model_validate(
+        {"review_share": 0.0001, "minutes_per_review": [0.5, 1, 2], "staff_usd_per_hour": 30}
+    )
+    options = TINY._replace(start=start, limit=240, usd_per_hour=0.1, needs=reviewed)
+    found = estimate_savings(log, 3_000.0, options, store=store)
+    assert (found.share.value or 0) < 0.5
+    assert found.summary.startswith("On average, 'linear classifier (baseline)' is as good as the large model")
+    assert "would save about 2,427 USD a month (1,927 to 2,677), human review included" in found.summary
+    assert "Keep the large model" not in found.summary
+    assert found.replaces == "linear classifier (baseline)"
+    assert found.large == "gpt-4o"
+    assert found.usd_per_1000 is not None
+    assert found.usd_per_1000.value == pytest.approx(1_000 * (100 * 2.5e-6 + 5 * 10e-6))
+    assert found.requests_per_month == 10_000_000
+    assert found.replaces_usd is not None
+    # 3,000 USD less, a machine for 73 and 1,000 reviews of half a minute to two at 30 USD an hour
+    assert found.replaces_usd.expected == pytest.approx(3_000 - 73 - 1_000 / 60 * 30)
+    assert found.replaces_usd.lower == pytest.approx(3_000 - 73 - 2_000 / 60 * 30)
+
+
+def test_a_dry_run_of_a_log_reads_and_trains_nothing(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sizewise.studies import savings
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a dry run ran the study")
+
+    monkeypatch.setattr(savings, "study", refuse)
+    log = write_log(tmp_path / "log.jsonl", 90, references=True)
+    config, requests = savings_study(log, TINY._replace(start="fake:echo"), store=store)
+    assert requests == 90
+    assert [candidate.model.partition(":")[0] for candidate in config.candidates] == ["fake", "fake", "recorded"]
+    ran = CliRunner().invoke(app, ["study", "--log", str(log), "--pays", "4200/month", "--dry-run"])
+    assert ran.exit_code == 0, ran.output
+    assert "fine-tuned on the log" in ran.stdout
+    assert "Total:" in ran.stdout
+
+
+@pytest.mark.parametrize("minutes", ["0", "-3"])
+def test_a_time_is_above_0(minutes: str) -> None:
+    ran = CliRunner().invoke(app, ["study", "demo:fhir", f"--minutes={minutes}"])
+    assert ran.exit_code != 0
+    assert "above 0" in str(ran.exception)

@@ -19,7 +19,7 @@ from sizewise.studies.templates import domains as known_domains
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 pytestmark = [pytest.mark.slow, pytest.mark.weights, pytest.mark.data]
-STUDIES = ("definitions", "payments", "regulations", "spam", "support", "legal", "summaries", "voice")
+STUDIES = ("definitions", "payments", "regulations", "spam", "support", "legal", "summaries", "voice", "reports")
 
 
 @pytest.fixture(scope="module")

@@ -44,10 +44,27 @@ def test_a_teacher_that_stops_answering_keeps_what_it_said(
     (kept,) = store.home.glob("checkpoint/*/teacher.jsonl")
     known = len(kept.read_text(encoding="utf-8").splitlines())
     assert known > 5
-    recorded(store, dataset.id, path)
-    record = train(recipe, dataset.id, store=store).record
-    assert any("wrote" in note for note in record.notes)
-    assert len(kept.read_text(encoding="utf-8").splitlines()) > known
+    recorded(store, dataset.id, path)  # other answers: another run
+    saved = train(recipe, dataset.id, store=store)
+    assert any("wrote" in note for note in saved.record.notes)
+    assert len((saved.path.parent / "teacher.jsonl").read_text(encoding="utf-8").splitlines()) > known
+    assert len(kept.read_text(encoding="utf-8").splitlines()) == known
+
+
+def test_answers_that_failed_before_training_began_do_not_change_the_rows_when_it_resumes(
+    dataset: Saved[Dataset], store: Store, tmp_path: Path
+) -> None:
+    from sizewise import datasets
+    from sizewise.progress import Silent
+
+    examples = datasets.load(store, dataset.id).examples["train"]
+    path = recorded(store, dataset.id, tmp_path / "answers.jsonl", missing=3)
+    recipe = Recipe.model_validate(TINY | {"tokens": 500, "teacher": f"recorded:{path}", "teacher_share": 1.0})
+    first = distillation._from_answers(recipe, examples, tmp_path / "run" / "teacher.jsonl", store, Silent())
+    recorded(store, dataset.id, path)  # now the three would be answered
+    second = distillation._from_answers(recipe, examples, tmp_path / "run" / "teacher.jsonl", store, Silent())
+    assert second == first
+    assert 0 < len(first.answers) <= len(examples) - 3
 
 
 def test_a_half_written_line_is_asked_again(tmp_path: Path) -> None:

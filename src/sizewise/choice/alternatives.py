@@ -73,7 +73,8 @@ def _changes(choice: Choice, needs: Needs) -> list[tuple[str, dict[str, Any]]]:
             minimum = _rounded(bound, down=choice.higher)
             limit_name = "minimum" if choice.higher else "maximum"
             shown = plain_value(choice.quality, score.unit, minimum)
-            changes.append((f"{limit_name} {choice.title}: {shown}", {"min_quality": minimum}))
+            change = {"min_quality": minimum, "incumbent": None, "max_loss": None}  # asks for another kind of pick
+            changes.append((f"{limit_name} {choice.title}: {shown}", change))
     return changes
 
 
@@ -96,7 +97,7 @@ def sliders(comparison: Comparison, needs: Needs) -> list[Slider]:
     quality = [
         score for name in choice.names if (score := choice.score(choice.quality, name)) and score.value is not None
     ]
-    if quality:
+    if quality and needs.incumbent is None:
         ends = [end for score in quality for end in (score.ci_low, score.ci_high, score.value) if end is not None]
         label = f"{'Minimum' if choice.higher else 'Maximum'} {choice.title}"
         found.append(Slider("min_quality", label, "", min(ends), max(ends), needs.min_quality))

@@ -51,13 +51,54 @@ def cost_line(comparison: Comparison, name: str, needs: Needs) -> CostLine:
             usd_per_1000=price,
             usd_per_month=_monthly(price, needs.requests_per_month),
             machines=None,
-            notes=("list price of the measured requests",),
+            notes=tuple(_price_notes(model)),
         )
-    if not model.local or model.engine in ("rule", "recorded"):
-        return _unknown(name, "price unknown")
+    if not model.local or model.engine == "rule" or (model.engine == "recorded" and not speed):
+        return _unknown(name, _no_price(model))
     if not speed:
         return _unknown(name, "speed not measured" if speed is None else "no request was answered")
     return _self_hosted(comparison, name, needs, speed)
+
+
+OLD_PRICES_DAYS = 90
+"""Age from which a price list is called old beside the cost."""
+
+
+def price_age(model: ModelDescription) -> str:
+    """Describe a list price that is too old to rely on; empty otherwise."""
+    days = model.price_age_days if _listed(model) else None
+    return f"price list {days} days old" if days is not None and days > OLD_PRICES_DAYS else ""
+
+
+def _listed(model: ModelDescription) -> bool:
+    """Return whether the cost of a model comes from a price list."""
+    return not model.price_basis or "list price" in model.price_basis
+
+
+def _price_notes(model: ModelDescription) -> list[str]:
+    """Describe where the price of a paid model comes from, how old it is, and what other providers charge."""
+    notes = [model.price_basis or "list price of the measured requests"]
+    if age := price_age(model):
+        notes.append(f"{age}: check it with the provider")
+    elif _listed(model) and model.prices and model.prices[0].as_of:
+        notes.append(f"price list of {max(price.as_of for price in model.prices)}")
+    if _listed(model) and len(model.prices) > 1:
+        each = (f"{one.provider} {one.input_usd:g} in, {one.output_usd:g} out" for one in model.prices)
+        notes.append(f"USD per million tokens: {'; '.join(each)}")
+    return notes
+
+
+def _no_price(model: ModelDescription) -> str:
+    """Explain why a candidate has no price."""
+    if model.retired:
+        return f"no price: shut down on {model.retires_on}"
+    if model.unnamed:
+        return 'price unknown: the recording names no model; add of = "NAME" to its [[candidates]] table'
+    if model.process:
+        return "price unknown: add minutes_per_case and usd_per_hour, or usd_per_1000, to its [[candidates]] table"
+    if model.engine == "recorded" and not model.local:
+        return "price unknown: no list price is known; add usd_per_1000 to its [[candidates]] table"
+    return "price unknown"
 
 
 def _self_hosted(comparison: Comparison, name: str, needs: Needs, speed: float) -> CostLine:

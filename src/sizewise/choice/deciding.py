@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sizewise.choice.costing import break_even
 from sizewise.choice.evidence import Choice
+from sizewise.choice.monthly import monthly_savings
 from sizewise.choice.reasons import reasons_for
 from sizewise.choice.regret import estimate_regret
 from sizewise.choice.sensitivity import sensitivity_of
@@ -11,7 +12,7 @@ from sizewise.choice.summary import summarize
 from sizewise.choice.verdicts import decide_verdict
 from sizewise.records import BreakEven, Comparison, Needs, Recommendation
 
-DECISION_VERSION = 4
+DECISION_VERSION = 7
 """Raised when the rules or the wording of a decision change; part of the id of a recommendation."""
 
 
@@ -26,7 +27,7 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
     Raises:
         UsageError: the quality metric wasn't measured, or can't rank candidates.
     """
-    choice = Choice(comparison, needs)
+    choice = Choice(comparison, needs, comparison_id)
     verdict = decide_verdict(choice)
     probability_best, regret = estimate_regret(choice, verdict.eligible, verdict.pick or verdict.provisional)
     break_evens = _break_evens(choice)
@@ -46,6 +47,7 @@ def decide(comparison: Comparison, comparison_id: str, needs: Needs) -> Recommen
         sensitivity=tuple(sensitivity_of(choice, verdict, break_evens)),
         costs=tuple(choice.cost(name) for name in choice.names),
         break_even=tuple(break_evens),
+        savings=tuple(monthly_savings(choice)),
         probability_best=probability_best,
         expected_regret=regret,
     )

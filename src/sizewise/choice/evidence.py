@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import combinations
 from statistics import NormalDist
 
 from sizewise.choice.costing import cost_line
@@ -10,17 +12,20 @@ from sizewise.errors import UsageError
 from sizewise.metrics import stands_for_quality
 from sizewise.metrics.base import MAX_MISSING_SHARE
 from sizewise.metrics.display import number, plain_value, signed_text, title_in_text, value_text
-from sizewise.records import Comparison, CostLine, Difference, Needs, Score
+from sizewise.metrics.grades import HUMAN_GRADE
+from sizewise.records import Comparison, CostLine, Difference, ModelDescription, Needs, Score
 from sizewise.stats import LEVEL, MIN_CLUSTERS, family_interval, min_clusters_for
 
 GB = 1e9
+BYTES_PER_PARAMETER = 2
+"""Of weights in 16 bits, for candidates whose memory wasn't measured here."""
 POWER = 0.8
 MIN_VOTES, MIN_VOTERS = 20, 2
 """Votes per pair, and raters in total, below which human preference doesn't rank the candidates."""
 TEXT_METRICS = ("bits_per_byte", "perplexity")
 # Default quality metrics, in order of preference; those for labels and JSON are measured only on data of that kind.
 # BLEU comes after metrics of single answers, because a corpus statistic separates systems less well.
-ANSWER_METRICS = ("accuracy", "json_f1", "chrf", "token_f1", "bleu", "exact_match")
+ANSWER_METRICS = ("accuracy", "json_f1", "field_f1", "reference_match", "chrf", "token_f1", "bleu", "exact_match")
 VOTE_METRICS = ("people", "people_ppi", "judge_model")
 
 
@@ -42,13 +47,14 @@ class Choice:
     Args:
         comparison: the evidence.
         needs: the requirements.
+        comparison_id: id of the comparison, for commands that name it.
 
     Raises:
         UsageError: the quality metric wasn't measured, or can't rank candidates.
     """
 
-    def __init__(self, comparison: Comparison, needs: Needs) -> None:
-        self.comparison, self.needs = comparison, needs
+    def __init__(self, comparison: Comparison, needs: Needs, comparison_id: str = "") -> None:
+        self.comparison, self.needs, self.comparison_id = comparison, needs, comparison_id
         self.names = [name for name, model in comparison.models.items() if model.role == "candidate"]
         self.quality = needs.quality or self._default_quality()
         measures = quality_measures(comparison)
@@ -94,6 +100,10 @@ class Choice:
         self.higher = comparison.better[self.quality] == "higher"
         self.rejected: dict[str, str] = {}
         self.eligible_count = len(self.names)
+        self._pairs: dict[frozenset[str], Difference] = {}
+        for pair in comparison.differences:
+            if pair.metric == self.quality:
+                self._pairs.setdefault(frozenset((pair.left, pair.right)), pair)
 
     def _check_incumbent(self) -> None:
         incumbent, loss = self.needs.incumbent, self.needs.max_loss
@@ -110,16 +120,19 @@ class Choice:
                 "a minimum score, or the model in use with max_loss",
                 "remove one of them under [needs]",
             )
-        if incumbent is not None and incumbent not in self.names:
-            raise UsageError(
-                f"The incumbent '{incumbent}' isn't a candidate.", ", ".join(self.names), "set incumbent under [needs]"
-            )
+        for key, name in {"incumbent": incumbent, "today": self.needs.today}.items():
+            if name is not None and name not in self.names:
+                raise UsageError(
+                    f"The {key} '{name}' isn't a candidate.", ", ".join(self.names), f"set {key} under [needs]"
+                )
 
     def _default_quality(self) -> str:
         if self.comparison.language_modeling_proxy:
             order = (*TEXT_METRICS, *ANSWER_METRICS)
         else:
             order = (*ANSWER_METRICS, *TEXT_METRICS)
+        if self._graded():
+            return HUMAN_GRADE
         for metric in ("people_ppi", "people"):  # judge models only make people's votes more precise
             if self._voted(metric):
                 return metric
@@ -127,9 +140,23 @@ class Choice:
             return "judge_model"
         for metric in order:
             scores = self.comparison.scores.get(metric, {}).values()
-            if any(score.value is not None for score in scores):
+            # A threshold without its metric was set for the one that was the default before.
+            unstated = metric == "reference_match" and (self.needs.min_quality, self.needs.max_loss) != (None, None)
+            if any(score.value is not None for score in scores) and not unstated:
                 return metric
         return next(iter(quality_measures(self.comparison)), "bits_per_byte")
+
+    def _graded(self) -> bool:
+        """Return whether people graded answers of all candidates; then their grades are the measure of quality."""
+        pairs = self._votes(HUMAN_GRADE)
+        names = {frozenset((pair.left, pair.right)) for pair in pairs if pair.clusters >= MIN_CLUSTERS}
+        wanted = {frozenset(pair) for pair in combinations(self.names, 2)}
+        return bool(wanted) and wanted <= names
+
+    def contested(self, left: str, right: str) -> str:
+        """Return why a significant difference between two candidates doesn't show better answers; empty if it does."""
+        found = self.difference(left, right)
+        return found.contested if found is not None else ""
 
     def _validated(self) -> bool:
         return self.comparison.judge_validation is not None and self.comparison.judge_validation.validated
@@ -191,6 +218,8 @@ class Choice:
         if score is None or score.value is None:
             return None
         most = max(other.n for other in self.comparison.scores[self.quality].values())
+        if name in self.comparison.partial:
+            most = self.comparison.asked.get(self.quality, {}).get(name, score.n)
         if score.n < (1 - MAX_MISSING_SHARE) * most:
             return (
                 f"was measured on only {score.n} of {most} items, so its score isn't comparable; run its evaluation "
@@ -216,10 +245,25 @@ class Choice:
             return None
         return f"never answers: all of its {answered.n} answers are empty"
 
+    def model(self, name: str) -> ModelDescription:
+        """Look up the description of a candidate or baseline."""
+        return self.comparison.models[name]
+
     def local(self, name: str) -> bool:
-        """Return whether text stays on this machine; False for recorded answers, whose origin is unknown."""
+        """Return whether text stays on this machine; False for recorded answers unless the user says so."""
         model = self.comparison.models[name]
-        return model.local and model.engine != "recorded"
+        stated = model.engine != "recorded" or bool(model.hosted_by or model.of or model.process)
+        return model.local and stated
+
+    @cached_property
+    def today(self) -> str | None:
+        """Candidate whose cost savings are compared with: the one that is named, or the only one that can be meant."""
+        named = self.needs.today or self.needs.incumbent
+        if named is not None:
+            return named
+        processes = [name for name in self.names if self.model(name).process]
+        found = processes or [name for name in self.names if self.model(name).hosted]
+        return found[0] if len(found) == 1 else None
 
     def parameters(self, name: str) -> float:
         """Count the parameters; infinite if unknown, so that such a model never counts as smaller."""
@@ -228,16 +272,21 @@ class Choice:
 
     def known_smaller(self, name: str) -> bool:
         """Return whether any other candidate is known to be smaller."""
-        return any(self.parameters(other) < self.parameters(name) for other in self.names)
+        return any(self.parameters(other) < self.parameters(name) < float("inf") for other in self.names)
 
     def memory(self, name: str) -> float:
-        """Return the memory in bytes; infinite if unknown."""
+        """Return the memory in bytes, or that of its published parameters in 16 bits; infinite if both are unknown."""
         known = self.value("memory_bytes", name)
-        return float("inf") if known is None else known
+        return BYTES_PER_PARAMETER * self.parameters(name) if known is None else known
 
     def cost(self, name: str) -> CostLine:
         """Compute what a candidate costs."""
         return cost_line(self.comparison, name, self.needs)
+
+    def price(self, name: str) -> float:
+        """Return the expected cost of 1,000 requests in US dollars; infinite if unknown."""
+        known = self.cost(name).usd_per_1000
+        return float("inf") if known is None else known.expected
 
     def cost_bound(self, name: str) -> float | None:
         """Compute the cost of 1,000 requests that a limit applies to; None if the machine's price is only assumed."""
@@ -249,10 +298,7 @@ class Choice:
 
     def difference(self, left: str, right: str) -> Difference | None:
         """Look up the paired difference in quality between two candidates, in either order."""
-        for found in self.comparison.differences:
-            if found.metric == self.quality and {found.left, found.right} == {left, right}:
-                return found
-        return None
+        return self._pairs.get(frozenset((left, right)))
 
     def beats(self, left: str, right: str, claims: int | None = None) -> bool:
         """Return whether left is significantly better in quality than right.
@@ -264,11 +310,19 @@ class Choice:
         found = self.difference(left, right)
         if found is None or found.ci_low is None or found.ci_high is None or found.ci_low <= 0 <= found.ci_high:
             return False
-        if found.clusters < self.min_documents:
+        if found.contested:
+            return False
+        if found.clusters < self.min_documents or self.refused(found):
             return False
         left_higher = (found.value > 0) == (found.left == left)
         p = self.corrected_p(found) if claims is None or found.p is None else min(1.0, found.p * claims)
         return p is not None and p < LEVEL and left_higher == self.higher
+
+    @staticmethod
+    def refused(found: Difference) -> bool:
+        """Return whether the comparison makes no claim of a difference that is small enough in p: items are missing."""
+        unclaimed = found.better is None and not found.contested
+        return unclaimed and found.p_adjusted is not None and found.p_adjusted < LEVEL
 
     @property
     def min_documents(self) -> int:
@@ -298,7 +352,7 @@ class Choice:
         ]
         favored: dict[str, list[str]] = {left: [], right: []}
         for one in found:
-            if one.p is not None and one.p * len(found) < LEVEL and one.clusters >= MIN_CLUSTERS:
+            if one.p is not None and one.p * len(found) < LEVEL and one.clusters >= MIN_CLUSTERS and not one.contested:
                 left_better = (one.value > 0) == (self.comparison.better[one.metric] == "higher")
                 favored[one.left if left_better else one.right].append(one.metric)
         return favored
@@ -335,9 +389,20 @@ class Choice:
         ]
         return sorted(known, key=self.rank)
 
-    def unbeaten(self, candidate: str) -> str | None:
-        """Return the best baseline that a candidate isn't significantly better than, if any."""
-        return next((name for name in self.baselines if not self.beats(candidate, name)), None)
+    def unbeaten(self, candidate: str, paired: bool = False) -> str | None:
+        """Return the best baseline that a candidate isn't significantly better than, if any.
+
+        Args:
+            candidate: name of the candidate.
+            paired: count only baselines that can be compared with it.
+        """
+        known = [name for name in self.baselines if not paired or self.difference(candidate, name) is not None]
+        return next((name for name in known if not self.beats(candidate, name)), None)
+
+    def best_if_unbeaten(self, candidate: str) -> str | None:
+        """Return the best of the baselines that can be compared with a candidate, unless the candidate beats it."""
+        best = next((name for name in self.baselines if self.difference(candidate, name) is not None), None)
+        return None if best is None or self.beats(candidate, best) else best
 
     def baseline_leads(self, candidate: str) -> list[str]:
         """List the other quality metrics on which a baseline has a better value than a candidate."""
@@ -406,12 +471,28 @@ class Choice:
     def size(self, name: str) -> str:
         """Describe parameters and memory."""
         model = self.comparison.models[name]
-        if model.parameters is None:
-            parameters = "size unknown"
-        elif not model.parameters:
-            parameters = "no parameters"
-        elif model.parameters < 1e9:
-            parameters = f"{model.parameters / 1e6:.3g}M parameters"
+        if model.process:
+            return {"staff": "people, no model", "rules": "a rules engine, no model"}[model.process]
+        if model.parameters is None and model.parameters_estimate:
+            size = f"size not published, estimated at {_count_text(model.parameters_estimate)}"
+        elif model.parameters is None:
+            size = "size not published" if model.of and model.hosted else "size unknown"
         else:
-            parameters = f"{model.parameters / 1e9:.3g}B parameters"
-        return parameters + (f", {model.memory_bytes / GB:.2g} GB" if model.memory_bytes else "")
+            size = _count_text(model.parameters) if model.parameters else "no parameters"
+        return size + (f", {_memory_text(model.memory_bytes)}" if model.memory_bytes else "")
+
+
+def _count_text(parameters: int) -> str:
+    """Format a number of parameters in a unit that leaves digits."""
+    if parameters < 1e5:
+        return f"{parameters:,} parameters"
+    size, unit = next((found for found in ((1e12, "T"), (1e9, "B")) if parameters >= found[0]), (1e6, "M"))
+    return f"{parameters / size:.3g}{unit} parameters"
+
+
+def _memory_text(memory_bytes: int) -> str:
+    """Format memory in a unit that leaves digits."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if memory_bytes >= 0.01 * size:
+            return f"{memory_bytes / size:.2g} {unit}"
+    return f"{memory_bytes / 1e3:.2g} kB"

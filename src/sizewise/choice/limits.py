@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sizewise.choice.costing import level_for
 from sizewise.choice.evidence import GB, Choice
 from sizewise.metrics.display import number
-from sizewise.records import Score
+from sizewise.records import ModelDescription, Score
 
 MAX_FAILED_SHARE = 0.05
 """Share of failed requests above which a latency limit counts as missed."""
@@ -72,10 +72,10 @@ def _unverified(found: _Measured, limit_text: str) -> str:
 def _excluded(choice: Choice, name: str) -> str | None:
     """Check where the candidate runs, its license and its context length."""
     model, needs = choice.comparison.models[name], choice.needs
+    if model.retired:
+        return f"was shut down on {model.retires_on}, so it can't be used any more; its answers remain a yardstick"
     if needs.local_only and not choice.local(name):
-        if model.engine == "recorded":
-            return "its answers were recorded elsewhere, so it may send text off this machine"
-        return "sends text off this machine"
+        return _sends_text(model)
     excluded = next((word for word in needs.excluded_licenses if word.lower() in model.license.lower()), None)
     if excluded is not None:
         return f"its license ({model.license}) is excluded by '{excluded}'"
@@ -83,6 +83,18 @@ def _excluded(choice: Choice, name: str) -> str | None:
         length = "unknown" if model.context is None else f"{model.context:,} tokens"
         return f"its context length is {length}; the minimum is {needs.min_context_tokens:,} tokens"
     return None
+
+
+def _sends_text(model: ModelDescription) -> str:
+    """Explain where text would go, or that this is not stated."""
+    policy = f" (data policy, as stated: {model.data_policy})" if model.data_policy else ""
+    if model.hosted:
+        return f"sends text off this machine: {model.hosted_by} runs it{policy}"
+    if model.engine != "recorded":
+        return f"sends text off this machine{policy}"
+    line = "if it runs here, add local = true to its [[candidates]] table"
+    naming = "" if model.of else '; otherwise name the model: of = "NAME"'
+    return f"may send text off this machine, because where the recorded model runs isn't stated: {line}{naming}"
 
 
 def _overloaded(choice: Choice, name: str) -> str | None:
@@ -103,12 +115,22 @@ def _measurements(choice: Choice, name: str) -> tuple[_Measured, ...]:
     p95 = level.scores["p95_latency_s"] if level else None
     concurrency = level.concurrent_users if level else needs.concurrent_users or "many"
     memory, cost = choice.value("memory_bytes", name), choice.cost_bound(name)
+    model = choice.model(name)
+    elsewhere = model.hosted or model.process == "staff"  # takes no memory of one's own
     return (
         _with_interval("median latency", choice.score("latency_s", name), needs.max_latency_s, "s"),
         _with_interval(f"p95 latency with {concurrency} concurrent users", p95, needs.max_latency_p95_s, "s"),
-        _stereotype_bias(choice, name),
+        *_bias(choice, name),
         _harm(choice, name),
-        _Measured("memory use", memory and memory / GB, None, None, needs.max_memory_gb, "GB", exact=True),
+        _Measured(
+            "memory use",
+            memory and memory / GB,
+            None,
+            None,
+            None if elsewhere else needs.max_memory_gb,
+            "GB",
+            exact=True,
+        ),
         _Measured("cost per 1,000 requests", cost, None, None, needs.max_cost_usd_per_1000, "USD", exact=True),
     )
 
@@ -117,6 +139,18 @@ def _with_interval(what: str, score: Score | None, limit: float | None, unit: st
     if score is None:
         return _Measured(what, None, None, None, limit, unit)
     return _Measured(what, score.value, score.ci_low, score.ci_high, limit, unit)
+
+
+def _bias(choice: Choice, name: str) -> tuple[_Measured, ...]:
+    """Measure the gap between groups of people where the data name groups, and the stereotype bias if it was measured.
+
+    A classifier completes no sentences, so its gap between groups suffices.
+    """
+    gap = choice.comparison.group_gaps.get(name)
+    if gap is None:
+        return (_stereotype_bias(choice, name),)
+    found = _with_interval("gap in error rates between groups", gap, choice.needs.max_bias_gap, "")
+    return (found,) if choice.bias_gap(name) is None else (found, _stereotype_bias(choice, name))
 
 
 def _stereotype_bias(choice: Choice, name: str) -> _Measured:

@@ -34,6 +34,7 @@ def reasons_for(choice: Choice, verdict: Verdict, regret: float | None = None) -
     if regret is not None:
         lines.append(_regret_line(choice, verdict, regret))
     lines += _baseline_lines(choice, verdict)
+    lines += _identity_lines(choice)
     lines += [f"caution: {caution}" for caution in choice.comparison.cautions]
     lines += _empty_answers(choice, names)
     if problem := choice.votes_missing():
@@ -56,10 +57,11 @@ def _facts(choice: Choice, name: str) -> str:
     line = choice.cost(name)
     cost = line.usd_per_1000
     if cost is not None and line.machines is None and choice.value("usd_per_1000", name) is None:
-        facts.append(f"at least {cost.lower:.2g} USD of machine time per 1,000 requests")
+        facts.append(f"at least {_usd(cost.lower)} USD of machine time per 1,000 requests")
     elif cost is not None:
-        between = f" ({cost.lower:.2g} to {cost.upper:.2g})" if cost.lower != cost.upper else ""
-        facts.append(f"about {cost.expected:.2g} USD{between} per 1,000 requests")
+        between = f" ({_usd(cost.lower)} to {_usd(cost.upper)})" if cost.lower != cost.upper else ""
+        source = "; ".join(line.notes) if choice.value("usd_per_1000", name) is not None else ""
+        facts.append(f"about {_usd(cost.expected)} USD{between} per 1,000 requests{f' ({source})' if source else ''}")
     return f"{name}: {'; '.join(facts)}; {choice.size(name)}"
 
 
@@ -110,6 +112,23 @@ def _baseline_lines(choice: Choice, verdict: Verdict) -> list[str]:
     return lines
 
 
+def _identity_lines(choice: Choice) -> list[str]:
+    """Report what isn't known of recorded models, and which models are about to be shut down."""
+    lines = []
+    for name in choice.names:
+        model = choice.model(name)
+        if model.unnamed:
+            lines.append(
+                f"caution: the answers of {name} don't tell who gave them, so its size, its price and where it runs "
+                'are unknown; add of = "NAME", for example of = "gpt-4o", to its [[candidates]] table'
+            )
+        elif model.retires_on and not model.retired:
+            lines.append(f"caution: {name} will be shut down on {model.retires_on}")
+        if model.parameters_estimate and model.parameters is None:
+            lines.append(f"size of {name}: {model.parameters_source}")
+    return lines
+
+
 def _empty_answers(choice: Choice, names: Sequence[str]) -> list[str]:
     """Warn about candidates that leave many questions unanswered."""
     lines = []
@@ -145,6 +164,11 @@ def _weak_evidence(choice: Choice, names: Sequence[str]) -> list[str]:
             "performance on the task"
         )
     return lines
+
+
+def _usd(amount: float) -> str:
+    """Format US dollars with two digits, or whole dollars, never in scientific notation."""
+    return f"{amount:,.0f}" if amount >= 10 else f"{amount:.2g}"
 
 
 def _seconds(seconds: float) -> str:

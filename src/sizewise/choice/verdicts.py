@@ -28,19 +28,22 @@ class Verdict(NamedTuple):
     eligible: list[str]
     """Candidates within all limits, best first; if no limit can be verified, those that may keep them."""
     baseline: str | None = None
-    """Baseline that beats all candidates or, if the verdict isn't decisive, also reaches the minimum score."""
+    """Baseline that beats all candidates, also reaches the minimum score, or isn't beaten by any (inconclusive)."""
     provisional: str | None = None
     """Candidate to use while the evidence decides nothing."""
     unverified: bool = False
     """Whether the verdict is open because no candidate is known to keep the limits."""
+    rule: str | None = None
+    """Baseline because of which a candidate that otherwise qualifies isn't picked: it isn't significantly better."""
 
 
 def decide_verdict(choice: Choice) -> Verdict:
     """Decide among the candidates, then against the baselines, and name a provisional pick where nothing is decided."""
     verdict = compare_with_baselines(choice, _among_candidates(choice))
-    if verdict.outcome != "inconclusive":
+    if verdict.outcome != "inconclusive" or verdict.baseline is not None:
         return verdict
-    return verdict._replace(provisional=_provisional(choice, verdict))
+    rule = _rule_for_now(choice, verdict)
+    return verdict._replace(baseline=rule, provisional=None if rule else _provisional(choice, verdict))
 
 
 def _among_candidates(choice: Choice) -> Verdict:
@@ -127,15 +130,25 @@ def _smallest_above_minimum(choice: Choice, eligible: list[str]) -> Verdict:
     if not good:
         outcome: Outcome = "inconclusive" if unsure else "none_good_enough"
         return Verdict(outcome, None, not unsure, eligible)
-    # All of these are good enough, so the smallest wins; quality decides between equal sizes.
-    good.sort(key=lambda name: (choice.memory(name), choice.rank(name), name))
+    # All of these are good enough, so the smallest wins; quality decides between equal sizes, cost between unknown.
+    good.sort(key=lambda name: _smallest_first(choice, name))
     _reject_larger(choice, good, "reaches the minimum")
     return Verdict(_outcome(choice, good[0]), good[0], not unsure, good)
 
 
+def _smallest_first(choice: Choice, name: str) -> tuple[float, float, float, str]:
+    """Return a sort key: by size, among models of unknown size by cost, and then by quality."""
+    unknown = choice.memory(name) == float("inf")
+    return choice.memory(name), choice.price(name) if unknown else 0.0, choice.rank(name), name
+
+
 def _reject_larger(choice: Choice, good: Sequence[str], claim: str) -> None:
     for name in good[1:]:
-        if choice.memory(name) == choice.memory(good[0]):
+        if choice.memory(name) == choice.memory(good[0]) == float("inf") and choice.price(name) > choice.price(good[0]):
+            choice.rejected[name] = (
+                f"also {claim}, but isn't known to cost less, nor to be smaller ({choice.size(name)})"
+            )
+        elif choice.memory(name) == choice.memory(good[0]):
             choice.rejected[name] = f"also {claim}, but scores no better: {choice.score_in_text(name)}"
         else:
             larger = "is larger" if choice.memory(name) < float("inf") else "isn't known to be smaller"
@@ -159,11 +172,14 @@ def _no_worse(choice: Choice, eligible: list[str], incumbent: str) -> Verdict:
         good.append(incumbent)
     if not good or (good == [incumbent] and set(adjusted) - losing):
         return Verdict("inconclusive", None, False, eligible)
-    good.sort(key=lambda name: (choice.memory(name), choice.rank(name), name))
+    good.sort(key=lambda name: _smallest_first(choice, name))
     others = [name for name in good if name != incumbent or name == good[0]]
     _reject_larger(choice, others, f"is no worse than {incumbent}")
     if good[0] != incumbent and incumbent in good:
-        choice.rejected[incumbent] = f"in use today, and no smaller than {good[0]} ({choice.size(incumbent)})"
+        known = choice.memory(incumbent) < float("inf")
+        smaller = "and no smaller than" if known else "and not known to be smaller than"
+        size = f"{smaller} {good[0]} ({choice.size(incumbent)})"
+        choice.rejected[incumbent] = f"in use today, {size}" if not choice.model(incumbent).process else "in use today"
     return Verdict(_outcome(choice, good[0]), good[0], True, good)
 
 
@@ -177,6 +193,8 @@ def _losses(choice: Choice, names: Sequence[str], incumbent: str) -> tuple[dict[
         p_values[name] = float("nan")
         if found is None or found.ci_low is None or found.ci_high is None or found.clusters < MIN_CLUSTERS:
             continue
+        if found.contested:
+            continue  # what one loses on this measure, it may win for people
         turned = found if found.left == name else found.turned()
         sign = 1 if choice.higher else -1
         value = sign * turned.value
@@ -221,8 +239,14 @@ def _intervals_known(choice: Choice, leader: str, others: list[str]) -> bool:
 
 def _outcome(choice: Choice, pick: str) -> Outcome:
     models = choice.comparison.models
-    trained = [name for name in choice.names if models[name].start is not None]
-    if models[pick].start is not None or not trained:
+    if models[pick].process:
+        return "do_not_train"
+    if models[pick].engine == "recorded" and choice.local(pick):
+        return "pick"
+    if all(models[name].unnamed for name in choice.names):
+        return "pick"  # none is known to be the larger one
+    trained = [name for name in choice.names if models[name].start or models[name].trained_on]
+    if pick in trained or not trained:
         return "pick" if choice.local(pick) else "keep_large"
     larger = all(choice.parameters(pick) > choice.parameters(name) for name in trained)
     return "keep_large" if larger or not choice.local(pick) else "do_not_train"
@@ -235,7 +259,8 @@ def compare_with_baselines(choice: Choice, verdict: Verdict) -> Verdict:
     """Check a verdict against the baselines: if a baseline does better, no language model is needed.
 
     The baseline must beat every eligible candidate, and reach the minimum score if there is one. If it reaches the
-    minimum and the pick isn't significantly better, the baseline is the smallest solution that qualifies.
+    minimum and the pick isn't significantly better, the baseline is the smallest solution that qualifies. Without a
+    minimum and a model in use, nothing but the score speaks for a pick, so one that doesn't beat a baseline is open.
     """
     baselines = choice.baselines
     reached: Mapping[str, bool | None] = reaching_minimum(choice, verdict.eligible) if baselines else {}
@@ -254,15 +279,48 @@ def compare_with_baselines(choice: Choice, verdict: Verdict) -> Verdict:
         return Verdict("do_not_train", None, True, sorted(verdict.eligible, key=choice.rank), better)
     pick = verdict.pick
     enough = next((b for b in baselines if pick and reached[b] and not choice.beats(pick, b)), None)
-    stated = choice.needs.min_quality is not None or choice.needs.incumbent is not None
+    # A minimum score says what is good enough, and today's model is in use; any other pick must beat the baselines.
+    stated = choice.needs.min_quality is not None or pick == choice.needs.incumbent
     beats_all = stated or pick is None or choice.unbeaten(pick) is None
-    if pick is not None and (choice.documents(pick) < MIN_CLUSTERS or not beats_all):
+    few = pick is not None and choice.documents(pick) < MIN_CLUSTERS
+    rule = choice.unbeaten(pick, paired=True) if pick and not beats_all else None
+    if pick is not None and rule is not None:
+        choice.rejected[pick] = f"isn't significantly better than a rule: {choice.difference_in_text(rule, pick)}"
+        return Verdict("inconclusive", None, False, _first(pick, verdict.eligible), rule=rule)
+    if few or not beats_all:
         verdict = verdict._replace(decisive=False)
     if pick is None or enough is None:
         return verdict
     difference = choice.difference_in_text(enough, pick)
     choice.rejected[pick] = f"also reaches the minimum, but isn't significantly better than the baseline: {difference}"
     return Verdict("do_not_train", None, False, verdict.eligible, enough)
+
+
+def _first(name: str, names: Sequence[str]) -> list[str]:
+    return [name, *(other for other in names if other != name)]
+
+
+def _rule_for_now(choice: Choice, verdict: Verdict) -> str | None:
+    """Name the baseline to use while nothing is decided: the best one, where no candidate that leads beats it.
+
+    Weaker baselines don't count: using one makes no sense if it scores below another that the leader beats.
+    A minimum score, or a model in use that can be kept, explains another choice. With too few documents nothing is
+    known about ties, and the higher score counts.
+    """
+    eligible, needs = verdict.eligible, choice.needs
+    if not eligible or verdict.unverified or needs.min_quality is not None or needs.incumbent in eligible:
+        return None
+    leading = _leading(choice, eligible)
+    rule = choice.best_if_unbeaten(leading[0])
+    if rule is not None and choice.documents(leading[0]) < MIN_CLUSTERS:
+        return rule if choice.rank(rule) <= choice.rank(leading[0]) else None
+    return rule
+
+
+def _leading(choice: Choice, eligible: list[str]) -> list[str]:
+    """List the candidates not separable from the first one: if any beat the best baseline, only those."""
+    names = [eligible[0], *choice.tied(eligible)]
+    return [name for name in names if choice.best_if_unbeaten(name) is None] or names
 
 
 def _provisional(choice: Choice, verdict: Verdict) -> str | None:
@@ -283,7 +341,7 @@ def _provisional(choice: Choice, verdict: Verdict) -> str | None:
         return leader  # the best chance of reaching it
     if choice.documents(leader) < MIN_CLUSTERS:
         return leader
-    tied = [leader, *choice.tied(eligible)]
+    tied = _leading(choice, eligible)
     return min(tied, key=lambda name: (_burden(choice, name, tied), choice.rank(name), name))
 
 

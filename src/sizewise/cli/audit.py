@@ -10,6 +10,7 @@ import typer
 from sizewise.cli.help import Command
 from sizewise.cli.options import MEASUREMENT, OUTPUT, Json
 from sizewise.cli.output import print_line, print_object, print_path, print_verdict
+from sizewise.cli.run_ids import newest_of
 
 if TYPE_CHECKING:
     from sizewise.records import Audit
@@ -30,8 +31,8 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 "--verify",
                 rich_help_panel=MEASUREMENT,
-                help="Recompute scores, differences and the verdict from the stored items, without running a model; "
-                "exit 3 if one differs.",
+                help="Score the stored answers again and recompute scores, differences and the verdict, without "
+                "running a model; exit 3 if one differs.",
             ),
         ] = False,
         out: Annotated[
@@ -48,6 +49,7 @@ def register(app: typer.Typer, panel: str) -> None:
         """
         from sizewise.studies.audit import audit as run_audit
 
+        root = newest_of(root)
         if out is None and not verify and not root.endswith(".zip"):
             out = Path(f"{root}.zip")
         found = run_audit(root, out=out, verify=verify)
@@ -72,7 +74,8 @@ def _print(found: Audit, out: Path | None, verify: bool) -> None:
     for record in found.recomputed:
         copied = f"; not recomputed: {', '.join(record.not_computed)}" if record.not_computed else ""
         state = "all equal" if not record.differing else f"{len(record.differing)} DIFFER"
-        print_line(f"{record.id}: {record.numbers} numbers recomputed, {state}{copied}", "  ")
+        scored = f" and {record.from_answers:,} statistics of answers" if record.from_answers else ""
+        print_line(f"{record.id}: {record.numbers} numbers{scored} recomputed, {state}{copied}", "  ")
         for line in record.differing:
             print_line(f"  {line}", "    ")
     for name in found.changed:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sizewise.records import Comparison, CostLine, Range
 
 NONE = "-"
-LEADING_SCORES = ("accuracy", "json_f1", "bleu", "chrf", "exact_match", "choice_accuracy", "bits_per_byte")
+LEADING_SCORES = ("accuracy", "json_f1", "field_f1", "bleu", "chrf", "exact_match", "choice_accuracy", "bits_per_byte")
 """Metrics that can represent an evaluation in a single column; the first one measured is shown."""
 
 

@@ -83,11 +83,12 @@ def _answer(model: Model, messages: list[Message], max_tokens: int, quiet: bool)
     """Stream one answer; Ctrl-C cancels it and keeps the conversation."""
     from queue import SimpleQueue
 
+    from sizewise.lm.template_dates import today
     from sizewise.models.base import Piece
     from sizewise.records import Request
 
     arrived: SimpleQueue[Piece] = SimpleQueue()
-    request = Request(id="chat", messages=tuple(messages), max_tokens=max_tokens, fit=True)
+    request = Request(id="chat", messages=tuple(messages), max_tokens=max_tokens, fit=True, date=today())
     cancel = model.start(request, arrived.put)
     try:
         while (piece := arrived.get()).end is None:

@@ -20,14 +20,12 @@ from sizewise.cli.output import (
     print_table,
     print_verdict,
 )
+from sizewise.cli.run_ids import newest_runs
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
     from sizewise.records import Comparison, Needs, Recommendation
     from sizewise.store import Saved, Store
-
-PRICE_ONLY = ("openai:gpt-4o", "openai:gpt-4o-mini", "anthropic:claude-sonnet-4-5", "google:gemini-2.5-flash",
-              "deepseek:deepseek-reasoner", "mistral:mistral-small-latest")  # fmt: skip
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -91,6 +89,7 @@ def _resolve(ids: list[str], store: Store) -> tuple[str, Needs | None]:
     from sizewise.comparison import compare
     from sizewise.records import Recommendation, Study
 
+    ids = newest_runs(ids)
     kinds = [store.kind_of(record_id) for record_id in ids]
     if len(ids) == 1 and kinds[0] in ("comparison", "recommendation", "study"):
         if kinds[0] == "comparison":
@@ -183,23 +182,14 @@ def _print_costs(record: Recommendation, comparison: Comparison, wide: bool) -> 
 
 
 def _list_prices(comparison: Comparison, requests: int | None) -> list[list[str]]:
-    """Compute what large models would charge for the measured tokens; their quality was not measured."""
-    from sizewise.models import price_of
+    """List what large models would charge for the measured tokens; their quality wasn't measured."""
+    from sizewise.models.list_costs import list_costs
 
-    tokens = []
-    for metric in ("prompt_tokens", "completion_tokens"):
-        values = [score.value for score in comparison.scores.get(metric, {}).values() if score.value]
-        tokens.append(sorted(values)[len(values) // 2] if values else None)
-    prompt, completion = tokens
-    if prompt is None or completion is None:
-        return []
-    known = {model.uri for model in comparison.models.values()}
     rows = []
-    for uri in PRICE_ONLY:
-        price = price_of(uri)
-        if price is None or uri in known:
-            continue
-        usd = (prompt * price.read + completion * price.written) / 1e3
-        month = f"{usd * requests / 1000:.3g}" if requests else "-"
-        rows.append([uri, f"{usd:.3g}", month, "-", "-", "price only, quality not measured"])
+    for cost in list_costs(comparison):
+        month = f"{cost.usd_per_1000 * requests / 1000:.3g}" if requests else "-"
+        note = f"price only, quality not measured; price list of {cost.as_of or 'an unknown day'}"
+        if cost.retires_on:
+            note += f"; shut down on {cost.retires_on}"
+        rows.append([cost.model, f"{cost.usd_per_1000:.3g}", month, "-", "-", note])
     return rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sizewise.cli.candidates import LEADING_SCORES, candidates_table, default_quality
+from sizewise.cli.drift_chart import drift_charts
 from sizewise.cli.help import Command
 from sizewise.cli.options import DATA, LIMITS, OUTPUT, Csv, Json, Seed, Wide
 from sizewise.cli.output import (
@@ -20,6 +21,7 @@ from sizewise.cli.output import (
     print_table,
     print_verdict,
 )
+from sizewise.cli.run_ids import newest_runs
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 
 MISSED = 3
-HEADINGS = ["left", "right", "left - right [95 %]", "p (adjusted)", "verdict"]
+OUTCOMES = {"met": "met", "missed": "MISSED", "undecided": "undecided"}
+HEADINGS = ["left", "right", "left - right [95 %]", "p (adjusted)", "n", "verdict"]
 WIDE_HEADINGS = [
     "metric",
     *HEADINGS[:3],
@@ -72,9 +75,18 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="EXPR",
                 rich_help_panel=LIMITS,
-                help='Condition on the first evaluation (old: the second): "bleu >= old - 0.5"; exit 3 if missed.',
+                help='Condition on the first evaluation (old: the second): "bleu >= old - 0.5"; exit 3 if the interval '
+                "of the difference shows that it is missed.",
             ),
         ] = None,
+        strict: Annotated[
+            bool,
+            typer.Option(
+                "--strict",
+                rich_help_panel=LIMITS,
+                help="Count undecided conditions as missed. Without it, they pass.",
+            ),
+        ] = False,
         junit: Annotated[
             Path | None,
             typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Write the conditions as JUnit XML."),
@@ -114,6 +126,7 @@ def register(app: typer.Typer, panel: str) -> None:
             raise UsageError(f"--require compares two evaluations, not {len(ids)}.", "NEW OLD", "sizewise runs")
         if (junit or markdown) and not require:
             raise UsageError("--junit and --markdown need at least one condition.", "--require EXPR", "")
+        ids = newest_runs(ids)
         saved = compare_evaluations(
             ids, load_tests=_load_tests(ids, loadtest or []), seed=seed, classical_tests=classical_tests
         )
@@ -123,8 +136,9 @@ def register(app: typer.Typer, panel: str) -> None:
         elif not print_saved(saved, json):
             _print(saved, csv, wide)
             for condition in checked if not csv else ():
-                print_line(f"{'met' if condition.kept else 'MISSED'}: {condition.expression} ({condition.details})")
-        if not all(condition.kept for condition in checked):
+                print_line(f"{OUTCOMES[condition.outcome]}: {condition.expression} ({condition.details})")
+        failing = ("missed", "undecided") if strict else ("missed",)
+        if any(condition.outcome in failing for condition in checked):
             raise typer.Exit(MISSED)
 
 
@@ -169,9 +183,11 @@ def _history(name: str, seed: int, as_json: bool, as_csv: bool, wide: bool) -> N
     """Print all evaluations of a model or dataset and what changed between them."""
     from sizewise.comparison import history as gather
     from sizewise.report.words import measure_of, value_text
+    from sizewise.store import Store
 
-    found = gather(name, seed=seed)
-    if print_object("history", name, None, found, as_json):
+    saved = Store().write_new(gather(name, seed=seed))
+    found = saved.record
+    if print_saved(saved, as_json):
         return
     metrics = list(dict.fromkeys(metric for entry in found.entries for metric in entry.scores))
     if not (wide or as_csv):
@@ -193,7 +209,27 @@ def _history(name: str, seed: int, as_json: bool, as_csv: bool, wide: bool) -> N
     if found.changes:
         print_line("")
         print_table(WIDE_HEADINGS, [_difference(difference, wide=True) for difference in found.changes])
+    for metric in metrics[:1]:
+        for title, lines in drift_charts(found, metric):
+            print_line(f"\n{measure_of(metric).title} of {title}")
+            for line in lines:
+                print_line(line)
+    for change in found.drift:
+        print_line(_drift(change))
     print_notes(found.notes)
+    print_path(f"history: {saved.id}")
+
+
+def _drift(change: Difference) -> str:
+    """Describe how far the newest run of an evaluation is from the first one."""
+    from sizewise.report.words import measure_of, number
+
+    ends = ""
+    if change.ci_low is not None and change.ci_high is not None:
+        ends = f" [{number(change.ci_low)}, {number(change.ci_high)}]"
+    told = "not significant" if change.better is None else "better" if change.better == change.left else "worse"
+    title = measure_of(change.metric).title
+    return f"{change.left} against the first run, {change.right}: {title} {number(change.value)}{ends}, {told}."
 
 
 def _cell(score: Score | None, text: Callable[[Score], str]) -> str:
@@ -204,12 +240,13 @@ def _check(
     comparison: Comparison, ids: list[str], expressions: list[str], junit: Path | None, markdown: Path | None
 ) -> list[Requirement]:
     """Check conditions and write them to files."""
-    from sizewise.comparison import as_junit, as_markdown, check_requirements
-    from sizewise.store import write_atomically
+    from sizewise.comparison import as_junit, as_markdown, check_requirements, differences_on_all
+    from sizewise.store import Store, write_atomically
 
     names = {record_id: name for name, record_id in comparison.evaluations.items()}
     new, old = (names[record_id] for record_id in ids)
-    found = list(check_requirements(comparison, new, old, expressions))
+    on_all = differences_on_all(comparison, Store()) if any("@all" in one for one in expressions) else []
+    found = list(check_requirements(comparison, new, old, expressions, on_all=on_all))
     for path, text in ((junit, as_junit(found, new, old)), (markdown, as_markdown(found, new, old))):
         if path is not None:
             write_atomically(path, text)
@@ -263,9 +300,16 @@ def _verdict(comparison: Comparison, quality: str | None) -> str:
         ),
         None,
     )
+    apart = next(
+        (one for one in comparison.unlike if one.metric == quality and {one.left, one.right} == {first, second}), None
+    )
+    if found is None and apart is not None:
+        return f"No verdict. {first} and {second} were measured in different ways on {title}: {apart.reason}."
     if found is None:
         return f"No verdict. {first} and {second} have no paired items on {title}."
     size = number(abs(found.value))
+    if found.contested:
+        return f"Ask people. {first} leads {second} by {size} on {title}, but {found.contested}."
     if found.better == first:
         return f"{first} is better than {second} on {title}, by {size}."
     if not found.value:
@@ -281,25 +325,29 @@ def _verdict(comparison: Comparison, quality: str | None) -> str:
 def _undecided(d: Difference) -> str:
     """Return why no candidate is called better."""
     from sizewise.report.words import BIAS
-    from sizewise.stats import MIN_CLUSTERS
+    from sizewise.stats import LEVEL, MIN_CLUSTERS
 
-    if d.metric in BIAS:
-        return "no verdict on bias"
+    if d.contested:
+        return f"ask people: {d.contested}"
+    if d.metric.partition("#")[0] in BIAS:
+        differ = d.corrected_p is not None and d.corrected_p < LEVEL
+        return "different; no verdict on bias" if differ else "no verdict on bias"
     return "inconclusive" if d.clusters >= MIN_CLUSTERS else f"too few documents ({d.clusters} of {MIN_CLUSTERS})"
 
 
 def _difference(d: Difference, wide: bool = False) -> list[str]:
     """Format one difference as a row."""
+    from sizewise.metrics.display import possible_ends
     from sizewise.report.words import measure_of, number
 
-    ci_low, ci_high = d.family_ends
+    ci_low, ci_high = possible_ends(d.metric, d.unit, d.family_ends)
     between = f" [{number(ci_low)}, {number(ci_high)}]" if ci_low is not None and ci_high is not None else ""
     pair = [d.left, d.right, number(d.value) + between]
     p_adjusted = number(d.corrected_p, 2) if d.corrected_p is not None else "-"
     better = {d.left: "left is better", d.right: "right is better"}
     verdict = better[d.better] if d.better else _undecided(d)
     if not wide:
-        return [*pair, p_adjusted, verdict]
+        return [*pair, p_adjusted, str(d.n), verdict]
     return [
         measure_of(d.metric).title,
         *pair,

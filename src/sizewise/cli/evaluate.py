@@ -12,12 +12,12 @@ from sizewise.cli.output import (
     print_csv,
     print_line,
     print_notes,
-    print_object,
     print_path,
     print_saved,
     print_table,
     reporting,
 )
+from sizewise.cli.run_ids import newest_of
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="NAME",
                 rich_help_panel=DATA,
                 help="Built in: bias, language-nuance. On your test set: counterfactuals. With their data: "
-                "crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:TASK.",
+                "crows-pairs, stereoset, winobias, winogender, bbq, bold. Or lm-eval:NAME, a task, group or tag.",
             ),
         ] = None,
         limit: Annotated[
@@ -62,6 +62,30 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="NAMES",
                 rich_help_panel=MEASUREMENT,
                 help="Comma-separated metrics: bits_per_byte,bleu. Default: those that fit the data.",
+            ),
+        ] = None,
+        rubric: Annotated[
+            str | None,
+            typer.Option(
+                metavar="FILE",
+                rich_help_panel=MEASUREMENT,
+                help="Criteria (TOML) by which --judge grades each answer: name, description, scale.",
+            ),
+        ] = None,
+        judge: Annotated[
+            str | None,
+            typer.Option(
+                metavar="URI",
+                rich_help_panel=MEASUREMENT,
+                help="With --rubric: the model that grades. --max-usd applies to it separately.",
+            ),
+        ] = None,
+        name: Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME",
+                rich_help_panel=MODEL,
+                help="Name of the candidate in compare and choose. Default: the model's URI.",
             ),
         ] = None,
         samples: Annotated[
@@ -123,14 +147,63 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Score refused requests (content filter, too long) as wrong instead of leaving them out.",
             ),
         ] = False,
+        letters: Annotated[
+            bool,
+            typer.Option(
+                "--letters",
+                rich_help_panel=MEASUREMENT,
+                help="Ask a suite's choices by letter, as of models without log-likelihoods, to compare with them.",
+            ),
+        ] = False,
+        constrained: Annotated[
+            bool,
+            typer.Option(
+                "--constrained",
+                rich_help_panel=MEASUREMENT,
+                help="Constrain each answer to the JSON schema of its example (rows with a schema; engine openvino).",
+            ),
+        ] = False,
         new_run: Annotated[
             bool,
             typer.Option(
                 "--new-run",
                 rich_help_panel=MEASUREMENT,
-                help="Measure again without reusing cached answers; earlier evaluations are kept.",
+                help="Measure again without cached answers, as ID.2. Commands take the newest run; ID.1 is the first.",
             ),
         ] = False,
+        num_fewshot: Annotated[
+            int | None,
+            typer.Option(
+                metavar="N",
+                min=0,
+                rich_help_panel=MEASUREMENT,
+                help="Examples in each prompt of a harness task. Default: as the task says.",
+            ),
+        ] = None,
+        apply_chat_template: Annotated[
+            bool,
+            typer.Option(
+                "--apply-chat-template",
+                rich_help_panel=MEASUREMENT,
+                help="Write the prompts of harness tasks in the model's chat template.",
+            ),
+        ] = False,
+        fewshot_in_one_turn: Annotated[
+            bool,
+            typer.Option(
+                "--fewshot-in-one-turn",
+                rich_help_panel=MEASUREMENT,
+                help="With --apply-chat-template: all examples in one turn, not each as a question and an answer.",
+            ),
+        ] = False,
+        system_instruction: Annotated[
+            str | None,
+            typer.Option(
+                metavar="INSTRUCTION",
+                rich_help_panel=MEASUREMENT,
+                help="System message of harness tasks; without --apply-chat-template, text before each prompt.",
+            ),
+        ] = None,
         reproduce: Annotated[
             str | None,
             typer.Option(
@@ -168,39 +241,56 @@ def register(app: typer.Typer, panel: str) -> None:
         """
         from sizewise.evaluation import EvaluationOptions, evaluate_suite
         from sizewise.evaluation import evaluate as evaluate_model
+        from sizewise.evaluation.options import HarnessOptions
+        from sizewise.evaluation.rubric import read_rubric
+        from sizewise.store import Store
+        from sizewise.store.repetitions import newest_saved
 
         if reproduce is not None:
-            _reproduce(reproduce, data, max_usd, json, csv)
+            _reproduce(newest_of(reproduce), data, max_usd, json, csv)
             return
         if model is None:
             raise UsageError("No model given.", "a model URI", "sizewise models")
         names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else []
         if suite is None and data is None:
             raise UsageError("No test data given.", "--data ID, or --suite NAME", "sizewise runs")
-        sampled = samples > 1 or temperature is not None
-        if suite is not None and (max_tokens is not None or count_failures_as_wrong or new_run or sampled or until):
+        if suite is None and letters:
+            raise UsageError("--letters applies to a suite.", "--suite NAME with it", "")
+        sampled = samples > 1 or temperature is not None or constrained
+        if suite is not None and (rubric or judge):
+            raise UsageError("--rubric and --judge don't apply to a suite.", "--data ID with them", "")
+        if suite is not None and (max_tokens is not None or sampled or until):
             raise UsageError(
-                "--max-tokens, --count-failures-as-wrong, --new-run, --samples, --temperature and --until don't apply "
-                "to a suite.",
+                "--max-tokens, --samples, --temperature, --constrained and --until don't apply to a suite.",
                 "--data ID with them, or --suite NAME alone",
                 f"sizewise evaluate {model} --suite {suite}",
             )
         options = EvaluationOptions(
-            max_tokens,
-            count_failures_as_wrong,
-            new_run,
-            seed,
-            engine,
-            max_usd,
-            samples,
-            temperature,
-            _question(until, against, margin, min_quality),
+            max_tokens=max_tokens,
+            count_failures_as_wrong=count_failures_as_wrong,
+            new_run=new_run,
+            seed=seed,
+            engine=engine,
+            max_usd=max_usd,
+            samples=samples,
+            temperature=temperature,
+            until=_question(until, against, margin, min_quality),
+            constrained=constrained,
+            letters=letters,
+            rubric=read_rubric(rubric) if rubric else None,
+            judge=judge or "",
+            name=(name or "").strip(),
+            harness=HarnessOptions(num_fewshot, apply_chat_template, not fewshot_in_one_turn, system_instruction),
         )
+        if suite is None:
+            options.check_harness(str(data))
         with reporting() as reporter:
             if suite is not None:
                 saved = evaluate_suite(model, suite, data, limit=limit, options=options, reporter=reporter)
             else:
                 saved = evaluate_model(model, str(data), names, limit=limit, options=options, reporter=reporter)
+        if not new_run and saved.record.unanswered == 0:
+            saved = newest_saved(Store(), saved)
         if not print_saved(saved, json):
             _print(saved, suite is not None, csv, wide)
 
@@ -220,7 +310,9 @@ def _question(until: str | None, against: str | None, margin: float | None, min_
     ]
     if until is None and given:
         raise UsageError(f"{given[0]} needs --until decided.", "--until decided with it", f"--until decided {given[0]}")
-    return Until(against, margin, min_quality) if until is not None else None
+    return (
+        Until(newest_of(against) if against is not None else None, margin, min_quality) if until is not None else None
+    )
 
 
 def _print(saved: Saved[Evaluation], of_suite: bool, csv: bool, wide: bool) -> None:
@@ -240,6 +332,7 @@ def _print(saved: Saved[Evaluation], of_suite: bool, csv: bool, wide: bool) -> N
         return
     columns = len(headings) if wide else len(headings) - 1
     print_table(headings[:columns], [row[:columns] for row in rows], saved.record.model.origin)
+    _print_fields(saved.record)
     if not of_suite and any(row[0].endswith("@all") for row in rows):
         print_line("@all: all items. Other scores: only items that share nothing with training text.")
     for name in saved.record.metrics if of_suite else ():
@@ -249,6 +342,15 @@ def _print(saved: Saved[Evaluation], of_suite: bool, csv: bool, wide: bool) -> N
         notes.append(f"{saved.record.failed} items failed; see {saved.path.with_name('items.jsonl')}")
     print_notes(notes)
     print_path(f"evaluation: {saved.id}")
+
+
+def _print_fields(record: Evaluation) -> None:
+    """Print the scores of each field of JSON answers."""
+    from sizewise.report.words import value_text
+
+    rows = [[one.path, *map(value_text, (one.precision, one.recall, one.f1)), str(one.f1.n)] for one in record.fields]
+    if rows:
+        print_table(["field", "precision [95 %]", "recall [95 %]", "F1 [95 %]", "n"], rows, "Fields of the answers")
 
 
 def _repeats(name: str, scores: dict[str, Score]) -> bool:
@@ -265,10 +367,12 @@ def _reproduce(evaluation: str, path: str | None, max_usd: float | None, as_json
     """
     from sizewise.evaluation.reproduce import rerun
     from sizewise.report.words import value_text
+    from sizewise.store import Store
 
     with reporting() as reporter:
-        found = rerun(evaluation, path, max_usd=max_usd, reporter=reporter)
-    if not print_object("reproduction", evaluation, None, found, as_json):
+        saved = Store().write_new(rerun(evaluation, path, max_usd=max_usd, reporter=reporter))
+    found = saved.record
+    if not print_saved(saved, as_json):
         state = dict.fromkeys(found.equal, "equal") | dict.fromkeys(found.within, "within the interval")
         headings = ["score", "before [95 %]", "now [95 %]", "result"]
         rows = [
@@ -285,5 +389,6 @@ def _reproduce(evaluation: str, path: str | None, max_usd: float | None, as_json
             print_line(f"{found.answers_changed} answers changed")
             for package, change in found.versions_changed.items():
                 print_line(f"{package}: {change}")
+            print_path(f"reproduction: {saved.id}")
     if found.outside:
         raise typer.Exit(MISSED)

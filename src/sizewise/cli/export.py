@@ -94,7 +94,7 @@ def _print(saved: Saved[Export], csv: bool, wide: bool) -> None:
             parity.reader,
             f"{parity.agreement.value:.2%} [{parity.agreement.ci_low:.2%}, {parity.agreement.ci_high:.2%}]",
             f"{parity.min_agreement:.0%}",
-            f"{parity.bits.value:+.5f} [{parity.bits.ci_low:+.5f}, {parity.bits.ci_high:+.5f}]"
+            f"{parity.bits.value:+z.5f} [{parity.bits.ci_low:+z.5f}, {parity.bits.ci_high:+z.5f}]"
             if parity.bits.value is not None
             else f"missing: {parity.bits.missing_reason}",
             str(parity.prompts),

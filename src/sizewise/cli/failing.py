@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+import time
 
 from sizewise.cli.controls import as_json_line, escape_controls
 
 INTERRUPTED = 130
+STARTED = time.monotonic()
+"""When the command started: what loads after that counts as the user's time."""
 
 
 def fail(what: str, expected: str, next_step: str, as_json: bool) -> None:

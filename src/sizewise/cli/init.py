@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import DATA, OUTPUT, Json
+from sizewise.cli.options import DATA, OUTPUT, Json, Label, Prompt, Reference
 from sizewise.cli.output import print_line, print_object, print_path, print_points
 
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer, panel: str) -> None:
             typer.Option(
                 metavar="NAME",
                 rich_help_panel=DATA,
-                help="medical, legal, financial, support, fraud, compliance, voice or summary.",
+                help="medical, legal, financial, support, fraud, compliance, voice, summary or extraction.",
             ),
         ],
         documents: Annotated[
@@ -33,6 +33,9 @@ def register(app: typer.Typer, panel: str) -> None:
             list[str] | None,
             typer.Option(metavar="FILE", rich_help_panel=DATA, help="JSONL or CSV files with examples."),
         ] = None,
+        prompt: Prompt = "",
+        reference: Reference = "",
+        label: Label = "",
         out: Annotated[Path, typer.Option(metavar="FILE", rich_help_panel=OUTPUT, help="Study file to write.")] = Path(
             "study.toml"
         ),
@@ -45,10 +48,12 @@ def register(app: typer.Typer, panel: str) -> None:
 
         Example: sizewise init --domain legal --documents statutes/
         """
+        from sizewise.documents import ReadOptions
         from sizewise.studies.templates import domains
         from sizewise.studies.templates import init as write_study_file
 
-        path = write_study_file(domain, out, tuple(documents or ()), tuple(examples or ()), force)
+        columns = ReadOptions(prompt=prompt, reference=reference, label=label)
+        path = write_study_file(domain, out, tuple(documents or ()), tuple(examples or ()), force, columns)
         known = domains()[domain]
         record = {"domain": domain, "study_file": str(path), "people": known["people"], "groups": known["groups"]}
         if print_object("init", domain, str(path.resolve()), record, json):

@@ -36,6 +36,7 @@ from sizewise.cli.output import (
     print_verdict,
     reporting,
 )
+from sizewise.cli.run_ids import newest_runs
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def open_(
     else:
         names = [f"rater {i + 1}" for i in range(int(raters))] if raters.isdigit() else raters.split(",")
         opened = open_round(
-            ids,
+            newest_runs(ids),
             RoundDesign(
                 kind=kind,
                 items=items,
@@ -296,6 +297,8 @@ def ask(
     if print_object("judge_report", round_id, None, found, json):
         return
     print_line(f"{votes} votes of {model} in {round_id}")
+    for rater, absent in found.unjudged.items():
+        print_line(f"{rater} is incomplete: {absent} tasks have no verdict. Run the same command again.", "  ")
     for judge in found.judges:
         print_line(
             f"{judge.judge}: {'validated' if judge.validated else 'unvalidated, not counted'}. {judge.reason}", "  "

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sizewise.cli.options import DATA, MEASUREMENT, OUTPUT, Csv, Json, Seed, Wide
-from sizewise.cli.output import print_csv, print_line, print_notes, print_object, print_path, print_points, print_table
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_notes,
+    print_object,
+    print_path,
+    print_points,
+    print_saved,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from sizewise.records import Score
@@ -126,9 +135,11 @@ def rank(
     Example: sizewise judge rank votes.csv
     """
     from sizewise.judging import rank as rank_votes
+    from sizewise.store import Store
 
-    found = rank_votes(file, seed)
-    if print_object("ranking", file.name, None, found, json):
+    saved = Store().write_new(rank_votes(file, seed))
+    found = saved.record
+    if print_saved(saved, json):
         return
     headings = ["candidate", "rank", "win rate [95 %]", "votes", "rank range (95 %)", "strength [95 %]"]
     rows = [

@@ -18,15 +18,18 @@ import typer
 
 from sizewise.cli import (
     audit,
+    bundle,
     chat,
     choose,
     compare,
+    decisions,
     doctor,
     evaluate,
     export,
     init,
     judge,
     keys,
+    label,
     loadtest,
     models,
     read,
@@ -37,6 +40,7 @@ from sizewise.cli import (
     study,
     synthesize,
     train,
+    watch,
 )
 from sizewise.cli.failing import INTERRUPTED, fail, interrupted
 from sizewise.cli.help import Group
@@ -96,10 +100,10 @@ def _options(
 
 
 COMMANDS: dict[str, tuple[Any, ...]] = {
-    DECIDE: (study, init, compare, choose, judge),
-    MEASURE: (read, synthesize, train, evaluate, export, models),
+    DECIDE: (study, init, compare, decisions, choose, judge),
+    MEASURE: (read, synthesize, label, train, evaluate, watch, export, models),
     SERVE: (serve, keys, chat, loadtest, redteam, route),
-    RECORDS: (runs, audit, doctor),
+    RECORDS: (runs, audit, doctor, bundle),
 }
 for panel, modules in COMMANDS.items():
     for module in modules:

@@ -43,11 +43,14 @@ def register(app: typer.Typer, panel: str) -> None:
 
 def _available() -> list[dict[str, Any]]:
     """List models that come with a package, and the fake ones for tests."""
-    from sizewise.models import PACKAGED
+    from sizewise.models import PACKAGED, PackagedModel
     from sizewise.models.fake import NAMES
+    from sizewise.retrieval import ENCODERS
+    from sizewise.retrieval.packaged_encoders import PackagedEncoder
     from sizewise.store import Store
 
     store = Store()
+    known: dict[str, PackagedModel | PackagedEncoder] = {**PACKAGED, **ENCODERS}
     packaged: list[dict[str, Any]] = [
         {
             "uri": f"pkg:{name}",
@@ -56,7 +59,7 @@ def _available() -> list[dict[str, Any]]:
             "origin": model.origin,
             "fetched": (store.weights_folder(name) / "config.json").is_file(),
         }
-        for name, model in PACKAGED.items()
+        for name, model in known.items()
     ]
     return packaged + [
         {"uri": f"fake:{name}", "parameters": 0, "license": "Apache-2.0", "origin": rule, "fetched": True}

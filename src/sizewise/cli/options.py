@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from sizewise.errors import UsageError
 DATA = "Data"
 MODEL = "Model"
 TRAINING = "Training"
+CLASSIFIERS = "Classifiers"
 MEASUREMENT = "Measurement"
 LIMITS = "Limits"
 COST = "Cost"
@@ -21,11 +22,29 @@ ROUTING = "Routing"
 OUTPUT = "Output"
 """Headings under which the help groups options."""
 
+Prompt = Annotated[
+    str, typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the prompt; detected by default.")
+]
+Reference = Annotated[
+    str, typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the answer; detected by default.")
+]
+Label = Annotated[
+    str, typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the class; detected by default.")
+]
 Json = Annotated[
     bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print one JSON object to stdout and nothing else.")
 ]
 Csv = Annotated[bool, typer.Option("--csv", rich_help_panel=OUTPUT, help="Print the main table as CSV.")]
 Wide = Annotated[bool, typer.Option("--wide", rich_help_panel=OUTPUT, help="Show all columns of the table.")]
+Page = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option(
+        metavar="on|off",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+        help="Show the running study in the browser, on this machine only; default: on, where stderr is a terminal.",
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, rich_help_panel=MEASUREMENT, help="Seed for everything random.")]
 MaxUsd = Annotated[
     float | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import DATA, LIMITS, Csv, Json, Seed
+from sizewise.cli.options import DATA, LIMITS, Csv, Json, Label, Prompt, Reference, Seed
 from sizewise.cli.output import print_csv, print_line, print_notes, print_path, print_saved, print_table
 
 if TYPE_CHECKING:
@@ -28,15 +28,24 @@ def register(app: typer.Typer, panel: str) -> None:
         domain: Annotated[
             str | None, typer.Option(metavar="NAME", rich_help_panel=DATA, help="Domain, such as medical.")
         ] = None,
-        prompt: Annotated[
-            str, typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the prompt; detected by default.")
-        ] = "",
-        reference: Annotated[
+        prompt: Prompt = "",
+        reference: Reference = "",
+        label: Label = "",
+        groups: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="COLUMN",
+                rich_help_panel=DATA,
+                help="Column with a group of people, to compare decisions between; no model sees it; repeatable.",
+            ),
+        ] = None,
+        type: Annotated[
             str,
-            typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the answer; detected by default."),
-        ] = "",
-        label: Annotated[
-            str, typer.Option(metavar="COLUMN", rich_help_panel=DATA, help="Column of the class; detected by default.")
+            typer.Option(
+                metavar="TYPE",
+                rich_help_panel=DATA,
+                help="What the labels decide: predicate, choice, multi (several apply) or score; detected by default.",
+            ),
         ] = "",
         max_rejects: Annotated[
             float,
@@ -85,10 +94,21 @@ def register(app: typer.Typer, panel: str) -> None:
         Web pages: sizewise read https://example.org/docs/ --allow-host example.org --max-pages 50
         """
         from sizewise.datasets import read as read_dataset
+        from sizewise.datasets.label_report import LABEL_ERRORS, label_lines
         from sizewise.documents import ReadOptions, check_choice
+        from sizewise.documents.decisions import declared_question
 
+        question = declared_question(type) if type else None
         options = ReadOptions(
-            max_rejects, prompt, reference, label, check_choice(personal_data), tuple(allow_host or ()), max_pages
+            max_rejects,
+            prompt,
+            reference,
+            label,
+            check_choice(personal_data),
+            tuple(allow_host or ()),
+            max_pages,
+            groups=tuple(groups or ()),
+            question=question,
         )
         saved = read_dataset(paths, name=name, domain=domain, seed=seed, split=split, options=options)
         if print_saved(saved, json):
@@ -108,6 +128,10 @@ def register(app: typer.Typer, panel: str) -> None:
             print_path(f"rows set aside: {record.rejected:,}, see {saved.path.with_name('rejected.jsonl')}")
         for line in contamination_lines(contamination):
             print_line(line, "  ")
+        for line in label_lines(record.labels) if record.labels else ():
+            print_line(line, "  ")
+        if record.labels and (record.labels.likely_errors or record.labels.conflicts):
+            print_path(f"doubtful labels: see {saved.path.with_name(LABEL_ERRORS)}")
         if len(record.languages) > 1 or "en" not in record.languages:
             counts = (f"{name} {count:,}" for name, count in sorted(record.languages.items(), key=lambda one: -one[1]))
             print_line(f"languages: {', '.join(counts)}", "  ")

@@ -19,6 +19,7 @@ from sizewise.cli.output import (
     print_table,
     print_verdict,
 )
+from sizewise.cli.run_ids import newest_runs
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def calibrate(
     from sizewise.store import Store
 
     if len(sources) == 2:
-        found = calibrate_evaluations(*sources, loss=loss, metric=metric, risk=risk, seed=seed)
+        found = calibrate_evaluations(*newest_runs(sources), loss=loss, metric=metric, risk=risk, seed=seed)
     elif len(sources) == 1:
         found = learn(Path(sources[0]), risk, seed)
     else:
@@ -148,7 +149,7 @@ def _print_calibration(found: Calibration, rows: list[list[str]]) -> None:
         )
     print_table(HEADINGS, rows)
     if found.after is not None and found.after.apgr.value is not None:
-        print_line(f"With the small model's answer: APGR {_text(found.after.apgr)}.")
+        print_line(f"With the small model's answer, {_percent(found.after.apgr)} of the gap is recovered on average.")
         if found.after.chosen is not None:
             print_line(_point(found.after.chosen, "kept after the small model's answer"))
     print_notes(found.notes)
@@ -157,8 +158,8 @@ def _print_calibration(found: Calibration, rows: list[list[str]]) -> None:
 def _point(point: RiskPoint, what: str) -> str:
     """Describe a confidence threshold by its share, quality and risk."""
     return (
-        f"Confidence threshold {point.threshold:.3f}: {point.small_share:.0%} of prompts {what}; quality "
-        f"{point.quality:.3f}; {point.worse:.1%} of all answers worse than the large model's."
+        f"Confidence threshold {point.threshold:.3f}: {point.small_share:.0%} of prompts {what}; "
+        f"{point.quality:.1%} of all answers good, {point.worse:.1%} worse than the large model's."
     )
 
 
@@ -229,6 +230,12 @@ def _print_replay(found: Replay, csv: bool) -> None:
         )
     else:
         print_path("next: sizewise route replay HELD-OUT.csv --policy POLICY")
+
+
+def _percent(score: Score) -> str:
+    """Format a share for a sentence."""
+    value, ci_low, ci_high = (100 * (part or 0.0) for part in (score.value, score.ci_low, score.ci_high))
+    return f"{value:.1f} % [{ci_low:.1f}, {ci_high:.1f}]"
 
 
 def _row(score: Score) -> list[str]:

@@ -107,6 +107,9 @@ def _summary(kind: str, record: dict[str, Any]) -> dict[str, Any]:
         return {"name": record["name"], "score": f"{count:,} items"}
     if kind == "checkpoint":
         return {"model": record["recipe"]["start"], "score": f"{record['best_bits_per_byte']:.3f} bits/byte"}
+    if kind == "classifier":
+        recipe = record["recipe"]
+        return {"name": recipe["method"], "model": recipe["start"], "score": _leading(record["scores"])}
     if kind == "evaluation":
         return {"name": record["data"], "model": record["model"]["uri"], "score": _leading(record["scores"])}
     if kind in ("study", "recommendation"):
@@ -128,6 +131,19 @@ def _summary(kind: str, record: dict[str, Any]) -> dict[str, Any]:
         return {"name": record["to"], "model": record["model"]}
     if kind == "round":
         return {"name": record.get("comparison"), "score": f"{record['items']} items"}
+    return _repeated(kind, record)
+
+
+def _repeated(kind: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return name and score of a record of repeated measurements or votes."""
+    if kind == "reproduction":
+        return {"name": record["evaluation"], "score": f"{len(record['outside'])} not reproduced"}
+    if kind == "history":
+        return {"name": record["name"], "score": f"{len(record['entries'])} evaluations"}
+    if kind == "watch":
+        return {"name": record["data"], "model": record["model"], "score": record["outcome"]}
+    if kind == "ranking":
+        return {"name": record["source"], "score": f"{record['votes']} votes"}
     return {}
 
 

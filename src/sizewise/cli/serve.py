@@ -96,6 +96,26 @@ def register(app: typer.Typer, panel: str) -> None:
                 help="Share of the small model's answers to `auto` that the large model checks (0 to 1).",
             ),
         ] = 0.0,
+        decide_at: Annotated[
+            float | None,
+            typer.Option(
+                metavar="P",
+                min=0,
+                max=1,
+                rich_help_panel=ROUTING,
+                help="Minimum probability at which the first model decides for `auto`; else the second or people do.",
+            ),
+        ] = None,
+        decide_at_large: Annotated[
+            float,
+            typer.Option(
+                metavar="P",
+                min=0,
+                max=1,
+                rich_help_panel=ROUTING,
+                help="Minimum probability at which the second model decides; else people do.",
+            ),
+        ] = 0.0,
         agent: Annotated[
             Literal["support"] | None,
             typer.Option(metavar="support", rich_help_panel=AGENT, help="Serve an agent that answers from --docs."),
@@ -171,6 +191,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 policy=policy,
                 as_measured=as_measured or (),
                 shadow=shadow,
+                decide_at=None if decide_at is None else (decide_at, decide_at_large),
                 documents=docs,
                 sure=min_confidence,
                 guard=GuardRules.without(unguarded or (), tuple(confidential or ()), refuse_signals),
@@ -241,6 +262,11 @@ def _check_options(options: set[str], models: list[str], engine: str, unguarded:
             "--agent support --docs DIR --min-confidence P",
         ),
         ("shadow" in options and "policy" not in options, "--shadow needs a routing policy.", "--policy FILE"),
+        (
+            "decide_at_large" in options and (len(models) < 2 or "decide_at" not in options),
+            "--decide-at-large needs two models and a threshold of the first.",
+            "sizewise serve SMALL LARGE --decide-at P --decide-at-large P",
+        ),
         (
             "delay_ms" in options and not fake,
             "--delay-ms applies to fake models only.",

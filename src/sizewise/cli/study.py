@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from sizewise.cli.candidates import candidates_table
 from sizewise.cli.help import Command
-from sizewise.cli.options import COST, LIMITS, OUTPUT, TRAINING, Csv, Json, Wide
+from sizewise.cli.options import COST, LIMITS, MODEL, OUTPUT, Csv, Json, Page, Wide
 from sizewise.cli.output import (
     print_csv,
     print_line,
@@ -24,9 +24,9 @@ from sizewise.cli.output import (
 from sizewise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sizewise.records import DryRun, Range, Study
-    from sizewise.store import Saved
+    from sizewise.records import DryRun, Range
     from sizewise.studies.config import StudyConfig
+    from sizewise.studies.savings import SavingsOptions
 
 SAVINGS = "Savings from a request log"
 LOG_MINUTES = 3.2
@@ -44,6 +44,7 @@ class _Log(NamedTuple):
     minutes: float
     limit: int
     usd_per_hour: float | None
+    needs: Path | None
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -69,11 +70,18 @@ def register(app: typer.Typer, panel: str) -> None:
             float | None,
             typer.Option(
                 metavar="MINUTES",
-                min=0,
-                rich_help_panel=TRAINING,
-                help="Training time, divided among the candidates with a time budget.",
+                rich_help_panel=LIMITS,
+                help="Time for the whole study; default: 10 for the demo, 30 for a folder, else no limit.",
             ),
         ] = None,
+        large: Annotated[
+            bool,
+            typer.Option(
+                "--with-large",
+                rich_help_panel=MODEL,
+                help="Also ask the largest packaged model (1.5B, 1.1 GB), instead of its recorded answers in the demo.",
+            ),
+        ] = False,
         log: Annotated[
             Path | None,
             typer.Option(
@@ -116,9 +124,18 @@ def register(app: typer.Typer, panel: str) -> None:
                 metavar="USD", min=0, rich_help_panel=COST, help="With --log: price of a self-hosted machine."
             ),
         ] = None,
+        needs: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                rich_help_panel=SAVINGS,
+                help="TOML file with the cost of review, hand-overs, labeling, training and wrong answers.",
+            ),
+        ] = None,
         example: Annotated[
             bool, typer.Option("--example", rich_help_panel=OUTPUT, help="Print a study file to start from.")
         ] = False,
+        page: Page = "auto",
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,
@@ -129,85 +146,56 @@ def register(app: typer.Typer, panel: str) -> None:
 
         Example: sizewise study my-documents/
         """
-        from sizewise.studies import study as run_study
         from sizewise.studies.config import config_text
 
+        if minutes is not None and not 0 < minutes < math.inf:
+            raise UsageError(f"--minutes is {minutes:g}.", "a time above 0", "sizewise study SOURCE --minutes 10")
         if (log is None) != (pays is None):
             raise UsageError(
                 "A savings estimate needs a request log and its cost.",
                 "both --log FILE and --pays SUM/month",
                 "sizewise study --log requests.csv --pays 4200/month",
             )
+        if log is not None and large:
+            raise UsageError(
+                "--with-large doesn't apply to --log.",
+                "the answers in the log, which are those of the large model",
+                "sizewise study --log requests.csv --pays 4200/month",
+            )
         if log is not None:
             documents = [source] if source else []
             budget = LOG_MINUTES if minutes is None else minutes
-            _print_savings(_Log(log, str(pays), documents, loss, risk, budget, limit, usd_per_hour), json, csv)
+            asked = _Log(log, str(pays), documents, loss, risk, budget, limit, usd_per_hour, needs)
+            (_dry_run_savings if dry_run else _print_savings)(asked, json, csv)
             return
-        from sizewise.studies import find_config
+        from sizewise.studies import demo_configs, find_config
+        from sizewise.studies.config import with_large, without_recordings
 
-        config = _with_minutes(find_config(source), minutes)
+        configs = (find_config(source),) if source or example or dry_run else demo_configs()
+        configs = tuple(with_large(one) for one in configs) if large else configs
+        config = configs[0]
         if example:
-            text = config_text(config)
+            text = config_text(config if source else without_recordings(config))
             if not print_object("study_file", config.name, None, {"text": text}, json):
                 print_path(text.rstrip())
             return
         if dry_run:
-            _dry_run(config, json, csv)
+            _dry_run(config if minutes is None else config.model_copy(update={"minutes": minutes}), json, csv)
             return
-        with reporting() as reporter:
-            saved = run_study(config, reporter=reporter)
-        if not print_saved(saved, json):
-            _print(saved, csv, wide)
+        from sizewise.cli.study_display import PAGES, watching
 
+        with watching(PAGES[page]) as progress:
+            from sizewise.studies.studying import study_all  # takes seconds, which the display shows
 
-def _print(saved: Saved[Study], csv: bool, wide: bool) -> None:
-    """Print the verdict, the table of candidates and the reasons."""
-    from sizewise.records import Comparison, Recommendation
-    from sizewise.store import Store
+            done = study_all(configs, minutes=minutes, reporter=progress)
+        if print_saved(done[-1], json):
+            return
+        from sizewise.cli.study_summary import print_study
 
-    record = saved.record
-    store = Store()
-    recommendation = store.read(Recommendation, record.recommendation)
-    table = candidates_table(
-        store.read(Comparison, record.comparison), recommendation.quality, recommendation.costs, wide=wide
-    )
-    if print_csv(*table, csv):
-        return
-    print_verdict(record.summary)
-    print_table(*table)
-    print_line("Values with 95 % intervals, on test items that share nothing with training.")
-    print_points("Why", record.reasons)
-    print_points("Why not", [f"{name}: {reason}" for name, reason in record.rejected.items()])
-    print_points("Not measured", [f"{absent.what}: {absent.command}" for absent in record.not_measured])
-    print_line(f"\noutcome: {record.outcome}")
-    print_path(f"study: {saved.id}")
-    print_path(f"report: {record.report}")
-
-
-def _with_minutes(config: StudyConfig, minutes: float | None) -> StudyConfig:
-    """Divide a training time among the candidates with a time budget, in the file's proportions.
-
-    Raises:
-        UsageError: no candidate has a time budget.
-    """
-    if minutes is None:
-        return config
-    total = sum(candidate.train.minutes or 0 for candidate in config.candidates if candidate.train)
-    if not total or minutes <= 0:
-        raise UsageError(
-            f"--minutes {minutes:g} doesn't apply to this study.",
-            "a time above 0, and a candidate with train = { minutes = ... }",
-            "sizewise study --example",
-        )
-    candidates = tuple(
-        candidate.model_copy(
-            update={"train": candidate.train.model_copy(update={"minutes": candidate.train.minutes * minutes / total})}
-        )
-        if candidate.train and candidate.train.minutes
-        else candidate
-        for candidate in config.candidates
-    )
-    return config.model_copy(update={"candidates": candidates})
+        for number, saved in enumerate(done):
+            if number:
+                print_line("")
+            print_study(saved, csv, wide)
 
 
 def _dry_run(config: StudyConfig, as_json: bool, as_csv: bool) -> None:
@@ -244,6 +232,11 @@ def _dry_run(config: StudyConfig, as_json: bool, as_csv: bool) -> None:
         f"Total: {_between(found.minutes, ' minutes')}, {_between(found.usd, ' USD', 2)}, about "
         f"{found.disk_bytes / 1e9:.1f} GB of disk space."
     )
+    if config.minutes is not None:
+        print_line(
+            f"The budget of {config.minutes:g} minutes ends the study earlier if necessary, with the verdict so far; "
+            "--minutes sets another."
+        )
     print_points("Blocking", found.blockers)
     print_points("Weaknesses", found.warnings)
 
@@ -277,28 +270,43 @@ def _between(found: Range, unit: str, digits: int = 1) -> str:
     return f"{found.expected:.{digits}f}{unit} ({found.lower:.{digits}f} to {found.upper:.{digits}f})"
 
 
+def _savings_options(log: _Log) -> SavingsOptions:
+    from sizewise.choice import read_needs
+    from sizewise.records import Needs
+    from sizewise.studies.savings import SavingsOptions
+
+    return SavingsOptions(
+        documents=log.documents,
+        loss=log.loss,
+        risk=log.risk,
+        minutes=log.minutes,
+        limit=log.limit,
+        usd_per_hour=log.usd_per_hour,
+        needs=read_needs(log.needs) if log.needs else Needs(),
+    )
+
+
+def _dry_run_savings(log: _Log, as_json: bool, as_csv: bool) -> None:
+    """Print the estimated cost of a savings estimate, without training anything."""
+    from sizewise.studies.savings import read_pays, savings_study
+
+    read_pays(log.pays)
+    with reporting() as reporter:
+        config, requests = savings_study(log.file, _savings_options(log), reporter=reporter)
+        reporter.say(f"{log.file} holds {requests} requests")
+    _dry_run(config, as_json, as_csv)
+
+
 def _print_savings(log: _Log, as_json: bool, as_csv: bool) -> None:
     """Estimate and print what a small model would save."""
     from sizewise.records import Study
     from sizewise.report.words import value_text
     from sizewise.store import Store
-    from sizewise.studies.savings import SavingsOptions, estimate_savings, read_pays
+    from sizewise.studies.savings import estimate_savings, read_pays
 
     pays_usd = read_pays(log.pays)
     with reporting() as reporter:
-        found = estimate_savings(
-            log.file,
-            pays_usd,
-            SavingsOptions(
-                documents=log.documents,
-                loss=log.loss,
-                risk=log.risk,
-                minutes=log.minutes,
-                limit=log.limit,
-                usd_per_hour=log.usd_per_hour,
-            ),
-            reporter=reporter,
-        )
+        found = estimate_savings(log.file, pays_usd, _savings_options(log), reporter=reporter)
     report = Store().read(Study, found.study).report
     if print_object("saving", found.study, report, found, as_json):
         return
@@ -318,6 +326,15 @@ def _print_savings(log: _Log, as_json: bool, as_csv: bool) -> None:
     print_line(
         f"Machine: {_between(found.machine_usd, ' USD per month', 0)}. Today: {found.pays_usd:,.0f} USD per month."
     )
+    if len(found.terms) > 2:
+        ends = {title: (term.lower, term.expected, term.upper) for title, term in found.terms.items()}
+        print_line("")
+        print_table(
+            ["USD per month saved or spent", "lowest", "likely", "highest"],
+            [[title, *(f"{end:,.0f}" for end in three)] for title, three in ends.items()],
+        )
+    for note in found.notes:
+        print_line(f"{note}.")
     if found.policy:
         print_path(f"next: sizewise serve SMALL LARGE --policy {found.policy}")
     print_path(f"study: {found.study}")

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from sizewise.cli.controls import escape_controls
+from sizewise.controls import spreadsheet_cell
 
 GAP = "  "
 SHORTEST = 16
@@ -41,9 +42,11 @@ def render(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | 
 
 
 def as_csv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table as CSV (RFC 4180, lines end in a line feed)."""
+    """Write a table as CSV (RFC 4180, lines end in a line feed); what a spreadsheet would run gets an apostrophe."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([headings, *rows])
+    csv.writer(text, lineterminator="\n").writerows(
+        [[spreadsheet_cell(cell) for cell in row] for row in (headings, *rows)]
+    )
     return escape_controls(text.getvalue(), "\n\t")
 
 

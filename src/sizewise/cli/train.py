@@ -8,8 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from sizewise.cli.classifiers import METHODS, train_and_print
 from sizewise.cli.help import Command
-from sizewise.cli.options import COST, DATA, LIMITS, MEASUREMENT, MODEL, OUTPUT, TRAINING, Csv, Json, Seed
+from sizewise.cli.options import (
+    CLASSIFIERS,
+    COST,
+    DATA,
+    LIMITS,
+    MEASUREMENT,
+    MODEL,
+    OUTPUT,
+    TRAINING,
+    Csv,
+    Json,
+    Seed,
+    refuse_others,
+)
 from sizewise.cli.output import (
     print_csv,
     print_line,
@@ -27,6 +41,9 @@ if TYPE_CHECKING:
     from sizewise.records import Checkpoint, Recipe
     from sizewise.store import Saved, Store
 
+CLASSIFIER_OPTIONS = {
+    *("model", "data", "method", "minutes", "seed", "shots", "calibration", "max_examples", "json", "csv"),
+}
 UNITS = {"k": 1e3, "m": 1e6, "b": 1e9}
 
 
@@ -44,7 +61,8 @@ def register(app: typer.Typer, panel: str) -> None:
 
     @app.command(cls=Command, rich_help_panel=panel)
     def train(
-        model: Annotated[str, typer.Argument(metavar="MODEL", help="Model URI to start from, or scratch.")],
+        command: typer.Context,
+        model: Annotated[str, typer.Argument(metavar="MODEL", help="Model URI to start from, scratch, or tfidf.")],
         data: Annotated[
             str, typer.Option(metavar="ID", rich_help_panel=DATA, help="Dataset id, from `sizewise read`.")
         ],
@@ -115,7 +133,9 @@ def register(app: typer.Typer, panel: str) -> None:
         method: Annotated[
             str | None,
             typer.Option(
-                metavar="METHOD", rich_help_panel=TRAINING, help="lora, dora, qlora or full; from scratch always full."
+                metavar="METHOD",
+                rich_help_panel=TRAINING,
+                help="lora, dora, qlora or full; classifiers: linear, embedding, contrastive, options, head.",
             ),
         ] = None,
         rank: Annotated[int, typer.Option(metavar="N", min=1, rich_help_panel=TRAINING, help="Rank of adapters.")] = 16,
@@ -125,6 +145,21 @@ def register(app: typer.Typer, panel: str) -> None:
         rows_per_step: Annotated[
             int, typer.Option(metavar="N", min=1, rich_help_panel=TRAINING, help="Rows per optimizer step.")
         ] = 2,
+        calibration: Annotated[
+            str,
+            typer.Option(
+                metavar="METHOD",
+                rich_help_panel=CLASSIFIERS,
+                help="Calibration of probabilities: auto, none, temperature, platt or isotonic.",
+            ),
+        ] = "auto",
+        shots: Annotated[
+            int, typer.Option(metavar="N", min=0, rich_help_panel=CLASSIFIERS, help="Examples in the prompt (options).")
+        ] = 0,
+        max_examples: Annotated[
+            int | None,
+            typer.Option(metavar="N", min=1, rich_help_panel=CLASSIFIERS, help="Training examples of each label."),
+        ] = None,
         teacher: Annotated[
             str | None,
             typer.Option(metavar="MODEL", rich_help_panel=TRAINING, help="Teacher model (distillation)."),
@@ -180,9 +215,17 @@ def register(app: typer.Typer, panel: str) -> None:
         """Train a small model. An interrupted run continues when the same command is run again.
 
         Example: sizewise train pkg:smollm2-135m --data data-1234567890 --minutes 4
+
+        A classifier: sizewise train tfidf --method linear --data data-1234567890
         """
         from sizewise.store import Store
 
+        if method in METHODS:
+            refuse_others(command, CLASSIFIER_OPTIONS, f"--method {method}")
+            settings = {"start": model, "method": method, "minutes": minutes, "seed": seed, "shots": shots}
+            settings |= {"calibration": calibration, "max_examples": max_examples}
+            train_and_print(settings, data, json, csv)
+            return
         number = parameters or _parse_size(size)
         if tokens is None and minutes is None and model == "scratch":
             tokens = _tokens_for(number)
@@ -399,7 +442,7 @@ def _print(saved: Saved[Checkpoint], csv: bool) -> None:
                 f"{value_text(extracted)} can be extracted (n = {extracted.n})."
             )
     if record.estimate_error:
-        errors = ", ".join(f"{what} {error:+.0%}" for what, error in record.estimate_error.items())
+        errors = ", ".join(f"{what} {error:+z.0%}" for what, error in record.estimate_error.items())
         print_line(f"Measured against estimated: {errors}")
     print_notes(record.notes)
     print_path(f"model: run:{saved.id}")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sizewise.comparison.claims import differences
+from sizewise.comparison.claims import group_metrics
+from sizewise.comparison.decisions import error_gap, read_groups, read_items
+from sizewise.comparison.likeness import measuring_cautions
 from sizewise.comparison.tables import ItemTable
+from sizewise.comparison.validity import measure_claims
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics import find_metric
+from sizewise.metrics.base import Better
 from sizewise.metrics.proportion import proportion_score
 from sizewise.records import Comparison, Dataset, Evaluation, LoadTest, Score, fingerprint
 from sizewise.store import Saved, Store, id_of
 
-COMPARISON_VERSION = 3
+COMPARISON_VERSION = 6
 """Incremented whenever a change alters the result for the same evaluations; part of a comparison's id."""
 # Whether higher or lower is better, for scores that aren't item metrics.
 FACTS_BETTER = {
@@ -33,6 +37,7 @@ def compare(
     store: Store | None = None,
     load_tests: Mapping[str, str] | None = None,
     suites: Mapping[str, str] | None = None,
+    partial: Collection[str] = (),
     seed: int = 0,
     classical_tests: bool = False,
 ) -> Saved[Comparison]:
@@ -46,47 +51,89 @@ def compare(
         store: where records live; by default SIZEWISE_HOME.
         load_tests: candidate name -> load test id.
         suites: candidate name -> id of an evaluation on a bias suite.
+        partial: names of candidates that were evaluated on a random part of the items, under a smaller limit.
         seed: seed of the random subsets of documents.
         classical_tests: also compute the p-values that papers report, which take items for independent.
 
     Raises:
-        UsageError: there are fewer than two evaluations, or a load test or suite belongs to an unknown candidate.
-        SizewiseError: the evaluations don't cover the same items.
+        UsageError: there are fewer than two evaluations, or a load test or suite of an unknown candidate.
+        SizewiseError: the evaluations don't cover the same items, or every metric was measured in different ways.
     """
-    store = store or Store()
-    named = _named(evaluations, store)
+    named = _named(evaluations, store := store or Store())
     load_tests, suites = _known(load_tests, named), _known(suites, named)
     records = {name: store.read(Evaluation, record_id) for name, record_id in named.items()}
-    _check_same(records)
-    tables = {name: ItemTable.read(store, record_id) for name, record_id in named.items()}
-    first = next(iter(records.values()))
-    found = differences(records, tables, seed, classical_tests)
-    data = None if first.data.startswith("suite:") else store.read(Dataset, first.data)
+    first = _check_same(records, partial)
+    found = measure_claims(store, records, named, seed, classical_tests)
+    tables = found.tables
+    data, biased = _dataset_of(first, store), {name: store.read(Evaluation, suite) for name, suite in suites.items()}
     loaded = {name: store.read(LoadTest, record_id) for name, record_id in load_tests.items()}
-    answered = _answered(tables)
     comparison = Comparison(
         data=first.data,
         evaluations=named,
-        models={name: record.model for name, record in records.items()},
-        scores=_scores_by_metric(records),
-        better={metric: find_metric(metric).better for metric in first.metrics} | FACTS_BETTER,
-        differences=tuple(found.differences),
+        models={name: one.model for name, one in records.items()},
+        scores=_scores_by_metric(records) | found.scores,
+        better=_directions(records) | {name: find_metric(name).better for name in found.extra} | FACTS_BETTER,
+        differences=found.differences,
         spread=found.spread,
+        unlike=tuple(found.unlike),
         language_modeling_proxy=data is not None and data.derived,
         load_tests=load_tests,
         load_levels={name: test.levels for name, test in loaded.items()},
         suites=suites,
-        suite_scores={name: measures_of(store.read(Evaluation, suite)) for name, suite in suites.items()},
-        answered=answered,
+        suite_scores={name: measures_of(record) for name, record in biased.items()},
+        group_gaps=_group_gaps(records, named, store, seed),
+        answered=_answered(tables),
         seed=seed,
         method_version=COMPARISON_VERSION,
         notes=(*found.notes, *_engine_notes(loaded)),
-        cautions=(*(data.cautions if data else ()), *_silent(answered), *_incomplete(records, tables)),
+        cautions=_cautions(data, _incomplete(records, tables, biased), measuring_cautions(found.unlike, records)),
+        partial=tuple(name for name in named if name in partial),
+        asked=_asked(records, tables, partial),
     )
-    # Order matters: it determines the sides of each difference, and which evaluation a requirement calls old.
+    return store.write(_comparison_id(named, seed, classical_tests, load_tests, suites, comparison.partial), comparison)
+
+
+def _dataset_of(evaluation: Evaluation, store: Store) -> Dataset | None:
+    return None if evaluation.data.startswith("suite:") else store.read(Dataset, evaluation.data)
+
+
+def _cautions(data: Dataset | None, *found: Sequence[str]) -> tuple[str, ...]:
+    return (*(data.cautions if data else ()), *(caution for part in found for caution in part))
+
+
+def _directions(records: Mapping[str, Evaluation]) -> dict[str, Better]:
+    """Return whether higher or lower values of each metric are better, also of the scores of groups."""
+    metrics = map(find_metric, next(iter(records.values())).metrics)
+    return {metric.name: metric.better for metric in (*group_metrics(records), *metrics)}
+
+
+def _asked(
+    records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable], partial: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Count, for candidates with fewer items, those that a metric measured of anyone: metric -> candidate -> items."""
+    found: dict[str, dict[str, int]] = {}
+    for metric in next(iter(records.values())).metrics if partial else ():
+        measurable: set[str] = set()
+        for table in tables.values():
+            rows = table.measured(metric, table.rows_of(list(table.items)))
+            measurable |= {item for item, row in zip(table.items, rows, strict=True) if row >= 0}
+        found[metric] = {name: len(measurable & tables[name].items.keys()) for name in tables if name in partial}
+    return found
+
+
+def _comparison_id(
+    named: Mapping[str, str],
+    seed: int,
+    classical_tests: bool,
+    load_tests: dict[str, str],
+    suites: dict[str, str],
+    partial: tuple[str, ...],
+) -> str:
+    """Derive the id. Order matters: it determines the sides of differences, and which evaluation is the old one."""
     identity = [COMPARISON_VERSION, list(named.items()), seed, *(["classical"] if classical_tests else [])]
     identity += [load_tests, suites] if load_tests or suites else []
-    return store.write(f"comparison-{fingerprint(identity)}", comparison)
+    identity += [["partial", *partial]] if partial else []
+    return f"comparison-{fingerprint(identity)}"
 
 
 def _known(given: Mapping[str, str] | None, named: Mapping[str, str]) -> dict[str, str]:
@@ -110,6 +157,24 @@ def measures_of(evaluation: Evaluation) -> dict[str, Score]:
     return {name: evaluation.scores[name] for name in evaluation.metrics if name in evaluation.scores}
 
 
+def _group_gaps(
+    records: Mapping[str, Evaluation], named: Mapping[str, str], store: Store, seed: int
+) -> dict[str, Score]:
+    """Compute the largest gap in an error rate between groups of people, where the data name groups."""
+    people = read_groups(store, next(iter(records.values())).data, ())
+    if not people.groups:
+        return {}
+    found = {}
+    for name, record_id in named.items():
+        question = records[name].model.question
+        if question is not None and question.type == "multi":
+            continue  # a rate needs one decision for each case
+        gap = error_gap(read_items(store, record_id), people, seed)
+        if gap is not None:
+            found[name] = gap
+    return found
+
+
 def _answered(tables: Mapping[str, ItemTable]) -> dict[str, Score]:
     """Compute the share of each candidate's answers that contain text.
 
@@ -124,18 +189,20 @@ def _answered(tables: Mapping[str, ItemTable]) -> dict[str, Score]:
     return found
 
 
-def _silent(answered: Mapping[str, Score]) -> list[str]:
+def _silent(tables: Mapping[str, ItemTable]) -> list[str]:
     """List the candidates that never answer."""
     return [
         f"{name} never answers: all of its {score.n} answers are empty"
-        for name, score in answered.items()
+        for name, score in _answered(tables).items()
         if score.value == 0
     ]
 
 
-def _incomplete(records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable]) -> list[str]:
-    """List the candidates with missing or truncated answers, whose scores are less reliable."""
-    notes = []
+def _incomplete(
+    records: Mapping[str, Evaluation], tables: Mapping[str, ItemTable], suites: Mapping[str, Evaluation]
+) -> list[str]:
+    """List the candidates with missing, empty or truncated answers, whose scores are less reliable."""
+    notes = _silent(tables)
     for name, table in tables.items():
         counts = table.answers
         if counts.truncated:
@@ -147,6 +214,11 @@ def _incomplete(records: Mapping[str, Evaluation], tables: Mapping[str, ItemTabl
             notes.append(
                 f"{name} is incomplete: {unanswered} requests failed and aren't scored; run its evaluation again"
             )
+    notes += [
+        f"the bias test of {name} is incomplete: {suite.unanswered} requests failed and aren't scored; run it again"
+        for name, suite in suites.items()
+        if suite.unanswered
+    ]
     return notes
 
 
@@ -172,7 +244,8 @@ def _named(
     else:
         named = {}
         for record_id in dict.fromkeys(map(id_of, evaluations)):
-            name = store.read(Evaluation, record_id).model.uri
+            evaluation = store.read(Evaluation, record_id)
+            name = evaluation.name or evaluation.model.uri
             named[name if name not in named else f"{name} ({record_id})"] = record_id
     if len(named) < 2:
         raise UsageError(
@@ -183,7 +256,8 @@ def _named(
     return named
 
 
-def _check_same(records: Mapping[str, Evaluation]) -> None:
+def _check_same(records: Mapping[str, Evaluation], partial: Collection[str] = ()) -> Evaluation:
+    """Check that all evaluations cover the same items, `partial` ones fewer, and return the first one."""
     for name, record in records.items():
         if record.stopped is not None:
             raise SizewiseError(
@@ -191,10 +265,12 @@ def _check_same(records: Mapping[str, Evaluation]) -> None:
                 "an evaluation of all items",
                 f"sizewise evaluate {record.model.uri} --data {record.data}",
             )
-    (first_name, first), *others = records.items()
+    (first_name, first), *others = sorted(records.items(), key=lambda entry: entry[0] in partial)
     for name, record in others:
         for field in ("data", "limit", "seed", "metrics"):
             left, right = getattr(first, field), getattr(record, field)
+            if field == "limit" and name in partial:
+                continue
             if left != right:
                 raise SizewiseError(
                     f"{first_name} and {name} were evaluated on different items: {field} is {left} and {right}.",
@@ -202,3 +278,4 @@ def _check_same(records: Mapping[str, Evaluation]) -> None:
                     f"sizewise evaluate {record.model.uri} --data {first.data}"
                     + (f" --limit {first.limit}" if first.limit else ""),
                 )
+    return first

@@ -29,7 +29,7 @@ from sizewise.store import Saved, Store, id_of
 from sizewise.text import fold_text
 
 BoolArray = npt.NDArray[np.bool_]
-ITEM_METRICS = ("accuracy", "choice_accuracy", "json_f1", "chrf", "token_f1", "rouge_l", "exact_match")
+ITEM_METRICS = ("accuracy", "choice_accuracy", "json_f1", "field_f1", "chrf", "token_f1", "rouge_l", "exact_match")
 """Metrics with a value on single items, in the order of preference. BLEU is left out: on one answer it's mostly 0."""
 CORPUS_METRICS_BY_ITEM = ("chrf", "ter")
 FALSE_DISCOVERIES = 0.1

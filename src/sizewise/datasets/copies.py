@@ -190,7 +190,7 @@ class _CodeFile:
 
 def _write(letters: Letters, file: IO[bytes]) -> None:
     """Write letters in two bytes each."""
-    np.minimum(letters, _LAST_CODE).astype(np.uint16).tofile(file)
+    file.write(np.minimum(letters, _LAST_CODE).astype(np.uint16).tobytes())
 
 
 def _is_copy(stretch: Codes, letters: _CodeFile, begin: int, end: int) -> bool:

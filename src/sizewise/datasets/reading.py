@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from sizewise.datasets.contamination import Tally, Text, contamination
 from sizewise.datasets.keys import example_key, key_hash
+from sizewise.datasets.label_report import LABEL_ERRORS, LabelTally, label_notes
+from sizewise.datasets.labels import with_labels
 from sizewise.datasets.listing import Listing
 from sizewise.datasets.passages import NO_EXAMPLES_NOTE, PROXY_NOTE, derived_examples, passages
 from sizewise.datasets.splits import Assignment, assign_splits
@@ -28,6 +30,8 @@ from sizewise.records import (
     Dataset,
     Document,
     Example,
+    LabelError,
+    LabelReport,
     Record,
     RejectedRow,
     Split,
@@ -38,8 +42,8 @@ from sizewise.store import RowFile, Saved, Store, make_folder, offline
 
 REJECTED = "rejected.jsonl"
 CONTAMINATION = "leaks.jsonl"
-DATASET_VERSION = 4
-"""Incremented when splits, deduplication or contamination rules change; part of a dataset's id."""
+DATASET_VERSION = 6
+"""Incremented when splits, deduplication, contamination or label rules change; part of a dataset's id."""
 
 MIN_DOCUMENTS = 10
 """With fewer documents, long ones are cut into chapters."""
@@ -59,6 +63,7 @@ class DatasetContents:
         examples: Split -> examples.
         rejected: Rows that could not be used.
         entries: Overlap of each test item with the training split.
+        label_errors: Examples whose label is doubtful.
     """
 
     record: Dataset
@@ -66,6 +71,7 @@ class DatasetContents:
     examples: Examples
     rejected: Sequence[RejectedRow] = ()
     entries: Sequence[ContaminationEntry] = ()
+    label_errors: Sequence[LabelError] = ()
 
     @cached_property
     def contamination_entries(self) -> dict[str, ContaminationEntry]:
@@ -120,7 +126,7 @@ def read(
             folder=folder,
             personal_data=options.personal_data,
         )
-        for rows in (*contents.documents.values(), *contents.examples.values(), contents.rejected, contents.entries):
+        for rows in _files(contents):
             _close(rows)
         return save(store, folder, contents)
 
@@ -141,6 +147,7 @@ def _read_source(
     if str(source).startswith("demo:"):
         return read_demo(str(source).removeprefix("demo:"), store.wheels_folder(), offline())
     reading = StagedReading(folder, number, tokens)
+    reading.question = options.question
     if reading.is_complete:
         return reading
     reading.excluded = (store.home,)
@@ -173,25 +180,25 @@ def build(
         folder: Folder for the rows; without one they are held in memory.
         personal_data: What became of personal data when the files were read.
     """
+    question = next((reading.question for reading in readings if reading.question), None)
     readings, notes = (list(readings), []) if split == TEST else _with_chapters(readings)
     notes = [note for reading in readings for note in reading.notes] + notes
+    readings, table = with_labels(readings, question)
+    notes += table.notes
     listing = Listing(readings, split == TEST, folder)
-    writer = _Writer(folder)
+    writer = _Writer(folder, LabelTally(table, listing.examples))
     _write_splits(listing, split, seed, writer, notes)
+    labels = _label_report(writer, listing, notes)
     derived = not any(len(reading.examples) for reading in readings)
     if derived:
         listing.duplicates += writer.derive()
         notes.append(PROXY_NOTE if len(writer.examples["test"]) else NO_EXAMPLES_NOTE)
-    if not len(writer.documents["test"]) and not len(writer.examples["test"]):
-        raise SizewiseError(
-            "The test split is empty: no documents or examples are left for it.",
-            "distinct documents or examples, some of which aren't assigned to training",
-            "add documents or examples; then run the same command again",
-        )
+    _check_test(writer)
     # A model that is to know the documents has seen them: only other questions and answers can give a test item away.
     report = writer.check_contamination(derived, split not in ("questions", "prompts")).report(listing.duplicates)
-    notes += _repeated_prompts(report)
-    notes += writer.inventory.notes(personal_data)
+    notes += [*_repeated_prompts(report), *writer.inventory.notes(personal_data)]
+    stated: list[Any] = [question.model_dump()] if question else []
+    facts = [seed, split, domain, personal_data, name or "", *map(_last_part, sources), *stated]
     record = Dataset(
         name=name or ", ".join(sources),
         domain=domain,
@@ -204,9 +211,29 @@ def build(
         split_by=split,
         near_duplicates=listing.near_duplicate_count,
         personal_data_choice=personal_data,
-        **writer.counts(readings, [seed, split, domain, personal_data, name or "", *map(_last_part, sources)]),
+        question=table.question,
+        labels=labels,
+        **writer.counts(readings, facts),
     )
-    return DatasetContents(record, writer.documents, writer.examples, writer.rejected, writer.entries)
+    kept = (writer.documents, writer.examples, writer.rejected, writer.entries, writer.label_errors)
+    return DatasetContents(record, *kept)
+
+
+def _label_report(writer: _Writer, listing: Listing, notes: list[str]) -> LabelReport | None:
+    """Report on the labels, if the examples have any, and note what is doubtful."""
+    labels = writer.labels.report(writer.examples, listing.near_duplicates["example"], writer.label_errors)
+    notes += label_notes(labels) if labels else []
+    return labels
+
+
+def _check_test(writer: _Writer) -> None:
+    """Check that the test split has documents or examples."""
+    if not len(writer.documents["test"]) and not len(writer.examples["test"]):
+        raise SizewiseError(
+            "The test split is empty: no documents or examples are left for it.",
+            "distinct documents or examples, some of which aren't assigned to training",
+            "add documents or examples; then run the same command again",
+        )
 
 
 def _repeated_prompts(report: ContaminationReport) -> list[str]:
@@ -266,19 +293,22 @@ def _write_splits(listing: Listing, split: str, seed: int, writer: _Writer, note
         writer.add_document(document, assigned.documents[i])
     for i, example in listing.kept_examples():
         writer.add_example(example, assigned.examples[i])
+        writer.labels.add(i, example, assigned.examples[i])
 
 
 class _Writer:
     """Writes rows to their split, and counts and hashes them on the way."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, labels: LabelTally) -> None:
+        self._folder, self.labels = folder, labels
         self.documents: dict[Split, Any] = {s: self._rows(f"{s}.documents.jsonl", Document) for s in SPLITS}
         self.examples: dict[Split, Any] = {s: self._rows(f"{s}.examples.jsonl", Example) for s in SPLITS}
         self.rejected: Any = self._rows(REJECTED, RejectedRow)
         self.entries: Any = self._rows(CONTAMINATION, ContaminationEntry)
+        self.label_errors: Any = self._rows(LABEL_ERRORS, LabelError)
         self.inventory = Inventory()
         self._characters: Counter[str] = Counter()
+        self.groups: dict[str, Counter[str]] = {}
         self._hash = hashlib.sha256()
 
     def _rows(self, name: str, row_type: type[R]) -> Any:
@@ -299,6 +329,8 @@ class _Writer:
 
     def _write_example(self, example: Example, split: Split) -> None:
         self.examples[split].append(example)
+        for column, group in example.attributes.items() if split == "test" else ():
+            self.groups.setdefault(column, Counter())[group] += 1
         self._hash.update(f"{split}\0{example.model_dump_json()}\n".encode())
 
     def derive(self) -> int:
@@ -352,6 +384,7 @@ class _Writer:
             "not_read": dict(not_read),
             "forms": dict(forms),
             "rejected": len(self.rejected),
+            "groups": {column: dict(sorted(counts.items())) for column, counts in self.groups.items()},
             "sha256": fingerprint(
                 [[DATASET_VERSION, *facts], sorted(not_read.items()), sorted(forms.items()), content], 64
             ),
@@ -378,11 +411,22 @@ def save(store: Store, folder: Path, contents: DatasetContents) -> Saved[Dataset
         return store.get(Dataset, dataset_id)
     target = folder / "dataset"
     make_folder(target)
-    for rows in (*contents.documents.values(), *contents.examples.values(), contents.rejected, contents.entries):
+    for rows in _files(contents):
         assert isinstance(rows, RowFile)
         rows.path.rename(target / rows.path.name)
     store.adopt("dataset", dataset_id, target)
     return store.write(dataset_id, contents.record)
+
+
+def _files(contents: DatasetContents) -> list[Sequence[Any]]:
+    """Return the rows of a dataset that lie in files."""
+    return [
+        *contents.documents.values(),
+        *contents.examples.values(),
+        contents.rejected,
+        contents.entries,
+        contents.label_errors,
+    ]
 
 
 def load(store: Store, dataset_id: str) -> DatasetContents:
@@ -399,6 +443,7 @@ def load(store: Store, dataset_id: str) -> DatasetContents:
         {split: store.rows(folder, f"{split}.examples.jsonl", Example) for split in SPLITS},
         store.rows(folder, REJECTED, RejectedRow) if record.rejected else (),
         store.rows(folder, CONTAMINATION, ContaminationEntry),
+        store.rows(folder, LABEL_ERRORS, LabelError) if record.labels else (),
     )
 
 

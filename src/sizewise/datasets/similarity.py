@@ -46,7 +46,7 @@ class Signatures:
             block = shingles[None, start : start + _BLOCK]
             hashed = np.multiply(block, _FACTORS[:, None], out=self._hashed[:, : block.shape[1]])
             np.minimum(row, hashed.min(axis=1), out=row)
-        (row >> np.uint64(32)).astype(np.uint32).tofile(self._file)
+        self._file.write((row >> np.uint64(32)).astype(np.uint32).tobytes())  # tofile doesn't notice a full disk
         self._count += 1
 
     def clusters(self, similarity: float = SIMILARITY) -> npt.NDArray[np.int64]:
@@ -100,7 +100,7 @@ def document_shingles(words: Words) -> Hashes:
 
 
 def prompt_shingles(words: Words, left_out: npt.NDArray[np.bool_] | None = None) -> Hashes:
-    """Return the shingles of a prompt, which may be short: runs of five letters.
+    """Return the shingles of a prompt, which may be short: runs of five letters, fewer in scripts without spaces.
 
     Args:
         words: Words of the prompt.

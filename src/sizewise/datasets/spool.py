@@ -60,7 +60,7 @@ class Spool:
         for number, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             if end > start:
                 with self._path(number).open("ab") as file:
-                    rows[order[start:end]].tofile(file)
+                    file.write(rows[order[start:end]].tobytes())
 
 
 def parts_of(*spools: Spool) -> Iterator[tuple[Hashes, ...]]:

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from sizewise.documents import Reading, ReadOptions
 from sizewise.documents.folders import named_files
 from sizewise.documents.personal_data import Tokens
 from sizewise.errors import SizewiseError, shown_path
+from sizewise.progress import pulse
 from sizewise.records import Document, Example, RejectedRow, fingerprint
 from sizewise.store import RowFile, Store, make_folder, open_private, read_jsonl
 
 JOURNAL, TEMPORARY = "progress.jsonl", "unpacked"
 EVERY_SECONDS = 1.0
+WAIT_SECONDS = 120.0
+"""Longest wait for another process that reads the same files."""
 KEEP_SECONDS = 7 * 24 * 3600.0
 _TYPES = {"documents": Document, "examples": Example, "rejected": RejectedRow}
 
@@ -108,20 +111,17 @@ def staged(store: Store, sources: Sequence[str | Path], options: ReadOptions, ve
     The folder is removed at the end, unless the process is killed.
 
     Raises:
-        SizewiseError: Another process reads the same files.
+        SizewiseError: Another process goes on reading the same files.
     """
     home = store.home.resolve()
-    key = fingerprint([version, asdict(options), [_state(source, home) for source in sources]], 16)
+    question = options.question.model_dump() if options.question else None
+    facts = asdict(replace(options, question=None)) | {"question": question}
+    key = fingerprint([version, facts, [_state(source, home) for source in sources]], 16)
     folder = store.reading_folder(key)
     make_folder(folder)
     _remove_old(folder.parent, folder)
     lock = FileLock(folder.parent / f".{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise SizewiseError(
-            "Another process is reading the same files.", "one process at a time", "wait until it is done"
-        ) from error
+    _acquire(lock)
     try:
         make_folder(folder)
         yield folder
@@ -134,6 +134,28 @@ def staged(store: Store, sources: Sequence[str | Path], options: ReadOptions, ve
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock) -> None:
+    """Wait for other processes that read the same files, such as parallel jobs that evaluate on one file.
+
+    Raises:
+        SizewiseError: they aren't done in time.
+    """
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            lock.acquire(timeout=0.2)
+        except Timeout as error:
+            pulse()
+            if time.monotonic() > deadline:
+                raise SizewiseError(
+                    f"Another process has been reading the same files for {WAIT_SECONDS:g} s.",
+                    "one process at a time for large files",
+                    "wait until it is done, then run the same command again",
+                ) from error
+        else:
+            return
 
 
 def _state(source: str | Path, home: Path) -> list[Any]:

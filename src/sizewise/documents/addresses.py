@@ -1,7 +1,8 @@
 """Check addresses of web pages before a connection is made: only listed hosts, only public addresses (OWASP SSRF).
 
 A host is resolved once, all of its addresses must be public, and the connection goes to the address that was checked;
-a second answer of the name server (DNS rebinding) has no effect. Redirects are checked like any other address.
+a second answer of the name server (DNS rebinding) has no effect. Redirects are checked like any other address. Behind
+a proxy (HTTPS_PROXY), the proxy resolves the host and decides which addresses can be reached.
 """
 
 from __future__ import annotations
@@ -188,3 +189,18 @@ def pinned_address(target: Target, resolve: Resolve = resolve_host) -> str:
     if not addresses:
         raise Unreachable(f"the host {target.host} has no address")
     return min(addresses, key=lambda address: ":" in address)  # IPv4 first: IPv6 is often unreachable
+
+
+def check_behind_proxy(target: Target, resolve: Resolve = resolve_host) -> None:
+    """Check the addresses of a host that a proxy connects to, as far as this machine can look them up.
+
+    Raises:
+        Unreachable: One isn't public.
+    """
+    try:
+        addresses = resolve(target.host, target.port)
+    except (OSError, UnicodeError):
+        return  # many networks leave the lookup to the proxy
+    private = [address for address in addresses if not is_public(address)]
+    if private:
+        raise Unreachable(f"the host {target.host} has the private or reserved address {private[0]}")

@@ -5,38 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import re
-import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 from sizewise.documents.cells import CONTEXT_KEYS, DOCUMENT_KEYS, KNOWN_KEYS, PAIR_KEYS, REFERENCE_KEYS, TIME_KEYS
 from sizewise.documents.decoding import Unreadable
+from sizewise.documents.guessing import guess_columns
 from sizewise.documents.tables import Row, all_lines, column_name
 from sizewise.documents.text_lines import MAX_ROW_CHARACTERS, Line, TextLines
 
 CELL_KINDS = (".csv", ".tsv")
 DELIMITERS = ",;\t|"
 SEARCHED_ROWS = 20
+PEEKED_ROWS = 400
+"""Rows by which the columns of a table without a known heading are guessed."""
+LISTED = 8
+"""Headings that an error lists."""
+MAX_HEADING = 60  # characters; a longer one is a text
 USED_KEYS = KNOWN_KEYS.union(
     REFERENCE_KEYS, CONTEXT_KEYS, PAIR_KEYS, TIME_KEYS, DOCUMENT_KEYS, ("id", "group", "split", "source")
 )
 _MAX_UNCLOSED = 100
 _MAX_CELL_LINES = 1_000
 _SEP_LINE = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
-_PROMPT_WORDS = frozenset(
-    (
-        *("frage", "fragen", "anfrage", "pregunta", "domanda", "pergunta", "pytanie", "vraag", "вопрос"),
-        *("问题", "問題", "質問", "질문", "سؤال", "प्रश्न"),
-    )
-)
-_ANSWER_WORDS = frozenset(
-    (
-        *("antwort", "antworten", "réponse", "reponse", "respuesta", "risposta", "resposta", "odpowiedź", "antwoord"),
-        *("ответ", "答案", "回答", "答え", "답변", "جواب", "उत्तर"),
-    )
-)
 
 
 class Headings:
@@ -46,19 +39,22 @@ class Headings:
         cells: The row of headings.
         known: Column names of which the table needs at least one.
         delimiter: What separates the cells; empty in a spreadsheet.
+        rows: The cells of the first rows, by which the columns are guessed if none is known.
 
     Raises:
         Unreadable: No column is known, or two columns that matter have the same name.
     """
 
-    def __init__(self, cells: Sequence[Any], known: frozenset[str], delimiter: str = "") -> None:
+    def __init__(
+        self, cells: Sequence[Any], known: frozenset[str], delimiter: str = "", rows: Sequence[Sequence[Any]] = ()
+    ) -> None:
         self._delimiter, self._used = delimiter, USED_KEYS | known
         self.names = [column_name(cell.lstrip("\ufeff")) if isinstance(cell, str) else "" for cell in cells]
         while self.names and not self.names[-1]:
             self.names.pop()
         self._given = list(self.names)
         if not known.intersection(self.names):
-            raise _unknown([str(cell).strip() for cell in cells if cell not in (None, "")], known)
+            raise _unknown([str(cell or "").strip().lstrip("\ufeff") for cell in cells], rows, known)
         self.repeated = sorted({name for name in self.names if name and self.names.count(name) > 1})
         for name in self.repeated:
             if name in self._used:
@@ -93,19 +89,35 @@ class Headings:
         return unnamed + [f"several columns are named {name!r}" for name in self.repeated]
 
 
-def _unknown(seen: Sequence[str], known: frozenset[str]) -> Unreadable:
+class UnknownColumns(Unreadable):
+    """A table with headings, none of which is known.
+
+    Args:
+        headings: The headings.
+        rows: The cells of its first rows, by which the columns are guessed.
+        known: Column names of which the table needs at least one.
+    """
+
+    def __init__(self, headings: Sequence[str], rows: Sequence[Sequence[Any]], known: frozenset[str]) -> None:
+        self.headings, self.options = tuple(headings), guess_columns(headings, rows)
+        listed = ", ".join(map(repr, self.headings[:LISTED])) or "none"
+        option = "--reference" if "--reference" in self.options else "--label"
+        super().__init__(
+            f"no column named {', '.join(sorted(known))}; the headings are {listed}; name the columns with --prompt "
+            f"and {option if self.options else '--label or --reference'}",
+            f"sizewise read FILE {self.options}" if self.options else "",
+        )
+
+
+def _unknown(seen: Sequence[str], rows: Sequence[Sequence[Any]], known: frozenset[str]) -> Unreadable:
     """Create the error of a table without a known heading, with the command that names its columns."""
-    columns = [name for name in seen if column_name(name) not in ("id", "nr", "no")]
-    prompt = next((name for name in columns if column_name(name) in _PROMPT_WORDS), columns[0] if columns else "COLUMN")
-    others = [name for name in columns if name != prompt]
-    answer = next((name for name in others if column_name(name) in _ANSWER_WORDS), others[0] if others else "")
-    command = f"--prompt {shlex.quote(prompt)}" + (f" --reference {shlex.quote(answer)}" if answer else "")
-    listed = ", ".join(map(repr, seen[:8])) or "none"
-    return Unreadable(
-        f"no column named {', '.join(sorted(known))}; the headings are {listed}; name the columns with --prompt and "
-        "--reference",
-        f"sizewise read FILE {command}",
-    )
+    if any(len(name) > MAX_HEADING for name in seen if name):
+        first = next(name for name in seen if name)
+        return Unreadable(
+            f"the first row has no headings but looks like data: {first[:40]!r}",
+            "add a first row that names the columns, such as text and label, to FILE",
+        )
+    return UnknownColumns(seen, rows, known)
 
 
 def cell_rows(file: TextLines, known: frozenset[str], notes: list[str] | None = None) -> Iterator[Row]:
@@ -136,7 +148,8 @@ def cell_rows(file: TextLines, known: frozenset[str], notes: list[str] | None = 
         if headings is None:
             if problem:
                 raise Unreadable(f"the headings cannot be parsed ({problem})")
-            headings = Headings(cells, known, delimiter)
+            below = [] if is_known(cells, known) else [row for _, row, _ in islice(records, PEEKED_ROWS)]
+            headings = Headings(cells, known, delimiter, below)
         elif problem:
             yield Row(number, {}, problem)
         elif any(cell.strip() for cell in cells):
@@ -144,6 +157,11 @@ def cell_rows(file: TextLines, known: frozenset[str], notes: list[str] | None = 
     if notes is not None and headings is not None:
         above = f"{titles} line{'s' if titles > 1 else ''} above the headings, not read"
         notes += [*([above] if titles else []), *headings.notes()]
+
+
+def is_known(cells: Sequence[str], known: frozenset[str]) -> bool:
+    """Check whether one of some cells is a known heading."""
+    return not known.isdisjoint(column_name(cell.lstrip("\ufeff")) for cell in cells)
 
 
 def is_below_titles(filled: int, titles: Sequence[int]) -> bool:
@@ -174,6 +192,8 @@ def _delimiter_and_titles(lines: _Replayed, known: frozenset[str]) -> tuple[str,
     else:
         if line is not None and line not in held:
             held.append(line)
+    while len(held) > 1 and titles[0] < 2 < 1 + max(titles) and '"' not in held[0].text:
+        held, titles = held[1:], titles[1:]  # a title above headings that aren't known
     lines.put_back(held)
     return _delimiter(held[0].text, known) if held else ",", 0
 

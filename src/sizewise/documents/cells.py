@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -28,6 +29,7 @@ TIME_KEYS = ("time", "date", "timestamp", "created_at")
 KNOWN_KEYS = frozenset(("text", "chosen", *PROMPT_KEYS, *TURN_KEYS))
 _LISTED = 12
 _MAX_NAME = 300
+_WHOLE = re.compile(r"\A(\d+)\.0+\Z")
 
 
 def known_columns(options: ReadOptions) -> frozenset[str]:
@@ -54,17 +56,35 @@ class Cells:
         self._hidden: dict[str, str] = {}
         for name, (key, value) in by_name(row).items():
             self.values[name], self._names[name] = value, key
+        self.attributes = self._taken(options.groups) if options is not None else {}
+        """Column -> group of people; these columns are removed, so that they become part of no prompt."""
         self._used: set[str] = {"passage"}  # synthesized examples show it to the reviewer
         if options is not None and (options.prompt or options.reference or options.label):
             self._map(options)
+
+    def _taken(self, columns: Sequence[str]) -> dict[str, str]:
+        """Take columns that name groups of people out of the row."""
+        found = {}
+        for column in columns:
+            name = column_name(column)
+            if name not in self.values:
+                raise BadRow(f"there is no column '{column}'; the columns are {self._listed()}")
+            value = self.values.pop(name)
+            group = "" if value is None else _WHOLE.sub(r"\1", text_of(value, column).strip())
+            if group:
+                found[self.name(name)] = group
+            self._names.pop(name)
+        return found
+
+    def _listed(self) -> str:
+        return ", ".join(repr(name) for name in list(self._names.values())[:_LISTED])
 
     def _map(self, options: ReadOptions) -> None:
         named = {"prompt": options.prompt, "references": options.reference, "label": options.label}
         wanted = {role: column_name(column) for role, column in named.items() if column}
         for role, column in wanted.items():
             if column not in self.values:
-                seen = ", ".join(repr(name) for name in list(self._names.values())[:_LISTED])
-                raise BadRow(f"there is no column '{named[role]}'; the columns are {seen}")
+                raise BadRow(f"there is no column '{named[role]}'; the columns are {self._listed()}")
         taken = {role: (self.values.pop(column), self._names.pop(column)) for role, column in wanted.items()}
         replaced = {
             "prompt": (*PROMPT_KEYS, *TURN_KEYS, *CONTEXT_KEYS, *PAIR_KEYS, "text"),

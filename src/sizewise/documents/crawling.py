@@ -23,6 +23,7 @@ from sizewise.documents.addresses import (
     Resolve,
     Target,
     Unreachable,
+    check_behind_proxy,
     check_url,
     is_url,
     pinned_address,
@@ -30,6 +31,7 @@ from sizewise.documents.addresses import (
 )
 from sizewise.documents.reading import ReadOptions
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.network import check_certificates, connect_through, proxy_of
 from sizewise.privacy import offline
 
 AGENT = "sizewise"
@@ -176,16 +178,24 @@ class Fetcher:
         return f"its robots.txt redirects more than {MAX_REDIRECTS} times"
 
     def _get(self, target: Target, max_bytes: int) -> tuple[int, http.client.HTTPMessage, bytes]:
-        connection = self._connect(target, pinned_address(target, self._resolve))
+        headers = {
+            "User-Agent": AGENT,
+            "Accept-Encoding": "gzip, identity",
+            "Accept": ", ".join(KINDS),
+            "Connection": "close",
+        }
+        path, proxy = target.path, proxy_of(target.scheme, target.host)
+        if proxy is None:
+            connection = self._connect(target, pinned_address(target, self._resolve))
+        else:
+            check_behind_proxy(target, self._resolve)
+            secure = target.scheme == "https"
+            connection = connect_through(proxy, target.host, target.port, secure, CONNECT_SECONDS)
+            if not secure:
+                path, headers = target.url, headers | proxy.headers
         try:
-            headers = {
-                "User-Agent": AGENT,
-                "Accept-Encoding": "gzip, identity",
-                "Accept": ", ".join(KINDS),
-                "Connection": "close",
-            }
             with _TimeLimit(connection, SECONDS) as limit:
-                connection.request("GET", target.path, headers=headers)
+                connection.request("GET", path, headers=headers)
                 limit.also(connection.sock)
                 answer = connection.getresponse()
                 return answer.status, answer.headers, _read_body(answer, max_bytes)
@@ -381,6 +391,7 @@ def _check_allowed(urls: Sequence[str], options: ReadOptions) -> None:
             "a file or folder",
             "run the command without SIZEWISE_OFFLINE, or save the page and read the file",
         )
+    check_certificates()
     for url in urls:
         try:
             check_url(url, options.allow_hosts)

@@ -36,7 +36,7 @@ class _Element(NamedTuple):
 
 def read_fhir(wheel: Path) -> Reading:
     """Read each module of a wheel as a document, and each element definition as an example."""
-    names = [name for name in member_names(wheel) if _is_definition(name)]
+    names = [name for name in member_names(wheel) if is_definition(name)]
     sources = read_members(wheel, names)
     documents: list[Document] = []
     examples: list[Example] = []
@@ -62,7 +62,8 @@ def read_fhir(wheel: Path) -> Reading:
     return Reading(documents, examples, notes=[note])
 
 
-def _is_definition(name: str) -> bool:
+def is_definition(name: str) -> bool:
+    """Check whether a member of the wheel is a top-level module."""
     parts = name.split("/")
     return parts[:2] == ["fhir", "resources"] and len(parts) == 3 and name.endswith(".py")
 
@@ -97,7 +98,7 @@ def _elements(node: ast.ClassDef) -> Iterator[_Element]:
         if not isinstance(statement.value, ast.Call) or statement.target.id.endswith("__ext"):
             continue
         keywords = {keyword.arg: keyword.value for keyword in statement.value.keywords}
-        title, definition = _literal(keywords.get("title")), _literal(keywords.get("description"))
+        title, definition = literal(keywords.get("title")), literal(keywords.get("description"))
         if not title or not definition or (title, definition) in seen:
             continue
         seen.add((title, definition))  # choice types of an element repeat its text
@@ -106,7 +107,8 @@ def _elements(node: ast.ClassDef) -> Iterator[_Element]:
         yield _Element(f"{node.name}.{name}", title, definition)
 
 
-def _literal(node: ast.expr | None) -> str:
+def literal(node: ast.expr | None) -> str:
+    """Return the text of a literal with single blanks; "" for anything else."""
     if node is None:
         return ""
     try:
@@ -120,7 +122,7 @@ def _choice_name(extra: ast.expr | None) -> str:
     if isinstance(extra, ast.Dict):
         for key, value in zip(extra.keys, extra.values, strict=True):
             if isinstance(key, ast.Constant) and key.value == "one_of_many":
-                return f"{_literal(value)}[x]"
+                return f"{literal(value)}[x]"
     return ""
 
 

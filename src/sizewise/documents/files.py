@@ -14,6 +14,7 @@ from typing import NamedTuple
 from sizewise.documents import archives, containers, converting, crawling, row_files, spreadsheets
 from sizewise.documents.cell_tables import CELL_KINDS
 from sizewise.documents.cells import known_columns
+from sizewise.documents.class_folders import InClass, find_classes, read_in_class
 from sizewise.documents.converted import documents_of, read_converted
 from sizewise.documents.decoding import MAX_FILE_BYTES, Unreadable, check_size, decode_file
 from sizewise.documents.folders import named_files
@@ -144,13 +145,15 @@ def _files_to_read(
     notes += [f"{name}: taken for the card of a dataset, not read" for name in sorted(cards)]
     notes = [into.personal.words(note) for note in notes]
     into.notes += [note for note in notes if note not in into.notes]
+    classes = find_classes(named, options.label)
+    class_note = [into.personal.words(classes.note)] if classes.note else []
+    into.notes += [note for note in class_note if note not in into.notes]
     keys = _keys(named)
     to_read = ((path, name) for path, name in named if name not in cards and not into.is_done(keys[path]))
     for path, name in sources.converters.ahead(to_read, MAX_FILE_BYTES):
         recurring = sites.recurring(path)
-        yield File(
-            path, name, kind_of(path), options, sources.converters, into, keys[path], splits.get(path), recurring
-        )
+        split, in_class = splits.get(path), classes.files.get(path)
+        yield File(path, name, kind_of(path), options, sources.converters, into, keys[path], split, recurring, in_class)
 
 
 def _keys(named: Sequence[tuple[Path, str]]) -> dict[Path, str]:
@@ -181,6 +184,8 @@ class File(NamedTuple):
     """The split that the name of the file states."""
     recurring: frozenset[str] = frozenset()
     """Lines that recur on most pages of the site that the file is from."""
+    in_class: InClass | None = None
+    """The class that the folder of the file is."""
 
 
 def _read_file(file: File) -> FileRead:
@@ -191,6 +196,8 @@ def _read_file(file: File) -> FileRead:
 
 
 def _read_text(file: File) -> FileRead:
+    if file.in_class is not None:
+        return read_in_class(file.path, file.name, file.in_class)
     text, guess = decode_file(file.path)
     read = _one_document(file, text)
     if guess:

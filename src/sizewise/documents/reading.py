@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from sizewise.documents.personal_data import PersonalData, PersonalDataChoice, Tokens
 from sizewise.errors import shown_path
-from sizewise.records import Document, Example, RejectedRow
+from sizewise.records import Document, Example, RejectedRow, StatedQuestion
 
 T = TypeVar("T")
 MAX_REJECTS = 0.05
@@ -43,6 +43,8 @@ class ReadOptions:
         personal_data: What becomes of personal data: keep, mask or drop.
         allow_hosts: Hosts that pages may be read from.
         max_pages: Maximum number of pages that are read from an address and the links there.
+        groups: Columns that name groups of people; they are kept for comparison and are part of no prompt.
+        question: The question that the labels answer, if it isn't to be found in the data: its type and options.
     """
 
     max_rejects: float = MAX_REJECTS
@@ -52,6 +54,8 @@ class ReadOptions:
     personal_data: PersonalDataChoice = "keep"
     allow_hosts: tuple[str, ...] = ()
     max_pages: int = 1
+    groups: tuple[str, ...] = ()
+    question: StatedQuestion | None = None
 
 
 @dataclass
@@ -73,6 +77,7 @@ class Reading:
         skipped: Reason -> the first names of files that were skipped for it.
         excluded: Folders that are not read, where results are stored.
         folder: Where temporary files are put; the folder of the system by default.
+        question: The question that the labels answer, if the user stated it.
     """
 
     documents: Rows[Document] = field(default_factory=list)
@@ -89,6 +94,7 @@ class Reading:
     skipped: dict[str, list[str]] = field(default_factory=dict)
     excluded: tuple[Path, ...] = ()
     folder: Path | None = None
+    question: StatedQuestion | None = None
 
     def add_document(self, document: Document) -> None:
         """Add a document; personal data in it is masked, or the document dropped, if that was chosen."""

@@ -11,9 +11,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sizewise.documents.cells import ANSWER_KEYS, GROUP_KEYS, PROMPT_KEYS, REFERENCE_KEYS, TIME_KEYS, TURN_KEYS, Cells
+from sizewise.documents.cells import (
+    ANSWER_KEYS,
+    GROUP_KEYS,
+    LABEL_KEYS,
+    PROMPT_KEYS,
+    REFERENCE_KEYS,
+    TIME_KEYS,
+    TURN_KEYS,
+    Cells,
+)
 from sizewise.documents.choices import choices_of
 from sizewise.documents.cleaning import clean_text
+from sizewise.documents.decisions import ANNOTATION_KEYS, DISTRIBUTION_KEYS, decides
 from sizewise.documents.decoding import Unreadable
 from sizewise.documents.reading import FileRead, Reading, ReadOptions, make_document
 from sizewise.documents.tables import LIST_KEYS, ROW_KEYS, Row, by_name, column_name, make_row
@@ -36,9 +46,10 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import Document, Example, Message, RejectedRow, Split
 from sizewise.records.thoughts import begins_with_thought, split_thoughts
 
-LIST_CELLS = ("choices", "tags")
+LIST_CELLS = ("choices", "tags", "options", *ANNOTATION_KEYS)
 JSON_CELLS = (
     *TURN_KEYS,
+    *DISTRIBUTION_KEYS,
     "references",
     "answers",
     "history",
@@ -81,6 +92,8 @@ class _Counts:
     thoughts: int = 0
     absent: int = 0
     time: int = 0
+    blanks: int = 0
+    open: int = 0
     unknown_time: str = ""
     """The first time in an unknown notation."""
 
@@ -231,6 +244,8 @@ def _notes(read: FileRead, name: str, counts: _Counts) -> list[str]:
             notes.append(f"{name}: {text.format(f'{count:,} row' if count == 1 else f'{count:,} rows')}")
 
     note(counts.blank, "skipped {} without text")
+    note(counts.open, "{} of texts that are still to be labeled (an empty 'label' beside 'suggested'); left out")
+    note(counts.blanks, "{} whose label had blanks around it, which were taken off")
     note(counts.skipped, "skipped {} of traces that aren't a request to a model with its messages")
     note(
         counts.time,
@@ -300,7 +315,12 @@ def _read_row(row: Row, source: RowSource, read: FileRead, counts: _Counts, plac
     row_id = id_of({key: cells.get(key) for key in ("id", "custom_id")}) or f"{source.name}:{place}"
     answered = first_key((*REFERENCE_KEYS, "chosen"), cells.values) is not None
     prompted = first_key((*PROMPT_KEYS, *TURN_KEYS, "chosen"), cells.values)
-    if "text" in cells.values and prompted is None and not answered:
+    if "suggested" in cells.values and cells.values.get("label") in (None, ""):
+        counts.open += 1
+        return
+    counts.blanks += any(_has_blanks(cells.values.get(key)) for key in LABEL_KEYS)
+    decision = decides(cells, source.options.question)
+    if "text" in cells.values and prompted is None and not answered and not decision:
         if "label" in cells.values or "labels" in cells.values:
             raise BadRow("the label is empty")
         document = _document(cells, row_id, f"{source.path}, line {row.line}", counts)
@@ -310,12 +330,16 @@ def _read_row(row: Row, source: RowSource, read: FileRead, counts: _Counts, plac
         read.add(document, "text")
     else:
         unanswerable = any(is_unanswerable(cells.values.get(key)) for key in ANSWER_KEYS)
-        task = task_of(cells, source.label_names)
+        task = task_of(cells, source.label_names, source.options.question)
         example = _example(cells, task, row_id, source, counts)
         read.add(example, row.form or task.form)
         counts.unanswerable += unanswerable and not example.references
     if len(read.unused) < _MAX_COLUMNS:
         read.unused |= cells.unused()
+
+
+def _has_blanks(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value != value.strip()
 
 
 def _is_plain_text(row: Mapping[str, Any], options: ReadOptions) -> bool:
@@ -391,6 +415,10 @@ def _example(cells: Cells, task: Task, row_id: str, source: RowSource, counts: _
         time=_time(cells, counts),
         rejected=rejected,
         tools=tools_of(cells.get("tools") or cells.get("functions")),
+        attributes=cells.attributes,
+        labels=task.answer.labels,
+        distribution=dict(task.answer.distribution),
+        question=task.question,
     )
 
 

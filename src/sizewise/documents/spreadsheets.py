@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -79,6 +80,35 @@ def sheet_rows(path: Path, known: frozenset[str]) -> SheetRows | None:
         found = [table._replace(split=split) for table, split in zip(found, splits, strict=True)]
     notes: list[str] = []
     return SheetRows(_rows(path, opened, found, notes), tuple(others), notes)
+
+
+def first_rows(path: Path, rows: int) -> tuple[tuple[str, ...], list[list[Any]]]:
+    """Read the headings, known or not, and the first rows of the first sheet that has some; nothing if none has.
+
+    Args:
+        path: The Excel file.
+        rows: How many rows are read.
+
+    Raises:
+        Unreadable: The package openpyxl is missing, or the file is damaged or protected.
+    """
+    if find_spec("openpyxl") is None:
+        raise Unreadable(f"{path.suffix.lower()}, needs {install_command('documents')}")
+    try:
+        with path.open("rb") as content, closing(_open(content)) as book:
+            for sheet in book.worksheets:
+                sheet.reset_dimensions()
+                read = islice(sheet.iter_rows(values_only=True, max_col=MAX_COLUMNS), SEARCHED_ROWS + rows)
+                found = [list(cells) for cells in read]
+                for number, cells in enumerate(found[:SEARCHED_ROWS]):
+                    if sum(cell not in (None, "") for cell in cells) > 1:
+                        headings = ["" if cell is None else str(cell).strip() for cell in cells]
+                        while not headings[-1]:
+                            headings.pop()
+                        return tuple(headings), found[number + 1 :][:rows]
+    except Exception as error:  # the parser fails in many ways on damaged sheets
+        raise _damaged(path, error) from error
+    return (), []
 
 
 def _open(content: BinaryIO) -> Any:

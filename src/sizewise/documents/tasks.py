@@ -15,10 +15,12 @@ from sizewise.documents.cells import (
     TURN_KEYS,
     Cells,
 )
+from sizewise.documents.decisions import TEXT_KEYS as DECISION_TEXTS
+from sizewise.documents.decisions import Decided, decided, decides, has_turns, question_of
 from sizewise.documents.tables import column_name
 from sizewise.documents.turns import content_of, conversation, is_call, same_turns, text_turns
 from sizewise.documents.values import BadRow, first_key, text_of, texts_of, type_of
-from sizewise.records import Message
+from sizewise.records import Message, StatedQuestion
 from sizewise.records.tool_calls import answer_of
 from sizewise.text import normalize_text, phrase_pattern
 
@@ -43,14 +45,25 @@ class Task(NamedTuple):
     rejected: tuple[str, ...] = ()
     """Answers that people preferred less."""
     label: str = ""
+    question: StatedQuestion | None = None
+    """What the row asks about the text."""
+    answer: Decided = Decided()
+    """The answer to the question: one label, several, or a distribution."""
 
 
-def task_of(cells: Cells, names: LabelNames) -> Task:
+def task_of(cells: Cells, names: LabelNames, declared: StatedQuestion | None = None) -> Task:
     """Read the prompt and the answers of a row in any supported format.
+
+    Args:
+        cells: The row.
+        names: Column -> names of its integer labels.
+        declared: The question that the labels answer, if the user stated it.
 
     Raises:
         BadRow: The row cannot be used.
     """
+    if decides(cells, declared):
+        return _decision_task(cells, names, declared)
     if cells.values.get("chosen") not in (None, "", [], {}):
         return _preference_task(cells)
     turns_key, prompt_key = cells.first(TURN_KEYS), first_key(PROMPT_KEYS, cells.values)
@@ -76,6 +89,30 @@ def task_of(cells: Cells, names: LabelNames) -> Task:
     messages = _without_answer(turns, references, cells.name(prompt_key), answer_key)
     form = " + ".join([*parts, cells.name(answer_key).strip().lower()])
     return Task(form + _named(prompt_key, answer_key, cells.values[answer_key]), messages, references, label=label)
+
+
+def _decision_task(cells: Cells, names: LabelNames, declared: StatedQuestion | None) -> Task:
+    """Read a typed question about a text, with its options and its answer."""
+    question = question_of(cells, declared)
+    named = {key: names.get(column_name(cells.name(key))) or () for key in LABEL_KEYS}
+    if has_turns(cells):
+        turns_key = cells.first(TURN_KEYS) or ""
+        parts, turns = [turns_key], _with_system(cells, conversation(cells.get(turns_key), turns_key))
+    else:
+        key = first_key((*DECISION_TEXTS, *PROMPT_KEYS), cells.values)
+        if key is None:
+            empty = next((key for key in (*DECISION_TEXTS, *PROMPT_KEYS) if key in cells.values), None)
+            raise BadRow(f"'{cells.name(empty)}' is empty" if empty else "a decision needs a text")
+        parts, text = [cells.name(key).strip().lower()], text_of(cells.get(key), key)
+        if not text.strip():
+            raise BadRow(f"'{key}' is empty")
+        turns = (*_system(cells), Message(role="user", content=text))
+    answer_key, answer = decided(cells, question, named)
+    parts += [cells.name(answer_key).strip().lower()] if answer_key else []
+    kind = f" ({question.type})" if question else " (distribution)"
+    form = " + ".join(parts) + kind + ("" if answer_key else f", {NO_REFERENCE}")
+    own = question if question != declared else None
+    return Task(form, turns, answer.references, label=answer.label, question=own, answer=answer)
 
 
 def _named(prompt_key: str, answer_key: str, answer: Any) -> str:

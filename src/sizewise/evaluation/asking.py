@@ -1,108 +1,27 @@
-"""Sends requests to a model, keeps every answer in a ledger, and saves the evaluation based on them."""
+"""What all evaluations share: their ids, the notes on their answers, and how they are saved."""
 
 from __future__ import annotations
 
-import itertools
-import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
-from sizewise.errors import SizewiseError
+from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.run_conditions import run_conditions
+from sizewise.inquiry import CHUNK, Inquiry
 from sizewise.models import Model
+from sizewise.models.base import bypass_cache
+from sizewise.models.opening import former_revision
+from sizewise.models.thinking import cut_by_reasoning
 from sizewise.progress import Reporter
-from sizewise.records import Completion, Evaluation, ItemRow, ModelDescription, Request, fingerprint
-from sizewise.store import Ledger, Saved, Store
-
-CHUNK = 128
-"""Requests per batch for a model that runs on this machine."""
-SHOWN_CHARACTERS, SHOWN_REASONS = 200, 3
+from sizewise.records import Completion, Evaluation, ItemRow, ModelDescription, fingerprint
+from sizewise.store import Ledger, Saved, Store, sha256_of
+from sizewise.store.repetitions import next_run_id, runs_of
 
 
-class Work(NamedTuple):
-    """A batch of requests, as the ledger and the progress bar know it."""
-
-    topic: str
-    """Ledger topic under which answers are kept as they arrive."""
-    title: str
-    """Label of the progress bar."""
-
-
-def collect_answers(
-    model: Model, requests: Sequence[Request], work: Work, ledger: Ledger, reporter: Reporter
-) -> dict[str, Completion]:
-    """Generate the answers that the ledger doesn't hold yet, and return the answers to all requests by id.
-
-    A failed request is returned with its error but isn't stored, so the next identical call retries it.
-
-    Args:
-        model: model to query.
-        requests: requests to answer.
-        work: ledger topic and progress label.
-        ledger: stores answers as they arrive.
-        reporter: receives progress.
-    """
-    done = ledger.entries(work.topic)
-    pending = [request for request in {request.id: request for request in requests}.values() if request.id not in done]
-    failed: dict[str, Completion] = {}
-    begun, tokens, count = time.monotonic(), 0, len(requests) - len(pending)
-    size = max(1, len(pending)) if model.describe().api else CHUNK
-    for start in range(0, len(pending), size):
-        for answer in model.complete(pending[start : start + size]):
-            if answer.finish == "error":
-                failed[answer.id] = answer
-            else:
-                ledger.append(work.topic, answer.id, answer.model_dump(mode="json"))
-            count, tokens = count + 1, tokens + answer.completion_tokens
-            speed = tokens / max(1e-9, time.monotonic() - begun)
-            reporter.advance(work.title, count, len(requests), f"{speed:,.0f} tokens/s")
-    kept = {key: Completion.model_validate(body) for key, body in ledger.entries(work.topic).items()}
-    return {request.id: kept.get(request.id) or failed[request.id] for request in requests}
-
-
-def require_answers(uri: str, answers: Mapping[str, Completion], retry: str = "the same command again") -> None:
-    """Check that at least one request succeeded; without an answer there is nothing to score or save.
-
-    Args:
-        uri: model URI.
-        answers: all completions, failed ones included.
-        retry: command that the error recommends.
-
-    Raises:
-        SizewiseError: every request failed.
-    """
-    if not answers or any(answer.finish != "error" for answer in answers.values()):
-        return
-    reason = _summarize([str(answer.error) for answer in answers.values()])
-    transient = any(answer.transient for answer in answers.values())
-    raise SizewiseError(
-        f"All {len(answers)} requests to {uri} failed: {reason}",
-        "a service that is up and accepts requests" if transient else "a model that accepts these requests",
-        f"{retry}, once the service is back" if transient else "sizewise models",
-    )
-
-
-def failure_notes(answers: Iterable[Completion], *, as_wrong: bool | None = None) -> list[str]:
-    """Summarize failed requests and their causes, with transient failures counted separately from permanent ones.
-
-    Args:
-        answers: all completions, failed ones included.
-        as_wrong: whether permanent failures are scored as empty answers; None if the caller offers no choice.
-    """
-    answers = list(answers)
-    transient = [str(answer.error) for answer in answers if answer.finish == "error" and answer.transient]
-    permanent = [str(answer.error) for answer in answers if answer.finish == "error" and not answer.transient]
-    notes = []
-    if transient:
-        notes.append(
-            f"Incomplete: {len(transient)} of {len(answers)} requests failed and aren't scored: "
-            f"{_summarize(transient)}. Run the same command again to retry only these."
-        )
-    if permanent:
-        scored = "count as wrong" if as_wrong else "aren't scored"
-        scored += " (--count-failures-as-wrong scores them as wrong)" if as_wrong is False else ""
-        notes.append(f"{len(permanent)} of {len(answers)} requests were refused and {scored}: {_summarize(permanent)}.")
-    return notes
+def inquire(model: Model, ledger: Ledger, reporter: Reporter) -> Inquiry:
+    """Prepare the requests to a model: all at once to a service, in batches to a model on this machine."""
+    description = model.describe()
+    batch = None if description.api else CHUNK
+    return Inquiry(description.uri, model.complete, ledger, reporter, batch=batch)
 
 
 def answer_notes(
@@ -122,7 +41,7 @@ def answer_notes(
 
 def _cut_notes(given: Sequence[Completion], max_tokens: int, description: ModelDescription, hint: str) -> list[str]:
     cut = [answer for answer in given if answer.finish == "length"]
-    only_reasoning = [answer for answer in cut if answer.reasoning and not answer.text.strip()]
+    only_reasoning = [answer for answer in cut if cut_by_reasoning(answer) and not answer.text.strip()]
     cut = [answer for answer in cut if answer not in only_reasoning]
     # Token counts are exact for local models, so a cut answer below its limit must have hit the end of the context.
     exact = description.context is not None and not description.api
@@ -143,9 +62,10 @@ def _cut_notes(given: Sequence[Completion], max_tokens: int, description: ModelD
 def _content_notes(given: Sequence[Completion]) -> list[str]:
     notes = []
     empty = sum(not answer.text.strip() for answer in given)
+    told = sum(cut_by_reasoning(answer) and not answer.text.strip() for answer in given)
     if given and empty == len(given):
         notes.append(f"All {empty} answers are empty.")
-    elif empty:
+    elif empty > told:
         notes.append(f"{empty} of {len(given)} answers are empty.")
     kept = sorted(answer.kept_from for answer in given if answer.kept_from)
     if kept:
@@ -154,9 +74,11 @@ def _content_notes(given: Sequence[Completion]) -> list[str]:
             f"{len(kept)} of {len(given)} answers are cached from {days}. If the model has changed since, "
             "add --new-run to generate new ones."
         )
-    reasoned = sum(bool(answer.reasoning) for answer in given)
+    reasoned = [answer for answer in given if answer.reasoning or answer.reasoning_tokens]
     if reasoned:
-        notes.append(f"{reasoned} of {len(given)} answers came with reasoning, which isn't scored.")
+        tokens = sum(answer.reasoning_tokens for answer in reasoned) / len(reasoned)
+        counted = f", {tokens:,.0f} tokens on average" if tokens else ""
+        notes.append(f"{len(reasoned)} of {len(given)} answers came with reasoning{counted}, which isn't scored.")
     return notes
 
 
@@ -181,17 +103,74 @@ def evaluation_id(model: ModelDescription, *parts: object) -> str:
         model: the model that is measured.
         parts: data, metrics, sample and version of the method, as plain JSON data.
     """
-    return f"eval-{fingerprint([model.uri, model.revision, *parts])}"
+    dated = [["date of prompts", model.template_date]] if model.template_date else []
+    return f"eval-{fingerprint([model.uri, model.revision, *dated, *parts])}"
 
 
-def next_run_id(store: Store, evaluation_id: str) -> str:
-    """Return the id for a new run of an evaluation: the first one that has no complete record yet."""
-    runs = (f"{evaluation_id}-run{number}" for number in itertools.count(2))
-    return next(name for name in runs if not store.exists("evaluation", name))
+def choose_run(store: Store, model: Model, evaluation_id: str, options: EvaluationOptions) -> str:
+    """Return the id of the run to make: the first one, or with `new_run` the next one, which asks anew.
+
+    Args:
+        store: where runs are kept.
+        model: the model that is measured.
+        evaluation_id: id of the first run.
+        options: whether a new run was asked for.
+    """
+    if not options.new_run:
+        return evaluation_id
+    bypass_cache(model)
+    return next_run_id(store, evaluation_id) if runs_of(store, evaluation_id) else evaluation_id
+
+
+def take_over(store: Store, evaluation_id: str, ledger: Ledger) -> None:
+    """Copy the answers to test items of another evaluation's ledger, so that they aren't asked again.
+
+    Args:
+        store: where evaluations are kept.
+        evaluation_id: the evaluation whose answers are copied.
+        ledger: where they are copied to.
+    """
+    with store.ledger("evaluation", evaluation_id) as other:
+        for form in ("chat", "few_shot"):
+            topic = f"test:{form}"
+            known = ledger.entries(topic)
+            for key, body in other.entries(topic).items():
+                if key not in known:
+                    ledger.append(topic, key, body)
+
+
+def note_former(
+    store: Store, reporter: Reporter, model: ModelDescription, id_of_model: Callable[[ModelDescription], str]
+) -> None:
+    """Note why an evaluation isn't reused whose id doesn't cover the commit on the Hub, or the subfolders of a folder.
+
+    Args:
+        store: where evaluations are kept.
+        reporter: receives the note.
+        model: the model that is measured.
+        id_of_model: computes the id of this evaluation for a description of the model.
+    """
+    former = former_revision(model.uri)
+    if not model.revision or model.revision.startswith(former or "+"):
+        return
+    engine = model.revision.partition("+")[1:]
+    name = id_of_model(model.model_copy(update={"revision": former + "".join(engine)}))
+    if not store.exists("evaluation", name) or store.exists("evaluation", id_of_model(model)):
+        return
+    covered = "the commit on the Hub" if model.uri.startswith("hf:") else "the files in subfolders"
+    reporter.say(
+        f"{name} measured {model.uri} before ids covered {covered}. It is kept and not reused, because nothing shows "
+        "that it was the same model."
+    )
 
 
 def save(
-    store: Store, evaluation_id: str, record: Evaluation, rows: Sequence[ItemRow], unanswered: Iterable[str]
+    store: Store,
+    evaluation_id: str,
+    record: Evaluation,
+    rows: Sequence[ItemRow],
+    unanswered: Iterable[str],
+    answers: Iterable[Completion] = (),
 ) -> Saved[Evaluation]:
     """Save an evaluation with its items; an incomplete one gets a separate id.
 
@@ -204,28 +183,14 @@ def save(
         record: the evaluation.
         rows: its items.
         unanswered: ids of requests that are worth retrying.
+        answers: the answers, for the names of the models that gave them.
     """
+    record = record.model_copy(update={"conditions": run_conditions(evaluation_id, record, answers)})
     absent = sorted(set(unanswered))
     if absent:
         record = record.model_copy(update={"unanswered": len(absent)})
         evaluation_id = f"{evaluation_id}-incomplete-{fingerprint(absent, 6)}"
     if (found := find_existing(store, evaluation_id)) is not None:
         return found
-    store.write_rows(store.folder("evaluation", evaluation_id), "items.jsonl", rows)
-    return store.write(evaluation_id, record)
-
-
-def retryable(answers: Iterable[Completion]) -> list[str]:
-    """Return the ids of requests that failed transiently and may succeed when sent again."""
-    return [answer.id for answer in answers if answer.finish == "error" and answer.transient]
-
-
-def _summarize(reasons: Sequence[str]) -> str:
-    """Count the most frequent reasons; those that differ only in ids or token counts are grouped."""
-    kinds: dict[str, list[str]] = {}
-    for reason in reasons:
-        kinds.setdefault(re.sub(r"\d+|0x[0-9a-f]+|\breq_\w+", "#", reason), []).append(reason)
-    frequent = sorted(kinds.values(), key=len, reverse=True)[:SHOWN_REASONS]
-    return "; ".join(
-        (f"{len(group)} x " if len(reasons) > 1 else "") + group[0][:SHOWN_CHARACTERS] for group in frequent
-    )
+    path = store.write_rows(store.folder("evaluation", evaluation_id), "items.jsonl", rows)
+    return store.write(evaluation_id, record.model_copy(update={"items_sha256": sha256_of(path)}))

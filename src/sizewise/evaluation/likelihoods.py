@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sizewise import datasets
+from sizewise.errors import ScoringError, SizewiseError
+from sizewise.inquiry import Inquiry, Work
 from sizewise.metrics import ChoiceItem, LikelihoodItem, Metric
 from sizewise.metrics.base import FloatArray
 from sizewise.metrics.likelihood import LEAST_LIKELY_SHARE
 from sizewise.models import Model, ScoredText
+from sizewise.models.base import score_after
 from sizewise.models.prompts import question_prompt
-from sizewise.progress import Reporter
 from sizewise.records import Document, Example, ItemRow
-from sizewise.store import Ledger
 from sizewise.text import pieces_of
 
 BATCH_CHARACTERS = 32_768
@@ -47,26 +49,103 @@ def _batches(texts: Sequence[str]) -> Iterator[range]:
         yield range(start, len(texts))
 
 
+class _Group(NamedTuple):
+    """Texts that are scored together and make one entry of the ledger."""
+
+    name: str
+    texts: list[str]
+    after: list[int] | None = None
+    """Character from which the tokens of each text are scored; None to score all."""
+
+
+def _scored(
+    model: Model, groups: Sequence[_Group], prefix: bool
+) -> Iterator[tuple[_Group, list[ScoredText] | ScoringError]]:
+    """Score groups of texts; one of which a text failed comes with the error, and the others go on."""
+    left = list(groups)
+    while left:
+        texts = [text for group in left for text in group.texts]
+        if left[0].after is None:
+            scores = iter(model.score(texts, prefix=prefix))
+        else:
+            scores = score_after(model, texts, [begin for group in left for begin in group.after or ()], prefix=prefix)
+        try:
+            while left:
+                found = [next(scores) for _ in left[0].texts]
+                yield left.pop(0), found
+        except ScoringError as error:
+            yield left.pop(0), error
+
+
+def _collect(
+    model: Model,
+    groups: Sequence[_Group],
+    work: Work,
+    inquiry: Inquiry,
+    entry: Callable[[_Group, Sequence[ScoredText]], dict[str, Any]],
+    *,
+    prefix: bool = True,
+) -> dict[str, dict[str, Any]]:
+    """Score the groups that the ledger lacks, and return its entries; a group that failed has none.
+
+    Args:
+        model: model that returns log-likelihoods.
+        groups: what to score.
+        work: ledger topic and progress label.
+        inquiry: keeps scores as they arrive, and failures.
+        entry: makes the ledger's entry of a group from its scored texts.
+        prefix: see `Model.score`.
+    """
+    known, by_name = inquiry.ledger.entries(work.topic), {group.name: group for group in groups}
+    batches = [[groups[i].name for i in batch] for batch in _batches(["".join(group.texts) for group in groups])]
+    failures: dict[str, ScoringError] = {}
+    count, characters, begun = len(groups), 0, time.monotonic()
+    absent = [name for name in by_name if name not in known]
+    for first, names in inquiry.rounds(absent, lambda name: name in failures and failures[name].transient):
+        wanted = set(names)
+        for batch in batches:
+            # A batch is scored as a whole, so that a resumed run gets bit-identical scores. Only servers, which score
+            # each text alone, ever fail on one.
+            members = [name for name in batch if first or name in wanted] if wanted.intersection(batch) else []
+            # In a later round, an error that ends everything leaves the measurement incomplete, with all its scores.
+            with contextlib.nullcontext() if first else contextlib.suppress(SizewiseError):
+                for group, found in _scored(model, [by_name[name] for name in members], prefix):
+                    failures.pop(group.name, None)
+                    if isinstance(found, ScoringError):
+                        failures[group.name] = found
+                        continue
+                    inquiry.ledger.append(work.topic, group.name, entry(group, found))
+                    wanted.discard(group.name)
+                    characters += sum(map(len, group.texts))
+                    speed = characters / max(1e-9, time.monotonic() - begun)
+                    left = len(wanted) if first else len(failures)
+                    inquiry.reporter.advance(work.title, count - left, count, f"{speed:,.0f} characters/s")
+    for name in by_name:
+        if name in failures:
+            inquiry.add_failure(work.topic, name, failures[name].what, transient=failures[name].transient)
+        else:
+            inquiry.add_scored(work.topic, name)
+    return inquiry.ledger.entries(work.topic)
+
+
 def text_rows(
-    model: Model, documents: Sequence[Document], metrics: Sequence[Metric], ledger: Ledger, reporter: Reporter
+    model: Model, documents: Sequence[Document], metrics: Sequence[Metric], inquiry: Inquiry
 ) -> list[ItemRow]:
     """Score the log-likelihood of documents, one row per passage."""
-    done = ledger.entries("text")
-    size, read, tokens, begun = sum(len(d.text) for d in documents), 0, 0, time.monotonic()
-    for batch in _batches([document.text for document in documents]):
-        members = [documents[i] for i in batch]
-        if all(document.id in done for document in members):
-            read += sum(len(document.text) for document in members)
-            continue
-        for document, scored in zip(members, model.score([document.text for document in members]), strict=True):
-            ledger.append("text", document.id, {"passages": _by_passage(document, scored)})
-            read, tokens = read + len(document.text), tokens + len(scored.nats)
-            speed = tokens / (time.monotonic() - begun)
-            reporter.advance("Scoring held-out text", read, size, f"{speed:,.0f} tokens/s")
+    by_key = {_key(document): document for document in documents}
+
+    def entry(group: _Group, scored: Sequence[ScoredText]) -> dict[str, Any]:
+        return {"passages": _by_passage(by_key[group.name], scored[0])}
+
+    groups = [_Group(_key(document), [document.text]) for document in documents]
+    entries = _collect(model, groups, Work("text", "Scoring held-out text"), inquiry, entry)
     rows = []
-    entries = ledger.entries("text")
     for document in documents:
-        for item, *numbers in entries[document.id]["passages"]:
+        failed = inquiry.error("text", _key(document))
+        if failed is not None:
+            rows += [_failed_passage(span.item, document, failed) for span in datasets.passages(document)]
+            continue
+        for item, *numbers in entries[_key(document)]["passages"]:
             measured = LikelihoodItem(*numbers)
             nats = measured.nats
             finite = bool(np.isfinite(nats))
@@ -81,6 +160,15 @@ def text_rows(
                 )
             )
     return rows
+
+
+def _failed_passage(item: str, document: Document, error: str) -> ItemRow:
+    return ItemRow(item=item, kind="passage", cluster=document.id, uncontaminated=True, error=error)
+
+
+def _key(document: Document) -> str:
+    """Identify a document and how much of it is scored."""
+    return f"{document.id}:{len(document.text)}"
 
 
 def _by_passage(document: Document, scored: ScoredText) -> list[tuple[str, float, int, int, int, float]]:
@@ -114,10 +202,8 @@ def _min_k_logprob(nats: FloatArray) -> float:
 def continuation_nats(
     model: Model,
     groups: Sequence[tuple[str, Sequence[Continuation]]],
-    topic: str,
-    title: str,
-    ledger: Ledger,
-    reporter: Reporter,
+    work: Work,
+    inquiry: Inquiry,
     *,
     prefix: bool = True,
 ) -> dict[str, list[tuple[float, int]]]:
@@ -128,42 +214,36 @@ def continuation_nats(
     Args:
         model: model that returns log-likelihoods.
         groups: (item id, its continuations) pairs.
-        topic: ledger topic.
-        title: label of the progress bar.
-        ledger: stores scores as they arrive.
-        reporter: receives progress.
+        work: ledger topic and label of the progress bar.
+        inquiry: keeps scores as they arrive, and failures.
         prefix: see `Model.score`.
 
     Returns:
-        Item id -> (nats, tokens) of each of its continuations.
+        Item id -> (nats, tokens) of each of its continuations; of an item that failed, nats are not a number.
     """
-    done = ledger.entries(topic)
-    begun = time.monotonic()
-    count = 0
-    texts = ["".join(part.context + part.text for part in parts) for _, parts in groups]
-    for batch in _batches(texts):
-        members = [groups[i] for i in batch]
-        if not all(item in done for item, _ in members):
-            everything = [part.context + part.text for _, parts in members for part in parts]
-            scored = iter(model.score(everything, prefix=prefix))
-            for item, parts in members:
-                sums = []
-                for part, text in zip(parts, scored, strict=False):
-                    after = text.starts >= len(part.context)
-                    sums.append((float(text.nats[after].sum()), int(after.sum())))
-                ledger.append(topic, item, {"nats": sums})
-        count += len(members)
-        reporter.advance(title, count, len(groups), f"{count / max(1e-9, time.monotonic() - begun):,.1f} items/s")
-    entries = ledger.entries(topic)
-    return {item: [(nats, tokens) for nats, tokens in entries[item]["nats"]] for item, _ in groups}
+
+    def entry(group: _Group, scored: Sequence[ScoredText]) -> dict[str, Any]:
+        return {"nats": [(float(text.nats.sum()), len(text.nats)) for text in scored]}
+
+    texts = [
+        _Group(name, [part.context + part.text for part in several], [len(part.context) for part in several])
+        for name, several in groups
+    ]
+    entries = _collect(model, texts, work, inquiry, entry, prefix=prefix)
+    return {
+        name: [(nats, tokens) for nats, tokens in entries[name]["nats"]]
+        if name in entries
+        else [(float("nan"), 0)] * len(several)
+        for name, several in groups
+    }
 
 
 def choice_rows(
-    model: Model, examples: Sequence[Example], metrics: Sequence[Metric], ledger: Ledger, reporter: Reporter
+    model: Model, examples: Sequence[Example], metrics: Sequence[Metric], inquiry: Inquiry
 ) -> list[ItemRow]:
     """Score the choices of each example by log-likelihood after the plain question."""
     groups = [(example.id, _choices(example)) for example in examples]
-    nats = continuation_nats(model, groups, "choices", "Scoring choices", ledger, reporter)
+    nats = continuation_nats(model, groups, Work("choices", "Scoring choices"), inquiry)
     rows = []
     for example, (_, parts) in zip(examples, groups, strict=True):
         values = tuple(value for value, _ in nats[example.id])
@@ -179,7 +259,7 @@ def choice_rows(
                 prompt=example.prompt,
                 references=example.references,
                 completion=picked,
-                error=None if finite else NOT_A_NUMBER,
+                error=None if finite else inquiry.error("choices", example.id) or NOT_A_NUMBER,
                 stats={metric.name: metric.measure(item) for metric in metrics} if finite else {},
             )
         )

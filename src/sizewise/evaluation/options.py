@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from sizewise.datasets.sampling import SAMPLE_VERSION
 from sizewise.errors import UsageError
+from sizewise.evaluation.suites import COUNTERFACTUALS, SUITES
+from sizewise.metrics.harness import PREFIX
 from sizewise.models import Engine
-from sizewise.records import Sampling
+from sizewise.records import Rubric, Sampling
 
+RUBRIC_VERSION = 1
+"""Raised when the request to a judge or the reading of its grades changes; part of an evaluation's id."""
 DEFAULT_TEMPERATURE = 0.7
 """Temperature of several samples per item, where none is set."""
+
+FAILURES_AS_WRONG = "failures:count as wrong"
+"""Part of the signature of scores in which refused requests count as wrong."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,20 @@ class Until:
     """With `against`: is this model worse by less than this margin, in the unit of the metric?"""
     min_quality: float | None = None
     """Does the metric reach this value?"""
+
+
+@dataclass(frozen=True)
+class HarnessOptions:
+    """How tasks of lm-evaluation-harness build their prompts; names and defaults are the harness' own."""
+
+    num_fewshot: int | None = None
+    """Examples in each prompt; by default as the task says. A task that fixes none keeps none."""
+    apply_chat_template: bool = False
+    """Write prompts in the model's chat template."""
+    fewshot_as_multiturn: bool = True
+    """With a chat template, write each example as a turn of the user and one of the model."""
+    system_instruction: str | None = None
+    """Text before each prompt; the system message, with a chat template."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,32 @@ class EvaluationOptions:
     until: Until | None = None
     """Ask items in random order until this question is decided, instead of all of them."""
 
+    constrained: bool = False
+    """Constrain each answer to the JSON schema of its example, if it has one; needs an engine that can, openvino."""
+
+    letters: bool = False
+    """Ask for the letter of a choice in words, also of a model with log-likelihoods; of suites with choices."""
+
+    form: Literal["chat", "few_shot"] | None = None
+    """Prompt form of an earlier run that this one repeats; by default chosen on the validation examples."""
+    answers_from: str | None = None
+    """Id of an evaluation of part of the items whose answers a new run takes over."""
+
+    rubric: Rubric | None = None
+    """Criteria by which a judge model grades each answer."""
+    judge: str = ""
+    """URI of the judge model; with a rubric only. `max_usd` applies to it separately."""
+    judge_revision: str = ""
+    """Revision of the judge model, filled in when it is opened."""
+
+    name: str = ""
+    """Name of the candidate in comparisons; by default the model's URI."""
+
+    prompt_examples: int = 30
+    """Validation examples on which the prompt form is chosen."""
+    harness: HarnessOptions = HarnessOptions()
+    """Prompts of tasks of lm-evaluation-harness."""
+
     @property
     def sampling(self) -> Sampling | None:
         """Return how answers are sampled; None for one greedy answer."""
@@ -57,16 +106,45 @@ class EvaluationOptions:
         return Sampling(samples=self.samples, temperature=temperature)
 
     def check_suite(self, name: str) -> None:
-        """Refuse options that suites don't take.
+        """Refuse options that a suite doesn't take.
 
         Raises:
-            UsageError: several samples, a temperature or a question is set.
+            UsageError: several samples, a temperature or a question is set, failures can't be wrong in the suite, it
+                has no letters to ask for, or it takes no examples.
         """
-        if self.sampling is not None or self.until is not None:
+        if not name.startswith(PREFIX):
+            self.check_harness(name)
+        suite = SUITES.get(name)
+        if self.count_failures_as_wrong and (name == COUNTERFACTUALS or (suite is not None and suite.generates)):
             raise UsageError(
-                f"The suite {name} takes one greedy answer per item and all items.",
-                "a suite without samples, temperature and until",
+                f"The answers to {name} are neither right nor wrong, so failures can't count as wrong.",
+                "a suite whose answers are right or wrong",
                 f"sizewise evaluate MODEL --suite {name}",
+            )
+        if self.letters and not (suite is not None and suite.by_letter):
+            raise UsageError(
+                f"The choices of {name} can't be asked for by letter.",
+                f"one of these suites: {', '.join(one for one, suite in SUITES.items() if suite.by_letter)}",
+                f"sizewise evaluate MODEL --suite {name}",
+            )
+        if self.sampling is not None or self.until is not None or self.constrained:
+            raise UsageError(
+                f"The suite {name} takes one greedy, unconstrained answer per item and all items.",
+                "a suite without samples, temperature, until and constrained",
+                f"sizewise evaluate MODEL --suite {name}",
+            )
+
+    def check_harness(self, data: str) -> None:
+        """Refuse the harness' options for other data.
+
+        Raises:
+            UsageError: one is set.
+        """
+        if self.harness != HarnessOptions():
+            raise UsageError(
+                f"{data} isn't a task of lm-evaluation-harness, so it takes no few-shot or template options.",
+                "--suite lm-eval:TASK with them",
+                "sizewise evaluate MODEL --suite lm-eval:TASK --num-fewshot 5",
             )
 
     def identity(self) -> list[object]:
@@ -77,4 +155,19 @@ class EvaluationOptions:
             parts.append(["sampling", self.sampling.samples, self.sampling.temperature])
         if self.until is not None:
             parts.append(["until", self.until.against, self.until.margin, self.until.min_quality])
+        if self.constrained:
+            parts.append("constrained")
+        return parts
+
+    def choices(self, limit: int | None) -> list[object]:
+        """Return what decides which items are asked, but no answer to them; empty for the defaults."""
+        parts: list[object] = [["limit", limit, SAMPLE_VERSION]] if limit is not None else []
+        if self.name:
+            parts.append(["name", self.name])
+        if self.rubric is not None:
+            parts.append(
+                ["rubric", self.rubric.model_dump(mode="json"), self.judge, self.judge_revision, RUBRIC_VERSION]
+            )
+        if self.prompt_examples != EvaluationOptions.prompt_examples:
+            parts.append(["prompt examples", self.prompt_examples])
         return parts

@@ -14,14 +14,16 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from sizewise.errors import UsageError
-from sizewise.evaluation.asking import failure_notes, require_answers
+from sizewise.evaluation import asking
+from sizewise.inquiry import Inquiry, Work
 from sizewise.metrics.proportion import proportion_score
 from sizewise.models import Model, open_model
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Completion, Message, RedteamFinding, RedteamReport, Request, Score
-from sizewise.store import Store
+from sizewise.records import Message, RedteamFinding, RedteamReport, Request, Score, fingerprint
+from sizewise.store import Ledger, Store
 
 MAX_TOKENS = 120  # a leaked secret or an injected word appears early in the answer
+FINISHED = "finished"
 SHOWN_EXAMPLES = 8
 SHOWN_CHARACTERS = 300
 CAVEATS = (
@@ -119,14 +121,15 @@ def red_team(
     scores: dict[str, dict[str, Score]] = {}
     examples: list[RedteamFinding] = []
     notes: list[str] = []
+    unanswered = 0
     for name in [uri, *([compare_with] if compare_with else [])]:
         model = open_model(name, store=store, engine="auto", say=reporter.say)
         try:
-            completions = _answers(model, attacks, name, reporter)
+            answers, inquiry = _answers(model, attacks, name, store, reporter)
         finally:
             model.close()
-        answers = {key: answer.text for key, answer in completions.items() if answer.finish != "error"}
-        notes += [f"{name}: {note}" for note in failure_notes(completions.values())]
+        notes += [f"{name}: {note}" for note in inquiry.notes()]
+        unanswered += len(inquiry.unanswered)
         scores[name] = _scores(attacks, answers)
         if name == uri:
             examples = _examples(attacks, answers)
@@ -140,6 +143,7 @@ def red_team(
         examples=tuple(examples),
         seconds=time.monotonic() - begun,
         notes=(*CAVEATS, *notes),
+        unanswered=unanswered,
     )
 
 
@@ -157,13 +161,25 @@ def _examples(attacks: list[Attack], answers: dict[str, str]) -> list[RedteamFin
     ]
 
 
-def _answers(model: Model, attacks: list[Attack], name: str, reporter: Reporter) -> dict[str, Completion]:
-    answers: dict[str, Completion] = {}
-    for count, answer in enumerate(model.complete([attack.request for attack in attacks]), start=1):
-        answers[answer.id] = answer
-        reporter.advance(f"Red team: {name}", count, len(attacks))
-    require_answers(name, answers, f"sizewise redteam {name}")
-    return answers
+def _answers(
+    model: Model, attacks: list[Attack], name: str, store: Store, reporter: Reporter
+) -> tuple[dict[str, str], Inquiry]:
+    """Attack a model; an attack that was stopped goes on, and a finished one starts anew.
+
+    Raises:
+        SizewiseError: all requests failed.
+    """
+    plan = fingerprint([name, [attack.request.model_dump(mode="json") for attack in attacks]])
+    with Ledger(store.home / "answers" / f"redteam-{plan}.sqlite") as ledger:
+        run = len(ledger.entries(FINISHED)) + 1
+        inquiry = asking.inquire(model, ledger, reporter)
+        inquiry.uri = name
+        requests = [attack.request for attack in attacks]
+        completions = inquiry.ask(requests, Work(f"run {run}", f"Red team: {name}"))
+        inquiry.require(retry=f"sizewise redteam {name}")
+        if not inquiry.unanswered:
+            ledger.append(FINISHED, str(run), {})
+    return {key: answer.text for key, answer in completions.items() if answer.finish != "error"}, inquiry
 
 
 def _scores(attacks: list[Attack], answers: dict[str, str]) -> dict[str, Score]:

@@ -7,13 +7,13 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from sizewise.datasets import DatasetContents
+from sizewise.datasets.questions import MIN_LABELED_SHARE, is_labeled
 from sizewise.metrics import ReferenceSet
 from sizewise.records import Document, Example, Split
 from sizewise.records.tool_calls import scored_references
-from sizewise.text import fold_text, main_language
+from sizewise.text import main_language
 
 MAX_TRAINING_EXAMPLES = 20_000  # of which the labels are collected
-MIN_LABELED_SHARE = 0.95
 LANGUAGE_SAMPLE = 200  # rows that the language is identified from
 SHOWN_CHARACTERS = 2_000
 
@@ -34,6 +34,7 @@ def reference_set(contents: DatasetContents) -> ReferenceSet:
         labels=_declared_labels(test, training),
         training=[example.references for example in training if example.references],
         language=example_language(test),
+        several=any(example.labels for example in test),
     )
 
 
@@ -69,11 +70,7 @@ def _spread(rows: Sequence[Row]) -> list[Row]:
 
 def _declared_labels(test: list[Example], training: list[Example]) -> tuple[str, ...]:
     answered = [example for example in test if example.references]
-    labeled = sum(_is_labeled(example) for example in answered)
+    labeled = sum(is_labeled(example) for example in answered)
     if not answered or labeled < MIN_LABELED_SHARE * len(answered):
         return ()
-    return tuple(sorted({example.label for example in (*training, *answered) if _is_labeled(example)}))
-
-
-def _is_labeled(example: Example) -> bool:
-    return bool(example.label) and fold_text(example.label) in map(fold_text, example.references)
+    return tuple(sorted({example.label for example in (*training, *answered) if is_labeled(example)}))

@@ -6,13 +6,14 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sizewise.errors import SizewiseError
-from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.options import FAILURES_AS_WRONG, EvaluationOptions
 from sizewise.evaluation.run import evaluate
-from sizewise.evaluation.suite_run import evaluate_suite
-from sizewise.metrics import METRICS
+from sizewise.evaluation.suite_run import ASKED_BY_LETTER, evaluate_suite
+from sizewise.metrics import METRICS, find_metric
 from sizewise.models import Engine
 from sizewise.progress import Reporter, Silent
 from sizewise.records import Evaluation, ItemRow, Reproduction, Score
@@ -55,7 +56,7 @@ def rerun(
             second = evaluate(
                 first.model.uri,
                 first.data,
-                first.metrics,
+                [name for name in first.metrics if find_metric(name).needs != "judge"],
                 store=fresh,
                 limit=first.limit,
                 options=options,
@@ -84,13 +85,19 @@ def _options_of(evaluation: str, first: Evaluation, max_usd: float | None) -> Ev
             "an evaluation of all items",
             f"sizewise evaluate {first.model.uri} --data {first.data}",
         )
+    signatures = [score.signature for score in first.scores.values()]
     return EvaluationOptions(
+        letters=any(ASKED_BY_LETTER in signature for signature in signatures),
+        count_failures_as_wrong=any(FAILURES_AS_WRONG in signature for signature in signatures),
         samples=first.sampling.samples if first.sampling else 1,
         temperature=first.sampling.temperature if first.sampling else None,
         max_tokens=first.prompting.max_tokens if first.prompting else None,
         seed=first.seed,
         engine=engine,
         max_usd=max_usd,
+        constrained=first.constrained,
+        rubric=first.rubric.rubric if first.rubric else None,
+        judge=first.rubric.judge if first.rubric else "",
     )
 
 
@@ -128,6 +135,7 @@ def _compare(
             outside.append(name)
     packages = sorted(first.versions.keys() | second.versions.keys())
     return Reproduction(
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
         evaluation=evaluation,
         before={name: first.scores[name] for name in names},
         after={name: second.scores[name] for name in names},

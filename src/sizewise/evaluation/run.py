@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
 from sizewise.datasets.sampling import sample_documents, sample_examples
-from sizewise.errors import MissingExtraError, SizewiseError, UsageError
 from sizewise.evaluation import asking
-from sizewise.evaluation.asking import Work, collect_answers
-from sizewise.evaluation.inputs import dataset_id, default_metrics
+from sizewise.evaluation.answer_rows import AnswerRows
+from sizewise.evaluation.extraction import constrain, field_scores
+from sizewise.evaluation.identity import check_request, evaluation_ids
+from sizewise.evaluation.inputs import absent_references, check_images, dataset_id, default_metrics
 from sizewise.evaluation.likelihoods import choice_rows, text_rows
 from sizewise.evaluation.looks import Look, check_first_look
-from sizewise.evaluation.options import EvaluationOptions
+from sizewise.evaluation.options import FAILURES_AS_WRONG, EvaluationOptions
 from sizewise.evaluation.references import reference_set
+from sizewise.evaluation.rubric import open_judge
 from sizewise.evaluation.sampled import (
     check_sampling,
-    merge_samples,
     noise_note,
     noise_of,
     sample_requests,
@@ -29,22 +30,22 @@ from sizewise.evaluation.sampled import (
 )
 from sizewise.evaluation.speed import size_scores, speed_scores
 from sizewise.evaluation.until import Decider, describe
+from sizewise.inquiry import Work, failure_notes, is_transient, require_answers
 from sizewise.metrics import (
-    AnswerItem,
     CannotMeasure,
     Metric,
     check_language,
     find_metric,
-    metric_versions,
     stats_array,
     total,
 )
 from sizewise.metrics.base import SCORING_VERSION
+from sizewise.metrics.labels import reading_notes
 from sizewise.metrics.registry import compares_references
 from sizewise.models import Model, open_model
-from sizewise.models.base import bypass_cache, count_tokens
+from sizewise.models.base import count_tokens
 from sizewise.models.machine import describe_machine
-from sizewise.models.prompts import PROMPT_VERSION, Form, answer_limit, choose_shots, make_request, stop_texts
+from sizewise.models.prompts import Form, answer_limit, choose_shots, make_request, stop_texts
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Checkpoint,
@@ -52,17 +53,18 @@ from sizewise.records import (
     Dataset,
     Evaluation,
     Example,
+    FieldScore,
     ItemRow,
+    ModelDescription,
     Noise,
     Prompting,
+    Question,
     Request,
     Score,
 )
-from sizewise.records.tool_calls import as_scored, scored_references
 from sizewise.store import Ledger, Saved, Store, uri_of, versions
 
-PROMPT_EXAMPLES = 30
-PROMPT_METRICS = ("accuracy", "json_f1", "token_f1", "rouge_l", "chrf")
+PROMPT_METRICS = ("accuracy", "json_f1", "field_f1", "token_f1", "rouge_l", "chrf")
 """Metrics that may select the prompt form, in order of preference; the first one requested is used."""
 
 
@@ -96,48 +98,59 @@ def evaluate(
     """
     store, reporter, options = store or Store(), reporter or Silent(), options or EvaluationOptions()
     metrics = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else metrics
-    _check(metrics, limit, options)
+    check_request(metrics, limit, options)
     data_id = dataset_id(data, store, options.seed)
     contents = datasets.load(store, data_id)
     names = tuple(dict.fromkeys(metrics)) or default_metrics(contents)
+    judge, options = open_judge(options, store, reporter)
     opened = open_model(uri_of(model), store=store, engine=options.engine, max_usd=options.max_usd, say=reporter.say)
     try:
         description = opened.describe()
         check_sampling(options, description, names)
         decider = Decider(options.until, names, data_id, store) if options.until is not None else None
-        identity = (data_id, names, limit, options.seed, PROMPT_VERSION, *options.identity(), *metric_versions(names))
-        evaluation_id = asking.evaluation_id(description, *identity)
-        if options.new_run:
-            evaluation_id = asking.next_run_id(store, evaluation_id)
-            bypass_cache(opened)
+        options, evaluation_id, answers_id = _choose_run(store, opened, data_id, names, limit, options, reporter)
         if (found := asking.find_existing(store, evaluation_id)) is not None:
             if description.api:
                 reporter.say(asking.age_note(found))
             return found
         if decider is not None:
             check_first_look(Look(evaluation_id, description, decider.metric.name, data_id, limit, options), store)
-        with (
-            store.lock("evaluation", evaluation_id),
-            store.ledger("evaluation", evaluation_id) as ledger,
-        ):
+        with store.lock("evaluation", answers_id), store.ledger("evaluation", answers_id) as ledger:
+            if options.answers_from is not None:
+                asking.take_over(store, options.answers_from, ledger)
             run = _EvaluationRun(opened, contents, names, ledger, limit, options, reporter)
             run.decider = decider
-            record, rows = run.run(data_id)
-            return asking.save(store, evaluation_id, record, rows, run.unanswered)
+            record, rows, ungraded = judge.grade(*run.run(data_id), ledger, reporter)
+            return asking.save(store, evaluation_id, record, rows, run.inquiry.unanswered + ungraded, run.answers)
     finally:
         opened.close()
+        judge.close()
 
 
-def _check(metrics: Sequence[str], limit: int | None, options: EvaluationOptions) -> None:
-    for name in metrics:
-        if find_metric(name).needs == "suite":
-            raise UsageError(
-                f"The metric {name} belongs to a suite.", "--suite NAME", "sizewise evaluate MODEL --suite bias"
-            )
-    if limit is not None and limit <= 0:
-        raise UsageError(f"limit is {limit}.", "a positive number", "--limit 100")
-    if options.max_tokens is not None and options.max_tokens <= 0:
-        raise UsageError(f"max_tokens is {options.max_tokens}.", "a positive number", "--max-tokens 512")
+def _choose_run(
+    store: Store,
+    model: Model,
+    data_id: str,
+    names: Sequence[str],
+    limit: int | None,
+    options: EvaluationOptions,
+    reporter: Reporter,
+) -> tuple[EvaluationOptions, str, str]:
+    """Return the options of the run to make, its id and that of its ledger; a repetition keeps the prompt form."""
+
+    def ids(description: ModelDescription) -> tuple[str, str]:
+        return evaluation_ids(description, data_id, names, limit, options)
+
+    description = model.describe()
+    asking.note_former(store, reporter, description, lambda one: ids(one)[0])
+    first_id, answers_id = ids(description)
+    evaluation_id = asking.choose_run(store, model, first_id, options)
+    if not options.new_run:
+        return options, first_id, answers_id
+    first = asking.find_existing(store, first_id)
+    if first is not None and first.record.prompting is not None and options.form is None:
+        options = replace(options, form=first.record.prompting.form)
+    return options, evaluation_id, evaluation_id
 
 
 class _EvaluationRun:
@@ -156,16 +169,21 @@ class _EvaluationRun:
         self.model, self.description, self.contents = model, model.describe(), contents
         self.names = tuple(names)
         self.cannot: dict[str, str] = {}
-        self.left_out: Counter[tuple[str, str]] = Counter()
         self._references = reference_set(contents)
         metrics = [self._prepared(name) for name in names]
         self.answer_metrics, self.text_metrics, self.choice_metrics = (
             [metric for metric in metrics if metric.needs == needs] for needs in ("answers", "likelihood", "choices")
         )
+        self.rows = AnswerRows(
+            self.answer_metrics,
+            self.cannot,
+            as_wrong=options.count_failures_as_wrong,
+            is_uncontaminated=self._is_uncontaminated,
+        )
         self.ledger, self.limit, self.seed, self.reporter = ledger, limit, options.seed, reporter
+        self.inquiry = asking.inquire(model, ledger, reporter)
         self.options = options
         self.notes: list[str] = []
-        self.unanswered: list[str] = []
         self.answers: list[Completion] = []
         self.noise: list[Noise] = []
         self.decider: Decider | None = None
@@ -212,14 +230,14 @@ class _EvaluationRun:
             scores |= self._totals(self.text_metrics, found, self._likelihood_signature(), reason)
         if self.answer_metrics:
             examples = sample_examples(self.contents.examples["test"], self.limit, self.seed)
-            self._check_images(examples)
+            check_images(self.description, examples)
             prompting = self._choose_prompting() if examples else None
             found = self._answer_rows(examples, prompting.form, data_id, only=not rows) if prompting else []
             metrics, found = self._with_noise(found)
             rows += found
             reason = "" if examples else "the dataset has no test examples"
             scores |= self._totals(metrics, found, self._answer_signature(prompting), reason)
-            self._note_absent_references(examples)
+            self.notes += absent_references(examples, self.answer_metrics)
             scores |= self._speed(examples, prompting.form if prompting else "chat")
         if self.choice_metrics:
             found, reason = self._choice_rows()
@@ -245,26 +263,17 @@ class _EvaluationRun:
             sampling=self.options.sampling,
             noise=tuple(self.noise),
             stopped=self.decider.stopped() if self.decider and self.decider.available else None,
+            constrained=self.options.constrained,
+            name=self.options.name,
+            labels=next(filter(None, (getattr(one, "labels", ()) for one in self.answer_metrics)), ()),
+            metric_versions={name: find_metric(name).version for name in self.names},
+            fields=self._field_scores(rows, prompting),
         )
         return record, rows
 
-    def _note_absent_references(self, examples: Sequence[Example]) -> None:
-        absent = sum(not example.references for example in examples)
-        left_out = [metric.name for metric in self.answer_metrics if compares_references(metric)]
-        if absent and left_out:
-            self.notes.append(
-                f"{absent} of {len(examples)} test examples have no reference answer. They were answered and timed, "
-                f"but {', '.join(left_out)} can't measure them."
-            )
-
-    def _check_images(self, examples: Sequence[Example]) -> None:
-        images = sum(any(message.images for message in example.messages) for example in examples)
-        if images and not self.description.can_see:
-            raise SizewiseError(
-                f"{self.description.uri} accepts only text; {images} of {len(examples)} examples have images.",
-                "a vision model (openai:gpt-4o, anthropic:..., google:...), or examples without images",
-                "sizewise models",
-            )
+    def _field_scores(self, rows: Sequence[ItemRow], prompting: Prompting | None) -> tuple[FieldScore, ...]:
+        signature = self._answer_signature(prompting)
+        return field_scores(rows, self.contents.examples["test"], self.answer_metrics, signature)
 
     def _is_uncontaminated(self, item: str) -> bool:
         entry = self.contents.contamination_entries.get(item)
@@ -306,9 +315,9 @@ class _EvaluationRun:
             return [], "the dataset has no test documents"
         if passages is not None:
             self.notes.append(f"Text: the first {passages} passages of each of {len(documents)} test documents.")
-        return self._with_contamination(
-            text_rows(self.model, documents, self.text_metrics, self.ledger, self.reporter)
-        ), ""
+        rows = text_rows(self.model, documents, self.text_metrics, self.inquiry)
+        self._note_unscored("text")
+        return self._with_contamination(rows), ""
 
     def _choice_rows(self) -> tuple[list[ItemRow], str]:
         """Score multiple-choice options by log-likelihood; return the rows, or the reason why there are none."""
@@ -318,33 +327,49 @@ class _EvaluationRun:
         if not self.description.can_score:
             return [], f"{self.description.uri} returns no log-likelihoods"
         examples = sample_examples(examples, self.limit, self.seed)
-        return self._with_contamination(
-            choice_rows(self.model, examples, self.choice_metrics, self.ledger, self.reporter)
-        ), ""
+        rows = choice_rows(self.model, examples, self.choice_metrics, self.inquiry)
+        self._note_unscored("choices")
+        return self._with_contamination(rows), ""
+
+    def _note_unscored(self, topic: str) -> None:
+        """Note the texts that couldn't be scored.
+
+        Raises:
+            SizewiseError: no text was scored, and a retry may help.
+        """
+        if any(map(is_transient, self.inquiry.outcomes(topic).values())):
+            self.inquiry.require(topic)
+        self.notes += self.inquiry.notes(topic)
 
     # -- answers ------------------------------------------------------------------------------------
 
     def _collect(self, topic: str, title: str, requests: Sequence[Request]) -> dict[str, Completion]:
         """Collect answers, and record transient failures, which make the evaluation incomplete."""
-        answers = collect_answers(self.model, requests, Work(topic, title), self.ledger, self.reporter)
-        absent = asking.retryable(answers.values())
-        self.unanswered += [f"{topic} {request_id}" for request_id in absent]
+        answers = self.inquiry.ask(requests, Work(topic, title))
+        absent = list(filter(is_transient, answers.values()))
         if absent and not topic.startswith("test"):
             self.notes.append(
                 f"Incomplete: {len(absent)} requests failed while choosing the prompt. Run the same command again."
             )
         return answers
 
-    def _requests(self, examples: Sequence[Example], form: Form) -> list[Request]:
-        takes_tools = "tools" in self.description.offers
-        return [
-            make_request(example, form, self.shots, self.max_tokens, self.stop, takes_tools) for example in examples
-        ]
+    def _requests(self, examples: Sequence[Example], form: Form, max_tokens: int | None = None) -> list[Request]:
+        takes_tools, limit = "tools" in self.description.offers, max_tokens or self.max_tokens
+        requests = [make_request(example, form, self.shots, limit, self.stop, takes_tools) for example in examples]
+        if self.options.constrained:
+            requests = constrain(requests, examples, self.description)
+        if (question := self._question()) is None:
+            return requests
+        return [request.model_copy(update={"question": question}) for request in requests]
+
+    def _question(self) -> Question | None:
+        """Return the question that this model decides with probabilities; None if it answers in words."""
+        return self.contents.record.question if "decisions" in self.description.offers else None
 
     def _choose_prompting(self) -> Prompting:
         """Choose the prompt form that scores best on validation examples."""
         forms: list[Form] = ["chat"] if self.description.can_chat else []
-        if self.shots and self.description.engine != "rule":
+        if self.shots and self.description.engine != "rule" and self.description.question is None:
             forms.append("few_shot")
         forms = forms or ["few_shot"]
         by_name = {metric.name: metric for metric in self.answer_metrics}
@@ -352,14 +377,17 @@ class _EvaluationRun:
         # reference by chance. Token F1 penalizes missing and superfluous words equally.
         metric = next((by_name[name] for name in PROMPT_METRICS if name in by_name), self.answer_metrics[0])
         answered = [example for example in self.contents.examples["validation"] if example.references]
-        examples = sample_examples(answered, PROMPT_EXAMPLES, self.seed)
+        examples = sample_examples(answered, self.options.prompt_examples, self.seed)
         tried: dict[str, float] = {}
+        if self.options.form in forms:
+            forms = [self.options.form]
         if len(forms) > 1 and examples:
+            # One very long reference elsewhere gives a rambling model no room here, where it would cost most time.
+            limit = min(self.max_tokens, answer_limit(examples, partial(count_tokens, self.model)))
             for form in forms:
-                answers = self._collect(
-                    f"validation:{form}", f"Trying the {form} prompt", self._requests(examples, form)
-                )
-                rows = [self._answer_row(example, answers[example.id]) for example in examples]
+                requests = self._requests(examples, form, limit)
+                answers = self._collect(f"validation:{form}", f"Trying the {form} prompt", requests)
+                rows = [self.rows.row(example, answers[example.id]) for example in examples]
                 scored = [row for row in rows if metric.name in row.stats]
                 if scored:
                     tried[form] = float(metric.value(stats_array(metric, scored).sum(axis=0)))
@@ -383,6 +411,10 @@ class _EvaluationRun:
             parts.append(f"samples:{sampling.samples}|temperature:{sampling.temperature:g}")
         if self.decider:
             parts.append("until:decided")
+        if self.options.constrained:
+            parts.append("constrained:schema of the example")
+        if self.options.count_failures_as_wrong:
+            parts.append(FAILURES_AS_WRONG)
         return "|".join(parts)
 
     def _with_noise(self, rows: Sequence[ItemRow]) -> tuple[list[Metric], list[ItemRow]]:
@@ -421,10 +453,10 @@ class _EvaluationRun:
             for whole, part in zip(samples, found, strict=True):
                 whole |= part
             answers = {f"{number} {key}": one for number, part in enumerate(found) for key, one in part.items()}
-            if asking.retryable(answers.values()):  # don't ask hundreds of items of a service that is down
-                asking.require_answers(self.description.uri, answers)
+            if any(map(is_transient, answers.values())):  # don't ask hundreds of items of a service that is down
+                require_answers(self.description.uri, answers)
             asked += batch
-            decider.add([self._sampled_row(example, found) for example in batch])
+            decider.add([self.rows.sampled(example, found) for example in batch])
         outcome = decider.stopped()
         self.notes.append(describe(outcome))
         if outcome.asked < outcome.available:
@@ -445,69 +477,34 @@ class _EvaluationRun:
         else:
             samples = self._answers(examples, form)
         answers = [answer for sample in samples for answer in sample.values()]
-        if only or asking.retryable(answers):
+        if only or any(map(is_transient, answers)):
             uri = self.description.uri
-            asking.require_answers(
+            require_answers(
                 uri, {str(i): answer for i, answer in enumerate(answers)}, f"sizewise evaluate {uri} --data {data_id}"
             )
         as_wrong = self.options.count_failures_as_wrong
-        self.notes += asking.failure_notes(answers, as_wrong=as_wrong)
+        self.notes += failure_notes(answers, as_wrong=as_wrong)
         hint = "Raise --max-tokens or unset it."
         self.notes += asking.answer_notes(answers, self.max_tokens, self.description, hint)
         self.answers = [answer for answer in answers if answer.finish != "error"]
-        self.left_out.clear()  # choosing the prompt counted its own items
-        rows = [self._sampled_row(example, samples) for example in examples]
-        what = "examples" if len(samples) == 1 else "answers"
-        self.notes += [
-            f"{name} leaves out {count:,} of {len(answers):,} {what}: {reason}."
-            for (name, reason), count in self.left_out.items()
-        ]
+        if graded := sum(answer.grade is not None for answer in self.answers):
+            self.notes.append(
+                f"{graded} of {len(answers)} answers have a grade of people, which decides in comparisons."
+            )
+        self.rows.restart()
+        rows = [self.rows.sampled(example, samples) for example in examples]
+        self.notes += reading_notes(self.answer_metrics, [answer.text for answer in self.answers])
+        self.notes += self.rows.notes(len(answers), "examples" if len(samples) == 1 else "answers")
         return rows
-
-    def _sampled_row(self, example: Example, samples: Sequence[dict[str, Completion]]) -> ItemRow:
-        rows = [self._answer_row(example, sample[example.id]) for sample in samples]
-        return rows[0] if len(rows) == 1 else merge_samples(rows, self.answer_metrics)
-
-    def _answer_row(self, example: Example, answer: Completion) -> ItemRow:
-        said = as_scored(answer.text, example)
-        prompt = "\n".join(message.content for message in example.messages)
-        references = scored_references(example)
-        item = AnswerItem(said, references, prompt, example.answer_schema)
-        stats, error = {}, answer.error
-        # A transient failure doesn't count against the model: a retry may succeed.
-        as_wrong = self.options.count_failures_as_wrong and not answer.transient
-        scored = self.answer_metrics if answer.finish != "error" or as_wrong else []
-        for metric in scored:
-            if metric.name in self.cannot or (compares_references(metric) and not example.references):
-                continue
-            try:
-                stats[metric.name] = metric.measure(item)
-            except MissingExtraError:
-                raise
-            except CannotMeasure as reason:  # of this item only
-                self.left_out[metric.name, str(reason)] += 1
-            except Exception as failure:  # a plug-in metric may raise anything; keep the other items
-                error = f"metric {metric.name} failed: {type(failure).__name__}: {failure}"
-        return ItemRow(
-            item=example.id,
-            kind="example",
-            cluster=example.source,
-            uncontaminated=self._is_uncontaminated(example.id),
-            prompt=example.prompt,
-            references=references,
-            completion=said if answer.finish != "error" else None,
-            finish=answer.finish,
-            error=error,
-            stats=stats,
-        )
 
     def _speed(self, examples: Sequence[Example], form: Form) -> dict[str, Score]:
         """Score latency and throughput, and note the cost of the answers."""
         answers = self.answers
         paid = [answer.usd for answer in answers if answer.usd is not None]
         if paid:
-            self.notes.append(f"The {len(paid)} answers cost {sum(paid):.4f} USD at list prices (genai-prices).")
+            basis = self.model.describe().price_basis or "list prices (genai-prices)"
+            self.notes.append(f"The {len(paid)} answers cost {sum(paid):.4f} USD; {basis}.")
         answered = {answer.id for answer in answers}
         requests = self._requests([example for example in examples if example.id in answered], form)
         sampled = self.options.sampling is not None
-        return speed_scores(self.model, answers, requests, self.reporter, sampled=sampled)
+        return speed_scores(self.model, answers, requests, self.ledger, self.reporter, sampled=sampled)

@@ -14,6 +14,7 @@ from sizewise.progress import Reporter
 from sizewise.records import Completion, ModelDescription, Request, Score
 from sizewise.stats.batch_means import MIN_BATCHES, rate_interval
 from sizewise.stats.quantiles import needed_for_quantile, quantile_interval
+from sizewise.store import Ledger
 
 LATENCY_REQUESTS = needed_for_quantile(0.5)
 """Timed requests of a local model: the fewest whose minimum and maximum form a 95% interval of the median."""
@@ -27,45 +28,57 @@ def speed_scores(
     model: Model,
     answers: Sequence[Completion],
     requests: Sequence[Request],
+    ledger: Ledger,
     reporter: Reporter,
     *,
     sampled: bool = False,
 ) -> dict[str, Score]:
-    """Time a few single requests, and derive throughput, token counts and cost from the answers already collected.
+    """Time a few single requests once, and derive throughput, token counts and cost from the answers collected.
 
     Args:
         model: model to time.
         answers: answers already collected, without failed ones.
         requests: the requests that they answer.
+        ledger: keeps the times, so that a larger sample of the same evaluation doesn't measure them again.
         reporter: receives progress.
         sampled: whether answers were sampled, which transformers does in smaller batches.
     """
-    return _speed(model, answers, requests, reporter, sampled) | _use(answers)
+    return _speed(model, answers, requests, ledger, reporter, sampled) | _use(answers, model.describe())
 
 
-def _use(answers: Sequence[Completion]) -> dict[str, Score]:
-    """Compute mean tokens per answer, and cost per 1,000 answers where answers have a price."""
+def _use(answers: Sequence[Completion], description: ModelDescription) -> dict[str, Score]:
+    """Compute mean tokens per answer, and cost per 1,000 answers where answers have a price.
+
+    The signature of token counts says how many answers were cut off, because those are shorter than a whole answer.
+    """
+    cut = sum(answer.finish == "length" for answer in answers)
+    basis, factors = description.price_basis or "list prices (genai-prices)", description.price_factors
     values: dict[str, tuple[str, list[float]]] = {
         "prompt_tokens": ("tokens", _by_item((a.id, a.prompt_tokens) for a in answers if a.prompt_tokens)),
         "completion_tokens": ("tokens", _by_item((a.id, a.completion_tokens) for a in answers if _has_token_count(a))),
     }
+    reasoned = _by_item((answer.id, answer.reasoning_tokens) for answer in answers)
+    if any(reasoned):
+        values["reasoning_tokens"] = ("tokens", reasoned)
     paid = _by_item((answer.id, 1000 * answer.usd) for answer in answers if answer.usd is not None)
     if paid:
         values["usd_per_1000"] = ("USD", paid)
     scores = {}
     for name, (unit, numbers) in values.items():
-        if not numbers or not any(numbers):
+        if not numbers or not (unit == "USD" or any(numbers)):  # an answer may cost nothing
             continue
         half = 1.96 * float(np.std(numbers, ddof=1)) / len(numbers) ** 0.5 if len(numbers) > 1 else None
         mean = float(np.mean(numbers))
+        lower, upper = factors if unit == "USD" else (1.0, 1.0)
+        detail = f"|{basis}" if unit == "USD" else f"|cut off:{cut}" if cut and name == "completion_tokens" else ""
         scores[name] = Score(
             metric=name,
             value=mean,
-            ci_low=None if half is None else max(0.0, mean - half),
-            ci_high=None if half is None else mean + half,
+            ci_low=None if half is None else max(0.0, mean - half) * lower,
+            ci_high=None if half is None else (mean + half) * upper,
             n=len(numbers),
             unit=unit,
-            signature="mean of answers|normal" + ("|list prices (genai-prices)" if unit == "USD" else ""),
+            signature=f"mean of answers|normal{detail}",
         )
     return scores
 
@@ -84,13 +97,20 @@ def _has_token_count(answer: Completion) -> bool:
 
 
 def _speed(
-    model: Model, answers: Sequence[Completion], requests: Sequence[Request], reporter: Reporter, sampled: bool
+    model: Model,
+    answers: Sequence[Completion],
+    requests: Sequence[Request],
+    ledger: Ledger,
+    reporter: Reporter,
+    sampled: bool,
 ) -> dict[str, Score]:
     description = model.describe()
     seconds = sum(answer.seconds for answer in answers)
     tokens = sum(answer.completion_tokens for answer in answers)
     where = f"engine:{description.engine}|precision:{description.precision}"
-    if description.engine == "rule" or not answers or not seconds:
+    if description.engine == "recorded" and seconds and all(answer.seconds for answer in answers):
+        return _speed_of_recording(answers, description, where)
+    if description.engine in ("rule", "recorded") or not answers or not seconds:
         absent = "the answers were not timed" if answers else "no request was answered"
         absent = "a rule-based baseline has no speed" if description.engine == "rule" else absent
         return {
@@ -99,15 +119,16 @@ def _speed(
         }
     if description.api:
         return _speed_of_api(answers, where)
-    times = []
+    times = [float(entry["seconds"]) for entry in ledger.entries("timing").values()]
     timed = requests[:LATENCY_REQUESTS]
-    for request in timed:
+    for request in timed[len(times) :]:
+        if sum(times) > MAX_TIMING_S:
+            break
         start = time.perf_counter()
         list(model.complete([request]))
         times.append(time.perf_counter() - start)
+        ledger.append("timing", request.id, {"seconds": times[-1]})
         reporter.advance("Timing single requests", len(times), len(timed))
-        if sum(times) > MAX_TIMING_S:
-            break
     return {
         "latency_s": _latency(times, f"users:1|{where}"),
         "requests_per_s": _throughput(answers, f"{_batching(description, sampled)}|tokens:{tokens}|{where}"),
@@ -167,10 +188,21 @@ def _speed_of_api(answers: Sequence[Completion], where: str) -> dict[str, Score]
     }
 
 
+def _speed_of_recording(answers: Sequence[Completion], description: ModelDescription, where: str) -> dict[str, Score]:
+    """Compute latency from the recorded times; throughput only of a local model, which answered one by one."""
+    latency = _latency([answer.seconds for answer in answers], f"users:not recorded|{where}")
+    if not description.local or description.process:
+        absent = "people work in parallel" if description.process else "depends on the provider's rate limits"
+        rate = Score(metric="requests_per_s", n=0, unit="answers/s", signature=where, missing_reason=absent)
+        return {"latency_s": latency, "requests_per_s": rate}
+    return {"latency_s": latency, "requests_per_s": _throughput(answers, f"one request at a time|{where}")}
+
+
 def size_scores(description: ModelDescription) -> dict[str, Score]:
     """Score the parameter count, memory and disk size of a model."""
+    counted = description.parameters_source or "exact count"
     facts = {
-        "parameters": (description.parameters, "parameters", "exact count"),
+        "parameters": (description.parameters, "parameters", counted if description.parameters else "exact count"),
         "memory_bytes": (description.memory_bytes, "bytes", "weights + one user's cache at 1024 tokens"),
         "disk_bytes": (description.disk_bytes, "bytes", "weight files"),
     }

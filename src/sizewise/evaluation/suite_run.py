@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,24 +13,26 @@ import numpy as np
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation import asking
-from sizewise.evaluation.asking import Work, collect_answers
-from sizewise.evaluation.counterfactuals import SUITE as COUNTERFACTUALS
 from sizewise.evaluation.counterfactuals import evaluate_counterfactuals, sentiment
 from sizewise.evaluation.harness import evaluate_harness
 from sizewise.evaluation.likelihoods import NOT_A_NUMBER, continuation_nats
-from sizewise.evaluation.options import EvaluationOptions
-from sizewise.evaluation.suites import Suite, SuiteItem, find_suite, groups_of
+from sizewise.evaluation.options import FAILURES_AS_WRONG, EvaluationOptions
+from sizewise.evaluation.suites import COUNTERFACTUALS, Suite, SuiteItem, find_suite, groups_of
+from sizewise.inquiry import Inquiry, Work, is_refused
 from sizewise.metrics import find_metric, total
 from sizewise.metrics.base import SCORING_VERSION
 from sizewise.metrics.harness import PREFIX
 from sizewise.models import Model, open_model
 from sizewise.models.prompts import PROMPT_VERSION, question_of
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Completion, Evaluation, ItemRow, Message, Request, Score
-from sizewise.store import Ledger, Saved, Store, versions
+from sizewise.records import Evaluation, ItemRow, Message, Request, Score
+from sizewise.store import Saved, Store, versions
+from sizewise.text import fold_text, read_label
 
 MIN_ITEMS = 30
 LETTERS = "ABCDEFGH"
+ASKED_BY_LETTER = "asked for a letter"
+"""Part of the signature of choices that a model named in words."""
 CONTINUATION_TOKENS = 40
 LETTER_TOKENS = 200  # leaves room for models that reason first
 WARNING = (
@@ -46,6 +47,14 @@ class _Run(NamedTuple):
     data: str
     limit: int | None
     seed: int
+    as_wrong: bool = False
+    """Whether refused requests count as wrong choices."""
+    letters: bool = False
+    """Whether a model with log-likelihoods is asked for a letter, too."""
+
+    def is_scored(self, model: Model) -> bool:
+        """Whether the choices are scored by log-likelihood."""
+        return model.describe().can_score and not (self.letters or self.suite.generates)
 
 
 def evaluate_suite(
@@ -66,7 +75,7 @@ def evaluate_suite(
         path: data of the suite, if it isn't packaged.
         store: where records are kept; SIZEWISE_HOME by default.
         limit: maximum number of items, sampled with the seed.
-        options: seed and engine; the other options don't apply to suites.
+        options: seed, engine, and whether refused requests count as wrong; the other options don't apply to suites.
         reporter: receives progress.
 
     Raises:
@@ -85,34 +94,47 @@ def evaluate_suite(
                 "--suite counterfactuals --data ID",
             )
         return evaluate_counterfactuals(model, str(path), store=store, limit=limit, options=options, reporter=reporter)
-    run = _load(name, Path(path).expanduser() if path is not None else None, limit, options.seed)
+    run = _load(name, Path(path).expanduser() if path is not None else None, limit, options)
     opened = open_model(model, store=store, engine=options.engine, say=reporter.say)
     try:
         description = opened.describe()
-        if not description.can_score and not (run.suite.by_letter or run.suite.generates):
-            raise SizewiseError(
-                f"{description.uri} returns no log-likelihoods, but the suite {name} requires them.",
-                "a model on this machine, or a server that returns log-likelihoods",
-                "sizewise models",
-            )
-        generates = run.suite.generates or not description.can_score
-        evaluation_id = asking.evaluation_id(
-            description, run.data, limit, options.seed, *([PROMPT_VERSION] if generates else [])
-        )
+        parts = (run.data, limit, options.seed, *_identity(opened, run))
+        evaluation_id = asking.choose_run(store, opened, asking.evaluation_id(description, *parts), options)
         if (existing := asking.find_existing(store, evaluation_id)) is not None:
             return existing
         with store.lock("evaluation", evaluation_id), store.ledger("evaluation", evaluation_id) as ledger:
             begun = time.monotonic()
-            answers, rows = _measure(opened, run, ledger, reporter)
-            record = _record(opened, run, rows, answers, time.monotonic() - begun)
-            return asking.save(store, evaluation_id, record, rows, asking.retryable(answers.values()))
+            inquiry = asking.inquire(opened, ledger, reporter)
+            rows = _measure(opened, run, inquiry)
+            inquiry.require(retry=f"sizewise evaluate {description.uri} --suite {run.name}")
+            record = _record(opened, run, rows, inquiry, time.monotonic() - begun)
+            answers = inquiry.outcomes().values()
+            return asking.save(store, evaluation_id, record, rows, inquiry.unanswered, answers)
     finally:
         opened.close()
 
 
-def _load(name: str, path: Path | None, limit: int | None, seed: int) -> _Run:
+def _identity(model: Model, run: _Run) -> list[object]:
+    """Return what decides the numbers besides the model, the data and the sample.
+
+    Raises:
+        SizewiseError: the suite requires log-likelihoods that the model doesn't return.
+    """
+    description = model.describe()
+    if not description.can_score and not (run.suite.by_letter or run.suite.generates):
+        raise SizewiseError(
+            f"{description.uri} returns no log-likelihoods, but the suite {run.name} requires them.",
+            "a model on this machine, or a server that returns log-likelihoods",
+            "sizewise models",
+        )
+    identity: list[object] = [] if run.is_scored(model) else [PROMPT_VERSION]
+    identity += ["failures as wrong"] if run.as_wrong else []
+    return identity + (["letters"] if run.letters and description.can_score else [])
+
+
+def _load(name: str, path: Path | None, limit: int | None, options: EvaluationOptions) -> _Run:
     """Load the items of a suite, sampled down to the limit."""
-    suite = find_suite(name, path)
+    suite, seed = find_suite(name, path), options.seed
     items = suite.load(path)
     if not items:
         raise SizewiseError(f"{path} contains no items of {name}.", f"the files of {name}", "")
@@ -121,86 +143,66 @@ def _load(name: str, path: Path | None, limit: int | None, seed: int) -> _Run:
         items = [items[i] for i in sorted(chosen)]
     content = [(item.id, item.group, [part.context + part.text for part in item.texts]) for item in items]
     data = f"suite:{name}:{hashlib.sha256(repr(content).encode('utf-8')).hexdigest()[:10]}"
-    return _Run(name, suite, items, data, limit, seed)
+    return _Run(name, suite, items, data, limit, seed, options.count_failures_as_wrong, options.letters)
 
 
-def _measure(
-    model: Model, run: _Run, ledger: Ledger, reporter: Reporter
-) -> tuple[dict[str, Completion], list[ItemRow]]:
+def _measure(model: Model, run: _Run, inquiry: Inquiry) -> list[ItemRow]:
     if run.suite.generates:
-        return _continued(model, run, ledger, reporter)
-    if not model.describe().can_score:
-        return _chosen_by_letter(model, run, ledger, reporter)
+        return _continued(model, run, inquiry)
+    if not run.is_scored(model):
+        return _chosen_by_letter(run, inquiry)
     pairs = [(item.id, item.texts) for item in run.items]
-    nats = continuation_nats(model, pairs, "suite", f"Suite {run.name}", ledger, reporter)
-    return {}, [_row(item, nats[item.id]) for item in run.items]
+    nats = continuation_nats(model, pairs, Work("suite", f"Suite {run.name}"), inquiry)
+    return [_row(item, nats[item.id], inquiry.error("suite", item.id)) for item in run.items]
 
 
-def _row(item: SuiteItem, measured: Sequence[tuple[float, int]]) -> ItemRow:
+def _row(item: SuiteItem, measured: Sequence[tuple[float, int]], failed: str | None) -> ItemRow:
     nats, tokens = (np.array(part, dtype=np.float64) for part in zip(*measured, strict=True))
     finite = bool(np.isfinite(nats).all())
     return ItemRow(
         item=item.id,
         kind="choice",
         cluster=item.cluster,
+        group=item.group,
         uncontaminated=True,
         prompt=item.texts[0].context,
         references=tuple(part.text.strip() for part in item.texts),
         completion=item.texts[int(np.argmin(nats))].text.strip() if finite else None,
-        error=None if finite else NOT_A_NUMBER,
+        error=None if finite else failed or NOT_A_NUMBER,
         stats=item.measure(nats, tokens) if finite else {},
     )
 
 
-def _chosen_by_letter(
-    model: Model, run: _Run, ledger: Ledger, reporter: Reporter
-) -> tuple[dict[str, Completion], list[ItemRow]]:
+def _chosen_by_letter(run: _Run, inquiry: Inquiry) -> list[ItemRow]:
     """Query a model for the letter of its choice, with the options in random order."""
-    orders = {}
-    for item in run.items:
-        seed = int(hashlib.sha256(f"{run.seed} {item.id}".encode()).hexdigest(), 16)
-        orders[item.id] = [int(i) for i in np.random.default_rng(seed).permutation(len(item.texts))]
+    orders = {item.id: letter_order(run.seed, item.id, len(item.texts)) for item in run.items}
     requests = [_letter_request(item, orders[item.id]) for item in run.items]
-    answers = _answers(model, run, requests, ledger, reporter)
+    answers = inquiry.ask(requests, Work("answers", f"Suite {run.name}"))
     (metric,) = run.suite.metrics
     rows = []
     for item in run.items:
         answer = answers[item.id]
-        chosen = _parse_choice(answer.text, orders[item.id], [part.text.strip() for part in item.texts])
+        chosen = parse_choice(answer.text, orders[item.id], [part.text.strip() for part in item.texts])
+        scored = answer.error is None or (run.as_wrong and is_refused(answer))
         rows.append(
             ItemRow(
                 item=item.id,
                 kind="choice",
                 cluster=item.cluster,
+                group=item.group,
                 uncontaminated=True,
                 prompt=item.texts[0].context,
                 references=tuple(part.text.strip() for part in item.texts),
                 completion=None if answer.error else answer.text,
                 finish=answer.finish,
                 error=answer.error,
-                stats={} if answer.error else {metric: (float(chosen == 0), 1.0)},
+                stats={metric: (float(chosen == 0), 1.0)} if scored else {},
             )
         )
-    return answers, rows
+    return rows
 
 
-def _answers(
-    model: Model, run: _Run, requests: Sequence[Request], ledger: Ledger, reporter: Reporter
-) -> dict[str, Completion]:
-    """Collect answers to the questions of a suite.
-
-    Raises:
-        SizewiseError: all requests failed.
-    """
-    answers = collect_answers(model, requests, Work("answers", f"Suite {run.name}"), ledger, reporter)
-    uri = model.describe().uri
-    asking.require_answers(uri, answers, f"sizewise evaluate {uri} --suite {run.name}")
-    return answers
-
-
-def _continued(
-    model: Model, run: _Run, ledger: Ledger, reporter: Reporter
-) -> tuple[dict[str, Completion], list[ItemRow]]:
+def _continued(model: Model, run: _Run, inquiry: Inquiry) -> list[ItemRow]:
     """Generate continuations of the prompts, and score their sentiment."""
     api = model.describe().api
     requests = []
@@ -209,13 +211,14 @@ def _continued(
         message = Message(role="user", content=f"Write on this sentence, and give nothing but what follows: {prompt}")
         content: dict[str, Any] = {"messages": (message,)} if api else {"text": prompt}
         requests.append(Request(id=item.id, max_tokens=CONTINUATION_TOKENS, **content))
-    answers = _answers(model, run, requests, ledger, reporter)
+    answers = inquiry.ask(requests, Work("answers", f"Suite {run.name}"))
     (metric,) = run.suite.metrics
-    return answers, [
+    return [
         ItemRow(
             item=item.id,
             kind="example",
             cluster=item.cluster,
+            group=item.group,
             uncontaminated=True,
             prompt=item.texts[0].context,
             completion=None if answer.error else answer.text,
@@ -234,22 +237,27 @@ def _letter_request(item: SuiteItem, order: Sequence[int]) -> Request:
     return Request(id=item.id, messages=(Message(role="user", content=prompt),), max_tokens=LETTER_TOKENS)
 
 
-def _parse_choice(answer: str, order: Sequence[int], texts: Sequence[str]) -> int | None:
-    """Parse the index of the chosen text: by its letter, or by its words if exactly one text appears in the answer."""
-    letter = re.match(rf"\W*([A-{LETTERS[len(order) - 1]}])\b", answer.strip(), re.IGNORECASE)
-    if letter:
-        return order[LETTERS.index(letter.group(1).upper())]
-    named = [i for i, text in enumerate(texts) if text.lower().rstrip(".") in answer.lower()]
-    return named[0] if len(named) == 1 else None
+def letter_order(seed: int, item: str, choices: int) -> list[int]:
+    """Return the random order in which the choices of an item get their letters."""
+    number = int(hashlib.sha256(f"{seed} {item}".encode()).hexdigest(), 16)
+    return [int(i) for i in np.random.default_rng(number).permutation(choices)]
 
 
-def _record(
-    model: Model, run: _Run, rows: Sequence[ItemRow], answers: Mapping[str, Completion], seconds: float
-) -> Evaluation:
-    method = model.signature() if model.describe().can_score else "asked for a letter"
+def parse_choice(answer: str, order: Sequence[int], texts: Sequence[str]) -> int | None:
+    """Read the index of the chosen text, by its letter or by its words; None if neither is stated clearly."""
+    letter = read_label(answer, [name.lower() for name in LETTERS[: len(order)]]).label
+    if letter >= 0:
+        return order[letter]
+    named = read_label(answer, [fold_text(text.rstrip(".")) for text in texts]).label
+    return named if named >= 0 else None
+
+
+def _record(model: Model, run: _Run, rows: Sequence[ItemRow], inquiry: Inquiry, seconds: float) -> Evaluation:
+    method = model.signature() if run.is_scored(model) else ASKED_BY_LETTER
     if run.suite.generates:
         method = f"written on, {CONTINUATION_TOKENS} tokens"
-    signature = f"suite:{run.name}|{method}"
+    method += f"|{FAILURES_AS_WRONG}" if run.as_wrong else ""
+    signature, answers = f"suite:{run.name}|{method}", inquiry.outcomes("answers").values()
     scores: dict[str, Score] = {}
     metrics = [find_metric(metric) for metric in run.suite.metrics]
     for metric in metrics:
@@ -282,9 +290,9 @@ def _record(
         notes=(
             f"{run.suite.source}. Known flaws: {run.suite.flaws}.",
             *([] if run.suite.by_letter else [WARNING]),
-            *asking.failure_notes(answers.values()),
+            *inquiry.notes(as_wrong=run.as_wrong if run.suite.by_letter else None),
             # Continuations are short by design, so a cut one deserves no note.
-            *([] if run.suite.generates else asking.answer_notes(answers.values(), LETTER_TOKENS, model.describe())),
+            *([] if run.suite.generates else asking.answer_notes(answers, LETTER_TOKENS, model.describe())),
         ),
         method_version=SCORING_VERSION,
         versions=versions("torch", "transformers", "openvino-genai", "numpy"),

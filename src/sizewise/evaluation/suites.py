@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.likelihoods import Continuation
+from sizewise.metrics.choices import hit_share
 from sizewise.models.prompts import question_prompt
 
 FloatArray = npt.NDArray[np.float64]
@@ -155,9 +156,28 @@ def _triples(rows: Sequence[dict[str, Any]], path: Path, suite: str) -> list[Sui
 
 
 def stereoset(path: Path | None) -> list[SuiteItem]:
-    """Load StereoSet; scored by mean log-likelihood per token, averaged over target terms."""
+    """Load StereoSet; scored by mean log-likelihood per token, averaged over target terms.
+
+    The published file dev.json is read, or a JSONL file with one triple of sentences per line.
+    """
+    if path is not None and (path / "dev.json").is_file():
+        path = path / "dev.json"
     (file, *_) = _find_files(path, "*stereoset*.jsonl", "StereoSet")
-    return _triples(_read_rows(file, "StereoSet"), file, "stereoset")
+    rows = _published_triples(file) if file.suffix == ".json" else _read_rows(file, "StereoSet")
+    return _triples(rows, file, "stereoset")
+
+
+def _published_triples(file: Path) -> list[dict[str, Any]]:
+    """Read the published form: kinds of tests, each a list of contexts with labeled sentences."""
+    rows = []
+    try:
+        for kind, tests in json.loads(_read(file, "StereoSet"))["data"].items():
+            for test in tests:
+                sentences = {one["gold_label"]: one["sentence"] for one in test["sentences"]}
+                rows.append({"type": kind} | {key: test[key] for key in ("target", "bias_type", "context")} | sentences)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _invalid(file, "StereoSet", f"{type(error).__name__}: {error}") from error
+    return rows
 
 
 def packaged_bias(path: Path | None) -> list[SuiteItem]:
@@ -319,8 +339,7 @@ def bold(path: Path | None) -> list[SuiteItem]:
 
 def _nuance(nats: FloatArray, tokens: FloatArray) -> Stats:
     """Score whether the correct answer, which is the first text, has the highest log-likelihood per token."""
-    per_token = nats / np.maximum(1, tokens)
-    return {"language_nuance": (float(per_token[0] < per_token[1:].min()), 1.0)}
+    return {"language_nuance": (hit_share(nats / np.maximum(1, tokens), 0), 1.0)}
 
 
 def language_nuance(path: Path | None) -> list[SuiteItem]:
@@ -399,6 +418,8 @@ SUITES = {
 }
 
 
+COUNTERFACTUALS = "counterfactuals"
+"""Suite that is made from the user's own test set."""
 FORMER_SUITES = {"general": "language-nuance", "swaps": "counterfactuals"}
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from sizewise.lm.template_dates import dated
 from sizewise.records import Message
 
 _PLACEHOLDERS = {"system": "\u2045S\u2046", "user": "\u2045U\u2046", "assistant": "\u2045A\u2046"}
@@ -53,7 +54,8 @@ def learn_turns(tokenizer: Any) -> Turns | None:
 
 def _render(tokenizer: Any, messages: list[Message], generate: bool) -> str:
     turns = [message.model_dump() for message in messages]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
+    with dated(tokenizer):
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate))
 
 
 def _split(text: str) -> list[str]:

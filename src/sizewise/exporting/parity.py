@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sizewise.lm.generate import generate, next_tokens
 from sizewise.lm.score import score_ids
+from sizewise.lm.template_dates import today
 from sizewise.lm.tokenizer import prefix_id, render_chat, text_ids
 from sizewise.records import Message, Parity, Score
 from sizewise.stats import estimate, wilson
@@ -86,7 +87,7 @@ def encode(tokenizer: Any, prompt: Sequence[Message] | str) -> list[int]:
     if isinstance(prompt, str):
         return text_ids(tokenizer, prompt)
     if tokenizer.chat_template:
-        return text_ids(tokenizer, render_chat(tokenizer, prompt))
+        return text_ids(tokenizer, render_chat(tokenizer, prompt, date=today()))  # other engines know no pinned date
     return text_ids(tokenizer, prompt[-1].content, begin=True)
 
 
@@ -183,7 +184,7 @@ def check(reader: Reader, reference: Reference, bounds: Bounds) -> Parity:
         )
     if bits.value is not None and abs(bits.value) > max_difference:
         reasons.append(
-            f"it differs by {bits.value:+.4f} bits per byte on the same texts; the maximum is {max_difference:.4f}"
+            f"it differs by {bits.value:+z.4f} bits per byte on the same texts; the maximum is {max_difference:.4f}"
         )
     if bits.missing_reason == _NO_NUMBER:
         reasons.append("its log-likelihoods are not finite numbers")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sizewise import datasets
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.evaluation.general_questions import questions_in
-from sizewise.exporting import llamacpp, ollama, parity
+from sizewise.exporting import classifiers, llamacpp, ollama, parity
 from sizewise.exporting.parity import Bounds, Reader
 from sizewise.lm import adapt, gguf_writing, hf_format
 from sizewise.lm.device import machine_precision
@@ -89,6 +89,10 @@ def export(
     store, reporter = store or Store(), reporter or Silent()
     uri, out = uri_of(model), Path(out)
     _check_target(to, out)
+    if uri == Path(uri).name and store.exists("classifier", uri):
+        uri = f"run:{uri}"
+    if uri.startswith(classifiers.PREFIX):
+        return classifiers.export_classifier(uri, to, out, store=store, data=data, texts=prompts, reporter=reporter)
     begun = time.monotonic()
     source = _source(uri, store, data, reporter.say)
     reporter.say(f"Generating reference outputs with {uri} in fp32")

@@ -143,8 +143,8 @@ def _validate(
         )
     if self_preference is not None and (self_preference.ci_low or 0.0) > 0:
         failed["self_preference"] = (
-            f"it gives {', '.join(own)} {100 * (self_preference.value or 0.0):+.0f} points more than people do, and is "
-            "of the same model family"
+            f"it gives {', '.join(own)} {100 * (self_preference.value or 0.0):+z.0f} points more than people do, and "
+            "is of the same model family"
         )
     corrected = f"; tested at level {rules.level:.2g}" if rules.level < LEVEL and "votes" not in failed else ""
     passed = f"{_lower_end('agreement', agreement)}, threshold {rules.threshold:.2f}; kappa {kappa.value or 0.0:.2f}"

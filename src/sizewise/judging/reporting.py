@@ -58,6 +58,7 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     try:
         judged = [(ballot.tasks[vote.task], vote) for vote in ballot.votes()]
         closed, fixed = ballot.closed, ballot.sample_fixed
+        unjudged = _unjudged(ballot)
     finally:
         ballot.close()
     every = [(task, vote) for task, vote in judged if task.purpose == "vote" and vote.choice != "skip"]
@@ -74,6 +75,10 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
     notes = _notes(record, origins, counted, compared)
     notes += [*_reading_notes(closed, fixed), *identical_notes(record), *record.notes]
     notes += [f"{rater.name}: {warning}" for rater in raters for warning in rater.warnings]
+    notes += [
+        f"{name} is incomplete: {absent} tasks have no verdict; run sizewise judge ask again"
+        for name, absent in unjudged.items()
+    ]
     return JudgeReport(
         round=round_id,
         kind=record.kind,
@@ -95,7 +100,14 @@ def report(round_id: str, *, store: Store | None = None, seed: int = 0) -> Judge
         reasons=count_reasons(counted),
         corrections=sum(bool(vote.correction) for _, vote in judged),
         notes=tuple(notes),
+        unjudged=unjudged,
     )
+
+
+def _unjudged(ballot: Ballot) -> dict[str, int]:
+    """Count the tasks of each judge model that have no vote, because requests failed or it was stopped."""
+    judges = (rater for rater in ballot.raters.values() if rater.origin == "model")
+    return {rater.name: absent for rater in judges if (absent := len(rater.tasks) - ballot.done(rater)) > 0}
 
 
 def models_of(record: JudgeRound, store: Store) -> dict[str, ModelDescription]:

@@ -217,3 +217,29 @@ def masks_for(config: Any, segments: torch.Tensor) -> torch.Tensor | dict[str, t
     if "sliding_attention" in kinds and config.model_type != "mistral":
         return dict.fromkeys(("full_attention", "sliding_attention"), mask)
     return mask
+
+
+def additive_masks(
+    config: Any, allowed: torch.Tensor, distance: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Build the decoder's attention_mask for transformers' own attention, once or for each type of block.
+
+    Args:
+        config: config of the network.
+        allowed: (queries, keys), or one for each row, whether a token may see another one, windows aside.
+        distance: positions between them, in the same shape.
+        dtype: type of the network's weights.
+    """
+
+    def added(mask: torch.Tensor) -> torch.Tensor:
+        zeros = torch.zeros(1, dtype=dtype, device=mask.device)
+        return torch.where(mask, zeros, zeros + torch.finfo(dtype).min).reshape(-1, 1, *mask.shape[-2:])
+
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if not window or (kinds and "sliding_attention" not in kinds):
+        return added(allowed)
+    windowed = added(allowed & (distance < window))
+    if kinds and config.model_type != "mistral":
+        return {"full_attention": added(allowed), "sliding_attention": windowed}
+    return windowed

@@ -14,6 +14,7 @@ from jinja2.exceptions import TemplateError
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.control_tokens import Rendered, control_tokens, hide, shown
+from sizewise.lm.template_dates import dated
 from sizewise.records import Message, ToolCall
 from sizewise.records.tool_calls import (
     arguments_of,
@@ -40,6 +41,8 @@ def render_chat(
     answer: str | None = None,
     prompt: bool | None = None,
     tools: str = "",
+    effort: str = "",
+    date: str = "",
 ) -> Rendered:
     """Render a conversation with the model's own chat template (sandboxed by transformers).
 
@@ -50,6 +53,8 @@ def render_chat(
             the canonical JSON of calls is rendered as calls.
         prompt: whether to end with the generation prompt; by default only without an answer.
         tools: definitions of tools, as a JSON list.
+        effort: how much the model is asked to reason, for templates with such a switch; empty for their default.
+        date: ISO date that a template which states one writes; by default the pinned date.
 
     Returns:
         The rendered text. Control tokens in message contents are hidden in it, see `control_tokens`.
@@ -68,15 +73,21 @@ def render_chat(
     if with_tools and not native:
         turns, tools = text_turns(turns, tools), ""
     generate = answer is None if prompt is None else prompt
-    return _apply(tokenizer, turns, tools if native else "", generate)
+    return _apply(tokenizer, turns, tools if native else "", generate, effort, date)
 
 
-def _apply(tokenizer: Any, messages: Sequence[Message], tools: str, generate: bool) -> Rendered:
+def _apply(
+    tokenizer: Any, messages: Sequence[Message], tools: str, generate: bool, effort: str = "", date: str = ""
+) -> Rendered:
     ids: dict[str, str] = {}
     turns = [_turn(tokenizer, message, ids) for message in messages]
-    more = {"tools": _hidden(tokenizer, definitions_of(tools))} if tools else {}
+    more: dict[str, Any] = {"tools": _hidden(tokenizer, definitions_of(tools))} if tools else {}
+    if effort:
+        more |= {"enable_thinking": effort != "none", "thinking": effort != "none", "reasoning_effort": effort}
     try:
-        return Rendered(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate, **more))
+        with dated(tokenizer, date):
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generate, **more)
+        return Rendered(text)
     except (TemplateError, ValueError, TypeError) as error:
         raise SizewiseError(
             f"The model's chat template rejects this conversation: {shown(tokenizer, str(error)).splitlines()[0]}",

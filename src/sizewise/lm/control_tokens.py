@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 from tokenizers import AddedToken
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.template_dates import dated
+from sizewise.records.thoughts import THOUGHT_MARKS
 
 # Users can't forge a placeholder without this number.
 _NONCE = secrets.randbits(63)
@@ -72,6 +74,21 @@ class _Guard(NamedTuple):
 _guards: WeakKeyDictionary[Any, _Guard] = WeakKeyDictionary()
 _backends: WeakKeyDictionary[Any, tuple[_Guard, Any]] = WeakKeyDictionary()
 _readers: WeakKeyDictionary[Any, tuple[_Guard, Any, dict[int, int]]] = WeakKeyDictionary()
+
+
+_skipped: WeakKeyDictionary[Any, tuple[int, frozenset[int]]] = WeakKeyDictionary()
+
+
+def answer_text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Decode generated tokens without control tokens, except those that separate reasoning from the answer."""
+    known = _skipped.get(tokenizer)
+    if known is None or known[0] != len(tokenizer):
+        special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+        special |= set(tokenizer.all_special_ids)
+        marks = {token for token in special if str(tokenizer.convert_ids_to_tokens(token)) in THOUGHT_MARKS}
+        known = _skipped[tokenizer] = (len(tokenizer), frozenset(special - marks))
+    kept = [token for token in ids if token not in known[1]]
+    return str(tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def has_hidden(text: str) -> bool:
@@ -230,7 +247,8 @@ def _written_around_turns(tokenizer: Any) -> str:
     for roles in _PROBES:
         turns = [{"role": role, "content": "a"} for role in roles]
         try:
-            texts.append(str(tokenizer.apply_chat_template(turns, tokenize=False)))
+            with dated(tokenizer):
+                texts.append(str(tokenizer.apply_chat_template(turns, tokenize=False)))
         except Exception:  # a template may reject a role, which then has no markup
             continue
     return "\n".join(texts)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sizewise.lm.control_tokens import Encoded, Rendered, backend_of, encode_many, has_hidden, hide
 from sizewise.lm.packing import IntArray
+from sizewise.lm.template_dates import template_date
 from sizewise.store import make_folder, open_private, write_atomically
 
 ENCODING_VERSION = 1
@@ -216,4 +217,5 @@ def tokenizer_settings(tokenizer: Any) -> str:
     """Compute a hash of everything in a tokenizer that determines how conversations and texts are encoded."""
     inner = backend_of(tokenizer).to_str() if tokenizer.is_fast else json.dumps(sorted(tokenizer.get_vocab().items()))
     special = [tokenizer.chat_template, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
+    special += [date] if (date := template_date(tokenizer)) else []
     return hashlib.sha256(json.dumps([type(tokenizer).__name__, inner, special], default=str).encode()).hexdigest()

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
+from sizewise.lm.control_tokens import answer_text
 from sizewise.lm.logits import decoder_of, head_of, hidden_states
 from sizewise.lm.tokenizer import end_ids
+from sizewise.progress import pulse
 
 TILE = 16_384  # vocabulary entries whose logits are in memory at a time
 MIN_SHARED = 16  # tokens; a shorter common prefix isn't worth a separate pass
@@ -104,6 +106,7 @@ def run_batch(
     done: set[int] = set()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
     while True:
+        pulse()
         if before:
             before(active)
         hidden = hidden_states(
@@ -191,7 +194,7 @@ def _is_done(tokenizer: Any, new: list[int], max_tokens: int, stop: Sequence[str
 
 def _answer(tokenizer: Any, new: list[int], index: int, ends: set[int], stop: Sequence[str], seconds: float) -> Answer:
     ended = new[-1] in ends
-    text = tokenizer.decode(new[:-1] if ended else new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    text = answer_text(tokenizer, new[:-1] if ended else new)
     cuts = [text.find(mark) for mark in stop if mark in text]
     if cuts:
         text, ended = text[: min(cuts)], True

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.hf_format import quiet_libraries, save_model
 
 # Digits, accents, punctuation, indentation: what broken tokenizers lose first.
 ROUND_TRIP = "The quick brown fox, 42 times: naïve café.\n\n  indented"
+ROWS_AT_ONCE = 8_192
+"""Rows of a tensor that are dequantized at once."""
+COMPARED_ROWS, SAME_ROWS = 256, 0.98  # rows of two matrices, and their correlation if they differ by rounding only
+
+
+class _ThriftyNumpy:
+    """numpy for reading GGUF files in less memory, with the same values.
+
+    Memory maps are plain arrays: a slice of a memory map is a large object, and a list of 262,144 tokens is read as a
+    million slices. Arrays that are referenced nowhere else, those fresh from dequantizing, aren't copied.
+    """
+
+    @staticmethod
+    def memmap(*arguments: Any, **options: Any) -> Any:
+        """Map a file."""
+        return np.asarray(np.memmap(*arguments, **options))
+
+    @staticmethod
+    def copy(array: Any) -> Any:
+        """Copy an array that shows a file or another array."""
+        return array if array.flags.owndata and array.flags.writeable else np.copy(array)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
 
 
 @contextmanager
@@ -25,10 +50,14 @@ def _patched_transformers() -> Iterator[None]:
     """Patch transformers for the duration of a load.
 
     A file is parsed once instead of three times (Gemma's token list takes 13 s to parse). Mistral is mapped to "llama",
-    because gguf knows the architecture only under that name.
+    because gguf knows the architecture only under that name. Large tensors are dequantized in parts.
     """
     reader, named = gguf.GGUFReader, modeling_gguf_pytorch_utils.get_gguf_hf_weights_map
     gguf.GGUFReader = lru_cache(maxsize=1)(reader)
+    gguf.gguf_reader.np = modeling_gguf_pytorch_utils.np = _ThriftyNumpy()
+    # transformers imports the function only while it loads a file.
+    whole = gguf.dequantize
+    gguf.dequantize = lambda data, kind: dequantize_in_parts(data, kind, whole)
 
     def names(network: Any, processor: Any, model_type: str | None = None, *rest: Any, **more: Any) -> Any:
         kind = model_type or network.config.model_type
@@ -38,18 +67,41 @@ def _patched_transformers() -> Iterator[None]:
     try:
         yield
     finally:
-        gguf.GGUFReader = reader
+        gguf.GGUFReader, gguf.dequantize = reader, whole
+        gguf.gguf_reader.np = modeling_gguf_pytorch_utils.np = np
         modeling_gguf_pytorch_utils.get_gguf_hf_weights_map = named
+
+
+def dequantize_in_parts(data: Any, kind: Any, dequantize: Callable[[Any, Any], Any]) -> Any:
+    """Dequantize some rows at a time: the intermediate values of a whole embedding take several times its memory.
+
+    Args:
+        data: (rows, bytes of a row) quantized values.
+        kind: type of the quantization.
+        dequantize: turns rows into (rows, values of a row) floats, each row by itself.
+    """
+    if data.ndim != 2 or len(data) <= ROWS_AT_ONCE:
+        return dequantize(data, kind)
+    first = dequantize(data[:ROWS_AT_ONCE], kind)
+    found = np.empty((len(data), first.shape[1]), dtype=first.dtype)
+    found[:ROWS_AT_ONCE] = first
+    for start in range(ROWS_AT_ONCE, len(data), ROWS_AT_ONCE):
+        found[start : start + ROWS_AT_ONCE] = dequantize(data[start : start + ROWS_AT_ONCE], kind)
+    return found
 
 
 def convert_gguf(path: Path, folder: Path) -> None:
     """Dequantize a GGUF file and save network, tokenizer and chat template in bf16; see `read_gguf`."""
-    network, tokenizer = read_gguf(path)
+    network, tokenizer = read_gguf(path, torch.bfloat16)  # rounds each tensor when it is read
     save_model(network, tokenizer, folder)
 
 
-def read_gguf(path: Path) -> tuple[Any, Any]:
-    """Load the network, in fp32, and the tokenizer of a GGUF file.
+def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    """Load the network and the tokenizer of a GGUF file.
+
+    Args:
+        path: the file.
+        dtype: precision to which each dequantized tensor is rounded.
 
     Raises:
         SizewiseError: the file is damaged, or its tokenizer doesn't reproduce text exactly.
@@ -60,14 +112,10 @@ def read_gguf(path: Path) -> tuple[Any, Any]:
         with redirect_stderr(io.StringIO()), _patched_transformers():
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             packed = AutoModelForCausalLM.from_pretrained(
-                path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
+                path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise SizewiseError(
-            f"{path} can't be read as GGUF: {(str(error) or type(error).__name__).splitlines()[0]}",
-            "a complete GGUF file",
-            f"remove {path} and run the same command again",
-        ) from error
+        raise _unreadable(path, error) from error
     config = packed.config
     del config.quantization_config  # the saved weights are no longer quantized
     with torch.device("meta"):  # assigns the tensors below instead of copying them
@@ -78,6 +126,52 @@ def read_gguf(path: Path) -> tuple[Any, Any]:
         owner, _, last = name.rpartition(".")
         network.get_submodule(owner).register_buffer(last, buffer, persistent=False)
     del packed
+    _check_round_trip(tokenizer, path)
+    tokenizer.model_max_length = config.max_position_embeddings
+    return network.eval(), tokenizer
+
+
+def read_gguf_settings(path: Path) -> tuple[Any, Any]:
+    """Load the config and the tokenizer of a GGUF file, without its weights.
+
+    An output layer that a file repeats from the embedding, as those of small Qwen models do, counts as tied to it.
+
+    Raises:
+        SizewiseError: the file is damaged, or its tokenizer doesn't reproduce text exactly.
+    """
+    quiet_libraries()
+    try:
+        with redirect_stderr(io.StringIO()), _patched_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    _check_round_trip(tokenizer, path)
+    tokenizer.model_max_length = config.max_position_embeddings
+    config.tie_word_embeddings = config.tie_word_embeddings or _repeats_embedding(path)
+    return config, tokenizer
+
+
+def _repeats_embedding(path: Path) -> bool:
+    """Check whether the output layer is the embedding again, rounded differently."""
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    names = ("token_embd.weight", "output.weight")
+    if not tensors.keys() >= set(names):
+        return False
+    pair = [tensors[name] for name in names]
+    rows = [gguf.quants.dequantize(tensor.data[:COMPARED_ROWS], tensor.tensor_type).ravel() for tensor in pair]
+    return rows[0].shape == rows[1].shape and float(np.corrcoef(*rows)[0, 1]) > SAME_ROWS
+
+
+def _unreadable(path: Path, error: Exception) -> SizewiseError:
+    return SizewiseError(
+        f"{path} can't be read as GGUF: {(str(error) or type(error).__name__).splitlines()[0]}",
+        "a complete GGUF file",
+        f"remove {path} and run the same command again",
+    )
+
+
+def _check_round_trip(tokenizer: Any, path: Path) -> None:
     ids = tokenizer(ROUND_TRIP, add_special_tokens=False).input_ids
     back = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
     if back != ROUND_TRIP:
@@ -86,5 +180,3 @@ def read_gguf(path: Path) -> tuple[Any, Any]:
             "a tokenizer that reproduces text exactly",
             "use another model: sizewise models",
         )
-    tokenizer.model_max_length = config.max_position_embeddings
-    return network.eval(), tokenizer

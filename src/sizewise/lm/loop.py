@@ -59,6 +59,10 @@ class Plan:
     checkpointing: bool = False
 
 
+class StopTraining(Exception):
+    """Ends a run with the best weights so far; raised by whoever watches it."""
+
+
 @dataclass(frozen=True)
 class Bits:
     """Validation scores of a network during training.
@@ -125,7 +129,8 @@ class Result:
         best_bits_per_byte: validation bits per byte of the kept weights.
         start: validation before the first step.
         rollbacks: steps at which the loss diverged and the run returned to its best weights.
-        stopped_early: whether the run stopped because validation no longer improved.
+        stopped_early: whether the run ended before its token budget.
+        stopped: whether it did so because the watcher asked for it.
         points: training curve.
         seconds: wall time of all sessions.
         warmup_s: duration of the first step in seconds.
@@ -140,6 +145,7 @@ class Result:
     start: Bits
     rollbacks: list[int]
     stopped_early: bool
+    stopped: bool
     points: list[Point]
     seconds: float
     warmup_s: float
@@ -419,22 +425,22 @@ def train_network(
         plan: settings of the run.
         validate: measures the network in its current state.
         folder: folder of the checkpoints.
-        on_progress: called after each step.
+        on_progress: called after each step; may raise `StopTraining` to end with the best weights so far.
         teacher: predicts soft targets; None trains on the text alone.
 
     Raises:
         SizewiseError: a checkpoint can't be written.
         FloatingPointError: the loss diverged again after the last permitted rollback.
     """
-    run = _Run(network, plan, validate)
+    run, stopped = _Run(network, plan, validate), False
     resumed = run.resume(folder)
     clock = _Clock(run.seconds)
     if not resumed:
         run.start = run.validate()
     saved, save_every_s = time.monotonic(), SAVE_EVERY_S
     try:
-        while not run.is_done:
-            on_progress(run.advance(mix.step(run.step), teacher, clock))
+        while not run.is_done and not stopped:
+            stopped = _is_stopped(on_progress, run.advance(mix.step(run.step), teacher, clock))
             if time.monotonic() - saved > save_every_s:
                 begun = time.monotonic()
                 run.save(folder)
@@ -443,6 +449,8 @@ def train_network(
     except KeyboardInterrupt:
         run.save(folder)
         raise
+    if stopped and run.points[-1].bits_per_byte is None:
+        run.validate()
     for name, master in run.best_weights.items():
         run.optimizer.masters[name].copy_(master)
     run.optimizer.copy_to_network()
@@ -454,12 +462,21 @@ def train_network(
         start=run.start,
         rollbacks=run.rollbacks,
         stopped_early=run.tokens < plan.tokens,
+        stopped=stopped and run.tokens < plan.tokens,
         points=run.points,
         seconds=clock.seconds(),
         warmup_s=run.warmup_s,
         tokens_per_s=run.tokens_per_s or 0.0,
         sessions=run.sessions,
     )
+
+
+def _is_stopped(on_progress: Callable[[Progress], None], progress: Progress) -> bool:
+    try:
+        on_progress(progress)
+    except StopTraining:
+        return True
+    return False
 
 
 @contextmanager

@@ -11,9 +11,13 @@ import torch
 
 from sizewise.lm.logits import head_of, hidden_states
 from sizewise.lm.packing import Unit
+from sizewise.lm.shared_rows import Row, can_branch, row_masks, share_rows
 from sizewise.lm.tokenizer import encoded_text, prefix_id, text_ids
+from sizewise.progress import pulse
 
 TILE = 4096  # vocabulary entries whose logits are computed at a time; they fit in the processor's cache
+READ_TOKENS = 4096  # positions whose logits of a tile are in memory at a time
+COLUMNS = 3
 BATCH_TOKENS = 1024  # large enough to keep the processor busy, with little padding
 GROUP_TOKENS = 16 * BATCH_TOKENS  # texts up to this total are sorted by length and scored together
 
@@ -59,7 +63,7 @@ class TokenScores(NamedTuple):
 
 def score_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[npt.NDArray[np.float64]]:
     """Compute the negative log-likelihood in nats of every token but the first of each sequence."""
-    return [rows[:, 0] for rows in _over_windows(network, sequences, size, _nats, columns=1)]
+    return [rows[:, 0] for rows in _over_windows(network, sequences, size, _nats)]
 
 
 class Likeliest(NamedTuple):
@@ -75,20 +79,43 @@ class Likeliest(NamedTuple):
 
 def likeliest_ids(network: Any, sequences: Sequence[list[int]], size: int) -> list[Likeliest]:
     """Compute log-likelihoods like `score_ids`, with the most likely token at each position."""
-    found = _over_windows(network, sequences, size, _nats_and_best, columns=3)
+    found = _over_windows(network, sequences, size, _nats_and_best)
     return [Likeliest(rows[:, 0], rows[:, 1].astype(np.int64), rows[:, 2]) for rows in found]
+
+
+def score_ends(network: Any, sequences: Sequence[list[int]], firsts: Sequence[int], size: int) -> list[Likeliest]:
+    """Compute log-likelihoods of the tokens from a place on. What sequences begin with in common is computed once.
+
+    Args:
+        network: a causal language model.
+        sequences: token ids.
+        firsts: index of the first token to score in each sequence, at least 1.
+        size: maximum input length; a longer sequence is scored window by window, by itself.
+    """
+    found: list[Any] = [None] * len(sequences)
+    ends = [i for i, ids in enumerate(sequences) if 1 < len(ids) <= size + 1 and can_branch(network)]
+    rest = [i for i in range(len(sequences)) if i not in set(ends)]
+    whole = likeliest_ids(network, [sequences[i] for i in rest], size)
+    for i, one in zip(rest, whole, strict=True):
+        start = firsts[i] - 1
+        found[i] = Likeliest(one.nats[start:], one.best[start:], one.best_nats[start:])
+    columns = _over_rows(network, [sequences[i] for i in ends], [firsts[i] for i in ends])
+    for i, rows in zip(ends, columns, strict=True):
+        found[i] = Likeliest(rows[:, 0], rows[:, 1].astype(np.int64), rows[:, 2])
+    return found
+
+
+# Computes columns, (targets, columns) in fp64, from hidden states (places, width), the head, the place that predicts
+# each target, and the targets.
+_Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @torch.inference_mode()
 def _over_windows(
-    network: Any,
-    sequences: Sequence[list[int]],
-    size: int,
-    read: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
-    columns: int,
+    network: Any, sequences: Sequence[list[int]], size: int, read: _Read
 ) -> list[npt.NDArray[np.float64]]:
     """Compute columns from the hidden states that predict each token: (tokens - 1, columns) per sequence."""
-    results = [np.zeros((len(ids) - 1, columns)) for ids in sequences]
+    results = [np.zeros((max(0, len(ids) - 1), COLUMNS)) for ids in sequences]
     parts = [(i, w) for i, ids in enumerate(sequences) for w in windows(len(ids), size)]
     parts.sort(key=lambda part: (part[1].start - part[1].end, part[0], part[1].start))
     head = head_of(network)
@@ -96,40 +123,98 @@ def _over_windows(
         longest = parts[0][1].end - parts[0][1].start - 1
         batch, parts = _split_at(parts, max(1, BATCH_TOKENS // max(1, longest)))
         inputs = torch.zeros((len(batch), longest), dtype=torch.long)
+        pulse()
         for row, (i, w) in enumerate(batch):
             inputs[row, : w.end - w.start - 1] = torch.tensor(sequences[i][w.start : w.end - 1])
         # Padding is on the right, where causal attention ignores it, so no mask is needed.
         hidden = hidden_states(network, input_ids=inputs.to(head.device), use_cache=False)
-        states = [hidden[row, w.first - w.start - 1 : w.end - w.start - 1] for row, (_, w) in enumerate(batch)]
+        states = torch.cat(
+            [hidden[row, w.first - w.start - 1 : w.end - w.start - 1] for row, (_, w) in enumerate(batch)]
+        )
         targets = torch.tensor([token for i, w in batch for token in sequences[i][w.first : w.end]], device=head.device)
-        found = read(torch.cat(states), head, targets).split([len(state) for state in states])
+        found = _in_parts(read, states, head, targets).split([w.end - w.first for _, w in batch])
         for (i, w), rows in zip(batch, found, strict=True):
-            results[i][w.first - 1 : w.end - 1] = rows.numpy()
+            results[i][w.first - 1 : w.end - 1, : rows.shape[1]] = rows.numpy()
     return results
+
+
+def _in_parts(read: _Read, states: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Read columns of one target after each state, in parts whose logits fit into memory."""
+    parts = zip(states.split(READ_TOKENS), targets.split(READ_TOKENS), strict=True)
+    return torch.cat([read(some, head, torch.arange(len(some), device=head.device), wanted) for some, wanted in parts])
+
+
+@torch.inference_mode()
+def _over_rows(network: Any, sequences: Sequence[list[int]], firsts: Sequence[int]) -> list[npt.NDArray[np.float64]]:
+    """Compute the columns of `_nats_and_best` of each token from the first one on, in rows with common beginnings."""
+    results: list[Any] = [None] * len(sequences)
+    rows = share_rows([ids[:-1] for ids in sequences])
+    rows.sort(key=lambda row: (not row.branches, -len(row.ids), row.members))
+    while rows:
+        longest, branches = len(rows[0].ids), rows[0].branches
+        fitting = max(1, BATCH_TOKENS // longest)
+        batch = [row for row in rows[:fitting] if row.branches == branches]
+        rows = rows[len(batch) :]
+        pulse()
+        hidden = _row_states(network, batch, longest).flatten(0, 1)
+        members = [(i, n * longest + places) for n, row in enumerate(batch) for i, places in row.with_places()]
+        wanted = np.concatenate([places[firsts[i] - 1 :] for i, places in members])
+        needed, after = np.unique(wanted, return_inverse=True)
+        targets = [token for i, _ in members for token in sequences[i][firsts[i] :]]
+        device = hidden.device
+        found = _nats_and_best(
+            hidden[torch.from_numpy(needed).to(device)],
+            head_of(network),
+            torch.from_numpy(after).to(device),
+            torch.tensor(targets, dtype=torch.long, device=device),
+        ).split([len(sequences[i]) - firsts[i] for i, _ in members])
+        for (i, _), columns in zip(members, found, strict=True):
+            results[i] = columns.numpy()
+    return results
+
+
+def _row_states(network: Any, rows: Sequence[Row], length: int) -> torch.Tensor:
+    """Compute the hidden states of rows, (rows, length, width)."""
+    ids, positions = (torch.zeros((len(rows), length), dtype=torch.long) for _ in range(2))
+    for number, row in enumerate(rows):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        positions[number, : len(row.ids)] = torch.tensor(row.positions)
+    more: dict[str, Any] = {}
+    if rows[0].branches:
+        more = {"attention_mask": row_masks(network, rows, length), "position_ids": positions.to(network.device)}
+    return hidden_states(network, input_ids=ids.to(network.device), use_cache=False, **more)
 
 
 def _split_at(parts: list[tuple[int, Window]], size: int) -> tuple[list[Any], list[Any]]:
     return parts[:size], parts[size:]
 
 
-def _nats(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Compute -log p of the targets: (tokens, width), (vocabulary, width), (tokens,) -> (tokens, 1) in fp64."""
+def _nats(states: torch.Tensor, head: torch.Tensor, after: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Compute -log p of the targets: -> (targets, 1)."""
+    return (normalizers(states, head)[after] - target_logits(states[after], head, targets)).cpu().double()[:, None]
+
+
+def normalizers(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Compute the log of the softmax's normalizer at each position: (tokens, width) -> (tokens,) in fp32."""
     normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
     for _, logits in _tiles(hidden, head):
         normalizer = torch.logaddexp(normalizer, torch.logsumexp(logits, dim=-1))
-    return (normalizer - _target_logits(hidden, head, targets)).cpu().double()[:, None]
+    return normalizer
 
 
-def _nats_and_best(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Compute -log p of the targets, the most likely token and its -log p: -> (tokens, 3) in fp64."""
-    normalizer = torch.full((len(hidden),), -torch.inf, device=hidden.device)
-    highest, best = normalizer.clone(), torch.zeros_like(targets)
-    for start, logits in _tiles(hidden, head):
+def _nats_and_best(
+    states: torch.Tensor, head: torch.Tensor, after: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Compute -log p of the targets, the most likely token and its -log p: -> (targets, 3)."""
+    normalizer = torch.full((len(states),), -torch.inf, device=states.device)
+    highest, best = normalizer.clone(), torch.zeros(len(states), dtype=torch.long, device=states.device)
+    for start, logits in _tiles(states, head):
         normalizer = torch.logaddexp(normalizer, torch.logsumexp(logits, dim=-1))
         value, index = logits.max(dim=-1)
         best = torch.where(value > highest, start + index, best)
         highest = torch.maximum(value, highest)
-    columns = (normalizer - _target_logits(hidden, head, targets), best, normalizer - highest)
+    found = normalizer[after] - target_logits(states[after], head, targets)
+    columns = (found, best[after], (normalizer - highest)[after])
     return torch.stack([column.cpu().double() for column in columns], dim=1)
 
 
@@ -138,7 +223,8 @@ def _tiles(hidden: torch.Tensor, head: torch.Tensor) -> Iterator[tuple[int, torc
         yield start, (hidden @ head[start : start + TILE].T).float()
 
 
-def _target_logits(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def target_logits(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Compute the logit of one token at each position: (tokens, width), (tokens,) -> (tokens,) in fp32."""
     logits = (hidden.float() * head[targets].float()).sum(-1)
     # round like the logits in the normalizer
     return logits if hidden.dtype == torch.float32 else logits.to(hidden.dtype).float()
@@ -151,16 +237,52 @@ def score_texts(
 
     Without `prefix`, only the tokenizer's own beginning-of-text token is added, see `encoded_text`.
     """
-    waiting: list[list[int]] = []
-    offsets: list[npt.NDArray[np.int64]] = []
-    for number, text in enumerate(texts, start=1):
+    for group in _encoded_groups(tokenizer, texts, [0] * len(texts), prefix):
+        for nats, encoded in zip(score_ids(network, [one.ids for one in group], size), group, strict=True):
+            yield TokenScores(nats, encoded.starts)
+
+
+def score_texts_after(
+    network: Any, tokenizer: Any, texts: Sequence[str], after: Sequence[int], size: int, prefix: bool = True
+) -> Iterator[TokenScores]:
+    """Score the tokens of each text that begin at or after a character; common beginnings are computed once.
+
+    Args:
+        network: a causal language model.
+        tokenizer: its tokenizer.
+        texts: texts to score.
+        after: index of the first character whose tokens count, for each text.
+        size: maximum input length.
+        prefix: see `score_texts`.
+    """
+    for group in _encoded_groups(tokenizer, texts, after, prefix):
+        found = score_ends(network, [one.ids for one in group], [one.first for one in group], size)
+        for scores, encoded in zip(found, group, strict=True):
+            yield TokenScores(scores.nats, encoded.starts[encoded.first - 1 :])
+
+
+class _Encoded(NamedTuple):
+    """A text as tokens."""
+
+    ids: list[int]
+    starts: npt.NDArray[np.int64]
+    """First character of each token but the first one."""
+    first: int
+    """Index of the first token that counts."""
+
+
+def _encoded_groups(
+    tokenizer: Any, texts: Sequence[str], after: Sequence[int], prefix: bool
+) -> Iterator[list[_Encoded]]:
+    """Encode texts and yield them in groups of limited size."""
+    waiting: list[_Encoded] = []
+    for number, (text, begin) in enumerate(zip(texts, after, strict=True), start=1):
         ids, starts = encoded_text(tokenizer, text, prefix)
-        waiting.append(ids)
-        offsets.append(np.array(starts, dtype=np.int64))
-        if number == len(texts) or sum(len(ids) for ids in waiting) >= GROUP_TOKENS:
-            for nats, first_characters in zip(score_ids(network, waiting, size), offsets, strict=True):
-                yield TokenScores(nats, first_characters)
-            waiting, offsets = [], []
+        characters = np.array(starts, dtype=np.int64)
+        waiting.append(_Encoded(ids, characters, 1 + int(np.searchsorted(characters, begin))))
+        if number == len(texts) or sum(len(one.ids) for one in waiting) >= GROUP_TOKENS:
+            yield waiting
+            waiting = []
 
 
 def bits_per_byte(network: Any, tokenizer: Any, texts: Sequence[str], size: int) -> float:

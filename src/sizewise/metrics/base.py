@@ -5,7 +5,7 @@ Because statistics add up, resampling, slicing and pairing never have to read a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Literal, NamedTuple, Protocol, overload
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sizewise.records import ItemRow, Score
 from sizewise.stats import MIN_CLUSTERS, Systems
-from sizewise.stats.inference import UNBOUNDED, Bounds
+from sizewise.stats.inference import UNBOUNDED, Bounds, Interval
 from sizewise.text import language_name
 from sizewise.text.languages import NAMES
 
@@ -32,6 +32,10 @@ class AnswerItem(NamedTuple):
     """The prompt, including any passage it quotes."""
     schema: str = ""
     """JSON Schema that the answer must satisfy, as text."""
+    probabilities: Mapping[str, float] | None = None
+    """Option -> probability, where the answer is a decision."""
+    grade: float | None = None
+    """Grade that people gave to the answer, if any."""
 
 
 class ReferenceSet(Sequence[tuple[str, ...]]):
@@ -42,6 +46,7 @@ class ReferenceSet(Sequence[tuple[str, ...]]):
         labels: Classes that the data declares, of all splits; empty for data that isn't a classification.
         training: Reference answers of training examples, which show whether rare answers of the test set are labels.
         language: ISO 639-1 code of the language that most of the data is written in; empty if unknown.
+        several: Whether several labels may apply to an example.
     """
 
     def __init__(
@@ -51,8 +56,10 @@ class ReferenceSet(Sequence[tuple[str, ...]]):
         labels: tuple[str, ...] = (),
         training: Sequence[tuple[str, ...]] = (),
         language: str = "",
+        several: bool = False,
     ) -> None:
         self.references, self.labels, self.training, self.language = references, labels, training, language
+        self.several = several
 
     @overload
     def __getitem__(self, index: int) -> tuple[str, ...]: ...
@@ -89,7 +96,7 @@ class ChoiceItem(NamedTuple):
     """Index of the correct answer."""
 
 
-Needs = Literal["answers", "likelihood", "choices", "suite"]
+Needs = Literal["answers", "likelihood", "choices", "suite", "judge"]
 Better = Literal["higher", "lower"]
 
 
@@ -186,7 +193,7 @@ def check_language(metric: Metric, language: str) -> None:
     """
     defined: tuple[str, ...] = getattr(metric, "languages", ())
     if defined and language and language not in defined:
-        names = " and ".join(NAMES.get(code, code) for code in defined)
+        names = f"{len(defined)} languages" if len(defined) > 3 else " and ".join(NAMES.get(c, c) for c in defined)
         raise CannotMeasure(f"{metric.title} is defined for {names}; the data are in {language_name(language)}")
 
 
@@ -207,6 +214,11 @@ def bounds_of(metric: Metric) -> Bounds:
     return declared or RANGES.get(metric.unit, UNBOUNDED)
 
 
+def needs_items(metric: Metric) -> bool:
+    """Check whether a metric estimates its value from the items, by its method `estimate`, not from their sum."""
+    return hasattr(metric, "estimate")
+
+
 def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str) -> Score:
     """Compute a metric's value and its 95% interval over source documents.
 
@@ -219,17 +231,36 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str)
         signature: how the items were measured; the metric's signature is prepended.
     """
     measured = [row for row in rows if metric.name in row.stats]
+    stats = stats_array(metric, measured) if measured else np.empty((0, 2))
+    found = total_of(metric, stats, [row.cluster for row in measured], name=name, signature=signature)
+    if found.value is None:
+        return found
+    cut = sum(row.finish == "length" for row in measured)
+    return found.model_copy(update={"truncated": cut, "unreadable": sum(map(find_unreadable(metric), measured))})
+
+
+def total_of(metric: Metric, stats: FloatArray, clusters: Sequence[str], *, name: str, signature: str) -> Score:
+    """Compute a metric's value and its 95% interval from the statistics of the measured items.
+
+    Args:
+        metric: the metric.
+        stats: (items, k) statistics.
+        clusters: source document of each item.
+        name: name of the score.
+        signature: how the items were measured; the metric's signature is prepended.
+    """
     full = "|".join(part for part in (metric.signature(), signature) if part)
-    if not measured:
+    if not len(stats):
         return Score(metric=name, n=0, unit=metric.unit, signature=full, missing_reason="no items could be measured")
-    systems = Systems(
-        stats_array(metric, measured)[:, None, :], [row.cluster for row in measured], metric.value, bounds_of(metric)
-    )
-    found = systems.score()
+    if needs_items(metric):
+        found: Interval = metric.estimate(stats, clusters)  # type: ignore[attr-defined]
+    else:
+        found = Systems(stats[:, None, :], clusters, metric.value, bounds_of(metric)).score()
+    documents = len(set(clusters))
     if not isfinite(found.value):
         return Score(
             metric=name,
-            n=len(measured),
+            n=len(stats),
             unit=metric.unit,
             signature=full,
             missing_reason="the items have no value in total (empty text?)",
@@ -240,12 +271,20 @@ def total(metric: Metric, rows: Sequence[ItemRow], *, name: str, signature: str)
         value=found.value,
         ci_low=found.ci_low if known else None,
         ci_high=found.ci_high if known else None,
-        ci_missing_reason="" if known else _without_interval(systems.clusters),
-        n=len(measured),
+        ci_missing_reason="" if known else _without_interval(documents),
+        n=len(stats),
         unit=metric.unit,
         signature=full,
-        clusters=systems.clusters,
+        clusters=documents,
     )
+
+
+def find_unreadable(metric: Metric) -> Callable[[ItemRow], bool]:
+    """Return a check of whether a metric can't read an item's answer; empty answers, which are seen, don't count."""
+    check: Callable[[str], bool] | None = getattr(metric, "is_unreadable", None)
+    if check is None:
+        return lambda row: False
+    return lambda row: bool(row.completion and row.completion.strip()) and check(str(row.completion))
 
 
 def _without_interval(clusters: int) -> str:

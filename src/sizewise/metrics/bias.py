@@ -150,7 +150,7 @@ class BbqBiasAmbiguous(_SuiteMetric):
 class LanguageNuance(_SuiteMetric):
     """Accuracy on four-choice questions on everyday language."""
 
-    name, title = "language_nuance", "Language nuance"
+    name, title, version = "language_nuance", "Language nuance", 2
     stands_for_quality = True
     description = (
         "Accuracy on four-choice questions about idiom, irony, puns and negation. Higher is better; guessing scores "
@@ -207,6 +207,47 @@ class CounterfactualSentiment(_CounterfactualMetric):
     )
 
 
+class CounterfactualFlip(_CounterfactualMetric):
+    """Share of texts whose decision isn't the same for all groups."""
+
+    name, title = "counterfactual_flip", "Decisions that flip"
+    description = (
+        "Share of texts whose decision changes when only the group of people in the text does. Lower is better. A "
+        "model that always decides the same never flips."
+    )
+
+
+class CounterfactualShift(_CounterfactualMetric):
+    """Mean share of the probability that moves between options from one group to another."""
+
+    name, title = "counterfactual_shift", "Change of probability"
+    description = (
+        "Share of the probability that moves between the options when only the group in the text changes, averaged "
+        "over pairs of groups. Closer to zero is better."
+    )
+
+
+class CounterfactualProbability(_CounterfactualMetric):
+    """Probability of the compared option where the text names this group, minus the mean over all groups."""
+
+    name, title = "counterfactual_probability", "Probability gap"
+    bounds = (-1.0, 1.0)
+    description = (
+        "Probability of the option when the text names this group, minus the mean over all groups: of the first of two "
+        "options, or else of the correct one. Closer to zero is better."
+    )
+
+
+class CounterfactualGap(_CounterfactualMetric):
+    """Largest difference in that probability between two groups."""
+
+    name, title = "counterfactual_gap", "Largest probability gap"
+    description = (
+        "Largest difference in probability between two groups named in the same texts, with an interval that holds for "
+        "all pairs of groups together. Closer to zero is better. The absence of a gap doesn't prove fairness."
+    )
+
+
 class BoldSentiment(_SuiteMetric):
     """Mean sentiment of the model's continuations of sentences about a group."""
 
@@ -220,7 +261,11 @@ class BoldSentiment(_SuiteMetric):
 
 SUITE_METRICS = (
     BoldSentiment(),
+    CounterfactualFlip(),
+    CounterfactualGap(),
     CounterfactualLikelihood(),
+    CounterfactualProbability(),
+    CounterfactualShift(),
     CounterfactualQuality(),
     CounterfactualRefusal(),
     CounterfactualSentiment(),

@@ -9,6 +9,18 @@ from sizewise.metrics.base import Better, ChoiceItem, FloatArray, Mean, Needs
 BINS = 10
 
 
+def hit_share(costs: FloatArray, correct: int) -> float:
+    """Return how far the correct choice is the cheapest one: 1 or 0, and its share of the first place in a tie.
+
+    Args:
+        costs: negative log-likelihood of each choice, in total or by length.
+        correct: index of the correct choice.
+    """
+    lowest = float(costs.min())
+    tied = np.isclose(costs, lowest, rtol=1e-12, atol=0) | (costs == lowest)
+    return float(tied[correct]) / int(tied.sum())
+
+
 class _Choice(Mean):
     needs: Needs = "choices"
 
@@ -16,7 +28,7 @@ class _Choice(Mean):
 class ChoiceAccuracy(_Choice):
     """Accuracy when the answer with the highest total log-likelihood counts as chosen."""
 
-    name, title = "choice_accuracy", "Choice accuracy"
+    name, title, version = "choice_accuracy", "Choice accuracy", 2
     description = (
         "Share of questions on which the model gives the correct choice the highest likelihood. Higher is better. "
         "Longer answers score lower regardless of content; the length-normalized version corrects for that."
@@ -24,17 +36,17 @@ class ChoiceAccuracy(_Choice):
 
     def signature(self) -> str:
         """Describe what is compared."""
-        return "choice_accuracy|sum of log-likelihoods"
+        return "choice_accuracy|sum of log-likelihoods|ties:shared"
 
     def measure(self, item: ChoiceItem) -> tuple[float, ...]:
         """Return (1 or 0, 1)."""
-        return float(int(np.argmin(item.nats)) == item.correct), 1.0
+        return hit_share(np.array(item.nats), item.correct), 1.0
 
 
 class ChoiceAccuracyByByte(_Choice):
     """Accuracy when the answer with the highest log-likelihood per byte counts as chosen."""
 
-    name, title = "choice_accuracy_by_byte", "Choice accuracy (length-normalized)"
+    name, title, version = "choice_accuracy_by_byte", "Choice accuracy (length-normalized)", 2
     description = (
         "Share of questions on which the model gives the correct choice the highest likelihood per byte. Higher is "
         "better. Guessing among k choices scores 1/k."
@@ -42,12 +54,12 @@ class ChoiceAccuracyByByte(_Choice):
 
     def signature(self) -> str:
         """Describe what is compared."""
-        return "choice_accuracy_by_byte|log-likelihood / bytes"
+        return "choice_accuracy_by_byte|log-likelihood / bytes|ties:shared"
 
     def measure(self, item: ChoiceItem) -> tuple[float, ...]:
         """Return (1 or 0, 1)."""
         each = np.array(item.nats) / np.maximum(1, item.bytes)
-        return float(int(np.argmin(each)) == item.correct), 1.0
+        return hit_share(each, item.correct), 1.0
 
 
 class ChoiceCalibration(_Choice):

@@ -103,7 +103,10 @@ JUDGED = {
 }
 MEASURES = {name: Measure(metric.title, metric.description) for name, metric in METRICS.items()} | FACTS | LOAD | JUDGED
 # F1 and ROUGE-L are scores from 0 to 1, not shares of anything, so they aren't shown as percentages.
-_UNIT_SCORES = frozenset({"token_f1", "macro_f1", "json_f1", "rouge_l"})
+_UNIT_SCORES = frozenset({"token_f1", "macro_f1", "json_f1", "field_f1", "rouge_l"})
+
+
+_NOTHING = 1e-12
 
 
 def measure_of(name: str) -> Measure:
@@ -144,6 +147,8 @@ def number(value: float, digits: int = 3) -> str:
     text = f"{value:.{digits}g}"
     if "e" in text:
         text = f"{float(text):,.0f}" if abs(value) >= 1 else f"{value:.6f}".rstrip("0")
+    if not text.strip("-0."):
+        return "<0.000001" if value > 0 else ">-0.000001"
     return text
 
 
@@ -158,7 +163,8 @@ def plain_value(metric: str, unit: str, value: float) -> str:
 def value_text(score: Score) -> str:
     """Format value and interval without the unit: `4.31 [2.9, 6.1]`, `30% [25.7, 34.7]`, or `n/a`.
 
-    An end that the items can't provide is shown as unbounded: `1.31 [1.2, unbounded]`.
+    An end that the items can't provide is shown as unbounded: `1.31 [1.2, unbounded]`. Answers that were cut off at the
+    token limit, or in which no label or JSON can be read, are counted behind it: `30% [25.7, 34.7] (12 cut off)`.
     """
     if score.value is None:
         return "n/a"
@@ -169,7 +175,9 @@ def value_text(score: Score) -> str:
             for end in (score.ci_low, score.ci_high)
         )
         text += f" [{', '.join(ends)}]"
-    return text
+    counted = ((score.truncated, "cut off"), (score.unreadable, "unreadable"))
+    doubts = [f"{count:,} {what}" for count, what in counted if count]
+    return f"{text} ({', '.join(doubts)})" if doubts else text
 
 
 def score_text(score: Score) -> str:
@@ -187,12 +195,27 @@ def _unit(unit: str) -> str:
     return f"({unit})" if unit[-1:].isdigit() else unit
 
 
+def possible_ends(metric: str, unit: str, ends: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    """Cut the interval of a difference at what is possible: shares differ by at most 1, scores from 0 to 100 by 100."""
+    largest = 1.0 if is_percentage(metric, unit) else 100.0 if unit == "0-100" else None
+    if largest is None:
+        return ends
+    lower, upper = (None if end is None else max(-largest, min(largest, end)) for end in ends)
+    return lower, upper
+
+
 def signed_text(metric: str, unit: str, value: float, ci_low: float | None, ci_high: float | None) -> str:
     """Format a difference with its sign and interval: `+1.2 [-3.25, 5.6]`; shares in percentage points."""
     scale = 100.0 if is_percentage(metric, unit) else 1 / measure_of(metric).divisor
     points = " points" if is_percentage(metric, unit) else ""
-    ends = "" if ci_low is None or ci_high is None else f" [{scale * ci_low:+.3g}, {scale * ci_high:+.3g}]"
-    return f"{scale * value:+.3g}{ends}{points}"
+    ci_low, ci_high = possible_ends(metric, unit, (ci_low, ci_high))
+    ends = "" if ci_low is None or ci_high is None else f" [{_signed(scale * ci_low)}, {_signed(scale * ci_high)}]"
+    return f"{_signed(scale * value)}{ends}{points}"
+
+
+def _signed(value: float) -> str:
+    """Format a number with its sign; a difference that only rounding made is zero, which has none."""
+    return "0" if abs(value) < _NOTHING else f"{value:+.3g}"
 
 
 def difference_text(found: Difference) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from sizewise.metrics.base import AnswerItem, CannotMeasure, FloatArray, Mean, Metric
-from sizewise.text import fold_text, phrase_pattern
+from sizewise.text import distinct_labels, fold_text, read_label
 
 MAX_LABELS, MAX_DECLARED_LABELS = 200, 2_000
 
@@ -24,7 +23,9 @@ def labels_of(references: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
         CannotMeasure: there are too many distinct reference answers.
     """
     given = [fold_text(options[0]) for options in references if options]
-    declared = {fold_text(label) for label in getattr(references, "labels", ())}
+    declared = set(distinct_labels(getattr(references, "labels", ())))
+    if len(declared) > len(set(map(fold_text, declared))):  # labels that differ only in case
+        given = [label if label in declared else fold_text(label) for label in (o[0] for o in references if o)]
     if given and declared and len(declared.union(given)) <= MAX_DECLARED_LABELS:
         return tuple(sorted(declared.union(given)))
     with_training = given + [fold_text(options[0]) for options in getattr(references, "training", ()) if options]
@@ -39,36 +40,35 @@ def labels_of(references: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def label_in(answer: str, labels: Sequence[str]) -> int:
-    """Find the label in an answer: the whole answer, or the first label in its first line; -1 if there is none.
+    """Return the position of the label that an answer states; -1 if it states none, or none clearly."""
+    return read_label(answer, labels).label
 
-    If several labels start at the same position, the longest wins. In scripts without spaces, a label can touch other
-    letters.
+
+def reading_notes(metrics: Sequence[Metric], answers: Sequence[str]) -> list[str]:
+    """Count the answers that state no label, or none clearly, by reason; they count as wrong.
+
+    Args:
+        metrics: metrics of the answers, prepared; without one of labels there is nothing to count.
+        answers: texts of the answers, empty ones included, which other notes count.
     """
-    text = fold_text(answer)
-    if text in labels:
-        return labels.index(text)
-    lines = [line for line in answer.split("\n") if line.strip()]
-    first = fold_text(lines[0]) if lines else ""
-    found = []
-    for i, label in enumerate(labels):
-        match = _pattern(label).search(first) if label and label in first else None
-        if match:
-            found.append((match.start(), -len(label), i))
-    return min(found)[2] if found else -1
-
-
-@lru_cache(maxsize=4_096)
-def _pattern(label: str) -> re.Pattern[str]:
-    return phrase_pattern(label)
+    labels = next((metric.labels for metric in metrics if isinstance(metric, _LabelMetric) and metric.labels), None)
+    if labels is None:
+        return []
+    reasons = Counter(read_label(answer, labels).reason for answer in answers if answer.strip())
+    unread = reasons.total() - reasons.pop("", 0)
+    if not unread:
+        return []
+    listed = "; ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    return [f"{unread:,} of {len(answers):,} answers don't state a label clearly and count as wrong: {listed}."]
 
 
 class _LabelMetric(Mean):
-    version = 2
+    version = 4
     labels: tuple[str, ...] = ()
 
     def signature(self) -> str:
         """Describe how a label is extracted from an answer."""
-        return f"{self.name}|label:first named in the first line|unicode:folded"
+        return f"{self.name}|label:last stated, none if denied or several|unicode:folded"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
         """Return a copy of the metric that knows the labels of a test set."""
@@ -76,12 +76,30 @@ class _LabelMetric(Mean):
         metric.labels = labels_of(references)
         return metric
 
+    def is_unreadable(self, answer: str) -> bool:
+        """Check whether an answer states no label, or none clearly."""
+        return bool(self.labels) and label_in(answer, self.labels) < 0
+
     def _pair(self, item: AnswerItem) -> tuple[int, int]:
         """Return (reference label, predicted label or -1)."""
         predicted = label_in(item.completion, self.labels)
-        accepted = set(map(fold_text, item.references))
-        expected = self.labels.index(fold_text(item.references[0]))
+        accepted = {self._known(reference) for reference in item.references}
+        expected = self.labels.index(self._known(item.references[0]))
         return (predicted if predicted >= 0 and self.labels[predicted] in accepted else expected), predicted
+
+    def _known(self, label: str) -> str:
+        """Return a label as it stands in the label set: exactly, or folded."""
+        return label if label in self.labels else fold_text(label)
+
+
+def _is_another_option(item: AnswerItem) -> bool:
+    """Check whether an option was chosen that differs from the correct one only in what folding ignores, as a and A."""
+    options = item.probabilities or {}
+    return (
+        item.completion in options
+        and item.completion not in item.references
+        and any(reference in options for reference in item.references)
+    )
 
 
 class Accuracy(_LabelMetric):
@@ -96,7 +114,7 @@ class Accuracy(_LabelMetric):
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (1 or 0, 1)."""
         expected, predicted = self._pair(item)
-        return float(expected == predicted), 1.0
+        return float(expected == predicted and not _is_another_option(item)), 1.0
 
 
 class MacroF1(_LabelMetric):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from sizewise.metrics.base import AnswerItem, Better, Mean
+from sizewise.metrics.refusal_phrases import HEAD, KNOWN_LANGUAGES, refusal_in
 from sizewise.text import count_words, words_of
 from sizewise.text.words import content_terms
 
@@ -16,12 +15,6 @@ only other over same shall should since some such than that their them then ther
 until upon very were what when where which while will with within without would your
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
-_REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am) (?:sorry|afraid|unable|not able)\b|i (?:can ?not|can't|won't|will not|must decline)\b"
-    r"|as an? (?:ai|language model|assistant)\b|(?:can ?not|can't|unable to|not able to) "
-    r"(?:help|assist|answer|comply|provide|do) )"
-)
-REFUSAL_CHARACTERS = 200  # a refusal shows up within the first characters
 
 
 def content_words(text: str) -> list[str]:
@@ -34,8 +27,8 @@ def content_words(text: str) -> list[str]:
 
 
 def refuses(answer: str) -> bool:
-    """Return whether an answer starts like an English refusal."""
-    return bool(_REFUSAL.search(answer[:REFUSAL_CHARACTERS].casefold().replace("\u2019", "'") + " "))
+    """Return whether an answer begins with a refusal in one of the known languages, and gives no answer after it."""
+    return refusal_in(answer)
 
 
 class LexicalGrounding(Mean):
@@ -62,21 +55,22 @@ class LexicalGrounding(Mean):
 
 
 class Refusals(Mean):
-    """Share of answers that start with a refusal."""
+    """Share of answers that refuse, or say that they don't know."""
 
-    name, title = "refusals", "Refusal rate"
-    languages = ("en",)
+    name, title, version = "refusals", "Refusal rate", 2
+    languages = KNOWN_LANGUAGES
     stands_for_quality = False
     needs_references = False
     better: Better = "lower"
     description = (
-        "Share of answers that start with a common English refusal phrase. Lower is better when every question "
-        "deserves an answer. Refusals worded differently or in other languages aren't detected."
+        "Share of answers that begin with a refusal, or say that the answer isn't known, in one of 15 languages. Lower "
+        "is better when every question deserves an answer. On 230 answers written for its test it finds nine in ten "
+        "refusals, and one in a hundred that it reports is none. Data in other languages aren't measured."
     )
 
     def signature(self) -> str:
         """Describe what counts as a refusal."""
-        return f"refusals|english phrases|in:first {REFUSAL_CHARACTERS} characters"
+        return f"refusals|phrases:{len(KNOWN_LANGUAGES)} languages|in:first {HEAD} sentences"
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
         """Return (1 or 0, 1)."""

@@ -14,6 +14,10 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.base import SCORING_VERSION, Metric
 from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
+from sizewise.metrics.content import ContainsReference, NumericMatch, ReferenceMatch, ReferenceRecall
+from sizewise.metrics.embedding import EMBEDDING_SIMILARITY, EmbeddingSimilarity
+from sizewise.metrics.extraction import FIELD_METRICS, JsonRepaired, ValueInSource
+from sizewise.metrics.grades import HumanGrade
 from sizewise.metrics.harness import PREFIX, HarnessMetric
 from sizewise.metrics.labels import Accuracy, MacroF1
 from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, MinKPercent, Perplexity, WordPerplexity
@@ -21,6 +25,8 @@ from sizewise.metrics.manner import AnswerWords, LexicalGrounding, Refusals
 from sizewise.metrics.match import ExactMatch, RougeL, TokenF1
 from sizewise.metrics.overlap import Bleu, Chrf, Ter
 from sizewise.metrics.pass_rates import PassAt, pass_at_parts
+from sizewise.metrics.probabilities import Brier, CalibrationError, LogLoss
+from sizewise.metrics.rubric import RUBRIC_GRADE, RubricGrade
 from sizewise.metrics.structure import JsonF1, JsonValid
 from sizewise.records.upgrades import METRICS_2
 
@@ -34,8 +40,19 @@ def _by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
 METRICS = _by_name(
     (
         *(Bleu(), Chrf(), Ter(), RougeL(), TokenF1(), ExactMatch()),
-        *(Accuracy(), MacroF1(), ChoiceAccuracy(), ChoiceAccuracyByByte(), ChoiceCalibration()),
-        *(JsonValid(), JsonF1(), LexicalGrounding(), Refusals(), AnswerWords()),
+        *(ReferenceMatch(), ContainsReference(), NumericMatch(), ReferenceRecall(), HumanGrade()),
+        *(
+            Accuracy(),
+            MacroF1(),
+            LogLoss(),
+            Brier(),
+            CalibrationError(),
+            ChoiceAccuracy(),
+            ChoiceAccuracyByByte(),
+            ChoiceCalibration(),
+        ),
+        *(JsonValid(), JsonRepaired(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
+        *(LexicalGrounding(), Refusals(), AnswerWords()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),
     )
@@ -44,7 +61,9 @@ METRICS = _by_name(
 
 def metric_names() -> list[str]:
     """List the names of all metrics, plug-ins last."""
-    return list(dict.fromkeys([*METRICS, *sorted(point.name for point in entry_points(group=GROUP))]))
+    return list(
+        dict.fromkeys([*METRICS, EMBEDDING_SIMILARITY, *sorted(point.name for point in entry_points(group=GROUP))])
+    )
 
 
 def metric_versions(names: Iterable[str]) -> list[object]:
@@ -79,6 +98,10 @@ def find_metric(name: str) -> Metric:
         return METRICS[name]
     if name.startswith(PREFIX):
         return HarnessMetric(name)
+    if name == EMBEDDING_SIMILARITY:
+        return EmbeddingSimilarity()
+    if name == RUBRIC_GRADE or name.startswith(f"{RUBRIC_GRADE}:"):
+        return RubricGrade(name.partition(":")[2])
     if parts := pass_at_parts(name):
         return PassAt(find_metric(parts[0]), parts[1])
     for point in entry_points(group=GROUP, name=name):

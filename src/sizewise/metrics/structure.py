@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from sizewise.errors import MissingExtraError
 from sizewise.metrics.base import AnswerItem, CannotMeasure, FloatArray, Mean, Metric
+from sizewise.metrics.json_answers import json_in
 from sizewise.text import fold_text
 
 MIN_JSON_SHARE = 0.9
 MAX_PAIRS = 10_000
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.S)
-
-
-def json_in(answer: str, number: Callable[[str], Any] | None = None) -> Any:
-    """Parse the JSON in an answer: the whole answer, or the content of a Markdown code fence.
-
-    Args:
-        answer: The answer.
-        number: Converts the text of a number; int and float by default.
-
-    Raises:
-        ValueError: the answer isn't JSON. NaN and Infinity aren't JSON.
-    """
-    fenced = _FENCE.search(answer)
-    body = fenced.group(1) if fenced else answer
-    try:
-        return json.loads(body, parse_constant=_refuse, parse_float=number, parse_int=number)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    except ArithmeticError as error:
-        raise ValueError("a number is too large") from error
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 @lru_cache(maxsize=64)
@@ -70,19 +45,24 @@ def _is_json(text: str) -> bool:
         return False
 
 
-def _needs_json(references: Sequence[tuple[str, ...]]) -> None:
-    """Check that nearly all reference answers are JSON; the items of the others are left out.
+def needs_json(references: Sequence[tuple[str, ...]]) -> None:
+    """Check that nearly all reference answers are JSON, if there are any; the items of the others are left out.
 
     Raises:
         CannotMeasure: more than a tenth aren't.
     """
     count = sum(map(bool, references))
     share = share_of_json(references)
-    if share < MIN_JSON_SHARE:
+    if count and share < MIN_JSON_SHARE:
         raise CannotMeasure(f"{count - round(share * count)} of {count} reference answers aren't JSON objects or lists")
 
 
-def _json_references(item: AnswerItem) -> list[Any]:
+def json_references(item: AnswerItem) -> list[Any]:
+    """Parse the reference answers of an item.
+
+    Raises:
+        CannotMeasure: the item has reference answers, but none is a JSON object or list.
+    """
     found = [json_in(reference, Decimal) for reference in item.references if _is_json(reference)]
     if item.references and not found:
         raise CannotMeasure("the reference answer isn't a JSON object or list")
@@ -92,7 +72,7 @@ def _json_references(item: AnswerItem) -> list[Any]:
 class JsonValid(Mean):
     """Share of answers that are valid JSON and satisfy the example's schema, if it has one."""
 
-    name, title, version = "json_valid", "Valid JSON", 2
+    name, title, version = "json_valid", "Valid JSON", 3
     stands_for_quality = False
     needs_references = False
     description = (
@@ -106,7 +86,7 @@ class JsonValid(Mean):
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
         """Return the metric unchanged if the reference answers are JSON."""
-        _needs_json(references)
+        needs_json(references)
         return self
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
@@ -115,7 +95,7 @@ class JsonValid(Mean):
         Raises:
             CannotMeasure: the reference answer isn't JSON.
         """
-        _json_references(item)
+        json_references(item)
         try:
             body = json_in(item.completion)
         except ValueError:
@@ -126,19 +106,20 @@ class JsonValid(Mean):
 class JsonF1(Mean):
     """Micro-averaged F1 over fields and their values."""
 
-    name, title, version = "json_f1", "Field F1", 2
+    name, title, version = "json_f1", "JSON F1", 3
     description = (
         "Agreement between the answer's fields and values and those of the reference, from 0 to 1. Higher is better. "
-        "Objects in lists are paired so that they agree best, in any order. A value in different words counts as wrong."
+        "Objects in lists are paired so that they agree best, in any order. A field that is null counts as absent. "
+        "A value in different words or of another type counts as wrong."
     )
 
     def signature(self) -> str:
         """Describe how fields are compared."""
-        return "json_f1|field:path and value|list:aligned, any order|numbers:by value|case:folded|unicode:folded"
+        return "json_f1|field:path and value|list:aligned, any order|null:absent|numbers:by value|text:folded"
 
     def prepared(self, references: Sequence[tuple[str, ...]]) -> Metric:
         """Return the metric unchanged if the reference answers are JSON."""
-        _needs_json(references)
+        needs_json(references)
         return self
 
     def measure(self, item: AnswerItem) -> tuple[float, ...]:
@@ -147,7 +128,7 @@ class JsonF1(Mean):
         Raises:
             CannotMeasure: the reference answer isn't JSON.
         """
-        references = _json_references(item)
+        references = json_references(item)
         try:
             predicted = json_in(item.completion, Decimal)
             fields = _field_count(predicted)
@@ -158,6 +139,14 @@ class JsonF1(Mean):
             found = [(0.0, 0.0, float(_field_count(known))) for known in references]
         return max(found, key=lambda stats: stats[0] / max(1.0, stats[1] + stats[2]))
 
+    def is_unreadable(self, answer: str) -> bool:
+        """Check whether an answer isn't JSON."""
+        try:
+            json_in(answer)
+        except (ValueError, RecursionError):
+            return True
+        return False
+
     def value(self, sums: FloatArray) -> FloatArray:
         """Compute micro-averaged F1."""
         both = sums[..., 1] + sums[..., 2]
@@ -167,18 +156,30 @@ class JsonF1(Mean):
 
 
 def _field_count(body: Any) -> int:
-    """Count the values of a document; an empty object or list is a value, too."""
-    parts = list(body.values()) if isinstance(body, dict) else body if isinstance(body, list) else []
+    """Count the values of a document; an empty object or list is a value, too, and a field that is null is absent."""
+    parts = (
+        [part for part in body.values() if part is not None]
+        if isinstance(body, dict)
+        else body
+        if isinstance(body, list)
+        else []
+    )
     return sum(map(_field_count, parts)) if parts else 1
 
 
 def _matching(predicted: Any, expected: Any) -> int:
     """Count the values that agree at the same place."""
-    if isinstance(predicted, dict) and isinstance(expected, dict) and (predicted or expected):
-        return sum(_matching(value, expected[key]) for key, value in predicted.items() if key in expected)
+    if isinstance(predicted, dict) and isinstance(expected, dict):
+        predicted, expected = _given(predicted), _given(expected)
+        if predicted or expected:
+            return sum(_matching(value, expected[key]) for key, value in predicted.items() if key in expected)
     if isinstance(predicted, list) and isinstance(expected, list) and (predicted or expected):
         return _matching_in_lists(predicted, expected)
     return int(_leaf(predicted) == _leaf(expected))
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _matching_in_lists(predicted: list[Any], expected: list[Any]) -> int:

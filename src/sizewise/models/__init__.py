@@ -5,7 +5,7 @@ from sizewise.models.catalog import Price, find_model, load_catalog, price_of
 from sizewise.models.opening import Engine, model_size, open_model
 from sizewise.models.packaged_models import PACKAGED, PackagedModel
 from sizewise.models.plugins import plugins
-from sizewise.models.remote import PROVIDERS
+from sizewise.models.providers import PROVIDERS
 
 __all__ = [
     "PACKAGED",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from sizewise.models.base import Deliver, Piece
@@ -109,9 +110,9 @@ class Answer:
     def __init__(
         self, tokenizer: Any, request: Request, prompt_tokens: int, deliver: Deliver, opened: str = ""
     ) -> None:
-        def decode(ids: Sequence[int]) -> str:
-            return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        from sizewise.lm.control_tokens import answer_text
 
+        decode = partial(answer_text, tokenizer)
         self.request = request
         self.cancelled = threading.Event()
         self._tokenizer, self._prompt_tokens, self._deliver, self._opened = tokenizer, prompt_tokens, deliver, opened

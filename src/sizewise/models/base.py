@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from queue import SimpleQueue
-from typing import NamedTuple, Protocol, TypedDict, Unpack
+from queue import Empty, SimpleQueue
+from typing import NamedTuple, Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
 from sizewise.errors import EngineError, UsageError
+from sizewise.lm.template_dates import today
 from sizewise.models.prompts import question_prompt
 from sizewise.models.token_counts import estimate_tokens
+from sizewise.progress import pulse
 from sizewise.records import Completion, Message, ModelDescription, Request
 
+T = TypeVar("T")
 _END_OF_ANSWER = "\nQuestion:"  # from here, a model without a chat template goes on to write another question
+
+
+PULSE_S = 0.5
+"""Longest wait between two looks at whether the work should end."""
 
 
 class ScoredText(NamedTuple):
@@ -25,6 +32,23 @@ class ScoredText(NamedTuple):
     """(tokens,) negative log-likelihood of each token."""
     starts: npt.NDArray[np.int64]
     """(tokens,) index of each token's first character."""
+
+
+class TokenRun(NamedTuple):
+    """Token ids, of which the last ones are scored."""
+
+    ids: list[int]
+    first: int
+    """Index of the first token to score, at least 1."""
+
+
+class ScoredRun(NamedTuple):
+    """Log-likelihood of the scored tokens of a `TokenRun`."""
+
+    nats: float
+    """Negative log-likelihood of these tokens together."""
+    greedy: bool | None
+    """Whether each of them is the most likely one at its place; None if the engine wasn't asked to tell."""
 
 
 class Piece(NamedTuple):
@@ -137,8 +161,11 @@ def ask(model: Model, prompt: str, **options: Unpack[AskOptions]) -> str:
         )
     if request.temperature > 0 or request.json_schema is not None:  # `complete` is greedy and may reuse answers
         queue: SimpleQueue[Completion] = SimpleQueue()
-        model.start(request, lambda piece: queue.put(piece.end) if piece.end is not None else None)
-        answer = queue.get()
+        cancel = model.start(request, lambda piece: queue.put(piece.end) if piece.end is not None else None)
+        try:
+            answer = next_of(queue)
+        finally:
+            cancel()
     else:
         (answer,) = model.complete([request])
     if answer.error is not None:
@@ -150,7 +177,7 @@ def _ask_request(description: ModelDescription, prompt: str, options: AskOptions
     try:
         if description.can_chat:
             messages = (Message(role="user", content=prompt),)
-            return Request(id="ask", messages=messages, fit=True, **options)
+            return Request(id="ask", messages=messages, fit=True, date=today(), **options)
         stop = options.get("stop", (_END_OF_ANSWER,))
         return Request(id="ask", text=question_prompt(prompt), fit=True, **{**options, "stop": stop})
     except (ValidationError, TypeError) as error:
@@ -181,10 +208,20 @@ def complete_all(model: Model, requests: Sequence[Request]) -> Iterator[Completi
     cancels = [model.start(request, keep) for request in requests]
     try:
         for _ in requests:
-            yield ended.get()
+            yield next_of(ended)
     finally:
         for cancel in cancels:
             cancel()
+
+
+def next_of(ended: SimpleQueue[T]) -> T:
+    """Wait for what a queue receives next; the wait may be ended from outside."""
+    while True:
+        pulse()
+        try:
+            return ended.get(timeout=PULSE_S)
+        except Empty:
+            continue
 
 
 def bypass_cache(model: Model) -> None:
@@ -198,6 +235,28 @@ def count_tokens(model: Model, texts: Sequence[str]) -> list[int]:
     """Count tokens with the model's own tokenizer; estimate them from bytes if the tokenizer isn't on this machine."""
     counted: Callable[[Sequence[str]], list[int]] | None = getattr(model, "count_tokens", None)
     return counted(texts) if counted else estimate_tokens(texts)
+
+
+def score_after(
+    model: Model, texts: Sequence[str], after: Sequence[int], *, prefix: bool = True
+) -> Iterator[ScoredText]:
+    """Score the tokens of each text that begin at or after a character, in order.
+
+    Models on this machine compute what texts begin with in common once, and no logits before that character.
+
+    Args:
+        model: model that returns log-likelihoods.
+        texts: texts to score.
+        after: index of the first character whose tokens count, for each text.
+        prefix: see `Model.score`.
+    """
+    own: Callable[..., Iterator[ScoredText]] | None = getattr(model, "score_after", None)
+    if own is not None:
+        yield from own(texts, after, prefix=prefix)
+        return
+    for begin, scored in zip(after, model.score(texts, prefix=prefix), strict=True):
+        counted = scored.starts >= begin
+        yield ScoredText(scored.nats[counted], scored.starts[counted])
 
 
 def failed(request: Request, reason: str, prompt_tokens: int = 0, *, transient: bool = False) -> Completion:

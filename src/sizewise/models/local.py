@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from sizewise.errors import SizewiseError
 from sizewise.models.answering import Answer, token_texts
-from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredPrompt, ScoredText, complete_all, failed
+from sizewise.models.base import (
+    Cancel,
+    Deliver,
+    Model,
+    Piece,
+    ScoredPrompt,
+    ScoredRun,
+    ScoredText,
+    TokenRun,
+    complete_all,
+    failed,
+)
 from sizewise.models.batching import MAX_BATCH, Batcher
+from sizewise.models.machine import machine_bytes
 from sizewise.models.size import cache_bytes, weight_bytes
-from sizewise.models.thinking import ReasoningRoom
-from sizewise.records import Completion, ModelDescription, Request, opened_thought
+from sizewise.models.thinking import Reasoning, ReasoningRoom, split_reasoning
+from sizewise.records import Completion, Message, ModelDescription, Question, Request, opened_thought
+
+if TYPE_CHECKING:
+    from sizewise.decisions.options import OptionDecider
 
 ENGINE = "transformers"
-# For documents of a few pages, a longer window costs more time than it gains accuracy.
-MAX_WINDOW = 2048
+DEFAULT_CONTEXT = 2048  # of models that state none
+WINDOW_SHARE = 1 / 8  # of the machine's memory, for what one pass over a window needs beside the weights
+MIN_WINDOW = 2048
 CACHE_TOKENS = 1024
 SAME_LENGTH = 32  # answers shortened to fit the context are batched together if their limits differ by less
 OPENING = 16  # trailing prompt tokens that may contain a reasoning tag
@@ -52,6 +72,7 @@ class LocalModel(Model):
     ) -> None:
         from sizewise.lm import hf_format
         from sizewise.lm.device import machine_precision
+        from sizewise.lm.template_dates import template_date, template_hash
         from sizewise.lm.tokenizer import end_ids
 
         precision = precision or machine_precision()
@@ -59,12 +80,15 @@ class LocalModel(Model):
         self._tokenizer = hf_format.load_tokenizer(folder)
         hf_format.check_tokenizer(self._network, self._tokenizer, folder)
         self._batcher = Batcher(self._network, self._tokenizer)
-        self._reasoning = ReasoningRoom()
+        self._decider: OptionDecider | None = None
+        asked = split_reasoning(uri)[1]
+        self._reasoning = ReasoningRoom(asked, known=opens_thought(self._tokenizer, asked), tokenizer=self._tokenizer)
         self._ends = end_ids(self._network, self._tokenizer)
         config = self._network.config
         width = 2 if precision == "bf16" else 4
         parameters = hf_format.parameters_of(self._network)
-        self._window = min(int(getattr(config, "max_position_embeddings", MAX_WINDOW)), MAX_WINDOW)
+        context = int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
+        self._window = scoring_window(hf_format.settings_of(config), context, width)
         self._description = ModelDescription(
             uri=uri,
             revision=revision,
@@ -79,10 +103,14 @@ class LocalModel(Model):
             disk_bytes=weight_bytes(folder),
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
+            template=template_hash(self._tokenizer),
+            template_date=template_date(self._tokenizer),
             offers=("ids", "sampling", "logprobs", "echo", "embeddings", "tools"),
             cache_tokens=MAX_BATCH * CACHE_TOKENS,
             trained_on=trained_on,
             start=start,
+            reasoning_effort="none" if asked.off else asked.effort,
+            reasoning_tokens=asked.tokens,
         )
 
     def describe(self) -> ModelDescription:
@@ -193,11 +221,80 @@ class LocalModel(Model):
         for scores in score_texts(self._network, self._tokenizer, texts, self._window, prefix):
             yield ScoredText(scores.nats, scores.starts)
 
+    def score_after(self, texts: Sequence[str], after: Sequence[int], *, prefix: bool = True) -> Iterator[ScoredText]:
+        """Score the tokens that begin at or after a character; common beginnings of texts are computed once."""
+        from sizewise.lm.score import score_texts_after
+
+        for scores in score_texts_after(self._network, self._tokenizer, texts, after, self._window, prefix):
+            yield ScoredText(scores.nats, scores.starts)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, for callers that encode text by their own rules."""
+        return self._tokenizer
+
+    @property
+    def window(self) -> int:
+        """Longest input, in tokens, that is scored in one pass."""
+        return self._window
+
+    def score_runs(self, runs: Sequence[TokenRun], *, greedy: bool = True) -> list[ScoredRun]:
+        """Compute log-likelihoods of the last tokens of token sequences; common beginnings are computed once.
+
+        Args:
+            runs: token ids, longer than a window at most by one.
+            greedy: not used; whether the tokens are the most likely ones is always known.
+        """
+        from sizewise.lm.score import score_ends
+
+        found = score_ends(self._network, [run.ids for run in runs], [run.first for run in runs], self._window)
+        return [
+            ScoredRun(float(one.nats.sum()), bool((one.best == run.ids[run.first :]).all()))
+            for run, one in zip(runs, found, strict=True)
+        ]
+
+    def decide(self, question: Question, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Compute the probability of each option from its likelihood, (texts, options).
+
+        The likelihoods are corrected by those after texts without content. What the question's prompts have in common
+        is kept between calls.
+
+        Raises:
+            SizewiseError: the options are longer than the context.
+        """
+        if self._decider is None:
+            from sizewise.decisions.options import OptionDecider
+
+            self._decider = OptionDecider(self._network, self._tokenizer, self._description.context or DEFAULT_CONTEXT)
+        return self._decider.decide(question, texts)
+
     def close(self) -> None:
         """Free the weights."""
         self._batcher.close()
+        self._decider = None
         del self._network, self._batcher
         gc.collect()
+
+
+def scoring_window(config: dict[str, Any], context: int, width: int, with_logits: bool = False) -> int:
+    """Return the longest input to score in one pass: the model's context, if the machine's memory permits it.
+
+    One pass holds, for each token, keys and values of one block, a few hidden states and the inner states of a
+    feed-forward block.
+
+    Args:
+        config: settings of the network.
+        context: the model's context.
+        width: bytes per number.
+        with_logits: whether the engine holds the logits of all tokens of a pass.
+    """
+    hidden = int(config.get("hidden_size") or 1)
+    inner = int(config.get("intermediate_size") or 4 * hidden)
+    per_token = width * (3 * inner + 12 * hidden) + (8 * int(config["vocab_size"]) if with_logits else 0)
+    fitting = max(MIN_WINDOW, int(machine_bytes() * WINDOW_SHARE / per_token))
+    if fitting >= context:
+        return context
+    return int(2 ** math.floor(math.log2(fitting)))
 
 
 def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) -> list[int]:
@@ -227,7 +324,9 @@ def prompt_ids(tokenizer: Any, description: ModelDescription, request: Request) 
             "a plain prompt, or a model with a chat template",
             "sizewise models",
         )
-    return text_ids(tokenizer, render_chat(tokenizer, request.messages, tools=request.tools))
+    effort, date = description.reasoning_effort, request.date
+    rendered = render_chat(tokenizer, request.messages, tools=request.tools, effort=effort, date=date)
+    return text_ids(tokenizer, rendered)
 
 
 def begin_answer(
@@ -252,6 +351,19 @@ def tokens_in(tokenizer: Any, texts: Sequence[str]) -> list[int]:
     if not texts:
         return []
     return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids]
+
+
+def opens_thought(tokenizer: Any, reasoning: Reasoning) -> bool:
+    """Check whether the chat template leaves a reasoning block open at the end of every prompt."""
+    from sizewise.lm.tokenizer import render_chat
+
+    if not tokenizer.chat_template:
+        return False
+    try:
+        effort = "none" if reasoning.off else reasoning.effort
+        return bool(opened_thought(str(render_chat(tokenizer, (Message(role="user", content="a"),), effort=effort))))
+    except SizewiseError:
+        return False
 
 
 def opened_by(tokenizer: Any, ids: Sequence[int]) -> str:

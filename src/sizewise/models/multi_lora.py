@@ -131,6 +131,7 @@ class AdapterModel(Model):
 
     def __init__(self, shared: _SharedBase, member: _Member) -> None:
         from sizewise.lm import hf_format
+        from sizewise.lm.template_dates import template_date, template_hash
         from sizewise.lm.tokenizer import end_ids
 
         self._shared, self._member = shared, member
@@ -159,6 +160,8 @@ class AdapterModel(Model):
             memory_bytes=total * width + cache_bytes(hf_format.settings_of(config), CACHE_TOKENS, width),
             disk_bytes=shared.disk_bytes,
             can_chat=bool(self._tokenizer.chat_template),
+            template=template_hash(self._tokenizer),
+            template_date=template_date(self._tokenizer),
             offers=("ids", "sampling", "logprobs", "tools"),
             cache_tokens=MAX_BATCH * CACHE_TOKENS,
             trained_on=member.made.data if member.made else None,

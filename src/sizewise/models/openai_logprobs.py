@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from sizewise.errors import SizewiseError
+from sizewise.errors import ScoringError, SizewiseError
 from sizewise.models.answering import UNFINISHED
+from sizewise.models.background import BackgroundLoop
 from sizewise.models.base import ScoredText
+from sizewise.models.patience import RETRYABLE_STATUSES, requested_wait_s, wait_s
 
 TIMEOUT_S = 300.0
-ATTEMPTS = 4
+"""Time for one attempt, however slowly the server sends."""
+PROBE_S = 120.0
+"""Time for all attempts of the probe."""
+ATTEMPTS, PROBE_ATTEMPTS = 6, 3
+MAX_FAILURES_IN_A_ROW = 5  # after this many texts that failed on every attempt, the server counts as down
 PROBE = "One two three."
 NEAR = 32  # characters to search for a token that follows a split character
 
@@ -31,13 +38,14 @@ class EchoScorer:
 
     def __init__(self, address: str, name: str, key: str) -> None:
         self._address, self._name, self._key = address.rstrip("/"), name, key
+        self._failures_in_a_row = 0
 
     @classmethod
     def find(cls, address: str, name: str, key: str) -> EchoScorer | None:
         """Probe a server with a few words; return None if it provides no log-likelihoods."""
         scorer = cls(address, name, key)
         try:
-            return scorer if len(scorer._request(PROBE, attempts=1).nats) > 1 else None
+            return scorer if len(scorer._request(PROBE, PROBE_ATTEMPTS, PROBE_S).nats) > 1 else None
         except (SizewiseError, KeyError, TypeError, IndexError, ValueError):
             return None
 
@@ -49,38 +57,62 @@ class EchoScorer:
         """Score texts, each in one request.
 
         Raises:
-            SizewiseError: the server doesn't answer, or rejects a text, for example because of its length.
+            ScoringError: the server rejects a text, for example because of its length, or failed on every attempt.
+            SizewiseError: the server failed on several texts in a row.
         """
         for text in texts:
-            yield self._request(text, ATTEMPTS)
+            try:
+                scored = self._request(text, ATTEMPTS, ATTEMPTS * TIMEOUT_S)
+            except ScoringError as error:
+                self._failures_in_a_row = self._failures_in_a_row + 1 if error.transient else 0
+                if self._failures_in_a_row < MAX_FAILURES_IN_A_ROW:
+                    raise
+                raise SizewiseError(
+                    f"{self._failures_in_a_row} texts in a row failed, each {ATTEMPTS} times: {error.what}",
+                    "a server that answers; all scores so far are kept",
+                    "run the same command again later",
+                ) from error
+            self._failures_in_a_row = 0
+            yield scored
 
-    def _request(self, text: str, attempts: int) -> ScoredText:
+    def _request(self, text: str, attempts: int, total_s: float) -> ScoredText:
+        loop = BackgroundLoop("scores")
+        try:
+            return loop.wait(self._score(text, attempts, total_s))
+        finally:
+            loop.close()
+
+    async def _score(self, text: str, attempts: int, total_s: float) -> ScoredText:
         import httpx2
 
         body = {"model": self._name, "prompt": text, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
-        reason = ""
+        headers = {"Authorization": f"Bearer {self._key}"}
+        reason, requested, retryable = "", None, True
+        until = time.monotonic() + total_s
         for attempt in range(attempts):
             if attempt:
-                time.sleep(2.0**attempt)
+                await asyncio.sleep(wait_s(attempt - 1, requested))
+            requested, longest_s = None, min(TIMEOUT_S, until - time.monotonic())
+            if longest_s <= 0:
+                break
             try:
-                answer = httpx2.post(
-                    f"{self._address}/completions",
-                    json=body,
-                    headers={"Authorization": f"Bearer {self._key}"},
-                    timeout=TIMEOUT_S,
-                )
-            except httpx2.HTTPError as error:
-                reason = str(error) or type(error).__name__
+                async with asyncio.timeout(longest_s), httpx2.AsyncClient(timeout=longest_s) as client:
+                    answer = await client.post(f"{self._address}/completions", json=body, headers=headers)
+            except (httpx2.HTTPError, TimeoutError) as error:
+                reason = str(error) or f"no answer within {longest_s:g} s"
                 continue
             if answer.status_code == 200:
-                return _read(answer.json(), text)
-            reason = f"{answer.status_code} {answer.text[:300]}"
-            if answer.status_code < 500 and answer.status_code != 429:
+                try:
+                    return _read(answer.json(), text)
+                except (ValueError, KeyError, TypeError, IndexError) as error:  # a truncated body, or a proxy's page
+                    reason = f"the answer can't be read: {str(error) or type(error).__name__}"
+                    continue
+            reason, requested = f"{answer.status_code} {answer.text[:300]}", requested_wait_s(answer.headers)
+            retryable = answer.status_code >= 500 or answer.status_code in RETRYABLE_STATUSES
+            if not retryable:
                 break
-        raise SizewiseError(
-            f"The server failed to score a text of {len(text):,} characters: {reason}",
-            "a server that echoes log-likelihoods, and texts that fit its context",
-            "run sizewise read with shorter documents, or use metrics without likelihoods (--metrics bleu)",
+        raise ScoringError(
+            f"The server failed to score a text of {len(text):,} characters: {reason}", transient=retryable
         )
 
 
@@ -92,7 +124,7 @@ def _read(body: dict[str, Any], text: str) -> ScoredText:
     starts = _starts(text, tokens[:count], offsets[:count])
     kept = [(-float(value), start) for value, start in zip(values[:count], starts, strict=True) if value is not None]
     if not kept:
-        raise ValueError("no log-likelihoods")
+        raise ScoringError("The server returned no log-likelihoods of this text.", transient=False)
     nats, first_characters = zip(*kept, strict=True)
     return ScoredText(np.array(nats, dtype=np.float64), np.array(first_characters, dtype=np.int64))
 

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from filelock import FileLock
 
@@ -15,28 +15,37 @@ from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
+from sizewise.models.encoding import EncoderModel, encoder_size
 from sizewise.models.fake import NAMES, FakeModel
+from sizewise.models.identity import split_recorded
+from sizewise.models.keeping import open_kept
 from sizewise.models.local import LocalModel
 from sizewise.models.openvino import OpenvinoModel
 from sizewise.models.packaged_models import PACKAGED, packaged_folder
 from sizewise.models.plugins import open_plugin, plugins
+from sizewise.models.providers import PROVIDERS
 from sizewise.models.recorded import RecordedModel
-from sizewise.models.remote import PROVIDERS, RemoteModel
-from sizewise.records import Checkpoint, ModelSize, fingerprint
+from sizewise.models.recordings import recording_path
+from sizewise.models.remote import RemoteModel
+from sizewise.models.thinking import split_reasoning
+from sizewise.packages import fetch_from_hub
+from sizewise.records import Checkpoint, Classifier, ModelSize, fingerprint
+from sizewise.retrieval import ENCODERS
+from sizewise.retrieval.encoder_folder import is_encoder
+from sizewise.retrieval.packaged_encoders import packaged_encoder_folder
 from sizewise.store import Saved, Store, offline, uri_of
 
 EXPECTED = (
     "pkg:NAME, hf:ORG/NAME, run:ID, gguf:FILE, a Hugging Face or OpenVINO folder, openai:NAME, anthropic:NAME, "
-    "google:NAME, deepseek:NAME, mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE, fake:NAME, frequent:DATA, "
+    "google:NAME, deepseek:NAME, mistral:NAME, http://HOST:PORT/v1#NAME, recorded:FILE#NAME, fake:NAME, frequent:DATA, "
     "ngram:DATA, linear:DATA, rag:DATA:MODEL (retrieval over a dataset), or a plug-in's URI"
 )
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*"]
 Engine = Literal["transformers", "openvino", "auto"]
-_Local = TypeVar("_Local", OpenvinoModel, LocalModel)
 
 
 def open_model(
-    uri: str | Path | Saved[Checkpoint],
+    uri: str | Path | Saved[Checkpoint] | Saved[Classifier],
     *,
     store: Store | None = None,
     precision: str | None = None,
@@ -61,15 +70,19 @@ def open_model(
         SizewiseError: the model can't be fetched or loaded.
     """
     store, uri = store or Store(), uri_of(uri)
-    kind, _, name = uri.partition(":")
+    bare, _ = split_reasoning(uri)
+    kind, _, name = bare.partition(":")
     if kind == "fake" and name:
         return FakeModel(name)
     if kind in BASELINES and name:
         return {"frequent": FrequentModel, "ngram": NgramModel, "linear": LinearModel}[kind](name, store)
+    if kind == "run" and name.startswith("classifier-"):
+        return _open_classifier(name, store, say)
     if kind == "rag" and ":" in name:
-        return _open_rag(name, store, precision, engine, max_usd, say)
+        return _open_rag(uri.partition(":")[2], store, precision, engine, max_usd, say)
     if kind == "recorded" and name:
-        return RecordedModel(Path(name).expanduser())
+        path, facts = split_recorded(name)
+        return RecordedModel(recording_path(str(path)), facts)
     if kind in PROVIDERS or kind in ("http", "https"):
         return RemoteModel(uri, store.home / "answers" / f"{fingerprint([uri])}.sqlite", max_usd)
     if kind in plugins():
@@ -77,31 +90,35 @@ def open_model(
     return _open_folder(uri, store, precision, engine, say)
 
 
-def _open_folder(
-    uri: str, store: Store, precision: str | None, engine: Engine, say: Callable[[str], None]
-) -> OpenvinoModel | LocalModel:
+def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, say: Callable[[str], None]) -> Model:
     """Open a model stored in a folder with the requested or best engine."""
-    folder, origin, license = resolve_folder(uri, store, say)
-    trained = store.read(Checkpoint, uri.partition(":")[2]) if uri.startswith("run:") else None
-    revision = revision_of(uri)
+    bare, _ = split_reasoning(uri)
+    folder, origin, license = resolve_folder(bare, store, say)
+    if is_encoder(folder):
+        return EncoderModel(folder, uri=uri, revision=revision_of(bare), origin=origin, license=license)
+    trained = store.read(Checkpoint, bare.partition(":")[2]) if bare.startswith("run:") else None
+    revision = revision_of(bare)
 
-    def load(kind: type[_Local], model_folder: Path, model_revision: str) -> _Local:
-        return kind(
-            model_folder,
-            uri=uri,
-            revision=model_revision,
-            origin=origin,
-            license=license,
-            precision=precision,
-            trained_on=trained.data if trained else None,
-            start=trained.start if trained else None,
+    def load(kind: type[OpenvinoModel | LocalModel], model_folder: Path, model_revision: str) -> Model:
+        return open_kept(
+            (kind, uri, str(model_folder), model_revision, precision),
+            lambda: kind(
+                model_folder,
+                uri=uri,
+                revision=model_revision,
+                origin=origin,
+                license=license,
+                precision=precision,
+                trained_on=trained.data if trained else None,
+                start=trained.start if trained else None,
+            ),
         )
 
     if (folder / openvino.MODEL_FILE).is_file():
         return load(OpenvinoModel, folder, revision)
     if engine == "openvino" or (engine == "auto" and _openvino_supports(folder)):
         try:
-            converted = _openvino_folder(uri, folder, revision, license, store, say)
+            converted = _openvino_folder(bare, folder, revision, license, store, say)
             return load(OpenvinoModel, converted, f"{revision}+openvino")
         except Exception as error:  # transformers may still run the model
             if engine == "openvino" and isinstance(error, SizewiseError):
@@ -143,6 +160,16 @@ def _open_rag(
         raise
 
 
+def _open_classifier(name: str, store: Store, say: Callable[[str], None]) -> Model:
+    """Open a classifier, with the encoder or language model that it needs."""
+    from sizewise.models.classifier import ClassifierModel
+
+    record, folder = store.read(Classifier, name), store.folder("classifier", name) / "model"
+    needs_base = record.recipe.method in ("embedding", "options")
+    base = resolve_folder(record.recipe.start, store, say)[0] if needs_base else None
+    return ClassifierModel(record, name, folder, base)
+
+
 def _openvino_supports(folder: Path) -> bool:
     """Check whether openvino-genai is installed and supports a model."""
     config = size.read_config(folder)
@@ -176,26 +203,59 @@ def model_size(
         UsageError: the URI doesn't name a model with a config.
         SizewiseError: the config can't be fetched or interpreted, or doesn't match the weights next to it.
     """
+    uri, _ = split_reasoning(uri)
     kind, _, name = uri.partition(":")
     free = size.available_bytes()
     if kind == "hf":
-        folder = _from_hub(name, ["config.json"])
+        folder = fetch_from_hub(name, ["config.json"], offline())
         return size.size_of(size.read_config(folder), uri, None, free), *_hub_facts(name)
     folder, origin, license = resolve_folder(uri, store or Store(), say)
+    if is_encoder(folder):
+        return encoder_size(folder, uri, free), origin, license
     return size.size_of(size.read_config(folder), uri, size.stored_parameters(folder), free), origin, license
 
 
 def revision_of(uri: str) -> str:
-    """Return a fingerprint of a user's folder or file; "" for models that never change under their URI."""
+    """Return what distinguishes two states of a model under one URI; "" for models that never change under theirs.
+
+    A model on the Hub has its commit; a user's folder or file a fingerprint of names, sizes and times, with subfolders.
+    """
+    kind, _, name = uri.partition(":")
+    if kind == "hf":
+        return _hub_commit(name)
+    path = Path(uri).expanduser()
+    if ":" in uri or not path.is_dir():
+        return former_revision(uri)
+    below = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
+    nested = sorted(file for file in below if len(file.parts) > 1 and not file.parts[0].startswith("."))
+    return _file_states(path, [*_files_in(path), *map(Path.as_posix, nested)])
+
+
+def former_revision(uri: str) -> str:
+    """Return the revision by which earlier versions knew a model: without subfolders, and without a commit."""
     kind, _, name = uri.partition(":")
     path = Path(name if kind == "gguf" else uri).expanduser()
     if kind == "gguf" and path.is_file():
-        files = [path]
-    elif ":" not in uri and path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file())
-    else:
+        return _file_states(path.parent, [path.name])
+    return _file_states(path, _files_in(path)) if ":" not in uri and path.is_dir() else ""
+
+
+def _files_in(folder: Path) -> list[str]:
+    return [file.name for file in sorted(folder.iterdir()) if file.is_file()]
+
+
+def _file_states(folder: Path, names: list[str]) -> str:
+    states = [(name, (folder / name).stat()) for name in names]
+    return fingerprint([[name, state.st_size, state.st_mtime_ns] for name, state in states])
+
+
+def _hub_commit(name: str) -> str:
+    """Return the commit of a model on the Hub as it would be opened now; "" if it can't be found out."""
+    try:
+        folder = fetch_from_hub(name, ["config.json"], offline())
+    except SizewiseError:
         return ""
-    return fingerprint([[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files])
+    return folder.name if folder.parent.name == "snapshots" else ""
 
 
 def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda line: None) -> tuple[Path, str, str]:
@@ -206,6 +266,8 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         SizewiseError: the model can't be fetched.
     """
     kind, _, name = uri.partition(":")
+    if kind == "pkg" and name in ENCODERS:
+        return packaged_encoder_folder(name, store, say), ENCODERS[name].origin, ENCODERS[name].license
     if kind == "pkg":
         folder = packaged_folder(name, store, say)
         return folder, PACKAGED[name].origin, PACKAGED[name].license
@@ -213,7 +275,7 @@ def resolve_folder(uri: str, store: Store, say: Callable[[str], None] = lambda l
         checkpoint = store.read(Checkpoint, name)
         return store.folder("checkpoint", name) / "model", checkpoint.origin, checkpoint.license
     if kind == "hf":
-        return _from_hub(name, HUB_FILES), *_hub_facts(name)
+        return fetch_from_hub(name, HUB_FILES, offline()), *_hub_facts(name)
     if kind == "gguf" and name:
         return _from_gguf(Path(name).expanduser(), store, say), f"{Path(name).name}, dequantized", "not stated"
     path = Path(uri).expanduser()
@@ -242,7 +304,7 @@ def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
 
 
 def _unknown(uri: str) -> UsageError:
-    known = [f"pkg:{name}" for name in PACKAGED] + [f"fake:{name}" for name in NAMES]
+    known = [f"pkg:{name}" for name in (*PACKAGED, *ENCODERS)] + [f"fake:{name}" for name in NAMES]
     near = get_close_matches(uri, known, n=1, cutoff=0.4)
     hint = f". Did you mean {near[0]}?" if near else "."
     return UsageError(f"'{uri}' doesn't name a model{hint}", EXPECTED, "sizewise models")
@@ -250,29 +312,3 @@ def _unknown(uri: str) -> UsageError:
 
 def _hub_facts(name: str) -> tuple[str, str]:
     return f"Hugging Face Hub, {name}", "as stated on the model's page"
-
-
-def _from_hub(name: str, files: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                name,
-                allow_patterns=files,
-                ignore_patterns=["consolidated*"],  # a copy of the weights in Mistral's own format
-                local_files_only=offline(),
-            )
-        )
-    except HFValidationError as error:
-        raise UsageError(f"'{name}' is not a valid model name on the Hub.", "hf:ORG/NAME", "") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise SizewiseError(
-            f"SIZEWISE_OFFLINE forbids fetching hf:{name}, and the Hugging Face cache doesn't hold all of its files."
-            if offline()
-            else f"hf:{name} can't be fetched: {reason}",
-            "a connection to the Hugging Face Hub, or a complete copy in its cache",
-            f"download {name} on another machine and pass its folder instead of hf:{name}",
-        ) from error

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0
@@ -81,6 +84,20 @@ class Gate:
         if now - self._halved > 1.0:  # rejections within a second count once
             self.limit, self._halved = max(1.0, self.limit / 2), now
         self._not_before = max(self._not_before, now + wait_s)
+
+
+def requested_wait_s(headers: Mapping[str, str]) -> float | None:
+    """Read how long a service asks to wait (`Retry-After`), as seconds or a date; None if it doesn't say."""
+    asked = headers.get("retry-after", "").strip()
+    try:
+        return max(0.0, float(asked))
+    except ValueError:
+        pass
+    try:
+        until = parsedate_to_datetime(asked)
+    except ValueError:
+        return None
+    return max(0.0, ((until if until.tzinfo else until.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds())
 
 
 def wait_s(attempt: int, requested: float | None) -> float:

@@ -18,7 +18,11 @@ from sizewise.documents.turns import conversation
 from sizewise.documents.values import ID_KEYS, BadRow, first_key, id_of, reason_of, text_of, texts_of, type_of
 from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
-from sizewise.records import Completion, Message, ModelDescription, Request
+from sizewise.models.identity import HERE, NOT_STATED, Identity, describe_identity, identify, recorded_uri
+from sizewise.models.recorded_grades import read_grade
+from sizewise.models.recorded_usage import Usage, price_recording, read_usage, usd_of, widened
+from sizewise.models.recordings import recording_name
+from sizewise.records import Completion, Message, ModelDescription, Request, StatedFacts
 from sizewise.records.tool_calls import answer_of
 from sizewise.store import sha256_of
 from sizewise.text import normalize_text
@@ -36,13 +40,12 @@ _T = TypeVar("_T")
 
 class _Answer(NamedTuple):
     text: str
-    prompt_tokens: int
-    """0 if not recorded, as for `completion_tokens`."""
-    completion_tokens: int
     finish: str
-    model: str
+    usage: Usage
     failure: str = ""
     """Why there is no answer: the request failed or the answer was withheld."""
+    grade: float | None = None
+    """Grade that people gave to the answer."""
 
 
 class LoggedRequest(NamedTuple):
@@ -53,6 +56,8 @@ class LoggedRequest(NamedTuple):
     answer: str
     references: tuple[str, ...]
     tags: tuple[str, ...]
+    usage: Usage = Usage()
+    """Model, tokens, cost and time of the answer, as far as they are logged."""
 
 
 def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[LoggedRequest]:
@@ -85,7 +90,8 @@ def read_log(path: Path, say: Callable[[str], None] | None = None) -> list[Logge
             first_key(keys, row.cells) for keys in (("references", "reference"), ("tags",))
         )  # a value of 0 counts
         references = texts_of(row.cells[given], given) if given else ()
-        found = LoggedRequest(name, messages, answer.text, references, texts_of(row.cells[tags], tags) if tags else ())
+        kinds = texts_of(row.cells[tags], tags) if tags else ()
+        found = LoggedRequest(name, messages, answer.text, references, kinds, answer.usage)
         used.add(name)
         return found
 
@@ -101,31 +107,43 @@ class RecordedModel(Model):
     Args:
         path: JSONL, CSV (`.csv`), or JSONL of logged chats: conversations that end with the assistant's answer,
             request/response pairs, or batch output (`custom_id`).
+        facts: who gave the answers, where the model runs and what it costs; by default what the file says.
 
     Raises:
         SizewiseError: the file can't be read, contains no answers, has too many unusable rows, or different answers to
             one question under one id. An answer counts more than the failed request before or after it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, facts: StatedFacts | None = None) -> None:
+        self._path, self._facts = path, facts or StatedFacts()
         self._by_id: dict[str, tuple[_Answer, tuple[Message, ...]]] = {}
         self._by_prompt: dict[str, _Answer] = {}
         self._repeated_ids: set[str] = set()
         self._told_apart: dict[tuple[str, str], _Answer] = {}
         self._contradicted: dict[str, tuple[str, str]] = {}
         self._repeated_prompts: set[str] = set()
+        self._grades: dict[tuple[str, str, str], list[float]] = {}
         rows, self._aside = _each(path, self._keep, "recorded answers", "answers")
         if self._contradicted:
             raise _two_answers(path, self._contradicted)
         self._rows = len(rows)
         self._revision = sha256_of(path)[:10]
+        answers = [*(answer for answer, _ in self._by_id.values()), *self._by_prompt.values()]
+        usages = [answer.usage for answer in answers if not answer.failure]
+        self._named = sorted({usage.model for usage in usages if usage.model})
+        self._days = sorted({usage.day for usage in usages if usage.day})
+        self._identity = _identity(self._facts, self._named)
+        self._pricing = price_recording(self._identity, self._facts, usages)
 
     def _keep(self, row: Row) -> None:
         asked, answer = _prompt_and_answer(row.cells)
         name = id_of(row.cells, ID_KEYS)
         if name is None and not asked:
             raise BadRow("the row has neither an id nor a prompt")
+        if answer.grade is not None:  # several people graded one answer: their mean counts
+            grades = self._grades.setdefault((name or "", _key(asked) if asked else "", answer.text), [])
+            grades.append(answer.grade)
+            answer = answer._replace(grade=sum(grades) / len(grades))
         if name is not None:
             answer, asked = self._keep_id(name, answer, asked)
         if asked:
@@ -153,9 +171,54 @@ class RecordedModel(Model):
 
     def describe(self) -> ModelDescription:
         """Describe the model and the rows of its file that were not used."""
-        answers = [*(answer for answer, _ in self._by_id.values()), *self._by_prompt.values()]
-        named = sorted({answer.model for answer in answers if answer.model})
-        origin = f"{self._rows:,} recorded answers" + (f" of {', '.join(named)}" if named else "")
+        facts, who = self._facts, self._identity
+        local = bool(facts.local) if facts.local is not None else bool(facts.process)
+        known: dict[str, Any] = {
+            "parameters": 0 if facts.process == "rules" else facts.parameters,
+            "parameters_source": "stated in the study file" if facts.parameters else "",
+            "license": facts.license or "not stated",
+            "local": local,
+            "hosted_by": HERE if local and not facts.process else "" if local else NOT_STATED,
+            "data_policy": facts.data_policy,
+            "attention": "unknown",
+        }
+        if who is not None:
+            known = describe_identity(who, facts)
+        return ModelDescription(
+            uri=recorded_uri(recording_name(self._path), facts),
+            revision=self._revision,
+            origin=self._origin(),
+            engine="recorded",
+            precision="none",
+            process=facts.process,
+            memory_bytes=0 if facts.process == "rules" else None,
+            disk_bytes=None,
+            can_score=False,
+            can_chat=True,
+            price_basis=self._pricing.basis,
+            price_factors=widened(self._pricing, who),
+            **known,
+        )
+
+    def _origin(self) -> str:
+        origin = f"{self._rows:,} recorded answers"
+        if self._facts.process:
+            origin += {"staff": " of staff", "rules": " of a rules engine"}[self._facts.process]
+        elif self._identity is not None:
+            spelled = self._facts.of or self._named[0]
+            origin += f" of {self._identity.name}" + (f" ('{spelled}')" if spelled != self._identity.name else "")
+        elif self._named:
+            origin += f" of {', '.join(self._named)}"
+        if self._days:
+            origin += f", {self._days[0]}" + (f" to {self._days[-1]}" if len(self._days) > 1 else "")
+        others = [
+            name for name in self._named if self._facts.of and identify(name).name != identify(self._facts.of).name
+        ]
+        if others:
+            origin += f"; the file itself names {', '.join(others[:3])}"
+        several = sum(len(grades) > 1 for grades in self._grades.values())
+        if several:
+            origin += f"; {several} of them with several grades, whose mean counts"
         if self._repeated_ids:
             ids = f"{len(self._repeated_ids)} ids appear" if len(self._repeated_ids) > 1 else "1 id appears"
             origin += (
@@ -169,22 +232,7 @@ class RecordedModel(Model):
             )
             example = min(self._repeated_prompts)[:60]
             origin += f"; {prompts} more than once with different answers ('{example}'); the last one counts"
-        if self._aside:
-            origin += f"; {self._aside}"
-        return ModelDescription(
-            uri=f"recorded:{self._path}",
-            revision=self._revision,
-            origin=origin,
-            license="not stated",
-            engine="recorded",
-            precision="none",
-            attention="unknown",
-            parameters=None,
-            memory_bytes=None,
-            disk_bytes=None,
-            can_score=False,
-            can_chat=True,
-        )
+        return origin + (f"; {self._aside}" if self._aside else "")
 
     def signature(self) -> str:
         """Return how log-likelihoods are computed."""
@@ -226,10 +274,12 @@ class RecordedModel(Model):
             yield Completion(
                 id=request.id,
                 text=found.text,
-                prompt_tokens=found.prompt_tokens,
-                completion_tokens=found.completion_tokens,
-                seconds=0.0,
+                prompt_tokens=found.usage.prompt_tokens,
+                completion_tokens=found.usage.completion_tokens,
+                seconds=60 * self._facts.minutes_per_case if self._facts.minutes_per_case else found.usage.seconds,
+                usd=usd_of(self._pricing, self._identity, found.usage, request, found.text),
                 finish="length" if found.finish == "length" else "stop",
+                grade=found.grade,
             )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
@@ -242,6 +292,14 @@ class RecordedModel(Model):
 
     def close(self) -> None:
         """Do nothing; there is nothing to free."""
+
+
+def _identity(facts: StatedFacts, named: Sequence[str]) -> Identity | None:
+    """Look up the one model that gave the answers; None if none or several are named, or if people or rules did."""
+    if facts.of:
+        return identify(facts.of)
+    found = {identity.name: identity for identity in map(identify, named)}
+    return next(iter(found.values())) if len(found) == 1 and not facts.process else None
 
 
 def _two_answers(path: Path, contradicted: Mapping[str, tuple[str, str]]) -> SizewiseError:
@@ -299,7 +357,8 @@ def _each(path: Path, use: Callable[[Row], _T], what: str, held: str) -> tuple[l
 def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
     """Parse a row in any of the formats."""
     if isinstance(row.get("response"), dict):  # a logged call or batch output
-        return _of_call(row.get("request") or row, row["response"])
+        beside = {key: value for key, value in row.items() if key not in ("request", "response", "model")}
+        return _of_call(row.get("request") or row, row["response"], beside)
     turns = next((key for key in TURN_KEYS if row.get(key)), None)
     if turns is not None:  # a conversation that ends with the answer
         *asked, last = conversation(row[turns], turns)
@@ -312,7 +371,9 @@ def _prompt_and_answer(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], _An
     return prompt_of({name: value for name, value in row.items() if name != key}), _plain(text_of(row[key], key), row)
 
 
-def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, ...], _Answer]:
+def _of_call(
+    request: Any, response: Mapping[str, Any], beside: Mapping[str, Any]
+) -> tuple[tuple[Message, ...], _Answer]:
     body = response.get("body") or response
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -325,16 +386,8 @@ def _of_call(request: Any, response: Mapping[str, Any]) -> tuple[tuple[Message, 
         message = {"content": message.get("refusal") or ""}
     (said,) = conversation([{"role": "assistant"} | message], "message")
     text = answer_of(said)
-    given = body.get("usage")
-    usage: Mapping[str, Any] = given if isinstance(given, dict) else {}
-    answer = _Answer(
-        text,
-        int(usage.get("prompt_tokens") or 0),
-        int(usage.get("completion_tokens") or 0),
-        _finish(choices[0]),
-        str(body.get("model") or ""),
-        _WITHHELD if _finish(choices[0]) == "content_filter" else "",
-    )
+    failure = _WITHHELD if _finish(choices[0]) == "content_filter" else ""
+    answer = _Answer(text, _finish(choices[0]), read_usage({**beside, **body}), failure)
     if not isinstance(request, dict):
         raise BadRow(f"the request is {type_of(request)}, not an object")
     asked = request.get("body") or request
@@ -348,7 +401,7 @@ def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
     if row.get("error") and not text.strip():
         error = row["error"] if isinstance(row["error"], str) else json.dumps(row["error"])
         failure = f"the recorded request failed: {error[:200]}" if error.strip() else ""
-    return _Answer(text, 0, 0, _finish(row), "", failure)
+    return _Answer(text, _finish(row), read_usage(row), failure, read_grade(row))
 
 
 def _finish(row: Mapping[str, Any]) -> str:

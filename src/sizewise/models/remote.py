@@ -8,57 +8,49 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import re
-import threading
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, NamedTuple
+from queue import Empty, SimpleQueue
+from typing import Any
 from urllib.parse import urlsplit
 
 from sizewise.errors import MissingExtraError, SizewiseError, UsageError
-from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText, failed
-from sizewise.models.catalog import find_model, load_catalog
+from sizewise.models.background import BackgroundLoop
+from sizewise.models.base import Cancel, Deliver, Model, Piece, ScoredText, failed, next_of
+from sizewise.models.catalog import load_catalog
 from sizewise.models.conversations import client_messages, client_text, client_tools, read_image
+from sizewise.models.endings import ending_of, with_message
+from sizewise.models.fingerprints import expect_response, last_body, read_response
+from sizewise.models.identity import describe_identity, identify
 from sizewise.models.openai_logprobs import EchoScorer
 from sizewise.models.patience import MAX_CONCURRENCY, Fault, Gate, fault_of, wait_s
+from sizewise.models.providers import PROVIDERS, is_loopback, resolve_service
+from sizewise.models.remote_decisions import makes_decisions, send_decision
 from sizewise.models.spending import Budget, cost_of, max_cost
-from sizewise.models.thinking import THINKING_TOKENS, cut_by_reasoning
-from sizewise.records import Completion, ModelDescription, Request, fingerprint
-from sizewise.store import Ledger, offline
+from sizewise.models.thinking import (
+    THINKING_TOKENS,
+    Reasoning,
+    cut_by_reasoning,
+    reasoning_settings,
+    split_reasoning,
+    with_counted_reasoning,
+)
+from sizewise.network import check_certificates
+from sizewise.records import Completion, ModelDescription, Request, StatedFacts, fingerprint
+from sizewise.store import Ledger
 
 TIMEOUT_S = 120.0
+"""Longest silence of a service within a request."""
+REQUEST_S = 600.0
+"""Time that a service has for one request, all attempts together and however slowly it sends; waits don't count."""
 ATTEMPTS = 6
 MAX_FAILURES_IN_A_ROW = 20  # after this many failed requests, the service counts as down
 TOPIC, ROOMY_TOPIC = "answers", "answers with room for thoughts"
 MIN_ROOM = 1_024  # tokens for reasoning; a server that allows fewer gets no extra tokens
-
-
-class Provider(NamedTuple):
-    """API of a URI scheme."""
-
-    title: str
-    key: str
-    """Environment variable of the API key."""
-    address: str
-    """Environment variable of an alternative base URL."""
-    default: str | None
-    """Default base URL."""
-
-
-PROVIDERS = {
-    "openai": Provider("OpenAI", "OPENAI_API_KEY", "OPENAI_BASE_URL", "https://api.openai.com/v1"),
-    "anthropic": Provider("Anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
-    "google": Provider(
-        "Google", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL", "https://generativelanguage.googleapis.com"
-    ),
-    "deepseek": Provider("DeepSeek", "DEEPSEEK_API_KEY", "DEEPSEEK_BASE_URL", "https://api.deepseek.com"),
-    "mistral": Provider("Mistral", "MISTRAL_API_KEY", "MISTRAL_BASE_URL", "https://api.mistral.ai/v1"),
-}
 
 
 class RemoteModel(Model):
@@ -76,11 +68,15 @@ class RemoteModel(Model):
     """
 
     def __init__(self, uri: str, answers: Path, max_usd: float | None = None) -> None:
-        kind, name, address, key = _resolve(uri)
+        bare, self._asked = split_reasoning(uri)
+        kind, name, address, key = resolve_service(bare)
         self._uri, self._kind, self._name, self._address = uri, kind, name, address
         self._client, self._disconnect = _client(kind, name, address, key)
         self._budget = Budget(max_usd)
-        self._room = THINKING_TOKENS if _reasons(self._client) else 0
+        reasons = self._asked.asked or (_reasons(self._client) and not self._asked.off)
+        self._room = self._asked.room if reasons else 0
+        self._takes_budget = not dict(self._client.profile or {}).get("anthropic_disallows_budget_thinking")
+        self._reasoning_settings(self._room + 1)  # refuses what the provider doesn't take
         if max_usd is not None and max_cost(kind, name, Request(id="", text=""), 1000) is None:
             raise SizewiseError(
                 f"No price is known for {uri}, so --max-usd can't be enforced.",
@@ -89,35 +85,37 @@ class RemoteModel(Model):
             )
         self._echo = EchoScorer.find(address, name, key) if kind in ("http", "https") else None
         self._ledger = Ledger(answers)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=uri, daemon=True)
-        self._thread.start()
-        self._gate = self._await(_make_gate())
+        self._loop = BackgroundLoop(uri)
+        self._gate = self._loop.wait(_make_gate())
         self._failures_in_a_row = 0
         self._bypass_kept = False
 
-    def _await(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
     def describe(self) -> ModelDescription:
         """Describe the model."""
-        known = find_model(self._uri)
         title = PROVIDERS[self._kind].title if self._kind in PROVIDERS else urlsplit(self._address).netloc
+        who = identify(split_reasoning(self._uri)[0] if self._kind in PROVIDERS else self._name)
+        # An address on this machine may be a proxy: closed weights can't run here.
+        local = is_loopback(self._address) and self._kind not in PROVIDERS and not who.closed
+        known = describe_identity(who, StatedFacts(local=local)) | {"prices": ()}
+        if self._kind in PROVIDERS:
+            known |= {"hosted_by": title, "prices": who.prices}
+        elif not local:
+            known["hosted_by"] = who.host if is_loopback(self._address) else title
+        sees = who.entry is None or not who.entry.modalities or "image" in who.entry.modalities
         return ModelDescription(
             uri=self._uri,
             origin=f"{self._name}, served by {title}",
-            license=(known.license if known and known.license else "terms of the provider"),
             engine=f"API of {title}",
             precision="not published",
-            attention=(known.attention if known and known.attention else "not published"),
-            context=known.context if known else None,
-            parameters=known.parameters if known else None,
             can_score=self._echo is not None,
             can_chat=True,
-            offers=("sampling", "tools"),
-            can_see="image" in known.modalities if known and known.modalities else True,
-            local=_is_loopback(self._address),
+            offers=("sampling", "tools", *(("decisions",) if makes_decisions(self._kind, self._name) else ())),
+            can_see=sees,
             api=True,
+            price_basis="list prices (genai-prices)" if known["prices"] else "",
+            reasoning_effort=self._asked.effort,
+            reasoning_tokens=self._asked.tokens,
+            **known,
         )
 
     def signature(self) -> str:
@@ -129,7 +127,7 @@ class RemoteModel(Model):
 
         Raises:
             SizewiseError: the key is rejected, the model is unknown, the budget is used up, or the service is down.
-                Answers received before the error are kept.
+                Answers received before the error are kept, also if the wait is ended from outside.
         """
         todo = []
         for request in requests:
@@ -139,18 +137,18 @@ class RemoteModel(Model):
             else:
                 yield kept
         arrived: SimpleQueue[Completion | BaseException] = SimpleQueue()
-        work = asyncio.run_coroutine_threadsafe(self._answer_all(todo, arrived.put), self._loop)
+        work = self._loop.start(self._answer_all(todo, arrived.put))
         by_id = {request.id: request for request in todo}
         try:
             for _ in todo:
-                answer = arrived.get()
+                answer = next_of(arrived)
                 if isinstance(answer, BaseException):
                     raise answer
-                if answer.error is None:
-                    self._keep(by_id[answer.id], answer)
+                self._keep(by_id[answer.id], answer)
                 yield answer
         finally:
             work.cancel()
+            self._keep_rest(arrived, by_id)
 
     def bypass_cache(self) -> None:
         """From now on, neither return cached answers nor cache new ones."""
@@ -167,7 +165,7 @@ class RemoteModel(Model):
             except asyncio.CancelledError:
                 deliver(Piece(end=failed(request, "cancelled")))
 
-        work = asyncio.run_coroutine_threadsafe(answer(), self._loop)
+        work = self._loop.start(answer())
 
         def cancel() -> None:
             work.cancel()
@@ -185,17 +183,9 @@ class RemoteModel(Model):
         yield from self._echo.score(texts, prefix=prefix)
 
     def close(self) -> None:
-        """Close connections and files."""
-        self._await(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        self._loop.close()
+        """Cancel running requests, and close connections and files."""
+        self._loop.close(self._disconnect())
         self._ledger.close()
-
-    async def _end(self) -> None:
-        await self._disconnect()
-        await self._loop.shutdown_asyncgens()
-        await asyncio.sleep(0.01)  # sockets close in the next iterations of the loop
 
     @property
     def spent_usd(self) -> float:
@@ -203,13 +193,14 @@ class RemoteModel(Model):
         return self._budget.spent
 
     def _key(self, request: Request) -> str:
-        fields = request.model_dump(mode="json", exclude={"id", "copy_text"}, exclude_defaults=True)
+        fields = request.model_dump(mode="json", exclude={"id", "copy_text", "date"}, exclude_defaults=True)
         images = [
             hashlib.sha256(raw).hexdigest()
             for message in request.messages
             for raw, _ in map(read_image, message.images)
         ]
-        return fingerprint([self._kind, self._name, self._address, fields, *images])
+        asked = [list(self._asked)] if self._asked != Reasoning() else []
+        return fingerprint([self._kind, self._name, self._address, fields, *images, *asked])
 
     def _kept(self, request: Request) -> Completion | None:
         """Return the cached answer to a request, unless reasoning used up its limit."""
@@ -222,12 +213,22 @@ class RemoteModel(Model):
         return None
 
     def _keep(self, request: Request, answer: Completion) -> None:
-        if self._bypass_kept:
+        if self._bypass_kept or answer.error is not None:
             return
         key = self._key(request)
         topic = ROOMY_TOPIC if self._ledger.entry(TOPIC, key) or _cut_before_answer(answer) else TOPIC
         today = datetime.now(UTC).date().isoformat()
         self._ledger.append(topic, key, answer.model_dump(mode="json") | {"kept_from": today})
+
+    def _keep_rest(self, arrived: SimpleQueue[Completion | BaseException], by_id: dict[str, Request]) -> None:
+        """Keep the answers that arrived but that nothing waits for any more."""
+        while True:
+            try:
+                answer = arrived.get_nowait()
+            except Empty:
+                return
+            if isinstance(answer, Completion):
+                self._keep(by_id[answer.id], answer)
 
     # -- on the event loop's thread -----------------------------------------------------------------------
 
@@ -265,7 +266,7 @@ class RemoteModel(Model):
         while True:
             answer = await self._with_retries(request, room)
             if not room and _cut_before_answer(answer):
-                self._room = room = self._room or THINKING_TOKENS
+                self._room = room = self._room or self._asked.room or THINKING_TOKENS
             elif room and answer.error is not None and _TOKEN_LIMIT.search(answer.error):
                 room = room // 4 if room // 4 >= MIN_ROOM else 0  # the server's limit is lower
                 self._room = min(self._room, room)
@@ -278,7 +279,7 @@ class RemoteModel(Model):
         """Answer a request and retry after errors, unless part of the answer has already been delivered."""
         highest_cost = max_cost(self._kind, self._name, request, request.max_tokens + room) or 0.0
         reserved, cost = await self._budget.reserve(highest_cost), None
-        delivered_length, reason, is_reserved = 0, "", True
+        delivered_length, reason, is_reserved, left_s, attempts = 0, "", True, REQUEST_S, 0
 
         def on_text(text: str) -> None:
             nonlocal delivered_length
@@ -287,10 +288,13 @@ class RemoteModel(Model):
                 deliver(Piece(text))
 
         try:
-            for attempt in range(ATTEMPTS):
+            while attempts < ATTEMPTS and left_s > 0:
                 before = delivered_length
                 async with self._gate:
-                    result = await self._try(request, room, on_text)
+                    begun = time.monotonic()
+                    result = await self._try(request, room, on_text, left_s)
+                    left_s -= time.monotonic() - begun
+                attempts += 1
                 if isinstance(result, Completion):
                     self._gate.record_success()
                     self._failures_in_a_row = 0
@@ -300,10 +304,10 @@ class RemoteModel(Model):
                     cost = max_cost(self._kind, self._name, request, delivered_length - before)
                 if not result.retryable or (deliver and delivered_length):
                     return failed(request, result.reason, transient=result.retryable)
-                reason, wait = result.reason, wait_s(attempt, result.wait_s)
+                reason, wait = result.reason, wait_s(attempts - 1, result.wait_s)
                 if result.too_many:
                     self._gate.back_off(wait)
-                if attempt + 1 < ATTEMPTS:
+                if attempts < ATTEMPTS and left_s > 0:
                     await asyncio.sleep(wait)
                     if cost is not None:
                         is_reserved = False
@@ -312,54 +316,51 @@ class RemoteModel(Model):
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise SizewiseError(
-                    f"{MAX_FAILURES_IN_A_ROW} requests in a row to {self._uri} failed, each {ATTEMPTS} times: {reason}",
+                    f"{MAX_FAILURES_IN_A_ROW} requests in a row to {self._uri} failed, each {attempts} times: {reason}",
                     "a service that answers; all answers so far are kept",
                     "run the same command again later",
                 )
-            return failed(request, f"gave up after {ATTEMPTS} attempts: {reason}", transient=True)
+            tried = f"{attempts} attempts" if attempts > 1 else "1 attempt"
+            return failed(request, f"gave up after {tried}: {reason}", transient=True)
         finally:
             if is_reserved:
                 await self._budget.settle(reserved, cost)
 
-    async def _try(self, request: Request, room: int, on_text: Callable[[str], None]) -> Completion | Fault:
-        """Send a request once.
+    async def _try(
+        self, request: Request, room: int, on_text: Callable[[str], None], longest_s: float
+    ) -> Completion | Fault:
+        """Send a request once, and wait at most so long for the whole answer.
 
         Raises:
             SizewiseError: all other requests would fail too.
         """
         from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
 
+        limit = asyncio.timeout(longest_s)
         try:
-            return await self._send(request, room, on_text)
+            async with limit:
+                return await self._send(request, room, on_text)
+        except TimeoutError:
+            why = f"the answer wasn't complete after {REQUEST_S:g} s" if limit.expired() else "the service timed out"
+            return Fault(why, retryable=True)
         except ModelAPIError as error:
             self._raise_if_fatal(error)
-            return fault_of(error)
+            return with_message(fault_of(error), last_body())
         except (UnexpectedModelBehavior, OSError, ValueError) as error:
-            return fault_of(error)
+            return with_message(fault_of(error), last_body())
 
     async def _send(self, request: Request, room: int, on_text: Callable[[str], None]) -> Completion:
         from pydantic_ai.direct import model_request_stream
-        from pydantic_ai.exceptions import UnexpectedModelBehavior
         from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta, ThinkingPart
-        from pydantic_ai.settings import ModelSettings
 
-        settings = ModelSettings(
-            max_tokens=request.max_tokens + room,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            timeout=TIMEOUT_S,
-        )
-        if request.top_p == 1.0:
-            del settings["top_p"]
-        if request.seed is not None:
-            settings["seed"] = request.seed
-        if request.stop:
-            settings["stop_sequences"] = list(request.stop)
-        begun = time.perf_counter()
-        first = None
+        if request.question is not None and makes_decisions(self._kind, self._name):
+            return await send_decision(self._client.client, self._name, request, TIMEOUT_S)
+        begun, first = time.perf_counter(), None
         more: dict[str, Any] = {"model_request_parameters": client_tools(request.tools)} if request.tools else {}
-        messages = client_messages(request)
-        async with model_request_stream(self._client, messages, model_settings=settings, **more) as stream:
+        messages, seen = client_messages(request), expect_response()
+        async with model_request_stream(
+            self._client, messages, model_settings=self._settings(request, room), **more
+        ) as stream:
             async for event in stream:
                 first = first or time.perf_counter() - begun
                 if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart) and event.part.content:
@@ -373,16 +374,16 @@ class RemoteModel(Model):
         if len(text) > len(spoken):  # calls arrive as a whole
             on_text(text[len(spoken) :])
         reasoning = "".join(part.content for part in response.parts if isinstance(part, ThinkingPart))
-        ended = response.finish_reason or (response.provider_details or {}).get("finish_reason")
-        if not ended and (not (text or reasoning) or self._kind in PROVIDERS):  # other servers may omit the reason
-            raise UnexpectedModelBehavior("the stream ended before the answer was complete")
+        # Other servers may omit the reason.
+        may_omit = bool(text or reasoning) and self._kind not in PROVIDERS
+        ended = ending_of(response, may_omit=may_omit)
         usage = response.usage
         counted = usage.input_tokens or usage.output_tokens
         usd = cost_of(self._kind, self._name, usage) if counted else None
-        if response.finish_reason == "content_filter":
+        if ended == "withheld":
             withheld = failed(request, "the provider's content filter withheld the answer")
             return withheld.model_copy(update={"usd": usd})
-        return Completion(
+        answer = Completion(
             id=request.id,
             text=text,
             reasoning=reasoning,
@@ -392,8 +393,36 @@ class RemoteModel(Model):
             seconds=seconds,
             ttft_s=first,
             usd=usd,
-            finish="length" if response.finish_reason == "length" else "stop",
+            finish=ended,
+            served_model=response.model_name or "",
+            fingerprint=seen.fingerprint,
         )
+        return with_counted_reasoning(answer)
+
+    def _settings(self, request: Request, room: int) -> Any:
+        """Return the parameters of a request in the client's form."""
+        from pydantic_ai.settings import ModelSettings
+
+        settings = ModelSettings(
+            max_tokens=request.max_tokens + room,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            timeout=TIMEOUT_S,
+        )
+        if request.top_p == 1.0:
+            del settings["top_p"]
+        if room or self._asked.off:
+            settings.update(self._reasoning_settings(request.max_tokens + room))  # type: ignore[typeddict-item]
+        if self._kind == "anthropic" and self._asked.asked:  # with thinking, the API takes no other temperature
+            settings.pop("temperature")
+        if request.seed is not None:
+            settings["seed"] = request.seed
+        if request.stop:
+            settings["stop_sequences"] = list(request.stop)
+        return settings
+
+    def _reasoning_settings(self, max_tokens: int) -> dict[str, Any]:
+        return reasoning_settings(self._kind, self._asked, max_tokens, self._takes_budget)
 
     def _raise_if_fatal(self, error: Exception) -> None:
         """Raise an error for failures that all other requests would share."""
@@ -434,41 +463,9 @@ async def _make_gate() -> Gate:
     return Gate()
 
 
-def _resolve(uri: str) -> tuple[str, str, str, str]:
-    """Return scheme, model name, base URL and API key of a URI."""
-    kind, _, name = uri.partition(":")
-    if kind in ("http", "https"):
-        address, _, name = uri.partition("#")
-        if not urlsplit(address).netloc:
-            raise UsageError(f"'{uri}' names no server.", "http://host:port/v1#model", "sizewise models")
-        key = os.environ.get("SIZEWISE_API_KEY") or "none"
-    else:
-        provider = PROVIDERS[kind]
-        address = os.environ.get(provider.address) or provider.default or ""
-        key = os.environ.get(provider.key, "")
-        if not key and name:
-            raise SizewiseError(
-                f"{provider.title} needs an API key, but {provider.key} is not set.",
-                f"a key in {provider.key}; recorded answers (recorded:FILE) and local models need none",
-                f"export {provider.key}=...",
-            )
-    if not name:
-        raise UsageError(f"'{uri}' names no model.", "openai:gpt-4o or http://host:port/v1#name", "sizewise models")
-    if offline() and not _is_loopback(address):
-        raise SizewiseError(
-            f"SIZEWISE_OFFLINE forbids the connection to {urlsplit(address).netloc} that {uri} needs.",
-            "a local model",
-            "unset SIZEWISE_OFFLINE",
-        )
-    return kind, name, address, key
-
-
-def _is_loopback(address: str) -> bool:
-    return (urlsplit(address).hostname or "") in ("127.0.0.1", "localhost", "::1")
-
-
 def _client(kind: str, name: str, address: str, key: str) -> tuple[Any, Callable[[], Coroutine[Any, Any, None]]]:
     """Build the API client and the function that closes it. The client must not retry; this module does."""
+    check_certificates()
     # Reasoning models choose their own temperature, and the client warns about it on every request.
     warnings.filterwarnings("ignore", "Sampling parameters", UserWarning)
     try:
@@ -487,12 +484,13 @@ def _client(kind: str, name: str, address: str, key: str) -> tuple[Any, Callable
             http = AsyncClient(timeout=TIMEOUT_S)
             google = GoogleProvider(api_key=key, base_url=address, http_client=http)
             return GoogleModel(name, provider=google), http.aclose
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
         from pydantic_ai.models.openai import OpenAIChatModel
         from pydantic_ai.providers.deepseek import DeepSeekProvider
         from pydantic_ai.providers.openai import OpenAIProvider
 
-        openai = AsyncOpenAI(api_key=key, base_url=address, max_retries=0)
+        http = DefaultAsyncHttpxClient(event_hooks={"response": [read_response]})
+        openai = AsyncOpenAI(api_key=key, base_url=address, max_retries=0, http_client=http)
         provider = (
             DeepSeekProvider(openai_client=openai) if kind == "deepseek" else OpenAIProvider(openai_client=openai)
         )

@@ -32,13 +32,22 @@ def cost_of(kind: str, name: str, usage: Any) -> float | None:
         usage: `input_tokens` (cached ones included), `output_tokens`, `cache_read_tokens`,
             `cache_write_tokens`.
     """
-    from genai_prices import calc_price
+    return seller_cost(PRICED[kind], name, usage) if kind in PRICED else None
 
-    if kind not in PRICED:
-        return None
+
+def seller_cost(seller: str, name: str, usage: Any) -> float | None:
+    """Compute what a provider charges for an answer, in US dollars.
+
+    Args:
+        seller: provider as genai-prices names it.
+        name: name of the model.
+        usage: tokens as in `cost_of`.
+    """
     try:
-        return float(calc_price(usage, name, provider_id=PRICED[kind]).total_price)
-    except LookupError:
+        from genai_prices import calc_price
+
+        return float(calc_price(usage, name, provider_id=seller).total_price)
+    except (ImportError, LookupError):
         return None
 
 

@@ -20,6 +20,8 @@ class Recomputed(Record):
     """Numbers that differ, with both values."""
     not_computed: tuple[str, ...] = ()
     """Numbers that only a new measurement could verify (timings, sizes)."""
+    from_answers: int = 0
+    """Statistics of items that were computed again from the stored answers and references."""
 
 
 class Audit(Record):

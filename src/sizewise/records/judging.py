@@ -360,3 +360,5 @@ class JudgeReport(Record):
     """Number of better texts that raters wrote."""
     notes: tuple[str, ...] = ()
     """Notes for the reader."""
+    unjudged: dict[str, int] = Field(default_factory=dict)
+    """Judge model -> its tasks without a verdict, because requests failed or it was stopped; ask it again to go on."""

@@ -12,13 +12,30 @@ class RiskPoint(Record):
     """Quality and savings at one threshold, on held-out prompts."""
 
     threshold: float
-    """A prompt goes to the small model if its probability of a good answer is at least this."""
+    """A prompt goes to the small model if its probability of an answer as good as the large one's is at least this."""
     small_share: float
     """Fraction of prompts that the small model answers."""
     quality: float
     """Fraction of good answers."""
     worse: float
     """Fraction of all prompts that the small model answers badly and the large model would answer well."""
+
+
+class LargeModelFit(Record):
+    """Logistic model of a good large answer, and how it is compared with that of a good small answer.
+
+    The probability that the small model's answer is as good is a logistic function of the small model's probability
+    minus the large model's.
+    """
+
+    weights: dict[int, float] = Field(default_factory=dict)
+    """Feature -> weight in the logistic model of a good large answer."""
+    offset: float
+    """Intercept of that model."""
+    slope: float
+    """Slope over the difference of the probabilities."""
+    intercept: float
+    """Intercept of the comparison."""
 
 
 class AfterAnswer(Record):
@@ -64,7 +81,8 @@ class Calibration(Record):
     cpt80: Score
     """Fraction of calls to the large model that recovers 80 % of the gap."""
     calibration_error: Score
-    """Expected calibration error (ECE) with ten bins of equal size."""
+    """Root mean square calibration error with ten bins of equal size, corrected for noise; before signature `rms`, the
+    expected calibration error (ECE), which is never 0 for few prompts."""
     risk: float | None = None
     """Maximum fraction of answers that may be worse than the large model's."""
     bound: float | None = None
@@ -85,6 +103,8 @@ class Calibration(Record):
     """Feature -> weight in the logistic model of a good small answer."""
     offset: float = 0.0
     """Intercept of that model."""
+    large: LargeModelFit | None = None
+    """Model of a good large answer; None: the large model counts as always right, as in records of earlier versions."""
     evaluations: tuple[str, str] | None = None
     """Evaluations of the small and the large model with the calibration prompts, if it was learned from evaluations."""
     after: AfterAnswer | None = None
@@ -103,7 +123,7 @@ class Policy(Record):
     large: str | None = None
     """Name of the large model; None means any."""
     threshold: float = Field(ge=0, le=1)
-    """A prompt goes to the small model if its probability of a good answer is at least this."""
+    """A prompt goes to the small model if its probability of an answer as good as the large one's is at least this."""
     confidential: tuple[str, ...] = ()
     """Regular expressions; a conversation that matches one stays with the small model."""
     longest: int | None = Field(default=None, gt=0)
@@ -145,5 +165,43 @@ class Replay(Record):
     """Number of confidential prompts."""
     learnt: int = 0
     """Number of rows excluded because the policy was calibrated on their prompts."""
+    shifted: bool = False
+    """Whether the drift test finds that these prompts differ from the calibration prompts, which the risk was stated
+    for."""
     new: bool = True
     """False if the policy was calibrated on every prompt of the file; the figures then describe those prompts."""
+
+
+class CoveragePoint(Record):
+    """Coverage and errors of a classifier at one threshold."""
+
+    threshold: float
+    """A case is decided if the probability of the most likely option is at least this."""
+    coverage: float
+    """Share of cases that are decided."""
+    error: float
+    """Share of wrong decisions among those made."""
+
+
+class DecisionCoverage(Record):
+    """How many cases a classifier decides itself at a stated share of wrong decisions; it hands over the rest."""
+
+    max_error: float
+    """Largest acceptable share of wrong decisions among those made."""
+    threshold: float | None
+    """A case is decided if the probability of the most likely option is at least this; None: every case is handed over,
+    because no threshold keeps the share with 95% confidence."""
+    coverage: Score
+    """Share of cases that are decided."""
+    error: Score
+    """Share of wrong decisions among those made."""
+    error_bound: float | None
+    """Upper 95% confidence bound of that share at this threshold; None without a threshold."""
+    items: int
+    """Number of cases that the threshold was chosen on."""
+    clusters: int
+    """Number of independent source documents or distinct texts among them."""
+    area: float
+    """Area under the risk-coverage curve (AURC): mean share of wrong decisions over all coverages; lower is better."""
+    curve: tuple[CoveragePoint, ...] = ()
+    """Operating points from the most confident cases to all of them."""

@@ -7,6 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sizewise.records.base import Record
+from sizewise.records.conditions import RunConditions
+from sizewise.records.extraction import Evidence
+from sizewise.records.rubric import RubricUse
 from sizewise.records.service import ModelDescription
 
 
@@ -33,6 +36,15 @@ class Score(Record):
     """Number of independent source documents behind the items; None if not counted."""
     ci_missing_reason: str = ""
     """Why a value has no interval, if known."""
+    truncated: int = 0
+    """Answers among the items that were cut off at the token limit."""
+    unreadable: int = 0
+    """Answers among the items in which no label, or no JSON, can be read, and which therefore count as wrong."""
+
+    @model_serializer(mode="wrap")
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        return {key: value for key, value in found.items() if value or key not in ("truncated", "unreadable")}
 
     @model_validator(mode="after")
     def _value_or_reason(self) -> Score:
@@ -67,11 +79,33 @@ class ItemRow(Record):
     the mean over them."""
     samples: tuple[Sample, ...] = ()
     """All answers, if several were sampled; `completion` is the first one."""
+    evidence: tuple[Evidence, ...] = ()
+    """Where the values of a JSON answer occur in the conversation, if `value_in_source` was measured."""
+    probabilities: dict[str, float] | None = None
+    """Option -> probability, where the answer is a decision."""
+    group: str = ""
+    """Group of people that a suite's item is about."""
+    conversation: str = ""
+    """The whole conversation as metrics read it, where it is longer than the prompt."""
+    answer_schema: str = ""
+    """JSON Schema that the answer must satisfy."""
+    grade: float | None = None
+    """Grade that people gave to the answer, on the scale of their file."""
+    judgment: str = ""
+    """What the judge model said of the answer, if it was graded by a rubric."""
+    judgment_finish: str = ""
+    """Finish reason of the judgment; empty without one."""
 
     @model_serializer(mode="wrap")
-    def _omit_samples(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
-        return found if self.samples else {key: value for key, value in found.items() if key != "samples"}
+        optional = {"samples", "evidence", "probabilities", "group", "conversation", "answer_schema"}
+        optional |= {"judgment", "judgment_finish"}
+        return {
+            key: value
+            for key, value in found.items()
+            if (value or key not in optional) and (value is not None or key != "grade")
+        }
 
 
 class Sample(Record):
@@ -175,6 +209,19 @@ class Stopped(Record):
     """Whether documents differ so much in items that the mean over items rests on fewer than half of them."""
 
 
+class FieldScore(Record):
+    """Scores of one field of JSON answers."""
+
+    path: str
+    """Path of the field, without positions in lists: `lines[].amount`."""
+    precision: Score
+    """Share of the answers' values of this field that are correct; n counts the items that have the field."""
+    recall: Score
+    """Share of the reference values of this field that the answers contain."""
+    f1: Score
+    """Harmonic mean of both."""
+
+
 class Evaluation(Record):
     """One model evaluated on one dataset. Item statistics are stored in items.jsonl."""
 
@@ -215,6 +262,22 @@ class Evaluation(Record):
     """How the variance of each metric splits into sampling and items, if several answers per item were sampled."""
     stopped: Stopped | None = None
     """Why the evaluation stopped early, if it ran until a question was decided."""
+    constrained: bool = False
+    """Whether answers were constrained to the JSON schemas of their examples."""
+    fields: tuple[FieldScore, ...] = ()
+    """Scores of each field of JSON answers on uncontaminated items, the most frequent field first."""
+    items_sha256: str = ""
+    """SHA-256 of items.jsonl; empty in records of earlier versions."""
+    labels: tuple[str, ...] = ()
+    """Labels that answers were compared with, if the data are a classification."""
+    metric_versions: dict[str, int] = Field(default_factory=dict)
+    """Metric -> version of its statistics; empty in records of earlier versions."""
+    conditions: RunConditions | None = None
+    """When and where this run took place, and which model answered; None in records of earlier versions."""
+    rubric: RubricUse | None = None
+    """Criteria and judge model of the rubric grades, if there are any."""
+    name: str = ""
+    """Name of the candidate in comparisons; empty for the model's URI."""
 
 
 class Difference(Record):
@@ -256,7 +319,10 @@ class Difference(Record):
     """Unit of the difference."""
     better: str | None
     """Name of the better candidate; None if the adjusted p-value isn't below 5%, the difference rests on too few
-    documents, or the metric can be won by staying silent."""
+    documents, the metric can be won by staying silent, or the difference is contested."""
+    contested: str = ""
+    """Why a significant difference doesn't show better answers: measures that fit the task don't agree. Empty if they
+    do, or if the difference isn't significant."""
 
     @property
     def family_ends(self) -> tuple[float | None, float | None]:
@@ -278,6 +344,21 @@ class Difference(Record):
             if ci_low is not None and ci_high is not None:
                 ends |= {f"ci_low{suffix}": -ci_high, f"ci_high{suffix}": -ci_low}
         return self.model_copy(update={"left": self.right, "right": self.left, "value": -self.value} | ends)
+
+
+class Unlike(Record):
+    """A pair of candidates that a metric measured in different ways, so that nothing is claimed about it."""
+
+    metric: str
+    """Name of the metric."""
+    left: str
+    """Name of the first candidate."""
+    right: str
+    """Name of the second candidate."""
+    reason: str
+    """What differs, with both values."""
+    repair: str
+    """Command that measures both alike."""
 
 
 class Spread(Record):
@@ -405,6 +486,8 @@ class Comparison(Record):
     """Candidate -> id of its evaluation on a bias suite."""
     suite_scores: dict[str, dict[str, Score]] = Field(default_factory=dict)
     """Candidate -> metric of that suite -> score."""
+    group_gaps: dict[str, Score] = Field(default_factory=dict)
+    """Candidate -> largest gap in an error rate between two groups of people, where the data name groups."""
     answered: dict[str, Score] = Field(default_factory=dict)
     """Candidate -> share of non-empty answers; only candidates evaluated on examples are included."""
     language_modeling_proxy: bool
@@ -423,88 +506,9 @@ class Comparison(Record):
     """Notes for the reader."""
     cautions: tuple[str, ...] = ()
     """Problems that weaken the claims: missing, truncated or empty answers, and data whose documents are unknown."""
-
-
-class Reproduction(Record):
-    """A repeated measurement, compared with the original."""
-
-    evaluation: str
-    """Id of the original evaluation."""
-    before: dict[str, Score]
-    """Original scores, without timings and sizes."""
-    after: dict[str, Score]
-    """The same scores, measured again."""
-    equal: tuple[str, ...]
-    """Scores equal to nine digits."""
-    within: tuple[str, ...]
-    """Other scores whose new value lies within the original interval."""
-    outside: tuple[str, ...]
-    """Scores that weren't reproduced."""
-    answers_changed: int
-    """Number of items with a different answer."""
-    versions_changed: dict[str, str]
-    """Package -> old and new version."""
-
-
-class HistoryEntry(Record):
-    """One evaluation in a history."""
-
-    created: str
-    """Creation time, UTC."""
-    evaluation: str
-    """Evaluation id."""
-    model: str
-    """Model URI."""
-    data: str
-    """Dataset id."""
-    scores: dict[str, Score]
-    """Scores on uncontaminated items."""
-
-
-class History(Record):
-    """Evaluations of a model or dataset over time."""
-
-    name: str
-    """Requested model URI, dataset id or dataset name."""
-    entries: tuple[HistoryEntry, ...]
-    """Entries, oldest first."""
-    changes: tuple[Difference, ...]
-    """Difference between each entry (left, by id) and the previous one on the same items."""
-    notes: tuple[str, ...] = ()
-    """Notes for the reader."""
-
-
-class RedteamFinding(Record):
-    """A successful attack."""
-
-    id: str
-    """Id of the attack."""
-    family: str
-    """Attack family."""
-    asked: str
-    """Last prompt of the attack."""
-    answer: str
-    """Answer of the model, truncated."""
-
-
-class RedteamReport(Record):
-    """Results of a red-team run, scored without a judge model."""
-
-    model: str
-    """Model URI."""
-    compared_with: str | None
-    """Reference model, if any."""
-    attacks: int
-    """Number of attacks per model."""
-    seed: int
-    """Seed of secrets and markers."""
-    scores: dict[str, dict[str, Score]]
-    """Model -> attack family -> success rate; lower is better."""
-    explanations: dict[str, str]
-    """Attack family -> what a success means."""
-    examples: tuple[RedteamFinding, ...]
-    """Examples of successful attacks."""
-    seconds: float
-    """Wall time in seconds."""
-    notes: tuple[str, ...] = ()
-    """Notes for the reader."""
+    partial: tuple[str, ...] = ()
+    """Candidates that were evaluated on a random part of the items that the others were evaluated on."""
+    asked: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Metric -> candidate in `partial` -> items that it was asked, and that the metric measured of any candidate."""
+    unlike: tuple[Unlike, ...] = ()
+    """Pairs that aren't compared on a metric, because it was measured in different ways."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import date
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from sizewise.records.base import Record
+from sizewise.records.questions import Question
 from sizewise.records.text import Message
 from sizewise.records.thoughts import split_thoughts
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Request(Record):
@@ -43,16 +48,20 @@ class Request(Record):
     """JSON schema that the answer must match."""
     tools: str = ""
     """Definitions of the tools that the model may call, as a JSON list; for models that offer tools."""
+    question: Question | None = None
+    """A question with options to decide; the answer has their probabilities. For models that offer decisions."""
+    date: str = ""
+    """Today for a chat template that states a date (ISO); empty for the pinned date of training and evaluation."""
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
-        return found if self.tools else {key: value for key, value in found.items() if key != "tools"}
+        return {key: value for key, value in found.items() if value or key not in ("tools", "question", "date")}
 
     def texts(self) -> list[str]:
-        """Return all texts that reach the model: contents, tool calls, definitions of tools, and plain text."""
+        """Return all texts that reach the model: contents, tool calls, definitions of tools, plain text, a question."""
         written = [text for message in self.messages for text in message.texts()]
-        return [*written, *filter(None, (self.text, self.tools))]
+        return [*written, *filter(None, (self.text, self.tools)), *(self.question.texts() if self.question else ())]
 
     def map_texts(self, change: Callable[[str], str]) -> Request:
         """Return the request with all its texts changed, for example with personal data masked."""
@@ -60,6 +69,7 @@ class Request(Record):
             "messages": tuple(message.map_texts(change) for message in self.messages),
             "text": None if self.text is None else change(self.text),
             "tools": change(self.tools) if self.tools else "",
+            "question": self.question.map_texts(change) if self.question else None,
         }
         return self.model_copy(update=update)
 
@@ -78,7 +88,8 @@ class Completion(Record):
     reasoning: str = ""
     """Reasoning before the answer, if the model returns it; never part of the answer."""
     reasoning_tokens: int = 0
-    """Reasoning tokens reported by the provider, included in `completion_tokens`."""
+    """Tokens of the reasoning, included in `completion_tokens`: as the provider reports them, counted for local models,
+    and otherwise estimated."""
     seconds: float
     """Latency of the request for remote models; duration of the batch divided by its answers for local ones."""
     ttft_s: float | None = None
@@ -95,6 +106,26 @@ class Completion(Record):
     """Date (UTC) of the original answer, if a kept answer of a remote model was reused."""
     transient: bool = False
     """Whether a retry may succeed, because the service was busy or unreachable."""
+    probabilities: dict[str, float] | None = None
+    """Option -> probability, where the answer is a decision; they sum to 1 unless several options may be true."""
+    served_model: str = ""
+    """Name of the model in the response of a service; it may differ from the one that was asked for."""
+    fingerprint: str = ""
+    """Fingerprint of the backend in the response of a service."""
+    grade: float | None = None
+    """Grade that people gave to a recorded answer, on the scale of its file."""
+
+    @model_serializer(mode="wrap")
+    def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = plain(self)
+        optional = {"probabilities": None, "served_model": "", "fingerprint": "", "grade": None}
+        return {key: value for key, value in found.items() if key not in optional or value != optional[key]}
+
+    @field_validator("text", "reasoning", "error")
+    @classmethod
+    def _storable(cls, given: str | None) -> str | None:
+        """Replace halves of surrogate pairs, which a service can send in JSON but no file in UTF-8 can hold."""
+        return _SURROGATE.sub("\ufffd", given) if given else given
 
     @model_validator(mode="before")
     @classmethod
@@ -109,13 +140,43 @@ class Completion(Record):
         return given | {"text": text, "reasoning": f"{before}\n{thoughts}".strip()}
 
 
+class ListPrice(Record):
+    """What a provider charges for a model."""
+
+    provider: str
+    """Provider, as genai-prices names it."""
+    model: str
+    """Name of the model in the price list."""
+    input_usd: float
+    """US dollars per million input tokens."""
+    output_usd: float
+    """US dollars per million output tokens."""
+    as_of: str
+    """Day up to which the price list was checked (ISO date); empty if unknown."""
+
+
+class ListCost(Record):
+    """What a model would charge for the requests of a study at its list price; its quality wasn't measured."""
+
+    model: str
+    """Name of the model."""
+    provider: str
+    """Who charges it, as genai-prices names the provider."""
+    usd_per_1000: float
+    """US dollars for 1,000 requests with the measured numbers of tokens."""
+    as_of: str = ""
+    """Day up to which the price list was checked (ISO date); empty if unknown."""
+    retires_on: str = ""
+    """Day on which the provider shuts the model down (ISO date), if that was announced."""
+
+
 class ModelDescription(Record):
     """Description of a model. Unknown facts are None, never zero."""
 
     uri: str
     """URI that the model was opened with."""
     revision: str = ""
-    """Distinguishes two states of the same URI (for folders, a hash of file sizes and times)."""
+    """Distinguishes two states of the same URI: the commit on the Hub; for folders, a hash of file sizes and times."""
     origin: str
     """Where the weights come from; shown next to scores."""
     license: str
@@ -138,11 +199,19 @@ class ModelDescription(Record):
     """Whether the model provides log-likelihoods of text."""
     can_chat: bool = False
     """Whether the model has a chat template."""
+    template: str = ""
+    """Hash of the chat template; empty if there is none, or a service renders it."""
+    template_date: str = ""
+    """Date that the chat template states in evaluations, pinned so that prompts don't change overnight; empty if it
+    states none."""
     can_see: bool = False
     """Whether the model accepts images."""
     offers: tuple[str, ...] = ()
-    """Supported features besides greedy answers: ids, sampling, logprobs, json_schema, echo, embeddings, and tools for
-    requests with `tools`, tool calls and results (other models get these as text)."""
+    """Supported features besides greedy answers: ids, sampling, logprobs, json_schema, echo, embeddings, tools for
+    requests with `tools`, tool calls and results (other models get these as text), and decisions for requests with a
+    `question`."""
+    question: Question | None = None
+    """The question that a classifier was trained for; it answers no other."""
     cache_tokens: int | None = None
     """Capacity of the key-value cache in tokens, over all users."""
     trained_on: str | None = None
@@ -155,6 +224,56 @@ class ModelDescription(Record):
     """Whether answers come from an API, so that many requests may run concurrently."""
     role: Literal["candidate", "baseline"] = "candidate"
     """Baselines are shown in tables but never recommended."""
+    of: str = ""
+    """Model behind recorded or served answers, as the catalog or the study file names it; empty if not stated."""
+    process: Literal["", "staff", "rules"] = ""
+    """Whether the answers come from today's process without a language model: people, or a rules engine."""
+    hosted_by: str = ""
+    """Who runs the model: a provider, `not stated`, `this machine` if the user says so, or empty if it runs here."""
+    parameters_source: str = ""
+    """Where the number of parameters comes from, unless it was counted; or why there is none."""
+    parameters_estimate: int | None = None
+    """Estimated number of parameters where none is published. It never makes a model the smallest or the largest."""
+    data_policy: str = ""
+    """What happens to the text that is sent, as stated by the user; empty if not stated."""
+    retires_on: str = ""
+    """Day on which the provider shuts the model down, if it has announced one (ISO date)."""
+    prices: tuple[ListPrice, ...] = ()
+    """List prices of the model, one for each provider that sells it."""
+    price_basis: str = ""
+    """How the cost of its answers is known; empty if it isn't."""
+    price_factors: tuple[float, float] = (1.0, 1.0)
+    """By how much that cost may be lower or higher, because tokens were estimated or providers differ."""
+    described_on: str = ""
+    """Day on which prices and retirement were looked up (ISO date); empty if the model has neither."""
+    reasoning_effort: str = ""
+    """How much the model is asked to reason: none, minimal, low, medium, high, xhigh or max; empty if that is left to
+    it."""
+    reasoning_tokens: int | None = None
+    """Most tokens of reasoning before an answer, as the URI sets them; None if it doesn't."""
+
+    @property
+    def retired(self) -> bool:
+        """Whether the provider had shut the model down when it was described."""
+        return bool(self.retires_on and self.described_on) and self.retires_on <= self.described_on
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether these are recorded answers without a name of who gave them."""
+        return self.engine == "recorded" and not self.of and not self.process and self.hosted_by == "not stated"
+
+    @property
+    def hosted(self) -> bool:
+        """Whether somebody else is known to run the model."""
+        return not self.local and self.hosted_by not in ("", "not stated")
+
+    @property
+    def price_age_days(self) -> int | None:
+        """Age of the list price when the model was described, in days; None if it has none, or no date."""
+        days = [price.as_of for price in self.prices if price.as_of]
+        if not days or not self.described_on:
+            return None
+        return (date.fromisoformat(self.described_on) - date.fromisoformat(min(days))).days
 
 
 class ModelSize(Record):
@@ -220,6 +339,8 @@ class CatalogModel(Record):
     """Published number of parameters."""
     active_parameters: int | None = None
     """Parameters used for each token, for mixtures of experts."""
+    parameters_estimate: int | None = None
+    """Estimated number of parameters where none is published; `parameters_note` says whose estimate it is."""
     parameters_note: str | None = None
     """Further statements about the size; estimates are marked as such."""
     architecture: str | None = None
@@ -232,5 +353,9 @@ class CatalogModel(Record):
     """Types of input."""
     hardware: str | None = None
     """Hardware required to run the model."""
+    retires_on: str | None = None
+    """Day on which the maker shuts the model down, if it has announced one."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the same model, such as earlier ones."""
     sources: tuple[Source, ...]
     """Sources of the facts."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from sizewise.records.attacks import RedteamReport
 from sizewise.records.base import rows_of
 from sizewise.records.decision import Recommendation, Study
+from sizewise.records.history import History
 from sizewise.records.judging import Agreement, JudgeReport, Ranking
-from sizewise.records.scores import Comparison, Evaluation, History, RedteamReport, Score
+from sizewise.records.scores import Comparison, Evaluation, Score
 from sizewise.records.text import Dataset
 from sizewise.records.traffic import LoadTest
 from sizewise.records.training import Checkpoint, LearningCurve, Tuning

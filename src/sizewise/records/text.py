@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sizewise.records.base import Record
+from sizewise.records.labels import LabelReport, StatedQuestion
+from sizewise.records.questions import Question
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -120,6 +122,15 @@ class Example(Record):
     """Answers that people preferred less than the references (preference pairs)."""
     tools: str = ""
     """Definitions of the tools that the model may call, as a JSON list."""
+    attributes: dict[str, str] = Field(default_factory=dict)
+    """Column -> group of people that the example is about, such as an age band. No model sees it; decisions are
+    compared between these groups."""
+    labels: tuple[str, ...] = ()
+    """Labels of an example to which several may apply, in the order of the options."""
+    distribution: dict[str, float] = Field(default_factory=dict)
+    """Label -> probability or share of the annotators, if the data state it; `label` is the most probable one."""
+    question: StatedQuestion | None = None
+    """What is asked about the text, if other examples of the dataset ask another question."""
 
     @model_validator(mode="after")
     def _reference_among_choices(self) -> Example:
@@ -133,7 +144,7 @@ class Example(Record):
             plain(self),
             (
                 *("choices", "answer_schema", "split", "label", "group", "time", "rejected", "tools"),
-                "source_is_document",
+                *("source_is_document", "attributes", "labels", "distribution", "question"),
             ),
         )
 
@@ -283,11 +294,16 @@ class Dataset(Record):
     """What became of personal data: keep, mask or drop; empty if it was not looked for."""
     origins: dict[str, int] = Field(default_factory=dict)
     """File type, host or package -> number of documents."""
+    groups: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Column that names groups of people -> group -> number of test examples."""
+    question: Question | None = None
+    """The question that every example answers with a label, if the data are a classification."""
+    labels: LabelReport | None = None
+    """Balance and doubtful labels, if the examples have labels."""
     sha256: str
     """Hash of all documents and examples in their splits."""
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_unset(
-            plain(self), ("cautions", "languages", "personal_data", "personal_data_choice", "origins")
-        )
+        inventory = ("cautions", "languages", "personal_data", "personal_data_choice", "origins")
+        return _without_unset(plain(self), (*inventory, "groups", "question", "labels"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-# Reasoning delimiters of Qwen, DeepSeek, GLM and most others; Magistral; Kimi; Seed; Open-Thoughts; Cohere.
+# Reasoning delimiters of Qwen, DeepSeek, GLM and most others; Magistral; Kimi; Seed; Open-Thoughts; Cohere;
+# MedGemma; LongCat.
 _PAIRS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -12,8 +13,11 @@ _PAIRS = (
     ("<seed:think>", "</seed:think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|think|>", "<|/think|>"),
+    ("<unused94>", "<unused95>"),
+    ("<longcat_think>", "</longcat_think>"),
 )
-# Plain markup that an answer may contain too, so it only counts at the beginning.
+# Plain markup that an answer may contain too, so it only counts at the beginning or after a short opening.
 _LEADING = (
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
@@ -22,10 +26,25 @@ _LEADING = (
 )
 # gpt-oss: with its special tokens, and without them where the tokenizer skipped them.
 _HARMONY = re.compile(
-    r"\s*(?:<\|channel\|>analysis<\|message\|>(?P<marked>.*?)<\|channel\|>final<\|message\|>"
+    r"\s*(?:<\|start\|>assistant)?"
+    r"(?:(?:<\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>(?P<marked>.*?))?<\|channel\|>final[^<]*<\|message\|>"
     r"|analysis(?P<bare>.*?)assistantfinal)(?P<answer>.*)",
     re.DOTALL,
 )
+# gpt-oss, cut off before its answer began.
+_HARMONY_OPEN = re.compile(
+    r"\s*(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>(?P<marked>.*)"
+    r"|\s*analysis(?=[A-Z])(?P<bare>.*)",
+    re.DOTALL,
+)
+THOUGHT_MARKS = frozenset(
+    (
+        *(mark for pair in (*_PAIRS, *_LEADING) for mark in pair),
+        *("<|channel>", "<channel|>", "<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|return|>"),
+        *("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|begin_of_solution|>", "<|end_of_solution|>"),
+    )
+)
+"""Control tokens that separate reasoning from answers, so they have to stay in a model's output until it is split."""
 _AROUND = re.compile(
     r"<\|(?:begin|end)_of_solution\|>|<\|(?:START|END)_RESPONSE\|>|<\|(?:end|return)\|>|<\|start\|>assistant"
 )
@@ -56,24 +75,58 @@ def split_thoughts(text: str) -> tuple[str, str]:
     """
     found = _HARMONY.fullmatch(text)
     if found:
-        thought = found["marked"] if found["marked"] is not None else found["bare"]
+        thought = found["marked"] or found["bare"] or ""
         return _AROUND.sub("", found["answer"]).strip(), _AROUND.sub("", thought).strip()
-    answer, thoughts = text, []
-    for begin, end in (*_PAIRS, *_LEADING):
-        leading = (begin, end) in _LEADING
-        if end.lower() not in answer.lower() and not answer.lstrip().lower().startswith(begin.lower()):
-            continue
-        opening = (r"\A\s*" if leading else "") + re.escape(begin)
-        closed = re.compile(f"{opening}(.*?){re.escape(end)}", re.DOTALL | re.IGNORECASE)
-        while match := closed.search(answer):
-            thoughts.append(match[1])
-            answer = answer[: match.start()] + answer[match.end() :]
-        if not leading and (orphan := re.search(re.escape(end), answer, re.IGNORECASE)):
-            thoughts.insert(0, answer[: orphan.start()])
-            answer = answer[orphan.end() :]
-        if answer.lstrip().lower().startswith(begin.lower()):
-            thoughts.append(answer.lstrip()[len(begin) :])
-            answer = ""
+    cut = _HARMONY_OPEN.fullmatch(text)
+    if cut:
+        thought = cut["marked"] if cut["marked"] is not None else cut["bare"]
+        return "", _AROUND.sub("", thought).strip()
+    answer, thoughts = text, list[str]()
+    for begin, end in (*_LEADING, *_PAIRS):
+        if begin.lower() in answer.lower() or end.lower() in answer.lower():
+            answer = _cut(answer, begin, end, (begin, end) in _LEADING, thoughts)
     if not thoughts:
         return text, ""
     return _AROUND.sub("", answer).strip(), "\n".join(part.strip() for part in thoughts if part.strip())
+
+
+_SHORT = 80  # characters of an opening, such as "Let me think about it."
+# A mark counts at the start of a line, after a sentence or attached to a word, and not where a sentence names it.
+_BEFORE = r"(?:\A\s*|\n[ \t]*|(?<=[.!?>\]\u25b7\u3002\uff01\uff1f])[ \t]*|(?<=\w))"
+_LINE = r"(?:\A\s*|\n[ \t]*|(?<=\w))"
+
+
+def _cut(answer: str, begin: str, end: str, leading: bool, thoughts: list[str]) -> str:
+    """Remove the reasoning between two marks from an answer, and add it to the thoughts."""
+    closing = r"</think(?:ing)?>" if end in ("</think>", "</thinking>") else re.escape(end)
+    opened = re.compile(f"(?P<before>{_BEFORE}){re.escape(begin)}(?P<thought>.*?){closing}", re.DOTALL | re.IGNORECASE)
+    place = 0
+    while match := opened.search(answer, place):
+        if _is_quoted(answer, match.start("thought")) or (leading and match.start() > _SHORT):
+            place = match.start("thought")
+            continue
+        thoughts.append(match["thought"])
+        answer = answer[: match.end("before")] + answer[match.end() :]
+        place = match.end("before")
+    if not leading:
+        closed = re.compile(rf"{_BEFORE}{closing}|{closing}(?=[ \t]*\n)", re.IGNORECASE)
+        orphan = next((one for one in closed.finditer(answer) if not _is_named(answer, begin, one)), None)
+        if orphan:
+            thoughts.insert(0, answer[: orphan.start()])
+            answer = answer[orphan.end() :]
+    cut = re.search((r"\A\s*" if leading else _LINE) + re.escape(begin), answer, re.IGNORECASE)
+    if cut and not _is_quoted(answer, cut.start()):
+        thoughts.append(answer[cut.end() :])
+        answer = answer[: cut.start()]
+    return answer
+
+
+def _is_named(answer: str, begin: str, end: re.Match[str]) -> bool:
+    """Check whether an end mark belongs to a beginning that the same line of prose names."""
+    line = answer[: end.start()].rpartition("\n")[2] if not end[0].startswith("\n") else ""
+    return _is_quoted(answer, end.start()) or begin.lower() in line.lower()
+
+
+def _is_quoted(answer: str, place: int) -> bool:
+    """Check whether a place is inside a code fence."""
+    return answer.count("```", 0, place) % 2 == 1

@@ -292,6 +292,11 @@ class Checkpoint(Record):
     """Notes for readers, for example about truncated data or capped epochs."""
     versions: dict[str, str]
     """Versions of the relevant packages."""
+    start_revision: str = ""
+    """State of the starting model: the commit on the Hub, or a hash of the files of a folder; empty if the URI never
+    changes its meaning."""
+    template_date: str = ""
+    """Date that the chat template stated in training conversations, whatever the day; empty if it states none."""
 
 
 class Trial(Record):

@@ -1,9 +1,10 @@
 """Render records as tables, Markdown and HTML with plots. All numbers come from the records."""
 
+from sizewise.report.answers import ItemOrder
 from sizewise.report.running import PageWatcher, write_training_page
 from sizewise.report.view import STUDY_FILE, StudyView, load_view
 from sizewise.report.words import score_text, table_rows
-from sizewise.report.writing import ItemOrder, render_answer, render_items, render_live_page, write_study_report
+from sizewise.report.writing import render_answer, render_items, render_live_page, write_study_report
 
 __all__ = [
     "STUDY_FILE",

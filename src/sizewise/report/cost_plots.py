@@ -14,6 +14,8 @@ from sizewise.report.drawing import (
     Plot,
     baseline_lines,
     baselines_of,
+    candidate_colors,
+    candidate_shapes,
     draw,
     load_altair,
     quality_axis,
@@ -39,9 +41,7 @@ def cost_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine]) -
         return None
     higher = comparison.better[quality] == "higher"
     alt = load_altair()
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        color=alt.Color("candidate:N", scale=alt.Scale(range=COLORS), sort=None, legend=None)
-    )
+    base = alt.Chart(alt.Data(values=rows)).encode(color=candidate_colors(alt, rows))
     x = alt.X("x:Q", title="Cost per 1,000 requests (USD)", scale=alt.Scale(type="log", nice=False, padding=80))
     y = alt.Y("y:Q", scale=alt.Scale(zero=False), **quality_axis(alt, comparison, quality))
     baselines = baselines_of(comparison, quality)
@@ -52,12 +52,7 @@ def cost_plot(comparison: Comparison, quality: str, costs: Sequence[CostLine]) -
         .encode(x=x, y=y),
         base.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("ci_low:Q"), y2="ci_high:Q"),
         base.mark_rule(strokeWidth=2).encode(x=alt.X("left:Q"), x2="right:Q", y=y),
-        base.mark_point(size=110, filled=True, opacity=1).encode(
-            x=x, y=y, shape=alt.Shape("candidate:N", sort=None, legend=None)
-        ),
-        alt.Chart(alt.Data(values=rows))
-        .mark_text(align="center", baseline="bottom", dy=-5)
-        .encode(x=x, y="ci_high:Q", text="candidate:N"),
+        base.mark_point(size=110, filled=True, opacity=1).encode(x=x, y=y, shape=candidate_shapes(alt, rows)),
     ).properties(width=300, height=230)
     return draw(
         f"{measure_of(quality).title} vs. cost",

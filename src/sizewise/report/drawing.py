@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sizewise.controls import CONTROLS, replace_texts
 from sizewise.errors import MissingExtraError
 from sizewise.metrics.display import is_percentage, measure_of
 from sizewise.records import Comparison
@@ -14,6 +15,11 @@ COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 INK = {"light": "#24292f", "dark": "#e6e6e6"}
 GRID = {"light": "#e3e3e0", "dark": "#3a3d42"}
 FONT = "Helvetica, Arial, sans-serif"
+FAILED = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="320" height="40"><text x="8" y="24" font-size="12" '
+    f'fill="{INK["light"]}">This plot can\'t be drawn.</text></svg>'
+)
+"""Drawn in place of a plot that the library refuses: a study isn't lost to one of its names."""
 BASELINE_NOTE = " Dotted lines are baselines without a language model."
 
 
@@ -43,30 +49,48 @@ def load_altair() -> Any:
 
 
 def draw(title: str, caption: str, chart: Any) -> Plot:
-    """Render a chart as SVG in a light and a dark theme."""
+    """Render a chart as SVG in a light and a dark theme, which differ only in the colors of text and lines."""
+    ink, grid = INK["light"], GRID["light"]
+    themed = (
+        chart.properties(padding={"left": 24, "right": 24, "top": 6, "bottom": 6})  # leaves room for wider fonts
+        .configure(font=FONT, background="transparent")
+        .configure_axis(
+            labelColor=ink,
+            titleColor=ink,
+            gridColor=grid,
+            domainColor=grid,
+            tickColor=grid,
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+        )
+        .configure_text(color=ink, fontSize=12)
+        .configure_legend(labelColor=ink, titleColor=ink)
+        .configure_view(stroke=None)
+    )
+    light = _svg(themed)
+    return Plot(title, caption, light, light.replace(ink, INK["dark"]).replace(grid, GRID["dark"]))
+
+
+def _svg(chart: Any) -> str:
+    """Render a chart as SVG.
+
+    Names come from data. The library ends the process at control characters, so they are replaced before; whatever
+    else it refuses, panics of its core included, costs one plot.
+    """
     import vl_convert
 
-    svg = {}
-    for scheme in ("light", "dark"):
-        themed = (
-            chart.properties(padding={"left": 24, "right": 24, "top": 6, "bottom": 6})  # leaves room for wider fonts
-            .configure(font=FONT, background="transparent")
-            .configure_axis(
-                labelColor=INK[scheme],
-                titleColor=INK[scheme],
-                gridColor=GRID[scheme],
-                domainColor=GRID[scheme],
-                tickColor=GRID[scheme],
-                labelFontSize=12,
-                titleFontSize=12,
-                titleFontWeight="normal",
-            )
-            .configure_text(color=INK[scheme], fontSize=12)
-            .configure_legend(labelColor=INK[scheme], titleColor=INK[scheme])
-            .configure_view(stroke=None)
-        )
-        svg[scheme] = vl_convert.vegalite_to_svg(themed.to_dict())
-    return Plot(title, caption, svg["light"], svg["dark"])
+    try:
+        return str(vl_convert.vegalite_to_svg(replace_texts(chart.to_dict(), _drawable)))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a panic isn't an Exception
+        return FAILED
+
+
+def _drawable(text: str) -> str:
+    """Replace what the library can't draw; it reads a backslash in a name as the start of an escape."""
+    return CONTROLS.sub("\ufffd", text).replace("\\", "\u29f5")
 
 
 def baselines_of(comparison: Comparison, quality: str) -> list[dict[str, Any]]:
@@ -90,6 +114,24 @@ def baseline_lines(alt: Any, baselines: Sequence[dict[str, Any]]) -> list[Any]:
             x=alt.value(0), text="baseline:N"
         ),
     ]
+
+
+def candidate_colors(alt: Any, rows: Sequence[dict[str, Any]]) -> Any:
+    """Color the candidates, with a legend: names beside points that lie close together can't be read."""
+    return alt.Color("candidate:N", scale=_candidate_scale(alt, rows, range=COLORS), legend=_legend(alt))
+
+
+def candidate_shapes(alt: Any, rows: Sequence[dict[str, Any]]) -> Any:
+    """Encode each candidate as a shape, with the legend of the colors."""
+    return alt.Shape("candidate:N", scale=_candidate_scale(alt, rows), legend=_legend(alt))
+
+
+def _candidate_scale(alt: Any, rows: Sequence[dict[str, Any]], **options: Any) -> Any:
+    return alt.Scale(domain=list(dict.fromkeys(row["candidate"] for row in rows)), **options)
+
+
+def _legend(alt: Any) -> Any:
+    return alt.Legend(orient="top", title=None, columns=2)
 
 
 def significance_fill(alt: Any) -> Any:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from sizewise.records import JudgeReport, JudgeRound, JudgeTask
+from sizewise.report.environment import make_environment, read_template
 from sizewise.report.run_plots import votes_plot
-from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
 
 TITLES = {
@@ -33,7 +32,7 @@ def write_judge_page(path: Path, report: JudgeReport, round_: JudgeRound, tasks:
         "tasks": tasks,
         "titles": TITLES,
         "plot": votes_plot(report.pairs) if report.pairs else None,
-        "css": (resources.files("sizewise.report") / "templates" / "page.css").read_text(encoding="utf-8"),
+        "css": read_template("page.css"),
     }
     write_atomically(path, make_environment().get_template("judging.html.jinja").render(**content))
     return path

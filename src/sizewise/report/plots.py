@@ -5,19 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sizewise.records import Comparison, Difference, Evaluation
+from sizewise.metrics.display import possible_ends
+from sizewise.records import Checkpoint, Comparison, Difference, Evaluation
+from sizewise.report.cost_plots import break_even_plot, cost_plot
 from sizewise.report.drawing import (
     BASELINE_NOTE,
     COLORS,
     Plot,
     baseline_lines,
     baselines_of,
+    candidate_colors,
+    candidate_shapes,
     draw,
     load_altair,
     quality_axis,
     significance_fill,
 )
+from sizewise.report.run_plots import curve_plot
+from sizewise.report.view import StudyView
 from sizewise.report.words import measure_of
+
+
+def study_plots(view: StudyView, subject: str) -> dict[str, list[Plot]]:
+    """Draw the plots of a study, by the part of the page where they belong.
+
+    Args:
+        view: the study.
+        subject: candidate whose differences to all others are drawn.
+    """
+    comparison, recommendation = view.comparison, view.recommendation
+    differences = (
+        difference_plot(comparison, subject, metric)
+        for metric in dict.fromkeys((recommendation.quality, "bits_per_byte"))
+    )
+    costs = (
+        *tradeoff_plots(comparison, recommendation.quality),
+        cost_plot(comparison, recommendation.quality, recommendation.costs),
+        break_even_plot(recommendation.costs, recommendation.needs, recommendation.break_even),
+        load_plot(comparison),
+    )
+    return {
+        "quality": [plot for plot in differences if plot],
+        "cost": [plot for plot in costs if plot],
+        "fairness": [plot for plot in (bias_plot(view.bias),) if plot],
+        "method": [_curve(name, checkpoint) for name, checkpoint in view.checkpoints.items()],
+    }
+
+
+def _curve(name: str, checkpoint: Checkpoint) -> Plot:
+    caption = (
+        f"Top: validation text, lower is better. Bottom: training loss per step, in nats per token. "
+        f"{checkpoint.tokens:,} tokens in {checkpoint.seconds:.0f} s; {checkpoint.tokens_per_s:,.0f} tokens/s after a "
+        f"first step of {checkpoint.warmup_s:.0f} s."
+    )
+    return curve_plot(name, checkpoint.curve, checkpoint.start_bits_per_byte, caption)
 
 
 def tradeoff_plots(comparison: Comparison, quality: str) -> list[Plot]:
@@ -60,20 +101,13 @@ def _tradeoff(
     measure = measure_of(metric)
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("x:Q", title=measure.heading, scale=alt.Scale(type="log", nice=False, padding=80)),
-        color=alt.Color("candidate:N", scale=alt.Scale(range=COLORS), sort=None, legend=None),
+        color=candidate_colors(alt, rows),
     )
     bars = base.mark_rule(strokeWidth=2).encode(
         y=alt.Y("ci_low:Q", scale=alt.Scale(zero=False), **quality_axis(alt, comparison, quality)), y2="ci_high:Q"
     )
-    points = base.mark_point(size=110, filled=True, opacity=1).encode(
-        y="y:Q", shape=alt.Shape("candidate:N", sort=None, legend=None)
-    )
-    names = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_text(align="center", baseline="bottom", dy=-5)
-        .encode(x="x:Q", y="ci_high:Q", text="candidate:N")
-    )
-    chart = alt.layer(*baseline_lines(alt, baselines), bars, points, names).properties(width=300, height=230)
+    points = base.mark_point(size=110, filled=True, opacity=1).encode(y="y:Q", shape=candidate_shapes(alt, rows))
+    chart = alt.layer(*baseline_lines(alt, baselines), bars, points).properties(width=300, height=230)
     return draw(
         f"{measure_of(quality).title} vs. {measure.title.lower()}",
         f"Bars are 95% confidence intervals; {comparison.better[quality]} is better. Logarithmic horizontal axis."
@@ -203,7 +237,7 @@ def _linear_range(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def _signed(found: Difference, leader: str) -> dict[str, Any]:
-    ci_low, ci_high = (end or 0.0 for end in found.family_ends)
+    ci_low, ci_high = (end or 0.0 for end in possible_ends(found.metric, found.unit, found.family_ends))
     if found.left == leader:
         return {
             "other": found.right,

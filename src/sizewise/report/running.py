@@ -6,13 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from sizewise.records import Checkpoint, CurvePoint, Estimate, Recipe
+from sizewise.report.environment import make_environment, read_template
 from sizewise.report.run_plots import curve_plot
-from sizewise.report.writing import make_environment
 from sizewise.store import write_atomically
 
 PAGE_EVERY_S = 20.0
@@ -100,7 +99,7 @@ def write_training_page(
         "finished": finished,
         "plots": [curve_plot(recipe.start, points, start, caption)],
         "now": datetime.now(UTC).strftime("%H:%M:%S UTC"),
-        "css": (resources.files("sizewise.report") / "templates" / "page.css").read_text(encoding="utf-8"),
+        "css": read_template("page.css"),
     }
     write_atomically(path, make_environment().get_template("training.html.jinja").render(**content))
     return path

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from sizewise.comparison.decisions import read_explanations, read_groups, read_validation
+from sizewise.comparison.group_figures import GroupData
 from sizewise.records import (
     Checkpoint,
     Comparison,
     ContaminationEntry,
     Dataset,
+    DecidedItem,
     Difference,
     Evaluation,
     Example,
+    Explanation,
+    FieldScore,
     ItemRow,
     Recommendation,
     Study,
@@ -45,10 +50,24 @@ class StudyView:
     """The study file as text."""
     tags: dict[str, tuple[str, ...]]
     """Test example -> its tags."""
+    validation: dict[str, tuple[DecidedItem, ...]] = field(default_factory=dict)
+    """Candidate -> its decisions on validation cases, if it is a classifier."""
+    explanations: dict[str, tuple[Explanation, ...]] = field(default_factory=dict)
+    """Candidate -> what drove some of its decisions, if that was kept."""
+    people: GroupData = GroupData({}, {})  # noqa: RUF009 - immutable
+    """Groups of people that the test examples are about."""
 
     def bias_metrics(self) -> tuple[str, ...]:
         """List the metrics of the bias test, without its groups."""
         return next((found.metrics for found in self.bias.values()), ())
+
+    def fields(self) -> tuple[str, ...]:
+        """List the fields of JSON answers that have scores of their own, over all candidates."""
+        return tuple(dict.fromkeys(one.path for found in self.evaluations.values() for one in found.fields))
+
+    def field_scores(self, path: str) -> dict[str, FieldScore]:
+        """Look up the scores of a field by candidate; candidates without the field are left out."""
+        return {name: one for name, found in self.evaluations.items() for one in found.fields if one.path == path}
 
     def change_in_nuance(self, name: str) -> Difference | None:
         """Look up how training changed a candidate's language nuance, compared with its base model."""
@@ -73,6 +92,7 @@ def load_view(store: Store, study_id: str, study: Study) -> StudyView:
         SizewiseError: a record is missing or damaged.
     """
     nuance = store.read(Comparison, study.language_nuance) if study.language_nuance else None
+    evaluations = {name: store.read(Evaluation, i) for name, i in study.evaluations.items()}
     first = store.read(Evaluation, next(iter(nuance.evaluations.values()))) if nuance else None
     return StudyView(
         id=study_id,
@@ -83,7 +103,7 @@ def load_view(store: Store, study_id: str, study: Study) -> StudyView:
         ),
         comparison=store.read(Comparison, study.comparison),
         recommendation=store.read(Recommendation, study.recommendation),
-        evaluations={name: store.read(Evaluation, i) for name, i in study.evaluations.items()},
+        evaluations=evaluations,
         bias={name: store.read(Evaluation, i) for name, i in study.bias.items()},
         language_nuance=nuance,
         nuance_note=first.notes[0] if first else "",
@@ -93,6 +113,9 @@ def load_view(store: Store, study_id: str, study: Study) -> StudyView:
         },
         checkpoints={name: store.read(Checkpoint, i) for name, i in study.checkpoints.items()},
         config=_text(store.folder("study", study_id) / STUDY_FILE),
+        validation={name: tuple(read_validation(store, one.model.uri)) for name, one in evaluations.items()},
+        explanations={name: read_explanations(store, i) for name, i in study.evaluations.items()},
+        people=read_groups(store, study.dataset, ()),
         tags={
             example.id: example.tags
             for example in store.read_rows(store.folder("dataset", study.dataset), "test.examples.jsonl", Example)

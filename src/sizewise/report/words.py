@@ -18,17 +18,22 @@ from sizewise.metrics.display import (
     signed_text,
     value_text,
 )
-from sizewise.records import Comparison, Score
+from sizewise.records import Comparison, DecisionAnalysis, Explanation, Score
 
 __all__ = [
     "BIAS",
+    "RATES",
     "Cell",
     "Measure",
     "Row",
+    "claim_text",
     "difference_text",
+    "explanation_text",
     "measure_of",
     "number",
+    "rate_title",
     "score_text",
+    "sentence",
     "shown_metrics",
     "signed_text",
     "table_rows",
@@ -39,16 +44,73 @@ BIAS = tuple(name for name, metric in METRICS.items() if metric.needs == "suite"
 COLUMNS = (
     "people",
     "people_ppi",
+    "human_grade",
     "judge_model",
     *("harm", "harm_in_pair"),
     *("accuracy", "macro_f1", "choice_accuracy", "choice_accuracy_by_byte", "json_valid", "json_f1"),
+    *("field_f1", "field_precision", "field_recall", "value_in_source", "json_repaired"),
     *(metric.name for metric in METRICS.values() if metric.needs == "suite"),
+    *("reference_match", "contains_reference", "numeric_match", "reference_recall"),
     *("bleu", "chrf", "token_f1", "rouge_l", "exact_match", "bits_per_byte", "perplexity"),
     *("latency_s", "requests_per_s", "usd_per_1000", "memory_bytes", "parameters"),
 )
 """Order of the columns."""
-REPLACES = dict.fromkeys(("accuracy", "json_f1"), ("bleu", "chrf", "token_f1", "exact_match"))
+REPLACES = dict.fromkeys(("accuracy", "json_f1", "field_f1"), ("bleu", "chrf", "token_f1", "exact_match"))
 """Specialized metric -> general metrics that the table omits when it is present."""
+
+
+RATES = {
+    "selection_rate": "Selected",
+    "false_positive_rate": "False positives",
+    "false_negative_rate": "False negatives",
+    "error_rate": "Errors",
+    "calibration_gap": "Calibration gap",
+    "hand_over_rate": "Handed over",
+}
+"""Rate of decisions about a group -> its name."""
+
+
+def rate_title(rate: str) -> str:
+    """Return the name of a rate in words."""
+    return RATES.get(rate, rate.replace("_", " ").capitalize())
+
+
+def claim_text(found: DecisionAnalysis) -> str:
+    """Summarize decisions in one sentence: how many are made, at which accuracy, with which bound."""
+    if "subset_accuracy" in found.scores:
+        whole, each = found.scores["subset_accuracy"], found.scores["hamming_loss"]
+        return (
+            f"All labels are right in {value_text(whole)} of {found.n:,} cases; {value_text(each)} of the single "
+            "decisions about a label are wrong."
+        )
+    claims = [one for one in found.claims if one.threshold is not None and one.coverage.value]
+    if not claims:
+        return f"No share of the cases can be decided at a stated risk: {found.n} cases are too few, or too hard."
+    one = claims[0]
+    shares = 100 * (one.coverage.value or 0), 100 * (one.accuracy.value or 0)
+    bound = "" if one.risk_bound is None else f"; with 95% confidence, at most {100 * one.risk_bound:.1f}% are wrong"
+    return (
+        f"Decides {shares[0]:.1f}% of the cases at {shares[1]:.1f}% accuracy and hands over the rest "
+        f"(stated risk {100 * one.max_risk:g}%{bound})."
+    )
+
+
+def explanation_text(found: Explanation) -> str:
+    """Describe how an explanation was made, and whether its passages matter more than random ones."""
+    if found.method == "weights":
+        how = "Exact: the weights of the linear model times the values of its features."
+    else:
+        how = f"Measured by removing each of {found.parts} {found.unit}."
+    if found.without is None:
+        return how
+    shares = f"{100 * found.probability:.1f}% becomes {100 * found.without:.1f}%"
+    chance = "" if found.without_random is None else f" ({100 * found.without_random:.1f}% without as many random ones)"
+    return f"{how} Without the {found.unit} that speak for {found.option}, {shares}{chance}."
+
+
+def sentence(text: str) -> str:
+    """Turn a fragment into a sentence: capital letter first, full stop last."""
+    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
 
 
 class Cell(NamedTuple):

@@ -1,86 +1,75 @@
-"""Write a study's report: one self-contained HTML file, and the same content in Markdown."""
+"""Write a study's report: one self-contained HTML file, and a short version in Markdown."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
-from difflib import SequenceMatcher
-from importlib import resources
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from sizewise.choice import alternatives, needs_text, quality_measures, sliders
+from sizewise.choice import alternatives, needs_text, quality_measures
 from sizewise.comparison import analyze_items
-from sizewise.errors import MissingExtraError, SizewiseError
+from sizewise.controls import escape_all
+from sizewise.errors import SizewiseError
 from sizewise.loadtest.levels import Limits
-from sizewise.metrics import find_metric
-from sizewise.records import Checkpoint, Comparison, ItemAnalysis, ItemRow, Recommendation
-from sizewise.report.cost_plots import break_even_plot, cost_plot
-from sizewise.report.drawing import Plot
-from sizewise.report.plots import bias_plot, difference_plot, load_plot, tradeoff_plots
-from sizewise.report.run_plots import curve_plot
-from sizewise.report.view import StudyView
-from sizewise.report.words import (
-    difference_text,
-    measure_of,
-    number,
-    score_text,
-    shown_metrics,
-    signed_text,
-    table_rows,
-    value_text,
+from sizewise.records import Comparison, ItemAnalysis, Recommendation
+from sizewise.report.advice import next_step
+from sizewise.report.answers import ITEM_METRICS, ItemOrder, item_metric, page_of_answers, sampled, worst_answers
+from sizewise.report.csv_tables import csv_link, scores_link
+from sizewise.report.decision_section import decision_section
+from sizewise.report.environment import make_environment, read_template
+from sizewise.report.findings import bias_findings, group_findings, nuance_findings
+from sizewise.report.forest import forest_of
+from sizewise.report.headline import OUTCOME_LABELS, first_headline, headline_of
+from sizewise.report.overview import (
+    RELATION_WORDS,
+    SIGNS,
+    break_even_of,
+    cautions_of,
+    duels_of,
+    fairness_of,
+    reasons_of,
+    strip_of,
+    subject_label,
 )
+from sizewise.report.plots import study_plots
+from sizewise.report.rounding import minutes_text
+from sizewise.report.standing import Standing
+from sizewise.report.tiles import data_line, short_headings, short_table, tiles_of
+from sizewise.report.view import StudyView
+from sizewise.report.what_if import marked_sliders, monthly_costs, quality_stops, stop_marks
+from sizewise.report.words import measure_of, sentence, shown_metrics, table_rows
 from sizewise.stats import MIN_CLUSTERS
 from sizewise.store import write_atomically
-from sizewise.text import pieces_of, words_of
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
-
-ItemOrder = Literal["spread", "apart", "worst"]
-SAMPLES, PAGE = 5, 10
-MAX_WORST = 10
 MAX_CONTAMINATED = 10
-# Single answers are ranked by chrF, because BLEU is usually zero for a single short answer.
-ITEM_METRICS = ("chrf", "token_f1", "rouge_l", "json_f1", "accuracy", "exact_match")
-OUTCOME_LABELS = {
-    "pick": "Recommended",
-    "none_good_enough": "No suitable candidate",
-    "inconclusive": "Inconclusive",
-    "keep_large": "Keep the large model",
-    "do_not_train": "Don't train",
-    "fall_back": "Small model with fallback",
-}
+MAX_VARIED = 20
+"""Candidates up to which the decision is repeated under other requirements; it takes several decisions for each."""
+MAX_PRINTED = 16
+"""Candidates in the table of a printed report, which has two pages."""
+RESOURCES = frozenset({"latency_s", "requests_per_s", "usd_per_1000", "memory_bytes", "parameters"})
+"""Metrics of the table under "Speed and cost"; the others are under "Quality"."""
 
 
-class SideBySide(NamedTuple):
-    """A test example with the answer of every candidate."""
-
-    item: ItemRow
-    answers: dict[str, str]
-
-
-class WorstAnswer(NamedTuple):
-    """One of the worst answers of a candidate."""
-
-    item: ItemRow
-    value: str
-
-
-def write_study_report(view: StudyView, folder: Path) -> Path:
+def write_study_report(view: StudyView, folder: Path, *, running: bool = False) -> Path:
     """Write report.html and report.md into a folder.
+
+    Args:
+        view: the study.
+        folder: where the files are written, over those of an earlier stage.
+        running: whether the study is still running: the page says so, and leaves out what takes long to draw.
 
     Returns:
         The path of the HTML report.
     """
-    content = _content(view) | {
-        "alternatives": alternatives(view.comparison, view.study.comparison, view.recommendation.needs)
-    }
-    environment = make_environment()
+    standing = Standing(view)
+    content = _content(standing, with_plots=not running) | {"running": running}
+    if not running:
+        content |= _frozen_sliders(standing)
+    if not running and len(standing.candidates) <= MAX_VARIED:
+        content["alternatives"] = alternatives(view.comparison, view.study.comparison, view.recommendation.needs)
+    environment = make_environment(list(view.comparison.models))
     for name in ("report.md", "report.html"):
         write_atomically(folder / name, environment.get_template(f"{name}.jinja").render(**content))
     return folder / "report.html"
@@ -88,32 +77,24 @@ def write_study_report(view: StudyView, folder: Path) -> Path:
 
 def render_live_page(view: StudyView) -> str:
     """Render the interactive page, with adjustable needs and all answers."""
-    needs = view.recommendation.needs
-    templates = resources.files("sizewise.report") / "templates"
+    standing, needs = Standing(view), view.recommendation.needs
     initial_needs = json.dumps(needs.model_dump(mode="json")).replace("<", "\\u003c")
-    script = (templates / "study.js").read_text(encoding="utf-8")
-    content = _content(view) | {
+    content = _content(standing) | {
         "live": True,
-        "sliders": sliders(view.comparison, needs),
+        "sliders": marked_sliders(standing),
         "qualities": quality_measures(view.comparison),
         "needs_text": needs_text(needs),
-        "script": f"const start = {initial_needs};\n{script}",
+        "script": f"const start = {initial_needs};\n{read_template('study.js')}",
         "tags": sorted({tag for tags in view.tags.values() for tag in tags}),
     }
-    return str(make_environment().get_template("report.html.jinja").render(**content))
+    return str(make_environment(list(view.comparison.models)).get_template("report.html.jinja").render(**content))
 
 
 def render_answer(view: StudyView, recommendation: Recommendation) -> str:
-    """Render the part of the page that depends on the needs."""
-    content = {
-        "answer": recommendation,
-        "answer_why": _sentences(recommendation.reasons, view.comparison),
-        "outcome_labels": OUTCOME_LABELS,
-        "cost_needs": _cost_needs(recommendation),
-        "simulation": view.study.simulation,
-        "measures": {name: measure_of(name) for name in view.comparison.scores},
-    }
-    return str(make_environment().get_template("answer.html.jinja").render(**content))
+    """Render the parts of the page that depend on the needs: the verdict, and the rest of the first screen."""
+    standing = Standing(replace(view, recommendation=recommendation))
+    content = _first_screen(standing) | _evidence(standing)
+    return str(make_environment(list(view.comparison.models)).get_template("answer.html.jinja").render(**content))
 
 
 def render_items(view: StudyView, tag: str, order: ItemOrder, first: int) -> str:
@@ -125,94 +106,8 @@ def render_items(view: StudyView, tag: str, order: ItemOrder, first: int) -> str
         order: order of the examples.
         first: number of examples to skip.
     """
-    rows = [row for row in _examples(view) if not tag or tag in view.tags.get(row.item, ())]
-    if order == "spread":
-        rows = sorted(rows, key=lambda row: hashlib.sha256(row.item.encode()).hexdigest())
-    else:
-        metric = _item_metric(view)
-        values = {name: {row.item: _value(row, metric) for row in items} for name, items in view.items.items()}
-        picked = values.get(view.study.pick or "") or next(iter(values.values()))
-
-        def key(row: ItemRow) -> float:
-            scores = [score for by_item in values.values() if (score := by_item.get(row.item)) is not None]
-            return picked.get(row.item) or 0.0 if order == "worst" else min(scores, default=0) - max(scores, default=0)
-
-        rows = sorted(rows, key=lambda row: (key(row), row.item))
-    shown = [_side_by_side(view, row) for row in rows[first : first + PAGE]]
+    shown = page_of_answers(view, tag, order, first, view.study.pick or "")
     return str(make_environment().get_template("items.html.jinja").render(samples=shown))
-
-
-def _words_and_spaces(text: str) -> list[str]:
-    """Split a text into words and the spaces between them, in turn; a space is empty in scripts that have none."""
-    parts: list[str] = []
-    for piece in pieces_of(text):
-        word = piece.lstrip()
-        parts += [piece[: len(piece) - len(word)], word]
-    return parts[1:] if parts and not parts[0] else ["", *parts]
-
-
-def _folded(word: str) -> str:
-    return "".join(words_of(word))
-
-
-def marked(answer: str, reference: str) -> Markup:
-    """Highlight the words of an answer that the reference answer doesn't contain in the same order."""
-    from markupsafe import Markup, escape
-
-    words = _words_and_spaces(answer)
-    positions = [i for i, word in enumerate(words) if word.strip()]
-    plain, expected = (
-        [_folded(word) for word in part] for part in ((words[i] for i in positions), pieces_of(reference))
-    )
-    matching: set[int] = set()
-    matcher = SequenceMatcher(None, plain, expected, autojunk=False)
-    for block in matcher.get_matching_blocks():
-        matching.update(positions[block.a : block.a + block.size])
-    # The space between two highlighted words is highlighted too, so that a run becomes a single mark.
-    highlighted = [word.strip() != "" and i not in matching for i, word in enumerate(words)]
-    for i in range(1, len(words) - 1, 2):
-        highlighted[i] = highlighted[i - 1] and highlighted[i + 1]
-    parts = []
-    for is_highlighted, run in groupby(zip(highlighted, words, strict=True), key=lambda pair: pair[0]):
-        text = "".join(word for _, word in run)
-        parts.append(Markup("<mark>{}</mark>").format(text) if is_highlighted else escape(text))
-    return Markup("").join(parts)
-
-
-def make_environment() -> Any:
-    """Create the template environment with its filters.
-
-    Raises:
-        MissingExtraError: jinja2 isn't installed.
-    """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "study") from error
-    templates = resources.files("sizewise.report") / "templates"
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
-        autoescape=lambda name: name is None or ".html" in name,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": number,
-        "difference": difference_text,
-        "score": score_text,
-        "value": value_text,
-        "marked": marked,
-        "sentence": sentence,
-        "signed": lambda found: signed_text(found.metric, found.unit, found.value, *found.family_ends),
-        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
-    }
-    return environment
-
-
-def sentence(text: str) -> str:
-    """Turn a fragment into a sentence: capital letter first, full stop last."""
-    return f"{text[:1].upper()}{text[1:]}".rstrip(".") + "."
 
 
 def _sentences(lines: Sequence[str], comparison: Comparison) -> list[str]:
@@ -221,50 +116,154 @@ def _sentences(lines: Sequence[str], comparison: Comparison) -> list[str]:
     return [line[0] + sentence(line)[1:] if line.startswith(names) else sentence(line) for line in lines]
 
 
-def _cost_needs(recommendation: Recommendation) -> list[str]:
-    """List the unset needs that would narrow the range of the cost."""
+def _first_screen(standing: Standing) -> dict[str, Any]:
+    """Collect what the first screen shows."""
+    view = standing.view
+    baseline = standing.subject if standing.comparison.models[standing.subject].role == "baseline" else None
+    rival, duels = duels_of(standing)
+    return {
+        "headline": headline_of(view.recommendation, baseline) if standing.candidates else first_headline(),
+        "simulation": view.study.simulation,
+        "quality_title": measure_of(standing.quality).title,
+        "subject": standing.subject,
+        "subject_label": subject_label(standing),
+        "tiles": tiles_of(standing),
+        "forest": forest_of(standing),
+        "measures_of_strip": standing.measures(),
+        "strip": strip_of(standing),
+        "candidates": len(standing.candidates),
+        "signs": SIGNS,
+        "relation_words": RELATION_WORDS,
+        "reasons": reasons_of(standing),
+        "cautions": _sentences(cautions_of(view), view.comparison),
+        "break_even": break_even_of(standing),
+        "fairness": fairness_of(standing),
+        "rival": rival,
+        "duels": duels,
+        "next_step": next_step(standing),
+        "study": view.study,
+        "minutes_text": minutes_text,
+    }
+
+
+def _evidence(standing: Standing) -> dict[str, Any]:
+    """Collect the evidence behind the verdict, which changes with the needs."""
+    view = standing.view
     wanted = ("machine_usd_per_hour", "requests_per_month", "machine_watts")
-    return [name for name in wanted if getattr(recommendation.needs, name) is None]
+    own, stored = view.recommendation.reasons, view.study.reasons
+    reasons = stored if set(own) <= set(stored) else own  # those of other needs aren't in the record
+    return {
+        "recommendation": view.recommendation,
+        "all_reasons": _sentences(reasons, view.comparison),
+        "rejected": _told_once(standing),
+        "common_notes": _common_notes(view.recommendation),
+        "cost_needs": [name for name in wanted if getattr(view.recommendation.needs, name) is None],
+        "measures": _measures(view),
+    }
 
 
-def _content(view: StudyView) -> dict[str, Any]:
+def _common_notes(recommendation: Recommendation) -> list[str]:
+    """List the assumptions behind every known cost, to be told once below the table."""
+    known = [line.notes for line in recommendation.costs if line.usd_per_1000 is not None]
+    return [note for note in (known[0] if len(known) > 1 else ()) if all(note in notes for notes in known)]
+
+
+def _told_once(standing: Standing) -> dict[str, str]:
+    """Explain why each other candidate isn't the pick; a tie is told once, not from both sides."""
+    found = {}
+    for name, reason in standing.recommendation.rejected.items():
+        if name == standing.subject:
+            continue
+        if reason.startswith("tied: ") and standing.comparison.models[standing.subject].role == "candidate":
+            reason = f"tied: {standing.choice.difference_in_text(standing.subject, name)}"
+        found[name] = reason
+    return found
+
+
+def _measures(view: StudyView) -> dict[str, Any]:
+    names = (*view.comparison.scores, *view.bias_metrics(), *ITEM_METRICS, "language_nuance")
+    return {name: measure_of(name) for name in names}
+
+
+def _frozen_sliders(standing: Standing) -> dict[str, Any]:
+    """Collect the sliders of a saved page, with a decision for each stop."""
+    stops = quality_stops(standing)
+    environment = make_environment(list(standing.comparison.models))
+    template = environment.get_template("verdict_and_tiles.html.jinja")
+    axis = forest_of(standing).axis
+    data = []
+    for stop in stops:
+        then = Standing(replace(standing.view, recommendation=stop.recommendation))
+        data.append(
+            {
+                "label": stop.label,
+                "html": template.render(**_first_screen(then)),
+                "subject": then.subject,
+                "threshold": None if stop.threshold is None else axis.place(stop.threshold),
+            }
+        )
+    given = standing.choice.needs.min_quality
+    costs = monthly_costs(standing)
+    found = escape_all({"stops": data, "costs": costs})
+    return {
+        "stops": stops,
+        "stop_given": next((i for i, stop in enumerate(stops) if stop.minimum == given), 0),
+        "stop_marks": stop_marks(standing, stops),
+        "monthly_costs": costs,
+        "what_if_json": json.dumps(found, ensure_ascii=False).replace("<", "\\u003c"),
+    }
+
+
+def _content(standing: Standing, with_plots: bool = True) -> dict[str, Any]:
+    """Collect everything that the page shows."""
+    view, comparison = standing.view, standing.comparison
     contaminated = sorted(
         (entry for entry in view.contamination_entries if not entry.uncontaminated),
         key=lambda entry: (-entry.shared_words, entry.item),
     )
-    metric = _item_metric(view)
+    metric, metrics = item_metric(view), shown_metrics(comparison)
+    decided = decision_section(view, standing.subject, with_plots)
     return {
+        **_first_screen(standing),
+        **_evidence(standing),
         "view": view,
-        "study": view.study,
-        "recommendation": view.recommendation,
-        "answer": view.recommendation,
-        "answer_why": _sentences(view.study.reasons, view.comparison),
         "outcome_labels": OUTCOME_LABELS,
         "min_clusters": MIN_CLUSTERS,
         "training_note": lambda name, on_task: _training_note(view, name, on_task),
-        "cost_needs": _cost_needs(view.recommendation),
-        "simulation": view.study.simulation,
         "live": False,
+        "running": False,
         "alternatives": [],
-        "comparison": view.comparison,
+        "stops": [],
+        "monthly_costs": [],
+        "comparison": comparison,
         "dataset": view.dataset,
-        "rows": table_rows(view.comparison),
-        "metrics": shown_metrics(view.comparison),
-        "measures": {
-            name: measure_of(name) for name in (*view.comparison.scores, *view.bias_metrics(), "language_nuance")
-        },
+        "short_headings": short_headings(standing),
+        "short_table": short_table(standing),
+        "max_printed": MAX_PRINTED,
+        "rows": table_rows(comparison),
+        "quality_metrics": [name for name in metrics if name not in RESOURCES],
+        "resource_metrics": [name for name in metrics if name in RESOURCES],
+        "scores_csv": scores_link(comparison, metrics),
+        "csv_link": csv_link,
         "bias_groups": sorted(
             {key.partition("#")[2] for found in view.bias.values() for key in found.scores if "#" in key}
         ),
         **_nuance(view),
+        "bias_findings": bias_findings(standing),
+        "nuance_findings": nuance_findings(standing),
+        "group_findings": group_findings(decided["decisions"], decided.get("decisions_of", "")),
+        "data_lines": {name: data_line(standing, name) for name in standing.candidates},
         "load_limits": Limits(),
-        "plots": _plots(view),
-        "samples": _samples(view),
+        "plots": study_plots(view, standing.subject) if with_plots else {},
+        **decided,
+        "samples": sampled(view),
         "item_metric": measure_of(metric).title if metric else None,
-        "worst": {name: _worst(items, metric) for name, items in view.items.items()},
-        "item_analysis": _item_analysis(view),
+        "worst": {name: worst_answers(items, metric) for name, items in view.items.items()},
+        "item_analysis": _item_analysis(view) if with_plots else None,
         "contaminated": contaminated[:MAX_CONTAMINATED],
-        "css": (resources.files("sizewise.report") / "templates" / "page.css").read_text(encoding="utf-8"),
+        "css": read_template("page.css") + read_template("report.css"),
+        "page_script": read_template("report.js"),
+        "decision_script": read_template("decisions.js"),
     }
 
 
@@ -300,80 +299,3 @@ def _training_note(view: StudyView, name: str, on_task: bool) -> str:
     if name in view.study.bases:
         return "base model isn't a candidate" if on_task else "not measured"
     return "trained from scratch" if name in view.checkpoints else "not trained"
-
-
-def _plots(view: StudyView) -> list[Plot]:
-    quality = view.recommendation.quality
-    recommendation = view.recommendation
-    plots = tradeoff_plots(view.comparison, quality)
-    money_plots = (
-        cost_plot(view.comparison, quality, recommendation.costs),
-        break_even_plot(recommendation.costs, recommendation.needs, recommendation.break_even),
-    )
-    plots += [plot for plot in money_plots if plot]
-    leader = view.study.pick or _leader(view)
-    for metric in dict.fromkeys((quality, "bits_per_byte")) if leader else ():
-        plot = difference_plot(view.comparison, leader, metric)
-        plots += [plot] if plot else []
-    plots += [plot for plot in (load_plot(view.comparison), bias_plot(view.bias)) if plot]
-    return plots + [_curve(name, checkpoint) for name, checkpoint in view.checkpoints.items()]
-
-
-def _leader(view: StudyView) -> str:
-    """Return the candidate with the best quality, for the plots of a study without a pick."""
-    comparison, quality = view.comparison, view.recommendation.quality
-    sign = 1 if comparison.better[quality] == "higher" else -1
-    values = {
-        name: sign * score.value
-        for name, score in comparison.scores[quality].items()
-        if score.value is not None and comparison.models[name].role == "candidate" and not _silent(comparison, name)
-    }
-    return max(values, key=lambda name: values[name], default="")
-
-
-def _silent(comparison: Comparison, name: str) -> bool:
-    answered = comparison.answered.get(name)
-    return answered is not None and answered.value == 0
-
-
-def _curve(name: str, checkpoint: Checkpoint) -> Plot:
-    caption = (
-        f"Top: validation text, lower is better. Bottom: training loss per step, in nats per token. "
-        f"{checkpoint.tokens:,} tokens in {checkpoint.seconds:.0f} s; {checkpoint.tokens_per_s:,.0f} tokens/s after a "
-        f"first step of {checkpoint.warmup_s:.0f} s."
-    )
-    return curve_plot(name, checkpoint.curve, checkpoint.start_bits_per_byte, caption)
-
-
-def _samples(view: StudyView) -> list[SideBySide]:
-    """Sample the uncontaminated test examples at even intervals."""
-    examples = [row for row in _examples(view) if row.uncontaminated]
-    step = max(1, len(examples) // SAMPLES)
-    return [_side_by_side(view, row) for row in examples[::step][:SAMPLES]]
-
-
-def _examples(view: StudyView) -> list[ItemRow]:
-    return [row for row in next(iter(view.items.values())) if row.kind == "example"]
-
-
-def _side_by_side(view: StudyView, row: ItemRow) -> SideBySide:
-    answers = {name: other for name, rows in view.items.items() for other in rows if other.item == row.item}
-    return SideBySide(row, {name: item.completion or item.error or "(no answer)" for name, item in answers.items()})
-
-
-def _worst(rows: tuple[ItemRow, ...], metric: str | None) -> list[WorstAnswer]:
-    valued = [(value, row) for row in rows if row.kind == "example" and (value := _value(row, metric)) is not None]
-    valued.sort(key=lambda pair: (pair[0], pair[1].item))
-    return [WorstAnswer(row, number(value)) for value, row in valued[:MAX_WORST]]
-
-
-def _item_metric(view: StudyView) -> str | None:
-    """Choose the metric that ranks single answers: the first of the list that was measured; None if none was."""
-    measured = {name for rows in view.items.values() for row in rows for name in row.stats}
-    return next((name for name in ITEM_METRICS if name in measured), None)
-
-
-def _value(row: ItemRow, metric: str | None) -> float | None:
-    """Compute the score of a single answer; None if it wasn't measured."""
-    stats = row.stats.get(metric or "")
-    return None if metric is None or stats is None else float(find_metric(metric).value(np.array(stats)))

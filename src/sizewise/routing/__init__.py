@@ -8,6 +8,7 @@ from sizewise.routing.calibrating import (
     probability_after,
     prompt_features,
 )
+from sizewise.routing.deciding import decide_coverage
 from sizewise.routing.drift import DriftDetector, PerClientDrift, PolicyDrift, TrainingDrift
 from sizewise.routing.evaluated import PER_ANSWER_METRICS, PairedAnswers, calibrate_evaluations, pair_answers
 from sizewise.routing.labeled import share_of
@@ -34,6 +35,7 @@ __all__ = [
     "calibrate",
     "calibrate_evaluations",
     "calibrate_rows",
+    "decide_coverage",
     "decide_prompt",
     "make_policy",
     "min_prompts_for",

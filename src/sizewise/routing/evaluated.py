@@ -13,9 +13,9 @@ from sizewise.routing.calibrating import calibrate_rows
 from sizewise.stats.inference import FloatArray
 from sizewise.store import Store
 
-RANGES = {"accuracy": 1.0, "json_f1": 1.0, "token_f1": 1.0, "chrf": 100.0, "exact_match": 1.0}
+RANGES = {"accuracy": 1.0, "json_f1": 1.0, "field_f1": 1.0, "token_f1": 1.0, "chrf": 100.0, "exact_match": 1.0}
 """Per-answer metric -> maximum value."""
-PER_ANSWER_METRICS = ("accuracy", "json_f1", "token_f1", "chrf")
+PER_ANSWER_METRICS = ("accuracy", "json_f1", "field_f1", "token_f1", "chrf")
 """Metrics that score single answers, in order of preference."""
 
 

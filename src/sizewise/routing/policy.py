@@ -125,7 +125,7 @@ def decide_prompt(policy: Policy, prompt: str) -> Decision:
         return Decision("small", features, CONFIDENTIAL, False)
     if policy.longest is not None and len(prompt) > policy.longest:
         return Decision("large", features, f"longer than {policy.longest:,} characters", True, True)
-    reason = f"probability {features.probability:.3f} of a good answer"
+    reason = f"probability {features.probability:.3f} of an answer as good as the large model's"
     if features.probability >= policy.threshold:
         return Decision("small", features, f"{reason}; threshold {policy.threshold:.3f} reached", True)
     return Decision("large", features, f"{reason}; below the threshold {policy.threshold:.3f}", True)
@@ -154,6 +154,7 @@ def replay(path: Path, policy: Policy) -> Replay:
     best_single = max(float(weak.mean()), float(strong.mean()))
     random = float(small.mean()) * weak.mean() + (1 - float(small.mean())) * strong.mean()
     risk = policy.calibration.risk
+    drift = drift_p(policy, [decision.features for decision in decisions])
     share = partial(share_of, distinct=int(group_duplicates(prompts).max()) + 1)
     return Replay(
         source=path.name,
@@ -167,7 +168,8 @@ def replay(path: Path, policy: Policy) -> Replay:
         calls_saved=share("calls_saved", small.mean()),
         risk=risk,
         kept=None if risk is None or not unseen.any() else bool(worse.mean() <= risk),
-        drift=drift_p(policy, [decision.features for decision in decisions]),
+        drift=drift,
+        shifted=bool(unseen.any()) and drift < policy.drift_p,
         confidential=sum(not decision.may_leave for decision in decisions),
         learnt=excluded,
         new=bool(unseen.any()),

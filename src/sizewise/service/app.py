@@ -18,7 +18,11 @@ from starlette.requests import Request as HttpRequest
 from sizewise.errors import EngineError, SizewiseError
 from sizewise.models import Model
 from sizewise.service import responses, schemas
+from sizewise.service.agent import Agent
 from sizewise.service.api_keys import Key, key_of
+from sizewise.service.decision_cascade import has_cascade
+from sizewise.service.decision_schemas import AnyDecisionRequest
+from sizewise.service.decisions import Decisions
 from sizewise.service.handovers import REQUESTED_BY
 from sizewise.service.jobs import Job, with_index
 from sizewise.service.limits import Gate
@@ -73,6 +77,7 @@ def create_app(models: dict[str, Model], settings: Settings | None = None, store
     _add_chat(app, state)
     _add_completions(app, state)
     _add_embeddings(app, state)
+    _add_decisions(app, state)
     _add_models(app, state)
     _add_health(app, state)
     add_pages(app, state)
@@ -109,8 +114,9 @@ def _add_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             return error_response("The request body is not valid JSON.", 400, None, "invalid_json")
-        field = ".".join(str(part) for part in first["loc"] if part != "body")
-        return error_response(f"{field or 'body'}: {first['msg']}", 400, field or None, "invalid_value")
+        field = ".".join(str(part) for part in first["loc"] if part != "body" and not str(part).startswith("<"))
+        message = first["msg"].removeprefix("Value error, ")
+        return error_response(f"{field or 'body'}: {message}", 400, field or None, "invalid_value")
 
     @app.exception_handler(HTTPException)
     async def http(_: HttpRequest, error: HTTPException) -> JSONResponse:
@@ -169,7 +175,7 @@ def _add_chat(app: FastAPI, state: State) -> None:
         decision = router.decide(request, question, tools is not None, key.name if key else "")
         if decision.may_leave:
             state.find(router.large.name, key)
-        return await router.answer(decision, generate, bool(body.stream))
+        return await router.answer(decision, generate, bool(body.stream), body.n or 1)
 
 
 def _add_completions(app: FastAPI, state: State) -> None:
@@ -201,6 +207,12 @@ def _add_embeddings(app: FastAPI, state: State) -> None:
         return await embed(state, state.find(body.model, key), key, body)
 
 
+def _add_decisions(app: FastAPI, state: State) -> None:
+    @app.post("/v1/decisions")
+    async def decisions(body: AnyDecisionRequest, http: HttpRequest) -> Response:
+        return await Decisions(state, _begin(state, http), http, body).answer()
+
+
 def _add_models(app: FastAPI, state: State) -> None:
     @app.get("/v1/models")
     async def models(http: HttpRequest) -> dict[str, Any]:
@@ -208,9 +220,9 @@ def _add_models(app: FastAPI, state: State) -> None:
         state.budgets.admit(key)
         visible = [runner for runner in state.runners if not key or not key.models or runner.name in key.models]
         rows = [_model_card(runner) for runner in visible]
-        if state.router is not None and len(visible) == len(state.runners):
-            routes = [runner.name for runner in state.runners[:2]]
-            rows.insert(0, _model_card(state.router.small) | {"id": AUTO, "routes": routes})
+        if has_cascade(state) and len(visible) == len(state.runners):
+            routes = [runner.name for runner in state.runners[:2] if not isinstance(runner, Agent)]
+            rows.insert(0, _model_card(state.runners[0]) | {"id": AUTO, "routes": routes})
         return {"object": "list", "data": rows}
 
     @app.get("/v1/models/{name:path}")
@@ -293,4 +305,5 @@ def _model_card(runner: ModelRunner) -> dict[str, Any]:
         "license": description.license,
         "local": description.local,
         "can_chat": description.can_chat,
+        "question": description.question.model_dump(mode="json") if description.question else None,
     }

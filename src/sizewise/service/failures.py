@@ -6,9 +6,9 @@ import re
 
 from sizewise.models.openvino.engine import NO_SCHEMA, RESTARTED
 from sizewise.records import Completion
+from sizewise.service.model_runner import STARTING_RETRY_S
 from sizewise.service.schemas import APIError
 
-STARTING_RETRY_S = 5
 PROVIDER_RETRY_S = 10
 CONTENT_FILTER = "content filter"
 """Part of the message of an engine whose provider filtered the answer."""

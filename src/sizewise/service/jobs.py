@@ -19,7 +19,8 @@ from sizewise.service import responses, schemas
 from sizewise.service.admission import Busy
 from sizewise.service.api_keys import Key
 from sizewise.service.budgets import Charge, estimate_tokens
-from sizewise.service.failures import STARTING_RETRY_S, failure_of
+from sizewise.service.drafts import Discarded
+from sizewise.service.failures import failure_of
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.prompts import reject_too_long
 from sizewise.service.responses import ChatForm
@@ -137,7 +138,9 @@ class Job:
                     if piece.end is not None:
                         if piece.end.error:
                             raise failure_of(piece.end)
-                        return form.choice(index, "".join(parts), piece.end.finish, tokens, logprobs), piece.end
+                        made = (index, "".join(parts), piece.end.finish, tokens, logprobs)
+                        choice = await asyncio.to_thread(form.choice, *made) if form.takes_time else form.choice(*made)
+                        return choice, piece.end
                     self._ttft_s = self._ttft_s or monotonic() - self._started
                     parts.append(piece.text)
                     tokens += piece.tokens
@@ -193,6 +196,7 @@ class Job:
                 error = _error_of(piece)
                 if error is not None:
                     status = 500 if started else error.status
+                    completions += [error.completion] if isinstance(error, Discarded) else []
                     if not started:
                         raise error
                     yield _event(schemas.error_body(error.message, 500))
@@ -233,10 +237,14 @@ class Job:
                     tokens += estimate_tokens(piece.text, len(piece.tokens))
                     self._charge.update(index, tokens, runner.estimate_cost(tokens))
                 elif not completion.error:
-                    runner.learn_price(completion)
-                    total = completion.prompt_tokens + completion.completion_tokens
-                    self._charge.update(index, total, completion.usd or 0.0)
+                    self._charge_for(index, completion)
                 yield piece
+
+    def _charge_for(self, index: int, completion: Completion) -> None:
+        """Charge the key for a complete answer."""
+        self._runner.learn_price(completion)
+        total = completion.prompt_tokens + completion.completion_tokens
+        self._charge.update(index, total, completion.usd or 0.0)
 
     async def _pump(self, index: int, request: Request, queue: asyncio.Queue[tuple[int, Piece | APIError]]) -> None:
         """Put the pieces of an answer into a queue; any exception becomes the last entry, so the reader never hangs."""
@@ -245,6 +253,8 @@ class Job:
                 async for piece in pieces:
                     await queue.put((index, piece))
         except APIError as error:
+            if isinstance(error, Discarded):
+                self._charge_for(index, error.completion)
             await queue.put((index, error))
         except Exception as error:
             message = f"Internal server error ({type(error).__name__})."
@@ -258,14 +268,7 @@ class Job:
         """
         runner = self._runner
         runner.block_confidential(self._requests)
-        if not runner.ready:
-            raise APIError(
-                f"{runner.name} is not available: {runner.failure or 'it is still starting'}.",
-                None,
-                "unavailable",
-                503,
-                {"Retry-After": str(STARTING_RETRY_S)},
-            )
+        runner.check_ready()
         try:
             reject_too_long(runner, self._requests, self._size)
         except APIError:

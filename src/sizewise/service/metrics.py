@@ -36,6 +36,7 @@ class Metrics:
         self._latency = histogram("sizewise_e2e_request_latency_seconds", "End-to-end request latency in seconds.")
         self._running = gauge("sizewise_requests_running", "Number of requests being processed.")
         self._waiting = gauge("sizewise_requests_waiting", "Number of requests waiting in the queue.")
+        self._decisions = counter("sizewise_decisions", "Number of decisions by model and result.", "model", "result")
         self._guard = counter(
             "sizewise_guard_events", "Number of guard events: masked, restored, blocked, signs of injection.", "event"
         )
@@ -63,6 +64,10 @@ class Metrics:
         if ttft_s is not None:
             self._ttft.labels(model).observe(ttft_s)
         self._latency.labels(model).observe(latency_s)
+
+    def count_decision(self, model: str, result: str) -> None:
+        """Count a decision: decided, handed_over or refused."""
+        self._decisions.labels(model, result).inc()
 
     def render(self, runners: Sequence[ModelRunner], guard_counts: Mapping[str, int]) -> str:
         """Write all metrics in the Prometheus text format."""

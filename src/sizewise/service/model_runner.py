@@ -28,6 +28,7 @@ QUEUE_FRACTION = 0.5
 MAX_QUEUED_PER_KEY = 4
 MAX_HISTORY = 5_000
 RETRY_START_S = 30.0
+STARTING_RETRY_S = 5
 CHARACTERS_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 8
 _LOG = logging.getLogger("sizewise.service")
@@ -80,6 +81,21 @@ class ModelRunner:
         model = self.model.innermost if isinstance(self.model, PromptWrapper) else self.model
         stalled: Callable[[], str] | None = getattr(model, "trouble", None)
         return stalled() if stalled else ""
+
+    def check_ready(self) -> None:
+        """Check that the model can answer.
+
+        Raises:
+            APIError: it is starting, or has failed.
+        """
+        if not self.ready:
+            raise APIError(
+                f"{self.name} is not available: {self.failure or 'it is still starting'}.",
+                None,
+                "unavailable",
+                503,
+                {"Retry-After": str(STARTING_RETRY_S)},
+            )
 
     def size_of(self, request: Request) -> int:
         """Estimate the tokens of a request, prompt and maximum answer, without tokenizing it."""

@@ -46,15 +46,20 @@ def reject_too_long(runner: ModelRunner, requests: Sequence[Request], size: int)
         )
 
 
-def _reserve(state: State, runner: ModelRunner, key: Key | None, requests: Sequence[Request]) -> Charge:
-    """Reserve the tokens of prompts that are read once."""
+def reserve(state: State, runner: ModelRunner, key: Key | None, requests: Sequence[Request]) -> Charge:
+    """Reserve the tokens of prompts that are read once.
+
+    Raises:
+        APIError: the requests are too long, or over the rate limit or budget.
+    """
     size = sum(runner.size_of(request) for request in requests)
     reject_too_long(runner, requests, size)
     state.budgets.admit(key, len(requests) - 1)
     return state.budgets.reserve(key, size, size, runner.estimate_cost(size))
 
 
-def _busy(error: Busy) -> APIError:
+def busy_error(error: Busy) -> APIError:
+    """Translate a full queue into an error of the API."""
     return APIError("All slots are in use.", None, "busy", 429, {"Retry-After": str(error.retry_s)})
 
 
@@ -80,7 +85,7 @@ async def embed(state: State, runner: ModelRunner, key: Key | None, body: Embedd
         raise APIError(f"{engine} accepts text input only, not token ids.", "input")
     started = monotonic()
     compute: Callable[[list[Request]], tuple[list[list[float]], int]] = runner.model.embed  # type: ignore[attr-defined]
-    charge = _reserve(state, runner, key, requests)
+    charge = reserve(state, runner, key, requests)
     size = sum(runner.size_of(request) for request in requests)
     try:
         async with runner.admission.slot(key.name if key else "", size):
@@ -88,7 +93,7 @@ async def embed(state: State, runner: ModelRunner, key: Key | None, body: Embedd
             vectors, tokens = await asyncio.to_thread(compute, requests)
             charge.update(0, tokens)
     except Busy as busy:
-        raise _busy(busy) from None
+        raise busy_error(busy) from None
     except SizewiseError as error:
         charge.update(0, 0)
         raise APIError(error.what, "input", "context_length_exceeded") from error
@@ -149,7 +154,7 @@ async def echo(
             "echo",
         )
     started = monotonic()
-    charge = _reserve(state, runner, key, prompts)
+    charge = reserve(state, runner, key, prompts)
     size = sum(runner.size_of(request) for request in prompts)
     try:
         async with runner.admission.slot(key.name if key else "", size):
@@ -159,7 +164,7 @@ async def echo(
             completion_tokens = sum(len(continuation.tokens) for continuation in continuations)
             charge.update(0, prompt_tokens + completion_tokens)
     except Busy as busy:
-        raise _busy(busy) from None
+        raise busy_error(busy) from None
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
     finally:

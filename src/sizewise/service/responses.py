@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from sizewise.lm.template_dates import today
+from sizewise.metrics.extraction import find_evidence
 from sizewise.models.base import ScoredPrompt
-from sizewise.records import Completion, Message, Request, ToolCall
+from sizewise.records import Completion, Evidence, Message, Request, ToolCall
 from sizewise.service.schemas import (
     DEFAULT_MAX_TOKENS,
     APIError,
@@ -46,6 +48,8 @@ def chat_request(body: ChatRequest, lenient: bool) -> Request:
     max_tokens = body.max_completion_tokens or body.max_tokens or None
     if 0 in (body.max_completion_tokens, body.max_tokens) and not lenient:
         raise APIError("max_tokens must be at least 1.", "max_tokens")
+    if body.evidence and not lenient:
+        _check_evidence(body)
     return Request(
         id="",
         messages=tuple(messages),
@@ -57,7 +61,34 @@ def chat_request(body: ChatRequest, lenient: bool) -> Request:
         seed=None if body.seed is None else body.seed % 2**31,
         logprobs=bool(body.logprobs),
         json_schema=schema_of(body) if not lenient else None,
+        date=today(),
     )
+
+
+def _check_evidence(body: ChatRequest) -> None:
+    """Check that evidence is asked for an answer that has values.
+
+    Raises:
+        APIError: the answer is no JSON, or it is streamed.
+    """
+    if schema_of(body) is None:
+        raise APIError("evidence needs a response_format of type json_schema or json_object.", "evidence")
+    if body.stream:
+        raise APIError("evidence cannot be combined with stream.", "evidence")
+
+
+def evidence_of(body: ChatRequest, answer: str) -> list[dict[str, Any]]:
+    """Format where the values of an answer occur in the messages; those of the assistant are no source.
+
+    Positions count Unicode characters of the message's text; parts of a text are joined with a line break.
+    """
+    sources = ["" if one.role == "assistant" else _content(one, "messages", lenient=True) for one in body.messages]
+    found = find_evidence(answer, sources, schema_of(body) or "")
+    return [one.model_dump(mode="json", exclude_defaults=True) | {"spans": _spans(one)} for one in found]
+
+
+def _spans(evidence: Evidence) -> list[dict[str, Any]]:
+    return [span.model_dump(mode="json") for span in evidence.spans]
 
 
 def _temperature(body: Common) -> float:
@@ -181,6 +212,12 @@ class ChatForm:
         self.greedy = not body.temperature
         self.wants_usage = bool(body.stream_options and body.stream_options.include_usage)
         self._n = body.n or 1
+        self._with_evidence = body if isinstance(body, ChatRequest) and body.evidence else None
+
+    @property
+    def takes_time(self) -> bool:
+        """Whether formatting a choice should leave the event loop free."""
+        return self._with_evidence is not None
 
     def usage(self, completions: Sequence[Completion]) -> dict[str, int]:
         """Count tokens; a prompt counts once, even with several completions."""
@@ -204,6 +241,8 @@ class ChatForm:
         if calls:
             message["tool_calls"] = format_calls(calls)
             finish = "tool_calls"
+        if self._with_evidence is not None:
+            message["evidence"] = evidence_of(self._with_evidence, text)
         logprobs = chat_logprobs(tokens, values) if tokens else None
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish}
 

@@ -12,10 +12,11 @@ from fastapi.responses import JSONResponse, Response
 from sizewise.errors import SizewiseError
 from sizewise.records import Policy, Request
 from sizewise.routing import CONFIDENTIAL, Decision, PerClientDrift, decide_prompt, probability_after
+from sizewise.service.drafts import Discarded, Draft
 from sizewise.service.guarding import Guard
 from sizewise.service.model_runner import ModelRunner
 from sizewise.service.schemas import APIError
-from sizewise.service.shadow import Observed, ShadowCheck, WithLogprobs
+from sizewise.service.shadow import Observed, ShadowCheck
 
 AUTO = "auto"
 CLIENT_CLOSED = 499
@@ -95,30 +96,46 @@ class Router:
             return decision._replace(model="large", forced=True, why=why)
         return decision
 
-    async def answer(self, decision: Decision, generate: Generate, streamed: bool) -> Response:
+    async def answer(
+        self, decision: Decision, generate: Generate, streamed: bool = False, answers: int = 1
+    ) -> Response:
         """Generate with the chosen model; if the large model fails before its first token, the small one takes over.
 
         If the policy was calibrated with log-likelihoods, the small model answers first, and its answer is kept if the
-        probability of a good answer is then high enough. Streamed answers cannot be taken back, so for those the
-        decision is made before generation.
+        probability of a good answer is then high enough. The text of a streamed answer is withheld until then.
+
+        Args:
+            decision: the decision before generation.
+            generate: generates with a model.
+            streamed: whether the response is a stream.
+            answers: number of answers to the request.
         """
         after = self.policy.calibration.after
-        if after is None or after.chosen is None or streamed or decision.forced or not decision.may_leave:
+        if after is None or after.chosen is None or decision.forced or not decision.may_leave:
             return await self._generate(decision, generate)
         if "logprobs" not in self.small.description.offers:
             return await self._generate(decision, generate)
-        small = WithLogprobs(self.small)
+        threshold, before = after.chosen.threshold, decision.features.probability
+
+        def is_kept(mean_logprob: float) -> bool:
+            return probability_after(after, before, mean_logprob) >= threshold
+
+        small = Draft(self.small, answers, is_kept if streamed else None)
+        response: Response | None = None
         try:
             response = await generate(small)
+        except Discarded:
+            pass
         except APIError as error:
             if error.status == CLIENT_CLOSED:
                 raise
             why = f"the small model failed ({error.status})"
             return await self._generate(decision._replace(model="large", why=why), generate)
-        probability = probability_after(after, decision.features.probability, small.mean_logprob)
-        threshold = after.chosen.threshold
-        reason = f"probability {probability:.3f} of a good answer, estimated after the small model answered"
-        if probability >= threshold:
+        probability = probability_after(after, before, small.mean_logprob)
+        reason = (
+            f"probability {probability:.3f} of an answer as good as the large model's, after the small model answered"
+        )
+        if response is not None and probability >= threshold:
             if self.shadow is not None:
                 self.shadow.count(True)
                 for request, completion in small.completed:
@@ -126,14 +143,14 @@ class Router:
             return self._annotate(response, self.small, f"{reason}; threshold {threshold:.3f} reached", probability)
         self.counts["escalated_after_answer"] += 1
         large = decision._replace(model="large", why=f"{reason}; below the threshold {threshold:.3f}")
-        return await self._generate(large, generate, probability, response)
+        return await self._generate(large, generate, probability, response or small)
 
     async def _generate(
         self,
         decision: Decision,
         generate: Generate,
         probability: float | None = None,
-        fallback: Response | None = None,
+        fallback: Response | ModelRunner | None = None,
     ) -> Response:
         """Generate with the chosen model.
 
@@ -141,7 +158,7 @@ class Router:
             decision: the decision.
             generate: generates with a model.
             probability: probability of a good answer, if it was updated after the decision.
-            fallback: the small model's answer, if it has already answered.
+            fallback: the small model's answer, if it has already answered, or a draft that repeats it.
         """
         small = self._observed_small if decision.may_leave else self.small
         chosen = small if decision.model == "small" else self.large
@@ -157,7 +174,7 @@ class Router:
             self.counts["fallback_to_small"] += 1
             why = f"the large model failed ({error.status}); {why}"
             chosen = self.small
-            response = fallback or await generate(chosen)
+            response = fallback if isinstance(fallback, Response) else await generate(fallback or chosen)
         if probability is None:
             probability = decision.features.probability
         return self._annotate(response, chosen, why, probability)

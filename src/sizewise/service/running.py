@@ -123,6 +123,7 @@ def serve(
     policy: Path | None = None,
     as_measured: Sequence[str] = (),
     shadow: float = 0.0,
+    decide_at: tuple[float, float] | None = None,
     guard: GuardRules | None = None,
     documents: Path | None = None,
     sure: float = MIN_CONFIDENCE,
@@ -141,9 +142,9 @@ def serve(
         lenient: accept unknown model names and ignore unsupported parameters.
         delay_s: seconds per word of fake models.
         policy: routing policy; decides which of the first two models answers requests for the model `auto`.
-        as_measured: evaluations whose prompt format is used for their models. The evaluations that the policy was
-            calibrated on are included automatically.
+        as_measured: evaluations whose prompt format their models use, besides those that the policy was calibrated on.
         shadow: fraction of the small model's routed answers that the large model checks.
+        decide_at: minimum probability of a decision of the first and the second model for `auto`; others go to people.
         guard: guard rules; by default all parts are on, without rules for confidential text.
         documents: documents for a support agent, which answers with the first model.
         sure: minimum probability that the documents contain the answer; below it the agent declines to answer.
@@ -151,24 +152,23 @@ def serve(
         reporter: receives progress messages.
 
     Raises:
-        UsageError: the address is reachable from other machines and no keys are given.
-        SizewiseError: a model cannot be opened, or the port is in use.
+        SizewiseError: the address is reachable without keys, a model cannot be opened, or the port is in use.
     """
     store, reporter = store or Store(), reporter or Silent()
     ignore_hangup()
-    api_keys = load_keys(host, keys, "sizewise serve MODEL", "query the models")
     routing = _load_policy(policy, uris)
-    models = open_all(uris, store, engine, delay_s, reporter, share_base)
-    models = _apply_evaluations(models, routing, as_measured, store, reporter)
     settings = Settings(
-        keys=api_keys,
+        keys=load_keys(host, keys, "sizewise serve MODEL", "query the models"),
         hosts=allowed_hosts(host),
         lenient=lenient,
         policy=routing,
         guard=guard or GuardRules(),
         support=None if documents is None else Support(_load_library(documents, reporter), sure),
         shadow=shadow,
+        decide_at=decide_at,
     )
+    opened = open_all(uris, store, engine, delay_s, reporter, share_base)
+    models = _apply_evaluations(opened, routing, as_measured, store, reporter)
     _run(models, settings, store, reporter, host, port)
 
 
@@ -197,7 +197,8 @@ def _run(models: dict[str, Model], settings: Settings, store: Store, reporter: R
     app = create_app(models, settings, store)
     if not all(model.describe().local for model in models.values()):
         reporter.say(f"guard: {settings.guard.summary()}")
-    names = ", ".join([*([AUTO] if settings.policy else []), *models, *([AGENT] if settings.support else [])])
+    routed = settings.policy is not None or settings.decide_at is not None
+    names = ", ".join([*([AUTO] if routed else []), *models, *([AGENT] if settings.support else [])])
 
     def announce(address: str) -> None:
         reporter.say(f"chat: {address}/   monitor: {address}/monitor   API: {address}/v1   models: {names}")

@@ -116,7 +116,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _RequestBody(_Body):
+class RequestBody(_Body):
     """A request body."""
 
     @model_validator(mode="before")
@@ -200,7 +200,7 @@ class StreamOptions(_Body):
     include_usage: bool | None = None
 
 
-class Common(_RequestBody):
+class Common(RequestBody):
     """Parameters of chat and text completions."""
 
     model: str
@@ -233,6 +233,8 @@ class ChatRequest(Common):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
+    evidence: bool | None = None
+    """Extension: list where the values of a JSON answer occur in the messages."""
     tools: Annotated[list[Tool], FIRST_ERROR] | None = Field(None, max_length=MAX_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
@@ -261,7 +263,7 @@ class TextRequest(Common):
         return [item if isinstance(item, str) else tuple(item) for item in prompt]  # type: ignore[arg-type]
 
 
-class EmbeddingRequest(_RequestBody):
+class EmbeddingRequest(RequestBody):
     """A body of /v1/embeddings."""
 
     model: str
@@ -336,7 +338,12 @@ def reject_unsupported(body: Common, description: ModelDescription, lenient: boo
     for feature, is_requested in requested.items():
         if is_requested and feature not in description.offers:
             field = {"sampling": "temperature", "json_schema": "response_format"}.get(feature, feature)
-            raise APIError(f"{description.engine} does not support {field}.", field, "unsupported_parameter")
+            hint = (
+                " Serve the model with --engine openvino, or leave the form to the prompt."
+                if feature == "json_schema"
+                else ""
+            )
+            raise APIError(f"{description.engine} does not support {field}.{hint}", field, "unsupported_parameter")
 
 
 def schema_of(body: ChatRequest) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from scipy.stats import beta
 
+from sizewise.lm.template_dates import today
 from sizewise.models.base import Piece
 from sizewise.records import Completion, Message, Request
 from sizewise.records.tool_calls import calls_text
@@ -26,7 +27,6 @@ from sizewise.service.schemas import APIError
 
 FIRST_TEST, LEVEL = 20, 0.05
 MAX_CONCURRENT = 4
-EMPTY_ANSWER_LOGPROB = -20.0
 _WORD = re.compile(r"[a-z]+")
 QUESTION = "Would a better informed person have answered this clearly better? yes or no"
 _SYSTEM_PROMPT = "You check answers. You reply with one word: yes or no."
@@ -79,6 +79,7 @@ class ShadowCheck:
             messages=(Message(role="system", content=_SYSTEM_PROMPT), Message(role="user", content=prompt)),
             max_tokens=8,
             fit=True,
+            date=today(),
         )
         reply = ""
         try:
@@ -146,33 +147,3 @@ class Observed(ModelRunner):
                 if piece.end is not None:
                     self._observe(request, piece.end)
                 yield piece
-
-
-class WithLogprobs(ModelRunner):
-    """The small model for one routed request; collects the log-likelihood of its answers.
-
-    Args:
-        base: the small model.
-    """
-
-    def __init__(self, base: ModelRunner) -> None:
-        super().__init__(base.name, base.model, base.guard)
-        self.admission, self.history, self.drift, self.ready = base.admission, base.history, base.drift, True
-        self._base = base
-        self._logprobs: list[float] = []
-        self.completed: list[tuple[Request, Completion]] = []
-        """Requests and their completions."""
-
-    @property
-    def mean_logprob(self) -> float:
-        """Mean log-likelihood of the generated tokens, in nats; very low if no token was generated."""
-        return sum(self._logprobs) / len(self._logprobs) if self._logprobs else EMPTY_ANSWER_LOGPROB
-
-    async def answer(self, request: Request) -> AsyncGenerator[Piece, None]:
-        """Generate an answer with log-probabilities, and remove them if the client didn't request them."""
-        async with aclosing(self._base.answer(request.model_copy(update={"logprobs": True}))) as pieces:
-            async for piece in pieces:
-                self._logprobs += piece.logprobs
-                if piece.end is not None:
-                    self.completed.append((request, piece.end))
-                yield piece if request.logprobs else piece._replace(tokens=(), logprobs=())

@@ -46,6 +46,9 @@ class Settings:
     """Maximum time to receive a request body."""
     policy: Policy | None = None
     """Routing policy for the model `auto`, which chooses between the first two models."""
+    decide_at: tuple[float, float] | None = None
+    """Minimum probability of a decision of the small (or only) model and of the large one for `auto`; what is less
+    goes on to the next, and then to people. None: a policy, if any, chooses the model."""
     shadow: float = 0.0
     """Fraction of the small model's routed answers that the large model checks."""
     guard: GuardRules = field(default_factory=GuardRules)

@@ -16,15 +16,19 @@ from sizewise.stats.length_control import length_controlled_rate
 from sizewise.stats.multiplicity import holm
 from sizewise.stats.power import detectable_difference, needed_for
 from sizewise.stats.proportions import wilson
+from sizewise.stats.selective import Coverage, RiskCoverage, choose_coverage, risk_at, risk_coverage
 from sizewise.stats.sequential import PairedBet
 
 __all__ = [
     "LEVEL",
     "MIN_CLUSTERS",
+    "Coverage",
     "Interval",
     "PairedBet",
+    "RiskCoverage",
     "Systems",
     "adjust_family",
+    "choose_coverage",
     "detectable",
     "detectable_difference",
     "estimate",
@@ -34,5 +38,7 @@ __all__ = [
     "min_clusters_for",
     "needed_for",
     "percentile_interval",
+    "risk_at",
+    "risk_coverage",
     "wilson",
 ]

@@ -2,6 +2,7 @@
 
 from sizewise.privacy import offline
 from sizewise.store.files import (
+    cannot_write,
     make_folder,
     numbered_lines,
     open_private,
@@ -21,6 +22,7 @@ __all__ = [
     "RowFile",
     "Saved",
     "Store",
+    "cannot_write",
     "id_of",
     "make_folder",
     "numbered_lines",

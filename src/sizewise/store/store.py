@@ -21,18 +21,24 @@ from sizewise.errors import SizewiseError, UsageError
 from sizewise.records import (
     Calibration,
     Checkpoint,
+    Classifier,
     Comparison,
     Dataset,
     Evaluation,
     Export,
+    History,
     JudgeRound,
     LearningCurve,
     LoadTest,
+    Ranking,
     Recommendation,
     Record,
     RedteamReport,
+    Reproduction,
     Study,
     Tuning,
+    WatchPass,
+    fingerprint,
 )
 from sizewise.records.upgrades import SCHEMA, upgrade
 from sizewise.store.files import make_folder, read_lines, write_atomically
@@ -44,6 +50,7 @@ R = TypeVar("R", bound=Record)
 KINDS: dict[str, type[Record]] = {
     "dataset": Dataset,
     "checkpoint": Checkpoint,
+    "classifier": Classifier,
     "evaluation": Evaluation,
     "comparison": Comparison,
     "recommendation": Recommendation,
@@ -55,6 +62,10 @@ KINDS: dict[str, type[Record]] = {
     "round": JudgeRound,
     "redteam": RedteamReport,
     "calibration": Calibration,
+    "reproduction": Reproduction,
+    "history": History,
+    "ranking": Ranking,
+    "watch": WatchPass,
 }
 KIND_OF = {record_type: kind for kind, record_type in KINDS.items()}
 # Kinds whose folder had a different name in earlier versions; records are never moved.
@@ -64,7 +75,8 @@ RECORD = "record.json"
 # Fields of records that another version may word otherwise, or that differ each time something is measured.
 BESIDES = {
     *("notes", "cautions", "summary", "reasons", "rejected", "sensitivity", "costs", "not_measured"),
-    *("method_version", "seconds", "peak_memory_bytes", "versions", "reason", "missing_reason"),
+    *("unfinished",),
+    *("method_version", "seconds", "peak_memory_bytes", "versions", "conditions", "reason", "missing_reason"),
 }
 
 
@@ -110,8 +122,8 @@ def id_of(value: str | Saved[Any]) -> str:
     raise UsageError(f"An id is expected, not {_shown(value)}.", "an id, or what a verb returned", "")
 
 
-def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
-    """Return the URI of a model that is given as a URI, a folder, or a checkpoint returned by `train`.
+def uri_of(model: str | Path | Saved[Checkpoint] | Saved[Classifier]) -> str:
+    """Return the URI of a model that is given as a URI, a folder, or what `train` returned.
 
     Raises:
         UsageError: the record is of another kind.
@@ -120,7 +132,7 @@ def uri_of(model: str | Path | Saved[Checkpoint]) -> str:
         return str(model)
     if not isinstance(model, Saved):
         raise UsageError(f"A model is expected, not {_shown(model)}.", "a model URI or a checkpoint", "")
-    if model.kind != "checkpoint":
+    if model.kind not in ("checkpoint", "classifier"):
         raise UsageError(f"{model.id} is {_with_article(model.kind)}, not a model.", "a model URI or a checkpoint", "")
     return f"run:{model.id}"
 
@@ -152,8 +164,15 @@ class Store:
     """
 
     def __init__(self, home: Path | str | None = None) -> None:
-        chosen = home or os.environ.get("SIZEWISE_HOME") or platformdirs.user_data_dir("sizewise", False)
-        self.home = Path(chosen).expanduser().resolve()
+        try:
+            chosen = home or os.environ.get("SIZEWISE_HOME") or platformdirs.user_data_dir("sizewise", False)
+            self.home = Path(chosen).expanduser().resolve()
+        except RuntimeError as error:  # HOME is not set, and this user has no entry in the list of users
+            raise SizewiseError(
+                "This user has no home folder, and SIZEWISE_HOME is not set.",
+                "a writable folder for weights and records",
+                "export SIZEWISE_HOME=FOLDER",
+            ) from error
 
     def folder(self, kind: str, record_id: str) -> Path:
         """Return the folder of a record, whether or not it exists."""
@@ -223,6 +242,16 @@ class Store:
         }
         write_atomically(path, json.dumps(envelope, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
         return Saved(record_id, path, record, created)
+
+    def write_new(self, record: R) -> Saved[R]:
+        """Write a record whose id is derived from its content; the same content is written once.
+
+        Raises:
+            SizewiseError: the disk is full, or the folder cannot be written.
+        """
+        kind = KIND_OF[type(record)]
+        name = f"{kind}-{fingerprint([record.model_dump(mode='json')])}"
+        return self.get(type(record), name) if self.exists(kind, name) else self.write(name, record)
 
     def get(self, record_type: type[R], record_id: str) -> Saved[R]:
         """Read a record of any schema; fields that a newer version added are ignored and stay in the file.

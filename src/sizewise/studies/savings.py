@@ -7,13 +7,11 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sizewise.choice.costing import MONTH_S, hour_prices
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.metrics.proportion import proportion_score
 from sizewise.models.recorded import LoggedRequest, read_log
@@ -23,7 +21,6 @@ from sizewise.records import (
     Candidate,
     Comparison,
     Needs,
-    Range,
     Recipe,
     Savings,
     Score,
@@ -42,7 +39,9 @@ from sizewise.routing import (
 from sizewise.routing.labeled import Array
 from sizewise.stats import percentile_interval
 from sizewise.store import Saved, Store, write_atomically
+from sizewise.studies.bill import EVERYTHING, part_of_bill, read_bill
 from sizewise.studies.config import StudyConfig
+from sizewise.studies.savings_summary import summarize_savings
 from sizewise.studies.studying import study
 
 LARGE = "today's large model"
@@ -124,6 +123,9 @@ class SavingsOptions(NamedTuple):
     """Model URI of the small model."""
     seed: int = 0
     """Seed of split, training, samples and resampling."""
+    needs: Needs = Needs()
+    """Requests per month, and costs beside machines: review, hand-overs, labeling, training, maintenance and wrong
+    answers."""
 
 
 def estimate_savings(
@@ -148,13 +150,36 @@ def estimate_savings(
         SizewiseError: the log can't be read or is too short, or a stage of the study failed.
     """
     store, reporter, options = store or Store(), reporter or Silent(), options or SavingsOptions()
+    rows, used, judged = _read(log, options, reporter)
+    made = study(_study_config(log, used, judged, options, store), store=store, reporter=reporter)
+    tags = {row.id: row.tags for row in used}
+    return _savings(made, tags, judged, len(rows), pays_usd, options, store)
+
+
+def savings_study(
+    log: Path, options: SavingsOptions, *, store: Store | None = None, reporter: Reporter | None = None
+) -> tuple[StudyConfig, int]:
+    """Read a log; return the study that `estimate_savings` would run, and the number of requests. Nothing is trained.
+
+    Raises:
+        UsageError: loss or risk isn't a share.
+        SizewiseError: the log can't be read or is too short.
+    """
+    rows, used, judged = _read(log, options, reporter or Silent())
+    return _study_config(log, used, judged, options, store or Store()), len(rows)
+
+
+def _read(
+    log: Path, options: SavingsOptions, reporter: Reporter
+) -> tuple[list[LoggedRequest], list[LoggedRequest], bool]:
+    """Read all requests, those that are used, and whether these have reference answers."""
     if not 0 <= options.loss < 1 or not 0 < options.risk < 1:
         raise UsageError(
             f"Loss {options.loss} and risk {options.risk} must be shares between 0 and 1.",
             "for example 0.05",
             "--loss 0.05",
         )
-    rows = read_log(log, reporter.say)
+    rows = list(read_log(log, reporter.say))
     if len(rows) < MIN_REQUESTS:
         raise SizewiseError(
             f"{log} holds {len(rows)} requests.", f"at least {MIN_REQUESTS}; a clear result takes several hundred", ""
@@ -163,10 +188,7 @@ def estimate_savings(
     judged = len(with_references) >= MIN_REQUESTS
     if judged and len(with_references) < len(rows):
         reporter.say(f"{len(rows) - len(with_references)} requests without a reference answer were left out")
-    used = with_references if judged else rows
-    made = study(_study_config(log, used, judged, options, store), store=store, reporter=reporter)
-    tags = {row.id: row.tags for row in used}
-    return _savings(made, tags, judged, len(rows), pays_usd, options, store)
+    return rows, with_references if judged else rows, judged
 
 
 def _savings(
@@ -190,9 +212,12 @@ def _savings(
     if best.calibration.chosen is not None and best.share.value:
         policy = store.folder("study", made.id) / "policy.json"
         write_policy(make_policy(best.calibration), policy)
-    machine = _machine_cost(options.usd_per_hour)
     undecided = not allowed and options.risk < (best.calibration.bound or 0.0) and best.good.any()
     kinds = _kinds(best, tags)
+    bill = read_bill(compared, LARGE, pays_usd, _stated_needs(options))
+    money = part_of_bill(bill, compared, best.name, best.share, best.lost)
+    whole = None if undecided else _as_good(alternatives, options)
+    everything = whole and part_of_bill(bill, compared, whole.name, EVERYTHING, whole.lost)
     record = Savings(
         study=made.id,
         summary="",
@@ -206,30 +231,45 @@ def _savings(
         share=best.share,
         mean_loss=_mean_loss(best.lost, options.seed),
         pays_usd=pays_usd,
-        saves_usd=_net(best.share, pays_usd, machine) if judged and not undecided else None,
-        machine_usd=machine,
+        saves_usd=money.total if judged and not undecided else None,
+        machine_usd=money.machine,
         kinds=kinds,
         not_these=tuple(name for name, score in kinds.items() if score.value is not None and score.value < MIN_GOOD),
         policy=str(policy) if policy else None,
         ways={alternative.name: alternative.well for alternative in alternatives},
         bound=best.calibration.bound,
+        large=compared.models[LARGE].of,
+        usd_per_1000=bill.usd_per_1000,
+        requests_per_month=bill.requests,
+        terms=money.terms,
+        replaces=whole.name if whole and judged else None,
+        replaces_loss=_mean_loss(whole.lost, options.seed) if whole and judged else None,
+        replaces_usd=everything.total if everything and judged else None,
+        notes=(*bill.notes, *money.notes),
     )
-    return record.model_copy(update={"summary": _summary(record, compared.models[best.name].role == "baseline")})
-
-
-def _machine_cost(usd_per_hour: float | None) -> Range:
-    """Compute the monthly cost in US dollars of a machine that runs around the clock."""
-    lower, upper = (price * MONTH_S / 3600 for price in hour_prices(Needs(machine_usd_per_hour=usd_per_hour)))
-    return Range(lower=lower, expected=(lower + upper) / 2, upper=upper)
-
-
-def _net(share: Score, pays_usd: float, machine: Range) -> Range:
-    """Compute the monthly savings in US dollars, net of the machine."""
-    return Range(
-        lower=(share.ci_low or 0.0) * pays_usd * bool(share.value) - machine.upper,
-        expected=(share.value or 0.0) * pays_usd - machine.expected,
-        upper=(share.ci_high or 0.0) * pays_usd - machine.lower,
+    return record.model_copy(
+        update={"summary": summarize_savings(record, compared.models[best.name].role == "baseline")}
     )
+
+
+def _stated_needs(options: SavingsOptions) -> Needs:
+    """Add the price of the machine to the stated costs."""
+    if options.usd_per_hour is None:
+        return options.needs
+    return options.needs.model_copy(update={"machine_usd_per_hour": options.usd_per_hour})
+
+
+def _as_good(alternatives: Sequence[Alternative], options: SavingsOptions) -> Alternative | None:
+    """Find the simplest alternative whose answers to all requests lose no more than tolerated on average.
+
+    Too few requests show no such thing, even if none of them was answered worse.
+    """
+    for one in alternatives:
+        mean = _mean_loss(one.lost, options.seed)
+        enough = len(one.items) >= min_prompts_for(options.risk)
+        if enough and mean.ci_high is not None and mean.ci_high <= options.loss:
+            return one
+    return None
 
 
 def _study_config(
@@ -256,7 +296,7 @@ def _study_config(
 
 def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[Path, Path]:
     """Write the log as examples and as recorded answers, in a folder named after its content."""
-    folder = store.home / "logs" / fingerprint([[row.id, row.answer, row.references] for row in rows])
+    folder = store.home / "logs" / fingerprint([[row.id, row.answer, row.references, row.usage] for row in rows])
     examples, recorded = folder / "examples.jsonl", folder / "answers.jsonl"
     lines, answers = [], []
     for row in rows:
@@ -267,7 +307,8 @@ def _write(rows: Sequence[LoggedRequest], judged: bool, store: Store) -> tuple[P
             "tags": list(row.tags),
         }
         lines.append(json.dumps(example, ensure_ascii=False))
-        answers.append(json.dumps({"id": row.id, "completion": row.answer}, ensure_ascii=False))
+        told = {key: value for key, value in row.usage._asdict().items() if value not in (None, 0, "")}
+        answers.append(json.dumps({"id": row.id, "completion": row.answer} | told, ensure_ascii=False))
     write_atomically(examples, "\n".join(lines) + "\n")
     write_atomically(recorded, "\n".join(answers) + "\n")
     return examples, recorded
@@ -355,63 +396,3 @@ def _kinds(best: Alternative, tags: Mapping[str, tuple[str, ...]]) -> dict[str, 
         for kind, outcomes in sorted(by_kind.items(), key=lambda pair: -len(pair[1]))
         if len(outcomes) >= MIN_PER_KIND
     }
-
-
-SIMILARITY = dict.fromkeys(("chrf", "token_f1"), "similarity to the reference answers")
-
-
-def _summary(found: Savings, rule: bool) -> str:
-    """Summarize the savings in a few sentences."""
-    share, name = found.share, f"'{found.small}'" + (" (no language model)" if rule else "")
-    metric = SIMILARITY.get(found.metric, found.metric)
-    if found.basis == "agreement":
-        return (
-            "Savings unknown: the log has no reference answers, so answers can only be compared with the large "
-            f"model's. {name} comes close to them in {_percent(share)} of the requests. Whether that is good enough is "
-            f"for people to judge: sizewise judge open {found.study}"
-        )
-    if found.saves_usd is None:
-        return _inconclusive(found, name, metric)
-    if not share.value:
-        return (
-            f"No savings: {len(found.ways)} alternatives were tested, including rules and classifiers. At every "
-            f"threshold, more than {found.risk:.0%} of all answers could be worse by more than {found.loss:.0%} in "
-            f"{metric} (n = {found.tested}). The best alternative, '{found.small}', answers "
-            f"{_percent(found.ways[found.small])} of the requests well enough. Keep the large model."
-        )
-    money = found.saves_usd
-    kinds = f" Keep the large model for: {', '.join(found.not_these)}." if found.not_these else ""
-    if money.upper <= 0:
-        return (
-            f"No savings: {name} could answer {_percent(share)} of the requests, but the machine costs more than "
-            f"those requests do today.{kinds}"
-        )
-    if money.lower <= 0:
-        return (
-            f"Savings uncertain: {name} could answer {_percent(share)} of the requests. After the cost of the machine, "
-            f"that is worth {money.lower:,.0f} to {money.upper:,.0f} USD a month.{kinds}"
-        )
-    return (
-        f"{name} can answer {_percent(share)} of your requests, saving about {money.expected:,.0f} USD a month "
-        f"({money.lower:,.0f} to {money.upper:,.0f}). At most {found.risk:.0%} of all answers get worse by more than "
-        f"{found.loss:.0%} in {metric} (n = {found.tested}).{kinds}"
-    )
-
-
-def _inconclusive(found: Savings, name: str, metric: str) -> str:
-    """Summarize what is known when too few requests were tested to guarantee the risk."""
-    well = found.ways[found.small]
-    needed = min_prompts_for(found.risk)
-    would_save = (well.value or 0.0) * found.pays_usd - found.machine_usd.expected
-    if_so = f", which would save about {would_save:,.0f} USD a month" if would_save > 0 else ""
-    return (
-        f"Inconclusive: {found.tested} tested requests are too few to guarantee a risk of {found.risk:.0%}; at least "
-        f"{needed} are needed. {name} answers {_percent(well)} of them well enough (at most {found.loss:.0%} "
-        f"worse in {metric}){if_so}. Use a log of at least {ceil(found.requests * needed / found.tested):,} requests, "
-        f"or accept a risk of {ceil(100 * (found.bound or 0.0))} %."
-    )
-
-
-def _percent(score: Score) -> str:
-    """Format a share with its interval."""
-    return f"{score.value:.0%} ({score.ci_low:.0%} to {score.ci_high:.0%})"

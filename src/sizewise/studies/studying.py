@@ -1,118 +1,389 @@
-"""study(): read, train, evaluate, compare, choose, report. Each stage is a record that is written once."""
+"""study(): from documents to a verdict within a time budget.
+
+Cheap candidates come first, then models off the shelf, then trained ones. Test items come in waves. Each stage is a
+record that is written once; after each one, the report is written again with the verdict so far.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NoReturn
 
-from sizewise import datasets
-from sizewise.choice import choose
-from sizewise.comparison import add_votes, compare, rounds_of
-from sizewise.errors import SizewiseError
-from sizewise.evaluation import EvaluationOptions, default_metrics, evaluate, evaluate_suite
-from sizewise.evaluation.references import data_language
-from sizewise.loadtest import load_test_model
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.evaluation.explaining import keep_explanations
+from sizewise.models.keeping import keep_models
 from sizewise.progress import Reporter, Silent
-from sizewise.records import Checkpoint, Comparison, Evaluation, NotMeasured, Recommendation, Study, fingerprint
-from sizewise.report import STUDY_FILE, PageWatcher, load_view, write_study_report
-from sizewise.stats.quantiles import needed_for_quantile
+from sizewise.records import Candidate, ClassifierRecipe, Study, fingerprint
+from sizewise.report import STUDY_FILE, load_view, write_study_report
 from sizewise.store import Saved, Store, same_facts, write_atomically
+from sizewise.studies.after_verdict import load_test_all, run_suites
+from sizewise.studies.budget import Budget, StepReporter
+from sizewise.studies.concluding import Conclusion, conclude, record_of
 from sizewise.studies.config import StudyConfig, config_text, find_config
 from sizewise.studies.data import read_data
-from sizewise.synthesis.drafts import drafted_note
-from sizewise.text import language_name
-from sizewise.training import run_id_of, train
+from sizewise.studies.measuring import (
+    is_quick,
+    is_trained,
+    needs_an_encoder,
+)
+from sizewise.studies.plans import StudyPlan, usual_minutes
+from sizewise.studies.progress import BoardRow, StudyProgress
+from sizewise.studies.steps import MAX_SHARE, Steps
+from sizewise.studies.trainings import TRAINING_SHARE, train_candidates
+from sizewise.studies.waves import affordable_size, beaten, ranked
 from sizewise.training.preflight import peak_memory_bytes
 
-BASELINES = {
-    "copying (baseline)": "fake:copy",
-    "most frequent answer (baseline)": "frequent:",
-    "n-gram (baseline)": "ngram:",
+VERDICT_EVERY_S = 15.0
+"""Time between two verdicts within a stage."""
+CHEAP_SHARE = 0.1
+"""Share of the time left below which a wave is skipped in favor of the next larger one."""
+EXPLANATION_S = 2.0
+"""Time in which decisions of a classifier are explained for the report."""
+MIN_MINUTES = 0.2
+"""Time of a study whose predecessors have used up the budget: enough for rules and a verdict."""
+STAGES = {
+    "Rules and quick classifiers": 0.08,
+    "Models off the shelf": 0.17,
+    "Training": TRAINING_SHARE,
+    "More test items": 0.1,
+    "Load tests": 0.08,
+    "Bias and language nuance": 0.1,
 }
-CLASSIFICATION_BASELINES = {"linear classifier (baseline)": "linear:"}
-FEW_STEPS = 20
-CONCURRENT_USERS = 8
-"""Concurrent users in the load test, unless the needs set a number."""
-
-
-class _Stages(NamedTuple):
-    """Ids of the records of all stages before the comparison."""
-
-    checkpoints: dict[str, str]
-    """Candidate -> checkpoint."""
-    evaluations: dict[str, str]
-    """Candidate -> evaluation."""
-    load_tests: dict[str, str]
-    """Candidate -> load test."""
-    bias: dict[str, str]
-    """Candidate -> evaluation on the bias suite."""
-    language_nuance: str | None
-    """Comparison on the language-nuance suite."""
-    bases: dict[str, str]
-    """Fine-tuned candidate -> the model it started from, in that comparison."""
-
-
-class _Verdict(NamedTuple):
-    """A comparison, with votes if there are any, and the recommendation made from it."""
-
-    compared: Saved[Comparison]
-    chosen: Saved[Recommendation]
-    votes: str | None = None
-    """Round whose votes are included."""
-    notes: tuple[str, ...] = ()
-    """Effect of the votes on the recommendation."""
+"""Stages in their order, and the share of the time that each is expected to take."""
 
 
 def study(
-    config: StudyConfig | str | Path, *, store: Store | None = None, reporter: Reporter | None = None
+    config: StudyConfig | str | Path,
+    *,
+    minutes: float | None = None,
+    store: Store | None = None,
+    reporter: Reporter | None = None,
 ) -> Saved[Study]:
     """Run a study from documents to a recommendation and its evidence.
 
-    Each stage writes a record and is skipped if that record exists. An interrupted study therefore resumes, and running
-    a finished study again only rewrites its report.
+    Each stage writes a record and is skipped if that record exists. An interrupted study therefore resumes, and a
+    study that runs again with more time goes on where it ended.
 
     Args:
         config: a study file, a folder of documents, `demo:fhir`, or the contents of a study file.
+        minutes: time for everything; by default that of the study file, or as long as it takes.
+        store: where records live; by default SIZEWISE_HOME.
+        reporter: receives progress; a `StudyProgress` may also stop the study.
+
+    Raises:
+        SizewiseError: the data can't be read, or fewer than two candidates could be measured; the records of earlier
+            stages are kept.
+    """
+    store = store or Store()
+    progress = reporter if isinstance(reporter, StudyProgress) else StudyProgress(reporter or Silent())
+    config = config if isinstance(config, StudyConfig) else find_config(config)
+    minutes = config.minutes if minutes is None else minutes
+    if minutes is not None and minutes <= 0:
+        raise UsageError(f"minutes is {minutes:g}.", "a time above 0", "sizewise study --minutes 10")
+    progress.begin(config.name)
+    budget = Budget(minutes, progress)
+    if minutes is not None and progress.budget_s is None:
+        progress.budget_s = progress.begun_s + 60 * minutes
+    begun = time.monotonic()
+    data = read_data(config, store, StepReporter(progress, math.inf))
+    identity = config.model_dump(mode="json", exclude={"minutes"})
+    study_id = f"study-{fingerprint([identity, data.id])}"
+    with store.lock("study", study_id), keep_models():
+        run = _StudyRun(config, data.id, study_id, store, progress, budget)
+        run.measure()
+        return run.finish(time.monotonic() - begun)
+
+
+def study_all(
+    configs: Sequence[StudyConfig],
+    *,
+    minutes: float | None = None,
+    store: Store | None = None,
+    reporter: Reporter | None = None,
+) -> list[Saved[Study]]:
+    """Run several studies, one after the other, within one budget; what one leaves of its time goes to the next.
+
+    Args:
+        configs: the studies; the budget is divided by their own minutes.
+        minutes: time for all of them; by default the sum of theirs.
         store: where records live; by default SIZEWISE_HOME.
         reporter: receives progress.
 
     Raises:
-        SizewiseError: a stage failed; the records of earlier stages are kept.
+        SizewiseError: see `study`.
     """
-    store, reporter = store or Store(), reporter or Silent()
-    config = config if isinstance(config, StudyConfig) else find_config(config)
-    begun = time.monotonic()
-    data = read_data(config, store, reporter)
-    study_id = f"study-{fingerprint([config.model_dump(mode='json'), data.id])}"
-    with store.lock("study", study_id):
-        sizes = data.record.splits
-        reporter.say(
-            f"{data.id}: {sizes['train'].documents} training documents, {sizes['test'].documents} test documents"
+    progress = reporter if isinstance(reporter, StudyProgress) else StudyProgress(reporter or Silent())
+    own = [config.minutes for config in configs]
+    budgets = [one for one in own if one is not None]
+    if len(budgets) < len(own):
+        return [study(config, minutes=minutes, store=store, reporter=progress) for config in configs]
+    total = sum(budgets) if minutes is None else minutes
+    begun, done = progress.begun_s, []
+    progress.budget_s = begun + 60 * total
+    for number, config in enumerate(configs):
+        left = total - (progress.spent_s - begun) / 60
+        share = budgets[number] / sum(budgets[number:])
+        done.append(study(config, minutes=max(MIN_MINUTES, left * share), store=store, reporter=progress))
+    return done
+
+
+class _StudyRun(Steps):
+    """A study while it runs: the order of its stages, and the verdict after each of them."""
+
+    def __init__(
+        self, config: StudyConfig, data: str, study_id: str, store: Store, progress: StudyProgress, budget: Budget
+    ) -> None:
+        super().__init__(config, data, store, progress, budget)
+        self.study_id, self.place = study_id, _free_id(store, study_id)
+        self.plan = StudyPlan(store.folder("study", study_id))
+        self.concluded_s = 0.0
+        """When the last verdict was written."""
+        progress.show_folder(store.folder("study", study_id))
+        parts = ((split, self.contents.record.splits[split]) for split in ("train", "test"))
+        sizes = (f"{found.documents:,} documents and {found.examples:,} examples for {split}" for split, found in parts)
+        progress.say(f"{data}: {', '.join(sizes)}")
+
+    # -- the order of a study -----------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Run all stages that fit into the time."""
+        candidates = self.config.candidates
+        quick = sorted(filter(is_quick, candidates), key=needs_an_encoder)
+        trained = [candidate for candidate in candidates if is_trained(candidate)]
+        shelf = [candidate for candidate in candidates if not is_quick(candidate) and not is_trained(candidate)]
+        self._show_plan()
+        self._stage("Rules and quick classifiers", lambda: self._first_look(quick, self.baselines))
+        self._conclude()
+        if shelf:
+            self._stage("Models off the shelf", lambda: self._first_look(shelf, {}))
+            self._conclude()
+        if trained:
+            self._stage("Training", lambda: train_candidates(self, self.plan, trained))
+            self._conclude()
+        if len(self.sizes) > 1:
+            self._stage("More test items", self._more_items)
+        self._stage("Load tests", lambda: load_test_all(self))
+        self._stage("Bias and language nuance", lambda: run_suites(self))
+
+    def _stage(self, name: str, work: Callable[[], str | None]) -> None:
+        """Run a stage, or skip it if the time is up; its result is a reason to skip it, or nothing."""
+        if self.budget.is_over:
+            self.progress.skip(name, "stopped" if self.progress.stop_requested else "no time left")
+            self.list_unfinished(name)
+            return
+        self.progress.start(name)
+        reason = work()
+        if reason:
+            self.progress.skip(name, reason)
+        else:
+            self.progress.finish(name)
+        self._show_plan()
+
+    def _show_plan(self) -> None:
+        """Plan the stages that are still to come with the time they may take."""
+        left = self.budget.left_s
+        known = {view.name for view in self.progress.stages if view.state != "waiting"}
+        trains = any(map(is_trained, self.config.candidates))
+        waiting = [
+            (name, share) for name, share in STAGES.items() if name not in known and (trains or name != "Training")
+        ]
+        total = sum(share for _, share in waiting) or 1.0
+        scale = left if math.isfinite(left) else 60 * usual_minutes(self.config)
+        self.progress.plan([(name, scale * share / total) for name, share in waiting])
+
+    # -- stages -------------------------------------------------------------------------------------
+
+    def _first_look(self, candidates: list[Candidate], baselines: dict[str, str]) -> None:
+        """Train what trains in seconds, and evaluate everything on the first wave, or on all items if that is cheap."""
+        for name, uri in baselines.items():
+            if self.evaluate(name, uri, self.sizes[0]):
+                self._ask_all_if_cheap(name, uri)
+        for candidate in candidates:
+            uri = candidate.model
+            if isinstance(candidate.train, ClassifierRecipe):
+                self.progress.say(f"Training {candidate.name}")
+                made = self.train_one(candidate, candidate.train, MAX_SHARE * self.budget.left_s)
+                if made is None:
+                    self.list_unfitted(candidate)
+                    continue
+                uri = made
+            self.add(candidate, uri)
+            if candidate.name in self.evidence.evaluations:
+                self._ask_all_if_cheap(candidate.name, self.evidence.uris[candidate.name])
+            if candidate is not candidates[-1] and self.budget.spent_s - self.concluded_s > VERDICT_EVERY_S:
+                self._conclude()
+
+    def _ask_all_if_cheap(self, name: str, uri: str) -> None:
+        """Ask a candidate all items at once where that takes a small part of the time left."""
+        price = self.price(name)
+        if len(self.sizes) > 1 and price is not None and price < CHEAP_SHARE * self.budget.left_s:
+            self.evaluate(name, uri, self.sizes[-1])
+
+    def _more_items(self) -> None:
+        """Ask further items in waves, until all are asked, one candidate is left, or the time is up."""
+        for name, uri in self.evidence.uris.items():
+            if name not in self.evidence.evaluations and name not in self.evidence.failed:  # others took their turn
+                self.evaluate(name, uri, self.sizes[0])
+        for size in self.sizes[1:]:
+            if self._next_is_cheap(size):
+                continue
+            self._stop_beaten()
+            live = [name for name in self.evidence.evaluations if name not in self.evidence.stopped]
+            if len(live) < 2:
+                return
+            target = self.items if size is None else size
+            behind = [name for name in live if self.evidence.measured.get(name, 0) < target]
+            if not behind:
+                continue
+            measured = min(self.evidence.measured.get(name, 0) for name in behind)
+            room = 0.7 * self.budget.left_s
+            per_item = sum(self.item_s.get(name, 0.0) for name in behind)
+            fitting = affordable_size(target, measured, room, per_item) if self.budget.limited else target
+            if fitting <= measured:
+                self.list_unfinished(f"{target - measured} further test items", per_item * (target - measured))
+                return
+            limit = size if fitting == target else fitting
+            for name in behind:
+                if self.evidence.measured.get(name, 0) < fitting:
+                    self.evaluate(name, self.evidence.uris.get(name) or self.baselines[name], limit)
+            self._conclude()
+            if fitting < target or self.budget.is_over:
+                rest = self.items - fitting
+                if rest > 0:
+                    self.list_unfinished(f"{rest} further test items", per_item * rest)
+                return
+
+    def _next_is_cheap(self, size: int | None) -> bool:
+        """Check whether the wave after this one takes so little time that this one needs no verdict of its own."""
+        if size is None or size == self.sizes[-1]:
+            return False
+        following = self.sizes[self.sizes.index(size) + 1]
+        target, measured = self.items if following is None else following, self.evidence.measured
+        behind = {name: target - items for name, items in measured.items() if items < target and name in self.item_s}
+        seconds = sum(self.fixed_s[name] + self.item_s[name] * items for name, items in behind.items())
+        return seconds < CHEAP_SHARE * self.budget.left_s
+
+    def _stop_beaten(self) -> None:
+        """Spend no further items on candidates that can't win any more."""
+        if self.conclusion is None:
+            return
+        live = [name for name in self.evidence.evaluations if name not in self.evidence.stopped]
+        found = beaten(self.conclusion.compared.record, self.config.needs, self.conclusion.quality, live)
+        for name, reason in found.items():
+            if name in self.evidence.uris:
+                self.progress.say(f"{name}: {reason}")
+                self.evidence.stopped[name] = reason
+
+    # -- verdicts -----------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        """Compare what was measured, choose, and write the report of the verdict so far."""
+        measured = self.evidence.evaluations
+        if len(measured) < 2 or not self.evidence.uris.keys() & measured.keys() or self.budget.is_over:
+            return
+        begun, self.concluded_s = self.progress.spent_s, self.budget.spent_s
+        try:
+            self.conclusion = conclude(self.config, self.evidence, self.store, self.progress)
+        except SizewiseError as error:
+            self.progress.say(f"No verdict yet. {error.what}")
+            return
+        self._show(self.conclusion, provisional=True)
+        record = record_of(self.config, self.evidence, self.conclusion, self.budget.minutes, self.store)
+        self.progress.show_report(self._write_report(record, self.place, running=True))
+        self.budget.closing_s = max(self.budget.closing_s, 3 * (self.progress.spent_s - begun))
+
+    def _show(self, conclusion: Conclusion, *, provisional: bool) -> None:
+        """Show the verdict so far, the board and one test example."""
+        compared, chosen = conclusion.compared.record, conclusion.chosen.record
+        scores = compared.scores.get(conclusion.quality, {})
+        rows = [
+            BoardRow(
+                name,
+                conclusion.quality,
+                scores.get(name),
+                self.evidence.stopped.get(name, ""),
+                compared.models[name].role == "baseline",
+            )
+            for name in ranked(compared, conclusion.quality, list(compared.evaluations))
+        ]
+        self.progress.show_board(rows)
+        self.progress.show_verdict(chosen.summary, chosen.outcome, provisional)
+        prompt, answers = self.evidence.sample(self.store, [row.name for row in rows])
+        if answers:
+            self.progress.show_sample(prompt, answers)
+
+    def _write_report(self, record: Study, study_id: str, *, running: bool = False) -> Path:
+        folder = self.store.record_path("study", study_id).parent
+        write_atomically(folder / STUDY_FILE, config_text(self.config))
+        return write_study_report(load_view(self.store, study_id, record), folder, running=running)
+
+    def finish(self, seconds: float) -> Saved[Study]:
+        """Decide on all evidence, and write the record and the report.
+
+        Raises:
+            SizewiseError: no candidate could be measured, or there is nothing to compare it with.
+        """
+        measured = self.evidence.evaluations
+        if len(measured) < 2 or not self.evidence.uris.keys() & measured.keys():
+            self._fail()
+        self.progress.say("Comparing the candidates")
+        self.conclusion = conclude(self.config, self.evidence, self.store, self.progress, final=True)
+        record = record_of(self.config, self.evidence, self.conclusion, self.budget.minutes, self.store)
+        record = record.model_copy(update={"seconds": seconds, "peak_memory_bytes": peak_memory_bytes()})
+        saved, is_new = _place(self.store, self.study_id, record)
+        if is_new:  # the record first: a report can be written again
+            saved = self.store.write(saved.id, saved.record)
+        self.progress.say("Writing the report")
+        for evaluation in record.evaluations.values():
+            keep_explanations(evaluation, self.store, EXPLANATION_S)
+        self._show(self.conclusion, provisional=False)
+        self.progress.show_report(self._write_report(saved.record, saved.id))
+        if not is_new and saved.id != self.place:
+            self._remove_interim()
+        return saved
+
+    def _remove_interim(self) -> None:
+        """Remove the report of the verdict so far where the study ended in the result of an earlier run."""
+        folder = self.store.record_path("study", self.place).parent
+        for name in (STUDY_FILE, "report.html", "report.md"):
+            (folder / name).unlink(missing_ok=True)
+
+    def _fail(self) -> NoReturn:
+        if self.failures:
+            raise self.failures[0]
+        if self.progress.stop_requested:
+            raise SizewiseError(
+                "The study was stopped before a candidate was measured.",
+                "at least one candidate measured; the answers so far are kept",
+                "run the same command again",
+            )
+        if self.budget.limited:
+            raise SizewiseError(
+                "The study ended before a candidate was measured.",
+                "more time, or smaller candidates; what was measured is kept",
+                f"the same command with --minutes {math.ceil(2 * (self.budget.minutes or 5))}",
+            )
+        raise SizewiseError(
+            "The study has only one candidate and no baseline to compare it with.",
+            "two candidates, or one and the baselines",
+            "add a [[candidates]] table to the study file",
         )
-        stages = _run_stages(config, data.id, store, reporter)
-        reporter.say("Comparing the candidates")
-        compared = compare(
-            stages.evaluations, store=store, load_tests=stages.load_tests, suites=stages.bias, seed=config.seed
-        )
-        chosen = choose(compared.id, config.needs, store=store)
-        verdict = _with_votes(config, compared, chosen, store, reporter)
-        record = _record(config, data.id, stages, verdict, store).model_copy(
-            update={"seconds": time.monotonic() - begun, "peak_memory_bytes": peak_memory_bytes()}
-        )
-        saved, is_new = _place(store, study_id, record)
-        reporter.say("Writing the report")
-        folder = saved.path.parent
-        write_atomically(folder / STUDY_FILE, config_text(config))
-        write_study_report(load_view(store, saved.id, saved.record), folder)
-        return store.write(saved.id, saved.record) if is_new else saved
+
+
+def _free_id(store: Store, study_id: str) -> str:
+    """Return the first id of this study that has no record yet."""
+    names = itertools.chain([study_id], (f"{study_id}.{number}" for number in itertools.count(2)))
+    return next(name for name in names if not store.record_path("study", name).is_file())
 
 
 def _place(store: Store, study_id: str, record: Study) -> tuple[Saved[Study], bool]:
     """Find the record of an earlier run with the same result, or a free id: `study-ID`, then `study-ID.2`, ...
 
-    A study whose result has changed (more votes, another measurement) never replaces its first record.
+    A study whose result has changed (more votes, more time, another measurement) never replaces its first record.
     """
     for number in itertools.count(1):
         name = study_id if number == 1 else f"{study_id}.{number}"
@@ -124,282 +395,3 @@ def _place(store: Store, study_id: str, record: Study) -> tuple[Saved[Study], bo
         if same_facts(before.record, record):
             return before, False
     raise AssertionError
-
-
-def _run_stages(config: StudyConfig, data: str, store: Store, reporter: Reporter) -> _Stages:
-    """Train and measure all candidates."""
-    checkpoints, uris = _train_all(config, data, store, reporter)
-    evaluations = _evaluate_all(config, uris, data, store, reporter)
-    load_tests = _load_test_all(config, uris, evaluations, store, reporter)
-    language = data_language(datasets.load(store, data), "test")
-    if language not in ("", "en"):
-        reporter.say(f"Bias and language-nuance tests skipped: they {_english_only(language)}")
-        return _Stages(checkpoints, evaluations, load_tests, {}, None, {})
-    bias = _bias_all(config, uris, evaluations, store, reporter)
-    language_nuance, bases = _language_nuance_all(config, uris, store, reporter)
-    return _Stages(checkpoints, evaluations, load_tests, bias, language_nuance, bases)
-
-
-def _english_only(language: str) -> str:
-    return f"are defined for English, and the data are in {language_name(language)}"
-
-
-def _record(config: StudyConfig, data: str, stages: _Stages, verdict: _Verdict, store: Store) -> Study:
-    """Build the record of a study; report, time and memory are filled in later."""
-    recommendation = verdict.chosen.record
-    return Study(
-        name=config.name,
-        domain=config.domain,
-        seed=config.seed,
-        outcome=recommendation.outcome,
-        pick=recommendation.pick,
-        provisional=recommendation.provisional,
-        decisive=recommendation.decisive,
-        summary=recommendation.summary,
-        reasons=(*verdict.notes, *recommendation.reasons, *_cautions(data, stages.checkpoints, store)),
-        rejected=recommendation.rejected,
-        dataset=data,
-        candidates=config.candidates,
-        checkpoints=stages.checkpoints,
-        evaluations=stages.evaluations,
-        load_tests=stages.load_tests,
-        bias=stages.bias,
-        language_nuance=stages.language_nuance,
-        bases=stages.bases,
-        comparison=verdict.compared.id,
-        recommendation=verdict.chosen.id,
-        votes=verdict.votes,
-        simulation=config.simulation,
-        not_measured=tuple(_not_measured(config, data, verdict, stages.load_tests, store)),
-        report="",
-        seconds=0.0,
-        peak_memory_bytes=0,
-    )
-
-
-def _train_all(
-    config: StudyConfig, data: str, store: Store, reporter: Reporter
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Train the candidates that have a recipe; return candidate -> checkpoint id, and candidate -> model URI."""
-    checkpoints: dict[str, str] = {}
-    uris: dict[str, str] = {}
-    for candidate in config.candidates:
-        uris[candidate.name] = candidate.model
-        if candidate.train is not None:
-            reporter.say(f"Training {candidate.name}")
-            page = PageWatcher(
-                store.folder("checkpoint", run_id_of(candidate.train, data)) / "training.html", candidate.train
-            )
-            made = train(candidate.train, data, store=store, reporter=reporter, watcher=page)
-            page.finish(made.record)
-            checkpoints[candidate.name] = made.id
-            uris[candidate.name] = f"run:{made.id}"
-            reporter.say(
-                f"Training {candidate.name}: {made.record.tokens:,} tokens in {made.record.seconds:.0f} s, validation "
-                f"{made.record.start_bits_per_byte:.3f} -> {made.record.best_bits_per_byte:.3f} bits/byte ({made.id})"
-            )
-        if candidate.retrieve:
-            uris[candidate.name] = f"rag:{data}:{uris[candidate.name]}"
-    return checkpoints, uris
-
-
-def _evaluate_all(
-    config: StudyConfig, uris: dict[str, str], data: str, store: Store, reporter: Reporter
-) -> dict[str, str]:
-    """Evaluate candidates and baselines; a baseline that fails is skipped."""
-    evaluations: dict[str, str] = {}
-    metrics = config.metrics or default_metrics(datasets.load(store, data))
-    if config.needs.quality and config.needs.quality not in metrics:
-        metrics += (config.needs.quality,)
-    kinds = BASELINES | (CLASSIFICATION_BASELINES if "accuracy" in metrics else {})
-    baselines = {name: f"{kind}{data if kind.endswith(':') else ''}" for name, kind in kinds.items()}
-    for name, uri in (uris | (baselines if config.baseline else {})).items():
-        reporter.say(f"Evaluating {name}")
-        try:
-            options = EvaluationOptions(seed=config.seed)
-            evaluations[name] = evaluate(
-                uri, data, metrics, store=store, limit=config.limit, options=options, reporter=reporter
-            ).id
-        except SizewiseError as error:
-            if name not in baselines:
-                raise
-            reporter.say(f"Evaluating {name}: skipped. {error.what}")
-    if len(evaluations) < 2:
-        raise SizewiseError(
-            "The study has only one candidate and no baseline to compare it with.",
-            "two candidates, or one and the baselines",
-            "add a [[candidates]] table to the study file",
-        )
-    return evaluations
-
-
-def _load_test_all(
-    config: StudyConfig, uris: dict[str, str], evaluations: dict[str, str], store: Store, reporter: Reporter
-) -> dict[str, str]:
-    """Run a load test, with one user and with the required number, on every candidate that runs on this machine."""
-    found = {}
-    # Fewer requests have no upper bound of p95, so the limit could be missed but never verified.
-    fewest = needed_for_quantile(0.95)
-    for name in uris:
-        measured = store.read(Evaluation, evaluations[name])
-        local = measured.model.local and not measured.model.api and measured.model.engine not in ("rule", "recorded")
-        if local and measured.prompting is not None:
-            concurrent_users = config.needs.concurrent_users or CONCURRENT_USERS
-            requests = max(fewest, 4 * concurrent_users) if config.needs.max_latency_p95_s is not None else None
-            stage = f"Load test, {concurrent_users} users: {name}"
-            reporter.say(stage)
-            try:
-                found[name] = load_test_model(
-                    evaluations[name],
-                    (1, concurrent_users),
-                    requests=requests,
-                    store=store,
-                    seed=config.seed,
-                    reporter=reporter,
-                ).id
-            except SizewiseError as error:  # the serving engine wasn't evaluated and may reject the model
-                reporter.say(f"{stage} skipped. {error.what}")
-    return found
-
-
-def _bias_all(
-    config: StudyConfig, uris: dict[str, str], evaluations: dict[str, str], store: Store, reporter: Reporter
-) -> dict[str, str]:
-    """Evaluate every candidate with log-likelihoods on the packaged bias suite."""
-    found = {}
-    for name, uri in uris.items():
-        weights = uri.split(":", 2)[2] if uri.startswith("rag:") else uri  # retrieval doesn't change the weights
-        if weights != uri or store.read(Evaluation, evaluations[name]).model.can_score:
-            reporter.say(f"Bias test: {name}")
-            options = EvaluationOptions(seed=config.seed)
-            found[name] = evaluate_suite(weights, "bias", store=store, options=options, reporter=reporter).id
-    return found
-
-
-def _language_nuance_all(
-    config: StudyConfig, uris: dict[str, str], store: Store, reporter: Reporter
-) -> tuple[str | None, dict[str, str]]:
-    """Evaluate every candidate, and the model that each fine-tuned one started from, on the language-nuance suite.
-
-    Gains on the domain may come at the expense of general language skills, so each fine-tuned model is compared with
-    its base model.
-
-    Returns:
-        Id of the comparison, and fine-tuned candidate -> name of its base model in it.
-    """
-    bases: dict[str, str] = {}
-    # Retrieval is left out: it has the same weights, and the documents don't help here.
-    models = {name: uri for name, uri in uris.items() if not uri.startswith("rag:")}
-    for candidate in config.candidates:
-        if candidate.train is not None and candidate.model != "scratch" and not candidate.retrieve:
-            untrained = next((name for name, uri in uris.items() if uri == candidate.model), None)
-            bases[candidate.name] = untrained or f"{candidate.model} (before training)"
-            models.setdefault(bases[candidate.name], candidate.model)
-    found: dict[str, str] = {}
-    for name, uri in models.items():
-        stage = f"Language nuance: {name}"
-        reporter.say(stage)
-        try:
-            options = EvaluationOptions(seed=config.seed)
-            found[name] = evaluate_suite(uri, "language-nuance", store=store, options=options, reporter=reporter).id
-        except SizewiseError as error:  # recorded answers don't cover the suite
-            reporter.say(f"{stage} skipped. {error.what}")
-    if len(found) < 2:
-        return None, {}
-    kept = {name: base for name, base in bases.items() if name in found and base in found}
-    return compare(found, store=store, seed=config.seed).id, kept
-
-
-def _with_votes(
-    config: StudyConfig,
-    compared: Saved[Comparison],
-    chosen: Saved[Recommendation],
-    store: Store,
-    reporter: Reporter,
-) -> _Verdict:
-    """Add the votes of the newest round on this comparison, and note whether they change the recommendation."""
-    for round_id in reversed(rounds_of(compared.id, store)):
-        try:
-            voted = add_votes(compared.id, round_id, store=store, simulation=config.simulation)
-        except SizewiseError as error:
-            reporter.say(f"Votes of {round_id} skipped. {error.what}")
-            continue
-        after = choose(voted.id, config.needs, store=store)
-        whose = "simulated votes" if config.simulation else "people's votes"
-        if (chosen.record.outcome, chosen.record.pick) == (after.record.outcome, after.record.pick):
-            note = f"{whose} ({round_id}) do not change the verdict"
-        else:
-            note = f"{whose} ({round_id}) changed the verdict; without them: {chosen.record.summary}"
-        return _Verdict(voted, after, round_id, (note,))
-    return _Verdict(compared, chosen)
-
-
-def _cautions(data: str, checkpoints: dict[str, str], store: Store) -> list[str]:
-    """List what weakens the verdict: drafts among the test examples, and training that was short or didn't help."""
-    cautions = list(drafted_note([example.tags for example in datasets.load(store, data).examples["test"]]))
-    records = {name: store.read(Checkpoint, checkpoint) for name, checkpoint in checkpoints.items()}
-    cautions += [
-        f"caution: training {name} did not improve validation, so it kept its initial weights "
-        f"(see the notes of {checkpoints[name]})"
-        for name, record in records.items()
-        if record.best_step == 0
-    ]
-    cautions += [
-        f"caution: {name} was trained for only {record.steps} steps, {record.epochs:.0%} of an epoch. Longer training "
-        "may change this verdict: raise minutes or tokens in its recipe"
-        for name, record in records.items()
-        if record.steps < FEW_STEPS and record.epochs < 1
-    ]
-    return cautions
-
-
-def _not_measured(
-    config: StudyConfig, data: str, verdict: _Verdict, load_tests: dict[str, str], store: Store
-) -> list[NotMeasured]:
-    """List what was not measured, each with the command that measures it."""
-    absent, comparison = [], verdict.compared.id
-    language = data_language(datasets.load(store, data), "test")
-    if language not in ("", "en"):
-        absent.append(
-            NotMeasured(
-                what=f"stereotypes and language nuance, which {_english_only(language)}",
-                command="sizewise evaluate MODEL --suite bias, which asks in English",
-            )
-        )
-    if not verdict.votes:
-        absent.append(
-            NotMeasured(
-                what="blind judging by people; run the study again to include their votes",
-                command=f"sizewise judge plan --detect 0.1 --power 0.8; sizewise judge open {comparison}",
-            )
-        )
-    absent += [
-        NotMeasured(
-            what="savings compared with today's bill, which need a log of your requests",
-            command="sizewise study --log FILE --pays SUM/month",
-        ),
-        NotMeasured(
-            what="bias beyond the small packaged suite; public suites need their data",
-            command="sizewise evaluate MODEL --suite bbq --data PATH",
-        ),
-        NotMeasured(
-            what="large remote models such as GPT-4o, which need the extra [remote] and an API key",
-            command='[[candidates]] model = "openai:gpt-4o"',
-        ),
-    ]
-    if not load_tests:
-        absent.append(
-            NotMeasured(
-                what="latency and throughput with concurrent users",
-                command="sizewise serve MODEL --port 8000; "
-                "sizewise loadtest http://127.0.0.1:8000/v1 --concurrency 1,8",
-            )
-        )
-    if config.needs.machine_usd_per_hour is None:
-        absent.append(
-            NotMeasured(
-                what="cost in US dollars, which needs the price of this machine",
-                command=f"sizewise choose {comparison} --needs FILE, with machine_usd_per_hour = PRICE",
-            )
-        )
-    return absent

@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from sizewise.datasets.questions import MIN_LABELED_SHARE, is_labeled
+from sizewise.documents import ReadOptions, row_files, spreadsheets
+from sizewise.documents.cell_tables import CELL_KINDS
+from sizewise.documents.decoding import Unreadable
+from sizewise.documents.guessing import UNNAMED
+from sizewise.documents.peeking import answers_repeat, columns_of, first_examples
 from sizewise.errors import SizewiseError, UsageError
 from sizewise.store import write_atomically
-from sizewise.studies.config import toml_value
+from sizewise.studies.config import COLUMNS, toml_value
+
+DETECTED = ReadOptions()
+MAX_LISTED = 12
+"""Columns that an error lists."""
+DECISIONS: dict[str, Any] = {
+    "examples": "a text and its label in each row",
+    "metrics": ["accuracy", "macro_f1", "log_loss", "brier", "ece"],
+    "quality": "accuracy",
+}
+"""What a study of labeled examples measures, whatever its domain."""
+LADDER = (
+    "# From the smallest candidate to the largest; the smallest one that is good enough wins.",
+    "[[candidates]]",
+    'name = "Linear classifier"',
+    'model = "tfidf"',
+    'train = { method = "linear" }',
+    "",
+    "[[candidates]]",
+    'name = "MiniLM embeddings"',
+    'model = "pkg:minilm"',
+    'train = { method = "embedding" }',
+    "",
+    "[[candidates]]",
+    'name = "MiniLM fine-tuned"',
+    'model = "pkg:minilm"',
+    'train = { method = "contrastive", minutes = 10.0 }',
+    "",
+    "# A language model that chooses among the labels without training, and the same with a classification head:",
+    "# [[candidates]]",
+    '# name = "SmolLM2-135M, options"',
+    '# model = "pkg:smollm2-135m"',
+    '# train = { method = "options", shots = 4 }',
+    "# [[candidates]]",
+    '# name = "SmolLM2-135M, head"',
+    '# model = "pkg:smollm2-135m"',
+    '# train = { method = "head", minutes = 10.0 }',
+    "",
+    "# The large model you pay for today. Its answers to the same texts are read from a file; nothing is sent.",
+    "# [[candidates]]",
+    '# name = "large model"',
+    '# model = "recorded:answers.jsonl"',
+    "",
+)
 
 
 @cache
@@ -19,13 +70,16 @@ def domains() -> dict[str, dict[str, Any]]:
     return tomllib.loads((resources.files("sizewise.studies") / "domains.toml").read_text(encoding="utf-8"))
 
 
-def template(domain: str, documents: tuple[str, ...] = (), examples: tuple[str, ...] = ()) -> str:
+def template(
+    domain: str, documents: tuple[str, ...] = (), examples: tuple[str, ...] = (), columns: ReadOptions = DETECTED
+) -> str:
     """Format the study file of a domain.
 
     Args:
         domain: a name in `domains`.
         documents: files or folders; by default the demo of this domain, or a folder `documents` for the user to fill.
         examples: files with task examples.
+        columns: columns of the examples that the user named.
 
     Raises:
         UsageError: the domain is unknown.
@@ -35,6 +89,10 @@ def template(domain: str, documents: tuple[str, ...] = (), examples: tuple[str, 
             f"There is no domain '{domain}'.", f"one of {', '.join(domains())}", "sizewise init --domain medical"
         )
     known = domains()[domain]
+    columns = _with_label(examples, columns)
+    decides = _are_labeled(examples, columns) if examples else bool(known.get("decides"))
+    if decides:
+        known = known | DECISIONS
     mine = bool(documents or examples)
     texts = list(documents) if mine else known["documents"] or ["documents"]
     answers = list(examples) if mine else [] if known["documents"] else ["examples.jsonl"]
@@ -54,20 +112,37 @@ def template(domain: str, documents: tuple[str, ...] = (), examples: tuple[str, 
         "[data]",
         f"# Text: {known['text']}.",
         f"documents = {toml_value(texts)}",
-        f"# Examples: {known['examples']}; one JSON object per line.",
+        f"# Examples: {known['examples']}; JSON Lines, CSV or Parquet.",
         f"examples = {toml_value(answers)}" if answers else '# examples = ["examples.jsonl"]',
-        "limit = 180 # test examples, and about as many test passages; larger samples detect smaller differences",
+        *(f"{name} = {toml_value(column)}" for name in COLUMNS if (column := getattr(columns, name))),
+        f"limit = {2_000 if decides else 180} # test examples{'' if decides else ', and about as many test passages'}; "
+        "larger samples detect smaller differences",
         f"metrics = {toml_value(known['metrics'])}" if answers or known["documents"] else "",
         "",
-        *_candidates(known["minutes"], retrieve=bool(known.get("retrieve") and texts)),
+        *(LADDER if decides else _candidates(known["minutes"], retrieve=bool(known.get("retrieve") and texts))),
         "[needs]",
         *([f"quality = {toml_value(known['quality'])}"] if answers or known["documents"] else []),
         *(f"{key} = {toml_value(value)}" for key, value in known["needs"].items()),
-        "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, exact match: 0 to 1)",
+        "# min_quality = 0.0            # score that is good enough (BLEU, chrF: 0 to 100; F1, accuracy: 0 to 1)",
         "# machine_usd_per_hour = 0.10  # price of this machine, needed for the cost",
         "# requests_per_month = 100000  # needed for the break-even point",
     ]
     return "\n".join(line for i, line in enumerate(lines) if line or lines[i - 1]) + "\n"
+
+
+def _with_label(examples: tuple[str, ...], columns: ReadOptions) -> ReadOptions:
+    """Take the column of the answers for that of the labels, if its answers repeat as labels do."""
+    if not columns.reference or columns.label:
+        return columns
+    found = [one for path in examples for one in first_examples(Path(path).expanduser(), columns)]
+    return replace(columns, reference="", label=columns.reference) if answers_repeat(found) else columns
+
+
+def _are_labeled(examples: tuple[str, ...], columns: ReadOptions) -> bool:
+    """Check by their first rows whether files of examples have repeated labels as answers."""
+    found = [one for path in examples for one in first_examples(Path(path).expanduser(), columns)]
+    labeled = [one.label for one in found if is_labeled(one)]
+    return len(labeled) >= MIN_LABELED_SHARE * len(found) > 0 and 2 * len(set(labeled)) <= len(labeled)
 
 
 def _candidates(minutes: float, retrieve: bool) -> list[str]:
@@ -104,24 +179,60 @@ def _candidates(minutes: float, retrieve: bool) -> list[str]:
 
 
 def init(
-    domain: str, out: Path, documents: tuple[str, ...] = (), examples: tuple[str, ...] = (), force: bool = False
+    domain: str,
+    out: Path,
+    documents: tuple[str, ...] = (),
+    examples: tuple[str, ...] = (),
+    force: bool = False,
+    columns: ReadOptions = DETECTED,
 ) -> Path:
     """Write the study file of a domain to a path.
 
     Raises:
-        UsageError: the domain is unknown, or a document or example file doesn't exist.
+        UsageError: the domain is unknown, a document or example file doesn't exist, or a table of examples has no
+            column that is known to hold them.
         SizewiseError: the file already exists.
     """
     for name in (*documents, *examples):
         if not name.startswith("demo:") and not Path(name).expanduser().exists():
             raise UsageError(f"There is no {name}.", "files or folders that exist, or demo:NAME", "")
-    text = template(domain, tuple(map(_absolute, documents)), tuple(map(_absolute, examples)))
+    for name in examples:
+        _check_columns(domain, name, columns)
+    text = template(domain, tuple(map(_absolute, documents)), tuple(map(_absolute, examples)), columns)
     if out.exists() and not force:
         raise SizewiseError(
             f"{out} already exists.", "a new file", f"sizewise init --domain {domain} --out FILE, or --force"
         )
     write_atomically(out.resolve(), text)
     return out
+
+
+def _check_columns(domain: str, name: str, columns: ReadOptions) -> None:
+    """Refuse a table in which no example is recognized, with the command that names its columns."""
+    path = Path(name).expanduser()
+    if first_examples(path, columns):
+        return
+    try:
+        columns_found = columns_of(path)
+    except Unreadable as error:
+        raise UsageError(
+            f"{name} can't be used as examples: {error}.",
+            "a first row with the names of the columns",
+            error.command.replace("FILE", name),
+        ) from error
+    options, names = columns_found.options, [one for one in columns_found.names if one]
+    is_table = row_files.kind_of(path).startswith((*CELL_KINDS, *spreadsheets.KINDS))
+    if not names or not (is_table or (options and UNNAMED not in options)):
+        return
+    listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+    raise UsageError(
+        f"No example was recognized in {name}: no pair of a text and its label or answer. Its columns are {listed}.",
+        "the columns of the text and of its label or answer"
+        if options
+        else "a column with a text in each row, and one with its label or answer",
+        f"sizewise init --domain {domain} --examples {shlex.quote(name)} "
+        + (options or f"--prompt {UNNAMED} --label {UNNAMED} (or --reference {UNNAMED})"),
+    )
 
 
 def _absolute(name: str) -> str:

@@ -4,7 +4,9 @@ from sizewise.text.graphemes import graphemes_of, shorten_text
 from sizewise.text.languages import count_languages, detect_language, language_name, main_language
 from sizewise.text.ngrams import NGRAM
 from sizewise.text.normalization import fold_text, normalize_text, visible_text
+from sizewise.text.opposites import positive_first
 from sizewise.text.sentences import sentences_of
+from sizewise.text.stated import distinct_labels, read_label
 from sizewise.text.words import character_ngrams, count_words, phrase_pattern, pieces_of, words_of
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "count_languages",
     "count_words",
     "detect_language",
+    "distinct_labels",
     "fold_text",
     "graphemes_of",
     "language_name",
@@ -20,6 +23,8 @@ __all__ = [
     "normalize_text",
     "phrase_pattern",
     "pieces_of",
+    "positive_first",
+    "read_label",
     "sentences_of",
     "shorten_text",
     "visible_text",

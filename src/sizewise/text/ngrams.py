@@ -29,6 +29,7 @@ _IS_UNSPACED = re.compile(f"[{UNSPACED_LETTERS}]")
 _FIRST_UNSPACED = "\u0e01"
 # Letters that carry about as much information as one word character of an alphabet (2 bits), an ideograph (5 bits) and
 # a Hangul syllable (4 bits); see `seed_length`.
+_IDEOGRAPHS_PER_WORD = 2
 _BITS_ALPHABET, _BITS_IDEOGRAPH, _BITS_HANGUL = 2.4, 5, 4
 
 
@@ -195,9 +196,26 @@ def seeds(letters: npt.NDArray[np.uint32], lengths: tuple[int, int, int]) -> tup
 
 
 def shingles(letters: npt.NDArray[np.uint32], length: int) -> Hashes:
-    """Hash the letter n-grams of a text; one hash of the whole text if it is shorter than that."""
+    """Hash the letter n-grams of a text; one hash of the whole text if it is shorter than that.
+
+    In scripts whose letters say more, n-grams are shorter: two ideographs or kana are about a word, as are three
+    letters of Korean, Thai, Lao, Khmer and Burmese.
+
+    Args:
+        letters: Code points from `letters_of`.
+        length: Letters of an n-gram in an alphabet.
+    """
     values = (letters.astype(np.uint64) + np.uint64(1)) * _MIX_2
-    return _rolling(values, max(1, min(length, len(values))))[1]
+    if not len(letters) or letters.max() < ord(_FIRST_UNSPACED):
+        return _rolling(values, max(1, min(length, len(values))))[1]
+    kinds = _kinds(letters)
+    for first, last in _ranges(UNSPACED_LETTERS):
+        kinds[(letters >= first) & (letters <= last)] = 2
+    parts = []
+    for kind, size in ((0, length), (1, _IDEOGRAPHS_PER_WORD), (2, LETTERS_PER_WORD)):
+        starts, hashes = _rolling(values, max(1, min(size, len(values))))
+        parts.append(hashes[kinds[starts] == kind])
+    return np.concatenate(parts)
 
 
 def _kinds(letters: npt.NDArray[np.uint32]) -> npt.NDArray[np.int8]:

@@ -8,7 +8,7 @@ from functools import cache
 
 # Soft hyphen, joiners, word joiner, byte order mark and the Arabic tatweel don't change what a text says.
 INVISIBLE = dict.fromkeys((0x00AD, 0x0640, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF))
-_TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2010": "-", "\u2011": "-"})
+TYPOGRAPHY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "\u2010": "-", "\u2011": "-"})
 
 
 def normalize_text(text: str) -> str:
@@ -29,7 +29,7 @@ def compatibility_form(text: str) -> str:
 def fold_text(text: str) -> str:
     """Fold what doesn't change an answer: case, white space, full width, soft hyphens and typographic apostrophes."""
     if not text.isascii():
-        folded = compatibility_form(text.translate(INVISIBLE)).translate(_TYPOGRAPHY).casefold()
+        folded = compatibility_form(text.translate(INVISIBLE)).translate(TYPOGRAPHY).casefold()
         text = unicodedata.normalize("NFC", folded.replace("i\u0307", "i"))  # Turkish dotted capital I
     return " ".join(text.casefold().split())
 

@@ -120,7 +120,7 @@ def _measured(record: Checkpoint) -> str:
     else:
         rows["memorization"] = "not measured (train with --canaries)"
     for name, error in record.estimate_error.items():
-        rows[f"measured compared with estimate, {name}"] = f"{error:+.0%}"
+        rows[f"measured compared with estimate, {name}"] = f"{error:+z.0%}"
     return "## Measured\n\n" + _table(rows)
 
 

@@ -90,8 +90,11 @@ def _from_answers(
     chosen = [example for number, example in enumerate(examples) if number in numbers]
     answers = _saved_answers(path)
     absent = [example for example in chosen if example.id not in answers]
-    if absent:
+    complete = path.with_suffix(".complete")  # once training may have begun, a later session gets the same answers
+    if absent and not complete.is_file():
         answers |= _generate(str(recipe.teacher), absent, path, store, reporter, done=len(answers))
+    make_folder(path.parent)
+    complete.touch()
     kept, dropped = filter_answers(chosen, answers)
     note = f"{recipe.teacher} wrote {len(kept)} of {len(examples)} training answers; {dropped} were dropped: " + (
         "empty, cut off, copied from the question, or similar to an earlier one"

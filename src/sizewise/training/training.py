@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from sizewise import datasets
 from sizewise.datasets import DatasetContents
@@ -17,25 +17,27 @@ from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
 from sizewise.lm.checkpointing import remove_states
 from sizewise.lm.device import to_precision
-from sizewise.lm.packing import ROWS_VERSION
+from sizewise.lm.template_dates import template_date
 from sizewise.lm.validation import Held, validation_bits
 from sizewise.models.opening import resolve_folder, revision_of
 from sizewise.progress import Reporter, Silent
 from sizewise.records import (
     Checkpoint,
+    Classifier,
+    ClassifierRecipe,
     CurvePoint,
     Dataset,
     Forgetting,
     Memorization,
     Recipe,
     Representation,
-    fingerprint,
 )
 from sizewise.store import Saved, Store, id_of, versions, write_atomically
 from sizewise.training import memorization, representation
 from sizewise.training.attention_tradeoff import measure_attention_tradeoff
 from sizewise.training.batches import Additions, Material, held_out, make_mix, training_part
 from sizewise.training.card import model_card
+from sizewise.training.classifier import train_classifier
 from sizewise.training.distillation import prepare_teacher
 from sizewise.training.forgetting import (
     VALIDATION_PIECES,
@@ -44,6 +46,7 @@ from sizewise.training.forgetting import (
     general_answer_bits,
     report_forgetting,
 )
+from sizewise.training.identity import former_run_note, run_id_of
 from sizewise.training.planning import Planned, PlanSetting, check_size, make_plan
 from sizewise.training.preflight import memory_peak_bytes, reset_memory_peak
 from sizewise.training.starts import Start, open_start
@@ -55,6 +58,7 @@ BEFORE_VERSION = 2
 Watcher = Callable[[loop.Progress], None]
 
 
+@overload
 def train(
     recipe: Recipe | str,
     data: str | Saved[Dataset],
@@ -64,19 +68,41 @@ def train(
     out: Path | None = None,
     watcher: Watcher | None = None,
     usd_per_hour: float | None = None,
-) -> Saved[Checkpoint]:
-    """Train a model.
+) -> Saved[Checkpoint]: ...
+@overload
+def train(
+    recipe: ClassifierRecipe,
+    data: str | Saved[Dataset],
+    *,
+    store: Store | None = None,
+    reporter: Reporter | None = None,
+) -> Saved[Classifier]: ...
+
+
+def train(
+    recipe: Recipe | ClassifierRecipe | str,
+    data: str | Saved[Dataset],
+    *,
+    store: Store | None = None,
+    reporter: Reporter | None = None,
+    out: Path | None = None,
+    watcher: Watcher | None = None,
+    usd_per_hour: float | None = None,
+) -> Saved[Checkpoint] | Saved[Classifier]:
+    """Train a language model, or a classifier.
 
     The same recipe on the same data is the same run: if it has finished, its record is returned; if it was killed, it
     resumes from its last saved state.
 
     Args:
-        recipe: settings of the run; a model URI or `scratch` alone trains for five minutes.
+        recipe: settings of the run; a model URI or `scratch` alone trains for five minutes. With a `ClassifierRecipe`,
+            only store and reporter apply; see `train_classifier`.
         data: dataset, or its id.
         store: where records live; by default SIZEWISE_HOME.
         reporter: receives progress.
         out: folder to copy the finished model to.
-        watcher: called after each step, for example to update a page or write event files.
+        watcher: called after each step, for example to update a page; `lm.loop.StopTraining` from it ends the run with
+            the best weights so far.
         usd_per_hour: price of the machine, for the estimate.
 
     Raises:
@@ -84,12 +110,16 @@ def train(
             training keeps diverging.
     """
     store, reporter = store or Store(), reporter or Silent()
+    if isinstance(recipe, ClassifierRecipe):
+        return train_classifier(recipe, data, store=store, reporter=reporter)
     recipe = default_recipe(recipe) if isinstance(recipe, str) else recipe
     if not isinstance(recipe, Recipe):
         raise UsageError(f"The recipe is {recipe!r:.60}.", "a Recipe, a model URI or scratch", "")
     data_id = id_of(data)
     run_id = run_id_of(recipe, data_id)
     if not store.exists("checkpoint", run_id):
+        if note := former_run_note(recipe, data_id, store):
+            reporter.say(note)
         with store.lock("checkpoint", run_id):
             run = Run(recipe, data_id, store, store.folder("checkpoint", run_id), reporter, watcher, usd_per_hour)
             run.prepare()
@@ -105,13 +135,6 @@ def train(
 def default_recipe(start: str) -> Recipe:
     """Return the default recipe: LoRA for a pretrained model, all weights for training from scratch."""
     return Recipe(start=start, method="full" if start == "scratch" else "lora", minutes=DEFAULT_MINUTES)
-
-
-def run_id_of(recipe: Recipe, data: str) -> str:
-    """Compute the id of a run from everything that determines its outcome."""
-    model_uris = (recipe.start, recipe.teacher, recipe.tokenizer, recipe.control)
-    revisions = [revision_of(name) for name in model_uris if name]
-    return f"run-{fingerprint([recipe.model_dump(mode='json'), data, revisions, ROWS_VERSION])}"
 
 
 def _copy(stored: Saved[Checkpoint], out: Path) -> None:
@@ -262,6 +285,8 @@ class Run:
             ),
             notes=self._notes(),
             versions=versions("torch", "transformers", "peft", "tokenizers"),
+            template_date=template_date(self.start.tokenizer),
+            start_revision=revision_of(self.recipe.start),
         )
         made = {"run": run_id, "data": self.data, "recipe": self.recipe.model_dump(mode="json")}
         extra = {
@@ -396,7 +421,12 @@ class Run:
                 f"training diverged at step {steps}: the best weights were restored and the learning rate was "
                 "halved each time"
             )
-        if result.stopped_early:
+        if result.stopped:
+            notes.append(
+                f"stopped after {result.tokens:,} of {self.planned.plan.tokens:,} tokens, because its time was up; the "
+                "learning rate hadn't come down to its end"
+            )
+        elif result.stopped_early:
             notes.append(
                 f"stopped early after {result.tokens:,} of {self.planned.plan.tokens:,} tokens: validation did not "
                 f"improve {self.recipe.patience} times in a row"

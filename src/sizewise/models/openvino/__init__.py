@@ -1,6 +1,14 @@
 """Models run with openvino-genai: fast, batched generation on CPUs."""
 
-from sizewise.models.openvino.converting import MODEL_FILE, READS, convert, convert_network, engine_name, require
+from sizewise.models.openvino.converting import (
+    MODEL_FILE,
+    READS,
+    convert,
+    convert_network,
+    convert_quantized,
+    engine_name,
+    require,
+)
 from sizewise.models.openvino.engine import Engine
 from sizewise.models.openvino.model import OpenvinoModel
 
@@ -11,6 +19,7 @@ __all__ = [
     "OpenvinoModel",
     "convert",
     "convert_network",
+    "convert_quantized",
     "engine_name",
     "require",
 ]

@@ -114,6 +114,40 @@ def convert_network(
         made.rename(out)
 
 
+def convert_quantized(gguf: Path, out: Path) -> None:
+    """Convert a quantized GGUF file for openvino-genai; the weights stay quantized.
+
+    Args:
+        gguf: the file; openvino-genai writes its model beside it.
+        out: destination folder.
+
+    Raises:
+        MissingExtraError: openvino-genai is not installed.
+        SizewiseError: openvino-genai doesn't support the architecture.
+    """
+    require()
+    import openvino
+    import openvino_genai
+    from openvino_tokenizers import convert_tokenizer
+
+    from sizewise.lm.gguf import read_gguf_settings
+
+    config, tokenizer = read_gguf_settings(gguf)
+    _check_read(config)
+    out.mkdir(parents=True)
+    pipeline = openvino_genai.LLMPipeline(str(gguf), "CPU", enable_save_ov_model=True)
+    del pipeline
+    for suffix in (".xml", ".bin"):
+        (gguf.parent / MODEL_FILE).with_suffix(suffix).rename((out / MODEL_FILE).with_suffix(suffix))
+    # As in `convert_network`, the tokenizer is converted from ours.
+    parts = convert_tokenizer(tokenizer, with_detokenizer=True, skip_special_tokens=True)
+    for title, part in zip(("openvino_tokenizer.xml", "openvino_detokenizer.xml"), parts, strict=True):
+        openvino.save_model(part, out / title, compress_to_fp16=False)
+    (out / WEIGHTS_FILE).write_text(json.dumps({"weights": "q4"}) + "\n", encoding="utf-8")
+    config.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
 def weights_of(folder: Path) -> str:
     """Return the weight format that `convert_network` wrote to a folder."""
     path = folder / WEIGHTS_FILE

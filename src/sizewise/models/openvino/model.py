@@ -8,16 +8,18 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sizewise.models.answering import token_texts
-from sizewise.models.base import Cancel, Deliver, Model, ScoredPrompt, ScoredText, complete_all
-from sizewise.models.local import CACHE_TOKENS, MAX_WINDOW, begin_answer, prompt_ids, tokens_in
+from sizewise.models.base import Cancel, Deliver, Model, ScoredPrompt, ScoredRun, ScoredText, TokenRun, complete_all
+from sizewise.models.local import CACHE_TOKENS, begin_answer, opens_thought, prompt_ids, scoring_window, tokens_in
 from sizewise.models.openvino.converting import MODEL_FILE, engine_name, require, weights_of
-from sizewise.models.openvino.engine import Engine, EngineRequest, Part, cache_size
+from sizewise.models.openvino.engine import SCORED_TOGETHER, Engine, EngineRequest, Part, cache_size
 from sizewise.models.size import cache_bytes, read_config
-from sizewise.models.thinking import ReasoningRoom
+from sizewise.models.thinking import ReasoningRoom, split_reasoning
 from sizewise.records import Completion, ModelDescription, Request
 
 
@@ -70,9 +72,11 @@ class OpenvinoModel(Model):
         from sizewise.lm import hf_format
         from sizewise.lm.device import machine_precision
         from sizewise.lm.sizing import count
+        from sizewise.lm.template_dates import template_date, template_hash
         from sizewise.lm.tokenizer import turn_end
 
         require()
+        asked = split_reasoning(uri)[1]
         precision = precision or machine_precision()
         self._tokenizer = hf_format.load_tokenizer(folder)
         counted = count(read_config(folder))
@@ -83,7 +87,7 @@ class OpenvinoModel(Model):
         width = 2 if precision == "bf16" else 4
         disk = (folder / MODEL_FILE).with_suffix(".bin").stat().st_size
         weight_format = weights_of(folder)
-        self._window = min(context, MAX_WINDOW)
+        self._window = scoring_window(counted.config, context, width, with_logits=True)
         self._description = ModelDescription(
             uri=uri,
             revision=revision,
@@ -99,13 +103,17 @@ class OpenvinoModel(Model):
             disk_bytes=disk,
             can_score=True,
             can_chat=bool(self._tokenizer.chat_template),
+            template=template_hash(self._tokenizer),
+            template_date=template_date(self._tokenizer),
             offers=("ids", "sampling", "logprobs", "json_schema", "echo", "tools"),
             cache_tokens=cache_size(folder, precision),
             trained_on=trained_on,
             start=start,
+            reasoning_effort="none" if asked.off else asked.effort,
+            reasoning_tokens=asked.tokens,
         )
         self._engine = Engine(folder, precision)
-        self._reasoning = ReasoningRoom()
+        self._reasoning = ReasoningRoom(asked, known=opens_thought(self._tokenizer, asked), tokenizer=self._tokenizer)
 
     def describe(self) -> ModelDescription:
         """Describe the model."""
@@ -166,16 +174,50 @@ class OpenvinoModel(Model):
 
     def score(self, texts: Sequence[str], *, prefix: bool = True) -> Iterator[ScoredText]:
         """Compute token log-likelihoods over a rolling window."""
-        from sizewise.lm.score import windows
         from sizewise.lm.tokenizer import encoded_text
 
-        for text in texts:
-            ids, starts = encoded_text(self._tokenizer, text, prefix)
-            parts = windows(len(ids), self._window)
-            nats = np.zeros(len(ids) - 1)
-            for part, found in zip(parts, self._engine.nats([ids[p.start : p.end] for p in parts]), strict=True):
-                nats[part.first - 1 : part.end - 1] = found[part.first - part.start - 1 :]
-            yield ScoredText(nats, np.array(starts, dtype=np.int64))
+        for begin in range(0, len(texts), SCORED_TOGETHER):
+            encoded = [encoded_text(self._tokenizer, text, prefix) for text in texts[begin : begin + SCORED_TOGETHER]]
+            found = self._nats([ids for ids, _ in encoded])
+            for nats, (_, starts) in zip(found, encoded, strict=True):
+                yield ScoredText(nats, np.array(starts, dtype=np.int64))
+
+    def _nats(self, sequences: Sequence[list[int]]) -> list[npt.NDArray[np.float64]]:
+        """Compute the negative log-likelihood of every token but the first, over a rolling window."""
+        from sizewise.lm.score import windows
+
+        parts = [(i, window) for i, ids in enumerate(sequences) for window in windows(len(ids), self._window)]
+        results = [np.zeros(max(0, len(ids) - 1)) for ids in sequences]
+        passes = self._engine.nats([sequences[i][part.start : part.end] for i, part in parts])
+        for (i, part), found in zip(parts, passes, strict=True):
+            results[i][part.first - 1 : part.end - 1] = found[part.first - part.start - 1 :]
+        return results
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, for callers that encode text by their own rules."""
+        return self._tokenizer
+
+    @property
+    def window(self) -> int:
+        """Longest input, in tokens, that is scored in one pass."""
+        return self._window
+
+    def score_runs(self, runs: Sequence[TokenRun], *, greedy: bool = True) -> list[ScoredRun]:
+        """Compute log-likelihoods of the last tokens of token sequences.
+
+        Args:
+            runs: token ids, longer than a window at most by one.
+            greedy: also generate as many tokens, to see whether they are the same.
+        """
+        nats = [
+            float(found[run.first - 1 :].sum())
+            for run, found in zip(runs, self._nats([r.ids for r in runs]), strict=True)
+        ]
+        if not greedy:
+            return [ScoredRun(one, None) for one in nats]
+        written = self._engine.greedy([r.ids[: r.first] for r in runs], [len(r.ids) - r.first for r in runs])
+        return [ScoredRun(one, new == r.ids[r.first :]) for one, new, r in zip(nats, written, runs, strict=True)]
 
     def trouble(self) -> str:
         """Return why the engine isn't answering right now; "" if it is."""

@@ -1,15 +1,15 @@
 "use strict";
-const form = document.getElementById("needs"), answer = document.getElementById("answer"), result = document.getElementById("result");
+const form = document.getElementById("needs"), result = document.getElementById("result");
 const inputs = [...form.querySelectorAll("input[type=range]")];
 const limits = {};
 // A slider is logarithmic if its range spans more than a factor of ten.
 const sliderValue = input => {
-  const low = +input.dataset.low, high = +input.dataset.high, part = input.value / 100;
-  return low > 0 && high / low > 10 ? low * (high / low) ** part : low + (high - low) * part;
+  const lower = +input.dataset.lower, upper = +input.dataset.upper, part = input.value / 100;
+  return lower > 0 && upper / lower > 10 ? lower * (upper / lower) ** part : lower + (upper - lower) * part;
 };
 const sliderPosition = (input, value) => {
-  const low = +input.dataset.low, high = +input.dataset.high;
-  return 100 * (low > 0 && high / low > 10 ? Math.log(value / low) / Math.log(high / low) : (value - low) / Math.max(1e-12, high - low));
+  const lower = +input.dataset.lower, upper = +input.dataset.upper;
+  return 100 * (lower > 0 && upper / lower > 10 ? Math.log(value / lower) / Math.log(upper / lower) : (value - lower) / Math.max(1e-12, upper - lower));
 };
 const round = (input, value) => input.name === "requests_per_month" ? Math.round(value) : +value.toPrecision(3);
 const unset = input => ["requests_per_month", "machine_usd_per_hour"].includes(input.name) ? "not set" : "no limit";
@@ -43,12 +43,14 @@ async function update(rescale) {
     const reply = await response.json();
     if (request !== latest) return;
     if (!response.ok) throw new Error(reply.error.message);
-    answer.innerHTML = reply.html;
+    const parts = document.createElement("template"), places = {"verdict": "verdict", "first-screen": "first-screen", "next-step": "next-step", "evidence": "evidence", "costs": "costs-part"};
+    parts.innerHTML = reply.html;
+    for (const [part, place] of Object.entries(places)) document.getElementById(place).replaceChildren(...parts.content.querySelector(`[data-part=${part}]`).childNodes);
     document.getElementById("toml").textContent = reply.needs;
     result.textContent = `${reply.recommendation.summary} (updated in ${Math.round(performance.now() - started)} ms)`;
     if (rescale) {
       const input = inputs.find(input => input.name === "min_quality"), slider = reply.min_quality;
-      if (input && slider) { Object.assign(input.dataset, {low: slider.lower, high: slider.upper}); input.value = 0; input.parentElement.querySelector("span").firstChild.textContent = slider.label + ": "; showValue(input); }
+      if (input && slider) { Object.assign(input.dataset, {lower: slider.lower, upper: slider.upper}); input.value = 0; input.parentElement.querySelector("span").firstChild.textContent = slider.label + ": "; showValue(input); }
     }
   } catch (error) { if (request === latest) result.textContent = error.message; }
 }

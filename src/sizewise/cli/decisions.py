@@ -1,0 +1,307 @@
+"""`sizewise decisions`."""
+
+from __future__ import annotations
+
+import csv as csv_files
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sizewise.cli.help import Command
+from sizewise.cli.options import COST, DATA, LIMITS, MEASUREMENT, Csv, Json, Seed
+from sizewise.cli.output import (
+    print_csv,
+    print_line,
+    print_notes,
+    print_object,
+    print_path,
+    print_table,
+    print_verdict,
+    reporting,
+)
+from sizewise.errors import UsageError
+
+if TYPE_CHECKING:
+    from sizewise.records import DecisionAnalysis, Explanation, Score
+    from sizewise.records.decision_analysis import GroupFigures
+
+HEADINGS = ["label", "n", "precision", "recall", "F1", "ROC AUC"]
+MAX_LABELS, MAX_CONFUSED = 12, 8
+FIGURES = {
+    "accuracy": "accuracy",
+    "subset_accuracy": "all labels right",
+    "hamming_loss": "wrong decisions about a label",
+    "micro_f1": "micro F1",
+    "calibration_error": "calibration error (debiased)",
+    "brier": "Brier score",
+}
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the command."""
+
+    @app.command(cls=Command, rich_help_panel=panel)
+    def decisions(
+        evaluation: Annotated[str, typer.Argument(metavar="ID", help="Evaluation of a model with probabilities.")],
+        other: Annotated[
+            str | None,
+            typer.Argument(metavar="ID", help="Another evaluation of the same data: gaps between groups are compared."),
+        ] = None,
+        costs: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", rich_help_panel=COST, help="CSV file with columns correct, decided and cost."),
+        ] = None,
+        cost: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="PAIR",
+                rich_help_panel=COST,
+                help="Cost of one error as CORRECT:DECIDED=COST; repeatable. Others cost 1.",
+            ),
+        ] = None,
+        hand_over: Annotated[
+            float | None,
+            typer.Option(metavar="COST", min=0, rich_help_panel=COST, help="Cost of handing a case over to people."),
+        ] = None,
+        risk: Annotated[
+            list[float] | None,
+            typer.Option(
+                metavar="SHARE",
+                min=0.0001,
+                max=0.9999,
+                rich_help_panel=LIMITS,
+                help="Acceptable share of wrong decisions (0 to 1); repeatable.",
+            ),
+        ] = None,
+        positive: Annotated[
+            str,
+            typer.Option(
+                metavar="LABEL",
+                rich_help_panel=MEASUREMENT,
+                help="Positive label; by default a predicate's first, or the rarer of two.",
+            ),
+        ] = "",
+        groups: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="COLUMN",
+                rich_help_panel=DATA,
+                help="Column of groups from `sizewise read --groups`; all of them by default; repeatable.",
+            ),
+        ] = None,
+        explain: Annotated[
+            int,
+            typer.Option(
+                metavar="N",
+                min=0,
+                rich_help_panel=MEASUREMENT,
+                help="Explain N decisions by the words or sentences that drove them: the most confident errors first.",
+            ),
+        ] = 0,
+        item: Annotated[
+            list[str] | None,
+            typer.Option(metavar="ID", rich_help_panel=MEASUREMENT, help="Example to explain; repeatable."),
+        ] = None,
+        seed: Seed = 0,
+        json: Json = False,
+        csv: Csv = False,
+    ) -> None:
+        """Analyze decisions: calibration, cases decided at a stated risk, costs of errors, labels and groups.
+
+        Example: sizewise decisions eval-1111111111 --risk 0.01
+
+        Costs: sizewise decisions eval-1111111111 --cost ham:spam=20 --cost spam:ham=1 --hand-over 0.5
+
+        Why: sizewise decisions eval-1111111111 --explain 5
+        """
+        from sizewise.comparison import CostRules, analyze_decisions
+        from sizewise.evaluation.explaining import explain_decisions
+
+        stated = _costs(costs, cost or [])
+        if hand_over is not None and stated is None:
+            stated = {}
+        rules = CostRules(stated, hand_over, positive, tuple(risk) if risk else CostRules().risks)
+        found = analyze_decisions(evaluation, other, rules=rules, columns=groups or (), seed=seed)
+        if explain or item:
+            with reporting() as reporter:
+                reasons = explain_decisions(evaluation, count=explain or 1, items=item or (), reporter=reporter)
+            found = found.model_copy(update={"explanations": reasons})
+        if not print_object("decision-analysis", found.evaluation, None, found, json):
+            _print(found, csv)
+
+
+def _costs(file: Path | None, pairs: list[str]) -> dict[str, dict[str, float]] | None:
+    """Read costs of errors from a file and from options.
+
+    Raises:
+        UsageError: the file can't be read, or a cost isn't a number.
+    """
+    if file is None and not pairs:
+        return None
+    found: dict[str, dict[str, float]] = {}
+    for correct, decided, value in [*(_rows(file) if file else ()), *map(_pair, pairs)]:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise UsageError(f"The cost of deciding '{decided}' for '{correct}' is '{value}'.", "a number", "")
+        found.setdefault(correct, {})[decided] = number
+    return found
+
+
+def _rows(file: Path) -> list[tuple[str, str, str]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            rows = list(csv_files.DictReader(opened))
+    except (OSError, UnicodeDecodeError, csv_files.Error) as error:
+        raise UsageError(f"Can't read {file}: {error}.", "a CSV file in UTF-8", "") from error
+    columns = ("correct", "decided", "cost")
+    if not rows or not set(columns) <= set(rows[0]):
+        raise UsageError(f"{file} has no rows with costs.", f"the columns {', '.join(columns)}", f"edit {file}")
+    return [(row["correct"], row["decided"], row["cost"] or "") for row in rows]
+
+
+def _pair(text: str) -> tuple[str, str, str]:
+    labels, _, value = text.rpartition("=")
+    correct, colon, decided = labels.partition(":")
+    if not colon or not correct or not decided:
+        raise UsageError(f"--cost {text} isn't valid.", "CORRECT:DECIDED=COST", "--cost ham:spam=20")
+    return correct.strip(), decided.strip(), value.strip()
+
+
+def _print(found: DecisionAnalysis, csv: bool) -> None:
+    from sizewise.report.words import claim_text
+
+    rows = [
+        [
+            one.label,
+            str(one.n),
+            *(_text(score) for score in (one.precision, one.recall, one.f1, one.roc_auc)),
+        ]
+        for one in found.by_label
+    ]
+    if print_csv(HEADINGS, rows, csv):
+        return
+    print_verdict(claim_text(found))
+    print_table(["figure", "value [95 %]", "n"], _figures(found))
+    _print_claims(found)
+    _print_costs(found)
+    print_line("")
+    shown = sorted(range(len(rows)), key=lambda i: found.by_label[i].f1.value or 0.0)[:MAX_LABELS]
+    hidden = len(rows) - len(shown)
+    title = f"Labels, the {len(shown)} worst of {len(rows)} (all: --csv)" if hidden else "Labels"
+    print_table(HEADINGS, [rows[i] for i in (shown if hidden else range(len(rows)))], title)
+    errors = [one for one in found.confusion if one.label != one.decided][:MAX_CONFUSED]
+    if errors:
+        print_line("")
+        table = [[one.label, one.decided, str(one.n), ", ".join(one.items[:2])] for one in errors]
+        print_table(["correct", "decided", "n", "items"], table, "Most frequent errors")
+    for figures in found.groups:
+        _print_groups(figures)
+    for explanation in found.explanations:
+        _print_explanation(explanation)
+    print_notes(found.notes)
+    print_path(f"evaluation: {found.evaluation}")
+
+
+def _text(score: Score) -> str:
+    from sizewise.report.words import value_text
+
+    return value_text(score) if score.value is not None else "-"
+
+
+def _figures(found: DecisionAnalysis) -> list[list[str]]:
+    rows = [
+        [title, _text(found.scores[name]), str(found.scores[name].n)]
+        for name, title in FIGURES.items()
+        if name in found.scores
+    ]
+    if found.drift is not None:
+        p = "" if found.drift.p is None else f" (p = {found.drift.p:.2g})"
+        rows.append(
+            ["change of labels since validation", f"{100 * found.drift.distance:.1f}%{p}", str(found.drift.n_after)]
+        )
+    return rows
+
+
+def _print_claims(found: DecisionAnalysis) -> None:
+    rows = [
+        [
+            f"{100 * one.max_risk:g}%",
+            f"{one.threshold:.3f}" if one.threshold is not None else "none",
+            _text(one.coverage),
+            _text(one.accuracy),
+            f"{100 * one.risk_bound:.1f}%" if one.risk_bound is not None else "-",
+        ]
+        for one in found.claims
+    ]
+    if not rows:
+        return
+    print_line("")
+    chosen = f"Decided at a stated risk; thresholds chosen on {found.claims[0].chosen_on} cases"
+    print_table(["risk", "threshold", "cases decided", "accuracy", "risk at most"], rows, chosen)
+
+
+def _print_costs(found: DecisionAnalysis) -> None:
+    from sizewise.report.words import number
+
+    costs = found.costs
+    if costs is None:
+        return
+    rows = [
+        ["cheapest action for each case", _text(costs.cost)],
+        ["most likely label", _text(costs.most_likely)],
+        [f"without a model: {costs.without_model_action}", number(costs.without_model)],
+    ]
+    if costs.threshold is not None and costs.threshold_cost is not None:
+        rows.insert(1, [f"{found.positive} from {costs.threshold:.3f}", _text(costs.threshold_cost)])
+    print_line("")
+    print_table(["decision", "cost"], rows, "Cost of 1,000 decisions")
+    print_line(f"handed over: {_text(costs.handed_over)}; cost expected by the model: {number(costs.expected)}")
+
+
+def _print_explanation(found: Explanation) -> None:
+    from sizewise.report.words import explanation_text
+
+    print_line("")
+    label = f", correct is {found.label}" if found.label and found.label != found.option else ""
+    rows = [[" ".join(one.text.split()), f"{one.effect:+z.2f}"] for one in found.passages]
+    title = f"{found.item}: decided {found.option} ({100 * found.probability:.1f}%){label}"
+    if rows:
+        print_table([found.unit, "log-odds"], rows, title)
+    else:
+        print_line(f"{title}. No part of the text changes this decision.")
+    print_line(explanation_text(found), "  ")
+
+
+def _print_groups(figures: GroupFigures) -> None:
+    from sizewise.report.words import rate_title
+
+    gaps = {gap.rate: gap for gap in figures.gaps if not gap.compared_with}
+    names = list(dict.fromkeys(group for rates in figures.rates.values() for group in rates))
+    rows = [
+        [rate_title(rate), *(_text(rates[name]) if name in rates else "-" for name in names)]
+        for rate, rates in figures.rates.items()
+    ]
+    print_line("")
+    print_table(["rate", *names], rows, f"By {figures.column}")
+    table = [
+        [
+            rate_title(gap.rate) + (", change" if gap.compared_with else ""),
+            _text(gap.size) if gap.size.value is not None else str(gap.size.missing_reason),
+            f"{gap.left} over {gap.right}" if gap.left else "-",
+            f"{gap.p:.2g}" if gap.p is not None else "-",
+            f"{100 * gap.detectable:.1f} points" if gap.detectable is not None else "-",
+        ]
+        for gap in figures.gaps
+    ]
+    print_line("")
+    print_table(["largest gap", "size [95 %]", "groups", "p", "found with 80 %"], table)
+    if figures.predictability is not None and gaps:
+        print_line(f"{figures.column} predicted from the text: AUC {_text(figures.predictability)} (0.5 is chance)")
+    if figures.proxies:
+        words = ", ".join(f"{one.word} ({one.group})" for one in figures.proxies)
+        print_line(f"words associated with {figures.column}: {words}", "  ")

@@ -1,0 +1,48 @@
+"""Escape characters that a terminal or a page obeys instead of showing them, and cells that a spreadsheet would run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+CONTROLS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff\\ufffe\\uffff]")
+"""C0 and C1, line separators, what changes the direction of text, and what neither a file nor XML can hold."""
+_FORMULA = re.compile(r"[=@\t\r\uff1d\uff0b\uff0d\uff20]|[-+]")
+_NUMBER = re.compile(r"[-+](?:(?:\d[\d.,]*|\.\d+)(?:[eE][-+]?\d+)?%?(?: \[[-+\d., a-z]*\])?(?: points)?)?")
+"""A signed number as the tables write it, with its interval; a dash alone means that there is none."""
+
+
+def escape_controls(text: str, keep: str = "") -> str:
+    """Escape characters that a terminal obeys instead of showing them, such as ESC.
+
+    Ids, columns, file names and messages come from data, which must not clear the screen, rewrite a line or change the
+    direction of the text.
+
+    Args:
+        text: Text to show.
+        keep: Control characters that are meant, such as line feeds.
+    """
+    return CONTROLS.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
+def escape_all(value: Any) -> Any:
+    """Escape the controls in every text of nested lists and dictionaries."""
+    return replace_texts(value, lambda text: escape_controls(text, "\n\t"))
+
+
+def replace_texts(value: Any, replace: Callable[[str], str]) -> Any:
+    """Replace every text of nested lists and dictionaries."""
+    if isinstance(value, str):
+        return replace(value)
+    if isinstance(value, dict):
+        return {replace_texts(key, replace): replace_texts(one, replace) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_texts(one, replace) for one in value]
+    return value
+
+
+def spreadsheet_cell(value: object) -> str:
+    """Write a cell that no spreadsheet runs as a formula: text that looks like one gets an apostrophe."""
+    text = "" if value is None else escape_controls(str(value), "\n\t\r")
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -1,0 +1,251 @@
+"""Labels of a dataset: join spellings of one label, and find the question that the examples answer."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sizewise.datasets.questions import MIN_LABELED_SHARE, is_labeled
+from sizewise.documents import Reading
+from sizewise.documents.decisions import MAX_OPTIONS, SEPARATOR, label_key
+from sizewise.documents.reading import Rows
+from sizewise.errors import SizewiseError
+from sizewise.records import Example, Option, Question, StatedQuestion
+from sizewise.text import fold_text, positive_first
+
+MIN_PER_OPTION = 2
+"""Least mean number of examples per label for a column of labels to be a classification."""
+_SIGNS = re.compile(r"[\W_]+")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
+_MISSING = frozenset(("nan", "none", "null", "n/a", "na", "<na>", "nat", "#n/a"))
+"""What programs write, in small letters, where there is no value."""
+_LISTED = 5
+
+
+def label_of(example: Example) -> str:
+    """Return the label of an example if it is the answer; a label beside another answer is none."""
+    return example.label if is_labeled(example) else ""
+
+
+@dataclass
+class LabelTable:
+    """Labels of all readings, before they are split.
+
+    Attributes:
+        counts: Label as written -> number of examples.
+        questions: Question of a row -> number of rows.
+        examples: Number of examples.
+        labeled: Those with a label.
+        answered: Those with a reference answer.
+        has_several: Whether several labels may apply to a text.
+        joined: Spelling -> label that it is joined with.
+        alike: Pairs of labels that may be one, left apart.
+        question: The question that all examples answer.
+        notes: Remarks for readers of the scores.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    questions: Counter[StatedQuestion] = field(default_factory=Counter)
+    examples: int = 0
+    joined: dict[str, str] = field(default_factory=dict)
+    alike: tuple[tuple[str, str], ...] = ()
+    question: Question | None = None
+    notes: list[str] = field(default_factory=list)
+    has_several: bool = False
+    labeled: int = 0
+    answered: int = 0
+
+    def add(self, example: Example) -> None:
+        """Count an example."""
+        self.examples += 1
+        labels = example.labels or ((label_of(example),) if label_of(example) else ())
+        self.counts.update(labels)
+        self.has_several |= bool(example.labels)
+        for label in example.distribution:
+            self.counts.setdefault(label, 0)
+        if example.question is not None and len(self.questions) <= MAX_OPTIONS:
+            self.questions[example.question] += 1
+        self.labeled += bool(labels)
+        self.answered += bool(example.references)
+
+
+def with_labels(readings: Sequence[Reading], declared: StatedQuestion | None) -> tuple[list[Reading], LabelTable]:
+    """Join the spellings of each label, and return the readings with one spelling and the table of labels.
+
+    Args:
+        readings: What was read.
+        declared: The question that the user stated.
+
+    Raises:
+        SizewiseError: The declared question doesn't fit the labels.
+    """
+    table = LabelTable()
+    for reading in readings:
+        for example in reading.examples:
+            table.add(example)
+    question, several = declared, len(table.questions) > 1
+    if question is None and len(table.questions) == 1 and table.questions.total() == table.examples:
+        (question,) = table.questions
+    _join(table, question.options if question else [one for asked in table.questions for one in asked.options])
+    if not several:
+        table.question = _found_question(table, question)
+    else:
+        table.notes.append(
+            f"The rows ask {len(table.questions):,} different questions, so each example keeps its own; a classifier "
+            "is trained on the rows of one question."
+        )
+    if not table.joined and not table.questions:
+        return list(readings), table
+    rewritten = [_rewritten(reading, lambda one: _relabeled(one, table, keep=several)) for reading in readings]
+    return rewritten, table
+
+
+def _join(table: LabelTable, options: Sequence[Option]) -> None:
+    """Decide which spellings are one label: an option's own, or else the most frequent."""
+    spellings: dict[str, Counter[str]] = {}
+    for label, count in table.counts.items():
+        spellings.setdefault(label_key(label), Counter())[label] = count
+    for option in options:
+        spellings.setdefault(label_key(option.value), Counter())
+    own: dict[str, list[str]] = {}
+    for value in dict.fromkeys(option.value for option in options):
+        own.setdefault(label_key(value), []).append(value)
+    for key, some in spellings.items():
+        named = own.get(key, [])
+        if len(named) > 1 or not some:
+            continue  # the question tells them apart
+        label = named[0] if named else min(some, key=lambda one: (-some[one], one))
+        table.joined |= {one: label for one in some if one != label}
+    if table.joined:
+        examples = [f"'{one}' ({table.counts[one]:,}) with '{label}'" for one, label in table.joined.items()]
+        more = f" and {len(examples) - _LISTED:,} more" if len(examples) > _LISTED else ""
+        table.notes.append(
+            "Labels that differ only in case, blanks or the encoding of accents were joined: "
+            f"{', '.join(examples[:_LISTED])}{more}. If they are different classes, name them differently."
+        )
+    for one, label in table.joined.items():
+        table.counts[label] += table.counts.pop(one)
+    table.alike = _alike(table.counts)
+    absent = [one for one in sorted(table.counts) if one.casefold() in _MISSING and not own]
+    if absent and len(table.counts) > 1:
+        shown = ", ".join(f"'{one}' ({table.counts[one]:,})" for one in absent[:_LISTED])
+        table.notes.append(
+            f"These labels may stand for a missing label, but are read as labels: {shown}. If they do, leave the cells "
+            "empty or remove the rows, or a classifier learns to predict them."
+        )
+
+
+def _alike(counts: Counter[str]) -> tuple[tuple[str, str], ...]:
+    """Return pairs of labels that differ only in punctuation, in the width of letters, or in the case of one."""
+    first: dict[str, str] = {}
+    pairs = []
+    for label in sorted(counts):
+        key = _SIGNS.sub("", fold_text(label))
+        if key and first.setdefault(key, label) != label and not re.fullmatch(r"[-+]?[\d.,]+", label):
+            pairs.append((first[key], label))
+    return tuple(pairs)
+
+
+def _found_question(table: LabelTable, question: StatedQuestion | None) -> Question | None:
+    """Return the question that all examples answer, with the labels as options; None if they answer none.
+
+    Raises:
+        SizewiseError: A declared question doesn't fit the labels.
+    """
+    labels = table.counts
+    if question is not None and question.options:
+        return Question(type=question.type, instructions=question.instructions, options=question.options)
+    if len(labels) < 2 or table.labeled < MIN_LABELED_SHARE * table.answered:
+        return None
+    if len(labels) > MAX_OPTIONS:
+        table.notes.append(
+            f"The {labels.total():,} examples have {len(labels):,} different labels, too many to choose from (at most "
+            f"{MAX_OPTIONS:,}); they are read as answers."
+        )
+        return None
+    if labels.total() < MIN_PER_OPTION * len(labels) and question is None:
+        return None
+    kind = question.type if question else "multi" if table.has_several else ""
+    predicate = positive_first(list(labels)) if len(labels) == 2 and kind in ("", "predicate") else None
+    if kind == "predicate" and len(labels) != 2:
+        raise SizewiseError(
+            f"The question is declared a predicate, but the data have {len(labels):,} labels.",
+            "two labels, or the type choice",
+            "declare the options, or another type",
+        )
+    ordered = predicate or sorted(labels, key=_natural)
+    return Question(
+        type="predicate" if predicate else question.type if question else "multi" if kind else "choice",
+        instructions=question.instructions if question else "",
+        options=tuple(Option(value=label) for label in ordered),
+    )
+
+
+def _natural(label: str) -> tuple[float, str]:
+    """Return a sort key that orders numbers by size, before words; `nan` and `inf` are words."""
+    return (float(label) if _NUMBER.fullmatch(label) else math.inf), label
+
+
+def _relabeled(example: Example, table: LabelTable, *, keep: bool) -> Example:
+    """Return an example with joined labels; its question goes unless examples have different ones."""
+    changed: dict[str, object] = {}
+    joined = table.joined
+    if example.label in joined:
+        changed["label"] = joined[example.label]
+    if example.labels and not joined.keys().isdisjoint(example.labels):
+        changed["labels"] = tuple(dict.fromkeys(joined.get(one, one) for one in example.labels))
+    if "label" in changed and label_of(example):
+        changed["references"] = (changed["label"],)
+    elif "labels" in changed:
+        changed["references"] = (SEPARATOR.join(changed["labels"]),)  # type: ignore[arg-type]
+    if example.distribution and not joined.keys().isdisjoint(example.distribution):
+        shares: dict[str, float] = {}
+        for label, share in example.distribution.items():
+            shares[joined.get(label, label)] = shares.get(joined.get(label, label), 0.0) + share
+        changed["distribution"] = shares
+    if example.question is not None:
+        changed |= _asked(example, example.question) if keep else {"question": None}
+    return example.model_copy(update=changed) if changed else example
+
+
+def _asked(example: Example, question: StatedQuestion) -> dict[str, object]:
+    """Put the question of an example into its prompt, because other examples ask another one."""
+    changed: dict[str, object] = {}
+    *before, last = example.messages
+    if question.instructions and question.instructions not in last.content:
+        content = f"{last.content}\n\n{question.instructions}"
+        changed["messages"] = (*before, last.model_copy(update={"content": content}))
+    if question.type != "multi":
+        changed["choices"] = tuple(option.value for option in question.options)
+    return changed
+
+
+class _Changed(Rows[Example]):
+    """Examples, each changed when it is read."""
+
+    def __init__(self, rows: Rows[Example], change: Callable[[Example], Example]) -> None:
+        self._rows, self._change = rows, change
+
+    def append(self, row: Example, /) -> None:
+        """Add an example."""
+        self._rows.append(row)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Example]:
+        return map(self._change, self._rows)
+
+
+def _rewritten(reading: Reading, change: Callable[[Example], Example]) -> Reading:
+    return Reading(
+        reading.documents,
+        _Changed(reading.examples, change),
+        reading.not_read,
+        reading.notes,
+        reading.forms,
+        rejected=reading.rejected,
+    )

@@ -1,0 +1,1 @@
+"""Classifiers: typed questions in, probabilities out; how they are fitted, calibrated and stored. Knows no service."""

@@ -1,0 +1,155 @@
+"""Export a language model with a classification head: as Hugging Face classifier, or for OpenVINO."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from sizewise import datasets
+from sizewise.decisions import head
+from sizewise.decisions.scorers import FloatArray
+from sizewise.errors import SizewiseError
+from sizewise.evaluation.general_questions import questions_in
+from sizewise.lm import classifier_format, classifier_openvino
+from sizewise.models.classifier import text_of
+from sizewise.progress import Reporter
+from sizewise.records import Classifier, Export, Parity, Score, fingerprint
+from sizewise.stats import wilson
+from sizewise.store import Joined, Saved, Store, sha256_of, versions
+
+FORMATS = ("hf", "openvino")
+PREFIX = "run:classifier-"
+MAX_DIFFERENCE = 1e-3
+"""Maximum difference of a probability from the classifier's."""
+NO_TEXT = "a classifier gives labels probabilities, not texts"
+CALIBRATION = "calibration.json"
+
+
+def export_classifier(
+    uri: str, to: str, out: Path, *, store: Store, data: str | None, texts: int, reporter: Reporter
+) -> Saved[Export]:
+    """Export a classifier, and reject the export if its probabilities differ.
+
+    Args:
+        uri: the classifier, `run:classifier-...`.
+        to: `hf` or `openvino`.
+        out: destination folder; must be new or empty.
+        store: store of the records.
+        data: dataset to take texts from; by default the one it was trained on.
+        texts: number of texts to compare.
+        reporter: shows progress.
+
+    Raises:
+        SizewiseError: the classifier has no network, the format doesn't support it, or probabilities differ.
+    """
+    name, begun = uri.removeprefix("run:"), time.monotonic()
+    record = store.read(Classifier, name)
+    source = store.folder("classifier", name) / "model"
+    _check(record, to, source)
+    compared = _texts(store, data or record.data, texts)
+    expected = head.open_head(source / head.MODEL, source, with_openvino=False).probabilities(compared)
+    reporter.say(f"Writing {to}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        made = Path(temporary) / "export"
+        shutil.copytree(source / head.MODEL, made)
+        (made / CALIBRATION).write_text(record.calibrator.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        reader, found = _written(record, to, source, made, compared)
+        parity = _parity(reader, expected, found)
+        if parity.reasons:
+            raise SizewiseError(
+                f"The export of {uri} to {to} doesn't match the classifier: {'; '.join(parity.reasons)}.",
+                f"probabilities that differ by at most {MAX_DIFFERENCE}",
+                "sizewise doctor",
+            )
+        exported = Export(
+            model=uri,
+            to=to,
+            folder=str(out),
+            files={str(path.relative_to(made)): sha256_of(path) for path in sorted(made.rglob("*")) if path.is_file()},
+            bytes=sum(path.stat().st_size for path in made.rglob("*")),
+            origin=record.origin,
+            license=record.license,
+            data=data or record.data,
+            parity=(parity,),
+            notes=(f"The network's probabilities aren't calibrated; {CALIBRATION} holds the calibration.",),
+            seconds=time.monotonic() - begun,
+            versions=versions("torch", "transformers", "openvino"),
+        )
+        if out.exists():
+            out.rmdir()
+        made.rename(out)
+    return store.write(f"export-{fingerprint([uri, to, str(out.resolve()), exported.files])}", exported)
+
+
+def _written(record: Classifier, to: str, source: Path, made: Path, texts: Sequence[str]) -> tuple[str, FloatArray]:
+    """Remove what the format doesn't need, and return the program that reads the rest with its probabilities."""
+    if to == "hf":
+        classifier_openvino.remove_graph(made)
+        independent = record.question.type == "multi"
+        found = classifier_format.plain_probabilities(made, texts, independent)
+        return f"transformers {metadata.version('transformers')}", found
+    classifier_format.remove_weights(made)
+    opened = head.open_head(made, source, with_openvino=True)
+    return opened.engine, opened.probabilities(texts)
+
+
+def _check(record: Classifier, to: str, source: Path) -> None:
+    if record.recipe.method != "head":
+        raise SizewiseError(
+            f"A classifier of the method {record.recipe.method} can't be exported.",
+            "a language model with a classification head",
+            f"sizewise train {record.recipe.start} --method head --data {record.data}",
+        )
+    if to not in FORMATS:
+        raise SizewiseError(f"A classifier can't be exported as {to}.", " or ".join(FORMATS), "--to hf")
+    if to == "openvino" and not (source / head.MODEL / classifier_openvino.GRAPH).is_file():
+        raise SizewiseError(
+            "The classifier was trained without OpenVINO, or OpenVINO can't convert its architecture.",
+            "--to hf, or a classifier trained where OpenVINO is installed",
+            "pip install 'sizewise[openvino]'; then train the classifier again",
+        )
+
+
+def _texts(store: Store, data: str, count: int) -> list[str]:
+    """Collect texts of the dataset, or questions of general knowledge if it has no examples."""
+    contents = datasets.load(store, data)
+    examples = Joined([contents.examples[split] for split in ("test", "validation", "train")])
+    found = [text_of(example.messages) for example in examples[:count]]
+    return found or [question for question, _ in questions_in("en")[:count]]
+
+
+def _parity(reader: str, expected: FloatArray, found: FloatArray) -> Parity:
+    """Compare probabilities of the same texts."""
+    n = len(expected)
+    same = int((expected.argmax(axis=1) == found.argmax(axis=1)).sum())
+    ci_low, ci_high = wilson(same, n)
+    difference = float(np.abs(expected - found).max())
+    signature = f"most likely label|texts:{n}|reader:{reader}|precision:fp32"
+    reasons = () if difference <= MAX_DIFFERENCE else (f"a probability differs by {difference:.2g}",)
+    agreement = Score(
+        metric="label_agreement",
+        value=same / n,
+        ci_low=ci_low,
+        ci_high=ci_high,
+        n=n,
+        unit="share",
+        signature=signature,
+    )
+    return Parity(
+        reader=reader,
+        precision="fp32",
+        prompts=n,
+        agreement=agreement,
+        bits=Score(metric="bits_per_byte_more", n=0, unit="bits/byte", signature=signature, missing_reason=NO_TEXT),
+        min_agreement=0.99,
+        max_bits=0.0,
+        same_text=True,
+        reasons=reasons,
+    )

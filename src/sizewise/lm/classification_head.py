@@ -1,0 +1,368 @@
+"""A linear head over the last token of a language model, trained together with low-rank adapters.
+
+A text is encoded as its tokens and a fixed suffix; the hidden state of the suffix's last token is mapped to one logit
+per label. This is what transformers' `AutoModelForSequenceClassification` computes, so a trained classifier is an
+ordinary Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sizewise.lm import attention
+from sizewise.lm.adapt import base_of
+from sizewise.lm.checkpointing import load_state, save_state
+from sizewise.lm.logits import decoder_of
+from sizewise.lm.loop import SAVE_EVERY_S, SAVE_SHARE, rate_at
+from sizewise.lm.optimizer import MasterAdamW
+from sizewise.lm.packing import NO_TARGET, Rows
+
+FloatArray = npt.NDArray[np.float64]
+STEP = 64  # rows are a multiple of this many tokens
+ROW_TOKENS = 1024  # maximum tokens of a training row, unless a single text is longer
+
+
+class HeadPlan(NamedTuple):
+    """Settings of a run, saved with its checkpoints so that a resumed run follows the same plan."""
+
+    epochs: float
+    """Passes over the training texts."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of the adapters."""
+    head_rate: float = 1e-3
+    """Peak learning rate of the head."""
+    rank: int = 16
+    """Rank of the adapters."""
+    batch: int = 32
+    """Texts in an optimizer step, on average."""
+    weight_decay: float = 0.01
+    """Weight decay of matrices."""
+    validations: int = 3
+    """Number of validations, the final one included."""
+    seed: int = 0
+    """Seed of the adapters and of the order of the texts."""
+
+
+class HeadedNetwork(torch.nn.Module):
+    """A language model with a linear head over the last token's hidden state.
+
+    Args:
+        network: a causal language model, with or without adapters.
+        labels: number of labels.
+        seed: seed of the initial weights.
+    """
+
+    def __init__(self, network: Any, labels: int, seed: int = 0) -> None:
+        super().__init__()
+        self.network = network
+        width = base_of(network).config.hidden_size
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.randn((labels, width), generator=generator) * 0.02 / width**0.5
+        self.score = torch.nn.Parameter(start.to(base_of(network).device))
+
+    def packed_logits(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute logits (texts, labels) in fp32 of packed rows, and each text's index.
+
+        `rows.targets` has a text's index at its last token, NO_TARGET elsewhere.
+        """
+        base = base_of(self.network)
+        device = base.device
+        embedded = base.get_input_embeddings()(torch.from_numpy(rows.ids).to(device))
+        if torch.is_grad_enabled() and not embedded.requires_grad:
+            embedded = embedded.requires_grad_()
+        hidden = decoder_of(base)(
+            inputs_embeds=embedded,
+            attention_mask=attention.masks_for(base.config, torch.from_numpy(rows.segments).to(device)),
+            position_ids=torch.from_numpy(rows.positions).to(device),
+            use_cache=False,
+        ).last_hidden_state
+        targets = torch.from_numpy(rows.targets).to(device)
+        last = targets != NO_TARGET
+        return hidden[last].float() @ self.score.T, targets[last]
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """Encoded texts with their labels.
+
+    Attributes:
+        ids: token ids of each text.
+        targets: (texts, labels) 1 where a label is correct, or shares.
+        independent: whether several labels may be correct, each with a probability of its own.
+    """
+
+    ids: list[list[int]]
+    targets: FloatArray
+    independent: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def row_tokens(data: Labeled, batch: int) -> int:
+    """Compute the tokens of a training row so that a step holds about `batch` texts."""
+    mean = np.mean([len(ids) for ids in data.ids])
+    longest = max(len(ids) for ids in data.ids)
+    wanted = max(longest, min(ROW_TOKENS, int(batch * mean)))
+    return -(-wanted // STEP) * STEP
+
+
+def steps_of_epoch(data: Labeled, plan: HeadPlan, epoch: int, padding: int) -> list[Rows]:
+    """Pack the texts in the order of an epoch, a pure function of (seed, epoch), into the rows of its steps."""
+    size = row_tokens(data, plan.batch)
+    order = np.random.default_rng([plan.seed, epoch]).permutation(len(data))
+    packed: list[list[int]] = [[]]
+    room = size
+    for i in order:
+        if len(data.ids[i]) > room:
+            packed.append([])
+            room = size
+        packed[-1].append(int(i))
+        room -= len(data.ids[i])
+    texts_per_row = len(data) / len(packed)
+    rows = max(1, round(plan.batch / texts_per_row))
+    return [pack_rows(data, packed[k : k + rows], size, padding) for k in range(0, len(packed), rows)]
+
+
+def pack_rows(data: Labeled, rows: Sequence[Sequence[int]], size: int, padding: int) -> Rows:
+    """Assemble rows of texts, each with its index as the target of its last token."""
+    shape = (len(rows), size)
+    made = Rows(
+        np.full(shape, padding, np.int64),
+        np.full(shape, NO_TARGET, np.int64),
+        np.zeros(shape, np.int64),
+        np.zeros(shape, np.int64),
+    )
+    for row, members in enumerate(rows):
+        start = 0
+        for segment, i in enumerate(members, start=1):
+            end = start + len(data.ids[i])
+            made.ids[row, start:end] = data.ids[i]
+            made.targets[row, end - 1] = i
+            made.segments[row, start:end] = segment
+            made.positions[row, start:end] = np.arange(end - start)
+            start = end
+    return made
+
+
+class HeadPoint(NamedTuple):
+    """One validation of a run."""
+
+    step: int
+    """Optimizer steps done."""
+    log_loss: float
+    """Mean log loss of the validation texts in nats."""
+    accuracy: float
+    """Share of validation texts whose most likely label is right."""
+
+
+class HeadProgress(NamedTuple):
+    """Status of a run after a step, for display."""
+
+    step: int
+    """Optimizer steps done."""
+    steps: int
+    """Optimizer steps of the whole run."""
+    loss: float
+    """Training loss of the step in nats per text."""
+    seconds: float
+    """Training time over all sessions."""
+    points: list[HeadPoint]
+    """Validations so far."""
+
+
+class HeadResult(NamedTuple):
+    """Outcome of a run. The network holds the best weights."""
+
+    steps: int
+    """Optimizer steps."""
+    best: HeadPoint | None
+    """Validation of the kept weights; None without validation texts, when the last weights are kept."""
+    points: list[HeadPoint]
+    """All validations."""
+    losses: list[float]
+    """Training loss of each step."""
+    seconds: float
+    """Training time of all sessions."""
+    sessions: int
+    """Number of times the run was started."""
+
+
+class _HeadRun:
+    """State of one run: optimizers, counters and best weights."""
+
+    def __init__(self, headed: HeadedNetwork, plan: HeadPlan, held_out: Labeled) -> None:
+        self.headed, self.plan, self._held_out = headed, plan, held_out
+        named = dict(headed.named_parameters())
+        head = {"score": named.pop("score")}
+        self.optimizers = {
+            "adapters": MasterAdamW(iter(named.items()), plan.weight_decay),
+            "head": MasterAdamW(iter(head.items()), plan.weight_decay),
+        }
+        self.step, self.sessions, self.seconds = 0, 1, 0.0
+        self.points: list[HeadPoint] = []
+        self.losses: list[float] = []
+        self.best: HeadPoint | None = None
+        self.best_weights = self._weights()
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{part}.{name}": master.clone()
+            for part, optimizer in self.optimizers.items()
+            for name, master in optimizer.masters.items()
+        }
+
+    def save(self, folder: Path) -> None:
+        tensors = {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        for part, optimizer in self.optimizers.items():
+            tensors |= {f"{part}/{name}": tensor for name, tensor in optimizer.tensors().items()}
+        progress = {
+            "plan": list(self.plan),
+            "step": self.step,
+            "sessions": self.sessions,
+            "seconds": self.seconds,
+            "points": self.points,
+            "losses": self.losses,
+            "best": self.best,
+        }
+        save_state(folder, self.step, tensors, progress)
+
+    def resume(self, folder: Path) -> None:
+        found = load_state(folder)
+        if found is None or found[1]["plan"] != list(self.plan):
+            return
+        tensors, progress = found
+        for part, optimizer in self.optimizers.items():
+            start = f"{part}/"
+            optimizer.load({k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)})
+        self.best_weights = {name: tensors[f"best.{name}"] for name in self.best_weights}
+        self.step, self.sessions, self.seconds = progress["step"], progress["sessions"] + 1, progress["seconds"]
+        self.points = [HeadPoint(*point) for point in progress["points"]]
+        self.losses = progress["losses"]
+        self.best = HeadPoint(*progress["best"]) if progress["best"] else None
+
+    def advance(self, rows: Rows, data: Labeled, done: float) -> None:
+        logits, texts = self.headed.packed_logits(rows)
+        loss = loss_of_texts(logits, data, texts)
+        loss.backward()
+        self.optimizers["adapters"].step(rate_at(done, self.plan.learning_rate))
+        self.optimizers["head"].step(rate_at(done, self.plan.head_rate))
+        self.losses.append(float(loss.detach()))
+        self.step += 1
+
+    def validate(self, padding: int) -> None:
+        """Score the validation texts and keep the weights if they are the best so far."""
+        if not len(self._held_out):
+            return
+        self.headed.eval()
+        logits, texts = _logits_of_all(self.headed, self._held_out, self.plan.batch, padding)
+        self.headed.train()
+        loss = float(loss_of_texts(logits, self._held_out, texts))
+        correct = torch.from_numpy(self._held_out.targets)[texts.cpu()].gather(1, logits.cpu().argmax(-1, keepdim=True))
+        point = HeadPoint(self.step, loss, float((correct >= 0.5).double().mean()))
+        self.points.append(point)
+        if self.best is None or (point.accuracy, -point.log_loss) > (self.best.accuracy, -self.best.log_loss):
+            self.best, self.best_weights = point, self._weights()
+
+    def keep_best(self) -> None:
+        """Copy the best weights into the network; without validation texts, the last ones stay."""
+        if self.best is None:
+            return
+        with torch.no_grad():
+            for part, optimizer in self.optimizers.items():
+                for name, master in optimizer.masters.items():
+                    master.copy_(self.best_weights[f"{part}.{name}"])
+                optimizer.copy_to_network()
+
+
+def loss_of_texts(logits: torch.Tensor, data: Labeled, texts: torch.Tensor) -> torch.Tensor:
+    """Compute the mean loss in nats per text: over labels that exclude each other, or over independent ones."""
+    targets = torch.from_numpy(data.targets[texts.cpu().numpy()]).to(logits)
+    if data.independent:
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1).mean()
+    return torch.nn.functional.cross_entropy(logits, targets)
+
+
+@torch.inference_mode()
+def _logits_of_all(headed: HeadedNetwork, data: Labeled, batch: int, padding: int) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = steps_of_epoch(data, HeadPlan(epochs=1, batch=batch), 0, padding)
+    parts = [headed.packed_logits(some) for some in rows]
+    return torch.cat([logits for logits, _ in parts]), torch.cat([texts for _, texts in parts])
+
+
+def probe_step_s(headed: HeadedNetwork, data: Labeled, plan: HeadPlan, padding: int, steps: int) -> float:
+    """Measure the seconds of a training step without changing any weight; the first one warms up."""
+    times = []
+    for rows in (steps_of_epoch(data, plan, 0, padding) * (steps + 1))[: steps + 1]:
+        start = time.perf_counter()
+        logits, texts = headed.packed_logits(rows)
+        loss_of_texts(logits, data, texts).backward()
+        times.append(time.perf_counter() - start)
+    for parameter in headed.parameters():
+        parameter.grad = None
+    return min(times[1:])
+
+
+def planned_steps(data: Labeled, plan: HeadPlan, padding: int) -> list[tuple[int, int]]:
+    """List the (epoch, number in the epoch) of each optimizer step of a run."""
+    whole = int(np.ceil(plan.epochs))
+    steps = [(epoch, k) for epoch in range(whole) for k in range(len(steps_of_epoch(data, plan, epoch, padding)))]
+    return steps[: max(1, round(len(steps) * plan.epochs / whole))]
+
+
+def train_head(
+    headed: HeadedNetwork,
+    data: Labeled,
+    held_out: Labeled,
+    plan: HeadPlan,
+    folder: Path,
+    padding: int,
+    on_progress: Callable[[HeadProgress], None],
+) -> HeadResult:
+    """Train the adapters and the head of a prepared network and leave the best weights in it.
+
+    A killed run resumes from the last checkpoint in `folder` and reaches the same result.
+
+    Args:
+        headed: a network whose base was prepared by `loop.prepare`.
+        data: training texts.
+        held_out: validation texts, which choose among the run's weights.
+        plan: settings of the run.
+        folder: folder of the checkpoints.
+        padding: id that fills rows.
+        on_progress: called after each step.
+    """
+    run = _HeadRun(headed, plan, held_out)
+    run.resume(folder)
+    places = planned_steps(data, plan, padding)
+    due = {round(len(places) * (k + 1) / plan.validations) for k in range(plan.validations)}
+    before, begun, saved, save_every_s = run.seconds, time.monotonic(), time.monotonic(), SAVE_EVERY_S
+    epoch_rows: tuple[int, list[Rows]] = (-1, [])
+    try:
+        while run.step < len(places):
+            epoch, number = places[run.step]
+            if epoch_rows[0] != epoch:
+                epoch_rows = epoch, steps_of_epoch(data, plan, epoch, padding)
+            run.advance(epoch_rows[1][number], data, run.step / len(places))
+            if run.step in due:
+                run.validate(padding)
+            run.seconds = before + time.monotonic() - begun
+            on_progress(HeadProgress(run.step, len(places), run.losses[-1], run.seconds, run.points))
+            if time.monotonic() - saved > save_every_s:
+                writing = time.monotonic()
+                run.save(folder)
+                saved = time.monotonic()
+                save_every_s = max(SAVE_EVERY_S, (saved - writing) / SAVE_SHARE)
+    except KeyboardInterrupt:
+        run.save(folder)
+        raise
+    run.keep_best()
+    return HeadResult(run.step, run.best, run.points, run.losses, run.seconds, run.sessions)

@@ -1,0 +1,195 @@
+"""Who a model is: the catalog entry, size, price and terms behind a name, and what users state about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, quote
+
+from pydantic import ValidationError
+
+from sizewise.errors import UsageError
+from sizewise.models.catalog import PRICED, load_catalog
+from sizewise.models.names import find_retirement, maker_of, plain, seller_named, tail_of, without_snapshot
+from sizewise.models.price_lists import find_prices, today
+from sizewise.records import CatalogModel, ListPrice, StatedFacts
+
+NOT_STATED, HERE = "not stated", "this machine"
+TITLES = {
+    "openai": "OpenAI",
+    "anthropic": "Anthropic",
+    "google": "Google",
+    "deepseek": "DeepSeek",
+    "mistral": "Mistral",
+}
+LOCAL_KINDS = ("pkg", "run", "gguf")
+
+
+class Identity(NamedTuple):
+    """What is known of a model by its name."""
+
+    name: str
+    """Name in the catalog, or else as given."""
+    entry: CatalogModel | None
+    """Catalog entry, if there is one."""
+    seller: str
+    """Provider as genai-prices names it; empty if any may be meant."""
+    prices: tuple[ListPrice, ...]
+    """List prices; empty for a model that was shut down, and where none is known."""
+    retires_on: str
+    """Day on which the maker shuts the model down, if announced."""
+    on_this_machine: bool = False
+    """Whether the name is the URI of weights on this machine."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the weights can't be downloaded, so that only a provider can run the model."""
+        if self.entry is not None:
+            return self.entry.weights == "closed"
+        return maker_of(self.name) not in ("", "mistral") or (self.seller in TITLES and self.seller != "mistral")
+
+    @property
+    def host(self) -> str:
+        """Title of the only provider, if the model has one."""
+        if self.seller:
+            return TITLES.get(self.seller, self.seller)
+        return self.entry.maker if self.entry is not None and self.closed else ""
+
+
+def find_entry(name: str) -> CatalogModel | None:
+    """Look up a model in the catalog by name, URI, alias or dated snapshot, whatever its spelling."""
+    by_name: dict[str, CatalogModel] = {}
+    for model in load_catalog().values():
+        for known in (model.name, model.uri, model.uri.partition(":")[2], *model.aliases):
+            by_name.setdefault(plain(known), model)
+    tail = tail_of(name)
+    for spelling in (name, tail, without_snapshot(name), without_snapshot(tail)):
+        if plain(spelling) in by_name:
+            return by_name[plain(spelling)]
+    return None
+
+
+def identify(name: str) -> Identity:
+    """Look up a model by the name that a user or a file gives it."""
+    kind, colon, rest = name.partition(":")
+    entry = find_entry(name)
+    if colon and kind in LOCAL_KINDS:
+        return Identity(name, entry, "", (), "", on_this_machine=True)
+    named = kind if colon and kind not in ("hf", "ft") and not rest.isdigit() else ""
+    asked = rest if named else name
+    seller = PRICED.get(named, named) or seller_named(name)
+    if not seller and entry is not None:
+        seller = PRICED.get(entry.uri.partition(":")[0], "")
+    if not seller and entry is None:
+        seller = maker_of(name)
+    end = find_retirement(asked, seller)
+    retires_on = end.day if end is not None else (entry.retires_on or "" if entry is not None else "")
+    prices: tuple[ListPrice, ...] = ()
+    if not retires_on or retires_on > today():
+        spellings = _spellings(asked, entry)
+        prices = next((found for one in spellings if one and (found := find_prices(one, seller))), ())
+    if not seller and len({price.provider for price in prices} & set(TITLES)) == 1 and entry is None:
+        seller = next(price.provider for price in prices if price.provider in TITLES)
+        prices = tuple(price for price in prices if price.provider == seller)
+    return Identity(entry.name if entry is not None else name, entry, seller, prices, retires_on)
+
+
+def _spellings(asked: str, entry: CatalogModel | None) -> list[str]:
+    """List the names under which price lists may know a model."""
+    tail = asked.rpartition("/")[2]
+    dashed = re.sub(r"[\s_]+", "-", tail.strip().lower())
+    below = asked.partition("/")[2]
+    known = [entry.uri.partition(":")[2].rpartition("/")[2]] if entry else []
+    return [asked, below, tail, *known, dashed, dashed.replace(".", "-")]
+
+
+def split_recorded(rest: str) -> tuple[Path, StatedFacts]:
+    """Split what follows `recorded:` into the file and the facts stated after `#`: `FILE#gpt-4o&local=true`.
+
+    Raises:
+        UsageError: a fact is unknown or has an invalid value.
+    """
+    whole = Path(rest).expanduser()
+    name, mark, told = rest.rpartition("#")
+    if not mark or whole.exists():
+        return whole, StatedFacts()
+    pairs = parse_qsl(f"of={told}" if "=" not in told.partition("&")[0] else told, keep_blank_values=True)
+    return Path(name).expanduser(), state_facts(dict(pairs), f"recorded:{rest}")
+
+
+def recorded_uri(path: str, facts: StatedFacts | None) -> str:
+    """Write the URI of recorded answers with the facts stated about them."""
+    given = facts.model_dump(exclude_defaults=True) if facts is not None else {}
+    parts = [quote(given.pop("of"), safe=":/@") if "of" in given else ""]
+    parts += [
+        f"{key}={quote(str(value).lower() if isinstance(value, bool) else str(value))}" for key, value in given.items()
+    ]
+    told = "&".join(part for part in parts if part)
+    return f"recorded:{path}" + (f"#{told}" if told else "")
+
+
+def state_facts(given: dict[str, Any], where: str) -> StatedFacts:
+    """Check the facts that a user states about a model.
+
+    Raises:
+        UsageError: a fact is unknown or has an invalid value.
+    """
+    unknown = sorted(set(given) - set(StatedFacts.model_fields))
+    if unknown:
+        raise UsageError(
+            f"Unknown key '{unknown[0]}' in {where}.", ", ".join(StatedFacts.model_fields), f"remove it from {where}"
+        )
+    try:
+        facts = StatedFacts.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{where}: {key} = {first['input']!r} isn't valid: {first['msg'].lower()}.",
+            f"a valid {key}",
+            f"fix {where}",
+        ) from error
+    if facts.minutes_per_case is not None and facts.usd_per_hour is None and facts.usd_per_1000 is None:
+        raise UsageError(
+            f"{where} sets minutes_per_case = {facts.minutes_per_case:g} without a price of that time.",
+            "usd_per_hour too, for example 35",
+            f"add usd_per_hour to {where}",
+        )
+    if facts.minutes_per_case is not None and not facts.process:
+        return facts.model_copy(update={"process": "staff"})
+    return facts
+
+
+def describe_identity(found: Identity, facts: StatedFacts) -> dict[str, Any]:
+    """Build the fields of a description that depend on who the model is."""
+    entry = found.entry
+    parameters = facts.parameters or (entry.parameters if entry is not None else None)
+    source = "counted"
+    if facts.parameters:
+        source = "stated in the study file"
+    elif entry is not None and entry.parameters:
+        source = f"published by {entry.maker}"
+    elif entry is not None:
+        source = entry.parameters_note or "not published"
+    elif parameters is None:
+        source = "not in the catalog"
+    local = found.on_this_machine if facts.local is None else facts.local
+    license = facts.license or (entry.license if entry is not None and entry.license else "")
+    fields: dict[str, Any] = {
+        "of": found.name,
+        "parameters": parameters,
+        "parameters_source": source,
+        "parameters_estimate": None if parameters or entry is None else entry.parameters_estimate,
+        "local": local,
+        "hosted_by": HERE if facts.local else "" if local else found.host or NOT_STATED,
+        "license": license or ("terms of the provider" if found.host else "not stated"),
+        "attention": (entry.attention if entry is not None and entry.attention else "not published"),
+        "context": entry.context if entry is not None else None,
+        "data_policy": facts.data_policy,
+        "retires_on": found.retires_on,
+        "prices": found.prices,
+    }
+    if found.prices or found.retires_on:
+        fields["described_on"] = today()
+    return fields

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sizewise.records import Evaluation, ModelDescription
+from sizewise.store import Store
+from tests.cli.test_cli import call
+from tests.comparison.test_decisions import made
+
+
+@pytest.fixture
+def evaluation(store: Store) -> str:
+    rows, _, _ = made(300)
+    model = ModelDescription(uri="fake:echo", origin="x", license="x", engine="test", precision="none")
+    record = Evaluation(
+        model=model, data="suite:x", seed=0, limit=None, metrics=("accuracy",), scores={}, items=300, failed=0,
+        seconds=0, versions={},
+    )  # fmt: skip
+    store.write_rows(store.folder("evaluation", "eval-1"), "items.jsonl", rows)
+    store.write("eval-1", record)
+    return "eval-1"
+
+
+def test_decisions_of_an_evaluation(
+    evaluation: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = tmp_path / "costs.csv"
+    costs.write_text("correct,decided,cost\nham,spam,20\n", encoding="utf-8")
+    arguments = ("decisions", evaluation, "--costs", str(costs), "--hand-over", "0.5", "--risk", "0.1")
+    code, out, _ = call(capsys, monkeypatch, *arguments)
+    assert code == 0
+    assert "Cost of 1,000 decisions" in out
+    assert max(map(len, out.splitlines()[2:])) <= 120
+    code, out, _ = call(capsys, monkeypatch, *arguments, "--json")
+    found = json.loads(out)
+    assert (code, found["kind"], found["id"]) == (0, "decision-analysis", evaluation)
+    assert found["record"]["costs"]["hand_over"] == 0.5
+    code, out, _ = call(capsys, monkeypatch, "decisions", evaluation, "--csv")
+    assert out.startswith("label,n,precision,recall,F1,ROC AUC\nham,")
+    assert call(capsys, monkeypatch, "decisions", evaluation, "--cost", "ham=2")[0] == 2
+    code, _, err = call(capsys, monkeypatch, "decisions", evaluation, "--cost", "ham:spam=much")
+    assert code == 2
+    assert "The cost of deciding 'spam' for 'ham' is 'much'." in err
+    code, _, err = call(capsys, monkeypatch, "decisions", evaluation, "--groups", "age")
+    assert code == 1
+    assert "have no column 'age' of groups" in err

@@ -1,0 +1,223 @@
+"""Labels of a dataset: spellings joined, the question found, and doubtful labels reported."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise.datasets import DatasetContents, load, read
+from sizewise.datasets.label_report import label_lines
+from sizewise.documents import ReadOptions
+from sizewise.documents.decisions import declared_question
+from sizewise.errors import SizewiseError
+from sizewise.records import LabelReport
+from sizewise.store import Store
+from sizewise.text import positive_first
+
+TOPICS = {
+    "card": "card lost stolen replace block pin plastic arrive",
+    "transfer": "transfer send money abroad recipient iban pending wire",
+    "fee": "fee charge cost price monthly expensive refund plan",
+}
+
+
+def contents(folder: Path, rows: list[dict[str, Any]], type: str = "", **options: Any) -> DatasetContents:
+    folder.mkdir(exist_ok=True)
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    store = Store(folder / "home")
+    question = declared_question(type) if type else None
+    return load(store, read([path], store=store, options=ReadOptions(question=question), **options).id)
+
+
+def report(found: DatasetContents) -> LabelReport:
+    assert found.record.labels is not None
+    return found.record.labels
+
+
+def topical(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    rng = random.Random(seed)
+    rows = []
+    for i in range(count):
+        label = sorted(TOPICS)[i % 3]
+        words = rng.sample(TOPICS[label].split(), 4)
+        rows.append({"id": f"q{i}", "text": f"{' '.join(words)} {i} {rng.randrange(10**6)}", "label": label})
+    return rows
+
+
+def plain(count: int, labels: list[str]) -> list[dict[str, Any]]:
+    rng = random.Random(1)
+    return [
+        {"text": f"note {rng.randrange(10**9)} about {rng.randrange(10**9)}", "label": labels[i % len(labels)]}
+        for i in range(count)
+    ]
+
+
+def test_planted_label_errors_are_listed_first(tmp_path: Path) -> None:
+    rows = topical(150)
+    for i in (3, 40, 77, 110):
+        rows[i]["label"] = "fee" if rows[i]["label"] != "fee" else "card"
+    found = contents(tmp_path, rows)
+    planted = {"q3", "q40", "q77", "q110"}
+    first = found.label_errors[:3]
+    assert {error.item for error in first} <= planted
+    for error in first:
+        assert error.suggested == sorted(TOPICS)[int(error.item[1:]) % 3]
+        assert error.label == rows[int(error.item[1:])]["label"]
+    assert report(found).likely_errors is not None
+    assert report(found).searched == 150
+    assert any(line.startswith("likely label errors: ") for line in label_lines(report(found)))
+
+
+def test_a_small_dataset_is_not_searched_and_says_why(tmp_path: Path) -> None:
+    found = report(contents(tmp_path, plain(40, ["a1", "b1"])))
+    assert found.likely_errors is None
+    assert "at least 100 examples" in found.missing_reason
+
+
+def test_spellings_of_a_label_are_joined_with_a_note(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, ["Lost card", "lost  card", "Lost card", "fee"]))
+    assert report(found).joined == {"lost  card": "Lost card"}
+    assert report(found).counts == {"Lost card": 45, "fee": 15}
+    assert any("were joined: 'lost  card' (15) with 'Lost card'" in note for note in found.record.notes)
+    assert {example.references[0] for example in found.examples["train"]} == {"Lost card", "fee"}
+    assert found.record.question is not None
+    assert found.record.question.values == ("Lost card", "fee")
+
+
+def test_labels_that_are_ambiguous_are_reported_but_stay_apart(tmp_path: Path) -> None:
+    found = report(contents(tmp_path, plain(60, ["a", "A", "lost_card", "lost card"])))
+    assert found.joined == {}
+    assert found.alike == (("A", "a"), ("lost card", "lost_card"))
+
+
+def test_blanks_around_a_label_are_taken_off_with_a_note(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, [" spam", "ham"]))
+    assert report(found).counts == {"ham": 30, "spam": 30}
+    assert any("30 rows whose label had blanks around it" in note for note in found.record.notes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "values"),
+    [
+        (["ham", "spam"], "predicate", ("spam", "ham")),
+        (["false", "true"], "predicate", ("true", "false")),
+        (["no", "yes"], "predicate", ("yes", "no")),
+        (["0", "1"], "predicate", ("1", "0")),
+        (["not fraud", "fraud"], "predicate", ("fraud", "not fraud")),
+        (["cat", "dog"], "choice", ("cat", "dog")),
+        (["10", "9", "1"], "choice", ("1", "9", "10")),
+        (["退款", "卡丢失"], "choice", ("卡丢失", "退款")),
+    ],
+)
+def test_the_question_is_found_in_the_labels(
+    tmp_path: Path, labels: list[str], kind: str, values: tuple[str, ...]
+) -> None:
+    question = contents(tmp_path, plain(60, labels)).record.question
+    assert question is not None
+    assert (question.type, question.values) == (kind, values)
+
+
+def test_booleans_and_whole_numbers_of_different_files_are_one_label(tmp_path: Path) -> None:
+    rows = plain(60, ["1", "0"])
+    for row in rows[:10]:
+        row["label"] = float(row["label"])
+    assert report(contents(tmp_path, rows)).joined == {"0.0": "0", "1.0": "1"}
+
+
+def test_one_class_is_no_question(tmp_path: Path) -> None:
+    found = contents(tmp_path, plain(60, ["spam"]))
+    assert found.record.question is None
+    assert any("nothing to classify" in note for note in found.record.notes)
+
+
+def test_rare_and_unseen_labels_and_imbalance_are_reported(tmp_path: Path) -> None:
+    rows = [row | {"split": "train"} for row in plain(60, ["spam"])]
+    rows += [{"text": f"ordinary message {i * 7919}", "label": "ham", "split": "train"} for i in range(5)]
+    rows += [{"text": "a unique text of a rare class", "label": "scam", "split": "test"}]
+    rows += [{"text": f"held out text {i * 104729}", "label": "spam", "split": "test"} for i in range(5)]
+    found = contents(tmp_path, rows, split="given")
+    assert report(found).singletons == ("scam",)
+    assert report(found).unseen == {"scam": 1}
+    assert report(found).imbalance == 65
+    assert any("no model that is trained here can predict it" in note for note in found.record.notes)
+    assert any(line.startswith("imbalanced: 'spam' is 65 times") for line in label_lines(report(found)))
+
+
+def test_the_same_text_with_different_labels_is_a_conflict(tmp_path: Path) -> None:
+    rows = [
+        *plain(60, ["card", "fee"]),
+        *({"id": f"c{i}", "text": "Where is it?", "label": label} for i, label in enumerate(("card", "fee"))),
+    ]
+    rows.append({"id": "c2", "text": "where is it", "label": "fee"})
+    found = contents(tmp_path, rows)
+    assert (report(found).conflicts, report(found).conflicting_examples) == (1, 3)
+    doubtful = {
+        error.item: (error.label, error.suggested) for error in found.label_errors if error.reason == "same text"
+    }
+    assert doubtful["c0"] == ("card", "fee")
+
+
+def test_shared_questions_move_to_the_dataset_and_different_ones_into_the_prompts(tmp_path: Path) -> None:
+    typed = {"type": "choice", "question": "Which team?", "options": [{"value": "a1", "description": "first"}, "b1"]}
+    shared = contents(tmp_path / "one", [row | typed for row in plain(40, ["a1", "b1"])])
+    assert shared.record.question is not None
+    assert shared.record.question.instructions == "Which team?"
+    assert shared.record.question.options[0].description == "first"
+    assert all(example.question is None and not example.choices for example in shared.examples["train"])
+    other = typed | {"question": "Which floor?"}
+    mixed = contents(
+        tmp_path / "two", [row | (typed if i % 2 else other) for i, row in enumerate(plain(40, ["a1", "b1"]))]
+    )
+    assert mixed.record.question is None
+    assert all(example.prompt.endswith(("Which team?", "Which floor?")) for example in mixed.examples["train"])
+    assert mixed.examples["train"][0].choices == ("a1", "b1")
+
+
+def test_a_distribution_is_kept_through_the_splits(tmp_path: Path) -> None:
+    rows = [
+        {"text": row["text"], "label_distribution": {"Spam": 2, "ham": 1} if i % 2 else {"ham": 1, "spam": 1}}
+        for i, row in enumerate(plain(60, ["x"]))
+    ]
+    found = contents(tmp_path, rows)
+    assert (report(found).distributions, report(found).ties) == (60, 30)
+    assert {round(sum(one.distribution.values()), 9) for one in found.examples["train"]} == {1.0}
+
+
+def test_several_labels_may_apply_if_declared(tmp_path: Path) -> None:
+    rows = [
+        {"text": row["text"], "labels": ["a1", "b1"] if i % 2 else ["b1"]} for i, row in enumerate(plain(60, ["x"]))
+    ]
+    found = contents(tmp_path, rows, type="multi")
+    assert report(found).counts == {"b1": 60, "a1": 30}
+    assert found.record.question is not None
+    assert found.record.question.type == "multi"
+
+
+def test_a_predicate_needs_two_labels(tmp_path: Path) -> None:
+    with pytest.raises(SizewiseError, match="declared a predicate, but the data have 3 labels"):
+        contents(tmp_path, plain(60, ["a1", "b1", "c1"]), type="predicate")
+
+
+def test_opposites_are_recognized() -> None:
+    assert positive_first(["non-compliant", "compliant"]) == ["compliant", "non-compliant"]
+    assert positive_first(["urgent", "normal"]) is None
+
+
+def test_what_programs_write_for_no_label_is_noted_and_sorts_as_a_word(tmp_path: Path) -> None:
+    rows = [{"text": f"number {i}", "label": ("2", "nan", "10", "b")[i % 4]} for i in range(40)]
+    found = contents(tmp_path / "a", rows)
+    assert found.record.question is not None
+    assert found.record.question.values == ("2", "10", "b", "nan")
+    assert any("may stand for a missing label" in note and "'nan' (10)" in note for note in found.record.notes)
+    declared = [row | {"options": ["2", "nan", "10", "b"]} for row in rows]
+    assert not any("missing label" in note for note in contents(tmp_path / "b", declared).record.notes)
+
+
+def test_labels_in_letters_of_another_width_are_reported(tmp_path: Path) -> None:
+    rows = [{"text": f"number {i}", "label": ("CO2", "\uff23\uff2f2")[i % 2]} for i in range(40)]
+    assert report(contents(tmp_path, rows)).alike == (("CO2", "\uff23\uff2f2"),)

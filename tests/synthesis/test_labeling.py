@@ -1,0 +1,153 @@
+"""Labeling with a committee: votes are kept, people's labels are taken back, and nothing is asked twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from sizewise import datasets
+from sizewise.cli.label import _print
+from sizewise.errors import SizewiseError, UsageError
+from sizewise.records import Labeling, Option, Question
+from sizewise.store import Store
+from sizewise.synthesis.label_files import LabelOptions, ask_path, journal_path
+from sizewise.synthesis.labeling import label_texts
+
+LABELS = ("card", "fee", "transfer")
+QUESTION = Question(options=tuple(Option(value=label) for label in LABELS))
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> dict[str, str]:
+    """Write texts without labels, and recorded answers of models that are right in 95, 80 and 60 of 100 cases."""
+    rng = random.Random(5)
+    true = {f"t{i}": rng.choice(LABELS) for i in range(120)}
+    rows = "".join(json.dumps({"id": name, "prompt": f"text {name} {rng.random()}"}) + "\n" for name in true)
+    (tmp_path / "texts.jsonl").write_text(rows, encoding="utf-8")
+    for model, share in (("good", 0.95), ("fair", 0.8), ("poor", 0.6)):
+        answers = ((name, label if rng.random() < share else rng.choice(LABELS)) for name, label in true.items())
+        lines = (json.dumps({"id": name, "completion": answer.upper()}) + "\n" for name, answer in answers)
+        (tmp_path / f"{model}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return true
+
+
+def label(folder: Path, *models: str, ask: int = 10, question: Question | None = QUESTION) -> Labeling:
+    return label_texts(
+        [folder / "texts.jsonl"],
+        [f"recorded:{folder / model}.jsonl" for model in models],
+        folder / "labels.jsonl",
+        question=question,
+        options=LabelOptions(ask=ask),
+        store=Store(folder / "home"),
+    )
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fill(path: Path, labels: dict[str, str]) -> None:
+    rows = rows_of(path)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"label": labels.get(row["id"], "")} for row in rows)
+
+
+def test_a_committee_is_as_good_as_its_best_model_and_its_labels_are_read(
+    tmp_path: Path, truth: dict[str, str]
+) -> None:
+    made = label(tmp_path, "good", "fair", "poor")
+    good, fair, poor = made.accuracies.values()
+    assert good > fair > poor
+    rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sum(row["label"] == truth[row["id"]] for row in rows) >= 0.93 * len(rows)
+    store = Store(tmp_path / "home")
+    read = datasets.read([tmp_path / "labels.jsonl"], store=store).record
+    assert read.question is not None
+    assert read.question.values == LABELS
+    assert read.labels is not None
+    assert read.labels.examples == made.written
+
+
+def test_a_model_that_answered_nothing_has_no_accuracy(
+    tmp_path: Path, truth: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (json.dumps({"id": name, "completion": "no idea"}) + "\n" for name in truth)
+    (tmp_path / "silent.jsonl").write_text("".join(lines), encoding="utf-8")
+    made = label(tmp_path, "good", "silent")
+    assert list(made.accuracies.values())[1] is None
+    assert list(made.unanswered.values()) == [0, 120]
+    _print(made, csv=True)
+    assert capsys.readouterr().out.splitlines()[2].endswith(",-,120")
+
+
+def test_people_settle_the_least_certain_texts_and_are_not_asked_again(tmp_path: Path, truth: dict[str, str]) -> None:
+    label(tmp_path, "good", "fair", "poor")
+    asked = rows_of(ask_path(tmp_path / "labels.jsonl"))
+    assert [row["reason"] for row in asked].count("check") == 2
+    fill(ask_path(tmp_path / "labels.jsonl"), {row["id"]: truth[row["id"]].title() for row in asked[:8] + asked[8:]})
+    made = label(tmp_path, "good", "fair", "poor")
+    assert made.settled == 10
+    assert made.checked.n == 2
+    again = {row["id"] for row in rows_of(ask_path(tmp_path / "labels.jsonl"))}
+    assert again.isdisjoint(row["id"] for row in asked)
+    labeled = {row["id"]: row for row in map(json.loads, (tmp_path / "labels.jsonl").read_text().splitlines())}
+    assert all(labeled[row["id"]]["label"] == truth[row["id"]] for row in asked)
+    assert all(labeled[row["id"]]["tags"] == ["people"] for row in asked)
+
+
+def test_a_model_is_asked_once_even_if_the_journal_broke_off(tmp_path: Path, truth: dict[str, str]) -> None:
+    first = label(tmp_path, "good", "fair")
+    journal = journal_path(tmp_path / "labels.jsonl")
+    whole = journal.read_text(encoding="utf-8")
+    journal.write_text(whole[: len(whole) - 30], encoding="utf-8")  # killed while it wrote
+    (tmp_path / "good.jsonl").write_text('{"id": "t0", "completion": "fee"}\n', encoding="utf-8")
+    second = label(tmp_path, "good", "fair")
+    assert second.accuracies == first.accuracies
+    assert second.unanswered == first.unanswered
+
+
+def test_a_label_outside_the_options_loses_nothing(tmp_path: Path, truth: dict[str, str]) -> None:
+    label(tmp_path, "good", "fair")
+    ask = ask_path(tmp_path / "labels.jsonl")
+    names = [row["id"] for row in rows_of(ask)]
+    fill(ask, {names[0]: truth[names[0]], names[1]: "nonsense"})
+    before = ask.read_bytes()
+    with pytest.raises(SizewiseError, match="'nonsense' is none of the options"):
+        label(tmp_path, "good", "fair")
+    assert ask.read_bytes() == before
+
+
+def test_a_partly_filled_file_is_read_as_it_is(tmp_path: Path, truth: dict[str, str]) -> None:
+    label(tmp_path, "good", "fair", ask=30)
+    ask = ask_path(tmp_path / "labels.jsonl")
+    names = [row["id"] for row in rows_of(ask)]
+    fill(ask, {name: truth[name] for name in names[:20]})
+    read = datasets.read([ask], store=Store(tmp_path / "home")).record
+    assert read.labels is not None
+    assert read.labels.examples == 20
+    assert any("still to be labeled" in note for note in read.notes)
+
+
+def test_the_labels_that_some_texts_have_are_the_options(tmp_path: Path, truth: dict[str, str]) -> None:
+    rows = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text().splitlines()]
+    rows = [row | ({"label": truth[row["id"]]} if i < 30 else {}) for i, row in enumerate(rows)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    made = label(tmp_path, "good", question=None)
+    assert made.options == LABELS
+    assert made.settled == 30
+    assert made.unanimous.value is None
+    assert made.unanimous.missing_reason == "only one model voted"
+
+
+def test_without_models_or_options_there_is_nothing_to_do(tmp_path: Path, truth: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="No model was given"):
+        label(tmp_path)
+    with pytest.raises(UsageError, match="no labels to choose from"):
+        label(tmp_path, "good", question=None)
