@@ -351,6 +351,14 @@ class CatalogModel(Record):
     """Context length in tokens."""
     modalities: tuple[str, ...] = ()
     """Types of input."""
+    expertise: str | None = None
+    """What its maker says it is for, and its languages."""
+    training_data: str | None = None
+    """Data that it was trained on."""
+    knowledge_cutoff: str | None = None
+    """End of its training data, as its maker states it."""
+    bias: str | None = None
+    """Published statements about its bias and fairness."""
     hardware: str | None = None
     """Hardware required to run the model."""
     retires_on: str | None = None
