@@ -6,11 +6,14 @@ import re
 import unicodedata
 
 MAKERS = frozenset(
-    ["openai", "open", "ai", "anthropic", "anthropics", "google", "googles", "deepmind", "meta", "metas", "facebook"]
-    + ["microsoft", "microsofts", "ibm", "ibms", "mistralai", "huggingface", "hugging", "face", "huggingfacetb"]
-    + ["alibaba", "openais", "hf", "bedrock", "azure", "openrouter", "vertex", "models", "model", "llm", "the", "by"]
-    + ["from", "version", "v", "latest", "newest", "current", "gguf", "awq", "gptq", "mlx", "onnx", "unsloth", "thebloke"]
-)
+    [
+        "openai", "open", "ai", "anthropic", "anthropics", "google", "googles", "deepmind", "meta", "metas",
+        "facebook", "microsoft", "microsofts", "ibm", "ibms", "mistralai", "huggingface", "hugging", "face",
+        "huggingfacetb", "alibaba", "openais", "hf", "bedrock", "azure", "openrouter", "vertex", "models", "model",
+        "llm", "the", "by", "from", "version", "v", "latest", "newest", "current", "gguf", "awq", "gptq", "mlx",
+        "onnx", "unsloth", "thebloke",
+    ]
+)  # fmt: skip
 """Words that don't tell models apart: makers, hosts, formats of files."""
 SOFT = frozenset(["instruct", "it", "chat", "preview", "fp8", "fp16", "bf16", "int8", "int4", "4bit", "8bit"])
 """Words for a model's tuning and number format, which people leave out."""
@@ -38,13 +41,12 @@ def _joined(parts: list[str]) -> list[str]:
     while i < len(parts):
         part, after = parts[i], parts[i + 1] if i + 1 < len(parts) else ""
         number = part.replace(".", "").isdigit()
-        if number and after in _COUNTED and len(after) == 1:
+        if (number and after in _COUNTED and len(after) == 1) or (
+            part in _NUMBERED and after.replace(".", "").isdigit()
+        ):
             words.append(part + after)
             i += 2
-        elif part in _NUMBERED and after.replace(".", "").isdigit():
-            words.append(part + after)
-            i += 2
-        elif part.isdigit() and after.isdigit() and len(part) < 3 and len(after) < 3 and not _counts(parts, i + 1):
+        elif max(len(part), len(after)) < 3 and (part + after).isdigit() and after and not _counts(parts, i + 1):
             words.append(f"{part}.{after}")
             i += 2
         else:

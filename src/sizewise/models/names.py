@@ -145,7 +145,5 @@ def _retirements() -> dict[str, Retirement]:
 def _retired_names() -> dict[str, Retirement]:
     text = files("sizewise.models").joinpath("retired.toml").read_text(encoding="utf-8")
     return {
-        name: Retirement(row["provider"], row["day"])
-        for row in tomllib.loads(text)["retired"]
-        for name in row["names"]
+        name: Retirement(row["provider"], row["day"]) for row in tomllib.loads(text)["retired"] for name in row["names"]
     }

@@ -125,9 +125,8 @@ def _read() -> PriceUpdate:
 
 def _unused(why: str) -> PriceUpdate:
     path = Store().price_update_path()
-    return PriceUpdate(
-        problem=f"{path} {why}, so the packaged price list is used. Run `sizewise models --refresh`, or remove the file."
-    )
+    repair = "Run `sizewise models --refresh`, or remove the file"
+    return PriceUpdate(problem=f"{path} {why}, so the packaged price list is used. {repair}.")
 
 
 def _use(update: PriceUpdate) -> None:
@@ -181,7 +180,7 @@ def _names_before(before: PriceUpdate) -> set[str]:
 
 
 def _fetch_list(provider: str, say: Callable[[str], None]) -> dict[str, str] | None:
-    """Fetch the models that a provider lists, with their days; None without a key, or if the provider doesn't answer."""
+    """Fetch the models that a provider lists, with their days; None without a key, or without an answer."""
     known = PROVIDERS[provider]
     key = os.environ.get(known.key, "")
     if not key:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from sizewise.records.base import Record
 from sizewise.records.scores import Score
@@ -147,7 +147,7 @@ class NewModel(Record):
     """What that date is, and its source."""
     price: str = ""
     """List prices, if known."""
-    studies: dict[str, str] = {}
+    studies: dict[str, str] = Field(default_factory=dict)
     """Id of a stored study -> why the model might change it."""
 
 

@@ -65,7 +65,7 @@ def estimate_study(config: StudyConfig, *, store: Store | None = None, reporter:
     data = read_data(config, store, reporter)
     contents = datasets.load(store, data.id)
     test = _test_data(contents, config)
-    speed = _matmul_flops()
+    speed = matmul_flops()
     reporter.say(f"This machine reaches {speed / 1e9:,.0f} GFLOP/s in large fp32 matrix products")
     work = _Work.of(test, contents, speed)
     rows = [_candidate(candidate, work, store) for candidate in config.candidates]
@@ -313,7 +313,7 @@ def _sum(ranges: list[Range]) -> Range:
     )
 
 
-def _matmul_flops() -> float:
+def matmul_flops() -> float:
     """Measure the floating-point operations per second of a large matrix product, for about a third of a second."""
     size = 1024
     left = np.ones((size, size), dtype=np.float32)
