@@ -122,7 +122,8 @@ def _spellings(asked: str, entry: CatalogModel | None) -> list[str]:
     tail = asked.rpartition("/")[2]
     dashed = re.sub(r"[\s_]+", "-", tail.strip().lower())
     below = asked.partition("/")[2]
-    known = [entry.uri.partition(":")[2].rpartition("/")[2]] if entry else []
+    at = entry.uri.partition(":")[2] if entry else ""
+    known = [at, at.rpartition("/")[2]] if entry else []
     return [asked, below, tail, *known, dashed, dashed.replace(".", "-")]
 
 

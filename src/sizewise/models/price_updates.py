@@ -44,6 +44,8 @@ class PriceUpdate(NamedTuple):
 
 
 _loaded: tuple[tuple[str, float], PriceUpdate] | None = None
+_in_use = False
+"""Whether genai-prices uses an update rather than its packaged list."""
 
 
 def current_update() -> PriceUpdate:
@@ -57,7 +59,7 @@ def current_update() -> PriceUpdate:
     if _loaded is not None and _loaded[0] == state:
         return _loaded[1]
     update = _read() if state[1] else PriceUpdate()
-    if update.providers is not None or _loaded is not None:
+    if update.providers is not None or _in_use:
         _use(update)
     _loaded = (state, update)
     return update
@@ -131,6 +133,8 @@ def _unused(why: str) -> PriceUpdate:
 
 def _use(update: PriceUpdate) -> None:
     """Let genai-prices use an update, or the packaged list without one."""
+    global _in_use
+    _in_use = update.providers is not None
     try:
         from genai_prices import data_snapshot
     except ImportError:

@@ -65,7 +65,7 @@ def find_entry(name: str) -> CatalogModel | None:
         words = words_of_name(spelling)
         if words and words in index.by_words:
             return index.by_words[words]
-    return _with_soft_words(frozenset(words_of_name(spellings[-1])), index)
+    return None if find_family(name) is not None else _with_soft_words(words_of_name(spellings[-1]), index)
 
 
 def resolve(name: str) -> Found:

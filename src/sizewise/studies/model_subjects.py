@@ -114,7 +114,7 @@ def _trained(name: str, store: Store) -> Subject | None:
     for kind, record_type in (("checkpoint", Checkpoint), ("classifier", Classifier)):
         try:
             if store.exists(kind, name):
-                run: Any = store.get(record_type, name)  # type: ignore[type-var]
+                run: Any = store.get(record_type, name)
                 return Subject(name, name, uris=frozenset([f"run:{name}"]), run=run)
         except SizewiseError as error:
             if "is not a record id" not in error.what:

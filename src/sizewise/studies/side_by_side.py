@@ -326,7 +326,7 @@ def _cache_shape(one: _Facts) -> CacheShape | None:
     config = one.subject.config(one.store)
     if config is None or not config.get("num_hidden_layers"):
         return None
-    layers, window = int(config["num_hidden_layers"]), config.get("sliding_window")
+    layers, window = int(config["num_hidden_layers"]), int(config.get("sliding_window") or 0)
     kinds = config.get("layer_types") or ["sliding_attention" if window else "full_attention"] * layers
     windowed = sum(kind == "sliding_attention" for kind in kinds) if window else 0
     full = sum(kind == "full_attention" for kind in kinds)
@@ -338,7 +338,7 @@ def _cache_shape(one: _Facts) -> CacheShape | None:
         name=one.subject.name,
         layers=windowed + full,
         window_layers=windowed,
-        window=int(window) if windowed else None,
+        window=window if windowed else None,
         bytes_per_token=per_block,
     )
 
