@@ -15,6 +15,7 @@ NOT_RUN = {
     "sizewise evaluate MODEL --data DATA --metrics token_f1,embedding_similarity": "fetches a sentence encoder",
     "source .venv/bin/activate": "the test runs in its own environment",
     "sizewise models hf:mistralai/Mistral-7B-v0.1": "downloads a config",
+    "sizewise models --refresh": "needs a network; tests/models/test_price_updates.py has a service for it",
     "sizewise study --log export.jsonl --pays 4200/month": "trains a pretrained model for minutes",
     "sizewise serve RUN_A RUN_B pkg:smollm2-135m --share-base": "needs two models fine-tuned from one base",
     "sizewise read https://docs.example.org/guide/ --allow-host docs.example.org --max-pages 100": "needs a network",

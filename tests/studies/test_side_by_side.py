@@ -57,7 +57,7 @@ def test_measurements_are_the_newest_ones_and_say_where_they_come_from(both: Sid
     bias = row(both, "Stereotype score (SS)")
     assert [cell.kind for cell in bias.cells] == ["unknown", "measured"]
     assert bias.group == "Bias and fairness"
-    speed = [one.title for one in both.points if one.group == "Speed with one and many users"]
+    speed = [one.title for one in both.points if one.group == "Speed for one user and under load"]
     assert any("1 user" in title for title in speed)
     assert any("8 users" in title for title in speed)
     assert any("sizewise compare evaluation-large evaluation-own" in note for note in both.notes)

@@ -52,7 +52,7 @@ def register(app: typer.Typer, panel: str) -> None:
         sentence: Annotated[
             str,
             typer.Option(
-                metavar="TEXT", rich_help_panel=OUTPUT, help="With --page: the sentence that explains attention."
+                metavar="SENTENCE", rich_help_panel=OUTPUT, help="With --page: the sentence that explains attention."
             ),
         ] = "",
         refresh: Annotated[

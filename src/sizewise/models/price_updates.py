@@ -49,7 +49,7 @@ _in_use = False
 
 
 def current_update() -> PriceUpdate:
-    """Load the newest update and let genai-prices use it; an empty one if there is none, or if its file is damaged."""
+    """Load the newest update, which genai-prices then uses; an empty one if there is none, or if its file is damaged."""
     global _loaded
     path = Store().price_update_path()
     try:
@@ -132,7 +132,7 @@ def _unused(why: str) -> PriceUpdate:
 
 
 def _use(update: PriceUpdate) -> None:
-    """Let genai-prices use an update, or the packaged list without one."""
+    """Make genai-prices use an update, or the packaged list without one."""
     global _in_use
     _in_use = update.providers is not None
     try:

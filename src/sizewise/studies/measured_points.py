@@ -15,7 +15,7 @@ from sizewise.store import Saved, Store
 from sizewise.studies.model_subjects import Subject
 
 QUALITY, COST = "Context and expertise", "Resources and cost"
-FAIRNESS, SPEED = "Bias and fairness", "Speed with one and many users"
+FAIRNESS, SPEED = "Bias and fairness", "Speed for one user and under load"
 GROUPS = {
     "usd_per_1000": COST,
     "memory_bytes": COST,
@@ -126,23 +126,23 @@ def load_rows(subjects: Sequence[Subject], store: Store) -> list[ModelRow]:
         {level.concurrent_users: level for level in test.record.levels if level.concurrent_users} if test else {}
         for test in tests
     ]
-    counts = Counter(users for of_model in levels for users in of_model)
+    counts = Counter(count for of_model in levels for count in of_model)
     if not counts:
         return []
-    several = [users for users in counts if users > 1]
-    largest = max(several, key=lambda users: (counts[users], users), default=None)
+    several = [count for count in counts if count > 1]
+    largest = max(several, key=lambda count: (counts[count], count), default=None)
     rows = []
-    for users in filter(None, (1 if 1 in counts else None, largest)):
+    for count in filter(None, (1 if 1 in counts else None, largest)):
         for metric in UNDER_LOAD:
             cells = []
             for test, of_model in zip(tests, levels, strict=True):
-                score = of_model[users].scores.get(metric) if users in of_model else None
+                score = of_model[count].scores.get(metric) if count in of_model else None
                 if test is None or score is None or score.value is None:
-                    cells.append(unknown(NOT_MEASURED if test is None else f"not tested with {users} users"))
+                    cells.append(unknown(NOT_MEASURED if test is None else f"not tested with {count} users"))
                     continue
                 cells.append(_cell(Measured(score, "", test.id, test.created[:10]), _where(test.record)))
             if any(cell.score for cell in cells):
-                title = f"{measure_of(metric).heading}, {users} user{'s' * (users > 1)}"
+                title = f"{measure_of(metric).heading}, {count} user{'s' * (count > 1)}"
                 rows.append(ModelRow(group=SPEED, title=title, cells=tuple(cells), note="load test"))
     return rows
 

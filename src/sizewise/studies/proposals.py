@@ -104,7 +104,7 @@ def _local(entry: CatalogModel, needs: Needs, machine: _Machine, measured: dict[
     bits = 32.0 if small else BITS["int4"]
     memory = round(size * (TRAINED_BYTES if small else bits / 8) + PROCESS_BYTES)
     minutes = LORA_WORK * size * TRAINING_TOKENS / (READING * machine.flops) / 60
-    reasons = [f"{size / 1e9:.3g} billion parameters run on your own machine, so no text leaves it"]
+    reasons = [f"{size / 1e9:.3g} billion parameters run on your machine, so no text leaves it"]
     if small:
         reasons.append(f"fine-tuning on {TRAINING_TOKENS:,} tokens is possible here")
     if entry.expertise:

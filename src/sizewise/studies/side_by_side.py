@@ -217,7 +217,7 @@ def _price(one: _Facts) -> ModelCell:
                          as_of=today())  # fmt: skip
     if not found.prices:
         local = one.entry is not None and one.entry.weights == "open"
-        return unknown("no list price known" + ("; weights can be run on your own machines" if local else ""))
+        return unknown("no list price known" + ("; weights can be run on your machines" if local else ""))
     shown = [f"{price.provider} {price.input_usd:.3g} in, {price.output_usd:.3g} out" for price in found.prices]
     more = f"; {len(shown) - MAX_PROVIDERS} more providers" if len(shown) > MAX_PROVIDERS else ""
     return ModelCell(
