@@ -57,6 +57,8 @@ ONE = {
     "meta.llama3-1-8b-instruct-v1:0": "llama-3.1-8b-instruct",
     "Llama-3.1-8B-Instruct-Q4_K_M.gguf": "llama-3.1-8b-instruct",
     "llama 3.3 70 b": "llama-3.3-70b-instruct",
+    "llama3.1:8b": "llama-3.1-8b-instruct",
+    "qwen2.5:0.5b-instruct-q4_K_M": "qwen2.5-0.5b-instruct",
     "IBM Granite 3.1 2B": "granite-3.1-2b-instruct",
     "granite_3.3_2b_instruct": "granite-3.3-2b-instruct",
     "Orca 2 7B": "orca-2-7b",

@@ -114,7 +114,7 @@ def find_prices(name: str, provider: str = "") -> tuple[ListPrice, ...]:
         if provider and seller.id != provider:
             continue
         known = seller.find_model(name)
-        if known is None or known.deprecated:
+        if known is None or (known.deprecated and not provider):  # still the price of what a provider was paid
             continue
         try:  # priced as a short request: some providers charge more for long ones
             read, written = (

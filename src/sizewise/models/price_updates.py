@@ -49,7 +49,7 @@ _in_use = False
 
 
 def current_update() -> PriceUpdate:
-    """Load the newest update, which genai-prices then uses; an empty one if there is none, or if its file is damaged."""
+    """Load the newest update, which genai-prices then uses; an empty one without a file, or if it is damaged."""
     global _loaded
     path = Store().price_update_path()
     try:

@@ -65,7 +65,10 @@ def find_entry(name: str) -> CatalogModel | None:
         words = words_of_name(spelling)
         if words and words in index.by_words:
             return index.by_words[words]
-    return None if find_family(name) is not None else _with_soft_words(words_of_name(spellings[-1]), index)
+    if find_family(name) is not None:
+        return None
+    found = (_with_soft_words(words_of_name(spelling), index) for spelling in spellings)
+    return next((model for model in found if model is not None), None)
 
 
 def resolve(name: str) -> Found:

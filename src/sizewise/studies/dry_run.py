@@ -16,6 +16,8 @@ from sizewise.datasets.sampling import sample_documents, sample_examples
 from sizewise.decisions.scorers import STARTS
 from sizewise.errors import SizewiseError
 from sizewise.models import PACKAGED, PROVIDERS, model_size, price_of
+from sizewise.models.identity import identify
+from sizewise.models.price_lists import today
 from sizewise.models.prompts import mean_answer_tokens
 from sizewise.models.size import available_bytes
 from sizewise.progress import Reporter, Silent
@@ -217,8 +219,10 @@ def _candidate(candidate: Candidate, work: _Work, store: Store) -> CandidateEsti
 
 def _remote(candidate: Candidate, kind: str, work: _Work) -> CandidateEstimate:
     price = price_of(candidate.model)
-    notes = ["text leaves this machine"]
-    if price is None:
+    notes, end = ["text leaves this machine"], identify(candidate.model.partition("?")[0]).retires_on
+    if end:
+        notes.append(f"blocked: it was shut down on {end}" if end <= today() else f"it will be shut down on {end}")
+    elif price is None:
         notes.append("its list price is unknown")
     if offline():
         notes.append("blocked: SIZEWISE_OFFLINE forbids the connection")

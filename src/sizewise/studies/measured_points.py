@@ -121,7 +121,8 @@ def unknown(why: str) -> ModelCell:
 
 def load_rows(subjects: Sequence[Subject], store: Store) -> list[ModelRow]:
     """Build rows for one user and for the largest number of users that most of the models were tested with."""
-    tests = [_newest_test(subject, store) for subject in subjects]
+    saved = list(store.saved(LoadTest))
+    tests = [_newest_test(subject, saved) for subject in subjects]
     levels = [
         {level.concurrent_users: level for level in test.record.levels if level.concurrent_users} if test else {}
         for test in tests
@@ -152,13 +153,16 @@ def _where(test: LoadTest) -> str:
     return test.machine or ("" if test.url == "in this process" else test.url)
 
 
-def _newest_test(subject: Subject, store: Store) -> Saved[LoadTest] | None:
-    found = None
-    for saved in store.saved(LoadTest):
-        test = saved.record
-        if test.uri in subject.uris or test.model in subject.uris:
-            found = saved
-        elif subject.entry is not None and not (test.uri or "").startswith("run:"):
-            entry = find_entry(test.uri or test.model)
-            found = saved if entry is not None and entry.name == subject.entry.name else found
-    return found
+def _newest_test(subject: Subject, saved: Sequence[Saved[LoadTest]]) -> Saved[LoadTest] | None:
+    """Find the newest load test of a model: of its engine here, or of an endpoint that names it."""
+    found = [one for one in saved if _is_of(subject, one.record)]
+    return found[-1] if found else None
+
+
+def _is_of(subject: Subject, test: LoadTest) -> bool:
+    if test.uri in subject.uris or test.model in subject.uris or f"run:{test.model}" in subject.uris:
+        return True
+    if subject.entry is None or (test.uri or "").startswith("run:"):
+        return False
+    entry = find_entry(test.uri or test.model)
+    return entry is not None and entry.name == subject.entry.name
