@@ -52,17 +52,26 @@ def render_side_by_side(headings: Sequence[str], rows: Sequence[Sequence[str]], 
     if width is None:
         return render(headings, rows, None)
     cells = [[escape_controls(str(cell)) for cell in row] for row in (headings, *rows)]
-    first = min(max(text_width(unit) for row in cells for unit in _UNITS.findall(row[0])) + 8, 22)
+    first = min(22, width // 4)
     each = (width - first - len(GAP) * (len(headings) - 1)) // max(1, len(headings) - 1)
     if each < SHORTEST:
         return _as_list(cells, width)
-    cells = [[row[0], *(_broken(cell, each) for cell in row[1:])] for row in cells]
+    cells = [[_broken(row[0], first), *(_broken(cell, each) for cell in row[1:])] for row in cells]
     return _lines(cells, [first, *[each] * (len(headings) - 1)], numbers=False)
 
 
 def _broken(cell: str, width: int) -> str:
-    """Break words that are wider than a column."""
-    return " ".join(part for word in cell.split() for part in (word[i : i + width] for i in range(0, len(word), width)))
+    """Break words that are wider than a column, behind hyphens where there are some."""
+    parts: list[str] = []
+    for word in cell.split():
+        line = ""
+        for piece in re.findall(r"[^-]+-?|-", word) if len(word) > width else [word]:
+            if line and len(line + piece) > width:
+                parts.append(line)
+                line = ""
+            line += piece
+        parts += [line[i : i + width] for i in range(0, len(line), width)]
+    return " ".join(parts)
 
 
 def as_csv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
