@@ -50,6 +50,8 @@ ONE = {
     "deepseek r 1": "deepseek-r1",
     "deepseek-ai/DeepSeek-R1": "deepseek-r1",
     "DeepSeek-V3": "deepseek-v3",
+    "claude v2": "claude-2",
+    "ＧＰＴ－４ｏ": "gpt-4o",  # noqa: RUF001
     "deepseek v4 flash": "deepseek-v4-flash",
     "llama3.1-8b-instruct": "llama-3.1-8b-instruct",
     "Llama 3.1 8B": "llama-3.1-8b-instruct",
@@ -78,6 +80,7 @@ ONE = {
 FAMILIES = {
     "claude": "claude-opus-5.5",
     "Anthropic Claude": "claude-opus-5.5",
+    "Anthropic": "claude-opus-5.5",
     "gemini": "gemini-4-argon",
     "GPT": "gpt-6.1-sol",
     "llama": "llama-3.3-70b-instruct",
@@ -139,6 +142,11 @@ def test_several_models_are_listed_and_unknown_names_have_similar_ones() -> None
     assert all("sonnet" in model.name for model in sonnets)
     assert {model.name for model in resolve("llama 3").members} >= {"llama-3.1-8b-instruct", "llama-3.3-70b-instruct"}
     assert "Gemini" in resolve("gemni").close
+    assert resolve("Sonnet 4.5").model == find_entry("claude-sonnet-4-5") != find_entry("Sonnet 4.5")
+    assert resolve("R1").members[0].name == "deepseek-r1"
+    assert (resolve("Llama 3 8B").model, len(resolve("Llama 3 8B").members)) == (None, 1)  # 3.1 isn't 3
+    with pytest.raises(UsageError, match=r"isn't known; llama-3\.1-8b-instruct is similar"):
+        resolve_one("Llama 3 8B")
     with pytest.raises(UsageError, match="names 2 models") as several:
         resolve_one("orca")
     assert several.value.next_step.endswith("orca-2-7b")

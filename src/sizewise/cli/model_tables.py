@@ -72,6 +72,8 @@ def print_members(found: Found, as_json: bool, as_csv: bool) -> None:
     if family is not None:
         print_line(f"{family.name} ({family.maker}): {len(rows)} models are known, the current ones first.")
         print_line(f"current: {family.source} ({family.seen})\n", "  ")
+    elif len(rows) == 1:
+        print_line(f"'{found.asked}' isn't known; this model is similar.\n")
     else:
         print_line(f"'{found.asked}' may be any of these {len(rows)} models.\n")
     print_table(headings, rows)
@@ -123,6 +125,7 @@ def print_new(found: Sequence[NewModel], since: str, as_json: bool, as_csv: bool
     print_table(headings, rows)
     reasons = [f"{study}: {one.name} {why}" for one in found for study, why in one.studies.items()]
     print_points("Studies that these models might change", sorted(reasons))
+    print_line("\nModels whose day isn't known are left out; a refresh dates those that appear after it.")
     print_points("Days", dict.fromkeys(f"{one.name}: {one.basis}" for one in found))
 
 

@@ -31,7 +31,7 @@ def words_of_name(name: str) -> frozenset[str]:
     text = "".join(c for c in text if not unicodedata.combining(c)).replace("'s ", " ").replace("\u2019s ", " ")
     text = _QUANTIZED.sub(" ", text)
     parts = [part for chunk in re.split(r"[^a-z0-9.]+", text) for part in _PART.findall(chunk.strip("."))]
-    return frozenset(word for word in map(_without_zero, _joined(parts)) if word not in MAKERS)
+    return frozenset(word for word in map(_plain_version, _joined(parts)) if word not in MAKERS)
 
 
 def _joined(parts: list[str]) -> list[str]:
@@ -60,6 +60,6 @@ def _counts(parts: list[str], i: int) -> bool:
     return i + 1 < len(parts) and parts[i + 1] in _COUNTED
 
 
-def _without_zero(word: str) -> str:
-    """Return a version without a final zero: 4.0 is 4."""
-    return re.sub(r"^(\d+)\.0$", r"\1", word)
+def _plain_version(word: str) -> str:
+    """Return a version without `v` and without a final zero: v2 is 2, and 4.0 is 4."""
+    return re.sub(r"^(\d+)\.0$", r"\1", re.sub(r"^v(?=\d)", "", word))

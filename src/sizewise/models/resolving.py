@@ -81,9 +81,9 @@ def resolve(name: str) -> Found:
     if family is not None and members:
         return Found(name, family=family.name, members=members)
     candidates = _containing(name)
-    if len(candidates) == 1:
+    if len(candidates) == 1 and words_of_name(name) - SOFT <= words_of_name(candidates[0].name):
         return Found(name, model=candidates[0])
-    if candidates:
+    if candidates:  # one that has a later version than asked for, 3.1 for 3, is listed and not taken for it
         return Found(name, members=candidates)
     return Found(name, close=_close_names(name))
 
@@ -110,6 +110,8 @@ def unresolved(found: Found, retry: str = "sizewise models") -> UsageError:
         names = ", ".join(model.name for model in found.members[:8])
         more = f" and {len(found.members) - 8} more" if len(found.members) > 8 else ""
         what = f"'{found.asked}' names {len(found.members)} models: {names}{more}."
+        if len(found.members) == 1:
+            what = f"'{found.asked}' isn't known; {names} is similar."
         return UsageError(what, "one of them", f"{retry} {found.members[0].name}")
     similar = f"; similar names: {', '.join(found.close)}" if found.close else ""
     return UsageError(
@@ -143,11 +145,18 @@ def members_of(family: ModelFamily) -> tuple[CatalogModel, ...]:
     return _in_order(members, family.current)
 
 
-def _in_order(models: list[CatalogModel], current: tuple[str, ...] = ()) -> tuple[CatalogModel, ...]:
-    """Sort models: current ones first, models that were shut down last, newer before older."""
+def _in_order(
+    models: list[CatalogModel], current: tuple[str, ...] = (), asked: frozenset[str] = frozenset()
+) -> tuple[CatalogModel, ...]:
+    """Sort models: current ones first, models that were shut down last, names close to what was asked before others."""
     place = {name: i for i, name in enumerate(current)}
     newest = sorted(models, key=lambda model: (_version(model.name), model.released or ""), reverse=True)
-    return tuple(sorted(newest, key=lambda model: (is_retired(model), place.get(model.name, len(place)))))
+
+    def rank(model: CatalogModel) -> tuple[bool, int, int]:
+        others = len(words_of_name(model.name) - SOFT - asked) if asked else 0
+        return is_retired(model), place.get(model.name, len(place)), others
+
+    return tuple(sorted(newest, key=rank))
 
 
 def is_retired(model: CatalogModel) -> bool:
@@ -204,7 +213,7 @@ def _containing(name: str) -> tuple[CatalogModel, ...]:
         if all(word in words or _is_version_in(word, words) for word in wanted)
     }
     current = tuple(name for family in load_families() for name in family.current)
-    return _in_order(list(found.values()), current)
+    return _in_order(list(found.values()), current, wanted)
 
 
 def _is_version_in(word: str, words: frozenset[str]) -> bool:
