@@ -16,7 +16,7 @@ from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
 from sizewise.metrics.content import ContainsReference, NumericMatch, ReferenceMatch, ReferenceRecall
 from sizewise.metrics.embedding import EMBEDDING_SIMILARITY, EmbeddingSimilarity
-from sizewise.metrics.extraction import FIELD_METRICS, JsonRepaired, ValueInSource
+from sizewise.metrics.extraction import FIELD_METRICS, JsonContradictory, JsonRepaired, ValueInSource
 from sizewise.metrics.grades import HumanGrade
 from sizewise.metrics.harness import PREFIX, HarnessMetric
 from sizewise.metrics.labels import Accuracy, MacroF1
@@ -51,7 +51,7 @@ METRICS = _by_name(
             ChoiceAccuracyByByte(),
             ChoiceCalibration(),
         ),
-        *(JsonValid(), JsonRepaired(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
+        *(JsonValid(), JsonRepaired(), JsonContradictory(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
         *(LexicalGrounding(), Refusals(), AnswerWords()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),
