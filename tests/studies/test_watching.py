@@ -184,9 +184,7 @@ def test_the_first_canaries_are_asked_anew(service: Service, questions: str, sto
     assert service.asked == ITEMS + 10
 
 
-def test_a_service_that_names_another_model_each_time_is_noted(
-    service: Service, questions: str, store: Store
-) -> None:
+def test_a_service_that_names_another_model_each_time_is_noted(service: Service, questions: str, store: Store) -> None:
     uri = f"{service.url}/v1#m"
     plain = evaluate(uri, questions, ["exact_match"], store=store)
     service.renames = True

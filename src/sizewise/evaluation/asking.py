@@ -82,8 +82,8 @@ def _content_notes(given: Sequence[Completion]) -> list[str]:
         shown = ", ".join(f"'{name}' ({count})" for name, count in names.most_common(MAX_NAMES))
         more = f" and {len(names) - MAX_NAMES:,} others" if len(names) > MAX_NAMES else ""
         notes.append(
-            f"The service named {len(names):,} different models in {names.total():,} answers: {shown}{more}. The scores "
-            "are those of the mixture that answered."
+            f"The service named {len(names):,} different models in {names.total():,} answers: {shown}{more}. "
+            "The scores are those of the mixture that answered."
         )
     reasoned = [answer for answer in given if answer.reasoning or answer.reasoning_tokens]
     if reasoned:

@@ -69,7 +69,7 @@ class _Source:
         if example is not None:
             prompt = "\n".join(message.content for message in example.messages)
             schema = example.answer_schema
-        return AnswerItem(said, row.references, prompt, schema, probabilities, row.grade)
+        return AnswerItem(said, row.references, prompt, schema, probabilities, row.grade, row.passages)
 
     def changes(self, row: ItemRow) -> Iterator[str]:
         """Describe where a row differs from its example."""

@@ -36,6 +36,8 @@ class AnswerItem(NamedTuple):
     """Option -> probability, where the answer is a decision."""
     grade: float | None = None
     """Grade that people gave to the answer, if any."""
+    passages: tuple[str, ...] = ()
+    """Passages that the answer should rest on, if they aren't part of the prompt."""
 
 
 class ReferenceSet(Sequence[tuple[str, ...]]):

@@ -18,6 +18,7 @@ from sizewise.metrics.content import ContainsReference, NumericMatch, ReferenceM
 from sizewise.metrics.embedding import EMBEDDING_SIMILARITY, EmbeddingSimilarity
 from sizewise.metrics.extraction import FIELD_METRICS, JsonContradictory, JsonRepaired, ValueInSource
 from sizewise.metrics.grades import HumanGrade
+from sizewise.metrics.groundedness import CitationPrecision, CitationRecall, Groundedness, QuotesVerbatim
 from sizewise.metrics.harness import PREFIX, HarnessMetric
 from sizewise.metrics.labels import Accuracy, MacroF1
 from sizewise.metrics.likelihood import BitsPerByte, BytePerplexity, MinKPercent, Perplexity, WordPerplexity
@@ -52,6 +53,7 @@ METRICS = _by_name(
             ChoiceCalibration(),
         ),
         *(JsonValid(), JsonRepaired(), JsonContradictory(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
+        *(Groundedness(), QuotesVerbatim(), CitationPrecision(), CitationRecall()),
         *(LexicalGrounding(), Refusals(), AnswerWords()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),

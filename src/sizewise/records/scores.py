@@ -95,12 +95,14 @@ class ItemRow(Record):
     """What the judge model said of the answer, if it was graded by a rubric."""
     judgment_finish: str = ""
     """Finish reason of the judgment; empty without one."""
+    passages: tuple[str, ...] = ()
+    """Passages that the model was given beside the prompt."""
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = plain(self)
         optional = {"samples", "evidence", "probabilities", "group", "conversation", "answer_schema"}
-        optional |= {"judgment", "judgment_finish"}
+        optional |= {"judgment", "judgment_finish", "passages"}
         return {
             key: value
             for key, value in found.items()

@@ -8,17 +8,13 @@ from functools import lru_cache
 
 from sizewise.text.languages import detect_language
 
-_ONES = {
-    word: number
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-}
-_TENS = {
-    word: 10 * number
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-} | {"fourty": 40}
+_SMALL = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen
+"""
+_ROUND = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_ONES = {word: number for number, word in enumerate(_SMALL.split())}
+_TENS = {word: 10 * number for number, word in enumerate(_ROUND, start=2)} | {"fourty": 40}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {
     **{"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4},
@@ -44,7 +40,9 @@ _COUNTED = re.compile(r"(?:first|second|third|fourth|last|past|next|previous|fin
 _SLASHED = re.compile(
     r"(?<![\w./,-])(?:(\d{1,6})[ \u00a0-])?([1-9]\d?)[/\u2044]([2-9]|[1-9]\d|100)(?![\w/\u2044]|[.,]\d)"
 )
-_UNITS = r"second|minute|hour|day|week|month|year|percent|per cent|dollar|euro|pound|mile|meter|metre|kilometer|inch|foot"
+_UNITS = (
+    r"second|minute|hour|day|week|month|year|percent|per cent|dollar|euro|pound|mile|meter|metre|kilometer|inch|foot"
+)
 _ONE_UNIT = re.compile(rf"\s+(?:{_UNITS})\b", re.IGNORECASE)
 _DUTCH = re.compile(
     r"\s+(?:minste|slotte|opzichte|behoeve|aanzien|gevolge|zeerste|goede|laatste|eerste|koste|dele|einde)\b",
