@@ -50,7 +50,7 @@ class AnswerRows:
         said = as_scored(answer.text, example)
         prompt = "\n".join(message.content for message in example.messages)
         references = scored_references(example)
-        given = (example.answer_schema, answer.probabilities, answer.grade, answer.passages)
+        given = (example.answer_schema, answer.probabilities, answer.grade, answer.passages, answer.confidence)
         item = AnswerItem(said, references, prompt, *given)
         stats, error = {}, answer.error
         scored = answer.finish != "error" or (self._as_wrong and not answer.transient)
@@ -82,6 +82,7 @@ class AnswerRows:
             probabilities=answer.probabilities,
             grade=answer.grade,
             passages=answer.passages,
+            confidence=answer.confidence,
         )
 
     def notes(self, answers: int, what: str) -> list[str]:

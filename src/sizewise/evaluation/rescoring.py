@@ -69,7 +69,8 @@ class _Source:
         if example is not None:
             prompt = "\n".join(message.content for message in example.messages)
             schema = example.answer_schema
-        return AnswerItem(said, row.references, prompt, schema, probabilities, row.grade, row.passages)
+        known = (row.grade, row.passages, row.confidence)
+        return AnswerItem(said, row.references, prompt, schema, probabilities, *known)
 
     def changes(self, row: ItemRow) -> Iterator[str]:
         """Describe where a row differs from its example."""

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.metrics.abstention import AbstentionRecall, AnsweredAccuracy, RiskCoverageArea
 from sizewise.metrics.base import SCORING_VERSION, Metric
 from sizewise.metrics.bias import SUITE_METRICS
 from sizewise.metrics.choices import ChoiceAccuracy, ChoiceAccuracyByByte, ChoiceCalibration
@@ -55,6 +56,7 @@ METRICS = _by_name(
         *(JsonValid(), JsonRepaired(), JsonContradictory(), JsonF1(), *FIELD_METRICS.values(), ValueInSource()),
         *(Groundedness(), QuotesVerbatim(), CitationPrecision(), CitationRecall()),
         *(LexicalGrounding(), Refusals(), AnswerWords()),
+        *(AnsweredAccuracy(), AbstentionRecall(), RiskCoverageArea()),
         *SUITE_METRICS,
         *(BitsPerByte(), Perplexity(), WordPerplexity(), BytePerplexity(), MinKPercent()),
     )

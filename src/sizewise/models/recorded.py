@@ -21,6 +21,7 @@ from sizewise.errors import SizewiseError
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, answer_whole
 from sizewise.models.identity import HERE, NOT_STATED, Identity, describe_identity, identify, recorded_uri
 from sizewise.models.recorded_columns import ANSWER_KEYS, has_answers, known_columns, rename_columns, unknown_columns
+from sizewise.models.recorded_confidence import read_confidence, token_confidence
 from sizewise.models.recorded_grades import read_grade
 from sizewise.models.recorded_passages import PASSAGE_KEYS, read_passages
 from sizewise.models.recorded_usage import Usage, price_recording, read_usage, usd_of, widened
@@ -50,6 +51,8 @@ class _Answer(NamedTuple):
     """Grade that people gave to the answer."""
     passages: tuple[str, ...] = ()
     """Passages that the model was given."""
+    confidence: float | None = None
+    """Mean probability of the answer's tokens."""
 
 
 class LoggedRequest(NamedTuple):
@@ -286,6 +289,7 @@ class RecordedModel(Model):
                 finish="length" if found.finish == "length" else "stop",
                 grade=found.grade,
                 passages=found.passages,
+                confidence=found.confidence,
             )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
@@ -403,7 +407,8 @@ def _of_call(
     (said,) = conversation([{"role": "assistant"} | message], "message")
     text = answer_of(said)
     failure = _WITHHELD if _finish(choices[0]) == "content_filter" else ""
-    answer = _Answer(text, _finish(choices[0]), read_usage({**beside, **body}), failure)
+    confidence = token_confidence(choices[0].get("logprobs"))
+    answer = _Answer(text, _finish(choices[0]), read_usage({**beside, **body}), failure, confidence=confidence)
     if not isinstance(request, dict):
         raise BadRow(f"the request is {type_of(request)}, not an object")
     asked = request.get("body") or request
@@ -417,7 +422,8 @@ def _plain(text: str, row: Mapping[str, Any]) -> _Answer:
     if row.get("error") and not text.strip():
         error = row["error"] if isinstance(row["error"], str) else json.dumps(row["error"])
         failure = f"the recorded request failed: {error[:200]}" if error.strip() else ""
-    return _Answer(text, _finish(row), read_usage(row), failure, read_grade(row), read_passages(row))
+    more = read_grade(row), read_passages(row), read_confidence(row)
+    return _Answer(text, _finish(row), read_usage(row), failure, *more)
 
 
 def _finish(row: Mapping[str, Any]) -> str:

@@ -97,6 +97,8 @@ class ItemRow(Record):
     """Finish reason of the judgment; empty without one."""
     passages: tuple[str, ...] = ()
     """Passages that the model was given beside the prompt."""
+    confidence: float | None = None
+    """Geometric mean of the probabilities of the answer's tokens."""
 
     @model_serializer(mode="wrap")
     def _omit_unset(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -106,7 +108,7 @@ class ItemRow(Record):
         return {
             key: value
             for key, value in found.items()
-            if (value or key not in optional) and (value is not None or key != "grade")
+            if (value or key not in optional) and (value is not None or key not in ("grade", "confidence"))
         }
 
 
