@@ -270,4 +270,9 @@ def _counterfactual(rows: Iterable[ItemRow]) -> Iterator[tuple[str, Stats, Stats
             continue
         if not any(key.startswith("counterfactual_quality#") for key in row.stats):
             continue
-        yield row.item, row.stats, answer_stats(attribute, answers, row.references)
+        again = answer_stats(attribute, answers, row.references)
+        yield (
+            row.item,
+            row.stats,
+            {key: stats for key, stats in again.items() if key in row.stats},
+        )  # older rows have fewer
