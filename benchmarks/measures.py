@@ -1,10 +1,10 @@
-"""How far measures of facts follow people: groundedness on 400 summaries, and a small local judge on 40 of them.
+"""How far measures of facts follow people: groundedness on 400 summaries, and a small local judge on some.
 
 1. mts_dialog: 400 summaries of 100 dialogues with people's factual precision, hallucination rate and factual F1. Rank
    correlation (Spearman) of groundedness and lexical grounding with them, with 95 % intervals from resampled dialogues.
-2. `--judge URI`: a rubric judge grades the summaries of 10 short dialogues from 1 to 5. It counts as validated if the
-   interval of its rank correlation with people's factual F1 lies above 0, and the correlation isn't below that of chrF
-   on the same summaries. LLMFAO can't be used for it: it publishes votes, but not the answers voted on.
+2. `--judge URI`: a rubric judge grades summaries of 10 dialogues of at most 60 words from 1 to 5. It counts as validated
+   if the interval of its rank correlation with people's factual F1 lies above 0, and the correlation isn't below that of
+   chrF on the same summaries. LLMFAO can't be used for it: it publishes votes, but not the answers voted on.
 
 The data come from the folder that SIZEWISE_TEST_DATA names. `python benchmarks/measures.py --judge pkg:smollm2-135m`
 ends stdout with one JSON line and writes it to benchmarks/results/measures.json.
@@ -40,7 +40,7 @@ from sizewise.store import Store
 HERE = Path(__file__).parent
 DATA = Path(os.environ.get("SIZEWISE_TEST_DATA", "/nonexistent"))
 DIALOGUES, SYSTEMS = 100, 4
-MAX_WORDS = 150  # words of a dialogue that the judge reads
+MAX_WORDS = 60  # words of a dialogue that the judge reads
 JUDGED = 10  # dialogues
 ROUNDS = 2_000
 GRADES = ("FactualPrecision", "HallucinationRate", "FactualF1")
@@ -103,11 +103,11 @@ def without_a_judge(rows: Sequence[dict[str, str]]) -> dict[str, Any]:
     return parts
 
 
-def with_a_judge(rows: Sequence[dict[str, str]], judge: str, engine: str) -> dict[str, Any]:
+def with_a_judge(rows: Sequence[dict[str, str]], judge: str, engine: str, systems: Sequence[int]) -> dict[str, Any]:
     """Grade the summaries of short dialogues by a rubric, and correlate the grades with people's factual F1."""
     short = [i for i in range(DIALOGUES) if len(rows[i]["Dialogue"].split()) <= MAX_WORDS]
     chosen = sorted(random.Random(0).sample(short, JUDGED))
-    numbers = [system * DIALOGUES + i for i in chosen for system in range(SYSTEMS)]
+    numbers = [system * DIALOGUES + i for i in chosen for system in systems]
     with tempfile.TemporaryDirectory() as folder:
         store, data, answers = Store(), Path(folder) / "data.jsonl", Path(folder) / "answers.jsonl"
         data.write_text("".join(json.dumps(_example(rows[i], i)) + "\n" for i in numbers), encoding="utf-8")
@@ -153,6 +153,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--judge", default="")
     parser.add_argument("--engine", default="transformers")
+    parser.add_argument(
+        "--systems", type=int, nargs="+", default=range(SYSTEMS), help="0 to 3: whose summaries are judged"
+    )
     options = parser.parse_args()
     if not (DATA / "mts_dialog").is_dir():
         print("skipped: set SIZEWISE_TEST_DATA to the folder of the test data", file=sys.stderr)
@@ -173,7 +176,7 @@ def main() -> None:
         "commit": commit.stdout.strip(),
         "date": datetime.now(UTC).date().isoformat(),
         "parts": parts,
-        "judge": with_a_judge(rows, options.judge, options.engine) if options.judge else None,
+        "judge": with_a_judge(rows, options.judge, options.engine, options.systems) if options.judge else None,
     }
     (HERE / "results" / "measures.json").write_text(json.dumps(line, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(line))
