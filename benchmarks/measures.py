@@ -2,9 +2,10 @@
 
 1. mts_dialog: 400 summaries of 100 dialogues with people's factual precision, hallucination rate and factual F1. Rank
    correlation (Spearman) of groundedness and lexical grounding with them, with 95 % intervals from resampled dialogues.
-2. `--judge URI`: a rubric judge grades summaries of 10 dialogues of at most 60 words from 1 to 5. It counts as validated
-   if the interval of its rank correlation with people's factual F1 lies above 0, and the correlation isn't below that of
-   chrF on the same summaries. LLMFAO can't be used for it: it publishes votes, but not the answers voted on.
+2. `--judge URI`: a rubric judge grades summaries of 10 dialogues of at most 60 words from 1 to 5. It counts as
+   validated if the interval of its rank correlation with people's factual F1 lies above 0, and the correlation isn't
+   below that of chrF on the same summaries. LLMFAO can't be used for it: it publishes votes, but not the answers voted
+   on.
 
 The data come from the folder that SIZEWISE_TEST_DATA names. `python benchmarks/measures.py --judge pkg:smollm2-135m`
 ends stdout with one JSON line and writes it to benchmarks/results/measures.json.
