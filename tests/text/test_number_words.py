@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizewise.text.number_words import decimals_for_fractions, digits_for_words
+from sizewise.text.number_words import decimals_for_fractions, digits_for_words, find_number_words
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,11 @@ def spelled(number: int) -> str:
         return tens[number // 10] + (f"-{spelled(number % 10)}" if number % 10 else "")
     size, word = (1000, "thousand") if number >= 1000 else (100, "hundred")
     return f"{spelled(number // size)} {word}" + (f" and {spelled(number % size)}" if number % size else "")
+
+
+def test_number_words_have_their_places() -> None:
+    text = "She is twenty-six, has three quarters of it, and no one else has 12."
+    assert [(text[start:end], float(value)) for start, end, value in find_number_words(text)] == [
+        ("twenty-six", 26.0),
+        ("three quarters", 0.75),
+    ]

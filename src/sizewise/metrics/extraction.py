@@ -211,7 +211,7 @@ class JsonContradictory(Mean):
 class ValueInSource(Mean):
     """Share of extracted values that occur in the prompt."""
 
-    name, title, version = "value_in_source", "Values in the source", 2
+    name, title, version = "value_in_source", "Values in the source", 3
     stands_for_quality = False
     needs_references = False
     description = (

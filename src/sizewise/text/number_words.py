@@ -40,6 +40,7 @@ _COUNTED = re.compile(r"(?:first|second|third|fourth|last|past|next|previous|fin
 _SLASHED = re.compile(
     r"(?<![\w./,-])(?:(\d{1,6})[ \u00a0-])?([1-9]\d?)[/\u2044]([2-9]|[1-9]\d|100)(?![\w/\u2044]|[.,]\d)"
 )
+_DECIMAL = re.compile(r"\d+(?:\.\d+)?")
 _UNITS = (
     r"second|minute|hour|day|week|month|year|percent|per cent|dollar|euro|pound|mile|meter|metre|kilometer|inch|foot"
 )
@@ -48,7 +49,6 @@ _DUTCH = re.compile(
     r"\s+(?:minste|slotte|opzichte|behoeve|aanzien|gevolge|zeerste|goede|laatste|eerste|koste|dele|einde)\b",
     re.IGNORECASE,
 )
-_LETTERS = re.compile("[a-z]", re.IGNORECASE)
 
 
 @lru_cache(maxsize=4_096)
@@ -69,6 +69,26 @@ def digits_for_words(text: str) -> str:
     changed = _HALF_OF.sub("0.5", _RUN.sub(_number, text))
     changed = _FRACTION.sub(lambda found: _fraction(found, changed), changed)
     return _AND_HALF.sub(lambda found: f"{found[1]}+", changed).replace("+0.", ".")
+
+
+@lru_cache(maxsize=64)
+def find_number_words(text: str) -> tuple[tuple[int, int, Decimal], ...]:
+    """Find the English number words and fractions in words of a text: first index, index after the last, and value.
+
+    Args:
+        text: The text.
+    """
+    if not _RUN.search(text) or detect_language(text) not in ("", "en"):
+        return ()
+    found = [(match, _fraction(match, text)) for match in _FRACTION.finditer(text)]
+    taken = [match.span() for match, written in found if written != match[0]]
+    found += [
+        (match, _number(match))
+        for match in _RUN.finditer(text)
+        if not any(start < match.end() and match.start() < end for start, end in taken)
+    ]
+    known = [(*match.span(), Decimal(written)) for match, written in found if _DECIMAL.fullmatch(written)]
+    return tuple(sorted(known))
 
 
 def decimals_for_fractions(text: str) -> str:
