@@ -107,6 +107,8 @@ def words(command: str, ids: dict[str, str], port: int, tiny: Path) -> list[str]
         prefix, colon, rest = found[place].partition(":")
         if found[place] in stand_ins:
             found[place] = stand_ins[found[place]]
+        elif prefix == "rag":
+            found[place] = ":".join(stand_ins.get(part, part) for part in found[place].split(":"))
         elif colon and rest in ids:
             found[place] = f"{prefix}:{ids[rest]}"
         elif found[place] == "--minutes":
