@@ -15,6 +15,7 @@ from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
+from sizewise.models.conversions import converted_folder
 from sizewise.models.encoding import EncoderModel, encoder_size
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.identity import split_recorded
@@ -116,9 +117,19 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
 
     if (folder / openvino.MODEL_FILE).is_file():
         return load(OpenvinoModel, folder, revision)
-    if engine == "openvino" or (engine == "auto" and _openvino_supports(folder)):
+    if engine == "openvino" or (engine == "auto" and importlib.util.find_spec("openvino_genai") is not None):
+        from sizewise.lm.device import machine_precision
+
         try:
-            converted = _openvino_folder(bare, folder, revision, license, store, say)
+            converted = converted_folder(
+                bare,
+                folder,
+                revision,
+                precision=precision or machine_precision(),
+                data=trained.data if trained else None,
+                store=store,
+                say=say,
+            )
             return load(OpenvinoModel, converted, f"{revision}+openvino")
         except Exception as error:  # transformers may still run the model
             if engine == "openvino" and isinstance(error, SizewiseError):
@@ -168,27 +179,6 @@ def _open_classifier(name: str, store: Store, say: Callable[[str], None]) -> Mod
     needs_base = record.recipe.method in ("embedding", "options")
     base = resolve_folder(record.recipe.start, store, say)[0] if needs_base else None
     return ClassifierModel(record, name, folder, base)
-
-
-def _openvino_supports(folder: Path) -> bool:
-    """Check whether openvino-genai is installed and supports a model."""
-    config = size.read_config(folder)
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    supported = not window and config.get("model_type") in openvino.READS
-    return supported and importlib.util.find_spec("openvino_genai") is not None
-
-
-def _openvino_folder(
-    uri: str, folder: Path, revision: str, license: str, store: Store, say: Callable[[str], None]
-) -> Path:
-    """Return a model's folder in openvino-genai's format, converted on first use."""
-    converted = store.weights_folder(f"openvino-{fingerprint([uri, revision])}")
-    converted.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(converted.parent / f".{converted.name}.lock"):
-        if not (converted / openvino.MODEL_FILE).is_file():
-            say(f"Converting {uri} for openvino-genai")
-            openvino.convert(folder, converted, uri, license)
-    return converted
 
 
 def model_size(
