@@ -115,11 +115,11 @@ def read_gguf(path: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]
             packed = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True
             )
+            _read_positions(path, packed.config)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     config = packed.config
     del config.quantization_config  # the saved weights are no longer quantized
-    _read_positions(path, config)
     with torch.device("meta"):  # assigns the tensors below instead of copying them
         network = AutoModelForCausalLM.from_config(config)
     network.load_state_dict(packed.state_dict(), assign=True)
@@ -147,9 +147,9 @@ def read_gguf_settings(path: Path) -> tuple[Any, Any]:
         with redirect_stderr(io.StringIO()), _patched_transformers():
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
             config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            _read_positions(path, config)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unreadable(path, error) from error
-    _read_positions(path, config)
     _check_round_trip(tokenizer, path)
     tokenizer.model_max_length = config.max_position_embeddings
     config.tie_word_embeddings = config.tie_word_embeddings or _repeats_embedding(path)
@@ -162,7 +162,7 @@ def _read_positions(path: Path, config: Any) -> None:
     Raises:
         SizewiseError: transformers can't compute them.
     """
-    reason = read_positions(gguf.GGUFReader(path), config)
+    reason = read_positions(gguf.GGUFReader(str(path)), config)  # parsed once, by transformers
     if reason:
         raise SizewiseError(
             f"{path} can't be used: {reason}.",

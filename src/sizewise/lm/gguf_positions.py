@@ -105,7 +105,9 @@ def _llama3_settings(factors: Vector, base: float) -> dict[str, Any] | None:
         return None
     smooth = (1 / factors.astype(np.float64) - 1 / largest) / (1 - 1 / largest)
     between = (smooth > SAME) & (smooth < 1 - SAME)
-    candidates = [(8192.0, 4.0)]
+    candidates = [(8192.0, 4.0)]  # Llama 3.1 to 3.3
+    rotations = 1 + 3 * smooth[between]  # within the trained length, if `high_freq_factor` is 4
+    candidates += [(round(float(length)), 4.0) for length in rotations / frequencies[between] * 2 * math.pi]
     if between.sum() >= 2:
         slope, start = np.polyfit(frequencies[between] / (2 * math.pi), smooth[between], 1)
         if start < 0 < slope:
