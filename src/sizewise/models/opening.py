@@ -52,6 +52,7 @@ def open_model(
     precision: str | None = None,
     engine: Engine = "transformers",
     max_usd: float | None = None,
+    keep_prefixes: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Open a model.
@@ -64,6 +65,8 @@ def open_model(
         engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
             concurrent users faster; `auto` uses openvino if it is installed and supports the model.
         max_usd: budget of a remote model while it is open, in US dollars.
+        keep_prefixes: keep common beginnings of requests in the cache of openvino, for a service. Measured speeds
+            should not include this.
         say: called with one line of progress at a time.
 
     Raises:
@@ -88,10 +91,12 @@ def open_model(
         return RemoteModel(uri, store.home / "answers" / f"{fingerprint([uri])}.sqlite", max_usd)
     if kind in plugins():
         return open_plugin(kind, name)
-    return _open_folder(uri, store, precision, engine, say)
+    return _open_folder(uri, store, precision, engine, keep_prefixes, say)
 
 
-def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, say: Callable[[str], None]) -> Model:
+def _open_folder(
+    uri: str, store: Store, precision: str | None, engine: Engine, keep_prefixes: bool, say: Callable[[str], None]
+) -> Model:
     """Open a model stored in a folder with the requested or best engine."""
     bare, _ = split_reasoning(uri)
     folder, origin, license = resolve_folder(bare, store, say)
@@ -101,8 +106,9 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
     revision = revision_of(bare)
 
     def load(kind: type[OpenvinoModel | LocalModel], model_folder: Path, model_revision: str) -> Model:
+        more = {"keep_prefixes": True} if keep_prefixes and kind is OpenvinoModel else {}
         return open_kept(
-            (kind, uri, str(model_folder), model_revision, precision),
+            (kind, uri, str(model_folder), model_revision, precision, keep_prefixes),
             lambda: kind(
                 model_folder,
                 uri=uri,
@@ -112,6 +118,7 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
                 precision=precision,
                 trained_on=trained.data if trained else None,
                 start=trained.start if trained else None,
+                **more,
             ),
         )
 
