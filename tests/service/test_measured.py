@@ -72,7 +72,7 @@ def test_a_trained_model_is_served_in_its_measured_form(
     assert model.rewritten(asked.model_copy(update={"fit": True})).max_tokens == limit
     assert model.rewritten(asked).max_tokens == limit + 100  # the client's own limit
 
-    served, said = serve(monkeypatch, store, [RUN], own_prompt=True)
+    served, said = serve(monkeypatch, store, [RUN], as_measured=None)
     assert not isinstance(*served.values(), FewShotModel)
     assert any("in its own prompt form, which eval-measured didn't measure" in line for line in said.lines)
 

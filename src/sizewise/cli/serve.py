@@ -197,8 +197,7 @@ def register(app: typer.Typer, panel: str) -> None:
                 lenient=lenient,
                 delay_s=delay_ms / 1000,
                 policy=policy,
-                as_measured=as_measured or (),
-                own_prompt=own_prompt,
+                as_measured=None if own_prompt else as_measured or (),
                 shadow=shadow,
                 decide_at=None if decide_at is None else (decide_at, decide_at_large),
                 documents=docs,
@@ -287,6 +286,11 @@ def _check_options(options: set[str], models: list[str], engine: str, unguarded:
         (
             "confidential" in options and "confidential" in unguarded,
             "--confidential and --unguarded confidential contradict each other.",
+            "one of them",
+        ),
+        (
+            {"own_prompt", "as_measured"} <= options,
+            "--own-prompt and --as-measured contradict each other.",
             "one of them",
         ),
         (

@@ -90,8 +90,8 @@ def llama3_factors(rope: Mapping[str, Any], width: int) -> Vector:
     Source: transformers, `_compute_llama3_parameters`.
     """
     rotations = rope["original_max_position_embeddings"] * _frequencies(rope["rope_theta"], width) / (2 * math.pi)
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    smooth = np.clip((rotations - low) / (high - low), 0, 1)
+    slow, fast = rope["low_freq_factor"], rope["high_freq_factor"]
+    smooth = np.clip((rotations - slow) / (fast - slow), 0, 1)
     return np.array(1 / ((1 - smooth) / rope["factor"] + smooth), dtype=np.float32)
 
 
@@ -112,13 +112,13 @@ def _llama3_settings(factors: Vector, base: float) -> dict[str, Any] | None:
         slope, start = np.polyfit(frequencies[between] / (2 * math.pi), smooth[between], 1)
         if start < 0 < slope:
             candidates.append((round(float(-slope / start)), 1 - 1 / float(start)))
-    for length, high in candidates:
+    for length, fast in candidates:
         settings = {
             "rope_type": "llama3",
             "rope_theta": base,
             "factor": round(largest, 6),
             "low_freq_factor": 1.0,
-            "high_freq_factor": round(high, 3),
+            "high_freq_factor": round(fast, 3),
             "original_max_position_embeddings": int(length),
         }
         if np.allclose(llama3_factors(settings, 2 * len(factors)), factors, rtol=SAME):

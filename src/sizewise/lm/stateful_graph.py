@@ -179,10 +179,10 @@ def _add_beams(graph: Any, past: Sequence[Any]) -> None:
     beams.output(0).get_tensor().add_names({"beam_idx"})
     graph.add_parameters([beams])
     for part in past:
-        users = part.get_target_inputs()
+        readers = part.get_target_inputs()
         chosen = ops.gather(part, beams, ops.constant(0))
-        for user in users:
-            user.replace_source_output(chosen.output(0))
+        for reader in readers:
+            reader.replace_source_output(chosen.output(0))
     graph.validate_nodes_and_infer_types()
 
 
@@ -213,9 +213,9 @@ def _pack_weights(graph: Any, weights: str) -> None:
         place = node.data.ctypes.data
         if place not in packed:
             packed[place] = _packed(node.data, weights)
-        for user in node.output(0).get_target_inputs():
+        for reader in node.output(0).get_target_inputs():
             if packed[place] is not None:
-                user.replace_source_output(packed[place].output(0))
+                reader.replace_source_output(packed[place].output(0))
 
 
 def _packed(values: npt.NDArray[np.float32], weights: str) -> Any:

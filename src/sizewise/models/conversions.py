@@ -38,7 +38,7 @@ def converted_folder(
     folder: Path,
     revision: str,
     *,
-    precision: str,
+    precision: str | None,
     data: str | None,
     store: Store,
     say: Callable[[str], None],
@@ -51,7 +51,7 @@ def converted_folder(
         uri: the model's URI.
         folder: its Hugging Face folder.
         revision: distinguishes two states of the URI.
-        precision: `bf16` or `fp32`, in which it will run.
+        precision: `bf16` or `fp32`, in which it will run; by default the processor's native precision.
         data: dataset to take prompts from; built-in ones if None.
         store: where conversions are kept.
         say: receives progress.
@@ -60,7 +60,10 @@ def converted_folder(
         MissingExtraError: openvino-genai is not installed.
         SizewiseError: openvino-genai doesn't support the model, or its outputs differ from the model's.
     """
+    from sizewise.lm.device import machine_precision
+
     openvino.check_convertible(folder)
+    precision = precision or machine_precision()
     converted = store.weights_folder(f"openvino-{fingerprint([uri, revision, CONVERSION])}")
     converted.parent.mkdir(parents=True, exist_ok=True)
     passed = converted / f"compared-{precision}.txt"

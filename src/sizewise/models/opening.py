@@ -125,18 +125,9 @@ def _open_folder(
     if (folder / openvino.MODEL_FILE).is_file():
         return load(OpenvinoModel, folder, revision)
     if engine == "openvino" or (engine == "auto" and importlib.util.find_spec("openvino_genai") is not None):
-        from sizewise.lm.device import machine_precision
-
+        data = trained.data if trained else None
         try:
-            converted = converted_folder(
-                bare,
-                folder,
-                revision,
-                precision=precision or machine_precision(),
-                data=trained.data if trained else None,
-                store=store,
-                say=say,
-            )
+            converted = converted_folder(bare, folder, revision, precision=precision, data=data, store=store, say=say)
             return load(OpenvinoModel, converted, f"{revision}+openvino")
         except Exception as error:  # transformers may still run the model
             if engine == "openvino" and isinstance(error, SizewiseError):

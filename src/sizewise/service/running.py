@@ -130,8 +130,7 @@ def serve(
     lenient: bool = False,
     delay_s: float = 0.0,
     policy: Path | None = None,
-    as_measured: Sequence[str] = (),
-    own_prompt: bool = False,
+    as_measured: Sequence[str] | None = (),
     shadow: float = 0.0,
     decide_at: tuple[float, float] | None = None,
     guard: GuardRules | None = None,
@@ -152,42 +151,45 @@ def serve(
         lenient: accept unknown model names and ignore unsupported parameters.
         delay_s: seconds per word of fake models.
         policy: routing policy; decides which of the first two models answers requests for the model `auto`.
-        as_measured: evaluations whose prompt format their models use, besides those that the policy was calibrated on.
-            By default, a model trained here uses the one of its latest evaluation.
-        own_prompt: serve models in their own prompt format, even where another one was measured.
+        as_measured: evaluations whose prompt form models use, besides the policy's and the latest; None: models' own form.
         shadow: fraction of the small model's routed answers that the large model checks.
         decide_at: minimum probability of a decision of the first and the second model for `auto`; others go to people.
         guard: guard rules; by default all parts are on, without rules for confidential text.
         documents: documents for a support agent, which answers with the first model.
         sure: minimum probability that the documents contain the answer; below it the agent declines to answer.
         store: where records are stored.
-        reporter: receives progress messages.
+        reporter: receives progress.
 
     Raises:
         SizewiseError: the address is reachable without keys, a model cannot be opened, or the port is in use.
     """
-    store, reporter = store or Store(), reporter or Silent()
     ignore_hangup()
+    store, reporter = store or Store(), reporter or Silent()
     uris, recommended = resolve_studies(uris, store)
-    routing = _load_policy(policy, uris)
     settings = Settings(
         keys=load_keys(host, keys, "sizewise serve MODEL", "query the models"),
         hosts=allowed_hosts(host),
         lenient=lenient,
-        policy=routing,
+        policy=_load_policy(policy, uris),
         guard=guard or GuardRules(),
         support=None if documents is None else Support(_load_library(documents, reporter), sure),
         shadow=shadow,
         decide_at=decide_at,
     )
-    opened = open_all(uris, store, engine, delay_s, reporter, share_base)
-    chosen = [*as_measured, *([] if own_prompt else recommended)]
-    calibrated_on = (routing.calibration.evaluations or ()) if routing else ()
-    implied = implied_evaluations(opened, [*chosen, *calibrated_on], store, reporter, own_prompt)
-    weak = [one for one in (*implied, *calibrated_on) if one not in chosen]
-    models = _as_measured(opened, weak, store, reporter, strict=False)
-    models = _as_measured(models, chosen, store, reporter)
-    _run(models, settings, store, reporter, host, port)
+    models = open_all(uris, store, engine, delay_s, reporter, share_base)
+    chosen = None if as_measured is None else [*as_measured, *recommended]
+    _run(_apply_evaluations(models, settings.policy, chosen, store, reporter), settings, store, reporter, host, port)
+
+
+def _apply_evaluations(
+    models: dict[str, Model], policy: Policy | None, chosen: Sequence[str] | None, store: Store, reporter: Reporter
+) -> dict[str, Model]:
+    """Prompt models as in the chosen evaluations, those of the policy, and the latest ones of models trained here."""
+    calibrated_on = (policy.calibration.evaluations or ()) if policy else ()
+    first = [*(chosen or ()), *calibrated_on]
+    implied = implied_evaluations(models, first, store, reporter, own_prompt=chosen is None)
+    weak = [evaluation for evaluation in (*implied, *calibrated_on) if evaluation not in (chosen or ())]
+    return _as_measured(_as_measured(models, weak, store, reporter, strict=False), chosen or (), store, reporter)
 
 
 def _load_policy(path: Path | None, uris: Sequence[str]) -> Policy | None:

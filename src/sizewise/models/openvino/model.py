@@ -82,8 +82,7 @@ class OpenvinoModel(Model):
         require()
         asked = split_reasoning(uri)[1]
         precision = precision or machine_precision()
-        self._tokenizer = hf_format.load_tokenizer(folder)
-        counted = count(read_config(folder))
+        self._tokenizer, counted = hf_format.load_tokenizer(folder), count(read_config(folder))
         context = int(counted.config["max_position_embeddings"])
         self._ends = sorted(
             {self._tokenizer.eos_token_id, turn_end(self._tokenizer), *_configured_ends(folder)} - {None}
@@ -118,8 +117,7 @@ class OpenvinoModel(Model):
         )
         self._engine = Engine(folder, precision, tokens, keep_prefixes=keep_prefixes)
         self._scorer = None if keep_prefixes else self._engine
-        self._lock = threading.Lock()
-        self._open_scorer = partial(Engine, folder, precision)
+        self._lock, self._open_scorer = threading.Lock(), partial(Engine, folder, precision)
         self._reasoning = ReasoningRoom(asked, known=opens_thought(self._tokenizer, asked), tokenizer=self._tokenizer)
 
     def describe(self) -> ModelDescription:
