@@ -151,7 +151,7 @@ def serve(
         lenient: accept unknown model names and ignore unsupported parameters.
         delay_s: seconds per word of fake models.
         policy: routing policy; decides which of the first two models answers requests for the model `auto`.
-        as_measured: evaluations whose prompt form models use, besides the policy's and the latest; None: models' own form.
+        as_measured: evaluations whose prompt form models use, before the latest ones; None: their own form.
         shadow: fraction of the small model's routed answers that the large model checks.
         decide_at: minimum probability of a decision of the first and the second model for `auto`; others go to people.
         guard: guard rules; by default all parts are on, without rules for confidential text.
