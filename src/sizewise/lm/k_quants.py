@@ -13,10 +13,10 @@ from typing import Any
 import gguf
 import numpy as np
 import numpy.typing as npt
+from gguf import GGMLQuantizationType as Kind
 
 from sizewise.errors import MissingExtraError, SizewiseError
 
-Kind = gguf.GGMLQuantizationType
 MIXES = {"q4_k_m": Kind.Q4_K, "q5_k_m": Kind.Q5_K, "q6_k": Kind.Q6_K}
 """Format -> type of most of its matrices."""
 _NARROW = {Kind.Q4_K: Kind.Q5_0, Kind.Q5_K: Kind.Q5_1, Kind.Q6_K: Kind.Q8_0}
