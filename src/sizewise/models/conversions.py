@@ -6,6 +6,7 @@ import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -13,6 +14,9 @@ from sizewise.errors import SizewiseError
 from sizewise.models import openvino
 from sizewise.records import Message, fingerprint
 from sizewise.store import Store
+
+if TYPE_CHECKING:
+    from sizewise.models import parity
 
 CONVERSION = 2
 """Increase it when the conversion changes: models are then converted again."""
@@ -60,6 +64,7 @@ def converted_folder(
         MissingExtraError: openvino-genai is not installed.
         SizewiseError: openvino-genai doesn't support the model, or its outputs differ from the model's.
     """
+    from sizewise.lm import hf_format
     from sizewise.lm.device import machine_precision
 
     openvino.check_convertible(folder)
@@ -75,9 +80,11 @@ def converted_folder(
         if refused.is_file():
             known, _, reason = refused.read_text(encoding="utf-8").partition("\n")
             if known == engine:
-                raise SizewiseError(reason, "a model that openvino-genai computes correctly", _NEXT)
+                again = f"{_NEXT}; to try the conversion again, remove {refused}"
+                raise SizewiseError(reason, "a model that openvino-genai computes correctly", again)
+        original = [hf_format.load_network(folder, "fp32"), hf_format.load_tokenizer(folder)]
         try:
-            _convert_and_compare(uri, folder, converted, precision, data, store, say)
+            _convert_and_compare(uri, original, converted, precision, _material(store, data), say)
         except SizewiseError as error:
             refused.write_text(f"{engine}\n{error.what}", encoding="utf-8")
             shutil.rmtree(converted, ignore_errors=True)
@@ -89,30 +96,48 @@ def converted_folder(
 _NEXT = "run the same command with --engine transformers"
 
 
-def _convert_and_compare(
-    uri: str, folder: Path, converted: Path, precision: str, data: str | None, store: Store, say: Callable[[str], None]
-) -> None:
-    from sizewise.lm import hf_format
+def _material(store: Store, data: str | None) -> parity.Material:
+    """Take prompts and texts from a dataset that is still stored; else built-in questions and the Python manual."""
     from sizewise.models import parity
 
-    network, tokenizer = hf_format.load_network(folder, "fp32"), hf_format.load_tokenizer(folder)
+    if data is not None and store.exists("dataset", data):
+        return parity.dataset_material(store, data, PROMPTS, TEXTS)
+    asked = [(Message(role="user", content=question),) for question in QUESTIONS]
+    return parity.Material(asked, [""] * len(asked), parity.manual_texts(TEXTS))
+
+
+def _convert_and_compare(
+    uri: str,
+    original: list[Any],
+    converted: Path,
+    precision: str,
+    material: parity.Material,
+    say: Callable[[str], None],
+) -> None:
+    """Convert a network with its tokenizer, unless it is converted already, and compare the outputs.
+
+    Args:
+        uri: the model's URI.
+        original: network and tokenizer; emptied, because the weights of original and conversion may not both fit into
+            memory.
+        converted: folder of the conversion.
+        precision: `bf16` or `fp32`.
+        material: prompts and texts.
+        say: receives progress.
+
+    Raises:
+        SizewiseError: openvino-genai doesn't support the model, or the outputs differ.
+    """
+    from sizewise.models import parity
+
+    tokenizer, network = original.pop(), original.pop()
     if not (converted / openvino.MODEL_FILE).is_file():
         say(f"Converting {uri} for openvino-genai")
         openvino.convert_network(network, tokenizer, converted)
     say(f"Comparing the converted {uri} with the original")
-    known = data is not None and store.exists("dataset", data)
-    material = (
-        parity.dataset_material(store, str(data), PROMPTS, TEXTS)
-        if known
-        else parity.Material(
-            [(Message(role="user", content=question),) for question in QUESTIONS],
-            [""] * len(QUESTIONS),
-            parity.manual_texts(TEXTS),
-        )
-    )
     reference = parity.make_reference(network, tokenizer, material, ANSWER_TOKENS, TEXT_TOKENS)
     del network
-    gc.collect()  # the weights of both may not fit into memory
+    gc.collect()
     with parity.openvino_reader(converted, precision) as reader:
         found = parity.check(reader, reference, parity.BF16 if precision == "bf16" else parity.EXACT)
     if found.reasons:
