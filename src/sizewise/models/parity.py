@@ -196,12 +196,15 @@ def network_reader(name: str, network: Any, tokenizer: Any) -> Reader:
 
 
 @contextmanager
-def openvino_reader(folder: Path, precision: str) -> Iterator[Reader]:
+def openvino_reader(
+    folder: Path, precision: str, encode: Callable[[Sequence[Message] | str], list[int]] | None = None
+) -> Iterator[Reader]:
     """Open a folder with openvino-genai in a process of its own, which ends with the block.
 
     Args:
         folder: folder in openvino-genai's format.
         precision: `bf16` or `fp32`.
+        encode: encodes prompts and texts; by default the folder's own template and tokenizer.
 
     Raises:
         SizewiseError: openvino-genai can't open the folder.
@@ -209,7 +212,8 @@ def openvino_reader(folder: Path, precision: str) -> Iterator[Reader]:
     engine = openvino.Engine(folder, precision)
     try:
         greedy = partial(walk, engine.greedy)
-        yield Reader(openvino.engine_name(), precision, greedy, engine.nats, _openvino_encode(folder))
+        own = encode or _openvino_encode(folder)
+        yield Reader(openvino.engine_name(), precision, greedy, engine.nats, own)
     finally:
         engine.close()
 
