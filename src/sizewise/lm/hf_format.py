@@ -8,8 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -222,9 +220,3 @@ def attention_words(config: Any) -> str:
 def parameters_of(network: Any) -> int:
     """Count a network's parameters; tied weights count once."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def vectors_of(network: Any) -> list[npt.NDArray[np.float32]]:
-    """Return a network's vectors in fp32: norm weights, biases and position frequencies."""
-    found = [*network.parameters(), *network.buffers()]
-    return [values.detach().float().cpu().numpy() for values in found if values.ndim == 1]

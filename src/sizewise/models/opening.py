@@ -15,6 +15,7 @@ from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
 from sizewise.models.baselines import FrequentModel, LinearModel, NgramModel
+from sizewise.models.conversions import converted_folder
 from sizewise.models.encoding import EncoderModel, encoder_size
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.identity import split_recorded
@@ -52,6 +53,7 @@ def open_model(
     precision: str | None = None,
     engine: Engine = "transformers",
     max_usd: float | None = None,
+    keep_prefixes: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Open a model.
@@ -64,6 +66,8 @@ def open_model(
         engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
             concurrent users faster; `auto` uses openvino if it is installed and supports the model.
         max_usd: budget of a remote model while it is open, in US dollars.
+        keep_prefixes: keep common beginnings of requests in the cache of openvino, for a service. Measured speeds
+            should not include this.
         say: called with one line of progress at a time.
 
     Raises:
@@ -88,10 +92,12 @@ def open_model(
         return RemoteModel(uri, store.home / "answers" / f"{fingerprint([uri])}.sqlite", max_usd)
     if kind in plugins():
         return open_plugin(kind, name)
-    return _open_folder(uri, store, precision, engine, say)
+    return _open_folder(uri, store, precision, engine, keep_prefixes, say)
 
 
-def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, say: Callable[[str], None]) -> Model:
+def _open_folder(
+    uri: str, store: Store, precision: str | None, engine: Engine, keep_prefixes: bool, say: Callable[[str], None]
+) -> Model:
     """Open a model stored in a folder with the requested or best engine."""
     bare, _ = split_reasoning(uri)
     folder, origin, license = resolve_folder(bare, store, say)
@@ -101,8 +107,9 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
     revision = revision_of(bare)
 
     def load(kind: type[OpenvinoModel | LocalModel], model_folder: Path, model_revision: str) -> Model:
+        more = {"keep_prefixes": True} if keep_prefixes and kind is OpenvinoModel else {}
         return open_kept(
-            (kind, uri, str(model_folder), model_revision, precision),
+            (kind, uri, str(model_folder), model_revision, precision, keep_prefixes),
             lambda: kind(
                 model_folder,
                 uri=uri,
@@ -112,14 +119,16 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
                 precision=precision,
                 trained_on=trained.data if trained else None,
                 start=trained.start if trained else None,
+                **more,
             ),
         )
 
     if (folder / openvino.MODEL_FILE).is_file():
         return load(OpenvinoModel, folder, revision)
-    if engine == "openvino" or (engine == "auto" and _openvino_supports(folder)):
+    if engine == "openvino" or (engine == "auto" and importlib.util.find_spec("openvino_genai") is not None):
+        data = trained.data if trained else None
         try:
-            converted = _openvino_folder(bare, folder, revision, license, store, say)
+            converted = converted_folder(bare, folder, revision, precision=precision, data=data, store=store, say=say)
             return load(OpenvinoModel, converted, f"{revision}+openvino")
         except Exception as error:  # transformers may still run the model
             if engine == "openvino" and isinstance(error, SizewiseError):
@@ -169,27 +178,6 @@ def _open_classifier(name: str, store: Store, say: Callable[[str], None]) -> Mod
     needs_base = record.recipe.method in ("embedding", "options")
     base = resolve_folder(record.recipe.start, store, say)[0] if needs_base else None
     return ClassifierModel(record, name, folder, base)
-
-
-def _openvino_supports(folder: Path) -> bool:
-    """Check whether openvino-genai is installed and supports a model."""
-    config = size.read_config(folder)
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    supported = not window and config.get("model_type") in openvino.READS
-    return supported and importlib.util.find_spec("openvino_genai") is not None
-
-
-def _openvino_folder(
-    uri: str, folder: Path, revision: str, license: str, store: Store, say: Callable[[str], None]
-) -> Path:
-    """Return a model's folder in openvino-genai's format, converted on first use."""
-    converted = store.weights_folder(f"openvino-{fingerprint([uri, revision])}")
-    converted.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(converted.parent / f".{converted.name}.lock"):
-        if not (converted / openvino.MODEL_FILE).is_file():
-            say(f"Converting {uri} for openvino-genai")
-            openvino.convert(folder, converted, uri, license)
-    return converted
 
 
 def model_size(
