@@ -18,6 +18,8 @@ from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
 from sizewise.lm.hf_format import load_network
 
+MODEL_TYPES_WITHOUT_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba")
+"""Architectures whose `out_proj` peft doesn't adapt."""
 BASE = "__base__"
 """peft's name for rows that use no adapter."""
 
@@ -44,10 +46,25 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
     Returns:
         The network wrapped by peft.
     """
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=dora)
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=_targets(network), task_type="CAUSAL_LM", use_dora=dora
+    )
     with torch.random.fork_rng(devices=[]), _quiet_peft():
         torch.manual_seed(seed)
         return get_peft_model(network, config, autocast_adapter_dtype=False)
+
+
+def _targets(network: Any) -> str | list[str]:
+    """Return what gets adapters: all linear layers, except those of Mamba whose weights its kernel reads directly."""
+    if network.config.model_type not in MODEL_TYPES_WITHOUT_OUT_PROJ:
+        return "all-linear"
+    head = network.get_output_embeddings()
+    names = {
+        name.rpartition(".")[2]
+        for name, part in network.named_modules()
+        if isinstance(part, torch.nn.Linear) and part is not head
+    }
+    return sorted(names - {"out_proj"})
 
 
 def load_in_4_bits(folder: Path, device: str) -> Any:

@@ -19,8 +19,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.control_tokens import control_tokens, encode_many, hide
+from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import check_folder, load_error, load_tokenizer, quiet_libraries
-from sizewise.lm.logits import decoder_of
 
 FloatArray = npt.NDArray[np.float64]
 SUFFIX = "\nCategory:"
@@ -154,7 +154,7 @@ def as_classifier(network: Any, score: torch.Tensor, labels: Sequence[str], padd
     config.problem_type = "multi_label_classification" if independent else "single_label_classification"
     with torch.device("meta"):
         classifier = AutoModelForSequenceClassification.from_config(config)
-    setattr(classifier, classifier.base_model_prefix, decoder_of(network))
+    setattr(classifier, classifier.base_model_prefix, execution_of(network).decoder)
     classifier.score = torch.nn.Linear(score.shape[1], score.shape[0], bias=False, device=score.device)
     classifier.score.weight = torch.nn.Parameter(score.detach().clone())
     classifier.base_model.config.use_cache = False
