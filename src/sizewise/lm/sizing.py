@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 
 from sizewise.errors import SizewiseError
 from sizewise.lm.hf_format import attention_words, quiet_libraries, settings_of
@@ -48,7 +48,7 @@ def count(config: dict[str, Any]) -> Counted:
             f"The config has {layers} blocks and {experts} experts.", f"at most {MAX_LAYERS} and {MAX_EXPERTS}", ""
         )
     try:
-        known = CONFIG_MAPPING[kind].from_dict(settings)  # as transformers reads the file
+        known = CONFIG_MAPPING[kind].from_dict(PreTrainedConfig._decode_special_floats(settings))
         text = known.get_text_config()
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(text, trust_remote_code=False)
