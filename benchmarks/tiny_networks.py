@@ -181,6 +181,10 @@ def tiny_settings(default: Any) -> dict[str, Any]:
             reduced[name] = tiny_settings(part) | SPECIAL.get(part.model_type, {})
             if part.model_type:
                 reduced[name]["model_type"] = part.model_type
+        elif isinstance(value, dict) and "mrope_section" in value:
+            rotated = int(HEAD * value.get("partial_rotary_factor", 1.0)) // 2
+            third = rotated // 3
+            reduced[name] = value | {"mrope_section": [rotated - 2 * third, third, third]}
         elif name in ("head_dim", "qk_head_dim") and values.get("qk_rope_head_dim"):
             reduced[name] = 8 if name == "head_dim" else 16  # the part of a head that is rotated
         elif name in SETTINGS and (value is not None or name.endswith("_token_id")):

@@ -16,6 +16,7 @@ from transformers import BitsAndBytesConfig
 
 from sizewise.errors import SizewiseError, install_command
 from sizewise.lm.architecture import with_attention
+from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import load_network
 
 MODEL_TYPES_WITHOUT_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba")
@@ -55,16 +56,13 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
 
 
 def _targets(network: Any) -> str | list[str]:
-    """Return what gets adapters: all linear layers, except those of Mamba whose weights its kernel reads directly."""
-    if network.config.model_type not in MODEL_TYPES_WITHOUT_OUT_PROJ:
-        return "all-linear"
-    head = network.get_output_embeddings()
-    names = {
-        name.rpartition(".")[2]
-        for name, part in network.named_modules()
-        if isinstance(part, torch.nn.Linear) and part is not head
-    }
-    return sorted(names - {"out_proj"})
+    """Return what gets adapters: all linear layers of the text part, except those of Mamba that its kernel reads."""
+    execution, head = execution_of(network), network.get_output_embeddings()
+    linear = [name for name, part in network.named_modules() if isinstance(part, torch.nn.Linear) and part is not head]
+    text = [name for name in linear if execution.is_text(f"{name}.weight")]
+    if network.config.model_type in MODEL_TYPES_WITHOUT_OUT_PROJ:
+        return sorted({name.rpartition(".")[2] for name in text} - {"out_proj"})
+    return "all-linear" if len(text) == len(linear) else text  # full names: only those of the text part
 
 
 def load_in_4_bits(folder: Path, device: str) -> Any:

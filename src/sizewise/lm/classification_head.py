@@ -62,7 +62,7 @@ class HeadedNetwork(torch.nn.Module):
     def __init__(self, network: Any, labels: int, seed: int = 0) -> None:
         super().__init__()
         self.network = network
-        width = base_of(network).config.hidden_size
+        width = execution_of(network).text_config.hidden_size
         generator = torch.Generator().manual_seed(seed)
         start = torch.randn((labels, width), generator=generator) * 0.02 / width**0.5
         self.score = torch.nn.Parameter(start.to(base_of(network).device))

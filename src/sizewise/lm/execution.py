@@ -120,6 +120,12 @@ class Execution:
         lists = [part for part in self.decoder.modules() if isinstance(part, torch.nn.ModuleList)]
         return next((part for part in lists if len(part) == blocks), ())
 
+    def is_text(self, name: str) -> bool:
+        """Whether a parameter belongs to the decoder or the head, and not to a vision or audio part."""
+        parts = (self.decoder, self.network.get_output_embeddings(), self.network.get_input_embeddings())
+        prefixes = [prefix for prefix, part in self.network.named_modules() if any(part is one for one in parts)]
+        return "" in prefixes or self.decoder is self.network or name.startswith(tuple(f"{p}." for p in prefixes))
+
     @property
     def layer_kinds(self) -> list[str]:
         """The type of each block under transformers' names; empty if all are alike."""
