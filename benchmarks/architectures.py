@@ -13,18 +13,22 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import platform
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import peft
 import torch
 import transformers
 from benchmarks.tiny_networks import VOCABULARY, architectures, tiny_network
@@ -278,6 +282,21 @@ def limit(seconds: int) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
+def write(rows: Sequence[Row]) -> None:
+    """Write the result."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    found = {
+        "name": "architectures",
+        "commit": commit.stdout.strip(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, one thread",
+        "versions": {"transformers": transformers.__version__, "torch": torch.__version__, "peft": peft.__version__},
+        "counts": dict(sorted(Counter(row["verdict"] for row in rows).items())),
+        "rows": sorted(rows, key=lambda row: str(row["kind"])),
+    }
+    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def main(kinds: Sequence[str]) -> None:
     """Check architectures and write the result; without names, all of them."""
     transformers.utils.logging.set_verbosity_error()
@@ -293,11 +312,9 @@ def main(kinds: Sequence[str]) -> None:
             rows.append(check(kind, task, Path(folder)))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         gc.collect()
-    counts = dict(sorted(Counter(row["verdict"] for row in rows).items()))
-    print(json.dumps(counts))
+    print(json.dumps(Counter(row["verdict"] for row in rows)))
     if not kinds:
-        found = {"transformers": transformers.__version__, "torch": torch.__version__, "counts": counts, "rows": rows}
-        RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write(rows)
 
 
 if __name__ == "__main__":

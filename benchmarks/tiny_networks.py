@@ -187,6 +187,8 @@ def tiny_settings(default: Any) -> dict[str, Any]:
             reduced[name] = value | {"mrope_section": [rotated - 2 * third, third, third]}
         elif name in ("head_dim", "qk_head_dim") and values.get("qk_rope_head_dim"):
             reduced[name] = 8 if name == "head_dim" else 16  # the part of a head that is rotated
+        elif name in SETTINGS and isinstance(value, list):
+            reduced[name] = [SETTINGS[name]] * len(value)
         elif name in SETTINGS and (value is not None or name.endswith("_token_id")):
             reduced[name] = SETTINGS[name]
         elif isinstance(value, list) and layers is not None and len(value) == layers > LAYERS:
@@ -259,6 +261,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": {"head_dim": HEAD},
     "hunyuan_v1_moe": {"head_dim": HEAD},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "hunyuan_vl_text": {"head_dim": HEAD},
+    "mistral4": {"head_dim": 8},
     "lfm2_moe": {"layer_types": ["conv", "conv", "conv", "full_attention"]},
     "marian": _BOTH | {"decoder_vocab_size": VOCABULARY},
     "mamba2": {"num_heads": 8},

@@ -104,6 +104,11 @@ class Execution:
         return self.network.config.get_text_config(decoder=True)
 
     @property
+    def context(self) -> int | None:
+        """Maximum number of tokens that the config states; None if it states none."""
+        return getattr(self.text_config, "max_position_embeddings", None)
+
+    @property
     def device(self) -> Any:
         """The device of the input."""
         return self.network.get_input_embeddings().weight.device

@@ -83,7 +83,9 @@ def settings_of(config: Any) -> dict[str, Any]:
     for name in ("num_hidden_layers", "num_attention_heads", "hidden_size", "max_position_embeddings"):
         found.setdefault(name, getattr(config, name, None))
     inner = next((found[name] for name in ("intermediate_size", "ffn_dim", "n_inner") if found.get(name)), None)
-    return found | {"intermediate_size": inner or 4 * (found["hidden_size"] or 0)}
+    found["intermediate_size"] = inner or 4 * (found["hidden_size"] or 0)
+    sizes = ("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    return found | {name: max(found[name]) for name in sizes if isinstance(found.get(name), list)}  # one for each block
 
 
 def load_network(folder: Path, precision: str, **options: Any) -> Any:
