@@ -49,6 +49,7 @@ RESULT = Path(__file__).parent / "results" / "architectures.json"
 LIMIT_S = 60  # of processor time, per architecture
 NATS = 2e-3  # largest difference of a log-likelihood that counts as rounding
 GRADIENT = 1e-2  # largest difference of a gradient, relative to the largest gradient of its weights
+SPECIAL = VOCABULARY - 8  # from this id on, a token may stand for an image or sound
 NEW = 12  # tokens of an answer
 Row = dict[str, Any]
 
@@ -64,7 +65,7 @@ class Wrong(Exception):
 def sequences() -> list[list[int]]:
     """Return token ids of four texts."""
     generator = np.random.default_rng(3)
-    return [generator.integers(3, VOCABULARY - 8, length).tolist() for length in (70, 41, 17, 60)]
+    return [generator.integers(3, SPECIAL, length).tolist() for length in (70, 41, 17, 60)]
 
 
 def plain_logits(network: Any, ids: Sequence[int]) -> torch.Tensor:
@@ -126,6 +127,8 @@ def check_answers(plain: Any, network: Any, row: Row) -> None:
         for prompt, one in zip(prompts, told, strict=True):
             logits = plain_logits(plain, prompt + one.tokens)[len(prompt) - 1 :]
             for expected, token, likely in zip(logits, one.tokens, one.likely, strict=False):
+                if token >= SPECIAL:  # a multimodal model replaces its embedding by an image
+                    break
                 worst = max(worst, abs(likely - float(expected[token])), float(expected.max() - expected[token]))
         within(name, worst, NATS, row)
 

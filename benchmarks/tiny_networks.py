@@ -187,6 +187,8 @@ def tiny_settings(default: Any) -> dict[str, Any]:
             reduced[name] = value | {"mrope_section": [rotated - 2 * third, third, third]}
         elif name in ("head_dim", "qk_head_dim") and values.get("qk_rope_head_dim"):
             reduced[name] = 8 if name == "head_dim" else 16  # the part of a head that is rotated
+        elif name == "num_key_value_heads" and values.get("kv_lora_rank"):
+            reduced[name] = HEADS  # latent attention has a key for each query
         elif name in SETTINGS and isinstance(value, list):
             reduced[name] = [SETTINGS[name]] * len(value)
         elif name in SETTINGS and (value is not None or name.endswith("_token_id")):
@@ -223,7 +225,7 @@ def tiny_network(kind: str, task: str) -> Any:
 
 
 REQUIRED: dict[str, dict[str, Any]] = {
-    "gemma4_assistant": {"hidden_size_per_layer_input": 0},
+    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
 }
 """Arguments without which an architecture's default config can't be built."""
 _DECODER = {"is_decoder": True}

@@ -78,7 +78,7 @@ class _Chosen(LogitsProcessor):
     def __init__(self, answer: _Answer) -> None:
         self._answer = answer
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         token = self._answer.extend(scores)
         chosen = torch.full_like(scores, -torch.inf)
         chosen[:, token] = 0.0
@@ -89,7 +89,7 @@ class _Done(StoppingCriteria):
     def __init__(self, answer: _Answer) -> None:
         self._answer = answer
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         return torch.full((len(input_ids),), self._answer.is_done, device=input_ids.device)
 
 
