@@ -19,7 +19,7 @@ from sizewise.lm.architecture import with_attention
 from sizewise.lm.execution import execution_of
 from sizewise.lm.hf_format import load_network
 
-MODEL_TYPES_WITHOUT_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba")
+MODEL_TYPES_WITHOUT_OUT_PROJ = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
 """Architectures whose `out_proj` peft doesn't adapt."""
 BASE = "__base__"
 """peft's name for rows that use no adapter."""
@@ -57,12 +57,17 @@ def add_lora(network: Any, rank: int, seed: int, dora: bool = False) -> Any:
 
 def _targets(network: Any) -> str | list[str]:
     """Return what gets adapters: all linear layers of the text part, except those of Mamba that its kernel reads."""
-    execution, head = execution_of(network), network.get_output_embeddings()
-    linear = [name for name, part in network.named_modules() if isinstance(part, torch.nn.Linear) and part is not head]
-    text = [name for name in linear if execution.is_text(f"{name}.weight")]
+    is_text, head = execution_of(network).text_filter(), network.get_output_embeddings()
+    linear = {name: part for name, part in network.named_modules() if isinstance(part, torch.nn.Linear)}
+    text = [
+        name
+        for name, part in linear.items()
+        if part is not head and is_text(f"{name}.weight") and type(part).forward is torch.nn.Linear.forward
+    ]
     if network.config.model_type in MODEL_TYPES_WITHOUT_OUT_PROJ:
         return sorted({name.rpartition(".")[2] for name in text} - {"out_proj"})
-    return "all-linear" if len(text) == len(linear) else text  # full names: only those of the text part
+    others = len(linear) - len(text) - any(part is head for part in linear.values())
+    return text if others else "all-linear"  # full names leave out vision parts, and routers that return more
 
 
 def load_in_4_bits(folder: Path, device: str) -> Any:

@@ -116,7 +116,9 @@ class Execution:
     @property
     def decoder(self) -> Any:
         """The network without its head: token ids in, hidden states out."""
-        return self.network.get_decoder()
+        found, embedded = self.network.get_decoder(), self.network.get_input_embeddings()
+        # ModernBERT calls its head `decoder`
+        return found if any(part is embedded for part in found.modules()) else self.network.base_model
 
     @property
     def layers(self) -> Sequence[Any]:
@@ -125,11 +127,13 @@ class Execution:
         lists = [part for part in self.decoder.modules() if isinstance(part, torch.nn.ModuleList)]
         return next((part for part in lists if len(part) == blocks), ())
 
-    def is_text(self, name: str) -> bool:
-        """Whether a parameter belongs to the decoder or the head, and not to a vision or audio part."""
-        parts = (self.decoder, self.network.get_output_embeddings(), self.network.get_input_embeddings())
-        prefixes = [prefix for prefix, part in self.network.named_modules() if any(part is one for one in parts)]
-        return "" in prefixes or self.decoder is self.network or name.startswith(tuple(f"{p}." for p in prefixes))
+    def text_filter(self) -> Callable[[str], bool]:
+        """Return a function that tells whether a parameter belongs to the text part, not to a vision or audio part."""
+        parts = {id(self.decoder), id(self.network.get_output_embeddings()), id(self.network.get_input_embeddings())}
+        prefixes = tuple(f"{name}." for name, part in self.network.named_modules() if id(part) in parts and name)
+        if self.decoder is self.network:
+            return lambda name: True
+        return lambda name: name.startswith(prefixes)
 
     @property
     def layer_kinds(self) -> list[str]:

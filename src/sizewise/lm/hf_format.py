@@ -132,9 +132,10 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
     if network.config is not full_config:  # saved under the names of the text model, not under those it was loaded from
         network.__dict__.pop("_weight_conversions", None)
     network.eval()
-    execution = execution_of(network)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(execution.is_text(name))
+    if network.config is full_config and network.config.get_text_config() is not full_config:
+        is_text = execution_of(network).text_filter()
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(is_text(name))
     check_network(network)
     return network
 

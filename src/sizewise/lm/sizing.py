@@ -30,6 +30,8 @@ class Counted(NamedTuple):
     """Description of the attention."""
     config: dict[str, Any]
     """The config of the text part, with all defaults filled in."""
+    buffers: int
+    """Numbers in the weight files that aren't parameters, such as the decay of linear attention."""
     whole: bool
     """Whether a vision or audio part counts, too, because the text part can't be loaded by itself."""
 
@@ -72,7 +74,10 @@ def count(config: dict[str, Any]) -> Counted:
     total, chosen = _first(settings, _EXPERTS), _first(settings, _ACTIVE)
     idle = routed - routed * chosen // total if routed and total and chosen else 0
     table = network.get_input_embeddings().weight
-    shared = network.get_output_embeddings().weight is table
+    head = network.get_output_embeddings()
+    shared = head is not None and head.weight is table
+    stored = network.state_dict()
+    buffers = sum(values.numel() for name, values in network.named_buffers() if name in stored)
     return Counted(
         parameters,
         parameters - idle,
@@ -80,6 +85,7 @@ def count(config: dict[str, Any]) -> Counted:
         table.numel(),
         attention_words(known),
         settings,
+        buffers,
         needed is not known.get_text_config(),
     )
 

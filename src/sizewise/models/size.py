@@ -150,7 +150,7 @@ def size_of(config: dict[str, Any], uri: str, stored: int | None = None, free_by
     counted = count(config)
     # A multimodal model may tie the head to the embedding where the config of its text part doesn't.
     least = counted.parameters - (counted.table if "text_config" in config else 0)
-    matches = stored is None or least <= stored <= counted.parameters + counted.table
+    matches = stored is None or least <= stored <= counted.parameters + counted.table + counted.buffers
     if not matches and not counted.whole:
         raise SizewiseError(
             f"The config of {uri} describes {counted.parameters:,} parameters, but its weight files hold {stored:,}.",
