@@ -62,12 +62,18 @@ def _targets(network: Any) -> str | list[str]:
     text = [
         name
         for name, part in linear.items()
-        if part is not head and is_text(f"{name}.weight") and type(part).forward is torch.nn.Linear.forward
+        if part is not head and is_text(f"{name}.weight") and not _is_own_kind(part)
     ]
     if network.config.model_type in MODEL_TYPES_WITHOUT_OUT_PROJ:
         return sorted({name.rpartition(".")[2] for name in text} - {"out_proj"})
     others = len(linear) - len(text) - any(part is head for part in linear.values())
     return text if others else "all-linear"  # full names leave out vision parts, and routers that return more
+
+
+def _is_own_kind(layer: Any) -> bool:
+    """Whether an architecture's own subclass of a linear layer computes something else, like Llama 4's router."""
+    own = type(layer).__module__.startswith("transformers.models.")
+    return own and type(layer).forward is not torch.nn.Linear.forward
 
 
 def load_in_4_bits(folder: Path, device: str) -> Any:

@@ -135,7 +135,8 @@ def load_network(folder: Path, precision: str, **options: Any) -> Any:
     if network.config is full_config and network.config.get_text_config() is not full_config:
         is_text = execution_of(network).text_filter()
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(is_text(name))
+            if not is_text(name):
+                parameter.requires_grad_(False)
     check_network(network)
     return network
 
