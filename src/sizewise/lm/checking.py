@@ -34,6 +34,7 @@ from sizewise.store import Store
 
 VERIFIED = ("llama", "mistral", "ministral", "qwen2", "qwen3", "granite", "phi3", "gemma3_text", "cohere", "cohere2")
 """Architectures whose scores, answers, packed rows and gradients the test suite compares with transformers."""
+RANDOM = ("reformer",)  # its locality-sensitive hashing draws new rotations for each text
 # Maximum RMS difference of log-likelihoods, relative to the spread of the logits. Rounding stays far below it.
 TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.1}
 LARGE = 400_000_000  # parameters; from this size on, the check is slow and its result is remembered
@@ -84,8 +85,11 @@ def check_network(network: Any) -> None:
     Raises:
         SizewiseError: the results disagree however it is run, its forward pass fails, or it isn't causal.
     """
-    if network.config.model_type in VERIFIED:
+    kind = network.config.model_type
+    if kind in VERIFIED:
         return
+    if kind in RANDOM:
+        raise _unsupported(network, "attends to tokens that it chooses at random, so its scores change from run to run")
     passed = _passed_file(network)
     if passed is not None and passed.is_file():
         set_execution(network, json.loads(passed.read_text(encoding="utf-8")))
@@ -201,6 +205,18 @@ def check_packing(network: Any, pack_rows: Callable[[], None]) -> None:
         execution.rows_checked = True
     finally:
         network.train(training)
+
+
+@torch.no_grad()
+def has_gradients(network: Any) -> bool:
+    """Whether training rows have finite gradients, as the network is prepared now; so if its architecture is verified."""
+    if network.config.model_type in VERIFIED:
+        return True
+    try:
+        _run(network, _check_gradients, network, _Reference(_sequences(network), [], 0.0))
+    except SizewiseError:
+        return False
+    return True
 
 
 def _check_gradients(network: Any, reference: _Reference) -> None:

@@ -145,10 +145,14 @@ def network_classes(config: Any) -> list[tuple[Any, Any]]:
     """List the classes that may load a causal language model, each with the config that it needs, the best first.
 
     Most multimodal models have a text part that is a causal language model by itself. Otherwise, or if the weights have
-    other names, the whole model is loaded, and only its text part is used and trained.
+    other names, the whole model is loaded, and only its text part is used and trained. So are Cohere's: their text part
+    scales its logits, the whole model doesn't.
     """
     text = config.get_text_config()
-    found = [(AutoModelForCausalLM, text)] if type(text) in AutoModelForCausalLM._model_mapping else []
+    alone = type(text) in AutoModelForCausalLM._model_mapping
+    if text is not config and getattr(text, "logit_scale", None):
+        alone = False
+    found = [(AutoModelForCausalLM, text)] if alone else []
     if text is not config or not found:
         whole = (AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMultimodalLM)
         found += [(kind, config) for kind in whole if type(config) in kind._model_mapping][:1]

@@ -17,7 +17,7 @@ import torch
 
 from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
-from sizewise.lm.checking import check_packing
+from sizewise.lm.checking import check_packing, has_gradients
 from sizewise.lm.checkpointing import load_state, save_state
 from sizewise.lm.execution import execution_of
 from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
@@ -171,6 +171,8 @@ def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
     network.train()
     enable_kernels(compiled)
     fuse_adapters(network)
+    if not has_gradients(base):  # a block may change the output of a layer in place, which fused adapters don't permit
+        unfuse_adapters(network)
     if checkpointing:
         base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     if compiled and execution.rows == "packed":  # else each length would be compiled anew
