@@ -209,7 +209,7 @@ def check_packing(network: Any, pack_rows: Callable[[], None]) -> None:
 
 @torch.no_grad()
 def has_gradients(network: Any) -> bool:
-    """Whether training rows have finite gradients, as the network is prepared now; so if its architecture is verified."""
+    """Check that training rows have finite gradients, as the network is prepared now."""
     if network.config.model_type in VERIFIED:
         return True
     try:
