@@ -51,6 +51,11 @@ MEASURES = {
         ("lm", "models", "evaluation"),
         "make bench-eval",
     ),
+    "architectures": Measured(
+        "Every architecture of transformers: scores, answers and gradients against its own forward pass",
+        ("lm",),
+        "python -m benchmarks.architectures",
+    ),
     "validity": Measured(
         "Whether claims on measures of quality hold on people's grades",
         ("metrics", "comparison", "choice"),

@@ -141,13 +141,16 @@ def _open_folder(
                 ) from error
             say(f"{uri} runs with transformers because openvino-genai can't run it: {_reason(error)}")
     try:
-        return load(LocalModel, folder, revision)
+        model = load(LocalModel, folder, revision)
     except SizewiseError:
         raise
     except Exception as error:  # an untested architecture may fail in any way
         from sizewise.lm.hf_format import load_error
 
         raise load_error(folder, error) from error
+    for note in model.describe().notes:
+        say(note)
+    return model
 
 
 def _reason(error: Exception) -> str:

@@ -257,6 +257,8 @@ class ModelDescription(Record):
     """By how much that cost may be lower or higher, because tokens were estimated or providers differ."""
     described_on: str = ""
     """Day on which prices and retirement were looked up (ISO date); empty if the model has neither."""
+    notes: tuple[str, ...] = ()
+    """How the model runs where it can't run like others, for example one text at a time."""
     reasoning_effort: str = ""
     """How much the model is asked to reason: none, minimal, low, medium, high, xhigh or max; empty if that is left to
     it."""
