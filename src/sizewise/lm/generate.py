@@ -84,16 +84,16 @@ def generate(
 
 
 def _choose(
-    found: Sequence[list[float]] | None, hidden: torch.Tensor, head: torch.Tensor, members: Sequence[int]
+    found: Sequence[list[float]] | None, hidden: torch.Tensor, head: Head, members: Sequence[int]
 ) -> torch.Tensor:
     """Choose the most likely token of each row, and note its log-likelihood for the prompt of the row."""
     tokens = _argmax(hidden, head)
     if found is not None:
-        total = torch.full((len(hidden),), -torch.inf)
-        for start in range(0, head.shape[0], TILE):
-            logits = hidden.float() @ head[start : start + TILE].float().T
+        total, chosen = (torch.full((len(hidden),), -torch.inf) for _ in range(2))
+        for start in range(0, head.size, TILE):
+            logits = head.logits(hidden, start, start + TILE).float()
             total = torch.logaddexp(total, logits.logsumexp(dim=-1))
-        chosen = (hidden.float() * head[tokens].float()).sum(dim=-1)
+            chosen = torch.maximum(chosen, logits.max(dim=-1).values)
         for member, value in zip(members, (chosen - total).tolist(), strict=True):
             found[member].append(value)
     return tokens
@@ -137,11 +137,7 @@ def run_batch(
         if before:
             before(active)
         hidden = execution.hidden_states(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )[:, -1]
         ids = choose(hidden, head, active)[:, None]
         for row, token in enumerate(ids[:, 0].tolist()):
