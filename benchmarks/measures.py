@@ -66,8 +66,8 @@ def summaries() -> list[dict[str, str]]:
     return [text | score for text, score in zip(texts, scores, strict=True)]
 
 
-def correlation(values: Array, grades: Array, clusters: Array) -> dict[str, float]:
-    """Compute the rank correlation of a measure with grades, and its interval over resampled dialogues."""
+def correlation(values: Array, grades: Array, clusters: Array) -> dict[str, float | None]:
+    """Compute the rank correlation of a measure with grades, and its interval over resampled dialogues; None if unknown."""
     known = np.isfinite(values) & np.isfinite(grades)
     values, grades, clusters = values[known], grades[known], clusters[known]
     by_cluster = [np.flatnonzero(clusters == one) for one in np.unique(clusters)]
@@ -77,9 +77,10 @@ def correlation(values: Array, grades: Array, clusters: Array) -> dict[str, floa
         drawn = np.concatenate([by_cluster[i] for i in rng.integers(0, len(by_cluster), len(by_cluster))])
         if np.ptp(values[drawn]) and np.ptp(grades[drawn]):
             found.append(float(spearmanr(values[drawn], grades[drawn]).statistic))
-    point = float(spearmanr(values, grades).statistic) if np.ptp(values) and np.ptp(grades) else float("nan")
-    low, high = np.quantile(found, [0.025, 0.975]) if found else (float("nan"), float("nan"))
-    return {"rho": point, "ci_low": float(low), "ci_high": float(high), "n": len(values)}
+    varies = len(values) > 1 and np.ptp(values) and np.ptp(grades)
+    point = float(spearmanr(values, grades).statistic) if varies else None
+    low, high = np.quantile(found, [0.025, 0.975]).tolist() if varies and found else (None, None)
+    return {"rho": point, "ci_low": low, "ci_high": high, "n": len(values)}
 
 
 def values_of(name: str, rows: Sequence[dict[str, str]]) -> Array:
@@ -145,7 +146,7 @@ def _judged(
         "unreadable": record.rubric.unreadable,
         "truncated": record.rubric.truncated,
         "grades": dict(sorted(stated.items())),
-        "validated": bool(found["ci_low"] > 0 and found["rho"] >= chrf["rho"]),
+        "validated": (found["ci_low"] or 0) > 0 and (found["rho"] or 0) >= (chrf["rho"] or 0),
     }
 
 
