@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from sizewise.errors import UsageError
+from sizewise.lm.placement import DEVICES, use_device
 
 DATA = "Data"
 MODEL = "Model"
@@ -52,6 +53,31 @@ MaxUsd = Annotated[
         metavar="USD", min=0, rich_help_panel=LIMITS, help="Spending limit for a remote model, in US dollars."
     ),
 ]
+
+
+def _place(context: typer.Context, value: str) -> str:
+    """Run the models of a command on the device of --device, until the command ends.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if value not in DEVICES:
+        raise UsageError(f"--device '{value}' isn't a device.", ", ".join(DEVICES), "--device auto")
+    if not context.resilient_parsing:
+        context.with_resource(use_device(value))
+    return value
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        rich_help_panel=MODEL,
+        callback=_place,
+        help="Device of local models: auto, cpu, cuda or mps; auto takes SIZEWISE_DEVICE or the fastest.",
+    ),
+]
+"""Acts by itself: commands don't pass it on."""
 Host = Annotated[str, typer.Option(metavar="ADDRESS", rich_help_panel=SERVER, help="Address to listen on.")]
 
 

@@ -316,6 +316,7 @@ def open_decider(base: Path | None, precision: str = "fp32") -> OptionDecider:
     Raises:
         SizewiseError: there is no folder, or it isn't a language model's.
     """
+    from sizewise.lm.device import choose_device, placed
     from sizewise.lm.hf_format import load_network, load_tokenizer
 
     if base is None:
@@ -324,7 +325,7 @@ def open_decider(base: Path | None, precision: str = "fp32") -> OptionDecider:
             "the URI of a language model",
             "sizewise train pkg:smollm2-135m --method options --data ID",
         )
-    network = load_network(base, precision)
+    network = load_network(base, precision, **placed(choose_device()))
     return OptionDecider(network, load_tokenizer(base), network.config.max_position_embeddings)
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -21,6 +18,7 @@ from sizewise.lm.checking import check_packing
 from sizewise.lm.checkpointing import load_state, save_state
 from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
 from sizewise.lm.hf_format import quiet_libraries
+from sizewise.lm.interruption import Clock, uninterrupted
 from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.logits import head_of, hidden_states, layers_of
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
@@ -48,6 +46,8 @@ class Plan:
         validations: number of validations, the final one included.
         patience: stop after this many validations without improvement; 0 disables early stopping.
         checkpointing: whether activations are recomputed in the backward pass.
+        micro_rows: rows in memory at a time; the gradients of a step's parts add up. 0 takes a step at once.
+        optimizer: `adamw`, or `adamw8bit` for moments in 8 bits.
     """
 
     tokens: int
@@ -57,6 +57,8 @@ class Plan:
     validations: int
     patience: int = 0
     checkpointing: bool = False
+    micro_rows: int = 0
+    optimizer: str = "adamw"
 
 
 class StopTraining(Exception):
@@ -221,6 +223,34 @@ def loss_of(network: Any, rows: Rows, teacher: Teacher | None = None) -> torch.T
     return cross_entropy(hidden.flatten(0, 1), head_of(base_of(network)), targets.flatten(), soft)
 
 
+def backward_in_parts(
+    network: Any, rows: Rows, teacher: Teacher | None, micro_rows: int, collect: Callable[[], None]
+) -> float:
+    """Compute the gradient of `loss_of` in parts, which take less memory than all rows at once.
+
+    Args:
+        network: a network from `prepare`.
+        rows: the rows of a step.
+        teacher: predicts soft targets.
+        micro_rows: rows of a part; 0 for all.
+        collect: called between parts, when the network holds the gradient of a part.
+
+    Returns:
+        The loss of all rows in nats per predicted token.
+    """
+    total, loss = max(1, int((rows.targets != NO_TARGET).sum())), 0.0
+    for start in range(0, len(rows), micro_rows or len(rows)):
+        part = Rows(*(array[start : start + (micro_rows or len(rows))] for array in rows.arrays()))
+        share = int((part.targets != NO_TARGET).sum()) / total
+        if start:
+            collect()
+        if share or len(part) == len(rows):
+            of_part = loss_of(network, part, teacher)
+            (of_part if len(part) == len(rows) else of_part * share).backward()
+            loss += float(of_part.detach()) * (1.0 if len(part) == len(rows) else share)
+    return loss
+
+
 def teacher_of(network: Any, share: float, k: int = 32) -> Teacher:
     """Build a teacher that predicts soft targets for packed rows.
 
@@ -248,8 +278,17 @@ def rate_at(done: float, peak: float) -> float:
     return peak * (FINAL_RATE_SHARE + (1 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * decayed)))
 
 
-def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4) -> tuple[float, float]:
+def probe_speed(
+    network: Any, mix: Mix, teacher: Teacher | None = None, steps: int = 4, micro_rows: int = 0
+) -> tuple[float, float]:
     """Measure warm-up time and speed without changing any weight.
+
+    Args:
+        network: a network from `prepare`.
+        mix: the training rows.
+        teacher: predicts soft targets.
+        steps: steps to measure after the first one.
+        micro_rows: rows in memory at a time; 0 for all.
 
     Returns:
         Seconds that the first step takes longer than the median step, and tokens/s without padding.
@@ -257,7 +296,7 @@ def probe_speed(network: Any, mix: Mix, teacher: Teacher | None = None, steps: i
     times = []
     for number in range(steps + 1):
         start = time.perf_counter()
-        loss_of(network, mix.step(number), teacher).backward()
+        backward_in_parts(network, mix.step(number), teacher, micro_rows, lambda: None)
         times.append(time.perf_counter() - start)
     for parameter in network.parameters():
         parameter.grad = None
@@ -270,13 +309,13 @@ class _Run:
 
     def __init__(self, network: Any, plan: Plan, validate: Callable[[], Bits]) -> None:
         self.network, self.plan, self._validate = network, plan, validate
-        self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay)
+        self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay, plan.optimizer)
         self.step = 0
         self.tokens = 0
         self.points: list[Point] = []
         self.start = Bits(float("nan"))
         self.best: tuple[int, float] = (0, float("inf"))
-        self.best_weights = {name: master.clone() for name, master in self.optimizer.masters.items()}
+        self.best_weights = self._weights()
         self.waited = 0  # validations since the best one
         self.rollbacks: list[int] = []
         self.sessions = 1
@@ -284,6 +323,13 @@ class _Run:
         self.warmup_s = 0.0
         self._speeds: list[float] = []
         self._due = [plan.tokens * (i + 1) / plan.validations for i in range(plan.validations)]
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """Copy the weights to the machine's memory, where they take no space on a graphics card."""
+        return {
+            name: master.cpu() if master.device.type != "cpu" else master.clone()
+            for name, master in self.optimizer.masters.items()
+        }
 
     def save(self, folder: Path) -> None:
         tensors = self.optimizer.tensors() | {f"best.{n}": t for n, t in self.best_weights.items()}
@@ -323,7 +369,7 @@ class _Run:
         self.waited += 1
         if bits.domain < self.best[1]:
             self.best, self.waited = (self.step, bits.domain), 0
-            self.best_weights = {name: master.clone() for name, master in self.optimizer.masters.items()}
+            self.best_weights = self._weights()
         return bits
 
     @property
@@ -356,14 +402,12 @@ class _Run:
         """Compute the learning rate of the next step."""
         return float(rate_at(self.tokens / self.plan.tokens, self.plan.learning_rate) * 0.5 ** len(self.rollbacks))
 
-    def advance(self, rows: Rows, teacher: Teacher | None, clock: _Clock) -> Progress:
+    def advance(self, rows: Rows, teacher: Teacher | None, clock: Clock) -> Progress:
         """Take one training step, and validate if it is due."""
         begun = time.perf_counter()
         rate = self.rate()
-        loss_tensor = loss_of(self.network, rows, teacher)
-        loss_tensor.backward()
-        loss = float(loss_tensor.detach())
-        with _uninterrupted():  # weights and counters must change together
+        loss = backward_in_parts(self.network, rows, teacher, self.plan.micro_rows, self.optimizer.collect)
+        with uninterrupted():  # weights and counters must change together
             if self.diverged(loss):
                 self.roll_back(loss)
                 loss = self.points[-1].loss if self.points else 0.0
@@ -434,7 +478,7 @@ def train_network(
     """
     run, stopped = _Run(network, plan, validate), False
     resumed = run.resume(folder)
-    clock = _Clock(run.seconds)
+    clock = Clock(run.seconds)
     if not resumed:
         run.start = run.validate()
     saved, save_every_s = time.monotonic(), SAVE_EVERY_S
@@ -477,31 +521,3 @@ def _is_stopped(on_progress: Callable[[Progress], None], progress: Progress) -> 
     except StopTraining:
         return True
     return False
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C until the block is done."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield  # signals only reach the main thread, and background jobs ignore them
-        return
-    received: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if received:
-        before(signal.SIGINT, None)
-
-
-class _Clock:
-    """Training time of this session plus all earlier ones."""
-
-    def __init__(self, before: float) -> None:
-        self._before = before
-        self._start = time.monotonic()
-
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._start

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sizewise.lm.device_kernels import liger_loss
 from sizewise.lm.kernels import fused
 
 CHUNK = 512
@@ -116,6 +117,8 @@ def cross_entropy(
         chunk: tokens whose logits are in memory at a time.
     """
     predicted = targets != -100
+    if hidden.device.type == "cuda" and soft is None and (liger := liger_loss()) is not None:
+        return liger(hidden[predicted], head, targets[predicted])
     result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden[predicted], head, targets[predicted], soft, chunk)
     return result
 

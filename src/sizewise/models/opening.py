@@ -11,6 +11,7 @@ from typing import Literal
 from filelock import FileLock
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.lm.placement import requested_device, use_device
 from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
@@ -19,7 +20,7 @@ from sizewise.models.encoding import EncoderModel, encoder_size
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.identity import split_recorded
 from sizewise.models.keeping import open_kept
-from sizewise.models.local import LocalModel
+from sizewise.models.local import IN_4_BITS, LocalModel
 from sizewise.models.openvino import OpenvinoModel
 from sizewise.models.packaged_models import PACKAGED, packaged_folder
 from sizewise.models.plugins import open_plugin, plugins
@@ -51,6 +52,7 @@ def open_model(
     precision: str | None = None,
     engine: Engine = "transformers",
     max_usd: float | None = None,
+    device: str = "auto",
     say: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """Open a model.
@@ -59,17 +61,30 @@ def open_model(
         uri: `pkg:smollm2-135m`, `hf:org/name`, a folder, `run:ID`, `gguf:FILE`, `fake:echo`, a plug-in's URI, or
             a checkpoint.
         store: store of weights and runs; by default SIZEWISE_HOME.
-        precision: `bf16` or `fp32`, for local models; by default the processor's native precision.
+        precision: `bf16`, `fp16`, `fp32` or `nf4` (4-bit weights, with bitsandbytes), for local models; by default the
+            device's native precision.
         engine: engine of local models. `transformers` scores and trains every architecture; `openvino` serves
             concurrent users faster; `auto` uses openvino if it is installed and supports the model.
         max_usd: budget of a remote model while it is open, in US dollars.
+        device: device of local models: `cpu`, `cuda` or `mps`; `auto` takes SIZEWISE_DEVICE, or else the fastest.
         say: called with one line of progress at a time.
 
     Raises:
         UsageError: the URI doesn't name a model.
         SizewiseError: the model can't be fetched or loaded.
     """
-    store, uri = store or Store(), uri_of(uri)
+    with use_device(device):
+        return _open(uri_of(uri), store or Store(), precision, engine, max_usd, say)
+
+
+def _open(
+    uri: str,
+    store: Store,
+    precision: str | None,
+    engine: Engine,
+    max_usd: float | None,
+    say: Callable[[str], None],
+) -> Model:
     bare, _ = split_reasoning(uri)
     kind, _, name = bare.partition(":")
     if kind == "fake" and name:
@@ -101,7 +116,7 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
 
     def load(kind: type[OpenvinoModel | LocalModel], model_folder: Path, model_revision: str) -> Model:
         return open_kept(
-            (kind, uri, str(model_folder), model_revision, precision),
+            (kind, uri, str(model_folder), model_revision, precision, requested_device()),
             lambda: kind(
                 model_folder,
                 uri=uri,
@@ -116,7 +131,13 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
 
     if (folder / openvino.MODEL_FILE).is_file():
         return load(OpenvinoModel, folder, revision)
-    if engine == "openvino" or (engine == "auto" and _openvino_supports(folder)):
+    if engine == "openvino" and requested_device() not in ("auto", "cpu"):
+        raise UsageError(
+            f"openvino-genai runs on the CPU, but the device is {requested_device()}.",
+            "--engine transformers, or --device cpu",
+            "--engine transformers",
+        )
+    if engine == "openvino" or (engine == "auto" and precision != IN_4_BITS and _openvino_serves(folder)):
         try:
             converted = _openvino_folder(bare, folder, revision, license, store, say)
             return load(OpenvinoModel, converted, f"{revision}+openvino")
@@ -168,6 +189,15 @@ def _open_classifier(name: str, store: Store, say: Callable[[str], None]) -> Mod
     needs_base = record.recipe.method in ("embedding", "options")
     base = resolve_folder(record.recipe.start, store, say)[0] if needs_base else None
     return ClassifierModel(record, name, folder, base)
+
+
+def _openvino_serves(folder: Path) -> bool:
+    """Check whether openvino-genai should serve a model: it's installed, supports it, and no device is faster."""
+    if not _openvino_supports(folder):
+        return False
+    from sizewise.lm.device import choose_device
+
+    return choose_device() == "cpu"
 
 
 def _openvino_supports(folder: Path) -> bool:
