@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sizewise.cli.help import Command
-from sizewise.cli.options import LIMITS, MEASUREMENT, MODEL, Csv, Device, Json, Seed, Wide
+from sizewise.cli.options import LIMITS, MEASUREMENT, MODEL, Csv, Device, Json, Precision, Seed, Wide
 from sizewise.cli.output import (
     print_csv,
     print_notes,
@@ -76,6 +76,7 @@ def register(app: typer.Typer, panel: str) -> None:
             ),
         ] = 0.1,
         device: Device = "auto",
+        precision: Precision = "auto",
         json: Json = False,
         csv: Csv = False,
         wide: Wide = False,

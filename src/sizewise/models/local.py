@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.placement import IN_4_BITS
 from sizewise.models.answering import Answer, token_texts
 from sizewise.models.base import (
     Cancel,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from sizewise.decisions.options import OptionDecider
 
 ENGINE = "transformers"
-IN_4_BITS = "nf4"
 DEFAULT_CONTEXT = 2048  # of models that state none
 WINDOW_SHARE = 1 / 8  # of the machine's memory, for what one pass over a window needs beside the weights
 MIN_WINDOW = 2048

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sizewise.errors import SizewiseError, UsageError
+from sizewise.lm.placement import IN_4_BITS, requested_precision
 from sizewise.models.base import Cancel, Deliver, Model, ScoredText, complete_all
 from sizewise.models.batching import MAX_BATCH, Batcher
 from sizewise.models.local import CACHE_TOKENS, ENGINE, begin_answer
@@ -47,6 +48,9 @@ def open_shared(
     Raises:
         UsageError: no two models share a base.
     """
+    precision = precision or requested_precision()
+    if precision == IN_4_BITS:
+        raise UsageError("Models that share a base can't be in 4 bits.", "bf16, fp16 or fp32", "--precision auto")
     bases: dict[str, list[_Member]] = {}
     for uri in uris:
         member = _member(uri, store)

@@ -11,7 +11,7 @@ from typing import Literal
 from filelock import FileLock
 
 from sizewise.errors import SizewiseError, UsageError
-from sizewise.lm.placement import requested_device, use_device
+from sizewise.lm.placement import IN_4_BITS, requested_device, requested_precision, use_device
 from sizewise.models import openvino, size
 from sizewise.models.base import Model
 from sizewise.models.baselines import KINDS as BASELINES
@@ -20,7 +20,7 @@ from sizewise.models.encoding import EncoderModel, encoder_size
 from sizewise.models.fake import NAMES, FakeModel
 from sizewise.models.identity import split_recorded
 from sizewise.models.keeping import open_kept
-from sizewise.models.local import IN_4_BITS, LocalModel
+from sizewise.models.local import LocalModel
 from sizewise.models.openvino import OpenvinoModel
 from sizewise.models.packaged_models import PACKAGED, packaged_folder
 from sizewise.models.plugins import open_plugin, plugins
@@ -74,7 +74,7 @@ def open_model(
         SizewiseError: the model can't be fetched or loaded.
     """
     with use_device(device):
-        return _open(uri_of(uri), store or Store(), precision, engine, max_usd, say)
+        return _open(uri_of(uri), store or Store(), precision or requested_precision(), engine, max_usd, say)
 
 
 def _open(
@@ -152,13 +152,21 @@ def _open_folder(uri: str, store: Store, precision: str | None, engine: Engine, 
                 ) from error
             say(f"{uri} runs with transformers because openvino-genai can't run it: {_reason(error)}")
     try:
-        return load(LocalModel, folder, revision)
+        return load(LocalModel, folder, revision + _variant(precision))
     except SizewiseError:
         raise
     except Exception as error:  # an untested architecture may fail in any way
         from sizewise.lm.hf_format import load_error
 
         raise load_error(folder, error) from error
+
+
+def _variant(precision: str | None) -> str:
+    """Return what distinguishes a model on a graphics card or in 4 bits from itself: other speeds, or other answers."""
+    from sizewise.lm.device import choose_device
+
+    device = choose_device()
+    return ("" if device == "cpu" else f"+{device}") + (f"+{IN_4_BITS}" if precision == IN_4_BITS else "")
 
 
 def _reason(error: Exception) -> str:
