@@ -5,8 +5,8 @@ speed and every path through the code are those of the real model. The last line
 memory that was computed beside the memory that was measured; it is saved in benchmarks/results/gpu.json. On a machine
 without a card, `--size tiny --device cpu` runs the same steps in a few minutes and saves nothing.
 
-Steps: which kernels work; LoRA with 32 rows in a step, killed and resumed; QLoRA; full training of a smaller network with
-AdamW in 8 bits; scores and answers in the card's precision and in 4 bits; the service in 4 bits.
+Steps: which kernels work; LoRA with 32 rows in a step, killed and resumed; QLoRA; full training of a smaller network
+with AdamW in 8 bits; scores and answers in the card's precision and in 4 bits; the service in 4 bits.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         texts.mkdir()
         write_texts(texts)
         write_network(args.size, folder, texts, device)
-        data = datasets.build([texts], store=store).id
+        data = datasets.read(texts, store=store).id
         common = {"start": str(folder), "tokens": args.tokens, "control": "none", "device": device, "context": 1024}
         common |= {"patience": 0} if args.size != "tiny" else {"patience": 0, "context": 64, "tokens": 20_000}
 
