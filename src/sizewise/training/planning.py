@@ -84,8 +84,8 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     notes: list[str] = []
     fit = _fit_memory(recipe, start)
     wanted = _worth_compiling(recipe, start)
-    compiled = wanted and can_compile(start.device)
-    if wanted and not compiled:
+    fit = fit._replace(compiled=wanted and can_compile(start.device))
+    if wanted and not fit.compiled:
         notes.append("no C++ compiler was found, so training ran without compiled kernels, at about half the speed")
         reporter.say(
             "No C++ compiler (g++ or clang++) found: training runs without compiled kernels, at half the speed"
@@ -94,9 +94,10 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     speed = None
     if recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step():
         reporter.say(
-            f"Training {recipe.start}: measuring the speed" + (" (compiling takes a minute or two)" if compiled else "")
+            f"Training {recipe.start}: measuring the speed"
+            + (" (compiling takes a minute or two)" if fit.compiled else "")
         )
-        speed, fit = _measure(start, material, teacher, fit, compiled, recipe)
+        speed, fit = _measure(start, material, teacher, fit, recipe)
     notes += fit.notes(recipe.rows_per_step)
     spent = time.monotonic() - begun
     tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, validation_s, recipe)
@@ -106,7 +107,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
         tokens=tokens,
         learning_rate=recipe.learning_rate or _learning_rate(start),
         weight_decay=WEIGHT_DECAYS[start.mode],
-        compiled=compiled,
+        compiled=fit.compiled,
         validations=validations,
         patience=recipe.patience,
         checkpointing=fit.checkpointing,
@@ -152,6 +153,8 @@ class _Fit(NamedTuple):
     checkpointing: bool
     micro_rows: int
     """Rows in memory at a time."""
+    compiled: bool = False
+    """Whether blocks are compiled."""
 
     def notes(self, rows: int) -> list[str]:
         """Describe what the run does to save memory."""
@@ -198,34 +201,38 @@ def _halved(rows: int) -> list[int]:
 
 
 def _measure(
-    start: Start, material: Material, teacher: loop.Teacher | None, fit: _Fit, compiled: bool, recipe: Recipe
+    start: Start, material: Material, teacher: loop.Teacher | None, fit: _Fit, recipe: Recipe
 ) -> tuple[float, _Fit]:
     """Measure the speed in tokens/s. On a graphics card, halve the rows in memory as long as they don't fit.
+
+    What fits is found by trying: the peak of the probe, with the optimizer that comes after it, must fit. If blocks
+    can't be compiled for the card, they run uncompiled.
 
     Raises:
         SizewiseError: one row with activation checkpointing doesn't fit.
     """
     while True:
-        loop.prepare(start.network, compiled, fit.checkpointing)
+        loop.prepare(start.network, fit.compiled, fit.checkpointing)
         reset_device_peak(start.device)
         try:
             _, speed = loop.probe_speed(start.network, material.mix, teacher, PROBE_STEPS - 1, fit.micro_rows)
-        except RuntimeError as error:
-            if start.device == "cpu" or not is_out_of_memory(error):
-                raise
-            failed = True
-        else:
             room = device_bytes(start.device)
-            failed = (
-                room is not None
-                and preflight.expected_memory(fit.shape, fit.memory, start.device, recipe.optimizer) > room
-            )
-        if not failed:
-            return speed, fit
+            if room is None or preflight.expected_memory(fit.shape, fit.memory, start.device, recipe.optimizer) <= room:
+                return speed, fit
+            following = _smaller(fit, recipe)
+        except Exception as error:
+            if start.device == "cpu" or isinstance(error, SizewiseError):
+                raise
+            if is_out_of_memory(error):
+                following = _smaller(fit, recipe)
+            elif fit.compiled:  # Triton may fail in any way
+                following = fit._replace(compiled=False)
+            else:
+                raise
         loop.finish(start.network)
         start.network.zero_grad(set_to_none=True)
         release_memory(start.device)
-        fit = _smaller(fit, recipe)
+        fit = following
 
 
 def _smaller(fit: _Fit, recipe: Recipe) -> _Fit:
