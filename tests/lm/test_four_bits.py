@@ -34,7 +34,8 @@ def test_adapters_learn_over_4_bit_weights_and_merge_into_the_full_ones(
     network = with_attention(adapt.load_in_4_bits(tiny_folder, "cpu", "fp32"), attention, 64)
     assert folders.parameters_of(network) == folders.parameters_of(plain)
     computed = preflight.weights_bytes(tiny_folder, "qlora", "fp32")
-    assert folders.held_bytes(network) == pytest.approx(computed, rel=0.05)
+    books = 14 * 4 * (16 + 256 + 1)  # code books of the weights and of their scales, which large layers don't notice
+    assert folders.held_bytes(network) == pytest.approx(computed + books, rel=0.01)
     network = adapt.add_lora(network, 4, 0)
     loop.prepare(network, compiled=False)
     optimizer = MasterAdamW(network.named_parameters(), 0.0)

@@ -93,10 +93,8 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     begun = time.monotonic()
     speed = None
     if recipe.tokens is None or recipe.tokens > 4 * PROBE_STEPS * material.mix.tokens_per_step():
-        reporter.say(
-            f"Training {recipe.start}: measuring the speed"
-            + (" (compiling takes a minute or two)" if fit.compiled else "")
-        )
+        wait = " (compiling takes a minute or two)" if fit.compiled else ""
+        reporter.say(f"Training {recipe.start}: measuring the speed{wait}")
         speed, fit = _measure(start, material, teacher, fit, recipe)
     notes += fit.notes(recipe.rows_per_step)
     spent = time.monotonic() - begun
