@@ -130,13 +130,17 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def in_child(case: dict[str, Any], answers: Any) -> None:
+    """Measure a case after a small one, which loads what PyTorch loads at the first step, and pages of its code."""
+    measure({"shape": "warm-up", "method": "full" if case["method"] == "full" else "lora", "rows": 2, "context": 64})
+    answers.put(measure(case))
+
+
 def main() -> None:
     """Run all cases, print one JSON line, and save it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="shapes to run, separated by commas")
     args = parser.parse_args()
-    for method in ("lora", "full"):  # loads what PyTorch loads at the first step, such as its compiler
-        measure({"shape": "warm-up", "method": method, "rows": 2, "context": 64})
     found = []
     for case in CASES:
         needs_bitsandbytes = case["method"] == "qlora" or "optimizer" in case
@@ -146,7 +150,7 @@ def main() -> None:
         if args.only and case["shape"] not in args.only.split(","):
             continue
         answers = FORK.SimpleQueue()
-        child = FORK.Process(target=lambda case=case, answers=answers: answers.put(measure(case)))
+        child = FORK.Process(target=in_child, args=(case, answers))
         child.start()
         child.join()
         if child.exitcode:

@@ -18,6 +18,7 @@ from sizewise.models.size import stored_shapes
 from sizewise.records import Estimate, Range, Recipe
 
 PROCESS_BYTES = 700_000_000  # Python, PyTorch and transformers, before weights are loaded
+RUNTIME_BYTES = 100_000_000  # of a processor's libraries and allocator during training, whatever the size: measured
 CHUNK_TOKENS = 512  # of the loss, see lm/loss.py
 WATTS_PER_CORE = (3.0, 8.0, 15.0)  # assumed, from idle servers to busy laptops, including the rest of the machine
 # Observed ratio of a run's time to the estimate from its probe, on a shared machine.
@@ -86,11 +87,11 @@ def memory_bytes(
     optimizer: str = "adamw",
     on_card: bool = False,
 ) -> float:
-    """Compute the memory of training in bytes, excluding the process itself.
+    """Compute the memory of training in bytes, excluding the process before it.
 
-    It is the larger of two moments. At the end of the forward pass, the activations of all blocks are held with the
-    logits of one chunk; at the end of the backward pass, all gradients. Weights and the optimizer's state are always
-    held.
+    Weights and the optimizer's state are always held. To them comes the largest of three moments: the end of the
+    forward pass, with the activations of all blocks and the logits of one chunk; the backward pass of the last block;
+    and that of the first one, with all gradients.
 
     Args:
         shape: sizes of the network.
@@ -110,13 +111,15 @@ def memory_bytes(
     )
     if method == "dora":  # outputs of each layer before its magnitude, with and without adapter
         block += tokens * width * 2 * (3 * shape.width + 2 * shape.kv_width + 2 * shape.inner)
-    backward = block + tokens * width * (3 * shape.inner + 4 * shape.width)  # with the gradients inside one block
+    inside = tokens * width * (4 * shape.inner + 4 * shape.width)  # gradients within a block
     kept = (tokens * width * shape.width if checkpointing else block) * shape.layers
-    # Logits, their exponentials and probabilities in fp32; in bf16 an fp32 copy, too.
+    # Logits, their exponentials and probabilities in fp32; in bf16 an fp32 copy, too; two copies of the hidden states.
     loss = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (width + 8 + (4 if width == 2 else 0))
+    loss += tokens * width * 2 * shape.width
     loss += shape.vocabulary * shape.width * (4 + width) if full else 0  # gradient of the head
     gradients = shape.trained * max(width, MASTER_BYTES)
-    return weights + states + max(kept + max(loss, backward - block), backward + gradients)
+    moments = (kept + loss, kept + (block if checkpointing else 0) + inside, block + inside + gradients)
+    return weights + states + max(moments) + (0 if on_card else RUNTIME_BYTES)
 
 
 def check_weights(weights: float, available: int | None, recipe: Recipe) -> None:
