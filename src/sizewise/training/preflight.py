@@ -111,7 +111,7 @@ def memory_bytes(
     )
     if method == "dora":  # outputs of each layer before its magnitude, with and without adapter
         block += tokens * width * 2 * (3 * shape.width + 2 * shape.kv_width + 2 * shape.inner)
-    inside = tokens * width * (4 * shape.inner + 4 * shape.width)  # gradients within a block
+    inside = tokens * width * (2 * shape.inner + 2 * shape.width)  # gradients within a block
     kept = (tokens * width * shape.width if checkpointing else block) * shape.layers
     # Logits, their exponentials and probabilities in fp32; in bf16 an fp32 copy, too; two copies of the hidden states.
     loss = min(tokens, CHUNK_TOKENS) * shape.vocabulary * (width + 8 + (4 if width == 2 else 0))
