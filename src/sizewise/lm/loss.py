@@ -120,6 +120,24 @@ def cross_entropy(
     return result
 
 
+@torch.no_grad()
+def token_nats(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, chunk: int = CHUNK) -> torch.Tensor:
+    """Compute the negative log-likelihood of each target in nats: (tokens, width), (tokens,) -> (tokens,) in fp32.
+
+    Args:
+        hidden: (tokens, width) hidden states before the head.
+        head: (vocabulary, width) weights of the head.
+        targets: (tokens,) ids to predict.
+        chunk: tokens whose logits are in memory at a time.
+    """
+    found = []
+    for start in range(0, len(targets), chunk):
+        logits = hidden[start : start + chunk] @ head.T
+        chosen = logits.gather(1, targets[start : start + chunk, None]).float()
+        found.append((_to_probabilities(logits) - chosen)[:, 0])
+    return torch.cat(found) if found else torch.zeros(0, device=hidden.device)
+
+
 @torch.inference_mode()
 def likeliest(
     hidden: torch.Tensor, head: torch.Tensor, k: int, chunk: int = CHUNK

@@ -114,6 +114,7 @@ from sizewise.records.thoughts import opened_thought, split_thoughts
 from sizewise.records.traffic import LoadTest
 from sizewise.records.training import (
     AttentionTradeoff,
+    Change,
     Checkpoint,
     CurvePoint,
     CurveStep,
@@ -127,6 +128,7 @@ from sizewise.records.training import (
     Representation,
     Trial,
     Tuning,
+    Validation,
 )
 
 __all__ = [
@@ -150,6 +152,7 @@ __all__ = [
     "Candidate",
     "CandidateEstimate",
     "CatalogModel",
+    "Change",
     "Check",
     "Checkpoint",
     "Classifier",
@@ -260,6 +263,7 @@ __all__ = [
     "Trial",
     "Tuning",
     "Unlike",
+    "Validation",
     "Vote",
     "WatchPass",
     "fingerprint",
