@@ -175,7 +175,7 @@ def test_a_conversation_learns_each_of_its_answers(tmp_path: Path) -> None:
     assert sorted(learned(mix)) == sorted(
         ["patient<|im_end|>", *(f"{example.references[0]}<|im_end|>" for example in train)]
     )  # the same beginning of several conversations is learned once
-    assert mix.examples.tokens < 64 * len(train)  # in one pass
+    assert mix.examples.tokens <= 64 * len(train)  # in one pass
     kept = (TURNS[0], TURNS[1], TURNS[2].model_copy(update={"excluded": True}), TURNS[3])
     mix, _, _ = make_mix(changed(made, messages=kept), TOKENIZER, TINY, tmp_path)
     assert "patient<|im_end|>" not in learned(mix)

@@ -62,6 +62,8 @@ def test_answers_are_held_out_wherever_examples_are_trained_on() -> None:
     assert hold_out(contents(0, 40), TOKENIZER, RECIPE.model_copy(update={"example_share": 0.0}), 10_000).kind == (
         "answers"
     )
+    only = hold_out(contents(10, 3), TOKENIZER, RECIPE.model_copy(update={"example_share": 1.0}), 10_000)
+    assert only.kind == "answers"
     few = hold_out(contents(10, 3), TOKENIZER, RECIPE, 10_000)
     assert few.kind == "text"
     assert "only 3 validation answers" in few.notes[0]

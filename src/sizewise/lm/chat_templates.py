@@ -76,14 +76,21 @@ def render_chat(
         said = content.strip() if calls else answer
         turns += (Message(role="assistant", content=said, tool_calls=tuple(calls)),)
         with_tools = with_tools or bool(calls)
-    native = with_tools and has_tool_format(tokenizer)
-    if with_tools and not native:
-        turns, tools = text_turns(turns, tools), ""
-    if turns[0].role == "system" and not has_system_role(tokenizer):
-        turns = _without_system(turns)
+    turns, tools = _written(tokenizer, turns, tools, with_tools)
     generate = answer is None if prompt is None else prompt
-    text = _apply(tokenizer, turns, tools if native else "", generate, effort, date)
+    text = _apply(tokenizer, turns, tools, generate, effort, date)
     return Rendered(text + _absent_header(tokenizer)) if generate else text
+
+
+def _written(
+    tokenizer: Any, turns: tuple[Message, ...], tools: str, with_tools: bool
+) -> tuple[tuple[Message, ...], str]:
+    """Write as text what the chat template has no form for: tools with calls and results, and a system message."""
+    if with_tools and not has_tool_format(tokenizer):
+        turns, tools = text_turns(turns, tools), ""
+    if turns and turns[0].role == "system" and not has_system_role(tokenizer):
+        turns = _without_system(turns)
+    return turns, tools if with_tools else ""
 
 
 def _apply(
@@ -157,17 +164,12 @@ def learned_spans(tokenizer: Any, messages: Sequence[Message], tools: str = "") 
         return full, None
     from transformers.utils import chat_template_utils
 
-    turns = tuple(messages)
-    native = uses_tools(turns, tools) and has_tool_format(tokenizer)
-    if uses_tools(turns, tools) and not native:
-        turns, tools = text_turns(turns, tools), ""
-    if turns[0].role == "system" and not has_system_role(tokenizer):
-        turns = _without_system(turns)
+    turns, tools = _written(tokenizer, tuple(messages), tools, uses_tools(messages, tools))
     ids: dict[str, str] = {}
     with dated(tokenizer):
         texts, spans = chat_template_utils.render_jinja_template(
             conversations=[[_turn(tokenizer, message, ids) for message in turns]],
-            tools=_hidden(tokenizer, definitions_of(tools)) if native else None,
+            tools=_hidden(tokenizer, definitions_of(tools)) if tools else None,
             chat_template=tokenizer.chat_template,
             return_assistant_tokens_mask=True,
             **tokenizer.special_tokens_map,

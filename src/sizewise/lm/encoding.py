@@ -246,7 +246,8 @@ class ItemFile:
         table = np.fromfile(self._items, np.int64, _COLUMNS * self._counts["items"]).reshape(-1, _COLUMNS)
         size = int(self._counts["tokens"])
         learned = _mapped(self._learned, np.dtype(np.uint8), size) if self._learned else None
-        return EncodedItems(_mapped(self._tokens, self._type, size), *(table[:, i].copy() for i in range(3)), learned)
+        ends, firsts, rows = table.T.copy()
+        return EncodedItems(_mapped(self._tokens, self._type, size), ends, firsts, rows, learned)
 
 
 def _mapped(path: Path, kind: Any, size: int) -> Any:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from sizewise.errors import SizewiseError
+from sizewise.lm.tokenizer import turn_end
 
 F16 = "f16"
 QUANTIZATIONS = {

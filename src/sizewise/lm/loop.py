@@ -220,9 +220,10 @@ class _Run:
     def _apply(self, change: Applied) -> None:
         if change.setting == "stop":
             self.stopped = True
+        elif change.setting == "tokens":
+            self.plan = replace(self.plan, tokens=int(change.value))
         else:
-            value = int(change.value) if change.setting == "tokens" else change.value
-            self.plan = replace(self.plan, **{change.setting: value})
+            self.plan = replace(self.plan, learning_rate=change.value)
 
     def validate(self) -> Bits:
         """Measure validation and keep the weights if they are the best so far."""

@@ -90,7 +90,7 @@ def _is_marked(marks: tuple[Rendered, Spans], before: Rendered, said: Rendered) 
 
 
 def _up_to_end(tokenizer: Any, said: Rendered) -> str:
-    """Return a learned answer without the end of text that some templates, such as Phi-3's, write after the last turn."""
+    """Return a learned answer without the end of text that templates such as Phi-3's write after the last turn."""
     end = tokenizer.eos_token
     if not end or not said.endswith(end):
         return str(said)

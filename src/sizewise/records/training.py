@@ -62,7 +62,7 @@ class Recipe(Record):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on."""
     max_epochs: float | None = Field(default=None, gt=0)
-    """Maximum passes over the training text; by default 8, and 32 from scratch, where a larger weight decay keeps many
+    """Maximum passes over the training text; by default 8, and 16 from scratch, where a larger weight decay keeps many
     passes from overfitting."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights and the order of data."""
@@ -333,6 +333,10 @@ class Checkpoint(Record):
     changes its meaning."""
     template_date: str = ""
     """Date that the chat template stated in training conversations, whatever the day; empty if it states none."""
+    validation: Validation | None = None
+    """Validation with intervals; None for runs of earlier versions."""
+    changes: tuple[Change, ...] = ()
+    """Settings that were changed while the run was going on, so the recipe alone doesn't reproduce it."""
 
 
 class Trial(Record):

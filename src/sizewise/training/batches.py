@@ -21,7 +21,9 @@ from sizewise.training.encoded_data import EncodedData, encode_examples
 
 MAX_REPEATS = 4  # of text that names a rare group, when it is reweighted
 RATED_FORMS = ("(preference pair)", "(good or bad answer, KTO)")
-PREFERENCES_NOTE = "the data tell better answers from worse ones: the better ones were learned, the worse ones weren't used"
+PREFERENCES_NOTE = (
+    "the data tell better answers from worse ones: the better ones were learned, the worse ones weren't used"
+)
 R = TypeVar("R", bound=Document | Example)
 
 
@@ -243,11 +245,12 @@ def _add_examples(
     parts = [(encoded, np.flatnonzero(np.isin(encoded.rows, rows))), *parts]
     absent = left_out = cuts = 0
     for items, index in parts:
-        starts, lengths, firsts = (column[index] for column in (items.starts, items.lengths, items.firsts))
+        columns = (items.starts, items.lengths, items.firsts, items.rows)
+        starts, lengths, firsts, row_of = (column[index] for column in columns)
         absent += int((lengths == 0).sum())
-        left_out += int(((lengths > 0) & (firsts >= recipe.context)).sum())
+        left_out += len(np.unique(row_of[(lengths > 0) & (firsts >= recipe.context)]))
         usable = (lengths > 0) & (firsts < recipe.context)
-        cuts += int((lengths[usable] > recipe.context).sum())
+        cuts += len(np.unique(row_of[usable & (lengths > recipe.context)]))
         units.add(items, starts[usable], np.minimum(lengths[usable], recipe.context), firsts[usable])
     total, notes = len(examples), []
     if absent:

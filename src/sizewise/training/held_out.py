@@ -25,7 +25,7 @@ STEPS_PER_PASS = 2  # a training step takes at least this many times as long as 
 MIN_TOKENS, MAX_TOKENS = 2_048, 65_536
 MIN_VALIDATIONS = 4  # of a run
 MIN_ITEMS = 10  # of a sample, whatever they cost
-MIN_ANSWERS = 8  # of different sources; with fewer, text is the steadier measure
+MIN_ANSWERS = 8  # with fewer, text is the steadier measure, unless only answers are trained on
 PIECE_CHARACTERS = 2_000  # of a document at a time, so that many documents are seen
 WORD_CHARACTERS = 100  # in which the end of a word is looked for
 FILE = "validation.json"
@@ -79,8 +79,8 @@ def hold_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, tokens: 
     documents, examples = contents.documents["validation"], contents.examples["validation"]
     if _is_job_answers(contents, recipe) and examples:
         found = _answers(examples, tokenizer, recipe.context, tokens)
-        enough = len(set(found.sources)) >= MIN_ANSWERS or not documents
-        if len(found.sources) and enough:
+        only_answers = recipe.example_share == 1 or not len(contents.documents["train"]) or not len(documents)
+        if len(found.sources) >= (1 if only_answers else MIN_ANSWERS):
             return found
         few = f"only {len(found.sources)} validation answers can be used, so validation is on text instead"
         return _texts(documents, examples, tokenizer, recipe.context, tokens)._replace(notes=(few,))

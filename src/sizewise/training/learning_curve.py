@@ -49,9 +49,10 @@ def train_learning_curve(
     for share in SHARES:
         reporter.say(f"Learning curve: training on {share:.0%} of the documents")
         made = train(recipe.model_copy(update={"document_share": share}), data, store=store, reporter=reporter)
-        items.append(load_items(store.folder("checkpoint", made.id)))
-        pair = items[-2:] if len(items) > 1 else []
-        change = score_difference(*pair, "change of bits_per_byte") if pair and all(pair) else None  # type: ignore[arg-type]
+        found = load_items(store.folder("checkpoint", made.id))
+        before = items[-1] if items else None
+        change = score_difference(before, found, "change of bits_per_byte") if before and found else None
+        items.append(found)
         if made.record.validation:
             measured_on = made.record.validation.kind
         steps.append(

@@ -26,7 +26,7 @@ from sizewise.training.starts import Start
 # Peak learning rates at a reference width; they scale with its inverse (Yang et al., 2022, Tensor Programs V).
 # Measured for LoRA on SmolLM2-135M: see docs/log.md. Full training takes about a tenth of LoRA's rate.
 LEARNING_RATES = {"lora": (3e-3, 576), "full": (2e-4, 576), "scratch": (3e-3, 256)}
-MAX_EPOCHS = {"lora": 8.0, "full": 8.0, "scratch": 32.0}
+MAX_EPOCHS = {"lora": 8.0, "full": 8.0, "scratch": 16.0}
 # From scratch, text that is seen again and again needs a weight decay about ten times as large (Kim et al., 2025,
 # Pre-training under infinite compute, arXiv 2509.14786). Measured here: see docs/log.md.
 WEIGHT_DECAY, REPEATED_WEIGHT_DECAY = 0.1, 1.0
@@ -103,10 +103,7 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     spent = time.monotonic() - begun
     tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, validation_s, recipe)
     tokens = _capped(tokens, recipe, start, material, notes)
-    validations = validations_for(tokens)
-    if speed is not None:
-        affordable = int(VALIDATION_TIME * tokens / speed / max(validation_s, 1e-6))
-        validations = max(MIN_VALIDATIONS, min(validations, affordable))
+    validations = validations_for(tokens, None if speed is None else tokens / speed, validation_s)
     plan = loop.Plan(
         tokens=tokens,
         learning_rate=recipe.learning_rate or _learning_rate(start),
@@ -128,9 +125,18 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     return Planned(plan, expected, tuple(notes))
 
 
-def validations_for(tokens: int) -> int:
-    """Return the number of validations of a run with a token budget."""
-    return min(MAX_VALIDATIONS, max(MIN_VALIDATIONS, tokens // TOKENS_PER_VALIDATION))
+def validations_for(tokens: int, seconds: float | None = None, validation_s: float = 0.0) -> int:
+    """Return the number of validations of a run with a token budget; fewer if they would take long.
+
+    Args:
+        tokens: the token budget.
+        seconds: time of the run without validations, if known.
+        validation_s: time of one validation.
+    """
+    wanted = min(MAX_VALIDATIONS, max(MIN_VALIDATIONS, tokens // TOKENS_PER_VALIDATION))
+    if seconds is None or not validation_s:
+        return wanted
+    return max(MIN_VALIDATIONS, min(wanted, int(VALIDATION_TIME * seconds / validation_s)))
 
 
 def format_estimate(expected: Estimate) -> str:
@@ -196,9 +202,7 @@ def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes
     max_epochs = recipe.max_epochs or MAX_EPOCHS[start.mode]
     max_tokens = int(max_epochs * material.mix.tokens_per_epoch())
     if tokens > max_tokens:
-        notes.append(
-            f"the budget of {tokens:,} tokens was capped at {max_epochs:g} epochs: {max_tokens:,} tokens"
-        )
+        notes.append(f"the budget of {tokens:,} tokens was capped at {max_epochs:g} epochs: {max_tokens:,} tokens")
         tokens = max_tokens
     if start.mode == "scratch":
         made = folders.parameters_of(start.network)

@@ -441,7 +441,7 @@ class Run:
 
     def _estimate_error(self, peak: int) -> dict[str, float]:
         expected = self.planned.estimate
-        if expected is None or self.result.sessions > 1 or self.result.stopped_early:
+        if expected is None or self.result.sessions > 1 or self.result.stopped_early or self.result.changes:
             return {}
         found = {"seconds": self.result.seconds / expected.seconds.expected - 1}
         if self.start.device == "cpu":

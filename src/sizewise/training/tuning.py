@@ -69,23 +69,26 @@ def tune(
         while len(_finished(search)) < trials:
             reporter.say(f"Tuning: trial {len(_finished(search)) + 1} of {trials}")
             search.optimize(lambda trial: _run_trial(trial, recipe, data, store, folder, reporter), n_trials=1)
-        finished, best = _finished(search), search.best_trial
-        record = Tuning(
-            data=data,
-            recipe=_apply(recipe, best.params),
-            tokens_each=_trial_tokens(recipe),
-            trials=tuple(
-                Trial(
-                    settings={name: float(value) for name, value in trial.params.items()},
-                    bits_per_byte=trial.value if trial.state.name == "COMPLETE" else None,
-                    pruned=trial.state.name == "PRUNED",
-                    change=_change(finished[0], trial),
-                )
-                for trial in finished
-            ),
-            validation=next((t.user_attrs["validation"] for t in finished if "validation" in t.user_attrs), ""),
-        )
-        return store.write(tuning_id, record)
+        return store.write(tuning_id, _record(search, recipe, data))
+
+
+def _record(search: Any, recipe: Recipe, data: str) -> Tuning:
+    finished = _finished(search)
+    return Tuning(
+        data=data,
+        recipe=_apply(recipe, search.best_trial.params),
+        tokens_each=_trial_tokens(recipe),
+        trials=tuple(
+            Trial(
+                settings={name: float(value) for name, value in trial.params.items()},
+                bits_per_byte=trial.value if trial.state.name == "COMPLETE" else None,
+                pruned=trial.state.name == "PRUNED",
+                change=_change(finished[0], trial),
+            )
+            for trial in finished
+        ),
+        validation=next((t.user_attrs["validation"] for t in finished if "validation" in t.user_attrs), ""),
+    )
 
 
 def _finished(search: Any) -> list[Any]:
