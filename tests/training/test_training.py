@@ -122,7 +122,7 @@ def test_ctrl_c_at_any_place_leaves_the_same_end(
     whole = (folder / "model" / "model.safetensors").read_bytes()
     (folder / "record.json").unlink()
     owner, name = {
-        "validation": (training, "validation_bits"),
+        "validation": (training, "validation_nats"),
         "step": (loop.MasterAdamW, "copy_to_network"),
         "loss": (loop, "loss_of"),
     }[where]
