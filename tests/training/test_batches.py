@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from sizewise.datasets import build
 from sizewise.documents import Reading
 from sizewise.documents.reading import make_document
 from sizewise.errors import SizewiseError
 from sizewise.lm.packing import NO_TARGET, Unit
-from sizewise.lm.tokenizer import train_tokenizer
+from sizewise.lm.tokenizer import render_chat, train_tokenizer
 from sizewise.records import Example, Message, Recipe
 from sizewise.training import encoded_data
 from sizewise.training.batches import Additions, make_mix, training_part
@@ -180,6 +182,36 @@ def test_a_conversation_learns_each_of_its_answers(tmp_path: Path) -> None:
     mix, _, _ = make_mix(changed(made, messages=kept), TOKENIZER, TINY, tmp_path)
     assert "patient<|im_end|>" not in learned(mix)
     assert "patient" in TOKENIZER.decode(mix.examples.all().ids[0])
+
+
+def test_an_answer_begins_as_it_does_after_the_prompt() -> None:
+    """SentencePiece's tokenizers begin every text with a blank."""
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    inner.decoder = decoders.Metaspace(prepend_scheme="first")
+    marks = ["<unk>", "<s>", "</s>", "<|user|>", "<|end|>", "<|assistant|>"]
+    inner.train_from_iterator(["Who is it? the fox\n a dog\n"] * 20, trainers.BpeTrainer(special_tokens=marks))
+    tokenizer: Any = PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<s>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    )
+    turns = (
+        Message(role="user", content="Who is it?"),
+        Message(role="assistant", content="a dog"),
+        Message(role="user", content="Who is it?"),
+    )
+    example = Example(id="a", messages=turns, references=("the fox",), source="a")
+    assert encoded_data.begins_texts_otherwise(tokenizer)
+    assert not encoded_data.begins_texts_otherwise(TOKENIZER)
+    ((item,),) = encoded_data.encode_examples(tokenizer, [example], [[True]])
+    whole = render_chat(tokenizer, turns, "the fox").rstrip("\n")
+    assert item.ids.tolist() == tokenizer(whole, add_special_tokens=False).input_ids
+    assert item.learned is not None
+    said = [tokenizer.convert_ids_to_tokens(int(i)) for i in item.ids[item.learned == 1]]
+    assert "".join(said).replace("\u2581", " ") == "a dog<|end|>the fox<|end|>"
 
 
 def test_an_answer_that_is_an_example_of_its_own_is_not_learned_again(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_answers_are_held_out_wherever_examples_are_trained_on() -> None:
     assert only.kind == "answers"
     few = hold_out(contents(10, 3), TOKENIZER, RECIPE, 10_000)
     assert few.kind == "text"
-    assert "only 3 validation answers" in few.notes[0]
+    assert "3 validation answers fit" in few.notes[0]
 
 
 def test_recipes_are_compared_on_the_same_items() -> None:

@@ -427,7 +427,11 @@ def _print(saved: Saved[Checkpoint], csv: bool) -> None:
         f"{record.tokens:,} tokens in {record.seconds:.0f} s ({record.tokens_per_s:,.0f} tokens/s)."
     )
     if record.validation:
-        print_line(f"Change on the same {record.validation.items:,} items: {value_text(record.validation.change)}.")
+        change = record.validation.change
+        reason = f" (no interval: {change.ci_missing_reason})" if change.ci_missing_reason else ""
+        print_line(
+            f"Change on the same held-out {record.validation.kind}: {value_text(change)}{reason}; n = {change.n}."
+        )
     if record.attention_tradeoff:
         print_line(f"Attention {record.attention}: {format_tradeoff(record.attention_tradeoff)}")
     if record.forgetting:

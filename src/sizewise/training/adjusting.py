@@ -28,7 +28,7 @@ def adjust_run(run: str, settings: dict[str, float], *, store: Store | None = No
     store, run_id = store or Store(), run.removeprefix("run:")
     if not settings or any(name not in SETTINGS or value <= 0 for name, value in settings.items()):
         raise UsageError(
-            f"{settings or 'Nothing'} can't be changed while a run goes on.",
+            f"{settings} can't be changed while a run goes on." if settings else "No change was given.",
             "a learning rate, a token budget, or a stop",
             f"sizewise adjust {run_id} --learning-rate 1e-4",
         )

@@ -12,9 +12,10 @@ import shutil
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, count, islice, repeat
+from itertools import accumulate, chain, count, islice, repeat
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from sizewise.errors import SizewiseError
 from sizewise.lm.control_tokens import Rendered, hide
 from sizewise.lm.encoding import ENCODING_VERSION, EncodedItems, Ids, Item, ItemFile, encode_texts, tokenizer_settings
 from sizewise.lm.packing import IntArray, Unit
-from sizewise.lm.tokenizer import missing_end, prefix_id
+from sizewise.lm.tokenizer import missing_end, prefix_id, text_ids
 from sizewise.lm.turns import Part, conversation_parts, earlier_answers
 from sizewise.models.prompts import question_prompt
 from sizewise.progress import Reporter, Silent
@@ -36,6 +37,7 @@ from sizewise.training import representation
 
 LARGE_BYTES = 100_000_000  # of encoded text, from which its space is announced
 CHARACTERS_PER_TOKEN = 3  # of the estimate of the space on disk
+_begins: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
 
 
 class EncodedData:
@@ -234,19 +236,49 @@ def encode_examples(
     chat = bool(tokenizer.chat_template)
     before = np.array([] if chat else [prefix_id(tokenizer)], np.int32)
     end = missing_end(tokenizer) if chat else None
-    shapes: deque[list[list[bool]]] = deque()  # whether each part is learned, for examples that are being encoded
+    joined = begins_texts_otherwise(tokenizer)
+    pending: deque[list[list[Part]]] = deque()  # examples that are being encoded
 
     def texts() -> Iterator[str]:
         for example, wanted in zip(examples, repeat(()) if flags is None else flags, strict=False):
-            sequences = example_parts(tokenizer, example, wanted) or [[Part(Rendered(""), True)]]
-            shapes.append([[part.learned for part in parts] for parts in sequences])
-            yield from (part.text for parts in sequences for part in parts)
+            pending.append(example_parts(tokenizer, example, wanted) or [[Part(Rendered(""), True)]])
+            for parts in pending[-1]:
+                pieces = [str(part.text) for part in parts]
+                yield from map(Rendered, accumulate(pieces) if joined else pieces)
 
     ids = encode_texts(tokenizer, texts())
     for first in ids:
-        encoded = chain([first], ids)
-        yield [_item(before, [next(encoded) for _ in learned], learned, end) for learned in shapes[0]]
-        shapes.popleft()
+        encoded, items = chain([first], ids), list[Item]()
+        for parts in pending[0]:
+            some = [next(encoded) for _ in parts]
+            some = _apart(tokenizer, parts, some) if joined else some
+            items.append(_item(before, some, [part.learned for part in parts], end))
+        pending.popleft()
+        yield items
+
+
+def _apart(tokenizer: Any, parts: Sequence[Part], joined: Sequence[Ids]) -> list[Ids]:
+    """Return the ids of each part from the encodings of all beginnings; where one differs, the part's own encoding."""
+    found = [joined[0]]
+    for part, before, now in zip(parts[1:], joined[:-1], joined[1:], strict=True):
+        same = np.array_equal(now[: len(before)], before)
+        found.append(now[len(before) :] if same else np.array(text_ids(tokenizer, part.text), np.int32))
+    return found
+
+
+def begins_texts_otherwise(tokenizer: Any) -> bool:
+    """Check whether a text is encoded in another way at the beginning than after a prompt.
+
+    SentencePiece's tokenizers put a blank before each text, which isn't there when a model goes on after a prompt.
+    """
+    known = _begins.get(tokenizer)
+    if known is None or known[0] != tokenizer.chat_template:
+        asked = Example(id="a", messages=(Message(role="user", content="Who?"),), references=("the fox",), source="a")
+        texts = [part.text for part in example_parts(tokenizer, asked)[0]]
+        apart = [token for text in texts for token in text_ids(tokenizer, text)]
+        known = tokenizer.chat_template, apart != text_ids(tokenizer, Rendered("".join(texts)))
+        _begins[tokenizer] = known
+    return known[1]
 
 
 def _item(before: Ids, parts: Sequence[Ids], learned: Sequence[bool], end: int | None) -> Item:

@@ -29,6 +29,10 @@ MIN_ANSWERS = 8  # with fewer, text is the steadier measure, unless only answers
 PIECE_CHARACTERS = 2_000  # of a document at a time, so that many documents are seen
 WORD_CHARACTERS = 100  # in which the end of a word is looked for
 FILE = "validation.json"
+_NAMES = {
+    "answers": ("held-out answer", "held-out answers"),
+    "text": ("piece of held-out text", "pieces of held-out text"),
+}
 
 
 class HeldOut(NamedTuple):
@@ -82,7 +86,10 @@ def hold_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, tokens: 
         only_answers = recipe.example_share == 1 or not len(contents.documents["train"]) or not len(documents)
         if len(found.sources) >= (1 if only_answers else MIN_ANSWERS):
             return found
-        few = f"only {len(found.sources)} validation answers can be used, so validation is on text instead"
+        few = (
+            f"{len(found.sources)} validation answers fit into the context of {recipe.context} tokens, fewer than "
+            f"{MIN_ANSWERS}, so validation is on text"
+        )
         return _texts(documents, examples, tokenizer, recipe.context, tokens)._replace(notes=(few,))
     return _texts(documents, examples, tokenizer, recipe.context, tokens)
 
@@ -184,8 +191,10 @@ def _shuffled(size: int, key: int = 0) -> list[int]:
 
 def describe(out: HeldOut) -> str:
     """Describe the sample in a phrase."""
-    what = "held-out answers" if out.kind == "answers" else "pieces of held-out text"
-    return f"{len(out.sources):,} {what} from {len(set(out.sources)):,} sources ({out.held.bytes:,} bytes)"
+    items, sources = len(out.sources), len(set(out.sources))
+    one, many = _NAMES[out.kind]
+    origin = f"{sources:,} source{'s' * (sources != 1)}"
+    return f"{items:,} {one if items == 1 else many} from {origin} ({out.held.bytes:,} bytes)"
 
 
 def score_bits(out: HeldOut, nats: Sequence[float], name: str = "bits_per_byte") -> Score:

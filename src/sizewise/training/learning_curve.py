@@ -141,7 +141,10 @@ def _summary(steps: list[CurveStep], twice: Range, gain: Score | None) -> str:
             f"Bits per byte by share of the documents: {seen}. The last doubling didn't help, so more documents of the "
             "same kind won't either."
         )
-    between = f"; change {value_text(gain)}" if gain is not None and gain.ci_low is not None else ""
+    between = ""
+    if gain is not None:
+        unknown = f", no interval because {gain.ci_missing_reason}" if gain.ci_missing_reason else ""
+        between = f"; change {value_text(gain)}{unknown}"
     return (
         f"Bits per byte by share of the documents: {seen}. Twice as many documents of the same kind would lower it by "
         f"about {expected:.1%} (0 to {(now - twice.lower) / now:.1%}{between})."
