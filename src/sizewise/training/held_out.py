@@ -71,8 +71,8 @@ def tokens_in(seconds: float, validation_s: float, tokens: int) -> int:
 def hold_out(contents: DatasetContents, tokenizer: Any, recipe: Recipe, tokens: int) -> HeldOut:
     """Sample held-out data up to a number of tokens.
 
-    Answers are sampled if examples are trained on, otherwise pieces of documents. Neither the seed nor the shares of a
-    recipe change the sample, so runs with different recipes are compared on the same items.
+    Answers are sampled if examples are trained on, otherwise pieces of documents. The seed of a recipe, and how much of
+    the data it uses, don't change the sample, so runs with different recipes are compared on the same items.
 
     Args:
         contents: the dataset; its validation split isn't empty.
