@@ -203,6 +203,20 @@ def test_reasoning_before_a_call_does_not_hide_that_a_template_writes_calls() ->
     assert has_tool_format(tokenizer)
 
 
+def test_calls_with_marked_parameters_are_read_back() -> None:
+    """Qwen 3.5 writes the parameters of a call between tags."""
+    tokenizer = tokenizer_of("qwen3")
+    tokenizer.chat_template = QWEN3.replace(
+        "{{ m.content + '<|im_end|>\n' }}",
+        "{{ m.content }}{% for call in m.tool_calls or [] %}"
+        "{{ '<tool_call>\n<function=' + call.function.name + '>\n' }}"
+        "{% for name, value in call.function.arguments | items %}{{ '<parameter=' + name + '>\n' }}"
+        "{{ value if value is string else value | tojson }}{{ '\n</parameter>\n' }}{% endfor %}"
+        "{{ '</function>\n</tool_call>' }}{% endfor %}{{ '<|im_end|>\n' }}",
+    ).replace("{% for m in messages %}{{", "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{", 1)
+    assert has_tool_format(tokenizer)
+
+
 def test_a_template_without_an_end_of_turn_or_a_place_for_the_answer_is_refused() -> None:
     tokenizer = tokenizer_of("chatml")
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"

@@ -26,6 +26,7 @@ from sizewise.records.tool_calls import (
     find_calls,
     names_in,
     text_turns,
+    types_in,
     uses_tools,
 )
 
@@ -72,7 +73,7 @@ def render_chat(
     turns = tuple(messages)
     with_tools = uses_tools(turns, tools)
     if answer is not None:
-        content, calls = find_calls(answer, names_in(tools)) if with_tools else ("", calls_of(answer))
+        content, calls = find_calls(answer, names_in(tools), types_in(tools)) if with_tools else ("", calls_of(answer))
         said = content.strip() if calls else answer
         turns += (Message(role="assistant", content=said, tool_calls=tuple(calls)),)
         with_tools = with_tools or bool(calls)
