@@ -159,6 +159,7 @@ class LocalModel(Model):
                 [prompts[i] for i in members],
                 max_tokens=max_tokens,
                 stop=stop,
+                logprobs=any(requests[i].logprobs for i in members),
             )
             for answer in answers:
                 i = members[answer.prompt]
@@ -169,6 +170,7 @@ class LocalModel(Model):
                     completion_tokens=answer.tokens,
                     seconds=answer.seconds,
                     finish="stop" if answer.finish == "stop" else "length",
+                    confidence=None if answer.mean_logprob is None else math.exp(min(0.0, answer.mean_logprob)),
                 )
 
     def start(self, request: Request, deliver: Deliver) -> Cancel:
