@@ -55,7 +55,7 @@ def test_training_stops_when_validation_no_longer_improves(tiny_folder: Path, tm
     plan = loop.Plan(**{**PLAN.__dict__, "patience": 2})
     result = run(tiny_folder, tmp_path / "state", plan, lambda: loop.Bits(next(bits)))
     assert result.stopped_early
-    assert result.best_bits_per_byte == 2.0
+    assert result.best.domain == 2.0
     assert result.tokens == 6 * 64
 
 

@@ -13,6 +13,7 @@ from sizewise.models import size
 from sizewise.records import Dataset, Recipe
 from sizewise.store import Saved, Store
 from sizewise.training import planning, preflight, train
+from sizewise.training.planning import weight_decay_of
 from sizewise.training.starts import Start
 from tests.training.test_training import TINY
 
@@ -31,6 +32,13 @@ def test_mistral_7b_by_lora_needs_what_the_cards_say() -> None:
     assert needed("qlora", 2048, True) < 16
     full = MISTRAL_7B._replace(trained=MISTRAL_7B.parameters)
     assert preflight.memory_bytes(full, "full", 512, True) / GB > 80
+
+
+def test_text_that_is_repeated_gets_more_weight_decay() -> None:
+    decays = [weight_decay_of("scratch", epochs) for epochs in (0.5, 4, 5, 8, 16)]
+    assert decays[:2] == [0.1, 0.1]
+    assert 0.1 < decays[2] < decays[3] == decays[4] == pytest.approx(1.0)
+    assert weight_decay_of("lora", 16) == weight_decay_of("full", 16) == 0
 
 
 def test_memory_grows_with_what_is_trained_and_kept() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from sizewise.lm.logits import head_of, hidden_states
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sizewise.lm import adapt, attention, loop
 from sizewise.lm import hf_format as folders
-from sizewise.lm.logits import head_of, hidden_states
 from sizewise.lm.loss import CHUNK, _ChunkedCrossEntropy
 from sizewise.training import preflight
 

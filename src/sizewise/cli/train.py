@@ -380,24 +380,33 @@ def _estimate(
 
 def _tune(recipe: Recipe, data: str, trials: int, store: Store, reporter: Reporter) -> Recipe:
     """Search for a recipe and report each trial."""
+    from sizewise.metrics.display import value_text
     from sizewise.training import tune
 
     found = tune(recipe, data, trials, store=store, reporter=reporter).record
     for trial in found.trials:
         value = "stopped early" if trial.bits_per_byte is None else f"{trial.bits_per_byte:.4f} bits/byte"
+        value += f", change {value_text(trial.change)}" if trial.change else ""
         reporter.say(f"trial {', '.join(f'{k} {v:.3g}' for k, v in trial.settings.items())}: {value}")
+    reporter.say(
+        f"All trials were measured on {found.validation}; the best one was chosen by it, so its score is optimistic"
+    )
     return found.recipe
 
 
 def _curve(recipe: Recipe, data: str, store: Store, reporter: Reporter, as_json: bool, as_csv: bool) -> None:
     """Train on growing shares of the documents and print the learning curve."""
+    from sizewise.metrics.display import value_text
     from sizewise.training import train_learning_curve
 
     saved = train_learning_curve(recipe, data, store=store, reporter=reporter)
     if print_saved(saved, as_json):
         return
-    headings = ["documents", "bits per byte", "tokens", "run"]
-    rows = [[f"{s.share:.0%}", f"{s.bits_per_byte:.4f}", f"{s.tokens:,}", s.run] for s in saved.record.steps]
+    headings = ["documents", "bits per byte", "change", "tokens", "run"]
+    rows = [
+        [f"{s.share:.0%}", f"{s.bits_per_byte:.4f}", value_text(s.change) if s.change else "", f"{s.tokens:,}", s.run]
+        for s in saved.record.steps
+    ]
     if print_csv(headings, rows, as_csv):
         return
     print_line(saved.record.summary)
@@ -426,6 +435,12 @@ def _print(saved: Saved[Checkpoint], csv: bool) -> None:
         f"Validation: {record.start_bits_per_byte:.4f} -> {record.best_bits_per_byte:.4f} bits per byte, after "
         f"{record.tokens:,} tokens in {record.seconds:.0f} s ({record.tokens_per_s:,.0f} tokens/s)."
     )
+    if record.validation:
+        change = record.validation.change
+        reason = f" (no interval: {change.ci_missing_reason})" if change.ci_missing_reason else ""
+        print_line(
+            f"Change on the same held-out {record.validation.kind}: {value_text(change)}{reason}; n = {change.n}."
+        )
     if record.attention_tradeoff:
         print_line(f"Attention {record.attention}: {format_tradeoff(record.attention_tradeoff)}")
     if record.forgetting:

@@ -23,6 +23,8 @@ from sizewise.errors import SizewiseError
 from sizewise.lm.device import PRECISIONS
 from sizewise.lm.execution import execution_of
 from sizewise.lm.tokenizer import end_ids
+from sizewise.records import fingerprint
+from sizewise.store import sha256_of
 
 SUPPORTED = "Llama, Mistral, Qwen 2 and 3, Gemma 3, Granite, Phi-3, Cohere and others that pass the numeric check"
 # Weight names of a multimodal model's text part, before and since transformers 4.52 -> names in a text model.
@@ -242,6 +244,11 @@ def save_model(network: Any, tokenizer: Any, folder: Path, extra: dict[str, str]
             "a writable folder with enough free space",
             "export SIZEWISE_HOME=FOLDER or free disk space, then run the same command again",
         ) from error
+
+
+def weights_hash(folder: Path) -> str:
+    """Compute a hash of the weights in a model folder, by the names and contents of their files."""
+    return fingerprint([[path.name, sha256_of(path)] for path in sorted(folder.glob("*.safetensors"))], 64)
 
 
 def attention_words(config: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,10 +16,6 @@ from sizewise.lm import attention
 from sizewise.lm.adapt import base_of
 from sizewise.lm.checking import check_packing, has_gradients
 from sizewise.lm.checkpointing import load_state, save_state
-from sizewise.lm.curve import Bits as Bits
-from sizewise.lm.curve import Point as Point
-from sizewise.lm.curve import Progress as Progress
-from sizewise.lm.curve import Result as Result
 from sizewise.lm.execution import execution_of
 from sizewise.lm.fused_lora import fuse_adapters, unfuse_adapters
 from sizewise.lm.hf_format import quiet_libraries
@@ -28,6 +24,14 @@ from sizewise.lm.kernels import enable_kernels
 from sizewise.lm.loss import SoftTargets, cross_entropy, likeliest
 from sizewise.lm.optimizer import MasterAdamW
 from sizewise.lm.packing import NO_TARGET, Mix, Rows
+from sizewise.lm.plan import Bits as Bits
+from sizewise.lm.plan import Plan as Plan
+from sizewise.lm.plan import Point as Point
+from sizewise.lm.plan import Progress as Progress
+from sizewise.lm.plan import Result as Result
+from sizewise.lm.plan import StopTraining as StopTraining
+from sizewise.lm.plan import thinned as thinned
+from sizewise.lm.run_files import CURVE_FILE, Applied, Changes, CurveFile
 
 WARMUP_SHARE = 0.05
 FINAL_RATE_SHARE = 0.05
@@ -36,37 +40,6 @@ SAVE_SHARE = 0.03  # maximum share of the time spent on saving: a large network'
 # The loss has diverged if it exceeds the maximum of recent steps by this many nats. The mean would be too strict: rows
 # of answers, text and control text alternate, and their losses differ widely.
 DIVERGENCE_NATS, MIN_HISTORY, MAX_HISTORY, MAX_ROLLBACKS = 3.0, 10, 100, 3
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Settings of a run, saved to disk so that a resumed run follows the same plan.
-
-    Attributes:
-        tokens: token budget.
-        learning_rate: peak learning rate.
-        weight_decay: weight decay of matrices; vectors have none.
-        compiled: whether blocks are compiled.
-        validations: number of validations, the final one included.
-        patience: stop after this many validations without improvement; 0 disables early stopping.
-        checkpointing: whether activations are recomputed in the backward pass.
-        micro_rows: rows in memory at a time; the gradients of a step's parts add up. 0 takes a step at once.
-        optimizer: `adamw`, or `adamw8bit` for moments in 8 bits.
-    """
-
-    tokens: int
-    learning_rate: float
-    weight_decay: float
-    compiled: bool
-    validations: int
-    patience: int = 0
-    checkpointing: bool = False
-    micro_rows: int = 0
-    optimizer: str = "adamw"
-
-
-class StopTraining(Exception):
-    """Ends a run with the best weights so far; raised by whoever watches it."""
 
 
 def prepare(network: Any, compiled: bool, checkpointing: bool = False) -> None:
@@ -212,22 +185,23 @@ def probe_speed(
 class _Run:
     """State of one run: optimizer, counters, curve and best weights."""
 
-    def __init__(self, network: Any, plan: Plan, validate: Callable[[], Bits]) -> None:
+    def __init__(self, network: Any, plan: Plan, validate: Callable[[], Bits], folder: Path) -> None:
         self.network, self.plan, self._validate = network, plan, validate
+        self.changes, self._curve = Changes(folder), CurveFile(folder / CURVE_FILE)
         self.optimizer = MasterAdamW(network.named_parameters(), plan.weight_decay, plan.optimizer)
         self.step = 0
         self.tokens = 0
         self.points: list[Point] = []
         self.start = Bits(float("nan"))
-        self.best: tuple[int, float] = (0, float("inf"))
+        self.best_step, self.best = 0, Bits(float("inf"))
         self.best_weights = self._weights()
         self.waited = 0  # validations since the best one
         self.rollbacks: list[int] = []
         self.sessions = 1
         self.seconds = 0.0
         self.warmup_s = 0.0
+        self.stopped = False
         self._speeds: list[float] = []
-        self._due = [plan.tokens * (i + 1) / plan.validations for i in range(plan.validations)]
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """Copy the weights to the machine's memory, where they take no space on a graphics card."""
@@ -237,13 +211,14 @@ class _Run:
         }
 
     def save(self, folder: Path) -> None:
+        self._curve.append([asdict(point) for point in self.points])
         tensors = self.optimizer.tensors() | {f"best.{n}": t for n, t in self.best_weights.items()}
         progress = {
             "step": self.step,
             "tokens": self.tokens,
-            "points": [asdict(point) for point in self.points],
             "start": asdict(self.start),
-            "best": self.best,
+            "best_step": self.best_step,
+            "best": asdict(self.best),
             "waited": self.waited,
             "rollbacks": self.rollbacks,
             "sessions": self.sessions,
@@ -254,17 +229,34 @@ class _Run:
     def resume(self, folder: Path) -> bool:
         """Load the last checkpoint; return False if there is none."""
         found = load_state(folder)
-        if found is None:
+        if found is None or "best_step" not in found[1]:  # none, or one of an earlier version
+            self._curve.read(0)
             return False
         tensors, progress = found
         self.optimizer.load(tensors)
         self.best_weights = {name: tensors[f"best.{name}"] for name in self.best_weights}
         self.step, self.tokens = progress["step"], progress["tokens"]
-        self.points = [Point(**point) for point in progress["points"]]
-        self.start, self.best = Bits(**progress["start"]), tuple(progress["best"])
+        self.points = [Point(**point) for point in self._curve.read(self.step)]
+        self.start, self.best = _bits(progress["start"]), _bits(progress["best"])
+        self.best_step = progress["best_step"]
         self.waited, self.rollbacks = progress["waited"], progress["rollbacks"]
         self.sessions, self.seconds = progress["sessions"] + 1, progress["seconds"]
+        for change in self.changes.up_to(self.step):
+            self._apply(change)
         return True
+
+    def take_changes(self) -> None:
+        """Apply the changes that are due before the next step."""
+        for change in self.changes.before(self.step, self.tokens):
+            self._apply(change)
+
+    def _apply(self, change: Applied) -> None:
+        if change.setting == "stop":
+            self.stopped = True
+        elif change.setting == "tokens":
+            self.plan = replace(self.plan, tokens=int(change.value))
+        else:
+            self.plan = replace(self.plan, learning_rate=change.value)
 
     def validate(self) -> Bits:
         """Measure validation and keep the weights if they are the best so far."""
@@ -272,16 +264,25 @@ class _Run:
         bits = self._validate()
         self.network.train()
         self.waited += 1
-        if bits.domain < self.best[1]:
-            self.best, self.waited = (self.step, bits.domain), 0
+        if bits.domain < self.best.domain:
+            self.best_step, self.best, self.waited = self.step, bits, 0
             self.best_weights = self._weights()
         return bits
+
+    def finish(self) -> None:
+        """Validate the last weights if that wasn't done, write the curve, and restore the best weights."""
+        if self.points and self.points[-1].bits_per_byte is None:
+            self.validate()
+        self._curve.append([asdict(point) for point in self.points])
+        for name, master in self.best_weights.items():
+            self.optimizer.masters[name].copy_(master)
+        self.optimizer.copy_to_network()
 
     @property
     def is_done(self) -> bool:
         """Whether the budget is used up or validation has stopped improving."""
         stops_early = bool(self.plan.patience) and self.waited >= self.plan.patience
-        return self.tokens >= self.plan.tokens or stops_early
+        return self.tokens >= self.plan.tokens or stops_early or self.stopped
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -346,8 +347,13 @@ class _Run:
             self.warmup_s = seconds
 
     def _is_validation_due(self, rows: Rows) -> bool:
-        before = self.tokens - _tokens_in(rows)
-        return any(before < mark <= self.tokens for mark in self._due) or self.tokens >= self.plan.tokens
+        between = self.plan.tokens / self.plan.validations
+        passed = (self.tokens - _tokens_in(rows)) // between
+        return self.tokens // between > passed or self.tokens >= self.plan.tokens
+
+
+def _bits(saved: dict[str, Any]) -> Bits:
+    return Bits(**(saved | {"items": tuple(saved["items"])}))
 
 
 def _tokens_in(rows: Rows) -> int:
@@ -366,14 +372,15 @@ def train_network(
     """Train a prepared network for a token budget and leave the best weights in it.
 
     A killed run resumes from the last checkpoint in `folder` and reaches the same result. If the loss diverges, the
-    run returns to its best weights and continues at half the learning rate.
+    run returns to its best weights and continues at half the learning rate. Changes that `request_change` asked for
+    in the folder above take effect before the next step.
 
     Args:
         network: a network from `prepare`; only its trainable parameters change.
         mix: the training rows.
         plan: settings of the run.
         validate: measures the network in its current state.
-        folder: folder of the checkpoints.
+        folder: folder of the checkpoints; the curve is written beside it.
         on_progress: called after each step; may raise `StopTraining` to end with the best weights so far.
         teacher: predicts soft targets; None trains on the text alone.
 
@@ -381,38 +388,37 @@ def train_network(
         SizewiseError: a checkpoint can't be written.
         FloatingPointError: the loss diverged again after the last permitted rollback.
     """
-    run, stopped = _Run(network, plan, validate), False
+    run = _Run(network, plan, validate, folder.parent)
     resumed = run.resume(folder)
     clock = Clock(run.seconds)
     if not resumed:
         run.start = run.validate()
     saved, save_every_s = time.monotonic(), SAVE_EVERY_S
     try:
-        while not run.is_done and not stopped:
-            stopped = _is_stopped(on_progress, run.advance(mix.step(run.step), teacher, clock))
+        run.take_changes()
+        while not run.is_done:
+            run.stopped |= _is_stopped(on_progress, run.advance(mix.step(run.step), teacher, clock))
             if time.monotonic() - saved > save_every_s:
                 begun = time.monotonic()
                 run.save(folder)
                 saved = time.monotonic()
                 save_every_s = max(SAVE_EVERY_S, (saved - begun) / SAVE_SHARE)
+            run.take_changes()
     except KeyboardInterrupt:
         run.save(folder)
         raise
-    if stopped and run.points[-1].bits_per_byte is None:
-        run.validate()
-    for name, master in run.best_weights.items():
-        run.optimizer.masters[name].copy_(master)
-    run.optimizer.copy_to_network()
+    run.finish()
     return Result(
         tokens=run.tokens,
         steps=run.step,
-        best_step=run.best[0],
-        best_bits_per_byte=run.best[1],
+        best_step=run.best_step,
+        best=run.best,
         start=run.start,
         rollbacks=run.rollbacks,
-        stopped_early=run.tokens < plan.tokens,
-        stopped=stopped and run.tokens < plan.tokens,
+        stopped_early=run.tokens < run.plan.tokens,
+        stopped=run.stopped and run.tokens < run.plan.tokens,
         points=run.points,
+        changes=run.changes.applied,
         seconds=clock.seconds(),
         warmup_s=run.warmup_s,
         tokens_per_s=run.tokens_per_s or 0.0,

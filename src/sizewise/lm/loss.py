@@ -143,6 +143,28 @@ def _plain_cross_entropy(
     return total / max(1, len(targets))
 
 
+@torch.no_grad()
+def token_nats(
+    hidden: torch.Tensor, head: torch.Tensor | Head, targets: torch.Tensor, chunk: int = CHUNK
+) -> torch.Tensor:
+    """Compute the negative log-likelihood of each target in nats: (tokens, width), (tokens,) -> (tokens,) in fp32.
+
+    Args:
+        hidden: (tokens, width) states that the head maps to logits.
+        head: the head, or the (vocabulary, width) weights of a linear one.
+        targets: (tokens,) ids to predict.
+        chunk: tokens whose logits are in memory at a time.
+    """
+    head, found = Head.of(head), []
+    for states, aims in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+        logits = head.logits(states)
+        if head.weight is None:
+            logits = logits.clone()  # the normalizer is computed in place
+        chosen = logits.gather(1, aims[:, None]).float()
+        found.append((_to_probabilities(logits) - chosen)[:, 0])
+    return torch.cat(found) if found else torch.zeros(0, device=hidden.device)
+
+
 @torch.inference_mode()
 def likeliest(
     hidden: torch.Tensor, head: torch.Tensor | Head, k: int, chunk: int = CHUNK

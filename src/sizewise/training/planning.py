@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -26,14 +27,20 @@ from sizewise.records.upgrades import upgrade
 from sizewise.store import write_atomically
 from sizewise.training import preflight
 from sizewise.training.batches import Material
+from sizewise.training.held_out import MIN_VALIDATIONS
 from sizewise.training.starts import Start
 
 # Peak learning rates at a reference width; they scale with its inverse (Yang et al., 2022, Tensor Programs V).
 # Measured for LoRA on SmolLM2-135M: see docs/log.md. Full training takes about a tenth of LoRA's rate.
 LEARNING_RATES = {"lora": (3e-3, 576), "full": (2e-4, 576), "scratch": (3e-3, 256)}
-WEIGHT_DECAYS = {"lora": 0.0, "full": 0.0, "scratch": 0.1}
+MAX_EPOCHS = {"lora": 8.0, "full": 8.0, "scratch": 16.0}
+# From scratch, text that is seen again and again needs a weight decay about ten times as large (Kim et al., 2025,
+# Pre-training under infinite compute, arXiv 2509.14786). Measured here: see docs/log.md.
+WEIGHT_DECAY, REPEATED_WEIGHT_DECAY = 0.1, 1.0
+FEW_EPOCHS, MANY_EPOCHS = 4.0, 8.0
 # Number of validations in a run, and tokens between them.
-MIN_VALIDATIONS, MAX_VALIDATIONS, TOKENS_PER_VALIDATION = 4, 20, 100_000
+MAX_VALIDATIONS, TOKENS_PER_VALIDATION = 20, 100_000
+VALIDATION_TIME = 0.1  # of a run at most, unless it has few validations
 # Below this many tokens, compiling the blocks takes longer than it saves.
 COMPILE_FROM_TOKENS = {"lora": 30_000, "full": 30_000, "scratch": 1_000_000}
 COMPILE_FROM_MINUTES = {"lora": 1.5, "full": 1.5, "scratch": 3.0}
@@ -100,11 +107,11 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     spent = time.monotonic() - begun
     tokens = recipe.tokens or _tokens_in(60 * (recipe.minutes or 0), spent, speed or 1.0, validation_s, recipe)
     tokens = _capped(tokens, recipe, start, material, notes)
-    validations = min(MAX_VALIDATIONS, max(MIN_VALIDATIONS, tokens // TOKENS_PER_VALIDATION))
+    validations = validations_for(tokens, None if speed is None else tokens / speed, validation_s)
     plan = loop.Plan(
         tokens=tokens,
         learning_rate=recipe.learning_rate or _learning_rate(start),
-        weight_decay=WEIGHT_DECAYS[start.mode],
+        weight_decay=weight_decay_of(start.mode, tokens / material.mix.tokens_per_epoch()),
         compiled=fit.compiled,
         validations=validations,
         patience=recipe.patience,
@@ -122,6 +129,20 @@ def make_plan(recipe: Recipe, start: Start, material: Material, setting: PlanSet
     text = {"plan": asdict(plan), "estimate": expected and expected.model_dump(mode="json"), "notes": notes}
     write_atomically(path, json.dumps(text, indent=1))
     return Planned(plan, expected, tuple(notes))
+
+
+def validations_for(tokens: int, seconds: float | None = None, validation_s: float = 0.0) -> int:
+    """Return the number of validations of a run with a token budget; fewer if they would take long.
+
+    Args:
+        tokens: the token budget.
+        seconds: time of the run without validations, if known.
+        validation_s: time of one validation.
+    """
+    wanted = min(MAX_VALIDATIONS, max(MIN_VALIDATIONS, tokens // TOKENS_PER_VALIDATION))
+    if seconds is None or not validation_s:
+        return wanted
+    return max(MIN_VALIDATIONS, min(wanted, int(VALIDATION_TIME * seconds / validation_s)))
 
 
 def format_estimate(expected: Estimate) -> str:
@@ -266,11 +287,10 @@ def _tokens_in(seconds: float, spent: float, speed: float, validation_s: float, 
 
 
 def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes: list[str]) -> int:
-    max_tokens = int(recipe.max_epochs * material.mix.tokens_per_epoch())
+    max_epochs = recipe.max_epochs or MAX_EPOCHS[start.mode]
+    max_tokens = int(max_epochs * material.mix.tokens_per_epoch())
     if tokens > max_tokens:
-        notes.append(
-            f"the budget of {tokens:,} tokens was capped at {recipe.max_epochs:g} epochs: {max_tokens:,} tokens"
-        )
+        notes.append(f"the budget of {tokens:,} tokens was capped at {max_epochs:g} epochs: {max_tokens:,} tokens")
         tokens = max_tokens
     if start.mode == "scratch":
         made = folders.parameters_of(start.network)
@@ -285,6 +305,19 @@ def _capped(tokens: int, recipe: Recipe, start: Start, material: Material, notes
                 f"would be {wanted:,}"
             )
     return tokens
+
+
+def weight_decay_of(mode: str, epochs: float) -> float:
+    """Return the weight decay of matrices: none for fine-tuning; from scratch, more where text is repeated more often.
+
+    Args:
+        mode: `lora`, `full` or `scratch`.
+        epochs: passes over the training text.
+    """
+    if mode != "scratch":
+        return 0.0
+    position = math.log2(max(epochs, FEW_EPOCHS) / FEW_EPOCHS) / math.log2(MANY_EPOCHS / FEW_EPOCHS)
+    return float(WEIGHT_DECAY * (REPEATED_WEIGHT_DECAY / WEIGHT_DECAY) ** min(1.0, position))
 
 
 def _learning_rate(start: Start) -> float:

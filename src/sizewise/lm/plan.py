@@ -1,8 +1,42 @@
-"""Status, curve and outcome of a training run."""
+"""What a training run is given and what it reports: plan, validation, progress, curve and outcome."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sizewise.lm.run_files import Applied
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings of a run, saved to disk so that a resumed run follows the same plan.
+
+    Attributes:
+        tokens: token budget.
+        learning_rate: peak learning rate.
+        weight_decay: weight decay of matrices; vectors have none.
+        compiled: whether blocks are compiled.
+        validations: number of validations, the final one included.
+        patience: stop after this many validations without improvement; 0 disables early stopping.
+        checkpointing: whether activations are recomputed in the backward pass.
+        micro_rows: rows in memory at a time; the gradients of a step's parts add up. 0 takes a step at once.
+        optimizer: `adamw`, or `adamw8bit` for moments in 8 bits.
+    """
+
+    tokens: int
+    learning_rate: float
+    weight_decay: float
+    compiled: bool
+    validations: int
+    patience: int = 0
+    checkpointing: bool = False
+    micro_rows: int = 0
+    optimizer: str = "adamw"
+
+
+class StopTraining(Exception):
+    """Ends a run with the best weights so far; raised by whoever watches it."""
 
 
 @dataclass(frozen=True)
@@ -10,12 +44,14 @@ class Bits:
     """Validation scores of a network during training.
 
     Attributes:
-        domain: bits per byte of held-out domain text.
+        domain: bits per byte of held-out answers or text of the domain.
         control: bits per byte of control text; None without control text.
+        items: nats of each held-out item of the domain.
     """
 
     domain: float
     control: float | None = None
+    items: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,12 +104,13 @@ class Result:
         tokens: tokens seen, without padding.
         steps: optimizer steps.
         best_step: step with the best validation; its weights were kept.
-        best_bits_per_byte: validation bits per byte of the kept weights.
+        best: validation of the kept weights.
         start: validation before the first step.
         rollbacks: steps at which the loss diverged and the run returned to its best weights.
         stopped_early: whether the run ended before its token budget.
         stopped: whether it did so because the watcher asked for it.
         points: training curve.
+        changes: settings that were changed during the run.
         seconds: wall time of all sessions.
         warmup_s: duration of the first step in seconds.
         tokens_per_s: median speed.
@@ -83,13 +120,27 @@ class Result:
     tokens: int
     steps: int
     best_step: int
-    best_bits_per_byte: float
+    best: Bits
     start: Bits
     rollbacks: list[int]
     stopped_early: bool
     stopped: bool
     points: list[Point]
+    changes: list[Applied]
     seconds: float
     warmup_s: float
     tokens_per_s: float
     sessions: int
+
+
+def thinned(points: Sequence[Point], most: int) -> list[Point]:
+    """Return a curve with at most so many points besides the validations; points in between are averaged."""
+    group = -(-len(points) // most) or 1
+    found: list[Point] = []
+    losses: list[float] = []
+    for point in points:
+        losses.append(point.loss)
+        if len(losses) == group or point.bits_per_byte is not None:
+            found.append(replace(point, loss=sum(losses) / len(losses)))
+            losses = []
+    return found + ([replace(points[-1], loss=sum(losses) / len(losses))] if losses else [])
