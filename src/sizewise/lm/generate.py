@@ -19,6 +19,7 @@ from sizewise.progress import pulse
 TILE = 16_384  # vocabulary entries whose logits are in memory at a time
 MIN_SHARED = 16  # tokens; a shorter common prefix isn't worth a separate pass
 MAX_ANSWER = 1024  # tokens reserved for the answer when deciding whether a prefix can be shared
+STOP_MARGIN = 4  # tokens beyond the longest stop text: a decoded tail may lose the blank at its beginning
 SHRINK_AT = 0.8  # drop finished rows when a smaller share of the batch is still running
 
 
@@ -211,7 +212,8 @@ def _is_done(tokenizer: Any, new: list[int], max_tokens: int, stop: Sequence[str
         return True
     if not stop:
         return False
-    tail = tokenizer.decode(new[-8:])  # stop texts are short
+    reach = max(len(mark.encode()) for mark in stop) + STOP_MARGIN  # a token may be a single byte
+    tail = tokenizer.decode(new[-reach:])
     return any(mark in tail for mark in stop)
 
 

@@ -17,6 +17,7 @@ import torch
 from sizewise.errors import SizewiseError
 from sizewise.lm import k_quants
 from sizewise.lm.gguf_positions import FACTORS, add_positions, why_not_writable
+from sizewise.lm.tokenizer import turn_end
 
 F16 = "f16"
 QUANTIZATIONS = {
@@ -232,6 +233,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, rows: int) -> None:
     for add, i in (
         (writer.add_bos_token_id, tokenizer.bos_token_id),
         (writer.add_eos_token_id, tokenizer.eos_token_id),
+        (writer.add_eot_token_id, turn_end(tokenizer)),  # answers end with it, where it isn't the end of text
         (writer.add_pad_token_id, tokenizer.pad_token_id),
         (writer.add_unk_token_id, tokenizer.unk_token_id),
     ):

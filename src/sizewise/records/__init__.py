@@ -125,6 +125,7 @@ from sizewise.records.thoughts import opened_thought, split_thoughts
 from sizewise.records.traffic import LoadTest
 from sizewise.records.training import (
     AttentionTradeoff,
+    Change,
     Checkpoint,
     CurvePoint,
     CurveStep,
@@ -138,6 +139,7 @@ from sizewise.records.training import (
     Representation,
     Trial,
     Tuning,
+    Validation,
 )
 
 __all__ = [
@@ -162,6 +164,7 @@ __all__ = [
     "Candidate",
     "CandidateEstimate",
     "CatalogModel",
+    "Change",
     "Check",
     "Checkpoint",
     "Classifier",
@@ -280,6 +283,7 @@ __all__ = [
     "Trial",
     "Tuning",
     "Unlike",
+    "Validation",
     "Vote",
     "WatchPass",
     "fingerprint",
