@@ -67,7 +67,7 @@ def summaries() -> list[dict[str, str]]:
 
 
 def correlation(values: Array, grades: Array, clusters: Array) -> dict[str, float | None]:
-    """Compute the rank correlation of a measure with grades, and its interval over resampled dialogues; None if unknown."""
+    """Compute the rank correlation of a measure with grades, and its interval over dialogues; None where unknown."""
     known = np.isfinite(values) & np.isfinite(grades)
     values, grades, clusters = values[known], grades[known], clusters[known]
     by_cluster = [np.flatnonzero(clusters == one) for one in np.unique(clusters)]
