@@ -16,6 +16,7 @@ from sizewise.evaluation.general_questions import questions_in
 from sizewise.exporting import classifiers, llamacpp, ollama
 from sizewise.lm import adapt, gguf_writing, hf_format
 from sizewise.lm.device import machine_precision
+from sizewise.lm.execution import execution_of
 from sizewise.lm.gguf import read_gguf
 from sizewise.lm.tokenizer import end_ids
 from sizewise.models import openvino, parity
@@ -234,7 +235,7 @@ def _readers(to: str, made: Path, bounds: Bounds) -> Iterator[tuple[Reader, Boun
         network, tokenizer = hf_format.load_network(made, "fp32"), hf_format.load_tokenizer(made)
     yield parity.network_reader(f"transformers {metadata.version('transformers')}", network, tokenizer), bounds
     if to.startswith("gguf-") and llamacpp.is_installed():
-        llama = llamacpp.Engine(made / GGUF_FILE, min(network.config.max_position_embeddings, LLAMA_CONTEXT))
+        llama = llamacpp.Engine(made / GGUF_FILE, min(execution_of(network).context or LLAMA_CONTEXT, LLAMA_CONTEXT))
         try:
             walked = partial(parity.walk, llama.greedy)
             yield Reader(llamacpp.name(), to.removeprefix("gguf-"), walked, None, llama.encode), bounds

@@ -28,6 +28,7 @@ from sizewise.models.providers import PROVIDERS
 from sizewise.models.recorded import RecordedModel
 from sizewise.models.recordings import recording_path
 from sizewise.models.remote import RemoteModel
+from sizewise.models.resolving import resolve
 from sizewise.models.thinking import split_reasoning
 from sizewise.packages import fetch_from_hub
 from sizewise.records import Checkpoint, Classifier, ModelSize, fingerprint
@@ -140,13 +141,16 @@ def _open_folder(
                 ) from error
             say(f"{uri} runs with transformers because openvino-genai can't run it: {_reason(error)}")
     try:
-        return load(LocalModel, folder, revision)
+        model = load(LocalModel, folder, revision)
     except SizewiseError:
         raise
     except Exception as error:  # an untested architecture may fail in any way
         from sizewise.lm.hf_format import load_error
 
         raise load_error(folder, error) from error
+    for note in model.describe().notes:
+        say(note)
+    return model
 
 
 def _reason(error: Exception) -> str:
@@ -292,6 +296,11 @@ def _from_gguf(path: Path, store: Store, say: Callable[[str], None]) -> Path:
 
 
 def _unknown(uri: str) -> UsageError:
+    meant = resolve(uri)
+    found = [model.uri for model in ((meant.model,) if meant.model is not None else meant.members[:3])]
+    if found:
+        names = " or ".join(found)
+        return UsageError(f"'{uri}' is a name, not a URI. Did you mean {names}?", EXPECTED, f"sizewise models '{uri}'")
     known = [f"pkg:{name}" for name in (*PACKAGED, *ENCODERS)] + [f"fake:{name}" for name in NAMES]
     near = get_close_matches(uri, known, n=1, cutoff=0.4)
     hint = f". Did you mean {near[0]}?" if near else "."

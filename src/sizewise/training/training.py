@@ -17,6 +17,7 @@ from sizewise.lm import adapt, loop
 from sizewise.lm import hf_format as folders
 from sizewise.lm.checkpointing import remove_states
 from sizewise.lm.device import to_precision
+from sizewise.lm.execution import execution_of
 from sizewise.lm.template_dates import template_date
 from sizewise.lm.validation import Held, validation_bits
 from sizewise.models.opening import resolve_folder, revision_of
@@ -413,6 +414,7 @@ class Run:
                 *self._teaching.notes,
                 *self._validation_notes,
                 *self.planned.notes,
+                *execution_of(self.start.network).notes(),
             ],
         )
         if result.rollbacks:
